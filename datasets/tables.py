@@ -1,0 +1,308 @@
+"""The two tables that pass between the stages: `manifest.csv` (what there is) and `predictions.csv` (what a model said).
+
+manifest.csv     `id,path,patient,split`, one column per label (0, 1, empty = unknown), and any other columns.
+predictions.csv  `id,patient,split,status,reason`, then `y_<label>`, `p_<label>`; one row per requested case, always.
+"""
+
+import csv
+import difflib
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ..errors import DataError
+from ..files import written_aside
+
+KEYS = ("id", "path", "patient", "split")
+SPLITS = ("train", "val", "test")
+# Columns that describe a case and are never a label, even though their cells are numbers.
+FACTS = frozenset(
+    "age sex view follow_up height width spacing mpp fps annotation study series site scanner source "
+    "group probe original_split duplicate_of".split()
+)
+UNKNOWN_CELLS = ("", "nan", "na", "n/a", "none", "null")
+
+
+@dataclass(frozen=True, eq=False)
+class Manifest:
+    """A validated manifest.
+
+    Attributes:
+        path: The CSV file; relative paths in it are relative to its folder.
+        table: One row per case. `id, path, patient, split` are strings, labels are float64 (NaN = unknown),
+            every other column is a string.
+        labels: The label columns, in file order.
+    """
+
+    path: Path
+    table: pd.DataFrame
+    labels: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def rows(self, *splits: str) -> "Manifest":
+        """The cases of the named splits, in file order."""
+        return replace(self, table=self.table[self.table["split"].isin(splits)].reset_index(drop=True))
+
+    def with_labels(self, labels: Sequence[str]) -> "Manifest":
+        """The same cases with these labels only, in this order."""
+        for label in labels:
+            if label not in self.labels:
+                raise DataError(f"{self.path}: no label column {label!r}{nearest(label, self.labels)}.")
+        return replace(self, labels=tuple(labels))
+
+    def targets(self) -> np.ndarray:
+        """(N, L) float32 of 0, 1 and NaN (unknown)."""
+        return self.table[list(self.labels)].to_numpy(np.float32)
+
+    def files(self) -> list[Path]:
+        """The N files, relative paths joined to the manifest's folder."""
+        return [self.path.parent / path for path in self.table["path"]]
+
+    def fingerprint(self) -> str:
+        """SHA-256 over ids, paths, patients, splits and labels: which data a run saw."""
+        columns = self.table[[*KEYS, *self.labels]]
+        return hashlib.sha256(columns.to_csv(index=False, lineterminator="\n").encode()).hexdigest()
+
+
+def read_manifest(path: str | Path, labels: Sequence[str] | None = None) -> Manifest:
+    """Read and check a manifest.
+
+    Args:
+        path: The CSV file.
+        labels: Names of the label columns. Default: every column that is no key (`id, path, patient, split`),
+            no known fact (`age`, `view`, ...) and holds numbers only.
+
+    Raises:
+        DataError: The file is missing or no CSV, a column or cell is missing or wrong, an id stands twice, or a
+            patient stands in two splits. The message names the row as a spreadsheet counts it (header = row 1).
+    """
+    path = Path(path)
+    table = read_csv(path)
+    for key in KEYS:
+        if key not in table.columns:
+            hint = nearest(key, table.columns)
+            raise DataError(
+                f"{path}: no column {key!r}{hint}. A manifest has the columns {', '.join(KEYS)} and one column "
+                "per label; `clinvit prepare` makes one from other layouts."
+            )
+        empty = np.flatnonzero(table[key].str.strip() == "")
+        if len(empty):
+            raise DataError(f"{path}: row {empty[0] + 2}: the cell {key!r} is empty ({len(empty)} in all). Fill it in.")
+    _refuse_repeated_ids(path, table)
+    wrong = np.flatnonzero(~table["split"].isin(SPLITS))
+    if len(wrong):
+        cell = table["split"].iloc[wrong[0]]
+        raise DataError(f"{path}: row {wrong[0] + 2}: split {cell!r}; a split is one of {', '.join(SPLITS)}.")
+    refuse_patient_overlap(path, table)
+    found = tuple(labels) if labels is not None else _label_columns(table)
+    for label in found:
+        if label not in table.columns:
+            raise DataError(f"{path}: no label column {label!r}{nearest(label, table.columns)}.")
+        table[label] = _label_cells(path, table, label, named=labels is not None)
+    return Manifest(path, table, found)
+
+
+def write_manifest(path: str | Path, table: pd.DataFrame, labels: Iterable[str] = ()) -> None:
+    """Write a manifest atomically; label columns become 0, 1 or empty."""
+    table = table.copy()
+    for label in labels:
+        table[label] = table[label].astype("Float64").astype("Int64")
+    _write_csv(path, table)
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """A validated predictions table.
+
+    Attributes:
+        path: The CSV file it came from.
+        table: `id, patient, split, status, reason` as strings, `y_<label>` and `p_<label>` as float64
+            (NaN where unknown or failed).
+        labels: The labels, in file order.
+    """
+
+    path: Path
+    table: pd.DataFrame
+    labels: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def rows(self, *splits: str) -> "Predictions":
+        """The cases of the named splits."""
+        return replace(self, table=self.table[self.table["split"].isin(splits)].reset_index(drop=True))
+
+    def scored(self) -> "Predictions":
+        """The cases with status `ok`."""
+        return replace(self, table=self.table[self.table["status"] == "ok"].reset_index(drop=True))
+
+    def failed(self) -> "Predictions":
+        """The cases with status `failed`."""
+        return replace(self, table=self.table[self.table["status"] == "failed"].reset_index(drop=True))
+
+    def truth(self) -> np.ndarray:
+        """(N, L) float64 of 0, 1, NaN (unknown)."""
+        return self.table[[f"y_{label}" for label in self.labels]].to_numpy(np.float64)
+
+    def scores(self) -> np.ndarray:
+        """(N, L) float64 probabilities in 0..1, NaN for failed cases."""
+        return self.table[[f"p_{label}" for label in self.labels]].to_numpy(np.float64)
+
+
+def predictions_table(
+    cases: pd.DataFrame, labels: Sequence[str], truth: np.ndarray, scores: np.ndarray, reasons: Sequence[str]
+) -> pd.DataFrame:
+    """Put a predictions table together: one row per case, failed cases with empty scores.
+
+    Args:
+        cases: Rows with `id`, `patient`, `split`.
+        labels: L names.
+        truth: (N, L) of 0, 1, NaN.
+        scores: (N, L) probabilities; rows of failed cases are ignored.
+        reasons: N texts, empty where the case went well.
+    """
+    failed = np.array([bool(reason) for reason in reasons], dtype=bool)
+    table = cases[["id", "patient", "split"]].reset_index(drop=True).copy()
+    table["status"] = np.where(failed, "failed", "ok")
+    table["reason"] = list(reasons)
+    scores = np.where(failed[:, None], np.nan, scores)
+    columns = {f"y_{label}": truth[:, i] for i, label in enumerate(labels)}
+    columns |= {f"p_{label}": scores[:, i] for i, label in enumerate(labels)}
+    return pd.concat([table, pd.DataFrame(columns, index=table.index)], axis=1)
+
+
+def write_predictions(path: str | Path, table: pd.DataFrame) -> None:
+    """Write a predictions table atomically; truth becomes 0, 1 or empty, scores keep 7 digits."""
+    table = table.copy()
+    for column in table.columns:
+        if column.startswith("y_"):
+            table[column] = table[column].astype("Float64").astype("Int64")
+    _write_csv(path, table, float_format="%.7g")
+
+
+def read_predictions(path: str | Path) -> Predictions:
+    """Read and check a predictions table.
+
+    Raises:
+        DataError: A column is missing, an id stands twice, a truth is not 0, 1 or empty, a score is not within
+            0..1, a scored case has no score, or a failed case carries one.
+    """
+    path = Path(path)
+    table = read_csv(path)
+    for key in ("id", "patient", "split", "status", "reason"):
+        if key not in table.columns:
+            raise DataError(f"{path}: no column {key!r}{nearest(key, table.columns)}. Is this a predictions.csv?")
+    labels = tuple(column[2:] for column in table.columns if column.startswith("p_"))
+    if not labels:
+        raise DataError(f"{path}: no score columns (p_<label>). Is this a predictions.csv?")
+    _refuse_repeated_ids(path, table)
+    wrong = np.flatnonzero(~table["status"].isin(["ok", "failed"]))
+    if len(wrong):
+        raise DataError(
+            f"{path}: row {wrong[0] + 2}: status {table['status'].iloc[wrong[0]]!r}; it is `ok` or `failed`."
+        )
+    ok = (table["status"] == "ok").to_numpy()
+    for label in labels:
+        if f"y_{label}" not in table.columns:
+            raise DataError(f"{path}: no column 'y_{label}' beside 'p_{label}'. Leave its cells empty if unknown.")
+        table[f"y_{label}"] = _label_cells(path, table, f"y_{label}", named=True)
+        scores = _numbers(path, table, f"p_{label}")
+        with np.errstate(invalid="ignore"):
+            wrong = np.flatnonzero(ok & ~((scores >= 0) & (scores <= 1)))
+        if len(wrong):
+            raise DataError(
+                f"{path}: row {wrong[0] + 2}: score {table[f'p_{label}'].iloc[wrong[0]]!r} for {label!r}; a scored "
+                "case needs a probability within 0..1. Give the case status `failed` and a reason if it has none."
+            )
+        if not np.isnan(scores[~ok]).all():
+            row = np.flatnonzero(~ok & ~np.isnan(scores))[0] + 2
+            raise DataError(f"{path}: row {row}: a failed case carries a score for {label!r}. Leave the cell empty.")
+        table[f"p_{label}"] = scores
+    return Predictions(path, table, labels)
+
+
+def read_csv(path: Path, **options) -> pd.DataFrame:
+    """Read a CSV as strings (empty cells are ''), with one clear error where it is none."""
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", **options)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file.") from None
+    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError, csv.Error) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DataError(f"{path}: not a readable CSV table ({reason}). Save it as comma-separated UTF-8.") from None
+    if table.empty:
+        raise DataError(f"{path}: the table has no rows.")
+    return table.fillna("")
+
+
+def refuse_patient_overlap(path: Path, table: pd.DataFrame) -> None:
+    """Raise if a patient stands in more than one split."""
+    splits = table.groupby("patient", sort=False)["split"].unique()
+    shared = splits[splits.map(len) > 1]
+    if len(shared):
+        patient, where = shared.index[0], " and ".join(sorted(shared.iloc[0]))
+        raise DataError(
+            f"{path}: patient {patient!r} is in {where} ({len(shared)} patients in all are in more than one split). "
+            "Split by patient, or empty the column and let `clinvit prepare --resplit` do it."
+        )
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """' (did you mean 'x'?)' where something alike exists, else ''."""
+    close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _refuse_repeated_ids(path: Path, table: pd.DataFrame) -> None:
+    repeated = np.flatnonzero(table["id"].duplicated())
+    if len(repeated):
+        raise DataError(
+            f"{path}: row {repeated[0] + 2}: id {table['id'].iloc[repeated[0]]!r} stands twice "
+            f"({len(repeated)} repeated in all). Ids are unique."
+        )
+
+
+def _label_columns(table: pd.DataFrame) -> tuple[str, ...]:
+    return tuple(
+        column
+        for column in table.columns
+        if column not in KEYS and column.lower() not in FACTS and _is_numeric(table[column])
+    )
+
+
+def _is_numeric(cells: pd.Series) -> bool:
+    known = cells[~cells.str.strip().str.lower().isin(UNKNOWN_CELLS)]
+    return bool(len(known)) and bool(pd.to_numeric(known, errors="coerce").notna().all())
+
+
+def _numbers(path: Path, table: pd.DataFrame, column: str) -> np.ndarray:
+    cells = table[column].str.strip()
+    unknown = cells.str.lower().isin(UNKNOWN_CELLS)
+    numbers = pd.to_numeric(cells.where(~unknown), errors="coerce")
+    wrong = np.flatnonzero(numbers.isna() & ~unknown)
+    if len(wrong):
+        raise DataError(f"{path}: row {wrong[0] + 2}: {column} is {cells.iloc[wrong[0]]!r}, not a number.")
+    return numbers.to_numpy(np.float64)
+
+
+def _label_cells(path: Path, table: pd.DataFrame, label: str, named: bool) -> np.ndarray:
+    values = _numbers(path, table, label)
+    wrong = np.flatnonzero(~(np.isnan(values) | (values == 0) | (values == 1)))
+    if len(wrong):
+        remedy = "" if named else f" If {label!r} is no label, name the labels with --labels."
+        raise DataError(
+            f"{path}: row {wrong[0] + 2}: {label} is {table[label].iloc[wrong[0]]}; "
+            f"a label is 1 (present), 0 (absent) or empty (unknown).{remedy}"
+        )
+    return values
+
+
+def _write_csv(path: str | Path, table: pd.DataFrame, **options) -> None:
+    with written_aside(path) as aside:
+        table.to_csv(aside, index=False, lineterminator="\n", **options)

@@ -1,0 +1,13 @@
+"""The errors that a user is meant to read: one or two lines, naming the file, what is wrong and what to do."""
+
+
+class UserError(ValueError):
+    """The request cannot be carried out as it stands; the message says how to mend it (exit code 2)."""
+
+
+class DataError(UserError):
+    """A file or a table that cannot be used; the message names it (exit code 2, or a `failed` row)."""
+
+
+class RunError(RuntimeError):
+    """The request was sound, but the run could not be finished (exit code 1)."""
