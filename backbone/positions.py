@@ -1,0 +1,88 @@
+"""Position tables: 2-D sine (MAE), 1-D sine (VideoMAE), 3-D sine, and one resize for all of them.
+
+A grid is (T, H, W) tokens; the token of (t, h, w) has index (t * H + h) * W + w.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Grid = tuple[int, int, int]
+
+
+def position_table(kind: str, grid: Grid, width: int) -> Tensor:
+    """(N, D) float32 table for the N = T*H*W tokens of `grid`.
+
+    Args:
+        kind: `sine2d`, `sine1d`, `sine3d`, or `learned` (the values to start learning from: normal, std 0.02).
+    """
+    match kind:
+        case "sine2d":
+            if grid[0] != 1:
+                raise ValueError(f"positions 'sine2d' are for pictures, not for {grid[0]} time slots; use 'sine3d'")
+            return sine_2d(grid[1], grid[2], width)
+        case "sine1d":
+            return sine_1d(grid[0] * grid[1] * grid[2], width)
+        case "sine3d":
+            return sine_3d(grid, width)
+        case "learned":
+            return torch.nn.init.trunc_normal_(torch.empty(grid[0] * grid[1] * grid[2], width), std=0.02)
+    raise ValueError(f"unknown positions {kind!r}; known: learned, sine2d, sine1d, sine3d")
+
+
+def sine_2d(height: int, width: int, channels: int) -> Tensor:
+    """(H*W, D): the first half of the channels encodes the column, the second the row (MAE, util/pos_embed.py)."""
+    if channels % 4:
+        raise ValueError(f"2-D sine positions need a width that is a multiple of 4, not {channels}")
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    halves = [_waves(columns.flatten(), channels // 2), _waves(rows.flatten(), channels // 2)]
+    return torch.cat(halves, dim=1).float()
+
+
+def sine_1d(length: int, channels: int) -> Tensor:
+    """(N, D): sine on even and cosine on odd channels of the flat token index (VideoMAE, modeling_finetune.py)."""
+    channel = torch.arange(channels, dtype=torch.float64)
+    angle = torch.arange(length, dtype=torch.float64)[:, None] / 10000 ** (2 * (channel // 2) / channels)
+    return torch.where(channel.long() % 2 == 0, angle.sin(), angle.cos()).float()
+
+
+def sine_3d(grid: Grid, channels: int) -> Tensor:
+    """(T*H*W, D): a quarter of the channels (rounded to even) encodes time, the rest column and row as `sine_2d`."""
+    time = channels // 4 // 2 * 2
+    space = channels - time
+    if space % 4:
+        time, space = time - space % 4, space + space % 4
+    in_time = _waves(torch.arange(grid[0]), time).float()
+    in_space = sine_2d(grid[1], grid[2], space)
+    return torch.cat(
+        [in_time.repeat_interleave(len(in_space), dim=0), in_space.repeat(grid[0], 1)], dim=1
+    )
+
+
+def resize_positions(table: Tensor, old: Grid, new: Grid) -> Tensor:
+    """Resample a (N, D) table from the grid `old` to the grid `new`.
+
+    Bicubic within a frame (align_corners False, as MAE and DINO do), linear over time.
+    """
+    if old == new:
+        return table
+    if len(table) != old[0] * old[1] * old[2]:
+        raise ValueError(f"the table has {len(table)} positions, the grid {old} has {old[0] * old[1] * old[2]}")
+    dtype, table = table.dtype, table.float()
+    channels = table.shape[1]
+    if old[1:] != new[1:]:
+        frames = table.reshape(old[0], old[1], old[2], channels).permute(0, 3, 1, 2)
+        frames = F.interpolate(frames, size=new[1:], mode="bicubic", align_corners=False)
+        table = frames.permute(0, 2, 3, 1).reshape(-1, channels)
+    if old[0] != new[0]:
+        slots = table.reshape(1, old[0], -1).transpose(1, 2)
+        slots = F.interpolate(slots, size=new[0], mode="linear", align_corners=False)
+        table = slots.transpose(1, 2).reshape(-1, channels)
+    return table.to(dtype)
+
+
+def _waves(position: Tensor, channels: int) -> Tensor:
+    """(N, C) float64: sines, then cosines, at C/2 wavelengths from 1 to 10000."""
+    omega = 10000 ** -(torch.arange(channels // 2, dtype=torch.float64) / (channels / 2))
+    angle = position.double()[:, None] * omega
+    return torch.cat([angle.sin(), angle.cos()], dim=1)

@@ -1,0 +1,144 @@
+"""The one Vision Transformer, for pictures and clips, on timm's blocks and with timm's parameter names."""
+
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from .patches import PatchEmbed, as_clip
+from .positions import position_table, resize_positions
+from .sizes import Architecture
+
+
+class Tokens(NamedTuple):
+    """What the ViT gives back.
+
+    Attributes:
+        cls: (B, D) the class token, or None where the model has none.
+        patches: (B, n, D) the patch tokens, in the order of `visible_ids` (or of the grid).
+    """
+
+    cls: Tensor | None
+    patches: Tensor
+
+    def sequence(self) -> Tensor:
+        """(B, 1 + n, D) with the class token first, or (B, n, D) without one."""
+        return self.patches if self.cls is None else torch.cat([self.cls.unsqueeze(1), self.patches], dim=1)
+
+
+class ViT(nn.Module):
+    """Vision Transformer (Dosovitskiy et al. 2021) for masked pre-training and fine-tuning.
+
+    Args:
+        arch: Sizes, input and position kind.
+        drop_path: Stochastic depth at the last block; rises linearly from 0 over the blocks.
+        final_norm: LayerNorm after the last block; the mean-pooled classifier of MAE has its own instead.
+        checkpoint_blocks: Recompute the blocks in the backward pass: less memory, about a third more time.
+    """
+
+    def __init__(
+        self,
+        arch: Architecture,
+        *,
+        drop_path: float = 0.0,
+        final_norm: bool = True,
+        checkpoint_blocks: bool = False,
+    ):
+        super().__init__()
+        self.arch = arch
+        self.checkpoint_blocks = checkpoint_blocks
+        self.patch_embed = PatchEmbed(arch.channels, arch.width, arch.patch_size, arch.tubelet)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, arch.width)) if arch.class_token else None
+        self.pos_embed = nn.Parameter(_full_table(arch), requires_grad=arch.positions == "learned")
+        self.blocks = make_blocks(arch.width, arch.depth, arch.heads, arch.mlp_ratio, drop_path)
+        self.norm = nn.LayerNorm(arch.width, eps=1e-6) if final_norm else nn.Identity()
+        initialise(self)
+        if self.cls_token is not None:
+            nn.init.normal_(self.cls_token, std=0.02)
+
+    def forward(self, x: Tensor, visible_ids: Tensor | None = None) -> Tokens:
+        """Encode pictures or clips, whole or only the patches named.
+
+        Args:
+            x: (B, C, H, W) or (B, C, T, H, W), normalised. Sizes other than `arch.image_size` are allowed as
+                long as they divide into patches: the positions are resampled.
+            visible_ids: (B, n) indices of the tokens to encode, or None for all. The others are never projected.
+        """
+        x = as_clip(x)
+        if x.shape[1] != self.arch.channels:
+            raise ValueError(f"the model takes {self.arch.channels} channels, the input has {x.shape[1]}")
+        cls_position, positions = self.positions(self.grid_of(x))
+        tokens = self.patch_embed(x, visible_ids)
+        if visible_ids is None:
+            tokens = tokens + positions
+        else:
+            tokens = tokens + positions.expand(len(x), -1, -1).gather(
+                1, visible_ids.unsqueeze(-1).expand(-1, -1, positions.shape[-1])
+            )
+        if self.cls_token is not None:
+            cls = (self.cls_token + cls_position).expand(len(x), -1, -1)
+            tokens = torch.cat([cls.to(tokens.dtype), tokens], dim=1)
+        tokens = self.norm(self.encode(tokens))
+        if self.cls_token is None:
+            return Tokens(None, tokens)
+        return Tokens(tokens[:, 0], tokens[:, 1:])
+
+    def encode(self, tokens: Tensor) -> Tensor:
+        """(B, n, D) through all blocks, before the final norm."""
+        for block in self.blocks:
+            if self.checkpoint_blocks and self.training:
+                tokens = checkpoint(block, tokens, use_reentrant=False)
+            else:
+                tokens = block(tokens)
+        return tokens
+
+    def grid_of(self, x: Tensor) -> tuple[int, int, int]:
+        """Tokens along time, height and width of a clip (B, C, T, H, W)."""
+        patch = self.arch.patch_size
+        return x.shape[2] // self.arch.tubelet, x.shape[3] // patch, x.shape[4] // patch
+
+    def positions(self, grid: tuple[int, int, int]) -> tuple[Tensor | None, Tensor]:
+        """Position of the class token (1, 1, D), if there is one, and of the patches (1, N, D) of `grid`."""
+        extra = int(self.cls_token is not None)
+        table = self.pos_embed[0, extra:]
+        if grid != self.arch.grid:
+            table = resize_positions(table, self.arch.grid, grid)
+        return self.pos_embed[:, :extra] if extra else None, table.unsqueeze(0)
+
+    def no_weight_decay(self) -> set[str]:
+        """Parameters that are no weights of a product and are never decayed."""
+        return {"pos_embed", "cls_token"}
+
+
+def make_blocks(width: int, depth: int, heads: int, mlp_ratio: float = 4.0, drop_path: float = 0.0) -> nn.ModuleList:
+    """`depth` pre-norm Transformer blocks (timm's), stochastic depth rising linearly to `drop_path`."""
+    rates = [drop_path * i / max(depth - 1, 1) for i in range(depth)]
+    norm = partial(nn.LayerNorm, eps=1e-6)
+    return nn.ModuleList(
+        Block(width, heads, mlp_ratio=mlp_ratio, qkv_bias=True, drop_path=rate, norm_layer=norm) for rate in rates
+    )
+
+
+def initialise(module: nn.Module) -> None:
+    """MAE's start: Xavier-uniform products (patch projections seen as matrices), zero biases, unit norms."""
+    for part in module.modules():
+        if isinstance(part, nn.Linear):
+            nn.init.xavier_uniform_(part.weight)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
+        elif isinstance(part, PatchEmbed):
+            nn.init.xavier_uniform_(part.proj.weight.data.flatten(1))
+        elif isinstance(part, nn.LayerNorm):
+            nn.init.ones_(part.weight)
+            nn.init.zeros_(part.bias)
+
+
+def _full_table(arch: Architecture) -> Tensor:
+    """(1, N, D), or (1, 1 + N, D) with a zero position for the class token."""
+    table = position_table(arch.positions, arch.grid, arch.width)
+    if arch.class_token:
+        table = torch.cat([torch.zeros(1, arch.width), table])
+    return table.unsqueeze(0)

@@ -1,0 +1,146 @@
+"""Masked autoencoder: encode the visible tokens, decode the chosen hidden ones, compare pixels.
+
+He et al. 2022, "Masked Autoencoders Are Scalable Vision Learners"; decoder masking after VideoMAE V2
+(Wang et al. 2023). Parameter names of the decoder are those of the official MAE.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..backbone.patches import as_clip, gather_patches
+from ..backbone.positions import position_table
+from ..backbone.vit import ViT, initialise, make_blocks
+
+TARGETS = ("pixels", "patch", "channel")
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """Size of the light decoder.
+
+    Attributes:
+        width: Channels of a decoder token.
+        depth: Blocks.
+        heads: Attention heads; divides `width`.
+    """
+
+    width: int = 512
+    depth: int = 8
+    heads: int = 16
+
+
+class Reconstruction(NamedTuple):
+    """What a forward pass gives: the loss, and both sides of it.
+
+    Attributes:
+        loss: Scalar: squared error, mean over a token's values, then over the decoded tokens.
+        prediction: (B, m, V) for the `target_ids`, values in order frame, row, column, channel.
+        target: (B, m, V), normalised as the model's `target` says.
+    """
+
+    loss: Tensor
+    prediction: Tensor
+    target: Tensor
+
+
+class MaskedAutoencoder(nn.Module):
+    """A ViT encoder and a light decoder that rebuilds hidden patches.
+
+    Args:
+        encoder: The ViT to pre-train; it has its final norm.
+        decoder: Size of the decoder.
+        target: `pixels` (the thorax paper), `patch` (MAE: normalised over all values of a patch) or `channel`
+            (VideoMAE: per channel over the tubelet).
+    """
+
+    def __init__(self, encoder: ViT, decoder: Decoder, target: str = "pixels"):
+        super().__init__()
+        if target not in TARGETS:
+            raise ValueError(f"unknown target {target!r}; known: {', '.join(TARGETS)}")
+        if decoder.width % decoder.heads:
+            raise ValueError(f"decoder width {decoder.width} is not a multiple of its heads {decoder.heads}")
+        arch = encoder.arch
+        self.encoder, self.target = encoder, target
+        self.decoder_embed = nn.Linear(arch.width, decoder.width)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, decoder.width))
+        kind = "sine2d" if arch.positions == "learned" and arch.frames == 1 else arch.positions
+        table = position_table(kind, arch.grid, decoder.width)
+        if arch.class_token:
+            table = torch.cat([torch.zeros(1, decoder.width), table])
+        self.decoder_pos_embed = nn.Parameter(table.unsqueeze(0), requires_grad=False)
+        self.decoder_blocks = make_blocks(decoder.width, decoder.depth, decoder.heads)
+        self.decoder_norm = nn.LayerNorm(decoder.width, eps=1e-6)
+        self.decoder_pred = nn.Linear(decoder.width, arch.values_per_patch)
+        for name, part in self.named_children():
+            if name != "encoder":
+                initialise(part)
+        nn.init.normal_(self.mask_token, std=0.02)
+
+    def forward(self, x: Tensor, visible_ids: Tensor, target_ids: Tensor) -> Reconstruction:
+        """Rebuild the tokens `target_ids` from the tokens `visible_ids`.
+
+        Args:
+            x: (B, C, H, W) or (B, C, T, H, W), normalised.
+            visible_ids: (B, n) tokens that the encoder sees.
+            target_ids: (B, m) hidden tokens to rebuild; none of them visible.
+        """
+        latent = self.encoder(x, visible_ids).sequence()
+        decoded = self.decode(latent, visible_ids, target_ids)
+        prediction = self.decoder_pred(self.decoder_norm(decoded[:, -target_ids.shape[1] :]))
+        target = self.targets(x, target_ids)
+        loss = (prediction.float() - target).square().mean()
+        return Reconstruction(loss, prediction, target)
+
+    def decode(self, latent: Tensor, visible_ids: Tensor, target_ids: Tensor) -> Tensor:
+        """Decoder tokens (B, [1 +] n + m, d): class token if any, visible tokens, mask tokens, through the blocks.
+
+        Attention does not care for the order, so nothing is shuffled back; positions say where a token is.
+        """
+        tokens = self.decoder_embed(latent)
+        table, extra = self.decoder_pos_embed, int(self.encoder.arch.class_token)
+        ids = torch.cat([visible_ids, target_ids], dim=1) + extra
+        positions = table.expand(len(ids), -1, -1).gather(1, ids.unsqueeze(-1).expand(-1, -1, table.shape[-1]))
+        if extra:
+            positions = torch.cat([table[:, :1].expand(len(ids), -1, -1), positions], dim=1)
+        masks = self.mask_token.to(tokens.dtype).expand(len(ids), target_ids.shape[1], -1)
+        tokens = torch.cat([tokens, masks], dim=1) + positions
+        for block in self.decoder_blocks:
+            tokens = block(tokens)
+        return tokens
+
+    def targets(self, x: Tensor, ids: Tensor) -> Tensor:
+        """(B, m, V) float32 targets of the tokens `ids`; gathered first, normalised after."""
+        arch = self.encoder.arch
+        patches = gather_patches(as_clip(x), arch.patch_size, arch.tubelet, ids).float()
+        values = patches.permute(0, 1, 3, 4, 5, 2)
+        return normalise_targets(values.flatten(2, 4), self.target).flatten(2)
+
+
+def normalise_targets(values: Tensor, how: str) -> Tensor:
+    """Normalise targets (B, m, P, C), P the pixels of a token.
+
+    `patch` (MAE): mean and unbiased variance over all P*C values, epsilon 1e-6 inside the root.
+    `channel` (VideoMAE): per channel over the P pixels, epsilon 1e-6 outside the root.
+    """
+    if how == "pixels":
+        return values
+    if how == "patch":
+        mean = values.mean(dim=(2, 3), keepdim=True)
+        return (values - mean) / (values.var(dim=(2, 3), keepdim=True) + 1e-6).sqrt()
+    mean = values.mean(dim=2, keepdim=True)
+    return (values - mean) / (values.var(dim=2, keepdim=True).sqrt() + 1e-6)
+
+
+def load_official(mae: MaskedAutoencoder, state: dict[str, Tensor]) -> None:
+    """Load a whole official MAE checkpoint, encoder and decoder, strictly.
+
+    Args:
+        mae: A model of the same sizes and channels.
+        state: Names as in MAE's models_mae.py (section "model" of the file).
+    """
+    own = {"mask_token"}
+    ours = {key if key.startswith("decoder_") or key in own else f"encoder.{key}": value for key, value in state.items()}
+    mae.load_state_dict(ours, strict=True)

@@ -1,0 +1,164 @@
+"""Weights in: every source's layout, the leftover report, and files that must be refused."""
+
+import argparse
+import os
+
+import pytest
+import safetensors.torch
+import timm
+import torch
+
+from clinvit.backbone.encoder import EncoderCard, load_encoder, read_encoder_card, save_encoder
+from clinvit.backbone.sizes import Architecture
+from clinvit.backbone.vit import ViT
+from clinvit.backbone.weights import fold_channels, infer_architecture, inflate, load_into, read_checkpoint
+from clinvit.errors import UserError
+
+
+def arch(**fields) -> Architecture:
+    defaults = {"width": 48, "depth": 2, "heads": 3, "image_size": (32, 32), "patch_size": 8, "channels": 3}
+    return Architecture(**(defaults | fields))
+
+
+def save(path, content):
+    torch.save(content, path)
+    return path
+
+
+def test_official_mae_file_with_its_namespace(golden, tmp_path):
+    ref = golden("mae_image_norm0")
+    content = {"model": ref.state, "args": argparse.Namespace(model="mae_vit"), "epoch": 3, "scaler": {"scale": 1.0}}
+    path = save(tmp_path / "mae.pth", content)
+    vit = ViT(arch()).eval()
+    report = load_encoder(vit, path)
+    assert report.source == "mae"
+    assert all(name.startswith(("decoder_", "mask_token")) for name in report.left_over)
+    noise = ref.inputs["noise"].argsort(1)[:, :4]
+    with torch.no_grad():
+        latent = vit(ref.inputs["images"], noise).sequence()
+    torch.testing.assert_close(latent, ref.outputs["latent"], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("wrapper", ["model", "state_dict", None])
+@pytest.mark.parametrize("prefix", ["", "module.", "module._orig_mod."])
+def test_wrappers_and_prefixes_come_off(golden, tmp_path, wrapper, prefix):
+    state = {prefix + name: value for name, value in golden("mae_image_norm0").state.items()}
+    path = save(tmp_path / "x.pth", {wrapper: state} if wrapper else state)
+    assert load_encoder(ViT(arch()), path).source == "mae"
+
+
+def test_timm_file(tmp_path):
+    theirs = timm.models.VisionTransformer(32, 8, 3, num_classes=5, embed_dim=48, depth=2, num_heads=3)
+    path = tmp_path / "timm.safetensors"
+    safetensors.torch.save_file(theirs.state_dict(), path)
+    report = load_encoder(ViT(arch(positions="learned")), path)
+    assert report.source == "timm" and set(report.left_over) == {"head.weight", "head.bias"}
+    assert "head.* (2)" in str(report)
+
+
+@pytest.mark.parametrize("name", ["videomae_v2_classifier_mean", "videomae_v2_classifier_first"])
+def test_videomae_file_comes_into_the_same_vit(golden, name):
+    ref = golden(name)
+    mean = ref.meta["use_mean_pooling"]
+    clip = arch(frames=8, tubelet=2, class_token=False, positions="sine1d")
+    vit = ViT(clip, final_norm=not mean).eval()
+    report = load_into(vit, ref.state)
+    assert report.source == "videomae"
+    with torch.no_grad():
+        tokens = vit(next(iter(ref.inputs.values()))).patches
+    pooled = tokens.mean(1) if mean else tokens[:, 0]
+    if mean:
+        weight, bias = ref.state["fc_norm.weight"], ref.state["fc_norm.bias"]
+        pooled = torch.nn.functional.layer_norm(pooled, (48,), weight, bias, 1e-6)
+    logits = pooled @ ref.state["head.weight"].T + ref.state["head.bias"]
+    torch.testing.assert_close(logits, next(v for v in ref.outputs.values() if v.shape == logits.shape), atol=1e-5, rtol=1e-5)
+
+
+def test_positions_are_resampled_and_channels_folded(golden):
+    state = golden("mae_image_norm0").state
+    vit = ViT(arch(channels=1, image_size=(48, 64))).eval()
+    report = load_into(vit, state)
+    assert any("resampled from 4x4 to 6x8" in text for text in report.adapted)
+    assert any("folded to 1 channel" in text for text in report.adapted)
+    # One channel on the folded weights equals three equal channels on the original ones.
+    three, one = ViT(arch()).eval(), ViT(arch(channels=1)).eval()
+    load_into(three, state)
+    load_into(one, state)
+    grey = torch.randn(2, 1, 32, 32)
+    with torch.no_grad():
+        expected = three(grey.expand(-1, 3, -1, -1)).sequence()
+        torch.testing.assert_close(one(grey).sequence(), expected, atol=1e-5, rtol=1e-5)
+    weight = state["patch_embed.proj.weight"].sum(1, keepdim=True)
+    torch.testing.assert_close(fold_channels(fold_channels(weight, 3), 1), weight)
+    torch.testing.assert_close(inflate(weight, 2).sum(2), weight)
+
+
+def test_architecture_is_read_from_shapes(golden):
+    state = golden("mae_image_norm0").state
+    with pytest.raises(UserError, match="how many attention heads"):
+        infer_architecture(state)
+    found = infer_architecture(state, heads=3)
+    assert (found.width, found.depth, found.image_size, found.patch_size, found.channels) == (48, 2, (32, 32), 8, 3)
+
+
+def test_encoder_folder_round_trip(tmp_path):
+    vit = ViT(arch(channels=1, image_size=(32, 48)))
+    card = EncoderCard(vit.arch, (0.5,), (0.25,), method="mae", recipe={"a": 1}, data={"cases": 7})
+    save_encoder(tmp_path / "encoder", vit, card)
+    assert read_encoder_card(tmp_path / "encoder") == card
+    again = ViT(vit.arch)
+    load_encoder(again, tmp_path / "encoder")
+    for a, b in zip(vit.parameters(), again.parameters()):
+        assert torch.equal(a, b)
+
+
+class Malicious:
+    def __init__(self, marker):
+        self.marker = marker
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.marker}",)
+
+
+@pytest.mark.parametrize("where", [lambda bad: bad, lambda bad: {"model": {}, "args": bad}])
+def test_code_in_a_pickle_is_refused_and_not_run(tmp_path, where):
+    marker = tmp_path / "owned"
+    path = save(tmp_path / "bad.pth", where(Malicious(marker)))
+    with pytest.raises(UserError, match="asks to run"):
+        read_checkpoint(path)
+    assert not marker.exists()
+
+
+def _truncated(path, tmp_path):
+    save(path, {"model": {"a": torch.zeros(1000)}})
+    path.write_bytes(path.read_bytes()[:500])
+
+
+@pytest.mark.parametrize(
+    "make, words",
+    [
+        (lambda path, _: None, "no such checkpoint"),
+        (lambda path, _: path.write_text("hello"), "not a readable"),
+        (lambda path, _: path.write_bytes(b""), "not a readable"),
+        (_truncated, "not a readable"),
+        (lambda path, _: torch.save({"epoch": 3}, path), "holds no weights"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_what_is_no_checkpoint_says_so(tmp_path, make, words, suffix):
+    path = tmp_path / f"x{suffix}"
+    make(path, tmp_path)
+    if suffix == ".safetensors" and words == "holds no weights":
+        safetensors.torch.save_file({}, path)
+    with pytest.raises(UserError, match=words):
+        read_checkpoint(path)
+
+
+def test_wrong_width_and_depth_say_so(golden):
+    state = golden("mae_image_norm0").state
+    with pytest.raises(UserError, match="Choose the model size"):
+        load_into(ViT(arch(width=96)), state)
+    with pytest.raises(UserError, match=r"lacks 12 of .*blocks\.\* \(12\)"):
+        load_into(ViT(arch(depth=3)), state)
+    with pytest.raises(UserError, match="has 2 blocks, the model 1"):
+        load_into(ViT(arch(depth=1)), state)
