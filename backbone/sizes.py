@@ -82,3 +82,39 @@ def architecture(size: str, **fields) -> Architecture:
         raise ValueError(f"unknown model size {size!r}; known: {', '.join(SIZES)}")
     width, depth, heads, mlp_ratio = SIZES[size]
     return Architecture(width, depth, heads, mlp_ratio, **fields)
+
+
+@dataclass(frozen=True)
+class Model:
+    """The ViT that a recipe asks for.
+
+    Attributes:
+        size: micro, mini, tiny, small, base, large, huge or giant.
+        image_size: Side of the square input, pixels.
+        patch_size: Side of a patch, pixels.
+        channels: 1 (radiographs) or 3.
+        class_token: Whether the model has a class token.
+        positions: learned, sine2d, sine1d or sine3d.
+        drop_path: Stochastic depth at the last block.
+        checkpoint_blocks: Recompute blocks in the backward pass: less memory, more time.
+    """
+
+    size: str = "small"
+    image_size: int = 224
+    patch_size: int = 16
+    channels: int = 1
+    class_token: bool = True
+    positions: str = "sine2d"
+    drop_path: float = 0.0
+    checkpoint_blocks: bool = False
+
+    def architecture(self) -> Architecture:
+        """The architecture of these settings."""
+        return architecture(
+            self.size,
+            image_size=(self.image_size, self.image_size),
+            patch_size=self.patch_size,
+            channels=self.channels,
+            class_token=self.class_token,
+            positions=self.positions,
+        )

@@ -1,11 +1,22 @@
 """What all tests share: the golden numbers, and real data where it lies beside the project."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from PIL import Image
+
+from clinvit.backbone.sizes import Model
+from clinvit.datasets.augment import Augment
+from clinvit.datasets.recipe import Data
+from clinvit.engine.recipe import Optim, Run
+from clinvit.finetune.recipe import Finetune, View
+from clinvit.pretrain.mae import Decoder
+from clinvit.pretrain.recipe import Pretrain
 
 ROOT = Path(__file__).resolve().parents[1]
 torch.set_num_threads(min(2, torch.get_num_threads()))
@@ -38,3 +49,48 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("no real data beside the project (../shared/data)")
     return folder
+
+
+@pytest.fixture
+def cohort(tmp_path):
+    """`cohort(patients=...)` writes small pictures whose labels can be seen (a bright square left, a dark bar right)
+    and their manifest; gives the manifest's path.
+    """
+
+    def write(patients: int = 40, size: int = 40, folder: str = "data", seed: int = 0) -> Path:
+        rng = np.random.default_rng(seed)
+        root = tmp_path / folder
+        (root / "images").mkdir(parents=True)
+        rows = []
+        for patient in range(patients):
+            split = ("train", "train", "train", "val", "test")[patient % 5]
+            for picture in range(2):
+                left, right = rng.integers(0, 2, 2)
+                pixels = rng.normal(110, 25, (size, size))
+                pixels[8:20, 4:16] += 90 * left
+                pixels[22:30, 20:38] -= 90 * right
+                name = f"images/{patient:03d}_{picture}.png"
+                Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(root / name)
+                known = "" if patient % 7 == 3 else int(right)
+                rows.append((f"{patient:03d}_{picture}", name, f"p{patient}", split, int(left), known))
+        table = pd.DataFrame(rows, columns=["id", "path", "patient", "split", "Square", "Bar"])
+        table.to_csv(root / "manifest.csv", index=False)
+        return root / "manifest.csv"
+
+    return write
+
+
+@pytest.fixture
+def small_recipes():
+    """A pre-training and a fine-tuning recipe that take seconds."""
+    model = Model("micro", image_size=32, patch_size=8)
+    data = Data(cache_px=40)
+    augment = Augment(size=32, crop_scale=(0.6, 1.0))
+    run = Run(precision="32-true", checkpoint_minutes=0)
+    optim = Optim(epochs=4, warmup_epochs=1, batch_size=16, base_lr=0.01)
+    pre = Pretrain(model=model, decoder=Decoder(32, 1, 2), data=data, augment=augment, optim=optim, run=run)
+    fine = Finetune(
+        model=model, data=data, augment=augment, view=View("squash", None), run=run,
+        optim=replace(optim, betas=(0.9, 0.999), epochs=12, base_lr=0.02, layer_decay=0.8),
+    )  # fmt: skip
+    return pre, fine

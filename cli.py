@@ -1,0 +1,341 @@
+"""The command `clinvit`: one verb per stage. Imports are lazy, so that help is instant.
+
+Exit code 0: done. 1: the run failed. 2: the request or its data are wrong.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from . import __version__
+from .errors import RunError, UserError
+from .tasks import NAMES, load
+
+DESCRIPTION = """\
+Pre-train one Vision Transformer on unlabelled clinical images, fine-tune it, and write a clinical report.
+
+  clinvit demo                    the whole way on invented data, to see what it does
+  clinvit check TASK DATA         look at a data set and the machine before anything runs
+  clinvit prepare TASK ROOT       a data set as downloaded -> manifest.csv (and decoded pictures)
+  clinvit pretrain TASK ...       manifest.csv -> encoder/
+  clinvit finetune TASK ...       manifest.csv [+ encoder/] -> model/, predictions.csv
+  clinvit predict TASK ...        model/ + files -> predictions.csv
+  clinvit evaluate PRED ...       predictions.csv -> report.html, report.json, metrics.csv
+  clinvit compare A B             two models on the same cases
+  clinvit weights ...             what a checkpoint is; checkpoint -> encoder/
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line and a hint."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (see `{self.prog} --help`)")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; gives the exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    try:
+        parser = build_parser()
+        options, rest = parser.parse_known_args(arguments)
+        if rest and "recipes" not in options:
+            raise UserError(f"unknown argument {rest[0]!r} (see `clinvit {options.verb} --help`)")
+        options.rest = rest
+        options.run(options)
+        return 0
+    except UserError as error:
+        return _fail(error, 2, debug)
+    except RunError as error:
+        return _fail(error, 1, debug)
+    except KeyboardInterrupt:
+        return _fail("interrupted; repeat the command to continue where it stopped", 1, debug)
+    except BrokenPipeError:
+        # The reader of our output went away (`clinvit ... | head`): nothing is wrong.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{where}{error.strerror or error}", 1, debug)
+    except Exception as error:
+        return _fail(f"unexpected {type(error).__name__}: {error} (repeat with --debug for the traceback)", 1, debug)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = _Parser("clinvit", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--version", action="version", version=f"clinvit {__version__}")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=_Parser)
+
+    demo = _verb(verbs, "demo", _demo, "the whole way on invented data: phantoms to report, offline, on 2 CPU cores")
+    demo.add_argument("task", nargs="?", default="thorax", choices=[*NAMES, "all"])
+    demo.add_argument("--out", type=Path, default=Path("clinvit-demo"), help="folder to write (default: %(default)s)")
+    demo.add_argument("--seed", type=int, default=0)
+
+    check = _verb(verbs, "check", _check, "look at a data set and the machine before anything runs")
+    _task(check)
+    check.add_argument("data", type=Path, metavar="DATA", help="a manifest, its folder, or a data set as downloaded")
+    check.add_argument("--files", type=int, default=200, help="files to read, spread evenly; 0 for all (default: 200)")
+    check.add_argument("--cache-px", type=int, default=256, help="cache size to estimate, pixels (default: 256)")
+
+    prepare = _verb(verbs, "prepare", _prepare, "make manifest.csv from a data set as downloaded")
+    _task(prepare)
+    prepare.add_argument("root", type=Path, metavar="ROOT", help="the data set's folder (or your own CSV)")
+    prepare.add_argument("--out", type=Path, required=True, help="manifest to write, such as data/manifest.csv")
+    prepare.add_argument("--layout", help="the data set's layout, where it is not recognised")
+    prepare.add_argument(
+        "--option", action="append", default=[], metavar="KEY=VALUE", help="an option of the layout; may be repeated"
+    )
+    prepare.add_argument("--resplit", action="store_true", help="make new patient-grouped splits, 70/10/20 %%")
+    prepare.add_argument("--seed", type=int, default=0, help="of the splits")
+    prepare.add_argument("--cache-px", type=int, help="also decode all files now, at this shorter side in pixels")
+    prepare.add_argument("--workers", type=int, default=-1, help="decoding processes (default: one per core)")
+
+    pretrain = _verb(verbs, "pretrain", _pretrain, "pre-train an encoder on unlabelled pictures", add_help=False)
+    _training(pretrain, "pretrain")
+
+    finetune = _verb(verbs, "finetune", _finetune, "train a classifier, from an encoder or from scratch", add_help=False)
+    _training(finetune, "finetune")
+    finetune.add_argument(
+        "--encoder", type=Path, help="encoder folder, or a checkpoint of MAE, thorax-MAE, timm; from scratch without"
+    )
+    finetune.add_argument(
+        "--threshold", default="youden",
+        help="rule for thresholds on validation: youden, sensitivity=0.9, specificity=0.9, 0.5 (default: youden)",
+    )  # fmt: skip
+
+    predict = _verb(verbs, "predict", _predict, "predict files; a file that fails is a row with its reason")
+    _task(predict)
+    predict.add_argument("inputs", nargs="+", metavar="INPUT", help="files, folders, globs, or one manifest CSV")
+    predict.add_argument("--model", type=Path, required=True, help="model folder")
+    predict.add_argument("--out", type=Path, default=Path("predictions.csv"), help="default: %(default)s")
+    predict.add_argument("--batch", type=int, default=32, help="files per batch (default: 32)")
+    predict.add_argument("--workers", type=int, default=0, help="reading processes (default: none)")
+
+    evaluate = _verb(verbs, "evaluate", _evaluate, "write the report of one or more predictions tables")
+    _evaluation(evaluate)
+    evaluate.add_argument("predictions", nargs="+", metavar="[NAME=]PREDICTIONS", help="predictions.csv or run folders")
+    evaluate.add_argument("--title", default="Evaluation", help="heading of the report")
+
+    compare = _verb(verbs, "compare", _compare, "compare two models on the same cases, paired")
+    _evaluation(compare)
+    compare.add_argument("a", metavar="[NAME=]A", help="predictions.csv or run folder")
+    compare.add_argument("b", metavar="[NAME=]B", help="predictions.csv or run folder")
+
+    weights = _verb(verbs, "weights", _weights, "say what a checkpoint is, or make an encoder folder of it")
+    weights.add_argument("action", choices=["inspect", "convert"])
+    weights.add_argument("file", type=Path, help="checkpoint file or encoder folder; no code in it is ever run")
+    weights.add_argument("--out", type=Path, help="encoder folder to write (convert)")
+    return parser
+
+
+def _verb(verbs, name: str, run, text: str, **options) -> argparse.ArgumentParser:
+    verb = verbs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False, **options)
+    verb.set_defaults(run=run)
+    return verb
+
+
+def _task(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("task", choices=NAMES, help=f"one of: {', '.join(NAMES)}")
+
+
+def _training(verb: argparse.ArgumentParser, recipes: str) -> None:
+    verb.add_argument("task", nargs="?", help=f"one of: {', '.join(NAMES)}")
+    verb.add_argument("-h", "--help", action="store_true", help="show this, with every option of the recipe")
+    verb.add_argument("--data", type=Path, help="manifest.csv or its folder")
+    verb.add_argument("--out", type=Path, help="run folder; repeating the command continues there")
+    verb.add_argument("--recipe", default="tiny", help="named recipe to start from (default: %(default)s)")
+    verb.add_argument("--config", type=Path, help="YAML file with changes to the recipe")
+    verb.add_argument("--cache", type=Path, help="folder for decoded pictures (default: pixel-cache, beside --out)")
+    verb.set_defaults(recipes=recipes, parser=verb)
+
+
+def _evaluation(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--out", type=Path, default=Path("report"), help="folder of the report (default: %(default)s)")
+    verb.add_argument("--split", default="test", help="split to evaluate (default: %(default)s)")
+    verb.add_argument("--data", type=Path, help="manifest, for the pictures of the most wrong cases")
+    verb.add_argument("--threshold", default="youden", help="rule for thresholds on validation (default: youden)")
+    verb.add_argument("--resamples", type=int, default=2000, help="of the bootstrap by patient (default: 2000)")
+    verb.add_argument("--seed", type=int, default=0, help="of the bootstrap")
+    verb.add_argument("--task", choices=NAMES, default="thorax", help="for what a 1 means (default: thorax)")
+
+
+def _demo(options) -> None:
+    for name in NAMES if options.task == "all" else [options.task]:
+        load(name).demo(options.out / name if options.task == "all" else options.out, options.seed)
+
+
+def _check(options) -> None:
+    import tempfile
+
+    from .datasets.check import check_manifest, cohort
+    from .engine.run_folder import environment
+    from .tasks.stages import MANIFEST, open_manifest, write_prepared
+
+    task = load(options.task)
+    if options.data.is_dir() and not (options.data / MANIFEST).is_file():
+        table, labels = task.to_manifest(options.data)
+        with tempfile.TemporaryDirectory() as folder:
+            manifest = write_prepared(table, labels, options.data, Path(folder) / MANIFEST)
+            found = check_manifest(manifest, task.read, files=options.files, cache_px=options.cache_px)
+        found.facts += table.attrs.get("notes", [])
+    else:
+        manifest = open_manifest(options.data)
+        found = check_manifest(manifest, task.read, files=options.files, cache_px=options.cache_px)
+    print(cohort(manifest).to_string(), "(positive/known per label)", sep="\n", end="\n\n")
+    machine = environment()
+    found.facts.append(f"torch {machine['versions']['torch']} on {machine['device']}, {machine['platform']}")
+    for mark, texts in (("ok", found.facts), ("warning", found.warnings), ("ERROR", found.errors)):
+        for text in texts:
+            print(f"{mark:8}{text}")
+    if found.errors:
+        raise UserError(f"{options.data}: {len(found.errors)} problem(s) found, listed above; mend them before a run.")
+    print("\nNothing stands in the way.")
+
+
+def _prepare(options) -> None:
+    from .datasets.cache import build_cache
+    from .datasets.loading import reading_workers
+    from .datasets.splits import assign_splits
+    from .tasks.stages import CACHE, write_prepared
+
+    task = load(options.task)
+    table, labels = task.to_manifest(options.root, options.layout, **_layout_options(options.option))
+    if options.resplit:
+        table["split"] = assign_splits(table, labels, seed=options.seed)
+    root = options.root if options.root.is_dir() else options.root.parent
+    manifest = write_prepared(table, labels, root, options.out)
+    for note in table.attrs.get("notes", []):
+        print(note)
+    if options.cache_px:
+        folder = options.out.parent / CACHE
+        cache = build_cache(manifest.files(), folder, options.cache_px, reading_workers(options.workers, True))
+        failed = [reason for reason in cache.reasons() if reason]
+        print(f"{folder}: {len(cache) - len(failed)} pictures cached, {len(failed)} failed")
+        for reason in failed[:20]:
+            print(f"  {reason}")
+    counts = manifest.table["split"].value_counts()
+    print(f"{options.out}: {len(manifest)} cases, " + ", ".join(f"{split} {n}" for split, n in counts.items()))
+
+
+def _pretrain(options) -> None:
+    from .tasks.stages import choose_recipe, pretrain_stage
+
+    task = _training_task(options)
+    recipe = choose_recipe(task.PRETRAIN, options.recipe, options.config, options.rest)
+    print(f"encoder: {pretrain_stage(recipe, options.data, options.out, options.cache)}")
+
+
+def _finetune(options) -> None:
+    from .tasks.stages import choose_recipe, finetune_stage
+
+    task = _training_task(options)
+    recipe = choose_recipe(task.FINETUNE, options.recipe, options.config, options.rest)
+    model = finetune_stage(
+        recipe, options.data, options.out, encoder=options.encoder, cache=options.cache, meaning=task.MEANING,
+        rule=options.threshold,
+    )  # fmt: skip
+    print(f"model: {model}\npredictions: {options.out / 'predictions.csv'}")
+
+
+def _predict(options) -> None:
+    from .tasks.stages import predict_stage
+
+    table = predict_stage(options.model, options.inputs, options.out, options.batch, options.workers)
+    failed = table[table["status"] == "failed"]
+    for _, row in failed.head(20).iterrows():
+        print(f"failed: {row['reason']}", file=sys.stderr)
+    print(f"{options.out}: {len(table)} requested = {len(table) - len(failed)} ok + {len(failed)} failed")
+
+
+def _evaluate(options) -> None:
+    _report(options, dict(_named(text) for text in options.predictions), options.title)
+
+
+def _compare(options) -> None:
+    pair = [_named(options.a), _named(options.b)]
+    if pair[0][0] == pair[1][0]:
+        raise UserError(f"both models are called {pair[0][0]!r}: name them, NAME=PATH.")
+    _report(options, dict(pair), f"{pair[0][0]} and {pair[1][0]}")
+
+
+def _report(options, predictions: dict[str, Path], title: str) -> None:
+    from .tasks.stages import evaluate_stage
+
+    figures = evaluate_stage(
+        predictions, options.out, split=options.split, data=options.data, rule=options.threshold,
+        resamples=options.resamples, seed=options.seed, title=title, meaning=load(options.task).MEANING,
+    )  # fmt: skip
+    print(*figures["headline"], sep="\n")
+    print(f"report: {options.out / 'report.html'}")
+
+
+def _weights(options) -> None:
+    from .backbone.encoder import load_encoder, read_encoder_card, save_encoder
+    from .backbone.vit import ViT
+
+    card = read_encoder_card(options.file)
+    vit = ViT(card.arch)
+    report = load_encoder(vit, options.file)
+    arch = card.arch
+    print(
+        f"{options.file}: width {arch.width}, depth {arch.depth}, heads {arch.heads}, patch {arch.patch_size}, input "
+        f"{arch.image_size[0]}x{arch.image_size[1]}, {arch.channels} channel(s), method {card.method}\n{report}"
+    )
+    if options.action == "convert":
+        if options.out is None:
+            raise UserError("weights convert needs --out FOLDER")
+        print(f"encoder: {save_encoder(options.out, vit, card)}")
+
+
+def _training_task(options):
+    """The task of a training verb; prints the help, recipe included, if that was asked."""
+    if options.help:
+        _training_help(options)
+        raise SystemExit(0)
+    if options.task not in NAMES:
+        raise UserError(f"task {options.task!r}: name one of {', '.join(NAMES)}, as in `clinvit {options.verb} thorax`.")
+    for name in ("data", "out"):
+        if getattr(options, name) is None:
+            raise UserError(f"--{name} is missing (see `clinvit {options.verb} {options.task} --help`)")
+    return load(options.task)
+
+
+def _training_help(options) -> None:
+    from .engine.recipe import recipe_parser
+
+    print(options.parser.format_help())
+    task = load(options.task if options.task in NAMES else NAMES[0])
+    recipes = getattr(task, options.recipes.upper())
+    print("recipes:")
+    for name, make in recipes.items():
+        print(f"  {name:8}{make.__doc__.splitlines()[0]}")
+    default = recipes.get(options.recipe, next(iter(recipes.values())))()
+    print(f"\nEvery value of the recipe can be changed; the defaults shown are those of {options.recipe!r}.")
+    text = recipe_parser(default).format_help()
+    print(text[text.index("\n\n") :] if "print_config" in text.split("\n\n")[0] else text)
+
+
+def _named(text: str) -> tuple[str, Path]:
+    """`name=path` or a path; a run folder stands for its predictions.csv."""
+    name, sign, path = text.partition("=")
+    path = Path(path if sign else text)
+    name = name if sign else (path.name if path.is_dir() else path.resolve().parent.name)
+    return name, path / "predictions.csv" if path.is_dir() else path
+
+
+def _layout_options(pairs: Sequence[str]) -> dict[str, str]:
+    for pair in pairs:
+        if "=" not in pair:
+            raise UserError(f"--option {pair!r}: write KEY=VALUE.")
+    return {key.replace("-", "_"): value for key, value in (pair.split("=", 1) for pair in pairs)}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

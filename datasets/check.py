@@ -1,0 +1,118 @@
+"""Look at a data set and the machine before anything runs: what there is, and what will go wrong."""
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from ..errors import DataError
+from .tables import SPLITS, Manifest
+
+# A shortest side of 1 and a longest of about 1.2: what a cached radiograph takes, per square pixel of its side.
+CACHE_FACTOR = 1.25
+
+
+@dataclass
+class Findings:
+    """What was found: facts, warnings (it will run), errors (it will not, or not as meant)."""
+
+    facts: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+
+def check_manifest(
+    manifest: Manifest, read: Callable[[Path], np.ndarray], *, files: int = 200, cache_px: int = 256
+) -> Findings:
+    """Check a manifest's splits, labels and files.
+
+    Args:
+        manifest: Already validated row by row.
+        read: Reads one file or raises DataError.
+        files: How many files to read, spread evenly over the table; 0 reads all.
+        cache_px: Shorter side of the cache to estimate, pixels.
+    """
+    found = Findings()
+    _splits(manifest, found)
+    _labels(manifest, found)
+    _files(manifest, read, files, found)
+    _space(manifest, cache_px, found)
+    return found
+
+
+def cohort(manifest: Manifest) -> pd.DataFrame:
+    """Cases, patients, and per label positives/known, by split."""
+    rows = {}
+    for split in SPLITS:
+        part = manifest.rows(split)
+        values = part.targets()
+        rows[split] = {"cases": len(part), "patients": part.table["patient"].nunique()} | {
+            label: f"{int(np.nansum(column))}/{int((~np.isnan(column)).sum())}"
+            for label, column in zip(manifest.labels, values.T)
+        }
+    return pd.DataFrame(rows)
+
+
+def _splits(manifest: Manifest, found: Findings) -> None:
+    counts = manifest.table["split"].value_counts()
+    found.facts.append(f"{len(manifest)} cases of {manifest.table['patient'].nunique()} patients, no patient in two splits")
+    if not counts.get("train"):
+        found.errors.append("the split train is empty: nothing to learn from.")
+    if not counts.get("val"):
+        found.warnings.append("the split val is empty: no best epoch and no threshold can be chosen.")
+    if not counts.get("test"):
+        found.warnings.append("the split test is empty: evaluate with --split val, and choose nothing on it (--select last).")
+
+
+def _labels(manifest: Manifest, found: Findings) -> None:
+    if not manifest.labels:
+        found.warnings.append("no label column: good for pre-training only.")
+    for split in SPLITS:
+        part = manifest.rows(split)
+        for label, column in zip(manifest.labels, part.targets().T):
+            known = column[~np.isnan(column)]
+            if len(part) and len(np.unique(known)) < 2:
+                what = f"is {known[0]:.0f} in all {len(known)} known cases" if len(known) else "is unknown in all cases"
+                if split == "train":
+                    found.errors.append(f"label {label!r} {what} of train: nothing to learn. Leave it out with --data.labels.")
+                else:
+                    found.warnings.append(f"label {label!r} {what} of {split}: its AUROC there is undefined.")
+
+
+def _files(manifest: Manifest, read: Callable, count: int, found: Findings) -> None:
+    paths = manifest.files()
+    missing = [path for path in paths if not path.is_file()]
+    if missing:
+        found.errors.append(f"{len(missing)} of {len(paths)} files are missing, first: {missing[0]}")
+    chosen = range(len(paths)) if not count else np.unique(np.linspace(0, len(paths) - 1, count).astype(int))
+    bad, sides = [], []
+    for row in tqdm(chosen, desc="reading files", unit="file", disable=None):
+        if not paths[row].is_file():
+            continue
+        try:
+            sides.append(read(paths[row]).shape)
+        except DataError as error:
+            bad.append(str(error))
+    found.errors += bad[:20]
+    if len(bad) > 20:
+        found.errors.append(f"... and {len(bad) - 20} more unreadable files.")
+    if sides:
+        heights, widths = zip(*sides)
+        found.facts.append(
+            f"{len(sides)} of {len(paths)} files read well: {min(heights)}..{max(heights)} px high, "
+            f"{min(widths)}..{max(widths)} px wide"
+        )
+
+
+def _space(manifest: Manifest, cache_px: int, found: Findings) -> None:
+    need = len(manifest) * cache_px**2 * CACHE_FACTOR / 1e9
+    folder = manifest.path.parent if os.access(manifest.path.parent, os.W_OK) else Path.cwd()
+    free = shutil.disk_usage(folder).free / 1e9
+    found.facts.append(f"a cache at {cache_px} px takes about {need:.2g} GB; {free:.0f} GB are free")
+    if need > free:
+        found.errors.append(f"a cache at {cache_px} px takes about {need:.0f} GB, but {free:.0f} GB are free (data.cache_px).")

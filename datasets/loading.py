@@ -1,0 +1,136 @@
+"""From cached pictures to batches. All randomness of a sample comes from (seed, epoch, position): a run that was
+interrupted, or has another number of workers or processes, sees the same pictures as one that was not.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from ..errors import DataError, UserError
+from .cache import PixelCache
+
+Transform = Callable[[np.ndarray, int], np.ndarray]
+
+
+class PictureDataset(Dataset):
+    """Batches of pictures, cut and augmented.
+
+    Args:
+        cache: The pictures.
+        rows: Which rows of the cache belong to the data set.
+        transform: (picture uint8 (H, W), seed) to uint8 (S, S).
+        targets: (len(cache), L) float32, or None.
+    """
+
+    def __init__(self, cache: PixelCache, rows: np.ndarray, transform: Transform, targets: np.ndarray | None = None):
+        self.cache, self.rows, self.transform, self.targets = cache, np.asarray(rows), transform, targets
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitems__(self, samples: list[tuple[int, int]]) -> dict[str, Tensor]:
+        """A batch: `image` (B, 1, S, S) uint8, `row` (B,) rows of the cache, and `target` (B, L) if there are any."""
+        rows = self.rows[[position for position, _ in samples]]
+        images = np.stack([self.transform(self.cache[row], seed) for row, (_, seed) in zip(rows, samples)])
+        batch = {"image": torch.from_numpy(images).unsqueeze(1), "row": torch.from_numpy(rows)}
+        if self.targets is not None:
+            batch["target"] = torch.from_numpy(self.targets[rows])
+        return batch
+
+
+class TrainBatches(Sampler):
+    """Shuffled batches of (position, seed), the share of one process of a run over several.
+
+    Args:
+        cases: Size of the data set.
+        batch: Cases per step over all processes.
+        seed: Of the run.
+        rank, world: This process and how many there are; `batch` is a multiple of `world`.
+    """
+
+    def __init__(self, cases: int, batch: int, seed: int, rank: int = 0, world: int = 1):
+        if batch % world:
+            raise UserError(f"batch size {batch} does not divide over {world} processes; choose a multiple.")
+        if cases < batch:
+            raise UserError(f"batch size {batch} is larger than the {cases} training cases; lower optim.batch_size.")
+        self.cases, self.batch, self.seed, self.rank, self.world = cases, batch, seed, rank, world
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return self.cases // self.batch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning calls this before each epoch, also after a resume."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        draw = np.random.default_rng([self.seed, self.epoch])
+        order = draw.permutation(self.cases)
+        seeds = draw.integers(0, 2**63, self.cases)
+        share = self.batch // self.world
+        for step in range(len(self)):
+            start = step * self.batch + self.rank * share
+            yield [(int(order[i]), int(seeds[i])) for i in range(start, start + share)]
+
+
+def train_loader(dataset: PictureDataset, batches: TrainBatches, workers: int) -> DataLoader:
+    """A loader over shuffled batches; workers live through all epochs."""
+    return _loader(dataset, batches, workers)
+
+
+def eval_loader(dataset: PictureDataset, batch: int, workers: int) -> DataLoader:
+    """A loader over every case once, in order, the last batch smaller."""
+    samples = [(position, 0) for position in range(len(dataset))]
+    return _loader(dataset, [samples[i : i + batch] for i in range(0, len(samples), batch)], workers)
+
+
+def reading_workers(workers: int, decoding: bool = False) -> int:
+    """Loading processes of one training process: as asked, or (-1) none beside a CPU, at most 8 beside a GPU.
+
+    Args:
+        workers: `run.workers`.
+        decoding: Files are decoded (the cache is built), which is worth every core.
+    """
+    cores = len(os.sched_getaffinity(0))
+    if workers >= 0:
+        return workers
+    if decoding:
+        return min(16, cores)
+    return min(8, cores) if torch.cuda.is_available() else 0
+
+
+def readable_rows(cache: PixelCache, rows: Sequence[int], max_bad: float, where: str) -> tuple[np.ndarray, list[str]]:
+    """The rows whose file could be read, and the reasons of the others.
+
+    Raises:
+        DataError: A larger share than `max_bad` failed; the first reason is given.
+    """
+    reasons = cache.reasons()
+    good = np.array([row for row in rows if not reasons[row]], dtype=np.int64)
+    bad = [reasons[row] for row in rows if reasons[row]]
+    if len(bad) > max_bad * len(rows):
+        raise DataError(
+            f"{where}: {len(bad)} of {len(rows)} training files cannot be read, more than the allowed share "
+            f"{max_bad:g} (run.max_bad). The first: {bad[0]}"
+        )
+    return good, bad
+
+
+def _loader(dataset: Dataset, batches, workers: int) -> DataLoader:
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=_as_is,
+        pin_memory=torch.cuda.is_available(),
+        persistent_workers=workers > 0,
+        multiprocessing_context="forkserver" if workers else None,
+    )
+
+
+def _as_is(batch):
+    return batch

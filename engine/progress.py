@@ -1,0 +1,99 @@
+"""One progress bar over the whole training; without a terminal, a line now and then. And the log as a CSV table."""
+
+import csv
+import io
+import sys
+import time
+from pathlib import Path
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import Callback, ProgressBar
+from tqdm import tqdm
+
+from ..files import write_text
+
+
+class Progress(ProgressBar):
+    """Epoch, loss, rate, time left and the share of time spent waiting for data.
+
+    Args:
+        title: What is being trained, in a word or two.
+        every: Seconds between lines where there is no terminal.
+    """
+
+    def __init__(self, title: str, every: float = 30.0):
+        super().__init__()
+        self.title, self.every = title, every
+        self.bar: tqdm | None = None
+        self.waited = self.spoken = 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        total = trainer.num_training_batches * trainer.max_epochs
+        self.done = self.first = trainer.num_training_batches * trainer.current_epoch
+        self.started = self.ready = self.spoken = time.monotonic()
+        self.total = total
+        if trainer.is_global_zero and sys.stderr.isatty():
+            self.bar = tqdm(total=total, initial=self.first, desc=self.title, unit="step", dynamic_ncols=True)
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        self.waited += time.monotonic() - self.ready
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        self.done += 1
+        self.ready = now = time.monotonic()
+        if not trainer.is_global_zero:
+            return
+        if self.bar is not None:
+            self.bar.update()
+            if self.done % 10 == 0:
+                self.bar.set_postfix_str(self._state(trainer), refresh=False)
+        elif now - self.spoken >= self.every or self.done == self.total:
+            self.spoken = now
+            rate = (self.done - self.first) / (now - self.started)
+            left = (self.total - self.done) / rate
+            print(
+                f"{self.title}: step {self.done}/{self.total}, {self._state(trainer)}, {rate:.1f} steps/s, "
+                f"{left / 60:.1f} min left",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def on_train_end(self, trainer, pl_module) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def _state(self, trainer: pl.Trainer) -> str:
+        loss = trainer.callback_metrics.get("loss")
+        shown = f"loss {float(loss):.4f}, " if loss is not None else ""
+        waiting = self.waited / max(time.monotonic() - self.started, 1e-9)
+        return f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}, {shown}waiting for data {waiting:.0%}"
+
+
+class EpochLog(Callback):
+    """`log.csv`: a row per epoch with all logged figures, the learning rate and seconds. A resumed run goes on in it."""
+
+    def __init__(self, folder: Path):
+        self.path = folder / "log.csv"
+        self.rows: list[dict[str, str]] = []
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.started = time.monotonic()
+        if trainer.current_epoch and self.path.is_file():
+            with self.path.open(encoding="utf-8", newline="") as file:
+                self.rows = [row for row in csv.DictReader(file) if int(row["epoch"]) <= trainer.current_epoch]
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        figures = {name: f"{float(value):.6g}" for name, value in sorted(trainer.callback_metrics.items())}
+        seconds, self.started = time.monotonic() - self.started, time.monotonic()
+        rate = max(group["lr"] for group in trainer.optimizers[0].param_groups)
+        self.rows.append(
+            {"epoch": str(trainer.current_epoch + 1), **figures, "lr": f"{rate:.6g}", "seconds": f"{seconds:.2f}"}
+        )
+        if not trainer.is_global_zero:
+            return
+        columns = list(dict.fromkeys(name for row in self.rows for name in row))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, lineterminator="\n", restval="")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_text(self.path, text.getvalue())

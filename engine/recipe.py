@@ -1,0 +1,172 @@
+"""Recipes: typed values made by named functions, then changed by a YAML file and dotted options, in this order."""
+
+import argparse
+import dataclasses
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from ..errors import UserError
+
+Recipe = TypeVar("Recipe")
+
+
+@dataclass(frozen=True)
+class Optim:
+    """How the weights are moved.
+
+    Attributes:
+        epochs: Length of training, epochs.
+        warmup_epochs: Linear warm-up from 0, epochs.
+        batch_size: Cases per optimiser step, over all devices and accumulated parts.
+        base_lr: Learning rate per 256 cases; the peak is base_lr x batch_size / 256.
+        min_lr: Learning rate at the end of the cosine.
+        weight_decay: Of products; biases, norms and tokens have none.
+        betas: Of AdamW.
+        layer_decay: Learning rate of a layer over the one above it; 1 is none.
+        clip_norm: Largest gradient norm; null for no clipping.
+        accumulate: Parts that a batch is computed in, for small memory.
+        ema_decay: Decay of an exponential moving average of the weights, which is then what is kept; null for none.
+        optimizer: `adamw` or `lars` (linear probes).
+    """
+
+    epochs: int = 100
+    warmup_epochs: float = 5
+    batch_size: int = 256
+    base_lr: float = 1.5e-4
+    min_lr: float = 0.0
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.95)
+    layer_decay: float = 1.0
+    clip_norm: float | None = None
+    accumulate: int = 1
+    ema_decay: float | None = None
+    optimizer: str = "adamw"
+
+    def __post_init__(self):
+        if not 0 <= self.warmup_epochs < self.epochs:
+            raise UserError(
+                f"optim.warmup_epochs {self.warmup_epochs:g} is not shorter than optim.epochs {self.epochs}: set both."
+            )
+        if self.accumulate < 1 or self.batch_size < 1 or self.batch_size % self.accumulate:
+            raise UserError(f"optim.batch_size {self.batch_size} does not divide into optim.accumulate {self.accumulate}.")
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where and how exactly it runs; nothing here should change a result but `seed`, `precision` and `compile`.
+
+    Attributes:
+        seed: Of everything random.
+        precision: `auto` (bf16 on a GPU that has it, fp16 on another, fp32 on a CPU), `32-true`, `bf16-mixed`, `16-mixed`.
+        devices: How many devices of this machine; `auto` takes all.
+        nodes: Machines.
+        workers: Loading processes per device; -1 chooses (none on a CPU, at most 8 beside a GPU).
+        compile: Compile the model with torch.compile.
+        checkpoint_minutes: Least time between two checkpoints; they are written at ends of epochs.
+        max_bad: Share of training files that may be unreadable before the run is refused.
+    """
+
+    seed: int = 0
+    precision: str = "auto"
+    devices: str = "auto"
+    nodes: int = 1
+    workers: int = -1
+    compile: bool = False
+    checkpoint_minutes: float = 1.0
+    max_bad: float = 0.01
+
+
+def parse_recipe(default: Recipe, config: Path | None = None, options: Sequence[str] = ()) -> Recipe:
+    """Change a recipe by a YAML file and by dotted options such as `--optim.epochs 10`.
+
+    Raises:
+        UserError: An unknown key (with the nearest known one) or a value of the wrong kind.
+    """
+    import jsonargparse
+
+    if config is not None:
+        _refuse_unknown(default, _yaml_keys(config), str(config))
+    _refuse_unknown(default, [o[2:].split("=", 1)[0] for o in options if o.startswith("--")], "the command line")
+    arguments = [f"--config={config}"] if config is not None else []
+    parser = recipe_parser(default)
+    try:
+        values = parser.instantiate(parser.parse_args([*arguments, *options]))
+    except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
+        raise UserError(" ".join(str(error).split())) from None
+    return type(default)(**{field.name: values[field.name] for field in dataclasses.fields(default)})
+
+
+def recipe_parser(default: Any):
+    """A jsonargparse parser whose options are the fields of the recipe, with its values as defaults."""
+    import jsonargparse
+
+    parser = jsonargparse.ArgumentParser(exit_on_error=False, add_help=False, usage=argparse.SUPPRESS)
+    parser.add_argument("--config", action="config", help=argparse.SUPPRESS)
+    parser.add_class_arguments(type(default), None)
+    parser.set_defaults(flat(default))
+    return parser
+
+
+def flat(recipe: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted names and values of a recipe, in order."""
+    out = {}
+    for field in dataclasses.fields(recipe):
+        value = getattr(recipe, field.name)
+        if dataclasses.is_dataclass(value):
+            out |= flat(value, f"{prefix}{field.name}.")
+        else:
+            out[prefix + field.name] = value
+    return out
+
+
+def plain(recipe: Any) -> dict:
+    """A recipe as nested plain values, for YAML and JSON."""
+    return yaml.safe_load(to_yaml(recipe))
+
+
+def to_yaml(recipe: Any) -> str:
+    """A recipe as YAML that `parse_recipe` reads back."""
+
+    def lists(value):
+        if isinstance(value, dict):
+            return {key: lists(item) for key, item in value.items()}
+        return [lists(item) for item in value] if isinstance(value, list | tuple) else value
+
+    return yaml.safe_dump(lists(dataclasses.asdict(recipe)), sort_keys=False)
+
+
+def _yaml_keys(path: Path) -> list[str]:
+    """Dotted keys of a YAML file."""
+
+    def walk(value, prefix=""):
+        for key, item in value.items():
+            if isinstance(item, dict):
+                yield from walk(item, f"{prefix}{key}.")
+            else:
+                yield f"{prefix}{key}"
+
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: not a readable YAML file ({' '.join(str(error).split())[:150]}).") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: a recipe file holds `key: value` lines.")
+    return list(walk(content))
+
+
+def _refuse_unknown(default: Any, keys: Sequence[str], where: str) -> None:
+    known = list(flat(default))
+    groups = {key.rsplit(".", 1)[0] for key in known if "." in key}
+    for key in keys:
+        if key in known or key in groups:
+            continue
+        # A right last part under a wrong group is the most common slip: `--epochs` for `--optim.epochs`.
+        tails = [name for name in known if name.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
+        close = tails[:1] or difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+        hint = f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}."
+        raise UserError(f"{where}: unknown recipe key {key!r}{hint}")

@@ -1,0 +1,132 @@
+"""The folder of a run: what was asked (`recipe.yaml`), where it ran (`environment.json`), logs and checkpoints.
+
+Repeating the same command in a run folder continues it; another recipe or other data in it is refused.
+"""
+
+import fcntl
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from ..errors import UserError
+from ..files import write_json, write_text
+from .recipe import to_yaml
+
+PACKAGES = ("clinvit", "torch", "timm", "lightning", "numpy", "albumentations", "pydicom")
+# Options that may change between two starts of one run, because they change no result.
+FREE = {"run.devices", "run.nodes", "run.workers", "run.checkpoint_minutes"}
+
+
+@contextmanager
+def run_folder(path: str | Path, recipe: Any, inputs: dict[str, Any]) -> Iterator[Path]:
+    """Open a run folder for one process at a time; the lock is released by the end of the process, however it ends.
+
+    Args:
+        path: The folder, made if missing.
+        recipe: The resolved recipe.
+        inputs: What else decides the result: data fingerprint, weights that it starts from.
+
+    Raises:
+        UserError: Another process is at work in it, or it holds another recipe or other inputs.
+    """
+    path = Path(path)
+    if rank() > 0:
+        yield path
+        return
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = (path / ".lock").open("a+", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: the run folder cannot be written ({error.strerror}). Choose another --out.") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.seek(0)
+            raise UserError(f"{path}: another run is at work here ({lock.read().strip()}). Wait, or choose another --out.") from None
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {platform.node()}")
+        lock.flush()
+        _refuse_another(path, recipe, inputs)
+        write_text(path / "recipe.yaml", to_yaml(recipe))
+        write_json(path / "environment.json", environment() | {"inputs": inputs})
+        yield path
+
+
+def environment() -> dict:
+    """Versions, machine, device and the state of the source, as plain values."""
+    return {
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": versions(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu, {os.cpu_count()} cores",
+        "git": _git_state(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that a result depends on, where installed."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def rank() -> int:
+    """Rank of this process among those that a launcher started (torchrun, SLURM, Lightning); 0 when alone."""
+    for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
+        if os.environ.get(name, "").isdigit():
+            return int(os.environ[name])
+    return 0
+
+
+def _refuse_another(path: Path, recipe: Any, inputs: dict[str, Any]) -> None:
+    try:
+        before = yaml.safe_load((path / "recipe.yaml").read_text(encoding="utf-8"))
+        known = yaml.safe_load((path / "environment.json").read_text(encoding="utf-8"))["inputs"]
+    except FileNotFoundError:
+        return
+    except (yaml.YAMLError, KeyError, TypeError, OSError) as error:
+        raise UserError(f"{path}: recipe.yaml or environment.json is damaged ({error}). Choose another --out.") from None
+    old, new = _flatten(before) | known, _flatten(yaml.safe_load(to_yaml(recipe))) | inputs
+    changed = [key for key in sorted(old | new) if key not in FREE and old.get(key) != new.get(key)]
+    if changed:
+        first = changed[0]
+        raise UserError(
+            f"{path}: this folder holds another run: {first} was {old.get(first)!r}, now {new.get(first)!r}"
+            f"{f' (and {len(changed) - 1} more)' if len(changed) > 1 else ''}. Choose another --out, or repeat the "
+            "old command to continue it."
+        )
+
+
+def _flatten(value: dict, prefix: str = "") -> dict:
+    out = {}
+    for key, item in value.items():
+        out |= _flatten(item, f"{prefix}{key}.") if isinstance(item, dict) else {f"{prefix}{key}": item}
+    return out
+
+
+def _git_state() -> str:
+    """Commit of the source and whether it was changed; empty for an installed package."""
+    root = Path(__file__).resolve().parents[1]
+    if not (root / ".git").exists():
+        return ""
+    try:
+        return subprocess.run(
+            ["git", "-C", str(root), "describe", "--always", "--dirty"], capture_output=True, text=True, timeout=10
+        ).stdout.strip()
+    except (OSError, subprocess.TimeoutExpired):
+        return ""

@@ -1,0 +1,118 @@
+"""Lightning's Trainer, set up from a recipe: devices, precision, accumulation, clipping, logs, checkpoints, resume."""
+
+import logging
+import pickle
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from ..errors import RunError, UserError
+from .checkpoint import KeepLast, find
+from .progress import EpochLog, Progress
+from .recipe import Optim, Run
+from .training import Training
+
+
+def fit(
+    training: Training,
+    optim: Optim,
+    run: Run,
+    folder: Path,
+    title: str,
+    eval_every: int | None = None,
+    callbacks: Sequence[Callback] = (),
+) -> None:
+    """Train to the end, from the folder's checkpoint if there is one.
+
+    Args:
+        training: With its loaders.
+        optim, run: The shared parts of the recipe.
+        folder: The run folder.
+        title: For the progress bar.
+        eval_every: Epochs between validations; None for no validation.
+        callbacks: More callbacks.
+
+    Raises:
+        UserError: The checkpoint is damaged or of another model.
+        RunError: The loss is not finite, or the disk is full.
+    """
+    checkpoint = find(folder)
+    trainer = make_trainer(optim, run, folder, title, eval_every, callbacks)
+    if checkpoint is not None:
+        _check(checkpoint, training)
+    try:
+        trainer.fit(training, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit:
+        # Lightning turns Ctrl-C into an exit after its teardown.
+        raise KeyboardInterrupt from None
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+
+
+def make_trainer(
+    optim: Optim, run: Run, folder: Path, title: str, eval_every: int | None, callbacks: Sequence[Callback] = ()
+) -> pl.Trainer:
+    """The Trainer of a recipe."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    # What Lightning says about workers (the progress bar shows what waiting costs), intervals of its own logs, the
+    # moving average (in eval mode on purpose) and its own use of PyTorch is of no use to the reader.
+    for words in ("does not have many workers", "smaller than the logging interval", "in eval mode at the start", "LeafSpec"):
+        warnings.filterwarnings("ignore", message=f".*{words}.*")
+    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    return pl.Trainer(
+        accelerator="auto",
+        devices=devices(run),
+        num_nodes=run.nodes,
+        precision=precision(run),
+        max_epochs=optim.epochs,
+        accumulate_grad_batches=optim.accumulate,
+        gradient_clip_val=optim.clip_norm,
+        check_val_every_n_epoch=eval_every or 1,
+        limit_val_batches=1.0 if eval_every else 0,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        enable_checkpointing=True,
+        enable_model_summary=False,
+        logger=TensorBoardLogger(folder, name="", version="tensorboard"),
+        callbacks=[Progress(title), EpochLog(folder), *callbacks, KeepLast(folder, run.checkpoint_minutes)],
+        log_every_n_steps=50,
+        default_root_dir=folder,
+    )
+
+
+def precision(run: Run) -> str:
+    """Lightning's name of the precision; `auto` is bf16 or fp16 on a GPU and fp32 on a CPU."""
+    if run.precision != "auto":
+        return run.precision
+    if not torch.cuda.is_available():
+        return "32-true"
+    return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+
+
+def devices(run: Run) -> int | str:
+    """Devices for Lightning: a number, or all GPUs, or one process on a CPU."""
+    if run.devices == "auto":
+        return "auto" if torch.cuda.is_available() else 1
+    if not str(run.devices).isdigit() or int(run.devices) < 1:
+        raise UserError(f"run.devices is `auto` or a number, not {run.devices!r}.")
+    return int(run.devices)
+
+
+def _check(checkpoint: Path, training: Training) -> None:
+    """Read the checkpoint once, safely, so that a damaged one is an error that names it."""
+    try:
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
+        raise UserError(
+            f"{checkpoint}: the checkpoint is damaged ({' '.join(str(error).split())[:120]}). Remove it to start this "
+            "run anew."
+        ) from None
+    own = training.state_dict()
+    if state.keys() != own.keys() or any(state[name].shape != own[name].shape for name in own):
+        raise RunError(f"{checkpoint}: made for another model. Choose another --out.")

@@ -1,0 +1,112 @@
+"""What every training shares beside its loss: optimiser, schedule, seeds per step, EMA, and the stop on a bad loss."""
+
+from collections.abc import Collection
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from ..errors import RunError
+from .optim import make_optimizer, parameter_groups
+from .recipe import Optim, Run
+from .schedule import learning_rate, scaled_rate
+
+
+class Training(pl.LightningModule):
+    """Base of every training; a subclass gives `loss(batch)` and the loaders.
+
+    Randomness of a step comes from (seed, epoch, batch, rank) alone, so an interrupted run goes on exactly.
+
+    Args:
+        model: What is trained.
+        optim, run: The shared parts of the recipe.
+        ids: Ids of the cases, indexed by a batch's `row`; named when a loss is not finite.
+        mean, std: Input statistics, one value per channel, for pixels in 0..1.
+        depth: Blocks of the encoder, for layer-wise decay.
+        no_decay: Parameter names without weight decay.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optim: Optim,
+        run: Run,
+        *,
+        ids: list[str],
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        depth: int,
+        no_decay: Collection[str] = (),
+    ):
+        super().__init__()
+        self.model, self.optim, self.run, self.ids = model, optim, run, ids
+        self.depth, self.no_decay = depth, no_decay
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+        self.ema = None
+        if optim.ema_decay is not None:
+            self.ema = ModelEmaV3(model, decay=optim.ema_decay, use_warmup=True)
+        if run.compile:
+            model.compile()
+
+    def loss(self, batch: dict[str, Tensor]) -> Tensor:
+        """The scalar loss of a batch."""
+        raise NotImplementedError
+
+    @property
+    def final_model(self) -> nn.Module:
+        """The weights to keep: the moving average where there is one."""
+        return self.model if self.ema is None else self.ema.module
+
+    def pixels(self, batch: dict[str, Tensor]) -> Tensor:
+        """`image` (B, C, H, W) uint8 of a batch, normalised on the device (a quarter of the bytes travels)."""
+        return (batch["image"].float() / 255 - self.mean) / self.std
+
+    def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
+        # Drop path and dropout draw from the global generator; masks and mixing from `generator`.
+        torch.manual_seed(self.step_seed(index, self.global_rank))
+        loss = self.loss(batch)
+        value = loss.detach()
+        if not torch.isfinite(value):
+            cases = ", ".join(self.ids[row] for row in batch["row"].tolist())
+            raise RunError(
+                f"the loss is {value.item()} at epoch {self.current_epoch}, batch {index}; its cases: {cases}. Look at "
+                "these files, lower optim.base_lr, set optim.clip_norm 1 or run.precision 32-true, and repeat in a new "
+                "folder; the last good checkpoint is kept."
+            )
+        self.log("loss", value, on_step=False, on_epoch=True, batch_size=len(batch["row"]), sync_dist=True)
+        return loss
+
+    def on_train_batch_end(self, outputs, batch, batch_idx: int) -> None:
+        if self.ema is not None and (batch_idx + 1) % self.optim.accumulate == 0:
+            self.ema.update(self.model, step=self.global_step)
+
+    def step_seed(self, index: int, *more: int) -> int:
+        """A seed of this batch of this epoch."""
+        entropy = np.random.SeedSequence([self.run.seed, self.current_epoch, index, *more])
+        return int(entropy.generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+    def generator(self, index: int) -> torch.Generator:
+        """A generator on the device, the same on every rank."""
+        return torch.Generator(self.device).manual_seed(self.step_seed(index))
+
+    def configure_optimizers(self) -> dict:
+        optim = self.optim
+        groups = parameter_groups(
+            self.model.named_parameters(), weight_decay=optim.weight_decay, layer_decay=optim.layer_decay,
+            depth=self.depth, no_decay=self.no_decay,
+        )  # fmt: skip
+        peak = scaled_rate(optim.base_lr, optim.batch_size)
+        steps = max(1, self.trainer.num_training_batches // optim.accumulate)
+
+        def factor(step: int) -> float:
+            rate = learning_rate(
+                step / steps, peak=peak, minimum=optim.min_lr, warmup=optim.warmup_epochs, epochs=optim.epochs
+            )
+            return rate / peak
+
+        optimizer = make_optimizer(groups, optim, peak)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}

@@ -1,0 +1,171 @@
+"""Two models on the same cases: paired differences with intervals, and where they disagree most."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from ..datasets.tables import Predictions
+from ..errors import DataError
+from .delong import PairedTest, delong_test
+from .intervals import Estimate, PatientBootstrap, macro_draws, macro_percentile, percentile
+from .metrics import auroc, average_precision, reasons
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """First model minus second, on the cases that both scored.
+
+    Attributes:
+        cases, patients: How many were compared.
+        left_out: Cases that failed in one model or the other.
+        labels: The L labels that both models score.
+        not_shared: Labels that one of them lacks.
+        macro: Difference of the macro means, by `auroc` and `average_precision`.
+        differences: The same per label, L estimates each.
+        tests: DeLong's paired test per label.
+        p: Two-sided bootstrap p of the macro differences.
+        disagreements: The cases with the largest difference of score: `id, patient, label, truth, first,
+            second`.
+    """
+
+    cases: int
+    patients: int
+    left_out: int
+    labels: tuple[str, ...]
+    not_shared: tuple[str, ...]
+    macro: dict[str, Estimate]
+    differences: dict[str, list[Estimate]]
+    tests: list[PairedTest]
+    p: dict[str, float]
+    disagreements: pd.DataFrame
+
+
+def compare(
+    a: Predictions,
+    b: Predictions,
+    *,
+    split: str = "test",
+    resamples: int = 2000,
+    seed: int = 0,
+    most: int = 12,
+) -> Comparison:
+    """Compare two models on the same cases of one split, by the same resamples of patients.
+
+    Args:
+        a, b: Their predictions; rows may stand in different order.
+        split: The split to compare on.
+        resamples, seed: Of the bootstrap by patient.
+        most: How many disagreements to list.
+
+    Raises:
+        DataError: The ids, patients or truths of the split differ, or no label is shared.
+    """
+    labels = tuple(label for label in a.labels if label in b.labels)
+    not_shared = tuple(sorted(set(a.labels) ^ set(b.labels)))
+    if not labels:
+        raise DataError(f"{a.path} and {b.path}: no label in common, so there is nothing to compare.")
+    one, two = same_cases(a, b, labels, split)
+    scored = ((one["status"] == "ok") & (two["status"] == "ok")).to_numpy()
+    left_out = int((~scored).sum())
+    one, two = one[scored].reset_index(drop=True), two[scored].reset_index(drop=True)
+    truth = one[[f"y_{label}" for label in labels]].to_numpy(np.float64)
+    first, second = (table[[f"p_{label}" for label in labels]].to_numpy(np.float64) for table in (one, two))
+    bootstrap = PatientBootstrap(one["patient"], resamples, seed)
+    macro, differences, p = _differences(truth, first, second, bootstrap)
+    return Comparison(
+        cases=len(one),
+        patients=bootstrap.size,
+        left_out=left_out,
+        labels=labels,
+        not_shared=not_shared,
+        macro=macro,
+        differences=differences,
+        tests=[
+            delong_test(truth[:, i], first[:, i], second[:, i], one["patient"]) for i in range(len(labels))
+        ],
+        p=p,
+        disagreements=_disagreements(one, labels, truth, first, second, most),
+    )
+
+
+def same_cases(
+    a: Predictions, b: Predictions, labels: tuple[str, ...], split: str
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The split's rows of both tables in the same order, or a DataError that says where they differ."""
+    one, two = a.rows(split).table, b.rows(split).table
+    for here, there, path in ((one, two, a.path), (two, one, b.path)):
+        only = here.loc[~here["id"].isin(there["id"]), "id"]
+        if len(only):
+            other = b.path if path == a.path else a.path
+            raise DataError(
+                f"{path}: {len(only)} {split} cases are not in {other} (the first is {only.iloc[0]!r}). "
+                "Models are compared on the same cases: predict both from the same manifest."
+            )
+    two = two.set_index("id").loc[one["id"]].reset_index()
+    for column in ("patient", *(f"y_{label}" for label in labels)):
+        left, right = one[column], two[column]
+        differ = np.flatnonzero((left != right) & ~(left.isna() & right.isna()))
+        if len(differ):
+            row = differ[0]
+            what = "patient" if column == "patient" else f"truth of {column[2:]!r}"
+            raise DataError(
+                f"{a.path} and {b.path}: the {what} of case {one['id'].iloc[row]!r} is "
+                f"{_cell(left.iloc[row])} in one and {_cell(right.iloc[row])} in the other "
+                f"({len(differ)} such cases). Predict both from the same manifest."
+            )
+    return one, two
+
+
+def _differences(
+    truth: np.ndarray, first: np.ndarray, second: np.ndarray, bootstrap: PatientBootstrap
+) -> tuple[dict[str, Estimate], dict[str, list[Estimate]], dict[str, float]]:
+    why = reasons(truth)
+    drawn_first, drawn_second = bootstrap.ranks(truth, first), bootstrap.ranks(truth, second)
+    few = bootstrap.smaller_class(truth)
+    macro, differences, p = {}, {}, {}
+    for name, metric in {"auroc": auroc, "average_precision": average_precision}.items():
+        values = metric(truth, first) - metric(truth, second)
+        draws = drawn_first[name] - drawn_second[name]
+        macro[name] = macro_percentile(values, draws)
+        differences[name] = [
+            percentile(float(value), draws[:, i], why[i], few[i]) for i, value in enumerate(values)
+        ]
+        p[name] = _two_sided_p(macro_draws(values, draws))
+    return macro, differences, p
+
+
+def _two_sided_p(draws: np.ndarray) -> float:
+    """Twice the smaller share of the (R,) resamples on one side of zero, never below 2 / (R + 1)."""
+    drawn = draws[~np.isnan(draws)]
+    side = min((drawn <= 0).sum(), (drawn >= 0).sum())
+    return float(min(1.0, 2 * (1 + side) / (1 + len(drawn)))) if len(drawn) else float("nan")
+
+
+def _disagreements(
+    cases: pd.DataFrame,
+    labels: tuple[str, ...],
+    truth: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+    most: int,
+) -> pd.DataFrame:
+    gap = np.abs(first - second)
+    flat = np.argsort(-gap, axis=None, kind="stable")[:most]
+    row, label = np.unravel_index(flat[gap.flat[flat] > 0], gap.shape)
+    columns: Mapping[str, object] = {
+        "id": cases["id"].to_numpy()[row],
+        "patient": cases["patient"].to_numpy()[row],
+        "label": np.asarray(labels, dtype=object)[label],
+        "truth": truth[row, label],
+        "first": first[row, label],
+        "second": second[row, label],
+    }
+    return pd.DataFrame(columns)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return "unknown" if np.isnan(value) else f"{value:g}"
+    return repr(value)

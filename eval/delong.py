@@ -1,0 +1,113 @@
+"""DeLong's variance of the AUROC, and the paired test of two models on the same cases.
+
+DeLong, DeLong & Clarke-Pearson 1988 (Biometrics 44:837), computed from mid-ranks as in Sun & Xu 2014 (IEEE
+Signal Processing Letters 21:1389), extended to several cases of one patient as in Obuchowski 1997 (Biometrics
+53:567). With one case per patient the extension is DeLong's variance exactly.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import norm, rankdata
+
+from .intervals import LEVEL, Estimate
+
+
+class DeLong(NamedTuple):
+    """AUROC of M models on the same cases, (M,), and their covariance, (M, M); NaN where undefined."""
+
+    auroc: np.ndarray
+    covariance: np.ndarray
+
+
+class PairedTest(NamedTuple):
+    """Difference of two AUROCs (first minus second) with interval, z and two-sided p."""
+
+    difference: Estimate
+    z: float
+    p: float
+
+
+def delong(truth: np.ndarray, scores: np.ndarray, patients: Sequence[str] | None = None) -> DeLong:
+    """AUROCs of one label by M models, and their covariance.
+
+    Args:
+        truth: (N,) of 0, 1, NaN (left out).
+        scores: (N, M).
+        patients: N names; cases of one patient may depend on each other. None: every case stands alone.
+
+    Returns:
+        NaN throughout where a class is missing; NaN covariance where a class has cases of one patient only.
+    """
+    patients = (
+        np.arange(len(truth)) if patients is None else np.unique(np.asarray(patients), return_inverse=True)[1]
+    )
+    positive, negative = truth == 1, truth == 0
+    m, n, models = int(positive.sum()), int(negative.sum()), scores.shape[1]
+    if m == 0 or n == 0:
+        return DeLong(np.full(models, np.nan), np.full((models, models), np.nan))
+    known = positive | negative
+    positive, scores, patients = positive[known], scores[known], patients[known]
+    ranks = rankdata(scores, axis=0)
+    # Placements (Sun & Xu): the share of negatives below each positive, of positives above each negative.
+    above = (ranks[positive] - rankdata(scores[positive], axis=0)) / n
+    below = 1 - (ranks[~positive] - rankdata(scores[~positive], axis=0)) / m
+    auroc = above.mean(axis=0)
+    return DeLong(auroc, _covariance(above - auroc, below - auroc, patients[positive], patients[~positive]))
+
+
+def _covariance(
+    above: np.ndarray, below: np.ndarray, of_positive: np.ndarray, of_negative: np.ndarray
+) -> np.ndarray:
+    """Covariance of the AUROCs from centred placements (m, M), (n, M), summed per patient (Obuchowski)."""
+    (m, models), n = above.shape, len(below)
+    patients = np.union1d(of_positive, of_negative)
+    sums = np.zeros((2, len(patients), models))
+    np.add.at(sums[0], np.searchsorted(patients, of_positive), above)
+    np.add.at(sums[1], np.searchsorted(patients, of_negative), below)
+    with_positive, with_negative = len(np.unique(of_positive)), len(np.unique(of_negative))
+    if with_positive < 2 or with_negative < 2:
+        return np.full((models, models), np.nan)
+    cross = sums[0].T @ sums[1] * len(patients) / (len(patients) - 1)
+    return (
+        sums[0].T @ sums[0] * with_positive / (with_positive - 1) / m**2
+        + sums[1].T @ sums[1] * with_negative / (with_negative - 1) / n**2
+        + (cross + cross.T) / (m * n)
+    )
+
+
+def delong_interval(truth: np.ndarray, score: np.ndarray, patients: Sequence[str] | None = None) -> Estimate:
+    """AUROC of one label with DeLong's 95 % interval, cut to 0..1. `truth` and `score` are (N,)."""
+    found = delong(truth, score[:, None], patients)
+    value, variance = float(found.auroc[0]), float(found.covariance[0, 0])
+    if np.isnan(value):
+        return Estimate(value, reason="one class only")
+    if not variance > 0:
+        return Estimate(value, reason=_no_variance(variance))
+    half = norm.ppf((1 + LEVEL) / 2) * np.sqrt(variance)
+    return Estimate(value, max(0.0, value - half), min(1.0, value + half), method="delong")
+
+
+def delong_test(
+    truth: np.ndarray, a: np.ndarray, b: np.ndarray, patients: Sequence[str] | None = None
+) -> PairedTest:
+    """Whether two models' AUROCs of one label differ on the same cases; `truth`, `a` and `b` are (N,)."""
+    found = delong(truth, np.column_stack([a, b]), patients)
+    value = float(found.auroc[0] - found.auroc[1])
+    contrast = np.array([1.0, -1.0])
+    variance = float(contrast @ found.covariance @ contrast)
+    if np.isnan(value):
+        return PairedTest(Estimate(value, reason="one class only"), float("nan"), float("nan"))
+    # Two equal score columns leave a variance of rounding errors, not of data.
+    if not variance > 1e-15:
+        return PairedTest(Estimate(value, reason=_no_variance(variance)), float("nan"), float("nan"))
+    half = norm.ppf((1 + LEVEL) / 2) * np.sqrt(variance)
+    z = value / np.sqrt(variance)
+    return PairedTest(
+        Estimate(value, value - half, value + half, method="delong"), float(z), float(2 * norm.sf(abs(z)))
+    )
+
+
+def _no_variance(variance: float) -> str:
+    return "a class has cases of one patient only" if np.isnan(variance) else "no variance between the cases"

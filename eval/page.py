@@ -1,0 +1,308 @@
+"""The report page: sentences, tables, drawings and pictures put into `report.html.j2`."""
+
+import base64
+import io
+from collections.abc import Callable, Mapping
+from importlib import resources
+from typing import Any
+
+import numpy as np
+
+from ..errors import UserError
+from .intervals import FEW, Estimate
+from .plots import calibration_panel, forest, pr_panel, roc_panel
+from .results import LabelResult, ModelResult, Results, wrong_cases
+
+MOST_PANELS = 30  # labels drawn; tables always hold all
+MOST_PICTURED = 20  # labels whose most wrong cases are shown
+MOST_WRONG = 2  # cases per label and kind
+MOST_FAILED = 200  # failed cases listed on the page; report.json lists all
+PICTURE_PX = 224
+
+
+def page(
+    found: Results,
+    *,
+    title: str,
+    unit: str,
+    facts: Mapping[str, Mapping[str, Any]],
+    picture: Callable[[str], np.ndarray | None] | None,
+    meaning: Mapping[str, str],
+) -> str:
+    """The page as one self-contained HTML text; the arguments are those of `report.evaluate`."""
+    import jinja2
+    import markupsafe
+
+    files = resources.files(__package__)
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(number=number, signed=signed, interval=interval, many=many, p_value=p_value)
+    template = environment.from_string(files.joinpath("report.html.j2").read_text(encoding="utf-8"))
+    drawn = drawn_labels(found, MOST_PANELS)
+    return template.render(
+        found=found,
+        first=found.models[0],
+        title=title,
+        unit=unit,
+        headline=headline(found, unit),
+        css=markupsafe.Markup(files.joinpath("report.css").read_text(encoding="utf-8")),
+        meaning=meaning,
+        forest=markupsafe.Markup(_forest(found)),
+        panels=[
+            {kind: markupsafe.Markup(svg) for kind, svg in _panels(found, label).items()} | {"label": label}
+            for label in drawn
+        ],
+        rows={label.label: _by_model(found, label.label) for label in found.models[0].labels},
+        wrong=_wrong(found.models[0], drawn_labels(found, MOST_PICTURED), picture),
+        undefined=_undefined(found),
+        rule_text=_rule_text(found.models),
+        most_failed=MOST_FAILED,
+        most_panels=MOST_PANELS,
+        most_pictured=MOST_PICTURED,
+        few=FEW,
+        marked=any(
+            not np.isnan(row.figures["auroc"].value) and row.figures["auroc"].reason
+            for model in found.models
+            for row in model.labels
+        ),
+        facts={name: _flat(values) for name, values in facts.items()},
+    )
+
+
+def headline(found: Results, unit: str) -> list[str]:
+    """The result in one sentence, and one more for each model that the first is compared with."""
+    first = found.models[0]
+    size = f"{many(len(first.table), unit)} of {many(first.patients, 'patient')}"
+    score = first.macro["auroc"]
+    if np.isnan(score.value):
+        sentences = [f"The AUROC of {first.name} is undefined on {size}: {score.reason}."]
+    else:
+        over = f"{first.defined} of {many(len(first.labels), 'finding')}"
+        sentences = [f"Macro AUROC {number(score.value, 2)}{_ci(score)} over {over} on {size}."]
+    for other, comparison in found.comparisons.items():
+        gap = comparison.macro["auroc"]
+        if np.isnan(gap.value):
+            sentences.append(f"{first.name} and {other} cannot be compared: {gap.reason}.")
+            continue
+        names = f"{first.name} minus {other}"
+        sentences.append(
+            f"{names}: macro AUROC difference {signed(gap.value)}{_ci(gap, signed)} on the same "
+            f"{many(comparison.cases, unit)}. {_verdict(gap, first.name, other)}"
+        )
+    return sentences
+
+
+def drawn_labels(found: Results, most: int) -> list[str]:
+    """At most so many labels, those with the most positive cases, in the table's order."""
+    by_positives = sorted(found.truths, key=lambda row: -row["positive"])[:most]
+    kept = {row["label"] for row in by_positives if row["positive"] and row["negative"]}
+    return [row["label"] for row in found.truths if row["label"] in kept]
+
+
+def number(value: float, digits: int = 3) -> str:
+    """`0.874`, with a real minus sign; an en dash for NaN."""
+    if value is None or np.isnan(value):
+        return "–"
+    return f"{value:.{digits}f}".replace("-", "−")
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """`+0.031` or `−0.004`."""
+    return "–" if np.isnan(value) else f"{value:+.{digits}f}".replace("-", "−")
+
+
+def p_value(p: float) -> str:
+    """`0.032`, `<0.001`; an en dash for NaN."""
+    return "<0.001" if p < 0.001 else number(p)
+
+
+def interval(estimate: Estimate, digits: int = 3, sign: bool = False) -> str:
+    """`0.84–0.90`, empty if there is none; with signs `+0.01 to +0.05`."""
+    if np.isnan(estimate.low):
+        return ""
+    if sign:
+        return f"{signed(estimate.low, digits)} to {signed(estimate.high, digits)}"
+    return f"{number(estimate.low, digits)}–{number(estimate.high, digits)}"
+
+
+def many(count: int, noun: str) -> str:
+    """`1 picture`, `25,596 pictures`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def _ci(estimate: Estimate, form: Callable[[float], str] | None = None) -> str:
+    if np.isnan(estimate.low):
+        return f" ({estimate.reason})" if estimate.reason else ""
+    return f" (95 % CI {interval(estimate, 3, sign=True) if form else interval(estimate, 2)})"
+
+
+def _verdict(gap: Estimate, first: str, other: str) -> str:
+    if np.isnan(gap.low):
+        return "There is no interval, so nothing can be said about the difference."
+    if gap.low > 0 or gap.high < 0:
+        better = first if gap.value > 0 else other
+        return (
+            f"The interval excludes zero: {better} is better here than the choice of patients alone "
+            "would explain."
+        )
+    return "The interval includes zero: these cases do not show that either is better."
+
+
+def _rule_text(models: list[ModelResult]) -> str:
+    """Where the thresholds come from, in words."""
+    told = {
+        "youden": "the largest sum of sensitivity and specificity (Youden)",
+        "given": "stored with the model",
+        "0.5": "fixed at 0.5",
+    }
+    sentences = []
+    for rule, split in dict.fromkeys(
+        (row.point.rule, row.point.chosen_on) for model in models for row in model.labels
+    ):
+        if split:
+            sentences.append(f"Thresholds: {told.get(rule, rule)} on the {split} cases of the same model.")
+        elif rule in ("given", "0.5"):
+            sentences.append(f"Thresholds: {told[rule]}.")
+    return " ".join(sentences)
+
+
+def _by_model(found: Results, label: str) -> list[tuple[ModelResult, LabelResult]]:
+    return [(model, row) for model in found.models for row in model.labels if row.label == label]
+
+
+def _forest(found: Results) -> str:
+    """Macro mean first, then the labels by falling AUROC of the first model; "" if no AUROC is defined."""
+    first = found.models[0]
+    defined = [row for row in first.labels if not np.isnan(row.figures["auroc"].value)]
+    if not defined:
+        return ""
+    kept = set(drawn_labels(found, MOST_PANELS))
+    labels = [
+        row.label for row in sorted(defined, key=lambda row: -row.figures["auroc"].value) if row.label in kept
+    ]
+    rows = []
+    for model in found.models:
+        own = {row.label: row.figures["auroc"] for row in model.labels}
+        missing = Estimate(float("nan"))
+        rows.append([model.macro["auroc"], *(own.get(label, missing) for label in labels)])
+    alt = f"AUROC with 95 % interval: macro mean and {many(len(labels), 'finding')}; figures in the table."
+    return forest(["Macro mean", *labels], rows, "forest", alt)
+
+
+def _panels(found: Results, label: str) -> dict[str, str]:
+    """ROC, precision-recall and calibration drawings of one label, all models in each."""
+    curves, calibrations, told = [], [], []
+    for model in found.models:
+        for i, row in enumerate(model.labels):
+            if row.label == label:
+                curves.append((model.truth[:, i], model.scores[:, i]))
+                calibrations.append(row.calibration)
+                told.append((model.name, row.figures))
+    name = f"p{[row['label'] for row in found.truths].index(label)}"
+    said = {
+        metric: "; ".join(f"{model} {number(figures[metric].value)}" for model, figures in told)
+        for metric in ("auroc", "average_precision", "calibration_error")
+    }
+    return {
+        "roc": roc_panel(curves, f"{name}r", f"ROC curve, {label}. AUROC: {said['auroc']}."),
+        "pr": pr_panel(
+            curves, f"{name}p", f"Precision-recall curve, {label}. AP: {said['average_precision']}."
+        ),
+        "calibration": calibration_panel(
+            calibrations, f"{name}c", f"Calibration, {label}. Calibration error: {said['calibration_error']}."
+        ),
+    }
+
+
+def _wrong(
+    model: ModelResult, labels: list[str], picture: Callable[[str], np.ndarray | None] | None
+) -> list[dict]:
+    """Per label the most wrong cases, each with its picture as a data URI or a word why there is none."""
+    shown = []
+    for i, row in enumerate(model.labels):
+        if row.label not in labels:
+            continue
+        cases = []
+        for kind, table in wrong_cases(model, i, MOST_WRONG).items():
+            for case in table.itertuples():
+                uri, why = ("", "") if picture is None else _picture_uri(picture, case.id)
+                cases.append(
+                    {
+                        "kind": kind,
+                        "id": case.id,
+                        "patient": case.patient,
+                        "score": case.score,
+                        "uri": uri,
+                        "why": why,
+                    }
+                )
+        shown.append({"label": row.label, "threshold": row.point.threshold, "cases": cases})
+    return shown
+
+
+def _picture_uri(picture: Callable[[str], np.ndarray | None], case: str) -> tuple[str, str]:
+    try:
+        pixels = picture(case)
+    except (UserError, OSError) as error:
+        return "", f"picture not readable: {error}"
+    return ("", "no picture") if pixels is None else (jpeg_uri(pixels), "")
+
+
+def jpeg_uri(pixels: np.ndarray) -> str:
+    """A small JPEG (longer side at most 224 px) as a `data:` URI.
+
+    Args:
+        pixels: (H, W), (H, W, 1) or (H, W, 3), uint8, uint16, or float in 0..1.
+    """
+    from PIL import Image
+
+    pixels = np.asarray(pixels)
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[:, :, 0]
+    if pixels.dtype == np.uint16:
+        pixels = pixels >> 8
+    elif pixels.dtype != np.uint8:
+        pixels = np.rint(np.clip(np.nan_to_num(pixels.astype(np.float64)), 0, 1) * 255)
+    small = Image.fromarray(pixels.astype(np.uint8))
+    small.thumbnail((PICTURE_PX, PICTURE_PX), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    small.save(file, "JPEG", quality=80, optimize=True)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+
+
+def _undefined(found: Results) -> list[dict]:
+    """Every figure that is NaN, those with the same reason in one line."""
+    lines: dict[tuple[str, str, str], list[str]] = {}
+    for model in found.models:
+        for metric, estimate in model.macro.items():
+            if np.isnan(estimate.value):
+                lines.setdefault((model.name, "all findings", estimate.reason), []).append(f"macro {metric}")
+        for row in model.labels:
+            if np.isnan(row.point.threshold):
+                lines.setdefault((model.name, row.label, row.point.reason), []).append("threshold")
+            for metric, estimate in row.figures.items():
+                if np.isnan(estimate.value):
+                    lines.setdefault((model.name, row.label, estimate.reason), []).append(metric)
+    return [
+        {"model": model, "label": label, "reason": reason, "metrics": ", ".join(names).replace("_", " ")}
+        for (model, label, reason), names in lines.items()
+    ]
+
+
+def _flat(facts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested facts as lines: `recipe.epochs`, `200`."""
+    lines = []
+    for key, value in facts.items():
+        if isinstance(value, Mapping):
+            lines += _flat(value, f"{prefix}{key}.")
+        else:
+            text = (
+                ", ".join(map(str, value))
+                if isinstance(value, list)
+                else "–"
+                if value is None
+                else str(value)
+            )
+            lines.append((f"{prefix}{key}", text))
+    return lines

@@ -1,0 +1,242 @@
+"""The report's drawings as inline SVG: small, transparent, with text as text and colours from the page's CSS.
+
+Matplotlib draws with stand-in colours and stand-in texts; both are exchanged in the finished SVG: colours for
+CSS variables (so dark mode and print need no second drawing), texts for the labels, escaped by us (so no
+label is ever read as mathematics, as markup, or as a glyph that a font lacks).
+"""
+
+import html
+import io
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from sklearn.metrics import precision_recall_curve, roc_curve
+
+from .calibration import Calibration
+from .intervals import Estimate
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, MUTED, GRID = "#000001", "#000002", "#000003"
+MODELS = ("#000011", "#000012", "#000013", "#000014")  # then they repeat, told apart by the dashes
+DASHES = ((0, ()), (0, (4, 1.6)), (0, (1, 1.4)), (0, (5, 1.5, 1, 1.5)))
+_VARIABLES = {INK: "ink", MUTED: "muted", GRID: "grid"} | {
+    stand_in: f"model-{i + 1}" for i, stand_in in enumerate(MODELS)
+}
+_STYLE = {
+    "svg.fonttype": "none",
+    "path.simplify": True,
+    "font.size": 8.5,
+    "axes.linewidth": 0.8,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": MUTED,
+    "axes.labelpad": 2,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "text.color": INK,
+    "text.usetex": False,
+}
+_PANEL = (150, 146)  # px
+_FINEST = 150  # curve points are rounded to this fraction of the panel's side, which no eye can tell
+
+
+def roc_panel(curves: Sequence[tuple[np.ndarray, np.ndarray]], name: str, alt: str) -> str:
+    """ROC curves of M models for one label, each (truth (N,), score (N,)); "" if none has both classes."""
+    lines = []
+    for truth, score in curves:
+        known = ~np.isnan(truth)
+        if len(np.unique(truth[known])) == 2:
+            lines.append(_thinned(*roc_curve(truth[known], score[known])[:2]))
+        else:
+            lines.append(None)
+    return _curves_panel(lines, ([0, 1], [0, 1]), ("1 − specificity", "sensitivity"), name, alt)
+
+
+def pr_panel(curves: Sequence[tuple[np.ndarray, np.ndarray]], name: str, alt: str) -> str:
+    """Precision over recall, drawn as the steps that average precision sums; dotted is the prevalence."""
+    lines, prevalence = [], 0.0
+    for truth, score in curves:
+        known = ~np.isnan(truth)
+        if len(np.unique(truth[known])) == 2:
+            precision, recall, _ = precision_recall_curve(truth[known], score[known], drop_intermediate=True)
+            # Between two recalls the step has the precision of the higher one (both arrays fall in recall).
+            lines.append(_thinned(np.repeat(recall[::-1], 2)[1:-1], np.repeat(precision[-2::-1], 2)))
+            prevalence = truth[known].mean()
+        else:
+            lines.append(None)
+    return _curves_panel(lines, ([0, 1], [prevalence] * 2), ("recall", "precision"), name, alt)
+
+
+def calibration_panel(curves: Sequence[Calibration], name: str, alt: str) -> str:
+    """Observed share over mean score by bins, with intervals; the dotted line is perfect calibration."""
+    if not any(len(curve.cases) for curve in curves):
+        return ""
+    highest = max(
+        max(*curve.mean_score, *(e.value for e in curve.observed)) for curve in curves if len(curve.cases)
+    )
+    side = next(
+        side for side in (0.1, 0.2, 0.5, 1) if highest <= side
+    )  # rare findings would hide in a corner
+    with _style(name):
+        figure, axes = _square(side)
+        axes.plot([0, side], [0, side], color=MUTED, lw=0.8, ls=(0, (1, 2)))
+        for i, curve in enumerate(curves):
+            low, high = ([getattr(e, end) for e in curve.observed] for end in ("low", "high"))
+            colour = MODELS[i % len(MODELS)]
+            axes.vlines(curve.mean_score, low, high, color=colour, lw=1, alpha=0.45)
+            observed = [estimate.value for estimate in curve.observed]
+            axes.plot(
+                curve.mean_score,
+                observed,
+                color=colour,
+                lw=1.3,
+                marker="o",
+                ms=2.6,
+                ls=DASHES[i % len(DASHES)],
+                clip_on=False,
+            )
+        _name_axes(axes, "score", "observed share")
+        return _svg(figure, name, alt, {})
+
+
+def forest(labels: Sequence[str], rows: Sequence[Sequence[Estimate]], name: str, alt: str) -> str:
+    """AUROCs with intervals: one line per label and in it one mark per model.
+
+    Args:
+        labels: L names, top to bottom.
+        rows: M models, L estimates each; an undefined one leaves its line empty.
+    """
+    models = len(rows)
+    pitch = 13 + 8 * models
+    ends = [end for row in rows for e in row for end in (e.value, e.low) if not np.isnan(end)]
+    left = max(0.0, np.floor(min([*ends, 0.5]) * 10) / 10)
+    with _style(name):
+        height = len(labels) * pitch + 38
+        figure, axes = _axes(400, height, left=136, right=14, top=4, bottom=34)
+        axes.set_xlim(left, 1)
+        axes.set_xticks(np.arange(1, left - 0.01, -0.1 if left >= 0.4 else -0.2))
+        axes.set_ylim(len(labels) - 0.5, -0.5)
+        axes.axvline(0.5, color=MUTED, lw=0.8, ls=(0, (1, 2)))
+        axes.grid(axis="x", color=GRID, lw=0.6)
+        axes.set_axisbelow(True)
+        axes.spines["left"].set_visible(False)
+        texts = {f"@{i}@": _short(label) for i, label in enumerate(labels)}
+        axes.set_yticks(range(len(labels)), list(texts), fontsize=11.5, color=INK)
+        axes.tick_params(axis="x", labelsize=11)
+        axes.set_xlabel("AUROC (95 % interval)", fontsize=11)
+        for i, row in enumerate(rows):
+            y = np.arange(len(labels)) + (i - (models - 1) / 2) * 9 / pitch
+            colour = MODELS[i % len(MODELS)]
+            axes.hlines(y, [e.low for e in row], [e.high for e in row], color=colour, lw=1.5)
+            marker = "osD^"[i % 4]
+            axes.plot(
+                [e.value for e in row],
+                y,
+                ls="none",
+                marker=marker,
+                ms=5,
+                color=colour,
+                mec=colour,
+                clip_on=False,
+            )
+        return _svg(figure, name, alt, texts)
+
+
+def _curves_panel(lines: list, reference: tuple, axis_names: tuple[str, str], name: str, alt: str) -> str:
+    if all(line is None for line in lines):
+        return ""
+    with _style(name):
+        figure, axes = _square()
+        axes.plot(*reference, color=MUTED, lw=0.8, ls=(0, (1, 2)))
+        for i, line in enumerate(lines):
+            if line is not None:
+                axes.plot(
+                    *line, color=MODELS[i % len(MODELS)], lw=1.5, ls=DASHES[i % len(DASHES)], clip_on=False
+                )
+        _name_axes(axes, *axis_names)
+        return _svg(figure, name, alt, {})
+
+
+def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The curve on a raster of 1/150, without repeated points and points inside a straight stretch."""
+    points = np.rint(np.column_stack([x, y]) * _FINEST)
+    points = points[np.concatenate([[True], (np.diff(points, axis=0) != 0).any(axis=1)])]
+    if len(points) > 2:
+        before, after = points[1:-1] - points[:-2], points[2:] - points[1:-1]
+        turns = before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]
+        points = points[np.concatenate([[True], turns, [True]])]
+    return tuple(points.T / _FINEST)
+
+
+def _square(side: float = 1) -> "tuple[Figure, Axes]":
+    figure, axes = _axes(*_PANEL, left=29, right=6, top=6, bottom=27)
+    ticks = [0, side / 2, side]
+    axes.set(xlim=(0, side), ylim=(0, side), xticks=ticks, yticks=ticks)
+    names = [f"{tick:g}".removeprefix("0") or "0" for tick in ticks]
+    axes.set_xticklabels(names)
+    axes.set_yticklabels(names)
+    return figure, axes
+
+
+def _name_axes(axes: "Axes", x: str, y: str) -> None:
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+
+
+def _axes(width: float, height: float, *, left: float, right: float, top: float, bottom: float):
+    """A figure of so many px with one pair of axes inside the margins (px)."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width / 72, height / 72), dpi=72)
+    box = (left / width, bottom / height, 1 - (left + right) / width, 1 - (top + bottom) / height)
+    return figure, figure.add_axes(box)
+
+
+def _style(name: str):
+    """Matplotlib's own defaults and our settings, within a `with` block only."""
+    import matplotlib
+
+    defaults = {
+        key: value for key, value in matplotlib.rcParamsDefault.items() if not key.startswith("backend")
+    }
+    return matplotlib.rc_context(defaults | _STYLE | {"svg.hashsalt": name})
+
+
+def _short(label: str, longest: int = 20) -> str:
+    return label if len(label) <= longest else label[: longest - 1] + "…"
+
+
+def _svg(figure: "Figure", name: str, alt: str, texts: dict[str, str]) -> str:
+    """The figure as an `<svg>` element: labelled, coloured by CSS, ids made unique by `name`."""
+    file = io.StringIO()
+    figure.savefig(
+        file, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    )
+    svg = file.getvalue()
+    svg = svg[svg.index("<svg") :].strip()
+    svg = re.sub(
+        r"<metadata>.*?</metadata>|<!--.*?-->|<style[^>]*>.*?</style>|<defs>\s*</defs>", "", svg, flags=re.S
+    )
+    box = re.search(r'viewBox="([^"]+)"', svg)[1]
+    svg = svg[svg.index(">") + 1 :]
+    svg = re.sub(r"\bid=\"", f'id="{name}-', svg)
+    svg = svg.replace("url(#", f"url(#{name}-").replace('xlink:href="#', f'href="#{name}-')
+    svg = re.sub(r"(\d+\.\d{2})\d+", r"\1", svg)
+    svg = re.sub(r"(font(?:-family)?: [^;\"']*?)'[^;\"]*", r"\1var(--sans)", svg)
+    svg = re.sub(r"\s*\n\s*", " ", svg).replace("> <", "><")
+    for stand_in, variable in _VARIABLES.items():
+        svg = svg.replace(stand_in, f"var(--{variable})")
+    svg = re.sub("@\\d+@", lambda found: html.escape(texts[found[0]]), svg)
+    # The words come in last, so that nothing in them is taken for a colour, a number or a stand-in.
+    return (
+        f'<svg class="plot" role="img" aria-label="{html.escape(alt)}" viewBox="{box}" '
+        f'stroke-linejoin="round">{svg}'
+    )

@@ -1,0 +1,198 @@
+"""The report of an evaluation: `report.html` to read, `report.json` and `metrics.csv` to go on with."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ..datasets.tables import Predictions
+from ..files import write_json, write_text, written_aside
+from .compare import Comparison
+from .intervals import LEVEL, Estimate
+from .page import headline, page
+from .results import ModelResult, Results, results
+
+
+def evaluate(
+    tables: Mapping[str, Predictions],
+    out: Path,
+    *,
+    split: str = "test",
+    thresholds: Mapping[str, Mapping[str, float]] | None = None,
+    rule: str = "youden",
+    resamples: int = 2000,
+    seed: int = 0,
+    title: str = "Evaluation",
+    unit: str = "picture",
+    provenance: Mapping[str, Mapping[str, Any]] | None = None,
+    picture: Callable[[str], np.ndarray | None] | None = None,
+    what_one_means: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Evaluate one or more models on one split and write the report into the folder `out`.
+
+    Args:
+        tables: Model name to its predictions. The first model is the one reported on: its most wrong cases
+            are shown, and it is compared with each of the others.
+        out: Folder for `report.html`, `report.json` and `metrics.csv`.
+        split: The split to evaluate.
+        thresholds: Model name to its stored thresholds by label. A model without them gets thresholds from
+            the `val` rows of its own table.
+        rule: How these are chosen; see `operating_points.choose`.
+        resamples, seed: Of the bootstrap by patient.
+        title: Heading of the page.
+        unit: What a case is, in the singular: picture, slide, clip.
+        provenance: Model name to what it was made of and by (recipe, versions, fingerprints), shown as it is.
+        picture: Case id to a picture, (H, W) or (H, W, 3), uint8, uint16 or float in 0..1; None if there is
+            none.
+        what_one_means: Label to the meaning of a 1.
+
+    Returns:
+        What `report.json` holds. A NaN is None there, with a reason beside it.
+
+    Raises:
+        DataError: A table has no row in `split`, or two tables differ in their cases.
+        UserError: No table, an unknown rule, or thresholds for an unknown model.
+    """
+    found = results(tables, split=split, thresholds=thresholds, rule=rule, resamples=resamples, seed=seed)
+    facts = {name: _plain(dict((provenance or {}).get(name, {}))) for name in tables}
+    figures = as_json(found, title, unit, facts, dict(what_one_means or {}))
+    html = page(found, title=title, unit=unit, facts=facts, picture=picture, meaning=what_one_means or {})
+    out = Path(out)
+    with written_aside(out / "metrics.csv") as aside:
+        metrics_table(found).to_csv(aside, index=False, lineterminator="\n", float_format="%.6g")
+    write_json(out / "report.json", figures)
+    write_text(out / "report.html", html)
+    return figures
+
+
+def as_json(
+    found: Results, title: str, unit: str, facts: Mapping[str, Any], meaning: Mapping[str, str]
+) -> dict[str, Any]:
+    """All figures as plain dicts, lists, strings, numbers and None."""
+    return {
+        "title": title,
+        "headline": headline(found, unit),
+        "split": found.split,
+        "settings": {
+            "level": LEVEL,
+            "resamples": found.resamples,
+            "seed": found.seed,
+            "threshold_rule": found.rule,
+        },
+        "splits": found.splits,
+        "labels": [row | {"what_one_means": meaning.get(row["label"], "")} for row in found.truths],
+        "models": [_model_json(model) | {"provenance": facts[model.name]} for model in found.models],
+        "comparisons": [
+            {"first": found.models[0].name, "second": other} | _comparison_json(comparison)
+            for other, comparison in found.comparisons.items()
+        ],
+    }
+
+
+def metrics_table(found: Results) -> pd.DataFrame:
+    """One row per figure, the columns as named below. Macro means have no label."""
+    rows = []
+    for model in found.models:
+        for metric, e in model.macro.items():
+            rows.append(
+                (model.name, "", f"macro_{metric}", e.value, e.low, e.high, len(model.table), "", e.reason)
+            )
+        for label in model.labels:
+            head, size = (model.name, label.label), (label.cases, label.positives)
+            threshold = label.point
+            rows.append((*head, "threshold", threshold.threshold, np.nan, np.nan, *size, threshold.reason))
+            for metric, e in label.figures.items():
+                rows.append((*head, metric, e.value, e.low, e.high, *size, e.reason))
+    columns = ["model", "label", "metric", "value", "low", "high", "n", "positives", "reason"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _model_json(model: ModelResult) -> dict[str, Any]:
+    return {
+        "model": model.name,
+        "requested": model.requested,
+        "scored": len(model.table),
+        "patients": model.patients,
+        "failed": model.failed.to_dict("records"),
+        "defined_labels": model.defined,
+        "thresholds_chosen_on_these_cases": model.optimistic,
+        "macro": {metric: estimate_json(e) for metric, e in model.macro.items()},
+        "labels": [
+            {
+                "label": label.label,
+                "n": label.cases,
+                "positives": label.positives,
+                "threshold": {
+                    "value": _number(label.point.threshold),
+                    "rule": label.point.rule,
+                    "chosen_on": label.point.chosen_on,
+                    "reason": label.point.reason,
+                },
+                "figures": {metric: estimate_json(e) for metric, e in label.figures.items()},
+                "calibration": [
+                    {"mean_score": _number(score), "n": int(n)} | {"observed": estimate_json(observed)}
+                    for score, n, observed in zip(
+                        label.calibration.mean_score, label.calibration.cases, label.calibration.observed
+                    )
+                ],
+            }
+            for label in model.labels
+        ],
+    }
+
+
+def _comparison_json(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "cases": comparison.cases,
+        "patients": comparison.patients,
+        "left_out": comparison.left_out,
+        "labels_not_shared": list(comparison.not_shared),
+        "macro_difference": {
+            metric: estimate_json(e) | {"p": _number(comparison.p[metric])}
+            for metric, e in comparison.macro.items()
+        },
+        "labels": [
+            {
+                "label": label,
+                "auroc": estimate_json(comparison.differences["auroc"][i]),
+                "average_precision": estimate_json(comparison.differences["average_precision"][i]),
+                "delong": estimate_json(comparison.tests[i].difference)
+                | {"p": _number(comparison.tests[i].p)},
+            }
+            for i, label in enumerate(comparison.labels)
+        ],
+        "disagreements": [
+            row | {"truth": _number(row["truth"])} for row in comparison.disagreements.to_dict("records")
+        ],
+    }
+
+
+def estimate_json(estimate: Estimate) -> dict[str, Any]:
+    """A figure as JSON: NaN becomes None, and the reason stands beside it."""
+    return {
+        "value": _number(estimate.value),
+        "low": _number(estimate.low),
+        "high": _number(estimate.high),
+        "reason": estimate.reason,
+        "method": estimate.method,
+        "undefined_resamples": estimate.undefined,
+    }
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _plain(facts: Any) -> Any:
+    """Provenance as JSON can hold it: numbers that are not finite become None, unknown objects their text."""
+    if isinstance(facts, Mapping):
+        return {str(key): _plain(value) for key, value in facts.items()}
+    if isinstance(facts, list | tuple | set):
+        return [_plain(value) for value in facts]
+    if isinstance(facts, np.generic):
+        return _plain(facts.item())
+    if isinstance(facts, float):
+        return _number(facts)
+    return facts if facts is None or isinstance(facts, str | int | bool) else str(facts)

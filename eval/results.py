@@ -1,0 +1,297 @@
+"""All figures of an evaluation, computed once: the report page, the JSON and the CSV only show them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from ..datasets.tables import SPLITS, Predictions
+from ..errors import DataError, UserError
+from . import metrics
+from .calibration import Calibration, calibration
+from .compare import Comparison, compare
+from .delong import delong_interval
+from .intervals import Estimate, PatientBootstrap, macro_percentile, percentile
+from .operating_points import OperatingPoint, choose, transfer
+
+
+@dataclass(frozen=True)
+class LabelResult:
+    """One model's figures for one label.
+
+    Attributes:
+        cases, positives: Scored cases with known truth, and the positive ones among them.
+        figures: By metric name.
+        point: The threshold behind sensitivity and the like.
+    """
+
+    label: str
+    cases: int
+    positives: int
+    figures: dict[str, Estimate]
+    point: OperatingPoint
+    calibration: Calibration
+
+
+@dataclass(frozen=True)
+class ModelResult:
+    """One model's figures on the evaluated split.
+
+    Attributes:
+        table: The scored cases.
+        truth, scores: (N, L) of these.
+        failed: The cases that failed, with their reasons.
+        patients: Patients with a scored case.
+        macro: Means over the defined labels, by metric name.
+        defined: How many labels the macro AUROC is over.
+        optimistic: Whether the thresholds were chosen on these same cases.
+    """
+
+    name: str
+    table: pd.DataFrame
+    truth: np.ndarray
+    scores: np.ndarray
+    failed: pd.DataFrame
+    patients: int
+    labels: list[LabelResult]
+    macro: dict[str, Estimate]
+    defined: int
+    optimistic: bool
+
+    @property
+    def requested(self) -> int:
+        """Cases asked for: scored and failed."""
+        return len(self.table) + len(self.failed)
+
+
+@dataclass(frozen=True)
+class Results:
+    """An evaluation: one or more models on one split, and the first compared with each other one.
+
+    Attributes:
+        splits: Per split `split, patients, cases` and `failed`, a dict by model.
+        truths: Per label `label, positive, negative, unknown` among the requested cases of the evaluated
+            split.
+    """
+
+    split: str
+    models: list[ModelResult]
+    comparisons: dict[str, Comparison]
+    splits: list[dict]
+    truths: list[dict]
+    rule: str
+    resamples: int
+    seed: int
+
+
+def results(
+    tables: Mapping[str, Predictions],
+    *,
+    split: str = "test",
+    thresholds: Mapping[str, Mapping[str, float]] | None = None,
+    rule: str = "youden",
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Results:
+    """Compute everything that the report shows.
+
+    Args:
+        tables: Model name to its predictions. The first model is compared with each of the others.
+        split: The split to evaluate.
+        thresholds: Model name to its stored thresholds by label. A model without them gets thresholds by
+            `rule` from the `val` rows of its own table.
+        rule: See `operating_points.choose`.
+        resamples, seed: Of the bootstrap by patient.
+
+    Raises:
+        DataError: A table has no row in `split`, or two tables differ in their cases.
+        UserError: No table, an unknown rule, or stored thresholds for an unknown model.
+    """
+    if not tables:
+        raise UserError("Nothing to evaluate: name at least one predictions table.")
+    unknown = set(thresholds or {}) - set(tables)
+    if unknown:
+        raise UserError(f"Thresholds are given for {min(unknown)!r}, but the models are {', '.join(tables)}.")
+    for table in tables.values():
+        _refuse_empty(table, split)
+    models = [
+        _model(name, table, split, (thresholds or {}).get(name), rule, resamples, seed)
+        for name, table in tables.items()
+    ]
+    first, *others = tables
+    return Results(
+        split=split,
+        models=models,
+        comparisons={
+            other: compare(tables[first], tables[other], split=split, resamples=resamples, seed=seed)
+            for other in others
+        },
+        splits=_splits(tables),
+        truths=_truths(tables, split),
+        rule=rule,
+        resamples=resamples,
+        seed=seed,
+    )
+
+
+def wrong_cases(model: ModelResult, label: int, most: int) -> dict[str, pd.DataFrame]:
+    """The most wrong cases of a label: `missed` (present, lowest scores), `false_alarms` (absent, highest).
+
+    Where the label has a threshold, only cases on the wrong side of it count. Columns `id, patient, score`.
+    """
+    truth, score = model.truth[:, label], model.scores[:, label]
+    threshold = model.labels[label].point.threshold
+    called = score >= threshold
+    missed = (truth == 1) & (~called | np.isnan(threshold))
+    alarms = (truth == 0) & (called | np.isnan(threshold))
+    cases = pd.DataFrame({"id": model.table["id"], "patient": model.table["patient"], "score": score})
+    return {
+        "missed": cases[missed].sort_values("score", kind="stable").head(most),
+        "false_alarms": cases[alarms].sort_values("score", ascending=False, kind="stable").head(most),
+    }
+
+
+def _refuse_empty(table: Predictions, split: str) -> None:
+    found = _split_names(table)
+    if split not in found:
+        raise DataError(
+            f"{table.path}: no case in split {split!r}; it has {', '.join(map(repr, found))}. Name "
+            "one of these with --split, or predict the split that you mean."
+        )
+
+
+def _split_names(table: Predictions) -> list[str]:
+    found = set(table.table["split"])
+    return [split for split in SPLITS if split in found] + sorted(found - set(SPLITS))
+
+
+def _model(
+    name: str,
+    table: Predictions,
+    split: str,
+    given: Mapping[str, float] | None,
+    rule: str,
+    resamples: int,
+    seed: int,
+) -> ModelResult:
+    asked = table.rows(split)
+    scored = asked.scored()
+    truth, scores, patients = scored.truth(), scored.scores(), scored.table["patient"]
+    bootstrap = PatientBootstrap(patients, resamples, seed)
+    points = _points(table, given, rule)
+    figures = _rank_figures(truth, scores, bootstrap)
+    macro = {metric: _macro(found, draws) for metric, (found, draws) in figures.items()}
+    at_threshold = transfer(truth, scores, points, bootstrap)
+    positives, negatives = metrics.counts(truth)
+    labels = []
+    for i, label in enumerate(table.labels):
+        curve = calibration(truth[:, i], scores[:, i], bootstrap)
+        own = {metric: found[i] for metric, (found, _) in figures.items()}
+        own["auroc_delong"] = delong_interval(truth[:, i], scores[:, i], patients)
+        labels.append(
+            LabelResult(
+                label=label,
+                cases=int(positives[i] + negatives[i]),
+                positives=int(positives[i]),
+                figures=own | at_threshold[i] | _calibration_figures(curve),
+                point=points[i],
+                calibration=curve,
+            )
+        )
+    return ModelResult(
+        name=name,
+        table=scored.table,
+        truth=truth,
+        scores=scores,
+        failed=asked.failed().table[["id", "patient", "reason"]],
+        patients=bootstrap.size,
+        labels=labels,
+        macro=macro,
+        defined=int(((positives > 0) & (negatives > 0)).sum()),
+        optimistic=any(point.chosen_on == split for point in points),
+    )
+
+
+def _points(table: Predictions, given: Mapping[str, float] | None, rule: str) -> list[OperatingPoint]:
+    nan = float("nan")
+    if given is not None:
+        return [
+            OperatingPoint(float(given[label]), "given")
+            if given.get(label) is not None and np.isfinite(given[label])
+            else OperatingPoint(nan, "given", reason="the model has no threshold for it")
+            for label in table.labels
+        ]
+    val = table.rows("val").scored()
+    points = choose(val.truth(), val.scores(), rule)
+    if len(val) or rule == "0.5":
+        return points
+    why = "no threshold: the table has no scored val row and the model none stored"
+    return [OperatingPoint(nan, rule, reason=why)] * len(points)
+
+
+def _rank_figures(
+    truth: np.ndarray, scores: np.ndarray, bootstrap: PatientBootstrap
+) -> dict[str, tuple[list[Estimate], np.ndarray]]:
+    """AUROC, average precision and Brier score: L estimates and the (R, L) draws behind them."""
+    why = metrics.reasons(truth)
+    known = ~np.isnan(truth)
+    draws = bootstrap.ranks(truth, scores)
+    draws["brier"] = metrics.ratio(bootstrap.sums((scores - truth) ** 2), bootstrap.sums(known))
+    values = {
+        "auroc": metrics.auroc(truth, scores),
+        "average_precision": metrics.average_precision(truth, scores),
+        "brier": metrics.brier(truth, scores),
+    }
+    few = bootstrap.smaller_class(truth)
+    found = {}
+    for metric, value in values.items():
+        # The Brier score needs no second class.
+        fewest = [None] * len(few) if metric == "brier" else few
+        estimates = [
+            percentile(float(v), draws[metric][:, i], why[i], fewest[i]) for i, v in enumerate(value)
+        ]
+        found[metric] = (estimates, draws[metric])
+    return found
+
+
+def _macro(found: list[Estimate], draws: np.ndarray) -> Estimate:
+    """The mean over the defined labels; where there is none, the reason that all share."""
+    why = {estimate.reason for estimate in found}
+    return macro_percentile(
+        np.array([estimate.value for estimate in found]),
+        draws,
+        why.pop() if len(why) == 1 else "no finding has both positive and negative cases",
+    )
+
+
+def _calibration_figures(curve: Calibration) -> dict[str, Estimate]:
+    why = curve.reason or "no interval is computed"
+    return {
+        "calibration_error": curve.error,
+        "calibration_slope": Estimate(curve.slope, reason=why),
+        "calibration_intercept": Estimate(curve.intercept, reason=why),
+    }
+
+
+def _splits(tables: Mapping[str, Predictions]) -> list[dict]:
+    first = next(iter(tables.values()))
+    return [
+        {
+            "split": split,
+            "patients": int(first.rows(split).table["patient"].nunique()),
+            "cases": len(first.rows(split)),
+            "failed": {name: len(table.rows(split).failed()) for name, table in tables.items()},
+        }
+        for split in _split_names(first)
+    ]
+
+
+def _truths(tables: Mapping[str, Predictions], split: str) -> list[dict]:
+    asked = next(iter(tables.values())).rows(split)
+    truth = asked.truth()
+    positive, negative = metrics.counts(truth)
+    return [
+        {"label": label, "positive": int(p), "negative": int(n), "unknown": len(asked) - int(p + n)}
+        for label, p, n in zip(asked.labels, positive, negative)
+    ]

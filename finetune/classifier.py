@@ -1,0 +1,135 @@
+"""Classifiers that give logits: the ViT with pooling and a linear layer, a timm network beside it, and k-NN."""
+
+import torch
+from timm.layers import AttentionPoolLatent
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..backbone.vit import Tokens, ViT
+
+POOLS = ("mean", "class", "attention")
+
+
+class Classifier(nn.Module):
+    """ViT, pooling, linear layer (MAE's models_vit.py).
+
+    `mean`: mean of the patch tokens, then `fc_norm`; `class`: the class token after the encoder's own norm;
+    `attention`: a learned query over all tokens.
+
+    Args:
+        encoder: The ViT; for `mean` and `attention` made with `final_norm=False`, unless frozen.
+        labels: Number of logits L.
+        pool: `mean`, `class` or `attention`.
+        frozen: Linear probe: the encoder learns nothing, its features are standardised by a BatchNorm without
+            parameters (MAE, main_linprobe.py).
+    """
+
+    def __init__(self, encoder: ViT, labels: int, pool: str = "mean", frozen: bool = False):
+        super().__init__()
+        if pool not in POOLS:
+            raise ValueError(f"unknown pool {pool!r}; known: {', '.join(POOLS)}")
+        if pool == "class" and encoder.cls_token is None:
+            raise ValueError("pool 'class' needs an encoder with a class token; use 'mean'")
+        width = encoder.arch.width
+        self.encoder, self.pool, self.frozen = encoder, pool, frozen
+        self.attention_pool = AttentionPoolLatent(width, num_heads=encoder.arch.heads) if pool == "attention" else None
+        if frozen:
+            self.fc_norm = nn.BatchNorm1d(width, affine=False, eps=1e-6)
+        else:
+            self.fc_norm = nn.Identity() if pool == "class" else nn.LayerNorm(width, eps=1e-6)
+        self.head = nn.Linear(width, labels)
+        nn.init.trunc_normal_(self.head.weight, std=0.01 if frozen else 2e-5)
+        nn.init.zeros_(self.head.bias)
+        if frozen:
+            encoder.requires_grad_(False)
+        else:
+            encoder.pos_embed.requires_grad_(True)
+
+    def features(self, x: Tensor) -> Tensor:
+        """(B, D) pooled features of (B, C, H, W) normalised pictures."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            tokens = self.encoder(x)
+        return pooled(tokens, self.pool, self.attention_pool)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, L) logits."""
+        return self.head(self.fc_norm(self.features(x)))
+
+    def no_weight_decay(self) -> set[str]:
+        """Names that are never decayed."""
+        return self.encoder.no_weight_decay()
+
+
+class TimmClassifier(nn.Module):
+    """A timm network trained from scratch in the same pipeline, for comparison.
+
+    Args:
+        name: timm's name, such as `resnet18`.
+        labels: Number of logits.
+        channels: Input channels.
+    """
+
+    def __init__(self, name: str, labels: int, channels: int):
+        super().__init__()
+        import timm
+
+        if not timm.is_model(name):
+            raise ValueError(f"timm knows no network {name!r}; `network` is `vit` or a timm name such as resnet18")
+        self.network = timm.create_model(name, pretrained=False, num_classes=labels, in_chans=channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, L) logits."""
+        return self.network(x)
+
+    def no_weight_decay(self) -> set[str]:
+        """Names that are never decayed."""
+        return set()
+
+
+class NearestNeighbours(nn.Module):
+    """k-NN on frozen features: the mean of the neighbours' known labels, weighted by exp(cosine / temperature) (DINO).
+
+    Args:
+        encoder: The frozen ViT.
+        labels: Number of labels L.
+        pool: `mean` or `class`.
+        cases: Reference cases M; `remember` fills them in.
+        k: Neighbours.
+        temperature: Of the weights.
+    """
+
+    def __init__(self, encoder: ViT, labels: int, pool: str, cases: int, k: int = 20, temperature: float = 0.07):
+        super().__init__()
+        if pool not in ("mean", "class"):
+            raise ValueError(f"k-NN pools by `mean` or `class`, not by {pool!r}")
+        self.encoder, self.pool, self.k, self.temperature = encoder.requires_grad_(False), pool, k, temperature
+        self.register_buffer("known_features", torch.zeros(cases, encoder.arch.width))
+        self.register_buffer("known_targets", torch.full((cases, labels), torch.nan))
+
+    def features(self, x: Tensor) -> Tensor:
+        """(B, D) pooled features of unit length."""
+        return F.normalize(pooled(self.encoder(x), self.pool).float(), dim=1)
+
+    def remember(self, features: Tensor, targets: Tensor) -> None:
+        """Take the reference cases: (M, D) features of unit length, (M, L) targets with NaN for unknown."""
+        self.known_features, self.known_targets = features, targets
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, L) logits of the weighted share of positive neighbours; 0.5 where no neighbour's label is known."""
+        similarity, index = (self.features(x) @ self.known_features.T).topk(min(self.k, len(self.known_features)))
+        weight = (similarity / self.temperature).softmax(dim=1).unsqueeze(-1)
+        target = self.known_targets[index]
+        known = ~target.isnan()
+        total = (weight * known).sum(dim=1)
+        positive = (weight * target.nan_to_num()).sum(dim=1)
+        share = torch.where(total > 0, positive / total.clamp(min=1e-12), 0.5)
+        return share.clamp(1e-6, 1 - 1e-6).logit()
+
+
+def pooled(tokens: Tokens, pool: str, attention: nn.Module | None = None) -> Tensor:
+    """(B, D) from named tokens."""
+    if pool == "class":
+        return tokens.cls
+    if pool == "attention":
+        return attention(tokens.sequence())
+    return tokens.patches.mean(dim=1)

@@ -1,0 +1,39 @@
+"""Losses that leave unknown labels out, the same over one process or many."""
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+from torch.nn import functional as F
+
+
+def masked_bce(logits: Tensor, targets: Tensor) -> Tensor:
+    """Binary cross-entropy, mean over the known labels.
+
+    Args:
+        logits: (B, L).
+        targets: (B, L) in 0..1, NaN = unknown.
+    """
+    known = ~targets.isnan()
+    each = F.binary_cross_entropy_with_logits(logits.float(), targets.nan_to_num(), reduction="none")
+    return _mean(each * known, known)
+
+
+def masked_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Cross-entropy of exclusive classes, mean over the cases whose class is known.
+
+    Args:
+        logits: (B, L).
+        targets: (B, L) class probabilities (one-hot or mixed); a row with a NaN is unknown.
+    """
+    known = ~targets.isnan().any(dim=1)
+    each = -(targets.nan_to_num() * logits.float().log_softmax(dim=1)).sum(dim=1)
+    return _mean(each * known, known)
+
+
+def _mean(values: Tensor, known: Tensor) -> Tensor:
+    """Sum over the known values by their mean number per process, so that averaged gradients are exact."""
+    count = known.sum().to(values.dtype)
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(count)
+        count = count / dist.get_world_size()
+    return values.sum() / count.clamp(min=torch.finfo(values.dtype).tiny)

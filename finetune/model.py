@@ -1,0 +1,154 @@
+"""The model folder: `model.safetensors` + `model.json`, all that prediction needs."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from ..backbone.sizes import Architecture
+from ..backbone.vit import ViT
+from ..backbone.weights import read_checkpoint
+from ..errors import UserError
+from ..files import file_sha256, write_json, written_aside
+from .classifier import Classifier, NearestNeighbours, TimmClassifier
+from .recipe import View
+
+WEIGHTS, CARD = "model.safetensors", "model.json"
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What is known about a classifier.
+
+    Attributes:
+        labels: Names of the L outputs, in order.
+        meaning: What 1 means, per label.
+        exclusive: Classes exclude each other (softmax); else each label has its own probability (sigmoid).
+        mode, network, pool: As in the recipe.
+        arch: Architecture of the ViT; of a timm network only its input counts.
+        mean, std: What pixels in 0..1 are normalised with.
+        view: How a picture is shown to the model.
+        cache_px: Shorter side that a file is shrunk to before anything else, pixels.
+        reference_cases, neighbours: Of k-NN, else 0.
+        thresholds: Per label `{"value", "how", "split"}`, chosen on validation; empty before.
+        encoder: Card of the encoder that it started from; empty from scratch.
+        recipe, data, versions: Provenance.
+    """
+
+    labels: tuple[str, ...]
+    meaning: dict[str, str]
+    exclusive: bool
+    mode: str
+    network: str
+    pool: str
+    arch: Architecture
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    view: View
+    cache_px: int
+    reference_cases: int = 0
+    neighbours: int = 0
+    thresholds: dict[str, dict] = field(default_factory=dict)
+    encoder: dict = field(default_factory=dict)
+    recipe: dict = field(default_factory=dict)
+    data: dict = field(default_factory=dict)
+    versions: dict = field(default_factory=dict)
+
+    def to_dict(self) -> dict:
+        """Plain values for JSON."""
+        return json.loads(json.dumps(asdict(self)))
+
+    @classmethod
+    def from_dict(cls, card: dict) -> "ModelCard":
+        """The inverse of `to_dict`."""
+        tuples = {name: tuple(card[name]) for name in ("labels", "mean", "std")}
+        return cls(**(card | tuples | {"arch": Architecture(**card["arch"]), "view": View(**card["view"])}))
+
+
+def build_model(card: ModelCard, drop_path: float = 0.0, checkpoint_blocks: bool = False) -> nn.Module:
+    """The network of a card, weights still random."""
+    if card.network != "vit":
+        return TimmClassifier(card.network, len(card.labels), card.arch.channels)
+    frozen = card.mode != "full"
+    vit = ViT(
+        card.arch,
+        drop_path=drop_path,
+        final_norm=frozen or card.pool == "class",
+        checkpoint_blocks=checkpoint_blocks,
+    )
+    if card.mode == "knn":
+        return NearestNeighbours(vit, len(card.labels), card.pool, card.reference_cases, card.neighbours)
+    return Classifier(vit, len(card.labels), card.pool, frozen)
+
+
+def save_model(folder: str | Path, model: nn.Module, card: ModelCard) -> Path:
+    """Write a model folder; the card last, so that a folder with a card is whole."""
+    folder = Path(folder)
+    with written_aside(folder / WEIGHTS) as aside:
+        state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+        safetensors.torch.save_file(state, aside, metadata={"format": "pt"})
+    save_card(folder, card)
+    return folder
+
+
+def save_card(folder: Path, card: ModelCard) -> None:
+    """(Re)write the card of a model folder."""
+    write_json(folder / CARD, card.to_dict() | {"sha256": file_sha256(folder / WEIGHTS)})
+
+
+def load_card(folder: str | Path) -> ModelCard:
+    """The card of a model folder.
+
+    Raises:
+        UserError: It is none, or the card is damaged.
+    """
+    folder = Path(folder)
+    try:
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        card.pop("sha256", None)
+        return ModelCard.from_dict(card)
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{folder}: no {CARD} in it: not a model folder (`clinvit finetune` makes one).") from None
+    except (json.JSONDecodeError, TypeError, KeyError, ValueError) as error:
+        raise UserError(f"{folder / CARD}: not a readable model card ({error}).") from None
+
+
+def load_model(folder: str | Path) -> tuple[nn.Module, ModelCard]:
+    """Network in eval mode and card of a model folder; strict.
+
+    Raises:
+        UserError: The weights do not belong to the card.
+    """
+    card = load_card(folder)
+    path = Path(folder) / WEIGHTS
+    state = safetensors_state(path)
+    model = build_model(card)
+    try:
+        model.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        raise UserError(f"{path}: the weights do not fit the card ({' '.join(str(error).split())[:200]}).") from None
+    return model.eval(), card
+
+
+def safetensors_state(path: Path) -> dict[str, Tensor]:
+    """Tensors of a safetensors file under the very names in it."""
+    read_checkpoint(path)
+    return safetensors.torch.load_file(path)
+
+
+def probabilities(logits: Tensor, exclusive: bool) -> Tensor:
+    """(B, L) probabilities: softmax of exclusive classes, else sigmoids."""
+    logits = logits.float()
+    return logits.softmax(dim=1) if exclusive else logits.sigmoid()
+
+
+@torch.inference_mode()
+def predict_batch(model: nn.Module, pixels: Tensor, card: ModelCard) -> Tensor:
+    """(B, L) probabilities of (B, C, H, W) normalised pictures, averaged with the mirror image if the card says so."""
+    scores = probabilities(model(pixels), card.exclusive)
+    if card.view.flip:
+        scores = (scores + probabilities(model(pixels.flip(-1)), card.exclusive)) / 2
+    return scores

@@ -1,0 +1,280 @@
+"""Fine-tuning from a manifest, with an encoder or from scratch, to a model folder and predictions."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import Tensor
+from torchmetrics.functional.classification import binary_auroc
+
+from ..backbone.encoder import EncoderCard, load_encoder, read_encoder_card
+from ..datasets.augment import build_train
+from ..datasets.cache import PixelCache, build_cache
+from ..datasets.loading import (
+    PictureDataset,
+    TrainBatches,
+    eval_loader,
+    readable_rows,
+    reading_workers,
+    train_loader,
+)
+from ..datasets.tables import Manifest, predictions_table, write_predictions
+from ..engine.recipe import plain
+from ..engine.run_folder import rank, run_folder, versions
+from ..engine.trainer import fit
+from ..engine.training import Training
+from ..errors import DataError, UserError
+from ..files import file_sha256, written_aside
+from .classifier import NearestNeighbours
+from .losses import masked_bce, masked_cross_entropy
+from .mixing import mix_batch
+from .model import ModelCard, build_model, load_model, predict_batch, save_model
+from .predict import eval_transform, normalised, predict_cached
+from .recipe import Finetune
+
+BEST = "checkpoints/best.safetensors"
+
+
+class FineTuning(Training):
+    """Training of a classifier; the best epoch, judged on validation alone, is kept aside if the recipe asks."""
+
+    def __init__(self, model, recipe: Finetune, card: ModelCard, train: PictureDataset, val: PictureDataset, ids, folder):
+        super().__init__(
+            model, recipe.optim, recipe.run, ids=ids, mean=card.mean, std=card.std,
+            depth=card.arch.depth if card.network == "vit" else 0, no_decay=model.no_weight_decay(),
+        )  # fmt: skip
+        self.recipe, self.card, self.train_set, self.val_set, self.folder = recipe, card, train, val, folder
+        self.best_score, self.best_epoch = -float("inf"), -1
+
+    def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
+        self.mixing = self.generator(index)
+        return super().training_step(batch, index)
+
+    def loss(self, batch: dict[str, Tensor]) -> Tensor:
+        x, target = self.pixels(batch), batch["target"]
+        if self.recipe.mixup or self.recipe.cutmix:
+            x, target = mix_batch(x, target, self.recipe.mixup, self.recipe.cutmix, self.mixing)
+        return (masked_cross_entropy if self.card.exclusive else masked_bce)(self.model(x), target)
+
+    def train_dataloader(self):
+        optim = self.recipe.optim
+        batches = TrainBatches(
+            len(self.train_set), optim.batch_size // optim.accumulate, self.recipe.run.seed, self.global_rank,
+            self.trainer.world_size,
+        )  # fmt: skip
+        return train_loader(self.train_set, batches, reading_workers(self.recipe.run.workers))
+
+    def val_dataloader(self):
+        # Every process sees every validation case: the score is exact whatever their number.
+        return eval_loader(self.val_set, 64, reading_workers(self.recipe.run.workers))
+
+    def on_validation_epoch_start(self) -> None:
+        self.scored: list[tuple[Tensor, Tensor]] = []
+
+    def validation_step(self, batch: dict[str, Tensor], index: int) -> None:
+        model = self.final_model.eval()
+        self.scored.append((predict_batch(model, self.pixels(batch), self.card), batch["target"]))
+
+    def on_validation_epoch_end(self) -> None:
+        scores, target = (torch.cat(parts) for parts in zip(*self.scored))
+        score = macro_auroc(scores, target)
+        self.log("val_macro_auroc", score, rank_zero_only=True)
+        if self.recipe.select == "best" and score > self.best_score:
+            self.best_score, self.best_epoch = score, self.current_epoch + 1
+            if self.trainer.is_global_zero:
+                with written_aside(self.folder / BEST) as aside:
+                    state = {name: t.detach().cpu().contiguous() for name, t in self.final_model.state_dict().items()}
+                    safetensors.torch.save_file(state, aside)
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        checkpoint["best"] = {"score": self.best_score, "epoch": self.best_epoch}
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        self.best_score, self.best_epoch = checkpoint["best"]["score"], checkpoint["best"]["epoch"]
+
+
+def macro_auroc(scores: Tensor, target: Tensor) -> float:
+    """Mean AUROC over the labels that have both values among their known cases; NaN if none has."""
+    each = []
+    for score, truth in zip(scores.T, target.T):
+        known = ~truth.isnan()
+        if 0 < truth[known].sum() < known.sum():
+            each.append(binary_auroc(score[known], truth[known].long()).item())
+    return float(np.mean(each)) if each else float("nan")
+
+
+def finetune(
+    recipe: Finetune,
+    manifest: Manifest,
+    out: Path,
+    cache_folder: Path,
+    encoder: Path | None = None,
+    meaning: dict[str, str] | None = None,
+) -> Path:
+    """Fine-tune and write `out/model/` and `out/predictions.csv` (validation and test).
+
+    Args:
+        recipe: The resolved recipe.
+        manifest: The cases.
+        out: The run folder. A run that was interrupted there goes on.
+        cache_folder: Where decoded pictures are kept.
+        encoder: An encoder folder or a checkpoint file; None starts from scratch.
+        meaning: What 1 means, per label.
+
+    Returns:
+        The model folder.
+    """
+    if recipe.data.labels is not None:
+        manifest = manifest.with_labels(recipe.data.labels)
+    check_labels(recipe, manifest)
+    start = read_encoder_card(encoder) if encoder is not None else None
+    card = make_card(recipe, manifest, start, meaning or {})
+    inputs = {"data": manifest.fingerprint(), "encoder": _fingerprint(encoder)}
+    torch.manual_seed(recipe.run.seed)
+    try:
+        model = build_model(card, recipe.model.drop_path, recipe.model.checkpoint_blocks)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    if encoder is not None:
+        print(f"encoder {encoder}: {load_encoder(model.encoder, encoder)}")
+    with run_folder(out, recipe, inputs) as folder:
+        decoding = reading_workers(recipe.run.workers, decoding=True)
+        cache = build_cache(manifest.files(), cache_folder, card.cache_px, decoding)
+        data = _Sets(recipe, card, manifest, cache)
+        if recipe.mode == "knn":
+            _remember(model, card, data)
+        else:
+            model = _train(model, recipe, card, data, folder)
+        if rank() == 0:
+            card = replace(card, data=card.data | {"unreadable_train": len(data.bad)})
+            save_model(folder / "model", model, card)
+            model, card = load_model(folder / "model")
+            write_predictions(folder / "predictions.csv", _predictions(model, card, manifest, cache))
+    return out / "model"
+
+
+class _Sets:
+    """The training and validation sets of a run."""
+
+    def __init__(self, recipe: Finetune, card: ModelCard, manifest: Manifest, cache: PixelCache):
+        splits, targets = manifest.table["split"], manifest.targets()
+        train = np.flatnonzero(splits.isin(recipe.data.splits))
+        rows, self.bad = readable_rows(cache, train, recipe.run.max_bad, str(manifest.path))
+        val, _ = readable_rows(cache, np.flatnonzero(splits == "val"), 1.0, str(manifest.path))
+        view = eval_transform(card)
+        self.ids, self.targets = manifest.table["id"].tolist(), targets
+        self.train = PictureDataset(cache, rows, build_train(recipe.augment), targets)
+        self.still = PictureDataset(cache, rows, view, targets)
+        self.val = PictureDataset(cache, val, view, targets)
+
+
+def check_labels(recipe: Finetune, manifest: Manifest) -> None:
+    """Refuse what cannot be learned: no training case, no label, a label with one value only.
+
+    Raises:
+        UserError: Says which and what to do.
+    """
+    if not manifest.labels:
+        raise DataError(f"{manifest.path}: no label column: there is nothing to learn. Only pre-training needs none.")
+    train = manifest.rows(*recipe.data.splits)
+    if not len(train):
+        raise DataError(f"{manifest.path}: no case in the splits {', '.join(recipe.data.splits)}: nothing to train on.")
+    if recipe.select == "best" and recipe.mode != "knn" and not len(manifest.rows("val")):
+        raise DataError(
+            f"{manifest.path}: no case in the split val, so no best epoch can be chosen. Give a tenth of the patients "
+            "the split val, or take the last epoch with --select last."
+        )
+    values = train.targets()
+    for label, column in zip(manifest.labels, values.T):
+        known = column[~np.isnan(column)]
+        if len(np.unique(known)) < 2:
+            what = f"is {known[0]:.0f} in all {len(known)} known" if len(known) else "is unknown in all"
+            rest = [name for name in manifest.labels if name != label]
+            raise DataError(
+                f"{manifest.path}: label {label!r} {what} training cases: nothing to learn. Leave it out: "
+                f"--data.labels '[{', '.join(rest[:3])}{', ...' if len(rest) > 3 else ''}]'"
+            )
+    if recipe.loss == "ce" and not np.all(np.isnan(values).any(1) | (np.nansum(values, 1) == 1)):
+        raise DataError(f"{manifest.path}: loss `ce` needs exactly one 1 per case over {', '.join(manifest.labels)}.")
+
+
+def make_card(recipe: Finetune, manifest: Manifest, start: EncoderCard | None, meaning: dict[str, str]) -> ModelCard:
+    """The card of the model to come; with an encoder its architecture and input statistics are taken over."""
+    for name, known in (("mode", ("full", "linear", "knn")), ("loss", ("bce", "ce")), ("select", ("best", "last"))):
+        if getattr(recipe, name) not in known:
+            raise UserError(f"{name} is {' or '.join(known)}, not {getattr(recipe, name)!r}.")
+    if recipe.mode != "full" and (start is None or recipe.network != "vit"):
+        raise UserError(f"mode {recipe.mode!r} works on the features of an encoder: give one with --encoder.")
+    if start is not None and recipe.network != "vit":
+        raise UserError(f"network {recipe.network!r} starts from scratch; leave --encoder out.")
+    if recipe.augment.size != recipe.model.image_size:
+        raise UserError(f"augment.size {recipe.augment.size} and model.image_size {recipe.model.image_size} differ: set both.")
+    arch, mean, std = recipe.model.architecture(), recipe.data.mean, recipe.data.std
+    if start is not None:
+        arch = replace(
+            start.arch, image_size=arch.image_size, channels=recipe.model.channels,
+            positions="learned" if start.arch.positions == "learned" else start.arch.positions,
+        )  # fmt: skip
+        # Weights for three channels are folded; their statistics are folded with them.
+        mean, std = (start.mean, start.std) if len(start.mean) == arch.channels else (_mean(start.mean), _mean(start.std))
+    data = {"fingerprint": manifest.fingerprint(), "cases": manifest.table["split"].value_counts().to_dict()}
+    train = manifest.rows(*recipe.data.splits)
+    return ModelCard(
+        labels=manifest.labels,
+        meaning={label: meaning.get(label, f"{label} present") for label in manifest.labels},
+        exclusive=recipe.loss == "ce",
+        mode=recipe.mode,
+        network=recipe.network,
+        pool=recipe.pool,
+        arch=arch,
+        mean=mean,
+        std=std,
+        view=recipe.view,
+        cache_px=recipe.data.cache_px,
+        reference_cases=len(train) if recipe.mode == "knn" else 0,
+        neighbours=recipe.neighbours if recipe.mode == "knn" else 0,
+        encoder=start.to_dict() if start is not None else {},
+        recipe=plain(recipe),
+        data=data,
+        versions=versions(),
+    )
+
+
+def _train(model, recipe: Finetune, card: ModelCard, data: _Sets, folder: Path):
+    training = FineTuning(model, recipe, card, data.train, data.val, data.ids, folder)
+    with_val = len(data.val) > 0
+    fit(training, recipe.optim, recipe.run, folder, "fine-tuning", recipe.eval_every if with_val else None)
+    model = training.final_model.cpu()
+    if recipe.select == "best" and training.best_epoch > 0:
+        model.load_state_dict(safetensors.torch.load_file(folder / BEST))
+    return model.eval()
+
+
+@torch.inference_mode()
+def _remember(model: NearestNeighbours, card: ModelCard, data: _Sets) -> None:
+    device = next(model.parameters()).device
+    features, targets = [], []
+    for batch in eval_loader(data.still, 64, 0):
+        features.append(model.eval().features(normalised(batch["image"], card, device)))
+        targets.append(batch["target"])
+    model.remember(torch.cat(features), torch.cat(targets))
+
+
+def _predictions(model, card: ModelCard, manifest: Manifest, cache: PixelCache):
+    rows = np.flatnonzero(manifest.table["split"].isin(["val", "test"]))
+    scores, reasons = predict_cached(model, card, cache, rows)
+    cases = manifest.table.iloc[rows]
+    return predictions_table(cases, card.labels, manifest.targets()[rows], scores, reasons)
+
+
+def _fingerprint(encoder: Path | None) -> str:
+    if encoder is None:
+        return ""
+    file = Path(encoder) / "encoder.safetensors" if Path(encoder).is_dir() else Path(encoder)
+    return file_sha256(file)
+
+
+def _mean(values: tuple[float, ...]) -> tuple[float, ...]:
+    return (sum(values) / len(values),)

@@ -1,0 +1,57 @@
+"""Pictures of original, masked and rebuilt, to see what pre-training has learned."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..backbone.patches import gather_patches, scatter_patches
+from .mae import MaskedAutoencoder
+
+GAP = 4
+
+
+@torch.no_grad()
+def reconstruction_sheet(mae: MaskedAutoencoder, x: Tensor, visible_ids: Tensor, hidden_ids: Tensor) -> np.ndarray:
+    """One row per picture: original, what the encoder saw, and that with the hidden patches rebuilt.
+
+    Normalised targets are brought back with the mean and spread of the true patch, so there the picture shows the
+    rebuilt structure on the original's own brightness.
+
+    Args:
+        mae: The model, in eval mode.
+        x: (B, C, H, W) normalised pictures.
+        visible_ids, hidden_ids: (B, n), (B, N - n).
+
+    Returns:
+        (B * (H + gap) - gap, 3 * (W + gap) - gap) uint8, grey.
+    """
+    arch = mae.encoder.arch
+    out = mae(x, visible_ids, hidden_ids)
+    patches = gather_patches(x.unsqueeze(2), arch.patch_size, arch.tubelet)
+    plain = patches.permute(0, 1, 3, 4, 5, 2).flatten(2, 4)
+    truth = plain.gather(1, hidden_ids[..., None, None].expand(-1, -1, *plain.shape[2:]))
+    rebuilt = out.prediction.float().reshape(truth.shape)
+    if mae.target != "pixels":
+        axes = (2, 3) if mae.target == "patch" else (2,)
+        rebuilt = rebuilt * truth.std(dim=axes, keepdim=True) + truth.mean(dim=axes, keepdim=True)
+    low, high = x.amin(dim=(1, 2, 3)), x.amax(dim=(1, 2, 3))
+    grey = (low + high)[:, None, None, None] / 2
+    columns = [x]
+    for values in (grey.expand_as(truth), rebuilt):
+        index = hidden_ids[..., None, None].expand_as(truth)
+        filled = plain.scatter(1, index, values.to(plain.dtype))
+        shape = (*plain.shape[:2], arch.tubelet, arch.patch_size, arch.patch_size, arch.channels)
+        columns.append(scatter_patches(filled.view(shape).permute(0, 1, 5, 2, 3, 4), arch.grid).squeeze(2))
+    scale = (high - low).clamp(min=1e-6)[:, None, None, None]
+    columns = [((c - low[:, None, None, None]) / scale).clamp(0, 1).mean(dim=1).cpu().numpy() for c in columns]
+    return _tile(columns)
+
+
+def _tile(columns: list[np.ndarray]) -> np.ndarray:
+    count, height, width = columns[0].shape
+    sheet = np.full((count * (height + GAP) - GAP, len(columns) * (width + GAP) - GAP), 255, np.uint8)
+    for c, column in enumerate(columns):
+        for r, picture in enumerate(column):
+            top, left = r * (height + GAP), c * (width + GAP)
+            sheet[top : top + height, left : left + width] = np.rint(picture * 255)
+    return sheet

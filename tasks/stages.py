@@ -1,0 +1,225 @@
+"""The stages of every picture task, put together from the rooms: check, prepare, pretrain, finetune, predict, evaluate."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ..datasets.tables import (
+    Manifest,
+    Predictions,
+    predictions_table,
+    read_manifest,
+    read_predictions,
+    write_manifest,
+    write_predictions,
+)
+from ..engine.recipe import parse_recipe
+from ..errors import DataError, UserError
+
+CACHE = "pixel-cache"
+MANIFEST = "manifest.csv"
+
+
+def open_manifest(data: Path, labels: Sequence[str] | None = None) -> Manifest:
+    """The manifest itself, or the one in a folder."""
+    data = Path(data)
+    if data.is_dir():
+        if not (data / MANIFEST).is_file():
+            raise DataError(f"{data}: no {MANIFEST} in this folder. `clinvit prepare` makes one from a data set.")
+        data = data / MANIFEST
+    return read_manifest(data, labels)
+
+
+def cache_folder(manifest: Manifest, out: Path, asked: Path | None) -> Path:
+    """Where decoded pictures are kept: as asked, else beside the manifest if `prepare` put them there, else beside `out`."""
+    beside = manifest.path.parent / CACHE
+    return asked or (beside if beside.is_dir() else Path(out).resolve().parent / CACHE)
+
+
+def choose_recipe(recipes: Mapping[str, Callable], name: str, config: Path | None, options: Sequence[str]):
+    """A named recipe, changed by a file and by dotted options."""
+    if name not in recipes:
+        raise UserError(f"unknown recipe {name!r}; known: {', '.join(recipes)}.")
+    return parse_recipe(recipes[name](), config, options)
+
+
+def pretrain_stage(recipe, data: Path, out: Path, cache: Path | None = None) -> Path:
+    """Masked pre-training; gives the encoder folder."""
+    from ..pretrain.run import pretrain
+
+    manifest = open_manifest(data)
+    return pretrain(recipe, manifest, out, cache_folder(manifest, out, cache))
+
+
+def finetune_stage(
+    recipe,
+    data: Path,
+    out: Path,
+    *,
+    encoder: Path | None = None,
+    cache: Path | None = None,
+    meaning: Mapping[str, str] | None = None,
+    rule: str = "youden",
+) -> Path:
+    """Fine-tuning, then thresholds from the validation cases into the model's card; gives the model folder."""
+    from ..engine.run_folder import rank
+    from ..finetune.run import finetune
+
+    manifest = open_manifest(data)
+    folder = finetune(recipe, manifest, out, cache_folder(manifest, out, cache), encoder, dict(meaning or {}))
+    if rank() == 0:
+        store_thresholds(folder, read_predictions(Path(out) / "predictions.csv"), rule)
+    return folder
+
+
+def store_thresholds(model: Path, predictions: Predictions, rule: str) -> None:
+    """Choose a threshold per label on the validation cases and write it into the model's card."""
+    from ..eval.operating_points import choose
+    from ..finetune.model import load_card, save_card
+
+    val = predictions.rows("val").scored()
+    if not len(val):
+        return
+    points = choose(val.truth(), val.scores(), rule, "val")
+    stored = {
+        label: {"value": None if np.isnan(p.threshold) else p.threshold, "how": p.rule, "split": p.chosen_on, "reason": p.reason}
+        for label, p in zip(val.labels, points)
+    }
+    save_card(model, replace(load_card(model), thresholds=stored))
+
+
+def predict_stage(model: Path, inputs: Sequence[str], out: Path, batch: int = 32, workers: int = 0) -> pd.DataFrame:
+    """Predict files, folders, globs or a manifest; gives (and writes) one row per requested case."""
+    from ..finetune.model import load_model
+    from ..finetune.predict import predict_files
+
+    network, card = load_model(model)
+    cases, truth = requested_cases(inputs, card.labels)
+    scores, reasons = predict_files(network, card, [Path(p) for p in cases["path"]], batch, workers)
+    table = predictions_table(cases, card.labels, truth, scores, reasons)
+    write_predictions(out, table)
+    return table
+
+
+def requested_cases(inputs: Sequence[str], labels: Sequence[str]) -> tuple[pd.DataFrame, np.ndarray]:
+    """`id, path, patient, split` and (N, L) truth (NaN where unknown) of what a user named on the command line."""
+    if len(inputs) == 1 and inputs[0].lower().endswith(".csv"):
+        manifest = read_manifest(inputs[0])
+        known = [label for label in labels if label in manifest.labels]
+        truth = manifest.table.reindex(columns=list(labels)).astype(float)
+        truth[[label for label in labels if label not in known]] = np.nan
+        return manifest.table.assign(path=[str(file) for file in manifest.files()]), truth.to_numpy()
+    files = expand(inputs)
+    stems = [file.stem for file in files]
+    ids = stems if len(set(stems)) == len(stems) else [file.as_posix() for file in files]
+    cases = pd.DataFrame({"id": ids, "path": [str(file) for file in files], "patient": ids, "split": "new"})
+    return cases, np.full((len(cases), len(labels)), np.nan)
+
+
+def expand(inputs: Sequence[str]) -> list[Path]:
+    """Files, folders (searched below, by suffix) and globs to a list of files; a file that is missing stays in it."""
+    from ..datasets.radiographs import RADIOGRAPH_SUFFIXES
+
+    files: list[Path] = []
+    for text in inputs:
+        path = Path(text)
+        if path.is_dir():
+            found = sorted(f for f in path.rglob("*") if f.suffix.lower() in RADIOGRAPH_SUFFIXES and f.is_file())
+            if not found:
+                raise DataError(f"{path}: no radiograph in this folder ({', '.join(sorted(RADIOGRAPH_SUFFIXES))}).")
+            files += found
+        elif not path.exists() and any(sign in text for sign in "*?["):
+            found = sorted(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor) if path.anchor else path)))
+            if not found:
+                raise DataError(f"{text}: no file matches.")
+            files += [file for file in found if file.is_file()]
+        else:
+            files.append(path)
+    return list(dict.fromkeys(files))
+
+
+def evaluate_stage(
+    predictions: Mapping[str, Path],
+    out: Path,
+    *,
+    split: str = "test",
+    data: Path | None = None,
+    rule: str = "youden",
+    resamples: int = 2000,
+    seed: int = 0,
+    title: str = "Evaluation",
+    meaning: Mapping[str, str] | None = None,
+) -> dict:
+    """The report of one or more predictions tables; model folders beside them give thresholds and provenance."""
+    from ..eval.report import evaluate
+
+    tables = {name: read_predictions(path) for name, path in predictions.items()}
+    cards = {name: _card_beside(path) for name, path in predictions.items()}
+    thresholds = {
+        name: {label: t["value"] for label, t in card.thresholds.items() if t["value"] is not None}
+        for name, card in cards.items()
+        if card is not None and card.thresholds and not len(tables[name].rows("val"))
+    }
+    return evaluate(
+        tables,
+        Path(out),
+        split=split,
+        thresholds=thresholds or None,
+        rule=rule,
+        resamples=resamples,
+        seed=seed,
+        title=title,
+        provenance={name: _provenance(card) for name, card in cards.items() if card is not None},
+        picture=_pictures(open_manifest(data)) if data is not None else None,
+        what_one_means=dict(meaning or {}),
+    )
+
+
+def _card_beside(predictions: Path):
+    from ..finetune.model import load_card
+
+    folder = Path(predictions).parent / "model"
+    return load_card(folder) if folder.is_dir() else None
+
+
+def _provenance(card) -> dict:
+    start = card.encoder
+    return {
+        "network": card.network if card.network != "vit" else f"ViT, width {card.arch.width}, depth {card.arch.depth}, "
+        f"patch {card.arch.patch_size}, input {card.arch.image_size[0]} px",
+        "start": f"encoder by {start['method']}" if start else "from scratch",
+        "pre-training data": start.get("data", {}) if start else "",
+        "data": card.data,
+        "recipe": card.recipe,
+        "versions": card.versions,
+    }
+
+
+def _pictures(manifest: Manifest) -> Callable[[str], np.ndarray | None]:
+    from ..datasets.radiographs import read_radiograph
+
+    files = dict(zip(manifest.table["id"], manifest.files()))
+
+    def picture(case: str) -> np.ndarray | None:
+        if case not in files:
+            return None
+        try:
+            return read_radiograph(files[case], shorter_px=320)
+        except DataError:
+            return None
+
+    return picture
+
+
+def write_prepared(table: pd.DataFrame, labels: Sequence[str], root: Path, out: Path) -> Manifest:
+    """Write a layout's table as a manifest whose paths are relative to its own folder, and read it back."""
+    out = Path(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    base = os.path.relpath(root.resolve(), out.parent.resolve())
+    paths = table["path"] if base == "." else base + "/" + table["path"]
+    write_manifest(out, table.assign(path=paths), labels)
+    return read_manifest(out, labels)

@@ -1,0 +1,183 @@
+"""NIH ChestX-ray14: twelve folders of PNG (or one), Data_Entry_2017.csv, the official lists, boxes."""
+
+import gzip
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ....datasets.inventory import (
+    complete_splits,
+    files_below,
+    keep_present,
+    note,
+    refuse_repeated,
+    require_columns,
+)
+from ....datasets.tables import nearest, read_csv, refuse_patient_overlap
+from ....errors import DataError
+from ..labels import BOX_SPELLING, CHESTXRAY14
+
+NOMINAL_PX = 1024  # the frame of BBox_List_2017.csv; a down-scaled copy keeps the table
+OLDEST = 120  # the table has ages up to 414
+LISTS = {"train": "train_val_list.txt", "test": "test_list.txt"}
+PAPER_LISTS = {split: f"{split}_official.txt" for split in ("train", "val", "test")}
+
+
+def recognise(root: Path) -> bool:
+    """Is there a Data_Entry_2017*.csv?"""
+    return any(root.glob("Data_Entry_2017*.csv"))
+
+
+def read(
+    root: str | Path, *, paper_lists: str | Path | None = None, keep_missing: bool = False, seed: int = 0
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Read ChestX-ray14.
+
+    Pictures are found by name in `images_001/images` ... `images_012/images`, in one flat folder, or anywhere
+    below `root`, and may be JPEG copies. A table with 11 or 12 columns, `Patient Gender` or `Patient Sex`,
+    both do.
+
+    Args:
+        root: The folder with Data_Entry_2017.csv.
+        paper_lists: Folder with train_official.txt, val_official.txt and test_official.txt (or .txt.gz) of
+            the thorax paper. Default: train_val_list.txt and test_list.txt of the download, val being cut
+            from train by patient.
+        keep_missing: Keep the rows of pictures that are not there (single zips are often downloaded).
+        seed: For the cut of val.
+
+    Raises:
+        DataError: A file or column is missing, a finding is unknown, a picture or patient stands in two
+        lists, or more
+            than half of the pictures are not there.
+    """
+    root = Path(root)
+    path = _entry_file(root)
+    raw = _comma_ended(path).rename(columns={"Patient Sex": "Patient Gender"})
+    columns = ("Image Index", "Finding Labels", "Follow-up #", "Patient ID", "Patient Age", "Patient Gender")
+    require_columns(path, raw, (*columns, "View Position"), "the table of ChestX-ray14")
+    table = pd.DataFrame({"id": _stem(raw["Image Index"]), "path": raw["Image Index"].str.strip()})
+    table["patient"] = raw["Patient ID"].str.strip().str.zfill(8)  # as in the file names
+    refuse_repeated(path, table["id"], "picture")
+    table["split"] = _splits(root, table["id"], paper_lists)
+    table[list(CHESTXRAY14)] = _findings(path, raw["Finding Labels"])
+    table["view"], table["sex"] = raw["View Position"].str.strip(), raw["Patient Gender"].str.strip()
+    table["age"], odd_ages = _years(raw["Patient Age"])
+    table["follow_up"] = pd.to_numeric(raw["Follow-up #"], errors="coerce").astype("Int64")
+    unlisted = table["split"] == ""
+    table = table[~unlisted].reset_index(drop=True)
+    if unlisted.any():
+        note(table, f"{int(unlisted.sum()):,} pictures are in none of the lists and were left out.")
+    if table.empty:
+        raise DataError(
+            f"{path}: none of its pictures is in the lists. Are table and lists of the same data set?"
+        )
+    if odd_ages:
+        note(table, f"{odd_ages:,} ages are no number or above {OLDEST}; their cells are empty.")
+    files = files_below(root, (".png", ".jpg", ".jpeg"))
+    by_stem = dict(zip(_stem(pd.Series(files, dtype=str).str.rpartition("/")[2]), files))
+    table["path"] = table["id"].map(by_stem).fillna(table["path"])
+    refuse_patient_overlap(path, table)
+    table = keep_present(table, root, files, keep_missing)
+    return complete_splits(path, table, CHESTXRAY14, seed), CHESTXRAY14
+
+
+def boxes(root: str | Path) -> pd.DataFrame:
+    """The outlines of BBox_List_2017.csv (test pictures only).
+
+    Returns:
+        `id, label, x, y, w, h`: upper left corner, width and height as fractions (0..1) of the picture,
+        whatever its size. The table counts in pixels of a 1024-px picture, for down-scaled copies too.
+
+    Raises:
+        DataError: The file or a column is missing, a label is unknown or a number is none.
+    """
+    path = Path(root) / "BBox_List_2017.csv"
+    raw = _comma_ended(path)
+    numbers = {"x": "Bbox [x", "y": "y", "w": "w", "h": "h]"}
+    require_columns(
+        path, raw, ["Image Index", "Finding Label", *numbers.values()], "the boxes of ChestX-ray14"
+    )
+    table = pd.DataFrame({"id": _stem(raw["Image Index"]), "label": raw["Finding Label"].str.strip()})
+    table["label"] = table["label"].replace(BOX_SPELLING)
+    unknown = table["label"][~table["label"].isin(CHESTXRAY14)]
+    if len(unknown):
+        raise DataError(
+            f"{path}: unknown finding {unknown.iloc[0]!r}{nearest(unknown.iloc[0], CHESTXRAY14)}."
+        )
+    for name, column in numbers.items():
+        table[name] = pd.to_numeric(raw[column], errors="coerce").astype("float64") / NOMINAL_PX
+    wrong = np.flatnonzero(~table[list(numbers)].ge(0).all(axis=1) | table[["w", "h"]].eq(0).any(axis=1))
+    if len(wrong):
+        raise DataError(f"{path}: row {wrong[0] + 2}: x, y, width and height of a box are pixels, above 0.")
+    return table
+
+
+def _entry_file(root: Path) -> Path:
+    found = sorted(root.glob("Data_Entry_2017*.csv"))
+    if not found:
+        raise DataError(
+            f"{root}: no Data_Entry_2017.csv (or Data_Entry_2017_v2020.csv). Download it with the pictures."
+        )
+    return found[-1]  # the corrected table of 2020, if both are there
+
+
+def _comma_ended(path: Path) -> pd.DataFrame:
+    """A table whose rows may end with more commas than its header: without index_col they would shift."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", pd.errors.ParserWarning)
+        return read_csv(path, index_col=False)
+
+
+def _stem(names: pd.Series) -> pd.Series:
+    return names.str.strip().str.replace(r"\.\w+$", "", regex=True)
+
+
+def _splits(root: Path, ids: pd.Series, paper_lists: str | Path | None) -> pd.Series:
+    """Split of each id, '' if it is in no list."""
+    folder, lists = (root, LISTS) if paper_lists is None else (Path(paper_lists), PAPER_LISTS)
+    named = pd.concat([pd.Series(split, _list(folder / name)) for split, name in lists.items()])
+    repeated = named.index[named.index.duplicated()]
+    if len(repeated):
+        raise DataError(
+            f"{folder}: picture {repeated[0]} stands twice in the lists {', '.join(lists.values())}."
+        )
+    return ids.map(named).fillna("")
+
+
+def _list(path: Path) -> pd.Series:
+    """Ids of a list: one picture per line, in the paper's lists followed by its labels."""
+    zipped = path.with_name(path.name + ".gz")
+    if not path.is_file() and not zipped.is_file():
+        raise DataError(
+            f"{path}: no such list. It comes with the data set; without it there is no official test set."
+        )
+    text = path.read_text() if path.is_file() else gzip.decompress(zipped.read_bytes()).decode()
+    return _stem(pd.Series(text.splitlines(), dtype=str).str.split(n=1).str[0].dropna())
+
+
+def _findings(path: Path, cells: pd.Series) -> np.ndarray:
+    """(N, 14) of 0 and 1; each distinct cell is read once."""
+    codes, distinct = pd.factorize(cells)
+    rows = np.zeros((len(distinct), len(CHESTXRAY14)))
+    for row, cell in zip(rows, distinct):
+        for name in (part.strip().replace(" ", "_") for part in cell.split("|")):
+            if name == "No_Finding":
+                continue
+            if name not in CHESTXRAY14:
+                line = int(np.flatnonzero(cells == cell)[0]) + 2
+                hint = nearest(name, CHESTXRAY14)
+                raise DataError(
+                    f"{path}: row {line}: unknown finding {name!r}{hint}; a healthy case is `No Finding`."
+                )
+            row[CHESTXRAY14.index(name)] = 1
+    return rows[codes]
+
+
+def _years(cells: pd.Series) -> tuple[pd.Series, int]:
+    """Ages in whole years from `58`, `058Y`, `007M` or `012D`, and how many are unusable."""
+    parts = cells.str.strip().str.extract(r"^(\d+)\s*([YMD]?)$")
+    years = parts[0].astype("float64") / parts[1].map({"": 1, "Y": 1, "M": 12, "D": 365.25})
+    years = np.floor(years).where(years <= OLDEST)
+    return years.astype("Int64"), int(years.isna().sum())

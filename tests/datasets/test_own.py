@@ -1,0 +1,205 @@
+import pytest
+from clinvit.datasets.inventory import files_below
+from clinvit.datasets.own import read_class_folders, read_own_csv
+from clinvit.datasets.tables import read_manifest, write_manifest
+from clinvit.errors import DataError
+
+
+def touch(root, *files):
+    for file in files:
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        (root / file).write_bytes(b"x")
+
+
+def own_csv(root, header="path,patient,effusion,age", rows=None, files=True):
+    rows = rows or [f"a/{i}.dcm,p{i // 2},{i % 2},{40 + i}" for i in range(24)]
+    (root / "mine.csv").write_text("\n".join([header, *rows]) + "\n")
+    if files:
+        touch(root, *(row.split(",")[0].replace("\\", "/") for row in rows))
+    return root / "mine.csv"
+
+
+def no_patient_twice(table):
+    return table.groupby("patient")["split"].nunique().eq(1).all()
+
+
+def test_a_csv_becomes_a_manifest(tmp_path):
+    table, labels = read_own_csv(own_csv(tmp_path))
+    assert labels == ("effusion",) and list(table.columns) == [
+        "id",
+        "path",
+        "patient",
+        "split",
+        "effusion",
+        "age",
+    ]
+    assert set(table["split"]) == {"train", "val", "test"} and no_patient_twice(table)
+    assert any("dealt out" in sentence for sentence in table.attrs["notes"])
+    write_manifest(tmp_path / "manifest.csv", table, labels)
+    manifest = read_manifest(tmp_path / "manifest.csv")
+    assert manifest.labels == labels and all(path.is_file() for path in manifest.files())
+
+
+def test_the_folder_of_one_csv_will_do(tmp_path):
+    own_csv(tmp_path)
+    assert len(read_own_csv(tmp_path)[0]) == 24
+    (tmp_path / "second.csv").write_text("a\n1\n")
+    with pytest.raises(DataError, match="found 2"):
+        read_own_csv(tmp_path)
+
+
+def test_columns_are_named_and_backslashes_and_split_words_understood(tmp_path):
+    rows = [f"a\\{i}.png,n{i},s{i},{'training' if i < 20 else 'Validation'},1.0," for i in range(24)]
+    path = own_csv(tmp_path, "file,name,subject,part,mass,note", rows)
+    table, labels = read_own_csv(
+        path,
+        path_column="file",
+        id_column="name",
+        patient_column="subject",
+        split_column="part",
+        labels=["mass"],
+    )
+    assert table["path"][0] == "a/0.png" and table["id"][0] == "n0" and labels == ("mass",)
+    assert table["split"].value_counts().to_dict() == {"train": 20, "val": 4}
+
+
+def test_empty_label_cells_are_unknown_and_other_numbers_refused(tmp_path):
+    rows = [f"{i}.png,p{i},{cell}" for i, cell in enumerate(["1", "0", "", "nan", "1"])]
+    table, _ = read_own_csv(own_csv(tmp_path, "path,patient,mass", rows))
+    assert table["mass"].isna().tolist() == [False, False, True, True, False]
+    rows[3] = "3.png,p3,3"
+    with pytest.raises(DataError, match="row 5: mass is '3'"):
+        read_own_csv(own_csv(tmp_path, "path,patient,mass", rows), labels=["mass"])
+
+
+def test_train_without_val_gives_some_patients_to_val(tmp_path):
+    rows = [f"{i}.png,p{i // 2},{'train' if i < 40 else 'test'},{i % 3 == 0:d}" for i in range(50)]
+    table, _ = read_own_csv(own_csv(tmp_path, "path,patient,split,mass", rows))
+    counts = table["split"].value_counts()
+    assert counts["test"] == 10 and 2 <= counts["val"] <= 10 and no_patient_twice(table)
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "options", "message"),
+    [
+        ("file,patient,mass", ["a.png,p,1"], {}, "no column 'path'"),
+        ("path,patients,mass", ["a.png,p,1"], {}, "did you mean 'patients'"),
+        ("path,patient,mass", ["a.png,p,1"], {"labels": ["mas"]}, "did you mean 'mass'"),
+        ("path,patient,mass", ["a.png,,1"], {}, "row 2: the patient is empty"),
+        ("path,patient,mass", ["a.png,p,1", "a.png,q,1"], {}, "'a.png' stands twice"),
+        (
+            "path,patient,split,mass",
+            ["a.png,p,train,1", "b.png,p,test,0"],
+            {},
+            "patient 'p' is in test and train",
+        ),
+        ("path,patient,split,mass", ["a.png,p,trian,1"], {}, "did you mean 'train'"),
+        ("path,patient,split,mass", ["a.png,p,train,1", "b.png,q,,1"], {}, "1 of 2 cases have no split"),
+        ("path,patient,word", ["a.png,p,ill"], {}, "no label column"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path, header, rows, options, message):
+    with pytest.raises(DataError, match=message) as caught:
+        read_own_csv(own_csv(tmp_path, header, rows), **options)
+    assert "mine.csv" in str(caught.value)
+
+
+def test_each_file_its_own_patient_must_be_said(tmp_path):
+    path = own_csv(tmp_path, "path,mass", [f"{i}.png,{i % 2}" for i in range(9)])
+    table, _ = read_own_csv(path, each_file_own_patient=True)
+    assert table["patient"].is_unique
+
+
+def test_resplit_ignores_a_leaking_split(tmp_path):
+    rows = [f"{i}.png,p{i // 2},{('train', 'test')[i % 2]},{i % 2}" for i in range(20)]
+    table, _ = read_own_csv(own_csv(tmp_path, "path,patient,split,mass", rows), resplit=True)
+    assert no_patient_twice(table)
+
+
+def test_missing_files_are_counted_or_refused(tmp_path):
+    path = own_csv(tmp_path)
+    for i in range(5):
+        (tmp_path / f"a/{i}.dcm").unlink()
+    table, _ = read_own_csv(path)
+    assert len(table) == 19 and any("5 listed files are not there" in note for note in table.attrs["notes"])
+    assert len(read_own_csv(path, keep_missing=True)[0]) == 24
+    for i in range(5, 15):
+        (tmp_path / f"a/{i}.dcm").unlink()
+    with pytest.raises(DataError, match=r"15 of 24 listed files are not there, first a/0\.dcm"):
+        read_own_csv(path)
+
+
+def test_two_class_folders_are_one_label(tmp_path):
+    touch(
+        tmp_path,
+        *(f"{name}/{i}.jpeg" for name in ("NORMAL", "PNEUMONIA") for i in range(8)),
+        "NORMAL/notes.txt",
+    )
+    table, labels = read_class_folders(tmp_path, each_file_own_patient=True)
+    assert labels == ("PNEUMONIA",) and len(table) == 16 and table["PNEUMONIA"].sum() == 8
+    assert table.attrs["meaning"] == {"PNEUMONIA": "1 = in folder PNEUMONIA, 0 = in folder NORMAL"}
+    assert table["id"].is_unique
+    assert read_class_folders(tmp_path, each_file_own_patient=True, positive="NORMAL")[1] == ("NORMAL",)
+
+
+def test_two_classes_without_a_normal_one_are_said(tmp_path):
+    touch(tmp_path, *(f"{name}/{i}.png" for name in ("ct", "mr") for i in range(6)))
+    table, labels = read_class_folders(tmp_path, each_file_own_patient=True)
+    assert labels == ("mr",) and any("taken as 1" in sentence for sentence in table.attrs["notes"])
+
+
+def test_three_classes_are_exclusive(tmp_path):
+    touch(tmp_path, *(f"{name}/{i}.png" for name in ("a", "b", "c") for i in range(6)))
+    table, labels = read_class_folders(tmp_path, each_file_own_patient=True)
+    assert labels == ("a", "b", "c") and table.attrs["exclusive"]
+    assert (table[list(labels)].sum(axis=1) == 1).all()
+
+
+def test_split_folders_and_patients_by_pattern(tmp_path):
+    files = [
+        f"{split}/{name}/person{number}_{i}.png"
+        for number, (split, name) in enumerate(
+            (s, n) for s in ("train", "valid", "test") for n in ("ill", "healthy")
+        )
+        for i in range(3)
+    ]
+    touch(tmp_path, *files)
+    table, labels = read_class_folders(tmp_path, patient_pattern=r"(person\d+)_")
+    assert labels == ("ill",) and set(table["split"]) == {"train", "val", "test"}
+    assert table["patient"].nunique() == 6 and no_patient_twice(table)
+    touch(tmp_path, "test/ill/person0_9.png")
+    with pytest.raises(DataError, match="'person0' is in test and train"):
+        read_class_folders(tmp_path, patient_pattern=r"(person\d+)_")
+
+
+def test_folders_below_a_class_may_be_patients(tmp_path):
+    touch(
+        tmp_path,
+        *(f"{name}/{name}{p}/{i}.dcm" for name in ("ill", "normal") for p in range(5) for i in range(2)),
+    )
+    table, _ = read_class_folders(tmp_path, patient_pattern=r"^([^/]+)/")
+    assert table["patient"].nunique() == 10
+
+
+@pytest.mark.parametrize(
+    ("files", "options", "message"),
+    [
+        (["a/1.png", "b/1.png"], {}, "who is the patient"),
+        (["a/1.png", "b/1.png"], {"patient_pattern": "(x)", "each_file_own_patient": True}, "one of the two"),
+        (["a/1.png", "b/1.png"], {"patient_pattern": "(x"}, "no regular expression"),
+        (["a/1.png", "b/1.png"], {"patient_pattern": r"p(\d)"}, "finds no patient in '1.png'"),
+        (["a/1.png", "b/1.png"], {"each_file_own_patient": True, "positive": "aa"}, "no class 'aa'"),
+        (["a/1.png"], {"each_file_own_patient": True}, "1 class folders"),
+        (["1.png"], {"each_file_own_patient": True}, "0 class folders"),
+        (["readme.txt"], {"each_file_own_patient": True}, "0 class folders"),
+    ],
+)
+def test_wrong_folders_are_named(tmp_path, files, options, message):
+    touch(tmp_path, *files)
+    with pytest.raises(DataError, match=message):
+        read_class_folders(tmp_path, **options)
+
+
+def test_a_walk_skips_hidden_files(tmp_path):
+    touch(tmp_path, "b/2.PNG", "a/.hidden.png", ".cache/3.png", "1.png", "a/b/c/4.png")
+    assert files_below(tmp_path, (".png",)) == ["1.png", "a/b/c/4.png", "b/2.PNG"]

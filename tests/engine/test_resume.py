@@ -1,0 +1,169 @@
+"""Interrupted and continued equals never interrupted; what does not belong together is refused."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from clinvit.datasets.tables import read_manifest
+from clinvit.engine.run_folder import run_folder
+from clinvit.engine.training import Training
+from clinvit.errors import RunError, UserError
+from clinvit.finetune.run import finetune
+from clinvit.pretrain.run import pretrain
+
+
+class Killed(Exception):
+    pass
+
+
+def stop_at(monkeypatch, epoch: int, batch: int, error: BaseException):
+    """Let training die in the middle of an epoch."""
+    step = Training.training_step
+
+    def dying(self, data, index):
+        if (self.current_epoch, index) == (epoch, batch):
+            raise error
+        return step(self, data, index)
+
+    monkeypatch.setattr(Training, "training_step", dying)
+    return lambda: monkeypatch.setattr(Training, "training_step", step)
+
+
+def equal_files(a, b) -> bool:
+    first, second = safetensors.torch.load_file(a), safetensors.torch.load_file(b)
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_pretraining_goes_on_exactly(cohort, small_recipes, tmp_path, monkeypatch):
+    manifest, recipe = read_manifest(cohort()), small_recipes[0]
+    pretrain(recipe, manifest, tmp_path / "whole", tmp_path / "cache")
+    repair = stop_at(monkeypatch, 2, 1, Killed())
+    with pytest.raises(Killed):
+        pretrain(recipe, manifest, tmp_path / "cut", tmp_path / "cache")
+    assert not (tmp_path / "cut" / "encoder").exists()
+    repair()
+    pretrain(recipe, manifest, tmp_path / "cut", tmp_path / "cache")
+    weights = "encoder/encoder.safetensors"
+    assert equal_files(tmp_path / "whole" / weights, tmp_path / "cut" / weights)
+    assert (tmp_path / "cut" / "reconstructions.png").stat().st_size > 1000
+    logs = [(tmp_path / name / "log.csv").read_text().splitlines() for name in ("whole", "cut")]
+    assert [line.split(",")[:2] for line in logs[0]] == [line.split(",")[:2] for line in logs[1]]
+
+
+def test_finetuning_goes_on_exactly_with_everything_random(cohort, small_recipes, tmp_path, monkeypatch):
+    """Drop path, mixing, the moving average and the choice of the best epoch survive an interruption."""
+    manifest, recipe = read_manifest(cohort()), small_recipes[1]
+    recipe = replace(
+        recipe, mixup=0.4, cutmix=0.5, model=replace(recipe.model, drop_path=0.3),
+        optim=replace(recipe.optim, epochs=5, ema_decay=0.9),
+    )  # fmt: skip
+    finetune(recipe, manifest, tmp_path / "whole", tmp_path / "cache")
+    repair = stop_at(monkeypatch, 3, 0, Killed())
+    with pytest.raises(Killed):
+        finetune(recipe, manifest, tmp_path / "cut", tmp_path / "cache")
+    repair()
+    finetune(recipe, manifest, tmp_path / "cut", tmp_path / "cache")
+    assert equal_files(tmp_path / "whole/model/model.safetensors", tmp_path / "cut/model/model.safetensors")
+    assert (tmp_path / "whole/predictions.csv").read_bytes() == (tmp_path / "cut/predictions.csv").read_bytes()
+
+
+def test_ctrl_c_is_an_interruption(cohort, small_recipes, tmp_path, monkeypatch):
+    stop_at(monkeypatch, 1, 0, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(small_recipes[0], read_manifest(cohort()), tmp_path / "run", tmp_path / "cache")
+    assert (tmp_path / "run/checkpoints/last.ckpt").is_file()
+
+
+def test_a_loss_that_is_not_finite_names_its_cases(cohort, small_recipes, tmp_path, monkeypatch):
+    monkeypatch.setattr("clinvit.pretrain.run.MaskedPretraining.loss", lambda self, batch: torch.tensor(np.nan))
+    with pytest.raises(RunError, match=r"loss is nan at epoch 0, batch 0; its cases: \d{3}_\d, "):
+        pretrain(small_recipes[0], read_manifest(cohort()), tmp_path / "run", tmp_path / "cache")
+
+
+def test_another_recipe_or_other_data_is_refused(cohort, small_recipes, tmp_path):
+    recipe = small_recipes[0]
+    with run_folder(tmp_path / "run", recipe, {"data": "a"}):
+        pass
+    with run_folder(tmp_path / "run", replace(recipe, run=replace(recipe.run, workers=3)), {"data": "a"}):
+        pass
+    with (
+        pytest.raises(UserError, match=r"mask_ratio was 0\.75, now 0\.5"),
+        run_folder(tmp_path / "run", replace(recipe, mask_ratio=0.5), {"data": "a"}),
+    ):
+        pass
+    with pytest.raises(UserError, match="data was 'a'"), run_folder(tmp_path / "run", recipe, {"data": "b"}):
+        pass
+
+
+def test_one_process_at_a_time(small_recipes, tmp_path):
+    words = f"another run is at work here .process {os.getpid()}"
+    with run_folder(tmp_path / "run", small_recipes[0], {}):
+        second = run_folder(tmp_path / "run", small_recipes[0], {})
+        with pytest.raises(UserError, match=words), second:
+            pass
+    with run_folder(tmp_path / "run", small_recipes[0], {}):
+        seen = json.loads((tmp_path / "run/environment.json").read_text())["versions"]["torch"]
+        assert torch.__version__.startswith(seen)
+
+
+def test_a_damaged_checkpoint_says_so(cohort, small_recipes, tmp_path):
+    manifest, path = read_manifest(cohort()), tmp_path / "run/checkpoints/last.ckpt"
+    pretrain(small_recipes[0], manifest, tmp_path / "run", tmp_path / "cache")
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(UserError, match="checkpoint is damaged"):
+        pretrain(small_recipes[0], manifest, tmp_path / "run", tmp_path / "cache")
+
+
+def command(*arguments) -> list[str]:
+    return [sys.executable, "-c", "import sys; from clinvit.cli import main; sys.exit(main())", *map(str, arguments)]
+
+
+OPTIONS = (
+    "--model.size micro --model.image_size 32 --augment.size 32 --model.patch_size 8 --data.cache_px 40 "
+    "--optim.batch_size 16 --optim.epochs 30 --optim.warmup_epochs 1 --run.checkpoint_minutes 0 --run.precision 32-true"
+).split()
+
+
+@pytest.mark.slow
+def test_kill_9_and_the_same_command(cohort, tmp_path):
+    data = cohort()
+    runs = {name: command("pretrain", "thorax", "--data", data, "--out", tmp_path / name / "run", *OPTIONS) for name in "ab"}
+    subprocess.run(runs["a"], check=True, capture_output=True)
+    process = subprocess.Popen(runs["b"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    checkpoint = tmp_path / "b/run/checkpoints/last.ckpt"
+    deadline = time.monotonic() + 120
+    while not checkpoint.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert checkpoint.exists() and not (tmp_path / "b/run/encoder").exists()
+    subprocess.run(runs["b"], check=True, capture_output=True)
+    weights = "run/encoder/encoder.safetensors"
+    assert equal_files(tmp_path / "a" / weights, tmp_path / "b" / weights)
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one(cohort, tmp_path):
+    data = cohort()
+    for devices in (1, 2):
+        run = command(
+            "pretrain", "thorax", "--data", data, "--out", tmp_path / f"d{devices}/run", *OPTIONS, "--optim.epochs", 3,
+            "--run.devices", devices,
+        )  # fmt: skip
+        script = tmp_path / "start.py"
+        script.write_text("import sys\nfrom clinvit.cli import main\nif __name__ == '__main__':\n    sys.exit(main())\n")
+        subprocess.run([sys.executable, script, *run[3:]], check=True, capture_output=True, timeout=300)
+    one, two = (
+        safetensors.torch.load_file(tmp_path / f"d{n}/run/encoder/encoder.safetensors") for n in (1, 2)
+    )
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], atol=2e-5, rtol=1e-4)

@@ -1,0 +1,82 @@
+"""Metrics against scikit-learn, ties and unknown truths included."""
+
+import numpy as np
+import pytest
+from clinvit.eval import metrics
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    balanced_accuracy_score,
+    brier_score_loss,
+    f1_score,
+    precision_score,
+    recall_score,
+    roc_auc_score,
+)
+
+
+def cases(seed: int, digits: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    truth = (generator.random((97, 5)) < [0.5, 0.1, 0.9, 0.3, 0.03]).astype(float)
+    truth[:2] = [[0] * 5, [1] * 5]
+    scores = generator.random(truth.shape)
+    truth[2:][generator.random((95, 5)) < 0.2] = np.nan
+    return truth, scores if digits is None else scores.round(digits)
+
+
+@pytest.mark.parametrize("digits", [None, 2, 1, 0])
+def test_ranks_agree_with_scikit_learn(digits):
+    truth, scores = cases(0, digits)
+    areas, precisions = metrics.auroc(truth, scores), metrics.average_precision(truth, scores)
+    for label in range(truth.shape[1]):
+        known = ~np.isnan(truth[:, label])
+        y, p = truth[known, label], scores[known, label]
+        assert areas[label] == pytest.approx(roc_auc_score(y, p), abs=1e-12)
+        assert precisions[label] == pytest.approx(average_precision_score(y, p), abs=1e-12)
+
+
+def test_rates_and_brier_agree_with_scikit_learn():
+    truth, scores = cases(1, 2)
+    thresholds = np.array([0.5, 0.2, 0.8, 0.37, 0.6])
+    rates = metrics.rates(metrics.confusion(truth, scores, thresholds))
+    brier = metrics.brier(truth, scores)
+    for label in range(truth.shape[1]):
+        known = ~np.isnan(truth[:, label])
+        y, p = truth[known, label], scores[known, label]
+        called = p >= thresholds[label]
+        expected = {
+            "sensitivity": recall_score(y, called),
+            "specificity": recall_score(y, called, pos_label=0),
+            "ppv": precision_score(y, called),
+            "npv": precision_score(y, called, pos_label=0),
+            "f1": f1_score(y, called),
+            "balanced_accuracy": balanced_accuracy_score(y, called),
+            "accuracy": accuracy_score(y, called),
+        }
+        for name, value in expected.items():
+            assert rates[name][label] == pytest.approx(value, abs=1e-12), name
+        assert brier[label] == pytest.approx(brier_score_loss(y, p), abs=1e-12)
+
+
+def test_undefined_is_nan_with_a_reason():
+    nan = np.nan
+    truth = np.array([[0, 1, nan, 0], [0, 1, nan, 1]], dtype=float)
+    scores = np.full((2, 4), 0.5)
+    assert metrics.reasons(truth) == ["no positive case", "no negative case", "no case with known truth", ""]
+    np.testing.assert_array_equal(metrics.auroc(truth, scores), [nan, nan, nan, 0.5])
+    np.testing.assert_array_equal(metrics.average_precision(truth, scores), [nan, nan, nan, 0.5])
+    assert np.isnan(metrics.brier(truth, scores)[2])
+    assert metrics.macro(metrics.auroc(truth, scores)) == (0.5, 1)
+
+
+def test_no_case_at_all():
+    truth = np.empty((0, 2))
+    assert metrics.reasons(truth) == ["no scored case"] * 2
+    for metric in (metrics.auroc, metrics.average_precision, metrics.brier):
+        assert np.isnan(metric(truth, truth)).all()
+
+
+def test_no_threshold_counts_nothing():
+    cells = metrics.confusion(np.array([[0.0], [1.0]]), np.array([[0.2], [0.7]]), np.array([np.nan]))
+    assert sum(int(cell[0]) for cell in cells) == 0
+    assert all(np.isnan(rate[0]) for rate in metrics.rates(cells).values())

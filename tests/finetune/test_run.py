@@ -1,0 +1,115 @@
+"""From a manifest to a model and predictions: full, linear, k-NN, timm; what cannot be learned is refused."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from clinvit.datasets.tables import read_manifest, read_predictions
+from clinvit.errors import DataError, UserError
+from clinvit.finetune.model import load_model
+from clinvit.finetune.predict import predict_files
+from clinvit.finetune.run import finetune, macro_auroc
+from clinvit.pretrain.run import pretrain
+
+
+def auroc(table) -> float:
+    return macro_auroc(torch.from_numpy(table.scores()), torch.from_numpy(table.truth()))
+
+
+def test_learns_and_predicts_the_same_from_files(cohort, small_recipes, tmp_path):
+    path = cohort(patients=60)
+    manifest = read_manifest(path)
+    folder = finetune(small_recipes[1], manifest, tmp_path / "run", tmp_path / "cache")
+    table = read_predictions(tmp_path / "run/predictions.csv")
+    assert set(table.table["split"]) == {"val", "test"} and (table.table["status"] == "ok").all()
+    assert np.isnan(table.truth()).any(), "unknown stays unknown"
+    assert auroc(table.rows("test")) > 0.8
+
+    model, card = load_model(folder)
+    assert card.labels == ("Square", "Bar") and card.meaning["Bar"] == "Bar present"
+    scores, reasons = predict_files(model, card, manifest.rows("val", "test").files(), progress=False)
+    assert not any(reasons)
+    np.testing.assert_allclose(scores, table.scores(), atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["linear", "knn"])
+def test_frozen_features(cohort, small_recipes, tmp_path, mode):
+    manifest = read_manifest(cohort(patients=60))
+    encoder = pretrain(small_recipes[0], manifest, tmp_path / "pre", tmp_path / "cache")
+    recipe = replace(small_recipes[1], mode=mode, optim=replace(small_recipes[1].optim, base_lr=0.5, epochs=20))
+    folder = finetune(recipe, manifest, tmp_path / "run", tmp_path / "cache", encoder)
+    model, card = load_model(folder)
+    assert card.encoder["method"] == "mae"
+    before = load_model(folder)[0].encoder.state_dict()
+    assert all(torch.equal(a, b) for a, b in zip(before.values(), model.encoder.state_dict().values()))
+    assert auroc(read_predictions(tmp_path / "run/predictions.csv").rows("test")) > 0.6
+
+
+def test_a_timm_network_beside_it(cohort, small_recipes, tmp_path):
+    recipe = replace(small_recipes[1], network="resnet10t", optim=replace(small_recipes[1].optim, epochs=2))
+    folder = finetune(recipe, read_manifest(cohort()), tmp_path / "run", tmp_path / "cache")
+    assert load_model(folder)[1].network == "resnet10t"
+
+
+def test_bad_files_train_on_a_cap_and_are_rows_in_validation(cohort, small_recipes, tmp_path):
+    path = cohort()
+    table = pd.read_csv(path, dtype=str)
+    for split in ("train", "val"):
+        (path.parent / table[table["split"] == split]["path"].iloc[0]).write_text("not a picture")
+    manifest = read_manifest(path)
+    recipe = replace(small_recipes[1], optim=replace(small_recipes[1].optim, epochs=2))
+    with pytest.raises(DataError, match=r"1 of 48 training files cannot be read.*run\.max_bad"):
+        finetune(recipe, manifest, tmp_path / "strict", tmp_path / "cache")
+    recipe = replace(recipe, run=replace(recipe.run, max_bad=0.05))
+    folder = finetune(recipe, manifest, tmp_path / "run", tmp_path / "cache")
+    assert load_model(folder)[1].data["unreadable_train"] == 1
+    failed = read_predictions(tmp_path / "run/predictions.csv").failed().table
+    assert len(failed) == 1 and "not a picture" not in failed["reason"].iloc[0] and failed["reason"].iloc[0]
+
+
+def changed(path, **columns):
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    for name, change in columns.items():
+        table[name] = change(table)
+    table.to_csv(path, index=False)
+    return read_manifest(path)
+
+
+@pytest.mark.parametrize(
+    "columns, words",
+    [
+        ({"Bar": lambda t: "0"}, "label 'Bar' is 0 in all 48 known training cases"),
+        ({"Bar": lambda t: t["Bar"].where(t["split"] != "train", "")}, "'Bar' is unknown in all training"),
+        ({"split": lambda t: t["split"].replace("train", "test")}, "nothing to train on"),
+        ({"split": lambda t: t["split"].replace("val", "test")}, "--select last"),
+    ],
+)
+def test_what_cannot_be_learned_is_refused(cohort, small_recipes, tmp_path, columns, words):
+    manifest = changed(cohort(), **columns)
+    with pytest.raises(DataError, match=words):
+        finetune(small_recipes[1], manifest, tmp_path / "run", tmp_path / "cache")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "fields, words",
+    [
+        ({"mode": "half"}, "mode is full or linear or knn"),
+        ({"mode": "linear"}, "give one with --encoder"),
+        ({"network": "resnet19"}, "timm knows no network"),
+        ({"pool": "max"}, "unknown pool"),
+        ({"loss": "ce"}, "exactly one 1 per case"),
+    ],
+)
+def test_wrong_recipes_say_so(cohort, small_recipes, tmp_path, fields, words):
+    with pytest.raises(UserError, match=words):
+        finetune(replace(small_recipes[1], **fields), read_manifest(cohort()), tmp_path / "run", tmp_path / "cache")
+
+
+def test_batch_larger_than_the_data(cohort, small_recipes, tmp_path):
+    recipe = replace(small_recipes[1], optim=replace(small_recipes[1].optim, batch_size=64))
+    with pytest.raises(UserError, match="larger than the 48 training cases"):
+        finetune(recipe, read_manifest(cohort()), tmp_path / "run", tmp_path / "cache")
