@@ -7,7 +7,7 @@ import numpy as np
 def projection(size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Where each pixel comes from (turn, zoom, shift, a slight smooth distortion), as cv2.remap's two
     maps."""
-    turn, zoom = np.deg2rad(rng.normal(0, 2)), rng.uniform(0.90, 1.10)
+    turn, zoom = np.deg2rad(rng.normal(0, 2)), rng.uniform(0.82, 1.02)
     shift = rng.normal(0, 0.025, 2) * size + [0, 0.02 * size]
     axis = np.arange(size, dtype=np.float32) - (size - 1) / 2
     x, y = axis[None, :], axis[:, None]
