@@ -6,6 +6,7 @@ Exit code 0: done. 1: the run failed. 2: the request or its data are wrong.
 import argparse
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -53,17 +54,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(error, 2, debug)
     except RunError as error:
         return _fail(error, 1, debug)
-    except KeyboardInterrupt:
-        return _fail("interrupted; repeat the command to continue where it stopped", 1, debug)
+    except KeyboardInterrupt as error:
+        return _fail(error, 1, debug, "interrupted; repeat the command to continue where it stopped")
     except BrokenPipeError:
         # The reader of our output went away (`clinvit ... | head`): nothing is wrong.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        return _fail(f"{where}{error.strerror or error}", 1, debug)
+        return _fail(error, 1, debug, f"{where}{error.strerror or error}")
     except Exception as error:
-        return _fail(f"unexpected {type(error).__name__}: {error} (repeat with --debug for the traceback)", 1, debug)
+        text = f"unexpected {type(error).__name__}: {error} (repeat with --debug for the traceback)"
+        return _fail(error, 1, debug, text)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -229,7 +231,8 @@ def _pretrain(options) -> None:
 
     task = _training_task(options)
     recipe = choose_recipe(task.PRETRAIN, options.recipe, options.config, options.rest)
-    print(f"encoder: {pretrain_stage(recipe, options.data, options.out, options.cache)}")
+    encoder = pretrain_stage(recipe, options.data, options.out, options.cache)
+    _say(f"encoder: {encoder}")
 
 
 def _finetune(options) -> None:
@@ -241,7 +244,7 @@ def _finetune(options) -> None:
         recipe, options.data, options.out, encoder=options.encoder, cache=options.cache, meaning=task.MEANING,
         rule=options.threshold,
     )  # fmt: skip
-    print(f"model: {model}\npredictions: {options.out / 'predictions.csv'}")
+    _say(f"model: {model}\npredictions: {options.out / 'predictions.csv'}")
 
 
 def _predict(options) -> None:
@@ -335,6 +338,22 @@ def _layout_options(pairs: Sequence[str]) -> dict[str, str]:
         if "=" not in pair:
             raise UserError(f"--option {pair!r}: write KEY=VALUE.")
     return {key.replace("-", "_"): value for key, value in (pair.split("=", 1) for pair in pairs)}
+
+
+def _say(text: str) -> None:
+    """Print once, however many processes a run has."""
+    from .engine.run_folder import rank
+
+    if rank() == 0:
+        print(text)
+
+
+def _fail(error: BaseException, code: int, debug: bool, text: str = "") -> int:
+    """One line on standard error (after the traceback, if that was asked for); gives the exit code."""
+    if debug:
+        traceback.print_exception(error)
+    print(f"clinvit: error: {text or error}", file=sys.stderr)
+    return code
 
 
 if __name__ == "__main__":

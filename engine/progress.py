@@ -26,13 +26,22 @@ class Progress(ProgressBar):
         self.title, self.every = title, every
         self.bar: tqdm | None = None
         self.waited = self.spoken = 0.0
+        self.shown = True
+
+    def disable(self) -> None:
+        """Lightning calls this on every process but the first."""
+        self.shown = False
+
+    def enable(self) -> None:
+        """Show it again."""
+        self.shown = True
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         total = trainer.num_training_batches * trainer.max_epochs
         self.done = self.first = trainer.num_training_batches * trainer.current_epoch
         self.started = self.ready = self.spoken = time.monotonic()
         self.total = total
-        if trainer.is_global_zero and sys.stderr.isatty():
+        if self.shown and sys.stderr.isatty():
             self.bar = tqdm(total=total, initial=self.first, desc=self.title, unit="step", dynamic_ncols=True)
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
@@ -41,7 +50,7 @@ class Progress(ProgressBar):
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         self.done += 1
         self.ready = now = time.monotonic()
-        if not trainer.is_global_zero:
+        if not self.shown:
             return
         if self.bar is not None:
             self.bar.update()
