@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-import cv2
 import numpy as np
 from PIL import Image
 
@@ -14,7 +13,7 @@ from .randaug import FILL, parse_randaug
 
 Transform = Callable[[np.ndarray, int], np.ndarray]
 
-_INTERPOLATIONS = {"bicubic": cv2.INTER_CUBIC, "bilinear": cv2.INTER_LINEAR}
+_INTERPOLATIONS = {"bicubic": "INTER_CUBIC", "bilinear": "INTER_LINEAR"}  # names in OpenCV
 
 
 @dataclass(frozen=True)
@@ -98,8 +97,9 @@ class _Train:
     def __init__(self, augment: Augment):
         os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # or it asks the network for updates when imported
         import albumentations as alb
+        import cv2
 
-        interpolation = _INTERPOLATIONS[augment.interpolation]
+        interpolation = getattr(cv2, _INTERPOLATIONS[augment.interpolation])
         side = (augment.size, augment.size)
         self._before = [
             alb.RandomResizedCrop(

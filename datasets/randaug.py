@@ -12,7 +12,6 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from ..errors import UserError
@@ -143,6 +142,8 @@ def brightness(image: np.ndarray, level: float, sign: int) -> np.ndarray:
 
 def sharpness(image: np.ndarray, level: float, sign: int) -> np.ndarray:
     """Away from or towards the picture smoothed by 3x3 (whose outermost pixels Pillow leaves alone)."""
+    import cv2
+
     kernel = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], np.float32) / 13
     smooth = image.copy()
     inner = slice(1, -1), slice(1, -1)
@@ -204,11 +205,15 @@ def _blended(degenerate: int | np.ndarray, picture: np.ndarray, factor: float) -
 
 def _looked_up(image: np.ndarray, levels: np.ndarray) -> np.ndarray:
     """Replace each grey level by that of a (256,) table, clipped to 0..255."""
+    import cv2
+
     return cv2.LUT(image, np.clip(levels, 0, 255).astype(np.uint8)).reshape(image.shape)
 
 
 def _moved(image: np.ndarray, matrix: tuple[float, ...]) -> np.ndarray:
     """Sample bicubically at (a x + b y + c, d x + e y + f), with Pillow's pixel centres at halves."""
+    import cv2
+
     a, b, c, d, e, f = matrix
     centred = np.array([[a, b, c + (a + b - 1) / 2], [d, e, f + (d + e - 1) / 2]])
     size = image.shape[1], image.shape[0]

@@ -62,7 +62,8 @@ class Run:
 
     Attributes:
         seed: Of everything random.
-        precision: `auto` (bf16 on a GPU that has it, fp16 on another, fp32 on a CPU), `32-true`, `bf16-mixed`, `16-mixed`.
+        precision: `auto` (bf16 where GPU or CPU have it, fp16 on another GPU, fp32 on another CPU), `32-true`,
+            `bf16-mixed`, `16-mixed`.
         devices: How many devices of this machine; `auto` takes all.
         nodes: Machines.
         workers: Loading processes per device; -1 chooses (none on a CPU, at most 8 beside a GPU).

@@ -87,12 +87,21 @@ def make_trainer(
 
 
 def precision(run: Run) -> str:
-    """Lightning's name of the precision; `auto` is bf16 or fp16 on a GPU and fp32 on a CPU."""
+    """Lightning's name of the precision; `auto` is bf16 where the hardware multiplies it, fp16 on older GPUs, else fp32."""
     if run.precision != "auto":
         return run.precision
-    if not torch.cuda.is_available():
-        return "32-true"
-    return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+    if torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+    return "bf16-mixed" if cpu_multiplies_bf16() else "32-true"
+
+
+def cpu_multiplies_bf16() -> bool:
+    """Whether the processor has bf16 products (AVX512-BF16 or AMX), as far as Linux tells."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 def devices(run: Run) -> int | str:

@@ -45,15 +45,15 @@ class Classifier(nn.Module):
         else:
             encoder.pos_embed.requires_grad_(True)
 
-    def features(self, x: Tensor) -> Tensor:
-        """(B, D) pooled features of (B, C, H, W) normalised pictures."""
+    def features(self, x: Tensor, visible_ids: Tensor | None = None) -> Tensor:
+        """(B, D) pooled features of (B, C, H, W) normalised pictures, or of their patches `visible_ids` (B, n) only."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            tokens = self.encoder(x)
+            tokens = self.encoder(x, visible_ids)
         return pooled(tokens, self.pool, self.attention_pool)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, visible_ids: Tensor | None = None) -> Tensor:
         """(B, L) logits."""
-        return self.head(self.fc_norm(self.features(x)))
+        return self.head(self.fc_norm(self.features(x, visible_ids)))
 
     def no_weight_decay(self) -> set[str]:
         """Names that are never decayed."""

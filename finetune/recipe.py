@@ -36,6 +36,7 @@ class Finetune:
         eval_every: Epochs between validations.
         mixup: Alpha of mixup; 0 for none.
         cutmix: Alpha of CutMix; 0 for none.
+        patch_drop: Share of patches left out in each training step: regularises, and saves their cost; 0 for none.
         neighbours: k of k-NN.
         model: The ViT; with an encoder only image_size, drop_path and checkpoint_blocks count.
         data: Cases, labels and pixels.
@@ -53,6 +54,7 @@ class Finetune:
     eval_every: int = 1
     mixup: float = 0.0
     cutmix: float = 0.0
+    patch_drop: float = 0.0
     neighbours: int = 20
     model: Model = field(default_factory=Model)
     data: Data = field(default_factory=Data)

@@ -49,14 +49,23 @@ class FineTuning(Training):
         self.best_score, self.best_epoch = -float("inf"), -1
 
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
-        self.mixing = self.generator(index)
+        self.draw = self.generator(index)
         return super().training_step(batch, index)
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
         x, target = self.pixels(batch), batch["target"]
         if self.recipe.mixup or self.recipe.cutmix:
-            x, target = mix_batch(x, target, self.recipe.mixup, self.recipe.cutmix, self.mixing)
-        return (masked_cross_entropy if self.card.exclusive else masked_bce)(self.model(x), target)
+            x, target = mix_batch(x, target, self.recipe.mixup, self.recipe.cutmix, self.draw)
+        logits = self.model(x, self.some_patches(len(x))) if self.recipe.patch_drop else self.model(x)
+        return (masked_cross_entropy if self.card.exclusive else masked_bce)(logits, target)
+
+    def some_patches(self, batch: int) -> Tensor:
+        """(B, n) ids of the patches that a training step keeps (PatchDropout, Liu et al. 2022)."""
+        slots, rows, columns = self.card.arch.grid
+        tokens = slots * rows * columns
+        keep = max(1, round(tokens * (1 - self.recipe.patch_drop)))
+        noise = torch.rand(batch, tokens, generator=self.draw, device=self.device)
+        return noise.argsort(dim=1)[:, :keep]
 
     def train_dataloader(self):
         optim = self.recipe.optim
@@ -207,6 +216,8 @@ def make_card(recipe: Finetune, manifest: Manifest, start: EncoderCard | None, m
             raise UserError(f"{name} is {' or '.join(known)}, not {getattr(recipe, name)!r}.")
     if recipe.mode != "full" and (start is None or recipe.network != "vit"):
         raise UserError(f"mode {recipe.mode!r} works on the features of an encoder: give one with --encoder.")
+    if not 0 <= recipe.patch_drop < 1 or (recipe.patch_drop and (recipe.network != "vit" or recipe.mode == "knn")):
+        raise UserError(f"patch_drop {recipe.patch_drop} is within 0..1 (1 excluded), and for training a ViT only.")
     if start is not None and recipe.network != "vit":
         raise UserError(f"network {recipe.network!r} starts from scratch; leave --encoder out.")
     if recipe.augment.size != recipe.model.image_size:

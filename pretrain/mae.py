@@ -4,7 +4,6 @@ He et al. 2022, "Masked Autoencoders Are Scalable Vision Learners"; decoder mask
 (Wang et al. 2023). Parameter names of the decoder are those of the official MAE.
 """
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -13,23 +12,9 @@ from torch import Tensor, nn
 from ..backbone.patches import as_clip, gather_patches
 from ..backbone.positions import position_table
 from ..backbone.vit import ViT, initialise, make_blocks
+from .recipe import Decoder
 
 TARGETS = ("pixels", "patch", "channel")
-
-
-@dataclass(frozen=True)
-class Decoder:
-    """Size of the light decoder.
-
-    Attributes:
-        width: Channels of a decoder token.
-        depth: Blocks.
-        heads: Attention heads; divides `width`.
-    """
-
-    width: int = 512
-    depth: int = 8
-    heads: int = 16
 
 
 class Reconstruction(NamedTuple):

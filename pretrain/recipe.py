@@ -6,7 +6,21 @@ from ..backbone.sizes import Model
 from ..datasets.augment import Augment
 from ..datasets.recipe import Data
 from ..engine.recipe import Optim, Run
-from .mae import Decoder
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """Size of the light decoder.
+
+    Attributes:
+        width: Channels of a decoder token.
+        depth: Blocks.
+        heads: Attention heads; divides `width`.
+    """
+
+    width: int = 512
+    depth: int = 8
+    heads: int = 16
 
 
 @dataclass(frozen=True)

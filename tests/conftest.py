@@ -15,8 +15,7 @@ from clinvit.datasets.augment import Augment
 from clinvit.datasets.recipe import Data
 from clinvit.engine.recipe import Optim, Run
 from clinvit.finetune.recipe import Finetune, View
-from clinvit.pretrain.mae import Decoder
-from clinvit.pretrain.recipe import Pretrain
+from clinvit.pretrain.recipe import Decoder, Pretrain
 
 ROOT = Path(__file__).resolve().parents[1]
 torch.set_num_threads(min(2, torch.get_num_threads()))

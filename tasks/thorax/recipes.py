@@ -9,8 +9,7 @@ from ...datasets.augment import Augment
 from ...datasets.recipe import Data
 from ...engine.recipe import Optim, Run
 from ...finetune.recipe import Finetune, View
-from ...pretrain.mae import Decoder
-from ...pretrain.recipe import Pretrain
+from ...pretrain.recipe import Decoder, Pretrain
 
 
 def pretrain_vit_s() -> Pretrain:

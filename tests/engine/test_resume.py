@@ -60,10 +60,10 @@ def test_pretraining_goes_on_exactly(cohort, small_recipes, tmp_path, monkeypatc
 
 
 def test_finetuning_goes_on_exactly_with_everything_random(cohort, small_recipes, tmp_path, monkeypatch):
-    """Drop path, mixing, the moving average and the choice of the best epoch survive an interruption."""
+    """Drop path, mixing, dropped patches, the moving average and the choice of the best epoch survive an interruption."""
     manifest, recipe = read_manifest(cohort()), small_recipes[1]
     recipe = replace(
-        recipe, mixup=0.4, cutmix=0.5, model=replace(recipe.model, drop_path=0.3),
+        recipe, mixup=0.4, cutmix=0.5, patch_drop=0.3, model=replace(recipe.model, drop_path=0.3),
         optim=replace(recipe.optim, epochs=5, ema_decay=0.9),
     )  # fmt: skip
     finetune(recipe, manifest, tmp_path / "whole", tmp_path / "cache")

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from clinvit.backbone.sizes import Architecture
 from clinvit.backbone.vit import ViT
-from clinvit.pretrain.mae import Decoder, MaskedAutoencoder, load_official
+from clinvit.pretrain.mae import MaskedAutoencoder, load_official
 from clinvit.pretrain.masking import decoder_masking, noise, random_masking, visible_count
+from clinvit.pretrain.recipe import Decoder
 
 
 def tiny_mae(meta: dict, target: str) -> MaskedAutoencoder:

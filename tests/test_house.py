@@ -1,0 +1,89 @@
+"""The house as DESIGN draws it: who imports whom, nothing heavy at import, one version, no work left behind."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+LEAVES = {"errors", "files"}
+ALLOWED = {
+    "errors": set(),
+    "files": set(),
+    "backbone": LEAVES,
+    "engine": LEAVES,
+    "datasets": LEAVES,
+    "pretrain": LEAVES | {"backbone", "engine", "datasets"},
+    "finetune": LEAVES | {"backbone", "engine", "datasets"},
+    "eval": LEAVES | {"datasets"},
+    "tasks": LEAVES | {"backbone", "engine", "datasets", "pretrain", "finetune", "eval"},
+    "cli": LEAVES | {"", "backbone", "engine", "datasets", "pretrain", "finetune", "eval", "tasks"},
+    "": LEAVES,
+}
+SOURCES = sorted(
+    path
+    for path in ROOT.rglob("*.py")
+    if path.relative_to(ROOT).parts[0].removesuffix(".py") in {*ALLOWED, "__init__"}
+)
+
+
+def room(parts: tuple[str, ...]) -> str:
+    """The room of a module given by its path below the package."""
+    return parts[0] if parts and parts[0] != "__init__" else ""
+
+
+def imports(path: Path):
+    """Rooms of ours that a file imports, with the whole module path."""
+    own = path.relative_to(ROOT).with_suffix("").parts
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = own[: len(own) - node.level]
+            module = (*base, *(node.module.split(".") if node.module else ()))
+            for name in node.names:
+                yield (*module, name.name)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "clinvit":
+            for name in node.names:
+                yield (*node.module.split(".")[1:], name.name)
+        elif isinstance(node, ast.Import):
+            for name in node.names:
+                assert name.name.split(".")[0] != "clinvit", f"{path}: import by relative path"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_go_one_way(path):
+    here = room(path.relative_to(ROOT).with_suffix("").parts)
+    for module in imports(path):
+        there = room(module)
+        if there not in ALLOWED:
+            there = ""
+        assert there == here or there in ALLOWED[here], f"{here or 'top level'} imports {'.'.join(module)}"
+        if here == "eval" and there == "datasets":
+            assert module[1] == "tables", "eval reads tables only"
+
+
+BLOCK = """
+import sys
+sys.modules.update(dict.fromkeys({blocked!r}))
+{imports}
+"""
+READERS = {"albumentations", "av", "cv2", "decord", "gdcm", "jinja2", "matplotlib", "monai", "openslide", "pydicom"}
+
+
+def run_blocked(imports: str, blocked: set[str]) -> None:
+    code = BLOCK.format(blocked=blocked, imports=imports)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=180, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_training_imports_without_readers():
+    run_blocked("import clinvit.pretrain.run, clinvit.finetune.run, clinvit.finetune.predict", READERS | {"transformers"})
+
+
+def test_the_command_and_its_recipes_import_without_torch():
+    run_blocked("import clinvit.cli, clinvit.tasks.thorax.task", {"torch", "timm", "lightning"} | READERS - {"cv2", "pydicom"})
+
+
+def test_evaluation_imports_without_torch():
+    run_blocked("import clinvit.eval.report", {"torch", "timm", "lightning", *READERS})
