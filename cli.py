@@ -75,37 +75,57 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=_Parser)
 
-    demo = _verb(verbs, "demo", _demo, "the whole way on invented data: phantoms to report, offline, on 2 CPU cores")
+    demo = _verb(
+        verbs, "demo", _demo, "the whole way on invented data: phantoms to report, offline, on 2 CPU cores"
+    )
     demo.add_argument("task", nargs="?", default="thorax", choices=[*NAMES, "all"])
-    demo.add_argument("--out", type=Path, default=Path("clinvit-demo"), help="folder to write (default: %(default)s)")
+    demo.add_argument(
+        "--out", type=Path, default=Path("clinvit-demo"), help="folder to write (default: %(default)s)"
+    )
     demo.add_argument("--seed", type=int, default=0)
 
     check = _verb(verbs, "check", _check, "look at a data set and the machine before anything runs")
     _task(check)
-    check.add_argument("data", type=Path, metavar="DATA", help="a manifest, its folder, or a data set as downloaded")
-    check.add_argument("--files", type=int, default=200, help="files to read, spread evenly; 0 for all (default: 200)")
-    check.add_argument("--cache-px", type=int, default=256, help="cache size to estimate, pixels (default: 256)")
+    check.add_argument(
+        "data", type=Path, metavar="DATA", help="a manifest, its folder, or a data set as downloaded"
+    )
+    _layout(check)
+    check.add_argument(
+        "--files", type=int, default=200, help="files to read, spread evenly; 0 for all (default: 200)"
+    )
+    check.add_argument(
+        "--cache-px", type=int, default=256, help="cache size to estimate, pixels (default: 256)"
+    )
 
     prepare = _verb(verbs, "prepare", _prepare, "make manifest.csv from a data set as downloaded")
     _task(prepare)
     prepare.add_argument("root", type=Path, metavar="ROOT", help="the data set's folder (or your own CSV)")
-    prepare.add_argument("--out", type=Path, required=True, help="manifest to write, such as data/manifest.csv")
-    prepare.add_argument("--layout", help="the data set's layout, where it is not recognised")
     prepare.add_argument(
-        "--option", action="append", default=[], metavar="KEY=VALUE", help="an option of the layout; may be repeated"
+        "--out", type=Path, required=True, help="manifest to write, such as data/manifest.csv"
     )
-    prepare.add_argument("--resplit", action="store_true", help="make new patient-grouped splits, 70/10/20 %%")
+    _layout(prepare)
+    prepare.add_argument(
+        "--resplit", action="store_true", help="make new patient-grouped splits, 70/10/20 %%"
+    )
     prepare.add_argument("--seed", type=int, default=0, help="of the splits")
-    prepare.add_argument("--cache-px", type=int, help="also decode all files now, at this shorter side in pixels")
+    prepare.add_argument(
+        "--cache-px", type=int, help="also decode all files now, at this shorter side in pixels"
+    )
     prepare.add_argument("--workers", type=int, default=-1, help="decoding processes (default: one per core)")
 
-    pretrain = _verb(verbs, "pretrain", _pretrain, "pre-train an encoder on unlabelled pictures", add_help=False)
+    pretrain = _verb(
+        verbs, "pretrain", _pretrain, "pre-train an encoder on unlabelled pictures", add_help=False
+    )
     _training(pretrain, "pretrain")
 
-    finetune = _verb(verbs, "finetune", _finetune, "train a classifier, from an encoder or from scratch", add_help=False)
+    finetune = _verb(
+        verbs, "finetune", _finetune, "train a classifier, from an encoder or from scratch", add_help=False
+    )
     _training(finetune, "finetune")
     finetune.add_argument(
-        "--encoder", type=Path, help="encoder folder, or a checkpoint of MAE, thorax-MAE, timm; from scratch without"
+        "--encoder",
+        type=Path,
+        help="encoder folder, or a checkpoint of MAE, thorax-MAE, timm; from scratch without",
     )
     finetune.add_argument(
         "--threshold", default="youden",
@@ -114,7 +134,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     predict = _verb(verbs, "predict", _predict, "predict files; a file that fails is a row with its reason")
     _task(predict)
-    predict.add_argument("inputs", nargs="+", metavar="INPUT", help="files, folders, globs, or one manifest CSV")
+    predict.add_argument(
+        "inputs", nargs="+", metavar="INPUT", help="files, folders, globs, or one manifest CSV"
+    )
     predict.add_argument("--model", type=Path, required=True, help="model folder")
     predict.add_argument("--out", type=Path, default=Path("predictions.csv"), help="default: %(default)s")
     predict.add_argument("--batch", type=int, default=32, help="files per batch (default: 32)")
@@ -122,7 +144,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     evaluate = _verb(verbs, "evaluate", _evaluate, "write the report of one or more predictions tables")
     _evaluation(evaluate)
-    evaluate.add_argument("predictions", nargs="+", metavar="[NAME=]PREDICTIONS", help="predictions.csv or run folders")
+    evaluate.add_argument(
+        "predictions", nargs="+", metavar="[NAME=]PREDICTIONS", help="predictions.csv or run folders"
+    )
     evaluate.add_argument("--title", default="Evaluation", help="heading of the report")
 
     compare = _verb(verbs, "compare", _compare, "compare two models on the same cases, paired")
@@ -132,19 +156,34 @@ def build_parser() -> argparse.ArgumentParser:
 
     weights = _verb(verbs, "weights", _weights, "say what a checkpoint is, or make an encoder folder of it")
     weights.add_argument("action", choices=["inspect", "convert"])
-    weights.add_argument("file", type=Path, help="checkpoint file or encoder folder; no code in it is ever run")
+    weights.add_argument(
+        "file", type=Path, help="checkpoint file or encoder folder; no code in it is ever run"
+    )
     weights.add_argument("--out", type=Path, help="encoder folder to write (convert)")
     return parser
 
 
 def _verb(verbs, name: str, run, text: str, **options) -> argparse.ArgumentParser:
-    verb = verbs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False, **options)
+    verb = verbs.add_parser(
+        name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False, **options
+    )
     verb.set_defaults(run=run)
     return verb
 
 
 def _task(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("task", choices=NAMES, help=f"one of: {', '.join(NAMES)}")
+
+
+def _layout(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--layout", help="the data set's layout, where it is not recognised")
+    verb.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="an option of the layout; may be repeated",
+    )
 
 
 def _training(verb: argparse.ArgumentParser, recipes: str) -> None:
@@ -154,18 +193,25 @@ def _training(verb: argparse.ArgumentParser, recipes: str) -> None:
     verb.add_argument("--out", type=Path, help="run folder; repeating the command continues there")
     verb.add_argument("--recipe", default="tiny", help="named recipe to start from (default: %(default)s)")
     verb.add_argument("--config", type=Path, help="YAML file with changes to the recipe")
-    verb.add_argument("--cache", type=Path, help="folder for decoded pictures (default: pixel-cache, beside --out)")
+    verb.add_argument(
+        "--cache", type=Path, help="folder for decoded pictures (default: pixel-cache, beside --out)"
+    )
     verb.set_defaults(recipes=recipes, parser=verb)
 
 
 def _evaluation(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--out", type=Path, default=Path("report"), help="folder of the report (default: %(default)s)")
+    verb.add_argument(
+        "--out", type=Path, default=Path("report"), help="folder of the report (default: %(default)s)"
+    )
     verb.add_argument("--split", default="test", help="split to evaluate (default: %(default)s)")
     verb.add_argument("--data", type=Path, help="manifest, for the pictures of the most wrong cases")
-    verb.add_argument("--threshold", default="youden", help="rule for thresholds on validation (default: youden)")
-    verb.add_argument("--resamples", type=int, default=2000, help="of the bootstrap by patient (default: 2000)")
+    verb.add_argument(
+        "--threshold", default="youden", help="rule for thresholds on validation (default: youden)"
+    )
+    verb.add_argument(
+        "--resamples", type=int, default=2000, help="of the bootstrap by patient (default: 2000)"
+    )
     verb.add_argument("--seed", type=int, default=0, help="of the bootstrap")
-    verb.add_argument("--task", choices=NAMES, default="thorax", help="for what a 1 means (default: thorax)")
 
 
 def _demo(options) -> None:
@@ -178,52 +224,58 @@ def _check(options) -> None:
 
     from .datasets.check import check_manifest, cohort
     from .engine.run_folder import environment
-    from .tasks.stages import MANIFEST, open_manifest, write_prepared
+    from .tasks.stages import MANIFEST, open_manifest, prepare_stage
 
-    task = load(options.task)
-    if options.data.is_dir() and not (options.data / MANIFEST).is_file():
-        table, labels = task.to_manifest(options.data)
-        with tempfile.TemporaryDirectory() as folder:
-            manifest = write_prepared(table, labels, options.data, Path(folder) / MANIFEST)
-            found = check_manifest(manifest, task.read, files=options.files, cache_px=options.cache_px)
-        found.facts += table.attrs.get("notes", [])
-    else:
-        manifest = open_manifest(options.data)
+    task, notes = load(options.task), []
+    with tempfile.TemporaryDirectory() as folder:
+        if options.layout or (options.data.is_dir() and not (options.data / MANIFEST).is_file()):
+            layout = {"layout": options.layout, "options": _layout_options(options.option)}
+            manifest, notes = prepare_stage(task, options.data, Path(folder) / MANIFEST, **layout)
+        else:
+            manifest = open_manifest(options.data)
         found = check_manifest(manifest, task.read, files=options.files, cache_px=options.cache_px)
-    print(cohort(manifest).to_string(), "(positive/known per label)", sep="\n", end="\n\n")
     machine = environment()
-    found.facts.append(f"torch {machine['versions']['torch']} on {machine['device']}, {machine['platform']}")
-    for mark, texts in (("ok", found.facts), ("warning", found.warnings), ("ERROR", found.errors)):
+    machine_text = f"torch {machine['versions']['torch']} on {machine['device']}, {machine['platform']}"
+    print(cohort(manifest).to_string(), "(positive/known per label)", sep="\n", end="\n\n")
+    marked = (
+        ("ok", [*notes, *found.facts, machine_text]),
+        ("warning", found.warnings),
+        ("ERROR", found.errors),
+    )
+    for mark, texts in marked:
         for text in texts:
             print(f"{mark:8}{text}")
     if found.errors:
-        raise UserError(f"{options.data}: {len(found.errors)} problem(s) found, listed above; mend them before a run.")
+        raise UserError(
+            f"{options.data}: {len(found.errors)} problem(s) found, listed above; mend them before a run."
+        )
     print("\nNothing stands in the way.")
 
 
 def _prepare(options) -> None:
     from .datasets.cache import build_cache
     from .datasets.loading import reading_workers
-    from .datasets.splits import assign_splits
-    from .tasks.stages import CACHE, write_prepared
+    from .tasks.stages import CACHE, prepare_stage
 
-    task = load(options.task)
-    table, labels = task.to_manifest(options.root, options.layout, **_layout_options(options.option))
-    if options.resplit:
-        table["split"] = assign_splits(table, labels, seed=options.seed)
-    root = options.root if options.root.is_dir() else options.root.parent
-    manifest = write_prepared(table, labels, root, options.out)
-    for note in table.attrs.get("notes", []):
+    manifest, notes = prepare_stage(
+        load(options.task), options.root, options.out, layout=options.layout,
+        options=_layout_options(options.option), resplit=options.seed if options.resplit else None,
+    )  # fmt: skip
+    for note in notes:
         print(note)
     if options.cache_px:
         folder = options.out.parent / CACHE
-        cache = build_cache(manifest.files(), folder, options.cache_px, reading_workers(options.workers, True))
+        cache = build_cache(
+            manifest.files(), folder, options.cache_px, reading_workers(options.workers, True)
+        )
         failed = [reason for reason in cache.reasons() if reason]
         print(f"{folder}: {len(cache) - len(failed)} pictures cached, {len(failed)} failed")
         for reason in failed[:20]:
             print(f"  {reason}")
     counts = manifest.table["split"].value_counts()
-    print(f"{options.out}: {len(manifest)} cases, " + ", ".join(f"{split} {n}" for split, n in counts.items()))
+    print(
+        f"{options.out}: {len(manifest)} cases, " + ", ".join(f"{split} {n}" for split, n in counts.items())
+    )
 
 
 def _pretrain(options) -> None:
@@ -241,9 +293,13 @@ def _finetune(options) -> None:
     task = _training_task(options)
     recipe = choose_recipe(task.FINETUNE, options.recipe, options.config, options.rest)
     model = finetune_stage(
-        recipe, options.data, options.out, encoder=options.encoder, cache=options.cache, meaning=task.MEANING,
+        recipe,
+        options.data,
+        options.out,
+        encoder=options.encoder,
+        cache=options.cache,
         rule=options.threshold,
-    )  # fmt: skip
+    )
     _say(f"model: {model}\npredictions: {options.out / 'predictions.csv'}")
 
 
@@ -273,7 +329,7 @@ def _report(options, predictions: dict[str, Path], title: str) -> None:
 
     figures = evaluate_stage(
         predictions, options.out, split=options.split, data=options.data, rule=options.threshold,
-        resamples=options.resamples, seed=options.seed, title=title, meaning=load(options.task).MEANING,
+        resamples=options.resamples, seed=options.seed, title=title,
     )  # fmt: skip
     print(*figures["headline"], sep="\n")
     print(f"report: {options.out / 'report.html'}")
@@ -303,7 +359,9 @@ def _training_task(options):
         _training_help(options)
         raise SystemExit(0)
     if options.task not in NAMES:
-        raise UserError(f"task {options.task!r}: name one of {', '.join(NAMES)}, as in `clinvit {options.verb} thorax`.")
+        raise UserError(
+            f"task {options.task!r}: name one of {', '.join(NAMES)}, as in `clinvit {options.verb} thorax`."
+        )
     for name in ("data", "out"):
         if getattr(options, name) is None:
             raise UserError(f"--{name} is missing (see `clinvit {options.verb} {options.task} --help`)")
@@ -333,11 +391,20 @@ def _named(text: str) -> tuple[str, Path]:
     return name, path / "predictions.csv" if path.is_dir() else path
 
 
-def _layout_options(pairs: Sequence[str]) -> dict[str, str]:
+def _layout_options(pairs: Sequence[str]) -> dict:
+    """`key=value` texts; numbers, true/false and [lists] are read as such."""
+    import yaml
+
+    options = {}
     for pair in pairs:
-        if "=" not in pair:
+        key, sign, value = pair.partition("=")
+        if not sign:
             raise UserError(f"--option {pair!r}: write KEY=VALUE.")
-    return {key.replace("-", "_"): value for key, value in (pair.split("=", 1) for pair in pairs)}
+        try:
+            options[key.replace("-", "_")] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            options[key.replace("-", "_")] = value
+    return options
 
 
 def _say(text: str) -> None:

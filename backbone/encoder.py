@@ -10,7 +10,14 @@ from ..errors import UserError
 from ..files import file_sha256, write_json, written_aside
 from .sizes import Architecture
 from .vit import ViT
-from .weights import IMAGENET_STATISTICS, LoadReport, infer_architecture, load_into, read_checkpoint, recognise
+from .weights import (
+    IMAGENET_STATISTICS,
+    LoadReport,
+    infer_architecture,
+    load_into,
+    read_checkpoint,
+    recognise,
+)
 
 WEIGHTS, CARD = "encoder.safetensors", "encoder.json"
 
@@ -43,7 +50,11 @@ class EncoderCard:
     @classmethod
     def from_dict(cls, card: dict) -> "EncoderCard":
         """The inverse of `to_dict`."""
-        fields = card | {"arch": Architecture(**card["arch"]), "mean": tuple(card["mean"]), "std": tuple(card["std"])}
+        fields = card | {
+            "arch": Architecture(**card["arch"]),
+            "mean": tuple(card["mean"]),
+            "std": tuple(card["std"]),
+        }
         return cls(**fields)
 
 
@@ -70,7 +81,9 @@ def read_encoder_card(path: str | Path) -> EncoderCard:
             card.pop("sha256", None)
             return EncoderCard.from_dict(card)
         except FileNotFoundError:
-            raise UserError(f"{path}: no {CARD} in it: not an encoder folder (`clinvit pretrain` makes one).") from None
+            raise UserError(
+                f"{path}: no {CARD} in it: not an encoder folder (`clinvit pretrain` makes one)."
+            ) from None
         except (json.JSONDecodeError, TypeError, KeyError, ValueError) as error:
             raise UserError(f"{path / CARD}: not a readable encoder card ({error}).") from None
     state = read_checkpoint(path)

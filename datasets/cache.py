@@ -7,7 +7,7 @@ and a line is written after its pixels: a killed run leaves at worst a tail with
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -70,7 +70,9 @@ def load_pixels(path: Path, shorter_px: int) -> np.ndarray:
     return np.rint(picture * 255).astype(np.uint8)
 
 
-def build_cache(files: Sequence[Path], folder: Path, shorter_px: int, workers: int = 1, progress: bool = True) -> PixelCache:
+def build_cache(
+    files: Sequence[Path], folder: Path, shorter_px: int, workers: int = 1, progress: bool = True
+) -> PixelCache:
     """Read what is not cached yet and open the cache for these files.
 
     Args:
@@ -140,8 +142,14 @@ def _append(
 ) -> dict[str, Entry]:
     """Read files and append them; failures are returned and tried again by the next run."""
     added: dict[str, Entry] = {}
-    bar = tqdm(total=len(todo), desc="reading pictures", unit="file", disable=not (progress and sys.stderr.isatty()))
-    with (folder / "pixels.u8").open("ab") as data, (folder / "index.jsonl").open("a", encoding="utf-8") as index, bar:
+    bar = tqdm(
+        total=len(todo), desc="reading pictures", unit="file", disable=not (progress and sys.stderr.isatty())
+    )
+    with (
+        (folder / "pixels.u8").open("ab") as data,
+        (folder / "index.jsonl").open("a", encoding="utf-8") as index,
+        bar,
+    ):
         offset = data.tell()
         for key, picture in _read_all(todo, shorter_px, workers):
             if isinstance(picture, str):
@@ -163,7 +171,9 @@ def _read_one(file: Path, shorter_px: int) -> np.ndarray | str:
         return str(error)
 
 
-def _read_all(todo: list[tuple[str, Path]], shorter_px: int, workers: int) -> Iterable[tuple[str, np.ndarray | str]]:
+def _read_all(
+    todo: list[tuple[str, Path]], shorter_px: int, workers: int
+) -> Iterable[tuple[str, np.ndarray | str]]:
     if workers <= 1 or len(todo) < 64:
         for key, file in todo:
             yield key, _read_one(file, shorter_px)

@@ -60,13 +60,17 @@ def cohort(manifest: Manifest) -> pd.DataFrame:
 
 def _splits(manifest: Manifest, found: Findings) -> None:
     counts = manifest.table["split"].value_counts()
-    found.facts.append(f"{len(manifest)} cases of {manifest.table['patient'].nunique()} patients, no patient in two splits")
+    found.facts.append(
+        f"{len(manifest)} cases of {manifest.table['patient'].nunique()} patients, no patient in two splits"
+    )
     if not counts.get("train"):
         found.errors.append("the split train is empty: nothing to learn from.")
     if not counts.get("val"):
         found.warnings.append("the split val is empty: no best epoch and no threshold can be chosen.")
     if not counts.get("test"):
-        found.warnings.append("the split test is empty: evaluate with --split val, and choose nothing on it (--select last).")
+        found.warnings.append(
+            "the split test is empty: evaluate with --split val, and choose nothing on it (--select last)."
+        )
 
 
 def _labels(manifest: Manifest, found: Findings) -> None:
@@ -77,9 +81,15 @@ def _labels(manifest: Manifest, found: Findings) -> None:
         for label, column in zip(manifest.labels, part.targets().T):
             known = column[~np.isnan(column)]
             if len(part) and len(np.unique(known)) < 2:
-                what = f"is {known[0]:.0f} in all {len(known)} known cases" if len(known) else "is unknown in all cases"
+                what = (
+                    f"is {known[0]:.0f} in all {len(known)} known cases"
+                    if len(known)
+                    else "is unknown in all cases"
+                )
                 if split == "train":
-                    found.errors.append(f"label {label!r} {what} of train: nothing to learn. Leave it out with --data.labels.")
+                    found.errors.append(
+                        f"label {label!r} {what} of train: nothing to learn. Leave it out with --data.labels."
+                    )
                 else:
                     found.warnings.append(f"label {label!r} {what} of {split}: its AUROC there is undefined.")
 
@@ -115,4 +125,6 @@ def _space(manifest: Manifest, cache_px: int, found: Findings) -> None:
     free = shutil.disk_usage(folder).free / 1e9
     found.facts.append(f"a cache at {cache_px} px takes about {need:.2g} GB; {free:.0f} GB are free")
     if need > free:
-        found.errors.append(f"a cache at {cache_px} px takes about {need:.0f} GB, but {free:.0f} GB are free (data.cache_px).")
+        found.errors.append(
+            f"a cache at {cache_px} px takes about {need:.0f} GB, but {free:.0f} GB are free (data.cache_px)."
+        )

@@ -82,7 +82,7 @@ def read_own_csv(
             "column (patient_column), or say each_file_own_patient if no patient has two files."
         )
     files = raw[path_column].str.strip().str.replace("\\", "/", regex=False)
-    table = pd.DataFrame({"id": raw[id_column].str.strip() if id_column else _names(files), "path": files})
+    table = pd.DataFrame({"id": raw[id_column].str.strip() if id_column else file_ids(files), "path": files})
     table["patient"] = table["id"] if each_file_own_patient else raw[patient_column].str.strip()
     given = raw[split_column] if split_column in raw.columns and not resplit else pd.Series("", raw.index)
     table["split"] = _splits(path, given)
@@ -148,9 +148,9 @@ def read_class_folders(
             f"{root}: {len(classes)} class folders with pictures; expected root/class/file or "
             f"root/split/class/file with two classes or more ({', '.join(RADIOGRAPH_SUFFIXES)})."
         )
-    table = pd.DataFrame({"id": _names(files), "path": files})
+    table = pd.DataFrame({"id": file_ids(files), "path": files})
     table["patient"] = (
-        table["id"] if each_file_own_patient else _patients(root, parts.str[-1], patient_pattern)
+        table["id"] if each_file_own_patient else patients_by_pattern(root, parts.str[-1], patient_pattern)
     )
     given = parts.str[0] if depth == 3 and not resplit else pd.Series("", files.index)
     table["split"] = _splits(root, given)
@@ -178,7 +178,7 @@ def _only_csv(path: Path) -> Path:
     return found[0]
 
 
-def _names(files: pd.Series) -> pd.Series:
+def file_ids(files: pd.Series) -> pd.Series:
     """Paths without suffix, or with it where two files differ by nothing else."""
     names = files.str.replace(r"\.[^./]+$", "", regex=True)
     return files if names.duplicated().any() else names
@@ -234,7 +234,7 @@ def _has_split_folders(files: pd.Series) -> bool:
     return bool(len(first)) and bool(first.str.lower().isin(SPLIT_WORDS).all())
 
 
-def _patients(root: Path, below_class: pd.Series, pattern: str) -> pd.Series:
+def patients_by_pattern(root: Path, below_class: pd.Series, pattern: str) -> pd.Series:
     try:
         expression = re.compile(pattern)
     except re.error as error:

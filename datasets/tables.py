@@ -1,28 +1,29 @@
 """The two tables that pass between the stages: `manifest.csv` (what there is) and `predictions.csv` (what a model said).
 
 manifest.csv     `id,path,patient,split`, one column per label (0, 1, empty = unknown), and any other columns.
+                 A `manifest.json` beside it may say what 1 means, per label.
 predictions.csv  `id,patient,split,status,reason`, then `y_<label>`, `p_<label>`; one row per requested case, always.
 """
 
 import csv
 import difflib
 import hashlib
+import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from ..errors import DataError
-from ..files import written_aside
+from ..files import write_json, written_aside
 
 KEYS = ("id", "path", "patient", "split")
 SPLITS = ("train", "val", "test")
 # Columns that describe a case and are never a label, even though their cells are numbers.
 FACTS = frozenset(
-    "age sex view follow_up height width spacing mpp fps annotation study series site scanner source "
-    "group probe original_split duplicate_of".split()
+    ["age", "sex", "view", "follow_up", "height", "width", "spacing", "mpp", "fps", "annotation", "study", "series", "site", "scanner", "source", "group", "probe", "original_split", "duplicate_of"]
 )
 UNKNOWN_CELLS = ("", "nan", "na", "n/a", "none", "null")
 
@@ -36,11 +37,13 @@ class Manifest:
         table: One row per case. `id, path, patient, split` are strings, labels are float64 (NaN = unknown),
             every other column is a string.
         labels: The label columns, in file order.
+        meaning: What 1 means, for the labels of which it is written down.
     """
 
     path: Path
     table: pd.DataFrame
     labels: tuple[str, ...]
+    meaning: dict[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -93,7 +96,9 @@ def read_manifest(path: str | Path, labels: Sequence[str] | None = None) -> Mani
             )
         empty = np.flatnonzero(table[key].str.strip() == "")
         if len(empty):
-            raise DataError(f"{path}: row {empty[0] + 2}: the cell {key!r} is empty ({len(empty)} in all). Fill it in.")
+            raise DataError(
+                f"{path}: row {empty[0] + 2}: the cell {key!r} is empty ({len(empty)} in all). Fill it in."
+            )
     _refuse_repeated_ids(path, table)
     wrong = np.flatnonzero(~table["split"].isin(SPLITS))
     if len(wrong):
@@ -105,14 +110,18 @@ def read_manifest(path: str | Path, labels: Sequence[str] | None = None) -> Mani
         if label not in table.columns:
             raise DataError(f"{path}: no label column {label!r}{nearest(label, table.columns)}.")
         table[label] = _label_cells(path, table, label, named=labels is not None)
-    return Manifest(path, table, found)
+    return Manifest(path, table, found, _meaning(path.with_suffix(".json")))
 
 
-def write_manifest(path: str | Path, table: pd.DataFrame, labels: Iterable[str] = ()) -> None:
-    """Write a manifest atomically; label columns become 0, 1 or empty."""
+def write_manifest(
+    path: str | Path, table: pd.DataFrame, labels: Iterable[str] = (), meaning: dict[str, str] | None = None
+) -> None:
+    """Write a manifest atomically; label columns become 0, 1 or empty, and their meaning stands in a JSON beside it."""
     table = table.copy()
     for label in labels:
         table[label] = table[label].astype("Float64").astype("Int64")
+    if meaning:
+        write_json(Path(path).with_suffix(".json"), {"meaning": meaning})
     _write_csv(path, table)
 
 
@@ -197,7 +206,9 @@ def read_predictions(path: str | Path) -> Predictions:
     table = read_csv(path)
     for key in ("id", "patient", "split", "status", "reason"):
         if key not in table.columns:
-            raise DataError(f"{path}: no column {key!r}{nearest(key, table.columns)}. Is this a predictions.csv?")
+            raise DataError(
+                f"{path}: no column {key!r}{nearest(key, table.columns)}. Is this a predictions.csv?"
+            )
     labels = tuple(column[2:] for column in table.columns if column.startswith("p_"))
     if not labels:
         raise DataError(f"{path}: no score columns (p_<label>). Is this a predictions.csv?")
@@ -210,7 +221,9 @@ def read_predictions(path: str | Path) -> Predictions:
     ok = (table["status"] == "ok").to_numpy()
     for label in labels:
         if f"y_{label}" not in table.columns:
-            raise DataError(f"{path}: no column 'y_{label}' beside 'p_{label}'. Leave its cells empty if unknown.")
+            raise DataError(
+                f"{path}: no column 'y_{label}' beside 'p_{label}'. Leave its cells empty if unknown."
+            )
         table[f"y_{label}"] = _label_cells(path, table, f"y_{label}", named=True)
         scores = _numbers(path, table, f"p_{label}")
         with np.errstate(invalid="ignore"):
@@ -222,7 +235,9 @@ def read_predictions(path: str | Path) -> Predictions:
             )
         if not np.isnan(scores[~ok]).all():
             row = np.flatnonzero(~ok & ~np.isnan(scores))[0] + 2
-            raise DataError(f"{path}: row {row}: a failed case carries a score for {label!r}. Leave the cell empty.")
+            raise DataError(
+                f"{path}: row {row}: a failed case carries a score for {label!r}. Leave the cell empty."
+            )
         table[f"p_{label}"] = scores
     return Predictions(path, table, labels)
 
@@ -235,7 +250,9 @@ def read_csv(path: Path, **options) -> pd.DataFrame:
         raise DataError(f"{path}: no such file.") from None
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError, csv.Error) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DataError(f"{path}: not a readable CSV table ({reason}). Save it as comma-separated UTF-8.") from None
+        raise DataError(
+            f"{path}: not a readable CSV table ({reason}). Save it as comma-separated UTF-8."
+        ) from None
     if table.empty:
         raise DataError(f"{path}: the table has no rows.")
     return table.fillna("")
@@ -257,6 +274,18 @@ def nearest(name: str, names: Iterable[str]) -> str:
     """' (did you mean 'x'?)' where something alike exists, else ''."""
     close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _meaning(path: Path) -> dict[str, str]:
+    if not path.is_file():
+        return {}
+    try:
+        meaning = json.loads(path.read_text(encoding="utf-8"))["meaning"]
+        return {str(label): str(text) for label, text in meaning.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f'{path}: not readable ({error}); it holds {{"meaning": {{"<label>": "what 1 means"}}}}. Mend or remove it.'
+        ) from None
 
 
 def _refuse_repeated_ids(path: Path, table: pd.DataFrame) -> None:

@@ -58,7 +58,10 @@ def layer_of(name: str, depth: int) -> int:
 
 def make_optimizer(groups: list[dict], optim: Optim, rate: float) -> Optimizer:
     """The optimiser, each group at `rate` times its scale."""
-    groups = [{key: value for key, value in g.items() if key != "names"} | {"lr": rate * g["lr_scale"]} for g in groups]
+    groups = [
+        {key: value for key, value in g.items() if key != "names"} | {"lr": rate * g["lr_scale"]}
+        for g in groups
+    ]
     if optim.optimizer == "adamw":
         return AdamW(groups, lr=rate, betas=optim.betas)
     if optim.optimizer == "lars":

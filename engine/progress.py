@@ -75,7 +75,9 @@ class Progress(ProgressBar):
         loss = trainer.callback_metrics.get("loss")
         shown = f"loss {float(loss):.4f}, " if loss is not None else ""
         waiting = self.waited / max(time.monotonic() - self.started, 1e-9)
-        return f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}, {shown}waiting for data {waiting:.0%}"
+        return (
+            f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}, {shown}waiting for data {waiting:.0%}"
+        )
 
 
 class EpochLog(Callback):
@@ -89,14 +91,21 @@ class EpochLog(Callback):
         self.started = time.monotonic()
         if trainer.current_epoch and self.path.is_file():
             with self.path.open(encoding="utf-8", newline="") as file:
-                self.rows = [row for row in csv.DictReader(file) if int(row["epoch"]) <= trainer.current_epoch]
+                self.rows = [
+                    row for row in csv.DictReader(file) if int(row["epoch"]) <= trainer.current_epoch
+                ]
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         figures = {name: f"{float(value):.6g}" for name, value in sorted(trainer.callback_metrics.items())}
         seconds, self.started = time.monotonic() - self.started, time.monotonic()
         rate = max(group["lr"] for group in trainer.optimizers[0].param_groups)
         self.rows.append(
-            {"epoch": str(trainer.current_epoch + 1), **figures, "lr": f"{rate:.6g}", "seconds": f"{seconds:.2f}"}
+            {
+                "epoch": str(trainer.current_epoch + 1),
+                **figures,
+                "lr": f"{rate:.6g}",
+                "seconds": f"{seconds:.2f}",
+            }
         )
         if not trainer.is_global_zero:
             return

@@ -53,7 +53,9 @@ class Optim:
                 f"optim.warmup_epochs {self.warmup_epochs:g} is not shorter than optim.epochs {self.epochs}: set both."
             )
         if self.accumulate < 1 or self.batch_size < 1 or self.batch_size % self.accumulate:
-            raise UserError(f"optim.batch_size {self.batch_size} does not divide into optim.accumulate {self.accumulate}.")
+            raise UserError(
+                f"optim.batch_size {self.batch_size} does not divide into optim.accumulate {self.accumulate}."
+            )
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,9 @@ def parse_recipe(default: Recipe, config: Path | None = None, options: Sequence[
 
     if config is not None:
         _refuse_unknown(default, _yaml_keys(config), str(config))
-    _refuse_unknown(default, [o[2:].split("=", 1)[0] for o in options if o.startswith("--")], "the command line")
+    _refuse_unknown(
+        default, [o[2:].split("=", 1)[0] for o in options if o.startswith("--")], "the command line"
+    )
     arguments = [f"--config={config}"] if config is not None else []
     parser = recipe_parser(default)
     try:

@@ -46,13 +46,17 @@ def run_folder(path: str | Path, recipe: Any, inputs: dict[str, Any]) -> Iterato
         path.mkdir(parents=True, exist_ok=True)
         lock = (path / ".lock").open("a+", encoding="utf-8")
     except OSError as error:
-        raise UserError(f"{path}: the run folder cannot be written ({error.strerror}). Choose another --out.") from None
+        raise UserError(
+            f"{path}: the run folder cannot be written ({error.strerror}). Choose another --out."
+        ) from None
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             lock.seek(0)
-            raise UserError(f"{path}: another run is at work here ({lock.read().strip()}). Wait, or choose another --out.") from None
+            raise UserError(
+                f"{path}: another run is at work here ({lock.read().strip()}). Wait, or choose another --out."
+            ) from None
         lock.truncate(0)
         lock.write(f"process {os.getpid()} on {platform.node()}")
         lock.flush()
@@ -69,7 +73,9 @@ def environment() -> dict:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "versions": versions(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu, {os.cpu_count()} cores",
+        "device": torch.cuda.get_device_name()
+        if torch.cuda.is_available()
+        else f"cpu, {os.cpu_count()} cores",
         "git": _git_state(),
     }
 
@@ -100,7 +106,9 @@ def _refuse_another(path: Path, recipe: Any, inputs: dict[str, Any]) -> None:
     except FileNotFoundError:
         return
     except (yaml.YAMLError, KeyError, TypeError, OSError) as error:
-        raise UserError(f"{path}: recipe.yaml or environment.json is damaged ({error}). Choose another --out.") from None
+        raise UserError(
+            f"{path}: recipe.yaml or environment.json is damaged ({error}). Choose another --out."
+        ) from None
     old, new = _flatten(before) | known, _flatten(yaml.safe_load(to_yaml(recipe))) | inputs
     changed = [key for key in sorted(old | new) if key not in FREE and old.get(key) != new.get(key)]
     if changed:
@@ -126,7 +134,10 @@ def _git_state() -> str:
         return ""
     try:
         return subprocess.run(
-            ["git", "-C", str(root), "describe", "--always", "--dirty"], capture_output=True, text=True, timeout=10
+            ["git", "-C", str(root), "describe", "--always", "--dirty"],
+            capture_output=True,
+            text=True,
+            timeout=10,
         ).stdout.strip()
     except (OSError, subprocess.TimeoutExpired):
         return ""

@@ -55,14 +55,24 @@ def fit(
 
 
 def make_trainer(
-    optim: Optim, run: Run, folder: Path, title: str, eval_every: int | None, callbacks: Sequence[Callback] = ()
+    optim: Optim,
+    run: Run,
+    folder: Path,
+    title: str,
+    eval_every: int | None,
+    callbacks: Sequence[Callback] = (),
 ) -> pl.Trainer:
     """The Trainer of a recipe."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     # What Lightning says about workers (the progress bar shows what waiting costs), intervals of its own logs, the
     # moving average (in eval mode on purpose) and its own use of PyTorch is of no use to the reader.
-    for words in ("does not have many workers", "smaller than the logging interval", "in eval mode at the start", "LeafSpec"):
+    for words in (
+        "does not have many workers",
+        "smaller than the logging interval",
+        "in eval mode at the start",
+        "LeafSpec",
+    ):
         warnings.filterwarnings("ignore", message=f".*{words}.*")
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     return pl.Trainer(

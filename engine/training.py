@@ -118,4 +118,7 @@ class Training(pl.LightningModule):
             return rate / peak
 
         optimizer = make_optimizer(groups, optim, peak)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"},
+        }

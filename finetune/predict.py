@@ -18,7 +18,9 @@ from .model import ModelCard, predict_batch
 
 def eval_transform(card: ModelCard):
     """The evaluation transform of a card."""
-    return build_eval(card.arch.image_size[0], card.view.resize_px if card.view.mode == "crop" else None, card.view.mode)
+    return build_eval(
+        card.arch.image_size[0], card.view.resize_px if card.view.mode == "crop" else None, card.view.mode
+    )
 
 
 def normalised(images: Tensor, card: ModelCard, device: torch.device) -> Tensor:
@@ -69,7 +71,12 @@ class _Files(Dataset):
 
 
 def predict_files(
-    model: nn.Module, card: ModelCard, files: Sequence[Path], batch: int = 32, workers: int = 0, progress: bool = True
+    model: nn.Module,
+    card: ModelCard,
+    files: Sequence[Path],
+    batch: int = 32,
+    workers: int = 0,
+    progress: bool = True,
 ) -> tuple[np.ndarray, list[str]]:
     """Scores of files, read as they come; memory holds a few batches.
 

@@ -40,7 +40,16 @@ BEST = "checkpoints/best.safetensors"
 class FineTuning(Training):
     """Training of a classifier; the best epoch, judged on validation alone, is kept aside if the recipe asks."""
 
-    def __init__(self, model, recipe: Finetune, card: ModelCard, train: PictureDataset, val: PictureDataset, ids, folder):
+    def __init__(
+        self,
+        model,
+        recipe: Finetune,
+        card: ModelCard,
+        train: PictureDataset,
+        val: PictureDataset,
+        ids,
+        folder,
+    ):
         super().__init__(
             model, recipe.optim, recipe.run, ids=ids, mean=card.mean, std=card.std,
             depth=card.arch.depth if card.network == "vit" else 0, no_decay=model.no_weight_decay(),
@@ -94,7 +103,10 @@ class FineTuning(Training):
             self.best_score, self.best_epoch = score, self.current_epoch + 1
             if self.trainer.is_global_zero:
                 with written_aside(self.folder / BEST) as aside:
-                    state = {name: t.detach().cpu().contiguous() for name, t in self.final_model.state_dict().items()}
+                    state = {
+                        name: t.detach().cpu().contiguous()
+                        for name, t in self.final_model.state_dict().items()
+                    }
                     safetensors.torch.save_file(state, aside)
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
@@ -120,7 +132,6 @@ def finetune(
     out: Path,
     cache_folder: Path,
     encoder: Path | None = None,
-    meaning: dict[str, str] | None = None,
 ) -> Path:
     """Fine-tune and write `out/model/` and `out/predictions.csv` (validation and test).
 
@@ -130,7 +141,6 @@ def finetune(
         out: The run folder. A run that was interrupted there goes on.
         cache_folder: Where decoded pictures are kept.
         encoder: An encoder folder or a checkpoint file; None starts from scratch.
-        meaning: What 1 means, per label.
 
     Returns:
         The model folder.
@@ -139,7 +149,7 @@ def finetune(
         manifest = manifest.with_labels(recipe.data.labels)
     check_labels(recipe, manifest)
     start = read_encoder_card(encoder) if encoder is not None else None
-    card = make_card(recipe, manifest, start, meaning or {})
+    card = make_card(recipe, manifest, start)
     inputs = {"data": manifest.fingerprint(), "encoder": _fingerprint(encoder)}
     torch.manual_seed(recipe.run.seed)
     try:
@@ -186,10 +196,14 @@ def check_labels(recipe: Finetune, manifest: Manifest) -> None:
         UserError: Says which and what to do.
     """
     if not manifest.labels:
-        raise DataError(f"{manifest.path}: no label column: there is nothing to learn. Only pre-training needs none.")
+        raise DataError(
+            f"{manifest.path}: no label column: there is nothing to learn. Only pre-training needs none."
+        )
     train = manifest.rows(*recipe.data.splits)
     if not len(train):
-        raise DataError(f"{manifest.path}: no case in the splits {', '.join(recipe.data.splits)}: nothing to train on.")
+        raise DataError(
+            f"{manifest.path}: no case in the splits {', '.join(recipe.data.splits)}: nothing to train on."
+        )
     if recipe.select == "best" and recipe.mode != "knn" and not len(manifest.rows("val")):
         raise DataError(
             f"{manifest.path}: no case in the split val, so no best epoch can be chosen. Give a tenth of the patients "
@@ -206,22 +220,34 @@ def check_labels(recipe: Finetune, manifest: Manifest) -> None:
                 f"--data.labels '[{', '.join(rest[:3])}{', ...' if len(rest) > 3 else ''}]'"
             )
     if recipe.loss == "ce" and not np.all(np.isnan(values).any(1) | (np.nansum(values, 1) == 1)):
-        raise DataError(f"{manifest.path}: loss `ce` needs exactly one 1 per case over {', '.join(manifest.labels)}.")
+        raise DataError(
+            f"{manifest.path}: loss `ce` needs exactly one 1 per case over {', '.join(manifest.labels)}."
+        )
 
 
-def make_card(recipe: Finetune, manifest: Manifest, start: EncoderCard | None, meaning: dict[str, str]) -> ModelCard:
+def make_card(recipe: Finetune, manifest: Manifest, start: EncoderCard | None) -> ModelCard:
     """The card of the model to come; with an encoder its architecture and input statistics are taken over."""
-    for name, known in (("mode", ("full", "linear", "knn")), ("loss", ("bce", "ce")), ("select", ("best", "last"))):
+    for name, known in (
+        ("mode", ("full", "linear", "knn")),
+        ("loss", ("bce", "ce")),
+        ("select", ("best", "last")),
+    ):
         if getattr(recipe, name) not in known:
             raise UserError(f"{name} is {' or '.join(known)}, not {getattr(recipe, name)!r}.")
     if recipe.mode != "full" and (start is None or recipe.network != "vit"):
         raise UserError(f"mode {recipe.mode!r} works on the features of an encoder: give one with --encoder.")
-    if not 0 <= recipe.patch_drop < 1 or (recipe.patch_drop and (recipe.network != "vit" or recipe.mode == "knn")):
-        raise UserError(f"patch_drop {recipe.patch_drop} is within 0..1 (1 excluded), and for training a ViT only.")
+    if not 0 <= recipe.patch_drop < 1 or (
+        recipe.patch_drop and (recipe.network != "vit" or recipe.mode == "knn")
+    ):
+        raise UserError(
+            f"patch_drop {recipe.patch_drop} is within 0..1 (1 excluded), and for training a ViT only."
+        )
     if start is not None and recipe.network != "vit":
         raise UserError(f"network {recipe.network!r} starts from scratch; leave --encoder out.")
     if recipe.augment.size != recipe.model.image_size:
-        raise UserError(f"augment.size {recipe.augment.size} and model.image_size {recipe.model.image_size} differ: set both.")
+        raise UserError(
+            f"augment.size {recipe.augment.size} and model.image_size {recipe.model.image_size} differ: set both."
+        )
     arch, mean, std = recipe.model.architecture(), recipe.data.mean, recipe.data.std
     if start is not None:
         arch = replace(
@@ -229,12 +255,16 @@ def make_card(recipe: Finetune, manifest: Manifest, start: EncoderCard | None, m
             positions="learned" if start.arch.positions == "learned" else start.arch.positions,
         )  # fmt: skip
         # Weights for three channels are folded; their statistics are folded with them.
-        mean, std = (start.mean, start.std) if len(start.mean) == arch.channels else (_mean(start.mean), _mean(start.std))
+        mean, std = (
+            (start.mean, start.std)
+            if len(start.mean) == arch.channels
+            else (_mean(start.mean), _mean(start.std))
+        )
     data = {"fingerprint": manifest.fingerprint(), "cases": manifest.table["split"].value_counts().to_dict()}
     train = manifest.rows(*recipe.data.splits)
     return ModelCard(
         labels=manifest.labels,
-        meaning={label: meaning.get(label, f"{label} present") for label in manifest.labels},
+        meaning={label: manifest.meaning.get(label, f"1 = {label} present") for label in manifest.labels},
         exclusive=recipe.loss == "ce",
         mode=recipe.mode,
         network=recipe.network,

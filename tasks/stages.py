@@ -29,7 +29,9 @@ def open_manifest(data: Path, labels: Sequence[str] | None = None) -> Manifest:
     data = Path(data)
     if data.is_dir():
         if not (data / MANIFEST).is_file():
-            raise DataError(f"{data}: no {MANIFEST} in this folder. `clinvit prepare` makes one from a data set.")
+            raise DataError(
+                f"{data}: no {MANIFEST} in this folder. `clinvit prepare` makes one from a data set."
+            )
         data = data / MANIFEST
     return read_manifest(data, labels)
 
@@ -62,7 +64,6 @@ def finetune_stage(
     *,
     encoder: Path | None = None,
     cache: Path | None = None,
-    meaning: Mapping[str, str] | None = None,
     rule: str = "youden",
 ) -> Path:
     """Fine-tuning, then thresholds from the validation cases into the model's card; gives the model folder."""
@@ -70,7 +71,7 @@ def finetune_stage(
     from ..finetune.run import finetune
 
     manifest = open_manifest(data)
-    folder = finetune(recipe, manifest, out, cache_folder(manifest, out, cache), encoder, dict(meaning or {}))
+    folder = finetune(recipe, manifest, out, cache_folder(manifest, out, cache), encoder)
     if rank() == 0:
         store_thresholds(folder, read_predictions(Path(out) / "predictions.csv"), rule)
     return folder
@@ -86,13 +87,20 @@ def store_thresholds(model: Path, predictions: Predictions, rule: str) -> None:
         return
     points = choose(val.truth(), val.scores(), rule, "val")
     stored = {
-        label: {"value": None if np.isnan(p.threshold) else p.threshold, "how": p.rule, "split": p.chosen_on, "reason": p.reason}
+        label: {
+            "value": None if np.isnan(p.threshold) else p.threshold,
+            "how": p.rule,
+            "split": p.chosen_on,
+            "reason": p.reason,
+        }
         for label, p in zip(val.labels, points)
     }
     save_card(model, replace(load_card(model), thresholds=stored))
 
 
-def predict_stage(model: Path, inputs: Sequence[str], out: Path, batch: int = 32, workers: int = 0) -> pd.DataFrame:
+def predict_stage(
+    model: Path, inputs: Sequence[str], out: Path, batch: int = 32, workers: int = 0
+) -> pd.DataFrame:
     """Predict files, folders, globs or a manifest; gives (and writes) one row per requested case."""
     from ..finetune.model import load_model
     from ..finetune.predict import predict_files
@@ -128,12 +136,18 @@ def expand(inputs: Sequence[str]) -> list[Path]:
     for text in inputs:
         path = Path(text)
         if path.is_dir():
-            found = sorted(f for f in path.rglob("*") if f.suffix.lower() in RADIOGRAPH_SUFFIXES and f.is_file())
+            found = sorted(
+                f for f in path.rglob("*") if f.suffix.lower() in RADIOGRAPH_SUFFIXES and f.is_file()
+            )
             if not found:
-                raise DataError(f"{path}: no radiograph in this folder ({', '.join(sorted(RADIOGRAPH_SUFFIXES))}).")
+                raise DataError(
+                    f"{path}: no radiograph in this folder ({', '.join(sorted(RADIOGRAPH_SUFFIXES))})."
+                )
             files += found
         elif not path.exists() and any(sign in text for sign in "*?["):
-            found = sorted(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor) if path.anchor else path)))
+            found = sorted(
+                Path(path.anchor or ".").glob(str(path.relative_to(path.anchor) if path.anchor else path))
+            )
             if not found:
                 raise DataError(f"{text}: no file matches.")
             files += [file for file in found if file.is_file()]
@@ -152,7 +166,6 @@ def evaluate_stage(
     resamples: int = 2000,
     seed: int = 0,
     title: str = "Evaluation",
-    meaning: Mapping[str, str] | None = None,
 ) -> dict:
     """The report of one or more predictions tables; model folders beside them give thresholds and provenance."""
     from ..eval.report import evaluate
@@ -175,7 +188,7 @@ def evaluate_stage(
         title=title,
         provenance={name: _provenance(card) for name, card in cards.items() if card is not None},
         picture=_pictures(open_manifest(data)) if data is not None else None,
-        what_one_means=dict(meaning or {}),
+        what_one_means=next((card.meaning for card in cards.values() if card is not None), {}),
     )
 
 
@@ -189,7 +202,9 @@ def _card_beside(predictions: Path):
 def _provenance(card) -> dict:
     start = card.encoder
     return {
-        "network": card.network if card.network != "vit" else f"ViT, width {card.arch.width}, depth {card.arch.depth}, "
+        "network": card.network
+        if card.network != "vit"
+        else f"ViT, width {card.arch.width}, depth {card.arch.depth}, "
         f"patch {card.arch.patch_size}, input {card.arch.image_size[0]} px",
         "start": f"encoder by {start['method']}" if start else "from scratch",
         "pre-training data": start.get("data", {}) if start else "",
@@ -215,11 +230,35 @@ def _pictures(manifest: Manifest) -> Callable[[str], np.ndarray | None]:
     return picture
 
 
-def write_prepared(table: pd.DataFrame, labels: Sequence[str], root: Path, out: Path) -> Manifest:
-    """Write a layout's table as a manifest whose paths are relative to its own folder, and read it back."""
-    out = Path(out)
+def prepare_stage(
+    task,
+    root: Path,
+    out: Path,
+    *,
+    layout: str | None = None,
+    options: Mapping | None = None,
+    resplit: int | None = None,
+) -> tuple[Manifest, list[str]]:
+    """A data set as downloaded to a manifest whose paths are relative to its own folder.
+
+    Args:
+        task: The task's module.
+        root: Folder of the data set (or a CSV of one's own).
+        out: The manifest to write.
+        layout, options: Of the task's `to_manifest`.
+        resplit: Seed of new patient-grouped splits; None keeps those of the data set.
+
+    Returns:
+        The manifest, read back, and notes on what was left out or decided.
+    """
+    from ..datasets.splits import assign_splits
+
+    table, labels = task.to_manifest(root, layout, **dict(options or {}))
+    if resplit is not None:
+        table["split"] = assign_splits(table, labels, seed=resplit)
+    folder = root if root.is_dir() else root.parent
     out.parent.mkdir(parents=True, exist_ok=True)
-    base = os.path.relpath(root.resolve(), out.parent.resolve())
+    base = os.path.relpath(folder.resolve(), out.parent.resolve())
     paths = table["path"] if base == "." else base + "/" + table["path"]
-    write_manifest(out, table.assign(path=paths), labels)
-    return read_manifest(out, labels)
+    write_manifest(out, table.assign(path=paths), labels, table.attrs["meaning"])
+    return read_manifest(out, labels), table.attrs["notes"]

@@ -8,14 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
-
 from clinvit.backbone.sizes import Model
 from clinvit.datasets.augment import Augment
 from clinvit.datasets.recipe import Data
 from clinvit.engine.recipe import Optim, Run
 from clinvit.finetune.recipe import Finetune, View
 from clinvit.pretrain.recipe import Decoder, Pretrain
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 torch.set_num_threads(min(2, torch.get_num_threads()))

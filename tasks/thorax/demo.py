@@ -4,57 +4,62 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from tqdm import tqdm
+
+from ...datasets.check import check_manifest
 from ...datasets.phantoms.radiographs import write_chestxray14
+from ...datasets.radiographs import read_radiograph
 from ...files import write_text
 from .. import stages
-from .labels import MEANING
-from .layouts import to_manifest
-from .recipes import finetune_tiny, pretrain_tiny
-
-PATIENTS = 400
+from . import layouts
+from .recipes import finetune_demo, pretrain_demo
 
 
-def demo(out: Path, seed: int = 0) -> None:
-    """Phantoms -> check -> manifest -> pre-train -> fine-tune with and without the encoder -> report of both.
+def demo(out: Path, seed: int = 0, patients: int = 400) -> dict:
+    """Phantoms -> manifest -> check -> pre-train -> fine-tune with and without the encoder -> report of both.
 
     Args:
         out: Folder to write. Repeating the command continues there.
         seed: Of the phantoms and the training.
+        patients: Invented patients, about two pictures each.
+
+    Returns:
+        The figures of the report.
     """
     started = time.monotonic()
-    root, manifest = out / "ChestX-ray14", out / "manifest.csv"
+    root, data = out / "ChestX-ray14", out / "manifest.csv"
 
-    _step(1, f"inventing chest X-rays of {PATIENTS} patients in the layout of ChestX-ray14")
-    # The mark stands only when the tree is whole: a demo killed here starts it again.
+    _step(1, f"inventing chest X-rays of {patients} patients, laid out like ChestX-ray14")
+    # The mark stands only when the tree is whole: a demo that was killed here starts it again.
     if not (root / "whole").is_file():
-        write_chestxray14(root, patients=PATIENTS, seed=seed, size=256)
+        with tqdm(total=patients, unit="patient", disable=None) as bar:
+            write_chestxray14(root, patients=patients, seed=seed, size=256, progress=lambda *_: bar.update())
         write_text(root / "whole", "")
-    _step(2, "looking at them as a data set that was downloaded, and writing manifest.csv")
-    table, labels = to_manifest(root)
-    stages.write_prepared(table, labels, root, manifest)
 
-    _step(3, "masked pre-training without labels")
-    pre = pretrain_tiny()
-    stages.pretrain_stage(replace(pre, run=replace(pre.run, seed=seed)), manifest, out / "pretrain")
-    fine = finetune_tiny()
+    _step(2, "reading them as a data set that was downloaded, writing manifest.csv, checking it")
+    manifest, notes = stages.prepare_stage(layouts, root, data)
+    found = check_manifest(manifest, read_radiograph, files=50, cache_px=pretrain_demo().data.cache_px)
+    for text in [*notes, *found.facts, *found.warnings]:
+        print(f"      {text}")
+
+    _step(3, "masked pre-training, without labels")
+    pre, fine = pretrain_demo(), finetune_demo()
+    stages.pretrain_stage(replace(pre, run=replace(pre.run, seed=seed)), data, out / "pretrain")
     fine = replace(fine, run=replace(fine.run, seed=seed))
     _step(4, "fine-tuning from the pre-trained encoder")
-    stages.finetune_stage(
-        fine, manifest, out / "pretrained", encoder=out / "pretrain" / "encoder", meaning=MEANING
-    )
+    stages.finetune_stage(fine, data, out / "pretrained", encoder=out / "pretrain" / "encoder")
     _step(5, "fine-tuning the same model from scratch")
-    stages.finetune_stage(fine, manifest, out / "scratch", meaning=MEANING)
+    stages.finetune_stage(fine, data, out / "scratch")
 
     _step(6, "evaluating both on the test patients")
     predictions = {name: out / name / "predictions.csv" for name in ("pretrained", "scratch")}
-    figures = stages.evaluate_stage(
-        predictions, out / "report", data=manifest, title="Invented chest X-rays: pre-trained or from scratch",
-        meaning=MEANING,
-    )  # fmt: skip
+    title = "Invented chest X-rays: pre-trained or from scratch"
+    figures = stages.evaluate_stage(predictions, out / "report", data=data, title=title)
     print(f"\n{' '.join(figures['headline'])}")
     print(f"Took {(time.monotonic() - started) / 60:.1f} minutes. Look at:")
     print(f"  {(out / 'report' / 'report.html').resolve()}")
     print(f"  {(out / 'pretrain' / 'reconstructions.png').resolve()}")
+    return figures
 
 
 def _step(number: int, text: str) -> None:

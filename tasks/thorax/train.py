@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from clinvit.tasks import stages
-from clinvit.tasks.thorax.labels import MEANING
 from clinvit.tasks.thorax.recipes import finetune_tiny, pretrain_tiny
 
 
@@ -20,7 +19,7 @@ def main(data: Path, out: Path) -> None:
     # Change whatever you like; names and meanings stand in `clinvit pretrain thorax --help`.
     pretraining = replace(pretraining, optim=replace(pretraining.optim, epochs=50))
     encoder = stages.pretrain_stage(pretraining, data, out / "pretrain")
-    stages.finetune_stage(finetune_tiny(), data, out / "finetune", encoder=encoder, meaning=MEANING)
+    stages.finetune_stage(finetune_tiny(), data, out / "finetune", encoder=encoder)
     figures = stages.evaluate_stage(
         {"model": out / "finetune" / "predictions.csv"}, out / "report", data=data
     )

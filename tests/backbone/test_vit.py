@@ -3,7 +3,6 @@
 import pytest
 import timm
 import torch
-
 from clinvit.backbone.patches import gather_patches, scatter_patches
 from clinvit.backbone.positions import resize_positions, sine_1d, sine_2d, sine_3d
 from clinvit.backbone.sizes import SIZES, Architecture, architecture
@@ -11,7 +10,9 @@ from clinvit.backbone.vit import ViT
 
 
 def small(**fields) -> Architecture:
-    return Architecture(**({"width": 48, "depth": 2, "heads": 3, "image_size": (32, 32), "patch_size": 8} | fields))
+    return Architecture(
+        **({"width": 48, "depth": 2, "heads": 3, "image_size": (32, 32), "patch_size": 8} | fields)
+    )
 
 
 def test_equals_timm():
@@ -44,7 +45,9 @@ def test_the_paper_counts_its_encoder():
 @pytest.mark.parametrize("patch", [8, 14, 16])
 @pytest.mark.parametrize("class_token", [True, False])
 def test_shapes(channels, patch, class_token):
-    vit = ViT(small(channels=channels, patch_size=patch, image_size=(2 * patch, 3 * patch), class_token=class_token))
+    vit = ViT(
+        small(channels=channels, patch_size=patch, image_size=(2 * patch, 3 * patch), class_token=class_token)
+    )
     tokens = vit(torch.randn(2, channels, 2 * patch, 3 * patch))
     assert tokens.patches.shape == (2, 6, 48)
     assert (tokens.cls is not None) == class_token

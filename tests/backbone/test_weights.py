@@ -7,7 +7,6 @@ import pytest
 import safetensors.torch
 import timm
 import torch
-
 from clinvit.backbone.encoder import EncoderCard, load_encoder, read_encoder_card, save_encoder
 from clinvit.backbone.sizes import Architecture
 from clinvit.backbone.vit import ViT
@@ -27,7 +26,12 @@ def save(path, content):
 
 def test_official_mae_file_with_its_namespace(golden, tmp_path):
     ref = golden("mae_image_norm0")
-    content = {"model": ref.state, "args": argparse.Namespace(model="mae_vit"), "epoch": 3, "scaler": {"scale": 1.0}}
+    content = {
+        "model": ref.state,
+        "args": argparse.Namespace(model="mae_vit"),
+        "epoch": 3,
+        "scaler": {"scale": 1.0},
+    }
     path = save(tmp_path / "mae.pth", content)
     vit = ViT(arch()).eval()
     report = load_encoder(vit, path)
@@ -71,7 +75,9 @@ def test_videomae_file_comes_into_the_same_vit(golden, name):
         weight, bias = ref.state["fc_norm.weight"], ref.state["fc_norm.bias"]
         pooled = torch.nn.functional.layer_norm(pooled, (48,), weight, bias, 1e-6)
     logits = pooled @ ref.state["head.weight"].T + ref.state["head.bias"]
-    torch.testing.assert_close(logits, next(v for v in ref.outputs.values() if v.shape == logits.shape), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        logits, next(v for v in ref.outputs.values() if v.shape == logits.shape), atol=1e-5, rtol=1e-5
+    )
 
 
 def test_positions_are_resampled_and_channels_folded(golden):
@@ -98,7 +104,13 @@ def test_architecture_is_read_from_shapes(golden):
     with pytest.raises(UserError, match="how many attention heads"):
         infer_architecture(state)
     found = infer_architecture(state, heads=3)
-    assert (found.width, found.depth, found.image_size, found.patch_size, found.channels) == (48, 2, (32, 32), 8, 3)
+    assert (found.width, found.depth, found.image_size, found.patch_size, found.channels) == (
+        48,
+        2,
+        (32, 32),
+        8,
+        3,
+    )
 
 
 def test_encoder_folder_round_trip(tmp_path):

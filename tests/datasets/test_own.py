@@ -1,7 +1,10 @@
+import shutil
+
 import pytest
 from clinvit.datasets.inventory import files_below
 from clinvit.datasets.own import read_class_folders, read_own_csv
 from clinvit.datasets.tables import read_manifest, write_manifest
+from clinvit.datasets.unlabelled import read_unlabelled
 from clinvit.errors import DataError
 
 
@@ -203,3 +206,32 @@ def test_wrong_folders_are_named(tmp_path, files, options, message):
 def test_a_walk_skips_hidden_files(tmp_path):
     touch(tmp_path, "b/2.PNG", "a/.hidden.png", ".cache/3.png", "1.png", "a/b/c/4.png")
     assert files_below(tmp_path, (".png",)) == ["1.png", "a/b/c/4.png", "b/2.PNG"]
+
+
+def test_a_folder_without_labels(tmp_path, shared_data):
+    for path in (shared_data / "cxr_formats").glob("*.dcm"):
+        shutil.copy(path, tmp_path / path.name)
+    table, labels = read_unlabelled(tmp_path, salt="s")
+    again, _ = read_unlabelled(tmp_path, salt="t")
+    assert labels == () and len(table) == 2 and set(table["split"]) == {"train"}
+    assert (
+        table["patient"].str.fullmatch("[0-9a-f]{16}").all() and (table["patient"] != again["patient"]).all()
+    )
+
+
+def test_a_folder_without_labels_asks_for_patients(tmp_path):
+    (tmp_path / "p1").mkdir()
+    for name in ("p1/a.png", "p1/b.png", "p2.png"):
+        (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(DataError, match="who is the patient of p1/a"):
+        read_unlabelled(tmp_path)
+    table, _ = read_unlabelled(tmp_path, patient_pattern=r"^(p\d)")
+    assert sorted(table["patient"]) == ["p1", "p1", "p2"]
+    assert sorted(read_unlabelled(tmp_path, each_file_own_patient=True)[0]["patient"]) == [
+        "p1/a",
+        "p1/b",
+        "p2",
+    ]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no radiograph below"):
+        read_unlabelled(tmp_path / "empty")

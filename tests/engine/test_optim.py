@@ -4,14 +4,13 @@ import json
 
 import pytest
 import torch
-from torch import nn
-
 from clinvit.backbone.sizes import Architecture
 from clinvit.backbone.vit import ViT
 from clinvit.engine.optim import layer_of, make_optimizer, parameter_groups
 from clinvit.engine.recipe import Optim
 from clinvit.engine.schedule import learning_rate, scaled_rate
 from clinvit.errors import UserError
+from torch import nn
 
 
 def test_schedule_equals_the_official_one(pytestconfig):
@@ -19,14 +18,20 @@ def test_schedule_equals_the_official_one(pytestconfig):
     args = ref["args"]
     for epoch, expected in zip(ref["epoch"], ref["lr"]):
         rate = learning_rate(
-            epoch, peak=args["lr"], minimum=args["min_lr"], warmup=args["warmup_epochs"], epochs=args["epochs"]
+            epoch,
+            peak=args["lr"],
+            minimum=args["min_lr"],
+            warmup=args["warmup_epochs"],
+            epochs=args["epochs"],
         )
         assert rate == pytest.approx(expected, rel=1e-12, abs=1e-18)
 
 
 def test_groups_equal_the_official_ones(pytestconfig):
     ref = json.loads((pytestconfig.rootpath / "tests/golden/layer_decay.json").read_text())
-    vit = ViT(Architecture(48, ref["depth"], 3, image_size=(32, 32), patch_size=8, channels=3, positions="learned"))
+    vit = ViT(
+        Architecture(48, ref["depth"], 3, image_size=(32, 32), patch_size=8, channels=3, positions="learned")
+    )
     vit.head = nn.Linear(48, 5)
     groups = parameter_groups(
         vit.named_parameters(), weight_decay=ref["weight_decay"], layer_decay=ref["layer_decay"], depth=ref["depth"],
@@ -34,7 +39,8 @@ def test_groups_equal_the_official_ones(pytestconfig):
     )  # fmt: skip
     found = {name: (g["lr_scale"], g["weight_decay"]) for g in groups for name in g["names"]}
     assert found == {
-        name: (pytest.approx(p["lr_scale"], rel=1e-12), p["weight_decay"]) for name, p in ref["params"].items()
+        name: (pytest.approx(p["lr_scale"], rel=1e-12), p["weight_decay"])
+        for name, p in ref["params"].items()
     }
 
 

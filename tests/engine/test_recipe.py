@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 
 import pytest
-
 from clinvit.engine.recipe import Optim, Run, flat, parse_recipe, plain, recipe_parser, to_yaml
 from clinvit.errors import UserError
 
@@ -28,8 +27,8 @@ class Example:
 def test_yaml_then_options_win(tmp_path):
     config = tmp_path / "recipe.yaml"
     config.write_text("ratio: 0.5\noptim:\n  epochs: 7\n  betas: [0.8, 0.9]\n")
-    recipe = parse_recipe(Example(ratio=0.1), config, ["--optim.epochs", "3", "--run.seed=5", "--name=x"])
-    assert recipe == Example(0.5, "x", Optim(epochs=3, betas=(0.8, 0.9)), Run(seed=5))
+    recipe = parse_recipe(Example(ratio=0.1), config, ["--optim.epochs", "6", "--run.seed=5", "--name=x"])
+    assert recipe == Example(0.5, "x", Optim(epochs=6, betas=(0.8, 0.9)), Run(seed=5))
 
 
 def test_defaults_of_the_named_recipe_survive():

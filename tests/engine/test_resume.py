@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-
 from clinvit.datasets.tables import read_manifest
 from clinvit.engine.run_folder import run_folder
 from clinvit.engine.training import Training
@@ -73,7 +72,9 @@ def test_finetuning_goes_on_exactly_with_everything_random(cohort, small_recipes
     repair()
     finetune(recipe, manifest, tmp_path / "cut", tmp_path / "cache")
     assert equal_files(tmp_path / "whole/model/model.safetensors", tmp_path / "cut/model/model.safetensors")
-    assert (tmp_path / "whole/predictions.csv").read_bytes() == (tmp_path / "cut/predictions.csv").read_bytes()
+    assert (tmp_path / "whole/predictions.csv").read_bytes() == (
+        tmp_path / "cut/predictions.csv"
+    ).read_bytes()
 
 
 def test_ctrl_c_is_an_interruption(cohort, small_recipes, tmp_path, monkeypatch):
@@ -84,7 +85,9 @@ def test_ctrl_c_is_an_interruption(cohort, small_recipes, tmp_path, monkeypatch)
 
 
 def test_a_loss_that_is_not_finite_names_its_cases(cohort, small_recipes, tmp_path, monkeypatch):
-    monkeypatch.setattr("clinvit.pretrain.run.MaskedPretraining.loss", lambda self, batch: torch.tensor(np.nan))
+    monkeypatch.setattr(
+        "clinvit.pretrain.run.MaskedPretraining.loss", lambda self, batch: torch.tensor(np.nan)
+    )
     with pytest.raises(RunError, match=r"loss is nan at epoch 0, batch 0; its cases: \d{3}_\d, "):
         pretrain(small_recipes[0], read_manifest(cohort()), tmp_path / "run", tmp_path / "cache")
 
@@ -124,19 +127,24 @@ def test_a_damaged_checkpoint_says_so(cohort, small_recipes, tmp_path):
 
 
 def command(*arguments) -> list[str]:
-    return [sys.executable, "-c", "import sys; from clinvit.cli import main; sys.exit(main())", *map(str, arguments)]
+    return [
+        sys.executable,
+        "-c",
+        "import sys; from clinvit.cli import main; sys.exit(main())",
+        *map(str, arguments),
+    ]
 
 
-OPTIONS = (
-    "--model.size micro --model.image_size 32 --augment.size 32 --model.patch_size 8 --data.cache_px 40 "
-    "--optim.batch_size 16 --optim.epochs 30 --optim.warmup_epochs 1 --run.checkpoint_minutes 0 --run.precision 32-true"
-).split()
+OPTIONS = ["--model.size", "micro", "--model.image_size", "32", "--augment.size", "32", "--model.patch_size", "8", "--data.cache_px", "40", "--optim.batch_size", "16", "--optim.epochs", "30", "--optim.warmup_epochs", "1", "--run.checkpoint_minutes", "0", "--run.precision", "32-true"]
 
 
 @pytest.mark.slow
 def test_kill_9_and_the_same_command(cohort, tmp_path):
     data = cohort()
-    runs = {name: command("pretrain", "thorax", "--data", data, "--out", tmp_path / name / "run", *OPTIONS) for name in "ab"}
+    runs = {
+        name: command("pretrain", "thorax", "--data", data, "--out", tmp_path / name / "run", *OPTIONS)
+        for name in "ab"
+    }
     subprocess.run(runs["a"], check=True, capture_output=True)
     process = subprocess.Popen(runs["b"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     checkpoint = tmp_path / "b/run/checkpoints/last.ckpt"
@@ -160,7 +168,9 @@ def test_two_processes_equal_one(cohort, tmp_path):
             "--run.devices", devices,
         )  # fmt: skip
         script = tmp_path / "start.py"
-        script.write_text("import sys\nfrom clinvit.cli import main\nif __name__ == '__main__':\n    sys.exit(main())\n")
+        script.write_text(
+            "import sys\nfrom clinvit.cli import main\nif __name__ == '__main__':\n    sys.exit(main())\n"
+        )
         subprocess.run([sys.executable, script, *run[3:]], check=True, capture_output=True, timeout=300)
     one, two = (
         safetensors.torch.load_file(tmp_path / f"d{n}/run/encoder/encoder.safetensors") for n in (1, 2)

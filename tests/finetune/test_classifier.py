@@ -3,15 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from torch.nn import functional as F
-
 from clinvit.backbone.sizes import Architecture
 from clinvit.backbone.vit import ViT
 from clinvit.finetune.classifier import Classifier, NearestNeighbours, TimmClassifier
 from clinvit.finetune.losses import masked_bce, masked_cross_entropy
 from clinvit.finetune.run import macro_auroc
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
 
 
 def vit(final_norm=True, **fields) -> ViT:
@@ -109,5 +108,3 @@ def test_overfits_one_batch():
         masked_bce(model(images), target).backward()
         optimizer.step()
     assert ((model(images) > 0) == target.bool()).all()
-
-

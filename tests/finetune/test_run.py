@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-
 from clinvit.datasets.tables import read_manifest, read_predictions
 from clinvit.errors import DataError, UserError
 from clinvit.finetune.model import load_model
@@ -29,7 +28,7 @@ def test_learns_and_predicts_the_same_from_files(cohort, small_recipes, tmp_path
     assert auroc(table.rows("test")) > 0.8
 
     model, card = load_model(folder)
-    assert card.labels == ("Square", "Bar") and card.meaning["Bar"] == "Bar present"
+    assert card.labels == ("Square", "Bar") and card.meaning["Bar"] == "1 = Bar present"
     scores, reasons = predict_files(model, card, manifest.rows("val", "test").files(), progress=False)
     assert not any(reasons)
     np.testing.assert_allclose(scores, table.scores(), atol=1e-5)
@@ -39,7 +38,9 @@ def test_learns_and_predicts_the_same_from_files(cohort, small_recipes, tmp_path
 def test_frozen_features(cohort, small_recipes, tmp_path, mode):
     manifest = read_manifest(cohort(patients=60))
     encoder = pretrain(small_recipes[0], manifest, tmp_path / "pre", tmp_path / "cache")
-    recipe = replace(small_recipes[1], mode=mode, optim=replace(small_recipes[1].optim, base_lr=0.5, epochs=20))
+    recipe = replace(
+        small_recipes[1], mode=mode, optim=replace(small_recipes[1].optim, base_lr=0.5, epochs=20)
+    )
     folder = finetune(recipe, manifest, tmp_path / "run", tmp_path / "cache", encoder)
     model, card = load_model(folder)
     assert card.encoder["method"] == "mae"
@@ -106,7 +107,9 @@ def test_what_cannot_be_learned_is_refused(cohort, small_recipes, tmp_path, colu
 )
 def test_wrong_recipes_say_so(cohort, small_recipes, tmp_path, fields, words):
     with pytest.raises(UserError, match=words):
-        finetune(replace(small_recipes[1], **fields), read_manifest(cohort()), tmp_path / "run", tmp_path / "cache")
+        finetune(
+            replace(small_recipes[1], **fields), read_manifest(cohort()), tmp_path / "run", tmp_path / "cache"
+        )
 
 
 def test_batch_larger_than_the_data(cohort, small_recipes, tmp_path):

@@ -2,14 +2,13 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
 from clinvit.backbone.sizes import Architecture
 from clinvit.backbone.vit import ViT
 from clinvit.pretrain.mae import MaskedAutoencoder, load_official
 from clinvit.pretrain.masking import decoder_masking, noise, random_masking, visible_count
 from clinvit.pretrain.recipe import Decoder
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 
 def tiny_mae(meta: dict, target: str) -> MaskedAutoencoder:
@@ -82,7 +81,9 @@ def from_hugging_face(state: dict) -> dict:
         for old, new in names:
             key = key.replace(old, new)
         out[key] = value
-    out["decoder_pos_embed"] = out["decoder_pos_embed"] if "decoder_pos_embed" in out else out.pop("decoder_pos")
+    out["decoder_pos_embed"] = (
+        out["decoder_pos_embed"] if "decoder_pos_embed" in out else out.pop("decoder_pos")
+    )
     for key in [key for key in out if ".attn.query." in key]:
         parts = [out.pop(key.replace("query", part)) for part in ("query", "key", "value")]
         out[key.replace("query", "qkv")] = torch.cat(parts)

@@ -15,6 +15,7 @@ from ....datasets.inventory import files_below
 from ....datasets.own import read_class_folders, read_own_csv
 from ....datasets.radiographs import RADIOGRAPH_SUFFIXES
 from ....datasets.tables import nearest
+from ....datasets.unlabelled import read_unlabelled
 from ....errors import DataError
 from ..labels import MEANING
 from . import chestxray14, chexpert, covidx, mimic
@@ -42,7 +43,8 @@ def _is_class_folders(root: Path) -> bool:
     if not root.is_dir() or any(root.glob("*.csv")):
         return False
     files = files_below(root, RADIOGRAPH_SUFFIXES)
-    return len({file.partition("/")[0] for file in files if "/" in file}) >= 2
+    # More folders than this are patients, not classes.
+    return 2 <= len({file.partition("/")[0] for file in files if "/" in file}) <= 20
 
 
 LAYOUTS: dict[str, Layout] = {
@@ -52,6 +54,7 @@ LAYOUTS: dict[str, Layout] = {
     "covidx": Layout(covidx.recognise, covidx.read, "train_COVIDx*.txt and test_COVIDx*.txt"),
     "csv": Layout(_is_own_csv, read_own_csv, "one CSV of your own"),
     "folders": Layout(_is_class_folders, read_class_folders, "a folder per class"),
+    "unlabelled": Layout(Path.is_dir, read_unlabelled, "pictures without labels, for pre-training only"),
 }
 
 

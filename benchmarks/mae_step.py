@@ -1,0 +1,97 @@
+"""One training step of a ViT-B/16 masked autoencoder against Hugging Face's ViTMAEForPreTraining.
+
+    uv run python benchmarks/mae_step.py [--device cuda] [--batch 8] [--steps 5]
+
+Same sizes (the paper's decoder 512 x 8 x 16), 224 px, 3 channels, AdamW, the same mask ratio in each pair. `best` is
+ours at its best on this machine: bf16 (and on a CPU plain attention), `equal` is fp32 like the peer.
+"""
+
+import argparse
+import contextlib
+import statistics
+import time
+
+import torch
+from clinvit.backbone.sizes import architecture
+from clinvit.backbone.vit import ViT
+from clinvit.pretrain.mae import MaskedAutoencoder
+from clinvit.pretrain.masking import decoder_masking, noise, random_masking
+from clinvit.pretrain.recipe import Decoder
+from timm.layers import Attention
+from transformers import ViTMAEConfig, ViTMAEForPreTraining
+
+
+def ours(ratio: float, decode: float, bf16: bool, device: str):
+    """A step function of our masked autoencoder."""
+    model = MaskedAutoencoder(ViT(architecture("base", channels=3)), Decoder(512, 8, 16), "patch").to(device)
+    if bf16 and device == "cpu":
+        for part in model.modules():
+            if isinstance(part, Attention):
+                part.fused_attn = False
+    draw = torch.Generator(device).manual_seed(0)
+
+    def loss(images):
+        visible, hidden = random_masking(noise(len(images), 196, draw), ratio)
+        return model(images, visible, decoder_masking(hidden, decode)).loss
+
+    return stepper(model, loss, bf16, device)
+
+
+def hugging_face(ratio: float, device: str):
+    """A step function of the peer, as it comes (fp32)."""
+    model = ViTMAEForPreTraining(ViTMAEConfig(mask_ratio=ratio, norm_pix_loss=True)).to(device)
+    return stepper(model, lambda images: model(images).loss, False, device)
+
+
+def stepper(model, loss, bf16: bool, device: str):
+    """forward, backward and optimiser step on a batch."""
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
+    cast = torch.autocast(device, torch.bfloat16) if bf16 else contextlib.nullcontext()
+
+    def step(images):
+        with cast:
+            value = loss(images)
+        value.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return step
+
+
+def main() -> None:
+    """Time the pairs in turn and print a table of medians and ratios."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=5)
+    options = parser.parse_args()
+    device = options.device
+    images = torch.randn(options.batch, 3, 224, 224, device=device)
+    rows = {
+        "Hugging Face, 75 % hidden, fp32": hugging_face(0.75, device),
+        "ours equal, 75 % hidden, fp32": ours(0.75, 1.0, False, device),
+        "ours best, 75 % hidden, bf16": ours(0.75, 1.0, True, device),
+        "ours equal, 90 % hidden, fp32": ours(0.90, 1.0, False, device),
+        "ours, 90 % hidden, decoding half, fp32": ours(0.90, 0.5, False, device),
+    }
+    times: dict[str, list[float]] = {name: [] for name in rows}
+    for round_ in range(options.steps + 1):
+        for name, step in rows.items():
+            start = time.perf_counter()
+            step(images)
+            if round_:
+                times[name].append(time.perf_counter() - start)
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    peer, plain = medians["Hugging Face, 75 % hidden, fp32"], medians["ours equal, 90 % hidden, fp32"]
+    print(
+        f"ViT-B/16 MAE step, batch {options.batch}, {device}, torch {torch.__version__}, {torch.get_num_threads()} threads"
+    )
+    for name, median in medians.items():
+        against = plain if "90" in name else peer
+        print(f"{name:42}{median * 1000:9.0f} ms{against / median:8.2f}x")
+
+
+if __name__ == "__main__":
+    main()
