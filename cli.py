@@ -75,47 +75,29 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=_Parser)
 
-    demo = _verb(
-        verbs, "demo", _demo, "the whole way on invented data: phantoms to report, offline, on 2 CPU cores"
-    )
+    demo = _verb(verbs, "demo", _demo, "the whole way on invented data: phantoms to report, offline, on 2 CPU cores")
     demo.add_argument("task", nargs="?", default="thorax", choices=[*NAMES, "all"])
-    demo.add_argument(
-        "--out", type=Path, default=Path("clinvit-demo"), help="folder to write (default: %(default)s)"
-    )
+    demo.add_argument("--out", type=Path, default=Path("clinvit-demo"), help="folder to write (default: %(default)s)")
     demo.add_argument("--seed", type=int, default=0)
 
     check = _verb(verbs, "check", _check, "look at a data set and the machine before anything runs")
     _task(check)
-    check.add_argument(
-        "data", type=Path, metavar="DATA", help="a manifest, its folder, or a data set as downloaded"
-    )
+    check.add_argument("data", type=Path, metavar="DATA", help="a manifest, its folder, or a data set as downloaded")
     _layout(check)
-    check.add_argument(
-        "--files", type=int, default=200, help="files to read, spread evenly; 0 for all (default: 200)"
-    )
-    check.add_argument(
-        "--cache-px", type=int, default=256, help="cache size to estimate, pixels (default: 256)"
-    )
+    check.add_argument("--files", type=int, default=200, help="files to read, spread evenly; 0 for all (default: 200)")
+    check.add_argument("--cache-px", type=int, default=256, help="cache size to estimate, pixels (default: 256)")
 
     prepare = _verb(verbs, "prepare", _prepare, "make manifest.csv from a data set as downloaded")
     _task(prepare)
     prepare.add_argument("root", type=Path, metavar="ROOT", help="the data set's folder (or your own CSV)")
-    prepare.add_argument(
-        "--out", type=Path, required=True, help="manifest to write, such as data/manifest.csv"
-    )
+    prepare.add_argument("--out", type=Path, required=True, help="manifest to write, such as data/manifest.csv")
     _layout(prepare)
-    prepare.add_argument(
-        "--resplit", action="store_true", help="make new patient-grouped splits, 70/10/20 %%"
-    )
+    prepare.add_argument("--resplit", action="store_true", help="make new patient-grouped splits, 70/10/20 %%")
     prepare.add_argument("--seed", type=int, default=0, help="of the splits")
-    prepare.add_argument(
-        "--cache-px", type=int, help="also decode all files now, at this shorter side in pixels"
-    )
+    prepare.add_argument("--cache-px", type=int, help="also decode all files now, at this shorter side in pixels")
     prepare.add_argument("--workers", type=int, default=-1, help="decoding processes (default: one per core)")
 
-    pretrain = _verb(
-        verbs, "pretrain", _pretrain, "pre-train an encoder on unlabelled pictures", add_help=False
-    )
+    pretrain = _verb(verbs, "pretrain", _pretrain, "pre-train an encoder on unlabelled pictures", add_help=False)
     _training(pretrain, "pretrain")
 
     finetune = _verb(
@@ -134,9 +116,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     predict = _verb(verbs, "predict", _predict, "predict files; a file that fails is a row with its reason")
     _task(predict)
-    predict.add_argument(
-        "inputs", nargs="+", metavar="INPUT", help="files, folders, globs, or one manifest CSV"
-    )
+    predict.add_argument("inputs", nargs="+", metavar="INPUT", help="files, folders, globs, or one manifest CSV")
     predict.add_argument("--model", type=Path, required=True, help="model folder")
     predict.add_argument("--out", type=Path, default=Path("predictions.csv"), help="default: %(default)s")
     predict.add_argument("--batch", type=int, default=32, help="files per batch (default: 32)")
@@ -144,9 +124,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     evaluate = _verb(verbs, "evaluate", _evaluate, "write the report of one or more predictions tables")
     _evaluation(evaluate)
-    evaluate.add_argument(
-        "predictions", nargs="+", metavar="[NAME=]PREDICTIONS", help="predictions.csv or run folders"
-    )
+    evaluate.add_argument("predictions", nargs="+", metavar="[NAME=]PREDICTIONS", help="predictions.csv or run folders")
     evaluate.add_argument("--title", default="Evaluation", help="heading of the report")
 
     compare = _verb(verbs, "compare", _compare, "compare two models on the same cases, paired")
@@ -156,17 +134,13 @@ def build_parser() -> argparse.ArgumentParser:
 
     weights = _verb(verbs, "weights", _weights, "say what a checkpoint is, or make an encoder folder of it")
     weights.add_argument("action", choices=["inspect", "convert"])
-    weights.add_argument(
-        "file", type=Path, help="checkpoint file or encoder folder; no code in it is ever run"
-    )
+    weights.add_argument("file", type=Path, help="checkpoint file or encoder folder; no code in it is ever run")
     weights.add_argument("--out", type=Path, help="encoder folder to write (convert)")
     return parser
 
 
 def _verb(verbs, name: str, run, text: str, **options) -> argparse.ArgumentParser:
-    verb = verbs.add_parser(
-        name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False, **options
-    )
+    verb = verbs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False, **options)
     verb.set_defaults(run=run)
     return verb
 
@@ -193,24 +167,16 @@ def _training(verb: argparse.ArgumentParser, recipes: str) -> None:
     verb.add_argument("--out", type=Path, help="run folder; repeating the command continues there")
     verb.add_argument("--recipe", default="tiny", help="named recipe to start from (default: %(default)s)")
     verb.add_argument("--config", type=Path, help="YAML file with changes to the recipe")
-    verb.add_argument(
-        "--cache", type=Path, help="folder for decoded pictures (default: pixel-cache, beside --out)"
-    )
+    verb.add_argument("--cache", type=Path, help="folder for decoded pictures (default: pixel-cache, beside --out)")
     verb.set_defaults(recipes=recipes, parser=verb)
 
 
 def _evaluation(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument(
-        "--out", type=Path, default=Path("report"), help="folder of the report (default: %(default)s)"
-    )
+    verb.add_argument("--out", type=Path, default=Path("report"), help="folder of the report (default: %(default)s)")
     verb.add_argument("--split", default="test", help="split to evaluate (default: %(default)s)")
     verb.add_argument("--data", type=Path, help="manifest, for the pictures of the most wrong cases")
-    verb.add_argument(
-        "--threshold", default="youden", help="rule for thresholds on validation (default: youden)"
-    )
-    verb.add_argument(
-        "--resamples", type=int, default=2000, help="of the bootstrap by patient (default: 2000)"
-    )
+    verb.add_argument("--threshold", default="youden", help="rule for thresholds on validation (default: youden)")
+    verb.add_argument("--resamples", type=int, default=2000, help="of the bootstrap by patient (default: 2000)")
     verb.add_argument("--seed", type=int, default=0, help="of the bootstrap")
 
 
@@ -246,9 +212,7 @@ def _check(options) -> None:
         for text in texts:
             print(f"{mark:8}{text}")
     if found.errors:
-        raise UserError(
-            f"{options.data}: {len(found.errors)} problem(s) found, listed above; mend them before a run."
-        )
+        raise UserError(f"{options.data}: {len(found.errors)} problem(s) found, listed above; mend them before a run.")
     print("\nNothing stands in the way.")
 
 
@@ -265,17 +229,13 @@ def _prepare(options) -> None:
         print(note)
     if options.cache_px:
         folder = options.out.parent / CACHE
-        cache = build_cache(
-            manifest.files(), folder, options.cache_px, reading_workers(options.workers, True)
-        )
+        cache = build_cache(manifest.files(), folder, options.cache_px, reading_workers(options.workers, True))
         failed = [reason for reason in cache.reasons() if reason]
         print(f"{folder}: {len(cache) - len(failed)} pictures cached, {len(failed)} failed")
         for reason in failed[:20]:
             print(f"  {reason}")
     counts = manifest.table["split"].value_counts()
-    print(
-        f"{options.out}: {len(manifest)} cases, " + ", ".join(f"{split} {n}" for split, n in counts.items())
-    )
+    print(f"{options.out}: {len(manifest)} cases, " + ", ".join(f"{split} {n}" for split, n in counts.items()))
 
 
 def _pretrain(options) -> None:

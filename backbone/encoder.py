@@ -81,9 +81,7 @@ def read_encoder_card(path: str | Path) -> EncoderCard:
             card.pop("sha256", None)
             return EncoderCard.from_dict(card)
         except FileNotFoundError:
-            raise UserError(
-                f"{path}: no {CARD} in it: not an encoder folder (`clinvit pretrain` makes one)."
-            ) from None
+            raise UserError(f"{path}: no {CARD} in it: not an encoder folder (`clinvit pretrain` makes one).") from None
         except (json.JSONDecodeError, TypeError, KeyError, ValueError) as error:
             raise UserError(f"{path / CARD}: not a readable encoder card ({error}).") from None
     state = read_checkpoint(path)

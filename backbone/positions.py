@@ -19,9 +19,7 @@ def position_table(kind: str, grid: Grid, width: int) -> Tensor:
     match kind:
         case "sine2d":
             if grid[0] != 1:
-                raise ValueError(
-                    f"positions 'sine2d' are for pictures, not for {grid[0]} time slots; use 'sine3d'"
-                )
+                raise ValueError(f"positions 'sine2d' are for pictures, not for {grid[0]} time slots; use 'sine3d'")
             return sine_2d(grid[1], grid[2], width)
         case "sine1d":
             return sine_1d(grid[0] * grid[1] * grid[2], width)
@@ -67,9 +65,7 @@ def resize_positions(table: Tensor, old: Grid, new: Grid) -> Tensor:
     if old == new:
         return table
     if len(table) != old[0] * old[1] * old[2]:
-        raise ValueError(
-            f"the table has {len(table)} positions, the grid {old} has {old[0] * old[1] * old[2]}"
-        )
+        raise ValueError(f"the table has {len(table)} positions, the grid {old} has {old[0] * old[1] * old[2]}")
     dtype, table = table.dtype, table.float()
     channels = table.shape[1]
     if old[1:] != new[1:]:

@@ -52,9 +52,7 @@ class Architecture:
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
         for side in self.image_size:
             if side % self.patch_size or side <= 0:
-                raise ValueError(
-                    f"image size {self.image_size} is not a multiple of the patch size {self.patch_size}"
-                )
+                raise ValueError(f"image size {self.image_size} is not a multiple of the patch size {self.patch_size}")
         if self.frames % self.tubelet:
             raise ValueError(f"{self.frames} frames are not a multiple of the tubelet {self.tubelet}")
         if self.channels not in (1, 3):

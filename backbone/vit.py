@@ -113,15 +113,12 @@ class ViT(nn.Module):
         return {"pos_embed", "cls_token"}
 
 
-def make_blocks(
-    width: int, depth: int, heads: int, mlp_ratio: float = 4.0, drop_path: float = 0.0
-) -> nn.ModuleList:
+def make_blocks(width: int, depth: int, heads: int, mlp_ratio: float = 4.0, drop_path: float = 0.0) -> nn.ModuleList:
     """`depth` pre-norm Transformer blocks (timm's), stochastic depth rising linearly to `drop_path`."""
     rates = [drop_path * i / max(depth - 1, 1) for i in range(depth)]
     norm = partial(nn.LayerNorm, eps=1e-6)
     return nn.ModuleList(
-        Block(width, heads, mlp_ratio=mlp_ratio, qkv_bias=True, drop_path=rate, norm_layer=norm)
-        for rate in rates
+        Block(width, heads, mlp_ratio=mlp_ratio, qkv_bias=True, drop_path=rate, norm_layer=norm) for rate in rates
     )
 
 

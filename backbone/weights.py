@@ -1,4 +1,4 @@
-"""Weights in: read a checkpoint without running code from it, bring its names to ours, fit it to a ViT, report the rest.
+"""Weights in: read a checkpoint without running its code, bring its names to ours, fit it to a ViT, report the rest.
 
 One adapter per source. Our names are timm's, so most sources only need a wrapper or a prefix taken off.
 """
@@ -67,16 +67,12 @@ def read_checkpoint(path: str | Path) -> State:
         try:
             content = safetensors.torch.load_file(path)
         except (safetensors.SafetensorError, OSError) as error:
-            raise UserError(
-                f"{path}: not a readable safetensors file ({error}). Copy or download it again."
-            ) from None
+            raise UserError(f"{path}: not a readable safetensors file ({error}). Copy or download it again.") from None
     else:
         content = _read_pickle(path)
     state = _unwrap(content)
     if not state:
-        raise UserError(
-            f"{path}: holds no weights (a dict of tensors, alone or under {', '.join(WRAPPERS[:3])})."
-        )
+        raise UserError(f"{path}: holds no weights (a dict of tensors, alone or under {', '.join(WRAPPERS[:3])}).")
     return state
 
 
@@ -104,28 +100,24 @@ def infer_architecture(state: State, heads: int | None = None) -> Architecture:
     """
     try:
         kernel = state["patch_embed.proj.weight"]
-        table = state["pos_embed"] if "pos_embed" in state else None
         hidden, width = state["blocks.0.mlp.fc1.weight"].shape
     except KeyError as error:
         raise UserError(
             f"the checkpoint has no {error.args[0]}: not a plain ViT with timm's names. "
             f"It starts with: {', '.join(sorted(state)[:4])}"
         ) from None
+    table = state.get("pos_embed")
     depth = 1 + max(int(match[1]) for name in state if (match := re.match(r"blocks\.(\d+)\.", name)))
     heads = heads or {w: h for w, d, h, _ in SIZES.values()}.get(width)
     if heads is None:
-        raise UserError(
-            f"width {width} is no published size: say how many attention heads it has (heads=...)."
-        )
+        raise UserError(f"width {width} is no published size: say how many attention heads it has (heads=...).")
     patch, tubelet = kernel.shape[-1], kernel.shape[2] if kernel.ndim == 5 else 1
     extra = int("cls_token" in state)
     frames, side = tubelet, 224 // patch
     if table is not None and kernel.ndim == 4:
         side = round((table.shape[1] - extra) ** 0.5)
         if side * side != table.shape[1] - extra:
-            raise UserError(
-                f"{table.shape[1] - extra} positions are no square grid: convert it where it was made."
-            )
+            raise UserError(f"{table.shape[1] - extra} positions are no square grid: convert it where it was made.")
     elif kernel.ndim == 5:
         frames = 16
     return Architecture(
@@ -168,9 +160,7 @@ def load_into(vit: ViT, state: State, grid: tuple[int, int, int] | None = None) 
     left_over = tuple(name for name in state if name not in own)
     if any(name.startswith("blocks.") for name in left_over):
         deeper = infer_architecture(state, vit.arch.heads).depth
-        raise UserError(
-            f"the checkpoint has {deeper} blocks, the model {vit.arch.depth}. Choose its own model size."
-        )
+        raise UserError(f"the checkpoint has {deeper} blocks, the model {vit.arch.depth}. Choose its own model size.")
     vit.load_state_dict({name: state[name] for name in own})
     return LoadReport(source, len(own), tuple(adapted), left_over)
 
@@ -190,7 +180,7 @@ def fold_channels(weight: Tensor, channels: int) -> Tensor:
 
 
 def inflate(weight: Tensor, tubelet: int) -> Tensor:
-    """A picture's projection (D, C, p, p) for tubelets (D, C, t, p, p): the mean over frames (a still clip is equal)."""
+    """A picture's projection (D, C, p, p) for tubelets (D, C, t, p, p): the mean over frames, equal on a still clip."""
     return weight.unsqueeze(2).repeat_interleave(tubelet, dim=2) / tubelet
 
 
@@ -208,22 +198,16 @@ def _read_pickle(path: Path) -> object:
         raise UserError(f"{path}: not a readable PyTorch checkpoint. Copy or download it again.") from None
     except (RuntimeError, EOFError, OSError, KeyError, ValueError, AttributeError) as error:
         reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
-        raise UserError(
-            f"{path}: not a readable PyTorch checkpoint ({reason}). Copy or download it again."
-        ) from None
+        raise UserError(f"{path}: not a readable PyTorch checkpoint ({reason}). Copy or download it again.") from None
 
 
 def _unwrap(content: object) -> State:
     """Down to the dict of tensors, then without the prefixes that wrappers of models leave."""
-    while isinstance(content, dict) and (
-        key := next((k for k in WRAPPERS if isinstance(content.get(k), dict)), None)
-    ):
+    while isinstance(content, dict) and (key := next((k for k in WRAPPERS if isinstance(content.get(k), dict)), None)):
         content = content[key]
     if not isinstance(content, dict):
         return {}
-    state = {
-        name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)
-    }
+    state = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
     # The patch projection, by which a ViT is known, tells which prefixes stand before the names.
     projection = next((name for name in state if name.endswith("patch_embed.proj.weight")), "")
     while prefix := next((prefix for prefix in PREFIXES if projection.startswith(prefix)), None):
@@ -275,9 +259,7 @@ def _guess_grid(positions: int, arch: Architecture) -> tuple[int, int, int]:
     side = round((positions / slots) ** 0.5)
     if side * side * slots == positions:
         return slots, side, side
-    raise UserError(
-        f"the checkpoint has {positions} positions, which is no square grid: say which grid it has."
-    )
+    raise UserError(f"the checkpoint has {positions} positions, which is no square grid: say which grid it has.")
 
 
 def _fit_channels(vit: ViT, state: State, adapted: list[str]) -> None:
@@ -287,9 +269,7 @@ def _fit_channels(vit: ViT, state: State, adapted: list[str]) -> None:
         return
     if weight.shape[1] != arch.channels:
         state[name] = weight = fold_channels(weight, arch.channels)
-        adapted.append(
-            f"patch projection folded to {arch.channels} channel{'s' if arch.channels > 1 else ''}"
-        )
+        adapted.append(f"patch projection folded to {arch.channels} channel{'s' if arch.channels > 1 else ''}")
     if weight.ndim == 4 and arch.tubelet > 1:
         state[name] = inflate(weight, arch.tubelet)
         adapted.append(f"patch projection inflated to tubelets of {arch.tubelet}")

@@ -34,9 +34,7 @@ def main() -> None:
     theirs = (time.perf_counter() - start) / TIMED * RESAMPLES
 
     assert np.allclose(auroc(truth, scores), [roc_auc_score(t, s) for t, s in zip(truth.T, scores.T)])
-    print(
-        f"{RESAMPLES} resamples of {CASES} x {LABELS} (ours: AUROC and average precision, {len(draws)} tables)"
-    )
+    print(f"{RESAMPLES} resamples of {CASES} x {LABELS} (ours: AUROC and average precision, {len(draws)} tables)")
     print(f"scikit-learn loop, AUROC only  {theirs:9.1f} s")
     print(f"ours, both                     {ours:9.1f} s{theirs / ours:8.0f}x")
 

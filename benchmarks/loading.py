@@ -1,4 +1,4 @@
-"""Chest X-ray loading for pre-training, 1024 x 1024 PNG, second epoch, one core: a cached crop against PIL + torchvision.
+"""Loading chest X-rays for pre-training, 1024 x 1024 PNG, second epoch: a cached crop against PIL + torchvision.
 
 uv run python benchmarks/loading.py
 """
@@ -35,9 +35,7 @@ def main() -> None:
         for i, file in enumerate(files):
             pixels, _ = chest_phantom((), size=1024, rng=np.random.default_rng(i))
             Image.fromarray(pixels).save(file)
-        crop = transforms.RandomResizedCrop(
-            224, (0.5, 1.0), interpolation=transforms.InterpolationMode.BICUBIC
-        )
+        crop = transforms.RandomResizedCrop(224, (0.5, 1.0), interpolation=transforms.InterpolationMode.BICUBIC)
         flip, tensor = transforms.RandomHorizontalFlip(), transforms.ToTensor()
         peer = per_picture(lambda i: tensor(flip(crop(Image.open(files[i]).convert("RGB")))))
         print(f"PIL and torchvision, from the file  {peer * 1000:8.3f} ms")

@@ -85,9 +85,8 @@ def main() -> None:
                 times[name].append(time.perf_counter() - start)
     medians = {name: statistics.median(values) for name, values in times.items()}
     peer, plain = medians["Hugging Face, 75 % hidden, fp32"], medians["ours equal, 90 % hidden, fp32"]
-    print(
-        f"ViT-B/16 MAE step, batch {options.batch}, {device}, torch {torch.__version__}, {torch.get_num_threads()} threads"
-    )
+    threads = torch.get_num_threads()
+    print(f"ViT-B/16 MAE step, batch {options.batch}, {device}, torch {torch.__version__}, {threads} threads")
     for name, median in medians.items():
         against = plain if "90" in name else peer
         print(f"{name:42}{median * 1000:9.0f} ms{against / median:8.2f}x")

@@ -47,9 +47,7 @@ class Augment:
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"{name} {getattr(self, name)}: a probability is within 0..1.")
         if not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
-            raise UserError(
-                f"crop_scale {self.crop_scale}: two shares of the area within 0..1, the lesser first."
-            )
+            raise UserError(f"crop_scale {self.crop_scale}: two shares of the area within 0..1, the lesser first.")
         if not 0 < self.crop_ratio[0] <= self.crop_ratio[1]:
             raise UserError(f"crop_ratio {self.crop_ratio}: two ratios above 0, the lesser first.")
         if self.interpolation not in _INTERPOLATIONS:
@@ -69,9 +67,7 @@ def build_train(augment: Augment) -> Transform:
     return _Train(augment)
 
 
-def build_eval(
-    size: int, resize_px: int | None = None, mode: Literal["crop", "squash", "pad"] = "crop"
-) -> Transform:
+def build_eval(size: int, resize_px: int | None = None, mode: Literal["crop", "squash", "pad"] = "crop") -> Transform:
     """Make the transform for validation, test and prediction. Resizing is Pillow's antialiased bicubic.
 
     Args:
@@ -153,9 +149,7 @@ class _Eval:
         if self.mode == "crop":
             scale = self.resize_px / min(height, width)
             # Rounded down, as torchvision's Resize does.
-            image = _resized(
-                image, max(self.resize_px, int(height * scale)), max(self.resize_px, int(width * scale))
-            )
+            image = _resized(image, max(self.resize_px, int(height * scale)), max(self.resize_px, int(width * scale)))
             # Halves go to the even number, as in torchvision's CenterCrop.
             top, left = (round((side - self.size) / 2) for side in image.shape[:2])
             return np.ascontiguousarray(image[top : top + self.size, left : left + self.size])

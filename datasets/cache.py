@@ -142,9 +142,7 @@ def _append(
 ) -> dict[str, Entry]:
     """Read files and append them; failures are returned and tried again by the next run."""
     added: dict[str, Entry] = {}
-    bar = tqdm(
-        total=len(todo), desc="reading pictures", unit="file", disable=not (progress and sys.stderr.isatty())
-    )
+    bar = tqdm(total=len(todo), desc="reading pictures", unit="file", disable=not (progress and sys.stderr.isatty()))
     with (
         (folder / "pixels.u8").open("ab") as data,
         (folder / "index.jsonl").open("a", encoding="utf-8") as index,
@@ -171,9 +169,7 @@ def _read_one(file: Path, shorter_px: int) -> np.ndarray | str:
         return str(error)
 
 
-def _read_all(
-    todo: list[tuple[str, Path]], shorter_px: int, workers: int
-) -> Iterable[tuple[str, np.ndarray | str]]:
+def _read_all(todo: list[tuple[str, Path]], shorter_px: int, workers: int) -> Iterable[tuple[str, np.ndarray | str]]:
     if workers <= 1 or len(todo) < 64:
         for key, file in todo:
             yield key, _read_one(file, shorter_px)

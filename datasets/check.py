@@ -81,11 +81,7 @@ def _labels(manifest: Manifest, found: Findings) -> None:
         for label, column in zip(manifest.labels, part.targets().T):
             known = column[~np.isnan(column)]
             if len(part) and len(np.unique(known)) < 2:
-                what = (
-                    f"is {known[0]:.0f} in all {len(known)} known cases"
-                    if len(known)
-                    else "is unknown in all cases"
-                )
+                what = f"is {known[0]:.0f} in all {len(known)} known cases" if len(known) else "is unknown in all cases"
                 if split == "train":
                     found.errors.append(
                         f"label {label!r} {what} of train: nothing to learn. Leave it out with --data.labels."

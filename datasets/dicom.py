@@ -82,9 +82,7 @@ class DicomPicture:
         except (KeyError, TypeError, ValueError):
             kind = header.get("SOPClassUID")
             kind = f" (it is a {kind.name})" if isinstance(kind, UID) and kind.name != kind else ""
-            raise DataError(
-                f"{path}: a DICOM file without a picture{kind}. Take it out of the list."
-            ) from None
+            raise DataError(f"{path}: a DICOM file without a picture{kind}. Take it out of the list.") from None
         frames = header.get("NumberOfFrames") or 1
         if frames != 1:
             raise DataError(
@@ -196,9 +194,7 @@ def _grey_levels(path: Path, dataset: Dataset) -> np.ndarray:
         depth = dataset.RedPaletteColorLookupTableDescriptor[2]
         return apply_color_lut(stored, dataset)[..., :3] @ LUMA / (2**depth - 1)
     if colour not in ("MONOCHROME1", "MONOCHROME2"):
-        raise DataError(
-            f"{path}: colours of the kind {colour!r} are not read. Export the file as MONOCHROME2."
-        )
+        raise DataError(f"{path}: colours of the kind {colour!r} are not read. Export the file as MONOCHROME2.")
     values, full_range = _modality_values(stored, dataset)
     voi_table = _table(dataset, "VOILUTSequence")
     if voi_table:
@@ -226,9 +222,7 @@ def _modality_values(stored: np.ndarray, dataset: Dataset) -> tuple[np.ndarray, 
         values = values * float(slope) + float(intercept)
     if dataset.BitsStored != 8:
         return values, None
-    ends = np.array([-128, 127] if dataset.PixelRepresentation else [0, 255]) * float(slope) + float(
-        intercept
-    )
+    ends = np.array([-128, 127] if dataset.PixelRepresentation else [0, 255]) * float(slope) + float(intercept)
     return values, (float(ends.min()), float(ends.max()))
 
 

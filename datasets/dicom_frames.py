@@ -106,9 +106,7 @@ def _refuse_broken_frame(path: Path, frame: bytes, dataset: Dataset) -> None:
     bits, height, width, channels = _jpeg_header(frame)
     said = dataset.Rows, dataset.Columns, dataset.SamplesPerPixel
     if (height, width, channels) != said or not 2 <= bits <= dataset.BitsAllocated:
-        raise DataError(
-            f"{path}: the compressed picture is not the one that the header tells of. Fetch it again."
-        )
+        raise DataError(f"{path}: the compressed picture is not the one that the header tells of. Fetch it again.")
 
 
 def _jpeg_header(frame: bytes) -> tuple[int, int, int, int]:

@@ -112,9 +112,7 @@ def complete_splits(source: Path, table: pd.DataFrame, labels: Sequence[str], se
     try:
         if empty.all():
             table["split"] = assign_splits(table, labels, seed=seed)
-            note(
-                table, f"no splits were given: patients were dealt out to train, val and test (seed {seed})."
-            )
+            note(table, f"no splits were given: patients were dealt out to train, val and test (seed {seed}).")
         elif "val" not in set(table["split"]) and (table["split"] == "train").any():
             _cut_val(table, labels, seed)
     except DataError as error:
@@ -127,15 +125,11 @@ def _cut_val(table: pd.DataFrame, labels: Sequence[str], seed: int) -> None:
     folds = max(2, min(VAL_FOLDS, train["patient"].nunique()))
     held = patient_folds(train, labels, folds, seed) == 0
     table.loc[held.index[held], "split"] = "val"
-    note(
-        table, f"val was cut from train by patient: {int(held.sum()):,} of {len(held):,} cases (seed {seed})."
-    )
+    note(table, f"val was cut from train by patient: {int(held.sum()):,} of {len(held):,} cases (seed {seed}).")
 
 
 def refuse_repeated(path: Path, names: pd.Series, what: str) -> None:
     """Raise if a name stands twice."""
     repeated = names[names.duplicated()]
     if len(repeated):
-        raise DataError(
-            f"{path}: {what} {repeated.iloc[0]!r} stands twice ({len(repeated):,} repeated in all)."
-        )
+        raise DataError(f"{path}: {what} {repeated.iloc[0]!r} stands twice ({len(repeated):,} repeated in all).")

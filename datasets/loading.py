@@ -26,9 +26,7 @@ class PictureDataset(Dataset):
         targets: (len(cache), L) float32, or None.
     """
 
-    def __init__(
-        self, cache: PixelCache, rows: np.ndarray, transform: Transform, targets: np.ndarray | None = None
-    ):
+    def __init__(self, cache: PixelCache, rows: np.ndarray, transform: Transform, targets: np.ndarray | None = None):
         self.cache, self.rows, self.transform, self.targets = cache, np.asarray(rows), transform, targets
 
     def __len__(self) -> int:
@@ -58,9 +56,7 @@ class TrainBatches(Sampler):
         if batch % world:
             raise UserError(f"batch size {batch} does not divide over {world} processes; choose a multiple.")
         if cases < batch:
-            raise UserError(
-                f"batch size {batch} is larger than the {cases} training cases; lower optim.batch_size."
-            )
+            raise UserError(f"batch size {batch} is larger than the {cases} training cases; lower optim.batch_size.")
         self.cases, self.batch, self.seed, self.rank, self.world = cases, batch, seed, rank, world
         self.epoch = 0
 
@@ -107,9 +103,7 @@ def reading_workers(workers: int, decoding: bool = False) -> int:
     return min(8, cores) if torch.cuda.is_available() else 0
 
 
-def readable_rows(
-    cache: PixelCache, rows: Sequence[int], max_bad: float, where: str
-) -> tuple[np.ndarray, list[str]]:
+def readable_rows(cache: PixelCache, rows: Sequence[int], max_bad: float, where: str) -> tuple[np.ndarray, list[str]]:
     """The rows whose file could be read, and the reasons of the others.
 
     Raises:

@@ -70,9 +70,7 @@ def read_own_csv(
     """
     path = _only_csv(Path(path))
     raw = read_csv(path)
-    require_columns(
-        path, raw, [path_column], "a table with one row per picture (name the column: path_column)"
-    )
+    require_columns(path, raw, [path_column], "a table with one row per picture (name the column: path_column)")
     if id_column is not None:
         require_columns(path, raw, [id_column], "unique names (id_column)")
     if patient_column not in raw.columns and not each_file_own_patient:
@@ -89,9 +87,7 @@ def read_own_csv(
     for column in ("id", "path", "patient"):
         empty = np.flatnonzero(table[column] == "")
         if len(empty):
-            raise DataError(
-                f"{path}: row {empty[0] + 2}: the {column} is empty ({len(empty):,} in all). Fill it in."
-            )
+            raise DataError(f"{path}: row {empty[0] + 2}: the {column} is empty ({len(empty):,} in all). Fill it in.")
     refuse_repeated(path, table["id"], "id")
     used = {path_column, id_column, patient_column, split_column}
     rest = [column for column in raw.columns if column not in used and column not in table.columns]
@@ -172,9 +168,7 @@ def _only_csv(path: Path) -> Path:
     found = sorted(path.glob("*.csv"))
     if len(found) != 1:
         names = ", ".join(file.name for file in found) or "none"
-        raise DataError(
-            f"{path}: expected one CSV file there, found {len(found)} ({names}). Name the file itself."
-        )
+        raise DataError(f"{path}: expected one CSV file there, found {len(found)} ({names}). Name the file itself.")
     return found[0]
 
 
@@ -195,9 +189,7 @@ def _splits(path: Path, cells: pd.Series) -> pd.Series:
 
 
 def _zero_one_columns(path: Path, raw: pd.DataFrame, columns: list[str]) -> tuple[str, ...]:
-    found = tuple(
-        column for column in columns if column.lower() not in FACTS and _holds_zero_one(raw[column])
-    )
+    found = tuple(column for column in columns if column.lower() not in FACTS and _holds_zero_one(raw[column]))
     if not found:
         raise DataError(
             f"{path}: no label column (0, 1 or empty) among {', '.join(columns) or 'no further columns'}. "
@@ -241,9 +233,7 @@ def patients_by_pattern(root: Path, below_class: pd.Series, pattern: str) -> pd.
         raise DataError(f"patient_pattern {pattern!r} is no regular expression: {error}.") from None
     found = [expression.search(path) for path in below_class]
     if None in found:
-        raise DataError(
-            f"{root}: patient_pattern {pattern!r} finds no patient in {below_class[found.index(None)]!r}."
-        )
+        raise DataError(f"{root}: patient_pattern {pattern!r} finds no patient in {below_class[found.index(None)]!r}.")
     return pd.Series([match[match.re.groups and 1] for match in found], below_class.index)
 
 

@@ -122,12 +122,8 @@ class _Picture:
             tags = self._image.tag_v2 if kind == "TIFF" else {}
             self._bits = max(tags.get(_TIFF_BITS, (8,))) if kind == "TIFF" else _png_bits(file, kind)
         if frames > 1:
-            raise DataError(
-                f"{path}: the file holds {frames} pictures; a radiograph is one. Export the one meant."
-            )
-        self.negative = (
-            self._image.mode.startswith("I;16") and tags.get(_TIFF_PHOTOMETRIC) == _TIFF_MIN_IS_WHITE
-        )
+            raise DataError(f"{path}: the file holds {frames} pictures; a radiograph is one. Export the one meant.")
+        self.negative = self._image.mode.startswith("I;16") and tags.get(_TIFF_PHOTOMETRIC) == _TIFF_MIN_IS_WHITE
 
     def decode(self, shorter_px: int | None) -> np.ndarray:
         image = self._image
@@ -204,8 +200,7 @@ def _refuse_size(path: Path, size: tuple[int, int], min_px: int, max_megapixels:
     height, width = size
     if min(height, width) < min_px:
         raise DataError(
-            f"{path}: the picture is {width}x{height} px, too small (at least {min_px}x{min_px} px). "
-            "Leave it out."
+            f"{path}: the picture is {width}x{height} px, too small (at least {min_px}x{min_px} px). Leave it out."
         )
     if height * width > max_megapixels * 1e6:
         raise DataError(
@@ -256,9 +251,7 @@ def _deep_colour(path: Path, file: BinaryIO) -> np.ndarray:
     file.seek(0)
     pixels = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != np.uint16:
-        raise DataError(
-            f"{path}: 16 bits per channel in a layout that is not read. Save it as a 16-bit grey PNG."
-        )
+        raise DataError(f"{path}: 16 bits per channel in a layout that is not read. Save it as a 16-bit grey PNG.")
     if pixels.ndim == 3:
         pixels = pixels[..., 2::-1] @ LUMA
     return _by_used_bits(pixels)

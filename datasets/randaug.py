@@ -59,9 +59,7 @@ def parse_randaug(text: str) -> RandAugment:
     for part in text.removeprefix("rand-").split("-"):
         match = re.fullmatch(r"(m|n|mstd|inc)(\d+(?:\.\d+)?)", part)
         if not match:
-            raise UserError(
-                f"RandAugment {text!r}: {part!r} is not understood. Write it like m6-n2-mstd0.5-inc1."
-            )
+            raise UserError(f"RandAugment {text!r}: {part!r} is not understood. Write it like m6-n2-mstd0.5-inc1.")
         values[match[1]] = float(match[2])
     if values["inc"] != 1:
         raise UserError(f"RandAugment {text!r}: only the increasing ops are available. Add -inc1.")
@@ -219,7 +217,5 @@ def _moved(image: np.ndarray, matrix: tuple[float, ...]) -> np.ndarray:
     size = image.shape[1], image.shape[0]
     flags = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
     fill = (FILL,) * 4
-    moved = cv2.warpAffine(
-        image, centred, size, flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=fill
-    )
+    moved = cv2.warpAffine(image, centred, size, flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=fill)
     return moved.reshape(image.shape)

@@ -36,14 +36,8 @@ def assign_splits(
     Raises:
         DataError: The fractions are wrong, a patient is not named, or there are fewer patients than splits.
     """
-    if (
-        len(fractions) != len(SPLITS)
-        or min(fractions) <= 0
-        or not math.isclose(sum(fractions), 1, abs_tol=1e-6)
-    ):
-        raise DataError(
-            f"split fractions {tuple(fractions)}: give {', '.join(SPLITS)}, each above 0, together 1."
-        )
+    if len(fractions) != len(SPLITS) or min(fractions) <= 0 or not math.isclose(sum(fractions), 1, abs_tol=1e-6):
+        raise DataError(f"split fractions {tuple(fractions)}: give {', '.join(SPLITS)}, each above 0, together 1.")
     parts = _deal(table, labels, np.array(fractions), seed)
     return parts.map(dict(enumerate(SPLITS))).rename("split")
 

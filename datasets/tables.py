@@ -1,4 +1,4 @@
-"""The two tables that pass between the stages: `manifest.csv` (what there is) and `predictions.csv` (what a model said).
+"""The two tables that pass between the stages: `manifest.csv` (what there is), `predictions.csv` (what a model said).
 
 manifest.csv     `id,path,patient,split`, one column per label (0, 1, empty = unknown), and any other columns.
                  A `manifest.json` beside it may say what 1 means, per label.
@@ -23,7 +23,27 @@ KEYS = ("id", "path", "patient", "split")
 SPLITS = ("train", "val", "test")
 # Columns that describe a case and are never a label, even though their cells are numbers.
 FACTS = frozenset(
-    ["age", "sex", "view", "follow_up", "height", "width", "spacing", "mpp", "fps", "annotation", "study", "series", "site", "scanner", "source", "group", "probe", "original_split", "duplicate_of"]
+    [
+        "age",
+        "sex",
+        "view",
+        "follow_up",
+        "height",
+        "width",
+        "spacing",
+        "mpp",
+        "fps",
+        "annotation",
+        "study",
+        "series",
+        "site",
+        "scanner",
+        "source",
+        "group",
+        "probe",
+        "original_split",
+        "duplicate_of",
+    ]
 )
 UNKNOWN_CELLS = ("", "nan", "na", "n/a", "none", "null")
 
@@ -96,9 +116,7 @@ def read_manifest(path: str | Path, labels: Sequence[str] | None = None) -> Mani
             )
         empty = np.flatnonzero(table[key].str.strip() == "")
         if len(empty):
-            raise DataError(
-                f"{path}: row {empty[0] + 2}: the cell {key!r} is empty ({len(empty)} in all). Fill it in."
-            )
+            raise DataError(f"{path}: row {empty[0] + 2}: the cell {key!r} is empty ({len(empty)} in all). Fill it in.")
     _refuse_repeated_ids(path, table)
     wrong = np.flatnonzero(~table["split"].isin(SPLITS))
     if len(wrong):
@@ -206,9 +224,7 @@ def read_predictions(path: str | Path) -> Predictions:
     table = read_csv(path)
     for key in ("id", "patient", "split", "status", "reason"):
         if key not in table.columns:
-            raise DataError(
-                f"{path}: no column {key!r}{nearest(key, table.columns)}. Is this a predictions.csv?"
-            )
+            raise DataError(f"{path}: no column {key!r}{nearest(key, table.columns)}. Is this a predictions.csv?")
     labels = tuple(column[2:] for column in table.columns if column.startswith("p_"))
     if not labels:
         raise DataError(f"{path}: no score columns (p_<label>). Is this a predictions.csv?")
@@ -221,9 +237,7 @@ def read_predictions(path: str | Path) -> Predictions:
     ok = (table["status"] == "ok").to_numpy()
     for label in labels:
         if f"y_{label}" not in table.columns:
-            raise DataError(
-                f"{path}: no column 'y_{label}' beside 'p_{label}'. Leave its cells empty if unknown."
-            )
+            raise DataError(f"{path}: no column 'y_{label}' beside 'p_{label}'. Leave its cells empty if unknown.")
         table[f"y_{label}"] = _label_cells(path, table, f"y_{label}", named=True)
         scores = _numbers(path, table, f"p_{label}")
         with np.errstate(invalid="ignore"):
@@ -235,9 +249,7 @@ def read_predictions(path: str | Path) -> Predictions:
             )
         if not np.isnan(scores[~ok]).all():
             row = np.flatnonzero(~ok & ~np.isnan(scores))[0] + 2
-            raise DataError(
-                f"{path}: row {row}: a failed case carries a score for {label!r}. Leave the cell empty."
-            )
+            raise DataError(f"{path}: row {row}: a failed case carries a score for {label!r}. Leave the cell empty.")
         table[f"p_{label}"] = scores
     return Predictions(path, table, labels)
 
@@ -250,9 +262,7 @@ def read_csv(path: Path, **options) -> pd.DataFrame:
         raise DataError(f"{path}: no such file.") from None
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError, csv.Error) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DataError(
-            f"{path}: not a readable CSV table ({reason}). Save it as comma-separated UTF-8."
-        ) from None
+        raise DataError(f"{path}: not a readable CSV table ({reason}). Save it as comma-separated UTF-8.") from None
     if table.empty:
         raise DataError(f"{path}: the table has no rows.")
     return table.fillna("")

@@ -40,9 +40,7 @@ def read_unlabelled(
     root = Path(root)
     files = pd.Series(files_below(root, RADIOGRAPH_SUFFIXES), dtype=str)
     if not len(files):
-        raise DataError(
-            f"{root}: no radiograph below this folder ({', '.join(sorted(RADIOGRAPH_SUFFIXES))})."
-        )
+        raise DataError(f"{root}: no radiograph below this folder ({', '.join(sorted(RADIOGRAPH_SUFFIXES))}).")
     table = pd.DataFrame({"id": file_ids(files), "path": files, "patient": "", "split": "train"})
     if patient_pattern is not None:
         table["patient"] = patients_by_pattern(root, files, patient_pattern)

@@ -56,14 +56,11 @@ def layer_of(name: str, depth: int) -> int:
     return int(block[1]) + 1 if block else depth + 1
 
 
-def make_optimizer(groups: list[dict], optim: Optim, rate: float) -> Optimizer:
-    """The optimiser, each group at `rate` times its scale."""
-    groups = [
-        {key: value for key, value in g.items() if key != "names"} | {"lr": rate * g["lr_scale"]}
-        for g in groups
-    ]
+def make_optimizer(groups: list[dict], optim: Optim, rate: float, fused: bool = True) -> Optimizer:
+    """The optimiser, each group at `rate` times its scale; `fused` AdamW is quicker, but no friend of loss scaling."""
+    groups = [{key: value for key, value in g.items() if key != "names"} | {"lr": rate * g["lr_scale"]} for g in groups]
     if optim.optimizer == "adamw":
-        return AdamW(groups, lr=rate, betas=optim.betas)
+        return AdamW(groups, lr=rate, betas=optim.betas, fused=fused)
     if optim.optimizer == "lars":
         from timm.optim import Lars
 

@@ -75,13 +75,11 @@ class Progress(ProgressBar):
         loss = trainer.callback_metrics.get("loss")
         shown = f"loss {float(loss):.4f}, " if loss is not None else ""
         waiting = self.waited / max(time.monotonic() - self.started, 1e-9)
-        return (
-            f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}, {shown}waiting for data {waiting:.0%}"
-        )
+        return f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}, {shown}waiting for data {waiting:.0%}"
 
 
 class EpochLog(Callback):
-    """`log.csv`: a row per epoch with all logged figures, the learning rate and seconds. A resumed run goes on in it."""
+    """`log.csv`: a row per epoch with all logged figures, the learning rate and seconds. A resumed run goes on."""
 
     def __init__(self, folder: Path):
         self.path = folder / "log.csv"
@@ -91,9 +89,7 @@ class EpochLog(Callback):
         self.started = time.monotonic()
         if trainer.current_epoch and self.path.is_file():
             with self.path.open(encoding="utf-8", newline="") as file:
-                self.rows = [
-                    row for row in csv.DictReader(file) if int(row["epoch"]) <= trainer.current_epoch
-                ]
+                self.rows = [row for row in csv.DictReader(file) if int(row["epoch"]) <= trainer.current_epoch]
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         figures = {name: f"{float(value):.6g}" for name, value in sorted(trainer.callback_metrics.items())}

@@ -94,9 +94,7 @@ def parse_recipe(default: Recipe, config: Path | None = None, options: Sequence[
 
     if config is not None:
         _refuse_unknown(default, _yaml_keys(config), str(config))
-    _refuse_unknown(
-        default, [o[2:].split("=", 1)[0] for o in options if o.startswith("--")], "the command line"
-    )
+    _refuse_unknown(default, [o[2:].split("=", 1)[0] for o in options if o.startswith("--")], "the command line")
     arguments = [f"--config={config}"] if config is not None else []
     parser = recipe_parser(default)
     try:

@@ -46,9 +46,7 @@ def run_folder(path: str | Path, recipe: Any, inputs: dict[str, Any]) -> Iterato
         path.mkdir(parents=True, exist_ok=True)
         lock = (path / ".lock").open("a+", encoding="utf-8")
     except OSError as error:
-        raise UserError(
-            f"{path}: the run folder cannot be written ({error.strerror}). Choose another --out."
-        ) from None
+        raise UserError(f"{path}: the run folder cannot be written ({error.strerror}). Choose another --out.") from None
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -73,9 +71,7 @@ def environment() -> dict:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "versions": versions(),
-        "device": torch.cuda.get_device_name()
-        if torch.cuda.is_available()
-        else f"cpu, {os.cpu_count()} cores",
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu, {os.cpu_count()} cores",
         "git": _git_state(),
     }
 

@@ -97,7 +97,7 @@ def make_trainer(
 
 
 def precision(run: Run) -> str:
-    """Lightning's name of the precision; `auto` is bf16 where the hardware multiplies it, fp16 on older GPUs, else fp32."""
+    """Lightning's name; `auto` is bf16 where the hardware multiplies it, fp16 on older GPUs, else fp32."""
     if run.precision != "auto":
         return run.precision
     if torch.cuda.is_available():

@@ -93,6 +93,11 @@ class Training(pl.LightningModule):
         if self.ema is not None and (batch_idx + 1) % self.optim.accumulate == 0:
             self.ema.update(self.model, step=self.global_step)
 
+    def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None) -> None:
+        # Lightning refuses to clip for any fused optimiser, for fear of loss scaling, which `fused` excludes below.
+        if gradient_clip_val is not None:
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), gradient_clip_val)
+
     def step_seed(self, index: int, *more: int) -> int:
         """A seed of this batch of this epoch."""
         entropy = np.random.SeedSequence([self.run.seed, self.current_epoch, index, *more])
@@ -117,7 +122,7 @@ class Training(pl.LightningModule):
             )
             return rate / peak
 
-        optimizer = make_optimizer(groups, optim, peak)
+        optimizer = make_optimizer(groups, optim, peak, fused=self.trainer.precision != "16-mixed")
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"},

@@ -82,9 +82,7 @@ def compare(
         not_shared=not_shared,
         macro=macro,
         differences=differences,
-        tests=[
-            delong_test(truth[:, i], first[:, i], second[:, i], one["patient"]) for i in range(len(labels))
-        ],
+        tests=[delong_test(truth[:, i], first[:, i], second[:, i], one["patient"]) for i in range(len(labels))],
         p=p,
         disagreements=_disagreements(one, labels, truth, first, second, most),
     )
@@ -129,9 +127,7 @@ def _differences(
         values = metric(truth, first) - metric(truth, second)
         draws = drawn_first[name] - drawn_second[name]
         macro[name] = macro_percentile(values, draws)
-        differences[name] = [
-            percentile(float(value), draws[:, i], why[i], few[i]) for i, value in enumerate(values)
-        ]
+        differences[name] = [percentile(float(value), draws[:, i], why[i], few[i]) for i, value in enumerate(values)]
         p[name] = _two_sided_p(macro_draws(values, draws))
     return macro, differences, p
 

@@ -40,9 +40,7 @@ def delong(truth: np.ndarray, scores: np.ndarray, patients: Sequence[str] | None
     Returns:
         NaN throughout where a class is missing; NaN covariance where a class has cases of one patient only.
     """
-    patients = (
-        np.arange(len(truth)) if patients is None else np.unique(np.asarray(patients), return_inverse=True)[1]
-    )
+    patients = np.arange(len(truth)) if patients is None else np.unique(np.asarray(patients), return_inverse=True)[1]
     positive, negative = truth == 1, truth == 0
     m, n, models = int(positive.sum()), int(negative.sum()), scores.shape[1]
     if m == 0 or n == 0:
@@ -57,9 +55,7 @@ def delong(truth: np.ndarray, scores: np.ndarray, patients: Sequence[str] | None
     return DeLong(auroc, _covariance(above - auroc, below - auroc, patients[positive], patients[~positive]))
 
 
-def _covariance(
-    above: np.ndarray, below: np.ndarray, of_positive: np.ndarray, of_negative: np.ndarray
-) -> np.ndarray:
+def _covariance(above: np.ndarray, below: np.ndarray, of_positive: np.ndarray, of_negative: np.ndarray) -> np.ndarray:
     """Covariance of the AUROCs from centred placements (m, M), (n, M), summed per patient (Obuchowski)."""
     (m, models), n = above.shape, len(below)
     patients = np.union1d(of_positive, of_negative)
@@ -89,9 +85,7 @@ def delong_interval(truth: np.ndarray, score: np.ndarray, patients: Sequence[str
     return Estimate(value, max(0.0, value - half), min(1.0, value + half), method="delong")
 
 
-def delong_test(
-    truth: np.ndarray, a: np.ndarray, b: np.ndarray, patients: Sequence[str] | None = None
-) -> PairedTest:
+def delong_test(truth: np.ndarray, a: np.ndarray, b: np.ndarray, patients: Sequence[str] | None = None) -> PairedTest:
     """Whether two models' AUROCs of one label differ on the same cases; `truth`, `a` and `b` are (N,)."""
     found = delong(truth, np.column_stack([a, b]), patients)
     value = float(found.auroc[0] - found.auroc[1])

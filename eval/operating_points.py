@@ -33,9 +33,7 @@ class OperatingPoint:
     reason: str = ""
 
 
-def choose(
-    truth: np.ndarray, scores: np.ndarray, rule: str = "youden", chosen_on: str = "val"
-) -> list[OperatingPoint]:
+def choose(truth: np.ndarray, scores: np.ndarray, rule: str = "youden", chosen_on: str = "val") -> list[OperatingPoint]:
     """One threshold per label from validation cases.
 
     Args:
@@ -95,8 +93,7 @@ def _parse(rule: str) -> tuple[str, float]:
     if named and float(named[2]) > 0:
         return named[1], float(named[2])
     raise UserError(
-        f"threshold rule {rule!r}: use `youden`, `sensitivity=0.9`, `specificity=0.9` "
-        "(any share up to 1) or `0.5`."
+        f"threshold rule {rule!r}: use `youden`, `sensitivity=0.9`, `specificity=0.9` (any share up to 1) or `0.5`."
     )
 
 
@@ -113,13 +110,9 @@ def _choose_one(truth: np.ndarray, score: np.ndarray, rule: str, chosen_on: str)
         place = int(np.argmax(np.round(true - false, 12)))
     else:
         # Shares are compared with a whisker of slack: 9 of 10 must pass for 0.9.
-        reached = np.flatnonzero(
-            true >= level - 1e-12 if kind == "sensitivity" else 1 - false >= level - 1e-12
-        )
+        reached = np.flatnonzero(true >= level - 1e-12 if kind == "sensitivity" else 1 - false >= level - 1e-12)
         if len(reached) == 0:
-            return OperatingPoint(
-                float("nan"), rule, chosen_on, f"no threshold reaches {rule} in {chosen_on}"
-            )
+            return OperatingPoint(float("nan"), rule, chosen_on, f"no threshold reaches {rule} in {chosen_on}")
         place = int(reached[0] if kind == "sensitivity" else reached[-1])
     below = cuts[place + 1] if place + 1 < len(cuts) else 0.0
     return OperatingPoint(float((cuts[place] + below) / 2), rule, chosen_on)

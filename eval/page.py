@@ -142,10 +142,7 @@ def _verdict(gap: Estimate, first: str, other: str) -> str:
         return "There is no interval, so nothing can be said about the difference."
     if gap.low > 0 or gap.high < 0:
         better = first if gap.value > 0 else other
-        return (
-            f"The interval excludes zero: {better} is better here than the choice of patients alone "
-            "would explain."
-        )
+        return f"The interval excludes zero: {better} is better here than the choice of patients alone would explain."
     return "The interval includes zero: these cases do not show that either is better."
 
 
@@ -157,9 +154,7 @@ def _rule_text(models: list[ModelResult]) -> str:
         "0.5": "fixed at 0.5",
     }
     sentences = []
-    for rule, split in dict.fromkeys(
-        (row.point.rule, row.point.chosen_on) for model in models for row in model.labels
-    ):
+    for rule, split in dict.fromkeys((row.point.rule, row.point.chosen_on) for model in models for row in model.labels):
         if split:
             sentences.append(f"Thresholds: {told.get(rule, rule)} on the {split} cases of the same model.")
         elif rule in ("given", "0.5"):
@@ -178,9 +173,7 @@ def _forest(found: Results) -> str:
     if not defined:
         return ""
     kept = set(drawn_labels(found, MOST_PANELS))
-    labels = [
-        row.label for row in sorted(defined, key=lambda row: -row.figures["auroc"].value) if row.label in kept
-    ]
+    labels = [row.label for row in sorted(defined, key=lambda row: -row.figures["auroc"].value) if row.label in kept]
     rows = []
     for model in found.models:
         own = {row.label: row.figures["auroc"] for row in model.labels}
@@ -206,18 +199,14 @@ def _panels(found: Results, label: str) -> dict[str, str]:
     }
     return {
         "roc": roc_panel(curves, f"{name}r", f"ROC curve, {label}. AUROC: {said['auroc']}."),
-        "pr": pr_panel(
-            curves, f"{name}p", f"Precision-recall curve, {label}. AP: {said['average_precision']}."
-        ),
+        "pr": pr_panel(curves, f"{name}p", f"Precision-recall curve, {label}. AP: {said['average_precision']}."),
         "calibration": calibration_panel(
             calibrations, f"{name}c", f"Calibration, {label}. Calibration error: {said['calibration_error']}."
         ),
     }
 
 
-def _wrong(
-    model: ModelResult, labels: list[str], picture: Callable[[str], np.ndarray | None] | None
-) -> list[dict]:
+def _wrong(model: ModelResult, labels: list[str], picture: Callable[[str], np.ndarray | None] | None) -> list[dict]:
     """Per label the most wrong cases, each with its picture as a data URI or a word why there is none."""
     shown = []
     for i, row in enumerate(model.labels):
@@ -297,12 +286,6 @@ def _flat(facts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
         if isinstance(value, Mapping):
             lines += _flat(value, f"{prefix}{key}.")
         else:
-            text = (
-                ", ".join(map(str, value))
-                if isinstance(value, list)
-                else "–"
-                if value is None
-                else str(value)
-            )
+            text = ", ".join(map(str, value)) if isinstance(value, list) else "–" if value is None else str(value)
             lines.append((f"{prefix}{key}", text))
     return lines

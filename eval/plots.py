@@ -79,12 +79,8 @@ def calibration_panel(curves: Sequence[Calibration], name: str, alt: str) -> str
     """Observed share over mean score by bins, with intervals; the dotted line is perfect calibration."""
     if not any(len(curve.cases) for curve in curves):
         return ""
-    highest = max(
-        max(*curve.mean_score, *(e.value for e in curve.observed)) for curve in curves if len(curve.cases)
-    )
-    side = next(
-        side for side in (0.1, 0.2, 0.5, 1) if highest <= side
-    )  # rare findings would hide in a corner
+    highest = max(max(*curve.mean_score, *(e.value for e in curve.observed)) for curve in curves if len(curve.cases))
+    side = next(side for side in (0.1, 0.2, 0.5, 1) if highest <= side)  # rare findings would hide in a corner
     with _style(name):
         figure, axes = _square(side)
         axes.plot([0, side], [0, side], color=MUTED, lw=0.8, ls=(0, (1, 2)))
@@ -158,9 +154,7 @@ def _curves_panel(lines: list, reference: tuple, axis_names: tuple[str, str], na
         axes.plot(*reference, color=MUTED, lw=0.8, ls=(0, (1, 2)))
         for i, line in enumerate(lines):
             if line is not None:
-                axes.plot(
-                    *line, color=MODELS[i % len(MODELS)], lw=1.5, ls=DASHES[i % len(DASHES)], clip_on=False
-                )
+                axes.plot(*line, color=MODELS[i % len(MODELS)], lw=1.5, ls=DASHES[i % len(DASHES)], clip_on=False)
         _name_axes(axes, *axis_names)
         return _svg(figure, name, alt, {})
 
@@ -204,9 +198,7 @@ def _style(name: str):
     """Matplotlib's own defaults and our settings, within a `with` block only."""
     import matplotlib
 
-    defaults = {
-        key: value for key, value in matplotlib.rcParamsDefault.items() if not key.startswith("backend")
-    }
+    defaults = {key: value for key, value in matplotlib.rcParamsDefault.items() if not key.startswith("backend")}
     return matplotlib.rc_context(defaults | _STYLE | {"svg.hashsalt": name})
 
 
@@ -217,14 +209,10 @@ def _short(label: str, longest: int = 20) -> str:
 def _svg(figure: "Figure", name: str, alt: str, texts: dict[str, str]) -> str:
     """The figure as an `<svg>` element: labelled, coloured by CSS, ids made unique by `name`."""
     file = io.StringIO()
-    figure.savefig(
-        file, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    )
+    figure.savefig(file, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     svg = file.getvalue()
     svg = svg[svg.index("<svg") :].strip()
-    svg = re.sub(
-        r"<metadata>.*?</metadata>|<!--.*?-->|<style[^>]*>.*?</style>|<defs>\s*</defs>", "", svg, flags=re.S
-    )
+    svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->|<style[^>]*>.*?</style>|<defs>\s*</defs>", "", svg, flags=re.S)
     box = re.search(r'viewBox="([^"]+)"', svg)[1]
     svg = svg[svg.index(">") + 1 :]
     svg = re.sub(r"\bid=\"", f'id="{name}-', svg)
@@ -236,7 +224,4 @@ def _svg(figure: "Figure", name: str, alt: str, texts: dict[str, str]) -> str:
         svg = svg.replace(stand_in, f"var(--{variable})")
     svg = re.sub("@\\d+@", lambda found: html.escape(texts[found[0]]), svg)
     # The words come in last, so that nothing in them is taken for a colour, a number or a stand-in.
-    return (
-        f'<svg class="plot" role="img" aria-label="{html.escape(alt)}" viewBox="{box}" '
-        f'stroke-linejoin="round">{svg}'
-    )
+    return f'<svg class="plot" role="img" aria-label="{html.escape(alt)}" viewBox="{box}" stroke-linejoin="round">{svg}'

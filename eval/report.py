@@ -96,9 +96,7 @@ def metrics_table(found: Results) -> pd.DataFrame:
     rows = []
     for model in found.models:
         for metric, e in model.macro.items():
-            rows.append(
-                (model.name, "", f"macro_{metric}", e.value, e.low, e.high, len(model.table), "", e.reason)
-            )
+            rows.append((model.name, "", f"macro_{metric}", e.value, e.low, e.high, len(model.table), "", e.reason))
         for label in model.labels:
             head, size = (model.name, label.label), (label.cases, label.positives)
             threshold = label.point
@@ -150,16 +148,14 @@ def _comparison_json(comparison: Comparison) -> dict[str, Any]:
         "left_out": comparison.left_out,
         "labels_not_shared": list(comparison.not_shared),
         "macro_difference": {
-            metric: estimate_json(e) | {"p": _number(comparison.p[metric])}
-            for metric, e in comparison.macro.items()
+            metric: estimate_json(e) | {"p": _number(comparison.p[metric])} for metric, e in comparison.macro.items()
         },
         "labels": [
             {
                 "label": label,
                 "auroc": estimate_json(comparison.differences["auroc"][i]),
                 "average_precision": estimate_json(comparison.differences["average_precision"][i]),
-                "delong": estimate_json(comparison.tests[i].difference)
-                | {"p": _number(comparison.tests[i].p)},
+                "delong": estimate_json(comparison.tests[i].difference) | {"p": _number(comparison.tests[i].p)},
             }
             for i, label in enumerate(comparison.labels)
         ],

@@ -248,9 +248,7 @@ def _rank_figures(
     for metric, value in values.items():
         # The Brier score needs no second class.
         fewest = [None] * len(few) if metric == "brier" else few
-        estimates = [
-            percentile(float(v), draws[metric][:, i], why[i], fewest[i]) for i, v in enumerate(value)
-        ]
+        estimates = [percentile(float(v), draws[metric][:, i], why[i], fewest[i]) for i, v in enumerate(value)]
         found[metric] = (estimates, draws[metric])
     return found
 

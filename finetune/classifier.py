@@ -32,9 +32,7 @@ class Classifier(nn.Module):
             raise ValueError("pool 'class' needs an encoder with a class token; use 'mean'")
         width = encoder.arch.width
         self.encoder, self.pool, self.frozen = encoder, pool, frozen
-        self.attention_pool = (
-            AttentionPoolLatent(width, num_heads=encoder.arch.heads) if pool == "attention" else None
-        )
+        self.attention_pool = AttentionPoolLatent(width, num_heads=encoder.arch.heads) if pool == "attention" else None
         if frozen:
             self.fc_norm = nn.BatchNorm1d(width, affine=False, eps=1e-6)
         else:
@@ -76,9 +74,7 @@ class TimmClassifier(nn.Module):
         import timm
 
         if not timm.is_model(name):
-            raise ValueError(
-                f"timm knows no network {name!r}; `network` is `vit` or a timm name such as resnet18"
-            )
+            raise ValueError(f"timm knows no network {name!r}; `network` is `vit` or a timm name such as resnet18")
         self.network = timm.create_model(name, pretrained=False, num_classes=labels, in_chans=channels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -102,9 +98,7 @@ class NearestNeighbours(nn.Module):
         temperature: Of the weights.
     """
 
-    def __init__(
-        self, encoder: ViT, labels: int, pool: str, cases: int, k: int = 20, temperature: float = 0.07
-    ):
+    def __init__(self, encoder: ViT, labels: int, pool: str, cases: int, k: int = 20, temperature: float = 0.07):
         super().__init__()
         if pool not in ("mean", "class"):
             raise ValueError(f"k-NN pools by `mean` or `class`, not by {pool!r}")
@@ -127,9 +121,7 @@ class NearestNeighbours(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, L) logits of the weighted share of positive neighbours; 0.5 where no neighbour's label is known."""
-        similarity, index = (self.features(x) @ self.known_features.T).topk(
-            min(self.k, len(self.known_features))
-        )
+        similarity, index = (self.features(x) @ self.known_features.T).topk(min(self.k, len(self.known_features)))
         weight = (similarity / self.temperature).softmax(dim=1).unsqueeze(-1)
         target = self.known_targets[index]
         known = ~target.isnan()

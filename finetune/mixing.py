@@ -53,9 +53,7 @@ def _beta(alpha: float, generator: torch.Generator | None) -> float:
     return float(np.random.default_rng(seed).beta(alpha, alpha))
 
 
-def _rectangle(
-    height: int, width: int, share: float, generator: torch.Generator | None
-) -> tuple[int, int, int, int]:
+def _rectangle(height: int, width: int, share: float, generator: torch.Generator | None) -> tuple[int, int, int, int]:
     """Top, bottom, left, right of a rectangle of area 1 - share about a random centre, cut off at the rim."""
     tall, wide = (int(side * (1 - share) ** 0.5) for side in (height, width))
     y, x = (int(torch.randint(side, (), generator=generator)) for side in (height, width))

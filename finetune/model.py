@@ -111,9 +111,7 @@ def load_card(folder: str | Path) -> ModelCard:
         card.pop("sha256", None)
         return ModelCard.from_dict(card)
     except (FileNotFoundError, NotADirectoryError):
-        raise UserError(
-            f"{folder}: no {CARD} in it: not a model folder (`clinvit finetune` makes one)."
-        ) from None
+        raise UserError(f"{folder}: no {CARD} in it: not a model folder (`clinvit finetune` makes one).") from None
     except (json.JSONDecodeError, TypeError, KeyError, ValueError) as error:
         raise UserError(f"{folder / CARD}: not a readable model card ({error}).") from None
 
@@ -131,9 +129,7 @@ def load_model(folder: str | Path) -> tuple[nn.Module, ModelCard]:
     try:
         model.load_state_dict(state, strict=True)
     except RuntimeError as error:
-        raise UserError(
-            f"{path}: the weights do not fit the card ({' '.join(str(error).split())[:200]})."
-        ) from None
+        raise UserError(f"{path}: the weights do not fit the card ({' '.join(str(error).split())[:200]}).") from None
     return model.eval(), card
 
 

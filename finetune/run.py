@@ -103,10 +103,7 @@ class FineTuning(Training):
             self.best_score, self.best_epoch = score, self.current_epoch + 1
             if self.trainer.is_global_zero:
                 with written_aside(self.folder / BEST) as aside:
-                    state = {
-                        name: t.detach().cpu().contiguous()
-                        for name, t in self.final_model.state_dict().items()
-                    }
+                    state = {name: t.detach().cpu().contiguous() for name, t in self.final_model.state_dict().items()}
                     safetensors.torch.save_file(state, aside)
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
@@ -196,14 +193,10 @@ def check_labels(recipe: Finetune, manifest: Manifest) -> None:
         UserError: Says which and what to do.
     """
     if not manifest.labels:
-        raise DataError(
-            f"{manifest.path}: no label column: there is nothing to learn. Only pre-training needs none."
-        )
+        raise DataError(f"{manifest.path}: no label column: there is nothing to learn. Only pre-training needs none.")
     train = manifest.rows(*recipe.data.splits)
     if not len(train):
-        raise DataError(
-            f"{manifest.path}: no case in the splits {', '.join(recipe.data.splits)}: nothing to train on."
-        )
+        raise DataError(f"{manifest.path}: no case in the splits {', '.join(recipe.data.splits)}: nothing to train on.")
     if recipe.select == "best" and recipe.mode != "knn" and not len(manifest.rows("val")):
         raise DataError(
             f"{manifest.path}: no case in the split val, so no best epoch can be chosen. Give a tenth of the patients "
@@ -220,9 +213,7 @@ def check_labels(recipe: Finetune, manifest: Manifest) -> None:
                 f"--data.labels '[{', '.join(rest[:3])}{', ...' if len(rest) > 3 else ''}]'"
             )
     if recipe.loss == "ce" and not np.all(np.isnan(values).any(1) | (np.nansum(values, 1) == 1)):
-        raise DataError(
-            f"{manifest.path}: loss `ce` needs exactly one 1 per case over {', '.join(manifest.labels)}."
-        )
+        raise DataError(f"{manifest.path}: loss `ce` needs exactly one 1 per case over {', '.join(manifest.labels)}.")
 
 
 def make_card(recipe: Finetune, manifest: Manifest, start: EncoderCard | None) -> ModelCard:
@@ -236,12 +227,8 @@ def make_card(recipe: Finetune, manifest: Manifest, start: EncoderCard | None) -
             raise UserError(f"{name} is {' or '.join(known)}, not {getattr(recipe, name)!r}.")
     if recipe.mode != "full" and (start is None or recipe.network != "vit"):
         raise UserError(f"mode {recipe.mode!r} works on the features of an encoder: give one with --encoder.")
-    if not 0 <= recipe.patch_drop < 1 or (
-        recipe.patch_drop and (recipe.network != "vit" or recipe.mode == "knn")
-    ):
-        raise UserError(
-            f"patch_drop {recipe.patch_drop} is within 0..1 (1 excluded), and for training a ViT only."
-        )
+    if not 0 <= recipe.patch_drop < 1 or (recipe.patch_drop and (recipe.network != "vit" or recipe.mode == "knn")):
+        raise UserError(f"patch_drop {recipe.patch_drop} is within 0..1 (1 excluded), and for training a ViT only.")
     if start is not None and recipe.network != "vit":
         raise UserError(f"network {recipe.network!r} starts from scratch; leave --encoder out.")
     if recipe.augment.size != recipe.model.image_size:
@@ -256,9 +243,7 @@ def make_card(recipe: Finetune, manifest: Manifest, start: EncoderCard | None) -
         )  # fmt: skip
         # Weights for three channels are folded; their statistics are folded with them.
         mean, std = (
-            (start.mean, start.std)
-            if len(start.mean) == arch.channels
-            else (_mean(start.mean), _mean(start.std))
+            (start.mean, start.std) if len(start.mean) == arch.channels else (_mean(start.mean), _mean(start.std))
         )
     data = {"fingerprint": manifest.fingerprint(), "cases": manifest.table["split"].value_counts().to_dict()}
     train = manifest.rows(*recipe.data.splits)

@@ -87,9 +87,7 @@ class MaskedAutoencoder(nn.Module):
         tokens = self.decoder_embed(latent)
         table, extra = self.decoder_pos_embed, int(self.encoder.arch.class_token)
         ids = torch.cat([visible_ids, target_ids], dim=1) + extra
-        positions = table.expand(len(ids), -1, -1).gather(
-            1, ids.unsqueeze(-1).expand(-1, -1, table.shape[-1])
-        )
+        positions = table.expand(len(ids), -1, -1).gather(1, ids.unsqueeze(-1).expand(-1, -1, table.shape[-1]))
         if extra:
             positions = torch.cat([table[:, :1].expand(len(ids), -1, -1), positions], dim=1)
         masks = self.mask_token.to(tokens.dtype).expand(len(ids), target_ids.shape[1], -1)
@@ -130,7 +128,6 @@ def load_official(mae: MaskedAutoencoder, state: dict[str, Tensor]) -> None:
     """
     own = {"mask_token"}
     ours = {
-        key if key.startswith("decoder_") or key in own else f"encoder.{key}": value
-        for key, value in state.items()
+        key if key.startswith("decoder_") or key in own else f"encoder.{key}": value for key, value in state.items()
     }
     mae.load_state_dict(ours, strict=True)

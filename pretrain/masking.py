@@ -19,9 +19,7 @@ def visible_count(tokens: int, ratio: float) -> int:
         raise ValueError(f"mask ratio {ratio} is not between 0 and 1")
     count = int(tokens * (1 - ratio))
     if count == 0:
-        raise ValueError(
-            f"at mask ratio {ratio} none of {tokens} tokens stays visible; use smaller patches or ratio"
-        )
+        raise ValueError(f"at mask ratio {ratio} none of {tokens} tokens stays visible; use smaller patches or ratio")
     return count
 
 

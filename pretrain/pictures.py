@@ -11,9 +11,7 @@ GAP = 4
 
 
 @torch.no_grad()
-def reconstruction_sheet(
-    mae: MaskedAutoencoder, x: Tensor, visible_ids: Tensor, hidden_ids: Tensor
-) -> np.ndarray:
+def reconstruction_sheet(mae: MaskedAutoencoder, x: Tensor, visible_ids: Tensor, hidden_ids: Tensor) -> np.ndarray:
     """One row per picture: original, what the encoder saw, and that with the hidden patches rebuilt.
 
     Normalised targets are brought back with the mean and spread of the true patch, so there the picture shows the
@@ -45,9 +43,7 @@ def reconstruction_sheet(
         shape = (*plain.shape[:2], arch.tubelet, arch.patch_size, arch.patch_size, arch.channels)
         columns.append(scatter_patches(filled.view(shape).permute(0, 1, 5, 2, 3, 4), arch.grid).squeeze(2))
     scale = (high - low).clamp(min=1e-6)[:, None, None, None]
-    columns = [
-        ((c - low[:, None, None, None]) / scale).clamp(0, 1).mean(dim=1).cpu().numpy() for c in columns
-    ]
+    columns = [((c - low[:, None, None, None]) / scale).clamp(0, 1).mean(dim=1).cpu().numpy() for c in columns]
     return _tile(columns)
 
 

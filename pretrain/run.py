@@ -68,9 +68,7 @@ class ShowReconstructions(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: MaskedPretraining) -> None:
         done = trainer.current_epoch + 1
-        if trainer.is_global_zero and (
-            done % max(1, trainer.max_epochs // 10) == 0 or done == trainer.max_epochs
-        ):
+        if trainer.is_global_zero and (done % max(1, trainer.max_epochs // 10) == 0 or done == trainer.max_epochs):
             self.draw(pl_module)
 
     def draw(self, training: MaskedPretraining) -> None:
@@ -102,9 +100,7 @@ def pretrain(recipe: Pretrain, manifest: Manifest, out: Path, cache_folder: Path
     """
     chosen = manifest.rows(*recipe.data.splits)
     if not len(chosen):
-        raise UserError(
-            f"{manifest.path}: no case in the splits {', '.join(recipe.data.splits)} (data.splits)."
-        )
+        raise UserError(f"{manifest.path}: no case in the splits {', '.join(recipe.data.splits)} (data.splits).")
     mae = build_mae(recipe)
     with run_folder(out, recipe, {"data": chosen.fingerprint()}) as folder:
         cache = build_cache(
@@ -117,9 +113,7 @@ def pretrain(recipe: Pretrain, manifest: Manifest, out: Path, cache_folder: Path
         fit(training, recipe.optim, recipe.run, folder, "pre-training", callbacks=[pictures])
         if rank() == 0:
             pictures.draw(training)
-            return save_encoder(
-                folder / "encoder", training.final_model.encoder, _card(recipe, mae, chosen, bad)
-            )
+            return save_encoder(folder / "encoder", training.final_model.encoder, _card(recipe, mae, chosen, bad))
     return out / "encoder"
 
 
@@ -132,9 +126,7 @@ def build_mae(recipe: Pretrain) -> MaskedAutoencoder:
     torch.manual_seed(recipe.run.seed)
     try:
         arch = recipe.model.architecture()
-        encoder = ViT(
-            arch, drop_path=recipe.model.drop_path, checkpoint_blocks=recipe.model.checkpoint_blocks
-        )
+        encoder = ViT(arch, drop_path=recipe.model.drop_path, checkpoint_blocks=recipe.model.checkpoint_blocks)
         return MaskedAutoencoder(encoder, recipe.decoder, recipe.target)
     except ValueError as error:
         raise UserError(str(error)) from None
@@ -148,6 +140,4 @@ def _card(recipe: Pretrain, mae: MaskedAutoencoder, chosen: Manifest, bad: list[
         "patients": int(chosen.table["patient"].nunique()),
         "unreadable": len(bad),
     }
-    return EncoderCard(
-        mae.encoder.arch, recipe.data.mean, recipe.data.std, "mae", plain(recipe), data, versions()
-    )
+    return EncoderCard(mae.encoder.arch, recipe.data.mean, recipe.data.std, "mae", plain(recipe), data, versions())

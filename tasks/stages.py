@@ -1,4 +1,4 @@
-"""The stages of every picture task, put together from the rooms: check, prepare, pretrain, finetune, predict, evaluate."""
+"""The stages of every picture task, put together from the rooms: prepare, pretrain, finetune, predict, evaluate."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -29,15 +29,13 @@ def open_manifest(data: Path, labels: Sequence[str] | None = None) -> Manifest:
     data = Path(data)
     if data.is_dir():
         if not (data / MANIFEST).is_file():
-            raise DataError(
-                f"{data}: no {MANIFEST} in this folder. `clinvit prepare` makes one from a data set."
-            )
+            raise DataError(f"{data}: no {MANIFEST} in this folder. `clinvit prepare` makes one from a data set.")
         data = data / MANIFEST
     return read_manifest(data, labels)
 
 
 def cache_folder(manifest: Manifest, out: Path, asked: Path | None) -> Path:
-    """Where decoded pictures are kept: as asked, else beside the manifest if `prepare` put them there, else beside `out`."""
+    """Where decoded pictures are kept: as asked, else beside the manifest where `prepare` put them, else beside `out`."""
     beside = manifest.path.parent / CACHE
     return asked or (beside if beside.is_dir() else Path(out).resolve().parent / CACHE)
 
@@ -98,9 +96,7 @@ def store_thresholds(model: Path, predictions: Predictions, rule: str) -> None:
     save_card(model, replace(load_card(model), thresholds=stored))
 
 
-def predict_stage(
-    model: Path, inputs: Sequence[str], out: Path, batch: int = 32, workers: int = 0
-) -> pd.DataFrame:
+def predict_stage(model: Path, inputs: Sequence[str], out: Path, batch: int = 32, workers: int = 0) -> pd.DataFrame:
     """Predict files, folders, globs or a manifest; gives (and writes) one row per requested case."""
     from ..finetune.model import load_model
     from ..finetune.predict import predict_files
@@ -136,18 +132,12 @@ def expand(inputs: Sequence[str]) -> list[Path]:
     for text in inputs:
         path = Path(text)
         if path.is_dir():
-            found = sorted(
-                f for f in path.rglob("*") if f.suffix.lower() in RADIOGRAPH_SUFFIXES and f.is_file()
-            )
+            found = sorted(f for f in path.rglob("*") if f.suffix.lower() in RADIOGRAPH_SUFFIXES and f.is_file())
             if not found:
-                raise DataError(
-                    f"{path}: no radiograph in this folder ({', '.join(sorted(RADIOGRAPH_SUFFIXES))})."
-                )
+                raise DataError(f"{path}: no radiograph in this folder ({', '.join(sorted(RADIOGRAPH_SUFFIXES))}).")
             files += found
         elif not path.exists() and any(sign in text for sign in "*?["):
-            found = sorted(
-                Path(path.anchor or ".").glob(str(path.relative_to(path.anchor) if path.anchor else path))
-            )
+            found = sorted(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor) if path.anchor else path)))
             if not found:
                 raise DataError(f"{text}: no file matches.")
             files += [file for file in found if file.is_file()]

@@ -23,9 +23,7 @@ ALLOWED = {
     "": LEAVES,
 }
 SOURCES = sorted(
-    path
-    for path in ROOT.rglob("*.py")
-    if path.relative_to(ROOT).parts[0].removesuffix(".py") in {*ALLOWED, "__init__"}
+    path for path in ROOT.rglob("*.py") if path.relative_to(ROOT).parts[0].removesuffix(".py") in {*ALLOWED, "__init__"}
 )
 
 
@@ -80,8 +78,6 @@ PAGES = {"jinja2", "matplotlib"}
 )
 def test_nothing_heavy_is_imported_before_it_is_used(modules, unwanted):
     code = f"import sys, {modules}; print(*sorted({unwanted!r} & set(sys.modules)))"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=180, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == []

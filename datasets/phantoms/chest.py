@@ -148,9 +148,7 @@ class Chest(Frame):
         self.vessels = _vessels(self)
         self.bone = _bones(self)
         # Soft parts have no fine detail: half the resolution is enough, and four times as fast.
-        self.tissue = cv2.resize(
-            _tissue(Frame(body, size // 2)), (size, size), interpolation=cv2.INTER_LINEAR
-        )
+        self.tissue = cv2.resize(_tissue(Frame(body, size // 2)), (size, size), interpolation=cv2.INTER_LINEAR)
         self.extra = np.zeros((size, size), np.float32)
 
     def shadow(self) -> np.ndarray:
@@ -186,9 +184,7 @@ def ramp(distance: np.ndarray, width: float) -> np.ndarray:
     return step
 
 
-def draw_curves(
-    canvas: np.ndarray, curves: Sequence[np.ndarray] | np.ndarray, width: float, value: int
-) -> None:
+def draw_curves(canvas: np.ndarray, curves: Sequence[np.ndarray] | np.ndarray, width: float, value: int) -> None:
     """Draw polylines, (curves, points, 2) in the body frame, into a uint8 raster. `width` is in the body
     frame.
 
@@ -238,11 +234,7 @@ def _tissue(frame: Frame) -> np.ndarray:
     shoulder = np.sqrt(np.clip(1 - (x - 0.72) ** 2 / 0.14 - (y + 0.48) ** 2 / 0.075, 0, 1))
     tissue = np.maximum(tissue, 0.62 * np.maximum(arm, shoulder))
     tissue += 0.10 * ramp(y - frame.dome, 0.05) * (x < half)
-    tissue += (
-        0.07
-        * ramp(np.where(frame.x > 0, frame.left - frame.x, frame.right + frame.x), 0.06)
-        * ramp(y + 0.6, 0.4)
-    )
+    tissue += 0.07 * ramp(np.where(frame.x > 0, frame.left - frame.x, frame.right + frame.x), 0.06) * ramp(y + 0.6, 0.4)
     tissue -= 0.18 * body.bubble / 0.1 * _gas(frame)
     if body.female:
         tissue += _breasts(frame)
@@ -344,12 +336,8 @@ def _airways(chest: Chest) -> np.ndarray:
     canvas = np.zeros((chest.size, chest.size), np.uint8)
     carina = -0.24
     draw_curves(canvas, [np.array([[0, -1.0], [0.004, -0.6], [-0.012, carina - 0.02]])], 0.075, 255)
-    draw_curves(
-        canvas, [np.array([[-0.01, carina - 0.03], [-0.08, carina + 0.10], [-0.15, carina + 0.2]])], 0.05, 210
-    )
-    draw_curves(
-        canvas, [np.array([[-0.01, carina - 0.03], [0.09, carina + 0.08], [0.2, carina + 0.14]])], 0.045, 190
-    )
+    draw_curves(canvas, [np.array([[-0.01, carina - 0.03], [-0.08, carina + 0.10], [-0.15, carina + 0.2]])], 0.05, 210)
+    draw_curves(canvas, [np.array([[-0.01, carina - 0.03], [0.09, carina + 0.08], [0.2, carina + 0.14]])], 0.045, 190)
     return soft(canvas, 0.012)
 
 
@@ -364,9 +352,7 @@ def _vessels(chest: Chest) -> np.ndarray:
     return tree + 0.8 * hila.astype(np.float32)
 
 
-def _grow(
-    canvas: np.ndarray, rng: np.random.Generator, side: float, hilum: tuple[float, float], reach: float
-) -> None:
+def _grow(canvas: np.ndarray, rng: np.random.Generator, side: float, hilum: tuple[float, float], reach: float) -> None:
     """Six generations; all vessels of a generation are computed and drawn together."""
     roots = np.deg2rad([-86, -76, -62, -40, -12, 15, 36, 54, 68, 80])
     angle = roots + rng.normal(0, 0.10, len(roots))

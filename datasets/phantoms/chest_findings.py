@@ -179,9 +179,7 @@ def atelectasis(chest: Chest, rng: np.random.Generator) -> np.ndarray:
         x, y = rng.uniform(0.14, 0.26), top - rng.uniform(0.03, 0.22)
         length, tilt = rng.uniform(0.22, 0.36), rng.normal(0, 0.22)
         along = np.linspace(0, 1, 6)
-        plate = np.stack(
-            [side * (x + length * along), y + length * tilt * along - 0.03 * np.sin(np.pi * along)], 1
-        )
+        plate = np.stack([side * (x + length * along), y + length * tilt * along - 0.03 * np.sin(np.pi * along)], 1)
         draw_curves(canvas, [plate], rng.uniform(0.022, 0.036), 255)
     plates = soft(canvas, 0.008) * (chest.inside > 0.02)
     chest.extra += 0.26 * plates * np.clip(chest.air, 0, 1)
@@ -192,9 +190,7 @@ def atelectasis(chest: Chest, rng: np.random.Generator) -> np.ndarray:
 
 def edema(chest: Chest, rng: np.random.Generator) -> np.ndarray:
     """Haze around both hila like a bat's wings, swollen and blurred vessels."""
-    away = np.hypot(
-        (np.abs(chest.x) - 0.2) / rng.uniform(0.26, 0.36), (chest.y - 0.02) / rng.uniform(0.36, 0.46)
-    )
+    away = np.hypot((np.abs(chest.x) - 0.2) / rng.uniform(0.26, 0.36), (chest.y - 0.02) / rng.uniform(0.36, 0.46))
     wings = ramp(1 - away, 0.9) * np.clip(0.9 + 0.15 * _cloud(chest, rng, 0.07), 0, 1)
     chest.vessels = 1.5 * cv2.GaussianBlur(chest.vessels, (0, 0), 0.006 * chest.size)
     _opacify(chest, wings, rng.uniform(0.5, 0.7))
@@ -210,9 +206,7 @@ def emphysema(chest: Chest, rng: np.random.Generator) -> np.ndarray:
 
 def fibrosis(chest: Chest, rng: np.random.Generator) -> np.ndarray:
     """A net of coarse lines, densest at the rim and the bases of small lungs."""
-    net = np.exp(-((_cloud(chest, rng, 0.035) / 0.4) ** 2)) + 0.6 * np.exp(
-        -((_cloud(chest, rng, 0.06) / 0.3) ** 2)
-    )
+    net = np.exp(-((_cloud(chest, rng, 0.035) / 0.4) ** 2)) + 0.6 * np.exp(-((_cloud(chest, rng, 0.06) / 0.3) ** 2))
     where = ramp(0.3 - chest.inside, 0.3) * 0.6 + ramp(chest.y - 0.05, 0.5)
     where = np.clip(where, 0, 1) * (chest.air > 0.05)
     chest.extra += 0.20 * net * where * np.clip(chest.air, 0, 1)
@@ -233,9 +227,7 @@ def hernia(chest: Chest, rng: np.random.Generator) -> np.ndarray:
     x, radius = rng.uniform(-0.02, 0.10), rng.uniform(0.12, 0.17)
     y = chest.body.dome - 0.6 * radius
     sac, gas = disc(chest, x, y, radius, 0.02), disc(chest, x, y, radius - 0.02, 0.02)
-    chest.extra += 0.10 * sac * (0.3 + np.clip(chest.air, 0, 1)) - 0.30 * gas * ramp(
-        y - 0.02 - chest.y, 0.012
-    )
+    chest.extra += 0.10 * sac * (0.3 + np.clip(chest.air, 0, 1)) - 0.30 * gas * ramp(y - 0.02 - chest.y, 0.012)
     return sac
 
 

@@ -25,11 +25,7 @@ def expose(shadow: np.ndarray, view: str, rng: np.random.Generator) -> np.ndarra
     """Film and reader: tone curve, uneven beam, scatter, noise, collimator and the marker of the side."""
     size = len(shadow)
     axis = np.linspace(-1, 1, size, dtype=np.float32)
-    shadow = (
-        shadow
-        + np.float32(rng.normal(0, 0.05)) * axis[None, :]
-        + np.float32(rng.normal(0, 0.05)) * axis[:, None]
-    )
+    shadow = shadow + np.float32(rng.normal(0, 0.05)) * axis[None, :] + np.float32(rng.normal(0, 0.05)) * axis[:, None]
     veil = rng.uniform(0.0, 0.22) + 0.08 * (view == "AP")
     contrast = rng.uniform(0.75, 1.15) * (0.9 if view == "AP" else 1.0)
     middle = rng.uniform(0.50, 0.66)
@@ -56,14 +52,10 @@ def _mark_side(picture: np.ndarray, rng: np.random.Generator) -> None:
     x = rng.uniform(0.86, 0.92) if left else rng.uniform(0.05, 0.10)
     at = (round(x * size), round(rng.uniform(0.07, 0.16) * size))
     thick = max(1, round(size / 190))
-    cv2.putText(
-        picture, "L" if left else "R", at, cv2.FONT_HERSHEY_SIMPLEX, size / 560, 250, thick, cv2.LINE_AA
-    )
+    cv2.putText(picture, "L" if left else "R", at, cv2.FONT_HERSHEY_SIMPLEX, size / 560, 250, thick, cv2.LINE_AA)
 
 
-def framed(
-    region: np.ndarray, maps: tuple[np.ndarray, np.ndarray]
-) -> tuple[float, float, float, float] | None:
+def framed(region: np.ndarray, maps: tuple[np.ndarray, np.ndarray]) -> tuple[float, float, float, float] | None:
     """The frame around a region of the body frame, in pixels of the picture."""
     rows, columns = np.nonzero(cv2.remap(region, *maps, cv2.INTER_LINEAR) > 0.35)
     if len(rows) < 4:

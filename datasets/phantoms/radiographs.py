@@ -147,14 +147,10 @@ def write_chestxray14(
     """
     root = Path(root)
     if patients < 4 or size < 32:
-        raise UserError(
-            f"{patients} patients at {size} px: a phantom set needs 4 patients and 32 px at least."
-        )
+        raise UserError(f"{patients} patients at {size} px: a phantom set needs 4 patients and 32 px at least.")
     for name in prevalence:
         if name not in FINDINGS:
-            raise UserError(
-                f"No phantom of {name!r}{nearest(name, FINDINGS)}. There are: {', '.join(FINDINGS)}."
-            )
+            raise UserError(f"No phantom of {name!r}{nearest(name, FINDINGS)}. There are: {', '.join(FINDINGS)}.")
     entries, boxes, lists = [], [], {"train_val": [], "test": []}
     tested = np.random.default_rng((seed, 0)).permutation(patients)[: max(1, round(TEST_SHARE * patients))]
     tested = frozenset(tested.tolist())
@@ -166,9 +162,7 @@ def write_chestxray14(
             entries.append(entry)
             lists[part].append(entry[0])
             if part == "test":
-                boxes += [
-                    _box_row(entry[0], label, box, size) for label, box in found.items() if label in BOXED
-                ]
+                boxes += [_box_row(entry[0], label, box, size) for label, box in found.items() if label in BOXED]
         if progress is not None:
             progress(patient + 1, patients)
     _write_table(root / "Data_Entry_2017.csv", ENTRY_HEADER, [[*entry, ""] for entry in entries])
@@ -184,11 +178,7 @@ def draw_findings(rng: np.random.Generator, prevalence: Mapping[str, float] = PR
         return frozenset()
     found = {name for name, chance in prevalence.items() if rng.random() < chance}
     for name in sorted(found):
-        found |= {
-            other
-            for other, chance in COMPANIONS.get(name, ())
-            if rng.random() < chance and other in prevalence
-        }
+        found |= {other for other, chance in COMPANIONS.get(name, ()) if rng.random() < chance and other in prevalence}
     return frozenset(found)
 
 

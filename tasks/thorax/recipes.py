@@ -92,57 +92,78 @@ def finetune_vit_b() -> Finetune:
 
 
 def pretrain_tiny() -> Pretrain:
-    """For 2 CPU cores and a thousand pictures: 128 px, 10 minutes; many epochs matter more than anything else.
+    """For 2 CPU cores and about a thousand pictures: 128 px, ten minutes, many epochs.
 
     Command: clinvit pretrain thorax --recipe tiny --data manifest.csv --out runs/tiny
+    Chosen on patient-grouped folds inside the training split of 600 real pictures: 320 epochs gave a fine-tuned AUROC
+    for Pneumonia of 0.864 there, 80 epochs 0.837; patches of 8 px cost four times as much and gave no more.
     """
     return Pretrain(
         mask_ratio=0.75,
         decode_ratio=0.75,
         target="patch",
-        model=Model("mini", image_size=128, patch_size=16),
+        model=Model("mini", image_size=128, patch_size=16, class_token=False),
         decoder=Decoder(96, 1, 3),
         data=Data(cache_px=160),
         augment=Augment(size=128, crop_scale=(0.4, 1.0), flip=0.5),
-        optim=Optim(epochs=600, warmup_epochs=20, batch_size=64, base_lr=8e-3, weight_decay=0.05),
-    )
+        optim=Optim(
+            epochs=320, warmup_epochs=26, batch_size=64, base_lr=8e-3, min_lr=2e-5, weight_decay=0.05, clip_norm=1.0,
+        ),
+    )  # fmt: skip
 
 
 def finetune_tiny() -> Finetune:
     """Fine-tuning beside `pretrain_tiny`; the last epoch is kept, so no score on validation chooses anything.
 
     Command: clinvit finetune thorax --recipe tiny --data manifest.csv --encoder runs/tiny/encoder --out runs/ft-tiny
+    From scratch add `--optim.layer_decay 1`.
     """
     return Finetune(
         select="last",
         eval_every=10,
         patch_drop=0.5,
-        model=Model("mini", image_size=128, patch_size=16),
+        model=Model("mini", image_size=128, patch_size=16, class_token=False, drop_path=0.1),
         data=Data(cache_px=160),
-        augment=Augment(size=128, crop_scale=(0.5, 1.0), flip=0.5),
+        augment=Augment(size=128, crop_scale=(0.5, 1.0), flip=0.5, rotate_deg=5, brightness_contrast=0.1),
         view=View("squash", None, flip=True),
         optim=Optim(
-            epochs=100, warmup_epochs=5, batch_size=16, base_lr=1.6e-2, weight_decay=0.05, betas=(0.9, 0.999),
-            layer_decay=0.85,
+            epochs=60, warmup_epochs=6, batch_size=16, base_lr=1.6e-2, min_lr=1e-5, weight_decay=0.05,
+            betas=(0.9, 0.999), layer_decay=0.85, clip_norm=1.0,
         ),
     )  # fmt: skip
+
+
+def finetune_resnet18() -> Finetune:
+    """timm's ResNet-18 from scratch in the same pipeline, to compare with.
+
+    Command: clinvit finetune thorax --recipe resnet18 --data manifest.csv --out runs/resnet18
+    """
+    tiny = finetune_tiny()
+    return replace(
+        tiny,
+        network="resnet18",
+        patch_drop=0.0,
+        optim=replace(tiny.optim, epochs=20, warmup_epochs=2, batch_size=32, base_lr=8e-3, layer_decay=1.0),
+    )
 
 
 def pretrain_demo() -> Pretrain:
     """`tiny` with fewer epochs, for the demo."""
     tiny = pretrain_tiny()
-    return replace(
-        tiny, optim=replace(tiny.optim, epochs=100, warmup_epochs=5), run=Run(checkpoint_minutes=0.25)
-    )
+    return replace(tiny, optim=replace(tiny.optim, epochs=120, warmup_epochs=10), run=Run(checkpoint_minutes=0.25))
 
 
 def finetune_demo() -> Finetune:
     """`tiny` with fewer epochs, for the demo."""
     tiny = finetune_tiny()
-    return replace(
-        tiny, optim=replace(tiny.optim, epochs=25, warmup_epochs=2), run=Run(checkpoint_minutes=0.25)
-    )
+    return replace(tiny, optim=replace(tiny.optim, epochs=25, warmup_epochs=2), run=Run(checkpoint_minutes=0.25))
 
 
 PRETRAIN = {"demo": pretrain_demo, "tiny": pretrain_tiny, "vit_s": pretrain_vit_s, "vit_b": pretrain_vit_b}
-FINETUNE = {"demo": finetune_demo, "tiny": finetune_tiny, "vit_s": finetune_vit_s, "vit_b": finetune_vit_b}
+FINETUNE = {
+    "demo": finetune_demo,
+    "tiny": finetune_tiny,
+    "vit_s": finetune_vit_s,
+    "vit_b": finetune_vit_b,
+    "resnet18": finetune_resnet18,
+}

@@ -20,9 +20,7 @@ def main(data: Path, out: Path) -> None:
     pretraining = replace(pretraining, optim=replace(pretraining.optim, epochs=50))
     encoder = stages.pretrain_stage(pretraining, data, out / "pretrain")
     stages.finetune_stage(finetune_tiny(), data, out / "finetune", encoder=encoder)
-    figures = stages.evaluate_stage(
-        {"model": out / "finetune" / "predictions.csv"}, out / "report", data=data
-    )
+    figures = stages.evaluate_stage({"model": out / "finetune" / "predictions.csv"}, out / "report", data=data)
     print(*figures["headline"], sep="\n")
 
 

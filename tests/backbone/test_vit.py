@@ -10,9 +10,7 @@ from clinvit.backbone.vit import ViT
 
 
 def small(**fields) -> Architecture:
-    return Architecture(
-        **({"width": 48, "depth": 2, "heads": 3, "image_size": (32, 32), "patch_size": 8} | fields)
-    )
+    return Architecture(**({"width": 48, "depth": 2, "heads": 3, "image_size": (32, 32), "patch_size": 8} | fields))
 
 
 def test_equals_timm():
@@ -22,9 +20,7 @@ def test_equals_timm():
     ours.load_state_dict(theirs.state_dict(), strict=True)
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
-        torch.testing.assert_close(
-            ours(images).sequence(), theirs.forward_features(images), atol=1e-5, rtol=1e-5
-        )
+        torch.testing.assert_close(ours(images).sequence(), theirs.forward_features(images), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("size, millions", [("tiny", 5.5), ("small", 21.7), ("base", 85.8), ("large", 303.3)])
@@ -45,9 +41,7 @@ def test_the_paper_counts_its_encoder():
 @pytest.mark.parametrize("patch", [8, 14, 16])
 @pytest.mark.parametrize("class_token", [True, False])
 def test_shapes(channels, patch, class_token):
-    vit = ViT(
-        small(channels=channels, patch_size=patch, image_size=(2 * patch, 3 * patch), class_token=class_token)
-    )
+    vit = ViT(small(channels=channels, patch_size=patch, image_size=(2 * patch, 3 * patch), class_token=class_token))
     tokens = vit(torch.randn(2, channels, 2 * patch, 3 * patch))
     assert tokens.patches.shape == (2, 6, 48)
     assert (tokens.cls is not None) == class_token

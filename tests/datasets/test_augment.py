@@ -24,9 +24,7 @@ def picture(height: int = 96, width: int = 128) -> np.ndarray:
     return cv2.circle(smooth, (width // 3, height // 2), height // 5, 230, -1)
 
 
-EVERYTHING = Augment(
-    size=64, rotate_deg=7, brightness_contrast=0.2, randaug="rand-m6-mstd0.5-inc1", erase=0.5
-)
+EVERYTHING = Augment(size=64, rotate_deg=7, brightness_contrast=0.2, randaug="rand-m6-mstd0.5-inc1", erase=0.5)
 
 
 @pytest.mark.parametrize("sign", [-1, 1])

@@ -101,9 +101,7 @@ def recoded(path: Path, syntax: str) -> Path | None:
     "syntax",
     [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian],
 )
-@pytest.mark.parametrize(
-    ("bits", "dtype"), [(8, "u1"), (10, "u2"), (12, "u2"), (16, "u2"), (12, "i2"), (20, "u4")]
-)
+@pytest.mark.parametrize(("bits", "dtype"), [(8, "u1"), (10, "u2"), (12, "u2"), (16, "u2"), (12, "i2"), (20, "u4")])
 def test_uncompressed_dicom(tmp_path, syntax, bits, dtype):
     pixels = np.rint(RAMP / 255 * (2**bits - 1)) - (2 ** (bits - 1) if dtype[0] == "i" else 0)
     path = saved(dicom(pixels.astype(dtype), bits, syntax), tmp_path)
@@ -294,9 +292,7 @@ def test_facts_name_nobody(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize(
-    ("age", "years"), [("018M", 1.5), ("026W", 0.5), ("45", 45), ("", None), ("old", None)]
-)
+@pytest.mark.parametrize(("age", "years"), [("018M", 1.5), ("026W", 0.5), ("45", 45), ("", None), ("old", None)])
 def test_ages(tmp_path, age, years):
     dataset = dicom(RAMP, PatientAge=age)
     del dataset.PatientID

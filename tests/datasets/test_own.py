@@ -161,9 +161,7 @@ def test_three_classes_are_exclusive(tmp_path):
 def test_split_folders_and_patients_by_pattern(tmp_path):
     files = [
         f"{split}/{name}/person{number}_{i}.png"
-        for number, (split, name) in enumerate(
-            (s, n) for s in ("train", "valid", "test") for n in ("ill", "healthy")
-        )
+        for number, (split, name) in enumerate((s, n) for s in ("train", "valid", "test") for n in ("ill", "healthy"))
         for i in range(3)
     ]
     touch(tmp_path, *files)
@@ -214,9 +212,7 @@ def test_a_folder_without_labels(tmp_path, shared_data):
     table, labels = read_unlabelled(tmp_path, salt="s")
     again, _ = read_unlabelled(tmp_path, salt="t")
     assert labels == () and len(table) == 2 and set(table["split"]) == {"train"}
-    assert (
-        table["patient"].str.fullmatch("[0-9a-f]{16}").all() and (table["patient"] != again["patient"]).all()
-    )
+    assert table["patient"].str.fullmatch("[0-9a-f]{16}").all() and (table["patient"] != again["patient"]).all()
 
 
 def test_a_folder_without_labels_asks_for_patients(tmp_path):

@@ -101,9 +101,7 @@ def test_a_tree_is_laid_out_as_downloaded(tmp_path):
         "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
         "OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y],"
     )
-    assert (
-        (root / "BBox_List_2017.csv").read_text().startswith("Image Index,Finding Label,Bbox [x,y,w,h],,,\n")
-    )
+    assert (root / "BBox_List_2017.csv").read_text().startswith("Image Index,Finding Label,Bbox [x,y,w,h],,,\n")
     with (root / "Data_Entry_2017.csv").open() as file:
         rows = list(csv.reader(file))[1:]
     assert all(len(row) == 12 for row in rows)
@@ -116,20 +114,14 @@ def test_a_tree_is_laid_out_as_downloaded(tmp_path):
         assert row[0] == f"{int(row[3]):08d}_{int(row[2]):03d}.png"
     with (root / "BBox_List_2017.csv").open() as file:
         boxed = list(csv.reader(file))[1:]
-    assert (
-        boxed
-        and {row[0] for row in boxed} <= set(lists[1])
-        and {row[1] for row in boxed} <= {*BOXED.values()}
-    )
+    assert boxed and {row[0] for row in boxed} <= set(lists[1]) and {row[1] for row in boxed} <= {*BOXED.values()}
     assert all(float(row[2]) + float(row[4]) <= 1024 for row in boxed)
 
 
 def test_some_pictures_have_four_channels_and_all_are_readable(tmp_path, monkeypatch):
     monkeypatch.setattr(radiographs, "RGBA_EVERY", 3)
     root = write_chestxray14(tmp_path, patients=8, size=32)
-    shapes = [
-        cv2.imread(str(path), cv2.IMREAD_UNCHANGED).shape for path in root.glob("images_*/images/*.png")
-    ]
+    shapes = [cv2.imread(str(path), cv2.IMREAD_UNCHANGED).shape for path in root.glob("images_*/images/*.png")]
     assert {len(shape) for shape in shapes} == {2, 3}
 
 

@@ -29,9 +29,7 @@ def test_schedule_equals_the_official_one(pytestconfig):
 
 def test_groups_equal_the_official_ones(pytestconfig):
     ref = json.loads((pytestconfig.rootpath / "tests/golden/layer_decay.json").read_text())
-    vit = ViT(
-        Architecture(48, ref["depth"], 3, image_size=(32, 32), patch_size=8, channels=3, positions="learned")
-    )
+    vit = ViT(Architecture(48, ref["depth"], 3, image_size=(32, 32), patch_size=8, channels=3, positions="learned"))
     vit.head = nn.Linear(48, 5)
     groups = parameter_groups(
         vit.named_parameters(), weight_decay=ref["weight_decay"], layer_decay=ref["layer_decay"], depth=ref["depth"],
@@ -39,8 +37,7 @@ def test_groups_equal_the_official_ones(pytestconfig):
     )  # fmt: skip
     found = {name: (g["lr_scale"], g["weight_decay"]) for g in groups for name in g["names"]}
     assert found == {
-        name: (pytest.approx(p["lr_scale"], rel=1e-12), p["weight_decay"])
-        for name, p in ref["params"].items()
+        name: (pytest.approx(p["lr_scale"], rel=1e-12), p["weight_decay"]) for name, p in ref["params"].items()
     }
 
 

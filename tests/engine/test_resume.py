@@ -59,7 +59,7 @@ def test_pretraining_goes_on_exactly(cohort, small_recipes, tmp_path, monkeypatc
 
 
 def test_finetuning_goes_on_exactly_with_everything_random(cohort, small_recipes, tmp_path, monkeypatch):
-    """Drop path, mixing, dropped patches, the moving average and the choice of the best epoch survive an interruption."""
+    """Drop path, mixing, dropped patches, the moving average and the best epoch survive an interruption."""
     manifest, recipe = read_manifest(cohort()), small_recipes[1]
     recipe = replace(
         recipe, mixup=0.4, cutmix=0.5, patch_drop=0.3, model=replace(recipe.model, drop_path=0.3),
@@ -72,9 +72,7 @@ def test_finetuning_goes_on_exactly_with_everything_random(cohort, small_recipes
     repair()
     finetune(recipe, manifest, tmp_path / "cut", tmp_path / "cache")
     assert equal_files(tmp_path / "whole/model/model.safetensors", tmp_path / "cut/model/model.safetensors")
-    assert (tmp_path / "whole/predictions.csv").read_bytes() == (
-        tmp_path / "cut/predictions.csv"
-    ).read_bytes()
+    assert (tmp_path / "whole/predictions.csv").read_bytes() == (tmp_path / "cut/predictions.csv").read_bytes()
 
 
 def test_ctrl_c_is_an_interruption(cohort, small_recipes, tmp_path, monkeypatch):
@@ -85,9 +83,7 @@ def test_ctrl_c_is_an_interruption(cohort, small_recipes, tmp_path, monkeypatch)
 
 
 def test_a_loss_that_is_not_finite_names_its_cases(cohort, small_recipes, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        "clinvit.pretrain.run.MaskedPretraining.loss", lambda self, batch: torch.tensor(np.nan)
-    )
+    monkeypatch.setattr("clinvit.pretrain.run.MaskedPretraining.loss", lambda self, batch: torch.tensor(np.nan))
     with pytest.raises(RunError, match=r"loss is nan at epoch 0, batch 0; its cases: \d{3}_\d, "):
         pretrain(small_recipes[0], read_manifest(cohort()), tmp_path / "run", tmp_path / "cache")
 
@@ -135,15 +131,35 @@ def command(*arguments) -> list[str]:
     ]
 
 
-OPTIONS = ["--model.size", "micro", "--model.image_size", "32", "--augment.size", "32", "--model.patch_size", "8", "--data.cache_px", "40", "--optim.batch_size", "16", "--optim.epochs", "30", "--optim.warmup_epochs", "1", "--run.checkpoint_minutes", "0", "--run.precision", "32-true"]
+OPTIONS = [
+    "--model.size",
+    "micro",
+    "--model.image_size",
+    "32",
+    "--augment.size",
+    "32",
+    "--model.patch_size",
+    "8",
+    "--data.cache_px",
+    "40",
+    "--optim.batch_size",
+    "16",
+    "--optim.epochs",
+    "30",
+    "--optim.warmup_epochs",
+    "1",
+    "--run.checkpoint_minutes",
+    "0",
+    "--run.precision",
+    "32-true",
+]
 
 
 @pytest.mark.slow
 def test_kill_9_and_the_same_command(cohort, tmp_path):
     data = cohort()
     runs = {
-        name: command("pretrain", "thorax", "--data", data, "--out", tmp_path / name / "run", *OPTIONS)
-        for name in "ab"
+        name: command("pretrain", "thorax", "--data", data, "--out", tmp_path / name / "run", *OPTIONS) for name in "ab"
     }
     subprocess.run(runs["a"], check=True, capture_output=True)
     process = subprocess.Popen(runs["b"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -172,8 +188,6 @@ def test_two_processes_equal_one(cohort, tmp_path):
             "import sys\nfrom clinvit.cli import main\nif __name__ == '__main__':\n    sys.exit(main())\n"
         )
         subprocess.run([sys.executable, script, *run[3:]], check=True, capture_output=True, timeout=300)
-    one, two = (
-        safetensors.torch.load_file(tmp_path / f"d{n}/run/encoder/encoder.safetensors") for n in (1, 2)
-    )
+    one, two = (safetensors.torch.load_file(tmp_path / f"d{n}/run/encoder/encoder.safetensors") for n in (1, 2))
     for name in one:
         torch.testing.assert_close(one[name], two[name], atol=2e-5, rtol=1e-4)

@@ -134,9 +134,7 @@ def all_pairs(truth, scores):
     """DeLong 1988, equations 3-6, pair by pair."""
     above, below = [], []
     for score in scores.T:
-        psi = (score[truth == 1][:, None] > score[truth == 0]) + 0.5 * (
-            score[truth == 1][:, None] == score[truth == 0]
-        )
+        psi = (score[truth == 1][:, None] > score[truth == 0]) + 0.5 * (score[truth == 1][:, None] == score[truth == 0])
         above.append(psi.mean(axis=1))
         below.append(psi.mean(axis=0))
     return np.mean(above, axis=1), np.cov(above) / len(above[0]) + np.cov(below) / len(below[0])

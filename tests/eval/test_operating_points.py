@@ -28,9 +28,7 @@ def test_youden_is_the_best_of_all_thresholds():
     truth = (generator.random((200, 1)) < 0.4).astype(float)
     scores = (generator.random((200, 1)) * 0.6 + 0.4 * truth).round(2)
     (point,) = choose(truth, scores)
-    sums = [
-        at(truth, scores, t)["sensitivity"] + at(truth, scores, t)["specificity"] for t in np.unique(scores)
-    ]
+    sums = [at(truth, scores, t)["sensitivity"] + at(truth, scores, t)["specificity"] for t in np.unique(scores)]
     chosen = at(truth, scores, point.threshold)
     assert chosen["sensitivity"] + chosen["specificity"] == pytest.approx(max(sums))
 

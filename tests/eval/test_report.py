@@ -47,9 +47,7 @@ class Page(HTMLParser):
         return [attrs for name, attrs in self.tags if name == tag]
 
 
-def predictions(
-    path, *, n=60, labels=("mass", "edema"), split="test", failed=(), seed=0, ids=None, truth=None
-):
+def predictions(path, *, n=60, labels=("mass", "edema"), split="test", failed=(), seed=0, ids=None, truth=None):
     """A table of n cases in `split` and 40 in val, two cases a patient."""
     generator = np.random.default_rng(0)
     splits = [split] * n + (["val"] * 40 if split != "val" else [])
@@ -86,9 +84,7 @@ def test_two_models_whole_report(tmp_path):
         tmp_path / "out",
         title="Two models",
         picture=lambda case: np.full((300, 200), 0.5),
-        provenance={
-            "pretrained": {"recipe": {"epochs": 3, "lr": math.nan}, "path": tmp_path, "n": np.int64(2)}
-        },
+        provenance={"pretrained": {"recipe": {"epochs": 3, "lr": math.nan}, "path": tmp_path, "n": np.int64(2)}},
         what_one_means={"mass": "opacity > 3 cm"},
     )
     assert dict(matplotlib.rcParams) == before
@@ -98,10 +94,7 @@ def test_two_models_whole_report(tmp_path):
     assert "pretrained minus scratch" in figures["headline"][1]
     assert "zero" in figures["headline"][1]
     assert figures["headline"][0] in page.text
-    assert (
-        "2 of 60 requested cases failed; they are not in the figures and not counted as negative."
-        in page.text
-    )
+    assert "2 of 60 requested cases failed; they are not in the figures and not counted as negative." in page.text
     assert "chosen on these cases" not in page.text
     assert "Not for clinical use" in page.text
     assert "opacity > 3 cm" in page.text
@@ -109,9 +102,7 @@ def test_two_models_whole_report(tmp_path):
     assert figures["models"][0]["provenance"]["recipe"] == {"epochs": 3, "lr": None}
     assert figures["comparisons"][0]["left_out"] == 3
     assert len(page.ids) == len(set(page.ids))
-    assert all(
-        image["alt"] and image["src"].startswith("data:image/jpeg;base64,") for image in page.named("img")
-    )
+    assert all(image["alt"] and image["src"].startswith("data:image/jpeg;base64,") for image in page.named("img"))
     assert page.named("img")
     assert all(svg.get("aria-label") or svg.get("aria-hidden") for svg in page.named("svg"))
     assert len(page.named("caption")) == len(page.named("table"))

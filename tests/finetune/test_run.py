@@ -38,9 +38,7 @@ def test_learns_and_predicts_the_same_from_files(cohort, small_recipes, tmp_path
 def test_frozen_features(cohort, small_recipes, tmp_path, mode):
     manifest = read_manifest(cohort(patients=60))
     encoder = pretrain(small_recipes[0], manifest, tmp_path / "pre", tmp_path / "cache")
-    recipe = replace(
-        small_recipes[1], mode=mode, optim=replace(small_recipes[1].optim, base_lr=0.5, epochs=20)
-    )
+    recipe = replace(small_recipes[1], mode=mode, optim=replace(small_recipes[1].optim, base_lr=0.5, epochs=20))
     folder = finetune(recipe, manifest, tmp_path / "run", tmp_path / "cache", encoder)
     model, card = load_model(folder)
     assert card.encoder["method"] == "mae"
@@ -107,9 +105,7 @@ def test_what_cannot_be_learned_is_refused(cohort, small_recipes, tmp_path, colu
 )
 def test_wrong_recipes_say_so(cohort, small_recipes, tmp_path, fields, words):
     with pytest.raises(UserError, match=words):
-        finetune(
-            replace(small_recipes[1], **fields), read_manifest(cohort()), tmp_path / "run", tmp_path / "cache"
-        )
+        finetune(replace(small_recipes[1], **fields), read_manifest(cohort()), tmp_path / "run", tmp_path / "cache")
 
 
 def test_batch_larger_than_the_data(cohort, small_recipes, tmp_path):

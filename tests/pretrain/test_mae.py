@@ -81,9 +81,7 @@ def from_hugging_face(state: dict) -> dict:
         for old, new in names:
             key = key.replace(old, new)
         out[key] = value
-    out["decoder_pos_embed"] = (
-        out["decoder_pos_embed"] if "decoder_pos_embed" in out else out.pop("decoder_pos")
-    )
+    out["decoder_pos_embed"] = out["decoder_pos_embed"] if "decoder_pos_embed" in out else out.pop("decoder_pos")
     for key in [key for key in out if ".attn.query." in key]:
         parts = [out.pop(key.replace("query", part)) for part in ("query", "key", "value")]
         out[key.replace("query", "qkv")] = torch.cat(parts)

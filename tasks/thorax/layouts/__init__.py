@@ -15,7 +15,7 @@ from ....datasets.inventory import files_below
 from ....datasets.own import read_class_folders, read_own_csv
 from ....datasets.radiographs import RADIOGRAPH_SUFFIXES
 from ....datasets.tables import nearest
-from ....datasets.unlabelled import read_unlabelled
+from ....datasets.unlabelled import DICOM_SUFFIXES, read_unlabelled
 from ....errors import DataError
 from ..labels import MEANING
 from . import chestxray14, chexpert, covidx, mimic
@@ -47,6 +47,14 @@ def _is_class_folders(root: Path) -> bool:
     return 2 <= len({file.partition("/")[0] for file in files if "/" in file}) <= 20
 
 
+def _is_dicom_folder(root: Path) -> bool:
+    """Other pictures without labels are taken only when asked for: a set whose CSV is missing must not become one."""
+    if not root.is_dir() or any(root.glob("*.csv")):
+        return False
+    files = files_below(root, RADIOGRAPH_SUFFIXES)
+    return bool(files) and all(file.lower().endswith(DICOM_SUFFIXES) for file in files)
+
+
 LAYOUTS: dict[str, Layout] = {
     "chestxray14": Layout(chestxray14.recognise, chestxray14.read, "Data_Entry_2017.csv"),
     "chexpert": Layout(chexpert.recognise, chexpert.read, "train.csv and valid.csv with a column Path"),
@@ -54,7 +62,7 @@ LAYOUTS: dict[str, Layout] = {
     "covidx": Layout(covidx.recognise, covidx.read, "train_COVIDx*.txt and test_COVIDx*.txt"),
     "csv": Layout(_is_own_csv, read_own_csv, "one CSV of your own"),
     "folders": Layout(_is_class_folders, read_class_folders, "a folder per class"),
-    "unlabelled": Layout(Path.is_dir, read_unlabelled, "pictures without labels, for pre-training only"),
+    "unlabelled": Layout(_is_dicom_folder, read_unlabelled, "pictures without labels, for pre-training only"),
 }
 
 
@@ -74,9 +82,7 @@ def recognise(root: str | Path) -> str:
     raise DataError(f"{root}: no known layout. Looked for {known}.")
 
 
-def to_manifest(
-    root: str | Path, layout: str | None = None, **options: object
-) -> tuple[pd.DataFrame, tuple[str, ...]]:
+def to_manifest(root: str | Path, layout: str | None = None, **options: object) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Read the data set in `root`.
 
     Args:

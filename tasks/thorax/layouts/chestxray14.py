@@ -70,9 +70,7 @@ def read(
     if unlisted.any():
         note(table, f"{int(unlisted.sum()):,} pictures are in none of the lists and were left out.")
     if table.empty:
-        raise DataError(
-            f"{path}: none of its pictures is in the lists. Are table and lists of the same data set?"
-        )
+        raise DataError(f"{path}: none of its pictures is in the lists. Are table and lists of the same data set?")
     if odd_ages:
         note(table, f"{odd_ages:,} ages are no number or above {OLDEST}; their cells are empty.")
     files = files_below(root, (".png", ".jpg", ".jpeg"))
@@ -96,16 +94,12 @@ def boxes(root: str | Path) -> pd.DataFrame:
     path = Path(root) / "BBox_List_2017.csv"
     raw = _comma_ended(path)
     numbers = {"x": "Bbox [x", "y": "y", "w": "w", "h": "h]"}
-    require_columns(
-        path, raw, ["Image Index", "Finding Label", *numbers.values()], "the boxes of ChestX-ray14"
-    )
+    require_columns(path, raw, ["Image Index", "Finding Label", *numbers.values()], "the boxes of ChestX-ray14")
     table = pd.DataFrame({"id": _stem(raw["Image Index"]), "label": raw["Finding Label"].str.strip()})
     table["label"] = table["label"].replace(BOX_SPELLING)
     unknown = table["label"][~table["label"].isin(CHESTXRAY14)]
     if len(unknown):
-        raise DataError(
-            f"{path}: unknown finding {unknown.iloc[0]!r}{nearest(unknown.iloc[0], CHESTXRAY14)}."
-        )
+        raise DataError(f"{path}: unknown finding {unknown.iloc[0]!r}{nearest(unknown.iloc[0], CHESTXRAY14)}.")
     for name, column in numbers.items():
         table[name] = pd.to_numeric(raw[column], errors="coerce").astype("float64") / NOMINAL_PX
     wrong = np.flatnonzero(~table[list(numbers)].ge(0).all(axis=1) | table[["w", "h"]].eq(0).any(axis=1))
@@ -140,9 +134,7 @@ def _splits(root: Path, ids: pd.Series, paper_lists: str | Path | None) -> pd.Se
     named = pd.concat([pd.Series(split, _list(folder / name)) for split, name in lists.items()])
     repeated = named.index[named.index.duplicated()]
     if len(repeated):
-        raise DataError(
-            f"{folder}: picture {repeated[0]} stands twice in the lists {', '.join(lists.values())}."
-        )
+        raise DataError(f"{folder}: picture {repeated[0]} stands twice in the lists {', '.join(lists.values())}.")
     return ids.map(named).fillna("")
 
 
@@ -150,9 +142,7 @@ def _list(path: Path) -> pd.Series:
     """Ids of a list: one picture per line, in the paper's lists followed by its labels."""
     zipped = path.with_name(path.name + ".gz")
     if not path.is_file() and not zipped.is_file():
-        raise DataError(
-            f"{path}: no such list. It comes with the data set; without it there is no official test set."
-        )
+        raise DataError(f"{path}: no such list. It comes with the data set; without it there is no official test set.")
     text = path.read_text() if path.is_file() else gzip.decompress(zipped.read_bytes()).decode()
     return _stem(pd.Series(text.splitlines(), dtype=str).str.split(n=1).str[0].dropna())
 
@@ -168,9 +158,7 @@ def _findings(path: Path, cells: pd.Series) -> np.ndarray:
             if name not in CHESTXRAY14:
                 line = int(np.flatnonzero(cells == cell)[0]) + 2
                 hint = nearest(name, CHESTXRAY14)
-                raise DataError(
-                    f"{path}: row {line}: unknown finding {name!r}{hint}; a healthy case is `No Finding`."
-                )
+                raise DataError(f"{path}: row {line}: unknown finding {name!r}{hint}; a healthy case is `No Finding`.")
             row[CHESTXRAY14.index(name)] = 1
     return rows[codes]
 

@@ -64,10 +64,7 @@ def read(
         raise DataError(f"labels {labels!r}: CheXpert has 5 (the scored ones) or 14.")
     names = CHEXPERT if labels == 5 else CHEXPERT14
     prefix = "" if base == root else base.relative_to(root).as_posix() + "/"
-    parts = [
-        _read(base / f"{part}.csv", prefix, split, names, uncertain, blanks)
-        for part, split in SPLIT_OF.items()
-    ]
+    parts = [_read(base / f"{part}.csv", prefix, split, names, uncertain, blanks) for part, split in SPLIT_OF.items()]
     table = pd.concat(parts, ignore_index=True)
     refuse_repeated(base, table["id"], "picture")
     if not lateral:
@@ -89,9 +86,7 @@ def _base(root: Path) -> Path | None:
     return next((f for f in folders if all((f / f"{part}.csv").is_file() for part in SPLIT_OF)), None)
 
 
-def _read(
-    path: Path, prefix: str, split: str, names: tuple[str, ...], uncertain: str, blanks: str
-) -> pd.DataFrame:
+def _read(path: Path, prefix: str, split: str, names: tuple[str, ...], uncertain: str, blanks: str) -> pd.DataFrame:
     raw = read_csv(path)
     require_columns(path, raw, (*FACTS, *names), "the table of CheXpert")
     # `Path` repeats the name of the release's folder, which may have been renamed.

@@ -53,9 +53,7 @@ def read(
     table = _without_test_patients(table.drop_duplicates(ignore_index=True))
     refuse_repeated(lists["train"], table["id"], "picture")
     refuse_patient_overlap(lists["train"], table)
-    present = [
-        f"{part}/{file}" for part in PARTS if (root / part).is_dir() for file in _pictures(root / part)
-    ]
+    present = [f"{part}/{file}" for part in PARTS if (root / part).is_dir() for file in _pictures(root / part)]
     table = keep_present(table, root, present, keep_missing)
     return complete_splits(lists["train"], table, labels, seed), labels
 

@@ -47,14 +47,10 @@ def read(
     """
     root = Path(root)
     if labeller not in LABELLERS:
-        raise DataError(
-            f"labeller {labeller!r}{nearest(labeller, LABELLERS)}; there are {', '.join(LABELLERS)}."
-        )
+        raise DataError(f"labeller {labeller!r}{nearest(labeller, LABELLERS)}; there are {', '.join(LABELLERS)}.")
     path, pictures = _table(root, "metadata", ("dicom_id", "subject_id", "study_id", "ViewPosition"))
     refuse_repeated(path, pictures["dicom_id"], "picture")
-    table = pd.DataFrame(
-        {"id": pictures["dicom_id"], "path": _paths(pictures), "patient": pictures["subject_id"]}
-    )
+    table = pd.DataFrame({"id": pictures["dicom_id"], "path": _paths(pictures), "patient": pictures["subject_id"]})
     table["split"] = _splits(root, pictures["dicom_id"])
     table["view"], table["study"] = pictures["ViewPosition"], pictures["study_id"]
     studies = _studies(root, labeller, uncertain, blanks, no_finding_is_zero)
@@ -65,9 +61,7 @@ def read(
     if table.empty:
         raise DataError(f"{path}: no picture with the views {', '.join(views)}.")
     if not kept.all():
-        note(
-            table, f"{int((~kept).sum()):,} pictures with views other than {', '.join(views)} were left out."
-        )
+        note(table, f"{int((~kept).sum()):,} pictures with views other than {', '.join(views)} were left out.")
     if not reported[kept].all():
         note(
             table,
@@ -88,9 +82,7 @@ def _walk(root: Path) -> list[str]:
 def _table(root: Path, name: str, columns: tuple[str, ...]) -> tuple[Path, pd.DataFrame]:
     found = sorted(root.glob(f"mimic-cxr-*-{name}.csv.gz")) + sorted(root.glob(f"mimic-cxr-*-{name}.csv"))
     if not found:
-        raise DataError(
-            f"{root}: no mimic-cxr-2.0.0-{name}.csv.gz. It comes with MIMIC-CXR-JPG on PhysioNet."
-        )
+        raise DataError(f"{root}: no mimic-cxr-2.0.0-{name}.csv.gz. It comes with MIMIC-CXR-JPG on PhysioNet.")
     table = read_csv(found[0])
     require_columns(found[0], table, columns, f"the {name} of MIMIC-CXR-JPG")
     return found[0], table
@@ -106,15 +98,11 @@ def _splits(root: Path, ids: pd.Series) -> pd.Series:
     refuse_repeated(path, listed["dicom_id"], "picture")
     splits = ids.map(listed.set_index("dicom_id")["split"].map(SPLITS))
     if splits.isna().any():
-        raise DataError(
-            f"{path}: picture {ids[splits.isna()].iloc[0]} has no split among {', '.join(SPLITS)}."
-        )
+        raise DataError(f"{path}: picture {ids[splits.isna()].iloc[0]} has no split among {', '.join(SPLITS)}.")
     return splits
 
 
-def _studies(
-    root: Path, labeller: str, uncertain: str, blanks: str, no_finding_is_zero: bool
-) -> pd.DataFrame:
+def _studies(root: Path, labeller: str, uncertain: str, blanks: str, no_finding_is_zero: bool) -> pd.DataFrame:
     """Labels by study_id."""
     path, raw = _table(root, labeller, ("subject_id", "study_id", "No Finding", *MIMIC))
     refuse_repeated(path, raw["study_id"], "study")

@@ -15,9 +15,7 @@ BLANKS = ("unknown", "zeros")
 PAPER_ONES = ("Edema", "Atelectasis")  # -1 becomes 1 for these, 0 for the others
 
 
-def report_labels(
-    path: Path, raw: pd.DataFrame, labels: Sequence[str], uncertain: str, blanks: str
-) -> pd.DataFrame:
+def report_labels(path: Path, raw: pd.DataFrame, labels: Sequence[str], uncertain: str, blanks: str) -> pd.DataFrame:
     """Cells to 0, 1 and NaN.
 
     Args:
@@ -41,8 +39,7 @@ def report_labels(
         wrong = np.flatnonzero(~(np.isin(numbers, (-1, 0, 1)) | (text == "")))
         if len(wrong):
             raise DataError(
-                f"{path}: row {wrong[0] + 2}: {label} is {text.iloc[wrong[0]]!r}; "
-                "it is 1, 0, -1 (uncertain) or empty."
+                f"{path}: row {wrong[0] + 2}: {label} is {text.iloc[wrong[0]]!r}; it is 1, 0, -1 (uncertain) or empty."
             )
         unsure, blank = numbers == -1, np.isnan(numbers)
         mixed = 1.0 if label in PAPER_ONES else 0.0

@@ -97,9 +97,7 @@ def test_chestxray14_as_downloaded(tmp_path, variant):
     table, labels = to_manifest(root)
     assert labels == CHESTXRAY14 and len(table) == 40
     assert_sound(table, labels, root)
-    assert patients(table, "test") == {f"{patient:08d}" for patient in range(17, 21)} and patients(
-        table, "val"
-    )
+    assert patients(table, "test") == {f"{patient:08d}" for patient in range(17, 21)} and patients(table, "val")
     row = table.set_index("id").loc["00000002_001"]
     assert row["patient"] == "00000002" and row["age"] == 58 and row["follow_up"] == 1 and row["sex"] == "M"
     assert [label for label in labels if row[label] == 1] == ["Effusion", "Pleural_Thickening"]
@@ -138,10 +136,7 @@ def test_chestxray14_partial_downloads_are_counted(tmp_path):
         path.unlink()
     table, labels = to_manifest(root)
     assert len(table) == 30
-    assert (
-        "10 listed files are not there and were left out; the first is 00000001_000.png."
-        in table.attrs["notes"]
-    )
+    assert "10 listed files are not there and were left out; the first is 00000001_000.png." in table.attrs["notes"]
     assert_sound(table, labels, root)
     kept, _ = to_manifest(root, keep_missing=True)
     assert len(kept) == 40 and (kept["path"] != "").all()
@@ -167,9 +162,7 @@ def test_chestxray14_with_the_lists_of_the_paper(tmp_path, shared_data):
             rows += [next(file).split() for _ in range(count)]
     lines = []
     for file, *values in rows:
-        findings = (
-            "|".join(label for label, value in zip(CHESTXRAY14, values) if value == "1") or "No Finding"
-        )
+        findings = "|".join(label for label, value in zip(CHESTXRAY14, values) if value == "1") or "No Finding"
         lines.append(f"{file},{findings},{int(file[9:12])},{int(file[:8])},58,F,AP,2682,2749,0.143,0.143")
         touch(tmp_path, f"images/{file}")
     write(tmp_path / "Data_Entry_2017_v2020.csv", NIH_HEADER, *lines)
@@ -222,9 +215,7 @@ def test_chestxray14_without_lists_is_refused(tmp_path):
         to_manifest(tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("cell", "years"), [("058Y", 58), ("58", 58), ("018M", 1), ("011D", 0), ("412", pd.NA)]
-)
+@pytest.mark.parametrize(("cell", "years"), [("058Y", 58), ("58", 58), ("018M", 1), ("011D", 0), ("412", pd.NA)])
 def test_chestxray14_ages(tmp_path, cell, years):
     path = nih(tmp_path) / "Data_Entry_2017.csv"
     path.write_text(path.read_text().replace("058Y", cell, 1))
@@ -258,9 +249,7 @@ def test_chexpert_as_downloaded(tmp_path, prefix):
     table, labels = to_manifest(base)
     assert labels == CHEXPERT and len(table) == 24 and set(table["view"]) == {"AP"}
     assert_sound(table, labels, base)
-    assert patients(table, "test") == {f"patient{patient:05d}" for patient in range(21, 25)} and patients(
-        table, "val"
-    )
+    assert patients(table, "test") == {f"patient{patient:05d}" for patient in range(21, 25)} and patients(table, "val")
     assert any("24 lateral views" in sentence for sentence in table.attrs["notes"])
 
 
@@ -351,12 +340,7 @@ def test_mimic_as_downloaded(tmp_path):
     assert table["path"][0] == "files/p10/p10000032/s50414267/00000000-pa.jpg"
     healthy, ill, unreported = (table.iloc[row] for row in (0, 1, 7))
     assert healthy["Edema"] == 0 and np.isnan(healthy["Support Devices"])
-    assert (
-        ill["Edema"] == 1
-        and np.isnan(ill["Pneumonia"])
-        and ill["Fracture"] == 0
-        and np.isnan(ill["Atelectasis"])
-    )
+    assert ill["Edema"] == 1 and np.isnan(ill["Pneumonia"]) and ill["Fracture"] == 0 and np.isnan(ill["Atelectasis"])
     assert unreported[list(labels)].isna().all()
     assert len(table.attrs["notes"]) == 2
 
@@ -406,9 +390,7 @@ def test_covidx_as_downloaded(tmp_path, version):
     assert labels == ("normal", "pneumonia", "COVID-19") and table.attrs["exclusive"]
     assert (table[list(labels)].sum(axis=1) == 1).all() and set(table["source"]) == {"rsna"}
     assert len(table) == 35 and "shared" in patients(table, "test") and patients(table, "val")
-    assert any(
-        "1 train pictures of patients who are in test" in sentence for sentence in table.attrs["notes"]
-    )
+    assert any("1 train pictures of patients who are in test" in sentence for sentence in table.attrs["notes"])
     assert_sound(table, labels, root)
 
 
