@@ -35,7 +35,7 @@ def open_manifest(data: Path, labels: Sequence[str] | None = None) -> Manifest:
 
 
 def cache_folder(manifest: Manifest, out: Path, asked: Path | None) -> Path:
-    """Where decoded pictures are kept: as asked, else beside the manifest where `prepare` put them, else beside `out`."""
+    """Where decoded pictures are kept: as asked, else beside the manifest (`prepare`), else beside `out`."""
     beside = manifest.path.parent / CACHE
     return asked or (beside if beside.is_dir() else Path(out).resolve().parent / CACHE)
 
