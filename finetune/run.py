@@ -142,11 +142,13 @@ def finetune(
     Returns:
         The model folder.
     """
+    start = read_encoder_card(encoder) if encoder is not None else None
+    seen = splits_seen(start, manifest)
     if recipe.data.labels is not None:
         manifest = manifest.with_labels(recipe.data.labels)
     check_labels(recipe, manifest)
-    start = read_encoder_card(encoder) if encoder is not None else None
     card = make_card(recipe, manifest, start)
+    card = replace(card, data=card.data | {"splits_seen_in_pretraining": seen})
     inputs = {"data": manifest.fingerprint(), "encoder": _fingerprint(encoder)}
     torch.manual_seed(recipe.run.seed)
     try:
@@ -154,7 +156,13 @@ def finetune(
     except ValueError as error:
         raise UserError(str(error)) from None
     if encoder is not None:
-        print(f"encoder {encoder}: {load_encoder(model.encoder, encoder)}")
+        report = load_encoder(model.encoder, encoder)
+        if rank() == 0:
+            print(f"encoder {encoder}: {report}")
+            if held_out := [split for split in seen if split not in recipe.data.splits]:
+                print(
+                    f"note: the encoder was pre-trained on the pictures of {', '.join(held_out)}, without their labels"
+                )
     with run_folder(out, recipe, inputs) as folder:
         decoding = reading_workers(recipe.run.workers, decoding=True)
         cache = build_cache(manifest.files(), cache_folder, card.cache_px, decoding)
@@ -169,6 +177,13 @@ def finetune(
             model, card = load_model(folder / "model")
             write_predictions(folder / "predictions.csv", _predictions(model, card, manifest, cache))
     return out / "model"
+
+
+def splits_seen(start: EncoderCard | None, manifest: Manifest) -> list[str]:
+    """Splits of this very manifest whose pictures the encoder was pre-trained on (without their labels)."""
+    if start is None or start.data.get("manifest") != manifest.fingerprint():
+        return []
+    return [split for split in start.data["splits"] if len(manifest.rows(split))]
 
 
 class _Sets:

@@ -2,12 +2,14 @@
 
 import numpy as np
 import torch
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from ..backbone.patches import gather_patches, scatter_patches
 from .mae import MaskedAutoencoder
 
-GAP = 4
+GAP, TITLE, SIDE = 8, 28, 224
+COLUMNS = ("original", "what the encoder saw", "rebuilt")
 
 
 @torch.no_grad()
@@ -23,7 +25,7 @@ def reconstruction_sheet(mae: MaskedAutoencoder, x: Tensor, visible_ids: Tensor,
         visible_ids, hidden_ids: (B, n), (B, N - n).
 
     Returns:
-        (B * (H + gap) - gap, 3 * (W + gap) - gap) uint8, grey.
+        (height, width) uint8, grey: three titled columns, pictures at least 224 px high.
     """
     arch = mae.encoder.arch
     out = mae(x, visible_ids, hidden_ids)
@@ -49,9 +51,13 @@ def reconstruction_sheet(mae: MaskedAutoencoder, x: Tensor, visible_ids: Tensor,
 
 def _tile(columns: list[np.ndarray]) -> np.ndarray:
     count, height, width = columns[0].shape
-    sheet = np.full((count * (height + GAP) - GAP, len(columns) * (width + GAP) - GAP), 255, np.uint8)
+    scale = max(1, SIDE // height)
+    height, width = height * scale, width * scale
+    sheet = Image.new("L", (len(columns) * (width + GAP) - GAP, TITLE + count * (height + GAP) - GAP), 255)
+    draw = ImageDraw.Draw(sheet)
     for c, column in enumerate(columns):
+        draw.text((c * (width + GAP) + 2, 4), COLUMNS[c], fill=0, font=ImageFont.load_default(16))
         for r, picture in enumerate(column):
-            top, left = r * (height + GAP), c * (width + GAP)
-            sheet[top : top + height, left : left + width] = np.rint(picture * 255)
-    return sheet
+            shown = Image.fromarray(np.rint(picture * 255).astype(np.uint8)).resize((width, height))
+            sheet.paste(shown, (c * (width + GAP), TITLE + r * (height + GAP)))
+    return np.asarray(sheet)

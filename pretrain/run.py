@@ -113,7 +113,8 @@ def pretrain(recipe: Pretrain, manifest: Manifest, out: Path, cache_folder: Path
         fit(training, recipe.optim, recipe.run, folder, "pre-training", callbacks=[pictures])
         if rank() == 0:
             pictures.draw(training)
-            return save_encoder(folder / "encoder", training.final_model.encoder, _card(recipe, mae, chosen, bad))
+            card = _card(recipe, mae, manifest, chosen, bad)
+            return save_encoder(folder / "encoder", training.final_model.encoder, card)
     return out / "encoder"
 
 
@@ -132,9 +133,11 @@ def build_mae(recipe: Pretrain) -> MaskedAutoencoder:
         raise UserError(str(error)) from None
 
 
-def _card(recipe: Pretrain, mae: MaskedAutoencoder, chosen: Manifest, bad: list[str]) -> EncoderCard:
+def _card(
+    recipe: Pretrain, mae: MaskedAutoencoder, manifest: Manifest, chosen: Manifest, bad: list[str]
+) -> EncoderCard:
     data = {
-        "fingerprint": chosen.fingerprint(),
+        "manifest": manifest.fingerprint(),
         "splits": list(recipe.data.splits),
         "cases": len(chosen),
         "patients": int(chosen.table["patient"].nunique()),

@@ -1,0 +1,29 @@
+"""The sheet of reconstructions: seen patches stay as they are, a perfect prediction gives the original back."""
+
+import numpy as np
+import pytest
+import torch
+from clinvit.backbone.sizes import Architecture
+from clinvit.backbone.vit import ViT
+from clinvit.pretrain.mae import MaskedAutoencoder, Reconstruction
+from clinvit.pretrain.masking import random_masking
+from clinvit.pretrain.pictures import COLUMNS, GAP, SIDE, TITLE, reconstruction_sheet
+from clinvit.pretrain.recipe import Decoder
+
+
+@pytest.mark.parametrize("target", ["pixels", "patch", "channel"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_perfect_prediction_is_the_original(target, channels, monkeypatch):
+    torch.manual_seed(0)
+    arch = Architecture(32, 1, 2, image_size=(32, 48), patch_size=8, channels=channels)
+    mae = MaskedAutoencoder(ViT(arch), Decoder(16, 1, 2), target).eval()
+    x = torch.randn(2, channels, 32, 48)
+    visible, hidden = random_masking(torch.rand(2, 24), 0.75)
+    truth = mae.targets(x, hidden)
+    monkeypatch.setattr(MaskedAutoencoder, "forward", lambda *_: Reconstruction(torch.zeros(()), truth, truth))
+    sheet = reconstruction_sheet(mae, x, visible, hidden)
+    width = 48 * (SIDE // 32)
+    assert sheet.shape == (TITLE + 2 * (SIDE + GAP) - GAP, len(COLUMNS) * (width + GAP) - GAP)
+    original, seen, rebuilt = (sheet[TITLE:, c * (width + GAP) :][:, :width].astype(int) for c in range(3))
+    assert np.abs(original - rebuilt).max() <= 1
+    assert (np.abs(original - seen) > 3).mean() > 0.4
