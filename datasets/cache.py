@@ -36,30 +36,37 @@ class Entry:
 
 
 class PixelCache:
-    """uint8 pictures of N files, in the order asked for.
+    """uint8 pictures of N files, in the order asked for. Worker processes open the file anew: no pixel is sent.
 
     Args:
-        pixels: The memory map, flat uint8.
+        data: `pixels.u8`.
         entries: N entries.
     """
 
-    def __init__(self, pixels: np.ndarray, entries: Sequence[Entry]):
-        self.pixels, self.entries = pixels, list(entries)
+    def __init__(self, data: Path, entries: Sequence[Entry]):
+        self.data = data
+        self.places = np.array([(e.offset, e.height, e.width) for e in entries], np.int64).reshape(-1, 3)
+        self._reasons = {row: entry.reason for row, entry in enumerate(entries) if entry.reason}
+        self._pixels: np.ndarray | None = None
 
     def __len__(self) -> int:
-        return len(self.entries)
+        return len(self.places)
 
     def __getitem__(self, row: int) -> np.ndarray:
         """(H, W) uint8 view of picture `row`; nothing is copied or decoded."""
-        entry = self.entries[row]
-        if entry.reason:
-            raise DataError(entry.reason)
-        end = entry.offset + entry.height * entry.width
-        return self.pixels[entry.offset : end].reshape(entry.height, entry.width)
+        if row in self._reasons:
+            raise DataError(self._reasons[row])
+        if self._pixels is None:
+            self._pixels = np.memmap(self.data, np.uint8, "r")
+        offset, height, width = self.places[row]
+        return self._pixels[offset : offset + height * width].reshape(height, width)
+
+    def __getstate__(self) -> dict:
+        return self.__dict__ | {"_pixels": None}
 
     def reasons(self) -> list[str]:
         """N texts: why a file could not be read, empty where it could."""
-        return [entry.reason for entry in self.entries]
+        return [self._reasons.get(row, "") for row in range(len(self))]
 
 
 def load_pixels(path: Path, shorter_px: int) -> np.ndarray:
@@ -99,10 +106,7 @@ def build_cache(
             f"{folder}: the picture cache cannot be written ({error.strerror or error}). Free some space or name "
             "another place with --cache; what is cached already is kept."
         ) from None
-    data = folder / "pixels.u8"
-    size = data.stat().st_size
-    pixels = np.memmap(data, np.uint8, "r") if size else np.zeros(0, np.uint8)
-    return PixelCache(pixels, [known[key] for key in keys])
+    return PixelCache(folder / "pixels.u8", [known[key] for key in keys])
 
 
 def _key(file: Path) -> str:

@@ -68,6 +68,11 @@ class ModelCard:
         return cls(**(card | tuples | {"arch": Architecture(**card["arch"]), "view": View(**card["view"])}))
 
 
+def best_device() -> torch.device:
+    """The GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def build_model(card: ModelCard, drop_path: float = 0.0, checkpoint_blocks: bool = False) -> nn.Module:
     """The network of a card, weights still random."""
     if card.network != "vit":
@@ -117,7 +122,7 @@ def load_card(folder: str | Path) -> ModelCard:
 
 
 def load_model(folder: str | Path) -> tuple[nn.Module, ModelCard]:
-    """Network in eval mode and card of a model folder; strict.
+    """Network in eval mode, on the GPU where there is one, and card of a model folder; strict.
 
     Raises:
         UserError: The weights do not belong to the card.
@@ -130,7 +135,7 @@ def load_model(folder: str | Path) -> tuple[nn.Module, ModelCard]:
         model.load_state_dict(state, strict=True)
     except RuntimeError as error:
         raise UserError(f"{path}: the weights do not fit the card ({' '.join(str(error).split())[:200]}).") from None
-    return model.eval(), card
+    return model.eval().to(best_device()), card
 
 
 def safetensors_state(path: Path) -> dict[str, Tensor]:

@@ -30,7 +30,7 @@ from ..files import file_sha256, written_aside
 from .classifier import NearestNeighbours
 from .losses import masked_bce, masked_cross_entropy
 from .mixing import mix_batch
-from .model import ModelCard, build_model, load_model, predict_batch, save_model
+from .model import ModelCard, best_device, build_model, load_model, predict_batch, save_model
 from .predict import eval_transform, normalised, predict_cached
 from .recipe import Finetune
 
@@ -295,11 +295,12 @@ def _train(model, recipe: Finetune, card: ModelCard, data: _Sets, folder: Path):
 
 @torch.inference_mode()
 def _remember(model: NearestNeighbours, card: ModelCard, data: _Sets) -> None:
-    device = next(model.parameters()).device
+    device = best_device()
+    model.to(device).eval()
     features, targets = [], []
     for batch in eval_loader(data.still, 64, 0):
-        features.append(model.eval().features(normalised(batch["image"], card, device)))
-        targets.append(batch["target"])
+        features.append(model.features(normalised(batch["image"], card, device)))
+        targets.append(batch["target"].to(device))
     model.remember(torch.cat(features), torch.cat(targets))
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 
 import numpy as np
 import pytest
@@ -80,6 +81,14 @@ def test_a_bad_file_has_a_reason_and_is_tried_again(files, tmp_path):
         readable_rows(cache, range(len(files)), 0.01, "data")
     files[1].write_bytes(good)
     assert build_cache(files, tmp_path, 32).reasons()[1] == ""
+
+
+def test_workers_get_the_place_of_the_pixels_not_the_pixels(files, tmp_path):
+    cache = build_cache(files, tmp_path, 32)
+    expected = cache[5].copy()
+    sent = pickle.dumps(cache)
+    assert len(sent) < 8_000 < (tmp_path / "32px-v1/pixels.u8").stat().st_size
+    np.testing.assert_array_equal(pickle.loads(sent)[5], expected)
 
 
 def test_batches_are_decided_by_seed_epoch_and_rank(files, tmp_path):
