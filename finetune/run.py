@@ -58,7 +58,7 @@ class FineTuning(Training):
         self.best_score, self.best_epoch = -float("inf"), -1
 
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
-        self.draw = self.generator(index)
+        self.draw = torch.Generator().manual_seed(self.step_seed(index, self.global_rank))
         return super().training_step(batch, index)
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
@@ -73,8 +73,7 @@ class FineTuning(Training):
         slots, rows, columns = self.card.arch.grid
         tokens = slots * rows * columns
         keep = max(1, round(tokens * (1 - self.recipe.patch_drop)))
-        noise = torch.rand(batch, tokens, generator=self.draw, device=self.device)
-        return noise.argsort(dim=1)[:, :keep]
+        return torch.rand(batch, tokens, generator=self.draw).argsort(dim=1)[:, :keep].to(self.device)
 
     def train_dataloader(self):
         optim = self.recipe.optim
