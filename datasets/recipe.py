@@ -20,3 +20,8 @@ class Data:
     cache_px: int = 256
     mean: tuple[float, ...] = (0.5056,)
     std: tuple[float, ...] = (0.252,)
+
+
+def for_channels(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    """Input statistics for another number of channels: one has the mean of three, three have that of the one."""
+    return tuple(values) if len(values) == channels else (sum(values) / len(values),) * channels

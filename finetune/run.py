@@ -20,6 +20,7 @@ from ..datasets.loading import (
     reading_workers,
     train_loader,
 )
+from ..datasets.recipe import for_channels
 from ..datasets.tables import Manifest, predictions_table, write_predictions
 from ..engine.recipe import plain
 from ..engine.run_folder import rank, run_folder, versions
@@ -249,16 +250,14 @@ def make_card(recipe: Finetune, manifest: Manifest, start: EncoderCard | None) -
         raise UserError(
             f"augment.size {recipe.augment.size} and model.image_size {recipe.model.image_size} differ: set both."
         )
-    arch, mean, std = recipe.model.architecture(), recipe.data.mean, recipe.data.std
-    if start is not None:
-        arch = replace(
-            start.arch, image_size=arch.image_size, channels=recipe.model.channels,
-            positions="learned" if start.arch.positions == "learned" else start.arch.positions,
-        )  # fmt: skip
-        # Weights for three channels are folded; their statistics are folded with them.
-        mean, std = (
-            (start.mean, start.std) if len(start.mean) == arch.channels else (_mean(start.mean), _mean(start.std))
-        )
+    try:
+        arch = recipe.model.architecture()
+        if start is not None:
+            arch = replace(start.arch, image_size=arch.image_size, channels=arch.channels)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    known = start if start is not None else recipe.data
+    mean, std = for_channels(known.mean, arch.channels), for_channels(known.std, arch.channels)
     data = {"fingerprint": manifest.fingerprint(), "cases": manifest.table["split"].value_counts().to_dict()}
     train = manifest.rows(*recipe.data.splits)
     return ModelCard(
@@ -315,7 +314,3 @@ def _fingerprint(encoder: Path | None) -> str:
         return ""
     file = Path(encoder) / "encoder.safetensors" if Path(encoder).is_dir() else Path(encoder)
     return file_sha256(file)
-
-
-def _mean(values: tuple[float, ...]) -> tuple[float, ...]:
-    return (sum(values) / len(values),)

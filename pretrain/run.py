@@ -13,6 +13,7 @@ from ..backbone.vit import ViT
 from ..datasets.augment import build_train
 from ..datasets.cache import build_cache
 from ..datasets.loading import PictureDataset, TrainBatches, readable_rows, reading_workers, train_loader
+from ..datasets.recipe import for_channels
 from ..datasets.tables import Manifest
 from ..engine.recipe import plain
 from ..engine.run_folder import rank, run_folder, versions
@@ -30,8 +31,9 @@ class MaskedPretraining(Training):
     """Training of a masked autoencoder; a mask is drawn for the whole batch over all processes, then shared out."""
 
     def __init__(self, mae: MaskedAutoencoder, recipe: Pretrain, dataset: PictureDataset, ids: list[str]):
+        mean, std = statistics(recipe)
         super().__init__(
-            mae, recipe.optim, recipe.run, ids=ids, mean=recipe.data.mean, std=recipe.data.std,
+            mae, recipe.optim, recipe.run, ids=ids, mean=mean, std=std,
             depth=mae.encoder.arch.depth,
         )  # fmt: skip
         self.recipe, self.dataset = recipe, dataset
@@ -133,6 +135,12 @@ def build_mae(recipe: Pretrain) -> MaskedAutoencoder:
         raise UserError(str(error)) from None
 
 
+def statistics(recipe: Pretrain) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation for the model's channels."""
+    channels = recipe.model.channels
+    return for_channels(recipe.data.mean, channels), for_channels(recipe.data.std, channels)
+
+
 def _card(
     recipe: Pretrain, mae: MaskedAutoencoder, manifest: Manifest, chosen: Manifest, bad: list[str]
 ) -> EncoderCard:
@@ -143,4 +151,4 @@ def _card(
         "patients": int(chosen.table["patient"].nunique()),
         "unreadable": len(bad),
     }
-    return EncoderCard(mae.encoder.arch, recipe.data.mean, recipe.data.std, "mae", plain(recipe), data, versions())
+    return EncoderCard(mae.encoder.arch, *statistics(recipe), "mae", plain(recipe), data, versions())

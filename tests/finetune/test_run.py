@@ -53,6 +53,16 @@ def test_a_timm_network_beside_it(cohort, small_recipes, tmp_path):
     assert load_model(folder)[1].network == "resnet10t"
 
 
+def test_three_channels_from_an_encoder_of_one(cohort, small_recipes, tmp_path):
+    manifest = read_manifest(cohort())
+    short = replace(small_recipes[0].optim, epochs=2)
+    encoder = pretrain(replace(small_recipes[0], optim=short), manifest, tmp_path / "pre", tmp_path / "cache")
+    recipe = replace(small_recipes[1], model=replace(small_recipes[1].model, channels=3), optim=short)
+    _, card = load_model(finetune(recipe, manifest, tmp_path / "run", tmp_path / "cache", encoder))
+    assert card.arch.channels == 3 and card.mean == (0.5056,) * 3
+    assert not len(read_predictions(tmp_path / "run/predictions.csv").failed())
+
+
 def test_bad_files_train_on_a_cap_and_are_rows_in_validation(cohort, small_recipes, tmp_path):
     path = cohort()
     table = pd.read_csv(path, dtype=str)
