@@ -114,7 +114,8 @@ class Training(pl.LightningModule):
             depth=self.depth, no_decay=self.no_decay,
         )  # fmt: skip
         peak = scaled_rate(optim.base_lr, optim.batch_size)
-        steps = max(1, self.trainer.num_training_batches // optim.accumulate)
+        # Only this property is known here already: Lightning counts the batches of an epoch later.
+        steps = self.trainer.estimated_stepping_batches / optim.epochs
 
         def factor(step: int) -> float:
             rate = learning_rate(

@@ -14,6 +14,7 @@ import safetensors.torch
 import torch
 from clinvit.datasets.tables import read_manifest
 from clinvit.engine.run_folder import run_folder
+from clinvit.engine.schedule import learning_rate, scaled_rate
 from clinvit.engine.training import Training
 from clinvit.errors import RunError, UserError
 from clinvit.finetune.run import finetune
@@ -73,6 +74,25 @@ def test_finetuning_goes_on_exactly_with_everything_random(cohort, small_recipes
     finetune(recipe, manifest, tmp_path / "cut", tmp_path / "cache")
     assert equal_files(tmp_path / "whole/model/model.safetensors", tmp_path / "cut/model/model.safetensors")
     assert (tmp_path / "whole/predictions.csv").read_bytes() == (tmp_path / "cut/predictions.csv").read_bytes()
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_the_rate_follows_the_schedule_at_every_step(cohort, small_recipes, tmp_path, monkeypatch, accumulate):
+    recipe = small_recipes[0]
+    optim = replace(recipe.optim, epochs=3, warmup_epochs=1.5, min_lr=1e-4, accumulate=accumulate)
+    seen = []
+
+    def look(self, *_):
+        seen.append(self.optimizers().param_groups[0]["lr"])
+
+    monkeypatch.setattr(Training, "on_train_batch_start", look)
+    pretrain(replace(recipe, optim=optim), read_manifest(cohort()), tmp_path / "run", tmp_path / "cache")
+    batches = 3 * accumulate  # 48 training cases in batches of 16, each in `accumulate` parts
+    expected = [
+        learning_rate(i // accumulate / 3, peak=scaled_rate(optim.base_lr, 16), minimum=1e-4, warmup=1.5, epochs=3)
+        for i in range(3 * batches)
+    ]
+    assert seen == pytest.approx(expected)
 
 
 def test_ctrl_c_is_an_interruption(cohort, small_recipes, tmp_path, monkeypatch):
