@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,12 @@ def test_imports_go_one_way(path):
         assert there == here or there in ALLOWED[here], f"{here or 'top level'} imports {'.'.join(module)}"
         if here == "eval" and there == "datasets":
             assert module[1] == "tables", "eval reads tables only"
+
+
+def test_every_package_is_in_the_wheel():
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    rooms = {path.parent.relative_to(ROOT).parts for path in SOURCES if path.name == "__init__.py"}
+    assert sorted(listed) == sorted(".".join(("clinvit", *parts)) for parts in rooms)
 
 
 READERS = {"albumentations", "av", "cv2", "decord", "gdcm", "monai", "openslide", "pydicom"}

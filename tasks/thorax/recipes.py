@@ -150,13 +150,13 @@ def finetune_resnet18() -> Finetune:
 def pretrain_demo() -> Pretrain:
     """`tiny` with fewer epochs, for the demo."""
     tiny = pretrain_tiny()
-    return replace(tiny, optim=replace(tiny.optim, epochs=120, warmup_epochs=10), run=Run(checkpoint_minutes=0.25))
+    return replace(tiny, optim=replace(tiny.optim, epochs=100, warmup_epochs=8), run=Run(checkpoint_minutes=0.25))
 
 
 def finetune_demo() -> Finetune:
     """`tiny` with fewer epochs, for the demo."""
     tiny = finetune_tiny()
-    return replace(tiny, optim=replace(tiny.optim, epochs=25, warmup_epochs=2), run=Run(checkpoint_minutes=0.25))
+    return replace(tiny, optim=replace(tiny.optim, epochs=20, warmup_epochs=2), run=Run(checkpoint_minutes=0.25))
 
 
 PRETRAIN = {"demo": pretrain_demo, "tiny": pretrain_tiny, "vit_s": pretrain_vit_s, "vit_b": pretrain_vit_b}
