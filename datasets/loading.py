@@ -63,6 +63,11 @@ class TrainBatches(Sampler):
     def __len__(self) -> int:
         return self.cases // self.batch
 
+    @property
+    def sampler(self) -> "TrainBatches":
+        """Lightning looks for `set_epoch` at a batch sampler's `sampler`, not at the batch sampler itself."""
+        return self
+
     def set_epoch(self, epoch: int) -> None:
         """Lightning calls this before each epoch, also after a resume."""
         self.epoch = epoch

@@ -18,7 +18,7 @@ from clinvit.engine.schedule import learning_rate, scaled_rate
 from clinvit.engine.training import Training
 from clinvit.errors import RunError, UserError
 from clinvit.finetune.run import finetune
-from clinvit.pretrain.run import pretrain
+from clinvit.pretrain.run import MaskedPretraining, pretrain
 
 
 class Killed(Exception):
@@ -93,6 +93,22 @@ def test_the_rate_follows_the_schedule_at_every_step(cohort, small_recipes, tmp_
         for i in range(3 * batches)
     ]
     assert seen == pytest.approx(expected)
+
+
+def test_every_epoch_has_its_own_order_crops_and_masks(cohort, small_recipes, tmp_path, monkeypatch):
+    seen = []
+    loss = MaskedPretraining.loss
+
+    def look(self, batch):
+        visible = self.masks[0]
+        seen.append((tuple(batch["row"].tolist()), int(batch["image"].sum()), tuple(visible[0].tolist())))
+        return loss(self, batch)
+
+    monkeypatch.setattr(MaskedPretraining, "loss", look)
+    pretrain(small_recipes[0], read_manifest(cohort()), tmp_path / "run", tmp_path / "cache")
+    assert len(seen) == 4 * 3
+    for part in zip(*seen):
+        assert len(set(part)) == len(seen)
 
 
 def test_ctrl_c_is_an_interruption(cohort, small_recipes, tmp_path, monkeypatch):
