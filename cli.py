@@ -84,6 +84,7 @@ def build_parser() -> argparse.ArgumentParser:
     _task(check)
     check.add_argument("data", type=Path, metavar="DATA", help="a manifest, its folder, or a data set as downloaded")
     _layout(check)
+    check.add_argument("--labels", help="labels to check, separated by commas (default: all)")
     check.add_argument("--files", type=int, default=200, help="files to read, spread evenly; 0 for all (default: 200)")
     check.add_argument("--cache-px", type=int, default=256, help="cache size to estimate, pixels (default: 256)")
 
@@ -193,12 +194,14 @@ def _check(options) -> None:
     from .tasks.stages import MANIFEST, open_manifest, prepare_stage
 
     task, notes = load(options.task), []
+    labels = options.labels.split(",") if options.labels else None
     with tempfile.TemporaryDirectory() as folder:
         if options.layout or (options.data.is_dir() and not (options.data / MANIFEST).is_file()):
             layout = {"layout": options.layout, "options": _layout_options(options.option)}
             manifest, notes = prepare_stage(task, options.data, Path(folder) / MANIFEST, **layout)
         else:
-            manifest = open_manifest(options.data)
+            manifest = open_manifest(options.data, labels)
+        manifest = manifest.with_labels(labels) if labels else manifest
         found = check_manifest(manifest, task.read, files=options.files, cache_px=options.cache_px)
     machine = environment()
     machine_text = f"torch {machine['versions']['torch']} on {machine['device']}, {machine['platform']}"

@@ -334,7 +334,7 @@ def _label_cells(path: Path, table: pd.DataFrame, label: str, named: bool) -> np
     values = _numbers(path, table, label)
     wrong = np.flatnonzero(~(np.isnan(values) | (values == 0) | (values == 1)))
     if len(wrong):
-        remedy = "" if named else f" If {label!r} is no label, name the labels with --labels."
+        remedy = "" if named else f" If {label!r} is no label, name the labels with --data.labels (check: --labels)."
         raise DataError(
             f"{path}: row {wrong[0] + 2}: {label} is {table[label].iloc[wrong[0]]}; "
             f"a label is 1 (present), 0 (absent) or empty (unknown).{remedy}"

@@ -181,7 +181,7 @@ def finetune(
 
 def splits_seen(start: EncoderCard | None, manifest: Manifest) -> list[str]:
     """Splits of this very manifest whose pictures the encoder was pre-trained on (without their labels)."""
-    if start is None or start.data.get("manifest") != manifest.fingerprint():
+    if start is None or start.data.get("manifest") != manifest.with_labels(()).fingerprint():
         return []
     return [split for split in start.data["splits"] if len(manifest.rows(split))]
 

@@ -51,7 +51,7 @@ def pretrain_stage(recipe, data: Path, out: Path, cache: Path | None = None) -> 
     """Masked pre-training; gives the encoder folder."""
     from ..pretrain.run import pretrain
 
-    manifest = open_manifest(data)
+    manifest = open_manifest(data, labels=())
     return pretrain(recipe, manifest, out, cache_folder(manifest, out, cache))
 
 
@@ -68,7 +68,7 @@ def finetune_stage(
     from ..engine.run_folder import rank
     from ..finetune.run import finetune
 
-    manifest = open_manifest(data)
+    manifest = open_manifest(data, recipe.data.labels)
     folder = finetune(recipe, manifest, out, cache_folder(manifest, out, cache), encoder)
     if rank() == 0:
         store_thresholds(folder, read_predictions(Path(out) / "predictions.csv"), rule)

@@ -138,6 +138,14 @@ def test_a_wrong_manifest_is_one_line(capsys, cohort, column, value, words, tmp_
     assert not (tmp_path / "run").exists()
 
 
+def test_a_number_that_is_no_label_is_left_out_by_naming_the_labels(capsys, cohort):
+    manifest = cohort(patients=10)
+    pd.read_csv(manifest, dtype=str).assign(Severity="3").to_csv(manifest, index=False)
+    code, _, errors = run(capsys, "check", "thorax", manifest)
+    assert code == 2 and "Severity is 3" in errors and "--labels" in errors
+    assert run(capsys, "check", "thorax", manifest, "--labels", "Square,Bar")[0] == 0
+
+
 def test_empty_split_and_one_valued_class(capsys, cohort, tmp_path):
     manifest = cohort(patients=10)
     table = pd.read_csv(manifest, dtype=str)

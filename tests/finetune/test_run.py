@@ -37,7 +37,7 @@ def test_learns_and_predicts_the_same_from_files(cohort, small_recipes, tmp_path
 @pytest.mark.parametrize("mode", ["linear", "knn"])
 def test_frozen_features(cohort, small_recipes, tmp_path, mode):
     manifest = read_manifest(cohort(patients=60))
-    encoder = pretrain(small_recipes[0], manifest, tmp_path / "pre", tmp_path / "cache")
+    encoder = pretrain(small_recipes[0], manifest.with_labels(()), tmp_path / "pre", tmp_path / "cache")
     recipe = replace(small_recipes[1], mode=mode, optim=replace(small_recipes[1].optim, base_lr=0.5, epochs=20))
     folder = finetune(recipe, manifest, tmp_path / "run", tmp_path / "cache", encoder)
     model, card = load_model(folder)
