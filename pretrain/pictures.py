@@ -9,7 +9,7 @@ from ..backbone.patches import gather_patches, scatter_patches
 from .mae import MaskedAutoencoder
 
 GAP, TITLE, SIDE = 8, 28, 224
-COLUMNS = ("original", "what the encoder saw", "rebuilt")
+COLUMNS = ("original", "visible", "rebuilt")
 
 
 @torch.no_grad()
@@ -51,7 +51,7 @@ def reconstruction_sheet(mae: MaskedAutoencoder, x: Tensor, visible_ids: Tensor,
 
 def _tile(columns: list[np.ndarray]) -> np.ndarray:
     count, height, width = columns[0].shape
-    scale = max(1, SIDE // height)
+    scale = -(-SIDE // height)
     height, width = height * scale, width * scale
     sheet = Image.new("L", (len(columns) * (width + GAP) - GAP, TITLE + count * (height + GAP) - GAP), 255)
     draw = ImageDraw.Draw(sheet)
