@@ -2,7 +2,7 @@
 
 from ...datasets.radiographs import read_radiograph as read
 from .demo import demo
-from .layouts import LAYOUTS, to_manifest
+from .layouts import to_manifest
 from .recipes import FINETUNE, PRETRAIN
 
-__all__ = ["FINETUNE", "LAYOUTS", "PRETRAIN", "demo", "read", "to_manifest"]
+__all__ = ["FINETUNE", "PRETRAIN", "demo", "read", "to_manifest"]
