@@ -122,6 +122,13 @@ def build_parser() -> argparse.ArgumentParser:
     predict.add_argument("--out", type=Path, default=Path("predictions.csv"), help="default: %(default)s")
     predict.add_argument("--batch", type=int, default=32, help="files per batch (default: 32)")
     predict.add_argument("--workers", type=int, default=0, help="reading processes (default: none)")
+    predict.add_argument(
+        "--importance", type=Path, metavar="FOLDER", help="also plot, per clip, which frames the score rests on"
+    )
+    predict.add_argument(
+        "--macula", type=Path, metavar="MODEL",
+        help="erdes: second model of the cascade: --model tells detachment, this one the state of the macula",
+    )  # fmt: skip
 
     evaluate = _verb(verbs, "evaluate", _evaluate, "write the report of one or more predictions tables")
     _evaluation(evaluate)
@@ -193,22 +200,24 @@ def _check(options) -> None:
     from .engine.run_folder import environment
     from .tasks.stages import MANIFEST, open_manifest, prepare_stage
 
-    task, notes = load(options.task), []
+    task, notes, warnings, files = load(options.task), [], [], options.files
     labels = options.labels.split(",") if options.labels else None
     with tempfile.TemporaryDirectory() as folder:
         if options.layout or (options.data.is_dir() and not (options.data / MANIFEST).is_file()):
             layout = {"layout": options.layout, "options": _layout_options(options.option)}
-            manifest, notes = prepare_stage(task, options.data, Path(folder) / MANIFEST, **layout)
+            manifest, notes, warnings, lists_only = prepare_stage(task, options.data, Path(folder) / MANIFEST, **layout)
+            if lists_only:
+                warnings, files = [*warnings, "these are lists without files: no file was looked for."], None
         else:
             manifest = open_manifest(options.data, labels)
         manifest = manifest.with_labels(labels) if labels else manifest
-        found = check_manifest(manifest, task.read, files=options.files, cache_px=options.cache_px)
+        found = check_manifest(manifest, task.read, files=files, cache_px=options.cache_px)
     machine = environment()
     machine_text = f"torch {machine['versions']['torch']} on {machine['device']}, {machine['platform']}"
     print(cohort(manifest).to_string(), "(positive/known per label)", sep="\n", end="\n\n")
     marked = (
         ("ok", [*notes, *found.facts, machine_text]),
-        ("warning", found.warnings),
+        ("warning", [*warnings, *found.warnings]),
         ("ERROR", found.errors),
     )
     for mark, texts in marked:
@@ -224,17 +233,22 @@ def _prepare(options) -> None:
     from .datasets.loading import reading_workers
     from .tasks.stages import CACHE, prepare_stage
 
-    manifest, notes = prepare_stage(
-        load(options.task), options.root, options.out, layout=options.layout,
+    task = load(options.task)
+    manifest, notes, warnings, _ = prepare_stage(
+        task, options.root, options.out, layout=options.layout,
         options=_layout_options(options.option), resplit=options.seed if options.resplit else None,
     )  # fmt: skip
     for note in notes:
         print(note)
+    for warning in warnings:
+        print(f"warning: {warning}")
     if options.cache_px:
         folder = options.out.parent / CACHE
-        cache = build_cache(manifest.files(), folder, options.cache_px, reading_workers(options.workers, True))
+        cache = build_cache(
+            manifest.files(), folder, task.CachedAs(options.cache_px), reading_workers(options.workers, True)
+        )
         failed = [reason for reason in cache.reasons() if reason]
-        print(f"{folder}: {len(cache) - len(failed)} pictures cached, {len(failed)} failed")
+        print(f"{folder}: {len(cache) - len(failed)} files cached, {len(failed)} failed")
         for reason in failed[:20]:
             print(f"  {reason}")
     counts = manifest.table["split"].value_counts()
@@ -269,7 +283,19 @@ def _finetune(options) -> None:
 def _predict(options) -> None:
     from .tasks.stages import predict_stage
 
-    table = predict_stage(options.model, options.inputs, options.out, options.batch, options.workers)
+    if options.macula is not None:
+        task = load(options.task)
+        if not hasattr(task, "predict_cascade"):
+            raise UserError(f"--macula is the second model of the cascade of erdes, not of {options.task}.")
+        if options.importance is not None:
+            raise UserError("--importance is of one model: predict with each model of the cascade alone.")
+        table = task.predict_cascade(
+            options.model, options.macula, options.inputs, options.out, options.batch, options.workers
+        )
+    else:
+        table = predict_stage(
+            options.model, options.inputs, options.out, options.batch, options.workers, options.importance
+        )
     failed = table[table["status"] == "failed"]
     for _, row in failed.head(20).iterrows():
         print(f"failed: {row['reason']}", file=sys.stderr)

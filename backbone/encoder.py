@@ -99,4 +99,6 @@ def load_encoder(vit: ViT, path: str | Path) -> LoadReport:
         grid = read_encoder_card(path).arch.grid
         report = load_into(vit, read_checkpoint(path / WEIGHTS), grid)
         return replace(report, source="clinvit")
-    return load_into(vit, read_checkpoint(path))
+    state = read_checkpoint(path)
+    stored = "pos_embed" in state
+    return load_into(vit, state, None if stored else infer_architecture(state, vit.arch.heads).grid)

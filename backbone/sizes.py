@@ -90,9 +90,11 @@ class Model:
         size: micro, mini, tiny, small, base, large, huge or giant.
         image_size: Side of the square input, pixels.
         patch_size: Side of a patch, pixels.
-        channels: 1 (radiographs) or 3.
+        frames: Frames of a clip; 1 for pictures.
+        tubelet: Frames that one token covers; 1 for pictures, 2 in VideoMAE.
+        channels: 1 (grey) or 3.
         class_token: Whether the model has a class token.
-        positions: learned, sine2d, sine1d or sine3d.
+        positions: learned, sine2d (pictures), sine1d (VideoMAE) or sine3d.
         drop_path: Stochastic depth at the last block.
         checkpoint_blocks: Recompute blocks in the backward pass: less memory, more time.
     """
@@ -100,6 +102,8 @@ class Model:
     size: str = "small"
     image_size: int = 224
     patch_size: int = 16
+    frames: int = 1
+    tubelet: int = 1
     channels: int = 1
     class_token: bool = True
     positions: str = "sine2d"
@@ -112,6 +116,8 @@ class Model:
             self.size,
             image_size=(self.image_size, self.image_size),
             patch_size=self.patch_size,
+            frames=self.frames,
+            tubelet=self.tubelet,
             channels=self.channels,
             class_token=self.class_token,
             positions=self.positions,

@@ -129,7 +129,8 @@ def initialise(module: nn.Module) -> None:
             nn.init.xavier_uniform_(part.weight)
             if part.bias is not None:
                 nn.init.zeros_(part.bias)
-        elif isinstance(part, PatchEmbed):
+        elif isinstance(part, PatchEmbed) and part.tubelet == 1:
+            # VideoMAE leaves its projection of tubelets at PyTorch's default.
             nn.init.xavier_uniform_(part.proj.weight.data.flatten(1))
         elif isinstance(part, nn.LayerNorm):
             nn.init.ones_(part.weight)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from .positions import resize_positions
+from .positions import position_table, resize_positions
 from .sizes import SIZES, Architecture
 from .vit import ViT
 
@@ -140,7 +140,7 @@ def load_into(vit: ViT, state: State, grid: tuple[int, int, int] | None = None) 
     source = recognise(state)
     state, adapted = dict(state), []
     if source == "videomae":
-        state = _join_biases(state)
+        state = join_biases(state)
         adapted.append("query and value biases joined")
     _fit_positions(vit, state, grid, adapted)
     _fit_channels(vit, state, adapted)
@@ -216,7 +216,7 @@ def _unwrap(content: object) -> State:
     return state
 
 
-def _join_biases(state: State) -> State:
+def join_biases(state: State) -> State:
     """VideoMAE keeps query and value biases apart and has no key bias: join them, the key's being zero."""
     out = {}
     for name, value in state.items():
@@ -231,10 +231,13 @@ def _join_biases(state: State) -> State:
 def _fit_positions(vit: ViT, state: State, grid: tuple[int, int, int] | None, adapted: list[str]) -> None:
     arch = vit.arch
     if "pos_embed" not in state:
-        if arch.positions != "learned":
-            state["pos_embed"] = vit.pos_embed.detach().clone()
-            adapted.append(f"positions are the {arch.positions} table")
-        return
+        if arch.positions == "learned":
+            return
+        # VideoMAE stores no table. A flat index means other places on another grid, so that table is resampled too.
+        table = position_table(arch.positions, grid or arch.grid, arch.width)
+        before = torch.zeros(int("cls_token" in state), arch.width)
+        state["pos_embed"] = torch.cat([before, table]).unsqueeze(0)
+        adapted.append(f"positions are the {arch.positions} table")
     table = state["pos_embed"][0]
     extra = int("cls_token" in state)
     cls, table = table[:extra], table[extra:]
@@ -242,7 +245,7 @@ def _fit_positions(vit: ViT, state: State, grid: tuple[int, int, int] | None, ad
         grid = _guess_grid(len(table), arch)
     if grid != arch.grid:
         table = resize_positions(table, grid, arch.grid)
-        adapted.append(f"positions resampled from {grid[1]}x{grid[2]} to {arch.grid[1]}x{arch.grid[2]}")
+        adapted.append(f"positions resampled from {'x'.join(map(str, grid))} to {'x'.join(map(str, arch.grid))} tokens")
     if extra and not arch.class_token:
         adapted.append("class token dropped")
         state.pop("cls_token")

@@ -11,6 +11,7 @@ import numpy as np
 from clinvit.datasets.augment import Augment, build_train
 from clinvit.datasets.cache import build_cache
 from clinvit.datasets.phantoms.radiographs import chest_phantom
+from clinvit.datasets.readers import PictureReader
 from PIL import Image
 from torchvision import transforms
 
@@ -40,7 +41,7 @@ def main() -> None:
         peer = per_picture(lambda i: tensor(flip(crop(Image.open(files[i]).convert("RGB")))))
         print(f"PIL and torchvision, from the file  {peer * 1000:8.3f} ms")
         for px in (256, 1024):
-            cache = build_cache(files, Path(folder) / "cache", px, progress=False)
+            cache = build_cache(files, Path(folder) / "cache", PictureReader(px), progress=False)
             train = build_train(Augment(size=224, crop_scale=(0.5, 1.0)))
             ours = per_picture(lambda i, cache=cache, train=train: train(cache[i], i), rounds=9)
             print(f"ours, crop of a cached {px:4} px array {ours * 1000:8.3f} ms{peer / ours:8.0f}x")

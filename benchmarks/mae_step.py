@@ -15,7 +15,7 @@ import torch
 from clinvit.backbone.sizes import architecture
 from clinvit.backbone.vit import ViT
 from clinvit.pretrain.mae import MaskedAutoencoder
-from clinvit.pretrain.masking import decoder_masking, noise, random_masking
+from clinvit.pretrain.masking import draw_masks
 from clinvit.pretrain.recipe import Decoder
 from timm.layers import Attention
 from transformers import ViTMAEConfig, ViTMAEForPreTraining
@@ -31,8 +31,8 @@ def ours(ratio: float, decode: float, bf16: bool, device: str):
     draw = torch.Generator(device).manual_seed(0)
 
     def loss(images):
-        visible, hidden = random_masking(noise(len(images), 196, draw), ratio)
-        return model(images, visible, decoder_masking(hidden, decode)).loss
+        masks = draw_masks((1, 14, 14), len(images), draw, mask="random", mask_ratio=ratio, decode_ratio=decode)
+        return model(images, masks).loss
 
     return stepper(model, loss, bf16, device)
 

@@ -1,10 +1,11 @@
-"""A cache of decoded pictures: every file is read and shrunk once, later epochs cut crops from a memory map.
+"""A cache of decoded pictures or clips: every file is read and shrunk once, later epochs cut crops from a memory map.
 
 `pixels.u8` holds the pictures one after the other, `index.jsonl` one line per file that was tried. Both only grow,
 and a line is written after its pixels: a killed run leaves at worst a tail without a line, which is cut off.
 """
 
 import json
+import math
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -20,23 +21,26 @@ import numpy as np
 from tqdm import tqdm
 
 from ..errors import DataError, RunError
-
-# Part of every cache folder's name: a change of what a reader returns must not meet old pixels.
-READER_VERSION = 1
+from .readers import Reader, make_reader
+from .recipe import Data
 
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a picture lies in `pixels.u8`, or why it does not."""
+    """Where a picture or clip lies in `pixels.u8`, or why it does not."""
 
     offset: int
-    height: int
-    width: int
+    shape: tuple[int, ...]
     reason: str = ""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return math.prod(self.shape)
 
 
 class PixelCache:
-    """uint8 pictures of N files, in the order asked for. Worker processes open the file anew: no pixel is sent.
+    """uint8 pixels of N files, in the order asked for. Worker processes open the file anew: no pixel is sent.
 
     Args:
         data: `pixels.u8`.
@@ -45,7 +49,10 @@ class PixelCache:
 
     def __init__(self, data: Path, entries: Sequence[Entry]):
         self.data = data
-        self.places = np.array([(e.offset, e.height, e.width) for e in entries], np.int64).reshape(-1, 3)
+        # Offset and up to four sides: a list of hundreds of thousands of tuples would be sent to every worker.
+        self.places = np.zeros((len(entries), 5), np.int64)
+        for place, entry in zip(self.places, entries):
+            place[: 1 + len(entry.shape)] = entry.offset, *entry.shape
         self._reasons = {row: entry.reason for row, entry in enumerate(entries) if entry.reason}
         self._pixels: np.ndarray | None = None
 
@@ -53,13 +60,14 @@ class PixelCache:
         return len(self.places)
 
     def __getitem__(self, row: int) -> np.ndarray:
-        """(H, W) uint8 view of picture `row`; nothing is copied or decoded."""
+        """uint8 view of file `row`, of the shape that the reader gave; nothing is copied or decoded."""
         if row in self._reasons:
             raise DataError(self._reasons[row])
         if self._pixels is None:
             self._pixels = np.memmap(self.data, np.uint8, "r")
-        offset, height, width = self.places[row]
-        return self._pixels[offset : offset + height * width].reshape(height, width)
+        offset, *sides = self.places[row]
+        shape = [side for side in sides if side]
+        return self._pixels[offset : offset + math.prod(shape)].reshape(shape)
 
     def __getstate__(self) -> dict:
         return self.__dict__ | {"_pixels": None}
@@ -69,30 +77,56 @@ class PixelCache:
         return [self._reasons.get(row, "") for row in range(len(self))]
 
 
-def load_pixels(path: Path, shorter_px: int) -> np.ndarray:
-    """One radiograph as training and prediction see it: (H, W) uint8, shorter side at most `shorter_px`."""
-    from .radiographs import read_radiograph
+class Files:
+    """The same without a cache: files are opened when they are asked for, and what fails fails then."""
 
-    picture = read_radiograph(path, shorter_px=shorter_px)
-    return np.rint(picture * 255).astype(np.uint8)
+    def __init__(self, files: Sequence[Path], reader: Reader):
+        self.files, self.reader = list(files), reader
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, row: int):
+        """Pixels of file `row`, or a clip that decodes the frames it is asked for."""
+        return self.reader.open(self.files[row])
+
+    def reasons(self) -> list[str]:
+        """N empty texts: nothing has been tried yet."""
+        return [""] * len(self)
+
+
+def open_pixels(
+    files: Sequence[Path], data: Data, folder: Path, *, frames: int, size_px: int, workers: int = 1
+) -> PixelCache | Files:
+    """The pixels of files as a recipe wants them: from a cache that is built first, or from the files each time.
+
+    Args:
+        files: N files, in the order of the result.
+        data: The recipe's words on data.
+        folder: Where caches live.
+        frames, size_px: Of the model's input.
+        workers: Reading processes while the cache is built.
+    """
+    reader = make_reader(data.clip, frames=frames, size_px=size_px, cache_px=data.cache_px)
+    return build_cache(files, folder, reader, workers) if data.cache else Files(files, reader)
 
 
 def build_cache(
-    files: Sequence[Path], folder: Path, shorter_px: int, workers: int = 1, progress: bool = True
+    files: Sequence[Path], folder: Path, reader: Reader, workers: int = 1, progress: bool = True
 ) -> PixelCache:
     """Read what is not cached yet and open the cache for these files.
 
     Args:
         files: N files, in the order of the result.
-        folder: Where caches live; one sub-folder per size and reader version.
-        shorter_px: Shorter side of the cached pictures; smaller ones stay as they are.
+        folder: Where caches live; one sub-folder per reader.
+        reader: Gives the pixels of a file.
         workers: Reading processes. One that dies over a file costs that file, not the run.
         progress: Show a bar on a terminal.
 
     Raises:
         RunError: The disk is full or the folder cannot be written.
     """
-    folder = Path(folder) / f"{shorter_px}px-v{READER_VERSION}"
+    folder = Path(folder) / reader.name
     keys = [_key(file) for file in files]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -100,7 +134,7 @@ def build_cache(
             known = _repair(folder)
             todo = [(key, file) for key, file in dict(zip(keys, files)).items() if key not in known]
             if todo:
-                known |= _append(folder, todo, shorter_px, workers, progress)
+                known |= _append(folder, todo, reader, workers, progress)
     except OSError as error:
         raise RunError(
             f"{folder}: the picture cache cannot be written ({error.strerror or error}). Free some space or name "
@@ -127,69 +161,69 @@ def _repair(folder: Path) -> dict[str, Entry]:
     with index.open("rb") as lines:
         for line in lines:
             try:
-                key, offset, height, width, reason = json.loads(line)
-            except ValueError:
+                key, offset, shape = json.loads(line)
+                entry = Entry(offset, tuple(shape))
+            except (ValueError, TypeError):
                 break
-            if not line.endswith(b"\n") or offset + height * width > data.stat().st_size:
+            if not line.endswith(b"\n") or offset + entry.size > data.stat().st_size:
                 break
             good += len(line)
-            if not reason:
-                end = offset + height * width
-                known[key] = Entry(offset, height, width)
+            end = offset + entry.size
+            known[key] = entry
     os.truncate(index, good)
     os.truncate(data, end)
     return known
 
 
 def _append(
-    folder: Path, todo: list[tuple[str, Path]], shorter_px: int, workers: int, progress: bool
+    folder: Path, todo: list[tuple[str, Path]], reader: Reader, workers: int, progress: bool
 ) -> dict[str, Entry]:
     """Read files and append them; failures are returned and tried again by the next run."""
     added: dict[str, Entry] = {}
-    bar = tqdm(total=len(todo), desc="reading pictures", unit="file", disable=not (progress and sys.stderr.isatty()))
+    bar = tqdm(total=len(todo), desc="reading files", unit="file", disable=not (progress and sys.stderr.isatty()))
     with (
         (folder / "pixels.u8").open("ab") as data,
         (folder / "index.jsonl").open("a", encoding="utf-8") as index,
         bar,
     ):
         offset = data.tell()
-        for key, picture in _read_all(todo, shorter_px, workers):
-            if isinstance(picture, str):
-                added[key] = Entry(0, 0, 0, picture)
+        for key, pixels in _read_all(todo, reader, workers):
+            if isinstance(pixels, str):
+                added[key] = Entry(0, (), pixels)
             else:
-                added[key] = Entry(offset, *picture.shape)
-                data.write(picture.tobytes())
+                added[key] = Entry(offset, pixels.shape)
+                data.write(pixels.tobytes())
                 data.flush()
-                index.write(json.dumps([key, offset, *picture.shape, ""]) + "\n")
-                offset += picture.size
+                index.write(json.dumps([key, offset, pixels.shape]) + "\n")
+                offset += pixels.size
             bar.update()
     return added
 
 
-def _read_one(file: Path, shorter_px: int) -> np.ndarray | str:
+def _read_one(file: Path, reader: Reader) -> np.ndarray | str:
     try:
-        return load_pixels(file, shorter_px)
+        return reader.read(file)
     except DataError as error:
         return str(error)
 
 
-def _read_all(todo: list[tuple[str, Path]], shorter_px: int, workers: int) -> Iterable[tuple[str, np.ndarray | str]]:
+def _read_all(todo: list[tuple[str, Path]], reader: Reader, workers: int) -> Iterable[tuple[str, np.ndarray | str]]:
     if workers <= 1 or len(todo) < 64:
         for key, file in todo:
-            yield key, _read_one(file, shorter_px)
+            yield key, _read_one(file, reader)
         return
     queue = iter(todo)
     while batch := list(islice(queue, 20_000)):
-        yield from _read_in_processes(batch, shorter_px, workers)
+        yield from _read_in_processes(batch, reader, workers)
 
 
-def _read_in_processes(todo: list[tuple[str, Path]], shorter_px: int, workers: int):
+def _read_in_processes(todo: list[tuple[str, Path]], reader: Reader, workers: int):
     """Read with worker processes; when one dies (a decoder crashed), the files under way are read one process each."""
     with ProcessPoolExecutor(workers, mp_context=get_context("forkserver")) as pool:
         waiting, queue, left = {}, iter(todo), dict(todo)
         try:
             for key, file in islice(queue, workers * 8):
-                waiting[pool.submit(_read_one, file, shorter_px)] = key
+                waiting[pool.submit(_read_one, file, reader)] = key
             while waiting:
                 done, _ = wait(waiting, return_when=FIRST_COMPLETED)
                 for future in done:
@@ -197,19 +231,19 @@ def _read_in_processes(todo: list[tuple[str, Path]], shorter_px: int, workers: i
                     del left[key]
                     yield key, picture
                 for key, file in islice(queue, len(done)):
-                    waiting[pool.submit(_read_one, file, shorter_px)] = key
+                    waiting[pool.submit(_read_one, file, reader)] = key
             return
         except BrokenProcessPool:
             suspects = [key for key in waiting.values() if key in left]
     for key in suspects:
-        yield key, _read_alone(left.pop(key), shorter_px)
-    yield from _read_in_processes(list(left.items()), shorter_px, workers)
+        yield key, _read_alone(left.pop(key), reader)
+    yield from _read_in_processes(list(left.items()), reader, workers)
 
 
-def _read_alone(file: Path, shorter_px: int) -> np.ndarray | str:
+def _read_alone(file: Path, reader: Reader) -> np.ndarray | str:
     with ProcessPoolExecutor(1, mp_context=get_context("forkserver")) as pool:
         try:
-            return pool.submit(_read_one, file, shorter_px).result()
+            return pool.submit(_read_one, file, reader).result()
         except BrokenProcessPool:
             return f"{file}: reading it took the process down. The file is damaged: copy or export it again."
 

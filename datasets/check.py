@@ -27,21 +27,22 @@ class Findings:
 
 
 def check_manifest(
-    manifest: Manifest, read: Callable[[Path], np.ndarray], *, files: int = 200, cache_px: int = 256
+    manifest: Manifest, read: Callable[[Path], np.ndarray], *, files: int | None = 200, cache_px: int = 256
 ) -> Findings:
     """Check a manifest's splits, labels and files.
 
     Args:
         manifest: Already validated row by row.
-        read: Reads one file or raises DataError.
-        files: How many files to read, spread evenly over the table; 0 reads all.
+        read: Reads one file, (H, W) or (T, H, W), or raises DataError.
+        files: How many files to read, spread evenly over the table; 0 reads all, None looks for none.
         cache_px: Shorter side of the cache to estimate, pixels.
     """
     found = Findings()
     _splits(manifest, found)
     _labels(manifest, found)
-    _files(manifest, read, files, found)
-    _space(manifest, cache_px, found)
+    if files is not None:
+        frames = _files(manifest, read, files, found)
+        _space(manifest, cache_px, frames, found)
     return found
 
 
@@ -90,33 +91,37 @@ def _labels(manifest: Manifest, found: Findings) -> None:
                     found.warnings.append(f"label {label!r} {what} of {split}: its AUROC there is undefined.")
 
 
-def _files(manifest: Manifest, read: Callable, count: int, found: Findings) -> None:
+def _files(manifest: Manifest, read: Callable, count: int, found: Findings) -> float:
+    """Read files; gives their mean number of frames, 1 for pictures."""
     paths = manifest.files()
     missing = [path for path in paths if not path.is_file()]
     if missing:
         found.errors.append(f"{len(missing)} of {len(paths)} files are missing, first: {missing[0]}")
     chosen = range(len(paths)) if not count else np.unique(np.linspace(0, len(paths) - 1, count).astype(int))
-    bad, sides = [], []
+    bad, shapes = [], []
     for row in tqdm(chosen, desc="reading files", unit="file", disable=None):
         if not paths[row].is_file():
             continue
         try:
-            sides.append(read(paths[row]).shape)
+            shapes.append((1, *read(paths[row]).shape)[-3:])
         except DataError as error:
             bad.append(str(error))
     found.errors += bad[:20]
     if len(bad) > 20:
         found.errors.append(f"... and {len(bad) - 20} more unreadable files.")
-    if sides:
-        heights, widths = zip(*sides)
-        found.facts.append(
-            f"{len(sides)} of {len(paths)} files read well: {min(heights)}..{max(heights)} px high, "
-            f"{min(widths)}..{max(widths)} px wide"
-        )
+    if not shapes:
+        return 1
+    frames, heights, widths = zip(*shapes)
+    length = f", {min(frames)}..{max(frames)} frames" if max(frames) > 1 else ""
+    found.facts.append(
+        f"{len(shapes)} of {len(paths)} files read well: {min(heights)}..{max(heights)} px high, "
+        f"{min(widths)}..{max(widths)} px wide{length}"
+    )
+    return float(np.mean(frames))
 
 
-def _space(manifest: Manifest, cache_px: int, found: Findings) -> None:
-    need = len(manifest) * cache_px**2 * CACHE_FACTOR / 1e9
+def _space(manifest: Manifest, cache_px: int, frames: float, found: Findings) -> None:
+    need = len(manifest) * frames * cache_px**2 * CACHE_FACTOR / 1e9
     folder = manifest.path.parent if os.access(manifest.path.parent, os.W_OK) else Path.cwd()
     free = shutil.disk_usage(folder).free / 1e9
     found.facts.append(f"a cache at {cache_px} px takes about {need:.2g} GB; {free:.0f} GB are free")

@@ -33,7 +33,7 @@ _PALETTE_TAGS = tuple(
     for prefix, part in ((colour, "Descriptor"), (colour, "Data"), (f"Segmented{colour}", "Data"))
 )
 # All that is ever read of a file for its pixels: no name, no date, no identifier enters the process.
-_PIXEL_TAGS = (
+PIXEL_TAGS = (
     "SOPClassUID",
     "SamplesPerPixel",
     "PhotometricInterpretation",
@@ -76,7 +76,7 @@ class DicomPicture:
 
     def __init__(self, path: Path, file: BinaryIO):
         self._path, self._file = path, file
-        header = _read(path, file, _PIXEL_TAGS, stop_before_pixels=True)
+        header = read_elements(path, file, PIXEL_TAGS, stop_before_pixels=True)
         try:
             self.size = int(header["Rows"].value), int(header["Columns"].value)
         except (KeyError, TypeError, ValueError):
@@ -100,13 +100,13 @@ class DicomPicture:
         Raises:
             DataError: No pixels, a transfer syntax or a layout that is not read, or broken data.
         """
-        dataset = _read(self._path, self._file, _PIXEL_TAGS)
+        dataset = read_elements(self._path, self._file, PIXEL_TAGS)
         if "PixelData" not in dataset:
             raise DataError(
                 f"{self._path}: a DICOM file without pixel data: it is a header only, or was cut off. "
                 "Fetch or export it again."
             )
-        with _decoding(self._path), _quiet():
+        with decoding(self._path), quiet():
             return _grey_levels(self._path, dataset)
 
 
@@ -129,7 +129,7 @@ def dicom_facts(path: str | Path, salt: str) -> dict[str, str | float | None]:
     path = Path(path)
     try:
         with path.open("rb") as file:
-            header = _read(path, file, _FACT_TAGS, stop_before_pixels=True)
+            header = read_elements(path, file, _FACT_TAGS, stop_before_pixels=True)
     except OSError as error:
         raise DataError(f"{path}: cannot be opened ({error.strerror}).") from None
     return {
@@ -141,10 +141,10 @@ def dicom_facts(path: str | Path, salt: str) -> dict[str, str | float | None]:
     }
 
 
-def _read(path: Path, file: BinaryIO, tags: tuple[str, ...], stop_before_pixels: bool = False) -> Dataset:
+def read_elements(path: Path, file: BinaryIO, tags: tuple[str, ...], stop_before_pixels: bool = False) -> Dataset:
     """Read the named elements, with or without the preamble, and settle the transfer syntax."""
     file.seek(0)
-    with _decoding(path), _quiet():
+    with decoding(path), quiet():
         dataset = dcmread(file, stop_before_pixels=stop_before_pixels, force=True, specific_tags=list(tags))
         if "TransferSyntaxUID" not in dataset.file_meta:
             implicit, little = dataset.original_encoding
@@ -156,7 +156,7 @@ def _read(path: Path, file: BinaryIO, tags: tuple[str, ...], stop_before_pixels:
 
 
 @contextlib.contextmanager
-def _decoding(path: Path) -> Iterator[None]:
+def decoding(path: Path) -> Iterator[None]:
     """Turn whatever pydicom and the decoders raise on a broken file into a DataError that quotes nothing."""
     try:
         yield
@@ -170,7 +170,7 @@ def _decoding(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep the warnings of pydicom, which may quote names, and of decoders from the console and the logs."""
     loggers = [logging.getLogger(name) for name in ("pydicom", "openjpeg")]
     levels = [logger.level for logger in loggers]
@@ -196,13 +196,30 @@ def _grey_levels(path: Path, dataset: Dataset) -> np.ndarray:
     if colour not in ("MONOCHROME1", "MONOCHROME2"):
         raise DataError(f"{path}: colours of the kind {colour!r} are not read. Export the file as MONOCHROME2.")
     values, full_range = _modality_values(stored, dataset)
+    return _presented(values, dataset, lambda: full_range or _range(values[~_padding(stored, dataset)]))
+
+
+def frame_levels(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
+    """(H, W) in 0..1 of one monochrome frame of several, before the inversion of MONOCHROME1.
+
+    As for a radiograph, but that without VOI table and window all stored bits span 0..1: one frame's own range
+    would flicker.
+    """
+    values, _ = _modality_values(stored, dataset)
+    lowest = -(2 ** (dataset.BitsStored - 1)) if dataset.PixelRepresentation else 0
+    ends, _ = _modality_values(np.array([lowest, lowest + 2**dataset.BitsStored - 1]), dataset)
+    return _presented(values, dataset, lambda: _range(ends))
+
+
+def _presented(values: np.ndarray, dataset: Dataset, span: Callable[[], tuple[float, float]]) -> np.ndarray:
+    """0..1 by the VOI table, else the VOI window, else over the `span` of values."""
     voi_table = _table(dataset, "VOILUTSequence")
     if voi_table:
         return voi_table(values)
     window = _window(dataset)
     if window:
         return window(values)
-    low, high = full_range or _range(values[~_padding(stored, dataset)])
+    low, high = span()
     return np.clip((values - low) / (high - low), 0, 1) if high > low else np.zeros_like(values)
 
 

@@ -2,13 +2,16 @@
 noticed.
 
 What a person should know about a table (files left out, splits cut, policies applied) stands in its
-`attrs["notes"]`, one sentence each.
+`attrs["notes"]`, what may spoil a result (leaks) in its `attrs["warnings"]`, one sentence each.
 """
 
+import math
 import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from ..errors import DataError
@@ -16,11 +19,17 @@ from .splits import assign_splits, patient_folds
 from .tables import nearest
 
 VAL_FOLDS = 8  # an eighth of the training patients, as the 11,212 of 86,524 pictures of the thorax paper
+CHANCE = 1e-4  # a code in file names that would arise by chance more often than this is none
 
 
 def note(table: pd.DataFrame, text: str) -> None:
     """Add a sentence to the table's notes."""
     table.attrs.setdefault("notes", []).append(text)
+
+
+def warn(table: pd.DataFrame, text: str) -> None:
+    """Add a sentence to the table's warnings."""
+    table.attrs.setdefault("warnings", []).append(text)
 
 
 def files_below(root: Path, suffixes: Iterable[str]) -> list[str]:
@@ -43,6 +52,15 @@ def files_below(root: Path, suffixes: Iterable[str]) -> list[str]:
                 elif entry.name.lower().endswith(suffixes):
                     found.append(folder + entry.name)
     return sorted(found)
+
+
+def relative_paths(files: pd.Series, root: Path) -> pd.Series:
+    """The same files with absolute paths made relative to `root`, as a manifest's table wants them."""
+    absolute = files.map(os.path.isabs).astype(bool)
+    if not absolute.any():
+        return files
+    start = root.resolve()
+    return files.where(~absolute, files.map(lambda file: Path(os.path.relpath(file, start)).as_posix()))
 
 
 def require_columns(path: Path, table: pd.DataFrame, columns: Iterable[str], what: str) -> None:
@@ -80,7 +98,7 @@ def keep_present(
     if len(missing) > len(table) / 2 and not keep_missing:
         raise DataError(
             f"{root}: {len(missing):,} of {len(table):,} listed files are not there, first {wanted}. "
-            "Unpack the pictures below this folder, or keep rows without a file by keep_missing."
+            "Unpack the data below this folder, or keep rows without a file by keep_missing."
         )
     done = "kept" if keep_missing else "left out"
     table = table if keep_missing else table.loc[there].reset_index(drop=True)
@@ -133,3 +151,44 @@ def refuse_repeated(path: Path, names: pd.Series, what: str) -> None:
     repeated = names[names.duplicated()]
     if len(repeated):
         raise DataError(f"{path}: {what} {repeated.iloc[0]!r} stands twice ({len(repeated):,} repeated in all).")
+
+
+def class_codes_in_names(paths: Sequence[str], classes: Sequence[str]) -> str | None:
+    """Whether the names of the files tell their class, as `164267_00001.mp4` does where 164267 is a code of a class.
+
+    A name is cut into words and numbers, counted from either end. One such place tells the class if none of its
+    values occurs in two classes, and that would be rare among names that know nothing of classes. Folders are not
+    looked at: they may be the source of the class.
+
+    Args:
+        paths: N paths. Give one file per patient, or a patient's own number looks like a code.
+        classes: The N classes; rows with an empty one are left out.
+
+    Returns:
+        A sentence for the warnings, or None.
+    """
+    cases = pd.DataFrame({"value": list(paths), "class": list(classes)}, dtype=str)
+    cases = cases[cases["class"] != ""]
+    stems = cases["value"].str.split("/").str[-1].str.replace(r"\.[^.]+$", "", regex=True).str.lower()
+    parts = [re.findall(r"[^\W\d_]+|\d+", stem) for stem in stems]
+    fewest = min(map(len, parts), default=0)
+    log_share = np.log(cases["class"].value_counts(normalize=True))
+    for place in (*range(fewest), *range(-1, -fewest - 1, -1)):
+        cases["value"] = [part[place] for part in parts]
+        counts = cases["value"].value_counts()
+        in_two_classes = len(counts) < len(cases.drop_duplicates())
+        if in_two_classes or _log_chance(counts, log_share) > math.log(CHANCE):
+            continue
+        where = f"part {place + 1}" if place >= 0 else f"part {-place} from the end"
+        some = ", ".join(counts.index[:3]) + (", ..." if len(counts) > 3 else "")
+        return (
+            f"the file names give the class away: none of the {len(counts):,} values of their {where} ({some}) occurs "
+            "in two classes. Never use a name as a feature or to group by, and rename files for a blind reading."
+        )
+    return None
+
+
+def _log_chance(counts: pd.Series, log_share: pd.Series) -> float:
+    """The logarithm of the chance that the files of each value fall into one class by themselves."""
+    sizes = counts.value_counts()
+    return float(sum(number * np.logaddexp.reduce(size * log_share) for size, number in sizes.items()))

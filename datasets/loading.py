@@ -1,9 +1,11 @@
-"""From cached pictures to batches. All randomness of a sample comes from (seed, epoch, position): a run that was
+"""From pictures and clips to batches. All randomness of a sample comes from (seed, epoch, position): a run that was
 interrupted, or has another number of workers or processes, sees the same pictures as one that was not.
 """
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,35 +13,69 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..errors import DataError, UserError
-from .cache import PixelCache
+from .cache import Files, PixelCache
 
-Transform = Callable[[np.ndarray, int], np.ndarray]
+View = Callable[[Any, int], np.ndarray]
 
 
-class PictureDataset(Dataset):
-    """Batches of pictures, cut and augmented.
+class Cases(Dataset):
+    """Batches of pictures or clips, cut and augmented.
 
     Args:
-        cache: The pictures.
-        rows: Which rows of the cache belong to the data set.
-        transform: (picture uint8 (H, W), seed) to uint8 (S, S).
-        targets: (len(cache), L) float32, or None.
+        source: Pixels by row: a `PixelCache`, or `Files`.
+        rows: Which rows of the source belong to the data set.
+        view: (pixels, seed or number of a view) to (R, C, S, S) or (R, C, T, S, S) uint8.
+        targets: (len(source), L) float32, or None.
+        max_bad: Share of the cases that may fail when they are read while training; they are left out of their batch.
+            A `PixelCache` has sorted them out before.
     """
 
-    def __init__(self, cache: PixelCache, rows: np.ndarray, transform: Transform, targets: np.ndarray | None = None):
-        self.cache, self.rows, self.transform, self.targets = cache, np.asarray(rows), transform, targets
+    def __init__(
+        self, source: PixelCache | Files, rows: np.ndarray, view: View, targets: np.ndarray | None = None,
+        max_bad: float = 0.0,
+    ):  # fmt: skip
+        self.source, self.rows, self.view, self.targets = source, np.asarray(rows), view, targets
+        self.max_bad, self.bad = max_bad, set()
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitems__(self, samples: list[tuple[int, int]]) -> dict[str, Tensor]:
-        """A batch: `image` (B, 1, S, S) uint8, `row` (B,) rows of the cache, and `target` (B, L) if there are any."""
-        rows = self.rows[[position for position, _ in samples]]
-        images = np.stack([self.transform(self.cache[row], seed) for row, (_, seed) in zip(rows, samples)])
-        batch = {"image": torch.from_numpy(images).unsqueeze(1), "row": torch.from_numpy(rows)}
+        """A batch: `image` (B, C, [T,] S, S) uint8, `row` (B,) rows of the source, and `target` (B, L) if there are
+        any. B counts every draw of a case.
+        """
+        draws, rows = [], []
+        for position, seed in samples:
+            row = int(self.rows[position])
+            try:
+                with opened(self.source, row) as pixels:
+                    draws.append(self.view(pixels, seed))
+            except DataError as error:
+                self._count_bad(row, error)
+            else:
+                rows += [row] * len(draws[-1])
+        if not draws:
+            raise DataError(f"none of the {len(samples)} files of a batch can be read.")
+        batch = {"image": torch.from_numpy(np.concatenate(draws)), "row": torch.tensor(rows)}
         if self.targets is not None:
             batch["target"] = torch.from_numpy(self.targets[rows])
         return batch
+
+    def _count_bad(self, row: int, error: DataError) -> None:
+        self.bad.add(row)
+        if len(self.bad) > self.max_bad * len(self.rows):
+            raise error
+
+
+@contextmanager
+def opened(source: PixelCache | Files, row: int) -> Iterator:
+    """The pixels of a row; a file that was opened for them is closed at the end."""
+    pixels = source[row]
+    try:
+        yield pixels
+    finally:
+        if not isinstance(pixels, np.ndarray):
+            pixels.close()
 
 
 class TrainBatches(Sampler):
@@ -82,14 +118,14 @@ class TrainBatches(Sampler):
             yield [(int(order[i]), int(seeds[i])) for i in range(start, start + share)]
 
 
-def train_loader(dataset: PictureDataset, batches: TrainBatches, workers: int) -> DataLoader:
+def train_loader(dataset: Cases, batches: TrainBatches, workers: int) -> DataLoader:
     """A loader over shuffled batches; workers live through all epochs."""
     return _loader(dataset, batches, workers)
 
 
-def eval_loader(dataset: PictureDataset, batch: int, workers: int) -> DataLoader:
-    """A loader over every case once, in order, the last batch smaller."""
-    samples = [(position, 0) for position in range(len(dataset))]
+def eval_loader(dataset: Cases, batch: int, workers: int, views: int = 1) -> DataLoader:
+    """A loader over every case in order, each with all its views; the last batch is smaller."""
+    samples = [(position, view) for position in range(len(dataset)) for view in range(views)]
     return _loader(dataset, [samples[i : i + batch] for i in range(0, len(samples), batch)], workers)
 
 
@@ -108,7 +144,9 @@ def reading_workers(workers: int, decoding: bool = False) -> int:
     return min(8, cores) if torch.cuda.is_available() else 0
 
 
-def readable_rows(cache: PixelCache, rows: Sequence[int], max_bad: float, where: str) -> tuple[np.ndarray, list[str]]:
+def readable_rows(
+    cache: PixelCache | Files, rows: Sequence[int], max_bad: float, where: str
+) -> tuple[np.ndarray, list[str]]:
     """The rows whose file could be read, and the reasons of the others.
 
     Raises:

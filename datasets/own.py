@@ -1,4 +1,4 @@
-"""Data of one's own: a CSV beside pictures, or a folder per class. Both end as a manifest's table.
+"""Data of one's own: a CSV beside pictures or clips, or a folder per class. Both end as a manifest's table.
 
 Who the patient is must be said, for splits are by patient: by a column, by a pattern within the path, or by
 `each_file_own_patient` where a patient truly never has two files.
@@ -12,7 +12,16 @@ import numpy as np
 import pandas as pd
 
 from ..errors import DataError
-from .inventory import complete_splits, files_below, keep_present, note, refuse_repeated, require_columns
+from .classes import class_labels
+from .inventory import (
+    complete_splits,
+    files_below,
+    keep_present,
+    note,
+    refuse_repeated,
+    relative_paths,
+    require_columns,
+)
 from .radiographs import RADIOGRAPH_SUFFIXES
 from .tables import FACTS, UNKNOWN_CELLS, nearest, read_csv, refuse_patient_overlap
 
@@ -27,9 +36,6 @@ SPLIT_WORDS = {
     "test": "test",
     "testing": "test",
 }
-NEGATIVE_WORDS = frozenset(
-    ("normal", "negative", "healthy", "control", "no_finding", "none", "absent", "benign", "no", "0")
-)
 
 
 def read_own_csv(
@@ -40,22 +46,27 @@ def read_own_csv(
     patient_column: str = "patient",
     split_column: str = "split",
     labels: Sequence[str] | None = None,
+    class_column: str | None = None,
+    positive: str | None = None,
     each_file_own_patient: bool = False,
     resplit: bool = False,
     keep_missing: bool = False,
     seed: int = 0,
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Read a CSV with one row per picture.
+    """Read a CSV with one row per picture or clip.
 
     Args:
         path: The CSV, or a folder that holds exactly one.
-        path_column: Files, relative to the CSV's folder.
+        path_column: Files, relative to the CSV's folder, or absolute.
         id_column: Unique names. Default: the path without its suffix.
         patient_column: Who the patient is.
         split_column: train, val, test (or training, valid, dev, ...). May be absent: then patients are dealt
             out.
         labels: Columns of 0, 1 or empty. Default: every other column that holds nothing else, and is no known
             fact.
+        class_column: A column of class names instead of labels; an empty cell is an unknown class. Classes become
+            labels as those of class folders do (see `class_labels`).
+        positive: Which of two classes is 1. Default: the one that does not read like "normal".
         each_file_own_patient: There is no patient column because no patient has two files.
         resplit: Ignore the splits of the table and deal the patients out anew.
         keep_missing: Keep rows whose file is missing.
@@ -69,8 +80,12 @@ def read_own_csv(
         DataError: A column is missing, a cell wrong, a patient in two splits, or most files missing.
     """
     path = _only_csv(Path(path))
+    if class_column is None and positive is not None:
+        raise DataError(f"{path}: positive={positive} is of classes; name their column too (class_column).")
+    if class_column is not None and labels is not None:
+        raise DataError(f"{path}: give labels (columns of 0 and 1) or class_column (a column of names), not both.")
     raw = read_csv(path)
-    require_columns(path, raw, [path_column], "a table with one row per picture (name the column: path_column)")
+    require_columns(path, raw, [path_column], "a table with one row per file (name the column: path_column)")
     if id_column is not None:
         require_columns(path, raw, [id_column], "unique names (id_column)")
     if patient_column not in raw.columns and not each_file_own_patient:
@@ -79,7 +94,7 @@ def read_own_csv(
             f"{path}: no column {patient_column!r}{hint}. Splits are by patient: name the "
             "column (patient_column), or say each_file_own_patient if no patient has two files."
         )
-    files = raw[path_column].str.strip().str.replace("\\", "/", regex=False)
+    files = relative_paths(raw[path_column].str.strip().str.replace("\\", "/", regex=False), path.parent)
     table = pd.DataFrame({"id": raw[id_column].str.strip() if id_column else file_ids(files), "path": files})
     table["patient"] = table["id"] if each_file_own_patient else raw[patient_column].str.strip()
     given = raw[split_column] if split_column in raw.columns and not resplit else pd.Series("", raw.index)
@@ -89,12 +104,15 @@ def read_own_csv(
         if len(empty):
             raise DataError(f"{path}: row {empty[0] + 2}: the {column} is empty ({len(empty):,} in all). Fill it in.")
     refuse_repeated(path, table["id"], "id")
-    used = {path_column, id_column, patient_column, split_column}
+    used = {path_column, id_column, patient_column, split_column, class_column}
     rest = [column for column in raw.columns if column not in used and column not in table.columns]
-    named = tuple(labels) if labels is not None else _zero_one_columns(path, raw, rest)
-    require_columns(path, raw, named, "the label")
-    for label in named:
-        table[label] = _zero_one(path, raw, label)
+    if class_column is not None:
+        require_columns(path, raw, [class_column], "the classes (class_column)")
+        names = raw[class_column].str.strip()
+        classes = sorted(set(names) - {""})
+        table, named = class_labels(path, table, names, classes, positive, f"{class_column} is {{}}")
+    else:
+        table, named = _labelled(path, raw, table, rest, labels)
     for column in rest:
         if column not in named and column.lower() in FACTS:
             table[column.lower()] = raw[column].str.strip()
@@ -104,6 +122,7 @@ def read_own_csv(
 def read_class_folders(
     root: str | Path,
     *,
+    suffixes: Sequence[str] = RADIOGRAPH_SUFFIXES,
     patient_pattern: str | None = None,
     each_file_own_patient: bool = False,
     positive: str | None = None,
@@ -112,11 +131,11 @@ def read_class_folders(
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Read `root/class/.../file` or `root/split/class/.../file`.
 
-    Two classes become one label, named by the positive class; more become one label each, of which exactly
-    one is 1 (`attrs["exclusive"]`). What 1 means stands in `attrs["meaning"]`.
+    The classes become labels as `class_labels` says.
 
     Args:
         root: The folder.
+        suffixes: Which files count (lower case, with the dot).
         patient_pattern: Regular expression searched in the path below the class folder; its group (or all of
             it) is the patient, such as `(person\\d+)_` or, for a folder per patient, `^([^/]+)/`.
         each_file_own_patient: No patient has two files.
@@ -125,7 +144,7 @@ def read_class_folders(
         seed: For splits that are dealt out.
 
     Raises:
-        DataError: No pictures, one class, an unknown patient, or a patient in two splits.
+        DataError: No files, one class, an unknown patient, or a patient in two splits.
     """
     root = Path(root)
     if (patient_pattern is None) == (not each_file_own_patient):
@@ -133,7 +152,8 @@ def read_class_folders(
             f"{root}: who is the patient? Give a pattern (patient_pattern), or say each_file_own_patient if "
             "no patient has two files; one of the two."
         )
-    everything = pd.Series(files_below(root, RADIOGRAPH_SUFFIXES), dtype=str)
+    suffixes = (suffixes,) if isinstance(suffixes, str) else tuple(suffixes)
+    everything = pd.Series(files_below(root, suffixes), dtype=str)
     depth = 3 if _has_split_folders(everything) else 2
     parts = everything.str.split("/", n=depth - 1)
     below = parts.str.len() == depth
@@ -141,8 +161,8 @@ def read_class_folders(
     classes = sorted(parts.str[-2].unique())
     if len(classes) < 2:
         raise DataError(
-            f"{root}: {len(classes)} class folders with pictures; expected root/class/file or "
-            f"root/split/class/file with two classes or more ({', '.join(RADIOGRAPH_SUFFIXES)})."
+            f"{root}: {len(classes)} class folders with files; expected root/class/file or "
+            f"root/split/class/file with two classes or more ({', '.join(suffixes)})."
         )
     table = pd.DataFrame({"id": file_ids(files), "path": files})
     table["patient"] = (
@@ -151,8 +171,8 @@ def read_class_folders(
     given = parts.str[0] if depth == 3 and not resplit else pd.Series("", files.index)
     table["split"] = _splits(root, given)
     if not below.all():
-        note(table, f"{int((~below).sum()):,} pictures outside class folders were left out.")
-    labels = _classes_to_labels(root, table, parts.str[-2], classes, positive)
+        note(table, f"{int((~below).sum()):,} files outside class folders were left out.")
+    table, labels = class_labels(root, table, parts.str[-2], classes, positive, "in folder {}")
     return _finished(root, root, table, labels, files, False, seed)
 
 
@@ -188,12 +208,27 @@ def _splits(path: Path, cells: pd.Series) -> pd.Series:
     return splits
 
 
+def _labelled(
+    path: Path, raw: pd.DataFrame, table: pd.DataFrame, rest: list[str], labels: Sequence[str] | None
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """The table with its label columns: those that are named, or all that hold 0 and 1 only."""
+    if labels is None:
+        named = _zero_one_columns(path, raw, rest)
+    else:
+        named = (labels,) if isinstance(labels, str) else tuple(labels)
+    require_columns(path, raw, named, "the label")
+    for label in named:
+        table[label] = _zero_one(path, raw, label)
+    return table, named
+
+
 def _zero_one_columns(path: Path, raw: pd.DataFrame, columns: list[str]) -> tuple[str, ...]:
     found = tuple(column for column in columns if column.lower() not in FACTS and _holds_zero_one(raw[column]))
     if not found:
         raise DataError(
             f"{path}: no label column (0, 1 or empty) among {', '.join(columns) or 'no further columns'}. "
-            "Name the labels (labels), or give an empty list for pictures without labels."
+            "Name the labels (labels) or a column of class names (class_column), or give an empty list for files "
+            "without labels."
         )
     return found
 
@@ -235,29 +270,3 @@ def patients_by_pattern(root: Path, below_class: pd.Series, pattern: str) -> pd.
     if None in found:
         raise DataError(f"{root}: patient_pattern {pattern!r} finds no patient in {below_class[found.index(None)]!r}.")
     return pd.Series([match[match.re.groups and 1] for match in found], below_class.index)
-
-
-def _classes_to_labels(
-    root: Path, table: pd.DataFrame, classes_of: pd.Series, classes: list[str], positive: str | None
-) -> tuple[str, ...]:
-    if len(classes) > 2:
-        for name in classes:
-            table[name] = (classes_of == name).astype("float64")
-        table.attrs["exclusive"] = True
-        table.attrs["meaning"] = {name: f"1 = in folder {name}; exactly one class is 1" for name in classes}
-        return tuple(classes)
-    if positive is not None and positive not in classes:
-        raise DataError(
-            f"{root}: no class {positive!r}{nearest(positive, classes)}; there are {' and '.join(classes)}."
-        )
-    healthy = [name for name in classes if re.sub(r"[\s-]+", "_", name.lower()) in NEGATIVE_WORDS]
-    one = positive or classes[healthy == classes[:1] or len(healthy) != 1]
-    if positive is None and len(healthy) != 1:
-        note(
-            table,
-            f"neither {classes[0]} nor {classes[1]} reads like normal; {one} was taken as 1 (positive).",
-        )
-    other = classes[classes[0] == one]
-    table[one] = (classes_of == one).astype("float64")
-    table.attrs["meaning"] = {one: f"1 = in folder {one}, 0 = in folder {other}"}
-    return (one,)

@@ -3,6 +3,7 @@
 manifest.csv     `id,path,patient,split`, one column per label (0, 1, empty = unknown), and any other columns.
                  A `manifest.json` beside it may say what 1 means, per label.
 predictions.csv  `id,patient,split,status,reason`, then `y_<label>`, `p_<label>`; one row per requested case, always.
+                 An optional column `decision` names the label that a rule other than the largest score decided for.
 """
 
 import csv
@@ -33,6 +34,7 @@ FACTS = frozenset(
         "spacing",
         "mpp",
         "fps",
+        "frames",
         "annotation",
         "study",
         "series",
@@ -149,8 +151,8 @@ class Predictions:
 
     Attributes:
         path: The CSV file it came from.
-        table: `id, patient, split, status, reason` as strings, `y_<label>` and `p_<label>` as float64
-            (NaN where unknown or failed).
+        table: `id, patient, split, status, reason` (and `decision`, where the file has it) as strings,
+            `y_<label>` and `p_<label>` as float64 (NaN where unknown or failed).
         labels: The labels, in file order.
     """
 
@@ -181,11 +183,22 @@ class Predictions:
         """(N, L) float64 probabilities in 0..1, NaN for failed cases."""
         return self.table[[f"p_{label}" for label in self.labels]].to_numpy(np.float64)
 
+    def decisions(self) -> np.ndarray | None:
+        """(N,) places of the decided labels in `labels`, -1 for failed cases; None without a column `decision`."""
+        if "decision" not in self.table.columns:
+            return None
+        return pd.Index(self.labels).get_indexer(self.table["decision"])
+
 
 def predictions_table(
-    cases: pd.DataFrame, labels: Sequence[str], truth: np.ndarray, scores: np.ndarray, reasons: Sequence[str]
+    cases: pd.DataFrame,
+    labels: Sequence[str],
+    truth: np.ndarray,
+    scores: np.ndarray,
+    reasons: Sequence[str],
+    decision: Sequence[str] | None = None,
 ) -> pd.DataFrame:
-    """Put a predictions table together: one row per case, failed cases with empty scores.
+    """Put a predictions table together: one row per case, failed cases with empty scores and no decision.
 
     Args:
         cases: Rows with `id`, `patient`, `split`.
@@ -193,11 +206,15 @@ def predictions_table(
         truth: (N, L) of 0, 1, NaN.
         scores: (N, L) probabilities; rows of failed cases are ignored.
         reasons: N texts, empty where the case went well.
+        decision: N names of labels, where a rule decides that is not the largest score (a cascade of thresholds);
+            those of failed cases are ignored.
     """
     failed = np.array([bool(reason) for reason in reasons], dtype=bool)
     table = cases[["id", "patient", "split"]].reset_index(drop=True).copy()
     table["status"] = np.where(failed, "failed", "ok")
     table["reason"] = list(reasons)
+    if decision is not None:
+        table["decision"] = np.where(failed, "", list(decision))
     scores = np.where(failed[:, None], np.nan, scores)
     columns = {f"y_{label}": truth[:, i] for i, label in enumerate(labels)}
     columns |= {f"p_{label}": scores[:, i] for i, label in enumerate(labels)}
@@ -218,7 +235,7 @@ def read_predictions(path: str | Path) -> Predictions:
 
     Raises:
         DataError: A column is missing, an id stands twice, a truth is not 0, 1 or empty, a score is not within
-            0..1, a scored case has no score, or a failed case carries one.
+            0..1, a scored case has no score or no decision, a failed case carries one, or a decision is no label.
     """
     path = Path(path)
     table = read_csv(path)
@@ -251,6 +268,8 @@ def read_predictions(path: str | Path) -> Predictions:
             row = np.flatnonzero(~ok & ~np.isnan(scores))[0] + 2
             raise DataError(f"{path}: row {row}: a failed case carries a score for {label!r}. Leave the cell empty.")
         table[f"p_{label}"] = scores
+    if "decision" in table.columns:
+        _refuse_wrong_decisions(path, table["decision"], labels, ok)
     return Predictions(path, table, labels)
 
 
@@ -340,6 +359,25 @@ def _label_cells(path: Path, table: pd.DataFrame, label: str, named: bool) -> np
             f"a label is 1 (present), 0 (absent) or empty (unknown).{remedy}"
         )
     return values
+
+
+def _refuse_wrong_decisions(path: Path, cells: pd.Series, labels: tuple[str, ...], ok: np.ndarray) -> None:
+    """Raise unless every scored case (`ok`, (N,) boolean) has a label as its decision and every failed one none."""
+    wrong = np.flatnonzero(np.where(ok, ~cells.isin(labels), cells != ""))
+    if not len(wrong):
+        return
+    row, cell = wrong[0] + 2, cells.iloc[wrong[0]]
+    if not ok[wrong[0]]:
+        raise DataError(f"{path}: row {row}: a failed case carries the decision {cell!r}. Leave the cell empty.")
+    if not cell:
+        raise DataError(
+            f"{path}: row {row}: a scored case without decision. Name one of the labels, or remove the column "
+            "'decision': then the largest score decides."
+        )
+    raise DataError(
+        f"{path}: row {row}: decision {cell!r} is none of the labels{nearest(cell, labels)}. The labels are the names "
+        "behind p_ in the header."
+    )
 
 
 def _write_csv(path: str | Path, table: pd.DataFrame, **options) -> None:

@@ -1,6 +1,7 @@
-"""A folder of pictures without labels, for pre-training: any tree of PNG, JPEG, TIFF or DICOM files."""
+"""A folder of pictures or clips without labels, for pre-training: any tree of files."""
 
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -18,14 +19,16 @@ DICOM_SUFFIXES = (".dcm", ".dicom")
 def read_unlabelled(
     root: str | Path,
     *,
+    suffixes: Sequence[str] = RADIOGRAPH_SUFFIXES,
     patient_pattern: str | None = None,
     each_file_own_patient: bool = False,
     salt: str | None = None,
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Read every radiograph below a folder; all of them are for training, none has a label.
+    """Read every file of a kind below a folder; all of them are for training, none has a label.
 
     Args:
         root: The folder.
+        suffixes: Which files count (lower case, with the dot).
         patient_pattern: Regular expression searched in the path; its group (or all of it) is the patient.
         each_file_own_patient: No patient has two files.
         salt: Secret text that patient numbers of DICOM headers are hashed with. Default: drawn anew each time.
@@ -35,12 +38,13 @@ def read_unlabelled(
         numbers of DICOM headers do not stand in it; names of files do, in `id` and `path`.
 
     Raises:
-        DataError: No picture, an unreadable DICOM header, or a file whose patient is not known.
+        DataError: No file, an unreadable DICOM header, or a file whose patient is not known.
     """
     root = Path(root)
-    files = pd.Series(files_below(root, RADIOGRAPH_SUFFIXES), dtype=str)
+    suffixes = (suffixes,) if isinstance(suffixes, str) else tuple(suffixes)
+    files = pd.Series(files_below(root, suffixes), dtype=str)
     if not len(files):
-        raise DataError(f"{root}: no radiograph below this folder ({', '.join(sorted(RADIOGRAPH_SUFFIXES))}).")
+        raise DataError(f"{root}: no file to read below this folder ({', '.join(suffixes)}).")
     table = pd.DataFrame({"id": file_ids(files), "path": files, "patient": "", "split": "train"})
     if patient_pattern is not None:
         table["patient"] = patients_by_pattern(root, files, patient_pattern)

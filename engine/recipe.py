@@ -22,6 +22,8 @@ class Optim:
     Attributes:
         epochs: Length of training, epochs.
         warmup_epochs: Linear warm-up from 0, epochs.
+        schedule: After the warm-up: `cosine`, `constant`, or `plateau` (a tenth whenever the validation loss has not
+            fallen for 10 epochs; no warm-up).
         batch_size: Cases per optimiser step, over all devices and accumulated parts.
         base_lr: Learning rate per 256 cases; the peak is base_lr x batch_size / 256.
         min_lr: Learning rate at the end of the cosine.
@@ -36,6 +38,7 @@ class Optim:
 
     epochs: int = 100
     warmup_epochs: float = 5
+    schedule: str = "cosine"
     batch_size: int = 256
     base_lr: float = 1.5e-4
     min_lr: float = 0.0
@@ -52,6 +55,10 @@ class Optim:
             raise UserError(
                 f"optim.warmup_epochs {self.warmup_epochs:g} is not shorter than optim.epochs {self.epochs}: set both."
             )
+        if self.schedule not in ("cosine", "constant", "plateau"):
+            raise UserError(f"optim.schedule {self.schedule!r}: one of cosine, constant, plateau.")
+        if self.schedule == "plateau" and self.warmup_epochs:
+            raise UserError("optim.schedule plateau has no warm-up: set optim.warmup_epochs 0.")
         if self.accumulate < 1 or self.batch_size < 1 or self.batch_size % self.accumulate:
             raise UserError(
                 f"optim.batch_size {self.batch_size} does not divide into optim.accumulate {self.accumulate}."

@@ -8,7 +8,7 @@ import torch
 from timm.layers import Attention
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 from ..errors import RunError
 from .optim import make_optimizer, parameter_groups
@@ -45,8 +45,8 @@ class Training(pl.LightningModule):
         super().__init__()
         self.model, self.optim, self.run, self.ids = model, optim, run, ids
         self.depth, self.no_decay = depth, no_decay
-        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(mean), persistent=False)
+        self.register_buffer("std", torch.tensor(std), persistent=False)
         self.ema = None
         if optim.ema_decay is not None:
             self.ema = ModelEmaV3(model, decay=optim.ema_decay, use_warmup=True)
@@ -63,8 +63,13 @@ class Training(pl.LightningModule):
         return self.model if self.ema is None else self.ema.module
 
     def pixels(self, batch: dict[str, Tensor]) -> Tensor:
-        """`image` (B, C, H, W) uint8 of a batch, normalised on the device (a quarter of the bytes travels)."""
-        return (batch["image"].float() / 255 - self.mean) / self.std
+        """`image` (B, C, [T,] H, W) uint8 of a batch, normalised on the device (a quarter of the bytes travels)."""
+        return self.normalised(batch["image"].float() / 255)
+
+    def normalised(self, pixels: Tensor) -> Tensor:
+        """Pixels (B, C, [T,] H, W) in 0..1, normalised."""
+        shape = (1, -1, *[1] * (pixels.ndim - 2))
+        return (pixels - self.mean.view(shape)) / self.std.view(shape)
 
     def on_fit_start(self) -> None:
         # In bf16 on a CPU the backward of PyTorch's fused attention is slow: a whole MAE step (width 192, 64 tokens,
@@ -114,16 +119,23 @@ class Training(pl.LightningModule):
             depth=self.depth, no_decay=self.no_decay,
         )  # fmt: skip
         peak = scaled_rate(optim.base_lr, optim.batch_size)
+        optimizer = make_optimizer(groups, optim, peak, fused=self.trainer.precision != "16-mixed")
+        if optim.schedule == "plateau":
+            plateau = ReduceLROnPlateau(optimizer, factor=0.1, patience=10)
+            return {
+                "optimizer": optimizer,
+                "lr_scheduler": {"scheduler": plateau, "interval": "epoch", "monitor": "val_loss"},
+            }
         # Only this property is known here already: Lightning counts the batches of an epoch later.
         steps = self.trainer.estimated_stepping_batches / optim.epochs
 
         def factor(step: int) -> float:
             rate = learning_rate(
-                step / steps, peak=peak, minimum=optim.min_lr, warmup=optim.warmup_epochs, epochs=optim.epochs
-            )
+                step / steps, peak=peak, minimum=optim.min_lr, warmup=optim.warmup_epochs, epochs=optim.epochs,
+                constant=optim.schedule == "constant",
+            )  # fmt: skip
             return rate / peak
 
-        optimizer = make_optimizer(groups, optim, peak, fused=self.trainer.precision != "16-mixed")
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"},

@@ -1,16 +1,19 @@
 """Two models on the same cases: paired differences with intervals, and where they disagree most."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from ..datasets.tables import Predictions
 from ..errors import DataError
+from .classes import MANY, detailed_labels, exclusive
 from .delong import PairedTest, delong_test
-from .intervals import Estimate, PatientBootstrap, macro_draws, macro_percentile, percentile
+from .intervals import NO_INTERVAL, Estimate, PatientBootstrap, macro_draws, macro_percentile, percentile
+from .mcnemar import ClassComparison, compare_classes
 from .metrics import auroc, average_precision, reasons
+from .metrics import macro as macro_mean
 
 
 @dataclass(frozen=True)
@@ -20,14 +23,16 @@ class Comparison:
     Attributes:
         cases, patients: How many were compared.
         left_out: Cases that failed in one model or the other.
-        labels: The L labels that both models score.
+        labels: The L labels that both models score; of many exclusive classes only the most frequent.
         not_shared: Labels that one of them lacks.
-        macro: Difference of the macro means, by `auroc` and `average_precision`.
+        macro: Difference of the macro means, by `auroc` and `average_precision`; over all labels that both score,
+            without interval where these are more than `labels`.
         differences: The same per label, L estimates each.
         tests: DeLong's paired test per label.
         p: Two-sided bootstrap p of the macro differences.
         disagreements: The cases with the largest difference of score: `id, patient, label, truth, first,
             second`.
+        classes: The decisions compared, where both tables have the same exclusive classes.
     """
 
     cases: int
@@ -40,6 +45,7 @@ class Comparison:
     tests: list[PairedTest]
     p: dict[str, float]
     disagreements: pd.DataFrame
+    classes: ClassComparison | None
 
 
 def compare(
@@ -70,21 +76,27 @@ def compare(
     scored = ((one["status"] == "ok") & (two["status"] == "ok")).to_numpy()
     left_out = int((~scored).sum())
     one, two = one[scored].reset_index(drop=True), two[scored].reset_index(drop=True)
-    truth = one[[f"y_{label}" for label in labels]].to_numpy(np.float64)
-    first, second = (table[[f"p_{label}" for label in labels]].to_numpy(np.float64) for table in (one, two))
+    table = replace(a, table=one, labels=labels)
+    truth, first, second = table.truth(), table.scores(), replace(table, table=two).scores()
     bootstrap = PatientBootstrap(one["patient"], resamples, seed)
-    macro, differences, p = _differences(truth, first, second, bootstrap)
+    detailed = np.isin(labels, detailed_labels(a, split))
+    own = truth[:, detailed], first[:, detailed], second[:, detailed]
+    macro, differences, p = _differences(*own, bootstrap)
+    if not detailed.all():
+        macro, p = _macro_only(truth, first, second), dict.fromkeys(p, float("nan"))
+    same_classes = set(a.labels) == set(b.labels) and exclusive(a) and exclusive(b)
     return Comparison(
         cases=len(one),
         patients=bootstrap.size,
         left_out=left_out,
-        labels=labels,
+        labels=tuple(np.array(labels, dtype=object)[detailed]),
         not_shared=not_shared,
         macro=macro,
         differences=differences,
-        tests=[delong_test(truth[:, i], first[:, i], second[:, i], one["patient"]) for i in range(len(labels))],
+        tests=[delong_test(*(column[:, i] for column in own), one["patient"]) for i in range(detailed.sum())],
         p=p,
         disagreements=_disagreements(one, labels, truth, first, second, most),
+        classes=compare_classes(replace(a, table=one), replace(b, table=two), bootstrap) if same_classes else None,
     )
 
 
@@ -130,6 +142,15 @@ def _differences(
         differences[name] = [percentile(float(value), draws[:, i], why[i], few[i]) for i, value in enumerate(values)]
         p[name] = _two_sided_p(macro_draws(values, draws))
     return macro, differences, p
+
+
+def _macro_only(truth: np.ndarray, first: np.ndarray, second: np.ndarray) -> dict[str, Estimate]:
+    """The macro differences of many classes, without intervals."""
+    reason = f"{NO_INTERVAL}: more than {MANY} classes"
+    return {
+        name: Estimate(macro_mean(metric(truth, first) - metric(truth, second))[0], reason=reason)
+        for name, metric in {"auroc": auroc, "average_precision": average_precision}.items()
+    }
 
 
 def _two_sided_p(draws: np.ndarray) -> float:

@@ -18,6 +18,7 @@ from scipy.stats import norm
 from .metrics import ratio
 
 LEVEL = 0.95
+NO_INTERVAL = "no interval is computed"  # how the reason of a figure begins that is shown without one on purpose
 FEW = 10  # patients in the smaller class below which percentile intervals are clearly too narrow
 _BLOCK = 4_000_000  # numbers held at once per array while resampling: 32 MB
 _KEPT = 16_000_000  # patient counts kept for the next metric, not drawn again: 64 MB
@@ -85,6 +86,17 @@ class PatientBootstrap:
             return np.zeros((self.resamples, width))
         per_patient = self._patients_by_cases() @ np.nan_to_num(values.astype(np.float64))
         return np.concatenate([block.T.astype(np.float64) @ per_patient for block in self.counts()])
+
+    def tallies(self, groups: np.ndarray, size: int) -> np.ndarray:
+        """Cases of each group in each resample: (R, size) integers. `groups` (N, K) numbers the K groups that a case
+        is in, 0 to `size` - 1; -1 is none.
+        """
+        if self.size == 0:
+            return np.zeros((self.resamples, size), dtype=int)
+        case, column = np.nonzero(groups >= 0)
+        ones = np.ones(len(case), dtype=np.int32)
+        matrix = csr_array((ones, (groups[case, column], self.index[case])), shape=(size, self.size))
+        return np.concatenate([(matrix @ block).T for block in self.counts()])
 
     def ranks(self, truth: np.ndarray, scores: np.ndarray) -> dict[str, np.ndarray]:
         """`auroc` and `average_precision` of (N, L) in each resample: (R, L) each, NaN where undefined."""
@@ -241,13 +253,24 @@ def proportions(hits: np.ndarray, bootstrap: PatientBootstrap, reasons: Sequence
     draws = None
     if any(p < n for p, n in zip(patients, cases)):
         draws = ratio(bootstrap.sums(hits), bootstrap.sums(counted))
-    estimates = []
-    for k, (n, p) in enumerate(zip(cases, patients)):
-        if n == 0:
-            estimates.append(Estimate(float("nan"), reason=reasons[k]))
-        elif p == n or total[k] in (0, n):
-            method = "wilson" if p == n else "wilson, patients for cases"
-            estimates.append(Estimate(total[k] / n, *wilson(total[k] / n * p, p), method=method))
-        else:
-            estimates.append(percentile(total[k] / n, draws[:, k]))
-    return estimates
+    return [
+        proportion(total[k], n, p, np.empty(0) if draws is None else draws[:, k], reasons[k])
+        for k, (n, p) in enumerate(zip(cases, patients))
+    ]
+
+
+def proportion(hits: float, cases: int, patients: int, draws: np.ndarray, reason: str) -> Estimate:
+    """`hits / cases` with the interval that `proportions` describes.
+
+    Args:
+        patients: Patients of the cases counted.
+        draws: (R,) the proportion in each resample; unused where Wilson's interval is taken.
+        reason: Why it is undefined if `cases` is 0.
+    """
+    if cases == 0:
+        return Estimate(float("nan"), reason=reason)
+    share = float(hits / cases)
+    if patients == cases or hits in (0, cases):
+        method = "wilson" if patients == cases else "wilson, patients for cases"
+        return Estimate(share, *wilson(share * patients, patients), method=method)
+    return percentile(share, draws)

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
-from .intervals import FEW, Estimate
+from .class_section import class_section, undefined_classes
+from .intervals import FEW, NO_INTERVAL, Estimate
 from .plots import calibration_panel, forest, pr_panel, roc_panel
 from .results import LabelResult, ModelResult, Results, wrong_cases
 
@@ -53,7 +54,8 @@ def page(
             {kind: markupsafe.Markup(svg) for kind, svg in _panels(found, label).items()} | {"label": label}
             for label in drawn
         ],
-        rows={label.label: _by_model(found, label.label) for label in found.models[0].labels},
+        rows={row.label: _by_model(found, row.label) for row in found.models[0].labels if row.detailed},
+        classes=class_section(found),
         wrong=_wrong(found.models[0], drawn_labels(found, MOST_PICTURED), picture),
         undefined=_undefined(found),
         rule_text=_rule_text(found.models),
@@ -61,10 +63,12 @@ def page(
         most_panels=MOST_PANELS,
         most_pictured=MOST_PICTURED,
         few=FEW,
+        no_interval=NO_INTERVAL,
         marked=any(
             not np.isnan(row.figures["auroc"].value) and row.figures["auroc"].reason
             for model in found.models
             for row in model.labels
+            if row.detailed
         ),
         facts={name: _flat(values) for name, values in facts.items()},
     )
@@ -73,22 +77,44 @@ def page(
 def headline(found: Results, unit: str) -> list[str]:
     """The result in one sentence, and one more for each model that the first is compared with."""
     first = found.models[0]
-    size = f"{many(len(first.table), unit)} of {many(first.patients, 'patient')}"
-    score = first.macro["auroc"]
-    if np.isnan(score.value):
-        sentences = [f"The AUROC of {first.name} is undefined on {size}: {score.reason}."]
-    else:
-        over = f"{first.defined} of {many(len(first.labels), 'finding')}"
-        sentences = [f"Macro AUROC {number(score.value, 2)}{_ci(score)} over {over} on {size}."]
+    sentences = _auroc_sentences(first, unit) if first.classes is None else _class_sentences(first, unit)
     for other, comparison in found.comparisons.items():
-        gap = comparison.macro["auroc"]
+        decided = comparison.classes
+        what, gap, cases = (
+            ("macro AUROC", comparison.macro["auroc"], comparison.cases)
+            if decided is None
+            else ("accuracy", decided.accuracy, decided.cases)
+        )
         if np.isnan(gap.value):
             sentences.append(f"{first.name} and {other} cannot be compared: {gap.reason}.")
             continue
-        names = f"{first.name} minus {other}"
         sentences.append(
-            f"{names}: macro AUROC difference {signed(gap.value)}{_ci(gap, signed)} on the same "
-            f"{many(comparison.cases, unit)}. {_verdict(gap, first.name, other)}"
+            f"{first.name} minus {other}: {what} difference {signed(gap.value)}{_ci(gap, signed)} on the same "
+            f"{many(cases, unit)}. {_verdict(gap, first.name, other)}"
+        )
+    return sentences
+
+
+def _auroc_sentences(model: ModelResult, unit: str) -> list[str]:
+    size = f"{many(len(model.table), unit)} of {many(model.patients, 'patient')}"
+    score = model.macro["auroc"]
+    if np.isnan(score.value):
+        return [f"The AUROC of {model.name} is undefined on {size}: {score.reason}."]
+    over = f"{model.defined} of {many(len(model.labels), 'finding')}"
+    return [f"Macro AUROC {number(score.value, 2)}{_ci(score)} over {over} on {size}."]
+
+
+def _class_sentences(model: ModelResult, unit: str) -> list[str]:
+    found = model.classes
+    size = f"{many(found.cases, unit)} of {many(found.patients, 'patient')}"
+    score, strict = found.figures["accuracy"], found.figures["accuracy_failed_as_wrong"]
+    if np.isnan(score.value):
+        sentences = [f"The accuracy of {model.name} is undefined on {size}: {score.reason}."]
+    else:
+        sentences = [f"Accuracy {number(score.value, 2)}{_ci(score)} over {len(found.labels)} classes on {size}."]
+    if found.failed:
+        sentences.append(
+            f"With {many(found.failed, f'failed {unit}')} counted as wrong: {number(strict.value, 2)}{_ci(strict)}."
         )
     return sentences
 
@@ -96,7 +122,8 @@ def headline(found: Results, unit: str) -> list[str]:
 def drawn_labels(found: Results, most: int) -> list[str]:
     """At most so many labels, those with the most positive cases, in the table's order."""
     by_positives = sorted(found.truths, key=lambda row: -row["positive"])[:most]
-    kept = {row["label"] for row in by_positives if row["positive"] and row["negative"]}
+    detailed = {row.label for row in found.models[0].labels if row.detailed}
+    kept = {row["label"] for row in by_positives if row["positive"] and row["negative"]} & detailed
     return [row["label"] for row in found.truths if row["label"] in kept]
 
 
@@ -163,7 +190,7 @@ def _rule_text(models: list[ModelResult]) -> str:
 
 
 def _by_model(found: Results, label: str) -> list[tuple[ModelResult, LabelResult]]:
-    return [(model, row) for model in found.models for row in model.labels if row.label == label]
+    return [(model, row) for model in found.models for row in model.labels if row.label == label and row.detailed]
 
 
 def _forest(found: Results) -> str:
@@ -188,7 +215,7 @@ def _panels(found: Results, label: str) -> dict[str, str]:
     curves, calibrations, told = [], [], []
     for model in found.models:
         for i, row in enumerate(model.labels):
-            if row.label == label:
+            if row.label == label and row.detailed:
                 curves.append((model.truth[:, i], model.scores[:, i]))
                 calibrations.append(row.calibration)
                 told.append((model.name, row.figures))
@@ -267,8 +294,10 @@ def _undefined(found: Results) -> list[dict]:
         for metric, estimate in model.macro.items():
             if np.isnan(estimate.value):
                 lines.setdefault((model.name, "all findings", estimate.reason), []).append(f"macro {metric}")
+        if model.classes is not None:
+            lines |= undefined_classes(model.name, model.classes)
         for row in model.labels:
-            if np.isnan(row.point.threshold):
+            if np.isnan(row.point.threshold) and row.detailed:
                 lines.setdefault((model.name, row.label, row.point.reason), []).append("threshold")
             for metric, estimate in row.figures.items():
                 if np.isnan(estimate.value):

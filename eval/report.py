@@ -9,6 +9,7 @@ import pandas as pd
 
 from ..datasets.tables import Predictions
 from ..files import write_json, write_text, written_aside
+from .classes import ClassResult
 from .compare import Comparison
 from .intervals import LEVEL, Estimate
 from .page import headline, page
@@ -92,11 +93,15 @@ def as_json(
 
 
 def metrics_table(found: Results) -> pd.DataFrame:
-    """One row per figure, the columns as named below. Macro means have no label."""
+    """One row per figure, the columns as named below. Macro means have no label. Of exclusive classes,
+    `classes_accuracy` and the like are over all of them, `class_sensitivity` and the like are each one's own; both are
+    of the decisions, not of a threshold.
+    """
     rows = []
     for model in found.models:
         for metric, e in model.macro.items():
             rows.append((model.name, "", f"macro_{metric}", e.value, e.low, e.high, len(model.table), "", e.reason))
+        rows += [] if model.classes is None else _class_rows(model.name, model.classes)
         for label in model.labels:
             head, size = (model.name, label.label), (label.cases, label.positives)
             threshold = label.point
@@ -105,6 +110,18 @@ def metrics_table(found: Results) -> pd.DataFrame:
                 rows.append((*head, metric, e.value, e.low, e.high, *size, e.reason))
     columns = ["model", "label", "metric", "value", "low", "high", "n", "positives", "reason"]
     return pd.DataFrame(rows, columns=columns)
+
+
+def _class_rows(model: str, found: ClassResult) -> list[tuple]:
+    rows = []
+    for metric, e in found.figures.items():
+        cases = found.cases + (found.failed if metric == "accuracy_failed_as_wrong" else 0)
+        rows.append((model, "", f"classes_{metric}", e.value, e.low, e.high, cases, "", e.reason))
+    for i, label in enumerate(found.labels):
+        for metric, estimates in found.per_class.items():
+            e, size = estimates[i], (found.cases, int(found.confusion[i].sum()))
+            rows.append((model, label, f"class_{metric}", e.value, e.low, e.high, *size, e.reason))
+    return rows
 
 
 def _model_json(model: ModelResult) -> dict[str, Any]:
@@ -138,11 +155,46 @@ def _model_json(model: ModelResult) -> dict[str, Any]:
             }
             for label in model.labels
         ],
+    } | _classes_json(model.classes)
+
+
+def _classes_json(found: ClassResult | None) -> dict[str, Any]:
+    """`classes` with what was decided; nothing where the labels are not exclusive."""
+    if found is None:
+        return {}
+    truth, decision = found.confusion.nonzero()
+    return {
+        "classes": {
+            "n": found.cases,
+            "unknown_truth": found.unknown,
+            "failed_with_known_truth": found.failed,
+            "decisions_from_the_table": found.ruled,
+            "decisions_not_the_largest_score": found.differing,
+            "figures": {metric: estimate_json(e) for metric, e in found.figures.items()},
+            "labels": [
+                {"label": label, "n": int(found.confusion[i].sum())}
+                | {metric: estimate_json(estimates[i]) for metric, estimates in found.per_class.items()}
+                for i, label in enumerate(found.labels)
+            ],
+            # Cells that are not 0: of 400 classes nearly all are.
+            "confusion": [
+                {"truth": found.labels[i], "decision": found.labels[j], "cases": int(found.confusion[i, j])}
+                for i, j in zip(truth, decision)
+            ],
+        }
     }
 
 
 def _comparison_json(comparison: Comparison) -> dict[str, Any]:
-    return {
+    decided = comparison.classes
+    own = {} if decided is None else {
+        "n": decided.cases,
+        "accuracy_difference": estimate_json(decided.accuracy),
+        "only_first_right": decided.only_first,
+        "only_second_right": decided.only_second,
+        "mcnemar_p": _number(decided.p),
+    }  # fmt: skip
+    return ({"classes": own} if own else {}) | {
         "cases": comparison.cases,
         "patients": comparison.patients,
         "left_out": comparison.left_out,

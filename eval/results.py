@@ -1,7 +1,7 @@
 """All figures of an evaluation, computed once: the report page, the JSON and the CSV only show them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -10,9 +10,10 @@ from ..datasets.tables import SPLITS, Predictions
 from ..errors import DataError, UserError
 from . import metrics
 from .calibration import Calibration, calibration
+from .classes import MANY, NOT_FREQUENT, ClassResult, class_result, detailed_labels, exclusive
 from .compare import Comparison, compare
 from .delong import delong_interval
-from .intervals import Estimate, PatientBootstrap, macro_percentile, percentile
+from .intervals import NO_INTERVAL, Estimate, PatientBootstrap, macro_percentile, percentile
 from .operating_points import OperatingPoint, choose, transfer
 
 
@@ -24,6 +25,8 @@ class LabelResult:
         cases, positives: Scored cases with known truth, and the positive ones among them.
         figures: By metric name.
         point: The threshold behind sensitivity and the like.
+        detailed: Whether intervals, threshold and calibration were computed; of many exclusive classes only the most
+            frequent get them.
     """
 
     label: str
@@ -32,6 +35,7 @@ class LabelResult:
     figures: dict[str, Estimate]
     point: OperatingPoint
     calibration: Calibration
+    detailed: bool = True
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class ModelResult:
         macro: Means over the defined labels, by metric name.
         defined: How many labels the macro AUROC is over.
         optimistic: Whether the thresholds were chosen on these same cases.
+        classes: The decisions, where the labels are exclusive classes.
     """
 
     name: str
@@ -58,6 +63,7 @@ class ModelResult:
     macro: dict[str, Estimate]
     defined: int
     optimistic: bool
+    classes: ClassResult | None
 
     @property
     def requested(self) -> int:
@@ -105,7 +111,8 @@ def results(
         resamples, seed: Of the bootstrap by patient.
 
     Raises:
-        DataError: A table has no row in `split`, or two tables differ in their cases.
+        DataError: A table has no row in `split`, two tables differ in their cases, or a table has decisions but its
+            labels are no exclusive classes.
         UserError: No table, an unknown rule, or stored thresholds for an unknown model.
     """
     if not tables:
@@ -177,40 +184,78 @@ def _model(
 ) -> ModelResult:
     asked = table.rows(split)
     scored = asked.scored()
-    truth, scores, patients = scored.truth(), scored.scores(), scored.table["patient"]
-    bootstrap = PatientBootstrap(patients, resamples, seed)
-    points = _points(table, given, rule)
-    figures = _rank_figures(truth, scores, bootstrap)
-    macro = {metric: _macro(found, draws) for metric, (found, draws) in figures.items()}
-    at_threshold = transfer(truth, scores, points, bootstrap)
+    bootstrap = PatientBootstrap(scored.table["patient"], resamples, seed)
+    detailed = replace(table, labels=detailed_labels(table, split))
+    points = _points(detailed, given, rule)
+    labels, macro = _details(replace(scored, labels=detailed.labels), points, bootstrap)
+    if detailed.labels != table.labels:
+        every, macro = _values_only(scored, rule)
+        labels = every | labels  # in the table's order
+    truth = scored.truth()
     positives, negatives = metrics.counts(truth)
-    labels = []
-    for i, label in enumerate(table.labels):
-        curve = calibration(truth[:, i], scores[:, i], bootstrap)
-        own = {metric: found[i] for metric, (found, _) in figures.items()}
-        own["auroc_delong"] = delong_interval(truth[:, i], scores[:, i], patients)
-        labels.append(
-            LabelResult(
-                label=label,
-                cases=int(positives[i] + negatives[i]),
-                positives=int(positives[i]),
-                figures=own | at_threshold[i] | _calibration_figures(curve),
-                point=points[i],
-                calibration=curve,
-            )
-        )
     return ModelResult(
         name=name,
         table=scored.table,
         truth=truth,
-        scores=scores,
+        scores=scored.scores(),
         failed=asked.failed().table[["id", "patient", "reason"]],
         patients=bootstrap.size,
-        labels=labels,
+        labels=list(labels.values()),
         macro=macro,
         defined=int(((positives > 0) & (negatives > 0)).sum()),
         optimistic=any(point.chosen_on == split for point in points),
+        classes=class_result(asked, resamples, seed) if exclusive(table) else None,
     )
+
+
+def _details(
+    scored: Predictions, points: list[OperatingPoint], bootstrap: PatientBootstrap
+) -> tuple[dict[str, LabelResult], dict[str, Estimate]]:
+    """Everything by label, and the macro means."""
+    truth, scores, patients = scored.truth(), scored.scores(), scored.table["patient"]
+    figures = _rank_figures(truth, scores, bootstrap)
+    macro = {metric: _macro(found, draws) for metric, (found, draws) in figures.items()}
+    at_threshold = transfer(truth, scores, points, bootstrap)
+    positives, negatives = metrics.counts(truth)
+    labels = {}
+    for i, label in enumerate(scored.labels):
+        curve = calibration(truth[:, i], scores[:, i], bootstrap)
+        own = {metric: found[i] for metric, (found, _) in figures.items()}
+        own["auroc_delong"] = delong_interval(truth[:, i], scores[:, i], patients)
+        labels[label] = LabelResult(
+            label=label,
+            cases=int(positives[i] + negatives[i]),
+            positives=int(positives[i]),
+            figures=own | at_threshold[i] | _calibration_figures(curve),
+            point=points[i],
+            calibration=curve,
+        )
+    return labels, macro
+
+
+def _values_only(scored: Predictions, rule: str) -> tuple[dict[str, LabelResult], dict[str, Estimate]]:
+    """The same for many exclusive classes: AUROC, average precision and Brier score without intervals."""
+    truth, nan = scored.truth(), float("nan")
+    values, why = _rank_values(truth, scored.scores()), metrics.reasons(truth)
+    no_interval = f"{NO_INTERVAL}: {NOT_FREQUENT}"
+    point = OperatingPoint(nan, rule, reason=f"no threshold is chosen: {NOT_FREQUENT}")
+    empty = Calibration(np.empty(0), [], np.empty(0), Estimate(nan, reason=no_interval), nan, nan, NOT_FREQUENT)
+    positives, negatives = metrics.counts(truth)
+    labels = {
+        label: LabelResult(
+            label=label,
+            cases=int(positives[i] + negatives[i]),
+            positives=int(positives[i]),
+            figures={metric: Estimate(float(v[i]), reason=why[i] or no_interval) for metric, v in values.items()},
+            point=point,
+            calibration=empty,
+            detailed=False,
+        )
+        for i, label in enumerate(scored.labels)
+    }
+    means = {metric: metrics.macro(v)[0] for metric, v in values.items()}
+    reason = f"{NO_INTERVAL}: more than {MANY} classes"
+    return labels, {metric: Estimate(mean, reason=reason) for metric, mean in means.items()}
 
 
 def _points(table: Predictions, given: Mapping[str, float] | None, rule: str) -> list[OperatingPoint]:
@@ -238,19 +283,22 @@ def _rank_figures(
     known = ~np.isnan(truth)
     draws = bootstrap.ranks(truth, scores)
     draws["brier"] = metrics.ratio(bootstrap.sums((scores - truth) ** 2), bootstrap.sums(known))
-    values = {
-        "auroc": metrics.auroc(truth, scores),
-        "average_precision": metrics.average_precision(truth, scores),
-        "brier": metrics.brier(truth, scores),
-    }
     few = bootstrap.smaller_class(truth)
     found = {}
-    for metric, value in values.items():
+    for metric, value in _rank_values(truth, scores).items():
         # The Brier score needs no second class.
         fewest = [None] * len(few) if metric == "brier" else few
         estimates = [percentile(float(v), draws[metric][:, i], why[i], fewest[i]) for i, v in enumerate(value)]
         found[metric] = (estimates, draws[metric])
     return found
+
+
+def _rank_values(truth: np.ndarray, scores: np.ndarray) -> dict[str, np.ndarray]:
+    return {
+        "auroc": metrics.auroc(truth, scores),
+        "average_precision": metrics.average_precision(truth, scores),
+        "brier": metrics.brier(truth, scores),
+    }
 
 
 def _macro(found: list[Estimate], draws: np.ndarray) -> Estimate:
@@ -264,7 +312,7 @@ def _macro(found: list[Estimate], draws: np.ndarray) -> Estimate:
 
 
 def _calibration_figures(curve: Calibration) -> dict[str, Estimate]:
-    why = curve.reason or "no interval is computed"
+    why = curve.reason or NO_INTERVAL
     return {
         "calibration_error": curve.error,
         "calibration_slope": Estimate(curve.slope, reason=why),

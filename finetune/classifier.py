@@ -22,9 +22,12 @@ class Classifier(nn.Module):
         pool: `mean`, `class` or `attention`.
         frozen: Linear probe: the encoder learns nothing, its features are standardised by a BatchNorm without
             parameters (MAE, main_linprobe.py).
+        head_drop: Dropout before the linear layer.
     """
 
-    def __init__(self, encoder: ViT, labels: int, pool: str = "mean", frozen: bool = False):
+    def __init__(
+        self, encoder: ViT, labels: int, pool: str = "mean", frozen: bool = False, head_drop: float = 0.0
+    ):  # fmt: skip
         super().__init__()
         if pool not in POOLS:
             raise ValueError(f"unknown pool {pool!r}; known: {', '.join(POOLS)}")
@@ -37,6 +40,7 @@ class Classifier(nn.Module):
             self.fc_norm = nn.BatchNorm1d(width, affine=False, eps=1e-6)
         else:
             self.fc_norm = nn.Identity() if pool == "class" else nn.LayerNorm(width, eps=1e-6)
+        self.head_drop = nn.Dropout(head_drop)
         self.head = nn.Linear(width, labels)
         nn.init.trunc_normal_(self.head.weight, std=0.01 if frozen else 2e-5)
         nn.init.zeros_(self.head.bias)
@@ -53,7 +57,7 @@ class Classifier(nn.Module):
 
     def forward(self, x: Tensor, visible_ids: Tensor | None = None) -> Tensor:
         """(B, L) logits."""
-        return self.head(self.fc_norm(self.features(x, visible_ids)))
+        return self.head(self.head_drop(self.fc_norm(self.features(x, visible_ids))))
 
     def no_weight_decay(self) -> set[str]:
         """Names that are never decayed."""

@@ -1,6 +1,8 @@
 """The model folder: `model.safetensors` + `model.json`, all that prediction needs."""
 
+import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -11,12 +13,15 @@ from torch import Tensor, nn
 from ..backbone.sizes import Architecture
 from ..backbone.vit import ViT
 from ..backbone.weights import read_checkpoint
+from ..datasets.readers import Reader, make_reader
+from ..datasets.recipe import Clip
+from ..datasets.views import EvalView
 from ..errors import UserError
-from ..files import file_sha256, write_json, written_aside
+from ..files import file_sha256, write_json, write_text, written_aside
 from .classifier import Classifier, NearestNeighbours, TimmClassifier
 from .recipe import View
 
-WEIGHTS, CARD = "model.safetensors", "model.json"
+WEIGHTS, CARD, TRAINED_ON = "model.safetensors", "model.json", "trained_on.txt"
 
 
 @dataclass(frozen=True)
@@ -27,11 +32,12 @@ class ModelCard:
         labels: Names of the L outputs, in order.
         meaning: What 1 means, per label.
         exclusive: Classes exclude each other (softmax); else each label has its own probability (sigmoid).
-        mode, network, pool: As in the recipe.
-        arch: Architecture of the ViT; of a timm network only its input counts.
+        mode, network, pool, pool_ratio: As in the recipe.
+        arch: Architecture of the ViT; of another network only its input counts.
         mean, std: What pixels in 0..1 are normalised with.
-        view: How a picture is shown to the model.
+        view: How a picture or clip is shown to the model.
         cache_px: Shorter side that a file is shrunk to before anything else, pixels.
+        clip: How frames are taken from a clip.
         reference_cases, neighbours: Of k-NN, else 0.
         thresholds: Per label `{"value", "how", "split"}`, chosen on validation; empty before.
         encoder: Card of the encoder that it started from; empty from scratch.
@@ -49,6 +55,8 @@ class ModelCard:
     std: tuple[float, ...]
     view: View
     cache_px: int
+    clip: Clip = field(default_factory=Clip)
+    pool_ratio: float = 1.0
     reference_cases: int = 0
     neighbours: int = 0
     thresholds: dict[str, dict] = field(default_factory=dict)
@@ -65,7 +73,33 @@ class ModelCard:
     def from_dict(cls, card: dict) -> "ModelCard":
         """The inverse of `to_dict`."""
         tuples = {name: tuple(card[name]) for name in ("labels", "mean", "std")}
-        return cls(**(card | tuples | {"arch": Architecture(**card["arch"]), "view": View(**card["view"])}))
+        parts = {
+            name: kind(**card.get(name, {})) for name, kind in (("arch", Architecture), ("view", View), ("clip", Clip))
+        }
+        return cls(**(card | tuples | parts))
+
+    def reader(self) -> Reader:
+        """Reads files as this model was trained on them."""
+        arch = self.arch
+        return make_reader(self.clip, frames=arch.frames, size_px=arch.image_size[0], cache_px=self.cache_px)
+
+    def suffixes(self) -> tuple[str, ...]:
+        """Suffixes of the files that this model reads."""
+        if self.arch.frames > 1:
+            from ..datasets.clips import CLIP_SUFFIXES
+
+            return CLIP_SUFFIXES
+        from ..datasets.radiographs import RADIOGRAPH_SUFFIXES
+
+        return RADIOGRAPH_SUFFIXES
+
+    def views(self) -> EvalView:
+        """Shows cases as this model is evaluated on them."""
+        view, arch = self.view, self.arch
+        resize_px = view.resize_px if view.mode == "crop" else None
+        return EvalView(
+            arch.image_size[0], view.mode, resize_px, self.clip, arch.frames, view.segments, view.crops
+        )  # fmt: skip
 
 
 def best_device() -> torch.device:
@@ -73,8 +107,17 @@ def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def build_model(card: ModelCard, drop_path: float = 0.0, checkpoint_blocks: bool = False) -> nn.Module:
+def build_model(
+    card: ModelCard, drop_path: float = 0.0, checkpoint_blocks: bool = False, head_drop: float = 0.0
+) -> nn.Module:
     """The network of a card, weights still random."""
+    if card.network != "vit" and card.arch.frames > 1:
+        from .volumes.networks import VolumeClassifier
+
+        return VolumeClassifier(
+            card.network, len(card.labels), channels=card.arch.channels, frames=card.arch.frames,
+            size_px=card.arch.image_size[0], pool=card.pool, pool_ratio=card.pool_ratio,
+        )  # fmt: skip
     if card.network != "vit":
         return TimmClassifier(card.network, len(card.labels), card.arch.channels)
     frozen = card.mode != "full"
@@ -86,7 +129,7 @@ def build_model(card: ModelCard, drop_path: float = 0.0, checkpoint_blocks: bool
     )
     if card.mode == "knn":
         return NearestNeighbours(vit, len(card.labels), card.pool, card.reference_cases, card.neighbours)
-    return Classifier(vit, len(card.labels), card.pool, frozen)
+    return Classifier(vit, len(card.labels), card.pool, frozen, head_drop)
 
 
 def save_model(folder: str | Path, model: nn.Module, card: ModelCard) -> Path:
@@ -102,6 +145,21 @@ def save_model(folder: str | Path, model: nn.Module, card: ModelCard) -> Path:
 def save_card(folder: Path, card: ModelCard) -> None:
     """(Re)write the card of a model folder."""
     write_json(folder / CARD, card.to_dict() | {"sha256": file_sha256(folder / WEIGHTS)})
+
+
+def save_trained_on(folder: Path, ids: Iterable[str]) -> None:
+    """Keep which cases a model was trained on, as hashes of their ids, so that nobody scores it on them unawares."""
+    write_text(folder / TRAINED_ON, "".join(f"{mark}\n" for mark in sorted(map(case_mark, ids))))
+
+
+def trained_on(folder: Path) -> frozenset[str]:
+    """Marks (`case_mark`) of the cases that a model was trained on."""
+    return frozenset((Path(folder) / TRAINED_ON).read_text(encoding="utf-8").split())
+
+
+def case_mark(case: str) -> str:
+    """A short hash of a case's id."""
+    return hashlib.sha256(case.encode()).hexdigest()[:16]
 
 
 def load_card(folder: str | Path) -> ModelCard:
@@ -152,7 +210,7 @@ def probabilities(logits: Tensor, exclusive: bool) -> Tensor:
 
 @torch.inference_mode()
 def predict_batch(model: nn.Module, pixels: Tensor, card: ModelCard) -> Tensor:
-    """(B, L) probabilities of (B, C, H, W) normalised pictures, averaged with the mirror image if the card says so."""
+    """(B, L) probabilities of (B, C, [T,] H, W) normalised input; with the mirror image if the card says so."""
     scores = probabilities(model(pixels), card.exclusive)
     if card.view.flip:
         scores = (scores + probabilities(model(pixels.flip(-1)), card.exclusive)) / 2

@@ -9,24 +9,16 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from ..datasets.augment import build_eval
-from ..datasets.cache import PixelCache, load_pixels
-from ..datasets.loading import PictureDataset, eval_loader
+from ..datasets.cache import Files, PixelCache
+from ..datasets.loading import Cases, eval_loader, opened
 from ..errors import DataError
 from .model import ModelCard, predict_batch
 
 
-def eval_transform(card: ModelCard):
-    """The evaluation transform of a card."""
-    return build_eval(
-        card.arch.image_size[0], card.view.resize_px if card.view.mode == "crop" else None, card.view.mode
-    )
-
-
 def normalised(images: Tensor, card: ModelCard, device: torch.device) -> Tensor:
-    """(B, C, H, W) uint8 to normalised float on the device."""
-    mean = torch.tensor(card.mean, device=device).view(1, -1, 1, 1)
-    std = torch.tensor(card.std, device=device).view(1, -1, 1, 1)
+    """(B, C, [T,] H, W) uint8 to normalised float on the device."""
+    shape = (1, -1, *[1] * (images.ndim - 2))
+    mean, std = (torch.tensor(values, device=device).view(shape) for values in (card.mean, card.std))
     return (images.to(device).float() / 255 - mean) / std
 
 
@@ -44,28 +36,27 @@ def predict_cached(
     good = np.array([i for i, reason in enumerate(reasons) if not reason], dtype=np.int64)
     scores = np.full((len(rows), len(card.labels)), np.nan)
     if len(good):
-        dataset = PictureDataset(cache, np.asarray(rows)[good], eval_transform(card))
-        parts = [
-            predict_batch(model, normalised(b["image"], card, device), card).cpu().numpy()
-            for b in eval_loader(dataset, batch, workers)
-        ]
-        scores[good] = np.concatenate(parts)
+        views = card.views()
+        loader = eval_loader(Cases(cache, np.asarray(rows)[good], views), batch, workers, len(views))
+        parts = [predict_batch(model, normalised(b["image"], card, device), card).cpu().numpy() for b in loader]
+        scores[good] = np.concatenate(parts).reshape(len(good), len(views), -1).mean(axis=1)
     return _refuse_non_finite(scores, reasons)
 
 
 class _Files(Dataset):
-    """Files one by one: (position, picture or None, reason)."""
+    """Files one by one: (position, its views (V, C, [T,] S, S) or None, reason)."""
 
     def __init__(self, files: Sequence[Path], card: ModelCard):
-        self.files, self.cache_px, self.transform = list(files), card.cache_px, eval_transform(card)
+        self.files, self.views = Files(files, card.reader()), card.views()
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, position: int):
         try:
-            picture = self.transform(load_pixels(self.files[position], self.cache_px), 0)
-            return position, picture, ""
+            with opened(self.files, position) as pixels:
+                views = np.concatenate([self.views(pixels, view) for view in range(len(self.views))])
+            return position, torch.from_numpy(views), ""
         except DataError as error:
             return position, None, str(error)
 
@@ -90,11 +81,11 @@ def predict_files(
         for items in loader:
             for position, _, reason in items:
                 reasons[position] = reason
-            good = [(position, picture) for position, picture, reason in items if not reason]
+            good = [(position, views) for position, views, reason in items if not reason]
             if good:
-                images = torch.from_numpy(np.stack([picture for _, picture in good])).unsqueeze(1)
+                images = torch.cat([views for _, views in good])
                 part = predict_batch(model, normalised(images, card, device), card).cpu().numpy()
-                scores[[position for position, _ in good]] = part
+                scores[[position for position, _ in good]] = part.reshape(len(good), -1, len(card.labels)).mean(axis=1)
             bar.update(len(items))
     return _refuse_non_finite(scores, reasons)
 

@@ -6,21 +6,32 @@ from ..backbone.sizes import Model
 from ..datasets.augment import Augment
 from ..datasets.recipe import Data
 from ..engine.recipe import Optim, Run
+from ..errors import UserError
 
 
 @dataclass(frozen=True)
 class View:
-    """How a picture is shown to the model when it is evaluated.
+    """How a picture or clip is shown to the model when it is evaluated.
 
     Attributes:
         mode: `crop` (shorter side to `resize_px`, then the centre), `squash` (the whole picture, made square) or `pad`.
         resize_px: Shorter side before the centre crop, pixels; null for the input size.
         flip: Average the probabilities of the picture and its mirror image.
+        segments: Views in time that the final probabilities average over; 1 is the middle of the clip.
+        crops: Views of each along the longer side; 1 is the centre.
     """
 
     mode: str = "crop"
     resize_px: int | None = 256
     flip: bool = False
+    segments: int = 1
+    crops: int = 1
+
+    def __post_init__(self):
+        if self.segments < 1 or self.crops < 1:
+            raise UserError(f"view.segments {self.segments} and view.crops {self.crops}: whole numbers from 1 on.")
+        if self.crops > 1 and self.mode != "crop":
+            raise UserError(f"view.crops {self.crops} cuts squares out: only with view.mode crop, not {self.mode}.")
 
 
 @dataclass(frozen=True)
@@ -29,10 +40,15 @@ class Finetune:
 
     Attributes:
         mode: `full` (all weights), `linear` (probe of a frozen encoder) or `knn` (no training).
-        network: `vit`, or the name of a timm network to train from scratch beside it.
-        pool: `mean`, `class` or `attention`.
+        network: `vit`, or a network to train from scratch beside it: a timm name (pictures), or one of the ERDES
+            baselines (clips): unet3d, unetplusplus, resnet3d, vnet, swinunetr, senet154, unetr, vit3d.
+        pool: `mean`, `class`, `attention`; of the ERDES baselines `mean` or `topk` (selective temporal pooling).
+        pool_ratio: Share of the time steps that `topk` averages over.
         loss: `bce` (findings occur together) or `ce` (classes exclude each other).
-        select: `best` (macro AUROC on validation) or `last` epoch, which looks at no score.
+        label_smoothing: Share of a class's weight that goes to all classes alike; for `ce`.
+        head_drop: Dropout before the linear layer.
+        select: `best` (macro AUROC on validation), `accuracy` (on validation, as ERDES does) or `last` epoch, which
+            looks at no score.
         eval_every: Epochs between validations.
         mixup: Alpha of mixup; 0 for none.
         cutmix: Alpha of CutMix; 0 for none.
@@ -49,7 +65,10 @@ class Finetune:
     mode: str = "full"
     network: str = "vit"
     pool: str = "mean"
+    pool_ratio: float = 0.3
     loss: str = "bce"
+    label_smoothing: float = 0.0
+    head_drop: float = 0.0
     select: str = "best"
     eval_every: int = 1
     mixup: float = 0.0

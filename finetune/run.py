@@ -7,13 +7,14 @@ import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torchmetrics.functional.classification import binary_auroc
 
 from ..backbone.encoder import EncoderCard, load_encoder, read_encoder_card
-from ..datasets.augment import build_train
-from ..datasets.cache import PixelCache, build_cache
+from ..backbone.sizes import Architecture
+from ..datasets.cache import Files, PixelCache, open_pixels
 from ..datasets.loading import (
-    PictureDataset,
+    Cases,
     TrainBatches,
     eval_loader,
     readable_rows,
@@ -22,6 +23,7 @@ from ..datasets.loading import (
 )
 from ..datasets.recipe import for_channels
 from ..datasets.tables import Manifest, predictions_table, write_predictions
+from ..datasets.views import TrainView
 from ..engine.recipe import plain
 from ..engine.run_folder import rank, run_folder, versions
 from ..engine.trainer import fit
@@ -31,11 +33,21 @@ from ..files import file_sha256, written_aside
 from .classifier import NearestNeighbours
 from .losses import masked_bce, masked_cross_entropy
 from .mixing import mix_batch
-from .model import ModelCard, best_device, build_model, load_model, predict_batch, save_model
-from .predict import eval_transform, normalised, predict_cached
+from .model import (
+    ModelCard,
+    best_device,
+    build_model,
+    load_model,
+    predict_batch,
+    save_model,
+    save_trained_on,
+)
+from .predict import normalised, predict_cached, predict_files
 from .recipe import Finetune
 
 BEST = "checkpoints/best.safetensors"
+# What of validation chooses the epoch, where anything does.
+SELECT = {"best": "macro_auroc", "accuracy": "accuracy"}
 
 
 class FineTuning(Training):
@@ -46,8 +58,8 @@ class FineTuning(Training):
         model,
         recipe: Finetune,
         card: ModelCard,
-        train: PictureDataset,
-        val: PictureDataset,
+        train: Cases,
+        val: Cases,
         ids,
         folder,
     ):
@@ -64,6 +76,8 @@ class FineTuning(Training):
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
         x, target = self.pixels(batch), batch["target"]
+        if self.recipe.label_smoothing:
+            target = target.lerp(torch.full_like(target, 1 / target.shape[1]), self.recipe.label_smoothing)
         if self.recipe.mixup or self.recipe.cutmix:
             x, target = mix_batch(x, target, self.recipe.mixup, self.recipe.cutmix, self.draw)
         logits = self.model(x, self.some_patches(len(x))) if self.recipe.patch_drop else self.model(x)
@@ -97,9 +111,14 @@ class FineTuning(Training):
 
     def on_validation_epoch_end(self) -> None:
         scores, target = (torch.cat(parts) for parts in zip(*self.scored))
-        score = macro_auroc(scores, target)
-        self.log("val_macro_auroc", score, rank_zero_only=True)
-        if self.recipe.select == "best" and score > self.best_score:
+        figures = {
+            "macro_auroc": macro_auroc(scores, target),
+            "accuracy": accuracy(scores, target, self.card.exclusive),
+        }
+        self.log_dict({f"val_{name}": figure for name, figure in figures.items()}, rank_zero_only=True)
+        self.log("val_loss", log_loss(scores, target, self.card.exclusive), rank_zero_only=True)
+        score = figures[SELECT[self.recipe.select]] if self.recipe.select in SELECT else -float("inf")
+        if score > self.best_score:
             self.best_score, self.best_epoch = score, self.current_epoch + 1
             if self.trainer.is_global_zero:
                 with written_aside(self.folder / BEST) as aside:
@@ -123,6 +142,25 @@ def macro_auroc(scores: Tensor, target: Tensor) -> float:
     return float(np.mean(each)) if each else float("nan")
 
 
+def accuracy(scores: Tensor, target: Tensor, exclusive: bool) -> float:
+    """Share of known answers that are right: of the largest score (exclusive classes), else of each label at 0.5."""
+    known = ~target.isnan()
+    if exclusive:
+        known = known.all(dim=1)
+        return (scores[known].argmax(dim=1) == target[known].argmax(dim=1)).float().mean().item()
+    return ((scores >= 0.5)[known] == target.bool()[known]).float().mean().item()
+
+
+def log_loss(scores: Tensor, target: Tensor, exclusive: bool) -> float:
+    """Mean negative log likelihood of the known answers."""
+    known = ~target.isnan()
+    if exclusive:
+        known = known.all(dim=1)
+        right = (scores[known] * target[known]).sum(dim=1)
+        return -right.clamp(min=1e-12).log().mean().item()
+    return F.binary_cross_entropy(scores[known], target[known]).item()
+
+
 def finetune(
     recipe: Finetune,
     manifest: Manifest,
@@ -136,7 +174,7 @@ def finetune(
         recipe: The resolved recipe.
         manifest: The cases.
         out: The run folder. A run that was interrupted there goes on.
-        cache_folder: Where decoded pictures are kept.
+        cache_folder: Where decoded pictures and clips are kept.
         encoder: An encoder folder or a checkpoint file; None starts from scratch.
 
     Returns:
@@ -152,7 +190,7 @@ def finetune(
     inputs = {"data": manifest.fingerprint(), "encoder": _fingerprint(encoder)}
     torch.manual_seed(recipe.run.seed)
     try:
-        model = build_model(card, recipe.model.drop_path, recipe.model.checkpoint_blocks)
+        model = build_model(card, recipe.model.drop_path, recipe.model.checkpoint_blocks, recipe.head_drop)
     except ValueError as error:
         raise UserError(str(error)) from None
     if encoder is not None:
@@ -165,17 +203,22 @@ def finetune(
                 )
     with run_folder(out, recipe, inputs) as folder:
         decoding = reading_workers(recipe.run.workers, decoding=True)
-        cache = build_cache(manifest.files(), cache_folder, card.cache_px, decoding)
-        data = _Sets(recipe, card, manifest, cache)
+        pixels = open_pixels(
+            manifest.files(), recipe.data, cache_folder, frames=card.arch.frames, size_px=card.arch.image_size[0],
+            workers=decoding,
+        )  # fmt: skip
+        data = _Sets(recipe, card, manifest, pixels)
         if recipe.mode == "knn":
             _remember(model, card, data)
+            card = replace(card, reference_cases=len(data.still))
         else:
             model = _train(model, recipe, card, data, folder)
         if rank() == 0:
             card = replace(card, data=card.data | {"unreadable_train": len(data.bad)})
+            save_trained_on(folder / "model", [data.ids[row] for row in data.train.rows])
             save_model(folder / "model", model, card)
             model, card = load_model(folder / "model")
-            write_predictions(folder / "predictions.csv", _predictions(model, card, manifest, cache))
+            write_predictions(folder / "predictions.csv", _predictions(model, card, manifest, pixels))
     return out / "model"
 
 
@@ -187,18 +230,21 @@ def splits_seen(start: EncoderCard | None, manifest: Manifest) -> list[str]:
 
 
 class _Sets:
-    """The training and validation sets of a run."""
+    """The training and validation sets of a run: the cases of which at least one label is known."""
 
-    def __init__(self, recipe: Finetune, card: ModelCard, manifest: Manifest, cache: PixelCache):
+    def __init__(self, recipe: Finetune, card: ModelCard, manifest: Manifest, pixels: PixelCache | Files):
         splits, targets = manifest.table["split"], manifest.targets()
-        train = np.flatnonzero(splits.isin(recipe.data.splits))
-        rows, self.bad = readable_rows(cache, train, recipe.run.max_bad, str(manifest.path))
-        val, _ = readable_rows(cache, np.flatnonzero(splits == "val"), 1.0, str(manifest.path))
-        view = eval_transform(card)
-        self.ids, self.targets = manifest.table["id"].tolist(), targets
-        self.train = PictureDataset(cache, rows, build_train(recipe.augment), targets)
-        self.still = PictureDataset(cache, rows, view, targets)
-        self.val = PictureDataset(cache, val, view, targets)
+        known = ~np.isnan(targets).all(axis=1)
+        train = np.flatnonzero(splits.isin(recipe.data.splits) & known)
+        max_bad = recipe.run.max_bad
+        rows, self.bad = readable_rows(pixels, train, max_bad, str(manifest.path))
+        val, _ = readable_rows(pixels, np.flatnonzero((splits == "val") & known), 1.0, str(manifest.path))
+        view = card.views().single()
+        drawn = TrainView(recipe.augment, recipe.data.clip, card.arch.frames)
+        self.ids = manifest.table["id"].tolist()
+        self.train = Cases(pixels, rows, drawn, targets, max_bad)
+        self.still = Cases(pixels, rows, view, targets, max_bad)
+        self.val = Cases(pixels, val, view, targets, max_bad=1.0)
 
 
 def check_labels(recipe: Finetune, manifest: Manifest) -> None:
@@ -212,7 +258,7 @@ def check_labels(recipe: Finetune, manifest: Manifest) -> None:
     train = manifest.rows(*recipe.data.splits)
     if not len(train):
         raise DataError(f"{manifest.path}: no case in the splits {', '.join(recipe.data.splits)}: nothing to train on.")
-    if recipe.select == "best" and recipe.mode != "knn" and not len(manifest.rows("val")):
+    if recipe.select in SELECT and recipe.mode != "knn" and not len(manifest.rows("val")):
         raise DataError(
             f"{manifest.path}: no case in the split val, so no best epoch can be chosen. Give a tenth of the patients "
             "the split val, or take the last epoch with --select last."
@@ -236,12 +282,16 @@ def make_card(recipe: Finetune, manifest: Manifest, start: EncoderCard | None) -
     for name, known in (
         ("mode", ("full", "linear", "knn")),
         ("loss", ("bce", "ce")),
-        ("select", ("best", "last")),
+        ("select", (*SELECT, "last")),
     ):
         if getattr(recipe, name) not in known:
             raise UserError(f"{name} is {' or '.join(known)}, not {getattr(recipe, name)!r}.")
     if recipe.mode != "full" and (start is None or recipe.network != "vit"):
         raise UserError(f"mode {recipe.mode!r} works on the features of an encoder: give one with --encoder.")
+    if recipe.label_smoothing and recipe.loss != "ce":
+        raise UserError("label_smoothing is for exclusive classes (--loss ce).")
+    if recipe.head_drop and (recipe.network != "vit" or recipe.mode == "knn"):
+        raise UserError("head_drop is for training a ViT; the other networks have their own.")
     if not 0 <= recipe.patch_drop < 1 or (recipe.patch_drop and (recipe.network != "vit" or recipe.mode == "knn")):
         raise UserError(f"patch_drop {recipe.patch_drop} is within 0..1 (1 excluded), and for training a ViT only.")
     if start is not None and recipe.network != "vit":
@@ -253,7 +303,7 @@ def make_card(recipe: Finetune, manifest: Manifest, start: EncoderCard | None) -
     try:
         arch = recipe.model.architecture()
         if start is not None:
-            arch = replace(start.arch, image_size=arch.image_size, channels=arch.channels)
+            arch = _fitted(start.arch, arch)
     except ValueError as error:
         raise UserError(str(error)) from None
     known = start if start is not None else recipe.data
@@ -272,6 +322,8 @@ def make_card(recipe: Finetune, manifest: Manifest, start: EncoderCard | None) -
         std=std,
         view=recipe.view,
         cache_px=recipe.data.cache_px,
+        clip=recipe.data.clip,
+        pool_ratio=recipe.pool_ratio if recipe.pool == "topk" else 1.0,
         reference_cases=len(train) if recipe.mode == "knn" else 0,
         neighbours=recipe.neighbours if recipe.mode == "knn" else 0,
         encoder=start.to_dict() if start is not None else {},
@@ -281,12 +333,20 @@ def make_card(recipe: Finetune, manifest: Manifest, start: EncoderCard | None) -
     )
 
 
+def _fitted(start: Architecture, own: Architecture) -> Architecture:
+    """The encoder's architecture for the recipe's input; one of pictures is inflated where the input is clips."""
+    arch = replace(start, image_size=own.image_size, channels=own.channels)
+    if start.frames == 1 and own.frames > 1:
+        return replace(arch, frames=own.frames, tubelet=own.tubelet, positions=own.positions)
+    return replace(arch, frames=own.frames)
+
+
 def _train(model, recipe: Finetune, card: ModelCard, data: _Sets, folder: Path):
     training = FineTuning(model, recipe, card, data.train, data.val, data.ids, folder)
     with_val = len(data.val) > 0
     fit(training, recipe.optim, recipe.run, folder, "fine-tuning", recipe.eval_every if with_val else None)
     model = training.final_model.cpu()
-    if recipe.select == "best" and training.best_epoch > 0:
+    if recipe.select in SELECT and training.best_epoch > 0:
         model.load_state_dict(safetensors.torch.load_file(folder / BEST))
     return model.eval()
 
@@ -302,9 +362,12 @@ def _remember(model: NearestNeighbours, card: ModelCard, data: _Sets) -> None:
     model.remember(torch.cat(features), torch.cat(targets))
 
 
-def _predictions(model, card: ModelCard, manifest: Manifest, cache: PixelCache):
+def _predictions(model, card: ModelCard, manifest: Manifest, pixels: PixelCache | Files):
     rows = np.flatnonzero(manifest.table["split"].isin(["val", "test"]))
-    scores, reasons = predict_cached(model, card, cache, rows)
+    if isinstance(pixels, Files):
+        scores, reasons = predict_files(model, card, [pixels.files[row] for row in rows])
+    else:
+        scores, reasons = predict_cached(model, card, pixels, rows)
     cases = manifest.table.iloc[rows]
     return predictions_table(cases, card.labels, manifest.targets()[rows], scores, reasons)
 

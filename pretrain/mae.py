@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from ..backbone.patches import as_clip, gather_patches
 from ..backbone.positions import position_table
 from ..backbone.vit import ViT, initialise, make_blocks
+from ..backbone.weights import join_biases
+from .masking import Masks
 from .recipe import Decoder
 
 TARGETS = ("pixels", "patch", "channel")
@@ -21,7 +23,7 @@ class Reconstruction(NamedTuple):
     """What a forward pass gives: the loss, and both sides of it.
 
     Attributes:
-        loss: Scalar: squared error, mean over a token's values, then over the decoded tokens.
+        loss: Scalar: squared error, mean over a token's values, then over the decoded tokens that count.
         prediction: (B, m, V) for the `target_ids`, values in order frame, row, column, channel.
         target: (B, m, V), normalised as the model's `target` says.
     """
@@ -49,14 +51,14 @@ class MaskedAutoencoder(nn.Module):
             raise ValueError(f"decoder width {decoder.width} is not a multiple of its heads {decoder.heads}")
         arch = encoder.arch
         self.encoder, self.target = encoder, target
-        self.decoder_embed = nn.Linear(arch.width, decoder.width)
+        self.decoder_embed = nn.Linear(arch.width, decoder.width, bias=decoder.embed_bias)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, decoder.width))
         kind = "sine2d" if arch.positions == "learned" and arch.frames == 1 else arch.positions
         table = position_table(kind, arch.grid, decoder.width)
         if arch.class_token:
             table = torch.cat([torch.zeros(1, decoder.width), table])
         self.decoder_pos_embed = nn.Parameter(table.unsqueeze(0), requires_grad=False)
-        self.decoder_blocks = make_blocks(decoder.width, decoder.depth, decoder.heads)
+        self.decoder_blocks = make_blocks(decoder.width, decoder.depth, decoder.heads, decoder.mlp_ratio)
         self.decoder_norm = nn.LayerNorm(decoder.width, eps=1e-6)
         self.decoder_pred = nn.Linear(decoder.width, arch.values_per_patch)
         for name, part in self.named_children():
@@ -64,19 +66,20 @@ class MaskedAutoencoder(nn.Module):
                 initialise(part)
         nn.init.normal_(self.mask_token, std=0.02)
 
-    def forward(self, x: Tensor, visible_ids: Tensor, target_ids: Tensor) -> Reconstruction:
+    def forward(self, x: Tensor, masks: Masks, pixels: Tensor | None = None) -> Reconstruction:
         """Rebuild the tokens `target_ids` from the tokens `visible_ids`.
 
         Args:
             x: (B, C, H, W) or (B, C, T, H, W), normalised.
-            visible_ids: (B, n) tokens that the encoder sees.
-            target_ids: (B, m) hidden tokens to rebuild; none of them visible.
+            masks: What the encoder sees, what is rebuilt, and which of that counts in the loss.
+            pixels: The same in 0..1, where the target is made of that (VideoMAE); default `x`.
         """
-        latent = self.encoder(x, visible_ids).sequence()
-        decoded = self.decode(latent, visible_ids, target_ids)
-        prediction = self.decoder_pred(self.decoder_norm(decoded[:, -target_ids.shape[1] :]))
-        target = self.targets(x, target_ids)
-        loss = (prediction.float() - target).square().mean()
+        latent = self.encoder(x, masks.visible_ids).sequence()
+        decoded = self.decode(latent, masks.visible_ids, masks.target_ids)
+        prediction = self.decoder_pred(self.decoder_norm(decoded[:, -masks.target_ids.shape[1] :]))
+        target = self.targets(x if pixels is None else pixels, masks.target_ids)
+        each = (prediction.float() - target).square().mean(dim=-1)
+        loss = each.mean() if masks.counted is None else (each * masks.counted).sum() / masks.counted.sum()
         return Reconstruction(loss, prediction, target)
 
     def decode(self, latent: Tensor, visible_ids: Tensor, target_ids: Tensor) -> Tensor:
@@ -120,14 +123,29 @@ def normalise_targets(values: Tensor, how: str) -> Tensor:
 
 
 def load_official(mae: MaskedAutoencoder, state: dict[str, Tensor]) -> None:
-    """Load a whole official MAE checkpoint, encoder and decoder, strictly.
+    """Load a whole official checkpoint of MAE, VideoMAE or VideoMAE V2, encoder and decoder, strictly.
 
     Args:
-        mae: A model of the same sizes and channels.
-        state: Names as in MAE's models_mae.py (section "model" of the file).
+        mae: A model of the same sizes and channels; for VideoMAE its decoder has no `embed_bias`.
+        state: Names as in the official models (section "model" of the file).
     """
-    own = {"mask_token"}
-    ours = {
-        key if key.startswith("decoder_") or key in own else f"encoder.{key}": value for key, value in state.items()
-    }
+    if "encoder_to_decoder.weight" in state:
+        ours = {_from_video(name): value for name, value in join_biases(state).items()}
+        # VideoMAE's files hold no position tables.
+        ours |= {name: value for name, value in mae.state_dict().items() if name.endswith("pos_embed")}
+    else:
+        decoder = ("decoder_", "mask_token")
+        ours = {name if name.startswith(decoder) else f"encoder.{name}": value for name, value in state.items()}
     mae.load_state_dict(ours, strict=True)
+
+
+def _from_video(name: str) -> str:
+    """A name of VideoMAE's pre-training model as ours, which is MAE's."""
+    for theirs, ours in (
+        ("encoder_to_decoder.", "decoder_embed."),
+        ("decoder.head.", "decoder_pred."),
+        ("decoder.", "decoder_"),
+    ):
+        if name.startswith(theirs):
+            return ours + name.removeprefix(theirs)
+    return name

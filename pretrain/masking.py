@@ -1,11 +1,91 @@
-"""Which tokens the encoder sees and which the decoder rebuilds: pure functions from noise to token indices.
+"""Which tokens the encoder sees and which the decoder rebuilds: pure functions from random draws to token indices.
 
 Indices rather than boolean masks, so that polarity cannot be confused. Everything is batched on the device of
-the noise; nothing is drawn inside the models.
+the draw; nothing is drawn inside the models. A grid is (T, H, W) tokens; token (t, h, w) has index (t * H + h) * W + w.
 """
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+Grid = tuple[int, int, int]
+ENCODER_MASKS, DECODER_MASKS = ("random", "tube"), ("random", "running_cell")
+
+
+class Masks(NamedTuple):
+    """What a masked autoencoder needs to know of a batch.
+
+    Attributes:
+        visible_ids: (B, n) tokens that the encoder sees.
+        target_ids: (B, m) tokens that the decoder rebuilds.
+        counted: (B, m) bool: which of these count in the loss, or None for all. Running cells do not ask what the
+            encoder saw; what it saw is rebuilt too, and not counted.
+    """
+
+    visible_ids: Tensor
+    target_ids: Tensor
+    counted: Tensor | None = None
+
+    def share(self, rank: int, world: int) -> "Masks":
+        """The part of one process of a run over several."""
+        return Masks(*(None if part is None else part.chunk(world)[rank] for part in self))
+
+
+def draw_masks(
+    grid: Grid,
+    batch: int,
+    generator: torch.Generator,
+    *,
+    mask: str,
+    mask_ratio: float,
+    decoder_mask: str = "random",
+    decode_ratio: float = 1.0,
+    rebuild_visible: bool = True,
+) -> Masks:
+    """Draw the masks of a batch on the generator's device.
+
+    Args:
+        grid: Tokens along time, height and width.
+        batch: B.
+        generator: Source of every draw.
+        mask: `random` (MAE) or `tube` (VideoMAE: the same places in every time slot).
+        mask_ratio: Share of the tokens hidden from the encoder.
+        decoder_mask: `random` (a share of the hidden tokens) or `running_cell` (VideoMAE V2: a share of all).
+        decode_ratio: That share.
+        rebuild_visible: Running cells rebuild, uncounted, what the encoder saw, as VideoMAE V2 does; else these
+            tokens are left out, which saves their cost.
+
+    Raises:
+        ValueError: An unknown mask, a ratio out of range, or a grid that the masks do not fit.
+    """
+    slots, rows, columns = grid
+    if mask == "tube":
+        visible, hidden = tube_masking(noise(batch, rows * columns, generator), slots, mask_ratio)
+    elif mask == "random":
+        visible, hidden = random_masking(noise(batch, slots * rows * columns, generator), mask_ratio)
+    else:
+        raise ValueError(f"unknown mask {mask!r}; known: {', '.join(ENCODER_MASKS)}")
+    if decode_ratio == 1:
+        return Masks(visible, hidden)
+    if decoder_mask == "random":
+        if mask == "tube":
+            hidden = hidden.gather(1, noise(*hidden.shape, generator).argsort(dim=1))
+        return Masks(visible, decoder_masking(hidden, decode_ratio))
+    if decoder_mask != "running_cell":
+        raise ValueError(f"unknown decoder mask {decoder_mask!r}; known: {', '.join(DECODER_MASKS)}")
+    phase = torch.randint(4, (batch,), generator=generator, device=generator.device)
+    target = running_cells(phase, grid, decode_ratio)
+    seen = torch.zeros(batch, slots * rows * columns, dtype=torch.bool, device=phase.device).scatter(1, visible, True)
+    counted = ~seen.gather(1, target)
+    if rebuild_visible:
+        return Masks(visible, target, counted)
+    if mask != "tube" or slots % 4:
+        raise ValueError(
+            "rebuild_visible false needs the same number of tokens in every clip: mask 'tube' and a multiple of 4 time "
+            f"slots, not mask {mask!r} and {slots} slots"
+        )
+    return Masks(visible, target[counted].view(batch, -1))
 
 
 def noise(batch: int, tokens: int, generator: torch.Generator) -> Tensor:
@@ -15,12 +95,7 @@ def noise(batch: int, tokens: int, generator: torch.Generator) -> Tensor:
 
 def visible_count(tokens: int, ratio: float) -> int:
     """How many of N tokens stay visible at a mask ratio: int(N * (1 - ratio)), as MAE rounds."""
-    if not 0 < ratio < 1:
-        raise ValueError(f"mask ratio {ratio} is not between 0 and 1")
-    count = int(tokens * (1 - ratio))
-    if count == 0:
-        raise ValueError(f"at mask ratio {ratio} none of {tokens} tokens stays visible; use smaller patches or ratio")
-    return count
+    return _some(int(tokens * (1 - _within(ratio))), tokens, ratio)
 
 
 def random_masking(noise: Tensor, ratio: float) -> tuple[Tensor, Tensor]:
@@ -34,9 +109,53 @@ def random_masking(noise: Tensor, ratio: float) -> tuple[Tensor, Tensor]:
         `visible_ids` (B, n) and `hidden_ids` (B, N - n), both in order of rising noise, so that any prefix of
         `hidden_ids` is itself a random choice.
     """
-    count = visible_count(noise.shape[1], ratio)
-    order = noise.argsort(dim=1)
-    return order[:, :count], order[:, count:]
+    return _split(noise, visible_count(noise.shape[1], ratio))
+
+
+def tube_masking(noise: Tensor, slots: int, ratio: float) -> tuple[Tensor, Tensor]:
+    """Split tokens by noise over the places of a frame, the same in every time slot (VideoMAE).
+
+    Args:
+        noise: (B, H*W), any device.
+        slots: Time slots T.
+        ratio: Share of the places that is hidden; int(H*W * ratio) of them, as VideoMAE rounds.
+
+    Returns:
+        `visible_ids` (B, T*n) and `hidden_ids` (B, T*(H*W - n)), slot after slot.
+    """
+    places = noise.shape[1]
+    count = _some(places - int(places * _within(ratio)), places, ratio)
+    start = torch.arange(slots, device=noise.device).view(1, -1, 1) * places
+    visible, hidden = ((part.unsqueeze(1) + start).flatten(1) for part in _split(noise, count))
+    return visible, hidden
+
+
+def running_cells(phase: Tensor, grid: Grid, decode_ratio: float) -> Tensor:
+    """The tokens that the decoder rebuilds under running cells (VideoMAE V2, section 3.2).
+
+    Cells of 2 x 2 tokens drop int(4 * (1 - decode_ratio)) of their tokens each; which ones moves on by one from slot
+    to slot, so that over four slots every place is rebuilt.
+
+    Args:
+        phase: (B,) where the cell starts, 0..3.
+        grid: T, H, W; H and W even.
+        decode_ratio: Share of the tokens to rebuild: 0.25, 0.5 or 0.75.
+
+    Returns:
+        `target_ids` (B, m) in rising order.
+    """
+    _, rows, columns = grid
+    if decode_ratio not in (0.25, 0.5, 0.75):
+        raise ValueError(f"running cells rebuild 0.25, 0.5 or 0.75 of the tokens (or 1: no mask), not {decode_ratio}")
+    if rows % 2 or columns % 2:
+        raise ValueError(f"running cells of 2 x 2 do not fit a grid of {rows} x {columns} tokens; use another size")
+    dropped, device = int(4 * (1 - decode_ratio)), phase.device
+    slot, row, column = (torch.arange(size, device=device) for size in grid)
+    place = (row % 2)[:, None] * 2 + column % 2
+    turn = phase[:, None] + slot + 1
+    dropped_here = (place + turn[..., None, None]) % 4 < dropped
+    kept = ~dropped_here.flatten(1)
+    return kept.nonzero()[:, 1].view(len(phase), -1)
 
 
 def decoder_masking(hidden_ids: Tensor, decode_ratio: float) -> Tensor:
@@ -49,3 +168,20 @@ def decoder_masking(hidden_ids: Tensor, decode_ratio: float) -> Tensor:
     if not 0 < decode_ratio <= 1:
         raise ValueError(f"decode ratio {decode_ratio} is not within 0..1 (0 excluded)")
     return hidden_ids[:, : max(1, round(hidden_ids.shape[1] * decode_ratio))]
+
+
+def _split(noise: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    order = noise.argsort(dim=1)
+    return order[:, :count], order[:, count:]
+
+
+def _within(ratio: float) -> float:
+    if not 0 < ratio < 1:
+        raise ValueError(f"mask ratio {ratio} is not between 0 and 1")
+    return ratio
+
+
+def _some(count: int, tokens: int, ratio: float) -> int:
+    if count == 0:
+        raise ValueError(f"at mask ratio {ratio} none of {tokens} tokens stays visible; use smaller patches or ratio")
+    return count

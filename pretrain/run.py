@@ -1,5 +1,6 @@
 """Masked pre-training from a manifest to an encoder folder."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -10,11 +11,11 @@ from torch import Tensor
 
 from ..backbone.encoder import EncoderCard, save_encoder
 from ..backbone.vit import ViT
-from ..datasets.augment import build_train
-from ..datasets.cache import build_cache
-from ..datasets.loading import PictureDataset, TrainBatches, readable_rows, reading_workers, train_loader
+from ..datasets.cache import open_pixels
+from ..datasets.loading import Cases, TrainBatches, readable_rows, reading_workers, train_loader
 from ..datasets.recipe import for_channels
 from ..datasets.tables import Manifest
+from ..datasets.views import TrainView
 from ..engine.recipe import plain
 from ..engine.run_folder import rank, run_folder, versions
 from ..engine.trainer import fit
@@ -22,7 +23,7 @@ from ..engine.training import Training
 from ..errors import UserError
 from ..files import written_aside
 from .mae import MaskedAutoencoder
-from .masking import decoder_masking, noise, random_masking
+from .masking import Masks, draw_masks
 from .pictures import reconstruction_sheet
 from .recipe import Pretrain
 
@@ -30,7 +31,7 @@ from .recipe import Pretrain
 class MaskedPretraining(Training):
     """Training of a masked autoencoder; a mask is drawn for the whole batch over all processes, then shared out."""
 
-    def __init__(self, mae: MaskedAutoencoder, recipe: Pretrain, dataset: PictureDataset, ids: list[str]):
+    def __init__(self, mae: MaskedAutoencoder, recipe: Pretrain, dataset: Cases, ids: list[str]):
         mean, std = statistics(recipe)
         super().__init__(
             mae, recipe.optim, recipe.run, ids=ids, mean=mean, std=std,
@@ -43,15 +44,15 @@ class MaskedPretraining(Training):
         return super().training_step(batch, index)
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
-        return self.model(self.pixels(batch), *self.masks).loss
+        pixels = batch["image"].float() / 255
+        # VideoMAE makes its target of the pixels as they were before they were normalised.
+        target_of = pixels if self.recipe.target == "channel" else None
+        return self.model(self.normalised(pixels), self.masks, target_of).loss
 
-    def draw_masks(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """`visible_ids` and `target_ids` of this process's share of the batch."""
-        slots, rows, columns = self.model.encoder.arch.grid
+    def draw_masks(self, batch: int, generator: torch.Generator) -> Masks:
+        """The masks of this process's share of the batch."""
         world = self.trainer.world_size
-        draw = noise(batch * world, slots * rows * columns, generator)
-        visible, hidden = random_masking(draw.chunk(world)[self.global_rank], self.recipe.mask_ratio)
-        return visible, decoder_masking(hidden, self.recipe.decode_ratio)
+        return recipe_masks(self.recipe, batch * world, generator).share(self.global_rank, world)
 
     def train_dataloader(self):
         optim = self.recipe.optim
@@ -63,10 +64,10 @@ class MaskedPretraining(Training):
 
 
 class ShowReconstructions(Callback):
-    """Keep `reconstructions.png` up to date: the same pictures and masks, ten times over the training."""
+    """Keep `reconstructions.png` up to date: the same cases and masks, ten times over the training."""
 
-    def __init__(self, folder: Path, pictures: int = 6):
-        self.path, self.pictures = folder / "reconstructions.png", pictures
+    def __init__(self, folder: Path, cases: int):
+        self.path, self.cases = folder / "reconstructions.png", cases
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: MaskedPretraining) -> None:
         done = trainer.current_epoch + 1
@@ -74,15 +75,16 @@ class ShowReconstructions(Callback):
             self.draw(pl_module)
 
     def draw(self, training: MaskedPretraining) -> None:
-        """Rebuild the first pictures under a fixed mask."""
+        """Rebuild the first cases under a fixed mask."""
         dataset = training.dataset
-        batch = dataset.__getitems__([(row, 0) for row in range(min(self.pictures, len(dataset)))])
-        x = training.pixels({"image": batch["image"].to(training.device)})
-        slots, rows, columns = training.model.encoder.arch.grid
-        draw = noise(len(x), slots * rows * columns, torch.Generator(training.device).manual_seed(0))
+        batch = dataset.__getitems__([(row, 0) for row in range(min(self.cases, len(dataset)))])
+        one_of_each = batch["image"][:: dataset.view.repeats].to(training.device)
+        x = training.pixels({"image": one_of_each})
+        # All that is hidden is rebuilt here, whatever share of it training takes.
+        masks = recipe_masks(replace(training.recipe, decode_ratio=1.0), len(x), torch.Generator(training.device))
         model = training.final_model
         was_training = model.training
-        sheet = reconstruction_sheet(model.eval(), x, *random_masking(draw, training.recipe.mask_ratio))
+        sheet = reconstruction_sheet(model.eval(), x, masks)
         model.train(was_training)
         with written_aside(self.path) as aside:
             Image.fromarray(sheet).save(aside)
@@ -105,19 +107,30 @@ def pretrain(recipe: Pretrain, manifest: Manifest, out: Path, cache_folder: Path
         raise UserError(f"{manifest.path}: no case in the splits {', '.join(recipe.data.splits)} (data.splits).")
     mae = build_mae(recipe)
     with run_folder(out, recipe, {"data": chosen.fingerprint()}) as folder:
-        cache = build_cache(
-            chosen.files(), cache_folder, recipe.data.cache_px, reading_workers(recipe.run.workers, True)
-        )
-        rows, bad = readable_rows(cache, range(len(chosen)), recipe.run.max_bad, str(manifest.path))
-        dataset = PictureDataset(cache, rows, build_train(recipe.augment))
+        model = recipe.model
+        pixels = open_pixels(
+            chosen.files(), recipe.data, cache_folder, frames=model.frames, size_px=model.image_size,
+            workers=reading_workers(recipe.run.workers, True),
+        )  # fmt: skip
+        rows, bad = readable_rows(pixels, range(len(chosen)), recipe.run.max_bad, str(manifest.path))
+        view = TrainView(recipe.augment, recipe.data.clip, model.frames)
+        dataset = Cases(pixels, rows, view, max_bad=recipe.run.max_bad)
         training = MaskedPretraining(mae, recipe, dataset, chosen.table["id"].tolist())
-        pictures = ShowReconstructions(folder)
+        pictures = ShowReconstructions(folder, cases=6 if model.frames == 1 else 3)
         fit(training, recipe.optim, recipe.run, folder, "pre-training", callbacks=[pictures])
         if rank() == 0:
             pictures.draw(training)
             card = _card(recipe, mae, manifest, chosen, bad)
             return save_encoder(folder / "encoder", training.final_model.encoder, card)
     return out / "encoder"
+
+
+def recipe_masks(recipe: Pretrain, batch: int, generator: torch.Generator) -> Masks:
+    """The masks of a batch, drawn as the recipe says."""
+    return draw_masks(
+        recipe.model.architecture().grid, batch, generator, mask=recipe.mask, mask_ratio=recipe.mask_ratio,
+        decoder_mask=recipe.decoder_mask, decode_ratio=recipe.decode_ratio, rebuild_visible=recipe.rebuild_visible,
+    )  # fmt: skip
 
 
 def build_mae(recipe: Pretrain) -> MaskedAutoencoder:
@@ -129,6 +142,8 @@ def build_mae(recipe: Pretrain) -> MaskedAutoencoder:
     torch.manual_seed(recipe.run.seed)
     try:
         arch = recipe.model.architecture()
+        # Masks that cannot be drawn are an error of the request, not of the first step.
+        recipe_masks(recipe, 1, torch.Generator())
         encoder = ViT(arch, drop_path=recipe.model.drop_path, checkpoint_blocks=recipe.model.checkpoint_blocks)
         return MaskedAutoencoder(encoder, recipe.decoder, recipe.target)
     except ValueError as error:

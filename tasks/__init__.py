@@ -3,7 +3,7 @@
 import importlib
 from types import ModuleType
 
-NAMES = ("thorax",)
+NAMES = ("thorax", "erdes")
 
 
 def load(name: str) -> ModuleType:

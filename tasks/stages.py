@@ -1,9 +1,10 @@
-"""The stages of every picture task, put together from the rooms: prepare, pretrain, finetune, predict, evaluate."""
+"""The stages of every task, put together from the rooms: prepare, pretrain, finetune, predict, evaluate."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from ..datasets.tables import (
 )
 from ..engine.recipe import parse_recipe
 from ..errors import DataError, UserError
+from ..files import written_aside
 
 CACHE = "pixel-cache"
 MANIFEST = "manifest.csv"
@@ -35,7 +37,7 @@ def open_manifest(data: Path, labels: Sequence[str] | None = None) -> Manifest:
 
 
 def cache_folder(manifest: Manifest, out: Path, asked: Path | None) -> Path:
-    """Where decoded pictures are kept: as asked, else beside the manifest (`prepare`), else beside `out`."""
+    """Where decoded pictures and clips are kept: as asked, else beside the manifest (`prepare`), else beside `out`."""
     beside = manifest.path.parent / CACHE
     return asked or (beside if beside.is_dir() else Path(out).resolve().parent / CACHE)
 
@@ -96,45 +98,88 @@ def store_thresholds(model: Path, predictions: Predictions, rule: str) -> None:
     save_card(model, replace(load_card(model), thresholds=stored))
 
 
-def predict_stage(model: Path, inputs: Sequence[str], out: Path, batch: int = 32, workers: int = 0) -> pd.DataFrame:
-    """Predict files, folders, globs or a manifest; gives (and writes) one row per requested case."""
+def predict_stage(
+    model: Path,
+    inputs: Sequence[str],
+    out: Path,
+    batch: int = 32,
+    workers: int = 0,
+    importance: Path | None = None,
+) -> pd.DataFrame:
+    """Predict files, folders, globs or a manifest; gives (and writes) one row per requested case.
+
+    Args:
+        model: Model folder.
+        inputs: What the user named.
+        out: The predictions table to write.
+        batch: Files per batch.
+        workers: Reading processes.
+        importance: For models of clips: a folder for one plot per clip of which frames the score rests on.
+    """
     from ..finetune.model import load_model
     from ..finetune.predict import predict_files
 
     network, card = load_model(model)
-    cases, truth = requested_cases(inputs, card.labels)
-    scores, reasons = predict_files(network, card, [Path(p) for p in cases["path"]], batch, workers)
+    if importance is not None and card.arch.frames == 1:
+        raise UserError(f"{model}: a model of pictures; the importance of frames is for models of clips.")
+    cases, truth = requested_cases(inputs, card.labels, card.suffixes())
+    files = [Path(path) for path in cases["path"]]
+    scores, reasons = predict_files(network, card, files, batch, workers)
     table = predictions_table(cases, card.labels, truth, scores, reasons)
     write_predictions(out, table)
+    if importance is not None:
+        _plot_importance(network, card, cases, reasons, importance)
     return table
 
 
-def requested_cases(inputs: Sequence[str], labels: Sequence[str]) -> tuple[pd.DataFrame, np.ndarray]:
-    """`id, path, patient, split` and (N, L) truth (NaN where unknown) of what a user named on the command line."""
+def _plot_importance(network, card, cases: pd.DataFrame, reasons: Sequence[str], folder: Path) -> None:
+    """One picture per clip and label: how much the score rests on which frames."""
+    from ..eval.plots import frame_importance_plot
+    from ..finetune.importance import frame_importance
+
+    for (_, case), reason in zip(cases.iterrows(), reasons):
+        if reason:
+            continue
+        found = frame_importance(network, card, Path(case["path"]))
+        for label, change in zip(card.labels, found.change):
+            name = f"{case['id']}-{label}".replace("/", "_").replace(" ", "_")
+            picture = frame_importance_plot(found.times_s, change, found.frames, title=case["id"], label=label)
+            with written_aside(folder / f"{name}.png") as aside:
+                aside.write_bytes(picture)
+
+
+def requested_cases(
+    inputs: Sequence[str], labels: Sequence[str], suffixes: Sequence[str]
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """`id, path, patient, split` and (N, L) truth (NaN where unknown) of what a user named on the command line.
+
+    Args:
+        inputs: Files, folders (searched for `suffixes`), globs, or one manifest CSV.
+        labels: Of the model.
+        suffixes: Of the files that the model reads.
+    """
     if len(inputs) == 1 and inputs[0].lower().endswith(".csv"):
         manifest = read_manifest(inputs[0])
         known = [label for label in labels if label in manifest.labels]
         truth = manifest.table.reindex(columns=list(labels)).astype(float)
         truth[[label for label in labels if label not in known]] = np.nan
         return manifest.table.assign(path=[str(file) for file in manifest.files()]), truth.to_numpy()
-    files = expand(inputs)
+    files = expand(inputs, suffixes)
     stems = [file.stem for file in files]
     ids = stems if len(set(stems)) == len(stems) else [file.as_posix() for file in files]
     cases = pd.DataFrame({"id": ids, "path": [str(file) for file in files], "patient": ids, "split": "new"})
     return cases, np.full((len(cases), len(labels)), np.nan)
 
 
-def expand(inputs: Sequence[str]) -> list[Path]:
+def expand(inputs: Sequence[str], suffixes: Sequence[str]) -> list[Path]:
     """Files, folders (searched below, by suffix) and globs to a list of files; a file that is missing stays in it."""
-    from ..datasets.radiographs import RADIOGRAPH_SUFFIXES
-
     files: list[Path] = []
     for text in inputs:
         path = Path(text)
         if path.is_dir():
-            found = sorted(f for f in path.rglob("*") if f.suffix.lower() in RADIOGRAPH_SUFFIXES and f.is_file())
+            found = sorted(f for f in path.rglob("*") if f.suffix.lower() in suffixes and f.is_file())
             if not found:
-                raise DataError(f"{path}: no radiograph in this folder ({', '.join(sorted(RADIOGRAPH_SUFFIXES))}).")
+                raise DataError(f"{path}: no file in this folder that the model reads ({', '.join(sorted(suffixes))}).")
             files += found
         elif not path.exists() and any(sign in text for sign in "*?["):
             found = sorted(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor) if path.anchor else path)))
@@ -205,7 +250,9 @@ def _provenance(card) -> dict:
 
 
 def _pictures(manifest: Manifest) -> Callable[[str], np.ndarray | None]:
-    from ..datasets.radiographs import read_radiograph
+    """What the report shows of a case: the picture, or three frames of the clip side by side."""
+    from ..datasets.clips import read_clip
+    from ..datasets.radiographs import RADIOGRAPH_SUFFIXES, read_radiograph
 
     files = dict(zip(manifest.table["id"], manifest.files()))
 
@@ -213,11 +260,33 @@ def _pictures(manifest: Manifest) -> Callable[[str], np.ndarray | None]:
         if case not in files:
             return None
         try:
-            return read_radiograph(files[case], shorter_px=320)
+            if files[case].suffix.lower() in RADIOGRAPH_SUFFIXES:
+                return read_radiograph(files[case], shorter_px=320)
         except DataError:
             return None
+        try:
+            frames = read_clip(files[case], shorter_px=160)
+        except DataError:
+            return None
+        return np.hstack(frames[np.linspace(0, len(frames) - 1, 5).astype(int)[1:4]]) / np.float32(255)
 
     return picture
+
+
+class Prepared(NamedTuple):
+    """A data set that was read.
+
+    Attributes:
+        manifest: Read back from the file that was written.
+        notes: What was left out or decided, a sentence each.
+        warnings: What may spoil a result.
+        lists_only: There were only lists, no files.
+    """
+
+    manifest: Manifest
+    notes: list[str]
+    warnings: list[str]
+    lists_only: bool
 
 
 def prepare_stage(
@@ -228,7 +297,7 @@ def prepare_stage(
     layout: str | None = None,
     options: Mapping | None = None,
     resplit: int | None = None,
-) -> tuple[Manifest, list[str]]:
+) -> Prepared:
     """A data set as downloaded to a manifest whose paths are relative to its own folder.
 
     Args:
@@ -238,8 +307,6 @@ def prepare_stage(
         layout, options: Of the task's `to_manifest`.
         resplit: Seed of new patient-grouped splits; None keeps those of the data set.
 
-    Returns:
-        The manifest, read back, and notes on what was left out or decided.
     """
     from ..datasets.splits import assign_splits
 
@@ -251,4 +318,5 @@ def prepare_stage(
     base = os.path.relpath(folder.resolve(), out.parent.resolve())
     paths = table["path"] if base == "." else base + "/" + table["path"]
     write_manifest(out, table.assign(path=paths), labels, table.attrs["meaning"])
-    return read_manifest(out, labels), table.attrs["notes"]
+    about = table.attrs
+    return Prepared(read_manifest(out, labels), about["notes"], about["warnings"], about.get("lists_only", False))

@@ -37,9 +37,9 @@ def demo(out: Path, seed: int = 0, patients: int = 400) -> dict:
         write_text(root / "whole", "")
 
     _step(2, "reading them as a data set that was downloaded, writing manifest.csv, checking it")
-    manifest, notes = stages.prepare_stage(layouts, root, data)
+    manifest, notes, warnings, _ = stages.prepare_stage(layouts, root, data)
     found = check_manifest(manifest, read_radiograph, files=50, cache_px=pretrain_demo().data.cache_px)
-    for text in [*notes, *found.facts, *found.warnings]:
+    for text in [*notes, *found.facts, *warnings, *found.warnings]:
         print(f"      {text}")
 
     _step(3, "masked pre-training, without labels")

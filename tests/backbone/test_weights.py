@@ -84,7 +84,7 @@ def test_positions_are_resampled_and_channels_folded(golden):
     state = golden("mae_image_norm0").state
     vit = ViT(arch(channels=1, image_size=(48, 64))).eval()
     report = load_into(vit, state)
-    assert any("resampled from 4x4 to 6x8" in text for text in report.adapted)
+    assert any("resampled from 1x4x4 to 1x6x8" in text for text in report.adapted)
     assert any("folded to 1 channel" in text for text in report.adapted)
     # One channel on the folded weights equals three equal channels on the original ones.
     three, one = ViT(arch()).eval(), ViT(arch(channels=1)).eval()

@@ -1,7 +1,8 @@
 import shutil
 
+import numpy as np
 import pytest
-from clinvit.datasets.inventory import files_below
+from clinvit.datasets.inventory import class_codes_in_names, files_below
 from clinvit.datasets.own import read_class_folders, read_own_csv
 from clinvit.datasets.tables import read_manifest, write_manifest
 from clinvit.datasets.unlabelled import read_unlabelled
@@ -229,5 +230,107 @@ def test_a_folder_without_labels_asks_for_patients(tmp_path):
         "p2",
     ]
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="no radiograph below"):
+    with pytest.raises(DataError, match="no file to read below"):
         read_unlabelled(tmp_path / "empty")
+
+
+def test_a_column_of_classes_becomes_labels(tmp_path):
+    rows = [f"{i}.mp4,p{i},{name},{i % 2}" for i, name in enumerate(["regular", "covid ", "viral", ""] * 4)]
+    path = own_csv(tmp_path, "path,patient,what,odd", rows)
+    table, labels = read_own_csv(path, class_column="what")
+    assert labels == ("covid", "regular", "viral") and table.attrs["exclusive"] and "odd" not in table.columns
+    np.testing.assert_array_equal(table.loc[1, list(labels)].astype(float), [1, 0, 0])
+    assert table.loc[3, list(labels)].isna().all()
+    assert table.attrs["meaning"]["covid"] == "1 = what is covid; exactly one class is 1"
+
+
+def test_a_column_of_two_classes_becomes_one_label(tmp_path):
+    rows = [f"{i}.mp4,p{i},{('ill', 'Healthy')[i % 2]}" for i in range(8)]
+    path = own_csv(tmp_path, "path,patient,state", rows)
+    table, labels = read_own_csv(path, class_column="state")
+    assert labels == ("ill",) and table["ill"].tolist() == [1, 0] * 4 and "exclusive" not in table.attrs
+    assert table.attrs["meaning"] == {"ill": "1 = state is ill, 0 = state is Healthy"}
+    assert read_own_csv(path, class_column="state", positive="Healthy")[1] == ("Healthy",)
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "message"),
+    [
+        ("ab", {"class_column": "clas"}, "no column 'clas'.*did you mean 'class'"),
+        ("ab", {"class_column": "class", "labels": ["class"]}, "not both"),
+        ("ab", {"class_column": "class", "positive": "c"}, "no class 'c'"),
+        ("abc", {"class_column": "class", "positive": "a"}, "for two classes; there are 3"),
+        ("aa", {"class_column": "class"}, r"1 classes \(a\)"),
+        (["ill", "Sex"], {"class_column": "class"}, "a class is named 'Sex'"),
+        ("ab", {"positive": "a"}, "name their column too"),
+    ],
+)
+def test_wrong_classes_are_named(tmp_path, names, options, message):
+    path = own_csv(tmp_path, "path,patient,class", [f"{i}.mp4,p{i},{name}" for i, name in enumerate([*names] * 3)])
+    with pytest.raises(DataError, match=message):
+        read_own_csv(path, **options)
+
+
+def test_absolute_paths_become_relative(tmp_path):
+    touch(tmp_path, *(f"data/{i}.png" for i in range(6)))
+    (tmp_path / "tables").mkdir()
+    rows = [f"{tmp_path}/data/{i}.png,p{i},{i % 2}" for i in range(6)]
+    table, _ = read_own_csv(own_csv(tmp_path / "tables", "path,patient,mass", rows, files=False))
+    assert table["path"][0] == "../data/0.png" and len(table) == 6
+
+
+def test_one_label_may_be_named_without_a_list(tmp_path):
+    assert read_own_csv(own_csv(tmp_path), labels="effusion")[1] == ("effusion",)
+
+
+def test_folders_of_other_kinds_of_files(tmp_path):
+    touch(tmp_path, *(f"{name}/{i}.{end}" for name in ("ill", "normal") for i in range(6) for end in ("mp4", "png")))
+    table, _ = read_class_folders(tmp_path, suffixes=(".mp4",), each_file_own_patient=True)
+    assert len(table) == 12 and table["path"].str.endswith(".mp4").all()
+    table, _ = read_unlabelled(tmp_path, suffixes=".mp4", each_file_own_patient=True)
+    assert len(table) == 12 and table["path"].str.endswith(".mp4").all()
+
+
+CODED = {
+    "a code per class": ["ab{i}_{c}7.mp4", True],
+    "the name of the class": ["x/{c}_{i}.mp4", True],
+    "at the end, behind names of varying length": ["{long}_{c}.mp4", True],
+    "running numbers": ["{i:04d}.mp4", False],
+    "the class only in the folder": ["{c}/{i}.mp4", False],
+    "a part that occurs in both": ["{odd}_{i}.mp4", False],
+}
+
+
+@pytest.mark.parametrize(("name", "expected"), CODED.values(), ids=CODED)
+def test_codes_of_classes_in_names(name, expected):
+    classes = ["ill" if i % 3 else "well" for i in range(60)]
+    paths = [name.format(i=i, c=c, odd=i % 2, long="_".join("x" * (1 + i % 4))) for i, c in enumerate(classes)]
+    assert (class_codes_in_names(paths, classes) is not None) is expected
+    assert class_codes_in_names(paths, ["ill"] * 60) is None
+
+
+def test_a_code_that_may_be_chance_is_none():
+    assert class_codes_in_names(["a_1.png", "a_2.png", "b_3.png", "b_4.png"], ["x", "x", "y", "y"]) is None
+    assert class_codes_in_names([], []) is None
+
+
+def test_names_dealt_out_without_the_class_do_not_tell_it():
+    rng = np.random.default_rng(0)
+    paths = [f"{'abc'[i % 3]}{i % 20}-{i:03d}.mp4" for i in range(60)]
+    told = [class_codes_in_names(paths, rng.permutation(["x"] * 40 + ["y"] * 20)) for _ in range(50)]
+    assert told == [None] * 50
+
+
+def test_a_leak_in_names_is_warned_of(tmp_path):
+    touch(tmp_path, *(f"{name}/{name[:2]}{i}.png" for name in ("NORMAL", "PNEUMONIA") for i in range(12)))
+    table, _ = read_class_folders(tmp_path, each_file_own_patient=True)
+    assert "none of the 2 values of their part 1 (no, pn)" in table.attrs["warnings"][0]
+
+
+def test_numbers_of_patients_in_names_are_no_leak(tmp_path):
+    files = [f"{'ill' if p % 2 else 'normal'}/pat{p}_{i}.png" for p in range(9) for i in range(6)]
+    touch(tmp_path, *files)
+    table, _ = read_class_folders(tmp_path, patient_pattern=r"(pat\d+)_")
+    assert "warnings" not in table.attrs
+    told, _ = read_class_folders(tmp_path, each_file_own_patient=True)
+    assert "part 2" in told.attrs["warnings"][0]

@@ -114,6 +114,31 @@ def test_two_models_whole_report(tmp_path):
     assert not re.search(r"#0000\d\d|@\d+@", html)  # stand-ins of the drawings
 
 
+@pytest.mark.parametrize("classes", [3, 25])
+def test_page_of_exclusive_classes_parses(tmp_path, classes):
+    labels = [f"class <{i}>" for i in range(classes)]
+    tables = {}
+    for name, failed in {"one <b>": (3,), "two": ()}.items():
+        table = predictions(tmp_path / "p.csv", n=90, labels=labels, seed=len(failed), failed=failed)
+        cells = table.table
+        cells[[f"y_{label}" for label in labels]] = np.eye(classes)[np.arange(len(cells)) % (classes - 1)]
+        scores = table.scores()
+        cells[[f"p_{label}" for label in labels]] = scores / scores.sum(axis=1, keepdims=True)
+        tables[name] = table
+    figures, page, html = report(tables, tmp_path / "out", resamples=20)
+    assert "over 2 of 3 classes" in page.text or classes > 3
+    assert ("1 of 25 classes" in page.text) == (
+        classes > 3
+    )  # of many classes, those with undefined figures are counted
+    assert len(page.ids) == len(set(page.ids))
+    assert all(svg.get("aria-label") or svg.get("aria-hidden") for svg in page.named("svg"))
+    assert len(page.named("caption")) == len(page.named("table"))
+    assert all("scope" in cell for cell in page.named("th"))
+    assert {link["href"][1:] for link in page.named("a")} <= set(page.ids)
+    assert not re.search(r"#0000\d\d|@\d+@", html)
+    assert figures["models"][0]["classes"]["failed_with_known_truth"] == 1
+
+
 def test_metrics_csv_agrees_with_json(tmp_path):
     figures, _, _ = report({"m": predictions(tmp_path / "a.csv")}, tmp_path / "out")
     table = pd.read_csv(tmp_path / "out" / "metrics.csv", keep_default_na=False)

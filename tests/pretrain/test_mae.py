@@ -1,14 +1,13 @@
-"""The masked autoencoder against the official MAE and Hugging Face's, and its own promises."""
+"""The masked autoencoder against the official MAE, VideoMAE V2 and Hugging Face's, and its own promises."""
 
 import pytest
 import torch
 from clinvit.backbone.sizes import Architecture
 from clinvit.backbone.vit import ViT
+from clinvit.backbone.weights import IMAGENET_STATISTICS
 from clinvit.pretrain.mae import MaskedAutoencoder, load_official
-from clinvit.pretrain.masking import decoder_masking, noise, random_masking, visible_count
+from clinvit.pretrain.masking import Masks, decoder_masking, random_masking, tube_masking
 from clinvit.pretrain.recipe import Decoder
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 
 def tiny_mae(meta: dict, target: str) -> MaskedAutoencoder:
@@ -32,7 +31,7 @@ def test_equals_the_official_mae(golden, name, target):
     images = ref.inputs["images"]
     with torch.no_grad():
         latent = mae.encoder(images, visible).sequence()
-        out = mae(images, visible, hidden)
+        out = mae(images, Masks(visible, hidden))
         decoded = mae.decoder_pred(mae.decoder_norm(mae.decode(latent, visible, hidden)))[:, 1:]
     torch.testing.assert_close(latent, ref.outputs["latent"], atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(out.loss, ref.outputs["loss"], atol=1e-5, rtol=1e-5)
@@ -60,7 +59,7 @@ def test_equals_hugging_face(norm):
     images, draw = torch.randn(2, 3, 32, 32), torch.rand(2, 16)
     with torch.no_grad():
         expected = theirs(images, noise=draw)
-        got = ours(images, *random_masking(draw, 0.75))
+        got = ours(images, Masks(*random_masking(draw, 0.75)))
     torch.testing.assert_close(got.loss, expected.loss, atol=1e-5, rtol=1e-5)
 
 
@@ -88,12 +87,98 @@ def from_hugging_face(state: dict) -> dict:
     return out
 
 
+def official_video(golden) -> tuple:
+    """The official pre-training model on its golden clip: reference, our model, normalised clip and clip in 0..1."""
+    ref = golden("videomae_v2_pretrain")
+    meta = ref.meta
+    arch = Architecture(
+        meta["encoder_embed_dim"], meta["encoder_depth"], meta["encoder_num_heads"],
+        image_size=(meta["img_size"],) * 2, patch_size=meta["patch_size"], frames=meta["frames"],
+        tubelet=meta["tubelet_size"], channels=3, class_token=False, positions="sine1d",
+    )  # fmt: skip
+    decoder = Decoder(meta["decoder_embed_dim"], meta["decoder_depth"], meta["decoder_num_heads"], embed_bias=False)
+    mae = MaskedAutoencoder(ViT(arch), decoder, "channel").eval()
+    load_official(mae, ref.state)
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1, 1) for values in IMAGENET_STATISTICS)
+    return ref, mae, ref.inputs["video"], ref.inputs["video"] * std + mean
+
+
+def ids_where(mask: torch.Tensor) -> torch.Tensor:
+    return mask.nonzero()[:, 1].view(len(mask), -1)
+
+
+@pytest.mark.parametrize("masking", ["dual", "full"])
+def test_equals_the_official_videomae_v2(golden, masking):
+    ref, mae, video, pixels = official_video(golden)
+    hidden = ref.inputs["encoder_mask"]
+    target = ids_where(~ref.inputs["decoder_mask"] if masking == "dual" else hidden)
+    masks = Masks(ids_where(~hidden), target, hidden.gather(1, target) if masking == "dual" else None)
+    with torch.no_grad():
+        latent = mae.encoder(video, masks.visible_ids).patches
+        out = mae(video, masks, pixels)
+    torch.testing.assert_close(latent, ref.outputs["encoder"], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(out.prediction, ref.outputs[f"{masking}_pred"], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(out.loss, ref.outputs[f"{masking}_loss"], atol=1e-5, rtol=1e-5)
+    expected = ref.outputs["target_all"].gather(1, target.unsqueeze(-1).expand(-1, -1, out.target.shape[-1]))
+    torch.testing.assert_close(out.target, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_equals_hugging_face_on_clips(norm):
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    config = transformers.VideoMAEConfig(
+        image_size=32, patch_size=8, num_channels=3, num_frames=8, tubelet_size=2, hidden_size=48, num_hidden_layers=2,
+        num_attention_heads=3, intermediate_size=192, decoder_num_attention_heads=2, decoder_hidden_size=32,
+        decoder_num_hidden_layers=1, decoder_intermediate_size=128, norm_pix_loss=norm, layer_norm_eps=1e-6, use_mean_pooling=False,
+    )  # fmt: skip
+    theirs = transformers.VideoMAEForPreTraining(config).eval()
+    for name, parameter in theirs.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(parameter)
+    arch = Architecture(
+        48, 2, 3, image_size=(32, 32), patch_size=8, frames=8, tubelet=2, channels=3, class_token=False,
+        positions="sine1d",
+    )  # fmt: skip
+    ours = MaskedAutoencoder(ViT(arch), Decoder(32, 1, 2, embed_bias=False), "channel" if norm else "pixels").eval()
+    load_official(ours, from_hugging_face_video(theirs.state_dict()))
+    clips = torch.randn(2, 3, 8, 32, 32)
+    visible, hidden = tube_masking(torch.rand(2, 16), 4, 0.75)
+    mask = torch.ones(2, 64, dtype=torch.bool).scatter(1, visible, False)
+    # Attention does not mind the order of tokens; the loss pairs each with its own target in theirs as in ours.
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1, 1) for values in IMAGENET_STATISTICS)
+    with torch.no_grad():
+        expected = theirs(clips.transpose(1, 2), bool_masked_pos=mask)
+        got = ours(clips, Masks(visible, hidden), clips * std + mean)
+    torch.testing.assert_close(got.loss, expected.loss, atol=1e-5, rtol=1e-5)
+
+
+def from_hugging_face_video(state: dict) -> dict:
+    """Names of VideoMAEForPreTraining to the official ones."""
+    names = [
+        ("videomae.embeddings.patch_embeddings.projection", "encoder.patch_embed.proj"),
+        ("videomae.encoder.layer", "encoder.blocks"), ("videomae.layernorm", "encoder.norm"),
+        ("decoder.decoder_layers", "decoder.blocks"), ("attention.output.dense", "attn.proj"),
+        ("attention.attention.", "attn."), ("intermediate.dense", "mlp.fc1"), ("output.dense", "mlp.fc2"),
+        ("layernorm_before", "norm1"), ("layernorm_after", "norm2"),
+    ]  # fmt: skip
+    out = {}
+    for key, value in state.items():
+        for old, new in names:
+            key = key.replace(old, new)
+        out[key.replace("attn.query.bias", "attn.q_bias").replace("attn.value.bias", "attn.v_bias")] = value
+    for key in [key for key in out if key.endswith("attn.query.weight")]:
+        parts = [out.pop(key.replace("query", part)) for part in ("query", "key", "value")]
+        out[key.replace("query", "qkv")] = torch.cat(parts)
+    return out
+
+
 def test_decoder_masking_rebuilds_a_part_and_leaves_the_rest_alone():
     torch.manual_seed(0)
     mae = MaskedAutoencoder(ViT(Architecture(32, 1, 2, image_size=(32, 48), patch_size=8)), Decoder(16, 1, 2))
     visible, hidden = random_masking(torch.rand(3, 24), 0.75)
     chosen = decoder_masking(hidden, 0.5)
-    out = mae(torch.randn(3, 1, 32, 48), visible, chosen)
+    out = mae(torch.randn(3, 1, 32, 48), Masks(visible, chosen))
     assert out.prediction.shape == (3, 9, 64)
     assert torch.equal(decoder_masking(hidden, 1.0), hidden)
 
@@ -105,36 +190,21 @@ def test_clips_go_through_the_same_module():
     )  # fmt: skip
     mae = MaskedAutoencoder(ViT(arch), Decoder(16, 1, 2), "channel")
     visible, hidden = random_masking(torch.rand(2, 32), 0.9)
-    out = mae(torch.randn(2, 3, 4, 32, 32), visible, hidden)
+    out = mae(torch.randn(2, 3, 4, 32, 32), Masks(visible, hidden))
     assert out.prediction.shape == out.target.shape == (2, 29, 3 * 2 * 64)
     out.loss.backward()
     assert mae.encoder.patch_embed.proj.weight.grad.abs().sum() > 0
-
-
-@given(st.integers(2, 300), st.floats(0.05, 0.95), st.integers(0, 2**31))
-@settings(max_examples=50, deadline=None)
-def test_masks_are_a_partition(tokens, ratio, seed):
-    if int(tokens * (1 - ratio)) == 0:
-        with pytest.raises(ValueError, match="none of"):
-            visible_count(tokens, ratio)
-        return
-    draw = noise(3, tokens, torch.Generator().manual_seed(seed))
-    visible, hidden = random_masking(draw, ratio)
-    assert visible.shape[1] == int(tokens * (1 - ratio))
-    assert torch.equal(torch.cat([visible, hidden], 1).sort(1).values, torch.arange(tokens).expand(3, -1))
-    again = noise(3, tokens, torch.Generator().manual_seed(seed))
-    assert torch.equal(draw, again)
 
 
 def test_overfits_one_batch():
     torch.manual_seed(0)
     mae = MaskedAutoencoder(ViT(Architecture(32, 2, 2, image_size=(32, 32), patch_size=8)), Decoder(32, 1, 2))
     images = torch.randn(4, 1, 4, 4).repeat_interleave(8, 2).repeat_interleave(8, 3)
-    masks = random_masking(torch.rand(4, 16), 0.5)
+    masks = Masks(*random_masking(torch.rand(4, 16), 0.5))
     optimizer = torch.optim.AdamW(mae.parameters(), lr=3e-3)
     losses = []
     for _ in range(150):
-        loss = mae(images, *masks).loss
+        loss = mae(images, masks).loss
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -1,0 +1,1 @@
+"""The 3-D baseline networks of the ERDES paper."""

@@ -1,0 +1,136 @@
+"""The diagnostic cascade: is the retina detached, and if so, is the macula? A rule over two models.
+
+ERDES section "diagnostic pipeline" (pipe/diagnostic_pipeline.py), with thresholds from validation in place of 0.5. A
+clip that fails in either model is failed: it never counts as "no detachment".
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ...datasets.tables import Predictions, predictions_table, read_predictions, write_predictions
+from ...errors import UserError
+
+OUTCOMES = ("no detachment", "macula intact", "macula detached")
+MEANING = {
+    "no detachment": "1 = no retinal detachment (normal, or vitreous detachment)",
+    "macula intact": "1 = retinal detachment, macula intact",
+    "macula detached": "1 = retinal detachment, macula detached",
+}
+# Any of the three tasks against detachment gives the first model; the first found is taken.
+DETACHMENT, MACULA = ("non_rd_vs_rd", "normal_vs_rd", "pvd_vs_rd"), "macula_detached_vs_intact"
+
+
+def cascade(
+    detachment: Predictions, macula: Predictions, thresholds: tuple[float, float], labels: tuple[str, str]
+) -> pd.DataFrame:
+    """Put two models' scores of the same clips together.
+
+    Args:
+        detachment, macula: Scores of the two models; clips that only one of them has are left out.
+        thresholds: Detachment from the first score on; macula intact from the second on.
+        labels: The label of each model that is used.
+
+    Returns:
+        A predictions table of `OUTCOMES`, which exclude each other: probabilities 1 - p, p * q and p * (1 - q), p of
+        detachment and q of an intact macula; `decision` by the thresholds.
+    """
+    second = macula.table.set_index("id")
+    both = detachment.table[detachment.table["id"].isin(second.index)].reset_index(drop=True)
+    second = second.loc[both["id"]].reset_index()
+    p, q = both[f"p_{labels[0]}"].to_numpy(float), second[f"p_{labels[1]}"].to_numpy(float)
+    detached, intact = both[f"y_{labels[0]}"].to_numpy(float), second[f"y_{labels[1]}"].to_numpy(float)
+    reasons = np.where(
+        both["status"] == "failed", both["reason"], second["reason"].where(second["status"] == "failed", "")
+    )
+    decision = np.where(p < thresholds[0], OUTCOMES[0], np.where(q >= thresholds[1], OUTCOMES[1], OUTCOMES[2]))
+    return predictions_table(
+        both, OUTCOMES, _truth(detached, intact), np.stack([1 - p, p * q, p * (1 - q)], axis=1), reasons.tolist(),
+        decision=decision.tolist(),
+    )  # fmt: skip
+
+
+def _truth(detached: np.ndarray, intact: np.ndarray) -> np.ndarray:
+    """(N, 3) of 0, 1, NaN: known where detachment is denied, or affirmed with a known macula."""
+    truth = np.full((len(detached), 3), np.nan)
+    truth[detached == 0] = (1, 0, 0)
+    truth[(detached == 1) & (intact == 1)] = (0, 1, 0)
+    truth[(detached == 1) & (intact == 0)] = (0, 0, 1)
+    return truth
+
+
+def predict_cascade(
+    detachment: Path, macula: Path, inputs: Sequence[str], out: Path, batch: int = 32, workers: int = 0
+) -> pd.DataFrame:
+    """Run both models over files, folders, globs or a manifest and write the cascade's predictions table.
+
+    Clips that either model was trained on get the split `train`, whatever the manifest says: an evaluation of `test` is
+    of clips that neither has seen.
+
+    Args:
+        detachment, macula: Model folders; may be the same, of a model with both labels.
+        inputs: What the user named.
+        out: The table; the two models' own are written beside it.
+        batch: Clips per batch.
+        workers: Reading processes.
+
+    Raises:
+        UserError: A model lacks its label or threshold.
+    """
+    from .. import stages
+
+    tables = []
+    for model, name in ((detachment, "detachment"), (macula, "macula")):
+        path = out.with_name(f"{out.stem}-{name}.csv")
+        stages.predict_stage(model, inputs, path, batch, workers)
+        tables.append(read_predictions(path))
+    return _finished(detachment, macula, tables, out)
+
+
+def cascade_of_runs(detachment: Path, macula: Path, out: Path) -> pd.DataFrame:
+    """The cascade of two run folders of `finetune` over the validation and test clips that both have scored already."""
+    tables = [read_predictions(run / "predictions.csv") for run in (detachment, macula)]
+    return _finished(detachment / "model", macula / "model", tables, out)
+
+
+def _finished(detachment: Path, macula: Path, tables: list[Predictions], out: Path) -> pd.DataFrame:
+    from ...finetune.model import case_mark, trained_on
+
+    labels = detachment_label(detachment), _require(macula, (MACULA,))
+    thresholds = _threshold(detachment, labels[0]), _threshold(macula, labels[1])
+    table = cascade(*tables, thresholds, labels)
+    seen = trained_on(detachment) | trained_on(macula)
+    table.loc[table["id"].map(case_mark).isin(seen), "split"] = "train"
+    write_predictions(out, table)
+    return table
+
+
+def detachment_label(model: Path) -> str:
+    """Which of a model's labels says whether the retina is detached."""
+    return _require(model, DETACHMENT)
+
+
+def _require(model: Path, wanted: Sequence[str]) -> str:
+    from ...finetune.model import load_card
+
+    labels = load_card(model).labels
+    found = [label for label in wanted if label in labels]
+    if not found:
+        raise UserError(
+            f"{model}: the model has the labels {', '.join(labels)}; the cascade needs {' or '.join(wanted)}."
+        )
+    return found[0]
+
+
+def _threshold(model: Path, label: str) -> float:
+    from ...finetune.model import load_card
+
+    value = load_card(model).thresholds.get(label, {}).get("value")
+    if value is None:
+        raise UserError(
+            f"{model}: no threshold for {label!r}: it is chosen on validation clips of both classes. "
+            "Fine-tune with such a validation split."
+        )
+    return value

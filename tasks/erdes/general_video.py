@@ -1,0 +1,112 @@
+"""VideoMAE V2's own recipes, for general video in lists of `path label` (Kinetics, Something-Something).
+
+Wang et al., "VideoMAE V2: Scaling Video Masked Autoencoders with Dual Masking", CVPR 2023; settings from the scripts of
+its public code. Departures: crops are drawn at random in place and size where the code has 13 fixed places and 4
+sizes; weights are AdamW's in bf16 without DeepSpeed. None of these was run by us at its scale.
+"""
+
+from functools import partial
+
+from ...backbone.sizes import Model
+from ...backbone.weights import IMAGENET_STATISTICS
+from ...datasets.augment import Augment
+from ...datasets.recipe import Clip, Data
+from ...engine.recipe import Optim
+from ...finetune.recipe import Finetune, View
+from ...pretrain.recipe import Decoder, Pretrain
+
+MEAN, STD = IMAGENET_STATISTICS
+# size: decoder width, heads, MLP ratio; batch; base rate; epochs; gradient norm; recompute blocks; patch.
+PRETRAINING = {
+    "base": (384, 6, 4.0, 1024, 1e-3, 200, None, False, 16),
+    "large": (512, 8, 4.0, 1536, 1e-3, 300, None, False, 16),
+    "huge": (512, 8, 4.0, 2048, 1e-3, 300, None, True, 16),
+    "giant": (512, 8, 48 / 11, 2048, 6e-4, 300, 0.02, True, 14),
+}
+# set, size: sampling; batch; base rate; layer decay; drop path; head drop; weight decay; epochs; segments; mirror.
+FINETUNING = {
+    ("k400", "base"): ("dense", 512, 7e-4, 0.75, 0.1, 0.0, 0.05, 90, 5, True),
+    ("k400", "large"): ("dense", 192, 2e-3, 0.75, 0.2, 0.0, 0.05, 35, 5, True),
+    ("k400", "huge"): ("dense", 128, 1e-3, 0.8, 0.2, 0.5, 0.05, 40, 5, True),
+    ("k400", "giant"): ("dense", 192, 1e-3, 0.9, 0.2, 0.0, 0.1, 30, 5, True),
+    ("ssv2", "base"): ("sparse", 256, 2e-3, 0.65, 0.1, 0.0, 0.05, 25, 2, False),
+    ("ssv2", "large"): ("sparse", 192, 5e-4, 0.75, 0.2, 0.0, 0.05, 20, 2, False),
+    ("ssv2", "huge"): ("sparse", 128, 5e-4, 0.8, 0.2, 0.0, 0.05, 20, 2, False),
+    ("ssv2", "giant"): ("sparse", 96, 3e-4, 0.9, 0.25, 0.0, 0.05, 20, 2, False),
+}
+
+
+def pretrain(size: str) -> Pretrain:
+    """VideoMAE V2 pre-training: tubes 90 %, running cells 50 %, 4 draws of each decoded clip; for Kinetics, stride 4.
+
+    Command: clinvit pretrain erdes --recipe v2_base --data manifest.csv --out runs/v2 (SSv2: --data.clip.stride 2)
+    Cost in the paper: 32 to 64 GPUs with 32 clips each. `base_lr` counts the clips of a step, not their draws.
+    """
+    width, heads, mlp_ratio, batch, rate, epochs, clip_norm, recompute, patch = PRETRAINING[size]
+    return Pretrain(
+        mask="tube",
+        mask_ratio=0.9,
+        decoder_mask="running_cell",
+        decode_ratio=0.5,
+        target="channel",
+        model=_model(size, patch, checkpoint_blocks=recompute),
+        decoder=Decoder(width, 4, heads, mlp_ratio, embed_bias=False),
+        data=_data("strided", repeats=4),
+        augment=Augment(size=224, crop_scale=(0.66**2, 1.0), flip=0.0, interpolation="bilinear"),
+        optim=Optim(
+            epochs=epochs, warmup_epochs=epochs // 10, batch_size=batch, base_lr=rate, min_lr=1e-5 * batch / 256,
+            clip_norm=clip_norm,
+        ),
+    )  # fmt: skip
+
+
+def finetune(dataset: str, size: str) -> Finetune:
+    """VideoMAE V2 fine-tuning on Kinetics-400 (`k400`) or Something-Something V2 (`ssv2`): classes exclude each other.
+
+    Command: clinvit finetune erdes --recipe v2_base_k400 --data manifest.csv --encoder vit_b.pth --out runs/k400
+    Scores to expect (ViT-g, the paper's model zoo): K400 top-1 87.2, SSv2 77.0; ViT-B is not stated there.
+    """
+    sampling, batch, rate, decay, drop_path, head_drop, weight_decay, epochs, segments, mirror = FINETUNING[
+        dataset, size
+    ]
+    return Finetune(
+        pool="mean",
+        loss="ce",
+        label_smoothing=0.1,
+        head_drop=head_drop,
+        mixup=0.8,
+        cutmix=1.0,
+        select="accuracy",
+        model=_model(size, 14 if size == "giant" else 16, drop_path=drop_path),
+        data=_data(sampling, repeats=2),
+        augment=Augment(
+            size=224, crop_scale=(0.08, 1.0), flip=0.5 if mirror else 0.0, randaug="m7-n4-mstd0.5-inc1", erase=0.25,
+            interpolation="bilinear",
+        ),
+        view=View("crop", 224, segments=segments, crops=3),
+        optim=Optim(
+            epochs=epochs, warmup_epochs=5, batch_size=batch, base_lr=rate, min_lr=1e-6 * batch / 256,
+            weight_decay=weight_decay, betas=(0.9, 0.999), layer_decay=decay,
+        ),
+    )  # fmt: skip
+
+
+def _model(size: str, patch: int, **fields) -> Model:
+    return Model(
+        size, patch_size=patch, frames=16, tubelet=2, channels=3, class_token=False, positions="sine1d", **fields
+    )
+
+
+def _data(sampling: str, repeats: int) -> Data:
+    # Hundreds of thousands of colour clips are more than a disk holds: decoded each time.
+    return Data(cache=False, cache_px=256, clip=Clip(sampling, 4, repeats, colour=True), mean=MEAN, std=STD)
+
+
+def _named(make, *names: str):
+    recipe = partial(make, *names)
+    recipe.__doc__ = f"VideoMAE V2's {' '.join(names)}.\n{make.__doc__}"
+    return recipe
+
+
+PRETRAIN = {f"v2_{size}": _named(pretrain, size) for size in PRETRAINING}
+FINETUNE = {f"v2_{size}_{dataset}": _named(finetune, dataset, size) for dataset, size in FINETUNING}

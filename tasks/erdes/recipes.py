@@ -1,0 +1,193 @@
+"""Recipes of the ocular-ultrasound task: small ones, ViTs by VideoMAE V2, and the eight baselines of the ERDES paper.
+
+ERDES: Ozkut et al. 2025, arXiv 2508.04735; settings from its public configuration files. VideoMAE V2: Wang et al.,
+CVPR 2023. A label is chosen with `--data.labels '[non_rd_vs_rd]'`; without, one model learns all five tasks.
+"""
+
+from dataclasses import replace
+from functools import partial
+
+from ...backbone.sizes import Model
+from ...datasets.augment import Augment
+from ...datasets.recipe import Clip, Data
+from ...engine.recipe import Optim, Run
+from ...finetune.recipe import Finetune, View
+from ...pretrain.recipe import Decoder, Pretrain
+from .general_video import FINETUNE as GENERAL_FINETUNE
+from .general_video import PRETRAIN as GENERAL_PRETRAIN
+
+# Ultrasound is dark: mean and spread of the grey levels of B-scans, in 0..1.
+ULTRASOUND = {"mean": (0.2,), "std": (0.2,)}
+
+
+def pretrain_vit_s() -> Pretrain:
+    """ViT-S/16 by VideoMAE V2 on grey clips, 16 frames of 224 px: tubes 90 %, running cells 50 %.
+
+    Command: clinvit pretrain erdes --recipe vit_s --data manifest.csv --out runs/mae
+    Data: all clips of ERDES's training split (no label is used). Not run by us at this scale; the paper has no
+    pre-trained model to compare with.
+    """
+    return Pretrain(
+        mask="tube",
+        mask_ratio=0.9,
+        decoder_mask="running_cell",
+        decode_ratio=0.5,
+        target="channel",
+        model=Model("small", frames=16, tubelet=2, class_token=False, positions="sine1d"),
+        decoder=Decoder(192, 4, 3, embed_bias=False),
+        data=Data(cache_px=256, clip=Clip("strided", stride=4, repeats=4), **ULTRASOUND),
+        augment=Augment(size=224, crop_scale=(0.5, 1.0), flip=0.5),
+        optim=Optim(epochs=800, warmup_epochs=40, batch_size=64, base_lr=1e-3, min_lr=1e-5, weight_decay=0.05),
+    )
+
+
+def finetune_vit_s() -> Finetune:
+    """ViT-S/16 from that encoder, with VideoMAE V2's settings for small sets; 2 views in time when it is evaluated.
+
+    Command: clinvit finetune erdes --recipe vit_s --data manifest.csv --encoder runs/mae/encoder --out runs/rd
+        --data.labels '[non_rd_vs_rd]'
+    To be compared with the paper's 3D ResNet: sensitivity 0.939, specificity 0.978 (its table 1). Not run by us at this
+    scale.
+    """
+    return Finetune(
+        pool="mean",
+        model=Model("small", frames=16, tubelet=2, class_token=False, positions="sine1d", drop_path=0.1),
+        data=Data(cache_px=256, clip=Clip("uniform", repeats=2), **ULTRASOUND),
+        augment=Augment(size=224, crop_scale=(0.5, 1.0), flip=0.5, rotate_deg=10, brightness_contrast=0.2),
+        view=View("squash", None, flip=True),
+        optim=Optim(
+            epochs=50, warmup_epochs=5, batch_size=32, base_lr=1e-3, min_lr=1e-6, weight_decay=0.05,
+            betas=(0.9, 0.999), layer_decay=0.75,
+        ),
+    )  # fmt: skip
+
+
+def pretrain_tiny() -> Pretrain:
+    """For 2 CPU cores and hundreds of clips: 16 frames of 96 px, a small ViT, ten minutes.
+
+    Command: clinvit pretrain erdes --recipe tiny --data manifest.csv --out runs/tiny
+    """
+    big = pretrain_vit_s()
+    return replace(
+        big,
+        model=replace(big.model, size="mini", image_size=96),
+        decoder=Decoder(96, 1, 3, embed_bias=False),
+        data=replace(big.data, cache_px=112, clip=Clip("strided", stride=2, repeats=2)),
+        augment=replace(big.augment, size=96, crop_scale=(0.4, 1.0)),
+        optim=replace(big.optim, epochs=200, warmup_epochs=20, batch_size=32, base_lr=4e-3, clip_norm=1.0),
+    )
+
+
+def finetune_tiny() -> Finetune:
+    """Fine-tuning of `tiny`; no epoch is chosen by score.
+
+    Command: clinvit finetune erdes --recipe tiny --data manifest.csv --encoder runs/tiny/encoder --out runs/tiny-rd
+    """
+    big = finetune_vit_s()
+    return replace(
+        big,
+        select="last",
+        eval_every=10,
+        patch_drop=0.5,
+        model=replace(big.model, size="mini", image_size=96),
+        data=replace(big.data, cache_px=112, clip=Clip("uniform")),
+        augment=replace(big.augment, size=96),
+        optim=replace(big.optim, epochs=40, warmup_epochs=4, batch_size=16, base_lr=1.6e-2, layer_decay=0.85),
+    )
+
+
+def pretrain_demo() -> Pretrain:
+    """`tiny` made smaller, for the demo."""
+    tiny = pretrain_tiny()
+    return replace(
+        tiny,
+        model=replace(tiny.model, size="micro"),
+        decoder=Decoder(64, 1, 2, embed_bias=False),
+        optim=replace(tiny.optim, epochs=60, warmup_epochs=6),
+        run=Run(checkpoint_minutes=0.25),
+    )
+
+
+def finetune_demo() -> Finetune:
+    """`tiny` made smaller, for the demo."""
+    tiny = finetune_tiny()
+    return replace(
+        tiny,
+        model=replace(tiny.model, size="micro"),
+        optim=replace(tiny.optim, epochs=30, warmup_epochs=3),
+        run=Run(checkpoint_minutes=0.25),
+    )
+
+
+def finetune_demo_cnn() -> Finetune:
+    """The UNet++ encoder on 16 frames of 64 px, for the demo."""
+    paper = baseline("unetplusplus")
+    return replace(
+        paper,
+        select="last",
+        eval_every=10,
+        model=replace(paper.model, image_size=64, frames=16),
+        augment=replace(paper.augment, size=64),
+        optim=replace(paper.optim, epochs=12, batch_size=8, base_lr=3e-2, schedule="cosine"),
+        run=Run(checkpoint_minutes=0.25),
+    )
+
+
+# Clips per step, over all devices, of each baseline; and those trained at a constant rate.
+BATCHES = {
+    "vit3d": 24,
+    "unetr": 96,
+    "senet154": 48,
+    "swinunetr": 12,
+    "vnet": 96,
+    "resnet3d": 24,
+    "unetplusplus": 48,
+    "unet3d": 24,
+}
+CONSTANT_RATE = ("senet154", "vnet")
+
+
+def baseline(network: str) -> Finetune:
+    """A baseline of the ERDES paper: 96 frames of 128 px, Adam 1.5e-5, 50 epochs, the epoch of best accuracy.
+
+    Command, any row of the paper's tables 1 to 3, such as PVD against Normal by the strongest 30 % of the time steps:
+        clinvit finetune erdes --recipe unet3d --data manifest.csv --out runs/unet3d --data.labels '[normal_vs_pvd]'
+        --pool topk --pool_ratio 0.3
+    For macula_detached_vs_intact the paper keeps the rate constant: --optim.schedule constant.
+    Scores to expect: the facts of tables 1 to 3 (3D U-Net, Non-RD vs RD: sensitivity 0.920, specificity 0.988). Not
+    run by us at this scale. Cost: one clip takes 2 to 6 GB and 8 to 92 s a step on one CPU thread: a GPU is needed.
+    """
+    batch = BATCHES[network]
+    return Finetune(
+        network=network,
+        select="accuracy",
+        model=Model(image_size=128, frames=96, tubelet=2, class_token=False, positions="sine1d"),
+        data=Data(clip=Clip("volume"), mean=(0.0,), std=(1.0,)),
+        augment=Augment(size=128, crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0), flip=0.0),
+        view=View("squash", None),
+        optim=Optim(
+            epochs=50, warmup_epochs=0, batch_size=batch, base_lr=1.5e-5 * 256 / batch, weight_decay=0.0,
+            betas=(0.9, 0.999), schedule="constant" if network in CONSTANT_RATE else "plateau",
+        ),
+        run=Run(seed=42, precision="32-true"),
+    )  # fmt: skip
+
+
+def _baseline(network: str):
+    """The function that makes a baseline's recipe, with a line of help of its own."""
+    make = partial(baseline, network)
+    make.__doc__ = f"{network}, baseline of the ERDES paper.\n{baseline.__doc__}"
+    return make
+
+
+PRETRAIN = {"demo": pretrain_demo, "tiny": pretrain_tiny, "vit_s": pretrain_vit_s} | GENERAL_PRETRAIN
+FINETUNE = (
+    {
+        "demo": finetune_demo,
+        "demo_cnn": finetune_demo_cnn,
+        "tiny": finetune_tiny,
+        "vit_s": finetune_vit_s,
+    }
+    | {network: _baseline(network) for network in BATCHES}
+    | GENERAL_FINETUNE
+)
