@@ -10,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
+from ..errors import DataError
 from .recipe import Clip
 
 # Part of every name: a change of what a reader returns must not meet old pixels.
@@ -69,7 +70,7 @@ class ClipReader:
         from .clips import open_clip
 
         clip = open_clip(path, colour=self.colour, shorter_px=self.shorter_px)
-        return _Blacked(clip) if self.black_out else clip
+        return _Blacked(clip, path) if self.black_out else clip
 
     def read(self, path: Path) -> np.ndarray:
         with closing(self.open(path)) as clip:
@@ -96,7 +97,7 @@ class VolumeReader:
         from .clips import open_clip
 
         with open_clip(path) as clip:
-            frames = _Blacked(clip) if self.black_out else clip
+            frames = _Blacked(clip, path) if self.black_out else clip
             side = max(clip.size)
             # Time first, then space: the same numbers, and never more than the wanted frames in memory as float.
             early, late, share = _between(len(clip), self.frames)
@@ -130,12 +131,15 @@ class _Blacked:
 
     LOOKS = 32  # frames, spread over the clip, by which the moving region is found
 
-    def __init__(self, clip):
+    def __init__(self, clip, path: Path):
         from .overlay import moving_region
 
         self.clip, self.size = clip, clip.size
         spread = np.unique(np.linspace(0, len(clip) - 1, self.LOOKS).round().astype(int))
-        self.region = moving_region(clip[spread])
+        try:
+            self.region = moving_region(clip[spread])
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from None
 
     def __len__(self) -> int:
         return len(self.clip)

@@ -221,6 +221,7 @@ def evaluate_stage(
         resamples=resamples,
         seed=seed,
         title=title,
+        unit=_unit([card for card in cards.values() if card is not None]),
         provenance={name: _provenance(card) for name, card in cards.items() if card is not None},
         picture=_pictures(open_manifest(data)) if data is not None else None,
         what_one_means=next((card.meaning for card in cards.values() if card is not None), {}),
@@ -232,6 +233,13 @@ def _card_beside(predictions: Path):
 
     folder = Path(predictions).parent / "model"
     return load_card(folder) if folder.is_dir() else None
+
+
+def _unit(cards: list) -> str:
+    """What a case is called in the report."""
+    if not cards:
+        return "case"
+    return "clip" if cards[0].arch.frames > 1 else "picture"
 
 
 def _provenance(card) -> dict:

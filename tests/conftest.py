@@ -10,7 +10,7 @@ import pytest
 import torch
 from clinvit.backbone.sizes import Model
 from clinvit.datasets.augment import Augment
-from clinvit.datasets.recipe import Data
+from clinvit.datasets.recipe import Clip, Data
 from clinvit.engine.recipe import Optim, Run
 from clinvit.finetune.recipe import Finetune, View
 from clinvit.pretrain.recipe import Decoder, Pretrain
@@ -76,6 +76,49 @@ def cohort(tmp_path):
         return root / "manifest.csv"
 
     return write
+
+
+@pytest.fixture
+def clip_cohort(tmp_path):
+    """`clip_cohort(patients=...)` writes small clips of a square that drifts to the right (label Right) or to the left,
+    each a folder of PNG frames, and their manifest; gives the manifest's path. No frame alone tells the label.
+    """
+
+    def write(patients: int = 30, folder: str = "clips", seed: int = 0) -> Path:
+        rng = np.random.default_rng(seed)
+        root, rows = tmp_path / folder, []
+        for patient in range(patients):
+            split = ("train", "train", "train", "val", "test")[patient % 5]
+            for number in range(2):
+                right, length = int(rng.integers(0, 2)), int(rng.integers(9, 14))
+                name = f"{patient:03d}_{number}"
+                (root / name).mkdir(parents=True)
+                y, x = rng.integers(4, 20, 2)
+                for frame in range(length):
+                    pixels = rng.normal(60, 12, (32, 32))
+                    left = (x + 2 * frame * (1 if right else -1)) % 24
+                    pixels[y : y + 8, left : left + 8] += 120
+                    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(root / name / f"{frame:03d}.png")
+                rows.append((name, name, f"p{patient}", split, right))
+        pd.DataFrame(rows, columns=["id", "path", "patient", "split", "Right"]).to_csv(
+            root / "manifest.csv", index=False
+        )
+        return root / "manifest.csv"
+
+    return write
+
+
+@pytest.fixture
+def small_clip_recipes(small_recipes):
+    """The same recipes for clips: 8 frames, tubes and running cells, two draws of each clip."""
+    pre, fine = small_recipes
+    model = replace(pre.model, frames=8, tubelet=2, class_token=False, positions="sine1d")
+    pre = replace(
+        pre, model=model, mask="tube", decoder_mask="running_cell", decode_ratio=0.5, target="channel",
+        decoder=replace(pre.decoder, embed_bias=False), data=replace(pre.data, clip=Clip("strided", 1, repeats=2)),
+    )  # fmt: skip
+    augment = replace(fine.augment, flip=0.0)  # mirrored, a drift to the right is one to the left
+    return pre, replace(fine, model=model, augment=augment, data=replace(fine.data, clip=Clip("dense", 1, repeats=2)))
 
 
 @pytest.fixture

@@ -76,6 +76,23 @@ def test_finetuning_goes_on_exactly_with_everything_random(cohort, small_recipes
     assert (tmp_path / "whole/predictions.csv").read_bytes() == (tmp_path / "cut/predictions.csv").read_bytes()
 
 
+def test_clips_go_on_exactly(clip_cohort, small_clip_recipes, tmp_path, monkeypatch):
+    """Both stages on clips: dual masks, repeated draws, a plateau that has been counted half."""
+    manifest, (pre, fine) = read_manifest(clip_cohort()), small_clip_recipes
+    optim = replace(fine.optim, epochs=4, warmup_epochs=0, schedule="plateau")
+    fine = replace(fine, optim=optim, mixup=0.4, patch_drop=0.3)
+    stages = {"encoder/encoder.safetensors": (pretrain, pre), "model/model.safetensors": (finetune, fine)}
+    for weights, (stage, recipe) in stages.items():
+        whole, cut = tmp_path / f"{stage.__name__}-whole", tmp_path / f"{stage.__name__}-cut"
+        stage(recipe, manifest, whole, tmp_path / "cache")
+        repair = stop_at(monkeypatch, 2, 1, Killed())
+        with pytest.raises(Killed):
+            stage(recipe, manifest, cut, tmp_path / "cache")
+        repair()
+        stage(recipe, manifest, cut, tmp_path / "cache")
+        assert equal_files(whole / weights, cut / weights)
+
+
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_the_rate_follows_the_schedule_at_every_step(cohort, small_recipes, tmp_path, monkeypatch, accumulate):
     recipe = small_recipes[0]

@@ -130,7 +130,8 @@ def test_equals_hugging_face_on_clips(norm):
     config = transformers.VideoMAEConfig(
         image_size=32, patch_size=8, num_channels=3, num_frames=8, tubelet_size=2, hidden_size=48, num_hidden_layers=2,
         num_attention_heads=3, intermediate_size=192, decoder_num_attention_heads=2, decoder_hidden_size=32,
-        decoder_num_hidden_layers=1, decoder_intermediate_size=128, norm_pix_loss=norm, layer_norm_eps=1e-6, use_mean_pooling=False,
+        decoder_num_hidden_layers=1, decoder_intermediate_size=128, norm_pix_loss=norm, layer_norm_eps=1e-6,
+        use_mean_pooling=False,
     )  # fmt: skip
     theirs = transformers.VideoMAEForPreTraining(config).eval()
     for name, parameter in theirs.named_parameters():

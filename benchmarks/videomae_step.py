@@ -1,0 +1,113 @@
+"""One pre-training step of VideoMAE V2 ViT-B, 16 frames of 224 px, against Hugging Face's VideoMAEForPreTraining.
+
+    uv run python benchmarks/videomae_step.py [--device cuda] [--batch 2] [--steps 3]
+
+Tubes hide 90 %, 4 decoder blocks of width 384, AdamW. Hugging Face rebuilds all hidden tokens (it has no decoder
+masking); ours rebuilds half of all (running cells), and once without what the encoder saw. `equal` is fp32 like the
+peer, `best` is bf16 (and on a CPU plain attention).
+"""
+
+import argparse
+import contextlib
+import statistics
+import time
+
+import torch
+from clinvit.backbone.sizes import architecture
+from clinvit.backbone.vit import ViT
+from clinvit.pretrain.mae import MaskedAutoencoder
+from clinvit.pretrain.masking import draw_masks, tube_masking
+from clinvit.pretrain.recipe import Decoder
+from timm.layers import Attention
+from transformers import VideoMAEConfig, VideoMAEForPreTraining
+
+GRID = (8, 14, 14)
+CLIP = {"image_size": (224, 224), "frames": 16, "tubelet": 2, "channels": 3, "class_token": False}
+
+
+def ours(decode: float, rebuild_visible: bool, bf16: bool, device: str):
+    """A step function of our masked autoencoder."""
+    vit = ViT(architecture("base", positions="sine1d", **CLIP))
+    model = MaskedAutoencoder(vit, Decoder(384, 4, 6, embed_bias=False), "channel").to(device)
+    if bf16 and device == "cpu":
+        for part in model.modules():
+            if isinstance(part, Attention):
+                part.fused_attn = False
+    draw = torch.Generator(device).manual_seed(0)
+
+    def loss(clips):
+        masks = draw_masks(
+            GRID, len(clips), draw, mask="tube", mask_ratio=0.9, decoder_mask="running_cell", decode_ratio=decode,
+            rebuild_visible=rebuild_visible,
+        )  # fmt: skip
+        return model(clips, masks).loss
+
+    return stepper(model, loss, bf16, device)
+
+
+def hugging_face(device: str):
+    """A step function of the peer, as it comes (fp32)."""
+    config = VideoMAEConfig(
+        decoder_hidden_size=384, decoder_num_attention_heads=6, decoder_num_hidden_layers=4,
+        decoder_intermediate_size=1536, use_mean_pooling=False,
+    )  # fmt: skip
+    model = VideoMAEForPreTraining(config).to(device)
+    draw = torch.Generator(device).manual_seed(0)
+
+    def loss(clips):
+        visible, _ = tube_masking(torch.rand(len(clips), 196, generator=draw, device=device), 8, 0.9)
+        hidden = torch.ones(len(clips), 1568, dtype=torch.bool, device=device).scatter(1, visible, False)
+        return model(clips.transpose(1, 2), bool_masked_pos=hidden).loss
+
+    return stepper(model, loss, False, device)
+
+
+def stepper(model, loss, bf16: bool, device: str):
+    """forward, backward and optimiser step on a batch."""
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4, fused=True)
+    cast = torch.autocast(device, torch.bfloat16) if bf16 else contextlib.nullcontext()
+
+    def step(clips):
+        with cast:
+            value = loss(clips)
+        value.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return step
+
+
+def main() -> None:
+    """Time all in turn and print a table of medians and ratios."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=3)
+    options = parser.parse_args()
+    device = options.device
+    clips = torch.randn(options.batch, 3, 16, 224, 224, device=device)
+    rows = {
+        "Hugging Face, all hidden tokens, fp32": hugging_face(device),
+        "ours, all hidden tokens, fp32": ours(1.0, True, False, device),
+        "ours equal, running cells, fp32": ours(0.5, True, False, device),
+        "ours, running cells without the seen, fp32": ours(0.5, False, False, device),
+        "ours best, running cells, bf16": ours(0.5, True, True, device),
+    }
+    times: dict[str, list[float]] = {name: [] for name in rows}
+    for round_ in range(options.steps + 1):
+        for name, step in rows.items():
+            start = time.perf_counter()
+            step(clips)
+            if round_:
+                times[name].append(time.perf_counter() - start)
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    peer, threads = next(iter(medians.values())), torch.get_num_threads()
+    print(f"VideoMAE V2 ViT-B step, batch {options.batch}, {device}, torch {torch.__version__}, {threads} threads")
+    for name, median in medians.items():
+        print(f"{name:44}{median * 1000:9.0f} ms{peer / median:8.2f}x")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""Clips through both stages: motion is learned, views are averaged, picture weights inflate, baselines train."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from clinvit.backbone.encoder import read_encoder_card
+from clinvit.datasets.recipe import Clip
+from clinvit.datasets.tables import read_manifest, read_predictions
+from clinvit.errors import UserError
+from clinvit.finetune.importance import frame_importance
+from clinvit.finetune.model import load_model
+from clinvit.finetune.predict import predict_files
+from clinvit.finetune.recipe import View
+from clinvit.finetune.run import accuracy, finetune, log_loss
+from clinvit.pretrain.run import pretrain
+from sklearn.metrics import roc_auc_score
+
+
+def auroc(run) -> float:
+    table = read_predictions(run / "predictions.csv").table
+    return roc_auc_score(table["y_Right"], table["p_Right"])
+
+
+@pytest.mark.slow
+def test_motion_is_learned_from_pretraining_on(clip_cohort, small_clip_recipes, tmp_path):
+    manifest, (pre, fine) = read_manifest(clip_cohort(60)), small_clip_recipes
+    pretrain(pre, manifest, tmp_path / "mae", tmp_path / "cache")
+    optim = replace(fine.optim, epochs=40, warmup_epochs=3)
+    fine = replace(fine, select="last", optim=optim, view=View("squash", None, segments=3))
+    finetune(fine, manifest, tmp_path / "ft", tmp_path / "cache", tmp_path / "mae/encoder")
+    assert auroc(tmp_path / "ft") > 0.8
+
+    # From the files, view by view, comes the same as from the cache.
+    model, card = load_model(tmp_path / "ft/model")
+    assert len(card.views()) == 3
+    held_out = manifest.rows("val", "test")
+    scores, reasons = predict_files(model, card, held_out.files(), batch=7, progress=False)
+    expected = read_predictions(tmp_path / "ft/predictions.csv").table.set_index("id")["p_Right"]
+    np.testing.assert_allclose(scores[:, 0], expected.loc[held_out.table["id"]], atol=1e-4)
+    assert not any(reasons)
+    found = frame_importance(model, card, held_out.files()[0])
+    assert found.change.shape == (1, 8) and found.frames.shape == (8, 32, 32) and np.isfinite(found.change).all()
+    assert (np.diff(found.times_s) >= 0).all()
+
+
+def test_files_without_a_cache_give_the_same_model(clip_cohort, small_clip_recipes, tmp_path):
+    manifest, (_, fine) = read_manifest(clip_cohort()), small_clip_recipes
+    fine = replace(fine, optim=replace(fine.optim, epochs=2))
+    finetune(fine, manifest, tmp_path / "a", tmp_path / "cache")
+    finetune(replace(fine, data=replace(fine.data, cache=False)), manifest, tmp_path / "b", tmp_path / "none")
+    one, two = (load_model(tmp_path / name / "model")[0].state_dict() for name in "ab")
+    assert all(torch.equal(one[name], two[name]) for name in one) and not (tmp_path / "none").exists()
+
+
+def test_an_encoder_of_pictures_inflates_to_clips(cohort, clip_cohort, small_recipes, small_clip_recipes, tmp_path):
+    pictures = replace(small_recipes[0], model=replace(small_recipes[0].model, class_token=False))
+    pretrain(pictures, read_manifest(cohort()), tmp_path / "mae", tmp_path / "cache")
+    fine = replace(small_clip_recipes[1], optim=replace(small_clip_recipes[1].optim, epochs=2))
+    finetune(fine, read_manifest(clip_cohort()), tmp_path / "ft", tmp_path / "cache", tmp_path / "mae/encoder")
+    card = load_model(tmp_path / "ft/model")[1]
+    assert (card.arch.frames, card.arch.tubelet, card.arch.grid) == (8, 2, (4, 4, 4))
+    assert read_encoder_card(tmp_path / "mae/encoder").arch.tubelet == 1
+
+
+def test_an_encoder_of_clips_refuses_pictures(cohort, clip_cohort, small_recipes, small_clip_recipes, tmp_path):
+    pretrain(small_clip_recipes[0], read_manifest(clip_cohort()), tmp_path / "mae", tmp_path / "cache")
+    with pytest.raises(UserError, match="1 frames are not a multiple of the tubelet 2"):
+        finetune(
+            small_recipes[1], read_manifest(cohort()), tmp_path / "ft", tmp_path / "cache", tmp_path / "mae/encoder"
+        )
+
+
+def test_a_baseline_trains_as_the_paper_says(clip_cohort, small_clip_recipes, tmp_path):
+    manifest, (_, fine) = read_manifest(clip_cohort()), small_clip_recipes
+    fine = replace(
+        fine, network="unetplusplus", pool="topk", pool_ratio=0.5, select="accuracy",
+        model=replace(fine.model, frames=32), data=replace(fine.data, clip=Clip("volume")),
+        augment=replace(fine.augment, crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0)),
+        optim=replace(fine.optim, epochs=1, warmup_epochs=0, schedule="plateau", layer_decay=1.0),
+    )  # fmt: skip
+    finetune(fine, manifest, tmp_path / "cnn", tmp_path / "cache")
+    model, card = load_model(tmp_path / "cnn/model")
+    assert (card.network, card.pool, card.pool_ratio) == ("unetplusplus", "topk", 0.5)
+    scores, _ = predict_files(model, card, manifest.rows("test").files(), progress=False)
+    expected = read_predictions(tmp_path / "cnn/predictions.csv").rows("test").scores()
+    np.testing.assert_allclose(scores, expected, atol=1e-5)
+    with pytest.raises(UserError, match="unet3d"):
+        finetune(replace(fine, network="unet3"), manifest, tmp_path / "x", tmp_path / "cache")
+
+
+def test_figures_of_validation():
+    scores = torch.tensor([[0.9, 0.1], [0.4, 0.6], [0.5, 0.5]])
+    target = torch.tensor([[1.0, 0.0], [1.0, 0.0], [torch.nan, 1.0]])
+    assert accuracy(scores, target, exclusive=True) == 0.5
+    assert accuracy(scores, target, exclusive=False) == pytest.approx(3 / 5)
+    assert log_loss(scores, target, exclusive=True) == pytest.approx(-np.log([0.9, 0.4]).mean(), rel=1e-5)
+    known = -np.log([0.9, 0.9, 0.4, 0.4, 0.5]).mean()
+    assert log_loss(scores, target, exclusive=False) == pytest.approx(known, rel=1e-5)
