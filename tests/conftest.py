@@ -79,6 +79,31 @@ def cohort(tmp_path):
 
 
 @pytest.fixture
+def hugging_face_video():
+    """Names of Hugging Face's VideoMAE models, pre-training and classification, to the official ones."""
+
+    def official(state: dict) -> dict:
+        names = [
+            ("videomae.embeddings.patch_embeddings.projection", "encoder.patch_embed.proj"),
+            ("videomae.encoder.layer", "encoder.blocks"), ("videomae.layernorm", "encoder.norm"),
+            ("classifier", "head"), ("decoder.decoder_layers", "decoder.blocks"), ("attention.output.dense", "attn.proj"),
+            ("attention.attention.", "attn."), ("intermediate.dense", "mlp.fc1"), ("output.dense", "mlp.fc2"),
+            ("layernorm_before", "norm1"), ("layernorm_after", "norm2"),
+        ]  # fmt: skip
+        out = {}
+        for key, value in state.items():
+            for old, new in names:
+                key = key.replace(old, new)
+            out[key.replace("attn.query.bias", "attn.q_bias").replace("attn.value.bias", "attn.v_bias")] = value
+        for key in [key for key in out if key.endswith("attn.query.weight")]:
+            parts = [out.pop(key.replace("query", part)) for part in ("query", "key", "value")]
+            out[key.replace("query", "qkv")] = torch.cat(parts)
+        return out
+
+    return official
+
+
+@pytest.fixture
 def clip_cohort(tmp_path):
     """`clip_cohort(patients=...)` writes small clips of a square that drifts to the right (label Right) or to the left,
     each a folder of PNG frames, and their manifest; gives the manifest's path. No frame alone tells the label.

@@ -37,7 +37,7 @@ def demo(out: Path, seed: int = 0, clips: int = CLIPS) -> dict:
     # The mark stands only when the tree is whole: a demo that was killed here starts it again.
     if not (root / "whole").is_file():
         with tqdm(total=clips, unit="clip", disable=None) as bar:
-            write_erdes(root, clips=clips, seed=seed, progress=lambda *_: bar.update())
+            write_erdes(root, clips=clips, seed=seed, size_px=128, seconds=(0.8, 2.0), progress=lambda *_: bar.update())
         write_text(root / "whole", "")
 
     _step(2, "reading them as a data set that was downloaded, writing manifest.csv, checking it")

@@ -97,38 +97,45 @@ def finetune_tiny() -> Finetune:
 
 
 def pretrain_demo() -> Pretrain:
-    """`tiny` made smaller, for the demo."""
+    """Coarse and quick, for the demo: 8 frames of 64 px in 32 tokens."""
     tiny = pretrain_tiny()
     return replace(
         tiny,
-        model=replace(tiny.model, size="micro"),
+        mask_ratio=0.75,
+        model=replace(tiny.model, size="micro", image_size=64, frames=8, tubelet=4),
         decoder=Decoder(64, 1, 2, embed_bias=False),
-        optim=replace(tiny.optim, epochs=60, warmup_epochs=6),
+        data=replace(tiny.data, cache_px=80),
+        augment=replace(tiny.augment, size=64),
+        optim=replace(tiny.optim, epochs=120, warmup_epochs=12),
         run=Run(checkpoint_minutes=0.25),
     )
 
 
 def finetune_demo() -> Finetune:
-    """`tiny` made smaller, for the demo."""
-    tiny = finetune_tiny()
+    """Coarse and quick, for the demo. A few hundred invented clips teach a small ViT only in many steps."""
+    tiny, like = finetune_tiny(), pretrain_demo()
     return replace(
         tiny,
-        model=replace(tiny.model, size="micro"),
-        optim=replace(tiny.optim, epochs=30, warmup_epochs=3),
+        eval_every=20,
+        patch_drop=0.0,
+        model=replace(like.model, drop_path=0.0),
+        data=replace(like.data, clip=Clip("uniform")),
+        augment=Augment(size=64, crop_scale=(0.75, 1.0), crop_ratio=(0.9, 1.1), flip=0.5),
+        optim=replace(tiny.optim, epochs=120, warmup_epochs=6, batch_size=32, base_lr=2.4e-2, layer_decay=0.9),
         run=Run(checkpoint_minutes=0.25),
     )
 
 
 def finetune_demo_cnn() -> Finetune:
-    """The UNet++ encoder on 16 frames of 64 px, for the demo."""
+    """The UNet++ encoder on 16 frames of 48 px, for the demo."""
     paper = baseline("unetplusplus")
     return replace(
         paper,
         select="last",
-        eval_every=10,
-        model=replace(paper.model, image_size=64, frames=16),
-        augment=replace(paper.augment, size=64),
-        optim=replace(paper.optim, epochs=12, batch_size=8, base_lr=3e-2, schedule="cosine"),
+        eval_every=6,
+        model=replace(paper.model, image_size=48, frames=16),
+        augment=replace(paper.augment, size=48),
+        optim=replace(paper.optim, epochs=6, batch_size=8, base_lr=1.6e-2, schedule="cosine", clip_norm=1.0),
         run=Run(checkpoint_minutes=0.25),
     )
 

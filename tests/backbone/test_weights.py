@@ -8,10 +8,12 @@ import safetensors.torch
 import timm
 import torch
 from clinvit.backbone.encoder import EncoderCard, load_encoder, read_encoder_card, save_encoder
+from clinvit.backbone.positions import position_table, resize_positions
 from clinvit.backbone.sizes import Architecture
 from clinvit.backbone.vit import ViT
 from clinvit.backbone.weights import fold_channels, infer_architecture, inflate, load_into, read_checkpoint
 from clinvit.errors import UserError
+from clinvit.finetune.classifier import Classifier
 
 
 def arch(**fields) -> Architecture:
@@ -174,3 +176,36 @@ def test_wrong_width_and_depth_say_so(golden):
         load_into(ViT(arch(depth=3)), state)
     with pytest.raises(UserError, match="has 2 blocks, the model 1"):
         load_into(ViT(arch(depth=1)), state)
+
+
+def test_equals_hugging_face_on_clips(hugging_face_video):
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    config = transformers.VideoMAEConfig(
+        image_size=32, patch_size=8, num_channels=3, num_frames=8, tubelet_size=2, hidden_size=48, num_hidden_layers=2,
+        num_attention_heads=3, intermediate_size=192, layer_norm_eps=1e-6, num_labels=5,
+    )  # fmt: skip
+    theirs = transformers.VideoMAEForVideoClassification(config).eval()
+    for name, parameter in theirs.named_parameters():
+        if name.endswith("bias") or "classifier" in name:
+            torch.nn.init.normal_(parameter)
+    clip = {"frames": 8, "tubelet": 2, "class_token": False, "positions": "sine1d"}
+    ours = Classifier(ViT(arch(**clip), final_norm=False), 5).eval()
+    state = {name.removeprefix("encoder."): value for name, value in hugging_face_video(theirs.state_dict()).items()}
+    report = load_into(ours.encoder, state)
+    assert set(report.left_over) == {"fc_norm.weight", "fc_norm.bias", "head.weight", "head.bias"}
+    for part in ("fc_norm", "head"):
+        getattr(ours, part).load_state_dict({name: state[f"{part}.{name}"] for name in ("weight", "bias")})
+    clips = torch.randn(2, 3, 8, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(clips), theirs(clips.transpose(1, 2)).logits, atol=1e-5, rtol=1e-5)
+
+
+def test_another_length_and_size_resample_the_table_of_flat_positions(golden):
+    """VideoMAE's files hold no positions, and a flat index means another place on another grid."""
+    clip = {"tubelet": 2, "class_token": False, "positions": "sine1d", "channels": 3}
+    vit = ViT(Architecture(48, 2, 3, image_size=(48, 32), patch_size=8, frames=12, **clip), final_norm=False)
+    report = load_into(vit, golden("videomae_v2_classifier_mean").state, grid=(4, 4, 4))
+    assert any("from 4x4x4 to 6x6x4" in text for text in report.adapted)
+    expected = resize_positions(position_table("sine1d", (4, 4, 4), 48), (4, 4, 4), (6, 6, 4))
+    torch.testing.assert_close(vit.pos_embed[0], expected)

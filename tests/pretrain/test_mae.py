@@ -124,7 +124,7 @@ def test_equals_the_official_videomae_v2(golden, masking):
 
 
 @pytest.mark.parametrize("norm", [False, True])
-def test_equals_hugging_face_on_clips(norm):
+def test_equals_hugging_face_on_clips(norm, hugging_face_video):
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
     config = transformers.VideoMAEConfig(
@@ -142,7 +142,7 @@ def test_equals_hugging_face_on_clips(norm):
         positions="sine1d",
     )  # fmt: skip
     ours = MaskedAutoencoder(ViT(arch), Decoder(32, 1, 2, embed_bias=False), "channel" if norm else "pixels").eval()
-    load_official(ours, from_hugging_face_video(theirs.state_dict()))
+    load_official(ours, hugging_face_video(theirs.state_dict()))
     clips = torch.randn(2, 3, 8, 32, 32)
     visible, hidden = tube_masking(torch.rand(2, 16), 4, 0.75)
     mask = torch.ones(2, 64, dtype=torch.bool).scatter(1, visible, False)
@@ -152,26 +152,6 @@ def test_equals_hugging_face_on_clips(norm):
         expected = theirs(clips.transpose(1, 2), bool_masked_pos=mask)
         got = ours(clips, Masks(visible, hidden), clips * std + mean)
     torch.testing.assert_close(got.loss, expected.loss, atol=1e-5, rtol=1e-5)
-
-
-def from_hugging_face_video(state: dict) -> dict:
-    """Names of VideoMAEForPreTraining to the official ones."""
-    names = [
-        ("videomae.embeddings.patch_embeddings.projection", "encoder.patch_embed.proj"),
-        ("videomae.encoder.layer", "encoder.blocks"), ("videomae.layernorm", "encoder.norm"),
-        ("decoder.decoder_layers", "decoder.blocks"), ("attention.output.dense", "attn.proj"),
-        ("attention.attention.", "attn."), ("intermediate.dense", "mlp.fc1"), ("output.dense", "mlp.fc2"),
-        ("layernorm_before", "norm1"), ("layernorm_after", "norm2"),
-    ]  # fmt: skip
-    out = {}
-    for key, value in state.items():
-        for old, new in names:
-            key = key.replace(old, new)
-        out[key.replace("attn.query.bias", "attn.q_bias").replace("attn.value.bias", "attn.v_bias")] = value
-    for key in [key for key in out if key.endswith("attn.query.weight")]:
-        parts = [out.pop(key.replace("query", part)) for part in ("query", "key", "value")]
-        out[key.replace("query", "qkv")] = torch.cat(parts)
-    return out
 
 
 def test_decoder_masking_rebuilds_a_part_and_leaves_the_rest_alone():

@@ -13,10 +13,7 @@ from clinvit.finetune.model import case_mark, load_card, trained_on
 from clinvit.tasks.erdes.cascade import OUTCOMES, cascade
 from PIL import Image
 
-SMALL = [
-    "--model.size", "micro", "--model.image_size", 64, "--augment.size", 64, "--data.cache_px", 72,
-    "--optim.batch_size", 16, "--run.checkpoint_minutes", 0,
-]  # fmt: skip
+SMALL = ["--data.cache_px", 72, "--optim.batch_size", 16, "--run.checkpoint_minutes", 0]
 DETACHED, MACULA = "non_rd_vs_rd", "macula_detached_vs_intact"
 
 
@@ -28,18 +25,19 @@ def run(*arguments) -> int:
 def work(tmp_path_factory):
     """All stages, once."""
     work = tmp_path_factory.mktemp("erdes")
-    write_erdes(work / "raw", clips=150, seed=1, size_px=96, seconds=(0.8, 1.2))
+    write_erdes(work / "raw", clips=200, seed=1, size_px=96, seconds=(0.8, 1.2))
     data = work / "manifest.csv"
     assert run("prepare", "erdes", work / "raw", "--out", data, "--cache-px", 72) == 0
     assert run("check", "erdes", data, "--files", 20) == 0
-    pre = ["--recipe", "demo", "--data", data, *SMALL, "--optim.epochs", 12, "--optim.warmup_epochs", 2]
+    pre = ["--recipe", "demo", "--data", data, *SMALL, "--optim.epochs", 30, "--optim.warmup_epochs", 3]
     assert run("pretrain", "erdes", "--out", work / "mae", *pre) == 0
-    for name, label, epochs in (("rd", DETACHED, 24), ("macula", MACULA, 12)):
-        options = ["--data.labels", f"[{label}]", "--optim.epochs", epochs, "--patch_drop", 0]
+    for name, label, epochs in (("rd", DETACHED, 90), ("macula", MACULA, 20)):
+        options = ["--data.labels", f"[{label}]", "--optim.epochs", epochs]
         fine = ["--recipe", "demo", "--data", data, *SMALL, "--encoder", work / "mae/encoder", *options]
         assert run("finetune", "erdes", "--out", work / name, *fine) == 0
-    cnn = ["--model.image_size", 32, "--augment.size", 32, "--optim.epochs", 1, "--data.labels", f"[{DETACHED}]"]
-    assert run("finetune", "erdes", "--recipe", "demo_cnn", "--data", data, "--out", work / "cnn", *cnn) == 0
+    cnn = ["--model.image_size", 32, "--augment.size", 32, "--optim.epochs", 1]
+    cnn += ["--data", data, "--data.labels", f"[{DETACHED}]"]
+    assert run("finetune", "erdes", "--recipe", "demo_cnn", "--out", work / "cnn", *cnn) == 0
     (work / "raw/broken.mp4").write_bytes(b"")
     models = ["--model", work / "rd/model", "--macula", work / "macula/model"]
     assert run("predict", "erdes", *models, data, "--out", work / "cascade.csv") == 0
@@ -64,7 +62,7 @@ def test_every_file_is_there(work):
 def test_it_learned_more_than_chance(work):
     with (work / "report/metrics.csv").open(encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["metric"] == "auroc" and row["model"] == "rd"]
-    assert float(rows[0]["value"]) > 0.65, rows[0]
+    assert float(rows[0]["value"]) > 0.6, rows[0]
     with (work / "mae/log.csv").open(encoding="utf-8") as file:
         losses = [float(row["loss"]) for row in csv.DictReader(file)]
     assert losses[-1] < 0.97 * losses[0]
@@ -74,7 +72,7 @@ def test_it_learned_more_than_chance(work):
 def test_models_say_what_they_are(work):
     card = load_card(work / "macula/model")
     assert card.labels == (MACULA,) and "INTACT" in card.meaning[MACULA]
-    assert card.arch.frames == 16 and card.clip.sampling == "uniform"
+    assert card.arch.frames == 8 and card.clip.sampling == "uniform"
     assert card.thresholds[MACULA]["split"] == "val"
     cnn = load_card(work / "cnn/model")
     assert (cnn.network, cnn.clip.sampling, cnn.arch.image_size) == ("unetplusplus", "volume", (32, 32))
