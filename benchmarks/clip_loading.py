@@ -4,7 +4,6 @@ uv run python benchmarks/clip_loading.py
 """
 
 import tempfile
-import time
 from pathlib import Path
 
 import cv2
@@ -16,19 +15,9 @@ from clinvit.datasets.phantoms.ocular import write_erdes
 from clinvit.datasets.readers import ClipReader
 from clinvit.datasets.recipe import Clip
 from clinvit.datasets.views import TrainView
+from side_by_side import per_item
 
 CLIPS, SIZE, FRAMES = 24, 224, 16
-
-
-def per_clip(work, rounds: int = 3) -> float:
-    """Median seconds per clip of `work(i)`."""
-    times = []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        for i in range(CLIPS):
-            work(i)
-        times.append((time.perf_counter() - start) / CLIPS)
-    return sorted(times)[len(times) // 2]
 
 
 def from_file(file: Path) -> np.ndarray:
@@ -46,10 +35,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         write_erdes(Path(folder), clips=CLIPS, size_px=320, seconds=(2.0, 3.0))
         files = sorted(Path(folder).rglob("*.mp4"))
-        peer = per_clip(lambda i: from_file(files[i]))
+        peer = per_item(lambda i: from_file(files[i]), CLIPS)
         cache = build_cache(files, Path(folder) / "cache", ClipReader(256), progress=False)
         view = TrainView(Augment(size=SIZE, crop_scale=(0.5, 1.0)), Clip("strided", stride=2), FRAMES)
-        ours = per_clip(lambda i: view(cache[i], i), rounds=5)
+        ours = per_item(lambda i: view(cache[i], i), CLIPS, rounds=5)
         print(f"decord from the file (320 px, colour as stored)  {peer * 1000:8.2f} ms a clip")
         print(f"ours, from the cache (256 px, grey)              {ours * 1000:8.2f} ms a clip{peer / ours:8.1f}x")
 

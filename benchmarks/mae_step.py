@@ -7,9 +7,6 @@ ours at its best on this machine: bf16 (and on a CPU plain attention), `equal` i
 """
 
 import argparse
-import contextlib
-import statistics
-import time
 
 import torch
 from clinvit.backbone.sizes import architecture
@@ -17,17 +14,13 @@ from clinvit.backbone.vit import ViT
 from clinvit.pretrain.mae import MaskedAutoencoder
 from clinvit.pretrain.masking import draw_masks
 from clinvit.pretrain.recipe import Decoder
-from timm.layers import Attention
+from side_by_side import medians, stepper
 from transformers import ViTMAEConfig, ViTMAEForPreTraining
 
 
 def ours(ratio: float, decode: float, bf16: bool, device: str):
     """A step function of our masked autoencoder."""
     model = MaskedAutoencoder(ViT(architecture("base", channels=3)), Decoder(512, 8, 16), "patch").to(device)
-    if bf16 and device == "cpu":
-        for part in model.modules():
-            if isinstance(part, Attention):
-                part.fused_attn = False
     draw = torch.Generator(device).manual_seed(0)
 
     def loss(images):
@@ -41,23 +34,6 @@ def hugging_face(ratio: float, device: str):
     """A step function of the peer, as it comes (fp32)."""
     model = ViTMAEForPreTraining(ViTMAEConfig(mask_ratio=ratio, norm_pix_loss=True)).to(device)
     return stepper(model, lambda images: model(images).loss, False, device)
-
-
-def stepper(model, loss, bf16: bool, device: str):
-    """forward, backward and optimiser step on a batch."""
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
-    cast = torch.autocast(device, torch.bfloat16) if bf16 else contextlib.nullcontext()
-
-    def step(images):
-        with cast:
-            value = loss(images)
-        value.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        if device == "cuda":
-            torch.cuda.synchronize()
-
-    return step
 
 
 def main() -> None:
@@ -76,18 +52,11 @@ def main() -> None:
         "ours equal, 90 % hidden, fp32": ours(0.90, 1.0, False, device),
         "ours, 90 % hidden, decoding half, fp32": ours(0.90, 0.5, False, device),
     }
-    times: dict[str, list[float]] = {name: [] for name in rows}
-    for round_ in range(options.steps + 1):
-        for name, step in rows.items():
-            start = time.perf_counter()
-            step(images)
-            if round_:
-                times[name].append(time.perf_counter() - start)
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    peer, plain = medians["Hugging Face, 75 % hidden, fp32"], medians["ours equal, 90 % hidden, fp32"]
+    found = medians(rows, images, options.steps)
+    peer, plain = found["Hugging Face, 75 % hidden, fp32"], found["ours equal, 90 % hidden, fp32"]
     threads = torch.get_num_threads()
     print(f"ViT-B/16 MAE step, batch {options.batch}, {device}, torch {torch.__version__}, {threads} threads")
-    for name, median in medians.items():
+    for name, median in found.items():
         against = plain if "90" in name else peer
         print(f"{name:42}{median * 1000:9.0f} ms{against / median:8.2f}x")
 

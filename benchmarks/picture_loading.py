@@ -1,10 +1,9 @@
 """Loading chest X-rays for pre-training, 1024 x 1024 PNG, second epoch: a cached crop against PIL + torchvision.
 
-uv run python benchmarks/loading.py
+uv run python benchmarks/picture_loading.py
 """
 
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -13,20 +12,10 @@ from clinvit.datasets.cache import build_cache
 from clinvit.datasets.phantoms.radiographs import chest_phantom
 from clinvit.datasets.readers import PictureReader
 from PIL import Image
+from side_by_side import per_item
 from torchvision import transforms
 
 PICTURES = 24
-
-
-def per_picture(work, rounds: int = 3) -> float:
-    """Median seconds per picture of `work(i)`."""
-    times = []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        for i in range(PICTURES):
-            work(i)
-        times.append((time.perf_counter() - start) / PICTURES)
-    return sorted(times)[len(times) // 2]
 
 
 def main() -> None:
@@ -38,12 +27,12 @@ def main() -> None:
             Image.fromarray(pixels).save(file)
         crop = transforms.RandomResizedCrop(224, (0.5, 1.0), interpolation=transforms.InterpolationMode.BICUBIC)
         flip, tensor = transforms.RandomHorizontalFlip(), transforms.ToTensor()
-        peer = per_picture(lambda i: tensor(flip(crop(Image.open(files[i]).convert("RGB")))))
+        peer = per_item(lambda i: tensor(flip(crop(Image.open(files[i]).convert("RGB")))), PICTURES)
         print(f"PIL and torchvision, from the file  {peer * 1000:8.3f} ms")
         for px in (256, 1024):
             cache = build_cache(files, Path(folder) / "cache", PictureReader(px), progress=False)
             train = build_train(Augment(size=224, crop_scale=(0.5, 1.0)))
-            ours = per_picture(lambda i, cache=cache, train=train: train(cache[i], i), rounds=9)
+            ours = per_item(lambda i, cache=cache, train=train: train(cache[i], i), PICTURES, rounds=9)
             print(f"ours, crop of a cached {px:4} px array {ours * 1000:8.3f} ms{peer / ours:8.0f}x")
 
 

@@ -8,9 +8,6 @@ peer, `best` is bf16 (and on a CPU plain attention).
 """
 
 import argparse
-import contextlib
-import statistics
-import time
 
 import torch
 from clinvit.backbone.sizes import architecture
@@ -18,7 +15,7 @@ from clinvit.backbone.vit import ViT
 from clinvit.pretrain.mae import MaskedAutoencoder
 from clinvit.pretrain.masking import draw_masks, tube_masking
 from clinvit.pretrain.recipe import Decoder
-from timm.layers import Attention
+from side_by_side import medians, stepper
 from transformers import VideoMAEConfig, VideoMAEForPreTraining
 
 GRID = (8, 14, 14)
@@ -29,10 +26,6 @@ def ours(decode: float, rebuild_visible: bool, bf16: bool, device: str):
     """A step function of our masked autoencoder."""
     vit = ViT(architecture("base", positions="sine1d", **CLIP))
     model = MaskedAutoencoder(vit, Decoder(384, 4, 6, embed_bias=False), "channel").to(device)
-    if bf16 and device == "cpu":
-        for part in model.modules():
-            if isinstance(part, Attention):
-                part.fused_attn = False
     draw = torch.Generator(device).manual_seed(0)
 
     def loss(clips):
@@ -62,23 +55,6 @@ def hugging_face(device: str):
     return stepper(model, loss, False, device)
 
 
-def stepper(model, loss, bf16: bool, device: str):
-    """forward, backward and optimiser step on a batch."""
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4, fused=True)
-    cast = torch.autocast(device, torch.bfloat16) if bf16 else contextlib.nullcontext()
-
-    def step(clips):
-        with cast:
-            value = loss(clips)
-        value.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        if device == "cuda":
-            torch.cuda.synchronize()
-
-    return step
-
-
 def main() -> None:
     """Time all in turn and print a table of medians and ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -95,17 +71,10 @@ def main() -> None:
         "ours, running cells without the seen, fp32": ours(0.5, False, False, device),
         "ours best, running cells, bf16": ours(0.5, True, True, device),
     }
-    times: dict[str, list[float]] = {name: [] for name in rows}
-    for round_ in range(options.steps + 1):
-        for name, step in rows.items():
-            start = time.perf_counter()
-            step(clips)
-            if round_:
-                times[name].append(time.perf_counter() - start)
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    peer, threads = next(iter(medians.values())), torch.get_num_threads()
+    found = medians(rows, clips, options.steps)
+    peer, threads = next(iter(found.values())), torch.get_num_threads()
     print(f"VideoMAE V2 ViT-B step, batch {options.batch}, {device}, torch {torch.__version__}, {threads} threads")
-    for name, median in medians.items():
+    for name, median in found.items():
         print(f"{name:44}{median * 1000:9.0f} ms{peer / median:8.2f}x")
 
 

@@ -86,7 +86,8 @@ def hugging_face_video():
         names = [
             ("videomae.embeddings.patch_embeddings.projection", "encoder.patch_embed.proj"),
             ("videomae.encoder.layer", "encoder.blocks"), ("videomae.layernorm", "encoder.norm"),
-            ("classifier", "head"), ("decoder.decoder_layers", "decoder.blocks"), ("attention.output.dense", "attn.proj"),
+            ("classifier", "head"), ("decoder.decoder_layers", "decoder.blocks"),
+            ("attention.output.dense", "attn.proj"),
             ("attention.attention.", "attn."), ("intermediate.dense", "mlp.fc1"), ("output.dense", "mlp.fc2"),
             ("layernorm_before", "norm1"), ("layernorm_after", "norm2"),
         ]  # fmt: skip

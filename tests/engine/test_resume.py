@@ -216,12 +216,13 @@ def test_killed_or_interrupted_and_the_same_command(cohort, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_equal_one(cohort, tmp_path):
-    data = cohort()
+@pytest.mark.parametrize("task", ["thorax", "erdes"])
+def test_two_processes_equal_one(cohort, clip_cohort, tmp_path, task):
+    data = cohort() if task == "thorax" else clip_cohort()
     for devices in (1, 2):
         run = command(
-            "pretrain", "thorax", "--data", data, "--out", tmp_path / f"d{devices}/run", *OPTIONS, "--optim.epochs", 3,
-            "--run.devices", devices,
+            "pretrain", task, "--recipe", "demo", "--data", data, "--out", tmp_path / f"d{devices}/run", *OPTIONS,
+            "--optim.epochs", 3, "--run.devices", devices,
         )  # fmt: skip
         script = tmp_path / "start.py"
         script.write_text(

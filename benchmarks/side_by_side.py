@@ -1,0 +1,57 @@
+"""What the benchmarks of training steps share: a step of any model, and fair turns."""
+
+import contextlib
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+import torch
+from timm.layers import Attention
+from torch import Tensor, nn
+
+Step = Callable[[Tensor], None]
+
+
+def stepper(model: nn.Module, loss: Callable[[Tensor], Tensor], bf16: bool, device: str) -> Step:
+    """forward, backward and optimiser step on a batch; in bf16 on a CPU with plain attention, as our engine runs it."""
+    if bf16 and device == "cpu":
+        for part in model.modules():
+            if isinstance(part, Attention):
+                part.fused_attn = False
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=True)
+    cast = torch.autocast(device, torch.bfloat16) if bf16 else contextlib.nullcontext()
+
+    def step(batch: Tensor) -> None:
+        with cast:
+            value = loss(batch)
+        value.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return step
+
+
+def medians(steps: Mapping[str, Step], batch: Tensor, rounds: int) -> dict[str, float]:
+    """Median seconds of each step, all in turn, after one round that does not count."""
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for counted in [False] + [True] * rounds:
+        for name, step in steps.items():
+            start = time.perf_counter()
+            step(batch)
+            if counted:
+                times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def per_item(work: Callable[[int], object], items: int, rounds: int = 3) -> float:
+    """Median seconds per item of `work(i)`."""
+    times = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        for i in range(items):
+            work(i)
+        times.append((time.perf_counter() - start) / items)
+    return statistics.median(times)
