@@ -364,8 +364,9 @@ def _training_help(options) -> None:
     task = load(options.task if options.task in NAMES else NAMES[0])
     recipes = getattr(task, options.recipes.upper())
     print("recipes:")
+    width = max(map(len, recipes)) + 2
     for name, make in recipes.items():
-        print(f"  {name:8}{make.__doc__.splitlines()[0]}")
+        print(f"  {name:{width}}{make.__doc__.splitlines()[0]}")
     default = recipes.get(options.recipe, next(iter(recipes.values())))()
     print(f"\nEvery value of the recipe can be changed; the defaults shown are those of {options.recipe!r}.")
     text = recipe_parser(default).format_help()

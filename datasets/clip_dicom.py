@@ -15,7 +15,7 @@ from pydicom.pixels import apply_color_lut
 from pydicom.uid import UID
 
 from ..errors import DataError
-from .clips import measured_times, refuse_large, steady_times
+from .clip_facts import measured_times, refuse_large, steady_times
 from .dicom import PIXEL_TAGS, decoding, frame_levels, quiet, read_elements
 from .dicom_frames import stored_pixels
 

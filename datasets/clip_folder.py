@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ..errors import DataError
-from .clips import refuse_large, steady_times
+from .clip_facts import refuse_large, steady_times
 
 FRAME_SUFFIXES = (".jpg", ".jpeg", ".png")
 

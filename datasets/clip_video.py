@@ -17,7 +17,7 @@ from av.stream import Disposition
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from ..errors import DataError
-from .clips import measured_times, refuse_large
+from .clip_facts import measured_times, refuse_large
 
 _OWN_SIZE = int(Interpolation.BILINEAR)
 _SHRUNK = int(Interpolation.AREA) | 0x40000 | 0x2000  # ACCURATE_RND, FULL_CHR_H_INT: without names before PyAV 18

@@ -202,37 +202,6 @@ def clip_info(path: str | Path) -> ClipInfo:
         return ClipInfo(len(clip), *frames.size, clip.fps, seconds, frames.container, frames.codec, frames.colour)
 
 
-def refuse_large(path: Path, size: tuple[int, int], count: int, max_megapixels: float, max_frames: int) -> None:
-    """Raise DataError if pictures of `size` (height, width) or their number are beyond the limits."""
-    height, width = size
-    if height * width > max_megapixels * 1e6:
-        raise DataError(
-            f"{path}: its pictures are {width}x{height} px, too large (at most {max_megapixels:g} million px). "
-            "Shrink the clip, or leave it out."
-        )
-    if count > max_frames:
-        raise DataError(f"{path}: more than {max_frames} frames. Cut it into clips, or leave it out.")
-
-
-def steady_times(count: int, fps: float | None) -> tuple[np.ndarray, float | None]:
-    """(T,) seconds of frames at a steady rate, their numbers if the rate is unknown or nonsense; and the rate."""
-    fps = float(fps) if fps and 0 < fps <= 1000 else None
-    return np.arange(count) / (fps or 1.0), fps
-
-
-def measured_times(seconds: np.ndarray, fps: float | None) -> tuple[np.ndarray, float | None]:
-    """Seconds after the first frame, and the mean rate; steady times at `fps` if those given cannot be.
-
-    Args:
-        seconds: (T,) presentation time of every frame, perhaps nonsense.
-        fps: What the file announces.
-    """
-    steps = np.diff(seconds)
-    if len(steps) and (steps > 0).all() and 0 < 1 / steps.mean() <= 1000:
-        return seconds - seconds[0], float(1 / steps.mean())
-    return steady_times(len(seconds), fps)
-
-
 def _kind(path: Path) -> str:
     """`folder`, `DICOM`, or FFmpeg's name of the container that the first bytes announce."""
     try:

@@ -102,11 +102,15 @@ def _data(sampling: str, repeats: int) -> Data:
     return Data(cache=False, cache_px=256, clip=Clip(sampling, 4, repeats, colour=True), mean=MEAN, std=STD)
 
 
-def _named(make, *names: str):
+def _named(text: str, make, *names: str):
+    """The function that makes one recipe, with a line of help of its own."""
     recipe = partial(make, *names)
-    recipe.__doc__ = f"VideoMAE V2's {' '.join(names)}.\n{make.__doc__}"
+    recipe.__doc__ = f"{text}\n{make.__doc__}"
     return recipe
 
 
-PRETRAIN = {f"v2_{size}": _named(pretrain, size) for size in PRETRAINING}
-FINETUNE = {f"v2_{size}_{dataset}": _named(finetune, dataset, size) for dataset, size in FINETUNING}
+PRETRAIN = {f"v2_{size}": _named(f"VideoMAE V2 on general video, ViT-{size}.", pretrain, size) for size in PRETRAINING}
+FINETUNE = {
+    f"v2_{size}_{dataset}": _named(f"VideoMAE V2 on {dataset}, ViT-{size}.", finetune, dataset, size)
+    for dataset, size in FINETUNING
+}

@@ -11,7 +11,8 @@ import av
 import cv2
 import numpy as np
 import pytest
-from clinvit.datasets.clips import CLIP_SUFFIXES, clip_info, measured_times, open_clip, read_clip, steady_times
+from clinvit.datasets.clip_facts import measured_times, steady_times
+from clinvit.datasets.clips import CLIP_SUFFIXES, clip_info, open_clip, read_clip
 from clinvit.errors import DataError
 from hypothesis import given
 from hypothesis import strategies as st
