@@ -48,8 +48,7 @@ def frame_importance(model: nn.Module, card: ModelCard, file: Path) -> FrameImpo
     image = view(pixels)
     length = card.arch.frames
     x = normalised(torch.from_numpy(image), card, next(model.parameters()).device)
-    # Tubelets are blanked whole.
-    parts = min(WINDOWS, length // card.arch.tubelet)
+    parts = min(WINDOWS, length)
     part_of = np.arange(length) * parts // length
     blanked = x.expand(parts, -1, -1, -1, -1).clone()
     mean = x.mean(dim=2, keepdim=True)

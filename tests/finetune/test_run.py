@@ -47,6 +47,15 @@ def test_frozen_features(cohort, small_recipes, tmp_path, mode):
     assert auroc(read_predictions(tmp_path / "run/predictions.csv").rows("test")) > 0.6
 
 
+def test_neighbours_are_the_files_that_could_be_read(cohort, small_recipes, tmp_path):
+    manifest = read_manifest(cohort())
+    encoder = pretrain(small_recipes[0], manifest.with_labels(()), tmp_path / "pre", tmp_path / "cache")
+    manifest.files()[0].write_text("no picture")
+    recipe = replace(small_recipes[1], mode="knn", run=replace(small_recipes[1].run, max_bad=0.1))
+    model, card = load_model(finetune(recipe, manifest, tmp_path / "run", tmp_path / "cache", encoder))
+    assert card.reference_cases == len(model.known_targets) == len(manifest.rows("train")) - 1
+
+
 def test_a_timm_network_beside_it(cohort, small_recipes, tmp_path):
     recipe = replace(small_recipes[1], network="resnet10t", optim=replace(small_recipes[1].optim, epochs=2))
     folder = finetune(recipe, read_manifest(cohort()), tmp_path / "run", tmp_path / "cache")
