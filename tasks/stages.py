@@ -248,7 +248,8 @@ def _provenance(card) -> dict:
         "network": card.network
         if card.network != "vit"
         else f"ViT, width {card.arch.width}, depth {card.arch.depth}, "
-        f"patch {card.arch.patch_size}, input {card.arch.image_size[0]} px",
+        f"patch {card.arch.patch_size}, input {card.arch.image_size[0]} px"
+        + (f", {card.arch.frames} frames in tubelets of {card.arch.tubelet}" if card.arch.frames > 1 else ""),
         "start": f"encoder by {start['method']}" if start else "from scratch",
         "pre-training data": start.get("data", {}) if start else "",
         "data": card.data,
@@ -258,7 +259,7 @@ def _provenance(card) -> dict:
 
 
 def _pictures(manifest: Manifest) -> Callable[[str], np.ndarray | None]:
-    """What the report shows of a case: the picture, or three frames of the clip side by side."""
+    """What the report shows of a case: the picture, or four frames of the clip, two by two."""
     from ..datasets.clips import read_clip
     from ..datasets.radiographs import RADIOGRAPH_SUFFIXES, read_radiograph
 
@@ -276,7 +277,8 @@ def _pictures(manifest: Manifest) -> Callable[[str], np.ndarray | None]:
             frames = read_clip(files[case], shorter_px=160)
         except DataError:
             return None
-        return np.hstack(frames[np.linspace(0, len(frames) - 1, 5).astype(int)[1:4]]) / np.float32(255)
+        one, two, three, four = frames[((np.arange(4) + 0.5) * len(frames) / 4).astype(int)]
+        return np.block([[one, two], [three, four]]) / np.float32(255)
 
     return picture
 

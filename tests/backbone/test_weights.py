@@ -209,3 +209,35 @@ def test_another_length_and_size_resample_the_table_of_flat_positions(golden):
     assert any("from 4x4x4 to 6x6x4" in text for text in report.adapted)
     expected = resize_positions(position_table("sine1d", (4, 4, 4), 48), (4, 4, 4), (6, 6, 4))
     torch.testing.assert_close(vit.pos_embed[0], expected)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: {"model": state, "args": argparse.Namespace(model="pretrain_videomae"), "epoch": 1},
+        lambda state: {"module": {f"_orig_mod.{name}": value for name, value in state.items()}},
+        lambda state: {"module": {f"module.{name}": value for name, value in state.items()}},
+        lambda state: state,
+    ],
+    ids=["own", "deepspeed, compiled", "deepspeed, wrapped", "bare"],
+)
+def test_official_videomae_pretraining_files(golden, tmp_path, wrap):
+    ref = golden("videomae_v2_pretrain")
+    path = save(tmp_path / "checkpoint.pth", wrap(ref.state))
+    clip = {"frames": 8, "tubelet": 2, "class_token": False, "positions": "sine1d"}
+    vit = ViT(arch(**clip)).eval()
+    report = load_into(vit, read_checkpoint(path), grid=(4, 4, 4))
+    assert report.source == "videomae" and report.loaded == len(vit.state_dict())
+    assert all(name.startswith(("decoder.", "encoder_to_decoder.", "mask_token")) for name in report.left_over)
+    visible = (~ref.inputs["encoder_mask"]).nonzero()[:, 1].view(2, -1)
+    with torch.no_grad():
+        latent = vit(ref.inputs["video"], visible).patches
+    torch.testing.assert_close(latent, ref.outputs["encoder"], atol=1e-5, rtol=1e-5)
+
+
+def test_official_videomae_finetuned_file_with_a_backbone_prefix(golden, tmp_path):
+    ref = golden("videomae_v2_classifier_mean")
+    path = save(tmp_path / "distilled.pth", {"module": {f"backbone.{name}": v for name, v in ref.state.items()}})
+    vit = ViT(arch(frames=8, tubelet=2, class_token=False, positions="sine1d"), final_norm=False)
+    report = load_into(vit, read_checkpoint(path), grid=(4, 4, 4))
+    assert set(report.left_over) == {"fc_norm.weight", "fc_norm.bias", "head.weight", "head.bias"}
