@@ -98,7 +98,9 @@ def build_parser() -> argparse.ArgumentParser:
     prepare.add_argument("--cache-px", type=int, help="also decode all files now, at this shorter side in pixels")
     prepare.add_argument("--workers", type=int, default=-1, help="decoding processes (default: one per core)")
 
-    pretrain = _verb(verbs, "pretrain", _pretrain, "pre-train an encoder on unlabelled pictures", add_help=False)
+    pretrain = _verb(
+        verbs, "pretrain", _pretrain, "pre-train an encoder on unlabelled pictures or clips", add_help=False
+    )
     _training(pretrain, "pretrain")
 
     finetune = _verb(
@@ -108,7 +110,7 @@ def build_parser() -> argparse.ArgumentParser:
     finetune.add_argument(
         "--encoder",
         type=Path,
-        help="encoder folder, or a checkpoint of MAE, thorax-MAE, timm; from scratch without",
+        help="encoder folder, or a checkpoint of MAE, thorax-MAE, VideoMAE, timm; from scratch without",
     )
     finetune.add_argument(
         "--threshold", default="youden",
@@ -175,7 +177,7 @@ def _training(verb: argparse.ArgumentParser, recipes: str) -> None:
     verb.add_argument("--out", type=Path, help="run folder; repeating the command continues there")
     verb.add_argument("--recipe", default="tiny", help="named recipe to start from (default: %(default)s)")
     verb.add_argument("--config", type=Path, help="YAML file with changes to the recipe")
-    verb.add_argument("--cache", type=Path, help="folder for decoded pictures (default: pixel-cache, beside --out)")
+    verb.add_argument("--cache", type=Path, help="folder for decoded files (default: pixel-cache, beside --out)")
     verb.set_defaults(recipes=recipes, parser=verb)
 
 

@@ -42,7 +42,7 @@ def pretrain_vit_s() -> Pretrain:
 
 
 def finetune_vit_s() -> Finetune:
-    """ViT-S/16 from that encoder, with VideoMAE V2's settings for small sets; 2 views in time when it is evaluated.
+    """ViT-S/16 from that encoder, settings near VideoMAE V2's; 16 frames spread over the whole clip.
 
     Command: clinvit finetune erdes --recipe vit_s --data manifest.csv --encoder runs/mae/encoder --out runs/rd
         --data.labels '[non_rd_vs_rd]'
