@@ -230,6 +230,7 @@ def test_two_processes_equal_one(cohort, clip_cohort, tmp_path, task):
         )
         subprocess.run([sys.executable, script, *run[3:]], check=True, capture_output=True, timeout=300)
     one, two = (safetensors.torch.load_file(tmp_path / f"d{n}/run/encoder/encoder.safetensors") for n in (1, 2))
-    # AdamW makes steps of the learning rate (up to 1e-3 here) of gradients that are rounding alone.
-    for name in one:
-        torch.testing.assert_close(one[name], two[name], atol=1e-4, rtol=1e-4)
+    # AdamW makes a full step of a gradient that is rounding alone, so that single weights may differ by its rate. Other
+    # masks or cases would move all of them: 1e-2 of the norm.
+    first, second = (torch.cat([state[name].flatten() for name in sorted(state)]) for state in (one, two))
+    assert (first - second).norm() < 1e-3 * first.norm()
