@@ -4,9 +4,11 @@
 and a line is written after its pixels: a killed run leaves at worst a tail without a line, which is cut off.
 """
 
+import hashlib
 import json
 import math
 import os
+import stat
 import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -144,12 +146,28 @@ def build_cache(
 
 
 def _key(file: Path) -> str:
-    """What identifies a file's content cheaply: its place, size and time of change."""
+    """What identifies the content of a file or of a folder of frames cheaply: its place, sizes and times of change."""
+    try:
+        # A frame that is replaced in place leaves the size and time of its folder as they were.
+        state = _frames_state(file) if stat.S_ISDIR(file.stat().st_mode) else _state(file)
+    except OSError:
+        state = "missing"
+    return f"{file.resolve()}|{state}"
+
+
+def _frames_state(folder: Path) -> str:
+    with os.scandir(folder) as entries:
+        states = sorted((entry.name, _state(entry)) for entry in entries)
+    return hashlib.sha256(repr(states).encode()).hexdigest()
+
+
+def _state(file: Path | os.DirEntry) -> str:
+    """Size and time of change; a link that leads nowhere has neither."""
     try:
         status = file.stat()
-        return f"{file.resolve()}|{status.st_size}|{status.st_mtime_ns}"
-    except OSError:
-        return f"{file.resolve()}|missing"
+    except FileNotFoundError:
+        return "missing"
+    return f"{status.st_size}|{status.st_mtime_ns}"
 
 
 def _repair(folder: Path) -> dict[str, Entry]:

@@ -94,13 +94,13 @@ def _labels(manifest: Manifest, found: Findings) -> None:
 def _files(manifest: Manifest, read: Callable, count: int, found: Findings) -> float:
     """Read files; gives their mean number of frames, 1 for pictures."""
     paths = manifest.files()
-    missing = [path for path in paths if not path.is_file()]
+    missing = [path for path in paths if not path.exists()]
     if missing:
         found.errors.append(f"{len(missing)} of {len(paths)} files are missing, first: {missing[0]}")
     chosen = range(len(paths)) if not count else np.unique(np.linspace(0, len(paths) - 1, count).astype(int))
     bad, shapes = [], []
     for row in tqdm(chosen, desc="reading files", unit="file", disable=None):
-        if not paths[row].is_file():
+        if not paths[row].exists():
             continue
         try:
             shapes.append((1, *read(paths[row]).shape)[-3:])

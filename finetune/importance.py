@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..datasets.cache import Files
+from ..datasets.loading import opened
 from .model import ModelCard, predict_batch
 from .predict import normalised
 
@@ -44,8 +46,8 @@ def frame_importance(model: nn.Module, card: ModelCard, file: Path) -> FrameImpo
     with open_clip(file) as clip:
         times = clip.times
     view = card.views().single()
-    pixels = card.reader().read(file)
-    image = view(pixels)
+    with opened(Files([file], card.reader()), 0) as pixels:
+        image = view(pixels)
     length = card.arch.frames
     x = normalised(torch.from_numpy(image), card, next(model.parameters()).device)
     parts = min(WINDOWS, length)

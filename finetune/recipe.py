@@ -43,7 +43,7 @@ class Finetune:
         network: `vit`, or a network to train from scratch beside it: a timm name (pictures), or one of the ERDES
             baselines (clips): unet3d, unetplusplus, resnet3d, vnet, swinunetr, senet154, unetr, vit3d.
         pool: `mean`, `class`, `attention`; of the ERDES baselines `mean` or `topk` (selective temporal pooling).
-        pool_ratio: Share of the time steps that `topk` averages over.
+        pool_ratio: Share of the time steps that `topk` averages over (0.3 in ERDES); null for every other pool.
         loss: `bce` (findings occur together) or `ce` (classes exclude each other).
         label_smoothing: Share of a class's weight that goes to all classes alike; for `ce`.
         head_drop: Dropout before the linear layer.
@@ -65,7 +65,7 @@ class Finetune:
     mode: str = "full"
     network: str = "vit"
     pool: str = "mean"
-    pool_ratio: float = 0.3
+    pool_ratio: float | None = None
     loss: str = "bce"
     label_smoothing: float = 0.0
     head_drop: float = 0.0

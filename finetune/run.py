@@ -294,6 +294,14 @@ def make_card(recipe: Finetune, manifest: Manifest, start: EncoderCard | None) -
         raise UserError("head_drop is for training a ViT; the other networks have their own.")
     if not 0 <= recipe.patch_drop < 1 or (recipe.patch_drop and (recipe.network != "vit" or recipe.mode == "knn")):
         raise UserError(f"patch_drop {recipe.patch_drop} is within 0..1 (1 excluded), and for training a ViT only.")
+    if recipe.pool == "topk" and recipe.pool_ratio is None:
+        raise UserError("pool topk needs the share of the time steps to keep: set --pool_ratio (0.3 in ERDES).")
+    if recipe.pool != "topk" and recipe.pool_ratio is not None:
+        raise UserError(f"pool_ratio {recipe.pool_ratio:g} is for pool topk, not {recipe.pool!r}: leave it out.")
+    sampling = "pictures" if recipe.model.frames == 1 else recipe.data.clip.sampling
+    if recipe.view.segments > 1 and sampling in ("pictures", "uniform", "volume"):
+        what = "pictures" if sampling == "pictures" else f"data.clip.sampling {sampling}"
+        raise UserError(f"view.segments {recipe.view.segments}: with {what} every view is the same: set it to 1.")
     if start is not None and recipe.network != "vit":
         raise UserError(f"network {recipe.network!r} starts from scratch; leave --encoder out.")
     if recipe.augment.size != recipe.model.image_size:
@@ -323,7 +331,7 @@ def make_card(recipe: Finetune, manifest: Manifest, start: EncoderCard | None) -
         view=recipe.view,
         cache_px=recipe.data.cache_px,
         clip=recipe.data.clip,
-        pool_ratio=recipe.pool_ratio if recipe.pool == "topk" else 1.0,
+        pool_ratio=1.0 if recipe.pool_ratio is None else recipe.pool_ratio,
         reference_cases=len(train) if recipe.mode == "knn" else 0,
         neighbours=recipe.neighbours if recipe.mode == "knn" else 0,
         encoder=start.to_dict() if start is not None else {},

@@ -260,7 +260,7 @@ def _provenance(card) -> dict:
 
 def _pictures(manifest: Manifest) -> Callable[[str], np.ndarray | None]:
     """What the report shows of a case: the picture, or four frames of the clip, two by two."""
-    from ..datasets.clips import read_clip
+    from ..datasets.clips import open_clip
     from ..datasets.radiographs import RADIOGRAPH_SUFFIXES, read_radiograph
 
     files = dict(zip(manifest.table["id"], manifest.files()))
@@ -274,10 +274,10 @@ def _pictures(manifest: Manifest) -> Callable[[str], np.ndarray | None]:
         except DataError:
             return None
         try:
-            frames = read_clip(files[case], shorter_px=160)
+            with open_clip(files[case], shorter_px=160) as clip:
+                one, two, three, four = clip[((np.arange(4) + 0.5) * len(clip) / 4).astype(int)]
         except DataError:
             return None
-        one, two, three, four = frames[((np.arange(4) + 0.5) * len(frames) / 4).astype(int)]
         return np.block([[one, two], [three, four]]) / np.float32(255)
 
     return picture
@@ -327,6 +327,8 @@ def prepare_stage(
     out.parent.mkdir(parents=True, exist_ok=True)
     base = os.path.relpath(folder.resolve(), out.parent.resolve())
     paths = table["path"] if base == "." else base + "/" + table["path"]
+    if "annotation" in table and base != ".":
+        table["annotation"] = table["annotation"].mask(table["annotation"] != "", base + "/" + table["annotation"])
     write_manifest(out, table.assign(path=paths), labels, table.attrs["meaning"])
     about = table.attrs
     return Prepared(read_manifest(out, labels), about["notes"], about["warnings"], about.get("lists_only", False))

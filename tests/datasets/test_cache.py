@@ -12,11 +12,12 @@ from clinvit.datasets.check import check_manifest
 from clinvit.datasets.check import cohort as cohort_table
 from clinvit.datasets.loading import Cases, TrainBatches, eval_loader, readable_rows, train_loader
 from clinvit.datasets.radiographs import read_radiograph
-from clinvit.datasets.readers import PictureReader
+from clinvit.datasets.readers import ClipReader, PictureReader
 from clinvit.datasets.recipe import Clip
 from clinvit.datasets.tables import read_manifest
 from clinvit.datasets.views import EvalView, TrainView
 from clinvit.errors import DataError, UserError
+from PIL import Image, ImageOps
 
 SMALL = PictureReader(32)
 
@@ -45,6 +46,27 @@ def test_nothing_is_read_twice_and_changed_files_are(files, tmp_path, monkeypatc
     os.utime(files[2], ns=(1, 1))
     build_cache(files, tmp_path, SMALL)
     assert asked == [files[2]]
+
+
+def test_a_frame_replaced_in_place_is_noticed(clip_cohort, tmp_path, monkeypatch):
+    clips, reader = read_manifest(clip_cohort(patients=5)).files(), ClipReader(32)
+    (clips[1] / "link.txt").symlink_to("nowhere")
+    before = build_cache(clips, tmp_path, reader)
+    asked = []
+    read = ClipReader.read
+    monkeypatch.setattr(ClipReader, "read", lambda reader, path: asked.append(path) or read(reader, path))
+    build_cache(clips, tmp_path, reader)
+    assert asked == []
+    for clip in clips[:2]:
+        folder, frame = clip.stat(), clip / "004.png"
+        with Image.open(frame) as image:
+            ImageOps.invert(image).save(frame)
+        os.utime(frame, ns=(1, 1))
+        assert (clip.stat().st_mtime_ns, clip.stat().st_size) == (folder.st_mtime_ns, folder.st_size)
+    after = build_cache(clips, tmp_path, reader)
+    assert asked == clips[:2]
+    np.testing.assert_array_equal(after[0][4], 255 - before[0][4])
+    np.testing.assert_array_equal(after[0][:4], before[0][:4])
 
 
 @pytest.mark.parametrize("damage", ["pixels without a line", "half a line", "a line without pixels"])
@@ -132,3 +154,14 @@ def test_check_counts_and_warns(cohort):
     without = read_manifest(manifest.path, labels=[]).rows("train")
     found = check_manifest(without, read_radiograph, files=3)
     assert len(found.warnings) == 3 and "no label column" in " ".join(found.warnings)
+
+
+def test_check_reads_clips_that_are_folders(clip_cohort):
+    manifest = read_manifest(clip_cohort(patients=10))
+    found = check_manifest(manifest, ClipReader(32).read, files=0)
+    assert found.errors == []
+    assert "20 of 20 files read well: 32..32 px high, 32..32 px wide, 9..13 frames" in " ".join(found.facts)
+    gone = manifest.files()[3]
+    gone.rename(gone.with_name("elsewhere"))
+    found = check_manifest(manifest, ClipReader(32).read, files=0)
+    assert found.errors == [f"1 of 20 files are missing, first: {gone}"]

@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 import torch
 from clinvit.backbone.encoder import read_encoder_card
+from clinvit.datasets.cache import Files
+from clinvit.datasets.clip_folder import FolderFrames
 from clinvit.datasets.recipe import Clip
 from clinvit.datasets.tables import read_manifest, read_predictions
 from clinvit.errors import UserError
 from clinvit.finetune.importance import frame_importance
-from clinvit.finetune.model import load_model
+from clinvit.finetune.model import build_model, load_model
 from clinvit.finetune.predict import predict_files
 from clinvit.finetune.recipe import View
-from clinvit.finetune.run import accuracy, finetune, log_loss
+from clinvit.finetune.run import accuracy, finetune, log_loss, make_card
 from clinvit.pretrain.run import pretrain
 from sklearn.metrics import roc_auc_score
 
@@ -88,6 +90,42 @@ def test_a_baseline_trains_as_the_paper_says(clip_cohort, small_clip_recipes, tm
     np.testing.assert_allclose(scores, expected, atol=1e-5)
     with pytest.raises(UserError, match="unet3d"):
         finetune(replace(fine, network="unet3"), manifest, tmp_path / "x", tmp_path / "cache")
+
+
+@pytest.mark.parametrize("sampling", ["uniform", "volume"])
+def test_views_that_would_all_be_the_same_are_refused(clip_cohort, small_clip_recipes, sampling):
+    manifest, (_, fine) = read_manifest(clip_cohort()), small_clip_recipes
+    several = replace(fine, view=View("squash", None, segments=2))
+    assert make_card(several, manifest, None).view.segments == 2
+    several = replace(several, data=replace(fine.data, clip=Clip(sampling)))
+    with pytest.raises(UserError, match=f"view.segments 2: with data.clip.sampling {sampling} every view is the same"):
+        make_card(several, manifest, None)
+
+
+def test_importance_decodes_the_frames_that_are_seen(clip_cohort, small_clip_recipes, monkeypatch):
+    manifest, (_, fine) = read_manifest(clip_cohort()), small_clip_recipes
+    fine = replace(fine, data=replace(fine.data, clip=Clip("uniform")))
+    card = make_card(fine, manifest, None)
+    torch.manual_seed(0)
+    model = build_model(card).eval()
+    torch.nn.init.normal_(model.head.weight)
+    clip = next(file for file in manifest.files() if len(list(file.iterdir())) == 13)
+    decoded = []
+    pictures = FolderFrames.pictures
+
+    def look(self, ids, size):
+        decoded.extend(ids)
+        return pictures(self, ids, size)
+
+    monkeypatch.setattr(FolderFrames, "pictures", look)
+    found = frame_importance(model, card, clip)
+    assert decoded == card.views().frames_of(13).tolist() and len(set(decoded)) == 8
+    monkeypatch.setattr(Files, "__getitem__", lambda self, row: self.reader.read(self.files[row]))
+    whole = frame_importance(model, card, clip)
+    assert len(decoded) == 8 + 13
+    for one, two in zip(found, whole, strict=True):
+        np.testing.assert_array_equal(one, two)
+    assert np.abs(found.change).max() > 1e-3
 
 
 def test_figures_of_validation():

@@ -10,6 +10,7 @@ from clinvit.datasets.tables import read_manifest, read_predictions
 from clinvit.errors import DataError, UserError
 from clinvit.finetune.model import load_model
 from clinvit.finetune.predict import predict_files
+from clinvit.finetune.recipe import View
 from clinvit.finetune.run import finetune, macro_auroc
 from clinvit.pretrain.run import pretrain
 
@@ -119,6 +120,10 @@ def test_what_cannot_be_learned_is_refused(cohort, small_recipes, tmp_path, colu
         ({"mode": "linear"}, "give one with --encoder"),
         ({"network": "resnet19"}, "timm knows no network"),
         ({"pool": "max"}, "unknown pool"),
+        ({"pool": "topk"}, "set --pool_ratio"),
+        ({"pool_ratio": 0.3}, "pool_ratio 0.3 is for pool topk, not 'mean'"),
+        ({"pool": "topk", "pool_ratio": 0.3}, "unknown pool"),
+        ({"view": View("squash", None, segments=2)}, "view.segments 2: with pictures every view is the same"),
         ({"loss": "ce"}, "exactly one 1 per case"),
     ],
 )

@@ -1,5 +1,7 @@
 """Masks: the official running cells, and what holds for every draw."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,8 @@ from clinvit.pretrain.masking import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 
 
 @given(st.integers(2, 300), st.floats(0.05, 0.95), st.integers(0, 2**31))
@@ -32,7 +36,7 @@ def test_masks_are_a_partition(tokens, ratio, seed):
 
 @pytest.mark.parametrize("name, decode_ratio", [("maps_8x14x14", 0.5), ("maps_q", 0.25)])
 def test_running_cells_equal_the_official_maps(name, decode_ratio):
-    with np.load("tests/golden/running_cell.npz") as file:
+    with np.load(GOLDEN / "running_cell.npz") as file:
         dropped = torch.from_numpy(file[name]).flatten(1)
     ids = running_cells(torch.arange(4), (8, 14, 14), decode_ratio)
     assert torch.equal(torch.ones_like(dropped).scatter(1, ids, False), dropped)
