@@ -11,6 +11,8 @@ import numpy as np
 from ..errors import UserError
 from .class_section import class_section, undefined_classes
 from .intervals import FEW, NO_INTERVAL, Estimate
+from .localisation import Localisation
+from .localisation_section import localisation_section, undefined_localisation
 from .plots import calibration_panel, forest, pr_panel, roc_panel
 from .results import LabelResult, ModelResult, Results, wrong_cases
 
@@ -29,6 +31,8 @@ def page(
     facts: Mapping[str, Mapping[str, Any]],
     picture: Callable[[str], np.ndarray | None] | None,
     meaning: Mapping[str, str],
+    localisation: Mapping[str, Localisation],
+    slide_pages: Mapping[str, str],
 ) -> str:
     """The page as one self-contained HTML text; the arguments are those of `report.evaluate`."""
     import jinja2
@@ -56,8 +60,11 @@ def page(
         ],
         rows={row.label: _by_model(found, row.label) for row in found.models[0].labels if row.detailed},
         classes=class_section(found),
+        localised=localisation_section(
+            localisation, {model.name: place for place, model in enumerate(found.models)}, slide_pages
+        ),
         wrong=_wrong(found.models[0], drawn_labels(found, MOST_PICTURED), picture),
-        undefined=_undefined(found),
+        undefined=_undefined(found, localisation),
         rule_text=_rule_text(found.models),
         most_failed=MOST_FAILED,
         most_panels=MOST_PANELS,
@@ -287,7 +294,7 @@ def jpeg_uri(pixels: np.ndarray) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
 
-def _undefined(found: Results) -> list[dict]:
+def _undefined(found: Results, localisation: Mapping[str, Localisation]) -> list[dict]:
     """Every figure that is NaN, those with the same reason in one line."""
     lines: dict[tuple[str, str, str], list[str]] = {}
     for model in found.models:
@@ -296,6 +303,8 @@ def _undefined(found: Results) -> list[dict]:
                 lines.setdefault((model.name, "all findings", estimate.reason), []).append(f"macro {metric}")
         if model.classes is not None:
             lines |= undefined_classes(model.name, model.classes)
+        if model.name in localisation:
+            lines |= undefined_localisation(model.name, localisation[model.name])
         for row in model.labels:
             if np.isnan(row.point.threshold) and row.detailed:
                 lines.setdefault((model.name, row.label, row.point.reason), []).append("threshold")

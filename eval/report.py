@@ -8,10 +8,14 @@ import numpy as np
 import pandas as pd
 
 from ..datasets.tables import Predictions
+from ..errors import UserError
 from ..files import write_json, write_text, written_aside
 from .classes import ClassResult
 from .compare import Comparison
 from .intervals import LEVEL, Estimate
+from .localisation import Localisation
+from .localisation_file import as_plain
+from .localisation_section import localisation_figures
 from .page import headline, page
 from .results import ModelResult, Results, results
 
@@ -30,6 +34,8 @@ def evaluate(
     provenance: Mapping[str, Mapping[str, Any]] | None = None,
     picture: Callable[[str], np.ndarray | None] | None = None,
     what_one_means: Mapping[str, str] | None = None,
+    localisation: Mapping[str, Localisation] | None = None,
+    slide_pages: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Evaluate one or more models on one split and write the report into the folder `out`.
 
@@ -48,21 +54,42 @@ def evaluate(
         picture: Case id to a picture, (H, W) or (H, W, 3), uint8, uint16 or float in 0..1; None if there is
             none.
         what_one_means: Label to the meaning of a 1.
+        localisation: Model name to where it saw it, of whole slides; the report gets a section on it.
+        slide_pages: Slide id to the address of its page (`slide_page`), relative to `out`, for that section's links.
 
     Returns:
         What `report.json` holds. A NaN is None there, with a reason beside it.
 
     Raises:
         DataError: A table has no row in `split`, or two tables differ in their cases.
-        UserError: No table, an unknown rule, or thresholds for an unknown model.
+        UserError: No table, an unknown rule, or thresholds or localisation of an unknown model.
     """
+    localisation = dict(localisation or {})
+    if localisation.keys() - tables.keys():
+        name = min(localisation.keys() - tables.keys())
+        raise UserError(f"Localisation is given for {name!r}, but the models are {', '.join(tables)}.")
+    if slide_pages and not localisation:
+        raise UserError("Slide pages are linked from the section on localisation: give the localisation too.")
+    localisation = {name: localisation[name] for name in tables if name in localisation}
     found = results(tables, split=split, thresholds=thresholds, rule=rule, resamples=resamples, seed=seed)
     facts = {name: _plain(dict((provenance or {}).get(name, {}))) for name in tables}
     figures = as_json(found, title, unit, facts, dict(what_one_means or {}))
-    html = page(found, title=title, unit=unit, facts=facts, picture=picture, meaning=what_one_means or {})
+    for model in figures["models"]:
+        if model["model"] in localisation:
+            model["localisation"] = as_plain(localisation[model["model"]])
+    html = page(
+        found,
+        title=title,
+        unit=unit,
+        facts=facts,
+        picture=picture,
+        meaning=what_one_means or {},
+        localisation=localisation,
+        slide_pages=slide_pages or {},
+    )
     out = Path(out)
     with written_aside(out / "metrics.csv") as aside:
-        metrics_table(found).to_csv(aside, index=False, lineterminator="\n", float_format="%.6g")
+        metrics_table(found, localisation).to_csv(aside, index=False, lineterminator="\n", float_format="%.6g")
     write_json(out / "report.json", figures)
     write_text(out / "report.html", html)
     return figures
@@ -92,7 +119,7 @@ def as_json(
     }
 
 
-def metrics_table(found: Results) -> pd.DataFrame:
+def metrics_table(found: Results, localisation: Mapping[str, Localisation]) -> pd.DataFrame:
     """One row per figure, the columns as named below. Macro means have no label. Of exclusive classes,
     `classes_accuracy` and the like are over all of them, `class_sensitivity` and the like are each one's own; both are
     of the decisions, not of a threshold.
@@ -102,6 +129,10 @@ def metrics_table(found: Results) -> pd.DataFrame:
         for metric, e in model.macro.items():
             rows.append((model.name, "", f"macro_{metric}", e.value, e.low, e.high, len(model.table), "", e.reason))
         rows += [] if model.classes is None else _class_rows(model.name, model.classes)
+        if model.name in localisation:
+            slides = localisation[model.name].froc.slides
+            for metric, e in localisation_figures(localisation[model.name]).items():
+                rows.append((model.name, "", f"localisation_{metric}", e.value, e.low, e.high, slides, "", e.reason))
         for label in model.labels:
             head, size = (model.name, label.label), (label.cases, label.positives)
             threshold = label.point
