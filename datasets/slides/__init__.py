@@ -1,0 +1,1 @@
+"""Whole-slide images: reading, scale, tissue, tiles, stain, outlines and feature files."""

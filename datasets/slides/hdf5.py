@@ -1,0 +1,308 @@
+"""Tiles and features of a slide in HDF5, as CLAM and TRIDENT lay them out: theirs are read, ours are usable there.
+
+Both keep `coords` (N, 2; x and y in level-0 px) and `features` (N, D). CLAM reads `patch_size` px at `patch_level`;
+TRIDENT reads `patch_size` px at `target_magnification` of a slide of `level0_magnification`. Their `patch_size` is one
+attribute with two meanings, so ours is the side in level-0 px, at level 0 and the slide's own magnification: both then
+cut out exactly our squares, which encoders resize anyway. What we need beyond that has names of our own.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from ...errors import DataError
+from ...files import written_aside
+from .tiles import TileGrid
+
+_CHUNK_ROWS = 128
+# Rows wanted that lie nearer than this are read in one go, and at most so many at a time.
+_GAP_ROWS, _SPAN_ROWS = 16, 4096
+_ADVICE = "Write it again, or take it out of the list."
+
+
+def write_tiles(path: str | os.PathLike, grid: TileGrid) -> None:
+    """Write a tile grid: `coords` with the attributes of CLAM, TRIDENT and our own, and `tissue`."""
+    with written_aside(path) as aside, h5py.File(aside, "w") as file:
+        _write_grid(file, Path(path), grid)
+
+
+def read_tiles(path: str | os.PathLike, mpp: float | None = None) -> TileGrid:
+    """Read a tile grid of ours, of CLAM or of TRIDENT.
+
+    Args:
+        path: The file.
+        mpp: Microns per level-0 px of the slide, for files of CLAM and TRIDENT, which do not say.
+
+    Returns:
+        The tiles; `tissue` and `overlap_um` are NaN where the file does not say.
+
+    Raises:
+        DataError: Missing, truncated, of another layout, without tiles, without scale, or contradicting `mpp`.
+    """
+    path = Path(path)
+    with _opened(path) as file:
+        coords = _coords(path, file)
+        said = _attributes(file["coords"])
+        tissue = file["tissue"][:] if "tissue" in file else np.full(len(coords), np.nan, np.float32)
+    side = _tile_level0_px(said)
+    width, height = _slide_size(said)
+    if side is None or not width:
+        raise DataError(f"{path}: does not say how large its tiles and its slide are. {_ADVICE}")
+    if tissue.shape != (len(coords),):
+        raise DataError(f"{path}: {len(coords)} coordinates but {len(tissue)} shares of tissue. {_ADVICE}")
+    mpp = _scale(path, said, mpp)
+    overlap_px = said.get("overlap", np.nan) / said["patch_size"] * side
+    return TileGrid(
+        coords=coords,
+        tissue=tissue.astype(np.float32),
+        tile_px=int(said.get("tile_px", said["patch_size"])),
+        tile_um=float(said.get("tile_um", side * mpp)),
+        overlap_um=float(said.get("overlap_um", overlap_px * mpp)),
+        tile_level0_px=side,
+        mpp=mpp,
+        width_px=width,
+        height_px=height,
+    )
+
+
+def write_features(
+    path: str | os.PathLike, features: np.ndarray, grid: TileGrid, encoder: Mapping[str, str | int | float]
+) -> None:
+    """Write the features of a slide with its tiles.
+
+    Args:
+        path: The file; `<folder>/<id>.h5`.
+        features: (N, D) float16 or float32, in the order of `grid.coords`.
+        grid: The tiles.
+        encoder: What made the features; attributes of `features`.
+
+    Raises:
+        DataError: Another number of features than tiles, none, or some that are NaN or infinite.
+    """
+    path = Path(path)
+    if features.ndim != 2 or features.dtype not in (np.float16, np.float32) or not features.size:
+        raise DataError(
+            f"{path}: features of the shape {features.shape} ({features.dtype}); (tiles, values) of float16 or float32 "
+            "are written, at least one of each."
+        )
+    if len(features) != len(grid.coords):
+        raise DataError(f"{path}: {len(features)} features for {len(grid.coords)} tiles.")
+    _refuse_unfinite(path, features, np.arange(len(features)))
+    with written_aside(path) as aside, h5py.File(aside, "w") as file:
+        chunks = min(_CHUNK_ROWS, len(features)), features.shape[1]
+        dataset = file.create_dataset("features", data=features, chunks=chunks)
+        dataset.attrs.update({"name": path.stem, "savetodir": str(path.parent), **encoder})
+        _write_grid(file, path, grid)
+
+
+class FeatureFile:
+    """Features of a slide in an HDF5 file, read row by row; a context manager.
+
+    It may be handed to worker processes: each opens the file for itself.
+
+    Attributes:
+        path: The file.
+        count: Number of tiles.
+        dim: Values per tile.
+        coords: (count, 2) int64, level-0 px.
+        tile_level0_px: Side of a tile in level-0 px; None if the file does not say.
+        attributes: What the file says of coordinates and features, as plain Python values.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._file, self._process = None, None
+        file = self._opened()
+        try:
+            self.coords = _coords(path, file)
+            shape = _features(path, file).shape
+            self.count, self.dim = shape[-2:]
+            if self.count != len(self.coords):
+                raise DataError(f"{path}: {self.count} features but {len(self.coords)} coordinates. {_ADVICE}")
+            said = _attributes(file["coords"])
+            self.tile_level0_px = _tile_level0_px(said)
+            self.attributes = {**said, **_attributes(file["features"])}
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> "FeatureFile":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def __reduce__(self):
+        return FeatureFile, (self.path,)
+
+    def _opened(self) -> h5py.File:
+        if self._file is None or self._process != os.getpid():
+            self._file, self._process = _opened(self.path), os.getpid()
+        return self._file
+
+    def read(self, indices: np.ndarray | None = None) -> np.ndarray:
+        """Read rows.
+
+        Args:
+            indices: (n,) int64 rows in any order, repeats allowed; None for all.
+
+        Returns:
+            (n, dim) float16 or float32, as stored (float64 becomes float32).
+
+        Raises:
+            DataError: They cannot be read, or are NaN or infinite.
+            IndexError: There is no such row.
+        """
+        wanted = np.arange(self.count) if indices is None else np.asarray(indices, np.int64)
+        if len(wanted) and (wanted.min() < 0 or wanted.max() >= self.count):
+            raise IndexError(f"rows {wanted.min()} to {wanted.max()} of {self.count}")
+        rows, places = np.unique(wanted, return_inverse=True)
+        dataset = _features(self.path, self._opened())
+        kind = np.float16 if dataset.dtype == np.float16 else np.float32
+        out = np.empty((len(rows), self.dim), kind)
+        try:
+            for start, stop in _spans(rows):
+                first, last = rows[start], rows[stop - 1] + 1
+                span = dataset[0, first:last] if dataset.ndim == 3 else dataset[first:last]
+                out[start:stop] = span[rows[start:stop] - first]
+        except OSError as error:
+            raise DataError(f"{self.path}: cannot be read ({_reason(error)}); it may be cut off. {_ADVICE}") from None
+        _refuse_unfinite(self.path, out, rows)
+        return out if np.array_equal(rows, wanted) else out[places]
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._file is not None:
+            self._file.close()
+        self._file = None
+
+
+def open_features(path: str | os.PathLike) -> FeatureFile:
+    """Open the features of a slide, ours, CLAM's or TRIDENT's.
+
+    Raises:
+        DataError: Missing, truncated, of another layout, empty, or with other numbers of features and coordinates.
+    """
+    return FeatureFile(Path(path))
+
+
+def _write_grid(file: h5py.File, path: Path, grid: TileGrid) -> None:
+    """`coords` and `tissue` of an open file; `path` is its name to be."""
+    coords = file.create_dataset("coords", data=grid.coords.astype(np.int64))
+    magnification = max(1, round(10 / grid.mpp))
+    size = np.array([grid.width_px, grid.height_px])
+    shared = {"patch_size": grid.tile_level0_px, "name": path.stem}
+    clam = {
+        "patch_level": 0, "downsample": np.ones(2), "downsampled_level_dim": size, "level_dim": size,
+        "save_path": str(path.parent),
+    }  # fmt: skip
+    trident = {
+        "patch_size_level0": grid.tile_level0_px, "level0_magnification": magnification,
+        "target_magnification": magnification, "overlap": _overlap_px(grid), "savetodir": str(path.parent),
+        "level0_width": grid.width_px, "level0_height": grid.height_px,
+    }  # fmt: skip
+    own = {"tile_px": grid.tile_px, "tile_um": grid.tile_um, "overlap_um": grid.overlap_um, "mpp": grid.mpp}
+    coords.attrs.update({**shared, **clam, **trident, **own})
+    file.create_dataset("tissue", data=grid.tissue.astype(np.float32))
+
+
+def _overlap_px(grid: TileGrid) -> int:
+    """TRIDENT's overlap; 0 where it is unknown, for TRIDENT knows no such thing."""
+    return 0 if np.isnan(grid.overlap_um) else round(grid.overlap_um / grid.mpp)
+
+
+def _opened(path: Path) -> h5py.File:
+    if not path.is_file():
+        raise DataError(f"{path}: no such file.")
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        raise DataError(f"{path}: not an HDF5 file, or cut off ({_reason(error)}). {_ADVICE}") from None
+
+
+def _coords(path: Path, file: h5py.File) -> np.ndarray:
+    """(N, 2) int64."""
+    coords = file.get("coords")
+    fits = isinstance(coords, h5py.Dataset) and coords.dtype.kind in "iu"
+    if not fits or coords.ndim != 2 or coords.shape[1] != 2:
+        raise DataError(f"{path}: no `coords` of whole numbers (tiles, 2) as CLAM and TRIDENT write them. {_ADVICE}")
+    if not len(coords):
+        raise DataError(f"{path}: no tiles in it. {_ADVICE}")
+    try:
+        return coords[:].astype(np.int64)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({_reason(error)}); it may be cut off. {_ADVICE}") from None
+
+
+def _features(path: Path, file: h5py.File) -> h5py.Dataset:
+    """`features`, (N, D) or (1, N, D)."""
+    features = file.get("features")
+    fits = isinstance(features, h5py.Dataset) and features.dtype.kind == "f"
+    if not fits or not (features.ndim == 2 or (features.ndim == 3 and len(features) == 1)):
+        raise DataError(f"{path}: no `features` (tiles, values) as CLAM and TRIDENT write them. {_ADVICE}")
+    if not features.shape[-1]:
+        raise DataError(f"{path}: its features have no values (width 0). {_ADVICE}")
+    return features
+
+
+def _attributes(dataset: h5py.Dataset) -> dict[str, str | int | float | list]:
+    """Attributes as plain Python values."""
+    values = {name: value.decode() if isinstance(value, bytes) else value for name, value in dataset.attrs.items()}
+    return {name: value.tolist() if hasattr(value, "tolist") else value for name, value in values.items()}
+
+
+def _tile_level0_px(said: Mapping) -> int | None:
+    """Side of a tile in level-0 px by TRIDENT's attribute, else by CLAM's; None if they do not say."""
+    if "patch_size_level0" in said:
+        return int(said["patch_size_level0"])
+    if "patch_size" not in said or ("downsample" not in said and said.get("patch_level") != 0):
+        return None
+    downsample = float(np.ravel(said.get("downsample", 1))[0])
+    return round(said["patch_size"] * downsample * said.get("custom_downsample", 1))
+
+
+def _slide_size(said: Mapping) -> tuple[int, int]:
+    """Width and height of level 0; (0, 0) if the file does not say."""
+    if "level0_width" in said:
+        return int(said["level0_width"]), int(said["level0_height"])
+    if "level_dim" not in said:
+        return 0, 0
+    width, height = np.ravel(said["level_dim"]) * np.ravel(said.get("downsample", 1))
+    return round(width), round(height)
+
+
+def _scale(path: Path, said: Mapping, mpp: float | None) -> float:
+    """Microns per level-0 px, by the file or by the caller."""
+    own = said.get("mpp")
+    if own is None and mpp is None:
+        raise DataError(
+            f"{path}: tiles of CLAM or TRIDENT, which do not say how many microns a pixel measures. Name the mpp of "
+            "the slide."
+        )
+    if own is not None and mpp is not None and abs(own / mpp - 1) > 0.05:
+        raise DataError(f"{path}: its tiles were cut at {own:.4g} microns per pixel; the slide has {mpp:.4g} now.")
+    return float(mpp if own is None else own)
+
+
+def _spans(rows: np.ndarray) -> list[tuple[int, int]]:
+    """Parts start:stop of sorted rows to be read in one go."""
+    new = np.flatnonzero(np.diff(rows) > _GAP_ROWS) + 1
+    runs = zip([0, *new.tolist()], [*new.tolist(), len(rows)]) if len(rows) else ()
+    return [(at, min(at + _SPAN_ROWS, stop)) for start, stop in runs for at in range(start, stop, _SPAN_ROWS)]
+
+
+def _refuse_unfinite(path: Path, features: np.ndarray, rows: np.ndarray) -> None:
+    bad = rows[~np.isfinite(features).all(axis=1)]
+    if len(bad):
+        raise DataError(
+            f"{path}: features of {len(bad)} tiles are NaN or infinite (the first: row {bad[0]}). Extract them again, "
+            "in 32 bits if their values are beyond 65,504."
+        )
+
+
+def _reason(error: Exception) -> str:
+    """The first clause of HDF5's words."""
+    return str(error).split("(", 1)[-1].rstrip(")").split(",")[0]

@@ -1,0 +1,114 @@
+"""How many microns one level-0 pixel of a slide measures: by its metadata, else by the manifest, never guessed.
+
+Metadata are not believed blindly: a 72-dpi tag says 353 microns, which no microscope slide has.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...errors import DataError
+
+MIN_MPP, MAX_MPP = 0.05, 10.0
+# Two statements of one scale, or its two axes, may differ by this share.
+TOLERANCE = 0.05
+
+_UM_PER_UNIT = {"inch": 25_400.0, "centimeter": 10_000.0}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What a file says of its scale.
+
+    Attributes:
+        x_um: Width of a level-0 pixel in microns; None if the file does not say.
+        y_um: Its height.
+        magnification: Of the objective, for a hint only: scanners differ in what they call 40x.
+    """
+
+    x_um: float | None = None
+    y_um: float | None = None
+    magnification: float | None = None
+
+
+def openslide_scale(properties: Mapping[str, str]) -> Scale:
+    """The scale in OpenSlide's properties: its own, else Aperio's, else the TIFF resolution with its unit."""
+    magnification = _number(properties.get("openslide.objective-power") or properties.get("aperio.AppMag"))
+    unit_um = _UM_PER_UNIT.get(properties.get("tiff.ResolutionUnit", ""))
+    pairs = [
+        [_number(properties.get(f"openslide.mpp-{axis}")) for axis in "xy"],
+        [_number(properties.get("aperio.MPP"))] * 2,
+        [_um_per_px(properties.get(f"tiff.{axis}Resolution"), unit_um) for axis in "XY"],
+    ]
+    x_um, y_um = next((pair for pair in pairs if all(pair)), (None, None))
+    return Scale(x_um, y_um, magnification)
+
+
+def microns_per_px(path: str | Path, said: Scale, manifest: float | None = None) -> tuple[float, str]:
+    """Settle the scale of a slide.
+
+    Args:
+        path: The slide, for messages.
+        said: What its metadata say.
+        manifest: What the manifest's column `mpp` says; None if empty.
+
+    Returns:
+        Microns per level-0 pixel, and where they come from: `metadata` or `manifest`.
+
+    Raises:
+        DataError: Neither says anything possible (0.05 to 10 microns, both axes alike), or they contradict
+            each other by more than 5 %.
+    """
+    if manifest is not None and not MIN_MPP <= manifest <= MAX_MPP:
+        raise DataError(
+            f"{path}: the manifest's mpp {manifest:g} is not possible: microns per pixel lie between {MIN_MPP} and "
+            f"{MAX_MPP:g}. Mend its column `mpp`."
+        )
+    doubt = _doubt(said)
+    if doubt:
+        if manifest is None:
+            raise DataError(
+                f"{path}: no scale: {doubt}. Fill the manifest's column `mpp` for this slide (microns per "
+                f"pixel of its largest level){_hint(said.magnification)}."
+            )
+        return float(manifest), "manifest"
+    mpp = (said.x_um + said.y_um) / 2
+    if manifest is not None and abs(manifest / mpp - 1) > TOLERANCE:
+        raise DataError(
+            f"{path}: its metadata say {mpp:.4g} microns per pixel, the manifest's mpp says {manifest:.4g}. "
+            "Find out which is right; mend or empty the manifest's cell."
+        )
+    return mpp, "metadata"
+
+
+def _doubt(said: Scale) -> str:
+    """Why the metadata give no scale; empty if they do."""
+    if not said.x_um or not said.y_um:
+        return "its metadata name no microns per pixel"
+    sides = f"{said.x_um:.4g} x {said.y_um:.4g} microns per pixel"
+    if not all(MIN_MPP <= side <= MAX_MPP for side in (said.x_um, said.y_um)):
+        return f"its metadata say {sides}, which no slide scanner makes (a dpi tag for printers, for instance)"
+    if abs(said.x_um / said.y_um - 1) > TOLERANCE:
+        return f"its metadata say {sides}: pixels that are not square"
+    return ""
+
+
+def _hint(magnification: float | None) -> str:
+    if not magnification:
+        return "; the scanner's data sheet or its other slides tell"
+    return f"; its objective of {magnification:g}x usually means about {10 / magnification:.2g}"
+
+
+def _um_per_px(px_per_unit: str | None, unit_um: float | None) -> float | None:
+    resolution = _number(px_per_unit)
+    return unit_um / resolution if resolution and unit_um else None
+
+
+def _number(text: str | None) -> float | None:
+    """A finite number above 0, or None."""
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and value > 0 else None

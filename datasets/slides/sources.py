@@ -1,0 +1,230 @@
+"""Where the pixels of a slide come from: OpenSlide, or a plain picture.
+
+A source gives regions of one level as RGB, or raises a DataError that names the file and the place. What was
+never scanned is white; what cannot be read is an error, never white.
+"""
+
+import os
+import warnings
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from ...errors import DataError
+from .scale import Scale, openslide_scale
+
+_TIFF_BITS = 258
+_BIG_TIFF = 43  # the version in a header of 16 bytes instead of 8
+_PNG_DEPTH_BYTE = 24  # in the header of every PNG file
+# Pixels of Pillow that become 8-bit RGB without a guess.
+_PLAIN_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr")
+_UM_PER_INCH = 25_400.0
+_DICOM_ADVICE = (
+    "A DICOM slide must say what kind of image it is (ImageType) and how its frames are laid out "
+    "(DimensionOrganizationType): put together by a guess, they can come out scrambled."
+)
+
+
+class Source(Protocol):
+    """Open pixels.
+
+    Attributes:
+        sizes: (width, height) in px of each level, the largest first.
+        downsamples: Level-0 px per px of each level.
+        scale: What the metadata say of the scale.
+    """
+
+    sizes: tuple[tuple[int, int], ...]
+    downsamples: tuple[float, ...]
+    scale: Scale
+
+    def region(self, x: int, y: int, level: int, width: int, height: int) -> np.ndarray:
+        """(height, width, 3) uint8 of a level; `x` and `y` are level-0 px and lie inside the slide."""
+
+    def close(self) -> None:
+        """Let go of the file."""
+
+
+class OpenSlideSource:
+    """A slide that OpenSlide reads. Its handle is opened anew after an error and in a forked process.
+
+    Raises:
+        DataError: Broken, or with more than 8 bits per channel, which OpenSlide would darken without a word.
+        openslide.OpenSlideUnsupportedFormatError: No format of OpenSlide.
+    """
+
+    def __init__(self, path: Path):
+        import openslide
+
+        self._path = path
+        self._slide = None
+        if openslide.OpenSlide.detect_format(path) == "generic-tiff":
+            _refuse_deep_tiff(path)
+        slide = self._opened()
+        self.sizes = tuple(slide.level_dimensions)
+        self.downsamples = tuple(slide.level_downsamples)
+        self.scale = openslide_scale(slide.properties)
+
+    def _opened(self):
+        import openslide
+
+        if self._slide is None or self._process != os.getpid():
+            # A fork shares the place in the file with its parent, and OpenSlide refuses all after one error.
+            try:
+                self._slide, self._process = openslide.OpenSlide(self._path), os.getpid()
+            except openslide.OpenSlideUnsupportedFormatError:
+                raise
+            except openslide.OpenSlideError as error:
+                dicom = f" {_DICOM_ADVICE}" if self._path.suffix.lower() == ".dcm" else ""
+                raise DataError(
+                    f"{self._path}: OpenSlide cannot read it ({_reason(error, self._path)}). Fetch or export it again."
+                    f"{dicom}"
+                ) from None
+        return self._slide
+
+    def region(self, x: int, y: int, level: int, width: int, height: int) -> np.ndarray:
+        import openslide
+
+        slide = self._opened()
+        try:
+            rgba = np.asarray(slide.read_region((x, y), level, (width, height)))
+        except openslide.OpenSlideError as error:
+            self.close()
+            raise DataError(
+                f"{self._path}: the region of {width} x {height} px of level {level} at x = {x}, y = {y} cannot be "
+                f"read ({_reason(error, self._path)}). The file is damaged or cut off there: fetch it again."
+            ) from None
+        return _on_white(rgba)
+
+    def close(self) -> None:
+        if self._slide is not None:
+            self._slide.close()
+        self._slide = None
+
+
+class PictureSource:
+    """A PNG, JPEG or untiled TIFF file of 8 bits per channel, decoded whole at the first read.
+
+    Its size is limited as Pillow limits it (twice `PIL.Image.MAX_IMAGE_PIXELS`). An EXIF orientation is ignored,
+    as viewers of slides do: coordinates count stored pixels.
+    """
+
+    downsamples = (1.0,)
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._pixels = None
+        with _picture(path) as image:
+            self.sizes = (image.size,)
+            dpi = image.info.get("dpi", (0, 0))
+            um_x, um_y = (_UM_PER_INCH / float(value) if value else None for value in dpi)
+            self.scale = Scale(um_x, um_y)
+
+    def region(self, x: int, y: int, level: int, width: int, height: int) -> np.ndarray:
+        if self._pixels is None:
+            with _picture(self._path) as image:
+                self._pixels = _decoded(self._path, image)
+        return self._pixels[y : y + height, x : x + width].copy()
+
+    def close(self) -> None:
+        self._pixels = None
+
+
+def _on_white(rgba: np.ndarray) -> np.ndarray:
+    """(h, w, 3) uint8; the transparent parts, which were not scanned, become white."""
+    rgb = cv2.cvtColor(rgba, cv2.COLOR_RGBA2RGB)
+    if rgba[..., 3].min() == 255:
+        return rgb
+    alpha = cv2.cvtColor(rgba[..., 3], cv2.COLOR_GRAY2RGB)
+    return cv2.add(cv2.multiply(rgb, alpha, scale=1 / 255), cv2.bitwise_not(alpha))
+
+
+def _picture(path: Path):
+    """The Pillow image of a file, not decoded yet, if it is a plain picture of 8 bits and not too large."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # bombs to be, and broken EXIF
+            image = Image.open(path, formats=("PNG", "JPEG", "TIFF"))
+    except Image.DecompressionBombError:
+        raise DataError(
+            f"{path}: a plain picture of more than {2 * Image.MAX_IMAGE_PIXELS / 1e6:.0f} million px is not decoded "
+            "at once. Save it as a tiled pyramidal TIFF, which is read in parts."
+        ) from None
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError):
+        raise DataError(
+            f"{path}: neither a slide that OpenSlide knows nor a PNG, JPEG or TIFF picture that can be opened; it may "
+            "be cut off. Fetch or export it again."
+        ) from None
+    try:
+        _refuse_unusual(path, image)
+    except BaseException:
+        image.close()
+        raise
+    return image
+
+
+def _refuse_unusual(path: Path, image) -> None:
+    """Raise DataError for a stack of pictures and for pixels that do not become 8-bit RGB without a guess."""
+    bits = _bits(path, image)
+    if bits > 8 or image.mode not in _PLAIN_MODES:
+        _refuse_depth(path, f"{bits} bits per channel" if bits > 8 else f"pixels of the kind {image.mode!r}")
+    size = image.size
+    for page in range(1, getattr(image, "n_frames", 1)):
+        image.seek(page)
+        if image.width * image.height >= size[0] * size[1]:
+            raise DataError(
+                f"{path}: a stack of pictures; which is the slide, it does not say. Save that one as a file of its own."
+            )
+    if getattr(image, "n_frames", 1) > 1:
+        image.seek(0)
+
+
+def _bits(path: Path, image) -> int:
+    """Bits per channel as stored; Pillow drops the lower half of 16-bit colours without a word."""
+    if image.format == "TIFF":
+        return max(image.tag_v2.get(_TIFF_BITS, (8,)))
+    if image.format == "PNG":
+        with path.open("rb") as file:
+            return file.read(_PNG_DEPTH_BYTE + 1)[_PNG_DEPTH_BYTE]
+    return 8
+
+
+def _refuse_deep_tiff(path: Path) -> None:
+    """Raise DataError if a tiled TIFF has more than 8 bits per channel."""
+    from PIL import TiffImagePlugin
+
+    with path.open("rb") as file:
+        header = file.read(8)
+        header += file.read(8) if _BIG_TIFF in header[2:4] else b""
+        directory = TiffImagePlugin.ImageFileDirectory_v2(header)
+        file.seek(directory.next)
+        directory.load(file)
+    bits = max(directory.get(_TIFF_BITS, (8,)))
+    if bits > 8:
+        _refuse_depth(path, f"{bits} bits per channel")
+
+
+def _refuse_depth(path: Path, what: str) -> None:
+    raise DataError(
+        f"{path}: {what}; how bright its brightest value is meant to be, the file does not say. Save it with 8 bits "
+        "per channel, grey or RGB."
+    )
+
+
+def _decoded(path: Path, image) -> np.ndarray:
+    """(h, w, 3) uint8 of a whole picture; transparent parts become white."""
+    try:
+        if image.has_transparency_data:
+            return _on_white(np.asarray(image.convert("RGBA")))
+        return np.asarray(image.convert("RGB"))
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
+        raise DataError(f"{path}: the picture cannot be decoded ({error}). It is cut off: fetch it again.") from None
+
+
+def _reason(error: Exception, path: Path) -> str:
+    """OpenSlide's words on one line, without the path that the message begins with."""
+    return " ".join(str(error).replace(str(path), path.name).split()).rstrip(".")

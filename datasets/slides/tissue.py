@@ -1,0 +1,163 @@
+"""Where on a slide there is tissue: Otsu's threshold on an overview, with its traps closed.
+
+Otsu always splits in two. On an empty slide it splits noise, on a slide full of tissue it splits the tissue;
+so the threshold is kept within limits, and both are stated. Ink and black borders take no part in it.
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from ...errors import UserError
+from .reading import Slide
+
+METHODS = ("saturation", "grey")
+# Saturation of 0..255. Glass and the noise of its compression stay below the first; pale tissue lies above
+# the second, so that Otsu may not put it higher.
+_SATURATION_LIMITS = (15, 40)
+# Least difference of the mean grey levels of what Otsu calls tissue and glass; an empty slide has less.
+_LEAST_GREY_STEP = 15
+_GREY_SHRINK = 256
+_MEDIAN_PX = 5
+# Ink in OpenCV's HSV (hue 0..179): darker than any tissue; or green; or blue with next to no red.
+_BLACK_VALUE = 50
+_GREEN_HUES, _GREEN_SATURATION = (35, 95), 60
+_BLUE_HUES, _BLUE_SATURATION, _BLUE_RED = (95, 128), 130, 90
+_LEAST_INK_UM2 = 2_000.0
+_INK_FRINGE_PX = 3
+
+
+@dataclass(frozen=True)
+class Tissue:
+    """How tissue is told from glass.
+
+    Attributes:
+        method: `saturation` (Otsu on the HSV saturation, ink removed, holes and islands tidied) or `grey`
+            (Self-ViT-MIL: grey < Otsu's threshold on an overview shrunk 256 times, nothing tidied).
+        overview_mpp: Microns per pixel of the overview that `saturation` looks at.
+        min_island_um2: Smaller pieces of tissue are left out, square microns.
+        max_hole_um2: Smaller holes in tissue are filled, square microns.
+        remove_ink: Leave out green, blue and black ink and black borders; false where black pigment or green dye
+            belongs to the tissue.
+    """
+
+    method: str = "saturation"
+    overview_mpp: float = 8.0
+    min_island_um2: float = 50_000.0
+    max_hole_um2: float = 50_000.0
+    remove_ink: bool = True
+
+    def __post_init__(self):
+        if self.method not in METHODS:
+            raise UserError(f"tissue.method {self.method!r}: one of {', '.join(METHODS)}.")
+        if not self.overview_mpp > 0 or not self.min_island_um2 >= 0 or not self.max_hole_um2 >= 0:
+            raise UserError(
+                f"tissue.overview_mpp {self.overview_mpp:g}, min_island_um2 {self.min_island_um2:g}, max_hole_um2 "
+                f"{self.max_hole_um2:g}: the first above 0, the others not below."
+            )
+        defaults = type(self).__dataclass_fields__
+        tidying = ("overview_mpp", "min_island_um2", "max_hole_um2", "remove_ink")
+        ignored = [name for name in tidying if getattr(self, name) != defaults[name].default]
+        if self.method == "grey" and ignored:
+            raise UserError(f"tissue.{ignored[0]} has no meaning for tissue.method grey; leave it out.")
+
+
+@dataclass(frozen=True, eq=False)
+class TissueMask:
+    """Tissue on the overview of a slide.
+
+    Attributes:
+        mask: (h, w) bool.
+        downsample: Level-0 px per px of the mask.
+        method: `saturation` (tissue above the threshold) or `grey` (below).
+        threshold: What was applied, of 0..255.
+        otsu: What Otsu's method gave before the limits.
+    """
+
+    mask: np.ndarray
+    downsample: float
+    method: str
+    threshold: float
+    otsu: float
+
+    @property
+    def fraction(self) -> float:
+        """Share of the slide that is tissue."""
+        return float(self.mask.mean())
+
+    def __str__(self) -> str:
+        side = "above" if self.method == "saturation" else "below"
+        return (
+            f"{100 * self.fraction:.2g} % tissue ({self.method} {side} {self.threshold:g} of 255; Otsu's method gave "
+            f"{self.otsu:g})"
+        )
+
+
+def find_tissue(slide: Slide, recipe: Tissue) -> TissueMask:
+    """Find the tissue of a slide.
+
+    Args:
+        slide: The slide.
+        recipe: How.
+
+    Returns:
+        The mask; empty where there is no tissue.
+
+    Raises:
+        DataError: The slide cannot be read.
+    """
+    if recipe.method == "grey":
+        return _by_grey(slide)
+    longest = max(slide.width_px, slide.height_px)
+    rgb = slide.overview(max(1, round(longest * slide.mpp / recipe.overview_mpp)))
+    downsample = longest / max(rgb.shape[:2])
+    px_um2 = (downsample * slide.mpp) ** 2
+    saturation = cv2.medianBlur(cv2.cvtColor(rgb, cv2.COLOR_RGB2HSV)[..., 1], _MEDIAN_PX)
+    ink = _ink(rgb, px_um2) if recipe.remove_ink else np.zeros(rgb.shape[:2], bool)
+    otsu = _otsu(saturation[~ink])
+    threshold = float(np.clip(otsu, *_SATURATION_LIMITS))
+    mask = (saturation > threshold) & ~ink
+    mask = _without_pieces(mask, recipe.min_island_um2 / px_um2)
+    mask = ~_without_pieces(~mask, recipe.max_hole_um2 / px_um2) & ~ink
+    return TissueMask(mask, downsample, recipe.method, threshold, otsu)
+
+
+def _by_grey(slide: Slide) -> TissueMask:
+    """Self-ViT-MIL, `extract_patches.py`: grey below Otsu's threshold on an overview of 1/256."""
+    longest = max(slide.width_px, slide.height_px)
+    grey = cv2.cvtColor(slide.overview(max(1, round(longest / _GREY_SHRINK))), cv2.COLOR_RGB2GRAY)
+    threshold = _otsu(grey) + 1  # OpenCV's is the last grey of the darker part
+    mask = grey < threshold
+    if mask.all() or not mask.any() or grey[~mask].mean() - grey[mask].mean() < _LEAST_GREY_STEP:
+        mask = np.zeros_like(mask)
+    return TissueMask(mask, longest / max(grey.shape), "grey", threshold, threshold)
+
+
+def _otsu(levels: np.ndarray) -> float:
+    """Otsu's threshold of uint8 levels: the last level of the lower part; 0 where there is none."""
+    if not levels.size:
+        return 0.0
+    return cv2.threshold(levels.reshape(1, -1), 0, 255, cv2.THRESH_OTSU)[0]
+
+
+def _ink(rgb: np.ndarray, px_um2: float) -> np.ndarray:
+    """(h, w) bool: ink and black borders with their fringe."""
+    hue, saturation, value = cv2.split(cv2.cvtColor(rgb, cv2.COLOR_RGB2HSV))
+    green = _within(hue, _GREEN_HUES) & (saturation > _GREEN_SATURATION)
+    blue = _within(hue, _BLUE_HUES) & (saturation > _BLUE_SATURATION) & (rgb[..., 0] < _BLUE_RED)
+    ink = _without_pieces((value < _BLACK_VALUE) | green | blue, _LEAST_INK_UM2 / px_um2)
+    fringe = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * _INK_FRINGE_PX + 1,) * 2)
+    return cv2.dilate(ink.astype(np.uint8), fringe).astype(bool)
+
+
+def _within(hue: np.ndarray, limits: tuple[int, int]) -> np.ndarray:
+    return (hue >= limits[0]) & (hue <= limits[1])
+
+
+def _without_pieces(mask: np.ndarray, least_px: float) -> np.ndarray:
+    """The mask without its connected pieces of fewer than `least_px` px."""
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    keep = stats[:, cv2.CC_STAT_AREA] >= least_px
+    keep[0] = False
+    return keep[labels]

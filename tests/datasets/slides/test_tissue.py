@@ -1,0 +1,126 @@
+"""Tissue: found where it was drawn, not where there is none; ink, borders, holes and islands."""
+
+import numpy as np
+import pytest
+from clinvit.datasets.slides.reading import open_slide
+from clinvit.datasets.slides.tissue import Tissue, find_tissue
+from clinvit.errors import UserError
+
+GLASS, PINK = (243, 242, 244), (222, 150, 190)
+
+
+def slide_of(drawn, *boxes, background=GLASS, noise=2, mpp=8.0, side=200, seed=0):
+    """An open slide of `side` px; each box is (top, bottom, left, right, colour)."""
+    pixels = np.tile(np.array(background, np.int16), (side, side, 1))
+    for top, bottom, left, right, colour in boxes:
+        pixels[top:bottom, left:right] = colour
+    shaken = pixels + np.random.default_rng(seed).integers(-noise, noise + 1, pixels.shape)
+    return drawn(shaken.clip(0, 255).astype(np.uint8), mpp)
+
+
+def overlap(mask: np.ndarray, top: int, bottom: int, left: int, right: int) -> float:
+    """Intersection over union of a mask with a box."""
+    box = np.zeros_like(mask)
+    box[top:bottom, left:right] = True
+    return (mask & box).sum() / (mask | box).sum()
+
+
+def otsu_by_hand(levels: np.ndarray) -> int:
+    """The level that parts the greatest variance between the two sides, by its definition."""
+    levels = np.rint(levels)
+
+    def between(level: int) -> float:
+        low, high = levels[levels <= level], levels[levels > level]
+        return len(low) * len(high) * (low.mean() - high.mean()) ** 2 if len(low) and len(high) else 0.0
+
+    return max(range(256), key=between)
+
+
+@pytest.mark.parametrize("mpp", [8.0, 4.0, 1.6])
+@pytest.mark.parametrize("colour", [PINK, (120, 70, 150), (235, 205, 222)], ids=["pink", "purple", "pale"])
+def test_a_box_of_tissue(drawn, colour, mpp):
+    side = round(200 * 8 / mpp)
+    box = (side // 4, side // 2, side // 4, 3 * side // 4)
+    found = find_tissue(slide_of(drawn, (*box, colour), mpp=mpp, side=side), Tissue())
+    assert found.downsample == pytest.approx(8 / mpp, rel=0.01)
+    assert overlap(found.mask, 50, 100, 50, 150) > 0.93
+    assert 15 <= found.threshold <= 40 and f"{found.threshold:g} of 255" in str(found)
+
+
+@pytest.mark.parametrize("background", [GLASS, (255, 255, 255), (232, 228, 224)])
+@pytest.mark.parametrize("noise", [0, 1, 4])
+@pytest.mark.parametrize("method", ["saturation", "grey"])
+def test_an_empty_slide_has_none(drawn, background, noise, method):
+    side = 200 if method == "saturation" else 2000
+    found = find_tissue(slide_of(drawn, background=background, noise=noise, side=side), Tissue(method))
+    assert not found.mask.any() and found.fraction == 0
+
+
+def test_a_slide_full_of_tissue_is_not_split(drawn):
+    """Otsu parts pale from dark tissue; the limit keeps both."""
+    found = find_tissue(slide_of(drawn, (0, 200, 0, 100, (120, 60, 150)), background=PINK), Tissue())
+    assert found.otsu > 40 and found.threshold == 40 and found.fraction > 0.99
+
+
+INKS = [("green", (20, 150, 70)), ("cyan", (40, 170, 160)), ("blue", (30, 40, 170)), ("black", (25, 22, 28))]
+
+
+@pytest.mark.parametrize("colour", [ink for _, ink in INKS], ids=[name for name, _ in INKS])
+def test_ink_is_left_out(drawn, colour):
+    boxes = (120, 180, 40, 160, PINK), (10, 30, 20, 180, colour), (140, 150, 60, 120, colour)
+    found = find_tissue(slide_of(drawn, *boxes), Tissue())
+    assert not found.mask[:60].any() and not found.mask[140:150, 60:120].any()
+    assert found.mask[123:135, 45:155].mean() > 0.98
+    kept = find_tissue(slide_of(drawn, *boxes), Tissue(remove_ink=False))
+    assert kept.mask[12:28, 25:175].any() and kept.mask[142:148, 65:115].all()
+
+
+def test_black_borders_are_left_out(drawn):
+    boxes = (0, 200, 0, 30, (0, 0, 0)), (170, 200, 0, 200, (8, 6, 9)), (60, 120, 80, 160, PINK)
+    found = find_tissue(slide_of(drawn, *boxes), Tissue())
+    assert overlap(found.mask, 60, 120, 80, 160) > 0.95
+
+
+def test_holes_and_islands_by_their_area(drawn):
+    """At 8 microns per px, 50,000 square microns are 781 px: 28 x 28."""
+    boxes = (
+        (20, 120, 20, 120, PINK), (40, 60, 40, 60, GLASS), (75, 110, 75, 110, GLASS),
+        (150, 170, 20, 40, PINK), (150, 185, 100, 135, PINK),
+    )  # fmt: skip
+    found = find_tissue(slide_of(drawn, *boxes), Tissue())
+    assert found.mask[45:55, 45:55].all() and not found.mask[80:105, 80:105].any()
+    assert not found.mask[145:175, 15:45].any() and found.mask[155:180, 105:130].all()
+    strict = find_tissue(slide_of(drawn, *boxes), Tissue(min_island_um2=20_000, max_hole_um2=20_000))
+    assert not strict.mask[48:52, 48:52].any() and strict.mask[155:165, 25:35].all()
+
+
+def test_grey_is_the_papers(drawn):
+    """Grey below Otsu's threshold on an overview of 1/256, ink and all."""
+    slide = slide_of(drawn, (512, 1024, 256, 1280, PINK), (0, 256, 0, 512, (20, 150, 70)), mpp=0.25, side=2048)
+    found = find_tissue(slide, Tissue("grey"))
+    expected = np.zeros((8, 8), bool)
+    expected[2:4, 1:5] = expected[:1, :2] = True
+    assert found.downsample == 256 and np.array_equal(found.mask, expected)
+    overview = slide.overview(8).astype(float) @ (0.299, 0.587, 0.114)
+    assert np.array_equal(found.mask, overview < otsu_by_hand(overview) + 1)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"method": "hue"}, {"overview_mpp": 0}, {"min_island_um2": -1}, {"max_hole_um2": float("nan")},
+        {"method": "grey", "remove_ink": False}, {"method": "grey", "overview_mpp": 4.0},
+    ],
+)  # fmt: skip
+def test_bad_recipes(settings):
+    with pytest.raises(UserError, match=r"tissue\."):
+        Tissue(**settings)
+
+
+def test_real_tissue(shared_data):
+    with open_slide(shared_data / "slides" / "small_HE.svs") as slide:
+        found = find_tissue(slide, Tissue())
+        saturation = slide.overview(max(found.mask.shape)).astype(int)
+    saturation = saturation.max(axis=2) - saturation.min(axis=2)
+    assert 0.28 < found.fraction < 0.40
+    assert saturation[found.mask].mean() > 40 and saturation[~found.mask].mean() < 12
