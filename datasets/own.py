@@ -79,12 +79,56 @@ def read_own_csv(
     Raises:
         DataError: A column is missing, a cell wrong, a patient in two splits, or most files missing.
     """
-    path = _only_csv(Path(path))
+    path = only_csv(Path(path))
+    return own_table(
+        path,
+        read_csv(path),
+        path.parent,
+        None,
+        path_column=path_column,
+        id_column=id_column,
+        patient_column=patient_column,
+        split_column=split_column,
+        labels=labels,
+        class_column=class_column,
+        positive=positive,
+        each_file_own_patient=each_file_own_patient,
+        resplit=resplit,
+        keep_missing=keep_missing,
+        seed=seed,
+    )
+
+
+def own_table(
+    path: Path,
+    raw: pd.DataFrame,
+    root: Path,
+    present: Sequence[str] | None,
+    *,
+    path_column: str,
+    id_column: str | None,
+    patient_column: str,
+    split_column: str,
+    labels: Sequence[str] | None,
+    class_column: str | None,
+    positive: str | None,
+    each_file_own_patient: bool,
+    resplit: bool,
+    keep_missing: bool,
+    seed: int,
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """The table and labels of a CSV that was read (see `read_own_csv`, also for the options).
+
+    Args:
+        path: The CSV, named in messages.
+        raw: Its cells as strings.
+        root: Folder that the paths in it are relative to.
+        present: The relative paths that exist. None: ask the disk for each.
+    """
     if class_column is None and positive is not None:
         raise DataError(f"{path}: positive={positive} is of classes; name their column too (class_column).")
     if class_column is not None and labels is not None:
         raise DataError(f"{path}: give labels (columns of 0 and 1) or class_column (a column of names), not both.")
-    raw = read_csv(path)
     require_columns(path, raw, [path_column], "a table with one row per file (name the column: path_column)")
     if id_column is not None:
         require_columns(path, raw, [id_column], "unique names (id_column)")
@@ -94,7 +138,7 @@ def read_own_csv(
             f"{path}: no column {patient_column!r}{hint}. Splits are by patient: name the "
             "column (patient_column), or say each_file_own_patient if no patient has two files."
         )
-    files = relative_paths(raw[path_column].str.strip().str.replace("\\", "/", regex=False), path.parent)
+    files = relative_paths(raw[path_column].str.strip().str.replace("\\", "/", regex=False), root)
     table = pd.DataFrame({"id": raw[id_column].str.strip() if id_column else file_ids(files), "path": files})
     table["patient"] = table["id"] if each_file_own_patient else raw[patient_column].str.strip()
     given = raw[split_column] if split_column in raw.columns and not resplit else pd.Series("", raw.index)
@@ -116,7 +160,7 @@ def read_own_csv(
     for column in rest:
         if column not in named and column.lower() in FACTS:
             table[column.lower()] = raw[column].str.strip()
-    return _finished(path, path.parent, table, named, None, keep_missing, seed)
+    return _finished(path, root, table, named, present, keep_missing, seed)
 
 
 def read_class_folders(
@@ -182,7 +226,8 @@ def _finished(path, root, table, labels, present, keep_missing, seed) -> tuple[p
     return complete_splits(path, table, labels, seed), labels
 
 
-def _only_csv(path: Path) -> Path:
+def only_csv(path: Path) -> Path:
+    """The CSV itself, or the only one in a folder."""
     if not path.is_dir():
         return path
     found = sorted(path.glob("*.csv"))

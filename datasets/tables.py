@@ -89,6 +89,24 @@ class Manifest:
         """The N files, relative paths joined to the manifest's folder."""
         return [self.path.parent / path for path in self.table["path"]]
 
+    def microns_per_px(self) -> list[float | None]:
+        """The N cells of the column `mpp` (slides); None where it is empty or there is no such column.
+
+        Raises:
+            DataError: A cell is no number.
+        """
+        if "mpp" not in self.table:
+            return [None] * len(self)
+        cells = self.table["mpp"].str.strip()
+        numbers = pd.to_numeric(cells, errors="coerce")
+        wrong = np.flatnonzero(numbers.isna() & ~cells.str.lower().isin(UNKNOWN_CELLS))
+        if len(wrong):
+            raise DataError(
+                f"{self.path}: the mpp of {self.table['id'].iloc[wrong[0]]} is {cells.iloc[wrong[0]]!r}; microns per "
+                "pixel are a number, or empty where the slide's file says them."
+            )
+        return [None if np.isnan(number) else float(number) for number in numbers]
+
     def fingerprint(self) -> str:
         """SHA-256 over ids, paths, patients, splits and labels: which data a run saw."""
         columns = self.table[[*KEYS, *self.labels]]

@@ -27,19 +27,20 @@ FREE = {"run.devices", "run.nodes", "run.workers", "run.checkpoint_minutes"}
 
 
 @contextmanager
-def run_folder(path: str | Path, recipe: Any, inputs: dict[str, Any]) -> Iterator[Path]:
+def run_folder(path: str | Path, recipe: Any, inputs: dict[str, Any], *, shared: bool = False) -> Iterator[Path]:
     """Open a run folder for one process at a time; the lock is released by the end of the process, however it ends.
 
     Args:
         path: The folder, made if missing.
         recipe: The resolved recipe.
         inputs: What else decides the result: data fingerprint, weights that it starts from.
+        shared: Any number of processes that ask for the same may work in it at once.
 
     Raises:
         UserError: Another process is at work in it, or it holds another recipe or other inputs.
     """
     path = Path(path)
-    if rank() > 0:
+    if rank() > 0 and not shared:
         yield path
         return
     try:
@@ -49,7 +50,7 @@ def run_folder(path: str | Path, recipe: Any, inputs: dict[str, Any]) -> Iterato
         raise UserError(f"{path}: the run folder cannot be written ({error.strerror}). Choose another --out.") from None
     with lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except OSError:
             lock.seek(0)
             raise UserError(

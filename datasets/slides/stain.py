@@ -4,16 +4,12 @@ A `Normaliser` is estimated from the pixels of a whole slide's tissue (stable, t
 itself (Self-ViT-MIL). Applying it is a 3 x 3 matrix between two element-wise functions.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from ...errors import DataError, UserError
+from ...errors import DataError
 from .reading import Slide
+from .recipe import Stain
 from .tiles import TileGrid
-
-METHODS = ("none", "macenko", "reinhard")
-SCOPES = ("slide", "tile")
 
 # Self-ViT-MIL, `normalize_staining.py`: transmitted light, least optical density of a stained pixel, percentile of
 # angles, and the stain vectors (haematoxylin, eosin) and densities to reach.
@@ -26,7 +22,7 @@ _LEAST_PX = 100
 # Sine of the least angle between two stain vectors; nearer ones are one stain and noise.
 _LEAST_SINE = 0.02
 _LEAST_STD = 1e-6
-_ADVICE = "Estimate per slide (stain.scope slide), ask for more tissue (tiling.min_tissue), or use stain.method none."
+_ADVICE = "Estimate per slide (stain.scope slide), ask for more tissue (min_tissue), or use stain.method none."
 _SAMPLE_TILES, _SAMPLE_PX_PER_TILE = 64, 4000
 
 # Reinhard et al., equations 4 and 6: RGB to cone responses, and their logarithms to decorrelated axes.
@@ -36,28 +32,6 @@ _LMS_TO_LAB = np.diag([3**-0.5, 6**-0.5, 2**-0.5]) @ np.array([[1, 1, 1], [1, 1,
 # both methods lead to the same look.
 REFERENCE_MEAN = np.array([8.4988, -0.0958, 0.0389])
 REFERENCE_STD = np.array([0.5437, 0.0804, 0.0204])
-
-
-@dataclass(frozen=True)
-class Stain:
-    """How stains are normalised.
-
-    Attributes:
-        method: `none`, `macenko` (with the references of Self-ViT-MIL) or `reinhard`.
-        scope: `slide` (one estimate from tiles of all its tissue) or `tile` (each by itself, as Self-ViT-MIL does:
-            a tile with little of one stain comes out garish, and one without stain fails).
-    """
-
-    method: str = "none"
-    scope: str = "slide"
-
-    def __post_init__(self):
-        if self.method not in METHODS:
-            raise UserError(f"stain.method {self.method!r}: one of {', '.join(METHODS)}.")
-        if self.scope not in SCOPES:
-            raise UserError(f"stain.scope {self.scope!r}: one of {', '.join(SCOPES)}.")
-        if self.method == "none" and self.scope != "slide":
-            raise UserError(f"stain.scope {self.scope} has no meaning without a stain.method; leave it out.")
 
 
 class Normaliser:

@@ -1,44 +1,18 @@
 """A grid of tiles in microns over the tissue of a slide, and a picture of it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from ...errors import DataError, UserError
+from ...errors import DataError
 from .reading import Slide
-from .tissue import Tissue, TissueMask, find_tissue
+from .recipe import Tiling
+from .tissue import TissueMask, find_tissue
 
 # A tile may have so many times the pixels that were scanned along its side, and no more: the rest is invented.
 _MOST_ENLARGED = 2.0
 _OUTLINE, _TILE = (0, 110, 60), (20, 60, 200)
-
-
-@dataclass(frozen=True)
-class Tiling:
-    """How a slide is cut into tiles.
-
-    Attributes:
-        tile_um: Side of a tile in microns; 112 in 224 px is 0.5 microns per pixel, nominally 20x.
-        tile_px: Side of its picture.
-        overlap_um: What neighbours share, microns.
-        min_tissue: A tile is kept if more than this share of it is tissue.
-        tissue: How tissue is found.
-    """
-
-    tile_um: float = 112.0
-    tile_px: int = 224
-    overlap_um: float = 0.0
-    min_tissue: float = 0.75
-    tissue: Tissue = field(default_factory=Tissue)
-
-    def __post_init__(self):
-        if not self.tile_um > 0 or self.tile_px < 1:
-            raise UserError(f"tiling.tile_um {self.tile_um:g} and tile_px {self.tile_px}: both above 0.")
-        if not 0 <= self.overlap_um < self.tile_um:
-            raise UserError(f"tiling.overlap_um {self.overlap_um:g}: from 0 to below tile_um ({self.tile_um:g}).")
-        if not 0 <= self.min_tissue < 1:
-            raise UserError(f"tiling.min_tissue {self.min_tissue:g}: a share from 0 to below 1.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +73,7 @@ def tile_grid(slide: Slide, tiling: Tiling, mask: TissueMask | None = None) -> T
     if not len(rows):
         raise DataError(
             f"{slide.path}: no tile has more than {100 * tiling.min_tissue:g} % tissue (most: "
-            f"{100 * share.max():.2g} %; {mask}). Ask for less (tiling.min_tissue) or smaller tiles (tiling.tile_um)."
+            f"{100 * share.max():.2g} %; {mask}). Ask for less (min_tissue) or smaller tiles (tile_um)."
         )
     return TileGrid(
         coords=np.stack([xs[columns], ys[rows]], axis=1),
@@ -150,13 +124,13 @@ def _refuse_size(slide: Slide, tiling: Tiling, side: int) -> None:
         raise DataError(
             f"{slide.path}: a tile of {tiling.tile_um:g} microns ({side} px) is larger than the slide "
             f"({slide.width_px} x {slide.height_px} px of {slide.mpp:.4g} microns). Ask for smaller tiles "
-            "(tiling.tile_um), or take the slide out of the list."
+            "(tile_um), or take the slide out of the list."
         )
     if tiling.tile_px > _MOST_ENLARGED * side:
         raise DataError(
             f"{slide.path}: scanned at {slide.mpp:.4g} microns per pixel; tiles of {tiling.tile_um:g} microns in "
             f"{tiling.tile_px} px would be enlarged more than {_MOST_ENLARGED:g} times. Ask for larger tiles "
-            "(tiling.tile_um) or fewer px (tiling.tile_px)."
+            "(tile_um) or fewer px (tile_px)."
         )
 
 

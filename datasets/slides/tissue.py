@@ -9,10 +9,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from ...errors import UserError
 from .reading import Slide
+from .recipe import Tissue
 
-METHODS = ("saturation", "grey")
 # Saturation of 0..255. Glass and the noise of its compression stay below the first; pale tissue lies above
 # the second, so that Otsu may not put it higher.
 _SATURATION_LIMITS = (15, 40)
@@ -26,41 +25,6 @@ _GREEN_HUES, _GREEN_SATURATION = (35, 95), 60
 _BLUE_HUES, _BLUE_SATURATION, _BLUE_RED = (95, 128), 130, 90
 _LEAST_INK_UM2 = 2_000.0
 _INK_FRINGE_PX = 3
-
-
-@dataclass(frozen=True)
-class Tissue:
-    """How tissue is told from glass.
-
-    Attributes:
-        method: `saturation` (Otsu on the HSV saturation, ink removed, holes and islands tidied) or `grey`
-            (Self-ViT-MIL: grey < Otsu's threshold on an overview shrunk 256 times, nothing tidied).
-        overview_mpp: Microns per pixel of the overview that `saturation` looks at.
-        min_island_um2: Smaller pieces of tissue are left out, square microns.
-        max_hole_um2: Smaller holes in tissue are filled, square microns.
-        remove_ink: Leave out green, blue and black ink and black borders; false where black pigment or green dye
-            belongs to the tissue.
-    """
-
-    method: str = "saturation"
-    overview_mpp: float = 8.0
-    min_island_um2: float = 50_000.0
-    max_hole_um2: float = 50_000.0
-    remove_ink: bool = True
-
-    def __post_init__(self):
-        if self.method not in METHODS:
-            raise UserError(f"tissue.method {self.method!r}: one of {', '.join(METHODS)}.")
-        if not self.overview_mpp > 0 or not self.min_island_um2 >= 0 or not self.max_hole_um2 >= 0:
-            raise UserError(
-                f"tissue.overview_mpp {self.overview_mpp:g}, min_island_um2 {self.min_island_um2:g}, max_hole_um2 "
-                f"{self.max_hole_um2:g}: the first above 0, the others not below."
-            )
-        defaults = type(self).__dataclass_fields__
-        tidying = ("overview_mpp", "min_island_um2", "max_hole_um2", "remove_ink")
-        ignored = [name for name in tidying if getattr(self, name) != defaults[name].default]
-        if self.method == "grey" and ignored:
-            raise UserError(f"tissue.{ignored[0]} has no meaning for tissue.method grey; leave it out.")
 
 
 @dataclass(frozen=True, eq=False)

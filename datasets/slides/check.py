@@ -1,0 +1,50 @@
+"""Look at the slides of a manifest before anything runs: do they open, and how large is a pixel."""
+
+import numpy as np
+from tqdm import tqdm
+
+from ...errors import DataError
+from ..check import Findings, check_manifest
+from ..tables import Manifest
+from .reading import open_slide
+
+
+def check_slides(manifest: Manifest, files: int | None = 200) -> Findings:
+    """Check a manifest's splits and labels, and open its slides.
+
+    Args:
+        manifest: Already validated row by row.
+        files: How many slides to open, spread evenly over the table; 0 opens all, None looks for none.
+    """
+    found = check_manifest(manifest, None, files=None)
+    if files is None or not len(manifest):
+        return found
+    paths, scales = manifest.files(), manifest.microns_per_px()
+    missing = [path for path in paths if not path.exists()]
+    if missing:
+        found.errors.append(f"{len(missing)} of {len(paths)} slides are missing, first: {missing[0]}")
+    chosen = range(len(paths)) if not files else np.unique(np.linspace(0, len(paths) - 1, files).astype(int))
+    sizes, mpps, bad = [], [], []
+    for row in tqdm(chosen, desc="opening slides", unit="slide", disable=None):
+        if not paths[row].exists():
+            continue
+        try:
+            with open_slide(paths[row], scales[row]) as slide:
+                slide.overview(256)
+                sizes.append((slide.width_px, slide.height_px))
+                mpps.append(slide.mpp)
+        except DataError as error:
+            bad.append(str(error))
+    # A slide that cannot be used is a row of the status tables; the others go on.
+    found.warnings += bad[:20]
+    if len(bad) > 20:
+        found.warnings.append(f"... and {len(bad) - 20} more slides that cannot be used.")
+    if not sizes:
+        found.errors.append("no slide can be used.")
+        return found
+    widths, heights = zip(*sizes)
+    found.facts.append(
+        f"{len(sizes)} of {len(bad) + len(sizes)} slides opened: {min(widths)}..{max(widths)} px wide, "
+        f"{min(heights)}..{max(heights)} px high, {min(mpps):.3g}..{max(mpps):.3g} microns per pixel"
+    )
+    return found

@@ -1,0 +1,194 @@
+"""Features of all tiles of all slides: one HDF5 per slide, resumed slide by slide, shared among processes."""
+
+import json
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import yaml
+
+from ..datasets.slides.recipe import Stain
+from ..datasets.slides.shared_work import SharedWork, slide_file, work_through
+from ..datasets.tables import Manifest
+from ..engine.recipe import plain
+from ..engine.run_folder import run_folder
+from ..errors import DataError, UserError
+from ..files import file_sha256, write_json
+from .slide_encoder import TileEncoder, load_tile_encoder
+
+# How features were made, from the slide on: what has to be repeated to predict another slide.
+PIPELINE = "pipeline.json"
+# Batches that are read ahead of the one that is encoded.
+AHEAD = 2
+PRECISIONS = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+
+
+@dataclass(frozen=True)
+class Extract:
+    """How tiles become features.
+
+    Attributes:
+        features: Of our own encoders `class`, `mean`, `class_mean` or `class4_mean` (Self-ViT-MIL: class tokens of the
+            last four blocks and the mean of the last patch tokens); of timm's and hub networks `pooled`.
+        batch_size: Tiles per step.
+        precision: `32-true`, `bf16-mixed` or `16-mixed`; `auto` is 16-mixed on a GPU, 32-true on a CPU.
+        dtype: Stored as `float32` (what CLAM expects) or `float16` (half the space).
+        threads: Reading threads; -1 takes one per core, at most 16.
+        stain: Stain normalisation; the same as the encoder was trained with.
+    """
+
+    features: str = "class4_mean"
+    batch_size: int = 256
+    precision: str = "auto"
+    dtype: str = "float32"
+    threads: int = -1
+    stain: Stain = field(default_factory=Stain)
+
+
+def extract(recipe: Extract, manifest: Manifest, tiles: Path, out: Path, encoder: str) -> pd.DataFrame:
+    """Write `out/<id>.h5` for every slide and `out/status.csv`.
+
+    Any number of processes, on any number of machines that see the same folder, may be given the same command: each
+    slide is done by one of them. A process that was killed is continued by repeating the command.
+
+    Args:
+        recipe: The resolved recipe.
+        manifest: The slides; labels and splits are never looked at.
+        tiles: Folder of `<id>.h5` tile coordinates (`clinvit tile`).
+        out: Folder of features to write.
+        encoder: See `load_tile_encoder`.
+
+    Returns:
+        The status table.
+    """
+    for name, known in (("dtype", ("float32", "float16")), ("precision", ("auto", *PRECISIONS))):
+        if getattr(recipe, name) not in known:
+            raise UserError(f"{name} {getattr(recipe, name)!r}: one of {', '.join(known)}.")
+    network = load_tile_encoder(encoder, recipe.features).to(device())
+    inputs = {"encoder": network.fingerprint(), "tiles": _tiling(tiles)}
+    about = {
+        "encoder": network.name,
+        "encoder_sha256": inputs["encoder"],
+        "encoder_features": recipe.features,
+        "encoder_stain": recipe.stain.method,
+        "encoder_stain_scope": recipe.stain.scope,
+    }
+    scales = dict(zip(manifest.table["id"], manifest.microns_per_px(), strict=True))
+    with run_folder(out, recipe, inputs, shared=True) as folder:
+        write_json(folder / PIPELINE, {"tiling": _yaml(tiles), "extract": plain(recipe), "encoder": network.name})
+        work = SharedWork(folder, dict(zip(scales, manifest.files(), strict=True)))
+
+        def do(slide: str) -> dict:
+            return extract_slide(recipe, network, work.files[slide], scales[slide], tiles, folder, slide, about)
+
+        return work_through(work, do, "features")
+
+
+def extract_slide(
+    recipe: Extract, encoder: TileEncoder, path: Path, mpp: float | None, tiles: Path, out: Path, slide: str,
+    about: dict[str, str],
+) -> dict:  # fmt: skip
+    """Write the features of one slide; gives the facts for its row of the status table.
+
+    Raises:
+        DataError: No tiles, a tile that cannot be read, a feature that is not finite. Nothing is written then.
+    """
+    from ..datasets.slides.hdf5 import read_tiles, write_features
+    from ..datasets.slides.reading import open_slide
+    from ..datasets.slides.stain import stain_normaliser
+
+    grid = read_tiles(_tiles_of(tiles, slide))
+    width = encoder.check(grid.tile_px)
+    features = np.empty((len(grid.coords), width), np.dtype(recipe.dtype))
+    with open_slide(path, mpp) as opened:
+        normalise = stain_normaliser(opened, grid, recipe.stain)
+
+        def read(corner: np.ndarray) -> np.ndarray:
+            x, y = corner.tolist()
+            return normalise(opened.tile(x, y, grid.tile_um, grid.tile_px))
+
+        done = 0
+        for batch in read_ahead(read, grid.coords, recipe.batch_size, threads(recipe)):
+            features[done : done + len(batch)] = encode(encoder, batch, recipe.precision)
+            done += len(batch)
+    if not np.isfinite(features).all():
+        raise DataError(f"{path}: the encoder gives features that are not finite; try --precision 32-true.")
+    write_features(slide_file(out, slide), features, grid, about)
+    return {"tiles": len(features), "width": width}
+
+
+@torch.inference_mode()
+def encode(encoder: TileEncoder, tiles: np.ndarray, precision: str) -> np.ndarray:
+    """(B, D) float32 features of (B, S, S, 3) uint8 tiles."""
+    where = encoder.mean.device
+    if precision == "auto":
+        precision = "16-mixed" if where.type == "cuda" else "32-true"
+    kind = PRECISIONS[precision]
+    with torch.autocast(where.type, kind or torch.bfloat16, enabled=kind is not None):
+        return encoder(torch.from_numpy(tiles).to(where)).float().cpu().numpy()
+
+
+def read_ahead(read, corners: np.ndarray, batch: int, workers: int) -> Iterator[np.ndarray]:
+    """Batches of what `read` gives of each corner, in order, read by threads while the last batch is at work.
+
+    Threads and not processes: OpenSlide and OpenCV let go of Python's lock, one open slide serves them all, and
+    nothing has to be started anew for every slide.
+    """
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque = deque()
+        try:
+            for start in range(0, len(corners), batch):
+                waiting.append([pool.submit(read, corner) for corner in corners[start : start + batch]])
+                if len(waiting) > AHEAD:
+                    yield np.stack([tile.result() for tile in waiting.popleft()])
+            while waiting:
+                yield np.stack([tile.result() for tile in waiting.popleft()])
+        finally:
+            # After an error nobody wants the rest.
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def threads(recipe: Extract) -> int:
+    """Reading threads: as asked, else one per core, at most 16."""
+    return recipe.threads if recipe.threads > 0 else min(16, len(os.sched_getaffinity(0)))
+
+
+def device() -> torch.device:
+    """The GPU that a launcher gave to this process, the first one, or the CPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
+
+
+def _tiles_of(tiles: Path, slide: str) -> Path:
+    path = slide_file(tiles, slide)
+    if not path.is_file():
+        state = SharedWork(tiles, {slide: path}).state(slide)
+        why = f": {state['reason']}" if state and state["reason"] else "; run `clinvit tile` first"
+        raise DataError(f"{path}: this slide has no tiles{why}")
+    return path
+
+
+def read_pipeline(features: Path) -> dict:
+    """`tiling`, `extract`, `encoder` of a folder of features; empty for features that other tools made."""
+    path = Path(features) / PIPELINE
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _yaml(tiles: Path) -> dict:
+    path = Path(tiles) / "recipe.yaml"
+    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _tiling(tiles: Path) -> str:
+    """What a folder of tiles was made with: its recipe's hash, or nothing for one that other tools made."""
+    recipe = Path(tiles) / "recipe.yaml"
+    if not Path(tiles).is_dir():
+        raise UserError(f"{tiles}: no such folder; `clinvit tile` makes one of tile coordinates.")
+    return file_sha256(recipe) if recipe.is_file() else ""

@@ -1,0 +1,1 @@
+"""Whole slides: multiple-instance learning from gigapixel files to heat maps (Self-ViT-MIL)."""

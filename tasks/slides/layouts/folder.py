@@ -1,0 +1,157 @@
+"""Slides of one's own: any tree of slides, and a CSV of labels that names them by path or by name."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ....datasets.inventory import files_below, note, relative_paths, require_columns
+from ....datasets.own import only_csv, own_table
+from ....datasets.slides.reading import SLIDE_SUFFIXES
+from ....datasets.tables import UNKNOWN_CELLS, read_csv
+from ....errors import DataError
+
+NAMES = "(name of the file)"  # a column that no table has
+
+
+def recognise(root: Path) -> bool:
+    """A CSV, or a folder with exactly one and slides below it."""
+    if root.is_file():
+        return root.suffix.lower() == ".csv"
+    return len(list(root.glob("*.csv"))) == 1 and bool(files_below(root, SLIDE_SUFFIXES))
+
+
+def read(
+    root: str | Path,
+    *,
+    table: str | Path | None = None,
+    path_column: str = "path",
+    id_column: str | None = None,
+    patient_column: str = "patient",
+    split_column: str = "split",
+    labels: Sequence[str] | None = None,
+    class_column: str | None = None,
+    positive: str | None = None,
+    each_file_own_patient: bool = False,
+    resplit: bool = False,
+    keep_missing: bool = False,
+    mpp: float | None = None,
+    seed: int = 0,
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Read slides with a CSV that has a row per slide.
+
+    Args:
+        root: The folder of slides, searched to the bottom; or the CSV in it.
+        table: The CSV, if it is not the only one in `root`.
+        path_column: Slides: a path relative to `root`, an absolute one, or a name with or without suffix.
+        id_column: Unique names. Default: the file's name without suffix, as features are stored by it.
+        patient_column, split_column, labels, class_column, positive, each_file_own_patient, resplit, keep_missing,
+        seed: As in `datasets.own.read_own_csv`.
+        mpp: Microns per level-0 pixel, for rows without a cell `mpp` and slides whose file does not say it.
+
+    Returns:
+        The table `id, path, patient, split`, the labels, `mpp` and `annotation` (empty where not known; relative to
+        `root`) and other known facts; and the labels.
+
+    Raises:
+        DataError: What `read_own_csv` refuses; a name that fits two slides, two slides of one name, or a wrong scale.
+    """
+    root = Path(root)
+    path = only_csv(root if table is None else Path(table))
+    root = root if root.is_dir() else root.parent
+    raw = read_csv(path)
+    require_columns(path, raw, [path_column], "a table with one row per slide (name the column: path_column)")
+    present = pd.Series(files_below(root, SLIDE_SUFFIXES), dtype=str)
+    raw[path_column] = _found(path, root, raw[path_column], present)
+    if id_column is None:
+        _refuse_one_name(path, raw[path_column])
+        raw = raw.assign(**{NAMES: _stem(raw[path_column])})
+    result, named = own_table(
+        path,
+        raw,
+        root,
+        _with_absolute(root, raw[path_column], present),
+        path_column=path_column,
+        id_column=id_column or NAMES,
+        patient_column=patient_column,
+        split_column=split_column,
+        labels=labels,
+        class_column=class_column,
+        positive=positive,
+        each_file_own_patient=each_file_own_patient,
+        resplit=resplit,
+        keep_missing=keep_missing,
+        seed=seed,
+    )
+    for fact in ("mpp", "annotation"):
+        if fact not in result:
+            result[fact] = ""
+    _check_scale(path, result, mpp)
+    result["annotation"] = relative_paths(result["annotation"].str.replace("\\", "/", regex=False), root)
+    unlisted = present[~present.isin(set(raw[path_column]))]
+    if len(unlisted):
+        note(
+            result, f"{len(unlisted):,} slides have no row in {path.name} and were left out; first {unlisted.iloc[0]}."
+        )
+    _report_missing_annotations(root, result)
+    return result, named
+
+
+def _stem(files: pd.Series) -> pd.Series:
+    return files.str.rpartition("/")[2].str.replace(r"\.[^.]+$", "", regex=True)
+
+
+def _found(path: Path, root: Path, cells: pd.Series, present: pd.Series) -> pd.Series:
+    """Cells as paths relative to `root`: names become the one slide they fit; what fits none stays as it is."""
+    cells = relative_paths(cells.str.strip().str.replace("\\", "/", regex=False), root)
+    names = present.str.rpartition("/")[2]
+    places = pd.concat([pd.Series(present.to_numpy(), names), pd.Series(present.to_numpy(), _stem(present))])
+    bare = ~cells.isin(set(present)) & ~cells.str.contains("/") & cells.isin(places.index)
+    for row in np.flatnonzero(bare):
+        fits = places.loc[[cells.iloc[row]]].unique()
+        if len(fits) > 1:
+            raise DataError(
+                f"{path}: row {row + 2}: {cells.iloc[row]!r} fits {fits[0]} and {fits[1]}. Give the path below {root}."
+            )
+        cells.iloc[row] = fits[0]
+    return cells
+
+
+def _with_absolute(root: Path, listed: pd.Series, present: pd.Series) -> list[str]:
+    """The slides below `root`, and those that are listed outside of it and are there."""
+    outside = listed[listed.str.startswith("../")]
+    return [*present, *(file for file in outside if (root / file).is_file())]
+
+
+def _refuse_one_name(path: Path, files: pd.Series) -> None:
+    stems = _stem(files)
+    repeated = np.flatnonzero(stems.duplicated() & (stems != ""))
+    if not len(repeated):
+        return
+    second = repeated[0]
+    first = int(np.flatnonzero(stems == stems.iloc[second])[0])
+    raise DataError(
+        f"{path}: rows {first + 2} and {second + 2}: {files.iloc[first]} and {files.iloc[second]} have one name, by "
+        "which features are stored. Leave one out, rename it, or name a column of unique names (id_column)."
+    )
+
+
+def _check_scale(path: Path, table: pd.DataFrame, mpp: float | None) -> None:
+    """Fill in `mpp` where the cell is empty; refuse what is no scale."""
+    cells = table["mpp"].mask(table["mpp"].str.lower().isin(UNKNOWN_CELLS), "" if mpp is None else str(mpp))
+    numbers = pd.to_numeric(cells, errors="coerce")
+    wrong = np.flatnonzero((cells != "") & ~((numbers > 0) & (numbers < 100)))
+    if len(wrong):
+        raise DataError(
+            f"{path}: slide {table['id'].iloc[wrong[0]]}: mpp is {cells.iloc[wrong[0]]!r}; it is microns per pixel, "
+            "such as 0.25, or empty."
+        )
+    table["mpp"] = cells
+
+
+def _report_missing_annotations(root: Path, table: pd.DataFrame) -> None:
+    missing = [name for name in table["annotation"] if name and not (root / name).is_file()]
+    if missing:
+        table["annotation"] = table["annotation"].mask(table["annotation"].isin(missing), "")
+        note(table, f"{len(missing):,} annotations are not there and their cells were emptied; first {missing[0]}.")

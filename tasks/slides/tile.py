@@ -1,0 +1,57 @@
+"""Tile coordinates of every slide: one HDF5 per slide, a picture of the grid, a status table."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from ...datasets.slides.recipe import Tiling
+from ...datasets.slides.shared_work import SharedWork, slide_file, work_through
+from ...datasets.tables import Manifest
+from ...engine.run_folder import run_folder
+from ...files import written_aside
+
+PICTURES = "pictures"
+
+
+def tile_slides(recipe: Tiling, manifest: Manifest, out: Path) -> pd.DataFrame:
+    """Write `out/<id>.h5`, `out/pictures/<id>.jpg` and `out/status.csv`; no tile is copied out of its slide.
+
+    Any number of processes may be given the same command; what was done is not done again.
+
+    Args:
+        recipe: The resolved recipe.
+        manifest: The slides; labels and splits are never looked at.
+        out: Folder to write.
+
+    Returns:
+        The status table: per slide its tiles, share of tissue, threshold, scale; or why there are none.
+    """
+    scales = dict(zip(manifest.table["id"], manifest.microns_per_px(), strict=True))
+    with run_folder(out, recipe, {}, shared=True) as folder:
+        work = SharedWork(folder, dict(zip(scales, manifest.files(), strict=True)))
+        return work_through(work, lambda slide: _tile(recipe, work.files[slide], scales[slide], folder, slide), "tiles")
+
+
+def _tile(recipe: Tiling, path: Path, mpp: float | None, out: Path, slide: str) -> dict:
+    from PIL import Image
+
+    from ...datasets.slides.hdf5 import write_tiles
+    from ...datasets.slides.reading import open_slide
+    from ...datasets.slides.tiles import draw_grid, tile_grid
+    from ...datasets.slides.tissue import find_tissue
+
+    with open_slide(path, mpp) as opened:
+        tissue = find_tissue(opened, recipe.tissue)
+        grid = tile_grid(opened, recipe, tissue)
+        with written_aside(slide_file(out / PICTURES, slide, ".jpg")) as aside:
+            Image.fromarray(draw_grid(opened, grid, tissue)).save(aside, quality=85)
+        write_tiles(slide_file(out, slide), grid)
+        return {
+            "tiles": len(grid.coords),
+            "tissue_percent": round(100 * tissue.fraction, 2),
+            "threshold": tissue.threshold,
+            "mpp": opened.mpp,
+            "mpp_from": opened.mpp_source,
+            "width_px": opened.width_px,
+            "height_px": opened.height_px,
+        }
