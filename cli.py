@@ -15,14 +15,18 @@ from . import __version__
 from .errors import RunError, UserError
 from .tasks import NAMES, load
 
+SLIDE_TASKS = ("slides",)
 DESCRIPTION = """\
-Pre-train one Vision Transformer on unlabelled clinical images, fine-tune it, and write a clinical report.
+Pre-train one Vision Transformer on unlabelled clinical images, clips or slides, fine-tune it, and write a clinical
+report. TASK is thorax (chest X-rays), slides (whole slides) or erdes (ocular ultrasound).
 
   clinvit demo                    the whole way on invented data, to see what it does
   clinvit check TASK DATA         look at a data set and the machine before anything runs
   clinvit prepare TASK ROOT       a data set as downloaded -> manifest.csv (and decoded pictures)
-  clinvit pretrain TASK ...       manifest.csv -> encoder/
-  clinvit finetune TASK ...       manifest.csv [+ encoder/] -> model/, predictions.csv
+  clinvit tile slides ...         manifest.csv -> tile coordinates of every slide
+  clinvit pretrain TASK ...       manifest.csv [+ tiles] -> encoder/
+  clinvit extract slides ...      manifest.csv + tiles + encoder/ -> features of every slide
+  clinvit finetune TASK ...       manifest.csv [+ encoder/ or features] -> model/, predictions.csv
   clinvit predict TASK ...        model/ + files -> predictions.csv
   clinvit evaluate PRED ...       predictions.csv -> report.html, report.json, metrics.csv
   clinvit compare A B             two models on the same cases
@@ -98,19 +102,31 @@ def build_parser() -> argparse.ArgumentParser:
     prepare.add_argument("--cache-px", type=int, help="also decode all files now, at this shorter side in pixels")
     prepare.add_argument("--workers", type=int, default=-1, help="decoding processes (default: one per core)")
 
+    tile = _verb(verbs, "tile", _tile, "find the tissue of slides and lay a grid of tiles over it", add_help=False)
+    _recipe_verb(tile, "tile", SLIDE_TASKS, "standard", "folder of tile coordinates; repeating the command continues")
+
     pretrain = _verb(
-        verbs, "pretrain", _pretrain, "pre-train an encoder on unlabelled pictures or clips", add_help=False
+        verbs, "pretrain", _pretrain, "pre-train an encoder on unlabelled pictures, clips or tiles", add_help=False
     )
-    _training(pretrain, "pretrain")
+    _recipe_verb(pretrain, "pretrain")
+    _cache(pretrain)
+    pretrain.add_argument("--tiles", type=Path, help="slides: folder of tile coordinates (`clinvit tile`)")
+
+    extract = _verb(verbs, "extract", _extract, "make features of all tiles of all slides", add_help=False)
+    _recipe_verb(extract, "extract", SLIDE_TASKS, "standard", "folder of features; repeating the command continues")
+    extract.add_argument("--tiles", type=Path, help="folder of tile coordinates (`clinvit tile`, CLAM or TRIDENT)")
+    extract.add_argument("--encoder", help="encoder folder, checkpoint file, timm:NAME, or hf-hub:OWNER/NAME")
 
     finetune = _verb(
         verbs, "finetune", _finetune, "train a classifier, from an encoder or from scratch", add_help=False
     )
-    _training(finetune, "finetune")
+    _recipe_verb(finetune, "finetune")
+    _cache(finetune)
+    finetune.add_argument("--features", type=Path, help="slides: folder of features (`clinvit extract`)")
     finetune.add_argument(
         "--encoder",
         type=Path,
-        help="encoder folder, or a checkpoint of MAE, thorax-MAE, VideoMAE, timm; from scratch without",
+        help="encoder folder, or a checkpoint of MAE, thorax-MAE, VideoMAE, DINO, timm; from scratch without",
     )
     finetune.add_argument(
         "--threshold", default="youden",
@@ -122,7 +138,7 @@ def build_parser() -> argparse.ArgumentParser:
     predict.add_argument("inputs", nargs="+", metavar="INPUT", help="files, folders, globs, or one manifest CSV")
     predict.add_argument("--model", type=Path, required=True, help="model folder")
     predict.add_argument("--out", type=Path, default=Path("predictions.csv"), help="default: %(default)s")
-    predict.add_argument("--batch", type=int, default=32, help="files per batch (default: 32)")
+    predict.add_argument("--batch", type=int, help="files per batch (default: 32)")
     predict.add_argument("--workers", type=int, default=0, help="reading processes (default: none)")
     predict.add_argument(
         "--importance", type=Path, metavar="FOLDER", help="also plot, per clip, which frames the score rests on"
@@ -131,6 +147,17 @@ def build_parser() -> argparse.ArgumentParser:
         "--macula", type=Path, metavar="MODEL",
         help="erdes: second model of the cascade: --model tells detachment, this one the state of the macula",
     )  # fmt: skip
+
+    predict.add_argument(
+        "--features", type=Path, metavar="FOLDER", help="slides: features of the slides, or where to put them"
+    )
+    predict.add_argument("--encoder", help="slides: what makes the features that are missing, as for `extract`")
+    predict.add_argument("--maps", type=Path, metavar="FOLDER", help="slides: also a page and heat maps per slide")
+    predict.add_argument("--tiff", action="store_true", help="slides: with --maps, heat maps as pyramidal TIFF too")
+    predict.add_argument(
+        "--tile-geojson", action="store_true", help="slides: with --maps, every tile with its score for QuPath too"
+    )
+    predict.add_argument("--split", action="append", help="of a manifest, only this split; may be repeated")
 
     evaluate = _verb(verbs, "evaluate", _evaluate, "write the report of one or more predictions tables")
     _evaluation(evaluate)
@@ -170,15 +197,21 @@ def _layout(verb: argparse.ArgumentParser) -> None:
     )
 
 
-def _training(verb: argparse.ArgumentParser, recipes: str) -> None:
-    verb.add_argument("task", nargs="?", help=f"one of: {', '.join(NAMES)}")
+def _recipe_verb(
+    verb: argparse.ArgumentParser, recipes: str, tasks: Sequence[str] = NAMES, default: str = "tiny",
+    out: str = "run folder; repeating the command continues there",
+) -> None:  # fmt: skip
+    verb.add_argument("task", nargs="?", help=f"one of: {', '.join(tasks)}")
     verb.add_argument("-h", "--help", action="store_true", help="show this, with every option of the recipe")
     verb.add_argument("--data", type=Path, help="manifest.csv or its folder")
-    verb.add_argument("--out", type=Path, help="run folder; repeating the command continues there")
-    verb.add_argument("--recipe", default="tiny", help="named recipe to start from (default: %(default)s)")
+    verb.add_argument("--out", type=Path, help=out)
+    verb.add_argument("--recipe", default=default, help="named recipe to start from (default: %(default)s)")
     verb.add_argument("--config", type=Path, help="YAML file with changes to the recipe")
+    verb.set_defaults(recipes=recipes, tasks=tasks, parser=verb)
+
+
+def _cache(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--cache", type=Path, help="folder for decoded files (default: pixel-cache, beside --out)")
-    verb.set_defaults(recipes=recipes, parser=verb)
 
 
 def _evaluation(verb: argparse.ArgumentParser) -> None:
@@ -198,7 +231,7 @@ def _demo(options) -> None:
 def _check(options) -> None:
     import tempfile
 
-    from .datasets.check import check_manifest, cohort
+    from .datasets.check import cohort
     from .engine.run_folder import environment
     from .tasks.stages import MANIFEST, open_manifest, prepare_stage
 
@@ -213,7 +246,7 @@ def _check(options) -> None:
         else:
             manifest = open_manifest(options.data, labels)
         manifest = manifest.with_labels(labels) if labels else manifest
-        found = check_manifest(manifest, task.read, files=files, cache_px=options.cache_px)
+        found = task.check(manifest, files, options.cache_px)
     machine = environment()
     machine_text = f"torch {machine['versions']['torch']} on {machine['device']}, {machine['platform']}"
     print(cohort(manifest).to_string(), "(positive/known per label)", sep="\n", end="\n\n")
@@ -236,6 +269,8 @@ def _prepare(options) -> None:
     from .tasks.stages import CACHE, prepare_stage
 
     task = load(options.task)
+    if options.cache_px and options.task in SLIDE_TASKS:
+        raise UserError("--cache-px: slides are read tile by tile and never cached; leave it out.")
     manifest, notes, warnings, _ = prepare_stage(
         task, options.root, options.out, layout=options.layout,
         options=_layout_options(options.option), resplit=options.seed if options.resplit else None,
@@ -257,19 +292,45 @@ def _prepare(options) -> None:
     print(f"{options.out}: {len(manifest)} cases, " + ", ".join(f"{split} {n}" for split, n in counts.items()))
 
 
+def _tile(options) -> None:
+    from .tasks.stages import choose_recipe, open_manifest
+
+    task = _recipe_task(options)
+    recipe = choose_recipe(task.TILE, options.recipe, options.config, options.rest)
+    _status(task.tile_slides(recipe, open_manifest(options.data, labels=()), options.out), options.out)
+
+
+def _extract(options) -> None:
+    from .finetune.extract import extract
+    from .tasks.stages import choose_recipe, open_manifest
+
+    task = _recipe_task(options, "tiles", "encoder")
+    recipe = choose_recipe(task.EXTRACT, options.recipe, options.config, options.rest)
+    manifest = open_manifest(options.data, labels=())
+    _status(extract(recipe, manifest, options.tiles, options.out, options.encoder), options.out)
+
+
+def _status(table, out: Path) -> None:
+    counts = table["status"].value_counts()
+    told = " + ".join(f"{counts.get(status, 0)} {status}" for status in ("ok", "failed", "open"))
+    print(f"{out}: {len(table)} requested = {told} (status.csv); {int(table.get('tiles', [0]).sum())} tiles")
+
+
 def _pretrain(options) -> None:
     from .tasks.stages import choose_recipe, pretrain_stage
 
-    task = _training_task(options)
+    task = _recipe_task(options, *(["tiles"] if options.task in SLIDE_TASKS else []))
+    _refuse(options, *(["cache"] if options.task in SLIDE_TASKS else ["tiles"]))
     recipe = choose_recipe(task.PRETRAIN, options.recipe, options.config, options.rest)
-    encoder = pretrain_stage(recipe, options.data, options.out, options.cache)
+    encoder = pretrain_stage(recipe, options.data, options.out, options.cache, options.tiles)
     _say(f"encoder: {encoder}")
 
 
 def _finetune(options) -> None:
     from .tasks.stages import choose_recipe, finetune_stage
 
-    task = _training_task(options)
+    task = _recipe_task(options, *(["features"] if options.task in SLIDE_TASKS else []))
+    _refuse(options, *(["cache", "encoder"] if options.task in SLIDE_TASKS else ["features"]))
     recipe = choose_recipe(task.FINETUNE, options.recipe, options.config, options.rest)
     model = finetune_stage(
         recipe,
@@ -277,12 +338,42 @@ def _finetune(options) -> None:
         options.out,
         encoder=options.encoder,
         cache=options.cache,
+        features=options.features,
         rule=options.threshold,
     )
     _say(f"model: {model}\npredictions: {options.out / 'predictions.csv'}")
 
 
 def _predict(options) -> None:
+    if options.task in SLIDE_TASKS:
+        table = _predict_slides(options)
+    else:
+        _refuse(options, "features", "encoder", "maps", "tiff", "tile_geojson", "split")
+        table = _predict_files(options)
+    failed = table[table["status"] == "failed"]
+    for _, row in failed.head(20).iterrows():
+        print(f"failed: {row['reason']}", file=sys.stderr)
+    print(f"{options.out}: {len(table)} requested = {len(table) - len(failed)} ok + {len(failed)} failed")
+
+
+def _predict_slides(options):
+    from .tasks.slides.maps import Maps
+    from .tasks.slides.predict import Request, predict_slides
+
+    _refuse(options, "importance", "macula", "workers", "batch")
+    if options.features is None:
+        raise UserError("--features is missing: the folder of the slides' features, or where to put them (--encoder).")
+    if options.maps is None:
+        _refuse(options, "tiff", "tile_geojson", why="belongs to --maps")
+    return predict_slides(
+        Request(
+            options.model, options.inputs, options.out, options.features, options.encoder, options.maps, options.split,
+            Maps(options.tiff, options.tile_geojson),
+        )
+    )  # fmt: skip
+
+
+def _predict_files(options):
     from .tasks.stages import predict_stage
 
     if options.macula is not None:
@@ -291,17 +382,12 @@ def _predict(options) -> None:
             raise UserError(f"--macula is the second model of the cascade of erdes, not of {options.task}.")
         if options.importance is not None:
             raise UserError("--importance is of one model: predict with each model of the cascade alone.")
-        table = task.predict_cascade(
-            options.model, options.macula, options.inputs, options.out, options.batch, options.workers
+        return task.predict_cascade(
+            options.model, options.macula, options.inputs, options.out, options.batch or 32, options.workers
         )
-    else:
-        table = predict_stage(
-            options.model, options.inputs, options.out, options.batch, options.workers, options.importance
-        )
-    failed = table[table["status"] == "failed"]
-    for _, row in failed.head(20).iterrows():
-        print(f"failed: {row['reason']}", file=sys.stderr)
-    print(f"{options.out}: {len(table)} requested = {len(table) - len(failed)} ok + {len(failed)} failed")
+    return predict_stage(
+        options.model, options.inputs, options.out, options.batch or 32, options.workers, options.importance
+    )
 
 
 def _evaluate(options) -> None:
@@ -344,26 +430,38 @@ def _weights(options) -> None:
         print(f"encoder: {save_encoder(options.out, vit, card)}")
 
 
-def _training_task(options):
-    """The task of a training verb; prints the help, recipe included, if that was asked."""
+def _recipe_task(options, *needed: str):
+    """The task of a verb with recipes; prints the help, recipe included, if that was asked.
+
+    Args:
+        needed: Options that must be there beside `--data` and `--out`.
+    """
     if options.help:
-        _training_help(options)
+        _recipe_help(options)
         raise SystemExit(0)
-    if options.task not in NAMES:
+    if options.task not in options.tasks:
         raise UserError(
-            f"task {options.task!r}: name one of {', '.join(NAMES)}, as in `clinvit {options.verb} thorax`."
+            f"task {options.task!r}: name one of {', '.join(options.tasks)}, as in `clinvit {options.verb} "
+            f"{options.tasks[0]}`."
         )
-    for name in ("data", "out"):
+    for name in ("data", "out", *needed):
         if getattr(options, name) is None:
             raise UserError(f"--{name} is missing (see `clinvit {options.verb} {options.task} --help`)")
     return load(options.task)
 
 
-def _training_help(options) -> None:
+def _refuse(options, *names: str, why: str = "") -> None:
+    """Refuse options that would be ignored."""
+    for name in names:
+        if getattr(options, name):
+            raise UserError(f"--{name.replace('_', '-')} {why or f'is not for {options.task}'}: leave it out.")
+
+
+def _recipe_help(options) -> None:
     from .engine.recipe import recipe_parser
 
     print(options.parser.format_help())
-    task = load(options.task if options.task in NAMES else NAMES[0])
+    task = load(options.task if options.task in options.tasks else options.tasks[0])
     recipes = getattr(task, options.recipes.upper())
     print("recipes:")
     width = max(map(len, recipes)) + 2

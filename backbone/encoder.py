@@ -29,7 +29,7 @@ class EncoderCard:
     Attributes:
         arch: Architecture, input size and channels included.
         mean, std: What pixels in 0..1 are normalised with, one value per channel.
-        method: How it was trained: `mae`, `none`, or the source of a foreign checkpoint.
+        method: How it was trained: `mae`, `dino`, `none`, or the source of a foreign checkpoint.
         recipe: The resolved recipe, plain values.
         data: Fingerprint and counts of the data it saw.
         versions: Of the packages that made it.

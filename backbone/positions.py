@@ -57,10 +57,14 @@ def sine_3d(grid: Grid, channels: int) -> Tensor:
     return torch.cat([in_time.repeat_interleave(len(in_space), dim=0), in_space.repeat(grid[0], 1)], dim=1)
 
 
-def resize_positions(table: Tensor, old: Grid, new: Grid) -> Tensor:
+def resize_positions(table: Tensor, old: Grid, new: Grid, offset: float = 0.0) -> Tensor:
     """Resample a (N, D) table from the grid `old` to the grid `new`.
 
     Bicubic within a frame (align_corners False, as MAE and DINO do), linear over time.
+
+    Args:
+        offset: Added to the rows and columns of `new` where the scale of the resampling is computed: 0.1 gives the
+            values that DINO's weights were trained with (its guard against rounding, vision_transformer.py).
     """
     if old == new:
         return table
@@ -70,7 +74,11 @@ def resize_positions(table: Tensor, old: Grid, new: Grid) -> Tensor:
     channels = table.shape[1]
     if old[1:] != new[1:]:
         frames = table.reshape(old[0], old[1], old[2], channels).permute(0, 3, 1, 2)
-        frames = F.interpolate(frames, size=new[1:], mode="bicubic", align_corners=False)
+        if offset:
+            scale = ((new[1] + offset) / old[1], (new[2] + offset) / old[2])
+            frames = F.interpolate(frames, scale_factor=scale, mode="bicubic", align_corners=False)
+        else:
+            frames = F.interpolate(frames, size=new[1:], mode="bicubic", align_corners=False)
         table = frames.permute(0, 2, 3, 1).reshape(-1, channels)
     if old[0] != new[0]:
         slots = table.reshape(1, old[0], -1).transpose(1, 2)

@@ -32,6 +32,7 @@ class Architecture:
         channels: Input channels, 1 or 3.
         class_token: Whether a class token stands before the patch tokens.
         positions: `learned`, `sine2d` (MAE), `sine1d` (VideoMAE) or `sine3d`.
+        resize_offset: How positions are resampled for other input sizes; 0.1 for DINO (see `resize_positions`).
     """
 
     width: int
@@ -45,6 +46,7 @@ class Architecture:
     channels: int = 1
     class_token: bool = True
     positions: str = "sine2d"
+    resize_offset: float = 0.0
 
     def __post_init__(self):
         object.__setattr__(self, "image_size", tuple(self.image_size))

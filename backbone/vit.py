@@ -67,6 +67,10 @@ class ViT(nn.Module):
                 long as they divide into patches: the positions are resampled.
             visible_ids: (B, n) indices of the tokens to encode, or None for all. The others are never projected.
         """
+        return self._named(self.norm(self.encode(self.embed(x, visible_ids))))
+
+    def embed(self, x: Tensor, visible_ids: Tensor | None = None) -> Tensor:
+        """(B, [1 +] n, D) tokens with their positions, before the first block; arguments as of `forward`."""
         x = as_clip(x)
         if x.shape[1] != self.arch.channels:
             raise ValueError(f"the model takes {self.arch.channels} channels, the input has {x.shape[1]}")
@@ -81,7 +85,33 @@ class ViT(nn.Module):
         if self.cls_token is not None:
             cls = (self.cls_token + cls_position).expand(len(x), -1, -1)
             tokens = torch.cat([cls.to(tokens.dtype), tokens], dim=1)
-        tokens = self.norm(self.encode(tokens))
+        return tokens
+
+    def last_layers(self, x: Tensor, count: int) -> list[Tokens]:
+        """What the last `count` blocks give for whole inputs, each through the final norm, in the order of the blocks
+        (DINO's `get_intermediate_layers`).
+        """
+        tokens, out = self.embed(x), []
+        for i, block in enumerate(self.blocks):
+            tokens = block(tokens)
+            if len(self.blocks) - i <= count:
+                out.append(self._named(self.norm(tokens)))
+        return out
+
+    def last_attention(self, x: Tensor) -> Tensor:
+        """(B, heads, 1 + N, 1 + N) attention weights of the last block for whole inputs; row 0 is the class token's
+        (DINO's `get_last_selfattention`).
+        """
+        tokens = self.embed(x)
+        for block in self.blocks[:-1]:
+            tokens = block(tokens)
+        attn = self.blocks[-1].attn
+        qkv = attn.qkv(self.blocks[-1].norm1(tokens))
+        # (3, B, heads, 1 + N, D / heads)
+        query, key, _ = qkv.unflatten(2, (3, self.arch.heads, -1)).permute(2, 0, 3, 1, 4)
+        return (query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5).softmax(dim=-1)
+
+    def _named(self, tokens: Tensor) -> Tokens:
         if self.cls_token is None:
             return Tokens(None, tokens)
         return Tokens(tokens[:, 0], tokens[:, 1:])
@@ -105,7 +135,7 @@ class ViT(nn.Module):
         extra = int(self.cls_token is not None)
         table = self.pos_embed[0, extra:]
         if grid != self.arch.grid:
-            table = resize_positions(table, self.arch.grid, grid)
+            table = resize_positions(table, self.arch.grid, grid, self.arch.resize_offset)
         return self.pos_embed[:, :extra] if extra else None, table.unsqueeze(0)
 
     def no_weight_decay(self) -> set[str]:

@@ -23,7 +23,7 @@ from .vit import ViT
 State = dict[str, Tensor]
 # Input statistics that each source was trained with (three channels), where the file does not say.
 IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-WRAPPERS = ("state_dict", "model", "module", "model_state_dict", "teacher")
+WRAPPERS = ("state_dict", "model", "module", "model_state_dict", "teacher", "student")
 PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "encoder.", "vit.")
 
 
@@ -32,7 +32,7 @@ class LoadReport:
     """What became of a checkpoint's tensors.
 
     Attributes:
-        source: `mae`, `timm`, `thorax-mae`, `videomae` or `clinvit`.
+        source: `mae`, `timm`, `thorax-mae`, `videomae`, `dino` or `clinvit`.
         loaded: How many tensors of the ViT were set.
         adapted: What was changed on the way, in words.
         left_over: Names in the file that the ViT has no place for (a decoder, a head).
@@ -85,6 +85,8 @@ def recognise(state: State) -> str:
         return "mae"
     if "fc_norm.weight" in names and "pos_embed" in names:
         return "thorax-mae"
+    if any(name.startswith("head.last_layer.") for name in names):
+        return "dino"
     return "timm"
 
 
@@ -123,6 +125,7 @@ def infer_architecture(state: State, heads: int | None = None) -> Architecture:
     return Architecture(
         width, depth, heads, hidden / width, (side * patch, side * patch), patch, frames, tubelet,
         kernel.shape[1], bool(extra), "learned" if table is not None else "sine1d",
+        0.1 if recognise(state) == "dino" else 0.0,
     )  # fmt: skip
 
 
@@ -244,7 +247,7 @@ def _fit_positions(vit: ViT, state: State, grid: tuple[int, int, int] | None, ad
     if grid is None:
         grid = _guess_grid(len(table), arch)
     if grid != arch.grid:
-        table = resize_positions(table, grid, arch.grid)
+        table = resize_positions(table, grid, arch.grid, arch.resize_offset)
         adapted.append(f"positions resampled from {'x'.join(map(str, grid))} to {'x'.join(map(str, arch.grid))} tokens")
     if extra and not arch.class_token:
         adapted.append("class token dropped")

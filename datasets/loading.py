@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from ..errors import DataError, UserError
 from .cache import Files, PixelCache
 
-View = Callable[[Any, int], np.ndarray]
+View = Callable[[Any, int], np.ndarray | dict[str, np.ndarray]]
 
 
 class Cases(Dataset):
@@ -24,7 +24,8 @@ class Cases(Dataset):
     Args:
         source: Pixels by row: a `PixelCache`, or `Files`.
         rows: Which rows of the source belong to the data set.
-        view: (pixels, seed or number of a view) to (R, C, S, S) or (R, C, T, S, S) uint8.
+        view: (pixels, seed or number of a view) to (R, C, S, S) or (R, C, T, S, S) uint8, or to several such arrays by
+            name.
         targets: (len(source), L) float32, or None.
         max_bad: Share of the cases that may fail when they are read while training; they are left out of their batch.
             A `PixelCache` has sorted them out before.
@@ -41,22 +42,24 @@ class Cases(Dataset):
         return len(self.rows)
 
     def __getitems__(self, samples: list[tuple[int, int]]) -> dict[str, Tensor]:
-        """A batch: `image` (B, C, [T,] S, S) uint8, `row` (B,) rows of the source, and `target` (B, L) if there are
-        any. B counts every draw of a case.
+        """A batch: `image` (B, C, [T,] S, S) uint8, or what the view names; `row` (B,) rows of the source; and `target`
+        (B, L) if there are any. B counts every draw of a case.
         """
         draws, rows = [], []
         for position, seed in samples:
             row = int(self.rows[position])
             try:
                 with opened(self.source, row) as pixels:
-                    draws.append(self.view(pixels, seed))
+                    drawn = self.view(pixels, seed)
             except DataError as error:
                 self._count_bad(row, error)
             else:
-                rows += [row] * len(draws[-1])
+                draws.append(drawn if isinstance(drawn, dict) else {"image": drawn})
+                rows += [row] * len(next(iter(draws[-1].values())))
         if not draws:
             raise DataError(f"none of the {len(samples)} files of a batch can be read.")
-        batch = {"image": torch.from_numpy(np.concatenate(draws)), "row": torch.tensor(rows)}
+        batch = {name: torch.from_numpy(np.concatenate([draw[name] for draw in draws])) for name in draws[0]}
+        batch["row"] = torch.tensor(rows)
         if self.targets is not None:
             batch["target"] = torch.from_numpy(self.targets[rows])
         return batch
@@ -110,12 +113,16 @@ class TrainBatches(Sampler):
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         draw = np.random.default_rng([self.seed, self.epoch])
-        order = draw.permutation(self.cases)
+        order = self.order(draw)
         seeds = draw.integers(0, 2**63, self.cases)
         share = self.batch // self.world
         for step in range(len(self)):
             start = step * self.batch + self.rank * share
             yield [(int(order[i]), int(seeds[i])) for i in range(start, start + share)]
+
+    def order(self, draw: np.random.Generator) -> np.ndarray:
+        """(cases,) positions of an epoch, in the order of their use."""
+        return draw.permutation(self.cases)
 
 
 def train_loader(dataset: Cases, batches: TrainBatches, workers: int) -> DataLoader:

@@ -32,14 +32,14 @@ class TrainView:
         """One case's draws.
 
         Args:
-            pixels: (H, W), or a clip (T, H, W) or (T, H, W, 3), uint8, that gives frames by `[ids]`.
+            pixels: (H, W) or (H, W, 3), or a clip (T, H, W) or (T, H, W, 3), uint8, that gives frames by `[ids]`.
             seed: Decides everything.
 
         Returns:
             (R, C, S, S), or (R, C, frames, S, S), uint8: R draws in space of the same frames.
         """
         if self.frames == 1:
-            return self.in_space(pixels, seed)[None, None]
+            return _channels_first(self.in_space(pixels, seed))[None]
         if self.clip.sampling == "volume":
             frames = pixels
         else:
@@ -86,7 +86,7 @@ class EvalView:
         else:
             cut = build_eval(self.size, self.resize_px, self.mode)
         if self.frames == 1:
-            return cut(pixels, 0)[None, None]
+            return _channels_first(cut(pixels, 0))[None]
         if self.clip.sampling == "volume":
             frames = pixels
         else:
@@ -121,6 +121,11 @@ def over_frames(in_space, frames: np.ndarray, seed: int, one_by_one: bool = Fals
     joined = np.ascontiguousarray(frames.transpose(1, 2, 3, 0)).reshape(height, width, channels * length)
     out = in_space(joined, seed)
     return out.reshape(*out.shape[:2], channels, length).transpose(2, 3, 0, 1)
+
+
+def _channels_first(image: np.ndarray) -> np.ndarray:
+    """(H, W) or (H, W, C) as (C, H, W)."""
+    return image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
 
 
 def _square(image: np.ndarray, crop: int, crops: int) -> np.ndarray:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection, Iterable
 
 from torch import nn
-from torch.optim import AdamW, Optimizer
+from torch.optim import Adam, AdamW, Optimizer
 
 from ..errors import UserError
 from .recipe import Optim
@@ -61,8 +61,10 @@ def make_optimizer(groups: list[dict], optim: Optim, rate: float, fused: bool = 
     groups = [{key: value for key, value in g.items() if key != "names"} | {"lr": rate * g["lr_scale"]} for g in groups]
     if optim.optimizer == "adamw":
         return AdamW(groups, lr=rate, betas=optim.betas, fused=fused)
+    if optim.optimizer == "adam":
+        return Adam(groups, lr=rate, betas=optim.betas, fused=fused)
     if optim.optimizer == "lars":
         from timm.optim import Lars
 
         return Lars(groups, lr=rate, momentum=0.9)
-    raise UserError(f"unknown optim.optimizer {optim.optimizer!r}; known: adamw, lars.")
+    raise UserError(f"unknown optim.optimizer {optim.optimizer!r}; known: adamw, adam, lars.")

@@ -28,12 +28,14 @@ class Optim:
         base_lr: Learning rate per 256 cases; the peak is base_lr x batch_size / 256.
         min_lr: Learning rate at the end of the cosine.
         weight_decay: Of products; biases, norms and tokens have none.
+        weight_decay_end: Weight decay at the end of half a cosine from `weight_decay` (DINO); null keeps it.
         betas: Of AdamW.
         layer_decay: Learning rate of a layer over the one above it; 1 is none.
         clip_norm: Largest gradient norm; null for no clipping.
+        clip_tensor_norm: Largest gradient norm of each single tensor (DINO); null for no clipping.
         accumulate: Parts that a batch is computed in, for small memory.
         ema_decay: Decay of an exponential moving average of the weights, which is then what is kept; null for none.
-        optimizer: `adamw` or `lars` (linear probes).
+        optimizer: `adamw`, `adam` (weight decay as an L2 penalty) or `lars` (linear probes).
     """
 
     epochs: int = 100
@@ -43,9 +45,11 @@ class Optim:
     base_lr: float = 1.5e-4
     min_lr: float = 0.0
     weight_decay: float = 0.05
+    weight_decay_end: float | None = None
     betas: tuple[float, float] = (0.9, 0.95)
     layer_decay: float = 1.0
     clip_norm: float | None = None
+    clip_tensor_norm: float | None = None
     accumulate: int = 1
     ema_decay: float | None = None
     optimizer: str = "adamw"
@@ -59,6 +63,8 @@ class Optim:
             raise UserError(f"optim.schedule {self.schedule!r}: one of cosine, constant, plateau.")
         if self.schedule == "plateau" and self.warmup_epochs:
             raise UserError("optim.schedule plateau has no warm-up: set optim.warmup_epochs 0.")
+        if self.weight_decay_end is not None and not self.weight_decay > 0:
+            raise UserError(f"optim.weight_decay_end needs an optim.weight_decay above 0, not {self.weight_decay:g}.")
         if self.accumulate < 1 or self.batch_size < 1 or self.batch_size % self.accumulate:
             raise UserError(
                 f"optim.batch_size {self.batch_size} does not divide into optim.accumulate {self.accumulate}."

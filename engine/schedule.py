@@ -1,4 +1,4 @@
-"""The learning rate over training: linear warm-up, then half a cosine or a constant, evaluated at every step."""
+"""What changes over training, evaluated at every step: the learning rate (warm-up, then a cosine) and plain cosines."""
 
 import math
 
@@ -18,10 +18,12 @@ def learning_rate(
     """
     if epoch < warmup:
         return peak * epoch / warmup
-    if constant:
-        return peak
-    progress = (epoch - warmup) / (epochs - warmup)
-    return minimum + (peak - minimum) * 0.5 * (1 + math.cos(math.pi * progress))
+    return peak if constant else half_cosine((epoch - warmup) / (epochs - warmup), peak, minimum)
+
+
+def half_cosine(progress: float, start: float, end: float) -> float:
+    """From `start` at progress 0 to `end` at 1 (DINO, utils.py: weight decay and the teacher's momentum)."""
+    return end + (start - end) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def scaled_rate(base: float, batch: int) -> float:

@@ -90,7 +90,8 @@ def make_trainer(
         enable_checkpointing=True,
         enable_model_summary=False,
         logger=TensorBoardLogger(folder, name="", version="tensorboard"),
-        callbacks=[Progress(title), EpochLog(folder), *callbacks, KeepLast(folder, run.checkpoint_minutes)],
+        # The log comes after the callbacks that add to it.
+        callbacks=[Progress(title), *callbacks, EpochLog(folder), KeepLast(folder, run.checkpoint_minutes)],
         log_every_n_steps=50,
         default_root_dir=folder,
     )

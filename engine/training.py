@@ -1,6 +1,6 @@
 """What every training shares beside its loss: optimiser, schedule, seeds per step, EMA, and the stop on a bad loss."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import lightning.pytorch as pl
 import numpy as np
@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 from ..errors import RunError
 from .optim import make_optimizer, parameter_groups
 from .recipe import Optim, Run
-from .schedule import learning_rate, scaled_rate
+from .schedule import half_cosine, learning_rate, scaled_rate
 
 
 class Training(pl.LightningModule):
@@ -36,7 +36,7 @@ class Training(pl.LightningModule):
         optim: Optim,
         run: Run,
         *,
-        ids: list[str],
+        ids: Sequence[str],
         mean: tuple[float, ...],
         std: tuple[float, ...],
         depth: int,
@@ -102,6 +102,21 @@ class Training(pl.LightningModule):
         # Lightning refuses to clip for any fused optimiser, for fear of loss scaling, which `fused` excludes below.
         if gradient_clip_val is not None:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), gradient_clip_val)
+        if self.optim.clip_tensor_norm is not None:
+            for parameter in self.model.parameters():
+                torch.nn.utils.clip_grad_norm_(parameter, self.optim.clip_tensor_norm)
+
+    def on_before_optimizer_step(self, optimizer) -> None:
+        if self.optim.weight_decay_end is not None:
+            decay = half_cosine(self.progress, self.optim.weight_decay, self.optim.weight_decay_end)
+            for group in optimizer.param_groups:
+                if group["weight_decay"]:
+                    group["weight_decay"] = decay
+
+    @property
+    def progress(self) -> float:
+        """Share of the optimiser's steps that are done."""
+        return self.global_step / self.trainer.estimated_stepping_batches
 
     def step_seed(self, index: int, *more: int) -> int:
         """A seed of this batch of this epoch."""

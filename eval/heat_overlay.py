@@ -70,7 +70,7 @@ def overlay_png(
     page.paste(picture, ((page.width - picture.width) // 2, 0))
     _draw_legend(page, picture.height, unit, mpp * downsample, title, score_name)
     file = io.BytesIO()
-    page.save(file, "PNG", optimize=True)
+    page.save(file, "PNG")
     return file.getvalue()
 
 

@@ -1,4 +1,4 @@
-"""Pictures of original, masked and rebuilt, to see what pre-training has learned."""
+"""Pictures of what pre-training has learned: original, masked and rebuilt; or where the class token looks."""
 
 import numpy as np
 import torch
@@ -6,6 +6,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from ..backbone.patches import as_clip, gather_patches, scatter_patches
+from ..backbone.vit import ViT
 from .mae import MaskedAutoencoder
 from .masking import Masks
 
@@ -49,17 +50,50 @@ def reconstruction_sheet(mae: MaskedAutoencoder, x: Tensor, masks: Masks) -> np.
     length = clips.shape[2]
     shown = [0] if length == 1 else [length // 4, 3 * length // 4]
     columns = [((c - low) / (high - low).clamp(min=1e-6)).clamp(0, 1).mean(dim=1)[:, shown] for c in columns]
-    return _tile([c.flatten(0, 1).cpu().numpy() for c in columns])
+    return _sheet(dict(zip(COLUMNS, (c.flatten(0, 1).cpu().numpy() for c in columns))))
 
 
-def _tile(columns: list[np.ndarray]) -> np.ndarray:
-    count, height, width = columns[0].shape
+@torch.no_grad()
+def attention_sheet(vit: ViT, pictures: np.ndarray, x: Tensor) -> np.ndarray:
+    """One row per picture: itself, the class token's attention in the last block (mean of the heads), and the picture
+    lit by it. Each map is scaled to its own range.
+
+    Args:
+        vit: In eval mode.
+        pictures: (B, C, H, W) uint8, grey or RGB.
+        x: The same, normalised.
+
+    Returns:
+        (height, width, 3) uint8: three titled columns.
+    """
+    import cv2
+
+    weights = vit.last_attention(x)[:, :, 0, 1:].float().mean(dim=1)
+    height, width = pictures.shape[2:]
+    maps = weights.unflatten(1, vit.grid_of(as_clip(x))[1:]).cpu().numpy()
+    originals, heat, lit = [], [], []
+    for picture, small in zip(pictures.transpose(0, 2, 3, 1), maps):
+        low, high = np.percentile(small, (1, 99))
+        strength = cv2.resize(((small - low) / max(high - low, 1e-12)).clip(0, 1), (width, height)).clip(0, 1)
+        colour = cv2.applyColorMap(np.rint(strength * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
+        originals.append(np.broadcast_to(picture / 255, (height, width, 3)))
+        heat.append(colour[..., ::-1] / 255)
+        lit.append(originals[-1] * (0.2 + 0.8 * strength[..., None]))
+    titles = {"picture": originals, "attention": heat, "picture lit by it": lit}
+    return _sheet({title: np.stack(column) for title, column in titles.items()})
+
+
+def _sheet(columns: dict[str, np.ndarray]) -> np.ndarray:
+    """Titled columns of pictures (B, H, W) or (B, H, W, 3) in 0..1, enlarged to at least 224 px."""
+    count, height, width = next(iter(columns.values())).shape[:3]
     scale = -(-SIDE // height)
     height, width = height * scale, width * scale
-    sheet = Image.new("L", (len(columns) * (width + GAP) - GAP, TITLE + count * (height + GAP) - GAP), 255)
+    size = len(columns) * (width + GAP) - GAP, TITLE + count * (height + GAP) - GAP
+    colour = next(iter(columns.values())).ndim == 4
+    sheet = Image.new("RGB" if colour else "L", size, "white")
     draw = ImageDraw.Draw(sheet)
-    for c, column in enumerate(columns):
-        draw.text((c * (width + GAP) + 2, 4), COLUMNS[c], fill=0, font=ImageFont.load_default(16))
+    for c, (title, column) in enumerate(columns.items()):
+        draw.text((c * (width + GAP) + 2, 4), title, fill="black", font=ImageFont.load_default(16))
         for r, picture in enumerate(column):
             shown = Image.fromarray(np.rint(picture * 255).astype(np.uint8)).resize((width, height))
             sheet.paste(shown, (c * (width + GAP), TITLE + r * (height + GAP)))

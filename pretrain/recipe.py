@@ -1,11 +1,14 @@
-"""The recipe of masked pre-training."""
+"""The recipes of pre-training: masked, and DINO."""
 
 from dataclasses import dataclass, field
 
 from ..backbone.sizes import Model
 from ..datasets.augment import Augment
+from ..datasets.multi_crop import MultiCrop
 from ..datasets.recipe import Data
+from ..datasets.slides.recipe import Stain
 from ..engine.recipe import Optim, Run
+from ..errors import UserError
 
 
 @dataclass(frozen=True)
@@ -38,11 +41,13 @@ class Pretrain:
         decode_ratio: Share of the hidden patches (random) or of all (running_cell) that are rebuilt; 1 rebuilds all
             hidden ones.
         rebuild_visible: Running cells rebuild, uncounted, what the encoder saw (VideoMAE V2); false saves its cost.
+        tiles_per_slide: Tiles of each slide drawn anew for every epoch; null for all.
         target: What it rebuilds: `pixels` (thorax paper), `patch` (normalised per patch, MAE), `channel` (VideoMAE).
         model: The encoder.
         decoder: The decoder.
         data: Cases and pixels.
         augment: Crops and flips.
+        stain: Stain normalisation of tiles.
         optim: Optimiser.
         run: Machine.
     """
@@ -52,10 +57,100 @@ class Pretrain:
     decoder_mask: str = "random"
     decode_ratio: float = 1.0
     rebuild_visible: bool = True
+    tiles_per_slide: int | None = None
     target: str = "pixels"
     model: Model = field(default_factory=Model)
     decoder: Decoder = field(default_factory=Decoder)
     data: Data = field(default_factory=Data)
     augment: Augment = field(default_factory=Augment)
+    stain: Stain = field(default_factory=Stain)
     optim: Optim = field(default_factory=Optim)
     run: Run = field(default_factory=Run)
+
+
+@dataclass(frozen=True)
+class Head:
+    """DINO's projection head; it is thrown away after pre-training.
+
+    Attributes:
+        out_dim: Prototypes.
+        hidden: Width of its two hidden layers.
+        bottleneck: Width before the prototypes.
+        norm_last_layer: Prototypes keep the length 1 (steadier); else their lengths are learned.
+        freeze_epochs: Epochs at the start in which the prototypes do not move.
+    """
+
+    out_dim: int = 65536
+    hidden: int = 2048
+    bottleneck: int = 256
+    norm_last_layer: bool = True
+    freeze_epochs: int = 1
+
+
+@dataclass(frozen=True)
+class Dino:
+    """DINO on unlabelled pictures or tiles of slides. The defaults are Self-ViT-MIL's (train_dino.py).
+
+    Attributes:
+        momentum: Of the teacher at the start; rises to 1 along half a cosine.
+        student_temp: Temperature of the student.
+        teacher_temp: Temperature of the teacher; 0.07 is the most that is steady.
+        warmup_teacher_temp: The teacher's temperature at the start.
+        warmup_teacher_temp_epochs: Epochs from there to `teacher_temp`, linear.
+        centre_momentum: Share of the old centre that stays in an update.
+        tiles_per_slide: Tiles of each slide drawn anew for every epoch; null for all.
+        monitor: Epochs between two checks by k nearest neighbours on the labels, which are used for nothing else;
+            0 for none.
+        head: The projection head.
+        crops: Multi-crop.
+        model: The encoder.
+        data: Cases and pixels.
+        stain: Stain normalisation of tiles.
+        optim: Optimiser.
+        run: Machine.
+    """
+
+    momentum: float = 0.996
+    student_temp: float = 0.1
+    teacher_temp: float = 0.04
+    warmup_teacher_temp: float = 0.04
+    warmup_teacher_temp_epochs: int = 0
+    centre_momentum: float = 0.9
+    tiles_per_slide: int | None = None
+    monitor: int = 0
+    head: Head = field(default_factory=Head)
+    crops: MultiCrop = field(default_factory=MultiCrop)
+    model: Model = field(default_factory=lambda: Model("small", channels=3, positions="learned", drop_path=0.1))
+    data: Data = field(
+        default_factory=lambda: Data(mean=(0.6223, 0.4763, 0.6009), std=(0.2012, 0.2190, 0.1722)),
+    )
+    stain: Stain = field(default_factory=Stain)
+    optim: Optim = field(
+        default_factory=lambda: Optim(
+            epochs=100,
+            warmup_epochs=10,
+            batch_size=64,
+            base_lr=5e-4,
+            min_lr=1e-6,
+            weight_decay=0.04,
+            weight_decay_end=0.4,
+            betas=(0.9, 0.999),
+            clip_tensor_norm=3.0,
+        )
+    )
+    run: Run = field(default_factory=Run)
+
+    def __post_init__(self):
+        if not 0 <= self.momentum <= 1 or not 0 <= self.centre_momentum < 1:
+            raise UserError(f"momentum {self.momentum} and centre_momentum {self.centre_momentum}: shares within 0..1.")
+        for name in ("student_temp", "teacher_temp", "warmup_teacher_temp"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"{name} {getattr(self, name)}: a temperature above 0.")
+        if self.optim.ema_decay is not None:
+            raise UserError("optim.ema_decay: DINO's teacher is the moving average already (momentum); leave it null.")
+        if self.model.frames > 1:
+            raise UserError(f"model.frames {self.model.frames}: DINO is for pictures and tiles; set model.frames 1.")
+        if self.crops.local_crops and self.crops.local_px % self.model.patch_size:
+            raise UserError(
+                f"crops.local_px {self.crops.local_px} is not a multiple of model.patch_size {self.model.patch_size}."
+            )

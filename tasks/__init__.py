@@ -3,7 +3,7 @@
 import importlib
 from types import ModuleType
 
-NAMES = ("thorax", "erdes")
+NAMES = ("thorax", "slides", "erdes")
 
 
 def load(name: str) -> ModuleType:

@@ -22,7 +22,7 @@ from ..engine.recipe import parse_recipe
 from ..errors import DataError, UserError
 from ..files import written_aside
 
-CACHE = "pixel-cache"
+CACHE, MAPS = "pixel-cache", "maps"
 MANIFEST = "manifest.csv"
 
 
@@ -49,12 +49,13 @@ def choose_recipe(recipes: Mapping[str, Callable], name: str, config: Path | Non
     return parse_recipe(recipes[name](), config, options)
 
 
-def pretrain_stage(recipe, data: Path, out: Path, cache: Path | None = None) -> Path:
-    """Masked pre-training; gives the encoder folder."""
+def pretrain_stage(recipe, data: Path, out: Path, cache: Path | None = None, tiles: Path | None = None) -> Path:
+    """Pre-training, of slides on the tiles in a folder of tile coordinates; gives the encoder folder."""
     from ..pretrain.run import pretrain
 
-    manifest = open_manifest(data, labels=())
-    return pretrain(recipe, manifest, out, cache_folder(manifest, out, cache))
+    # DINO may watch its features by the labels (`monitor`); nothing else looks at them.
+    manifest = open_manifest(data, labels=None if getattr(recipe, "monitor", 0) else ())
+    return pretrain(recipe, manifest, out, cache_folder(manifest, out, cache), tiles)
 
 
 def finetune_stage(
@@ -64,14 +65,30 @@ def finetune_stage(
     *,
     encoder: Path | None = None,
     cache: Path | None = None,
+    features: Path | None = None,
     rule: str = "youden",
 ) -> Path:
-    """Fine-tuning, then thresholds from the validation cases into the model's card; gives the model folder."""
+    """Fine-tuning, then thresholds from the validation cases into the model's card; gives the model folder.
+
+    Args:
+        recipe: The resolved recipe.
+        data: Manifest or its folder.
+        out: Run folder.
+        encoder, cache: Of pictures and clips.
+        features: Of slides: folder of their tiles' features, on which an aggregator is trained.
+        rule: For the thresholds.
+    """
     from ..engine.run_folder import rank
-    from ..finetune.run import finetune
 
     manifest = open_manifest(data, recipe.data.labels)
-    folder = finetune(recipe, manifest, out, cache_folder(manifest, out, cache), encoder)
+    if features is not None:
+        from ..finetune.mil.run import train_mil
+
+        folder = train_mil(recipe, manifest, features, out)
+    else:
+        from ..finetune.run import finetune
+
+        folder = finetune(recipe, manifest, out, cache_folder(manifest, out, cache), encoder)
     if rank() == 0:
         store_thresholds(folder, read_predictions(Path(out) / "predictions.csv"), rule)
     return folder
@@ -80,7 +97,7 @@ def finetune_stage(
 def store_thresholds(model: Path, predictions: Predictions, rule: str) -> None:
     """Choose a threshold per label on the validation cases and write it into the model's card."""
     from ..eval.operating_points import choose
-    from ..finetune.model import load_card, save_card
+    from ..finetune.cards import load_any_card, save_any_card
 
     val = predictions.rows("val").scored()
     if not len(val):
@@ -95,7 +112,7 @@ def store_thresholds(model: Path, predictions: Predictions, rule: str) -> None:
         }
         for label, p in zip(val.labels, points)
     }
-    save_card(model, replace(load_card(model), thresholds=stored))
+    save_any_card(model, replace(load_any_card(model), thresholds=stored))
 
 
 def predict_stage(
@@ -202,7 +219,10 @@ def evaluate_stage(
     seed: int = 0,
     title: str = "Evaluation",
 ) -> dict:
-    """The report of one or more predictions tables; model folders beside them give thresholds and provenance."""
+    """The report of one or more predictions tables; model folders beside them give thresholds and provenance.
+
+    Where a folder `maps` lies beside a table (`predict --maps`) and `data` has outlines, localisation is evaluated too.
+    """
     from ..eval.report import evaluate
 
     tables = {name: read_predictions(path) for name, path in predictions.items()}
@@ -212,6 +232,9 @@ def evaluate_stage(
         for name, card in cards.items()
         if card is not None and card.thresholds and not len(tables[name].rows("val"))
     }
+    manifest = open_manifest(data) if data is not None else None
+    localisation, pages = _localisation(predictions, tables, manifest, Path(out), split, resamples, seed)
+    of_slides = _unit([card for card in cards.values() if card is not None]) == "slide"
     return evaluate(
         tables,
         Path(out),
@@ -223,26 +246,65 @@ def evaluate_stage(
         title=title,
         unit=_unit([card for card in cards.values() if card is not None]),
         provenance={name: _provenance(card) for name, card in cards.items() if card is not None},
-        picture=_pictures(open_manifest(data)) if data is not None else None,
+        picture=_pictures(manifest) if manifest is not None and not of_slides else None,
+        localisation=localisation,
+        slide_pages=pages,
         what_one_means=next((card.meaning for card in cards.values() if card is not None), {}),
     )
 
 
+def _localisation(
+    predictions: Mapping[str, Path], tables: Mapping[str, Predictions], manifest: Manifest | None, out: Path,
+    split: str, resamples: int, seed: int,
+) -> tuple[dict, dict[str, str]]:  # fmt: skip
+    """Localisation by model, and the address of every slide's page (of the first model that has one)."""
+    found, pages = {}, {}
+    for name, path in predictions.items():
+        maps = Path(path).parent / MAPS
+        if manifest is None or not maps.is_dir() or len(tables[name].labels) != 1:
+            continue
+        from .slides.localise import localised
+
+        figures = localised(maps, manifest, tables[name].labels[0], split, resamples, seed)
+        if figures is not None:
+            found[name] = figures
+            for slide in figures.slides:
+                page = maps / f"{slide.id}.html"
+                if page.is_file():
+                    pages.setdefault(slide.id, Path(os.path.relpath(page.resolve(), out.resolve())).as_posix())
+    return found, pages
+
+
 def _card_beside(predictions: Path):
-    from ..finetune.model import load_card
+    from ..finetune.cards import load_any_card
 
     folder = Path(predictions).parent / "model"
-    return load_card(folder) if folder.is_dir() else None
+    return load_any_card(folder) if folder.is_dir() else None
 
 
 def _unit(cards: list) -> str:
     """What a case is called in the report."""
+    from ..finetune.mil.model import MilCard
+
     if not cards:
         return "case"
+    if isinstance(cards[0], MilCard):
+        return "slide"
     return "clip" if cards[0].arch.frames > 1 else "picture"
 
 
 def _provenance(card) -> dict:
+    from ..finetune.mil.model import MilCard
+
+    if isinstance(card, MilCard):
+        return {
+            "network": f"{card.aggregator} over tile features of width {card.width}",
+            "features": card.features,
+            "pipeline": card.pipeline,
+            "data": card.data,
+            "recipe": card.recipe,
+            "versions": card.versions,
+        }
     start = card.encoder
     return {
         "network": card.network

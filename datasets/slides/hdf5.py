@@ -98,6 +98,27 @@ def write_features(
         _write_grid(file, path, grid)
 
 
+def write_scores(path: str | os.PathLike, scores: np.ndarray, grid: TileGrid) -> None:
+    """Write what a model says of every tile: `scores` (N,) in 0..1, with the tiles as in `write_tiles`."""
+    assert scores.shape == (len(grid.coords),), (scores.shape, len(grid.coords))
+    with written_aside(path) as aside, h5py.File(aside, "w") as file:
+        file.create_dataset("scores", data=scores.astype(np.float32))
+        _write_grid(file, Path(path), grid)
+
+
+def read_scores(path: str | os.PathLike) -> tuple[np.ndarray, TileGrid]:
+    """Read what `write_scores` wrote.
+
+    Raises:
+        DataError: Missing, truncated, or another file.
+    """
+    grid = read_tiles(path)
+    with _opened(Path(path)) as file:
+        if "scores" not in file or file["scores"].shape != (len(grid.coords),):
+            raise DataError(f"{path}: no `scores`, one per tile. {_ADVICE}")
+        return file["scores"][:].astype(np.float64), grid
+
+
 class FeatureFile:
     """Features of a slide in an HDF5 file, read row by row; a context manager.
 

@@ -110,6 +110,7 @@ def work_through(work: SharedWork, do: Callable[[str], Mapping], verb: str) -> p
     spoken, terminal = time.monotonic(), sys.stderr.isatty()
     with tqdm(total=len(work.files), initial=done, unit="slide", desc=verb, disable=not terminal) as bar:
         for slide in work:
+            done += 1
             try:
                 facts = do(slide)
             except DataError as error:
@@ -120,7 +121,7 @@ def work_through(work: SharedWork, do: Callable[[str], Mapping], verb: str) -> p
             bar.update()
             if not terminal and time.monotonic() - spoken >= EVERY_S:
                 spoken = time.monotonic()
-                print(f"{verb}: {bar.n} of {bar.total} slides", file=sys.stderr, flush=True)
+                print(f"{verb}: {done} of {len(work.files)} slides", file=sys.stderr, flush=True)
     return work.write_table()
 
 

@@ -28,7 +28,7 @@ class TileSource:
         slides: S pairs of file and microns per pixel (None: as the file says).
         grids: Their S tile grids.
         stain: The normalisations of the S slides, None for a slide as it is.
-        names: S ids of the slides; default: their file names.
+        names: S ids of the slides; default: their file names without suffix.
         keep_open: Slides that a process holds open.
     """
 
@@ -37,7 +37,7 @@ class TileSource:
         stain: Sequence["Normaliser | None"] | None = None, *, names: Sequence[str] | None = None, keep_open: int = 16,
     ):  # fmt: skip
         self.slides = [(Path(path), mpp) for path, mpp in slides]
-        self.names = list(names or [path.name for path, _ in self.slides])
+        self.names = list(names or [path.stem for path, _ in self.slides])
         self.stains = list(stain or [None] * len(self.slides))
         self.keep_open = keep_open
         self.sizes = [(grid.tile_um, grid.tile_px) for grid in grids]

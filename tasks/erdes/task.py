@@ -1,10 +1,17 @@
 """What the command needs of the ocular-ultrasound task: recipes, layouts, the reader, the cascade, the demo."""
 
-from ...datasets.clips import read_clip as read
+from ...datasets.check import Findings, check_manifest
+from ...datasets.clips import read_clip
 from ...datasets.readers import ClipReader as CachedAs
+from ...datasets.tables import Manifest
 from .cascade import predict_cascade
 from .demo import demo
 from .layouts import to_manifest
 from .recipes import FINETUNE, PRETRAIN
 
-__all__ = ["FINETUNE", "PRETRAIN", "CachedAs", "demo", "predict_cascade", "read", "to_manifest"]
+__all__ = ["FINETUNE", "PRETRAIN", "CachedAs", "check", "demo", "predict_cascade", "to_manifest"]
+
+
+def check(manifest: Manifest, files: int | None, cache_px: int) -> Findings:
+    """Check a manifest and its files (see `check_manifest`)."""
+    return check_manifest(manifest, read_clip, files=files, cache_px=cache_px)

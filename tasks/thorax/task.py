@@ -1,9 +1,16 @@
 """What the command needs of the thorax task: recipes, layouts, the reader, the demo."""
 
-from ...datasets.radiographs import read_radiograph as read
+from ...datasets.check import Findings, check_manifest
+from ...datasets.radiographs import read_radiograph
 from ...datasets.readers import PictureReader as CachedAs
+from ...datasets.tables import Manifest
 from .demo import demo
 from .layouts import to_manifest
 from .recipes import FINETUNE, PRETRAIN
 
-__all__ = ["FINETUNE", "PRETRAIN", "CachedAs", "demo", "read", "to_manifest"]
+__all__ = ["FINETUNE", "PRETRAIN", "CachedAs", "check", "demo", "to_manifest"]
+
+
+def check(manifest: Manifest, files: int | None, cache_px: int) -> Findings:
+    """Check a manifest and its files (see `check_manifest`)."""
+    return check_manifest(manifest, read_radiograph, files=files, cache_px=cache_px)

@@ -62,6 +62,46 @@ def test_timm_file(tmp_path):
     assert "head.* (2)" in str(report)
 
 
+def dino_file(state: dict, wrapping: str) -> dict:
+    """The golden network as DINO's (and Self-ViT-MIL's) files hold it."""
+    other = {name: torch.full_like(value, 9.0) for name, value in state.items()}
+    student = {f"module.{name}": value for name, value in (state if wrapping == "student" else other).items()}
+    rest = {
+        "optimizer": {"state": {}}, "epoch": 3, "args": argparse.Namespace(arch="vit_small"),
+        "dino_loss": {"center": torch.zeros(1, 64)}, "fp16_scaler": {"scale": 2.0},
+    }  # fmt: skip
+    if wrapping == "student":
+        return {"student": student} | rest
+    prefix = "module." if wrapping == "wrapped teacher" else ""
+    return {"student": student, "teacher": {prefix + name: value for name, value in state.items()}} | rest
+
+
+@pytest.mark.parametrize("wrapping", ["teacher", "wrapped teacher", "student"])
+def test_official_dino_file(golden, tmp_path, wrapping):
+    """The teacher is what counts; its positions are resampled as DINO does it."""
+    ref = golden("dino_vit")
+    path = save(tmp_path / "checkpoint.pth", dino_file(ref.state, wrapping))
+    state = read_checkpoint(path)
+    vit = ViT(infer_architecture(state, heads=3)).eval()
+    report = load_encoder(vit, path)
+    assert report.source == "dino" and vit.arch.resize_offset == 0.1 and vit.arch.positions == "learned"
+    assert report.loaded == len(vit.state_dict()) and all(name.startswith("head.") for name in report.left_over)
+    with torch.no_grad():
+        for images, cls in (("images", "cls"), ("local_crops", "cls_local")):
+            torch.testing.assert_close(vit(ref.inputs[images]).cls, ref.outputs[cls], atol=1e-5, rtol=1e-5)
+
+
+def test_dino_backbone_alone(golden, tmp_path):
+    """The flat files have timm's names and no others: the source cannot be told, the weights are the same."""
+    ref = golden("dino_vit")
+    flat = {n.removeprefix("backbone."): v for n, v in ref.state.items() if n.startswith("backbone.")}
+    vit = ViT(arch(positions="learned")).eval()
+    report = load_encoder(vit, save(tmp_path / "dino_pretrain.pth", flat))
+    assert report.source == "timm" and not report.left_over
+    with torch.no_grad():
+        torch.testing.assert_close(vit(ref.inputs["images"]).cls, ref.outputs["cls"], atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["videomae_v2_classifier_mean", "videomae_v2_classifier_first"])
 def test_videomae_file_comes_into_the_same_vit(golden, name):
     ref = golden(name)

@@ -42,7 +42,7 @@ def test_a_seed_decides_everything_in_any_process(tile):
 @pytest.mark.parametrize("part", ["brightness", "contrast", "saturation", "hue"])
 def test_colours_change_as_torchvision_defines_it(tile, part):
     most = 0.1 if part == "hue" else 0.4
-    limits = {name: 0.0 for name in ("brightness", "contrast", "saturation", "hue")} | {part: most}
+    limits = dict.fromkeys(("brightness", "contrast", "saturation", "hue"), 0.0) | {part: most}
     view = MultiCropView(MultiCrop(**(PLAIN | {"jitter": 1.0} | limits)), 64)
     change, middle = getattr(tv, f"adjust_{part}"), 0.0 if part == "hue" else 1.0
     factors = middle + np.linspace(-most, most, 81)

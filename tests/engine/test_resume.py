@@ -216,13 +216,18 @@ def test_killed_or_interrupted_and_the_same_command(cohort, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("task", ["thorax", "erdes"])
-def test_two_processes_equal_one(cohort, clip_cohort, tmp_path, task):
+# The clips of `demo` have two time slots: running cells count more tokens in some clips than in others, and the losses,
+# which are float32, are then divided by numbers that are no power of two apart.
+@pytest.mark.parametrize(
+    "task, recipe, tolerance", [("thorax", "tiny", 1e-10), ("erdes", "tiny", 1e-10), ("erdes", "demo", 1e-7)]
+)
+def test_two_processes_equal_one(cohort, clip_cohort, tmp_path, task, recipe, tolerance):
+    """In float64: in float32 AdamW makes full steps of gradients that are rounding alone."""
     data = cohort() if task == "thorax" else clip_cohort()
     for devices in (1, 2):
         run = command(
-            "pretrain", task, "--recipe", "demo", "--data", data, "--out", tmp_path / f"d{devices}/run", *OPTIONS,
-            "--optim.epochs", 3, "--run.devices", devices,
+            "pretrain", task, "--recipe", recipe, "--data", data, "--out", tmp_path / f"d{devices}/run", *OPTIONS,
+            "--optim.epochs", 3, "--run.precision", "64-true", "--run.devices", devices,
         )  # fmt: skip
         script = tmp_path / "start.py"
         script.write_text(
@@ -230,7 +235,7 @@ def test_two_processes_equal_one(cohort, clip_cohort, tmp_path, task):
         )
         subprocess.run([sys.executable, script, *run[3:]], check=True, capture_output=True, timeout=300)
     one, two = (safetensors.torch.load_file(tmp_path / f"d{n}/run/encoder/encoder.safetensors") for n in (1, 2))
-    # AdamW makes a full step of a gradient that is rounding alone, so that single weights may differ by its rate. Other
-    # masks or cases would move all of them: 1e-2 of the norm.
-    first, second = (torch.cat([state[name].flatten() for name in sorted(state)]) for state in (one, two))
-    assert (first - second).norm() < 1e-3 * first.norm()
+    assert one.keys() == two.keys()
+    assert {weight.dtype for weight in one.values()} == {torch.float64}
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], atol=tolerance, rtol=0)

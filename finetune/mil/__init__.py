@@ -1,0 +1,1 @@
+"""Multiple-instance learning: bags of instance features to a label per bag."""

@@ -1,0 +1,103 @@
+"""What all aggregators share: the interface, masks, and instance-wise layers that are computed in chunks."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+# Bags of more instances than `WHOLE` are computed in chunks whose inside is computed again in the backward pass, so
+# that 100,000 instances need the memory of their inputs, not of every hidden layer. Smaller ones are quicker without.
+WHOLE, CHUNK = 32_768, 8192
+Criterion = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass
+class Aggregated:
+    """What an aggregator says of B bags of N instances.
+
+    Attributes:
+        logits: (B, C) of the bags.
+        attention: (B, A, N) weights, summing to 1 over the instances of a bag, 0 at padding; A is the number of
+            classes C, or 1 where all classes share it. None from TransMIL while training, where nothing needs it.
+        instance_logits: (B, N, C) of the instances, meaningless at padding; None where the method has none.
+    """
+
+    logits: Tensor
+    attention: Tensor | None
+    instance_logits: Tensor | None = None
+
+
+class Aggregator(nn.Module):
+    """Base: `forward(features (B, N, D), mask (B, N) or None)` gives `Aggregated`.
+
+    `mask` is True at instances, False at padding (whose features are finite); every bag has an instance. Features may
+    be of any floating type.
+    """
+
+    def loss(self, out: Aggregated, target: Tensor, mask: Tensor | None, criterion: Criterion) -> Tensor:
+        """The method's loss.
+
+        Args:
+            out: Of `forward`.
+            target: (B, C) of 0, 1 and NaN (unknown).
+            mask: (B, N) or None, as given to `forward`.
+            criterion: Loss of (B, C) logits against the target.
+        """
+        return criterion(out.logits, target)
+
+
+class Embedding(nn.Sequential):
+    """Linear layer, ReLU and dropout on every instance."""
+
+    def __init__(self, width: int, hidden: int, dropout: float):
+        super().__init__(nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(dropout))
+
+
+def embedding(width: int, hidden: int, dropout: float) -> nn.Module:
+    """`Embedding`, or none (hidden 0), then dropout on the features themselves."""
+    return Embedding(width, hidden, dropout) if hidden else nn.Dropout(dropout)
+
+
+def each_instance(function: Callable[[Tensor], Tensor], x: Tensor, dtype: torch.dtype) -> Tensor:
+    """`function` of (B, N, D) instances in `dtype`, computed in chunks of instances.
+
+    Args:
+        function: Acts on every instance by itself.
+        x: Of any floating type; only a chunk at a time is converted.
+    """
+    if x.shape[1] <= WHOLE:
+        return function(x.to(dtype))
+    return torch.cat([recomputed(lambda part: function(part.to(dtype)), part) for part in x.split(CHUNK, dim=1)], dim=1)
+
+
+def recomputed(function: Callable, *inputs: Tensor):
+    """`function(*inputs)`, computed again in the backward pass instead of kept."""
+    if not torch.is_grad_enabled():
+        return function(*inputs)
+    return checkpoint(function, *inputs, use_reentrant=False)
+
+
+def weight_type(module: nn.Module) -> torch.dtype:
+    """Floating type of a module's weights."""
+    return next(module.parameters()).dtype
+
+
+def masked_softmax(scores: Tensor, mask: Tensor | None) -> Tensor:
+    """Softmax of (B, A, N) over the instances where `mask` (B, N) is True; exactly 0 elsewhere."""
+    if mask is not None:
+        scores = scores.masked_fill(~mask[:, None], -torch.inf)
+    return scores.float().softmax(dim=-1)
+
+
+def critical_instances(logits: Tensor, mask: Tensor | None) -> Tensor:
+    """(B, C) index of the instance with the largest logit of each class; logits (B, N, C)."""
+    if mask is not None:
+        logits = logits.masked_fill(~mask[:, :, None], -torch.inf)
+    return logits.argmax(dim=1)
+
+
+def at_instances(values: Tensor, index: Tensor) -> Tensor:
+    """(B, C) value of class c at instance `index[b, c]`; values (B, N, C)."""
+    return values.gather(1, index[:, None]).squeeze(1)

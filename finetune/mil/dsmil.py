@@ -1,0 +1,76 @@
+"""The dual-stream aggregator (DSMIL; Li, Li and Eliceiri, CVPR 2021), in the two generations of its code.
+
+`dsmil`: today's (nonlinear query, no value layer). `self_vit_mil`: the one that Self-ViT-MIL (Gul et al. 2022) builds
+on (linear query, linear value). Parameter names are those of the official files.
+"""
+
+import math
+
+from torch import Tensor, nn
+
+from .aggregator import (
+    Aggregated,
+    Aggregator,
+    Criterion,
+    Embedding,
+    at_instances,
+    critical_instances,
+    each_instance,
+    masked_softmax,
+    weight_type,
+)
+
+
+class DualStream(Aggregator):
+    """Max pooling over instance logits, and attention of every instance to the critical one of each class.
+
+    Args:
+        width: Features D of an instance.
+        classes: Logits C.
+        hidden: Width that instances are embedded to first; 0 for none, as in the paper.
+        attention: Width of the query (128 in the paper).
+        linear: The older generation: query and value are linear layers.
+        dropout: Of the features before they are pooled.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        classes: int,
+        hidden: int = 0,
+        attention: int = 128,
+        linear: bool = False,
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        self.embed = Embedding(width, hidden, 0.0) if hidden else None
+        width = hidden or width
+        self.i_classifier = nn.ModuleDict({"fc": nn.Sequential(nn.Linear(width, classes))})
+        query = nn.Linear(width, attention)
+        if not linear:
+            query = nn.Sequential(query, nn.ReLU(), nn.Linear(attention, attention), nn.Tanh())
+        value = nn.Sequential(nn.Dropout(dropout), nn.Linear(width, width) if linear else nn.Identity())
+        self.b_classifier = nn.ModuleDict({"q": query, "v": value, "fcc": nn.Conv1d(classes, classes, width)})
+
+    def forward(self, features: Tensor, mask: Tensor | None = None) -> Aggregated:
+        dtype = weight_type(self)
+        x = features.to(dtype) if self.embed is None else each_instance(self.embed, features, dtype)
+        instance_logits = self.i_classifier["fc"](x)
+        critical = critical_instances(instance_logits, mask)
+        query = each_instance(self.b_classifier["q"], x, dtype)
+        asked = query.gather(1, critical[:, :, None].expand(-1, -1, query.shape[-1]))
+        attention = masked_softmax(asked @ query.transpose(1, 2) / math.sqrt(query.shape[-1]), mask)
+        # The value layer is linear and the weights of a bag sum to 1: it acts alike on the pooled features, where it
+        # costs one product per class instead of one per instance.
+        dropout, value = self.b_classifier["v"]
+        bags = value(attention.to(x.dtype) @ dropout(x))
+        return Aggregated(self.b_classifier["fcc"](bags).squeeze(2), attention, instance_logits)
+
+    def loss(self, out: Aggregated, target: Tensor, mask: Tensor | None, criterion: Criterion) -> Tensor:
+        """Half the loss of each stream."""
+        return 0.5 * criterion(out.logits, target) + 0.5 * criterion(max_stream(out, mask), target)
+
+
+def max_stream(out: Aggregated, mask: Tensor | None) -> Tensor:
+    """(B, C) logits of the first stream: of the critical instances."""
+    return at_instances(out.instance_logits, critical_instances(out.instance_logits, mask))

@@ -1,0 +1,28 @@
+"""From what an aggregator says to the scores of bags and instances."""
+
+import torch
+from torch import Tensor
+
+from .aggregator import Aggregated
+from .dsmil import max_stream
+
+
+def bag_logits(out: Aggregated, mask: Tensor | None, score: str) -> Tensor:
+    """(B, C) logits that a bag is judged by: its own, or (`average`) the mean of both streams of DSMIL."""
+    return (out.logits + max_stream(out, mask)) / 2 if score == "average" else out.logits
+
+
+def instance_scores(out: Aggregated, probability: Tensor) -> Tensor:
+    """(B, N, C) in 0..1 of every instance, for localisation: comparable within a bag.
+
+    The sigmoid of the instance's own logit where the method has one; else its attention over the largest of the bag,
+    times the bag's probability, so that a healthy bag has no hot instance.
+
+    Args:
+        out: Of the aggregator in eval mode.
+        probability: (B, C) of the bags.
+    """
+    if out.instance_logits is not None:
+        return out.instance_logits.float().sigmoid()
+    largest = out.attention.amax(dim=2, keepdim=True).clamp(min=torch.finfo(out.attention.dtype).tiny)
+    return (out.attention / largest * probability[:, :, None]).transpose(1, 2)

@@ -1,0 +1,123 @@
+"""Training of DINO from its recipe: schedules, teacher, centre, and the signs of collapse."""
+
+import copy
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..backbone.vit import ViT
+from ..datasets.multi_crop import MultiCropView
+from ..engine.schedule import half_cosine
+from ..errors import UserError
+from .dino import DinoLoss, DinoNetwork, follow, teacher_temperature
+from .pictures import attention_sheet
+from .recipe import Dino
+from .sources import Source
+from .training import Pretraining
+
+# DINO's positions are resampled with this offset (`resize_positions`).
+RESIZE_OFFSET = 0.1
+# Features of pictures that all differ have a spread near 1.
+COLLAPSED = 0.01
+
+
+class DinoPretraining(Pretraining):
+    """Training of a student; the teacher and the centre follow after each step of the optimiser.
+
+    Logged beside the loss: `teacher_entropy` (nats; near 0 or near log(out_dim) it has collapsed one way or the other),
+    `centre_norm`, and `feature_spread` (of the teacher's unit class tokens in a batch; near 0 all pictures look alike).
+    """
+
+    picture = "attention.png"
+
+    def __init__(self, student: DinoNetwork, recipe: Dino, source: Source):
+        super().__init__(student, recipe, source, MultiCropView(recipe.crops, recipe.model.image_size))
+        self.teacher = copy.deepcopy(student).requires_grad_(False).eval()
+        if recipe.run.compile:
+            self.teacher.compile()
+        self.dino_loss = DinoLoss(recipe.head.out_dim, recipe.student_temp, recipe.centre_momentum)
+        self.means: list[Tensor] = []
+
+    @property
+    def final_model(self) -> DinoNetwork:
+        """The teacher: it is the better one at any time (section 5.2)."""
+        return self.teacher
+
+    def loss(self, batch: dict[str, Tensor]) -> Tensor:
+        crops = [
+            self.normalised(batch[name].transpose(0, 1).flatten(0, 1).float() / 255)
+            for name in ("image", "local")
+            if name in batch
+        ]
+        recipe = self.recipe
+        temperature = teacher_temperature(
+            self.progress * recipe.optim.epochs, recipe.warmup_teacher_temp, recipe.teacher_temp,
+            recipe.warmup_teacher_temp_epochs,
+        )  # fmt: skip
+        with torch.no_grad():
+            teacher = self.teacher(crops[:1])
+        targets = self.dino_loss.targets(teacher.logits, temperature)
+        self.means.append(teacher.logits.float().mean(dim=0, keepdim=True))
+        self._log_signs(teacher.cls, targets)
+        return self.dino_loss(self.model(crops).logits, targets)
+
+    def on_train_start(self) -> None:
+        self.stepped = self.global_step
+
+    def on_before_optimizer_step(self, optimizer) -> None:
+        super().on_before_optimizer_step(optimizer)
+        if self.current_epoch < self.recipe.head.freeze_epochs:
+            for parameter in self.model.head.last_layer.parameters():
+                parameter.grad = None
+
+    def on_train_batch_end(self, outputs, batch, batch_idx: int) -> None:
+        if self.global_step == self.stepped:
+            return  # a part of a batch
+        self.stepped = self.global_step
+        done = (self.global_step - 1) / self.trainer.estimated_stepping_batches
+        follow(self.teacher, self.model, half_cosine(done, self.recipe.momentum, 1.0))
+        mean = torch.stack(self.means).mean(dim=0)
+        self.dino_loss.update_centre(self.trainer.strategy.reduce(mean, reduce_op="mean"))
+        self.means.clear()
+
+    def on_train_epoch_end(self) -> None:
+        spread = float(self.trainer.callback_metrics["feature_spread"])
+        if spread < COLLAPSED and self.trainer.is_global_zero:
+            warnings.warn(
+                f"the features of all pictures are nearly equal (feature_spread {spread:.2g}): DINO has collapsed. "
+                "Start anew with a lower optim.base_lr, a larger optim.batch_size or teacher_temp 0.04.",
+                stacklevel=2,
+            )
+
+    @torch.no_grad()
+    def sheet(self) -> np.ndarray:
+        """Where the teacher's class token looks on a few cases."""
+        pictures = self.still(self.spread(6))
+        return attention_sheet(self.kept, pictures.cpu().numpy(), self.pixels({"image": pictures}))
+
+    @torch.no_grad()
+    def _log_signs(self, cls: Tensor, targets: Tensor) -> None:
+        directions = F.normalize(cls.float(), dim=-1)
+        # The root of the variance summed over dimensions: 1 for directions that have nothing in common.
+        spread = directions.var(dim=0, unbiased=False).sum().sqrt()
+        figures = {
+            "teacher_entropy": torch.special.entr(targets).sum(dim=-1).mean(),
+            "centre_norm": self.dino_loss.center.norm(),
+            "feature_spread": spread,
+        }
+        self.log_dict(figures, on_step=False, on_epoch=True, batch_size=targets.shape[1], sync_dist=True)
+
+
+def build_dino(recipe: Dino) -> DinoNetwork:
+    """The student of a recipe, with its random start decided by the seed."""
+    torch.manual_seed(recipe.run.seed)
+    try:
+        arch = replace(recipe.model.architecture(), resize_offset=RESIZE_OFFSET)
+        encoder = ViT(arch, drop_path=recipe.model.drop_path, checkpoint_blocks=recipe.model.checkpoint_blocks)
+        return DinoNetwork(encoder, recipe.head)
+    except ValueError as error:
+        raise UserError(str(error)) from None

@@ -1,0 +1,90 @@
+"""Training of a masked autoencoder from its recipe."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..backbone.vit import ViT
+from ..datasets.views import TrainView
+from ..errors import UserError
+from .mae import MaskedAutoencoder
+from .masking import Masks, draw_masks
+from .pictures import reconstruction_sheet
+from .recipe import Pretrain
+from .sources import Source
+from .training import Pretraining
+
+
+class MaskedPretraining(Pretraining):
+    """Training of a masked autoencoder; a mask is drawn for the whole batch over all processes, then shared out."""
+
+    picture = "reconstructions.png"
+
+    def __init__(self, mae: MaskedAutoencoder, recipe: Pretrain, source: Source):
+        super().__init__(mae, recipe, source, TrainView(recipe.augment, recipe.data.clip, recipe.model.frames))
+
+    def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
+        self.masks = self.draw_masks(len(batch["row"]), self.generator(index))
+        return super().training_step(batch, index)
+
+    def loss(self, batch: dict[str, Tensor]) -> Tensor:
+        pixels = batch["image"].float() / 255
+        # VideoMAE makes its target of the pixels as they were before they were normalised.
+        target_of = pixels if self.recipe.target == "channel" else None
+        loss = self.model(self.normalised(pixels), self.masks, target_of).loss
+        return loss if self.weight is None else loss * self.weight.to(loss.dtype)
+
+    def draw_masks(self, batch: int, generator: torch.Generator) -> Masks:
+        """The masks of this process's share of the batch.
+
+        Running cells may count more tokens in some clips than in others. `weight` is this process's share of the
+        tokens over its share of the cases, so that the mean over the processes is the mean over all tokens.
+        """
+        world = self.trainer.world_size
+        whole = recipe_masks(self.recipe, batch * world, generator)
+        own = whole.share(self.global_rank, world)
+        self.weight = None
+        if world > 1 and own.counted is not None:
+            self.weight = own.counted.sum().double() * world / whole.counted.sum()
+        return own
+
+    def sheet(self) -> np.ndarray:
+        """A few cases rebuilt under a fixed mask."""
+        places = self.spread(6 if self.recipe.model.frames == 1 else 3)
+        batch = self.dataset.__getitems__([(place, 0) for place in places])
+        one_of_each = batch["image"][:: self.dataset.view.repeats].to(self.device)
+        x = self.pixels({"image": one_of_each})
+        # All that is hidden is rebuilt here, whatever share of it training takes.
+        masks = recipe_masks(replace(self.recipe, decode_ratio=1.0), len(x), torch.Generator(self.device))
+        model = self.final_model
+        was_training = model.training
+        sheet = reconstruction_sheet(model.eval(), x, masks)
+        model.train(was_training)
+        return sheet
+
+
+def recipe_masks(recipe: Pretrain, batch: int, generator: torch.Generator) -> Masks:
+    """The masks of a batch, drawn as the recipe says."""
+    return draw_masks(
+        recipe.model.architecture().grid, batch, generator, mask=recipe.mask, mask_ratio=recipe.mask_ratio,
+        decoder_mask=recipe.decoder_mask, decode_ratio=recipe.decode_ratio, rebuild_visible=recipe.rebuild_visible,
+    )  # fmt: skip
+
+
+def build_mae(recipe: Pretrain) -> MaskedAutoencoder:
+    """The model of a recipe, with its random start decided by the seed."""
+    if recipe.augment.size != recipe.model.image_size:
+        raise UserError(
+            f"augment.size {recipe.augment.size} and model.image_size {recipe.model.image_size} differ: set both."
+        )
+    torch.manual_seed(recipe.run.seed)
+    try:
+        arch = recipe.model.architecture()
+        # Masks that cannot be drawn are an error of the request, not of the first step.
+        recipe_masks(recipe, 1, torch.Generator())
+        encoder = ViT(arch, drop_path=recipe.model.drop_path, checkpoint_blocks=recipe.model.checkpoint_blocks)
+        return MaskedAutoencoder(encoder, recipe.decoder, recipe.target)
+    except ValueError as error:
+        raise UserError(str(error)) from None

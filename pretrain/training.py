@@ -1,0 +1,91 @@
+"""What both methods of pre-training share: batches of the source, and pictures of what is learned."""
+
+from pathlib import Path
+
+import lightning.pytorch as pl
+import numpy as np
+from lightning.pytorch.callbacks import Callback
+from PIL import Image
+from torch import Tensor, nn
+
+from ..backbone.vit import ViT
+from ..datasets.loading import Cases, TrainBatches, View, reading_workers, train_loader
+from ..datasets.recipe import for_channels
+from ..datasets.slides.stream import TileBatches
+from ..datasets.views import EvalView
+from ..engine.training import Training
+from ..files import written_aside
+from .recipe import Dino, Pretrain
+from .sources import Source
+
+
+class Pretraining(Training):
+    """Base of both methods; a subclass gives `loss(batch)`, `picture` and `sheet()`.
+
+    Args:
+        model: What is trained; its `encoder` is the ViT.
+        recipe: The resolved recipe.
+        source: The cases.
+        view: How they are drawn.
+    """
+
+    picture = ""
+
+    def __init__(self, model: nn.Module, recipe: Pretrain | Dino, source: Source, view: View):
+        mean, std = statistics(recipe)
+        super().__init__(
+            model, recipe.optim, recipe.run, ids=source.ids, mean=mean, std=std, depth=model.encoder.arch.depth
+        )  # fmt: skip
+        self.recipe, self.source = recipe, source
+        self.dataset = Cases(source.pixels, source.rows, view, max_bad=recipe.run.max_bad)
+
+    def sheet(self) -> np.ndarray:
+        """(height, width[, 3]) uint8 picture of what is learned by now."""
+        raise NotImplementedError
+
+    @property
+    def kept(self) -> ViT:
+        """The encoder to keep."""
+        return self.final_model.encoder
+
+    def train_dataloader(self):
+        optim, run = self.recipe.optim, self.recipe.run
+        share = (optim.batch_size // optim.accumulate, run.seed, self.global_rank, self.trainer.world_size)
+        if self.source.slides is None:
+            batches = TrainBatches(len(self.dataset), *share)
+        else:
+            batches = TileBatches(self.source.pixels.counts, self.recipe.tiles_per_slide, *share)
+        return train_loader(self.dataset, batches, reading_workers(run.workers))
+
+    def still(self, rows: np.ndarray) -> Tensor:
+        """(B, C, S, S) uint8 on the device: places of the data set without augmentation."""
+        view = EvalView(self.recipe.model.image_size, "squash", None, self.recipe.data.clip, 1)
+        cases = Cases(self.dataset.source, self.dataset.rows, view, max_bad=1.0)
+        return cases.__getitems__([(int(row), 0) for row in rows])["image"].to(self.device)
+
+    def spread(self, count: int) -> np.ndarray:
+        """At most `count` places of the data set, evenly over it."""
+        return np.unique(np.linspace(0, len(self.dataset) - 1, count).astype(int))
+
+
+class ShowPicture(Callback):
+    """Keep a picture of what is learned up to date: the same cases, ten times over the training."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Pretraining) -> None:
+        done = trainer.current_epoch + 1
+        if trainer.is_global_zero and (done % max(1, trainer.max_epochs // 10) == 0 or done == trainer.max_epochs):
+            self.draw(pl_module)
+
+    def draw(self, training: Pretraining) -> None:
+        """Write it."""
+        with written_aside(self.folder / training.picture) as aside:
+            Image.fromarray(training.sheet()).save(aside)
+
+
+def statistics(recipe: Pretrain | Dino) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation for the model's channels."""
+    channels = recipe.model.channels
+    return for_channels(recipe.data.mean, channels), for_channels(recipe.data.std, channels)

@@ -1,0 +1,5 @@
+"""placeholder"""
+
+
+def demo(out, seed=0):
+    """placeholder"""

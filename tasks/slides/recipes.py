@@ -1,0 +1,204 @@
+"""Recipes of the slides task: Self-ViT-MIL as published, the aggregators it is compared with, and small ones.
+
+Gul et al., "Histopathological Image Classification based on Self-Supervised Vision Transformer and Weak Labels", SPIE
+Medical Imaging 2022 (arXiv 2210.09021); settings from its public code. Figures of the other aggregators on Camelyon16:
+Li, Li and Eliceiri, CVPR 2021 (DSMIL), table 1, with features of their own.
+"""
+
+from functools import partial
+
+from ...backbone.sizes import Model
+from ...datasets.augment import Augment
+from ...datasets.multi_crop import MultiCrop
+from ...datasets.recipe import Data
+from ...datasets.slides.recipe import Stain, Tiling, Tissue
+from ...engine.recipe import Optim, Run
+from ...finetune.extract import Extract
+from ...finetune.mil.recipe import Mil
+from ...pretrain.recipe import Dino, Head, Pretrain
+
+# Self-ViT-MIL's own statistics of stain-normalised tiles, in 0..1.
+TILES = {"mean": (0.6223, 0.4763, 0.6009), "std": (0.2012, 0.2190, 0.1722)}
+
+
+def tile_standard() -> Tiling:
+    """Tiles of 112 microns in 224 px (0.5 microns per pixel, nominally 20x), tissue by saturation, ink left out.
+
+    Command: clinvit tile slides --data manifest.csv --out tiles
+    """
+    return Tiling()
+
+
+def tile_self_vit_mil() -> Tiling:
+    """The same tiles with the paper's tissue: grey Otsu on an overview of 1/256, more than 75 % tissue.
+
+    Command: clinvit tile slides --recipe self_vit_mil --data manifest.csv --out tiles
+    """
+    return Tiling(tissue=Tissue(method="grey"))
+
+
+def tile_demo() -> Tiling:
+    """Tiles of 64 microns in 64 px, for the small slides of the demo."""
+    return Tiling(tile_um=64.0, tile_px=64, min_tissue=0.5)
+
+
+def pretrain_self_vit_mil() -> Dino:
+    """ViT-B/16 by DINO on Macenko-normalised tiles, 1,024 of each slide an epoch, as the paper's features.
+
+    Command: clinvit pretrain slides --recipe self_vit_mil --data manifest.csv --tiles tiles --out runs/dino
+    Data: the 270 training slides of Camelyon16, without labels: 276,480 tiles an epoch. Not run by us at this scale.
+    The official script shows local crops in a black frame of 224 px (a defect that costs the speed of small crops);
+    here they are 96 px, as in DINO.
+    """
+    return Dino(
+        tiles_per_slide=1024,
+        stain=Stain("macenko", "tile"),
+        model=Model("base", channels=3, positions="learned", drop_path=0.1),
+    )
+
+
+def pretrain_dino_s() -> Dino:
+    """ViT-S/16 by DINO, stain estimated per slide: a quarter of the cost of `self_vit_mil`.
+
+    Command: clinvit pretrain slides --recipe dino_s --data manifest.csv --tiles tiles --out runs/dino
+    Not run by us at this scale.
+    """
+    return Dino(tiles_per_slide=1024, stain=Stain("macenko"))
+
+
+def pretrain_mae_s() -> Pretrain:
+    """ViT-S/16 by the masked autoencoder on tiles (75 % hidden, normalised targets).
+
+    Command: clinvit pretrain slides --recipe mae_s --data manifest.csv --tiles tiles --out runs/mae
+    Not run by us at this scale; the paper does not try it.
+    """
+    return Pretrain(
+        target="patch",
+        tiles_per_slide=1024,
+        stain=Stain("macenko"),
+        model=Model("small", channels=3),
+        data=Data(**TILES),
+        augment=Augment(size=224, crop_scale=(0.5, 1.0), flip=0.5),
+        optim=Optim(epochs=100, warmup_epochs=10, batch_size=1024),
+    )
+
+
+def pretrain_tiny() -> Dino:
+    """A small ViT on tiles of 64 px for a few epochs: minutes on a laptop, to try one's slides.
+
+    Command: clinvit pretrain slides --data manifest.csv --tiles tiles --out runs/dino
+    """
+    return Dino(
+        tiles_per_slide=128,
+        stain=Stain("macenko"),
+        head=Head(out_dim=1024, hidden=256, bottleneck=64),
+        crops=MultiCrop(local_px=32, local_crops=4, turns=True),
+        model=Model("mini", image_size=64, patch_size=8, channels=3, positions="learned", drop_path=0.1),
+        data=Data(**TILES),
+        optim=_dino_optim(20),
+    )
+
+
+def pretrain_demo() -> Dino:
+    """The demo's encoder: about two minutes on 2 cores."""
+    return Dino(
+        tiles_per_slide=128,
+        stain=Stain("macenko"),
+        head=Head(out_dim=512, hidden=256, bottleneck=64),
+        crops=MultiCrop(local_px=32, local_crops=2, turns=True),
+        model=Model("micro", image_size=64, patch_size=8, channels=3, positions="learned"),
+        data=Data(**TILES),
+        optim=_dino_optim(6),
+        run=Run(max_bad=0.2),
+    )
+
+
+def _dino_optim(epochs: int) -> Optim:
+    return Optim(
+        epochs=epochs, warmup_epochs=1, batch_size=64, base_lr=2e-3, min_lr=1e-5, weight_decay=0.04,
+        weight_decay_end=0.4, betas=(0.9, 0.999), clip_tensor_norm=3.0,
+    )  # fmt: skip
+
+
+def extract_standard() -> Extract:
+    """Class token and mean patch token of our encoder, Macenko per slide.
+
+    Command: clinvit extract slides --data manifest.csv --tiles tiles --encoder runs/dino/encoder --out features
+    """
+    return Extract(features="class_mean", stain=Stain("macenko"))
+
+
+def extract_self_vit_mil() -> Extract:
+    """The paper's 5 x 768 values: class tokens of the last four blocks and the mean patch token; Macenko per tile."""
+    return Extract(features="class4_mean", stain=Stain("macenko", "tile"))
+
+
+def extract_timm() -> Extract:
+    """What a network of timm or a hub gives, without stain normalisation.
+
+    Command: clinvit extract slides --recipe timm --data manifest.csv --tiles tiles --encoder timm:resnet50.a1_in1k
+        --out features
+    """
+    return Extract(features="pooled")
+
+
+def mil_self_vit_mil() -> Mil:
+    """Self-ViT-MIL's aggregator and training: 200 epochs of Adam, one bag a step, half the loss on the highest tile.
+
+    Command: clinvit finetune slides --recipe self_vit_mil --data manifest.csv --features features --out runs/mil
+    Paper (Camelyon16, 129 test slides): accuracy 0.915, AUROC 0.943, with epoch and threshold chosen on the test
+    slides; here both come from validation. Not run by us at this scale.
+    """
+    return Mil()
+
+
+def _named(name: str, words: str):
+    make = partial(Mil, aggregator=name)
+    make.__doc__ = f"{words}\n\nTrained as `self_vit_mil`."
+    return make
+
+
+def mil_tiny() -> Mil:
+    """Self-ViT-MIL's aggregator for 40 epochs: minutes on a laptop."""
+    return Mil(optim=_mil_optim(40))
+
+
+def mil_demo() -> Mil:
+    """The demo's dual-stream aggregator."""
+    return Mil(optim=_mil_optim(40), run=Run(max_bad=0.2))
+
+
+def mil_demo_attention() -> Mil:
+    """The demo's gated attention."""
+    return Mil(aggregator="gated_attention", optim=_mil_optim(40), run=Run(max_bad=0.2))
+
+
+def _mil_optim(epochs: int) -> Optim:
+    return Optim(
+        epochs=epochs, warmup_epochs=0, batch_size=1, base_lr=2e-4 * 256, min_lr=5e-6, weight_decay=5e-3,
+        betas=(0.5, 0.9), optimizer="adam",
+    )  # fmt: skip
+
+
+TILE = {"standard": tile_standard, "self_vit_mil": tile_self_vit_mil, "demo": tile_demo}
+EXTRACT = {"standard": extract_standard, "self_vit_mil": extract_self_vit_mil, "timm": extract_timm}
+PRETRAIN = {
+    "tiny": pretrain_tiny,
+    "demo": pretrain_demo,
+    "self_vit_mil": pretrain_self_vit_mil,
+    "dino_s": pretrain_dino_s,
+    "mae_s": pretrain_mae_s,
+}
+FINETUNE = {
+    "tiny": mil_tiny,
+    "demo": mil_demo,
+    "demo_attention": mil_demo_attention,
+    "self_vit_mil": mil_self_vit_mil,
+    "dsmil": _named("dsmil", "DSMIL's newer dual stream (paper: accuracy 0.868, AUROC 0.894)."),
+    "abmil": _named("gated_attention", "Gated attention, Ilse et al. 2018 (in DSMIL's table: 0.845, 0.865)."),
+    "transmil": _named("transmil", "TransMIL, Shao et al. 2021."),
+    "clam_sb": _named("clam_sb", "CLAM with one branch, Lu et al. 2021."),
+    "clam_mb": _named("clam_mb", "CLAM with a branch per class."),
+    "max": _named("max", "The highest tile (in DSMIL's table: 0.830, 0.864)."),
+    "mean": _named("mean", "The mean tile."),
+}

@@ -1,0 +1,28 @@
+"""What the command needs of the slides task: recipes, layouts, checks, tiles, features, prediction, the demo."""
+
+from ...datasets.check import Findings
+from ...datasets.slides.check import check_slides
+from ...datasets.tables import Manifest
+from .demo import demo
+from .layouts import to_manifest
+from .predict import Request, predict_slides
+from .recipes import EXTRACT, FINETUNE, PRETRAIN, TILE
+from .tile import tile_slides
+
+__all__ = [
+    "EXTRACT",
+    "FINETUNE",
+    "PRETRAIN",
+    "TILE",
+    "Request",
+    "check",
+    "demo",
+    "predict_slides",
+    "tile_slides",
+    "to_manifest",
+]
+
+
+def check(manifest: Manifest, files: int | None, cache_px: int) -> Findings:
+    """Check a manifest and open its slides; no pixel of a slide is ever cached."""
+    return check_slides(manifest, files)
