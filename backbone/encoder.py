@@ -69,7 +69,7 @@ def save_encoder(folder: str | Path, vit: ViT, card: EncoderCard) -> Path:
 
 
 def read_encoder_card(path: str | Path) -> EncoderCard:
-    """The card of an encoder folder, or one inferred from a foreign checkpoint file (MAE, thorax-MAE, timm, VideoMAE).
+    """The card of an encoder folder, or one inferred from a foreign checkpoint file (MAE, DINO, timm, ...).
 
     Raises:
         UserError: Neither an encoder folder nor a checkpoint of a ViT.

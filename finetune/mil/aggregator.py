@@ -1,8 +1,9 @@
 """What all aggregators share: the interface, masks, and instance-wise layers that are computed in chunks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -34,7 +35,12 @@ class Aggregator(nn.Module):
 
     `mask` is True at instances, False at padding (whose features are finite); every bag has an instance. Features may
     be of any floating type.
+
+    Attributes:
+        localise: What marks an instance on a heat map: `attention` or `instance` (see `score.instance_scores`).
     """
+
+    localise = "attention"
 
     def loss(self, out: Aggregated, target: Tensor, mask: Tensor | None, criterion: Criterion) -> Tensor:
         """The method's loss.
@@ -46,6 +52,35 @@ class Aggregator(nn.Module):
             criterion: Loss of (B, C) logits against the target.
         """
         return criterion(out.logits, target)
+
+
+class Standardised(Aggregator):
+    """An aggregator of features that are standardised first, by the instances of the training bags.
+
+    Args:
+        inner: The aggregator.
+        width: Features D of an instance.
+    """
+
+    def __init__(self, inner: Aggregator, width: int):
+        super().__init__()
+        self.inner, self.localise = inner, inner.localise
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("std", torch.ones(width))
+
+    def fit(self, bags: Iterable[np.ndarray]) -> None:
+        """Take mean and standard deviation of the instances of these bags (n, D), each bag counting alike."""
+        moments = [(bag.mean(0, dtype=np.float64), np.square(bag, dtype=np.float64).mean(0)) for bag in bags]
+        mean, square = (np.mean(part, axis=0) for part in zip(*moments))
+        self.mean = torch.from_numpy(mean).float()
+        self.std = torch.from_numpy(np.sqrt((square - mean**2).clip(0)).clip(1e-6)).float()
+
+    def forward(self, features: Tensor, mask: Tensor | None = None) -> Aggregated:
+        return self.inner((features - self.mean) / self.std, mask)
+
+    def loss(self, out: Aggregated, target: Tensor, mask: Tensor | None, criterion: Criterion) -> Tensor:
+        """That of the aggregator."""
+        return self.inner.loss(out, target, mask, criterion)
 
 
 class Embedding(nn.Sequential):

@@ -43,6 +43,8 @@ class DualStream(Aggregator):
         dropout: float = 0.0,
     ):
         super().__init__()
+        # Without the nonlinear query, attention is likeness to the critical instance and little else.
+        self.localise = "instance" if linear else "attention"
         self.embed = Embedding(width, hidden, 0.0) if hidden else None
         width = hidden or width
         self.i_classifier = nn.ModuleDict({"fc": nn.Sequential(nn.Linear(width, classes))})

@@ -24,7 +24,7 @@ class MilCard:
         labels: Names of the C outputs, in order.
         meaning: What 1 means, per label.
         exclusive: Classes exclude each other (softmax); else each label has its own probability (sigmoid).
-        aggregator, hidden, attention, score: As in the recipe, with the paper's values filled in.
+        aggregator, hidden, attention, score, standardise: As in the recipe, with the paper's values filled in.
         width: Features D of an instance.
         features: What the feature files said of their encoder and tiles.
         pipeline: How the features were made, from the slide on (`extract.read_pipeline`); empty if not by us.
@@ -41,6 +41,7 @@ class MilCard:
     attention: int | None
     score: str
     width: int
+    standardise: bool = False
     features: dict = field(default_factory=dict)
     pipeline: dict = field(default_factory=dict)
     thresholds: dict[str, dict] = field(default_factory=dict)
@@ -55,7 +56,13 @@ class MilCard:
 
     def network(self) -> Aggregator:
         """The aggregator, weights still random."""
-        own = Mil(aggregator=self.aggregator, hidden=self.hidden, attention=self.attention, score=self.score)
+        own = Mil(
+            aggregator=self.aggregator,
+            hidden=self.hidden,
+            attention=self.attention,
+            score=self.score,
+            standardise=self.standardise,
+        )
         return build_aggregator(own, self.width, len(self.labels))
 
     def check(self, bags: Bags, where: str | Path) -> None:

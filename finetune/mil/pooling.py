@@ -16,6 +16,8 @@ class _InstanceClassifier(Aggregator):
         dropout: Of the instances' (embedded) features.
     """
 
+    localise = "instance"
+
     def __init__(self, width: int, classes: int, hidden: int = 0, dropout: float = 0.0):
         super().__init__()
         self.embed = embedding(width, hidden, dropout)

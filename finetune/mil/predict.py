@@ -83,7 +83,7 @@ def _predicted(row: int, model: Aggregator, card: MilCard, features: Tensor) -> 
     scores = bag_probabilities(out, None, card)
     if not torch.isfinite(scores).all():
         return _failed(row, card, "the model gave a score that is not a number")
-    attention, instances = out.attention[0].float(), instance_scores(out, scores)[0]
+    attention, instances = out.attention[0].float(), instance_scores(out, scores, model.localise)[0]
     return BagPrediction(
         row, scores[0].double().cpu().numpy(), attention.cpu().numpy(), instances.float().cpu().numpy()
     )

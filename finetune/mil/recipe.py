@@ -6,7 +6,7 @@ from typing import ClassVar
 from ...engine.recipe import Optim, Run
 from ...errors import UserError
 from .abmil import AttentionPooling
-from .aggregator import Aggregator
+from .aggregator import Aggregator, Standardised
 from .clam import Clam
 from .dsmil import DualStream
 from .pooling import MaxPooling, MeanPooling
@@ -57,6 +57,7 @@ class Mil:
         hidden: Width that instances are embedded to first; 0 for none, null for what the aggregator's paper sets.
         attention: Width of the attention's hidden layer; null for the paper's.
         dropout: Null for the paper's.
+        standardise: Standardise the features by the training bags (no paper here does; it helps where bags are few).
         instance_dropout: Share of a bag's instances that a training step leaves out.
         max_instances: Most instances of a bag in a training step, drawn anew each time; null for all. Evaluation
             always takes all.
@@ -75,6 +76,7 @@ class Mil:
     hidden: int | None = None
     attention: int | None = None
     dropout: float | None = None
+    standardise: bool = False
     instance_dropout: float = 0.0
     max_instances: int | None = None
     loss: str = "bce"
@@ -122,6 +124,11 @@ def settings(recipe: Mil) -> tuple[int, int, float]:
 
 def build_aggregator(recipe: Mil, width: int, classes: int) -> Aggregator:
     """The aggregator of a recipe for features of a width, weights random."""
+    inner = _named_aggregator(recipe, width, classes)
+    return Standardised(inner, width) if recipe.standardise else inner
+
+
+def _named_aggregator(recipe: Mil, width: int, classes: int) -> Aggregator:
     hidden, attention, dropout = settings(recipe)
     shared = {"width": width, "classes": classes, "hidden": hidden, "dropout": dropout}
     if recipe.aggregator in ("mean", "max"):

@@ -81,6 +81,8 @@ def train_mil(recipe: Mil, manifest: Manifest, features: Path, out: Path) -> Pat
     model = build_aggregator(recipe, bags.width, len(manifest.labels))
     with run_folder(out, recipe, {"data": manifest.fingerprint(), "features": bags.fingerprint()}) as folder:
         train, val = _sets(recipe, manifest, bags)
+        if recipe.standardise:
+            model.fit(bags.bag(row) for row in train.rows)
         model = _train(model, recipe, card, train, val, manifest.table["id"].tolist(), folder, bags)
         if rank() == 0:
             ids = manifest.table["id"].iloc[[row for row in train.rows if row not in train.bad]]
@@ -104,6 +106,7 @@ def make_mil_card(recipe: Mil, manifest: Manifest, bags: BagFolder) -> MilCard:
         attention=attention or None,
         score=recipe.score,
         width=bags.width,
+        standardise=recipe.standardise,
         features=bags.attributes,
         pipeline=read_pipeline(bags.folder),
         recipe=plain(recipe),

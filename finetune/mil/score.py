@@ -12,17 +12,16 @@ def bag_logits(out: Aggregated, mask: Tensor | None, score: str) -> Tensor:
     return (out.logits + max_stream(out, mask)) / 2 if score == "average" else out.logits
 
 
-def instance_scores(out: Aggregated, probability: Tensor) -> Tensor:
-    """(B, N, C) in 0..1 of every instance, for localisation: comparable within a bag.
-
-    The sigmoid of the instance's own logit where the method has one; else its attention over the largest of the bag,
-    times the bag's probability, so that a healthy bag has no hot instance.
+def instance_scores(out: Aggregated, probability: Tensor, localise: str) -> Tensor:
+    """(B, N, C) in 0..1 of every instance, for localisation.
 
     Args:
         out: Of the aggregator in eval mode.
         probability: (B, C) of the bags.
+        localise: Of the aggregator: `instance`, the sigmoid of the instance's own logit; `attention`, its attention
+            over the largest of the bag, times the bag's probability, so that a healthy bag has no hot instance.
     """
-    if out.instance_logits is not None:
+    if localise == "instance":
         return out.instance_logits.float().sigmoid()
     largest = out.attention.amax(dim=2, keepdim=True).clamp(min=torch.finfo(out.attention.dtype).tiny)
     return (out.attention / largest * probability[:, :, None]).transpose(1, 2)

@@ -50,7 +50,7 @@ def test_frozen_parameters_are_left_out_and_rates_are_scaled():
     assert layer_of("blocks.11.attn.qkv.weight", 12) == 12 and layer_of("fc_norm.weight", 12) == 13
     assert make_optimizer(groups, Optim(optimizer="lars"), 1.0).__class__.__name__ == "Lars"
     with pytest.raises(UserError, match="known: adamw"):
-        make_optimizer(groups, Optim(optimizer="adam"), 1.0)
+        make_optimizer(groups, Optim(optimizer="sgdd"), 1.0)
 
 
 def test_linear_rule():

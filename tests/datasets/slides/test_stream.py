@@ -12,7 +12,8 @@ from clinvit.datasets.loading import Cases, readable_rows, train_loader
 from clinvit.datasets.recipe import Clip
 from clinvit.datasets.slides import reading
 from clinvit.datasets.slides.hdf5 import write_tiles
-from clinvit.datasets.slides.stain import Stain, stain_normaliser
+from clinvit.datasets.slides.recipe import Stain
+from clinvit.datasets.slides.stain import stain_normaliser
 from clinvit.datasets.slides.stream import SlideSet, TileBatches, TileSource
 from clinvit.datasets.slides.tiles import TileGrid
 from clinvit.datasets.views import TrainView
