@@ -30,6 +30,7 @@ report. TASK is thorax (chest X-rays), slides (whole slides) or erdes (ocular ul
   clinvit predict TASK ...        model/ + files -> predictions.csv
   clinvit evaluate PRED ...       predictions.csv -> report.html, report.json, metrics.csv
   clinvit compare A B             two models on the same cases
+  clinvit bags TABLE              aggregators on a classical set of bags, cross-validated
   clinvit weights ...             what a checkpoint is; checkpoint -> encoder/
 """
 
@@ -168,6 +169,16 @@ def build_parser() -> argparse.ArgumentParser:
     _evaluation(compare)
     compare.add_argument("a", metavar="[NAME=]A", help="predictions.csv or run folder")
     compare.add_argument("b", metavar="[NAME=]B", help="predictions.csv or run folder")
+
+    bags = _verb(verbs, "bags", _bags, "cross-validate aggregators on a classical set of bags, such as MUSK")
+    bags.add_argument("table", type=Path, metavar="TABLE", help="CSV (or .csv.gz) with one instance a line")
+    bags.add_argument("--out", type=Path, required=True, help="folder; what is done there is not done again")
+    bags.add_argument("--aggregators", help="names, separated by commas (default: all)")
+    bags.add_argument("--label", default="0", help="column of the bag's label, name or place (default: %(default)s)")
+    bags.add_argument("--bag", default="1", help="column of the bag's id, name or place (default: %(default)s)")
+    bags.add_argument("--folds", type=int, default=10, help="default: %(default)s")
+    bags.add_argument("--repeats", type=int, default=5, help="default: %(default)s")
+    bags.add_argument("--seed", type=int, default=0)
 
     weights = _verb(verbs, "weights", _weights, "say what a checkpoint is, or make an encoder folder of it")
     weights.add_argument("action", choices=["inspect", "convert"])
@@ -410,6 +421,22 @@ def _report(options, predictions: dict[str, Path], title: str) -> None:
     )  # fmt: skip
     print(*figures["headline"], sep="\n")
     print(f"report: {options.out / 'report.html'}")
+
+
+def _bags(options) -> None:
+    from .finetune.mil.cross_validation import run_protocol
+    from .finetune.mil.recipe import AGGREGATORS
+
+    names = options.aggregators.split(",") if options.aggregators else AGGREGATORS
+    for name in names:
+        if name not in AGGREGATORS:
+            raise UserError(f"aggregator {name!r}: one of {', '.join(AGGREGATORS)}.")
+    label, bag = (int(text) if text.isdigit() else text for text in (options.label, options.bag))
+    run_protocol(
+        options.table, options.out, names, label=label, bag=bag, folds=options.folds, repeats=options.repeats,
+        seed=options.seed,
+    )  # fmt: skip
+    print((options.out / "table.md").read_text(encoding="utf-8"))
 
 
 def _weights(options) -> None:

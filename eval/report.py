@@ -14,7 +14,7 @@ from .classes import ClassResult
 from .compare import Comparison
 from .intervals import LEVEL, Estimate
 from .localisation import Localisation
-from .localisation_file import as_plain
+from .localisation_json import as_plain
 from .localisation_section import localisation_figures
 from .page import headline, page
 from .results import ModelResult, Results, results

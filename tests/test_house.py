@@ -68,7 +68,7 @@ def test_every_package_is_in_the_wheel():
     assert sorted(listed) == sorted(".".join(("clinvit", *parts)) for parts in rooms)
 
 
-READERS = {"albumentations", "av", "cv2", "decord", "gdcm", "monai", "openslide", "pydicom"}
+READERS = {"albumentations", "av", "cv2", "decord", "gdcm", "h5py", "monai", "openslide", "pydicom", "tifffile"}
 TORCH = {"torch", "timm", "lightning"}
 PAGES = {"jinja2", "matplotlib"}
 
@@ -77,7 +77,10 @@ PAGES = {"jinja2", "matplotlib"}
     "modules, unwanted",
     [
         # torchmetrics, which Lightning imports, loads what draws where that is installed.
-        ("clinvit.pretrain.run, clinvit.finetune.run, clinvit.finetune.predict", READERS),
+        (
+            "clinvit.pretrain.run, clinvit.finetune.run, clinvit.finetune.predict, clinvit.finetune.mil.run",
+            READERS,
+        ),
         ("clinvit.cli, clinvit.tasks.stages, clinvit.tasks.thorax.recipes", TORCH | READERS | PAGES),
         ("clinvit.eval.report", TORCH | READERS | PAGES),
     ],

@@ -1,5 +1,6 @@
 """Prediction of whole slides: from slide files to tiles, features, a score with its heat map, and a row for each."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from ...eval.localisation import TileSlide, choose_dice_threshold
 from ...finetune.extract import Extract, extract
 from ...finetune.mil.model import MilCard, load_mil
 from ...finetune.mil.predict import BagPrediction, predict_mil
+from ...finetune.slide_encoder import load_tile_encoder
 from ..stages import requested_cases
 from .localise import annotation_of, tile_truth_of
 from .maps import Maps, Shown, write_maps
@@ -57,12 +59,16 @@ def predict_slides(request: Request) -> pd.DataFrame:
 
     Raises:
         DataError: The features are of another width, encoder or tile size than the model's.
-        UserError: Slides need features and how to make them is not known.
+        UserError: Slides need features and how to make them is not known, or the encoder is not the model's.
     """
     from ...datasets.slides.reading import SLIDE_SUFFIXES
 
     model, card = load_mil(request.model)
     cases, truth = requested_cases(request.inputs, card.labels, SLIDE_SUFFIXES)
+    if (cases["id"] == cases["path"]).all():
+        # Slides of one name in several folders: their ids, which name files too, start where the folders part.
+        base = os.path.commonpath([Path(path).absolute().parent for path in cases["path"]])
+        cases["id"] = cases["patient"] = [Path(os.path.relpath(path, base)).as_posix() for path in cases["path"]]
     if request.splits is not None:
         kept = cases["split"].isin(request.splits).to_numpy()
         cases, truth = cases[kept].reset_index(drop=True), truth[kept]
@@ -100,6 +106,12 @@ def _make_features(request: Request, manifest: Manifest, card: MilCard) -> None:
         )
     tiling = Tiling(**made["tiling"] | {"tissue": Tissue(**made["tiling"]["tissue"])})
     how = Extract(**made["extract"] | {"stain": Stain(**made["extract"]["stain"])})
+    known = card.features.get("encoder_sha256")
+    if known and known != load_tile_encoder(request.encoder, how.features).fingerprint():
+        raise UserError(
+            f"{request.encoder}: not the encoder that the model was trained with ({card.features.get('encoder')}); name "
+            "that one."
+        )
     missing = [not slide_file(request.features, slide).is_file() for slide in manifest.table["id"]]
     waiting = Manifest(manifest.path, manifest.table[missing].reset_index(drop=True), manifest.labels)
     if len(waiting):
