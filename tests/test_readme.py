@@ -7,7 +7,7 @@ import pytest
 from clinvit.cli import build_parser
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", ROOT / "tasks/thorax/README.md"]
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("tasks/*/README.md"))]
 
 
 def blocks(language: str) -> list[str]:

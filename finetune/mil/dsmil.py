@@ -6,9 +6,12 @@ on (linear query, linear value). Parameter names are those of the official files
 
 import math
 
+import torch
 from torch import Tensor, nn
 
 from .aggregator import (
+    CHUNK,
+    WHOLE,
     Aggregated,
     Aggregator,
     Criterion,
@@ -17,6 +20,7 @@ from .aggregator import (
     critical_instances,
     each_instance,
     masked_softmax,
+    recomputed,
     weight_type,
 )
 
@@ -56,8 +60,8 @@ class DualStream(Aggregator):
 
     def forward(self, features: Tensor, mask: Tensor | None = None) -> Aggregated:
         dtype = weight_type(self)
-        x = features.to(dtype) if self.embed is None else each_instance(self.embed, features, dtype)
-        instance_logits = self.i_classifier["fc"](x)
+        x = features if self.embed is None else each_instance(self.embed, features, dtype)
+        instance_logits = each_instance(self.i_classifier["fc"], x, dtype)
         critical = critical_instances(instance_logits, mask)
         query = each_instance(self.b_classifier["q"], x, dtype)
         asked = query.gather(1, critical[:, :, None].expand(-1, -1, query.shape[-1]))
@@ -65,12 +69,23 @@ class DualStream(Aggregator):
         # The value layer is linear and the weights of a bag sum to 1: it acts alike on the pooled features, where it
         # costs one product per class instead of one per instance.
         dropout, value = self.b_classifier["v"]
-        bags = value(attention.to(x.dtype) @ dropout(x))
+        bags = value(weighted_sum(attention, x, dropout, dtype))
         return Aggregated(self.b_classifier["fcc"](bags).squeeze(2), attention, instance_logits)
 
     def loss(self, out: Aggregated, target: Tensor, mask: Tensor | None, criterion: Criterion) -> Tensor:
         """Half the loss of each stream."""
         return 0.5 * criterion(out.logits, target) + 0.5 * criterion(max_stream(out, mask), target)
+
+
+def weighted_sum(attention: Tensor, x: Tensor, dropout: nn.Module, dtype: torch.dtype) -> Tensor:
+    """(B, A, D) of (B, A, N) weights and (B, N, D) instances, in `dtype`; of large bags a chunk is converted at a time."""
+
+    def chunk(weights: Tensor, part: Tensor) -> Tensor:
+        return weights.to(dtype) @ dropout(part.to(dtype))
+
+    if x.shape[1] <= WHOLE:
+        return chunk(attention, x)
+    return sum(recomputed(chunk, *pair) for pair in zip(attention.split(CHUNK, dim=2), x.split(CHUNK, dim=1)))
 
 
 def max_stream(out: Aggregated, mask: Tensor | None) -> Tensor:

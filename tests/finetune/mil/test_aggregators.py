@@ -9,7 +9,7 @@ import pytest
 import torch
 from clinvit.errors import UserError
 from clinvit.finetune.losses import masked_bce, masked_cross_entropy
-from clinvit.finetune.mil import abmil, transmil
+from clinvit.finetune.mil import abmil, dsmil, transmil
 from clinvit.finetune.mil import aggregator as chunks
 from clinvit.finetune.mil.aggregator import Standardised
 from clinvit.finetune.mil.clam import Clam
@@ -147,7 +147,7 @@ def test_chunks_change_nothing(monkeypatch):
     for name in AGGREGATORS:
         gradients = []
         for size in (10_000, 27):
-            for module in (chunks, abmil, transmil):
+            for module in (chunks, abmil, dsmil, transmil):
                 monkeypatch.setattr(module, "WHOLE", size)
                 monkeypatch.setattr(module, "CHUNK", size)
             model = small(name, dropout=0.0).train()
