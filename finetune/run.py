@@ -68,6 +68,7 @@ class FineTuning(Training):
             depth=card.arch.depth if card.network == "vit" else 0, no_decay=model.no_weight_decay(),
         )  # fmt: skip
         self.recipe, self.card, self.train_set, self.val_set, self.folder = recipe, card, train, val, folder
+        self.workers = reading_workers(recipe.run.workers)
         self.best_score, self.best_epoch = -float("inf"), -1
 
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
@@ -96,11 +97,11 @@ class FineTuning(Training):
             len(self.train_set), optim.batch_size // optim.accumulate, self.recipe.run.seed, self.global_rank,
             self.trainer.world_size,
         )  # fmt: skip
-        return train_loader(self.train_set, batches, reading_workers(self.recipe.run.workers))
+        return train_loader(self.train_set, batches, self.workers)
 
     def val_dataloader(self):
         # Every process sees every validation case: the score is exact whatever their number.
-        return eval_loader(self.val_set, 64, reading_workers(self.recipe.run.workers))
+        return eval_loader(self.val_set, 64, self.workers)
 
     def on_validation_epoch_start(self) -> None:
         self.scored: list[tuple[Tensor, Tensor]] = []

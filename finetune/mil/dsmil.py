@@ -78,7 +78,7 @@ class DualStream(Aggregator):
 
 
 def weighted_sum(attention: Tensor, x: Tensor, dropout: nn.Module, dtype: torch.dtype) -> Tensor:
-    """(B, A, D) of (B, A, N) weights and (B, N, D) instances, in `dtype`; of large bags a chunk is converted at a time."""
+    """(B, A, D) of (B, A, N) weights and (B, N, D) instances, in `dtype`; large bags are converted chunk by chunk."""
 
     def chunk(weights: Tensor, part: Tensor) -> Tensor:
         return weights.to(dtype) @ dropout(part.to(dtype))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ...datasets.bags import BagCases, BagFolder
-from ...datasets.loading import TrainBatches, eval_loader, readable_rows, reading_workers, train_loader
+from ...datasets.loading import eval_loader, readable_rows, reading_workers
 from ...datasets.tables import Manifest, predictions_table, write_predictions
 from ...engine.recipe import plain
 from ...engine.run_folder import rank, run_folder, versions
@@ -39,14 +39,6 @@ class MilTraining(FineTuning):
         criterion = masked_cross_entropy if self.card.exclusive else masked_bce
         out = self.model(batch["features"], batch["mask"])
         return self.model.loss(out, batch["target"], batch["mask"], criterion)
-
-    def train_dataloader(self):
-        optim = self.recipe.optim
-        batches = TrainBatches(
-            len(self.train_set), optim.batch_size // optim.accumulate, self.recipe.run.seed, self.global_rank,
-            self.trainer.world_size,
-        )  # fmt: skip
-        return train_loader(self.train_set, batches, self.workers)
 
     def val_dataloader(self):
         # One whole bag at a time: bags differ too much in size to be padded.
