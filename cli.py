@@ -324,7 +324,8 @@ def _extract(options) -> None:
 def _status(table, out: Path) -> None:
     counts = table["status"].value_counts()
     told = " + ".join(f"{counts.get(status, 0)} {status}" for status in ("ok", "failed", "open"))
-    print(f"{out}: {len(table)} requested = {told} (status.csv); {int(table.get('tiles', [0]).sum())} tiles")
+    tiles = int(table["tiles"].sum()) if "tiles" in table else 0
+    print(f"{out}: {len(table)} requested = {told} (status.csv); {tiles} tiles")
 
 
 def _pretrain(options) -> None:

@@ -141,6 +141,10 @@ def _on_white(rgba: np.ndarray) -> np.ndarray:
     return cv2.add(cv2.multiply(rgb, alpha, scale=1 / 255), cv2.bitwise_not(alpha))
 
 
+# What Pillow raises of damaged files.
+_BROKEN = (OSError, ValueError, TypeError, SyntaxError, EOFError)
+
+
 def _picture(path: Path):
     """The Pillow image of a file, not decoded yet, if it is a plain picture of 8 bits and not too large."""
     from PIL import Image, UnidentifiedImageError
@@ -154,17 +158,24 @@ def _picture(path: Path):
             f"{path}: a plain picture of more than {2 * Image.MAX_IMAGE_PIXELS / 1e6:.0f} million px is not decoded "
             "at once. Save it as a tiled pyramidal TIFF, which is read in parts."
         ) from None
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError):
-        raise DataError(
-            f"{path}: neither a slide that OpenSlide knows nor a PNG, JPEG or TIFF picture that can be opened; it may "
-            "be cut off. Fetch or export it again."
-        ) from None
+    except (UnidentifiedImageError, *_BROKEN):
+        raise _not_to_be_opened(path) from None
     try:
         _refuse_unusual(path, image)
-    except BaseException:
+    except BaseException as error:
         image.close()
+        # The further pages of a TIFF that is cut off fail only here.
+        if isinstance(error, _BROKEN) and not isinstance(error, DataError):
+            raise _not_to_be_opened(path) from None
         raise
     return image
+
+
+def _not_to_be_opened(path: Path) -> DataError:
+    return DataError(
+        f"{path}: neither a slide that OpenSlide knows nor a PNG, JPEG or TIFF picture that can be opened; it may "
+        "be cut off. Fetch or export it again."
+    )
 
 
 def _refuse_unusual(path: Path, image) -> None:

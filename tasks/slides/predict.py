@@ -109,8 +109,8 @@ def _make_features(request: Request, manifest: Manifest, card: MilCard) -> None:
     known = card.features.get("encoder_sha256")
     if known and known != load_tile_encoder(request.encoder, how.features).fingerprint():
         raise UserError(
-            f"{request.encoder}: not the encoder that the model was trained with ({card.features.get('encoder')}); name "
-            "that one."
+            f"{request.encoder}: not the encoder that the model was trained with "
+            f"({card.features.get('encoder')}); name that one."
         )
     missing = [not slide_file(request.features, slide).is_file() for slide in manifest.table["id"]]
     waiting = Manifest(manifest.path, manifest.table[missing].reset_index(drop=True), manifest.labels)

@@ -7,10 +7,6 @@ from functools import partial
 
 import numpy as np
 import pytest
-
-pytest.importorskip("h5py")
-pytest.importorskip("openslide")
-
 from clinvit.cli import main
 from clinvit.datasets.phantoms.slides import write_camelyon16
 from clinvit.datasets.slides.hdf5 import read_tiles, write_features
@@ -18,6 +14,8 @@ from clinvit.datasets.slides.outlines import read_outlines, tumour_fraction
 from clinvit.datasets.tables import read_manifest, read_predictions, write_manifest
 from clinvit.tasks.slides import demo
 
+pytest.importorskip("h5py")
+pytest.importorskip("openslide")
 MODELS = ("self_vit_mil", "gated_attention")
 
 
@@ -102,7 +100,7 @@ def test_a_model_of_telling_features_finds_the_tumour(tmp_path):
                 values[:, 0] += 4 * tumour_fraction(grid.coords, grid.tile_level0_px, outlines)
             write_features(features / path.name, values, grid, {"encoder": "truth"})
     run("finetune", "slides", "--recipe", "demo", "--data", data, "--features", features, "--out", tmp_path / "mil",
-        "--optim.epochs", 30, "--run.max_bad", 0.3)  # fmt: skip
+        "--aggregator", "max", "--optim.epochs", 30, "--optim.base_lr", 2.56, "--run.max_bad", 0.3)  # fmt: skip
     run("predict", "slides", data, "--model", tmp_path / "mil/model", "--features", features, "--split", "val",
         "--split", "test", "--maps", tmp_path / "mil/maps", "--out", tmp_path / "mil/predictions.csv")  # fmt: skip
     run("evaluate", tmp_path / "mil", "--data", data, "--out", tmp_path / "report", "--resamples", 100)
