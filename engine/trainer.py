@@ -13,6 +13,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from ..errors import RunError, UserError
 from .checkpoint import KeepLast, find
+from .interruption import Interruption
 from .progress import EpochLog, Progress
 from .recipe import Optim, Run
 from .training import Training
@@ -42,11 +43,13 @@ def fit(
         RunError: The loss is not finite, or the disk is full.
     """
     checkpoint = find(folder)
-    trainer = make_trainer(optim, run, folder, title, eval_every, callbacks)
+    interruption = Interruption()
+    trainer = make_trainer(optim, run, folder, title, eval_every, [interruption, *callbacks])
     if checkpoint is not None:
         _check(checkpoint, training)
     try:
-        trainer.fit(training, ckpt_path=checkpoint, weights_only=True)
+        with interruption:
+            trainer.fit(training, ckpt_path=checkpoint, weights_only=True)
     except SystemExit:
         # Lightning turns Ctrl-C into an exit after its teardown.
         raise KeyboardInterrupt from None

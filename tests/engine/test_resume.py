@@ -135,6 +135,28 @@ def test_ctrl_c_is_an_interruption(cohort, small_recipes, tmp_path, monkeypatch)
     assert (tmp_path / "run/checkpoints/last.ckpt").is_file()
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_ctrl_c_in_a_destructor_is_not_lost(cohort, small_recipes, tmp_path, monkeypatch):
+    """There Python prints the KeyboardInterrupt and goes on."""
+    step = Training.training_step
+
+    class Dying:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0)  # the handler runs here
+
+    def interrupted(self, data, index):
+        if (self.current_epoch, index) == (1, 0):
+            Dying()
+        return step(self, data, index)
+
+    monkeypatch.setattr(Training, "training_step", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(small_recipes[0], read_manifest(cohort()), tmp_path / "run", tmp_path / "cache")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert not (tmp_path / "run/encoder").exists()
+
+
 def test_a_loss_that_is_not_finite_names_its_cases(cohort, small_recipes, tmp_path, monkeypatch):
     monkeypatch.setattr("clinvit.pretrain.run.MaskedPretraining.loss", lambda self, batch: torch.tensor(np.nan))
     with pytest.raises(RunError, match=r"loss is nan at epoch 0, batch 0; its cases: \d{3}_\d, "):

@@ -7,7 +7,6 @@ import time
 
 import pandas as pd
 import pytest
-
 from clinvit.datasets.slides.shared_work import SharedWork, slide_file, work_through
 from clinvit.errors import DataError
 
