@@ -10,8 +10,8 @@ from lightning.pytorch.callbacks import Callback
 class Interruption(Callback):
     """Remembers Ctrl-C until the batch is over; a callback, and a context for the time of training.
 
-    Python raises KeyboardInterrupt wherever it happens to be; inside of a destructor or a callback of the garbage collector
-    it prints and forgets it, and the run would go on.
+    Python raises KeyboardInterrupt wherever it happens to be; inside a destructor or a callback of the garbage
+    collector it prints and forgets it, and the run would go on.
     """
 
     def __init__(self):
