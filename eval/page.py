@@ -1,9 +1,8 @@
-"""The report page: sentences, tables, drawings and pictures put into `report.html.j2`."""
+"""The report page: sentences, tables, drawings and pictures put into `templates/`."""
 
 import base64
 import io
-from collections.abc import Callable, Mapping
-from importlib import resources
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from .localisation import Localisation
 from .localisation_section import localisation_section, undefined_localisation
 from .plots import calibration_panel, forest, pr_panel, roc_panel
 from .results import LabelResult, ModelResult, Results, wrong_cases
+from .section import Section
 
 MOST_PANELS = 30  # labels drawn; tables always hold all
 MOST_PICTURED = 20  # labels whose most wrong cases are shown
@@ -33,25 +33,26 @@ def page(
     meaning: Mapping[str, str],
     localisation: Mapping[str, Localisation],
     slide_pages: Mapping[str, str],
+    sections: Sequence[Section],
 ) -> str:
     """The page as one self-contained HTML text; the arguments are those of `report.evaluate`."""
-    import jinja2
     import markupsafe
 
-    files = resources.files(__package__)
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(number=number, signed=signed, interval=interval, many=many, p_value=p_value)
-    template = environment.from_string(files.joinpath("report.html.j2").read_text(encoding="utf-8"))
+    from .templating import environment, inlined
+
+    templates = environment()
+    templates.filters.update(number=number, signed=signed, interval=interval, many=many, p_value=p_value)
     drawn = drawn_labels(found, MOST_PANELS)
-    return template.render(
+    return templates.get_template("report.html.j2").render(
         found=found,
+        several=len(found.models) > 1,
+        pairs=bool(found.comparisons),
+        sections=sections,
         first=found.models[0],
         title=title,
         unit=unit,
         headline=headline(found, unit),
-        css=markupsafe.Markup(files.joinpath("report.css").read_text(encoding="utf-8")),
+        css=inlined("report.css"),
         meaning=meaning,
         forest=markupsafe.Markup(_forest(found)),
         panels=[
@@ -64,7 +65,7 @@ def page(
             localisation, {model.name: place for place, model in enumerate(found.models)}, slide_pages
         ),
         wrong=_wrong(found.models[0], drawn_labels(found, MOST_PICTURED), picture),
-        undefined=_undefined(found, localisation),
+        undefined=_undefined(found, localisation, sections),
         rule_text=_rule_text(found.models),
         most_failed=MOST_FAILED,
         most_panels=MOST_PANELS,
@@ -294,7 +295,7 @@ def jpeg_uri(pixels: np.ndarray) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
 
-def _undefined(found: Results, localisation: Mapping[str, Localisation]) -> list[dict]:
+def _undefined(found: Results, localisation: Mapping[str, Localisation], sections: Sequence[Section]) -> list[dict]:
     """Every figure that is NaN, those with the same reason in one line."""
     lines: dict[tuple[str, str, str], list[str]] = {}
     for model in found.models:
@@ -311,6 +312,10 @@ def _undefined(found: Results, localisation: Mapping[str, Localisation]) -> list
             for metric, estimate in row.figures.items():
                 if np.isnan(estimate.value):
                     lines.setdefault((model.name, row.label, estimate.reason), []).append(metric)
+    for figure in (figure for section in sections for figure in section.figures):
+        if np.isnan(figure.estimate.value):
+            place = (figure.model, figure.label or "all findings", figure.estimate.reason)
+            lines.setdefault(place, []).append(figure.metric)
     return [
         {"model": model, "label": label, "reason": reason, "metrics": ", ".join(names).replace("_", " ")}
         for (model, label, reason), names in lines.items()

@@ -1,6 +1,6 @@
 """The report of an evaluation: `report.html` to read, `report.json` and `metrics.csv` to go on with."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from .localisation_json import as_plain
 from .localisation_section import localisation_figures
 from .page import headline, page
 from .results import ModelResult, Results, results
+from .section import Section
 
 
 def evaluate(
@@ -36,6 +37,7 @@ def evaluate(
     what_one_means: Mapping[str, str] | None = None,
     localisation: Mapping[str, Localisation] | None = None,
     slide_pages: Mapping[str, str] | None = None,
+    sections: Sequence[Section] = (),
 ) -> dict[str, Any]:
     """Evaluate one or more models on one split and write the report into the folder `out`.
 
@@ -56,6 +58,7 @@ def evaluate(
         what_one_means: Label to the meaning of a 1.
         localisation: Model name to where it saw it, of whole slides; the report gets a section on it.
         slide_pages: Slide id to the address of its page (`slide_page`), relative to `out`, for that section's links.
+        sections: Further parts of the report.
 
     Returns:
         What `report.json` holds. A NaN is None there, with a reason beside it.
@@ -77,6 +80,7 @@ def evaluate(
     for model in figures["models"]:
         if model["model"] in localisation:
             model["localisation"] = as_plain(localisation[model["model"]])
+    figures |= {section.anchor: _plain(section.plain) for section in sections}
     html = page(
         found,
         title=title,
@@ -86,10 +90,13 @@ def evaluate(
         meaning=what_one_means or {},
         localisation=localisation,
         slide_pages=slide_pages or {},
+        sections=sections,
     )
     out = Path(out)
     with written_aside(out / "metrics.csv") as aside:
-        metrics_table(found, localisation).to_csv(aside, index=False, lineterminator="\n", float_format="%.6g")
+        metrics_table(found, localisation, sections).to_csv(
+            aside, index=False, lineterminator="\n", float_format="%.6g"
+        )
     write_json(out / "report.json", figures)
     write_text(out / "report.html", html)
     return figures
@@ -119,7 +126,9 @@ def as_json(
     }
 
 
-def metrics_table(found: Results, localisation: Mapping[str, Localisation]) -> pd.DataFrame:
+def metrics_table(
+    found: Results, localisation: Mapping[str, Localisation], sections: Sequence[Section] = ()
+) -> pd.DataFrame:
     """One row per figure, the columns as named below. Macro means have no label. Of exclusive classes,
     `classes_accuracy` and the like are over all of them, `class_sensitivity` and the like are each one's own; both are
     of the decisions, not of a threshold.
@@ -139,6 +148,8 @@ def metrics_table(found: Results, localisation: Mapping[str, Localisation]) -> p
             rows.append((*head, "threshold", threshold.threshold, np.nan, np.nan, *size, threshold.reason))
             for metric, e in label.figures.items():
                 rows.append((*head, metric, e.value, e.low, e.high, *size, e.reason))
+    for model, label, metric, e, cases, positives in (figure for section in sections for figure in section.figures):
+        rows.append((model, label, metric, e.value, e.low, e.high, cases, positives, e.reason))
     columns = ["model", "label", "metric", "value", "low", "high", "n", "positives", "reason"]
     return pd.DataFrame(rows, columns=columns)
 

@@ -9,7 +9,6 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -79,8 +78,8 @@ def write_slide_page(path: Path, slide: SlideMap) -> None:
 
 def slide_page(slide: SlideMap) -> str:
     """The page as HTML; the arguments and errors of `write_slide_page`."""
-    import jinja2
-    import markupsafe
+
+    from .templating import environment, inlined
 
     coords, scores = checked_tiles(slide.coords, slide.scores)
     outside = ((coords < 0) | (coords >= (slide.width_px, slide.height_px))).any(axis=1)
@@ -90,27 +89,22 @@ def slide_page(slide: SlideMap) -> str:
             f"{slide.id}: the tile at ({x}, {y}) begins outside of the slide of {slide.width_px} x "
             f"{slide.height_px} px. Were the tiles cut from another slide?"
         )
-    files = resources.files(__package__)
-
-    def inlined(name: str) -> markupsafe.Markup:
-        return markupsafe.Markup(files.joinpath(name).read_text(encoding="utf-8"))
-
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.from_string(files.joinpath("slide_page.html.j2").read_text(encoding="utf-8"))
-    return template.render(
-        slide=slide,
-        css=inlined("report.css") + inlined("slide_page.css"),
-        script=inlined("slide_page.js"),
-        overview=_overview_uri(slide.overview),
-        data=_data(slide, coords, scores),
-        gallery=[
-            {"tile": int(tile), "score": float(scores[tile]), "x": int(coords[tile][0]), "y": int(coords[tile][1])}
-            | {"uri": _jpeg_uri(_small(pixels, _GALLERY_PX), 85)}
-            for tile, pixels in sorted(slide.gallery.items(), key=lambda item: -scores[item[0]])
-        ],
-        facts=_facts(slide, scores),
+    return (
+        environment()
+        .get_template("slide_page.html.j2")
+        .render(
+            slide=slide,
+            css=inlined("report.css") + inlined("slide_page.css"),
+            script=inlined("slide_page.js"),
+            overview=_overview_uri(slide.overview),
+            data=_data(slide, coords, scores),
+            gallery=[
+                {"tile": int(tile), "score": float(scores[tile]), "x": int(coords[tile][0]), "y": int(coords[tile][1])}
+                | {"uri": _jpeg_uri(_small(pixels, _GALLERY_PX), 85)}
+                for tile, pixels in sorted(slide.gallery.items(), key=lambda item: -scores[item[0]])
+            ],
+            facts=_facts(slide, scores),
+        )
     )
 
 

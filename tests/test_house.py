@@ -20,7 +20,8 @@ ALLOWED = {
     "finetune": LEAVES | {"backbone", "engine", "datasets"},
     "eval": LEAVES | {"datasets"},
     "tasks": LEAVES | {"backbone", "engine", "datasets", "pretrain", "finetune", "eval"},
-    "cli": LEAVES | {"", "backbone", "engine", "datasets", "pretrain", "finetune", "eval", "tasks"},
+    "arguments": LEAVES | {"", "tasks"},
+    "cli": LEAVES | {"", "arguments", "backbone", "engine", "datasets", "pretrain", "finetune", "eval", "tasks"},
     "": LEAVES,
 }
 SOURCES = sorted(

@@ -10,7 +10,7 @@ from ...datasets.check import check_manifest
 from ...datasets.clips import read_clip
 from ...datasets.phantoms.ocular import write_erdes
 from ...files import write_text
-from .. import stages
+from .. import reporting, stages
 from . import layouts
 from .cascade import cascade_of_runs
 from .recipes import finetune_demo, finetune_demo_cnn, pretrain_demo
@@ -69,9 +69,9 @@ def demo(out: Path, seed: int = 0, clips: int = CLIPS) -> dict:
     _step(8, "evaluating: detachment by three models, then the cascade of two")
     predictions = {name: out / name / "predictions.csv" for name in ("pretrained", "scratch", "unetplusplus")}
     title = "Invented eyes: retinal detachment"
-    figures = stages.evaluate_stage(predictions, out / "report", data=data, title=title)
+    figures = reporting.evaluate_stage(predictions, out / "report", data=data, title=title)
     cascade_of_runs(out / "pretrained", out / "macula", out / "cascade.csv")
-    outcome = stages.evaluate_stage(
+    outcome = reporting.evaluate_stage(
         {"cascade": out / "cascade.csv"},
         out / "cascade-report",
         data=data,

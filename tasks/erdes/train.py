@@ -9,7 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from clinvit.tasks import stages
+from clinvit.tasks import reporting, stages
 from clinvit.tasks.erdes.cascade import cascade_of_runs
 from clinvit.tasks.erdes.recipes import finetune_tiny, pretrain_tiny
 
@@ -23,7 +23,7 @@ def main(data: Path, out: Path) -> None:
         one = replace(recipe, data=replace(recipe.data, labels=(label,)))
         stages.finetune_stage(one, data, out / name, encoder=encoder)
     cascade_of_runs(out / "detachment", out / "macula", out / "cascade.csv")
-    figures = stages.evaluate_stage({"cascade": out / "cascade.csv"}, out / "report", data=data)
+    figures = reporting.evaluate_stage({"cascade": out / "cascade.csv"}, out / "report", data=data)
     print(*figures["headline"], sep="\n")
 
 

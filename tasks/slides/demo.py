@@ -10,7 +10,7 @@ from ...datasets.phantoms.slides import write_camelyon16
 from ...datasets.slides.check import check_slides
 from ...files import write_text
 from ...finetune.extract import extract
-from .. import stages
+from .. import reporting, stages
 from . import layouts
 from .predict import Request, predict_slides
 from .recipes import extract_demo, mil_demo, mil_demo_attention, pretrain_demo, tile_demo
@@ -71,12 +71,12 @@ def demo(out: Path, seed: int = 0, slides: tuple[int, int, int] = (NORMAL, TUMOU
     _step(7, "heat maps of the validation and test slides")
     predictions = {name: out / name / "predictions.csv" for name in runs}
     for name, table in predictions.items():
-        maps = out / name / stages.MAPS
+        maps = out / name / reporting.MAPS
         predict_slides(Request(out / name / "model", [str(data)], table, features, maps=maps, splits=("val", "test")))
 
     _step(8, "evaluating: slides, tiles, lesions")
     title = "Invented slides: metastases"
-    figures = stages.evaluate_stage(predictions, out / "report", data=data, title=title)
+    figures = reporting.evaluate_stage(predictions, out / "report", data=data, title=title)
     print(f"\n{' '.join(figures['headline'])}")
     for model in figures["models"]:
         where = model["localisation"]
@@ -85,7 +85,7 @@ def demo(out: Path, seed: int = 0, slides: tuple[int, int, int] = (NORMAL, TUMOU
             f"{where['froc']['score']['value']:.2f}"
         )
     print(f"Took {(time.monotonic() - started) / 60:.1f} minutes. Look at:")
-    shown = sorted((out / "gated_attention" / stages.MAPS).glob("test_*.html"))
+    shown = sorted((out / "gated_attention" / reporting.MAPS).glob("test_*.html"))
     for page in (out / "report/report.html", *shown[:2], out / "dino/attention.png"):
         print(f"  {page.resolve()}")
     return figures

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from clinvit.finetune.extract import extract
-from clinvit.tasks import stages
+from clinvit.tasks import reporting, stages
 from clinvit.tasks.slides.predict import Request, predict_slides
 from clinvit.tasks.slides.recipes import extract_standard, mil_tiny, pretrain_tiny, tile_demo
 from clinvit.tasks.slides.tile import tile_slides
@@ -24,9 +24,9 @@ def main(data: Path, out: Path) -> None:
     extract(extract_standard(), manifest, tiles, features, str(encoder))
     # Change whatever you like; names and meanings stand in `clinvit finetune slides --help`.
     model = stages.finetune_stage(mil_tiny(), data, run, features=features)
-    wanted = Request(model, [str(manifest.path)], run / "predictions.csv", features, maps=run / stages.MAPS)
+    wanted = Request(model, [str(manifest.path)], run / "predictions.csv", features, maps=run / reporting.MAPS)
     predict_slides(wanted)
-    figures = stages.evaluate_stage({"mil": run / "predictions.csv"}, out / "report", data=data)
+    figures = reporting.evaluate_stage({"mil": run / "predictions.csv"}, out / "report", data=data)
     print(*figures["headline"], sep="\n")
 
 

@@ -10,7 +10,7 @@ from ...datasets.check import check_manifest
 from ...datasets.phantoms.radiographs import write_chestxray14
 from ...datasets.radiographs import read_radiograph
 from ...files import write_text
-from .. import stages
+from .. import reporting, stages
 from . import layouts
 from .recipes import finetune_demo, pretrain_demo
 
@@ -54,7 +54,7 @@ def demo(out: Path, seed: int = 0, patients: int = 400) -> dict:
     _step(6, "evaluating both on the test patients")
     predictions = {name: out / name / "predictions.csv" for name in ("pretrained", "scratch")}
     title = "Invented chest X-rays: pre-trained or from scratch"
-    figures = stages.evaluate_stage(predictions, out / "report", data=data, title=title)
+    figures = reporting.evaluate_stage(predictions, out / "report", data=data, title=title)
     print(f"\n{' '.join(figures['headline'])}")
     print(f"Took {(time.monotonic() - started) / 60:.1f} minutes. Look at:")
     print(f"  {(out / 'report' / 'report.html').resolve()}")

@@ -9,7 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from clinvit.tasks import stages
+from clinvit.tasks import reporting, stages
 from clinvit.tasks.thorax.recipes import finetune_tiny, pretrain_tiny
 
 
@@ -20,7 +20,7 @@ def main(data: Path, out: Path) -> None:
     pretraining = replace(pretraining, optim=replace(pretraining.optim, epochs=50))
     encoder = stages.pretrain_stage(pretraining, data, out / "pretrain")
     stages.finetune_stage(finetune_tiny(), data, out / "finetune", encoder=encoder)
-    figures = stages.evaluate_stage({"model": out / "finetune" / "predictions.csv"}, out / "report", data=data)
+    figures = reporting.evaluate_stage({"model": out / "finetune" / "predictions.csv"}, out / "report", data=data)
     print(*figures["headline"], sep="\n")
 
 

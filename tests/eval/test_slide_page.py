@@ -145,7 +145,7 @@ def test_bad_slides_are_refused(slide, change, words):
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="no node")
 def test_the_script_parses():
-    script = Path(module.__file__).with_name("slide_page.js")
+    script = Path(module.__file__).parent / "templates/slide_page.js"
     done = subprocess.run(["node", "--check", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

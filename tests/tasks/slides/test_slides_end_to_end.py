@@ -34,8 +34,8 @@ def shown(tmp_path_factory):
         patch.setattr(demo, "pretrain_demo", lambda: pre)
         patch.setattr(demo, "mil_demo", lambda: fine)
         patch.setattr(demo, "mil_demo_attention", lambda: replace(fine, aggregator="gated_attention"))
-        evaluate = partial(demo.stages.evaluate_stage, resamples=50)
-        patch.setattr(demo.stages, "evaluate_stage", evaluate)
+        evaluate = partial(demo.reporting.evaluate_stage, resamples=50)
+        patch.setattr(demo.reporting, "evaluate_stage", evaluate)
         figures = demo.demo(out, slides=(5, 5, 4))
     return out, figures
 

@@ -324,7 +324,13 @@ def mixed(work, tmp_path):
     return folder
 
 
-WRONG = {"text": "neither a slide", "empty": "an empty file", "cut": "cut off", "glass": "tissue", "gone": "no such file"}
+WRONG = {
+    "text": "neither a slide",
+    "empty": "an empty file",
+    "cut": "cut off",
+    "glass": "tissue",
+    "gone": "no such file",
+}
 
 
 def test_what_is_no_slide_fails_alone(work, mixed, tmp_path, capsys):

@@ -4,7 +4,7 @@ import numpy as np
 from clinvit.datasets.clip_folder import FolderFrames
 from clinvit.datasets.clips import read_clip
 from clinvit.datasets.tables import read_manifest
-from clinvit.tasks.stages import _pictures
+from clinvit.tasks.reporting import _pictures
 
 
 def test_four_frames_of_a_clip_are_shown_and_no_others_decoded(clip_cohort, monkeypatch):

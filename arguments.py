@@ -1,0 +1,191 @@
+"""The command line of `clinvit`: its verbs and their options."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from . import __version__
+from .errors import UserError
+from .tasks import NAMES
+
+SLIDE_TASKS = ("slides",)
+DESCRIPTION = """\
+Pre-train one Vision Transformer on unlabelled clinical images, clips or slides, fine-tune it, and write a clinical
+report. TASK is thorax (chest X-rays), slides (whole slides) or erdes (ocular ultrasound).
+
+  clinvit demo                    the whole way on invented data, to see what it does
+  clinvit check TASK DATA         look at a data set and the machine before anything runs
+  clinvit prepare TASK ROOT       a data set as downloaded -> manifest.csv (and decoded pictures)
+  clinvit tile slides ...         manifest.csv -> tile coordinates of every slide
+  clinvit pretrain TASK ...       manifest.csv [+ tiles] -> encoder/
+  clinvit extract slides ...      manifest.csv + tiles + encoder/ -> features of every slide
+  clinvit finetune TASK ...       manifest.csv [+ encoder/ or features] -> model/, predictions.csv
+  clinvit predict TASK ...        model/ + files -> predictions.csv
+  clinvit evaluate PRED ...       predictions.csv -> report.html, report.json, metrics.csv
+  clinvit compare A B             two models on the same cases
+  clinvit bags TABLE              aggregators on a classical set of bags, cross-validated
+  clinvit weights ...             what a checkpoint is; checkpoint -> encoder/
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line and a hint."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (see `{self.prog} --help`)")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = _Parser("clinvit", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--version", action="version", version=f"clinvit {__version__}")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=_Parser)
+
+    demo = _verb(verbs, "demo", "the whole way on invented data: phantoms to report, offline, on 2 CPU cores")
+    demo.add_argument("task", nargs="?", default="thorax", choices=[*NAMES, "all"])
+    demo.add_argument("--out", type=Path, default=Path("clinvit-demo"), help="folder to write (default: %(default)s)")
+    demo.add_argument("--seed", type=int, default=0)
+
+    check = _verb(verbs, "check", "look at a data set and the machine before anything runs")
+    _task(check)
+    check.add_argument("data", type=Path, metavar="DATA", help="a manifest, its folder, or a data set as downloaded")
+    _layout(check)
+    check.add_argument("--labels", help="labels to check, separated by commas (default: all)")
+    check.add_argument("--files", type=int, default=200, help="files to read, spread evenly; 0 for all (default: 200)")
+    check.add_argument("--cache-px", type=int, default=256, help="cache size to estimate, pixels (default: 256)")
+
+    prepare = _verb(verbs, "prepare", "make manifest.csv from a data set as downloaded")
+    _task(prepare)
+    prepare.add_argument("root", type=Path, metavar="ROOT", help="the data set's folder (or your own CSV)")
+    prepare.add_argument("--out", type=Path, required=True, help="manifest to write, such as data/manifest.csv")
+    _layout(prepare)
+    prepare.add_argument("--resplit", action="store_true", help="make new patient-grouped splits, 70/10/20 %%")
+    prepare.add_argument("--seed", type=int, default=0, help="of the splits")
+    prepare.add_argument("--cache-px", type=int, help="also decode all files now, at this shorter side in pixels")
+    prepare.add_argument("--workers", type=int, default=-1, help="decoding processes (default: one per core)")
+
+    tile = _verb(verbs, "tile", "find the tissue of slides and lay a grid of tiles over it", add_help=False)
+    _recipe_verb(tile, "tile", SLIDE_TASKS, "standard", "folder of tile coordinates; repeating the command continues")
+
+    pretrain = _verb(verbs, "pretrain", "pre-train an encoder on unlabelled pictures, clips or tiles", add_help=False)
+    _recipe_verb(pretrain, "pretrain")
+    _cache(pretrain)
+    pretrain.add_argument("--tiles", type=Path, help="slides: folder of tile coordinates (`clinvit tile`)")
+
+    extract = _verb(verbs, "extract", "make features of all tiles of all slides", add_help=False)
+    _recipe_verb(extract, "extract", SLIDE_TASKS, "standard", "folder of features; repeating the command continues")
+    extract.add_argument("--tiles", type=Path, help="folder of tile coordinates (`clinvit tile`, CLAM or TRIDENT)")
+    extract.add_argument("--encoder", help="encoder folder, checkpoint file, timm:NAME, or hf-hub:OWNER/NAME")
+
+    finetune = _verb(verbs, "finetune", "train a classifier, from an encoder or from scratch", add_help=False)
+    _recipe_verb(finetune, "finetune")
+    _cache(finetune)
+    finetune.add_argument("--features", type=Path, help="slides: folder of features (`clinvit extract`)")
+    finetune.add_argument(
+        "--encoder",
+        type=Path,
+        help="encoder folder, or a checkpoint of MAE, thorax-MAE, VideoMAE, DINO, timm; from scratch without",
+    )
+    finetune.add_argument(
+        "--threshold", default="youden",
+        help="rule for thresholds on validation: youden, sensitivity=0.9, specificity=0.9, 0.5 (default: youden)",
+    )  # fmt: skip
+
+    predict = _verb(verbs, "predict", "predict files; a file that fails is a row with its reason")
+    _task(predict)
+    predict.add_argument("inputs", nargs="+", metavar="INPUT", help="files, folders, globs, or one manifest CSV")
+    predict.add_argument("--model", type=Path, required=True, help="model folder")
+    predict.add_argument("--out", type=Path, default=Path("predictions.csv"), help="default: %(default)s")
+    predict.add_argument("--batch", type=int, help="files per batch (default: 32)")
+    predict.add_argument("--workers", type=int, default=0, help="reading processes (default: none)")
+    predict.add_argument(
+        "--importance", type=Path, metavar="FOLDER", help="also plot, per clip, which frames the score rests on"
+    )
+    predict.add_argument(
+        "--macula", type=Path, metavar="MODEL",
+        help="erdes: second model of the cascade: --model tells detachment, this one the state of the macula",
+    )  # fmt: skip
+
+    predict.add_argument(
+        "--features", type=Path, metavar="FOLDER", help="slides: features of the slides, or where to put them"
+    )
+    predict.add_argument("--encoder", help="slides: what makes the features that are missing, as for `extract`")
+    predict.add_argument("--maps", type=Path, metavar="FOLDER", help="slides: also a page and heat maps per slide")
+    predict.add_argument("--tiff", action="store_true", help="slides: with --maps, heat maps as pyramidal TIFF too")
+    predict.add_argument(
+        "--tile-geojson", action="store_true", help="slides: with --maps, every tile with its score for QuPath too"
+    )
+    predict.add_argument("--split", action="append", help="of a manifest, only this split; may be repeated")
+
+    evaluate = _verb(verbs, "evaluate", "write the report of one or more predictions tables")
+    _evaluation(evaluate)
+    evaluate.add_argument("predictions", nargs="+", metavar="[NAME=]PREDICTIONS", help="predictions.csv or run folders")
+    evaluate.add_argument("--title", default="Evaluation", help="heading of the report")
+
+    compare = _verb(verbs, "compare", "compare two models on the same cases, paired")
+    _evaluation(compare)
+    compare.add_argument("a", metavar="[NAME=]A", help="predictions.csv or run folder")
+    compare.add_argument("b", metavar="[NAME=]B", help="predictions.csv or run folder")
+
+    bags = _verb(verbs, "bags", "cross-validate aggregators on a classical set of bags, such as MUSK")
+    bags.add_argument("table", type=Path, metavar="TABLE", help="CSV (or .csv.gz) with one instance a line")
+    bags.add_argument("--out", type=Path, required=True, help="folder; what is done there is not done again")
+    bags.add_argument("--aggregators", help="names, separated by commas (default: all)")
+    bags.add_argument("--label", default="0", help="column of the bag's label, name or place (default: %(default)s)")
+    bags.add_argument("--bag", default="1", help="column of the bag's id, name or place (default: %(default)s)")
+    bags.add_argument("--folds", type=int, default=10, help="default: %(default)s")
+    bags.add_argument("--repeats", type=int, default=5, help="default: %(default)s")
+    bags.add_argument("--seed", type=int, default=0)
+
+    weights = _verb(verbs, "weights", "say what a checkpoint is, or make an encoder folder of it")
+    weights.add_argument("action", choices=["inspect", "convert"])
+    weights.add_argument("file", type=Path, help="checkpoint file or encoder folder; no code in it is ever run")
+    weights.add_argument("--out", type=Path, help="encoder folder to write (convert)")
+    return parser
+
+
+def _verb(verbs, name: str, text: str, **options) -> argparse.ArgumentParser:
+    return verbs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False, **options)
+
+
+def _task(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("task", choices=NAMES, help=f"one of: {', '.join(NAMES)}")
+
+
+def _layout(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--layout", help="the data set's layout, where it is not recognised")
+    verb.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="an option of the layout; may be repeated",
+    )
+
+
+def _recipe_verb(
+    verb: argparse.ArgumentParser, recipes: str, tasks: Sequence[str] = NAMES, default: str = "tiny",
+    out: str = "run folder; repeating the command continues there",
+) -> None:  # fmt: skip
+    verb.add_argument("task", nargs="?", help=f"one of: {', '.join(tasks)}")
+    verb.add_argument("-h", "--help", action="store_true", help="show this, with every option of the recipe")
+    verb.add_argument("--data", type=Path, help="manifest.csv or its folder")
+    verb.add_argument("--out", type=Path, help=out)
+    verb.add_argument("--recipe", default=default, help="named recipe to start from (default: %(default)s)")
+    verb.add_argument("--config", type=Path, help="YAML file with changes to the recipe")
+    verb.set_defaults(recipes=recipes, tasks=tasks, parser=verb)
+
+
+def _cache(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--cache", type=Path, help="folder for decoded files (default: pixel-cache, beside --out)")
+
+
+def _evaluation(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--out", type=Path, default=Path("report"), help="folder of the report (default: %(default)s)")
+    verb.add_argument("--split", default="test", help="split to evaluate (default: %(default)s)")
+    verb.add_argument("--data", type=Path, help="manifest, for the pictures of the most wrong cases")
+    verb.add_argument("--threshold", default="youden", help="rule for thresholds on validation (default: youden)")
+    verb.add_argument("--resamples", type=int, default=2000, help="of the bootstrap by patient (default: 2000)")
+    verb.add_argument("--seed", type=int, default=0, help="of the bootstrap")

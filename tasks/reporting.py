@@ -1,0 +1,150 @@
+"""The stage `evaluate` of every task: predictions tables, and what lies beside them, to a report."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from ..datasets.tables import Manifest, Predictions, read_predictions
+from ..errors import DataError
+from .stages import open_manifest
+
+MAPS = "maps"
+
+
+def evaluate_stage(
+    predictions: Mapping[str, Path],
+    out: Path,
+    *,
+    split: str = "test",
+    data: Path | None = None,
+    rule: str = "youden",
+    resamples: int = 2000,
+    seed: int = 0,
+    title: str = "Evaluation",
+) -> dict:
+    """The report of one or more predictions tables; model folders beside them give thresholds and provenance.
+
+    Where a folder `maps` lies beside a table (`predict --maps`) and `data` has outlines, localisation is evaluated too.
+    """
+    from ..eval.report import evaluate
+
+    tables = {name: read_predictions(path) for name, path in predictions.items()}
+    cards = {name: _card_beside(path) for name, path in predictions.items()}
+    thresholds = {
+        name: {label: t["value"] for label, t in card.thresholds.items() if t["value"] is not None}
+        for name, card in cards.items()
+        if card is not None and card.thresholds and not len(tables[name].rows("val"))
+    }
+    manifest = open_manifest(data) if data is not None else None
+    localisation, pages = _localisation(predictions, tables, manifest, Path(out), split, resamples, seed)
+    of_slides = _unit([card for card in cards.values() if card is not None]) == "slide"
+    return evaluate(
+        tables,
+        Path(out),
+        split=split,
+        thresholds=thresholds or None,
+        rule=rule,
+        resamples=resamples,
+        seed=seed,
+        title=title,
+        unit=_unit([card for card in cards.values() if card is not None]),
+        provenance={name: _provenance(card) for name, card in cards.items() if card is not None},
+        picture=_pictures(manifest) if manifest is not None and not of_slides else None,
+        localisation=localisation,
+        slide_pages=pages,
+        what_one_means=next((card.meaning for card in cards.values() if card is not None), {}),
+    )
+
+
+def _localisation(
+    predictions: Mapping[str, Path], tables: Mapping[str, Predictions], manifest: Manifest | None, out: Path,
+    split: str, resamples: int, seed: int,
+) -> tuple[dict, dict[str, str]]:  # fmt: skip
+    """Localisation by model, and the address of every slide's page (of the first model that has one)."""
+    found, pages = {}, {}
+    for name, path in predictions.items():
+        maps = Path(path).parent / MAPS
+        if manifest is None or not maps.is_dir() or len(tables[name].labels) != 1:
+            continue
+        from .slides.localise import localised
+
+        figures = localised(maps, manifest, tables[name].labels[0], split, resamples, seed)
+        if figures is not None:
+            found[name] = figures
+            for slide in figures.slides:
+                page = maps / f"{slide.id}.html"
+                if page.is_file():
+                    pages.setdefault(slide.id, Path(os.path.relpath(page.resolve(), out.resolve())).as_posix())
+    return found, pages
+
+
+def _card_beside(predictions: Path):
+    from ..finetune.cards import load_any_card
+
+    folder = Path(predictions).parent / "model"
+    return load_any_card(folder) if folder.is_dir() else None
+
+
+def _unit(cards: list) -> str:
+    """What a case is called in the report."""
+    from ..finetune.mil.model import MilCard
+
+    if not cards:
+        return "case"
+    if isinstance(cards[0], MilCard):
+        return "slide"
+    return "clip" if cards[0].arch.frames > 1 else "picture"
+
+
+def _provenance(card) -> dict:
+    from ..finetune.mil.model import MilCard
+
+    if isinstance(card, MilCard):
+        return {
+            "network": f"{card.aggregator} over tile features of width {card.width}",
+            "features": card.features,
+            "pipeline": card.pipeline,
+            "data": card.data,
+            "recipe": card.recipe,
+            "versions": card.versions,
+        }
+    start = card.encoder
+    return {
+        "network": card.network
+        if card.network != "vit"
+        else f"ViT, width {card.arch.width}, depth {card.arch.depth}, "
+        f"patch {card.arch.patch_size}, input {card.arch.image_size[0]} px"
+        + (f", {card.arch.frames} frames in tubelets of {card.arch.tubelet}" if card.arch.frames > 1 else ""),
+        "start": f"encoder by {start['method']}" if start else "from scratch",
+        "pre-training data": start.get("data", {}) if start else "",
+        "data": card.data,
+        "recipe": card.recipe,
+        "versions": card.versions,
+    }
+
+
+def _pictures(manifest: Manifest) -> Callable[[str], np.ndarray | None]:
+    """What the report shows of a case: the picture, or four frames of the clip, two by two."""
+    from ..datasets.clips import open_clip
+    from ..datasets.radiographs import RADIOGRAPH_SUFFIXES, read_radiograph
+
+    files = dict(zip(manifest.table["id"], manifest.files()))
+
+    def picture(case: str) -> np.ndarray | None:
+        if case not in files:
+            return None
+        try:
+            if files[case].suffix.lower() in RADIOGRAPH_SUFFIXES:
+                return read_radiograph(files[case], shorter_px=320)
+        except DataError:
+            return None
+        try:
+            with open_clip(files[case], shorter_px=160) as clip:
+                one, two, three, four = clip[((np.arange(4) + 0.5) * len(clip) / 4).astype(int)]
+        except DataError:
+            return None
+        return np.block([[one, two], [three, four]]) / np.float32(255)
+
+    return picture
