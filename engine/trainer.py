@@ -4,12 +4,14 @@ import logging
 import pickle
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
+from torch import nn
 
 from ..errors import RunError, UserError
 from .checkpoint import KeepLast, find
@@ -44,6 +46,7 @@ def fit(
     """
     checkpoint = find(folder)
     interruption = Interruption()
+    run = replace(run, precision=precision(run, training))
     trainer = make_trainer(optim, run, folder, title, eval_every, [interruption, *callbacks])
     if checkpoint is not None:
         _check(checkpoint, training)
@@ -82,7 +85,7 @@ def make_trainer(
         accelerator="auto",
         devices=devices(run),
         num_nodes=run.nodes,
-        precision=precision(run),
+        precision=run.precision,
         max_epochs=optim.epochs,
         accumulate_grad_batches=optim.accumulate,
         gradient_clip_val=optim.clip_norm,
@@ -100,13 +103,18 @@ def make_trainer(
     )
 
 
-def precision(run: Run) -> str:
-    """Lightning's name; `auto` is bf16 where the hardware multiplies it, fp16 on older GPUs, else fp32."""
+def precision(run: Run, model: nn.Module) -> str:
+    """Lightning's name; `auto` is bf16 where the hardware multiplies it, fp16 on older GPUs, else fp32.
+
+    On a CPU `auto` leaves networks with 3-D convolutions in fp32: oneDNN's gradients of their bf16 weights are at times
+    not finite (seen in PyTorch 2.15 with kernels of 3 on maps of 2 x 2 x 2).
+    """
     if run.precision != "auto":
         return run.precision
     if torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
-    return "bf16-mixed" if cpu_multiplies_bf16() else "32-true"
+    overlapping = any(isinstance(part, nn.Conv3d) and part.kernel_size != part.stride for part in model.modules())
+    return "bf16-mixed" if cpu_multiplies_bf16() and not overlapping else "32-true"
 
 
 def cpu_multiplies_bf16() -> bool:

@@ -1,6 +1,7 @@
 """What all tests share: the golden numbers, and real data where it lies beside the project."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from clinvit.pretrain.recipe import Decoder, Pretrain
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
-torch.set_num_threads(min(2, torch.get_num_threads()))
+if "PYTEST_XDIST_WORKER" in os.environ:  # one core for each of several workers, and for what they start
+    os.environ["OMP_NUM_THREADS"] = "1"
+torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else min(2, torch.get_num_threads()))
 
 
 class Golden:

@@ -473,8 +473,8 @@ def resident_mb():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * 4096 / 1e6
 for number in range(2200):
-    if number == 200:
-        warm = resident_mb()
+    if number == 1200:
+        warm = resident_mb()  # the allocator has settled: from here on only a leak grows
     for path in sys.argv[1:]:
         read_clip(path, shorter_px=32, ids=[1, 7] if number % 2 else None)
 print(resident_mb() - warm)
@@ -494,4 +494,4 @@ def test_memory_stays_flat_over_thousands_of_clips(tmp_path, suffix):
         video(path, frames, "mpeg4" if suffix == "avi" else "libx264")
     command = [sys.executable, "-c", MEMORY, str(path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
-    assert float(done.stdout) < 4, done.stdout
+    assert float(done.stdout) < 2, done.stdout  # 2 kB a clip

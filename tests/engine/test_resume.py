@@ -208,7 +208,7 @@ def command(*arguments) -> list[str]:
 
 OPTIONS = (
     "--model.size micro --model.image_size 32 --augment.size 32 --model.patch_size 8 --data.cache_px 40 "
-    "--optim.batch_size 16 --optim.epochs 60 --optim.warmup_epochs 1 --run.checkpoint_minutes 0 --run.precision 32-true"
+    "--optim.batch_size 16 --optim.epochs 25 --optim.warmup_epochs 1 --run.checkpoint_minutes 0 --run.precision 32-true"
 ).split()
 
 
@@ -241,7 +241,7 @@ def test_killed_or_interrupted_and_the_same_command(cohort, tmp_path):
 # The clips of `demo` have two time slots: running cells count more tokens in some clips than in others, and the losses,
 # which are float32, are then divided by numbers that are no power of two apart.
 @pytest.mark.parametrize(
-    "task, recipe, tolerance", [("thorax", "tiny", 1e-10), ("erdes", "tiny", 1e-10), ("erdes", "demo", 1e-7)]
+    "task, recipe, tolerance", [("thorax", "tiny", 1e-10), ("erdes", "demo", 1e-7)]
 )
 def test_two_processes_equal_one(cohort, clip_cohort, tmp_path, task, recipe, tolerance):
     """In float64: in float32 AdamW makes full steps of gradients that are rounding alone."""

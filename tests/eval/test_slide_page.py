@@ -168,12 +168,14 @@ def test_the_script_runs_in_a_browser(slide, tmp_path):
         shown: document.getElementById("threshold-text").textContent, ready: !!document.querySelector(".ready")});
     }, 200));</script></body>"""
     (tmp_path / "page.html").write_text(html.replace("</body>", probe))
-    done = subprocess.run(
-        [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000", "--dump-dom",
-         f"--user-data-dir={tmp_path / 'profile'}", (tmp_path / "page.html").as_uri()],
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    title = re.search(r"<title>(.*?)</title>", done.stdout)[1]
+    title, budget_ms = "", 5000
+    while not title.startswith("{") and budget_ms < 50_000:  # decoding a picture does not wait for virtual time
+        done = subprocess.run(
+            [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--virtual-time-budget={budget_ms}", "--dump-dom",
+             f"--user-data-dir={tmp_path / 'profile'}", (tmp_path / "page.html").as_uri()],
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        title, budget_ms = re.search(r"<title>(.*?)</title>", done.stdout)[1], 2 * budget_ms
     seen = json.loads(title.replace("&quot;", '"'))
     best = int(np.argmax(slide.scores))
     x, y = slide.coords[best]
