@@ -240,9 +240,7 @@ def test_killed_or_interrupted_and_the_same_command(cohort, tmp_path):
 @pytest.mark.slow
 # The clips of `demo` have two time slots: running cells count more tokens in some clips than in others, and the losses,
 # which are float32, are then divided by numbers that are no power of two apart.
-@pytest.mark.parametrize(
-    "task, recipe, tolerance", [("thorax", "tiny", 1e-10), ("erdes", "demo", 1e-7)]
-)
+@pytest.mark.parametrize("task, recipe, tolerance", [("thorax", "tiny", 1e-10), ("erdes", "demo", 1e-7)])
 def test_two_processes_equal_one(cohort, clip_cohort, tmp_path, task, recipe, tolerance):
     """In float64: in float32 AdamW makes full steps of gradients that are rounding alone."""
     data = cohort() if task == "thorax" else clip_cohort()
