@@ -71,6 +71,9 @@ class Optim:
             )
 
 
+TRACKERS = {"wandb": "wandb", "mlflow": "mlflow-skinny"}  # the module, and the package that brings it
+
+
 @dataclass(frozen=True)
 class Run:
     """Where and how exactly it runs; nothing here should change a result but `seed`, `precision` and `compile`.
@@ -85,6 +88,7 @@ class Run:
         compile: Compile the model with torch.compile.
         checkpoint_minutes: Least time between two checkpoints; they are written at ends of epochs.
         max_bad: Share of training files that may be unreadable before the run is refused.
+        track: Trackers beside TensorBoard and `log.csv`: `wandb` (Weights & Biases), `mlflow`. They must be installed.
     """
 
     seed: int = 0
@@ -95,6 +99,12 @@ class Run:
     compile: bool = False
     checkpoint_minutes: float = 1.0
     max_bad: float = 0.01
+    track: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        for name in self.track:
+            if name not in TRACKERS:
+                raise UserError(f"run.track {name!r}: one of {', '.join(TRACKERS)}.")
 
 
 def parse_recipe(default: Recipe, config: Path | None = None, options: Sequence[str] = ()) -> Recipe:

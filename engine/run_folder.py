@@ -23,7 +23,7 @@ from .recipe import to_yaml
 
 PACKAGES = ("clinvit", "torch", "timm", "lightning", "numpy", "albumentations", "pydicom")
 # Options that may change between two starts of one run, because they change no result.
-FREE = {"run.devices", "run.nodes", "run.workers", "run.checkpoint_minutes"}
+FREE = {"run.devices", "run.nodes", "run.workers", "run.checkpoint_minutes", "run.track"}
 
 
 @contextmanager

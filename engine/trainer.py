@@ -10,7 +10,6 @@ from pathlib import Path
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
 from ..errors import RunError, UserError
@@ -18,6 +17,7 @@ from .checkpoint import KeepLast, find
 from .interruption import Interruption
 from .progress import EpochLog, Progress
 from .recipe import Optim, Run
+from .tracking import loggers
 from .training import Training
 
 
@@ -95,7 +95,7 @@ def make_trainer(
         use_distributed_sampler=False,
         enable_checkpointing=True,
         enable_model_summary=False,
-        logger=TensorBoardLogger(folder, name="", version="tensorboard"),
+        logger=loggers(folder, run),
         # The log comes after the callbacks that add to it.
         callbacks=[Progress(title), *callbacks, EpochLog(folder), KeepLast(folder, run.checkpoint_minutes)],
         log_every_n_steps=50,

@@ -1,0 +1,64 @@
+"""Where a run's curves go: TensorBoard always; Weights & Biases and MLflow where they are installed and asked for."""
+
+import importlib.util
+import json
+import uuid
+from pathlib import Path
+
+import yaml
+from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+
+from ..errors import UserError
+from ..files import write_json
+from .recipe import TRACKERS, Run
+from .run_folder import rank
+
+PROJECT = "clinvit"
+IDS = "tracking.json"  # the trackers' own names of this run, so that a repeated command goes on with their curves
+
+
+def loggers(folder: Path, run: Run) -> list[Logger]:
+    """Lightning's loggers of a run folder.
+
+    Where they send to is their own affair (`WANDB_MODE`, `WANDB_API_KEY`, `MLFLOW_TRACKING_URI`); without the last,
+    MLflow writes into the run folder. The recipe and the curves are sent: no names of files or patients, no weights.
+
+    Raises:
+        UserError: A tracker is not installed, or `tracking.json` is damaged.
+    """
+    found: list[Logger] = [TensorBoardLogger(folder, name="", version="tensorboard")]
+    if not run.track or rank() > 0:
+        return found
+    ids = _read(folder / IDS)
+    for name in run.track:
+        if importlib.util.find_spec(name) is None:
+            raise UserError(f"run.track {name}: not installed. `pip install {TRACKERS[name]}`, or leave it out.")
+        found.append(_wandb(folder, ids) if name == "wandb" else _mlflow(folder, ids))
+    write_json(folder / IDS, ids)
+    recipe = folder / "recipe.yaml"
+    if recipe.is_file():
+        for logger in found[1:]:
+            logger.log_hyperparams(yaml.safe_load(recipe.read_text(encoding="utf-8")))
+    return found
+
+
+def _wandb(folder: Path, ids: dict[str, str]) -> Logger:
+    ids.setdefault("wandb", uuid.uuid4().hex[:12])
+    return WandbLogger(name=folder.name, project=PROJECT, save_dir=folder, id=ids["wandb"], resume="allow")
+
+
+def _mlflow(folder: Path, ids: dict[str, str]) -> Logger:
+    logger = MLFlowLogger(
+        experiment_name=PROJECT, run_name=folder.name, save_dir=str(folder / "mlruns"), run_id=ids.get("mlflow")
+    )
+    ids["mlflow"] = logger.run_id
+    return logger
+
+
+def _read(path: Path) -> dict[str, str]:
+    if not path.is_file():
+        return {}
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError):
+        raise UserError(f"{path}: damaged. Remove it: the trackers then show this run as a new one.") from None

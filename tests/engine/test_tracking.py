@@ -1,0 +1,68 @@
+"""Trackers: asked for by name, one run of theirs for one run folder, one clear line where they are missing."""
+
+import importlib.util
+import json
+from typing import ClassVar
+
+import pytest
+from clinvit.datasets.tables import read_manifest
+from clinvit.engine import tracking
+from clinvit.engine.recipe import Run, parse_recipe
+from clinvit.engine.tracking import loggers
+from clinvit.errors import UserError
+from clinvit.pretrain.run import pretrain
+from lightning.pytorch.loggers import CSVLogger
+
+
+def test_tensorboard_alone_by_default(tmp_path):
+    assert len(loggers(tmp_path, Run())) == 1
+    assert not (tmp_path / "tracking.json").exists()
+
+
+def test_unknown_and_missing_trackers(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match=r"run\.track 'comet': one of wandb, mlflow"):
+        Run(track=("comet",))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"not installed\. `pip install mlflow-skinny`"):
+        loggers(tmp_path, Run(track=("mlflow",)))
+
+
+def test_only_the_first_process_tracks(tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    assert len(loggers(tmp_path, Run(track=("wandb",)))) == 1
+
+
+class Recorder(CSVLogger):
+    """Stands in for both trackers; keeps what it was made with and told."""
+
+    made: ClassVar[list] = []
+
+    def __init__(self, *, save_dir, run_id=None, id=None, **options):
+        super().__init__(save_dir)
+        self.run_id = run_id or "of-mlflow"
+        self.told = {"given": run_id or id, "metrics": set()}
+        self.made.append(self.told)
+
+    def log_hyperparams(self, params):
+        self.told["recipe"] = params
+
+    def log_metrics(self, metrics, step=None):
+        self.told["metrics"] |= set(metrics)
+
+
+def test_a_repeated_command_goes_on_with_the_same_run(cohort, small_recipes, tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
+    for name in ("WandbLogger", "MLFlowLogger"):
+        monkeypatch.setattr(tracking, name, Recorder)
+    monkeypatch.setattr(Recorder, "made", [])
+    recipe = parse_recipe(small_recipes[0], None, ["--run.track", "[wandb, mlflow]"])
+    manifest = read_manifest(cohort())
+    for _ in range(2):
+        pretrain(recipe, manifest, tmp_path / "run", tmp_path / "cache")
+    ids = json.loads((tmp_path / "run/tracking.json").read_text())
+    assert [told["given"] for told in Recorder.made] == [ids["wandb"], None, ids["wandb"], "of-mlflow"]
+    assert "loss" in Recorder.made[0]["metrics"]
+    assert Recorder.made[1]["recipe"]["optim"]["epochs"] == recipe.optim.epochs
+    (tmp_path / "run/tracking.json").write_text("{")
+    with pytest.raises(UserError, match=r"tracking\.json: damaged"):
+        loggers(tmp_path / "run", recipe.run)
