@@ -71,7 +71,7 @@ class Optim:
             )
 
 
-TRACKERS = {"wandb": "wandb", "mlflow": "mlflow-skinny"}  # the module, and the package that brings it
+TRACKERS = ("wandb", "mlflow")
 
 
 @dataclass(frozen=True)

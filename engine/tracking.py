@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import uuid
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, W
 
 from ..errors import UserError
 from ..files import write_json
-from .recipe import TRACKERS, Run
+from .recipe import Run
 from .run_folder import rank
 
 PROJECT = "clinvit"
@@ -21,10 +22,11 @@ def loggers(folder: Path, run: Run) -> list[Logger]:
     """Lightning's loggers of a run folder.
 
     Where they send to is their own affair (`WANDB_MODE`, `WANDB_API_KEY`, `MLFLOW_TRACKING_URI`); without the last,
-    MLflow writes into the run folder. The recipe and the curves are sent: no names of files or patients, no weights.
+    MLflow writes `mlflow.db` into the run folder. The recipe and the curves are sent: no names of files or patients,
+    no weights.
 
     Raises:
-        UserError: A tracker is not installed, or `tracking.json` is damaged.
+        UserError: A tracker is not installed or cannot be reached, or `tracking.json` is damaged.
     """
     found: list[Logger] = [TensorBoardLogger(folder, name="", version="tensorboard")]
     if not run.track or rank() > 0:
@@ -32,8 +34,13 @@ def loggers(folder: Path, run: Run) -> list[Logger]:
     ids = _read(folder / IDS)
     for name in run.track:
         if importlib.util.find_spec(name) is None:
-            raise UserError(f"run.track {name}: not installed. `pip install {TRACKERS[name]}`, or leave it out.")
-        found.append(_wandb(folder, ids) if name == "wandb" else _mlflow(folder, ids))
+            raise UserError(f"run.track {name}: not installed. `pip install {name}`, or leave it out.")
+        try:
+            found.append(_wandb(folder, ids) if name == "wandb" else _mlflow(folder, ids))
+        except Exception as error:  # each tracker has errors of its own: no account, no network, another version
+            raise UserError(
+                f"run.track {name}: {' '.join(str(error).split())[:200]}. Mend it, or leave it out."
+            ) from error
     write_json(folder / IDS, ids)
     recipe = folder / "recipe.yaml"
     if recipe.is_file():
@@ -48,9 +55,8 @@ def _wandb(folder: Path, ids: dict[str, str]) -> Logger:
 
 
 def _mlflow(folder: Path, ids: dict[str, str]) -> Logger:
-    logger = MLFlowLogger(
-        experiment_name=PROJECT, run_name=folder.name, save_dir=str(folder / "mlruns"), run_id=ids.get("mlflow")
-    )
+    address = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{folder.resolve()}/mlflow.db")
+    logger = MLFlowLogger(experiment_name=PROJECT, run_name=folder.name, tracking_uri=address, run_id=ids.get("mlflow"))
     ids["mlflow"] = logger.run_id
     return logger
 

@@ -23,7 +23,7 @@ def test_unknown_and_missing_trackers(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"run\.track 'comet': one of wandb, mlflow"):
         Run(track=("comet",))
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"not installed\. `pip install mlflow-skinny`"):
+    with pytest.raises(UserError, match=r"not installed\. `pip install mlflow`"):
         loggers(tmp_path, Run(track=("mlflow",)))
 
 
@@ -37,7 +37,7 @@ class Recorder(CSVLogger):
 
     made: ClassVar[list] = []
 
-    def __init__(self, *, save_dir, run_id=None, id=None, **options):
+    def __init__(self, *, save_dir="", run_id=None, id=None, **options):
         super().__init__(save_dir)
         self.run_id = run_id or "of-mlflow"
         self.told = {"given": run_id or id, "metrics": set()}
@@ -63,6 +63,9 @@ def test_a_repeated_command_goes_on_with_the_same_run(cohort, small_recipes, tmp
     assert [told["given"] for told in Recorder.made] == [ids["wandb"], None, ids["wandb"], "of-mlflow"]
     assert "loss" in Recorder.made[0]["metrics"]
     assert Recorder.made[1]["recipe"]["optim"]["epochs"] == recipe.optim.epochs
+    monkeypatch.setattr(tracking, "MLFlowLogger", lambda **options: 1 / 0)
+    with pytest.raises(UserError, match=r"run\.track mlflow: division by zero\. Mend it"):
+        loggers(tmp_path / "run", recipe.run)
     (tmp_path / "run/tracking.json").write_text("{")
     with pytest.raises(UserError, match=r"tracking\.json: damaged"):
         loggers(tmp_path / "run", recipe.run)
