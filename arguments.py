@@ -24,6 +24,7 @@ report. TASK is thorax (chest X-rays), slides (whole slides) or erdes (ocular ul
   clinvit predict TASK ...        model/ + files -> predictions.csv
   clinvit evaluate PRED ...       predictions.csv -> report.html, report.json, metrics.csv
   clinvit compare A B             two models on the same cases
+  clinvit reproduce TABLE ...     a table of the papers: measured beside printed
   clinvit bags TABLE              aggregators on a classical set of bags, cross-validated
   clinvit weights ...             what a checkpoint is; checkpoint -> encoder/
 """
@@ -92,6 +93,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--threshold", default="youden",
         help="rule for thresholds on validation: youden, sensitivity=0.9, specificity=0.9, 0.5 (default: youden)",
     )  # fmt: skip
+    finetune.add_argument(
+        "--calibrate", choices=["temperature", "platt"],
+        help="scale the scores to probabilities on validation, and those of predict too; a finished run is calibrated "
+        "by repeating its command with this",
+    )  # fmt: skip
 
     predict = _verb(verbs, "predict", "predict files; a file that fails is a row with its reason")
     _task(predict)
@@ -138,6 +144,28 @@ def build_parser() -> argparse.ArgumentParser:
     bags.add_argument("--folds", type=int, default=10, help="default: %(default)s")
     bags.add_argument("--repeats", type=int, default=5, help="default: %(default)s")
     bags.add_argument("--seed", type=int, default=0)
+
+    reproduce = _verb(verbs, "reproduce", "rebuild a table of the papers: measured, with interval, beside printed")
+    reproduce.add_argument("table", nargs="?", metavar="TABLE", help="such as thorax/main; --list shows all")
+    reproduce.add_argument("--list", action="store_true", help="every table and row, with the paper's figures")
+    reproduce.add_argument("--data", type=Path, help="manifest, its folder, or the data set as downloaded")
+    reproduce.add_argument("--pretrain-data", type=Path, help="the same for pre-training (default: that of --data)")
+    reproduce.add_argument("--rows", help="rows to run, separated by commas (default: all that can be run)")
+    reproduce.add_argument(
+        "--weights", action="append", default=[], metavar="ROW=PATH",
+        help="an encoder (starts at fine-tuning) or a model (starts at prediction) for a row; may be repeated",
+    )  # fmt: skip
+    reproduce.add_argument("--download", action="store_true", help="rows that name timm weights may fetch them")
+    reproduce.add_argument(
+        "--phantoms", action="store_true", help="the same table small, on invented data; nothing is compared"
+    )
+    reproduce.add_argument(
+        "--out", type=Path, default=Path("runs/reproduce"),
+        help="folder; repeating the command continues (default: %(default)s)",
+    )  # fmt: skip
+    reproduce.add_argument("--resamples", type=int, default=2000, help="of the bootstrap by patient (default: 2000)")
+    # Options that are left, such as --run.devices 2, change every recipe that knows them.
+    reproduce.set_defaults(recipes=None)
 
     weights = _verb(verbs, "weights", "say what a checkpoint is, or make an encoder folder of it")
     weights.add_argument("action", choices=["inspect", "convert"])

@@ -163,6 +163,7 @@ def _finetune(options) -> None:
         cache=options.cache,
         features=options.features,
         rule=options.threshold,
+        calibrate=options.calibrate,
     )
     _say(f"model: {model}\npredictions: {options.out / 'predictions.csv'}")
 
@@ -249,6 +250,35 @@ def _bags(options) -> None:
         seed=options.seed,
     )  # fmt: skip
     print((options.out / "table.md").read_text(encoding="utf-8"))
+
+
+def _reproduce(options) -> None:
+    from .tasks.reproduce import catalogue
+
+    if options.list:
+        print(catalogue.listing())
+        return
+    if options.table is None:
+        raise UserError("name a table, such as thorax/main; `clinvit reproduce --list` shows all.")
+    table = catalogue.find_table(options.table)
+    weights: dict[str, list[Path]] = {}
+    for text in options.weights:
+        row, sign, path = text.partition("=")
+        if not sign:
+            raise UserError(f"--weights {text!r}: write ROW=PATH.")
+        weights.setdefault(row, []).append(Path(path))
+    from .tasks.reproduce.run import Request, reproduce
+
+    folder, results = reproduce(
+        Request(
+            table, options.out, options.data, options.pretrain_data, options.rows.split(",") if options.rows else None,
+            weights, options.phantoms, options.download, options.resamples, options.rest,
+        )
+    )  # fmt: skip
+    _say(f"{(folder / 'table.md').read_text(encoding='utf-8')}\ntable: {folder / 'table.html'}")
+    failed = [result.name for result in results if result.state == "failed"]
+    if failed:
+        raise RunError(f"{len(failed)} of {len(results)} rows failed: {', '.join(failed)}; why, stands in the table.")
 
 
 def _weights(options) -> None:
@@ -364,6 +394,7 @@ VERBS = {
     "evaluate": _evaluate,
     "compare": _compare,
     "bags": _bags,
+    "reproduce": _reproduce,
     "weights": _weights,
 }
 

@@ -8,7 +8,7 @@ The size is ChestX-ray14's test list (2,797 patients). scikit-learn's time is ex
 import time
 
 import numpy as np
-from clinvit.eval.intervals import PatientBootstrap
+from clinvit.eval.resampling import PatientBootstrap
 from clinvit.eval.metrics import auroc
 from sklearn.metrics import roc_auc_score
 

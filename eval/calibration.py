@@ -74,20 +74,26 @@ def slope_and_intercept(truth: np.ndarray, score: np.ndarray) -> tuple[float, fl
     """Calibration slope, intercept, and why they are undefined (else empty)."""
     known = ~np.isnan(truth)
     truth, score = truth[known], np.clip(score[known], _EDGE, 1 - _EDGE)
-    positive, negative = score[truth == 1], score[truth == 0]
-    reason = ""
-    if len(positive) == 0 or len(negative) == 0:
-        reason = "one class only" if len(truth) else "no case with known truth"
-    elif score.min() == score.max():
-        reason = "all scores are equal"
-    elif positive.min() >= negative.max() or positive.max() <= negative.min():
-        reason = "the classes are separated by score: the slope has no finite value"
-    if reason:
+    if reason := why_no_slope(truth, score):
         return float("nan"), float("nan"), reason
     logit = np.log(score / (1 - score))
     fit = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-8, max_iter=1000)
     fit.fit(logit[:, None], truth)
     return float(fit.coef_[0, 0]), float(fit.intercept_[0]), ""
+
+
+def why_no_slope(truth: np.ndarray, score: np.ndarray) -> str:
+    """Why no logistic regression of `truth` (N,) of 0 and 1 on the logit of `score` (N,) is possible; empty where one
+    is.
+    """
+    positive, negative = score[truth == 1], score[truth == 0]
+    if len(positive) == 0 or len(negative) == 0:
+        return "one class only" if len(truth) else "no case with known truth"
+    if score.min() == score.max():
+        return "all scores are equal"
+    if positive.min() >= negative.max() or positive.max() <= negative.min():
+        return "the classes are separated by score: the slope has no finite value"
+    return ""
 
 
 def _calibration_error(

@@ -12,8 +12,9 @@ import numpy as np
 
 from ..datasets.tables import Predictions
 from ..errors import DataError
-from .intervals import Estimate, PatientBootstrap, macro_percentile, percentile, proportion, proportions
+from .intervals import Estimate, estimates, macro_estimate, proportions, proportions_of
 from .metrics import ratio
+from .resampling import Drawn, PatientBootstrap, Resampling, Reweighted
 
 TOLERANCE = 1e-3  # by which the scores of a case may miss a sum of 1
 TOP = 5
@@ -126,28 +127,35 @@ def decided_classes(table: Predictions) -> np.ndarray:
     return given if given is not None else _largest(table.scores())
 
 
-def class_result(asked: Predictions, resamples: int = 2000, seed: int = 0) -> ClassResult:
+def class_result(
+    asked: Predictions,
+    resamples: int = 2000,
+    seed: int = 0,
+    interval: str = "percentile",
+    stratify: bool = False,
+) -> ClassResult:
     """The figures of an exclusive table.
 
     Args:
         asked: All requested cases of the evaluated split, failed ones too.
-        resamples, seed: Of the bootstrap by patient.
+        resamples, seed, interval, stratify: See `resampling.Resampling`.
     """
+    resampling = Resampling(resamples, seed, interval, stratify)
     scored, decided = asked.scored(), decided_classes(asked)
     truth, ok = true_classes(asked), (asked.table["status"] == "ok").to_numpy()
     counted, classes = ok & (truth >= 0), len(asked.labels)
-    bootstrap = PatientBootstrap(asked.table["patient"][counted], resamples, seed)
+    bootstrap = resampling.of(asked.table["patient"][counted], asked.truth()[counted])
     right_top = _in_top(asked.scores()[counted], truth[counted])
     confusion = np.zeros((classes, classes), dtype=int)
     np.add.at(confusion, (truth[counted], decided[counted]), 1)
     margins = Margins(confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0))
-    draws, top_draws = _draws(truth[counted], decided[counted], right_top, classes, bootstrap)
-    per_class = _per_class(margins, draws, truth[counted], decided[counted], bootstrap)
-    figures = _overall(margins, draws, bootstrap, per_class)
+    groups = _groups(truth[counted], decided[counted], right_top, classes)
+    drawn = bootstrap.drawn(lambda weights: _drawn(groups, classes, weights))
+    per_class = _per_class(margins, drawn, truth[counted], decided[counted], bootstrap)
+    figures = _overall(margins, drawn, bootstrap, per_class)
     if classes > TOP:
-        share = ratio(top_draws, draws.truth.sum(axis=1))
-        figures[f"top{TOP}_accuracy"] = proportion(right_top.sum(), len(right_top), bootstrap.size, share, NO_TRUTH)
-    figures["accuracy_failed_as_wrong"] = _failed_as_wrong(asked, truth, decided, resamples, seed)
+        figures[f"top{TOP}_accuracy"] = _share(right_top.sum(), len(right_top), bootstrap, drawn["top"])
+    figures["accuracy_failed_as_wrong"] = _failed_as_wrong(asked, truth, decided, resampling)
     return ClassResult(
         labels=asked.labels,
         many=classes > MANY,
@@ -176,11 +184,9 @@ def _in_top(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return ((scores > own) | ((scores == own) & first)).sum(axis=1) < TOP
 
 
-def _draws(
-    truth: np.ndarray, decided: np.ndarray, right_top: np.ndarray, classes: int, bootstrap: PatientBootstrap
-) -> tuple[Margins, np.ndarray]:
-    """The margins in each resample, (R, L) each, and (R,) how many cases are right among the top five."""
-    groups = np.column_stack(
+def _groups(truth: np.ndarray, decided: np.ndarray, right_top: np.ndarray, classes: int) -> np.ndarray:
+    """(N, 4) what a case counts towards: right decisions and cases of its class, decisions for a class, top five."""
+    return np.column_stack(
         [
             np.where(decided == truth, truth, -1),
             classes + truth,
@@ -188,8 +194,16 @@ def _draws(
             np.where(right_top, 3 * classes, -1),
         ]
     )
-    sums = bootstrap.tallies(groups, 3 * classes + 1)
-    return Margins(*np.split(sums[:, :-1].astype(np.float64), 3, axis=1)), sums[:, -1]
+
+
+def _drawn(groups: np.ndarray, classes: int, weights: Reweighted) -> dict[str, np.ndarray]:
+    """All figures in each resample: (R, L) per class, (R, 1) over all classes."""
+    sums = weights.tallies(groups, 3 * classes + 1)
+    margins = Margins(*np.split(sums[:, :-1].astype(np.float64), 3, axis=1))
+    overall = _agreement(margins) | {"top": ratio(sums[:, -1], margins.truth.sum(axis=1))}
+    return {name: ratio(*pair) for name, pair in _rates(margins).items()} | {
+        name: values[:, None] for name, values in overall.items()
+    }
 
 
 def _rates(margins: Margins) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -205,22 +219,15 @@ def _rates(margins: Margins) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def _per_class(
-    margins: Margins, draws: Margins, truth: np.ndarray, decided: np.ndarray, bootstrap: PatientBootstrap
+    margins: Margins, drawn: dict[str, Drawn], truth: np.ndarray, decided: np.ndarray, bootstrap: PatientBootstrap
 ) -> dict[str, list[Estimate]]:
     of_class, of_others = _patients(bootstrap, truth, len(margins.truth))
     decided_for, _ = _patients(bootstrap, decided, len(margins.truth))
     patients = {"sensitivity": of_class, "specificity": of_others, "ppv": decided_for}
-    found, drawn = _rates(margins), {name: ratio(*pair) for name, pair in _rates(draws).items()}
-    estimates = {
-        name: [proportion(found[name][0][i], found[name][1][i], p, drawn[name][:, i], PER_CLASS[name])
-               for i, p in enumerate(count)]
-        for name, count in patients.items()
-    }  # fmt: skip
-    estimates["f1"] = [
-        percentile(float(value), drawn["f1"][:, i], PER_CLASS["f1"], of_class[i])
-        for i, value in enumerate(ratio(*found["f1"]))
-    ]
-    return estimates
+    found, why = _rates(margins), {name: [reason] * len(margins.truth) for name, reason in PER_CLASS.items()}
+    per_class = {name: proportions_of(*found[name], count, drawn[name], why[name]) for name, count in patients.items()}
+    per_class["f1"] = estimates(ratio(*found["f1"]), drawn["f1"], why["f1"], of_class)
+    return per_class
 
 
 def _patients(bootstrap: PatientBootstrap, group: np.ndarray, groups: int) -> tuple[np.ndarray, np.ndarray]:
@@ -233,25 +240,26 @@ def _patients(bootstrap: PatientBootstrap, group: np.ndarray, groups: int) -> tu
 
 
 def _overall(
-    margins: Margins, draws: Margins, bootstrap: PatientBootstrap, per_class: dict[str, list[Estimate]]
+    margins: Margins, drawn: dict[str, Drawn], bootstrap: PatientBootstrap, per_class: dict[str, list[Estimate]]
 ) -> dict[str, Estimate]:
     """Accuracy, balanced accuracy, macro F1, kappa and MCC."""
-    values, drawn = _agreement(margins), _agreement(draws)
-    accuracy = proportion(
-        margins.right.sum(), int(margins.truth.sum()), bootstrap.size, drawn.pop("accuracy"), NO_TRUTH
-    )
-    figures = {"accuracy": accuracy}
+    values = _agreement(margins)
+    figures = {"accuracy": _share(margins.right.sum(), int(margins.truth.sum()), bootstrap, drawn["accuracy"])}
     present = int((margins.truth > 0).sum())
     why = NO_TRUTH if present == 0 else "cases of one class only"
     for name, rate in {"balanced_accuracy": "sensitivity", "macro_f1": "f1"}.items():
         own = np.array([estimate.value for estimate in per_class[rate]])
-        mean = macro_percentile(own, ratio(*_rates(draws)[rate])) if present > 1 else Estimate(np.nan, reason=why)
+        mean = macro_estimate(own, drawn[rate]) if present > 1 else Estimate(np.nan, reason=why)
         note = f"over {present} of {len(own)} classes: the others have no case" if 1 < present < len(own) else ""
         figures[name] = replace(mean, reason="; ".join(filter(None, [mean.reason, note])))
-    for name, sample in drawn.items():
-        why = NO_TRUTH if present == 0 else "all cases or all decisions are of one class"
-        figures[name] = percentile(float(values[name]), sample, why)
+    why = NO_TRUTH if present == 0 else "all cases or all decisions are of one class"
+    for name in ("kappa", "mcc"):
+        figures[name] = estimates(values[name][None], drawn[name], [why])[0]
     return figures
+
+
+def _share(hits: int, cases: int, bootstrap: PatientBootstrap, drawn: Drawn) -> Estimate:
+    return proportions_of([hits], [cases], [bootstrap.size], drawn, [NO_TRUTH])[0]
 
 
 def _agreement(margins: Margins) -> dict[str, np.ndarray]:
@@ -268,8 +276,8 @@ def _agreement(margins: Margins) -> dict[str, np.ndarray]:
     }
 
 
-def _failed_as_wrong(asked: Predictions, truth: np.ndarray, decided: np.ndarray, resamples: int, seed: int) -> Estimate:
+def _failed_as_wrong(asked: Predictions, truth: np.ndarray, decided: np.ndarray, resampling: Resampling) -> Estimate:
     """Accuracy over all requested cases with known truth, where a failed one is never right."""
     hits = np.where(truth >= 0, (decided == truth).astype(np.float64), np.nan)
-    bootstrap = PatientBootstrap(asked.table["patient"], resamples, seed)
+    bootstrap = resampling.of(asked.table["patient"], asked.truth())
     return proportions(hits[:, None], bootstrap, ["no case with known truth"])[0]

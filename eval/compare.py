@@ -9,11 +9,17 @@ import pandas as pd
 from ..datasets.tables import Predictions
 from ..errors import DataError
 from .classes import MANY, detailed_labels, exclusive
+from .compare_calls import CallComparison, compare_calls
 from .delong import PairedTest, delong_test
-from .intervals import NO_INTERVAL, Estimate, PatientBootstrap, macro_draws, macro_percentile, percentile
+from .holm import holm
+from .intervals import NO_INTERVAL, Estimate, estimates, macro_draws, macro_estimate
 from .mcnemar import ClassComparison, compare_classes
-from .metrics import auroc, average_precision, reasons
+from .metrics import auroc, average_precision, calls, reasons
 from .metrics import macro as macro_mean
+from .resampling import PatientBootstrap, Resampling, Reweighted
+
+LISTED = 12  # disagreements shown on the page
+KEPT = 5000  # and written to the table of disagreements
 
 
 @dataclass(frozen=True)
@@ -29,9 +35,11 @@ class Comparison:
             without interval where these are more than `labels`.
         differences: The same per label, L estimates each.
         tests: DeLong's paired test per label.
+        adjusted: (L,) p of these by Holm over the labels.
+        calls: The calls compared at both models' thresholds; None where no thresholds were given.
         p: Two-sided bootstrap p of the macro differences.
-        disagreements: The cases with the largest difference of score: `id, patient, label, truth, first,
-            second`.
+        disagreements: The cases with the largest difference of score: `id, patient, label, truth, first, second,
+            first_called, second_called` (1, 0, or NaN without a threshold).
         classes: The decisions compared, where both tables have the same exclusive classes.
     """
 
@@ -43,6 +51,8 @@ class Comparison:
     macro: dict[str, Estimate]
     differences: dict[str, list[Estimate]]
     tests: list[PairedTest]
+    adjusted: np.ndarray
+    calls: CallComparison | None
     p: dict[str, float]
     disagreements: pd.DataFrame
     classes: ClassComparison | None
@@ -53,20 +63,25 @@ def compare(
     b: Predictions,
     *,
     split: str = "test",
+    thresholds: tuple[Mapping[str, float], Mapping[str, float]] | None = None,
     resamples: int = 2000,
     seed: int = 0,
-    most: int = 12,
+    interval: str = "percentile",
+    stratify: bool = False,
+    most: int = KEPT,
 ) -> Comparison:
     """Compare two models on the same cases of one split, by the same resamples of patients.
 
     Args:
         a, b: Their predictions; rows may stand in different order.
         split: The split to compare on.
-        resamples, seed: Of the bootstrap by patient.
+        thresholds: Of either model, by label; with them the calls are compared too.
+        resamples, seed, interval, stratify: See `resampling.Resampling`.
         most: How many disagreements to list.
 
     Raises:
         DataError: The ids, patients or truths of the split differ, or no label is shared.
+        UserError: See `resampling.Resampling`.
     """
     labels = tuple(label for label in a.labels if label in b.labels)
     not_shared = tuple(sorted(set(a.labels) ^ set(b.labels)))
@@ -78,12 +93,15 @@ def compare(
     one, two = one[scored].reset_index(drop=True), two[scored].reset_index(drop=True)
     table = replace(a, table=one, labels=labels)
     truth, first, second = table.truth(), table.scores(), replace(table, table=two).scores()
-    bootstrap = PatientBootstrap(one["patient"], resamples, seed)
+    bootstrap = Resampling(resamples, seed, interval, stratify).of(one["patient"], truth)
     detailed = np.isin(labels, detailed_labels(a, split))
     own = truth[:, detailed], first[:, detailed], second[:, detailed]
     macro, differences, p = _differences(*own, bootstrap)
     if not detailed.all():
         macro, p = _macro_only(truth, first, second), dict.fromkeys(p, float("nan"))
+    cuts = [[(given or {}).get(label, np.nan) for label in labels] for given in thresholds or (None, None)]
+    cuts = np.array(cuts, dtype=np.float64)
+    tests = [delong_test(*(column[:, i] for column in own), one["patient"]) for i in range(detailed.sum())]
     same_classes = set(a.labels) == set(b.labels) and exclusive(a) and exclusive(b)
     return Comparison(
         cases=len(one),
@@ -93,9 +111,11 @@ def compare(
         not_shared=not_shared,
         macro=macro,
         differences=differences,
-        tests=[delong_test(*(column[:, i] for column in own), one["patient"]) for i in range(detailed.sum())],
+        tests=tests,
+        adjusted=holm(np.array([test.p for test in tests])),
+        calls=None if thresholds is None else compare_calls(own[0], own[1:], tuple(cuts[:, detailed]), bootstrap),
         p=p,
-        disagreements=_disagreements(one, labels, truth, first, second, most),
+        disagreements=_disagreements(one, labels, truth, (first, second), cuts, most),
         classes=compare_classes(replace(a, table=one), replace(b, table=two), bootstrap) if same_classes else None,
     )
 
@@ -131,17 +151,22 @@ def same_cases(
 def _differences(
     truth: np.ndarray, first: np.ndarray, second: np.ndarray, bootstrap: PatientBootstrap
 ) -> tuple[dict[str, Estimate], dict[str, list[Estimate]], dict[str, float]]:
-    why = reasons(truth)
-    drawn_first, drawn_second = bootstrap.ranks(truth, first), bootstrap.ranks(truth, second)
-    few = bootstrap.smaller_class(truth)
+    why, few = reasons(truth), bootstrap.smaller_class(truth)
+    drawn = bootstrap.drawn(lambda weights: _rank_differences(truth, first, second, weights))
     macro, differences, p = {}, {}, {}
     for name, metric in {"auroc": auroc, "average_precision": average_precision}.items():
         values = metric(truth, first) - metric(truth, second)
-        draws = drawn_first[name] - drawn_second[name]
-        macro[name] = macro_percentile(values, draws)
-        differences[name] = [percentile(float(value), draws[:, i], why[i], few[i]) for i, value in enumerate(values)]
-        p[name] = _two_sided_p(macro_draws(values, draws))
+        macro[name] = macro_estimate(values, drawn[name])
+        differences[name] = estimates(values, drawn[name], why, few)
+        p[name] = _two_sided_p(macro_draws(values, drawn[name].resampled))
     return macro, differences, p
+
+
+def _rank_differences(
+    truth: np.ndarray, first: np.ndarray, second: np.ndarray, weights: Reweighted
+) -> dict[str, np.ndarray]:
+    one, two = weights.ranks(truth, first), weights.ranks(truth, second)
+    return {name: one[name] - two[name] for name in one}
 
 
 def _macro_only(truth: np.ndarray, first: np.ndarray, second: np.ndarray) -> dict[str, Estimate]:
@@ -164,11 +189,11 @@ def _disagreements(
     cases: pd.DataFrame,
     labels: tuple[str, ...],
     truth: np.ndarray,
-    first: np.ndarray,
-    second: np.ndarray,
+    scores: tuple[np.ndarray, np.ndarray],
+    thresholds: np.ndarray,
     most: int,
 ) -> pd.DataFrame:
-    gap = np.abs(first - second)
+    gap = np.abs(scores[0] - scores[1])
     flat = np.argsort(-gap, axis=None, kind="stable")[:most]
     row, label = np.unravel_index(flat[gap.flat[flat] > 0], gap.shape)
     columns: Mapping[str, object] = {
@@ -176,8 +201,10 @@ def _disagreements(
         "patient": cases["patient"].to_numpy()[row],
         "label": np.asarray(labels, dtype=object)[label],
         "truth": truth[row, label],
-        "first": first[row, label],
-        "second": second[row, label],
+        "first": scores[0][row, label],
+        "second": scores[1][row, label],
+        "first_called": calls(scores[0][row, label], thresholds[0][label]),
+        "second_called": calls(scores[1][row, label], thresholds[1][label]),
     }
     return pd.DataFrame(columns)
 

@@ -7,12 +7,14 @@ over patients. With one case per patient the extension is McNemar's exact test.
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.signal import convolve
 from scipy.stats import binom
 
 from ..datasets.tables import Predictions
 from .classes import NO_TRUTH, decided_classes, true_classes
-from .intervals import Estimate, PatientBootstrap, percentile
+from .intervals import Estimate, estimates
 from .metrics import ratio
+from .resampling import PatientBootstrap
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,11 @@ def compare_classes(a: Predictions, b: Predictions, bootstrap: PatientBootstrap)
     known = true_classes(a) >= 0
     first, second = (decided_classes(table) == true_classes(table) for table in (a, b))
     gap = np.where(known, first.astype(int) - second, 0)
-    draws = bootstrap.sums(np.column_stack([gap, known]))
+    counted = np.column_stack([gap, known])
+    drawn = bootstrap.drawn(lambda weights: {"accuracy": ratio(*weights.sums(counted).T)[:, None]})["accuracy"]
     return ClassComparison(
         cases=int(known.sum()),
-        accuracy=percentile(float(ratio(gap.sum(), known.sum())), ratio(*draws.T), NO_TRUTH),
+        accuracy=estimates(ratio(gap.sum(), known.sum())[None], drawn, [NO_TRUTH])[0],
         only_first=int((gap > 0).sum()),
         only_second=int((gap < 0).sum()),
         p=mcnemar(gap[known], bootstrap.index[known]),
@@ -74,6 +77,6 @@ def mcnemar(gap: np.ndarray, patient: np.ndarray) -> float:
     for size, patients in zip(*np.unique(balance[balance > 0], return_counts=True)):
         step = np.zeros(2 * size * patients + 1)
         step[:: 2 * size] = binom.pmf(np.arange(patients + 1), patients, 0.5)
-        chance = np.convolve(chance, step)
+        chance = convolve(chance, step)  # by FFT where that is faster: long arrays
     total = np.arange(len(chance)) - len(chance) // 2
-    return float(min(1.0, chance[np.abs(total) >= abs(gap.sum())].sum()))
+    return float(np.clip(chance[np.abs(total) >= abs(gap.sum())].sum(), 0, 1))

@@ -101,7 +101,11 @@ def confusion_cells(truth: np.ndarray, called: np.ndarray) -> Confusion:
 
 
 def rates(cells: Confusion) -> dict[str, np.ndarray]:
-    """Sensitivity, specificity, PPV, NPV, F1, balanced accuracy, accuracy; NaN where nothing is counted."""
+    """Sensitivity, specificity, PPV, NPV, F1, balanced accuracy, MCC, accuracy; NaN where nothing is counted.
+
+    MCC is Matthews' correlation of truth and call (1975, Biochim. Biophys. Acta 405:442); scikit-learn says 0 where it
+    is undefined.
+    """
     tp, fp, fn, tn = (np.asarray(cell, dtype=np.float64) for cell in cells)
     sensitivity, specificity = ratio(tp, tp + fn), ratio(tn, tn + fp)
     return {
@@ -112,6 +116,7 @@ def rates(cells: Confusion) -> dict[str, np.ndarray]:
         # F1 asks how positive cases are found: without one it is undefined, not 0.
         "f1": np.where(tp + fn > 0, ratio(2 * tp, 2 * tp + fp + fn), np.nan),
         "balanced_accuracy": (sensitivity + specificity) / 2,
+        "mcc": ratio(tp * tn - fp * fn, np.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))),
         "accuracy": ratio(tp + tn, tp + fp + fn + tn),
     }
 
@@ -123,8 +128,22 @@ RATE_REASONS = {
     "npv": "no case called negative",
     "f1": "no positive case",
     "balanced_accuracy": "one class only",
+    "mcc": "all cases or all calls are of one class",
     "accuracy": "no case with known truth",
+    "ppv_at_prevalence": "one class only, or no case called positive",
+    "npv_at_prevalence": "one class only, or no case called negative",
 }
+
+
+def predictive_values(
+    sensitivity: np.ndarray, specificity: np.ndarray, prevalence: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """PPV and NPV that tests of this sensitivity and specificity have at another prevalence (Bayes); arrays of one
+    shape. NaN where no case would be called positive, or none negative.
+    """
+    found, missed = sensitivity * prevalence, (1 - sensitivity) * prevalence
+    spared, alarms = specificity * (1 - prevalence), (1 - specificity) * (1 - prevalence)
+    return ratio(found, found + alarms), ratio(spared, spared + missed)
 
 
 def macro(values: np.ndarray) -> tuple[float, int]:

@@ -7,13 +7,19 @@ the lowest score called positive and the next lower one, so that rounding a scor
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from sklearn.metrics import roc_curve
 
 from ..errors import UserError
-from .intervals import Estimate, PatientBootstrap, percentile, proportions
-from .metrics import RATE_REASONS, calls, confusion, confusion_cells, rates, reasons
+from .intervals import Estimate, estimates, proportions_of
+from .metrics import RATE_REASONS, Confusion, calls, confusion_cells, predictive_values, rates, reasons
+from .resampling import Drawn, PatientBootstrap, Reweighted
+
+AT_PREVALENCE = ("ppv_at_prevalence", "npv_at_prevalence")
+_SHARE = r"0?\.\d+|1(?:\.0*)?"
+_COST = r"(\d+\.?\d*|\.\d+)"
 
 
 @dataclass(frozen=True)
@@ -22,7 +28,7 @@ class OperatingPoint:
 
     Attributes:
         threshold: NaN where none could be chosen.
-        rule: How it was chosen (`youden`, `sensitivity=0.90`, `0.5`, `given`).
+        rule: How it was chosen (`youden`, `sensitivity=0.90`, `cost=10:1`, `0.5`, `given`).
         chosen_on: Split it was chosen on; empty for a fixed or given one.
         reason: Why there is none.
     """
@@ -40,26 +46,32 @@ def choose(truth: np.ndarray, scores: np.ndarray, rule: str = "youden", chosen_o
         truth, scores: (N, L) of the validation cases.
         rule: `youden` (largest sensitivity + specificity, Youden 1950), `sensitivity=S` (the highest
             threshold that finds at least the share S of the positive cases), `specificity=S` (the lowest
-            threshold that leaves at least the share S of the negative cases alone), or `0.5`.
+            threshold that leaves at least the share S of the negative cases alone), `cost=M:F` (the least
+            expected cost, where a missed case costs M and a false alarm F; `@P` behind it says at which prevalence,
+            which is otherwise that of the validation cases), or `0.5`.
         chosen_on: Name of the split, for the record.
 
     Raises:
         UserError: An unknown rule.
     """
-    kind, level = _parse(rule)
-    if kind == "fixed":
-        return [OperatingPoint(level, rule)] * truth.shape[1]
+    parsed = parse_rule(rule)
+    if parsed.kind == "fixed":
+        return [OperatingPoint(parsed.level, rule)] * truth.shape[1]
     missing = [f"{reason} in {chosen_on}" if reason else "" for reason in reasons(truth)]
     return [
         OperatingPoint(float("nan"), rule, chosen_on, missing[i])
         if missing[i]
-        else _choose_one(truth[:, i], scores[:, i], rule, chosen_on)
+        else _choose_one(truth[:, i], scores[:, i], parsed, rule, chosen_on)
         for i in range(truth.shape[1])
     ]
 
 
 def transfer(
-    truth: np.ndarray, scores: np.ndarray, points: Sequence[OperatingPoint], bootstrap: PatientBootstrap
+    truth: np.ndarray,
+    scores: np.ndarray,
+    points: Sequence[OperatingPoint],
+    bootstrap: PatientBootstrap,
+    prevalences: np.ndarray | None = None,
 ) -> list[dict[str, Estimate]]:
     """What the thresholds do on other cases: per label the rates of `metrics.rates`, each with its interval.
 
@@ -67,72 +79,141 @@ def transfer(
         truth, scores: (N, L) of the evaluated cases.
         points: L operating points.
         bootstrap: The N cases' patients.
+        prevalences: (L,) at which the predictive values are wanted too, as `ppv_at_prevalence` and
+            `npv_at_prevalence`; NaN for a label without.
     """
-    thresholds = np.array([point.threshold for point in points])
-    called = calls(scores, thresholds)
-    values = rates(confusion(truth, scores, thresholds))
-    draws = _rate_draws(truth, called, bootstrap)
+    prevalences = np.full(len(points), np.nan) if prevalences is None else prevalences
+    cells = confusion_cells(truth, calls(scores, np.array([point.threshold for point in points])))
+    values = _all_rates(Confusion(*(cell.sum(axis=0) for cell in cells)), prevalences)
+    drawn = bootstrap.drawn(lambda weights: _all_rates(_tables(cells, weights), prevalences))
     found: list[dict[str, Estimate]] = [{} for _ in points]
-    for name, hits in _hits(truth, called).items():
+    for name in values:
         why = [point.reason or RATE_REASONS[name] for point in points]
-        for label, estimate in enumerate(proportions(hits, bootstrap, why)):
+        for label, estimate in enumerate(_estimates(name, values[name], cells, drawn[name], bootstrap, why)):
             found[label][name] = estimate
-    for name in ("f1", "balanced_accuracy"):
-        for label, point in enumerate(points):
-            why = point.reason or RATE_REASONS[name]
-            found[label][name] = percentile(float(values[name][label]), draws[name][:, label], why)
+    for own, prevalence in zip(found, prevalences):
+        for name in AT_PREVALENCE:
+            estimate = own.pop(name)
+            if not np.isnan(prevalence):
+                own[name] = _widened(estimate, name, own, prevalence)
     return found
 
 
-def _parse(rule: str) -> tuple[str, float]:
+class Rule(NamedTuple):
+    """A threshold rule, read.
+
+    Attributes:
+        kind: `youden`, `sensitivity`, `specificity`, `cost` or `fixed`.
+        level: The share or the threshold.
+        missed, alarm: Costs of a missed case and of a false alarm.
+        prevalence: For the cost; NaN is that of the validation cases.
+    """
+
+    kind: str
+    level: float = float("nan")
+    missed: float = float("nan")
+    alarm: float = float("nan")
+    prevalence: float = float("nan")
+
+
+def parse_rule(rule: str) -> Rule:
+    """Read a rule as `choose` takes it.
+
+    Raises:
+        UserError: It is none.
+    """
     if rule == "youden":
-        return "youden", float("nan")
+        return Rule("youden")
     if rule == "0.5":
-        return "fixed", 0.5
-    named = re.fullmatch(r"(sensitivity|specificity)=(0?\.\d+|1(?:\.0*)?)", rule)
+        return Rule("fixed", 0.5)
+    named = re.fullmatch(rf"(sensitivity|specificity)=({_SHARE})", rule)
     if named and float(named[2]) > 0:
-        return named[1], float(named[2])
+        return Rule(named[1], float(named[2]))
+    cost = re.fullmatch(rf"cost={_COST}:{_COST}(?:@(0?\.\d+))?", rule)
+    if cost and float(cost[1]) > 0 and float(cost[2]) > 0 and (cost[3] is None or float(cost[3]) > 0):
+        prevalence = float("nan") if cost[3] is None else float(cost[3])
+        return Rule("cost", missed=float(cost[1]), alarm=float(cost[2]), prevalence=prevalence)
     raise UserError(
-        f"threshold rule {rule!r}: use `youden`, `sensitivity=0.9`, `specificity=0.9` (any share up to 1) or `0.5`."
+        f"threshold rule {rule!r}: use `youden`, `sensitivity=0.9`, `specificity=0.9` (any share up to 1), `cost=10:1` "
+        "(a missed case costs ten false alarms), `cost=10:1@0.02` (at a prevalence of 2 %) or `0.5`."
     )
 
 
-def _choose_one(truth: np.ndarray, score: np.ndarray, rule: str, chosen_on: str) -> OperatingPoint:
+def _choose_one(truth: np.ndarray, score: np.ndarray, rule: Rule, name: str, chosen_on: str) -> OperatingPoint:
     known = ~np.isnan(truth)
     false, true, cuts = roc_curve(truth[known], score[known], drop_intermediate=False)
-    false, true, cuts = false[1:], true[1:], cuts[1:]  # the first point calls no case positive
-    if len(cuts) == 1:
-        return OperatingPoint(float("nan"), rule, chosen_on, f"all scores in {chosen_on} are equal")
-    kind, level = _parse(rule)
-    if kind == "youden":
+    if len(cuts) == 2:
+        return OperatingPoint(float("nan"), name, chosen_on, f"all scores in {chosen_on} are equal")
+    if rule.kind == "cost":
+        place = _cheapest(false, true, rule, float(truth[known].mean()))
+        if place == 0:
+            why = f"at these costs it is best in {chosen_on} to call no case positive"
+            return OperatingPoint(float("nan"), name, chosen_on, why)
+    elif rule.kind == "youden":
         # Rounded, so that equal sums tie in spite of floating point; of equal ones the highest threshold is
-        # taken.
-        place = int(np.argmax(np.round(true - false, 12)))
+        # taken. The first place calls no case positive.
+        place = 1 + int(np.argmax(np.round(true - false, 12)[1:]))
     else:
         # Shares are compared with a whisker of slack: 9 of 10 must pass for 0.9.
-        reached = np.flatnonzero(true >= level - 1e-12 if kind == "sensitivity" else 1 - false >= level - 1e-12)
+        share = true if rule.kind == "sensitivity" else 1 - false
+        reached = 1 + np.flatnonzero(share[1:] >= rule.level - 1e-12)
         if len(reached) == 0:
-            return OperatingPoint(float("nan"), rule, chosen_on, f"no threshold reaches {rule} in {chosen_on}")
-        place = int(reached[0] if kind == "sensitivity" else reached[-1])
+            return OperatingPoint(float("nan"), name, chosen_on, f"no threshold reaches {name} in {chosen_on}")
+        place = int(reached[0] if rule.kind == "sensitivity" else reached[-1])
     below = cuts[place + 1] if place + 1 < len(cuts) else 0.0
-    return OperatingPoint(float((cuts[place] + below) / 2), rule, chosen_on)
+    return OperatingPoint(float((cuts[place] + below) / 2), name, chosen_on)
 
 
-def _hits(truth: np.ndarray, called: np.ndarray) -> dict[str, np.ndarray]:
-    """Each rate as a proportion: (N, L) of 1 (hit), 0 and NaN (does not count)."""
-    valid = ~np.isnan(truth) & ~np.isnan(called)
-    right = (truth == called).astype(np.float64)
-    among = {
-        "sensitivity": truth == 1,
-        "specificity": truth == 0,
-        "ppv": called == 1,
-        "npv": called == 0,
-        "accuracy": valid,
+def _cheapest(false: np.ndarray, true: np.ndarray, rule: Rule, observed: float) -> int:
+    """Place on the ROC curve with the least expected cost per case (Metz 1978, Semin. Nucl. Med. 8:283); of equal ones
+    the highest threshold that calls a case positive.
+    """
+    prevalence = observed if np.isnan(rule.prevalence) else rule.prevalence
+    cost = prevalence * (1 - true) * rule.missed + (1 - prevalence) * false * rule.alarm
+    cost = np.round(cost / (rule.missed + rule.alarm), 12)
+    return 1 + int(np.argmin(cost[1:])) if cost[1:].min() <= cost[0] else 0
+
+
+def _tables(cells: Confusion, weights: Reweighted) -> Confusion:
+    """The four counts in each resample, (R, L) each."""
+    return Confusion(*np.split(weights.sums(np.concatenate(cells, axis=1)), 4, axis=1))
+
+
+def _all_rates(counts: Confusion, prevalences: np.ndarray) -> dict[str, np.ndarray]:
+    found = rates(counts)
+    at_prevalence = predictive_values(found["sensitivity"], found["specificity"], prevalences)
+    return found | dict(zip(AT_PREVALENCE, at_prevalence))
+
+
+def _estimates(
+    name: str, values: np.ndarray, cells: Confusion, drawn: Drawn, bootstrap: PatientBootstrap, why: Sequence[str]
+) -> list[Estimate]:
+    """L estimates of a rate: a proportion as `intervals.proportions` has it, another one from its draws."""
+    tp, fp, fn, tn = cells
+    shares = {
+        "sensitivity": (tp, tp | fn),
+        "specificity": (tn, tn | fp),
+        "ppv": (tp, tp | fp),
+        "npv": (tn, tn | fn),
+        "accuracy": (tp | tn, tp | fp | fn | tn),
     }
-    return {name: np.where(valid & which, right, np.nan) for name, which in among.items()}
+    if name not in shares:
+        return estimates(values, drawn, why)
+    hits, counted = shares[name]
+    patients = [bootstrap.having(column) for column in counted.T]
+    return proportions_of(hits.sum(axis=0), counted.sum(axis=0), patients, drawn, why)
 
 
-def _rate_draws(truth: np.ndarray, called: np.ndarray, bootstrap: PatientBootstrap) -> dict[str, np.ndarray]:
-    cells = confusion_cells(truth, called)
-    sums = bootstrap.sums(np.concatenate(cells, axis=1))
-    return rates(type(cells)(*np.split(sums, 4, axis=1)))
+def _widened(estimate: Estimate, name: str, found: dict[str, Estimate], prevalence: float) -> Estimate:
+    """A predictive value at a prevalence; where all cases of a class are called alike, resampling shows no spread of
+    sensitivity or specificity, so the ends of the intervals of both are put together (it rises with both).
+    """
+    both = [found["sensitivity"], found["specificity"]]
+    if np.isnan(estimate.value) or not {rate.value for rate in both} & {0.0, 1.0}:
+        return estimate
+    place = AT_PREVALENCE.index(name)
+    low, high = (
+        predictive_values(*(np.array(getattr(rate, end)) for rate in both), np.array(prevalence))[place]
+        for end in ("low", "high")
+    )
+    return Estimate(estimate.value, float(low), float(high), method="ends of both rates' intervals")

@@ -9,9 +9,12 @@ import numpy as np
 
 from ..errors import UserError
 from .class_section import class_section, undefined_classes
+from .compare import LISTED
+from .difference_plot import difference_forest
 from .intervals import FEW, NO_INTERVAL, Estimate
 from .localisation import Localisation
 from .localisation_section import localisation_section, undefined_localisation
+from .operating_points import parse_rule
 from .plots import calibration_panel, forest, pr_panel, roc_panel
 from .results import LabelResult, ModelResult, Results, wrong_cases
 from .section import Section
@@ -21,6 +24,7 @@ MOST_PICTURED = 20  # labels whose most wrong cases are shown
 MOST_WRONG = 2  # cases per label and kind
 MOST_FAILED = 200  # failed cases listed on the page; report.json lists all
 PICTURE_PX = 224
+ALPHA = 0.05
 
 
 def page(
@@ -55,6 +59,8 @@ def page(
         css=inlined("report.css"),
         meaning=meaning,
         forest=markupsafe.Markup(_forest(found)),
+        differences={other: markupsafe.Markup(_differences(found, other)) for other in found.comparisons},
+        most_listed=LISTED,
         panels=[
             {kind: markupsafe.Markup(svg) for kind, svg in _panels(found, label).items()} | {"label": label}
             for label in drawn
@@ -188,6 +194,12 @@ def _rule_text(models: list[ModelResult]) -> str:
         "given": "stored with the model",
         "0.5": "fixed at 0.5",
     }
+    told |= {
+        rule: _cost_text(rule)
+        for model in models
+        for rule in {row.point.rule for row in model.labels}
+        if "cost" in rule
+    }
     sentences = []
     for rule, split in dict.fromkeys((row.point.rule, row.point.chosen_on) for model in models for row in model.labels):
         if split:
@@ -195,6 +207,15 @@ def _rule_text(models: list[ModelResult]) -> str:
         elif rule in ("given", "0.5"):
             sentences.append(f"Thresholds: {told[rule]}.")
     return " ".join(sentences)
+
+
+def _cost_text(rule: str) -> str:
+    cost = parse_rule(rule)
+    where = "that of these cases" if np.isnan(cost.prevalence) else f"{100 * cost.prevalence:g} %"
+    return (
+        f"the least expected cost, where a missed case costs {cost.missed / cost.alarm:.3g} times as much as a false "
+        f"alarm (prevalence: {where}),"
+    )
 
 
 def _by_model(found: Results, label: str) -> list[tuple[ModelResult, LabelResult]]:
@@ -216,6 +237,29 @@ def _forest(found: Results) -> str:
         rows.append([model.macro["auroc"], *(own.get(label, missing) for label in labels)])
     alt = f"AUROC with 95 % interval: macro mean and {many(len(labels), 'finding')}; figures in the table."
     return forest(["Macro mean", *labels], rows, "forest", alt)
+
+
+def _differences(found: Results, other: str) -> str:
+    """AUROC differences, macro mean first, then the findings by falling difference; "" if none is defined."""
+    comparison, name = found.comparisons[other], f"difference{list(found.comparisons).index(other)}"
+    rows = [
+        (difference.value, label, difference, comparison.adjusted[i] < ALPHA)
+        for i, (label, difference) in enumerate(zip(comparison.labels, comparison.differences["auroc"]))
+        if not np.isnan(difference.value) and label in drawn_labels(found, MOST_PANELS)
+    ]
+    if not rows:
+        return ""
+    rows.sort(key=lambda row: -row[0])
+    labels = ["Macro mean", *(label for _, label, _, _ in rows)]
+    return difference_forest(
+        labels,
+        [comparison.macro["auroc"], *(difference for _, _, difference, _ in rows)],
+        [comparison.p["auroc"] < ALPHA, *(found for _, _, _, found in rows)],
+        "AUROC difference (95 % interval)",
+        name,
+        f"Differences of AUROC, {found.models[0].name} minus {other}, with 95 % intervals: macro mean and "
+        f"{many(len(rows), 'finding')}; figures in the table.",
+    )
 
 
 def _panels(found: Results, label: str) -> dict[str, str]:

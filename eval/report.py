@@ -1,4 +1,6 @@
-"""The report of an evaluation: `report.html` to read, `report.json` and `metrics.csv` to go on with."""
+"""The report of an evaluation: `report.html` to read, `report.json` and `metrics.csv` to go on with, `report.tex` for a
+paper, and of models compared `disagreements.csv`.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,8 +13,10 @@ from ..datasets.tables import Predictions
 from ..errors import UserError
 from ..files import write_json, write_text, written_aside
 from .classes import ClassResult
-from .compare import Comparison
-from .intervals import LEVEL, Estimate
+from .comparison_tables import comparison_json, difference_rows, disagreements_table
+from .figures_json import estimate_json, number_json
+from .intervals import LEVEL
+from .latex import latex
 from .localisation import Localisation
 from .localisation_json import as_plain
 from .localisation_section import localisation_figures
@@ -28,8 +32,11 @@ def evaluate(
     split: str = "test",
     thresholds: Mapping[str, Mapping[str, float]] | None = None,
     rule: str = "youden",
+    prevalence: float | Mapping[str, float] | None = None,
     resamples: int = 2000,
     seed: int = 0,
+    interval: str = "percentile",
+    stratify: bool = False,
     title: str = "Evaluation",
     unit: str = "picture",
     provenance: Mapping[str, Mapping[str, Any]] | None = None,
@@ -44,12 +51,14 @@ def evaluate(
     Args:
         tables: Model name to its predictions. The first model is the one reported on: its most wrong cases
             are shown, and it is compared with each of the others.
-        out: Folder for `report.html`, `report.json` and `metrics.csv`.
+        out: Folder for `report.html`, `report.json`, `metrics.csv` and `report.tex`, and `disagreements.csv` where
+            models are compared.
         split: The split to evaluate.
         thresholds: Model name to its stored thresholds by label. A model without them gets thresholds from
             the `val` rows of its own table.
         rule: How these are chosen; see `operating_points.choose`.
-        resamples, seed: Of the bootstrap by patient.
+        prevalence: At which predictive values are wanted beside those of the cases: one for all labels, or by label.
+        resamples, seed, interval, stratify: See `resampling.Resampling`.
         title: Heading of the page.
         unit: What a case is, in the singular: picture, slide, clip.
         provenance: Model name to what it was made of and by (recipe, versions, fingerprints), shown as it is.
@@ -65,7 +74,8 @@ def evaluate(
 
     Raises:
         DataError: A table has no row in `split`, or two tables differ in their cases.
-        UserError: No table, an unknown rule, or thresholds or localisation of an unknown model.
+        UserError: No table, an unknown rule, interval or prevalence, too few resamples, or thresholds or localisation
+            of an unknown model.
     """
     localisation = dict(localisation or {})
     if localisation.keys() - tables.keys():
@@ -74,7 +84,17 @@ def evaluate(
     if slide_pages and not localisation:
         raise UserError("Slide pages are linked from the section on localisation: give the localisation too.")
     localisation = {name: localisation[name] for name in tables if name in localisation}
-    found = results(tables, split=split, thresholds=thresholds, rule=rule, resamples=resamples, seed=seed)
+    found = results(
+        tables,
+        split=split,
+        thresholds=thresholds,
+        rule=rule,
+        prevalence=prevalence,
+        resamples=resamples,
+        seed=seed,
+        interval=interval,
+        stratify=stratify,
+    )
     facts = {name: _plain(dict((provenance or {}).get(name, {}))) for name in tables}
     figures = as_json(found, title, unit, facts, dict(what_one_means or {}))
     for model in figures["models"]:
@@ -97,6 +117,10 @@ def evaluate(
         metrics_table(found, localisation, sections).to_csv(
             aside, index=False, lineterminator="\n", float_format="%.6g"
         )
+    if found.comparisons:
+        with written_aside(out / "disagreements.csv") as aside:
+            disagreements_table(found).to_csv(aside, index=False, lineterminator="\n", float_format="%.6g")
+    write_text(out / "report.tex", latex(found, title, figures["headline"]))
     write_json(out / "report.json", figures)
     write_text(out / "report.html", html)
     return figures
@@ -114,13 +138,15 @@ def as_json(
             "level": LEVEL,
             "resamples": found.resamples,
             "seed": found.seed,
+            "interval": found.resampling.interval,
+            "stratified": found.resampling.stratify,
             "threshold_rule": found.rule,
         },
         "splits": found.splits,
         "labels": [row | {"what_one_means": meaning.get(row["label"], "")} for row in found.truths],
         "models": [_model_json(model) | {"provenance": facts[model.name]} for model in found.models],
         "comparisons": [
-            {"first": found.models[0].name, "second": other} | _comparison_json(comparison)
+            {"first": found.models[0].name, "second": other} | comparison_json(comparison)
             for other, comparison in found.comparisons.items()
         ],
     }
@@ -148,6 +174,7 @@ def metrics_table(
             rows.append((*head, "threshold", threshold.threshold, np.nan, np.nan, *size, threshold.reason))
             for metric, e in label.figures.items():
                 rows.append((*head, metric, e.value, e.low, e.high, *size, e.reason))
+    rows += difference_rows(found)
     for model, label, metric, e, cases, positives in (figure for section in sections for figure in section.figures):
         rows.append((model, label, metric, e.value, e.low, e.high, cases, positives, e.reason))
     columns = ["model", "label", "metric", "value", "low", "high", "n", "positives", "reason"]
@@ -182,14 +209,15 @@ def _model_json(model: ModelResult) -> dict[str, Any]:
                 "n": label.cases,
                 "positives": label.positives,
                 "threshold": {
-                    "value": _number(label.point.threshold),
+                    "value": number_json(label.point.threshold),
                     "rule": label.point.rule,
                     "chosen_on": label.point.chosen_on,
                     "reason": label.point.reason,
                 },
+                "prevalence": number_json(label.prevalence),
                 "figures": {metric: estimate_json(e) for metric, e in label.figures.items()},
                 "calibration": [
-                    {"mean_score": _number(score), "n": int(n)} | {"observed": estimate_json(observed)}
+                    {"mean_score": number_json(score), "n": int(n)} | {"observed": estimate_json(observed)}
                     for score, n, observed in zip(
                         label.calibration.mean_score, label.calibration.cases, label.calibration.observed
                     )
@@ -227,54 +255,6 @@ def _classes_json(found: ClassResult | None) -> dict[str, Any]:
     }
 
 
-def _comparison_json(comparison: Comparison) -> dict[str, Any]:
-    decided = comparison.classes
-    own = {} if decided is None else {
-        "n": decided.cases,
-        "accuracy_difference": estimate_json(decided.accuracy),
-        "only_first_right": decided.only_first,
-        "only_second_right": decided.only_second,
-        "mcnemar_p": _number(decided.p),
-    }  # fmt: skip
-    return ({"classes": own} if own else {}) | {
-        "cases": comparison.cases,
-        "patients": comparison.patients,
-        "left_out": comparison.left_out,
-        "labels_not_shared": list(comparison.not_shared),
-        "macro_difference": {
-            metric: estimate_json(e) | {"p": _number(comparison.p[metric])} for metric, e in comparison.macro.items()
-        },
-        "labels": [
-            {
-                "label": label,
-                "auroc": estimate_json(comparison.differences["auroc"][i]),
-                "average_precision": estimate_json(comparison.differences["average_precision"][i]),
-                "delong": estimate_json(comparison.tests[i].difference) | {"p": _number(comparison.tests[i].p)},
-            }
-            for i, label in enumerate(comparison.labels)
-        ],
-        "disagreements": [
-            row | {"truth": _number(row["truth"])} for row in comparison.disagreements.to_dict("records")
-        ],
-    }
-
-
-def estimate_json(estimate: Estimate) -> dict[str, Any]:
-    """A figure as JSON: NaN becomes None, and the reason stands beside it."""
-    return {
-        "value": _number(estimate.value),
-        "low": _number(estimate.low),
-        "high": _number(estimate.high),
-        "reason": estimate.reason,
-        "method": estimate.method,
-        "undefined_resamples": estimate.undefined,
-    }
-
-
-def _number(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
-
-
 def _plain(facts: Any) -> Any:
     """Provenance as JSON can hold it: numbers that are not finite become None, unknown objects their text."""
     if isinstance(facts, Mapping):
@@ -284,5 +264,5 @@ def _plain(facts: Any) -> Any:
     if isinstance(facts, np.generic):
         return _plain(facts.item())
     if isinstance(facts, float):
-        return _number(facts)
+        return number_json(facts)
     return facts if facts is None or isinstance(facts, str | int | bool) else str(facts)

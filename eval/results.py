@@ -1,20 +1,21 @@
 """All figures of an evaluation, computed once: the report page, the JSON and the CSV only show them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pandas as pd
 
-from ..datasets.tables import SPLITS, Predictions
+from ..datasets.tables import SPLITS, Predictions, nearest
 from ..errors import DataError, UserError
 from . import metrics
 from .calibration import Calibration, calibration
 from .classes import MANY, NOT_FREQUENT, ClassResult, class_result, detailed_labels, exclusive
 from .compare import Comparison, compare
 from .delong import delong_interval
-from .intervals import NO_INTERVAL, Estimate, PatientBootstrap, macro_percentile, percentile
+from .intervals import NO_INTERVAL, Estimate, estimates, macro_estimate
 from .operating_points import OperatingPoint, choose, transfer
+from .resampling import Drawn, PatientBootstrap, Resampling, Reweighted
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class LabelResult:
         point: The threshold behind sensitivity and the like.
         detailed: Whether intervals, threshold and calibration were computed; of many exclusive classes only the most
             frequent get them.
+        prevalence: At which the figures `ppv_at_prevalence` and `npv_at_prevalence` are; NaN where they are not.
     """
 
     label: str
@@ -36,6 +38,7 @@ class LabelResult:
     point: OperatingPoint
     calibration: Calibration
     detailed: bool = True
+    prevalence: float = float("nan")
 
 
 @dataclass(frozen=True)
@@ -87,8 +90,17 @@ class Results:
     splits: list[dict]
     truths: list[dict]
     rule: str
-    resamples: int
-    seed: int
+    resampling: Resampling
+
+    @property
+    def resamples(self) -> int:
+        """Of the bootstrap by patient."""
+        return self.resampling.resamples
+
+    @property
+    def seed(self) -> int:
+        """Of the bootstrap by patient."""
+        return self.resampling.seed
 
 
 def results(
@@ -97,8 +109,11 @@ def results(
     split: str = "test",
     thresholds: Mapping[str, Mapping[str, float]] | None = None,
     rule: str = "youden",
+    prevalence: float | Mapping[str, float] | None = None,
     resamples: int = 2000,
     seed: int = 0,
+    interval: str = "percentile",
+    stratify: bool = False,
 ) -> Results:
     """Compute everything that the report shows.
 
@@ -108,37 +123,47 @@ def results(
         thresholds: Model name to its stored thresholds by label. A model without them gets thresholds by
             `rule` from the `val` rows of its own table.
         rule: See `operating_points.choose`.
-        resamples, seed: Of the bootstrap by patient.
+        prevalence: At which predictive values are wanted beside those of the cases: one for all labels, or by label.
+        resamples, seed, interval, stratify: See `resampling.Resampling`.
 
     Raises:
         DataError: A table has no row in `split`, two tables differ in their cases, or a table has decisions but its
             labels are no exclusive classes.
-        UserError: No table, an unknown rule, or stored thresholds for an unknown model.
+        UserError: No table, an unknown rule, stored thresholds for an unknown model, a prevalence that is none or of
+            an unknown label; or see `resampling.Resampling`.
     """
     if not tables:
         raise UserError("Nothing to evaluate: name at least one predictions table.")
     unknown = set(thresholds or {}) - set(tables)
     if unknown:
         raise UserError(f"Thresholds are given for {min(unknown)!r}, but the models are {', '.join(tables)}.")
+    resampling = Resampling(resamples, seed, interval, stratify)
+    prevalences = _prevalences(prevalence, [label for table in tables.values() for label in table.labels])
     for table in tables.values():
         _refuse_empty(table, split)
     models = [
-        _model(name, table, split, (thresholds or {}).get(name), rule, resamples, seed)
+        _model(name, table, split, (thresholds or {}).get(name), rule, prevalences, resampling)
         for name, table in tables.items()
     ]
     first, *others = tables
+    cuts = {model.name: {row.label: row.point.threshold for row in model.labels} for model in models}
     return Results(
         split=split,
         models=models,
         comparisons={
-            other: compare(tables[first], tables[other], split=split, resamples=resamples, seed=seed)
+            other: compare(
+                tables[first],
+                tables[other],
+                split=split,
+                thresholds=(cuts[first], cuts[other]),
+                **asdict(resampling),
+            )
             for other in others
         },
         splits=_splits(tables),
         truths=_truths(tables, split),
         rule=rule,
-        resamples=resamples,
-        seed=seed,
+        resampling=resampling,
     )
 
 
@@ -157,6 +182,19 @@ def wrong_cases(model: ModelResult, label: int, most: int) -> dict[str, pd.DataF
         "missed": cases[missed].sort_values("score", kind="stable").head(most),
         "false_alarms": cases[alarms].sort_values("score", ascending=False, kind="stable").head(most),
     }
+
+
+def _prevalences(given: float | Mapping[str, float] | None, labels: list[str]) -> dict[str, float]:
+    """Prevalence by label, for those that have one."""
+    if given is None:
+        return {}
+    found = dict(given) if isinstance(given, Mapping) else dict.fromkeys(labels, given)
+    for label, prevalence in found.items():
+        if label not in labels:
+            raise UserError(f"A prevalence is given for {label!r}, which no table has{nearest(label, labels)}.")
+        if not 0 < prevalence < 1:
+            raise UserError(f"Prevalence {prevalence:g} of {label!r}: it lies between 0 and 1, such as 0.02 for 2 %.")
+    return found
 
 
 def _refuse_empty(table: Predictions, split: str) -> None:
@@ -179,15 +217,15 @@ def _model(
     split: str,
     given: Mapping[str, float] | None,
     rule: str,
-    resamples: int,
-    seed: int,
+    prevalences: Mapping[str, float],
+    resampling: Resampling,
 ) -> ModelResult:
     asked = table.rows(split)
     scored = asked.scored()
-    bootstrap = PatientBootstrap(scored.table["patient"], resamples, seed)
+    bootstrap = resampling.of(scored.table["patient"], scored.truth())
     detailed = replace(table, labels=detailed_labels(table, split))
     points = _points(detailed, given, rule)
-    labels, macro = _details(replace(scored, labels=detailed.labels), points, bootstrap)
+    labels, macro = _details(replace(scored, labels=detailed.labels), points, prevalences, bootstrap)
     if detailed.labels != table.labels:
         every, macro = _values_only(scored, rule)
         labels = every | labels  # in the table's order
@@ -204,18 +242,22 @@ def _model(
         macro=macro,
         defined=int(((positives > 0) & (negatives > 0)).sum()),
         optimistic=any(point.chosen_on == split for point in points),
-        classes=class_result(asked, resamples, seed) if exclusive(table) else None,
+        classes=class_result(asked, **asdict(resampling)) if exclusive(table) else None,
     )
 
 
 def _details(
-    scored: Predictions, points: list[OperatingPoint], bootstrap: PatientBootstrap
+    scored: Predictions,
+    points: list[OperatingPoint],
+    prevalences: Mapping[str, float],
+    bootstrap: PatientBootstrap,
 ) -> tuple[dict[str, LabelResult], dict[str, Estimate]]:
     """Everything by label, and the macro means."""
     truth, scores, patients = scored.truth(), scored.scores(), scored.table["patient"]
     figures = _rank_figures(truth, scores, bootstrap)
-    macro = {metric: _macro(found, draws) for metric, (found, draws) in figures.items()}
-    at_threshold = transfer(truth, scores, points, bootstrap)
+    macro = {metric: _macro(found, drawn) for metric, (found, drawn) in figures.items()}
+    wanted = np.array([prevalences.get(label, np.nan) for label in scored.labels])
+    at_threshold = transfer(truth, scores, points, bootstrap, wanted)
     positives, negatives = metrics.counts(truth)
     labels = {}
     for i, label in enumerate(scored.labels):
@@ -229,6 +271,7 @@ def _details(
             figures=own | at_threshold[i] | _calibration_figures(curve),
             point=points[i],
             calibration=curve,
+            prevalence=float(wanted[i]),
         )
     return labels, macro
 
@@ -277,20 +320,20 @@ def _points(table: Predictions, given: Mapping[str, float] | None, rule: str) ->
 
 def _rank_figures(
     truth: np.ndarray, scores: np.ndarray, bootstrap: PatientBootstrap
-) -> dict[str, tuple[list[Estimate], np.ndarray]]:
-    """AUROC, average precision and Brier score: L estimates and the (R, L) draws behind them."""
-    why = metrics.reasons(truth)
-    known = ~np.isnan(truth)
-    draws = bootstrap.ranks(truth, scores)
-    draws["brier"] = metrics.ratio(bootstrap.sums((scores - truth) ** 2), bootstrap.sums(known))
-    few = bootstrap.smaller_class(truth)
-    found = {}
-    for metric, value in _rank_values(truth, scores).items():
+) -> dict[str, tuple[list[Estimate], Drawn]]:
+    """AUROC, average precision and Brier score: L estimates and the draws behind them."""
+    why, few = metrics.reasons(truth), bootstrap.smaller_class(truth)
+    drawn = bootstrap.drawn(lambda weights: weights.ranks(truth, scores) | _brier_drawn(truth, scores, weights))
+    return {
         # The Brier score needs no second class.
-        fewest = [None] * len(few) if metric == "brier" else few
-        estimates = [percentile(float(v), draws[metric][:, i], why[i], fewest[i]) for i, v in enumerate(value)]
-        found[metric] = (estimates, draws[metric])
-    return found
+        metric: (estimates(value, drawn[metric], why, None if metric == "brier" else few), drawn[metric])
+        for metric, value in _rank_values(truth, scores).items()
+    }
+
+
+def _brier_drawn(truth: np.ndarray, scores: np.ndarray, weights: Reweighted) -> dict[str, np.ndarray]:
+    sums = weights.sums(np.concatenate([(scores - truth) ** 2, ~np.isnan(truth)], axis=1))
+    return {"brier": metrics.ratio(*np.split(sums, 2, axis=1))}
 
 
 def _rank_values(truth: np.ndarray, scores: np.ndarray) -> dict[str, np.ndarray]:
@@ -301,12 +344,12 @@ def _rank_values(truth: np.ndarray, scores: np.ndarray) -> dict[str, np.ndarray]
     }
 
 
-def _macro(found: list[Estimate], draws: np.ndarray) -> Estimate:
+def _macro(found: list[Estimate], drawn: Drawn) -> Estimate:
     """The mean over the defined labels; where there is none, the reason that all share."""
     why = {estimate.reason for estimate in found}
-    return macro_percentile(
+    return macro_estimate(
         np.array([estimate.value for estimate in found]),
-        draws,
+        drawn,
         why.pop() if len(why) == 1 else "no finding has both positive and negative cases",
     )
 

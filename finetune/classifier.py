@@ -65,7 +65,7 @@ class Classifier(nn.Module):
 
 
 class TimmClassifier(nn.Module):
-    """A timm network trained from scratch in the same pipeline, for comparison.
+    """A timm network in the same pipeline, for comparison; weights random (`timm_weights` loads others).
 
     Args:
         name: timm's name, such as `resnet18`.

@@ -40,6 +40,8 @@ class ModelCard:
         clip: How frames are taken from a clip.
         reference_cases, neighbours: Of k-NN, else 0.
         thresholds: Per label `{"value", "how", "split"}`, chosen on validation; empty before.
+        calibration: Per label what is done to its scores before they are shown (`eval.scaling.Scaling`), fitted on
+            validation; empty where nothing is.
         encoder: Card of the encoder that it started from; empty from scratch.
         recipe, data, versions: Provenance.
     """
@@ -60,6 +62,7 @@ class ModelCard:
     reference_cases: int = 0
     neighbours: int = 0
     thresholds: dict[str, dict] = field(default_factory=dict)
+    calibration: dict[str, dict] = field(default_factory=dict)
     encoder: dict = field(default_factory=dict)
     recipe: dict = field(default_factory=dict)
     data: dict = field(default_factory=dict)

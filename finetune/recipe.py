@@ -40,8 +40,9 @@ class Finetune:
 
     Attributes:
         mode: `full` (all weights), `linear` (probe of a frozen encoder) or `knn` (no training).
-        network: `vit`, or a network to train from scratch beside it: a timm name (pictures), or one of the ERDES
-            baselines (clips): unet3d, unetplusplus, resnet3d, vnet, swinunetr, senet154, unetr, vit3d.
+        network: `vit`, or a network to train beside it: a timm name (pictures; from scratch or from a checkpoint of its
+            own), or one of the ERDES baselines (clips, from scratch): unet3d, unetplusplus, resnet3d, vnet, swinunetr,
+            senet154, unetr, vit3d.
         pool: `mean`, `class`, `attention`; of the ERDES baselines `mean` or `topk` (selective temporal pooling).
         pool_ratio: Share of the time steps that `topk` averages over (0.3 in ERDES); null for every other pool.
         loss: `bce` (findings occur together) or `ce` (classes exclude each other).

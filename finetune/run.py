@@ -44,6 +44,7 @@ from .model import (
 )
 from .predict import normalised, predict_cached, predict_files
 from .recipe import Finetune
+from .timm_weights import load_network
 
 BEST = "checkpoints/best.safetensors"
 # What of validation chooses the epoch, where anything does.
@@ -176,12 +177,13 @@ def finetune(
         manifest: The cases.
         out: The run folder. A run that was interrupted there goes on.
         cache_folder: Where decoded pictures and clips are kept.
-        encoder: An encoder folder or a checkpoint file; None starts from scratch.
+        encoder: An encoder folder or a checkpoint file (of another network than a ViT: a checkpoint of that network);
+            None starts from scratch.
 
     Returns:
         The model folder.
     """
-    start = read_encoder_card(encoder) if encoder is not None else None
+    start = _card_of(recipe, encoder) if encoder is not None else None
     seen = splits_seen(start, manifest)
     if recipe.data.labels is not None:
         manifest = manifest.with_labels(recipe.data.labels)
@@ -195,7 +197,9 @@ def finetune(
     except ValueError as error:
         raise UserError(str(error)) from None
     if encoder is not None:
-        report = load_encoder(model.encoder, encoder)
+        report = load_encoder(model.encoder, encoder) if start is not None else load_network(model, encoder)
+        if start is None:
+            card = replace(card, encoder={"method": f"weights of {recipe.network}: {report}", "file": str(encoder)})
         if rank() == 0:
             print(f"encoder {encoder}: {report}")
             if held_out := [split for split in seen if split not in recipe.data.splits]:
@@ -221,6 +225,17 @@ def finetune(
             model, card = load_model(folder / "model")
             write_predictions(folder / "predictions.csv", _predictions(model, card, manifest, pixels))
     return out / "model"
+
+
+def _card_of(recipe: Finetune, encoder: Path) -> EncoderCard | None:
+    """The card of the encoder that a ViT starts from; another network starts from a plain checkpoint, without card."""
+    if recipe.network == "vit":
+        return read_encoder_card(encoder)
+    if recipe.model.frames > 1:
+        raise UserError(f"network {recipe.network!r} starts from scratch; leave --encoder out.")
+    if Path(encoder).is_dir():
+        raise UserError(f"{encoder}: a folder; {recipe.network} starts from a checkpoint file (.safetensors, .pth).")
+    return None
 
 
 def splits_seen(start: EncoderCard | None, manifest: Manifest) -> list[str]:
@@ -303,8 +318,6 @@ def make_card(recipe: Finetune, manifest: Manifest, start: EncoderCard | None) -
     if recipe.view.segments > 1 and sampling in ("pictures", "uniform", "volume"):
         what = "pictures" if sampling == "pictures" else f"data.clip.sampling {sampling}"
         raise UserError(f"view.segments {recipe.view.segments}: with {what} every view is the same: set it to 1.")
-    if start is not None and recipe.network != "vit":
-        raise UserError(f"network {recipe.network!r} starts from scratch; leave --encoder out.")
     if recipe.augment.size != recipe.model.image_size:
         raise UserError(
             f"augment.size {recipe.augment.size} and model.image_size {recipe.model.image_size} differ: set both."

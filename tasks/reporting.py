@@ -8,6 +8,7 @@ import numpy as np
 
 from ..datasets.tables import Manifest, Predictions, read_predictions
 from ..errors import DataError
+from .calibrated import calibration_facts
 from .stages import open_manifest
 
 MAPS = "maps"
@@ -107,6 +108,7 @@ def _provenance(card) -> dict:
             "features": card.features,
             "pipeline": card.pipeline,
             "data": card.data,
+            "calibration": calibration_facts(card),
             "recipe": card.recipe,
             "versions": card.versions,
         }
@@ -120,6 +122,7 @@ def _provenance(card) -> dict:
         "start": f"encoder by {start['method']}" if start else "from scratch",
         "pre-training data": start.get("data", {}) if start else "",
         "data": card.data,
+        "calibration": calibration_facts(card),
         "recipe": card.recipe,
         "versions": card.versions,
     }

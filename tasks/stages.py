@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from ..datasets.boxes import BOXES, write_boxes
 from ..datasets.tables import (
     Manifest,
     Predictions,
@@ -21,6 +22,7 @@ from ..datasets.tables import (
 from ..engine.recipe import parse_recipe
 from ..errors import DataError, UserError
 from ..files import written_aside
+from .calibrated import calibrated, check_calibration, store_calibration
 
 CACHE = "pixel-cache"
 MANIFEST = "manifest.csv"
@@ -67,8 +69,10 @@ def finetune_stage(
     cache: Path | None = None,
     features: Path | None = None,
     rule: str = "youden",
+    calibrate: str | None = None,
 ) -> Path:
-    """Fine-tuning, then thresholds from the validation cases into the model's card; gives the model folder.
+    """Fine-tuning, then calibration and thresholds from the validation cases into the model's card; gives the model
+    folder. Repeated in a finished folder, it only predicts anew, calibrates and chooses: by another rule, if asked.
 
     Args:
         recipe: The resolved recipe.
@@ -77,10 +81,16 @@ def finetune_stage(
         encoder, cache: Of pictures and clips.
         features: Of slides: folder of their tiles' features, on which an aggregator is trained.
         rule: For the thresholds.
+        calibrate: `temperature` or `platt` (`eval.scaling`), None to leave the scores as they are.
+
+    Raises:
+        UserError: The calibration is unknown, not for exclusive classes, or there is no validation case for it.
     """
     from ..engine.run_folder import rank
 
     manifest = open_manifest(data, recipe.data.labels)
+    if calibrate is not None:
+        check_calibration(calibrate, recipe, manifest)
     if features is not None:
         from ..finetune.mil.run import train_mil
 
@@ -90,7 +100,10 @@ def finetune_stage(
 
         folder = finetune(recipe, manifest, out, cache_folder(manifest, out, cache), encoder)
     if rank() == 0:
-        store_thresholds(folder, read_predictions(Path(out) / "predictions.csv"), rule)
+        table = Path(out) / "predictions.csv"
+        if calibrate is not None:
+            store_calibration(folder, table, calibrate)
+        store_thresholds(folder, read_predictions(table), rule)
     return folder
 
 
@@ -142,7 +155,7 @@ def predict_stage(
     cases, truth = requested_cases(inputs, card.labels, card.suffixes())
     files = [Path(path) for path in cases["path"]]
     scores, reasons = predict_files(network, card, files, batch, workers)
-    table = predictions_table(cases, card.labels, truth, scores, reasons)
+    table = predictions_table(cases, card.labels, truth, calibrated(card, scores), reasons)
     write_predictions(out, table)
     if importance is not None:
         _plot_importance(network, card, cases, reasons, importance)
@@ -233,7 +246,7 @@ def prepare_stage(
     options: Mapping | None = None,
     resplit: int | None = None,
 ) -> Prepared:
-    """A data set as downloaded to a manifest whose paths are relative to its own folder.
+    """A data set as downloaded to a manifest whose paths are relative to its own folder, and its boxes beside it.
 
     Args:
         task: The task's module.
@@ -256,4 +269,6 @@ def prepare_stage(
         table["annotation"] = table["annotation"].mask(table["annotation"] != "", base + "/" + table["annotation"])
     write_manifest(out, table.assign(path=paths), labels, table.attrs["meaning"])
     about = table.attrs
+    if "boxes" in about:
+        write_boxes(out.parent / BOXES, about["boxes"])
     return Prepared(read_manifest(out, labels), about["notes"], about["warnings"], about.get("lists_only", False))

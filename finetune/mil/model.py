@@ -29,6 +29,8 @@ class MilCard:
         features: What the feature files said of their encoder and tiles.
         pipeline: How the features were made, from the slide on (`extract.read_pipeline`); empty if not by us.
         thresholds: Per label `{"value", "how", "split"}`, chosen on validation; empty before.
+        calibration: Per label what is done to its scores before they are shown (`eval.scaling.Scaling`), fitted on
+            validation; empty where nothing is.
         recipe, data, versions: Provenance.
         kind: `mil`; models of pictures have none.
     """
@@ -45,6 +47,7 @@ class MilCard:
     features: dict = field(default_factory=dict)
     pipeline: dict = field(default_factory=dict)
     thresholds: dict[str, dict] = field(default_factory=dict)
+    calibration: dict[str, dict] = field(default_factory=dict)
     recipe: dict = field(default_factory=dict)
     data: dict = field(default_factory=dict)
     versions: dict = field(default_factory=dict)

@@ -6,6 +6,7 @@ sizes; weights are AdamW's in bf16 without DeepSpeed. None of these was run by u
 """
 
 from functools import partial
+from typing import NamedTuple
 
 from ...backbone.sizes import Model
 from ...backbone.weights import IMAGENET_STATISTICS
@@ -23,16 +24,43 @@ PRETRAINING = {
     "huge": (512, 8, 4.0, 2048, 1e-3, 300, None, True, 16),
     "giant": (512, 8, 48 / 11, 2048, 6e-4, 300, 0.02, True, 14),
 }
-# set, size: sampling; batch; base rate; layer decay; drop path; head drop; weight decay; epochs; segments; mirror.
+
+
+class Tuning(NamedTuple):
+    """How one size is fine-tuned on one set (scripts/finetune of the public code)."""
+
+    sampling: str
+    batch: int
+    base_lr: float
+    layer_decay: float
+    drop_path: float
+    head_drop: float
+    weight_decay: float
+    epochs: int
+    segments: int = 5
+    mirror: bool = True
+    warmup_epochs: int = 5
+    stride: int = 4
+    clip_norm: float | None = None
+
+
+# Sets named `after_k710` start from the model that was fine-tuned on Kinetics-710, as do UCF101 and HMDB51.
 FINETUNING = {
-    ("k400", "base"): ("dense", 512, 7e-4, 0.75, 0.1, 0.0, 0.05, 90, 5, True),
-    ("k400", "large"): ("dense", 192, 2e-3, 0.75, 0.2, 0.0, 0.05, 35, 5, True),
-    ("k400", "huge"): ("dense", 128, 1e-3, 0.8, 0.2, 0.5, 0.05, 40, 5, True),
-    ("k400", "giant"): ("dense", 192, 1e-3, 0.9, 0.2, 0.0, 0.1, 30, 5, True),
-    ("ssv2", "base"): ("sparse", 256, 2e-3, 0.65, 0.1, 0.0, 0.05, 25, 2, False),
-    ("ssv2", "large"): ("sparse", 192, 5e-4, 0.75, 0.2, 0.0, 0.05, 20, 2, False),
-    ("ssv2", "huge"): ("sparse", 128, 5e-4, 0.8, 0.2, 0.0, 0.05, 20, 2, False),
-    ("ssv2", "giant"): ("sparse", 96, 3e-4, 0.9, 0.25, 0.0, 0.05, 20, 2, False),
+    ("k400", "base"): Tuning("dense", 512, 7e-4, 0.75, 0.1, 0.0, 0.05, 90),
+    ("k400", "large"): Tuning("dense", 192, 2e-3, 0.75, 0.2, 0.0, 0.05, 35),
+    ("k400", "huge"): Tuning("dense", 128, 1e-3, 0.8, 0.2, 0.5, 0.05, 40),
+    ("k400", "giant"): Tuning("dense", 192, 1e-3, 0.9, 0.2, 0.0, 0.1, 30),
+    ("k710", "base"): Tuning("dense", 512, 7e-4, 0.75, 0.1, 0.0, 0.05, 90),
+    ("k710", "huge"): Tuning("dense", 128, 1e-3, 0.8, 0.2, 0.5, 0.05, 40),
+    ("k710", "giant"): Tuning("dense", 96, 1e-3, 0.9, 0.3, 0.0, 0.1, 35, clip_norm=5.0),
+    ("k400_after_k710", "giant"): Tuning("dense", 96, 1e-5, 0.9, 0.25, 0.0, 0.1, 3, warmup_epochs=1),
+    ("k600_after_k710", "giant"): Tuning("dense", 96, 1e-5, 0.9, 0.25, 0.0, 0.1, 3, warmup_epochs=1),
+    ("ucf101", "giant"): Tuning("dense", 24, 1e-3, 0.9, 0.35, 0.5, 0.05, 50),
+    ("hmdb51", "giant"): Tuning("dense", 24, 5e-4, 0.9, 0.35, 0.5, 0.05, 15, stride=2),
+    ("ssv2", "base"): Tuning("sparse", 256, 2e-3, 0.65, 0.1, 0.0, 0.05, 25, 2, False),
+    ("ssv2", "large"): Tuning("sparse", 192, 5e-4, 0.75, 0.2, 0.0, 0.05, 20, 2, False),
+    ("ssv2", "huge"): Tuning("sparse", 128, 5e-4, 0.8, 0.2, 0.0, 0.05, 20, 2, False),
+    ("ssv2", "giant"): Tuning("sparse", 96, 3e-4, 0.9, 0.25, 0.0, 0.05, 20, 2, False),
 }
 
 
@@ -61,32 +89,31 @@ def pretrain(size: str) -> Pretrain:
 
 
 def finetune(dataset: str, size: str) -> Finetune:
-    """VideoMAE V2 fine-tuning on Kinetics-400 (`k400`) or Something-Something V2 (`ssv2`): classes exclude each other.
+    """VideoMAE V2 fine-tuning, on Kinetics, Something-Something V2, UCF101 or HMDB51: classes exclude each other.
 
     Command: clinvit finetune erdes --recipe v2_base_k400 --data manifest.csv --encoder vit_b.pth --out runs/k400
     Scores to expect (ViT-g, the paper's model zoo): K400 top-1 87.2, SSv2 77.0; ViT-B is not stated there.
     """
-    sampling, batch, rate, decay, drop_path, head_drop, weight_decay, epochs, segments, mirror = FINETUNING[
-        dataset, size
-    ]
+    tuning = FINETUNING[dataset, size]
     return Finetune(
         pool="mean",
         loss="ce",
         label_smoothing=0.1,
-        head_drop=head_drop,
+        head_drop=tuning.head_drop,
         mixup=0.8,
         cutmix=1.0,
         select="accuracy",
-        model=_model(size, 14 if size == "giant" else 16, drop_path=drop_path),
-        data=_data(sampling, repeats=2),
+        model=_model(size, 14 if size == "giant" else 16, drop_path=tuning.drop_path),
+        data=_data(tuning.sampling, repeats=2, stride=tuning.stride),
         augment=Augment(
-            size=224, crop_scale=(0.08, 1.0), flip=0.5 if mirror else 0.0, randaug="m7-n4-mstd0.5-inc1", erase=0.25,
-            interpolation="bilinear",
+            size=224, crop_scale=(0.08, 1.0), flip=0.5 if tuning.mirror else 0.0, randaug="m7-n4-mstd0.5-inc1",
+            erase=0.25, interpolation="bilinear",
         ),
-        view=View("crop", 224, segments=segments, crops=3),
+        view=View("crop", 224, segments=tuning.segments, crops=3),
         optim=Optim(
-            epochs=epochs, warmup_epochs=5, batch_size=batch, base_lr=rate, min_lr=1e-6 * batch / 256,
-            weight_decay=weight_decay, betas=(0.9, 0.999), layer_decay=decay,
+            epochs=tuning.epochs, warmup_epochs=tuning.warmup_epochs, batch_size=tuning.batch, base_lr=tuning.base_lr,
+            min_lr=1e-6 * tuning.batch / 256, weight_decay=tuning.weight_decay, betas=(0.9, 0.999),
+            layer_decay=tuning.layer_decay, clip_norm=tuning.clip_norm,
         ),
     )  # fmt: skip
 
@@ -97,9 +124,9 @@ def _model(size: str, patch: int, **fields) -> Model:
     )
 
 
-def _data(sampling: str, repeats: int) -> Data:
+def _data(sampling: str, repeats: int, stride: int = 4) -> Data:
     # Hundreds of thousands of colour clips are more than a disk holds: decoded each time.
-    return Data(cache=False, cache_px=256, clip=Clip(sampling, 4, repeats, colour=True), mean=MEAN, std=STD)
+    return Data(cache=False, cache_px=256, clip=Clip(sampling, stride, repeats, colour=True), mean=MEAN, std=STD)
 
 
 def _named(text: str, make, *names: str):

@@ -180,6 +180,22 @@ def baseline(network: str) -> Finetune:
     )  # fmt: skip
 
 
+def baseline_of_table(network: str, task: str, top_share: float | None = None) -> Finetune:
+    """A baseline as a row of the paper's tables has it.
+
+    Args:
+        network: One of `BATCHES`.
+        task: The label it is trained on; for the macula the rate stays constant whatever the network.
+        top_share: Share of the time steps that are averaged (table 3); None for the mean of all.
+    """
+    recipe = baseline(network)
+    if top_share is not None:
+        recipe = replace(recipe, pool="topk", pool_ratio=top_share)
+    if task == "macula_detached_vs_intact":
+        recipe = replace(recipe, optim=replace(recipe.optim, schedule="constant"))
+    return recipe
+
+
 def _baseline(network: str):
     """The function that makes a baseline's recipe, with a line of help of its own."""
     make = partial(baseline, network)

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from ...finetune.extract import Extract, extract
 from ...finetune.mil.model import MilCard, load_mil
 from ...finetune.mil.predict import BagPrediction, predict_mil
 from ...finetune.slide_encoder import load_tile_encoder
+from ..calibrated import calibrated
 from ..stages import requested_cases
 from .localise import annotation_of, tile_truth_of
 from .maps import Maps, Shown, write_maps
@@ -78,7 +79,8 @@ def predict_slides(request: Request) -> pd.DataFrame:
     if request.encoder is not None:
         _make_features(request, manifest, card)
     found = list(_scored(model, card, manifest, request.features))
-    scores = np.array([each.probabilities for each in found]).reshape(len(cases), len(card.labels))
+    scores = calibrated(card, np.array([each.probabilities for each in found]).reshape(len(cases), len(card.labels)))
+    found = [replace(each, probabilities=own) for each, own in zip(found, scores)]
     table = predictions_table(cases, card.labels, truth, scores, [each.reason for each in found])
     write_predictions(request.out, table)
     if request.maps is not None:

@@ -55,8 +55,8 @@ def test_same_seed_same_draws_in_blocks_of_any_size_and_rows_in_any_order(monkey
     truth, scores, patients = clustered(0)
     whole = PatientBootstrap(patients, 100, 7).ranks(truth, scores)["auroc"]
     order = np.random.default_rng(0).permutation(len(truth))
-    monkeypatch.setattr("clinvit.eval.intervals._BLOCK", 1)
-    monkeypatch.setattr("clinvit.eval.intervals._KEPT", 0)
+    monkeypatch.setattr("clinvit.eval.resampling._BLOCK", 1)
+    monkeypatch.setattr("clinvit.eval.resampling._KEPT", 0)
     again = PatientBootstrap(patients[order], 100, 7).ranks(truth[order], scores[order])["auroc"]
     np.testing.assert_array_equal(whole, again)
     assert (PatientBootstrap(patients, 100, 8).ranks(truth, scores)["auroc"] != whole).any()

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ....datasets.boxes import Box
 from ....datasets.inventory import (
     complete_splits,
     files_below,
@@ -21,6 +22,7 @@ from ..labels import BOX_SPELLING, CHESTXRAY14
 
 NOMINAL_PX = 1024  # the frame of BBox_List_2017.csv; a down-scaled copy keeps the table
 OLDEST = 120  # the table has ages up to 414
+BOX_LIST = "BBox_List_2017.csv"
 LISTS = {"train": "train_val_list.txt", "test": "test_list.txt"}
 PAPER_LISTS = {split: f"{split}_official.txt" for split in ("train", "val", "test")}
 
@@ -37,7 +39,7 @@ def read(
 
     Pictures are found by name in `images_001/images` ... `images_012/images`, in one flat folder, or anywhere
     below `root`, and may be JPEG copies. A table with 11 or 12 columns, `Patient Gender` or `Patient Sex`,
-    both do.
+    both do. Where BBox_List_2017.csv is there too, `table.attrs["boxes"]` holds the boxes of the pictures listed.
 
     Args:
         root: The folder with Data_Entry_2017.csv.
@@ -78,7 +80,10 @@ def read(
     table["path"] = table["id"].map(by_stem).fillna(table["path"])
     refuse_patient_overlap(path, table)
     table = keep_present(table, root, files, keep_missing)
-    return complete_splits(path, table, CHESTXRAY14, seed), CHESTXRAY14
+    table = complete_splits(path, table, CHESTXRAY14, seed)
+    if (root / BOX_LIST).is_file():
+        table.attrs["boxes"] = _boxes_of(root, set(table["id"]))
+    return table, CHESTXRAY14
 
 
 def boxes(root: str | Path) -> pd.DataFrame:
@@ -91,7 +96,7 @@ def boxes(root: str | Path) -> pd.DataFrame:
     Raises:
         DataError: The file or a column is missing, a label is unknown or a number is none.
     """
-    path = Path(root) / "BBox_List_2017.csv"
+    path = Path(root) / BOX_LIST
     raw = _comma_ended(path)
     numbers = {"x": "Bbox [x", "y": "y", "w": "w", "h": "h]"}
     require_columns(path, raw, ["Image Index", "Finding Label", *numbers.values()], "the boxes of ChestX-ray14")
@@ -106,6 +111,20 @@ def boxes(root: str | Path) -> pd.DataFrame:
     if len(wrong):
         raise DataError(f"{path}: row {wrong[0] + 2}: x, y, width and height of a box are pixels, above 0.")
     return table
+
+
+def _boxes_of(root: Path, ids: set[str]) -> tuple[Box, ...]:
+    """The boxes of these pictures, in the 1024-px frame in which they were drawn; what sticks out of it is cut off."""
+    found = []
+    for row in boxes(root).itertuples(index=False):
+        left, top, right, bottom = (
+            NOMINAL_PX * min(1.0, edge) for edge in (row.x, row.y, row.x + row.w, row.y + row.h)
+        )
+        if left >= right or top >= bottom:
+            raise DataError(f"{root / BOX_LIST}: the box of {row.label} in {row.id} lies outside of its picture.")
+        if row.id in ids:
+            found.append(Box(row.id, row.label, left, top, right - left, bottom - top, NOMINAL_PX, NOMINAL_PX))
+    return tuple(found)
 
 
 def _entry_file(root: Path) -> Path:

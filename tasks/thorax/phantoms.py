@@ -1,0 +1,103 @@
+"""Invented chest X-rays in the layouts of ChestX-ray14, CheXpert and COVIDx, as manifests for the small tables."""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ...datasets.phantoms.radiographs import chest_phantom, write_chestxray14
+from ...datasets.tables import write_manifest
+from ...files import write_text, written_aside
+from .. import stages
+from . import layouts
+from .labels import CHEXPERT, CHEXPERT14, COVIDX
+
+SIZE_PX = 128
+COMMON = {"Cardiomegaly": 0.35, "Effusion": 0.35, "Pneumothorax": 0.25, "Mass": 0.25, "Consolidation": 0.25}
+FINDING_OF = {"Pleural Effusion": "Effusion"}  # CheXpert's names that ChestX-ray14 has otherwise
+OF_CLASS = {"normal": (), "pneumonia": ("Pneumonia",), "COVID-19": ("Infiltration", "Consolidation", "Edema")}
+PER_PATIENT = 2
+TEST_SHARE = 0.25
+
+
+def chestxray14(folder: Path, patients: int = 240) -> Path:
+    """ChestX-ray14 with five common findings (rare ones would have no case in so small a set); gives the manifest."""
+
+    def write(root: Path) -> None:
+        write_chestxray14(root, patients=patients, size=SIZE_PX, prevalence=COMMON)
+
+    path = _prepared(folder, write, "chestxray14", {})
+    manifest = stages.open_manifest(path)
+    if set(manifest.labels) != set(COMMON):
+        others = [label for label in manifest.labels if label not in COMMON]
+        write_manifest(path, manifest.table.drop(columns=others), tuple(COMMON), manifest.meaning)
+    return path
+
+
+def chexpert(folder: Path, patients: int = 240) -> Path:
+    """CheXpert: train.csv and valid.csv, the five scored labels; gives the manifest."""
+
+    def write(root: Path) -> None:
+        for part, numbers in _parts(patients):
+            rows = []
+            for patient in numbers:
+                rng = np.random.default_rng((1, patient))
+                own = [label for label in CHEXPERT if rng.random() < 0.3]
+                findings = [FINDING_OF.get(label, label) for label in own]
+                for study in range(1, PER_PATIENT + 1):
+                    name = f"{part}/patient{patient:05d}/study{study}/view1_frontal.jpg"
+                    _write_picture(root / name, findings, rng)
+                    cells = [1.0 if label in own else 0.0 if label in CHEXPERT else "" for label in CHEXPERT14]
+                    rows.append([f"CheXpert-v1.0-small/{name}", "Female", 50, "Frontal", "AP", *cells])
+            head = ["Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *CHEXPERT14]
+            write_text(root / ("train.csv" if part == "train" else "valid.csv"), _csv(rows, head))
+
+    return _prepared(folder, write, "chexpert", {"uncertain": "paper", "blanks": "zeros"})
+
+
+def covidx(folder: Path, patients: int = 240) -> Path:
+    """COVIDx V9A: two lists and two folders, one class a patient; gives the manifest."""
+
+    def write(root: Path) -> None:
+        for part, numbers in _parts(patients):
+            folder, lines = "train" if part == "train" else "test", []
+            for patient in numbers:
+                rng = np.random.default_rng((2, patient))
+                name = COVIDX[patient % len(COVIDX)]
+                for picture in range(PER_PATIENT):
+                    file = f"{patient:04d}-{picture}.png"
+                    _write_picture(root / folder / file, OF_CLASS[name], rng)
+                    lines.append(f"{patient} {file} {name} phantom")
+            write_text(root / f"{folder}_COVIDx9A.txt", "\n".join(lines) + "\n")
+
+    return _prepared(folder, write, "covidx", {})
+
+
+def _prepared(folder: Path, write: Callable[[Path], None], layout: str, options: Mapping) -> Path:
+    """Write the tree once (a killed command starts it again), and its manifest."""
+    root, path = folder / "raw", folder / stages.MANIFEST
+    if not (root / "whole").is_file():
+        write(root)
+        write_text(root / "whole", "")
+    if not path.is_file():
+        stages.prepare_stage(layouts, root, path, layout=layout, options=options)
+    return path
+
+
+def _parts(patients: int) -> list[tuple[str, range]]:
+    """Patients' numbers of training and, under CheXpert's name, of the test."""
+    test = max(1, round(TEST_SHARE * patients))
+    return [("train", range(1, patients - test + 1)), ("valid", range(patients - test + 1, patients + 1))]
+
+
+def _write_picture(path: Path, findings: Iterable[str], rng: np.random.Generator) -> None:
+    from PIL import Image
+
+    picture, _ = chest_phantom(findings, size=SIZE_PX, rng=rng)
+    with written_aside(path) as aside:
+        Image.fromarray(picture).save(aside)
+
+
+def _csv(rows: list[list], head: list[str]) -> str:
+    return pd.DataFrame(rows, columns=head).to_csv(index=False, lineterminator="\n")
