@@ -1,4 +1,4 @@
-"""Boxes around findings, `boxes.csv` beside a manifest: `id,label,x_px,y_px,width_px,height_px`, and the frame they are in.
+"""Boxes around findings, `boxes.csv` beside a manifest: `id,label,x_px,y_px,width_px,height_px`, and their frame.
 
 `frame_width_px` and `frame_height_px` are the size of the picture in which a box was drawn. ChestX-ray14's are drawn at
 1024 x 1024 px and are handed on with copies of any size; with the frame beside them no picture has to be opened to
@@ -99,7 +99,7 @@ def _refuse_outside(path: Path, numbers: np.ndarray) -> None:
     if len(outside):
         x, y, width, height, *whole = numbers[outside[0]]
         raise DataError(
-            f"{path}: row {outside[0] + 2}: the box from ({x:g}, {y:g}) to ({x + width:g}, {y + height:g}) lies outside of "
-            f"its frame of {whole[0]:g} x {whole[1]:g} px. frame_width_px and frame_height_px are the size of the picture "
-            "in which it was drawn."
+            f"{path}: row {outside[0] + 2}: the box from ({x:g}, {y:g}) to ({x + width:g}, {y + height:g}) lies "
+            f"outside of its frame of {whole[0]:g} x {whole[1]:g} px. frame_width_px and frame_height_px are the size of the "
+            "picture in which it was drawn."
         )

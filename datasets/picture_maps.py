@@ -1,9 +1,9 @@
 """Maps of where a model of pictures looked, one HDF5 file per case: small, without pickle, readable in any language.
 
-`maps` (L, gh, gw) float16 holds one grid per label, each divided by its own maximum (a grid of zeros stays). Attributes:
+`maps` (L, gh, gw) float16 holds one grid per label, divided by its own maximum (a grid of zeros stays). Attributes:
 `labels` (L names), `extent_px` (left, top, right, bottom of the grid in pixels of the file as it is read, of which
-parts may lie outside of it), `width_px` and `height_px` of that picture, `id`, `method`, and `model`, the SHA-256 of its
-weights.
+parts may lie outside of it), `width_px` and `height_px` of that picture, `id`, `method`, and `model`, the SHA-256 of
+its weights.
 """
 
 import hashlib

@@ -18,7 +18,7 @@ ALL = "All findings"
 MOST_EXAMPLES = 8
 NAMES = {"pointing_game": "Pointing game", "energy": "Energy in the box", "iou": "Mean IoU"}
 METHOD_WORDS = {
-    "gradient": "gradient-weighted attention (Chefer et al. 2021); of a convolutional network Grad-CAM (Selvaraju et al. 2017)",
+    "gradient": "gradient-weighted attention (Chefer et al. 2021); of a CNN Grad-CAM (Selvaraju et al. 2017)",
     "attention": "attention rollout (Abnar & Zuidema 2020), the same map for every finding",
 }
 
@@ -83,9 +83,7 @@ def _row(found: Mapping[str, BoxFigures], label: str) -> dict[str, Any]:
 
 
 def _overlap(found: Mapping[str, BoxFigures], name: str) -> list[tuple[Estimate, list[float]]]:
-    return [
-        (each.figures[name][-1], [each.baseline[base][name][-1] for base in BASELINES]) for each in found.values()
-    ]
+    return [(each.figures[name][-1], [each.baseline[base][name][-1] for base in BASELINES]) for each in found.values()]
 
 
 def _verdict(name: str, found: BoxFigures, several: bool) -> str:
@@ -162,7 +160,9 @@ def _plot(found: Mapping[str, BoxFigures], places: Mapping[str, int]) -> str:
                 uniform, centre = (each.baseline[base]["pointing_game"][place] for base in BASELINES)
                 axes.plot(uniform, y, marker="|", ms=8, mew=1.5, color=MUTED, clip_on=False)
                 axes.plot(centre, y, marker="o", ms=6, mfc="none", mec=MUTED, mew=1.1, clip_on=False)
-        alt = "Pointing game by finding, with 95 % intervals and what a random place and the middle get; a table follows."
+        alt = (
+            "Pointing game by finding, with 95 % intervals and what a random place and the middle get; a table follows."
+        )
         return svg_text(figure, "boxes", alt, texts)
 
 
@@ -209,12 +209,14 @@ def _plain(found: BoxFigures) -> dict[str, Any]:
 def _methods(found: Mapping[str, BoxFigures]) -> str:
     made = "; ".join(dict.fromkeys(METHOD_WORDS[each.method] for each in found.values()))
     return (
-        f"Boxes: maps by {made}. A finding is one label in one picture, with one box or several. Pointing game (Zhang et "
-        "al. 2018): the middle of the highest cell of the map lies in a box, without tolerance; ties count by their share. "
-        "Energy (Wang et al. 2020): share of the map’s sum that lies in the boxes. IoU: of the box around the connected "
-        "region of the maximum, down to half its height, with the box of the finding; T(IoU) as Wang et al. 2017, but by "
-        "this one rule for the region. The uniform map prefers no place; the central one is a Gaussian in the middle of "
-        "the picture with a standard deviation of a quarter of its sides; both on the grid of the model’s own map. "
+        f"Boxes: maps by {made}. A finding is one label in one picture, with one box or several. Pointing game (Zhang "
+        "et al. 2018): the middle of the highest cell of the map lies in a box, without tolerance; ties count by their "
+        "share. Energy (Wang et al. 2020): share of the map’s sum that lies in the boxes. IoU: of the box around "
+        "the connected region of the maximum, down to half its height, with the box of the finding; T(IoU) as "
+        "Wang et al. 2017, "
+        "but by this one rule for the region. The uniform map prefers no place; the central one is a Gaussian in the "
+        "middle of the picture with a standard deviation of a quarter of its sides; both on the grid of the "
+        "model’s own map. "
         "Differences to them are paired by finding."
     )
 

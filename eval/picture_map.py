@@ -38,7 +38,7 @@ class PictureMap:
         return np.column_stack([x[columns], y[rows]])
 
     def sampled(self, width: int, height: int) -> np.ndarray:
-        """(height, width) the whole picture's map, linear between the cells' middles; NaN where the model did not look."""
+        """(height, width) the whole picture's map, linear between cells' middles; NaN where the model did not look."""
         left, top, right, bottom = self.extent_px
         x = (np.arange(width) + 0.5) / width * self.width_px
         y = (np.arange(height) + 0.5) / height * self.height_px

@@ -1,10 +1,10 @@
-"""A map laid over the picture that it is of: for a page, and as a PNG of its own with colour bar, case, label and score."""
+"""A map laid over its picture: for a page, and as a PNG of its own with colour bar, case, label and score."""
 
 import io
 
 import numpy as np
 
-from .heat_map import coloured, colour_table
+from .heat_map import colour_table, coloured
 from .heat_overlay import OPACITY
 from .picture_map import PictureMap
 

@@ -21,6 +21,7 @@ from .metrics import ratio
 
 INTERVALS = ("percentile", "bca")
 _BLOCK = 4_000_000  # numbers held at once per array while resampling: 32 MB
+_CHUNK = 1 << 16  # numbers that stay in a processor's cache
 _KEPT = 64_000_000  # patient counts kept for the next metric, not drawn again: 64 MB
 _POISSON = 100_000  # patients above which counts are drawn independently, which is three times as fast
 _LEFT_OUT = 2_000  # the jackknife leaves out at most so many groups of patients, one after the other
@@ -58,12 +59,7 @@ class Reweighted:
 
     def counts(self) -> Iterator[np.ndarray]:
         """How often each patient is drawn: (P, r) int32 blocks of resamples, R columns in all."""
-        if self.size * self.resamples > _KEPT:
-            yield from self._draw()
-            return
-        if not self._kept:
-            self._kept = [block.astype(np.uint8) for block in self._draw()]  # no patient is drawn 256 times
-        for block in self._kept:
+        for block in self._blocks():
             yield block.astype(np.int32)
 
     def sums(self, values: np.ndarray) -> np.ndarray:
@@ -72,7 +68,7 @@ class Reweighted:
         if self.size == 0:
             return np.zeros((self.resamples, width))
         per_patient = np.ascontiguousarray((self._patients_by_cases() @ np.nan_to_num(values.astype(np.float64))).T)
-        return np.concatenate([(per_patient @ block.astype(np.float64)).T for block in self.counts()])
+        return np.concatenate([_product(per_patient, block).T for block in self._blocks()])
 
     def tallies(self, groups: np.ndarray, size: int) -> np.ndarray:
         """Cases of each group in each resample: (R, size) integers. `groups` (N, K) numbers the K groups that a case
@@ -101,7 +97,15 @@ class Reweighted:
             start = rows.stop
         return draws
 
+    def _blocks(self) -> Iterator[np.ndarray]:
+        """The counts as uint8 (no patient is drawn 256 times), kept where there is room for all."""
+        if self.size * self.resamples > _KEPT:
+            return self._draw()
+        self._kept = self._kept or list(self._draw())
+        return iter(self._kept)
+
     def _draw(self) -> Iterator[np.ndarray]:
+        """(P, r) uint8 blocks."""
         raise NotImplementedError
 
     def _width(self) -> int:
@@ -162,7 +166,7 @@ class PatientBootstrap(Reweighted):
             yield self._multinomial(generator, width) if self._exact else _poisson(generator, (self.size, width))
 
     def _multinomial(self, generator: np.random.Generator, width: int) -> np.ndarray:
-        drawn = np.empty((width, self.size), dtype=np.int32)
+        drawn = np.empty((width, self.size), dtype=np.uint8)
         for row in drawn:  # one call per resample: the draws do not depend on the size of a block
             for members in self._strata:
                 among = len(members)
@@ -210,7 +214,7 @@ class PatientJackknife(Reweighted):
     def _draw(self) -> Iterator[np.ndarray]:
         for start in range(0, self.resamples, self._width()):
             groups = self._groups[start : start + self._width()]
-            counts = np.ones((self.size, len(groups)), dtype=np.int32)
+            counts = np.ones((self.size, len(groups)), dtype=np.uint8)
             for column, group in enumerate(groups):
                 counts[group, column] = 0
             yield counts
@@ -330,11 +334,25 @@ class _Ranking:
         return auroc, np.where(all_false > 0, precision, np.nan)
 
 
+def _product(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """(K, P) float64 times (P, r) uint8, by pieces: the counts as float64 would be slow to write to memory."""
+    total, rows = np.zeros((len(values), counts.shape[1])), max(1, _CHUNK // counts.shape[1])
+    piece = np.empty((rows, counts.shape[1]))
+    for start in range(0, len(counts), rows):
+        here = counts[start : start + rows]
+        piece[: len(here)] = here
+        total += values[:, start : start + rows] @ piece[: len(here)]
+    return total
+
+
 def _poisson(generator: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
-    """Independent counts with the mean 1, int32. They differ from drawing with replacement by the number drawn alone,
+    """Independent counts with the mean 1, uint8. They differ from drawing with replacement by the number drawn alone,
     which no ratio notices among so many patients (Hanley & MacGibbon 2006, Comput. Methods Programs Biomed. 83:57).
     """
-    chances = poisson.cdf(np.arange(16), 1)
-    table = np.searchsorted(chances, (np.arange(65536) + 0.5) / 65536).astype(np.int32)
-    raw = generator.bit_generator.random_raw(-(-shape[0] * shape[1] // 4))
-    return table[raw.view(np.uint16)[: shape[0] * shape[1]]].reshape(shape)
+    table = np.searchsorted(poisson.cdf(np.arange(16), 1), (np.arange(1 << 16) + 0.5) / (1 << 16)).astype(np.uint8)
+    counts = np.empty(shape[0] * shape[1], dtype=np.uint8)
+    for start in range(0, len(counts), _CHUNK):
+        here = counts[start : start + _CHUNK]
+        chances = generator.bit_generator.random_raw(-(-len(here) // 4)).view(np.uint16)[: len(here)]
+        np.take(table, chances, out=here, mode="clip")  # the mode spares a copy; no chance is outside
+    return counts.reshape(shape)

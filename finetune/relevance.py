@@ -41,7 +41,9 @@ def relevance_maps(model: nn.Module, x: Tensor, targets: Tensor, method: str) ->
         raise UserError(f"--explain-method {method!r}: one of {', '.join(METHODS)}.")
     if isinstance(model, TimmClassifier):
         if method == "attention":
-            raise UserError("--explain-method attention is for ViT models; use `gradient` (Grad-CAM) with this network.")
+            raise UserError(
+                "--explain-method attention is for ViT models; use `gradient` (Grad-CAM) with this network."
+            )
         return grad_cam(model.network, x, targets)
     if method == "gradient":
         return gradient_attention(model, x, targets)
@@ -52,8 +54,8 @@ def relevance_maps(model: nn.Module, x: Tensor, targets: Tensor, method: str) ->
 def attention_rollout(model: nn.Module, x: Tensor) -> Tensor:
     """(B, gh, gw) attention rollout: the product over the layers of (A + I) / 2, A the mean over the heads.
 
-    Abnar & Zuidema 2020, section 3. Its row of the class token is read, or the mean over the rows of the tokens that the
-    model pools. Rows are carried downwards instead of multiplying whole matrices.
+    Abnar & Zuidema 2020, section 3. Its row of the class token is read, or the mean over the rows of the tokens that
+    the model pools. Rows are carried downwards instead of multiplying whole matrices.
     """
     with _caught(model.encoder) as layers:
         model.encoder(x)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from clinvit.eval.compare import _two_sided_p
 from clinvit.eval.delong import delong_interval, delong_test
-from clinvit.eval.intervals import estimates, proportions
+from clinvit.eval.intervals import Estimate, estimates, proportions
 from clinvit.eval.mcnemar import mcnemar
 from clinvit.eval.metrics import auroc
 from clinvit.eval.resampling import PatientBootstrap, Resampling
@@ -38,11 +38,18 @@ def coverage(samples: int, resamples: int, cohort: dict, settings: dict) -> dict
         found = {"delong": delong_interval(truth, score, patient)}
         for name, options in settings.items():
             bootstrap = Resampling(resamples, sample, **options).of(patient, truth[:, None])
-            drawn = bootstrap.drawn(lambda weights: weights.ranks(truth[:, None], score[:, None]))["auroc"]
+            drawn = bootstrap.drawn(
+                lambda weights, truth=truth, score=score: weights.ranks(truth[:, None], score[:, None])
+            )["auroc"]
             found[name] = estimates(auroc(truth[:, None], score[:, None]), drawn, [""])[0]
         for name, estimate in found.items():
             covered[name] += estimate.low <= AREA <= estimate.high
     return {name: hits / samples for name, hits in covered.items()}
+
+
+def area(truth: np.ndarray, score: np.ndarray, bootstrap: PatientBootstrap) -> Estimate:
+    drawn = bootstrap.drawn(lambda weights: weights.ranks(truth, score))["auroc"]
+    return estimates(auroc(truth, score), drawn, [""])[0]
 
 
 SETTINGS = {

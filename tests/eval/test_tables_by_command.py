@@ -1,4 +1,4 @@
-"""Hand-made predictions tables through `clinvit evaluate` and `clinvit compare`: the right figures, or one clear line."""
+"""Hand-made predictions tables through `clinvit evaluate` and `clinvit compare`: right figures or one clear line."""
 
 import json
 import resource
@@ -155,7 +155,7 @@ def test_an_empty_file(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_a_million_rows(tmp_path):
-    """The defaults, 2,000 resamples of a million patients; the limits are generous: other work may share the machine."""
+    """The defaults, 2,000 resamples of a million patients; the limits are generous: machines are shared."""
     generator = np.random.default_rng(0)
     rows = 1_000_000
     truth = (generator.random(rows) < 0.1).astype(int)

@@ -406,7 +406,7 @@ def test_only_the_first_process_writes(small_table, ask, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_the_command_end_to_end(tmp_path, monkeypatch, capsys):
     """`clinvit reproduce thorax/ablation-mask --phantoms`: five rows, each with a figure, and a page."""
-    monkeypatch.setattr(plan, "SCALE", replace(TINY, pretrain_epochs=4, finetune_epochs=4))
+    monkeypatch.setattr(plan, "SCALE", replace(TINY, image_px=48, pretrain_epochs=4, finetune_epochs=4))
     command = ["reproduce", "thorax/ablation-mask", "--phantoms", "--out", str(tmp_path), "--resamples", "200"]
     assert main(command) == 0
     folder = tmp_path / "phantoms/thorax/ablation-mask"

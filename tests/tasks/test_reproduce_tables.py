@@ -23,8 +23,8 @@ SHRINKS = (
     "model.size", "model.image_size", "model.patch_size", "model.frames", "model.checkpoint_blocks", "decoder.width",
     "decoder.depth", "decoder.heads", "decoder.mlp_ratio", "data.cache*", "augment.size", "view.resize_px",
     "eval_every", "optim.epochs", "optim.warmup_epochs", "optim.batch_size", "optim.base_lr", "optim.accumulate",
-    "run.*", "tiles_per_slide", "momentum", "centre_momentum", "head.*", "crops.local_*", "tile_um", "tile_px", "overlap_um",
-    "min_tissue", "batch_size",
+    "run.*", "tiles_per_slide", "momentum", "centre_momentum", "head.*", "crops.local_*", "tile_um", "tile_px",
+    "overlap_um", "min_tissue", "batch_size",
 )  # fmt: skip
 
 
