@@ -100,6 +100,6 @@ def _refuse_outside(path: Path, numbers: np.ndarray) -> None:
         x, y, width, height, *whole = numbers[outside[0]]
         raise DataError(
             f"{path}: row {outside[0] + 2}: the box from ({x:g}, {y:g}) to ({x + width:g}, {y + height:g}) lies "
-            f"outside of its frame of {whole[0]:g} x {whole[1]:g} px. frame_width_px and frame_height_px are the size of the "
-            "picture in which it was drawn."
+            f"outside of its frame of {whole[0]:g} x {whole[1]:g} px. frame_width_px and frame_height_px are the size "
+            "of the picture in which it was drawn."
         )

@@ -22,7 +22,9 @@ from PIL import Image
 def one_hot(row, column, size=8, **changes) -> PictureMap:
     values = np.zeros((size, size))
     values[row, column] = 1
-    return PictureMap(**({"values": values, "extent_px": (0, 0, 800, 800), "width_px": 800, "height_px": 800} | changes))
+    return PictureMap(
+        **({"values": values, "extent_px": (0, 0, 800, 800), "width_px": 800, "height_px": 800} | changes)
+    )
 
 
 def box(*edges) -> np.ndarray:
@@ -107,7 +109,9 @@ def findings(count, chance, seed=0, labels=("Mass", "Nodule", "Hernia")):
 def test_figures_by_label_and_over_all():
     own = findings(200, 0.5)
     found = box_figures(own, ("Hernia", "Nodule", "Mass"), Resampling(400), method="gradient", without_map=3)
-    assert found.labels == ("Nodule", "Mass") and found.findings == [100, 100, 200] and found.patients == [100, 100, 100]
+    assert (
+        found.labels == ("Nodule", "Mass") and found.findings == [100, 100, 200] and found.patients == [100, 100, 100]
+    )
     direct = np.array([measures(each.map, each.boxes) for each in own])
     nodules = np.array([each.label == "Nodule" for each in own])
     for place, name in enumerate(("pointing_game", "energy", "iou")):
@@ -124,7 +128,10 @@ def test_figures_by_label_and_over_all():
 
 def test_maps_at_random_are_not_called_better_than_chance():
     better = sum(
-        box_figures(findings(120, 0, seed), ("Mass", "Nodule"), Resampling(200)).gain["uniform"]["pointing_game"][-1].low > 0
+        box_figures(findings(120, 0, seed), ("Mass", "Nodule"), Resampling(200))
+        .gain["uniform"]["pointing_game"][-1]
+        .low
+        > 0
         for seed in range(60)
     )
     assert better <= 6, "about 2.5 % of 60 are expected"

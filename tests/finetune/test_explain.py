@@ -151,7 +151,11 @@ def test_maps_land_on_the_bright_square(tmp_path, view):
     files = [tmp_path / f"{name}.png" for name in (0, 1, "broken", 2)]
     targets = np.zeros((4, 1), np.int64)
     for method in ("gradient", "attention"):
-        found = list(explain_files(model, card(view=view, arch=model.encoder.arch, labels=("bright",)), files, targets, method, batch=3))
+        found = list(
+            explain_files(
+                model, card(view=view, arch=model.encoder.arch, labels=("bright",)), files, targets, method, batch=3
+            )
+        )
         assert [each.position for each in found] == [0, 1, 2, 3]
         assert found[2].maps is None and "broken.png" in found[2].reason
         for each, (x, y) in zip([found[0], found[1], found[3]], squares):
