@@ -10,6 +10,10 @@ from .errors import UserError
 from .tasks import NAMES
 
 SLIDE_TASKS = ("slides",)
+THRESHOLD = (
+    "rule for thresholds on validation: youden, sensitivity=0.9, specificity=0.9, cost=10:1 (a missed case against a "
+    "false alarm; cost=10:1@0.02 at that prevalence), or 0.5 (default: youden)"
+)
 DESCRIPTION = """\
 Pre-train one Vision Transformer on unlabelled clinical images, clips or slides, fine-tune it, and write a clinical
 report. TASK is thorax (chest X-rays), slides (whole slides) or erdes (ocular ultrasound).
@@ -23,7 +27,7 @@ report. TASK is thorax (chest X-rays), slides (whole slides) or erdes (ocular ul
   clinvit finetune TASK ...       manifest.csv [+ encoder/ or features] -> model/, predictions.csv
   clinvit predict TASK ...        model/ + files -> predictions.csv
   clinvit evaluate PRED ...       predictions.csv -> report.html, report.json, metrics.csv
-  clinvit compare A B             two models on the same cases
+  clinvit compare A B             two or more models on the same cases
   clinvit reproduce TABLE ...     a table of the papers: measured beside printed
   clinvit bags TABLE              aggregators on a classical set of bags, cross-validated
   clinvit weights ...             what a checkpoint is; checkpoint -> encoder/
@@ -89,10 +93,7 @@ def build_parser() -> argparse.ArgumentParser:
         type=Path,
         help="encoder folder, or a checkpoint of MAE, thorax-MAE, VideoMAE, DINO, timm; from scratch without",
     )
-    finetune.add_argument(
-        "--threshold", default="youden",
-        help="rule for thresholds on validation: youden, sensitivity=0.9, specificity=0.9, 0.5 (default: youden)",
-    )  # fmt: skip
+    finetune.add_argument("--threshold", default="youden", help=THRESHOLD)
     finetune.add_argument(
         "--calibrate", choices=["temperature", "platt"],
         help="scale the scores to probabilities on validation, and those of predict too; a finished run is calibrated "
@@ -109,6 +110,15 @@ def build_parser() -> argparse.ArgumentParser:
     predict.add_argument(
         "--importance", type=Path, metavar="FOLDER", help="also plot, per clip, which frames the score rests on"
     )
+    predict.add_argument(
+        "--explain", type=Path, metavar="FOLDER",
+        help="also write, per picture, maps of where the model looked; named `explanations` and beside --out, they are "
+        "held against boxes by `evaluate`",
+    )  # fmt: skip
+    predict.add_argument(
+        "--explain-method", choices=["gradient", "attention"],
+        help="gradient-weighted attention, or of a CNN Grad-CAM; or attention rollout (default: gradient)",
+    )  # fmt: skip
     predict.add_argument(
         "--macula", type=Path, metavar="MODEL",
         help="erdes: second model of the cascade: --model tells detachment, this one the state of the macula",
@@ -130,10 +140,10 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("predictions", nargs="+", metavar="[NAME=]PREDICTIONS", help="predictions.csv or run folders")
     evaluate.add_argument("--title", default="Evaluation", help="heading of the report")
 
-    compare = _verb(verbs, "compare", "compare two models on the same cases, paired")
+    compare = _verb(verbs, "compare", "compare two or more models on the same cases, paired")
     _evaluation(compare)
-    compare.add_argument("a", metavar="[NAME=]A", help="predictions.csv or run folder")
-    compare.add_argument("b", metavar="[NAME=]B", help="predictions.csv or run folder")
+    compare.add_argument("a", metavar="[NAME=]A", help="predictions.csv or run folder; compared with each that follows")
+    compare.add_argument("others", nargs="+", metavar="[NAME=]B", help="predictions.csv or run folders")
 
     bags = _verb(verbs, "bags", "cross-validate aggregators on a classical set of bags, such as MUSK")
     bags.add_argument("table", type=Path, metavar="TABLE", help="CSV (or .csv.gz) with one instance a line")
@@ -213,7 +223,25 @@ def _cache(verb: argparse.ArgumentParser) -> None:
 def _evaluation(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--out", type=Path, default=Path("report"), help="folder of the report (default: %(default)s)")
     verb.add_argument("--split", default="test", help="split to evaluate (default: %(default)s)")
-    verb.add_argument("--data", type=Path, help="manifest, for the pictures of the most wrong cases")
-    verb.add_argument("--threshold", default="youden", help="rule for thresholds on validation (default: youden)")
+    verb.add_argument(
+        "--data", type=Path, help="manifest: who the cases are, subgroups, boxes, pictures of the most wrong cases"
+    )
+    verb.add_argument(
+        "--subgroups", metavar="COLUMNS",
+        help="columns of the manifest, separated by commas, or none (default: sex, age, view, scanner and site, where "
+        "there)",
+    )  # fmt: skip
+    verb.add_argument("--threshold", default="youden", help=THRESHOLD)
+    verb.add_argument(
+        "--prevalence", metavar="P",
+        help="give predictive values at this prevalence too: 0.02, or by label, Mass=0.02,Edema=0.1",
+    )  # fmt: skip
     verb.add_argument("--resamples", type=int, default=2000, help="of the bootstrap by patient (default: 2000)")
+    verb.add_argument(
+        "--interval", choices=["percentile", "bca"], default="percentile",
+        help="of the bootstrap: percentile, or bias-corrected and accelerated (default: percentile)",
+    )  # fmt: skip
+    verb.add_argument(
+        "--stratify", action="store_true", help="resamples keep the numbers of patients with and without a finding"
+    )
     verb.add_argument("--seed", type=int, default=0, help="of the bootstrap")

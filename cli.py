@@ -184,7 +184,7 @@ def _predict_slides(options):
     from .tasks.slides.maps import Maps
     from .tasks.slides.predict import Request, predict_slides
 
-    _refuse(options, "importance", "macula", "workers", "batch")
+    _refuse(options, "importance", "explain", "explain_method", "macula", "workers", "batch")
     if options.features is None:
         raise UserError("--features is missing: the folder of the slides' features, or where to put them (--encoder).")
     if options.maps is None:
@@ -206,34 +206,62 @@ def _predict_files(options):
             raise UserError(f"--macula is the second model of the cascade of erdes, not of {options.task}.")
         if options.importance is not None:
             raise UserError("--importance is of one model: predict with each model of the cascade alone.")
+        _refuse(options, "explain", "explain_method", why="is of one model of pictures")
         return task.predict_cascade(
             options.model, options.macula, options.inputs, options.out, options.batch or 32, options.workers
         )
+    if options.explain is None:
+        _refuse(options, "explain_method", why="belongs to --explain")
     return predict_stage(
-        options.model, options.inputs, options.out, options.batch or 32, options.workers, options.importance
-    )
+        options.model, options.inputs, options.out, options.batch or 32, options.workers, options.importance,
+        options.explain, options.explain_method or "gradient",
+    )  # fmt: skip
 
 
 def _evaluate(options) -> None:
-    _report(options, dict(_named(text) for text in options.predictions), options.title)
+    _report(options, options.predictions, options.title)
 
 
 def _compare(options) -> None:
-    pair = [_named(options.a), _named(options.b)]
-    if pair[0][0] == pair[1][0]:
-        raise UserError(f"both models are called {pair[0][0]!r}: name them, NAME=PATH.")
-    _report(options, dict(pair), f"{pair[0][0]} and {pair[1][0]}")
+    _report(options, [options.a, *options.others], "")
 
 
-def _report(options, predictions: dict[str, Path], title: str) -> None:
+def _report(options, named: Sequence[str], title: str) -> None:
     from .tasks.reporting import evaluate_stage
 
+    predictions: dict[str, Path] = {}
+    for name, path in map(_named, named):
+        if name in predictions:
+            raise UserError(f"{predictions[name]} and {path} are both called {name!r}: name them, NAME=PATH.")
+        predictions[name] = path
     figures = evaluate_stage(
         predictions, options.out, split=options.split, data=options.data, rule=options.threshold,
-        resamples=options.resamples, seed=options.seed, title=title,
+        prevalence=_prevalence(options.prevalence), subgroups=_columns(options.subgroups), resamples=options.resamples,
+        seed=options.seed, interval=options.interval, stratify=options.stratify,
+        title=title or ", ".join(predictions),
     )  # fmt: skip
     print(*figures["headline"], sep="\n")
     print(f"report: {options.out / 'report.html'}")
+
+
+def _columns(text: str | None) -> list[str] | None:
+    """`sex,age`; `none` for none of them, None for those that are usual."""
+    if text is None:
+        return None
+    return [] if text == "none" else [name.strip() for name in text.split(",")]
+
+
+def _prevalence(text: str | None) -> float | dict[str, float] | None:
+    """`0.02`, or `Mass=0.02,Edema=0.1`."""
+    if text is None:
+        return None
+    try:
+        if "=" not in text:
+            return float(text)
+        pairs = [pair.rsplit("=", 1) for pair in text.split(",")]
+        return {label.strip(): float(value) for label, value in pairs}
+    except ValueError:
+        raise UserError(f"--prevalence {text!r}: write a share, such as 0.02, or LABEL=0.02,LABEL=0.1.") from None
 
 
 def _bags(options) -> None:

@@ -44,7 +44,7 @@ def evaluate(
     what_one_means: Mapping[str, str] | None = None,
     localisation: Mapping[str, Localisation] | None = None,
     slide_pages: Mapping[str, str] | None = None,
-    sections: Sequence[Section] = (),
+    sections: Callable[[Results], Sequence[Section]] = lambda found: (),
 ) -> dict[str, Any]:
     """Evaluate one or more models on one split and write the report into the folder `out`.
 
@@ -67,7 +67,7 @@ def evaluate(
         what_one_means: Label to the meaning of a 1.
         localisation: Model name to where it saw it, of whole slides; the report gets a section on it.
         slide_pages: Slide id to the address of its page (`slide_page`), relative to `out`, for that section's links.
-        sections: Further parts of the report.
+        sections: Gives further parts of the report, from the results.
 
     Returns:
         What `report.json` holds. A NaN is None there, with a reason beside it.
@@ -95,12 +95,13 @@ def evaluate(
         interval=interval,
         stratify=stratify,
     )
+    parts = list(sections(found))
     facts = {name: _plain(dict((provenance or {}).get(name, {}))) for name in tables}
     figures = as_json(found, title, unit, facts, dict(what_one_means or {}))
     for model in figures["models"]:
         if model["model"] in localisation:
             model["localisation"] = as_plain(localisation[model["model"]])
-    figures |= {section.anchor: _plain(section.plain) for section in sections}
+    figures |= {section.anchor: _plain(section.plain) for section in parts}
     html = page(
         found,
         title=title,
@@ -110,13 +111,11 @@ def evaluate(
         meaning=what_one_means or {},
         localisation=localisation,
         slide_pages=slide_pages or {},
-        sections=sections,
+        sections=parts,
     )
     out = Path(out)
     with written_aside(out / "metrics.csv") as aside:
-        metrics_table(found, localisation, sections).to_csv(
-            aside, index=False, lineterminator="\n", float_format="%.6g"
-        )
+        metrics_table(found, localisation, parts).to_csv(aside, index=False, lineterminator="\n", float_format="%.6g")
     if found.comparisons:
         with written_aside(out / "disagreements.csv") as aside:
             disagreements_table(found).to_csv(aside, index=False, lineterminator="\n", float_format="%.6g")

@@ -1,13 +1,13 @@
 """The stage `evaluate` of every task: predictions tables, and what lies beside them, to a report."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ..datasets.tables import Manifest, Predictions, read_predictions
-from ..errors import DataError
+from ..errors import DataError, UserError
 from .calibrated import calibration_facts
 from .stages import open_manifest
 
@@ -21,15 +21,35 @@ def evaluate_stage(
     split: str = "test",
     data: Path | None = None,
     rule: str = "youden",
+    prevalence: float | Mapping[str, float] | None = None,
+    subgroups: Sequence[str] | None = None,
     resamples: int = 2000,
     seed: int = 0,
+    interval: str = "percentile",
+    stratify: bool = False,
     title: str = "Evaluation",
 ) -> dict:
     """The report of one or more predictions tables; model folders beside them give thresholds and provenance.
 
-    Where a folder `maps` lies beside a table (`predict --maps`) and `data` has outlines, localisation is evaluated too.
+    Where a folder `maps` lies beside a table (`predict --maps`) and `data` has outlines, localisation is evaluated too;
+    where a folder `explanations` does (`predict --explain`) and `data` has boxes, the maps are held against these.
+
+    Args:
+        predictions: Model name to its table's file, the model reported on first.
+        out: Folder of the report.
+        split: The split to evaluate.
+        data: Manifest or its folder: who the cases are, their subgroups, and pictures of the most wrong ones.
+        rule, prevalence, resamples, seed, interval, stratify, title: See `eval.report.evaluate`.
+        subgroups: Columns of the manifest; None for sex, age, view, scanner and site where it has them.
+
+    Raises:
+        UserError: Subgroups are asked for without `data`, or by a column that it does not have.
     """
     from ..eval.report import evaluate
+    from ..eval.resampling import Resampling
+
+    if subgroups and data is None:
+        raise UserError("--subgroups needs --data: the columns are those of the manifest.")
 
     tables = {name: read_predictions(path) for name, path in predictions.items()}
     cards = {name: _card_beside(path) for name, path in predictions.items()}
@@ -40,23 +60,56 @@ def evaluate_stage(
     }
     manifest = open_manifest(data) if data is not None else None
     localisation, pages = _localisation(predictions, tables, manifest, Path(out), split, resamples, seed)
-    of_slides = _unit([card for card in cards.values() if card is not None]) == "slide"
+    unit = _unit([card for card in cards.values() if card is not None])
+    picture = _pictures(manifest) if manifest is not None and unit != "slide" else None
+    resampling = Resampling(resamples, seed, interval, stratify)
     return evaluate(
         tables,
         Path(out),
         split=split,
         thresholds=thresholds or None,
         rule=rule,
+        prevalence=prevalence,
         resamples=resamples,
         seed=seed,
+        interval=interval,
+        stratify=stratify,
         title=title,
-        unit=_unit([card for card in cards.values() if card is not None]),
+        unit=unit,
         provenance={name: _provenance(card) for name, card in cards.items() if card is not None},
-        picture=_pictures(manifest) if manifest is not None and not of_slides else None,
+        picture=picture,
         localisation=localisation,
         slide_pages=pages,
         what_one_means=next((card.meaning for card in cards.values() if card is not None), {}),
+        sections=lambda found: _sections(found, predictions, tables, manifest, subgroups, resampling, picture),
     )
+
+
+def _sections(
+    found, predictions: Mapping[str, Path], tables: Mapping[str, Predictions], manifest: Manifest | None,
+    columns: Sequence[str] | None, resampling, picture: Callable[[str], np.ndarray | None] | None,
+) -> list:  # fmt: skip
+    """What the report has beside the results: decision curves, and of a manifest the cohort, boxes and subgroups."""
+    from ..eval.cohort import cohort
+    from ..eval.cohort_section import cohort_section
+    from ..eval.decision_curve_section import decision_section
+    from ..eval.groups import manifest_columns, usual_columns
+    from ..eval.subgroup_section import subgroup_section
+    from ..eval.subgroups import subgroups
+    from .box_report import box_report
+
+    sections = [decision_section(tables, found.split, resampling)]
+    if manifest is None:
+        return sections
+    boxes = box_report(predictions, tables, manifest, found.split, resampling, picture)
+    sections += [cohort_section(cohort(manifest)), *([] if boxes is None else [boxes])]
+    known = manifest_columns(manifest)
+    names = usual_columns(known) if columns is None else columns
+    if names:
+        points = {model.name: [label.point for label in model.labels] for model in found.models}
+        own = subgroups(tables, known, names, points=points, split=found.split, resampling=resampling)
+        sections.append(subgroup_section(own))
+    return sections
 
 
 def _localisation(

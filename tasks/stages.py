@@ -135,6 +135,8 @@ def predict_stage(
     batch: int = 32,
     workers: int = 0,
     importance: Path | None = None,
+    explain: Path | None = None,
+    method: str = "gradient",
 ) -> pd.DataFrame:
     """Predict files, folders, globs or a manifest; gives (and writes) one row per requested case.
 
@@ -145,6 +147,8 @@ def predict_stage(
         batch: Files per batch.
         workers: Reading processes.
         importance: For models of clips: a folder for one plot per clip of which frames the score rests on.
+        explain: For models of pictures: a folder for maps of where the model looked (`explain.explain_cases`).
+        method: Of these maps.
     """
     from ..finetune.model import load_model
     from ..finetune.predict import predict_files
@@ -152,6 +156,8 @@ def predict_stage(
     network, card = load_model(model)
     if importance is not None and card.arch.frames == 1:
         raise UserError(f"{model}: a model of pictures; the importance of frames is for models of clips.")
+    if explain is not None and card.arch.frames > 1:
+        raise UserError(f"{model}: a model of clips; maps are for models of pictures (see --importance).")
     cases, truth = requested_cases(inputs, card.labels, card.suffixes())
     files = [Path(path) for path in cases["path"]]
     scores, reasons = predict_files(network, card, files, batch, workers)
@@ -159,6 +165,10 @@ def predict_stage(
     write_predictions(out, table)
     if importance is not None:
         _plot_importance(network, card, cases, reasons, importance)
+    if explain is not None:
+        from .explain import explain_cases
+
+        explain_cases(network, card, model, cases, table, explain, method, min(batch, 8), workers)
     return table
 
 

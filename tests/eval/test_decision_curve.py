@@ -144,7 +144,9 @@ def test_the_section(tmp_path):
 def test_the_page_holds_it(tmp_path):
     tables = {"only": table(tmp_path / "a.csv")}
     section = decision_section(tables, "test", Resampling(50))
-    figures = evaluate(tables, tmp_path, resamples=50, sections=[section], provenance={"only": {"calibration": "none"}})
+    figures = evaluate(
+        tables, tmp_path, resamples=50, sections=lambda _: [section], provenance={"only": {"calibration": "none"}}
+    )
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert html.index('id="calibration"') < html.index('id="decisions"') < html.index('id="wrong"')
     assert "Net benefit assumes calibrated scores" in html and "mass <b>" not in html

@@ -197,7 +197,7 @@ def test_the_report_gets_a_section(tmp_path):
 def test_the_section_of_one_model_without_lesions_names_what_is_undefined(tmp_path):
     tiles, hits = cohort(slides=4)
     found = localisation(tiles, hits, choose_dice_threshold(tiles), resamples=5)
-    evaluate({"m": table(tmp_path / "a.csv", tiles)}, tmp_path / "out", resamples=5, localisation={"m": found})
+    evaluate({"m": table(tmp_path / "a.csv", tiles)}, tmp_path / "out", resamples=10, localisation={"m": found})
     html = (tmp_path / "out" / "report.html").read_text()
     assert "no lesion in the reference" in html
     assert "FROC curve. Points" not in html

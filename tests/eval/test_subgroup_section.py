@@ -52,7 +52,7 @@ def written(tmp_path, labels, exclusive=False, models=1):
         resampling=Resampling(20),
     )
     sections = [cohort_section(cohort(manifest)), subgroup_section(found)]
-    evaluate(tables, tmp_path / "out", resamples=20, sections=sections)
+    evaluate(tables, tmp_path / "out", resamples=20, sections=lambda _: sections)
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     figures = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
     return found, page, figures, pd.read_csv(tmp_path / "out" / "metrics.csv", keep_default_na=False)

@@ -7,10 +7,9 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from ...datasets.picture_maps import PictureMaps, case_file, write_maps
-from ...errors import DataError, UserError
-from ...files import file_sha256, written_aside
-from ..stages import requested_cases
+from ..datasets.picture_maps import PictureMaps, case_file, write_maps
+from ..errors import DataError
+from ..files import file_sha256, written_aside
 
 EXPLANATIONS = "explanations"  # beside a predictions table, where `evaluate` looks for them
 MAPS, PICTURES = "maps", "pictures"
@@ -19,21 +18,17 @@ HIGHEST = 3  # labels shown of a case that has no finding by the model
 PICTURE_PX = 512  # shorter side of a picture that is shown
 
 
-def explain(
-    model: Path,
-    inputs: Sequence[str],
-    table: pd.DataFrame,
-    out: Path,
-    method: str = "gradient",
-    batch: int = 8,
-    workers: int = 0,
-) -> int:
+def explain_cases(
+    network, card, model: Path, cases: pd.DataFrame, table: pd.DataFrame, out: Path, method: str = "gradient",
+    batch: int = 8, workers: int = 0,
+) -> int:  # fmt: skip
     """Write `out/maps/<id>.h5` for every scored case and `out/pictures/<label>/<id>.png` for the labels that the model
     calls positive by its threshold (of a case without any, the three highest).
 
     Args:
-        model: Model folder.
-        inputs: As they were predicted.
+        network, card: A model of pictures, opened.
+        model: Its folder.
+        cases: `id, path` of the cases.
         table: The predictions table of them, row by row.
         out: The folder; what is there is written again.
         method: See `finetune.relevance.relevance_maps`.
@@ -44,24 +39,16 @@ def explain(
         How many cases were explained. Failed cases have their row in the table and are left out.
 
     Raises:
-        UserError: A model of clips, an unknown method or one that the network does not allow.
+        UserError: An unknown method or one that the network does not allow.
     """
-    from ...finetune.explain import explain_files
-    from ...finetune.model import load_model
+    from ..finetune.explain import explain_files
+    from ..finetune.model import WEIGHTS
 
-    network, card = load_model(model)
-    if card.arch.frames > 1:
-        raise UserError(f"{model}: a model of clips; --explain is for models of pictures (see --importance).")
-    cases, _ = requested_cases(inputs, card.labels, card.suffixes())
     assert cases["id"].tolist() == table["id"].tolist(), "the table is of other cases"
     scored = np.flatnonzero(table["status"] == "ok")
     scores = table[[f"p_{label}" for label in card.labels]].to_numpy(np.float64)[scored]
     files = [Path(path) for path in cases["path"].iloc[scored]]
-    ids, targets, weights = (
-        table["id"].iloc[scored].tolist(),
-        _explained(scores),
-        file_sha256(model / "model.safetensors"),
-    )
+    ids, targets, weights = table["id"].iloc[scored].tolist(), _explained(scores), file_sha256(model / WEIGHTS)
     shown = _shown(scores, card.labels, card.thresholds)
     done = 0
     for found in explain_files(network, card, files, targets, method, batch, workers):
@@ -105,9 +92,9 @@ def _shown(scores: np.ndarray, labels: Sequence[str], thresholds: Mapping[str, d
 
 
 def _write_pictures(out: Path, file: Path, found: PictureMaps, shown: Mapping[str, float]) -> None:
-    from ...datasets.radiographs import read_radiograph
-    from ...eval.picture_map import PictureMap
-    from ...eval.picture_overlay import overlay_png
+    from ..datasets.radiographs import read_radiograph
+    from ..eval.picture_map import PictureMap
+    from ..eval.picture_overlay import overlay_png
 
     pixels = read_radiograph(file, shorter_px=PICTURE_PX)
     for label, values in zip(found.labels, found.maps, strict=True):

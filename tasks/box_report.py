@@ -5,15 +5,15 @@ from pathlib import Path
 
 import numpy as np
 
-from ...datasets.boxes import BOXES, Box, read_boxes
-from ...datasets.picture_maps import PictureMaps, case_file, read_maps
-from ...datasets.tables import Manifest, Predictions
-from ...errors import DataError
-from ...eval.boxes import BoxedFinding, box_figures
-from ...eval.boxes_section import boxes_section
-from ...eval.picture_map import PictureMap
-from ...eval.resampling import Resampling
-from ...eval.section import Section
+from ..datasets.boxes import BOXES, Box, read_boxes
+from ..datasets.picture_maps import PictureMaps, case_file, read_maps
+from ..datasets.tables import Manifest, Predictions
+from ..errors import DataError
+from ..eval.boxes import BoxedFinding, box_figures
+from ..eval.boxes_section import boxes_section
+from ..eval.picture_map import PictureMap
+from ..eval.resampling import Resampling
+from ..eval.section import Section
 from .explain import EXPLANATIONS, MAPS
 
 
