@@ -3,6 +3,7 @@
 import base64
 import io
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,14 @@ import numpy as np
 from ..errors import UserError
 from .class_section import class_section, undefined_classes
 from .compare import LISTED
+from .curve_bands import RESAMPLES, curve_bands
 from .difference_plot import difference_forest
 from .intervals import FEW, NO_INTERVAL, Estimate
 from .localisation import Localisation
 from .localisation_section import localisation_section, undefined_localisation
 from .operating_points import parse_rule
 from .plots import calibration_panel, forest, pr_panel, roc_panel
+from .resampling import PatientBootstrap
 from .results import LabelResult, ModelResult, Results, wrong_cases
 from .section import Section
 
@@ -47,6 +50,8 @@ def page(
     templates = environment()
     templates.filters.update(number=number, signed=signed, interval=interval, many=many, p_value=p_value)
     drawn = drawn_labels(found, MOST_PANELS)
+    resampling = replace(found.resampling, resamples=min(found.resamples, RESAMPLES))
+    bootstraps = [resampling.of(model.table["patient"], model.truth) for model in found.models]
     return templates.get_template("report.html.j2").render(
         found=found,
         several=len(found.models) > 1,
@@ -62,7 +67,7 @@ def page(
         differences={other: markupsafe.Markup(_differences(found, other)) for other in found.comparisons},
         most_listed=LISTED,
         panels=[
-            {kind: markupsafe.Markup(svg) for kind, svg in _panels(found, label).items()} | {"label": label}
+            {kind: markupsafe.Markup(svg) for kind, svg in _panels(found, label, bootstraps).items()} | {"label": label}
             for label in drawn
         ],
         rows={row.label: _by_model(found, row.label) for row in found.models[0].labels if row.detailed},
@@ -159,12 +164,13 @@ def p_value(p: float) -> str:
 
 
 def interval(estimate: Estimate, digits: int = 3, sign: bool = False) -> str:
-    """`0.84–0.90`, empty if there is none; with signs `+0.01 to +0.05`."""
+    """`0.84–0.90` or `−0.03 to 0.01`, empty if there is none; with signs `+0.01 to +0.05`."""
     if np.isnan(estimate.low):
         return ""
     if sign:
         return f"{signed(estimate.low, digits)} to {signed(estimate.high, digits)}"
-    return f"{number(estimate.low, digits)}–{number(estimate.high, digits)}"
+    between = " to " if estimate.low < 0 else "–"
+    return f"{number(estimate.low, digits)}{between}{number(estimate.high, digits)}"
 
 
 def many(count: int, noun: str) -> str:
@@ -262,23 +268,25 @@ def _differences(found: Results, other: str) -> str:
     )
 
 
-def _panels(found: Results, label: str) -> dict[str, str]:
+def _panels(found: Results, label: str, bootstraps: Sequence[PatientBootstrap]) -> dict[str, str]:
     """ROC, precision-recall and calibration drawings of one label, all models in each."""
-    curves, calibrations, told = [], [], []
-    for model in found.models:
+    curves, bands, calibrations, told = [], [], [], []
+    for model, bootstrap in zip(found.models, bootstraps, strict=True):
         for i, row in enumerate(model.labels):
             if row.label == label and row.detailed:
                 curves.append((model.truth[:, i], model.scores[:, i]))
+                bands.append(curve_bands(*curves[-1], bootstrap) or (None, None))
                 calibrations.append(row.calibration)
                 told.append((model.name, row.figures))
+    of_roc, of_pr = zip(*bands)
     name = f"p{[row['label'] for row in found.truths].index(label)}"
     said = {
         metric: "; ".join(f"{model} {number(figures[metric].value)}" for model, figures in told)
         for metric in ("auroc", "average_precision", "calibration_error")
     }
     return {
-        "roc": roc_panel(curves, f"{name}r", f"ROC curve, {label}. AUROC: {said['auroc']}."),
-        "pr": pr_panel(curves, f"{name}p", f"Precision-recall curve, {label}. AP: {said['average_precision']}."),
+        "roc": roc_panel(curves, of_roc, f"{name}r", f"ROC curve, {label}. AUROC: {said['auroc']}."),
+        "pr": pr_panel(curves, of_pr, f"{name}p", f"Precision-recall curve, {label}. AP: {said['average_precision']}."),
         "calibration": calibration_panel(
             calibrations, f"{name}c", f"Calibration, {label}. Calibration error: {said['calibration_error']}."
         ),

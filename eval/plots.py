@@ -16,6 +16,7 @@ import numpy as np
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from .calibration import Calibration
+from .curve_bands import POINTS, Band
 from .intervals import Estimate
 
 if TYPE_CHECKING:
@@ -51,8 +52,12 @@ _THUMBNAILS, _ACCENT, _BLUE = 8, "#c4500a", "#0b62a4"  # of the film strip
 _LEFT, _WIDTH = 0.095, 0.885  # of the film strip and the curve below it, as shares of the figure
 
 
-def roc_panel(curves: Sequence[tuple[np.ndarray, np.ndarray]], name: str, alt: str) -> str:
-    """ROC curves of M models for one label, each (truth (N,), score (N,)); "" if none has both classes."""
+def roc_panel(
+    curves: Sequence[tuple[np.ndarray, np.ndarray]], bands: Sequence[Band | None], name: str, alt: str
+) -> str:
+    """ROC curves of M models for one label, each (truth (N,), score (N,)), with their bands; "" if none has both
+    classes.
+    """
     lines = []
     for truth, score in curves:
         known = ~np.isnan(truth)
@@ -60,10 +65,10 @@ def roc_panel(curves: Sequence[tuple[np.ndarray, np.ndarray]], name: str, alt: s
             lines.append(_thinned(*roc_curve(truth[known], score[known])[:2]))
         else:
             lines.append(None)
-    return _curves_panel(lines, ([0, 1], [0, 1]), ("1 − specificity", "sensitivity"), name, alt)
+    return _curves_panel(lines, bands, ([0, 1], [0, 1]), ("1 − specificity", "sensitivity"), name, alt)
 
 
-def pr_panel(curves: Sequence[tuple[np.ndarray, np.ndarray]], name: str, alt: str) -> str:
+def pr_panel(curves: Sequence[tuple[np.ndarray, np.ndarray]], bands: Sequence[Band | None], name: str, alt: str) -> str:
     """Precision over recall, drawn as the steps that average precision sums; dotted is the prevalence."""
     lines, prevalence = [], 0.0
     for truth, score in curves:
@@ -75,7 +80,7 @@ def pr_panel(curves: Sequence[tuple[np.ndarray, np.ndarray]], name: str, alt: st
             prevalence = truth[known].mean()
         else:
             lines.append(None)
-    return _curves_panel(lines, ([0, 1], [prevalence] * 2), ("recall", "precision"), name, alt)
+    return _curves_panel(lines, bands, ([0, 1], [prevalence] * 2), ("recall", "precision"), name, alt)
 
 
 def calibration_panel(curves: Sequence[Calibration], name: str, alt: str) -> str:
@@ -251,12 +256,17 @@ def _importance_curve(axes: "Axes", edges: np.ndarray, importance: np.ndarray, p
     )
 
 
-def _curves_panel(lines: list, reference: tuple, axis_names: tuple[str, str], name: str, alt: str) -> str:
+def _curves_panel(
+    lines: list, bands: Sequence[Band | None], reference: tuple, axis_names: tuple[str, str], name: str, alt: str
+) -> str:
     if all(line is None for line in lines):
         return ""
     with svg_style(name):
         figure, axes = _square()
         axes.plot(*reference, color=MUTED, lw=0.8, ls=(0, (1, 2)))
+        for i, band in enumerate(bands):
+            if band is not None:
+                axes.fill_between(POINTS, *band, color=MODELS[i % len(MODELS)], alpha=0.16, lw=0)
         for i, line in enumerate(lines):
             if line is not None:
                 axes.plot(*line, color=MODELS[i % len(MODELS)], lw=1.5, ls=DASHES[i % len(DASHES)], clip_on=False)
