@@ -100,7 +100,7 @@ def headline(found: Results, unit: str) -> list[str]:
     for other, comparison in found.comparisons.items():
         decided = comparison.classes
         what, gap, cases = (
-            ("macro AUROC", comparison.macro["auroc"], comparison.cases)
+            ("AUROC" if len(first.labels) == 1 else "macro AUROC", comparison.macro["auroc"], comparison.cases)
             if decided is None
             else ("accuracy", decided.accuracy, decided.cases)
         )
@@ -119,6 +119,8 @@ def _auroc_sentences(model: ModelResult, unit: str) -> list[str]:
     score = model.macro["auroc"]
     if np.isnan(score.value):
         return [f"The AUROC of {model.name} is undefined on {size}: {score.reason}."]
+    if len(model.labels) == 1:
+        return [f"AUROC {number(score.value, 2)}{_ci(score)} for {model.labels[0].label} on {size}."]
     over = f"{model.defined} of {many(len(model.labels), 'finding')}"
     return [f"Macro AUROC {number(score.value, 2)}{_ci(score)} over {over} on {size}."]
 
@@ -229,7 +231,7 @@ def _by_model(found: Results, label: str) -> list[tuple[ModelResult, LabelResult
 
 
 def _forest(found: Results) -> str:
-    """Macro mean first, then the labels by falling AUROC of the first model; "" if no AUROC is defined."""
+    """Macro mean of several labels first, then these by falling AUROC of the first model; "" if none is defined."""
     first = found.models[0]
     defined = [row for row in first.labels if not np.isnan(row.figures["auroc"].value)]
     if not defined:
@@ -241,6 +243,9 @@ def _forest(found: Results) -> str:
         own = {row.label: row.figures["auroc"] for row in model.labels}
         missing = Estimate(float("nan"))
         rows.append([model.macro["auroc"], *(own.get(label, missing) for label in labels)])
+    if len(first.labels) == 1:
+        alt = f"AUROC with 95 % interval of {first.labels[0].label}; figures in the table."
+        return forest(labels, [row[1:] for row in rows], "forest", alt)
     alt = f"AUROC with 95 % interval: macro mean and {many(len(labels), 'finding')}; figures in the table."
     return forest(["Macro mean", *labels], rows, "forest", alt)
 
