@@ -104,20 +104,24 @@ def build_parser() -> argparse.ArgumentParser:
     _task(predict)
     predict.add_argument("inputs", nargs="+", metavar="INPUT", help="files, folders, globs, or one manifest CSV")
     predict.add_argument("--model", type=Path, required=True, help="model folder")
-    predict.add_argument("--out", type=Path, default=Path("predictions.csv"), help="default: %(default)s")
+    predict.add_argument(
+        "--out", type=Path, default=Path("predictions.csv"), help="table, .csv or .jsonl (default: %(default)s)"
+    )
+    predict.add_argument("--resume", action="store_true", help="go on where a killed prediction stopped")
     predict.add_argument("--batch", type=int, help="files per batch (default: 32)")
     predict.add_argument("--workers", type=int, default=0, help="reading processes (default: none)")
     predict.add_argument(
-        "--importance", type=Path, metavar="FOLDER", help="also plot, per clip, which frames the score rests on"
-    )
+        "--identifiers", action="store_true",
+        help="call DICOM files by their file names and patient numbers (default: hashes, and a key beside --out)",
+    )  # fmt: skip
     predict.add_argument(
         "--explain", type=Path, metavar="FOLDER",
-        help="also write, per picture, maps of where the model looked; named `explanations` and beside --out, they are "
-        "held against boxes by `evaluate`",
+        help="also write where the model looked: maps of pictures, frames of clips, heat maps and pages of slides; as "
+        "`explanations` beside --out, `evaluate` holds them against boxes and outlines",
     )  # fmt: skip
     predict.add_argument(
         "--explain-method", choices=["gradient", "attention"],
-        help="gradient-weighted attention, or of a CNN Grad-CAM; or attention rollout (default: gradient)",
+        help="of pictures: gradient-weighted attention, of a CNN Grad-CAM; or attention rollout (default: gradient)",
     )  # fmt: skip
     predict.add_argument(
         "--macula", type=Path, metavar="MODEL",
@@ -128,10 +132,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--features", type=Path, metavar="FOLDER", help="slides: features of the slides, or where to put them"
     )
     predict.add_argument("--encoder", help="slides: what makes the features that are missing, as for `extract`")
-    predict.add_argument("--maps", type=Path, metavar="FOLDER", help="slides: also a page and heat maps per slide")
-    predict.add_argument("--tiff", action="store_true", help="slides: with --maps, heat maps as pyramidal TIFF too")
+    predict.add_argument("--tiff", action="store_true", help="slides: with --explain, heat maps as pyramidal TIFF too")
     predict.add_argument(
-        "--tile-geojson", action="store_true", help="slides: with --maps, every tile with its score for QuPath too"
+        "--tile-geojson", action="store_true", help="slides: with --explain, every tile with its score for QuPath too"
     )
     predict.add_argument("--split", action="append", help="of a manifest, only this split; may be repeated")
 

@@ -172,7 +172,7 @@ def _predict(options) -> None:
     if options.task in SLIDE_TASKS:
         table = _predict_slides(options)
     else:
-        _refuse(options, "features", "encoder", "maps", "tiff", "tile_geojson", "split")
+        _refuse(options, "features", "encoder", "tiff", "tile_geojson", "split")
         table = _predict_files(options)
     failed = table[table["status"] == "failed"]
     for _, row in failed.head(20).iterrows():
@@ -184,37 +184,36 @@ def _predict_slides(options):
     from .tasks.slides.maps import Maps
     from .tasks.slides.predict import Request, predict_slides
 
-    _refuse(options, "importance", "explain", "explain_method", "macula", "workers", "batch")
+    _refuse(options, "explain_method", "macula", "workers", "batch", "resume", "identifiers")
     if options.features is None:
         raise UserError("--features is missing: the folder of the slides' features, or where to put them (--encoder).")
-    if options.maps is None:
-        _refuse(options, "tiff", "tile_geojson", why="belongs to --maps")
+    if options.explain is None:
+        _refuse(options, "tiff", "tile_geojson", why="belongs to --explain")
     return predict_slides(
         Request(
-            options.model, options.inputs, options.out, options.features, options.encoder, options.maps, options.split,
-            Maps(options.tiff, options.tile_geojson),
+            options.model, options.inputs, options.out, options.features, options.encoder, options.explain,
+            options.split, Maps(options.tiff, options.tile_geojson),
         )
     )  # fmt: skip
 
 
 def _predict_files(options):
-    from .tasks.stages import predict_stage
+    from .tasks.prediction import Request, predict_stage
 
+    batch = options.batch or 32
     if options.macula is not None:
         task = load(options.task)
         if not hasattr(task, "predict_cascade"):
             raise UserError(f"--macula is the second model of the cascade of erdes, not of {options.task}.")
-        if options.importance is not None:
-            raise UserError("--importance is of one model: predict with each model of the cascade alone.")
-        _refuse(options, "explain", "explain_method", why="is of one model of pictures")
-        return task.predict_cascade(
-            options.model, options.macula, options.inputs, options.out, options.batch or 32, options.workers
-        )
+        _refuse(options, "explain", "explain_method", "resume", why="is of one model: predict with each model alone")
+        return task.predict_cascade(options.model, options.macula, options.inputs, options.out, batch, options.workers)
     if options.explain is None:
         _refuse(options, "explain_method", why="belongs to --explain")
     return predict_stage(
-        options.model, options.inputs, options.out, options.batch or 32, options.workers, options.importance,
-        options.explain, options.explain_method or "gradient",
+        Request(
+            options.model, options.inputs, options.out, batch, options.workers, options.explain,
+            options.explain_method, options.resume, options.identifiers,
+        )
     )  # fmt: skip
 
 

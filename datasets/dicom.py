@@ -24,6 +24,8 @@ from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, Implic
 from ..errors import DataError
 from .dicom_frames import stored_pixels
 
+DICOM_SUFFIXES = (".dcm", ".dicom")
+
 # ITU-R BT.601 as Pillow rounds it: weights that add up to 1 exactly, so that equal channels give their value.
 LUMA = np.array([19595, 38470, 7471]) / 65536
 

@@ -8,12 +8,10 @@ import pandas as pd
 from tqdm import tqdm
 
 from ..errors import DataError
-from .dicom import dicom_facts
+from .dicom import DICOM_SUFFIXES, dicom_facts
 from .inventory import files_below, note
 from .own import file_ids, patients_by_pattern
 from .radiographs import RADIOGRAPH_SUFFIXES
-
-DICOM_SUFFIXES = (".dcm", ".dicom")
 
 
 def read_unlabelled(

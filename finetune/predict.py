@@ -1,7 +1,8 @@
 """Scores for cached cases and for files as they come; a case that fails is a row with its reason, never a negative."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -61,6 +62,36 @@ class _Files(Dataset):
             return position, None, str(error)
 
 
+class FileScores(NamedTuple):
+    """What became of some files.
+
+    Attributes:
+        positions: n places among the files asked for, in order.
+        scores: (n, L) float64 probabilities, NaN where there are none.
+        reasons: n texts, empty where a file went well.
+    """
+
+    positions: list[int]
+    scores: np.ndarray
+    reasons: list[str]
+
+
+def predict_stream(
+    model: nn.Module, card: ModelCard, files: Sequence[Path], batch: int = 32, workers: int = 0
+) -> Iterator[FileScores]:
+    """Scores of files, batch after batch, read as they come; memory holds a few batches."""
+    device = next(model.parameters()).device
+    loader = DataLoader(_Files(files, card), batch_size=batch, num_workers=workers, collate_fn=list)
+    for items in loader:
+        scores = np.full((len(items), len(card.labels)), np.nan)
+        good = [place for place, (_, _, reason) in enumerate(items) if not reason]
+        if good:
+            images = torch.cat([items[place][1] for place in good])
+            part = predict_batch(model, normalised(images, card, device), card).cpu().numpy()
+            scores[good] = part.reshape(len(good), -1, len(card.labels)).mean(axis=1)
+        yield FileScores([position for position, _, _ in items], *_refuse_non_finite(scores, [r for _, _, r in items]))
+
+
 def predict_files(
     model: nn.Module,
     card: ModelCard,
@@ -69,25 +100,19 @@ def predict_files(
     workers: int = 0,
     progress: bool = True,
 ) -> tuple[np.ndarray, list[str]]:
-    """Scores of files, read as they come; memory holds a few batches.
+    """Scores of files, all at once.
 
     Returns:
         (n, L) float64 probabilities (NaN where unreadable) and n reasons.
     """
-    device = next(model.parameters()).device
     scores, reasons = np.full((len(files), len(card.labels)), np.nan), [""] * len(files)
-    loader = DataLoader(_Files(files, card), batch_size=batch, num_workers=workers, collate_fn=list)
     with tqdm(total=len(files), desc="predicting", unit="file", disable=None if progress else True) as bar:
-        for items in loader:
-            for position, _, reason in items:
+        for found in predict_stream(model, card, files, batch, workers):
+            scores[found.positions] = found.scores
+            for position, reason in zip(found.positions, found.reasons, strict=True):
                 reasons[position] = reason
-            good = [(position, views) for position, views, reason in items if not reason]
-            if good:
-                images = torch.cat([views for _, views in good])
-                part = predict_batch(model, normalised(images, card, device), card).cpu().numpy()
-                scores[[position for position, _ in good]] = part.reshape(len(good), -1, len(card.labels)).mean(axis=1)
-            bar.update(len(items))
-    return _refuse_non_finite(scores, reasons)
+            bar.update(len(found.positions))
+    return scores, reasons
 
 
 def _refuse_non_finite(scores: np.ndarray, reasons: list[str]) -> tuple[np.ndarray, list[str]]:

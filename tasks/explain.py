@@ -1,4 +1,4 @@
-"""Where a model of pictures looked, case by case: maps for the evaluation, and pictures of them for people."""
+"""Where a model looked, case by case: maps for the evaluation, and pictures of them for people."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,42 +16,65 @@ MAPS, PICTURES = "maps", "pictures"
 MOST_LABELS = 32  # explained in every case; of models with more, those with the highest scores
 HIGHEST = 3  # labels shown of a case that has no finding by the model
 PICTURE_PX = 512  # shorter side of a picture that is shown
+LARGEST_BATCH = 8  # pictures whose gradients are held at once; each label takes a backward pass over them
 
 
-def explain_cases(
-    network, card, model: Path, cases: pd.DataFrame, table: pd.DataFrame, out: Path, method: str = "gradient",
-    batch: int = 8, workers: int = 0,
-) -> int:  # fmt: skip
-    """Write `out/maps/<id>.h5` for every scored case and `out/pictures/<label>/<id>.png` for the labels that the model
-    calls positive by its threshold (of a case without any, the three highest).
+def explain_cases(request, network, card, cases: pd.DataFrame, table: pd.DataFrame) -> int:
+    """Write into `request.explain` where the model looked, of every case that was scored.
+
+    Of pictures, `maps/<id>.h5` and `pictures/<label>/<id>.png` for the labels that the model calls positive by its
+    threshold (of a case without any, the three highest). Of clips, `<id>-<label>.png`: which frames the score rests on.
 
     Args:
-        network, card: A model of pictures, opened.
-        model: Its folder.
+        request: A `prediction.Request`. What is there is written again, unless it says `resume`.
+        network, card: The model, opened.
         cases: `id, path` of the cases.
         table: The predictions table of them, row by row.
-        out: The folder; what is there is written again.
-        method: See `finetune.relevance.relevance_maps`.
-        batch: Files per batch; each label takes a backward pass over it.
-        workers: Reading processes.
 
     Returns:
-        How many cases were explained. Failed cases have their row in the table and are left out.
+        How many cases were explained.
 
     Raises:
         UserError: An unknown method or one that the network does not allow.
     """
+    assert cases["id"].tolist() == table["id"].tolist(), "the table is of other cases"
+    scored = np.flatnonzero(table["status"] == "ok")
+    if card.arch.frames > 1:
+        return _explain_clips(request, network, card, cases.iloc[scored])
+    if request.resume:
+        there = [case_file(request.explain / MAPS, case, ".h5").is_file() for case in cases["id"].iloc[scored]]
+        scored = scored[~np.array(there, dtype=bool)]
+    return _explain_pictures(request, network, card, cases.iloc[scored], table.iloc[scored])
+
+
+def _explain_clips(request, network, card, cases: pd.DataFrame) -> int:
+    from ..eval.plots import frame_importance_plot
+    from ..finetune.importance import frame_importance
+
+    for case, path in tqdm(list(zip(cases["id"], cases["path"])), "explaining", unit="clip", disable=None):
+        files = [case_file(request.explain, f"{case}-{label}".replace(" ", "_"), ".png") for label in card.labels]
+        if request.resume and all(file.is_file() for file in files):
+            continue
+        found = frame_importance(network, card, Path(path))
+        for label, change, file in zip(card.labels, found.change, files, strict=True):
+            picture = frame_importance_plot(found.times_s, change, found.frames, title=case, label=label)
+            with written_aside(file) as aside:
+                aside.write_bytes(picture)
+    return len(cases)
+
+
+def _explain_pictures(request, network, card, cases: pd.DataFrame, table: pd.DataFrame) -> int:
     from ..finetune.explain import explain_files
     from ..finetune.model import WEIGHTS
 
-    assert cases["id"].tolist() == table["id"].tolist(), "the table is of other cases"
-    scored = np.flatnonzero(table["status"] == "ok")
-    scores = table[[f"p_{label}" for label in card.labels]].to_numpy(np.float64)[scored]
-    files = [Path(path) for path in cases["path"].iloc[scored]]
-    ids, targets, weights = table["id"].iloc[scored].tolist(), _explained(scores), file_sha256(model / WEIGHTS)
+    method, out = request.method or "gradient", request.explain
+    scores = table[[f"p_{label}" for label in card.labels]].to_numpy(np.float64)
+    files = [Path(path) for path in cases["path"]]
+    ids, targets, weights = table["id"].tolist(), _explained(scores), file_sha256(request.model / WEIGHTS)
     shown = _shown(scores, card.labels, card.thresholds)
     done = 0
-    for found in explain_files(network, card, files, targets, method, batch, workers):
+    batch = min(request.batch, LARGEST_BATCH)
+    for found in explain_files(network, card, files, targets, method, batch, request.workers):
         case = ids[found.position]
         if found.reason:
             tqdm.write(f"not explained: {found.reason}")

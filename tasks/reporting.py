@@ -9,9 +9,8 @@ import numpy as np
 from ..datasets.tables import Manifest, Predictions, read_predictions
 from ..errors import DataError, UserError
 from .calibrated import calibration_facts
+from .explain import EXPLANATIONS
 from .stages import open_manifest
-
-MAPS = "maps"
 
 
 def evaluate_stage(
@@ -31,8 +30,8 @@ def evaluate_stage(
 ) -> dict:
     """The report of one or more predictions tables; model folders beside them give thresholds and provenance.
 
-    Where a folder `maps` lies beside a table (`predict --maps`) and `data` has outlines, localisation is evaluated too;
-    where a folder `explanations` does (`predict --explain`) and `data` has boxes, the maps are held against these.
+    Where a folder `explanations` lies beside a table (`predict --explain`) and `data` has outlines of tumours or boxes
+    of findings, the maps are held against these.
 
     Args:
         predictions: Model name to its table's file, the model reported on first.
@@ -119,7 +118,7 @@ def _localisation(
     """Localisation by model, and the address of every slide's page (of the first model that has one)."""
     found, pages = {}, {}
     for name, path in predictions.items():
-        maps = Path(path).parent / MAPS
+        maps = Path(path).parent / EXPLANATIONS
         if manifest is None or not maps.is_dir() or len(tables[name].labels) != 1:
             continue
         from .slides.localise import localised

@@ -1,4 +1,4 @@
-"""The stages of every task, put together from the rooms: prepare, pretrain, finetune, predict."""
+"""The stages of every task, put together from the rooms: prepare, pretrain, finetune."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -7,22 +7,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from ..datasets.boxes import BOXES, write_boxes
 from ..datasets.tables import (
     Manifest,
     Predictions,
-    predictions_table,
     read_manifest,
     read_predictions,
     write_manifest,
-    write_predictions,
 )
 from ..engine.recipe import parse_recipe
 from ..errors import DataError, UserError
-from ..files import written_aside
-from .calibrated import calibrated, check_calibration, store_calibration
+from .calibrated import check_calibration, store_calibration
 
 CACHE = "pixel-cache"
 MANIFEST = "manifest.csv"
@@ -126,109 +122,6 @@ def store_thresholds(model: Path, predictions: Predictions, rule: str) -> None:
         for label, p in zip(val.labels, points)
     }
     save_any_card(model, replace(load_any_card(model), thresholds=stored))
-
-
-def predict_stage(
-    model: Path,
-    inputs: Sequence[str],
-    out: Path,
-    batch: int = 32,
-    workers: int = 0,
-    importance: Path | None = None,
-    explain: Path | None = None,
-    method: str = "gradient",
-) -> pd.DataFrame:
-    """Predict files, folders, globs or a manifest; gives (and writes) one row per requested case.
-
-    Args:
-        model: Model folder.
-        inputs: What the user named.
-        out: The predictions table to write.
-        batch: Files per batch.
-        workers: Reading processes.
-        importance: For models of clips: a folder for one plot per clip of which frames the score rests on.
-        explain: For models of pictures: a folder for maps of where the model looked (`explain.explain_cases`).
-        method: Of these maps.
-    """
-    from ..finetune.model import load_model
-    from ..finetune.predict import predict_files
-
-    network, card = load_model(model)
-    if importance is not None and card.arch.frames == 1:
-        raise UserError(f"{model}: a model of pictures; the importance of frames is for models of clips.")
-    if explain is not None and card.arch.frames > 1:
-        raise UserError(f"{model}: a model of clips; maps are for models of pictures (see --importance).")
-    cases, truth = requested_cases(inputs, card.labels, card.suffixes())
-    files = [Path(path) for path in cases["path"]]
-    scores, reasons = predict_files(network, card, files, batch, workers)
-    table = predictions_table(cases, card.labels, truth, calibrated(card, scores), reasons)
-    write_predictions(out, table)
-    if importance is not None:
-        _plot_importance(network, card, cases, reasons, importance)
-    if explain is not None:
-        from .explain import explain_cases
-
-        explain_cases(network, card, model, cases, table, explain, method, min(batch, 8), workers)
-    return table
-
-
-def _plot_importance(network, card, cases: pd.DataFrame, reasons: Sequence[str], folder: Path) -> None:
-    """One picture per clip and label: how much the score rests on which frames."""
-    from ..eval.plots import frame_importance_plot
-    from ..finetune.importance import frame_importance
-
-    for (_, case), reason in zip(cases.iterrows(), reasons):
-        if reason:
-            continue
-        found = frame_importance(network, card, Path(case["path"]))
-        for label, change in zip(card.labels, found.change):
-            name = f"{case['id']}-{label}".replace("/", "_").replace(" ", "_")
-            picture = frame_importance_plot(found.times_s, change, found.frames, title=case["id"], label=label)
-            with written_aside(folder / f"{name}.png") as aside:
-                aside.write_bytes(picture)
-
-
-def requested_cases(
-    inputs: Sequence[str], labels: Sequence[str], suffixes: Sequence[str]
-) -> tuple[pd.DataFrame, np.ndarray]:
-    """`id, path, patient, split` and (N, L) truth (NaN where unknown) of what a user named on the command line.
-
-    Args:
-        inputs: Files, folders (searched for `suffixes`), globs, or one manifest CSV.
-        labels: Of the model.
-        suffixes: Of the files that the model reads.
-    """
-    if len(inputs) == 1 and inputs[0].lower().endswith(".csv"):
-        manifest = read_manifest(inputs[0])
-        known = [label for label in labels if label in manifest.labels]
-        truth = manifest.table.reindex(columns=list(labels)).astype(float)
-        truth[[label for label in labels if label not in known]] = np.nan
-        return manifest.table.assign(path=[str(file) for file in manifest.files()]), truth.to_numpy()
-    files = expand(inputs, suffixes)
-    stems = [file.stem for file in files]
-    ids = stems if len(set(stems)) == len(stems) else [file.as_posix() for file in files]
-    cases = pd.DataFrame({"id": ids, "path": [str(file) for file in files], "patient": ids, "split": "new"})
-    return cases, np.full((len(cases), len(labels)), np.nan)
-
-
-def expand(inputs: Sequence[str], suffixes: Sequence[str]) -> list[Path]:
-    """Files, folders (searched below, by suffix) and globs to a list of files; a file that is missing stays in it."""
-    files: list[Path] = []
-    for text in inputs:
-        path = Path(text)
-        if path.is_dir():
-            found = sorted(f for f in path.rglob("*") if f.suffix.lower() in suffixes and f.is_file())
-            if not found:
-                raise DataError(f"{path}: no file in this folder that the model reads ({', '.join(sorted(suffixes))}).")
-            files += found
-        elif not path.exists() and any(sign in text for sign in "*?["):
-            found = sorted(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor) if path.anchor else path)))
-            if not found:
-                raise DataError(f"{text}: no file matches.")
-            files += [file for file in found if file.is_file()]
-        else:
-            files.append(path)
-    return list(dict.fromkeys(files))
 
 
 class Prepared(NamedTuple):

@@ -1,9 +1,11 @@
 """The command as a user meets it: exit codes, one clear line per mistake, failed cases as rows."""
 
 import io
+import json
 import os
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -90,10 +92,14 @@ def test_every_requested_file_is_a_row(capsys, model, tmp_path):
     assert code == 0 and "8 requested = 1 ok + 7 failed" in text
     table = read_predictions(out).table.set_index("id")
     assert table.loc["good", "status"] == "ok" and 0 <= table.loc["good", "p_Bar"] <= 1
+    key = json.loads((tmp_path / "out/predictions.key.json").read_text())
+    hidden = {Path(path).name: case for case, path in key["files"].items()}
     for name in [*BROKEN, "none.png"]:
-        row = table.loc[name.split(".")[0]]
+        case = hidden[name] if name.endswith(".dcm") else name.split(".")[0]
+        row = table.loc[case]
         assert row["status"] == "failed" and np.isnan(row["p_Bar"])
-        assert name in row["reason"] and "\n" not in row["reason"]
+        assert (case if name in hidden else name) in row["reason"] and "\n" not in row["reason"]
+        assert name not in hidden or "nopixels" not in out.read_text()
     everything = out.read_text() + text + errors
     assert "Doe" not in everything and "SECRET" not in everything
 

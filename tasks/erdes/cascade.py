@@ -79,12 +79,12 @@ def predict_cascade(
     Raises:
         UserError: A model lacks its label or threshold.
     """
-    from .. import stages
+    from ..prediction import Request, predict_stage
 
     tables = []
     for model, name in ((detachment, "detachment"), (macula, "macula")):
         path = out.with_name(f"{out.stem}-{name}.csv")
-        stages.predict_stage(model, inputs, path, batch, workers)
+        predict_stage(Request(model, inputs, path, batch, workers))
         tables.append(read_predictions(path))
     return _finished(detachment, macula, tables, out)
 

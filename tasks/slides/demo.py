@@ -71,7 +71,7 @@ def demo(out: Path, seed: int = 0, slides: tuple[int, int, int] = (NORMAL, TUMOU
     _step(7, "heat maps of the validation and test slides")
     predictions = {name: out / name / "predictions.csv" for name in runs}
     for name, table in predictions.items():
-        maps = out / name / reporting.MAPS
+        maps = out / name / reporting.EXPLANATIONS
         predict_slides(Request(out / name / "model", [str(data)], table, features, maps=maps, splits=("val", "test")))
 
     _step(8, "evaluating: slides, tiles, lesions")
@@ -85,7 +85,7 @@ def demo(out: Path, seed: int = 0, slides: tuple[int, int, int] = (NORMAL, TUMOU
             f"{where['froc']['score']['value']:.2f}"
         )
     print(f"Took {(time.monotonic() - started) / 60:.1f} minutes. Look at:")
-    shown = sorted((out / "gated_attention" / reporting.MAPS).glob("test_*.html"))
+    shown = sorted((out / "gated_attention" / reporting.EXPLANATIONS).glob("test_*.html"))
     for page in (out / "report/report.html", *shown[:2], out / "dino/attention.png"):
         print(f"  {page.resolve()}")
     return figures

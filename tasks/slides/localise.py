@@ -26,7 +26,7 @@ def localised(
     outlined (`outlined` = part), tiles outside of the outlines are unknown and detections there are not counted.
 
     Args:
-        maps: Folder that `predict --maps` wrote.
+        maps: Folder that `predict --explain` wrote.
         manifest: With the columns `label` and `annotation`.
         label: Whose tumour is outlined.
         split: Split to evaluate; the threshold for Dice comes from val.

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from ...eval.froc import RATES
 from ...eval.intervals import Estimate
-from ..reporting import MAPS
+from ..explain import EXPLANATIONS
 from ..reproduce.work import Work
 from ..stages import open_manifest
 from .labels import TUMOR
@@ -16,13 +16,13 @@ def localisation_figures(work: Work) -> Mapping[str, Estimate]:
     """`froc`, `sensitivity_at_0.25` to `sensitivity_at_8`, `tile_auroc` and `dice` of the test slides.
 
     Heat maps of the validation slides (which the threshold for Dice is chosen on) and the test slides are written
-    beside, into `work.out/maps`; those that are there already are not made again.
+    beside, into `work.out/explanations`; those that are there already are not made again.
 
     Args:
         work: After a row's steps of features and aggregator.
     """
     manifest = open_manifest(work.data)
-    model, maps = work.before["mil"] / "model", work.out / MAPS
+    model, maps = work.before["mil"] / "model", work.out / EXPLANATIONS
     wanted = Request(
         model, [str(manifest.path)], maps / "predictions.csv", work.before["extract"], maps=maps, splits=("val", "test")
     )

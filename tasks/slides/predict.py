@@ -12,15 +12,18 @@ from tqdm import tqdm
 from ...datasets.bags import BagFolder
 from ...datasets.slides.recipe import Stain, Tiling, Tissue
 from ...datasets.slides.shared_work import SharedWork, slide_file
-from ...datasets.tables import Manifest, predictions_table, write_predictions
+from ...datasets.tables import Manifest, predictions_table
 from ...errors import DataError, UserError
 from ...eval.localisation import TileSlide, choose_dice_threshold
+from ...files import file_sha256, write_json
 from ...finetune.extract import Extract, extract
 from ...finetune.mil.model import MilCard, load_mil
 from ...finetune.mil.predict import BagPrediction, predict_mil
+from ...finetune.model import WEIGHTS
 from ...finetune.slide_encoder import load_tile_encoder
 from ..calibrated import calibrated
-from ..stages import requested_cases
+from ..prediction import beside, model_facts, with_calls, write_table
+from ..requested import requested_cases
 from .localise import annotation_of, tile_truth_of
 from .maps import Maps, Shown, write_maps
 from .tile import tile_slides
@@ -82,7 +85,10 @@ def predict_slides(request: Request) -> pd.DataFrame:
     scores = calibrated(card, np.array([each.probabilities for each in found]).reshape(len(cases), len(card.labels)))
     found = [replace(each, probabilities=own) for each, own in zip(found, scores)]
     table = predictions_table(cases, card.labels, truth, scores, [each.reason for each in found])
-    write_predictions(request.out, table)
+    table = with_calls(table, card)
+    write_table(request.out, table, card.labels)
+    weights = {"sha256": file_sha256(request.model / WEIGHTS)}
+    write_json(beside(request.out, "model"), model_facts(request.model, card) | weights)
     if request.maps is not None:
         for place, label in enumerate(card.labels):
             folder = request.maps if len(card.labels) == 1 else request.maps / label

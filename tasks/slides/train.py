@@ -24,7 +24,7 @@ def main(data: Path, out: Path) -> None:
     extract(extract_standard(), manifest, tiles, features, str(encoder))
     # Change whatever you like; names and meanings stand in `clinvit finetune slides --help`.
     model = stages.finetune_stage(mil_tiny(), data, run, features=features)
-    wanted = Request(model, [str(manifest.path)], run / "predictions.csv", features, maps=run / reporting.MAPS)
+    wanted = Request(model, [str(manifest.path)], run / "predictions.csv", features, maps=run / reporting.EXPLANATIONS)
     predict_slides(wanted)
     figures = reporting.evaluate_stage({"mil": run / "predictions.csv"}, out / "report", data=data)
     print(*figures["headline"], sep="\n")

@@ -15,9 +15,11 @@ from clinvit.finetune import cards
 from clinvit.finetune.cards import load_any_card
 from clinvit.finetune.mil.recipe import Mil
 from clinvit.tasks.calibrated import calibrated
+from clinvit.tasks.prediction import Request, predict_stage
 from clinvit.tasks.reporting import evaluate_stage
-from clinvit.tasks.slides.predict import Request, predict_slides
-from clinvit.tasks.stages import finetune_stage, predict_stage
+from clinvit.tasks.slides.predict import Request as SlideRequest
+from clinvit.tasks.slides.predict import predict_slides
+from clinvit.tasks.stages import finetune_stage
 from scipy.special import logit
 
 
@@ -62,7 +64,7 @@ def test_calibrated_on_validation_and_everywhere_after(trained, tmp_path):
     thresholds = [card.thresholds[label]["value"] for label in card.labels]
     assert thresholds == pytest.approx([point.threshold for point in choose(val.truth(), val.scores())])
 
-    predict_stage(run / "model", [str(data)], tmp_path / "again.csv")
+    predict_stage(Request(run / "model", [str(data)], tmp_path / "again.csv"))
     again = read_predictions(tmp_path / "again.csv").rows("val", "test")
     assert list(again.table["id"]) == list(table.table["id"])
     np.testing.assert_allclose(again.scores(), table.scores(), atol=2e-5)
@@ -76,7 +78,7 @@ def test_calibrated_on_validation_and_everywhere_after(trained, tmp_path):
     path = run / "model/model.json"
     before = {name: value for name, value in json.loads(path.read_text()).items() if name != "calibration"}
     path.write_text(json.dumps(before))
-    predict_stage(run / "model", [str(data)], tmp_path / "old.csv")
+    predict_stage(Request(run / "model", [str(data)], tmp_path / "old.csv"))
     old = read_predictions(tmp_path / "old.csv").rows("val", "test")
     np.testing.assert_allclose(old.scores(), raw.scores(), atol=2e-5)
 
@@ -148,7 +150,7 @@ def test_exclusive_classes_share_a_temperature(cohort, small_recipes, tmp_path):
     first, second = card.calibration.values()
     assert first == second and first["method"] == "temperature" and first["slope"] != 1
     np.testing.assert_allclose(found.scores().sum(axis=1), 1, atol=1e-5)
-    predict_stage(model, [str(data)], tmp_path / "again.csv")
+    predict_stage(Request(model, [str(data)], tmp_path / "again.csv"))
     again = read_predictions(tmp_path / "again.csv").rows("val", "test")
     np.testing.assert_allclose(again.scores(), found.scores(), atol=2e-5)
 
@@ -172,7 +174,7 @@ def test_bags_are_calibrated_as_pictures_are(tmp_path):
     model = finetune_stage(recipe, data, tmp_path / "run", features=tmp_path / "features", calibrate="platt")
     (own,) = load_any_card(model).calibration.values()
     assert own["method"] == "platt" and own["slope"] != 1
-    request = Request(model, [str(data)], tmp_path / "again.csv", tmp_path / "features", splits=["val", "test"])
+    request = SlideRequest(model, [str(data)], tmp_path / "again.csv", tmp_path / "features", splits=["val", "test"])
     again = predict_slides(request)
     np.testing.assert_allclose(
         again["p_tumor"], read_predictions(tmp_path / "run/predictions.csv").scores()[:, 0], atol=2e-5

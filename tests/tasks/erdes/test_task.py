@@ -109,7 +109,7 @@ def test_a_clip_that_fails_is_never_a_healthy_eye(work, capsys):
 @pytest.mark.slow
 def test_importance_of_frames_is_drawn(work):
     one = next((work / "raw/Retinal_Detachment/Macula_Detached/TD").glob("*.mp4"))
-    options = ["--model", work / "rd/model", "--importance", work / "importance", "--out", work / "one.csv"]
+    options = ["--model", work / "rd/model", "--explain", work / "importance", "--out", work / "one.csv"]
     assert run("predict", "erdes", one, *options) == 0
     (picture,) = (work / "importance").glob("*.png")
     assert Image.open(picture).size == (1200, 600)

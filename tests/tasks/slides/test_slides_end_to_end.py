@@ -51,8 +51,10 @@ def test_the_demo_leaves_every_file(shown):
     expected += ["report/report.html", "report/report.json", "report/metrics.csv"]
     tests = read_manifest(out / "manifest.csv").rows("test").table["id"]
     for name in MODELS:
-        expected += [f"{name}/model/model.json", f"{name}/predictions.csv", f"{name}/maps/status.csv"]
-        expected += [f"{name}/maps/{slide}.{suffix}" for slide in tests for suffix in ("html", "png", "geojson")]
+        expected += [f"{name}/model/model.json", f"{name}/predictions.csv", f"{name}/explanations/status.csv"]
+        expected += [
+            f"{name}/explanations/{slide}.{suffix}" for slide in tests for suffix in ("html", "png", "geojson")
+        ]
     assert len(tests) == 4 and [name for name in expected if not (out / name).is_file()] == []
 
 
@@ -65,7 +67,7 @@ def test_the_demo_has_figures_of_slides_tiles_and_lesions(shown):
         assert where["froc"]["slides"] == 4 and where["froc"]["lesions"] >= 1
         assert 0 <= where["froc"]["score"]["value"] <= 1 and 0 <= where["figures"]["tile_auroc"]["value"] <= 1
     report = (out / "report/report.html").read_text()
-    pages = [link for link in re.findall(r'href="([^"#]+)"', report) if "maps/" in link]
+    pages = [link for link in re.findall(r'href="([^"#]+)"', report) if "explanations/" in link]
     assert pages and all((out / "report" / page).is_file() for page in pages)
 
 
@@ -102,7 +104,8 @@ def test_a_model_of_telling_features_finds_the_tumour(tmp_path):
     run("finetune", "slides", "--recipe", "demo", "--data", data, "--features", features, "--out", tmp_path / "mil",
         "--aggregator", "max", "--optim.epochs", 30, "--optim.base_lr", 2.56, "--run.max_bad", 0.3)  # fmt: skip
     run("predict", "slides", data, "--model", tmp_path / "mil/model", "--features", features, "--split", "val",
-        "--split", "test", "--maps", tmp_path / "mil/maps", "--out", tmp_path / "mil/predictions.csv")  # fmt: skip
+        "--split", "test", "--explain", tmp_path / "mil/explanations",
+        "--out", tmp_path / "mil/predictions.csv")  # fmt: skip
     run("evaluate", tmp_path / "mil", "--data", data, "--out", tmp_path / "report", "--resamples", 100)
     test = read_predictions(tmp_path / "mil/predictions.csv").rows("test")
     ill = test.truth()[:, 0] == 1

@@ -97,12 +97,12 @@ def work(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def mapped(work):
-    """The run folder after `predict --maps` of validation and test and of the slide without a scale."""
+    """The run folder after `predict --explain` of validation and test and of the slide without a scale."""
     manifest = read_manifest(work / "manifest.csv")
     kept = manifest.table[(manifest.table["split"] != "train") | (manifest.table["id"] == WITHOUT_SCALE)]
     write_manifest(work / "asked.csv", kept, manifest.labels)
     run = work / "mil"
-    wanted = ["--features", work / "features", "--maps", run / "maps", "--tiff", "--tile-geojson"]
+    wanted = ["--features", work / "features", "--explain", run / "explanations", "--tiff", "--tile-geojson"]
     arguments = ["predict", "slides", work / "asked.csv", "--model", run / "model", *wanted]
     assert main([str(each) for each in [*arguments, "--out", run / "predictions.csv"]]) == 0
     return run
@@ -212,13 +212,13 @@ def test_predictions_and_maps_are_written(mapped):
     failed = table.loc[WITHOUT_SCALE]
     assert failed["status"] == "failed" and np.isnan(failed["p_tumor"]) and "no scale" in failed["reason"]
     line = next(each for each in (mapped / "predictions.csv").read_text().splitlines() if WITHOUT_SCALE in each)
-    assert line.endswith(",0,")
-    scored = set(table.index) - {WITHOUT_SCALE}
+    assert line.endswith(",0,,"), "truth, and neither score nor call"
+    scored, maps = set(table.index) - {WITHOUT_SCALE}, mapped / "explanations"
     for suffix in (".html", ".png", ".geojson", ".tif", ".tiles.geojson"):
-        assert {path.name.removesuffix(suffix) for path in (mapped / "maps").glob(f"*_???{suffix}")} == scored, suffix
-    assert {path.stem for path in (mapped / "maps/scores").glob("*.h5")} == scored
-    assert {path.stem for path in (mapped / "maps/detections").glob("*.csv")} == scored
-    assert set(status(mapped / "maps").index) == scored and (status(mapped / "maps")["status"] == "ok").all()
+        assert {path.name.removesuffix(suffix) for path in maps.glob(f"*_???{suffix}")} == scored, suffix
+    assert {path.stem for path in (maps / "scores").glob("*.h5")} == scored
+    assert {path.stem for path in (maps / "detections").glob("*.csv")} == scored
+    assert set(status(maps).index) == scored and (status(maps)["status"] == "ok").all()
 
 
 def test_the_model_says_how_its_features_were_made(work):
@@ -286,7 +286,7 @@ def test_features_of_other_tools(work, tmp_path, capsys):
         with h5py.File(path) as ours, h5py.File(features / path.name, "w") as theirs:
             theirs["features"], theirs["coords"] = ours["features"][:], ours["coords"][:]
     model = ["predict", "slides", work / "manifest.csv", "--features", features, "--out", tmp_path / "p.csv"]
-    code, output, _ = run(capsys, *model, "--model", work / "mil/model", "--maps", tmp_path / "maps")
+    code, output, _ = run(capsys, *model, "--model", work / "mil/model", "--explain", tmp_path / "explanations")
     assert code == 0 and f"{SLIDES} requested = {SLIDES - 1} ok + 1 failed" in output
     known = read_predictions(work / "mil/predictions.csv").table.set_index("id")["p_tumor"].dropna()
     found = read_predictions(tmp_path / "p.csv").table.set_index("id")["p_tumor"]
@@ -300,14 +300,16 @@ def test_features_of_other_tools(work, tmp_path, capsys):
 def test_a_slide_that_changed_gets_no_map(work, tmp_path, capsys):
     folder = work / "raw/testing/images"
     write_pyramid(tmp_path / "test_001.tif", [np.full((1024, 1024, 3), 200, np.uint8)], mpp=0.5)
-    wanted = ["--model", work / "mil/model", "--features", work / "features", "--maps", tmp_path / "maps"]
+    wanted = ["--model", work / "mil/model", "--features", work / "features", "--explain", tmp_path / "explanations"]
     slides = [tmp_path / "test_001.tif", folder / "test_002.tif"]
     code, output, _ = run(capsys, "predict", "slides", *slides, *wanted, "--out", tmp_path / "p.csv")
     assert code == 0 and output.count("no heat map: ") == 1
-    table = status(tmp_path / "maps")
+    table = status(tmp_path / "explanations")
     assert table["status"].to_dict() == {"test_001": "failed", "test_002": "ok"}
     assert "Is it the same slide?" in table.loc["test_001", "reason"]
-    assert not (tmp_path / "maps/test_001.html").exists() and (tmp_path / "maps/test_002.html").is_file()
+    assert (
+        not (tmp_path / "explanations/test_001.html").exists() and (tmp_path / "explanations/test_002.html").is_file()
+    )
 
 
 @pytest.fixture
@@ -390,11 +392,11 @@ def test_two_slides_of_one_name(work, tmp_path, capsys):
         (["pretrain", "slides", "--data", "x", "--out", "y"], "--tiles is missing"),
         (["pretrain", "slides", "--data", "x", "--out", "y", "--tiles", "t", "--cache", "c"], "--cache is not for"),
         (["predict", "slides", "x.tif", "--model", "m"], "--features is missing"),
-        (["predict", "slides", "x.tif", "--model", "m", "--features", "f", "--tiff"], "--tiff belongs to --maps"),
+        (["predict", "slides", "x.tif", "--model", "m", "--features", "f", "--tiff"], "--tiff belongs to --explain"),
         (["predict", "slides", "x.tif", "--model", "m", "--features", "f", "--tile-geojson"],
-         "--tile-geojson belongs to --maps"),
+         "--tile-geojson belongs to --explain"),
         (["predict", "slides", "x.tif", "--model", "m", "--features", "f", "--batch", "4"], "--batch is not for"),
-        (["predict", "thorax", "x.png", "--model", "m", "--maps", "f"], "--maps is not for thorax"),
+        (["predict", "thorax", "x.png", "--model", "m", "--tiff"], "--tiff is not for thorax"),
         (["predict", "slides", "{data}", "--model", "{model}", "--features", "f", "--split", "tset"],
          "no case in the splits tset"),
         (["predict", "thorax", "x.png", "--model", "{model}"], "slide"),
@@ -423,7 +425,7 @@ def outlined(tmp_path):
         coords=np.array([[0, 0], [3584, 3584]]), tissue=np.ones(2, np.float32), tile_px=64, tile_um=512.0,
         overlap_um=0.0, tile_level0_px=512, mpp=1.0, width_px=4096, height_px=4096,
     )  # fmt: skip
-    maps = tmp_path / "maps"
+    maps = tmp_path / "explanations"
     for name, scores, found in (
         ("ill", [0.6, 0.9], [[0.6, 256, 256], [0.9, 3840, 3840]]),
         ("healthy", [0.1, 0.2], [[0.2, 3840, 3840]]),  # the challenge takes no threshold from the smallest of all
@@ -462,7 +464,7 @@ def test_what_lies_outside_of_outlines_of_a_part_is_unknown(outlined):
 def test_no_maps_no_figures(outlined, tmp_path):
     _, manifest = outlined("all")
     assert localised(tmp_path / "nothing", manifest, "tumor", "test") is None
-    assert localised(tmp_path / "maps", manifest, "tumor", "val") is None
+    assert localised(tmp_path / "explanations", manifest, "tumor", "val") is None
 
 
 # Encoders of tiles.

@@ -73,5 +73,5 @@ def test_a_row_of_both_tables(tmp_path):
     for metric in WHERE.metrics:
         assert 0 <= float(found["slides/localisation", metric.key]["measured"]) <= 1
     assert found["slides/main", "froc"]["measured"] == found["slides/localisation", "froc"]["measured"]
-    maps = next(tmp_path.rglob("localisation-max/maps"))
+    maps = next(tmp_path.rglob("localisation-max/explanations"))
     assert {path.stem for path in maps.glob("test_*.html")} == {f"test_{n:03d}" for n in range(1, 5)}
