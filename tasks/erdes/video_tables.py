@@ -9,19 +9,16 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from ...datasets.phantoms.ocular import PLACES, write_erdes
 from ...files import write_text
 from ...finetune.recipe import Finetune as FinetuneRecipe
 from ...pretrain.recipe import Pretrain as PretrainRecipe
 from ..reproduce.table import Figure, Finetune, Measure, Metric, Pretrain, Row, Table
-from ..stages import MANIFEST, prepare_stage
-from . import layouts
 from .general_video import finetune, pretrain
 from .measure import training_cost
 
 ZOO = "VideoMAE V2 (Wang et al., CVPR 2023), docs/MODEL_ZOO.md of its public code"
 VIEWS = "probabilities averaged over {} x 3 views of 16 frames"
-CLIPS = dict.fromkeys(PLACES, 18)  # of phantoms: six folders, which are the classes
+CLIPS = 18  # of phantoms in each of the six folders, which are the classes
 SPLITS = ("train", "train", "val", "train", "train", "test")  # of a folder's clips, in turn
 TOP1 = Metric("top1", "Top-1", 3, "share of clips whose class has the highest probability", percent=True)
 TOP5 = Metric("top5", "Top-5", 3, "share of clips whose class is among the five highest probabilities", percent=True)
@@ -42,9 +39,13 @@ def phantoms(out: Path) -> Path:
     Args:
         out: Folder to write; what is whole there is not written again.
     """
+    from ...datasets.phantoms.ocular import PLACES, write_erdes
+    from ..stages import MANIFEST, prepare_stage
+    from . import layouts
+
     data = out / MANIFEST
     if not data.is_file():
-        root = write_erdes(out / "clips", clips=CLIPS, size_px=72, seconds=(0.6, 0.9))
+        root = write_erdes(out / "clips", clips=dict.fromkeys(PLACES, CLIPS), size_px=72, seconds=(0.6, 0.9))
         lines: dict[str, list[str]] = {"train": [], "val": [], "test": []}
         for label, folder in enumerate(sorted({file.parent for file in root.rglob("*.mp4")})):
             for number, file in enumerate(sorted(folder.glob("*.mp4"))):

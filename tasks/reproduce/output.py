@@ -55,24 +55,12 @@ def cells(table: Table, row: Row, result: RowResult, phantoms: bool) -> list[Cel
     ]  # fmt: skip
 
 
-def number(value: float, metric: Metric) -> str:
-    """As the paper prints it; an en dash where it is undefined."""
-    if math.isnan(value):
-        return "–"
-    return f"{100 * value:.{max(0, metric.digits - 2)}f} %" if metric.percent else f"{value:.{metric.digits}f}"
-
-
 def interval(measured: Estimate, metric: Metric) -> str:
     """`80.9 to 82.7 %`; empty where there is none."""
     if math.isnan(measured.low):
         return ""
-    low, high = number(measured.low, metric), number(measured.high, metric)
+    low, high = metric.number(measured.low), metric.number(measured.high)
     return f"{low.removesuffix(' %')} to {high}"
-
-
-def printed(figure: Figure | None, metric: Metric) -> str:
-    """The paper's figure, or a question mark."""
-    return "?" if figure is None or figure.value is None else number(figure.value, metric)
 
 
 def write_table(
@@ -208,8 +196,8 @@ def _markdown(table: Table, rows: Rows, phantoms: bool) -> str:
         for cell in found:
             known = cell.measured is not None
             values = [
-                row.words, cell.metric.words, number(cell.measured.value, cell.metric) if known else "–",
-                interval(cell.measured, cell.metric) if known else "", printed(cell.paper, cell.metric), cell.verdict,
+                row.words, cell.metric.words, cell.metric.number(cell.measured.value) if known else "–",
+                interval(cell.measured, cell.metric) if known else "", cell.metric.printed(cell.paper), cell.verdict,
                 str(result.measured.cases or ""), cost_words(result), "invented" if phantoms else "real",
             ]  # fmt: skip
             lines.append("| " + " | ".join(value.replace("|", "\\|") for value in values) + " |")
@@ -222,7 +210,7 @@ def _html(table: Table, rows: Rows, phantoms: bool, manifest: Manifest | None) -
     from ...eval.templating import environment, inlined
 
     templates = environment()
-    templates.filters.update(number=number, interval=interval, printed=printed)
+    templates.filters.update(interval=interval)
     return templates.get_template("reproduce.html.j2").render(
         table=table,
         title=_title(table, phantoms),

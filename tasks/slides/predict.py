@@ -15,7 +15,8 @@ from ...datasets.slides.shared_work import SharedWork, slide_file
 from ...datasets.tables import Manifest, predictions_table, write_predictions
 from ...errors import DataError, UserError
 from ...eval.localisation import TileSlide, choose_dice_threshold
-from ...finetune.extract import Extract, extract
+from ...finetune.extract import extract
+from ...finetune.extract_recipe import Extract
 from ...finetune.mil.model import MilCard, load_mil
 from ...finetune.mil.predict import BagPrediction, predict_mil
 from ...finetune.slide_encoder import load_tile_encoder

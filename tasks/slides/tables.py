@@ -7,20 +7,17 @@ summary of it); Li, Li and Eliceiri, CVPR 2021, table 1, as public repositories 
 from dataclasses import replace
 from pathlib import Path
 
-from ...datasets.phantoms.slides import write_camelyon16
 from ...datasets.slides.recipe import Stain
-from ...eval.froc import RATES
-from ...finetune.extract import Extract as Features
+from ...finetune.extract_recipe import Extract as Features
 from ...pretrain.recipe import Dino
 from ..reproduce.table import Extract, Figure, Measure, Metric, Mil, Pretrain, Row, Step, Table, Tile
-from ..stages import MANIFEST, prepare_stage
-from . import layouts
 from .measure import localisation_figures
 from .recipes import FINETUNE, extract_self_vit_mil, pretrain_self_vit_mil, tile_self_vit_mil
 
 DSMIL = "Li, Li and Eliceiri, CVPR 2021 (DSMIL), table 1"
 SELF_VIT_MIL = "Gul et al. 2022 (Self-ViT-MIL), summary page of arXiv 2210.09021"
 
+RATES = (0.25, 0.5, 1, 2, 4, 8)  # those of eval.froc, which a list of tables need not import
 FROC = Metric("froc", "FROC", 4, "mean sensitivity for lesions at 1/4, 1/2, 1, 2, 4 and 8 false positives a slide")
 METRICS = (
     Metric("accuracy", "Accuracy", 4, "at the threshold that validation chose (Youden)"),
@@ -92,6 +89,10 @@ def phantoms(out: Path) -> Path:
     Args:
         out: Folder to write; what is whole there is not written again.
     """
+    from ...datasets.phantoms.slides import write_camelyon16
+    from ..stages import MANIFEST, prepare_stage
+    from . import layouts
+
     data = out / MANIFEST
     if not data.is_file():
         normal, tumour, test = SLIDES
