@@ -1,4 +1,4 @@
-"""The table as files: `table.csv`, `table.json`, `table.md` and the self-contained page `table.html`."""
+"""The table as files: `table.csv`, `table.json`, `table.md`, `table.tex` and the self-contained page `table.html`."""
 
 import csv
 import io
@@ -66,7 +66,7 @@ def interval(measured: Estimate, metric: Metric) -> str:
 def write_table(
     folder: Path, table: Table, results: Sequence[RowResult], *, phantoms: bool, manifest: Manifest | None
 ) -> None:  # fmt: skip
-    """Write all four files.
+    """Write all five files.
 
     Args:
         folder: Where to.
@@ -75,20 +75,25 @@ def write_table(
         phantoms: Measured on invented data: said in every file, and nothing is judged.
         manifest: What was measured on; None without data.
     """
+    from .latex import latex
+
     rows = [(row, result, cells(table, row, result, phantoms)) for row, result in zip(table.rows, results, strict=True)]
     write_text(folder / "table.csv", _csv(rows, phantoms))
     write_json(folder / "table.json", _json(table, rows, phantoms, manifest))
     write_text(folder / "table.md", _markdown(table, rows, phantoms))
+    write_text(folder / "table.tex", latex(table, rows, _title(table, phantoms), BANNER if phantoms else ""))
     write_text(folder / "table.html", _html(table, rows, phantoms, manifest))
 
 
 def cost_words(result: RowResult) -> str:
-    """`3.2 h, NVIDIA H200, peak 41.0 GiB (GPU)`; empty where nothing ran."""
+    """`3.2 h, 25.6 device hours, NVIDIA H200, peak 41.0 GiB (GPU)`; empty where nothing ran."""
     cost = result.cost
     if not cost.starts:
         return ""
     hours = f"{cost.seconds / 3600:.1f} h" if cost.seconds >= 3600 else f"{cost.seconds / 60:.1f} min"
-    return f"{hours}, {cost.device}, peak {cost.peak_gib:.1f} GiB ({cost.memory})"
+    several = cost.device_seconds > 1.001 * cost.seconds
+    devices = f", {cost.device_seconds / 3600:.1f} device hours" if several else ""
+    return f"{hours}{devices}, {cost.device}, peak {cost.peak_gib:.1f} GiB ({cost.memory})"
 
 
 def remarks(row: Row, result: RowResult) -> list[str]:
@@ -105,7 +110,7 @@ def remarks(row: Row, result: RowResult) -> list[str]:
 Rows = Sequence[tuple[Row, RowResult, list[Cell]]]
 COLUMNS = (
     "row", "words", "metric", "measured", "low", "high", "paper", "paper_source", "verdict", "cases", "patients",
-    "failed_cases", "state", "remarks", "hours", "device", "peak_memory_gib", "memory", "data",
+    "failed_cases", "state", "remarks", "hours", "device_hours", "device", "peak_memory_gib", "memory", "data",
 )  # fmt: skip
 
 
@@ -116,11 +121,11 @@ def _csv(rows: Rows, phantoms: bool) -> str:
     for row, result, found in rows:
         cost, of = result.cost, result.measured
         own = [of.cases, of.patients, of.failed, result.state, "; ".join(remarks(row, result))]
-        own += (
-            [f"{cost.seconds / 3600:.4f}", cost.device, f"{cost.peak_gib:.3f}", cost.memory]
-            if cost.starts
-            else [""] * 4
-        )
+        if cost.starts:
+            own += [f"{cost.seconds / 3600:.4f}", f"{cost.device_seconds / 3600:.4f}", cost.device]
+            own += [f"{cost.peak_gib:.3f}", cost.memory]
+        else:
+            own += [""] * 5
         for cell in found:
             estimate = cell.measured or Estimate(math.nan)
             figures = [_plain(value) for value in (estimate.value, estimate.low, estimate.high)]
@@ -164,6 +169,7 @@ def _json(table: Table, rows: Rows, phantoms: bool, manifest: Manifest | None) -
                 "failed_cases": result.measured.failed,
                 "cost": {
                     "hours": result.cost.seconds / 3600,
+                    "device_hours": result.cost.device_seconds / 3600,
                     "starts": result.cost.starts,
                     "device": result.cost.device,
                     "peak_memory_gib": result.cost.peak_gib,

@@ -63,6 +63,9 @@ NOT_BUILT = (
 PER_SLIDE = Stain("macenko")
 SLIDES = (5, 5, 4)  # of phantoms: normal and with tumour for training, and for the test
 NOTES = (
+    "How the paper's DINO was trained (length, machines, start) is not known to us: the settings are the defaults of "
+    "its script, from scratch, with the ViT-B/16 that its feature script loads. All aggregators are trained as "
+    "Self-ViT-MIL's: 200 epochs of Adam at 2e-4.",
     "DSMIL's table has features of SimCLR on a ResNet-18, which are not built here: max pooling, ABMIL and DSMIL have "
     "the DINO features of Self-ViT-MIL. Compare these rows with each other rather than with the paper's.",
     "Both papers' codes choose the epoch and the threshold on the test slides; here both come from validation slides "

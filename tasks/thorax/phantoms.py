@@ -17,7 +17,7 @@ TEST_SHARE = 0.25
 
 
 def chestxray14(folder: Path, patients: int = 240) -> Path:
-    """ChestX-ray14 with five findings that are common (rare ones would have no case in so small a set) and plain at 48 px; gives the manifest."""
+    """ChestX-ray14 with five findings, common (rare ones would have no case) and plain at 48 px; gives the manifest."""
     from ...datasets.phantoms.radiographs import write_chestxray14
     from ...datasets.tables import write_manifest
     from ..stages import open_manifest

@@ -30,7 +30,7 @@ from clinvit.tasks.thorax import phantoms
 from clinvit.tasks.thorax import tables as thorax
 
 TINY = Scale(image_px=32, pretrain_epochs=2, finetune_epochs=2)
-FILES = ("table.csv", "table.json", "table.md", "table.html")
+FILES = ("table.csv", "table.json", "table.md", "table.tex", "table.html")
 
 
 @pytest.fixture(scope="module")
@@ -331,7 +331,7 @@ def test_costs_add_up_over_interruptions(tmp_path, monkeypatch):
         pass
     found = read_cost(tmp_path)
     assert found.seconds == 12 and found.starts == 2 and found.peak_gib > 0.01
-    assert total([found, Cost(3.0, 1, "another", "GPU", 40.0)]) == Cost(15.0, 3, "another", "GPU", 40.0)
+    assert total([found, Cost(3.0, 24.0, 1, "another", "GPU", 40.0)]) == Cost(15.0, 36.0, 3, "another", "GPU", 40.0)
     assert total([]) == read_cost(tmp_path / "nowhere") == Cost()
     (tmp_path / "cost.json").write_text("{")
     with pytest.raises(UserError, match="damaged"):
