@@ -33,7 +33,7 @@ class Scale:
         image_px: Side of pictures, pixels.
         clip_px, tile_px: Side of frames and of tiles.
         frames: Frames of a clip, at most.
-        pretrain_epochs, finetune_epochs, dino_epochs, mil_epochs, volume_epochs: Lengths.
+        pretrain_epochs, finetune_epochs, cnn_epochs, dino_epochs, mil_epochs, volume_epochs: Lengths.
         tiles_per_slide: Tiles of each slide in an epoch.
     """
 
@@ -41,8 +41,9 @@ class Scale:
     clip_px: int = 64
     tile_px: int = 64
     frames: int = 8
-    pretrain_epochs: int = 40
-    finetune_epochs: int = 20
+    pretrain_epochs: int = 30
+    finetune_epochs: int = 30
+    cnn_epochs: int = 8
     dino_epochs: int = 2
     mil_epochs: int = 10
     volume_epochs: int = 3
@@ -82,15 +83,16 @@ def _(recipe: Pretrain, scale: Scale = SCALE) -> Pretrain:
 def _(recipe: Finetune, scale: Scale = SCALE) -> Finetune:
     if recipe.network != "vit" and recipe.model.frames > 1:
         return _volume(recipe, scale)
-    px, peak = _px(recipe.model, scale), VIT_PEAKS["finetune"] if recipe.network == "vit" else PEAK
+    px, vit = _px(recipe.model, scale), recipe.network == "vit"
+    epochs, peak = (scale.finetune_epochs, VIT_PEAKS["finetune"]) if vit else (scale.cnn_epochs, PEAK)
     return replace(
         recipe,
-        eval_every=max(1, scale.finetune_epochs // 4),
+        eval_every=max(1, epochs // 4),
         model=_model(recipe.model, px, scale.frames),
         data=_data(recipe.data, px),
         augment=replace(recipe.augment, size=px),
         view=_view(recipe.view, recipe.model.image_size, px),
-        optim=_optim(recipe.optim, scale.finetune_epochs, 16, peak),
+        optim=_optim(recipe.optim, epochs, 16, peak),
         run=_run(recipe.run),
     )
 

@@ -52,8 +52,8 @@ class Metric:
         return f"{100 * value:.{max(0, self.digits - 2)}f} %" if self.percent else f"{value:.{self.digits}f}"
 
     def printed(self, figure: Figure | None) -> str:
-        """The paper's figure, or a question mark."""
-        return "?" if figure is None or figure.value is None else self.number(figure.value)
+        """The paper's figure, or that it is not known."""
+        return "not known" if figure is None or figure.value is None else self.number(figure.value)
 
 
 @dataclass(frozen=True)
