@@ -11,7 +11,7 @@ from .recipes import baseline_of_table
 
 Figures = tuple[float, float, float, float, float]  # sensitivity, specificity, precision, F1, accuracy
 
-CLIPS = 72  # of phantoms: enough for every task to have both classes in every split
+CLIPS = 120  # of phantoms: enough for every task to have both classes in every split
 HOW = "at a probability of 0.5, as in the paper"
 METRICS = (
     Metric("sensitivity", "Sensitivity", 3, f"recall of class 1, {HOW}"),

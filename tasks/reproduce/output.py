@@ -11,7 +11,7 @@ from ...datasets.tables import Manifest
 from ...eval.intervals import Estimate
 from ...files import write_json, write_text
 from .figures import plain
-from .result import DONE, RowResult
+from .result import DONE, FAILED, RowResult
 from .table import Figure, Metric, Row, Table
 from .verdict import verdict
 
@@ -49,7 +49,9 @@ def cells(table: Table, row: Row, result: RowResult, phantoms: bool) -> list[Cel
     return [
         Cell(
             metric, found.get(metric.key), row.paper.get(metric.key),
-            verdict(found.get(metric.key), row.paper.get(metric.key), metric, phantoms),
+            FAILED if result.state == FAILED else verdict(
+                found.get(metric.key), row.paper.get(metric.key), metric, phantoms
+            ),
         )
         for metric in table.metrics
     ]  # fmt: skip

@@ -157,7 +157,9 @@ def _place(request: Request) -> _Place:
     root = request.out / "phantoms" if request.phantoms else request.out
     folder = root / request.table.name
     if request.phantoms:
-        data = open_manifest(request.table.phantoms(root / "data" / request.table.name.replace("/", "-")))
+        # Tables of one layout share their phantoms, and so their steps, as they do on real data.
+        name = f"{request.table.task}-{request.table.layout}"
+        data = open_manifest(request.table.phantoms(root / "data" / name))
         return _Place(root, folder, data, data)
     data = _manifest(request.table, request.data, root) if request.data is not None else None
     before = request.pretrain_data

@@ -45,8 +45,8 @@ class Scale:
     finetune_epochs: int = 30
     cnn_epochs: int = 8
     dino_epochs: int = 2
-    mil_epochs: int = 10
-    volume_epochs: int = 3
+    mil_epochs: int = 30
+    volume_epochs: int = 6
     tiles_per_slide: int = 64
 
 

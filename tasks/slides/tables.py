@@ -61,7 +61,7 @@ NOT_BUILT = (
 
 # The paper estimates it of each tile and drops those where that fails; here no tile is dropped, a slide would fail.
 PER_SLIDE = Stain("macenko")
-SLIDES = (5, 5, 4)  # of phantoms: normal and with tumour for training, and for the test
+SLIDES = (8, 8, 8)  # of phantoms: normal and with tumour for training, and for the test
 NOTES = (
     "How the paper's DINO was trained (length, machines, start) is not known to us: the settings are the defaults of "
     "its script, from scratch, with the ViT-B/16 that its feature script loads. All aggregators are trained as "
