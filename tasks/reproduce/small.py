@@ -33,7 +33,9 @@ class Scale:
         image_px: Side of pictures, pixels.
         clip_px, tile_px: Side of frames and of tiles.
         frames: Frames of a clip, at most.
-        pretrain_epochs, finetune_epochs, cnn_epochs, dino_epochs, mil_epochs, volume_epochs: Lengths.
+        pretrain_epochs, finetune_epochs, cnn_epochs: Lengths, of pictures.
+        clip_epochs: Of pre-training and of fine-tuning on clips.
+        dino_epochs, mil_epochs, volume_epochs: Of the other trainings.
         tiles_per_slide: Tiles of each slide in an epoch.
     """
 
@@ -44,6 +46,7 @@ class Scale:
     pretrain_epochs: int = 30
     finetune_epochs: int = 30
     cnn_epochs: int = 8
+    clip_epochs: int = 10
     dino_epochs: int = 2
     mil_epochs: int = 30
     volume_epochs: int = 6
@@ -67,6 +70,7 @@ def small(recipe: Any, scale: Scale = SCALE) -> Any:
 @small.register
 def _(recipe: Pretrain, scale: Scale = SCALE) -> Pretrain:
     px = scale.tile_px if recipe.tiles_per_slide else _px(recipe.model, scale)
+    epochs = scale.clip_epochs if recipe.model.frames > 1 else scale.pretrain_epochs
     return replace(
         recipe,
         tiles_per_slide=recipe.tiles_per_slide and scale.tiles_per_slide,
@@ -74,7 +78,7 @@ def _(recipe: Pretrain, scale: Scale = SCALE) -> Pretrain:
         decoder=Decoder(*DECODER, embed_bias=recipe.decoder.embed_bias),
         data=_data(recipe.data, px),
         augment=replace(recipe.augment, size=px),
-        optim=_optim(recipe.optim, scale.pretrain_epochs, 64, VIT_PEAKS["pretrain"]),
+        optim=_optim(recipe.optim, epochs, 64, VIT_PEAKS["pretrain"]),
         run=_run(recipe.run),
     )
 
@@ -84,7 +88,8 @@ def _(recipe: Finetune, scale: Scale = SCALE) -> Finetune:
     if recipe.network != "vit" and recipe.model.frames > 1:
         return _volume(recipe, scale)
     px, vit = _px(recipe.model, scale), recipe.network == "vit"
-    epochs, peak = (scale.finetune_epochs, VIT_PEAKS["finetune"]) if vit else (scale.cnn_epochs, PEAK)
+    epochs = scale.finetune_epochs if vit else scale.cnn_epochs
+    epochs, peak = scale.clip_epochs if recipe.model.frames > 1 else epochs, VIT_PEAKS["finetune"] if vit else PEAK
     return replace(
         recipe,
         eval_every=max(1, epochs // 4),
