@@ -88,14 +88,17 @@ def write_table(
 
 
 def cost_words(result: RowResult) -> str:
-    """`3.2 h, 25.6 device hours, NVIDIA H200, peak 41.0 GiB (GPU)`; empty where nothing ran."""
+    """`3.2 h (25.6 h of all devices), NVIDIA H200, peak 41.0 GiB (GPU)`; empty where nothing ran."""
     cost = result.cost
     if not cost.starts:
         return ""
-    hours = f"{cost.seconds / 3600:.1f} h" if cost.seconds >= 3600 else f"{cost.seconds / 60:.1f} min"
     several = cost.device_seconds > 1.001 * cost.seconds
-    devices = f", {cost.device_seconds / 3600:.1f} device hours" if several else ""
-    return f"{hours}{devices}, {cost.device}, peak {cost.peak_gib:.1f} GiB ({cost.memory})"
+    devices = f" ({_long(cost.device_seconds)} of all devices)" if several else ""
+    return f"{_long(cost.seconds)}{devices}, {cost.device}, peak {cost.peak_gib:.1f} GiB ({cost.memory})"
+
+
+def _long(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min"
 
 
 def remarks(row: Row, result: RowResult) -> list[str]:

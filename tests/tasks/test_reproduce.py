@@ -14,7 +14,7 @@ from clinvit.backbone.encoder import EncoderCard, save_encoder
 from clinvit.backbone.vit import ViT
 from clinvit.cli import main
 from clinvit.datasets.tables import predictions_table, write_predictions
-from clinvit.errors import UserError
+from clinvit.errors import RunError, UserError
 from clinvit.eval.intervals import Estimate
 from clinvit.finetune.model import load_model
 from clinvit.finetune.run import FineTuning
@@ -117,6 +117,10 @@ def test_what_is_invented_says_so_everywhere(small_table, ask, tmp_path):
     assert "1 of 2 rows measured on invented data" in texts["table.html"]
     assert "http://" not in texts["table.html"] and "https://" not in texts["table.html"], "nothing from the network"
     shown = json.loads(texts["table.json"])
+    value = f"{100 * shown['rows'][0]['metrics']['macro_auroc']['measured']['value']:.1f}"
+    assert f"{float(lines[0]['measured']):.3f}" == f"{float(value) / 100:.3f}"
+    assert f"| {value} % |" in texts["table.md"] and f">{value} %<" in texts["table.html"]
+    assert rf"& {value} \% (" in texts["table.tex"] and r"& 82.3 \% &" in texts["table.tex"], "as the others"
     assert shown["invented_data"] is True and shown["rows"][0]["cases"] == int(lines[0]["cases"]) > 0
 
 
@@ -252,6 +256,48 @@ def test_weights_that_do_not_fit(given, told, small_table, ask, tmp_path):
     save_encoder(tmp_path / "encoder", ViT(arch), EncoderCard(arch, (0.5,), (0.25,)))
     with pytest.raises(UserError, match=told):
         ask(small_table(row("a", scratch())), weights={"a": [tmp_path / given]})
+
+
+def test_weights_of_another_size_or_for_other_labels_are_noticed_at_once(small_table, ask, tmp_path):
+    arch = small(thorax.finetune_vit_s()).model.architecture()
+    arch = replace(arch, width=256)
+    wide = save_encoder(tmp_path / "wide", ViT(arch), EncoderCard(arch, (0.5,), (1.0,)))
+    table = small_table()
+    with pytest.raises(UserError, match="a ViT of width 256 and depth 4; the row's has width 128"):
+        ask(table, weights={table.rows[0].name: [wide]})
+    ask(small_table(row("a", scratch())))
+    model = next(tmp_path.glob("phantoms/steps/*/scratch/model"))
+    fewer = replace(row("a", scratch()), labels=("Edema",))
+    with pytest.raises(UserError, match=r"predicts .*; the row needs Edema"):
+        ask(small_table(fewer), weights={"a": [model]})
+
+
+def test_files_that_are_not_there_are_noticed_before_anything_runs(small_table, ask, cohort, tmp_path):
+    (tmp_path / "moved").mkdir()
+    (tmp_path / "moved/manifest.csv").write_bytes(cohort.read_bytes())
+    with pytest.raises(UserError, match="files looked for are missing, such as"):
+        ask(small_table(row("a", scratch())), phantoms=False, data=tmp_path / "moved")
+    assert not list(tmp_path.rglob("steps"))
+
+
+def test_several_processes_stop_at_a_failure_and_take_the_other_rows_first_next_time(small_table, ask, monkeypatch):
+    begun = []
+
+    def look(name, fails):
+        def measure(work):
+            begun.append(name)
+            if fails:
+                raise RuntimeError("out of memory")
+            return {"macro_auroc": 0.5}
+
+        return row(name, Measure(name, thorax.pretrain_vit_s, measure))
+
+    table = small_table(look("bad", True), look("good", False))
+    monkeypatch.setattr(run, "processes", lambda: 2)
+    for _ in range(2):
+        with pytest.raises(RunError, match="row bad: out of memory"):
+            ask(table, options=())
+    assert begun == ["bad", "good", "bad"]
 
 
 def test_two_encoders_are_one_too_many(small_table, ask, tmp_path):
