@@ -8,10 +8,9 @@ import safetensors.torch
 
 from ..errors import UserError
 from ..files import file_sha256, write_json, written_aside
-from .sizes import Architecture
+from .sizes import IMAGENET_STATISTICS, Architecture
 from .vit import ViT
 from .weights import (
-    IMAGENET_STATISTICS,
     LoadReport,
     infer_architecture,
     load_into,

@@ -2,6 +2,8 @@
 
 from dataclasses import asdict, dataclass
 
+# Mean and spread of ImageNet's pictures, three channels in 0..1: what many released networks were trained with.
+IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 # width, depth, heads, MLP ratio. tiny..huge: DeiT, ViT and MAE; giant: VideoMAE V2 (hidden width 6144).
 # micro and mini are ours: a 2-core laptop trains them in minutes.
 SIZES: dict[str, tuple[int, int, int, float]] = {

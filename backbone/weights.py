@@ -21,8 +21,6 @@ from .sizes import SIZES, Architecture
 from .vit import ViT
 
 State = dict[str, Tensor]
-# Input statistics that each source was trained with (three channels), where the file does not say.
-IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 WRAPPERS = ("state_dict", "model", "module", "model_state_dict", "teacher", "student")
 PREFIXES = ("module.", "_orig_mod.", "model.", "backbone.", "encoder.", "vit.")
 

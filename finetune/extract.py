@@ -5,7 +5,6 @@ import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +12,13 @@ import pandas as pd
 import torch
 import yaml
 
-from ..datasets.slides.recipe import Stain
 from ..datasets.slides.shared_work import SharedWork, slide_file, work_through
 from ..datasets.tables import Manifest
 from ..engine.recipe import plain
 from ..engine.run_folder import run_folder
 from ..errors import DataError, UserError
 from ..files import file_sha256, write_json
+from .extract_recipe import Extract
 from .slide_encoder import TileEncoder, load_tile_encoder
 
 # How features were made, from the slide on: what has to be repeated to predict another slide.
@@ -27,28 +26,6 @@ PIPELINE = "pipeline.json"
 # Batches that are read ahead of the one that is encoded.
 AHEAD = 2
 PRECISIONS = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
-
-
-@dataclass(frozen=True)
-class Extract:
-    """How tiles become features.
-
-    Attributes:
-        features: Of our own encoders `class`, `mean`, `class_mean` or `class4_mean` (Self-ViT-MIL: class tokens of the
-            last four blocks and the mean of the last patch tokens); of timm's and hub networks `pooled`.
-        batch_size: Tiles per step.
-        precision: `32-true`, `bf16-mixed` or `16-mixed`; `auto` is 16-mixed on a GPU, 32-true on a CPU.
-        dtype: Stored as `float32` (what CLAM expects) or `float16` (half the space).
-        threads: Reading threads; -1 takes one per core, at most 16.
-        stain: Stain normalisation; the same as the encoder was trained with.
-    """
-
-    features: str = "class4_mean"
-    batch_size: int = 256
-    precision: str = "auto"
-    dtype: str = "float32"
-    threads: int = -1
-    stain: Stain = field(default_factory=Stain)
 
 
 def extract(recipe: Extract, manifest: Manifest, tiles: Path, out: Path, encoder: str) -> pd.DataFrame:

@@ -84,8 +84,12 @@ PAGES = {"jinja2", "matplotlib"}
         ),
         ("clinvit.cli, clinvit.tasks.stages, clinvit.tasks.thorax.recipes", TORCH | READERS | PAGES),
         ("clinvit.eval.report", TORCH | READERS | PAGES),
+        (
+            "clinvit.tasks.reproduce.catalogue as c; c.listing()",
+            TORCH | READERS | PAGES | {"pandas", "scipy", "sklearn"},
+        ),
     ],
-    ids=["training", "command", "evaluation"],
+    ids=["training", "command", "evaluation", "list of tables"],
 )
 def test_nothing_heavy_is_imported_before_it_is_used(modules, unwanted):
     code = f"import sys, {modules}; print(*sorted({unwanted!r} & set(sys.modules)))"

@@ -1,16 +1,13 @@
 """The recipe of multiple-instance learning, and the aggregator that it names."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from ...engine.recipe import Optim, Run
 from ...errors import UserError
-from .abmil import AttentionPooling
-from .aggregator import Aggregator, Standardised
-from .clam import Clam
-from .dsmil import DualStream
-from .pooling import MaxPooling, MeanPooling
-from .transmil import TransMil
+
+if TYPE_CHECKING:
+    from .aggregator import Aggregator
 
 AGGREGATORS = (
     "mean", "max", "attention", "gated_attention", "dsmil", "self_vit_mil", "transmil", "clam_sb", "clam_mb",
@@ -122,13 +119,21 @@ def settings(recipe: Mil) -> tuple[int, int, float]:
     return hidden, attention, dropout
 
 
-def build_aggregator(recipe: Mil, width: int, classes: int) -> Aggregator:
+def build_aggregator(recipe: Mil, width: int, classes: int) -> "Aggregator":
     """The aggregator of a recipe for features of a width, weights random."""
+    from .aggregator import Standardised
+
     inner = _named_aggregator(recipe, width, classes)
     return Standardised(inner, width) if recipe.standardise else inner
 
 
-def _named_aggregator(recipe: Mil, width: int, classes: int) -> Aggregator:
+def _named_aggregator(recipe: Mil, width: int, classes: int) -> "Aggregator":
+    from .abmil import AttentionPooling
+    from .clam import Clam
+    from .dsmil import DualStream
+    from .pooling import MaxPooling, MeanPooling
+    from .transmil import TransMil
+
     hidden, attention, dropout = settings(recipe)
     shared = {"width": width, "classes": classes, "hidden": hidden, "dropout": dropout}
     if recipe.aggregator in ("mean", "max"):

@@ -8,8 +8,7 @@ sizes; weights are AdamW's in bf16 without DeepSpeed. None of these was run by u
 from functools import partial
 from typing import NamedTuple
 
-from ...backbone.sizes import Model
-from ...backbone.weights import IMAGENET_STATISTICS
+from ...backbone.sizes import IMAGENET_STATISTICS, Model
 from ...datasets.augment import Augment
 from ...datasets.recipe import Clip, Data
 from ...engine.recipe import Optim

@@ -14,13 +14,16 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ...errors import RunError
-from ...eval.intervals import Estimate
 from ...pretrain.recipe import Pretrain
 from ..reproduce.work import Work
+
+if TYPE_CHECKING:
+    from ...eval.intervals import Estimate
 
 # Clips in the measured batch: as many as fit a workstation's GPU, or a laptop's memory.
 CLIPS = {"cuda": 32, "cpu": 2}
@@ -28,7 +31,7 @@ WARM_UP, STEPS = 2, 10
 GIB = 2**30
 
 
-def training_cost(work: Work) -> Mapping[str, Estimate]:
+def training_cost(work: Work) -> "Mapping[str, Estimate]":
     """`step_seconds` and `peak_memory_gib` of the pre-training step of `work.recipe`, on a GPU if there is one.
 
     Raises:
@@ -45,7 +48,7 @@ def training_cost(work: Work) -> Mapping[str, Estimate]:
             ) from None
 
 
-def measure_steps(recipe: Pretrain, clips: int | None = None, steps: int = STEPS) -> dict[str, Estimate]:
+def measure_steps(recipe: Pretrain, clips: int | None = None, steps: int = STEPS) -> "dict[str, Estimate]":
     """Measure in this process.
 
     Args:
@@ -58,6 +61,8 @@ def measure_steps(recipe: Pretrain, clips: int | None = None, steps: int = STEPS
         tensors took at most, on a CPU what the process took at most beyond what it had taken before the model was made.
     """
     import torch
+
+    from ...eval.intervals import Estimate
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     clips = clips or CLIPS[device]

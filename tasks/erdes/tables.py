@@ -6,15 +6,12 @@ Ozkut et al. 2025, arXiv 2508.04735; figures read from the images of the tables 
 from functools import partial
 from pathlib import Path
 
-from ...datasets.phantoms.ocular import write_erdes
 from ..reproduce.table import Figure, Finetune, Metric, Row, Table
-from ..stages import MANIFEST, prepare_stage
-from . import layouts
 from .recipes import baseline_of_table
 
 Figures = tuple[float, float, float, float, float]  # sensitivity, specificity, precision, F1, accuracy
 
-CLIPS = 72  # of phantoms: enough for every task to have both classes in every split
+CLIPS = 120  # of phantoms: enough for every task to have both classes in every split
 HOW = "at a probability of 0.5, as in the paper"
 METRICS = (
     Metric("sensitivity", "Sensitivity", 3, f"recall of class 1, {HOW}"),
@@ -125,6 +122,10 @@ def phantoms(out: Path) -> Path:
     Args:
         out: Folder to write; what is whole there is not written again.
     """
+    from ...datasets.phantoms.ocular import write_erdes
+    from ..stages import MANIFEST, prepare_stage
+    from . import layouts
+
     data = out / MANIFEST
     if not data.is_file():
         root = write_erdes(out / "erdes", clips=CLIPS, size_px=96, seconds=(0.8, 1.2))

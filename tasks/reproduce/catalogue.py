@@ -3,7 +3,6 @@
 import importlib
 from collections.abc import Sequence
 
-from ...datasets.tables import nearest
 from ...errors import UserError
 from .table import Row, Table
 
@@ -28,6 +27,8 @@ def find_table(name: str) -> Table:
     beginning = name.partition("/")[0]
     known = tables(beginning) if beginning in MODULES else tables()
     if name not in known:
+        from ...datasets.tables import nearest
+
         raise UserError(f"no table {name!r}{nearest(name, known)}; `clinvit reproduce --list` shows all.")
     return known[name]
 
@@ -41,6 +42,8 @@ def chosen_rows(table: Table, names: Sequence[str]) -> list[Row]:
     known = {row.name: row for row in table.rows}
     for name in names:
         if name not in known:
+            from ...datasets.tables import nearest
+
             raise UserError(f"{table.name}: no row {name!r}{nearest(name, known)}; it has {', '.join(known)}.")
     return [row for row in table.rows if row.name in names]
 
@@ -51,11 +54,9 @@ def listing() -> str:
 
 
 def _told(table: Table) -> str:
-    from .output import printed
-
     width = max(len(row.name) for row in table.rows) + 2
     lines = [table.name, f"  {table.title}", f"  {table.source}", f"  data: {table.data or 'none needed'}"]
     for row in table.rows:
-        figures = ", ".join(f"{metric.words} {printed(row.paper.get(metric.key), metric)}" for metric in table.metrics)
+        figures = ", ".join(f"{metric.words} {metric.printed(row.paper.get(metric.key))}" for metric in table.metrics)
         lines.append(f"    {row.name:{width}}{row.words}: {figures}")
     return "\n".join(lines)

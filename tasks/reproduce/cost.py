@@ -22,6 +22,7 @@ class Cost:
 
     Attributes:
         seconds: Wall time, all starts together.
+        device_seconds: The same times the number of devices (GPUs, or processes on a CPU).
         starts: How often it was started.
         device: GPU, or processor and cores; of the last start.
         memory: What `peak_gib` is of: `GPU`, or `host` (the whole process).
@@ -29,6 +30,7 @@ class Cost:
     """
 
     seconds: float = 0.0
+    device_seconds: float = 0.0
     starts: int = 0
     device: str = ""
     memory: str = ""
@@ -38,8 +40,8 @@ class Cost:
         """Two steps together: times add up, the larger peak counts."""
         last = other if other.starts else self
         return Cost(
-            self.seconds + other.seconds, self.starts + other.starts, last.device, last.memory,
-            max(self.peak_gib, other.peak_gib),
+            self.seconds + other.seconds, self.device_seconds + other.device_seconds, self.starts + other.starts,
+            last.device, last.memory, max(self.peak_gib, other.peak_gib),
         )  # fmt: skip
 
 
@@ -52,6 +54,14 @@ def read_cost(folder: Path) -> Cost:
         return Cost()
     except (json.JSONDecodeError, TypeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: damaged ({error}). Remove it; its step then counts from nought.") from None
+
+
+def processes() -> int:
+    """How many processes train together here."""
+    import torch
+
+    together = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return torch.distributed.get_world_size() if together else 1
 
 
 def total(costs: Iterable[Cost]) -> Cost:
@@ -99,7 +109,8 @@ class _Meter:
         import torch
 
         peak = torch.cuda.max_memory_allocated() / 2**30 if self.gpu else _host_peak_gib()
-        return Cost(time.monotonic() - self.started, 0, self.device, "GPU" if self.gpu else "host", peak)
+        seconds = time.monotonic() - self.started
+        return Cost(seconds, seconds * processes(), 0, self.device, "GPU" if self.gpu else "host", peak)
 
 
 def _forget_host_peak() -> None:

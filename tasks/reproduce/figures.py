@@ -84,7 +84,8 @@ def measured(table: Table, folders: Sequence[Path], resamples: int) -> Measured:
     model = results({"row": predictions}, split="test", rule=table.rule, resamples=resamples).models[0]
     missing = [metric.key for metric in table.metrics if metric.key not in figures]
     figures |= {key: found for key in missing if (found := evaluated(model, key, predictions)) is not None}
-    return Measured(figures, len(model.table), model.patients, len(model.failed))
+    cases = max(label.cases for label in model.labels)  # those of which a label is known
+    return Measured(figures, cases, model.patients, len(model.failed))
 
 
 def evaluated(model: ModelResult, key: str, predictions: Predictions) -> Estimate | None:

@@ -1,4 +1,4 @@
-"""The table as files: `table.csv`, `table.json`, `table.md` and the self-contained page `table.html`."""
+"""The table as files: `table.csv`, `table.json`, `table.md`, `table.tex` and the self-contained page `table.html`."""
 
 import csv
 import io
@@ -11,7 +11,7 @@ from ...datasets.tables import Manifest
 from ...eval.intervals import Estimate
 from ...files import write_json, write_text
 from .figures import plain
-from .result import DONE, RowResult
+from .result import DONE, FAILED, RowResult
 from .table import Figure, Metric, Row, Table
 from .verdict import verdict
 
@@ -49,36 +49,26 @@ def cells(table: Table, row: Row, result: RowResult, phantoms: bool) -> list[Cel
     return [
         Cell(
             metric, found.get(metric.key), row.paper.get(metric.key),
-            verdict(found.get(metric.key), row.paper.get(metric.key), metric, phantoms),
+            FAILED if result.state == FAILED else verdict(
+                found.get(metric.key), row.paper.get(metric.key), metric, phantoms
+            ),
         )
         for metric in table.metrics
     ]  # fmt: skip
-
-
-def number(value: float, metric: Metric) -> str:
-    """As the paper prints it; an en dash where it is undefined."""
-    if math.isnan(value):
-        return "–"
-    return f"{100 * value:.{max(0, metric.digits - 2)}f} %" if metric.percent else f"{value:.{metric.digits}f}"
 
 
 def interval(measured: Estimate, metric: Metric) -> str:
     """`80.9 to 82.7 %`; empty where there is none."""
     if math.isnan(measured.low):
         return ""
-    low, high = number(measured.low, metric), number(measured.high, metric)
+    low, high = metric.number(measured.low), metric.number(measured.high)
     return f"{low.removesuffix(' %')} to {high}"
-
-
-def printed(figure: Figure | None, metric: Metric) -> str:
-    """The paper's figure, or a question mark."""
-    return "?" if figure is None or figure.value is None else number(figure.value, metric)
 
 
 def write_table(
     folder: Path, table: Table, results: Sequence[RowResult], *, phantoms: bool, manifest: Manifest | None
 ) -> None:  # fmt: skip
-    """Write all four files.
+    """Write all five files.
 
     Args:
         folder: Where to.
@@ -87,20 +77,28 @@ def write_table(
         phantoms: Measured on invented data: said in every file, and nothing is judged.
         manifest: What was measured on; None without data.
     """
+    from .latex import latex
+
     rows = [(row, result, cells(table, row, result, phantoms)) for row, result in zip(table.rows, results, strict=True)]
     write_text(folder / "table.csv", _csv(rows, phantoms))
     write_json(folder / "table.json", _json(table, rows, phantoms, manifest))
     write_text(folder / "table.md", _markdown(table, rows, phantoms))
+    write_text(folder / "table.tex", latex(table, rows, _title(table, phantoms), BANNER if phantoms else ""))
     write_text(folder / "table.html", _html(table, rows, phantoms, manifest))
 
 
 def cost_words(result: RowResult) -> str:
-    """`3.2 h, NVIDIA H200, peak 41.0 GiB (GPU)`; empty where nothing ran."""
+    """`3.2 h (25.6 h of all devices), NVIDIA H200, peak 41.0 GiB (GPU)`; empty where nothing ran."""
     cost = result.cost
     if not cost.starts:
         return ""
-    hours = f"{cost.seconds / 3600:.1f} h" if cost.seconds >= 3600 else f"{cost.seconds / 60:.1f} min"
-    return f"{hours}, {cost.device}, peak {cost.peak_gib:.1f} GiB ({cost.memory})"
+    several = cost.device_seconds > 1.001 * cost.seconds
+    devices = f" ({_long(cost.device_seconds)} of all devices)" if several else ""
+    return f"{_long(cost.seconds)}{devices}, {cost.device}, peak {cost.peak_gib:.1f} GiB ({cost.memory})"
+
+
+def _long(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min"
 
 
 def remarks(row: Row, result: RowResult) -> list[str]:
@@ -117,7 +115,7 @@ def remarks(row: Row, result: RowResult) -> list[str]:
 Rows = Sequence[tuple[Row, RowResult, list[Cell]]]
 COLUMNS = (
     "row", "words", "metric", "measured", "low", "high", "paper", "paper_source", "verdict", "cases", "patients",
-    "failed_cases", "state", "remarks", "hours", "device", "peak_memory_gib", "memory", "data",
+    "failed_cases", "state", "remarks", "hours", "device_hours", "device", "peak_memory_gib", "memory", "data",
 )  # fmt: skip
 
 
@@ -128,11 +126,11 @@ def _csv(rows: Rows, phantoms: bool) -> str:
     for row, result, found in rows:
         cost, of = result.cost, result.measured
         own = [of.cases, of.patients, of.failed, result.state, "; ".join(remarks(row, result))]
-        own += (
-            [f"{cost.seconds / 3600:.4f}", cost.device, f"{cost.peak_gib:.3f}", cost.memory]
-            if cost.starts
-            else [""] * 4
-        )
+        if cost.starts:
+            own += [f"{cost.seconds / 3600:.4f}", f"{cost.device_seconds / 3600:.4f}", cost.device]
+            own += [f"{cost.peak_gib:.3f}", cost.memory]
+        else:
+            own += [""] * 5
         for cell in found:
             estimate = cell.measured or Estimate(math.nan)
             figures = [_plain(value) for value in (estimate.value, estimate.low, estimate.high)]
@@ -176,6 +174,7 @@ def _json(table: Table, rows: Rows, phantoms: bool, manifest: Manifest | None) -
                 "failed_cases": result.measured.failed,
                 "cost": {
                     "hours": result.cost.seconds / 3600,
+                    "device_hours": result.cost.device_seconds / 3600,
                     "starts": result.cost.starts,
                     "device": result.cost.device,
                     "peak_memory_gib": result.cost.peak_gib,
@@ -208,8 +207,8 @@ def _markdown(table: Table, rows: Rows, phantoms: bool) -> str:
         for cell in found:
             known = cell.measured is not None
             values = [
-                row.words, cell.metric.words, number(cell.measured.value, cell.metric) if known else "–",
-                interval(cell.measured, cell.metric) if known else "", printed(cell.paper, cell.metric), cell.verdict,
+                row.words, cell.metric.words, cell.metric.number(cell.measured.value) if known else "–",
+                interval(cell.measured, cell.metric) if known else "", cell.metric.printed(cell.paper), cell.verdict,
                 str(result.measured.cases or ""), cost_words(result), "invented" if phantoms else "real",
             ]  # fmt: skip
             lines.append("| " + " | ".join(value.replace("|", "\\|") for value in values) + " |")
@@ -222,7 +221,7 @@ def _html(table: Table, rows: Rows, phantoms: bool, manifest: Manifest | None) -
     from ...eval.templating import environment, inlined
 
     templates = environment()
-    templates.filters.update(number=number, interval=interval, printed=printed)
+    templates.filters.update(interval=interval)
     return templates.get_template("reproduce.html.j2").render(
         table=table,
         title=_title(table, phantoms),

@@ -10,7 +10,7 @@ from ...engine.recipe import flat, parse_recipe
 from ...errors import UserError
 from .small import SCALE, small
 from .table import Finetune, Measure, Mil, Row, Step
-from .weights import Given, sort_weights
+from .weights import Given, check_given, sort_weights
 
 
 @dataclass(frozen=True)
@@ -62,13 +62,17 @@ def make_plan(
         options: Dotted options for the recipes that know them.
 
     Raises:
-        UserError: Labels that the data have not, or weights that do not fit.
+        UserError: Labels that the data have not, a recipe that does not go with them, or weights that do not fit.
     """
     recipes = {step.key: _resolved(step, row, phantoms, options) for step in row.steps}
     labels = row.labels or (manifest.labels if manifest is not None else ())
     if manifest is not None:
         manifest.with_labels(labels)
-    given = sort_weights(row, weights, {step.kind: recipes[step.key] for step in row.steps}, labels)
+    by_kind = {step.kind: recipes[step.key] for step in row.steps}
+    given = sort_weights(row, weights, by_kind, labels)
+    check_given(row, given, by_kind, labels)
+    if manifest is not None and "finetune" in by_kind and given.model is None:
+        _check_finetune(row, by_kind["finetune"], manifest.with_labels(labels))
     steps = [
         Planned(step, recipes[step.key], _predicts(step, given)) for step in row.steps if not _idle(step, row, given)
     ]
@@ -97,6 +101,19 @@ def _resolved(step: Step, row: Row, phantoms: bool, options: Sequence[str]) -> A
     known = flat(recipe)
     own = [part for key, parts in _pairs(options) if key in known for part in parts]
     return parse_recipe(recipe, None, own) if own else recipe
+
+
+def _check_finetune(row: Row, recipe: Any, manifest: Manifest) -> None:
+    """What fine-tuning would refuse after days of pre-training, refused before."""
+    from ...finetune.run import check_labels, make_card
+
+    try:
+        if recipe.data.labels is not None:
+            manifest = manifest.with_labels(recipe.data.labels)
+        check_labels(recipe, manifest)
+        make_card(recipe, manifest, None)
+    except UserError as error:
+        raise UserError(f"row {row.name}: {error}") from None
 
 
 def _pairs(options: Sequence[str]) -> list[tuple[str, list[str]]]:

@@ -17,7 +17,7 @@ from ...files import write_json, write_text
 from .. import load
 from ..stages import MANIFEST, open_manifest, prepare_stage
 from .catalogue import chosen_rows
-from .cost import costed, read_cost, total
+from .cost import costed, processes, read_cost, total
 from .figures import measured
 from .output import write_table
 from .plan import Plan, Planned, make_plan, unused_options
@@ -27,6 +27,7 @@ from .weights import fingerprint, predict_given
 from .work import Work
 
 STEP = "step.json"
+PROBED = 200  # files that are looked for before anything runs
 
 
 @dataclass(frozen=True)
@@ -93,12 +94,18 @@ def reproduce(request: Request) -> tuple[Path, list[RowResult]]:
         for row in rows
     ]  # fmt: skip
     _refuse_plans(request, plans)
+    _probe(place)
     results = {row.name: load_result(place.folder, row.name, place.mark()) for row in table.rows}
+    before = {name for name, result in results.items() if result.state == FAILED}
     for plan in plans:
         open_row = RowResult(plan.row.name, NOT_RUN, plan.missing or "waits for its turn", data=place.mark())
         results[plan.row.name] = open_row
     _write(request, place, results)
-    ready = [plan for plan in plans if not plan.missing]
+    # What failed before goes last: with several processes a failure ends the command, which is then repeated.
+    ready = sorted((plan for plan in plans if not plan.missing), key=lambda plan: plan.row.name in before)
+    if rank() == 0:
+        free = shutil.disk_usage(place.folder).free / 2**30
+        _say(f"{table.name}: {len(ready)} of {len(table.rows)} rows, into {place.root} ({free:,.0f} GiB free there)")
     for number, plan in enumerate(ready, 1):
         _say(f"[{number}/{len(ready)}] {table.name}, {plan.row.name}: {plan.row.words}")
         results[plan.row.name] = result = _run_row(plan, request, place)
@@ -107,6 +114,11 @@ def reproduce(request: Request) -> tuple[Path, list[RowResult]]:
         if rank() == 0:
             save_result(place.folder, result)
         _write(request, place, results)
+        if result.state == FAILED and processes() > 1:
+            raise RunError(
+                f"row {result.name}: {result.reason} Several processes cannot go on after that: repeat the command, "
+                "which then does the other rows first."
+            )
     return place.folder, [results[row.name] for row in table.rows]
 
 
@@ -145,7 +157,9 @@ def _place(request: Request) -> _Place:
     root = request.out / "phantoms" if request.phantoms else request.out
     folder = root / request.table.name
     if request.phantoms:
-        data = open_manifest(request.table.phantoms(root / "data" / request.table.name.replace("/", "-")))
+        # Tables of one layout share their phantoms, and so their steps, as they do on real data.
+        name = f"{request.table.task}-{request.table.layout}"
+        data = open_manifest(request.table.phantoms(root / "data" / name))
         return _Place(root, folder, data, data)
     data = _manifest(request.table, request.data, root) if request.data is not None else None
     before = request.pretrain_data
@@ -164,6 +178,19 @@ def _manifest(table: Table, data: Path, root: Path) -> Manifest:
     for text in [*found.notes, *found.warnings]:
         _say(f"      {text}")
     return found.manifest
+
+
+def _probe(place: _Place) -> None:
+    """Look for some of the files, evenly spread, so that a wrong folder is noticed before days of training."""
+    for manifest in {id(each): each for each in (place.data, place.pretrain_data) if each is not None}.values():
+        files = manifest.files()
+        probed = files[:: max(1, len(files) // PROBED)]
+        missing = [file for file in probed if not file.exists()]
+        if len(missing) > len(probed) // 2:
+            raise UserError(
+                f"{manifest.path}: {len(missing)} of {len(probed)} files looked for are missing, such as {missing[0]}. "
+                "Paths are relative to the manifest: has it, or have they, been moved?"
+            )
 
 
 def _run_row(plan: Plan, request: Request, place: _Place) -> RowResult:
@@ -223,6 +250,7 @@ def _run_steps(plan: Plan, request: Request, place: _Place, folders: list[Path])
                 _run_step(planned, plan, work, manifest)
             if rank() == 0:
                 write_json(out / STEP, {"mark": mark, "kind": step.kind})
+            _meet()
         before[step.kind] = out
 
 
@@ -283,6 +311,14 @@ def _write(request: Request, place: _Place, results: Mapping[str, RowResult]) ->
     if rank() == 0:
         rows = [results[row.name] for row in request.table.rows]
         write_table(place.folder, request.table, rows, phantoms=request.phantoms, manifest=place.data)
+
+
+def _meet() -> None:
+    """Let all processes of a training wait for the first, which alone writes what the next step looks for."""
+    import torch
+
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
 
 
 def _say(text: str) -> None:

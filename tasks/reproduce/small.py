@@ -9,15 +9,18 @@ from functools import singledispatch
 from typing import Any
 
 from ...backbone.sizes import Model
+from ...datasets.recipe import Data
 from ...datasets.slides.recipe import Tiling
 from ...engine.recipe import Optim, Run
-from ...finetune.extract import Extract
+from ...finetune.extract_recipe import Extract
 from ...finetune.mil.recipe import Mil
 from ...finetune.recipe import Finetune, View
 from ...pretrain.recipe import Decoder, Dino, Head, Pretrain
 
 SIZES = {"micro": "micro", "mini": "micro", "tiny": "micro", "small": "micro"}  # every larger one becomes `mini`
 DECODER = (64, 1, 4)  # width, depth, heads
+PEAK = 1e-3  # least peak rate, which so few steps need
+VIT_PEAKS = {"pretrain": 2e-3, "finetune": 4e-3}  # of ViTs; in fine-tuning the layer decay takes most of it away again
 VOLUMES = {"senet154": 64}  # least side that a network takes, px; the others take 48
 VOLUME_PX, VOLUME_FRAMES = 48, 16
 
@@ -27,19 +30,26 @@ class Scale:
     """How small.
 
     Attributes:
-        image_px: Side of pictures, frames and tiles, pixels.
+        image_px: Side of pictures, pixels.
+        clip_px, tile_px: Side of frames and of tiles.
         frames: Frames of a clip, at most.
-        pretrain_epochs, finetune_epochs, dino_epochs, mil_epochs, volume_epochs: Lengths.
+        pretrain_epochs, finetune_epochs, cnn_epochs: Lengths, of pictures.
+        clip_epochs: Of pre-training and of fine-tuning on clips.
+        dino_epochs, mil_epochs, volume_epochs: Of the other trainings.
         tiles_per_slide: Tiles of each slide in an epoch.
     """
 
-    image_px: int = 64
+    image_px: int = 48
+    clip_px: int = 64
+    tile_px: int = 64
     frames: int = 8
-    pretrain_epochs: int = 40
-    finetune_epochs: int = 12
+    pretrain_epochs: int = 30
+    finetune_epochs: int = 30
+    cnn_epochs: int = 8
+    clip_epochs: int = 10
     dino_epochs: int = 2
-    mil_epochs: int = 10
-    volume_epochs: int = 3
+    mil_epochs: int = 30
+    volume_epochs: int = 6
     tiles_per_slide: int = 64
 
 
@@ -59,14 +69,16 @@ def small(recipe: Any, scale: Scale = SCALE) -> Any:
 
 @small.register
 def _(recipe: Pretrain, scale: Scale = SCALE) -> Pretrain:
+    px = scale.tile_px if recipe.tiles_per_slide else _px(recipe.model, scale)
+    epochs = scale.clip_epochs if recipe.model.frames > 1 else scale.pretrain_epochs
     return replace(
         recipe,
         tiles_per_slide=recipe.tiles_per_slide and scale.tiles_per_slide,
-        model=_model(recipe.model, scale),
+        model=_model(recipe.model, px, scale.frames),
         decoder=Decoder(*DECODER, embed_bias=recipe.decoder.embed_bias),
-        data=_data(recipe.data, scale),
-        augment=replace(recipe.augment, size=scale.image_px),
-        optim=_optim(recipe.optim, scale.pretrain_epochs, 64),
+        data=_data(recipe.data, px),
+        augment=replace(recipe.augment, size=px),
+        optim=_optim(recipe.optim, epochs, 64, VIT_PEAKS["pretrain"]),
         run=_run(recipe.run),
     )
 
@@ -75,15 +87,17 @@ def _(recipe: Pretrain, scale: Scale = SCALE) -> Pretrain:
 def _(recipe: Finetune, scale: Scale = SCALE) -> Finetune:
     if recipe.network != "vit" and recipe.model.frames > 1:
         return _volume(recipe, scale)
-    model = _model(recipe.model, scale)
+    px, vit = _px(recipe.model, scale), recipe.network == "vit"
+    epochs = scale.finetune_epochs if vit else scale.cnn_epochs
+    epochs, peak = scale.clip_epochs if recipe.model.frames > 1 else epochs, VIT_PEAKS["finetune"] if vit else PEAK
     return replace(
         recipe,
-        eval_every=max(1, scale.finetune_epochs // 4),
-        model=model,
-        data=_data(recipe.data, scale),
-        augment=replace(recipe.augment, size=scale.image_px),
-        view=_view(recipe.view, recipe.model.image_size, scale.image_px),
-        optim=_optim(recipe.optim, scale.finetune_epochs, 16),
+        eval_every=max(1, epochs // 4),
+        model=_model(recipe.model, px, scale.frames),
+        data=_data(recipe.data, px),
+        augment=replace(recipe.augment, size=px),
+        view=_view(recipe.view, recipe.model.image_size, px),
+        optim=_optim(recipe.optim, epochs, 16, peak),
         run=_run(recipe.run),
     )
 
@@ -97,9 +111,9 @@ def _(recipe: Dino, scale: Scale = SCALE) -> Dino:
         centre_momentum=0.5,
         tiles_per_slide=recipe.tiles_per_slide and scale.tiles_per_slide,
         head=Head(out_dim=512, hidden=256, bottleneck=64),
-        crops=replace(recipe.crops, local_px=scale.image_px // 2, local_crops=2),
-        model=_model(recipe.model, scale),
-        data=_data(recipe.data, scale),
+        crops=replace(recipe.crops, local_px=scale.tile_px // 2, local_crops=2),
+        model=_model(recipe.model, scale.tile_px),
+        data=_data(recipe.data, scale.tile_px),
         optim=_optim(recipe.optim, scale.dino_epochs, 64),
         run=_run(recipe.run),
     )
@@ -107,7 +121,7 @@ def _(recipe: Dino, scale: Scale = SCALE) -> Dino:
 
 @small.register
 def _(recipe: Tiling, scale: Scale = SCALE) -> Tiling:
-    return replace(recipe, tile_um=float(scale.image_px), tile_px=scale.image_px, overlap_um=0.0, min_tissue=0.5)
+    return replace(recipe, tile_um=float(scale.tile_px), tile_px=scale.tile_px, overlap_um=0.0, min_tissue=0.5)
 
 
 @small.register
@@ -132,29 +146,33 @@ def _volume(recipe: Finetune, scale: Scale) -> Finetune:
     )
 
 
-def _model(model: Model, scale: Scale) -> Model:
+def _px(model: Model, scale: Scale) -> int:
+    return scale.clip_px if model.frames > 1 else scale.image_px
+
+
+def _model(model: Model, px: int, frames: int = 1) -> Model:
     clips = model.frames > 1
     return replace(
         model,
         size=SIZES.get(model.size, "mini"),
-        image_size=scale.image_px,
+        image_size=px,
         patch_size=16 if clips else 8,
-        frames=min(model.frames, scale.frames),
+        frames=min(model.frames, frames),
         checkpoint_blocks=False,
     )
 
 
-def _data(data, scale: Scale):
-    return replace(data, cache=True, cache_px=round(scale.image_px * 256 / 224))
+def _data(data: Data, px: int) -> Data:
+    return replace(data, cache=True, cache_px=round(px * 256 / 224))
 
 
 def _view(view: View, before_px: int, px: int) -> View:
     return view if view.resize_px is None else replace(view, resize_px=round(view.resize_px * px / before_px))
 
 
-def _optim(optim: Optim, epochs: int, batch: int) -> Optim:
-    """Fewer epochs and a small batch at the same peak rate, which is raised to what so few steps need."""
-    peak = max(optim.base_lr * optim.batch_size / 256, 1e-3)
+def _optim(optim: Optim, epochs: int, batch: int, least: float = PEAK) -> Optim:
+    """Fewer epochs and a small batch at the same peak rate, or at the least one that so few steps need."""
+    peak = max(optim.base_lr * optim.batch_size / 256, least)
     epochs, batch = min(epochs, optim.epochs), min(batch, optim.batch_size)
     return replace(
         optim,

@@ -3,6 +3,7 @@
 Each task lists its tables in `tasks/<task>/tables.py` as `TABLES`, a dict of name to `Table`.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,6 +44,16 @@ class Metric:
     digits: int
     how: str
     percent: bool = False
+
+    def number(self, value: float) -> str:
+        """As the paper prints it; an en dash where it is undefined."""
+        if math.isnan(value):
+            return "–"
+        return f"{100 * value:.{max(0, self.digits - 2)}f} %" if self.percent else f"{value:.{self.digits}f}"
+
+    def printed(self, figure: Figure | None) -> str:
+        """The paper's figure, or that it is not known."""
+        return "not known" if figure is None or figure.value is None else self.number(figure.value)
 
 
 @dataclass(frozen=True)

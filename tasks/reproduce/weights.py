@@ -57,6 +57,47 @@ def sort_weights(row: Row, paths: Sequence[Path], recipes: dict[str, Any], label
     return given
 
 
+def check_given(row: Row, given: Given, recipes: dict[str, Any], labels: Sequence[str]) -> None:
+    """Refuse weights that would fail, or pass for what the row is not, when the row's turn comes.
+
+    Args:
+        row, given, recipes, labels: As in `sort_weights`.
+
+    Raises:
+        UserError: A model of other labels, an encoder of another size, a checkpoint of another network.
+    """
+    if given.model is not None and given.model.is_dir():
+        from ...finetune.cards import load_any_card
+
+        known = load_any_card(given.model).labels
+        if set(known) != set(labels):
+            raise UserError(
+                f"row {row.name}: {given.model} predicts {', '.join(known)}; the row needs {', '.join(labels)}."
+            )
+    if given.encoder is not None:
+        _check_encoder(row, given.encoder, recipes.get("finetune") or recipes["pretrain"], len(labels))
+
+
+def _check_encoder(row: Row, encoder: Path, recipe: Any, labels: int) -> None:
+    network = getattr(recipe, "network", "vit")
+    if network != "vit":
+        from ...finetune.classifier import TimmClassifier
+        from ...finetune.timm_weights import load_network
+
+        if encoder.is_dir():
+            raise UserError(f"row {row.name}: {encoder} is an encoder folder; {network} starts from a checkpoint file.")
+        load_network(TimmClassifier(network, labels, recipe.model.channels), encoder)
+        return
+    from ...backbone.encoder import read_encoder_card
+
+    found, asked = read_encoder_card(encoder).arch, recipe.model.architecture()
+    if (found.width, found.depth) != (asked.width, asked.depth):
+        raise UserError(
+            f"row {row.name}: {encoder} is a ViT of width {found.width} and depth {found.depth}; the row's has width "
+            f"{asked.width} and depth {asked.depth}. Give an encoder of its size."
+        )
+
+
 def fingerprint(path: Path) -> str:
     """SHA-256 of a checkpoint, or of the weights in an encoder or model folder."""
     files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]

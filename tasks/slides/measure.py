@@ -1,18 +1,16 @@
 """Where an aggregator sees tumour, as figures of a table: heat maps of the slides held against their outlines."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from ...eval.froc import RATES
-from ...eval.intervals import Estimate
-from ..explain import EXPLANATIONS
 from ..reproduce.work import Work
-from ..stages import open_manifest
 from .labels import TUMOR
-from .localise import localised
-from .predict import Request, predict_slides
+
+if TYPE_CHECKING:
+    from ...eval.intervals import Estimate
 
 
-def localisation_figures(work: Work) -> Mapping[str, Estimate]:
+def localisation_figures(work: Work) -> "Mapping[str, Estimate]":
     """`froc`, `sensitivity_at_0.25` to `sensitivity_at_8`, `tile_auroc` and `dice` of the test slides.
 
     Heat maps of the validation slides (which the threshold for Dice is chosen on) and the test slides are written
@@ -21,6 +19,12 @@ def localisation_figures(work: Work) -> Mapping[str, Estimate]:
     Args:
         work: After a row's steps of features and aggregator.
     """
+    from ...eval.froc import RATES
+    from ..explain import EXPLANATIONS
+    from ..stages import open_manifest
+    from .localise import localised
+    from .predict import Request, predict_slides
+
     manifest = open_manifest(work.data)
     model, maps = work.before["mil"] / "model", work.out / EXPLANATIONS
     wanted = Request(

@@ -16,7 +16,8 @@ from ...datasets.tables import Manifest, predictions_table
 from ...errors import DataError, UserError
 from ...eval.localisation import TileSlide, choose_dice_threshold
 from ...files import file_sha256, write_json
-from ...finetune.extract import Extract, extract
+from ...finetune.extract import extract
+from ...finetune.extract_recipe import Extract
 from ...finetune.mil.model import MilCard, load_mil
 from ...finetune.mil.predict import BagPrediction, predict_mil
 from ...finetune.model import WEIGHTS

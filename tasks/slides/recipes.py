@@ -14,7 +14,7 @@ from ...datasets.multi_crop import MultiCrop
 from ...datasets.recipe import Data
 from ...datasets.slides.recipe import Stain, Tiling, Tissue
 from ...engine.recipe import Optim, Run
-from ...finetune.extract import Extract
+from ...finetune.extract_recipe import Extract
 from ...finetune.mil.recipe import Mil
 from ...pretrain.recipe import Dino, Head, Pretrain
 

@@ -4,17 +4,12 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
-from ...datasets.phantoms.radiographs import chest_phantom, write_chestxray14
-from ...datasets.tables import write_manifest
 from ...files import write_text, written_aside
-from .. import stages
-from . import layouts
 from .labels import CHEXPERT, CHEXPERT14, COVIDX
 
 SIZE_PX = 128
-COMMON = {"Cardiomegaly": 0.35, "Effusion": 0.35, "Pneumothorax": 0.25, "Mass": 0.25, "Consolidation": 0.25}
+COMMON = {"Cardiomegaly": 0.35, "Infiltration": 0.3, "Edema": 0.3, "Consolidation": 0.3, "Fibrosis": 0.3}
 FINDING_OF = {"Pleural Effusion": "Effusion"}  # CheXpert's names that ChestX-ray14 has otherwise
 OF_CLASS = {"normal": (), "pneumonia": ("Pneumonia",), "COVID-19": ("Infiltration", "Consolidation", "Edema")}
 PER_PATIENT = 2
@@ -22,13 +17,16 @@ TEST_SHARE = 0.25
 
 
 def chestxray14(folder: Path, patients: int = 240) -> Path:
-    """ChestX-ray14 with five common findings (rare ones would have no case in so small a set); gives the manifest."""
+    """ChestX-ray14 with five findings, common (rare ones would have no case) and plain at 48 px; gives the manifest."""
+    from ...datasets.phantoms.radiographs import write_chestxray14
+    from ...datasets.tables import write_manifest
+    from ..stages import open_manifest
 
     def write(root: Path) -> None:
         write_chestxray14(root, patients=patients, size=SIZE_PX, prevalence=COMMON)
 
     path = _prepared(folder, write, "chestxray14", {})
-    manifest = stages.open_manifest(path)
+    manifest = open_manifest(path)
     if set(manifest.labels) != set(COMMON):
         others = [label for label in manifest.labels if label not in COMMON]
         write_manifest(path, manifest.table.drop(columns=others), tuple(COMMON), manifest.meaning)
@@ -76,12 +74,15 @@ def covidx(folder: Path, patients: int = 240) -> Path:
 
 def _prepared(folder: Path, write: Callable[[Path], None], layout: str, options: Mapping) -> Path:
     """Write the tree once (a killed command starts it again), and its manifest."""
-    root, path = folder / "raw", folder / stages.MANIFEST
+    from ..stages import MANIFEST, prepare_stage
+    from . import layouts
+
+    root, path = folder / "raw", folder / MANIFEST
     if not (root / "whole").is_file():
         write(root)
         write_text(root / "whole", "")
     if not path.is_file():
-        stages.prepare_stage(layouts, root, path, layout=layout, options=options)
+        prepare_stage(layouts, root, path, layout=layout, options=options)
     return path
 
 
@@ -94,10 +95,14 @@ def _parts(patients: int) -> list[tuple[str, range]]:
 def _write_picture(path: Path, findings: Iterable[str], rng: np.random.Generator) -> None:
     from PIL import Image
 
+    from ...datasets.phantoms.radiographs import chest_phantom
+
     picture, _ = chest_phantom(findings, size=SIZE_PX, rng=rng)
     with written_aside(path) as aside:
         Image.fromarray(picture).save(aside)
 
 
 def _csv(rows: list[list], head: list[str]) -> str:
+    import pandas as pd
+
     return pd.DataFrame(rows, columns=head).to_csv(index=False, lineterminator="\n")

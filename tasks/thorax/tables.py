@@ -33,6 +33,10 @@ CHOSEN_ON_TEST = (
     "The paper's code looks at the test pictures every 10 epochs and prints the best; here the epoch is chosen on "
     "validation, so a figure a little below the paper's is to be expected."
 )
+README_WEIGHTS = (
+    "The README of lambert-x/medical_mae links, for every row, the weights that it starts from and the fine-tuned "
+    "model: --weights ROW=FILE takes either, the first to fine-tune, the second to be evaluated as it is."
+)
 MEAN_AUROC = Metric(
     "macro_auroc", "mean AUROC", 3, "mean over the labels; interval by the bootstrap of patients (percentiles).", True
 )
@@ -51,10 +55,13 @@ def _row(name: str, words: str, steps, paper: float | None, key: str = "macro_au
     return Row(name, words, steps, {key: Figure(paper)}, note=note)
 
 
-def _given(name: str, words: str, recipe, encoder: str, paper: float) -> Row:
+def _given(name: str, words: str, recipe, encoder: str, paper: float, note: str = "") -> Row:
     """A row that starts from somebody else's weights."""
-    return _row(name, words, (Finetune(f"thorax-ft-{name}", recipe, encoder),), paper)
+    return _row(name, words, (Finetune(f"thorax-ft-{name}", recipe, encoder),), paper, note=note)
 
+
+AS_DENSENET = "The repository gives no fine-tuning command for ResNet-50: the settings are those of DenseNet-121."
+AS_VIT = "The repository's fine-tuning command is that of X-ray weights: its settings are taken for ImageNet's too."
 
 MAIN = Table(
     name="thorax/main",
@@ -66,27 +73,29 @@ MAIN = Table(
     metrics=(MEAN_AUROC,),
     rows=(
         _given("densenet121-imagenet", "DenseNet-121, ImageNet, supervised", finetune_densenet121,
-               "timm:densenet121.tv_in1k", 0.822),
+               "timm:densenet121.tv_in1k", 0.822,
+               "These are torchvision's weights (densenet121-a639ec97.pth), as in the paper."),
         _given("resnet50-moco", "ResNet-50, ImageNet, MoCo v2", finetune_resnet50,
-               "ResNet-50 pre-trained on ImageNet by MoCo v2", 0.809),
+               "ResNet-50 pre-trained on ImageNet by MoCo v2", 0.809, AS_DENSENET),
         _given("resnet50-byol", "ResNet-50, ImageNet, BYOL", finetune_resnet50,
-               "ResNet-50 pre-trained on ImageNet by BYOL", 0.810),
+               "ResNet-50 pre-trained on ImageNet by BYOL", 0.810, AS_DENSENET),
         _given("resnet50-swav", "ResNet-50, ImageNet, SwAV", finetune_resnet50,
-               "ResNet-50 pre-trained on ImageNet by SwAV", 0.815),
+               "ResNet-50 pre-trained on ImageNet by SwAV", 0.815, AS_DENSENET),
         _given("densenet121-xrays-moco", "DenseNet-121, X-rays (0.3M), MoCo v2", finetune_densenet121,
                "DenseNet-121 pre-trained on X-rays by MoCo v2", 0.806),
         _given("densenet121-xrays-mae", "DenseNet-121, X-rays (0.3M), MAE", finetune_densenet121,
                "DenseNet-121 pre-trained on X-rays by masked autoencoding, of the paper's repository", 0.812),
         _given("vit-s-imagenet", "ViT-S/16, ImageNet, supervised (DeiT)", finetune_vit_s,
-               "timm:deit_small_patch16_224.fb_in1k", 0.796),
+               "timm:deit_small_patch16_224.fb_in1k", 0.796,
+               f"These are DeiT's own weights (deit_small_patch16_224-cd65a155.pth), as in the paper. {AS_VIT}"),
         _given("vit-s-imagenet-mae", "ViT-S/16, ImageNet, MAE", finetune_vit_s,
-               "ViT-S/16 pre-trained on ImageNet by MAE", 0.786),
+               "ViT-S/16 pre-trained on ImageNet by MAE", 0.786, AS_VIT),
         _row("vit-s-xrays-mae", "ViT-S/16, X-rays (0.3M), MAE", XRAYS_S, 0.823),
         _row("vit-b-xrays-mae", "ViT-B/16, X-rays (0.5M), MAE", XRAYS_B, 0.830,
              note="The repository gives no fine-tuning command for ViT-B: the settings are those of ViT-S."),
     ),
     phantoms=phantoms.chestxray14,
-    notes=(CHOSEN_ON_TEST,),
+    notes=(README_WEIGHTS, CHOSEN_ON_TEST),
 )  # fmt: skip
 
 
@@ -119,6 +128,7 @@ CHEXPERT = _target(
     notes=(
         "The paper's settings on CheXpert are not published: those of ChestX-ray14 are taken.",
         "The test set has about 200 pictures: intervals are wide.",
+        CHOSEN_ON_TEST,
     ),
 )  # fmt: skip
 

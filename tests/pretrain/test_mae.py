@@ -2,9 +2,8 @@
 
 import pytest
 import torch
-from clinvit.backbone.sizes import Architecture
+from clinvit.backbone.sizes import IMAGENET_STATISTICS, Architecture
 from clinvit.backbone.vit import ViT
-from clinvit.backbone.weights import IMAGENET_STATISTICS
 from clinvit.pretrain.mae import MaskedAutoencoder, load_official
 from clinvit.pretrain.masking import Masks, decoder_masking, random_masking, tube_masking
 from clinvit.pretrain.recipe import Decoder

@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 
 import pytest
+import torch
 from clinvit.cli import main
 from clinvit.datasets.phantoms.ocular import PLACES
 from clinvit.datasets.tables import read_manifest
@@ -29,46 +30,122 @@ CASES = {
 }
 
 
-def printed(table, name: str) -> tuple:
-    row = next(row for row in ALL[table].rows if row.name == name)
-    return tuple(row.paper[metric.key].value for metric in ALL[table].metrics)
+# Typed a second time, from the text: sensitivity, specificity, precision, F1, accuracy; of video top-1 and top-5.
+PRINTED = """
+erdes/normal_vs_rd
+vit3d        .643 .971 .730 .684 .937
+unetr        .702 .975 .771 .735 .946
+senet154     .732 .995 .948 .826 .967
+swinunetr    .742 .971 .757 .750 .947
+vnet         .831 .997 .976 .898 .980
+resnet3d     .900 .987 .892 .896 .977
+unetplusplus .910 .994 .948 .929 .985
+unet3d       .950 .996 .969 .959 .991
+erdes/pvd_vs_rd
+vit3d        .676 .790 .718 .696 .740
+unetr        .617 .883 .807 .699 .766
+senet154     .705 .961 .935 .804 .848
+swinunetr    .774 .744 .705 .738 .757
+vnet         .794 .860 .818 .805 .831
+resnet3d     .882 .875 .849 .865 .878
+unetplusplus .921 .860 .839 .878 .887
+unet3d       .901 .852 .828 .863 .874
+erdes/non_rd_vs_rd
+vit3d        .689 .969 .696 .693 .943
+unetr        .569 .972 .678 .619 .935
+senet154     .689 .992 .907 .784 .964
+swinunetr    .680 .980 .781 .727 .952
+vnet         .829 .994 .943 .882 .979
+resnet3d     .939 .978 .817 .874 .974
+unetplusplus .879 .986 .871 .875 .976
+unet3d       .920 .988 .893 .906 .982
+erdes/macula
+vit3d        .699 .741 .636 .666 .725
+unetr        .774 .709 .632 .696 .735
+senet154     .625 .903 .806 .704 .794
+swinunetr    .699 .806 .699 .699 .764
+vnet         .824 .806 .733 .776 .813
+resnet3d     .750 .935 .882 .810 .862
+unetplusplus .699 .967 .933 .800 .862
+unet3d       .899 .870 .818 .857 .882
+erdes/normal_vs_pvd
+vit3d        .453 .964 .662 .538 .896
+unetr        .453 .974 .728 .559 .904
+senet154     .569 .968 .732 .640 .915
+swinunetr    .415 .975 .720 .526 .900
+vnet         .500 .969 .714 .588 .906
+resnet3d     .638 .982 .846 .728 .936
+unetplusplus .492 .981 .800 .609 .916
+unet3d       .784 .985 .894 .836 .959
+erdes/pooling
+unetr-top70        .484 .965 .684 .567 .901
+vnet-top70         .453 .961 .641 .531 .893
+resnet3d-top70     .723 .982 .862 .786 .947
+unetplusplus-top70 .676 .974 .800 .733 .934
+unet3d-top70       .800 .983 .881 .838 .959
+unetr-top50        .553 .950 .631 .590 .897
+senet154-top50     .530 .969 .726 .613 .911
+swinunetr-top50    .538 .961 .679 .600 .904
+vnet-top50         .492 .959 .653 .561 .897
+resnet3d-top50     .607 .983 .849 .708 .933
+unetplusplus-top50 .630 .982 .845 .722 .935
+unet3d-top50       .800 .976 .838 .818 .952
+unetr-top30        .561 .938 .583 .572 .888
+senet154-top30     .584 .965 .723 .646 .915
+swinunetr-top30    .530 .963 .689 .600 .905
+vnet-top30         .446 .966 .674 .537 .897
+resnet3d-top30     .476 .983 .815 .601 .916
+unetplusplus-top30 .699 .983 .866 .774 .945
+unet3d-top30       .807 .977 .846 .826 .955
+video/k710
+vit-g-k710 .838 .964
+vit-s-k710 .776
+vit-b-k710 .815
+video/k400
+vit-g-k400 .872 .974
+vit-g-k400-after-k710 .884 .980
+vit-s-k400 .837
+vit-s-k400-further .840
+vit-b-k400 .866
+vit-b-k400-further .871
+video/k600
+vit-g-k600-after-k710 .888 .982
+vit-s-k600 .831
+vit-s-k600-further .846
+vit-b-k600 .859
+vit-b-k600-further .874
+video/ssv2
+vit-g-ssv2 .770 .959
+video/ucf101
+vit-g-ucf101 .996 1.000
+video/hmdb51
+vit-g-hmdb51 .881 .985
+"""
 
 
-# Typed a second time, from the text: the first, the last and a few rows between.
-@pytest.mark.parametrize(
-    "table, row, figures",
-    [
-        ("erdes/normal_vs_rd", "vit3d", ".643 .971 .730 .684 .937"),
-        ("erdes/normal_vs_rd", "vnet", ".831 .997 .976 .898 .980"),
-        ("erdes/normal_vs_rd", "unet3d", ".950 .996 .969 .959 .991"),
-        ("erdes/pvd_vs_rd", "unetplusplus", ".921 .860 .839 .878 .887"),
-        ("erdes/non_rd_vs_rd", "resnet3d", ".939 .978 .817 .874 .974"),
-        ("erdes/macula", "swinunetr", ".699 .806 .699 .699 .764"),
-        ("erdes/macula", "unet3d", ".899 .870 .818 .857 .882"),
-        ("erdes/normal_vs_pvd", "senet154", ".569 .968 .732 .640 .915"),
-        ("erdes/pooling", "unetr-top70", ".484 .965 .684 .567 .901"),
-        ("erdes/pooling", "unetr-top50", ".553 .950 .631 .590 .897"),
-        ("erdes/pooling", "senet154-top30", ".584 .965 .723 .646 .915"),
-        ("erdes/pooling", "unet3d-top30", ".807 .977 .846 .826 .955"),
-        ("video/k710", "vit-g-k710", ".838 .964"),
-        ("video/k400", "vit-g-k400", ".872 .974"),
-        ("video/k400", "vit-g-k400-after-k710", ".884 .980"),
-        ("video/k600", "vit-g-k600-after-k710", ".888 .982"),
-        ("video/ssv2", "vit-g-ssv2", ".770 .959"),
-        ("video/ucf101", "vit-g-ucf101", ".996 1.000"),
-        ("video/hmdb51", "vit-g-hmdb51", ".881 .985"),
-    ],
-)
-def test_figures_are_those_of_the_paper(table, row, figures):
-    assert printed(table, row) == tuple(map(float, figures.split()))
+def typed() -> dict[str, dict[str, tuple[float, ...]]]:
+    """Table to row to figures."""
+    found: dict[str, dict[str, tuple[float, ...]]] = {}
+    for line in PRINTED.strip().splitlines():
+        name, *figures = line.split()
+        if not figures:
+            rows = found.setdefault(name, {})
+        else:
+            rows[name] = tuple(map(float, figures))
+    return found
 
 
-@pytest.mark.parametrize(
-    "table, row, top1", [("video/k400", "vit-b-k400-further", 0.871), ("video/k600", "vit-s-k600", 0.831)]
-)
-def test_distilled_models_have_no_top5_in_the_paper(table, row, top1):
-    found = next(each for each in ALL[table].rows if each.name == row).paper
-    assert found["top1"].value == top1 and "top5" not in found
+@pytest.mark.parametrize("name", [name for name in ALL if name != "video/dual-masking"])
+def test_figures_are_those_of_the_paper(name):
+    expected = typed()[name] | (typed()["erdes/normal_vs_pvd"] if name == "erdes/pooling" else {})
+    assert {row.name: tuple(figure.value for figure in row.paper.values()) for row in ALL[name].rows} == expected
+
+
+def test_the_decoder_masks_figures_are_not_known():
+    for row in DUAL_MASKING.rows:
+        assert set(row.paper) == {"step_seconds", "peak_memory_gib", "top1"}
+        assert all(figure.value is None for figure in row.paper.values()), row.name
+    assert "not known to us" in DUAL_MASKING.source
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -234,17 +311,19 @@ def test_memory_is_of_this_process_alone():
     assert 10 * 2**20 < before < 2**30 and after >= before + 32 * 2**20
 
 
-@pytest.mark.slow
-def test_masking_the_decoder_costs_less_in_a_process_of_its_own(step_recipe, tmp_path):
-    from clinvit.tasks.reproduce.work import Work
+def test_masking_the_decoder_costs_less(step_recipe):
+    """Bytes that a step keeps for its backward pass."""
+    kept = {}
+    for ratio in (1.0, 0.25):
 
-    model = replace(step_recipe.model, image_size=96, frames=16)
-    big = replace(step_recipe, model=model, augment=replace(step_recipe.augment, size=96))
-    found = [
-        measure.training_cost(Work(recipe, tmp_path, tmp_path, {}))["peak_memory_gib"].value
-        for recipe in (replace(big, decode_ratio=1.0), replace(big, decode_ratio=0.25))
-    ]
-    assert found[1] < found[0]
+        def keep(tensor, ratio=ratio):
+            kept[ratio] = kept.get(ratio, 0) + tensor.nbytes
+            return tensor
+
+        step = measure.training_step(replace(step_recipe, decode_ratio=ratio), 2, "cpu")
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            step()
+    assert 0 < kept[0.25] < 0.9 * kept[1.0]
 
 
 @pytest.mark.slow
@@ -267,7 +346,7 @@ def test_phantoms_of_eyes_have_both_classes_of_every_task_in_every_split(tmp_pat
         assert ((targets == 1).any(axis=0) & (targets == 0).any(axis=0)).all(), split
 
 
-SMALLEST = ["--optim.epochs", "2", "--optim.warmup_epochs", "0", "--optim.batch_size", "16"]
+SMALLEST = ["--optim.epochs", "1", "--optim.warmup_epochs", "0", "--optim.batch_size", "16"]
 
 
 def reproduced(out, table: str, rows: str, *options: str) -> dict:
@@ -279,14 +358,16 @@ def reproduced(out, table: str, rows: str, *options: str) -> dict:
 
 
 @pytest.mark.slow
-def test_two_rows_of_the_macula(tmp_path):
-    found = reproduced(tmp_path, "erdes/macula", "vit3d,unetplusplus", *SMALLEST)
+def test_a_row_of_the_macula(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "CLIPS", 72)
+    found = reproduced(tmp_path, "erdes/macula", "unetplusplus", *SMALLEST)
     assert 0 <= float(found["unetplusplus", "accuracy"]["measured"]) <= 1
     assert found["unet3d", "accuracy"]["measured"] == ""
 
 
 @pytest.mark.slow
-def test_a_decoder_mask_from_cost_to_accuracy_and_a_fine_tuned_row(tmp_path):
+def test_a_decoder_mask_from_cost_to_accuracy_and_a_fine_tuned_row(tmp_path, monkeypatch):
+    monkeypatch.setattr(video_tables, "CLIPS", 6)
     found = reproduced(tmp_path, "video/dual-masking", "running-cell-75", *SMALLEST)
     assert float(found["running-cell-75", "step_seconds"]["measured"]) > 0
     assert 0 <= float(found["running-cell-75", "top1"]["measured"]) <= 1
