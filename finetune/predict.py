@@ -1,6 +1,6 @@
 """Scores for cached cases and for files as they come; a case that fails is a row with its reason, never a negative."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +12,8 @@ from tqdm import tqdm
 
 from ..datasets.cache import Files, PixelCache
 from ..datasets.loading import Cases, eval_loader, opened
-from ..errors import DataError
+from ..errors import DataError, UserError
+from .classifier import Classifier, NearestNeighbours, TimmClassifier
 from .model import ModelCard, predict_batch
 
 
@@ -80,16 +81,50 @@ def predict_stream(
     model: nn.Module, card: ModelCard, files: Sequence[Path], batch: int = 32, workers: int = 0
 ) -> Iterator[FileScores]:
     """Scores of files, batch after batch, read as they come; memory holds a few batches."""
+    return stream(
+        lambda pixels: predict_batch(model, pixels, card), len(card.labels), model, card, files, batch, workers
+    )
+
+
+def stream(
+    values_of: Callable[[Tensor], Tensor], width: int, model: nn.Module, card: ModelCard, files: Sequence[Path],
+    batch: int = 32, workers: int = 0,
+) -> Iterator[FileScores]:  # fmt: skip
+    """What a function makes of the views of files, averaged over the views of each.
+
+    Args:
+        values_of: (B, C, [T,] H, W) normalised input to (B, `width`).
+        width: Values per file.
+        model: On whose device it happens.
+        card: How files are read and shown.
+        files: N files.
+        batch: Files per batch.
+        workers: Reading processes.
+    """
     device = next(model.parameters()).device
     loader = DataLoader(_Files(files, card), batch_size=batch, num_workers=workers, collate_fn=list)
     for items in loader:
-        scores = np.full((len(items), len(card.labels)), np.nan)
+        values = np.full((len(items), width), np.nan)
         good = [place for place, (_, _, reason) in enumerate(items) if not reason]
         if good:
             images = torch.cat([items[place][1] for place in good])
-            part = predict_batch(model, normalised(images, card, device), card).cpu().numpy()
-            scores[good] = part.reshape(len(good), -1, len(card.labels)).mean(axis=1)
-        yield FileScores([position for position, _, _ in items], *_refuse_non_finite(scores, [r for _, _, r in items]))
+            part = values_of(normalised(images, card, device)).float().cpu().numpy()
+            values[good] = part.reshape(len(good), -1, width).mean(axis=1)
+        yield FileScores([position for position, _, _ in items], *_refuse_non_finite(values, [r for _, _, r in items]))
+
+
+def pooled_features(model: nn.Module) -> Callable[[Tensor], Tensor]:
+    """What gives (B, D) features of (B, C, [T,] H, W) normalised input: what the classifier's last layer sees.
+
+    Raises:
+        UserError: The network has no such features.
+    """
+    if isinstance(model, TimmClassifier):
+        network = model.network
+        return lambda pixels: network.forward_head(network.forward_features(pixels), pre_logits=True)
+    if isinstance(model, Classifier | NearestNeighbours):
+        return model.features
+    raise UserError("features are given by ViTs and timm networks; the ERDES baselines have none.")
 
 
 def predict_files(

@@ -4,7 +4,14 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
+from clinvit.backbone.encoder import EncoderCard, save_encoder
+from clinvit.backbone.sizes import Architecture
+from clinvit.backbone.vit import ViT
 from clinvit.cli import build_parser
+from clinvit.finetune.model import ModelCard, build_model, save_model
+from clinvit.finetune.recipe import View
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("tasks/*/README.md"))]
@@ -15,8 +22,24 @@ def blocks(language: str) -> list[str]:
 
 
 @pytest.mark.parametrize("code", blocks("python"))
-def test_python_runs(code):
+def test_python_runs(code, readers_folder, monkeypatch):
+    monkeypatch.chdir(readers_folder)
     exec(compile(code, "README", "exec"), {})
+
+
+@pytest.fixture(scope="module")
+def readers_folder(tmp_path_factory):
+    """What the README's reader has by then: a model, an encoder and new cases."""
+    folder = tmp_path_factory.mktemp("reader")
+    arch = Architecture(32, 1, 2, image_size=(32, 32), patch_size=8)
+    card = ModelCard(("Mass",), {}, False, "full", "vit", "mean", arch, (0.5,), (0.25,), View("squash", None), 40)
+    torch.manual_seed(0)
+    save_model(folder / "runs/ft/model", build_model(card), card)
+    save_encoder(folder / "runs/mae/encoder", ViT(arch), EncoderCard(arch, (0.5,), (0.25,)))
+    (folder / "new-cases").mkdir()
+    for number in (1, 2):
+        Image.new("L", (40, 40), 80 * number).save(folder / f"new-cases/case-{number}.png")
+    return folder
 
 
 @pytest.mark.parametrize(

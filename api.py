@@ -1,0 +1,269 @@
+"""ClinViT for Python: a ViT by its size, and folders that the command has written, as objects.
+
+import clinvit
+
+model = clinvit.load("runs/ft/model")
+table = model.predict("new-cases/")  # a pandas table, one row per file
+vectors = model.features(["a.png", "b.dcm"])  # (2, D), NaN where a file failed
+vit = clinvit.vit("small", weights="runs/mae/encoder")
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from .errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from .backbone.vit import ViT
+
+Paths = str | os.PathLike | Sequence[str | os.PathLike]
+
+
+class Features(NamedTuple):
+    """Vectors of files.
+
+    Attributes:
+        files: The N files, in the order asked for.
+        values: (N, D) float32; NaN where a file failed.
+        reasons: N texts, empty where a file went well.
+    """
+
+    files: list[Path]
+    values: np.ndarray
+    reasons: list[str]
+
+
+class Classifier:
+    """A model folder of pictures or clips (`clinvit finetune`); see `load`.
+
+    Attributes:
+        labels: Names of the scores.
+        card: All that is known of the model: what 1 means, thresholds, calibration, recipe, data.
+    """
+
+    def __init__(self, folder: str | os.PathLike):
+        from .finetune.model import load_model
+
+        self._network, self.card = load_model(folder)
+        self.labels: tuple[str, ...] = self.card.labels
+
+    def predict(self, paths: Paths, *, batch: int = 32, workers: int = 0, progress: bool = False) -> "pd.DataFrame":
+        """Scores of files, after the model's calibration.
+
+        Args:
+            paths: A file, a folder (searched below), a glob, a manifest CSV, or several files, folders and globs.
+            batch: Files per batch.
+            workers: Reading processes.
+            progress: Whether to show a bar.
+
+        Returns:
+            A row per file: `id, path, patient, split, status, reason`, per label `y_<label>` (1, 0 or NaN, where a
+            manifest says), `p_<label>` (NaN where the file failed) and `call_<label>` where the model has a threshold.
+            Names are those of the files: nothing is hashed here.
+
+        Raises:
+            DataError: A folder or glob without a file, or a wrong manifest. A file that cannot be read is a row.
+        """
+        from .datasets.tables import predictions_table
+        from .finetune.predict import predict_files
+        from .tasks.calibrated import calibrated
+        from .tasks.prediction import with_calls
+        from .tasks.requested import requested_cases
+
+        cases, truth = requested_cases(_texts(paths), self.labels, self.card.suffixes())
+        files = [Path(path) for path in cases["path"]]
+        scores, reasons = predict_files(self._network, self.card, files, batch, workers, progress)
+        table = predictions_table(cases, self.labels, truth, calibrated(self.card, scores), reasons)
+        table.insert(1, "path", cases["path"].tolist())
+        return with_calls(table, self.card)
+
+    def features(self, paths: Paths, *, batch: int = 32, workers: int = 0) -> Features:
+        """What the last layer sees of files: pooled tokens of a ViT, pooled features of a timm network.
+
+        Args:
+            paths, batch, workers: As of `predict`.
+
+        Raises:
+            UserError: A network that has no such features.
+        """
+        from .finetune.predict import pooled_features
+
+        return _features(self._network, self.card, pooled_features(self._network), paths, batch, workers)
+
+
+class Encoder:
+    """An encoder folder (`clinvit pretrain`) or a checkpoint of a ViT; see `load`.
+
+    Attributes:
+        card: Architecture, normalisation, method, recipe and data.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        import torch
+
+        from .backbone.encoder import load_encoder, read_encoder_card
+        from .backbone.vit import ViT
+        from .finetune.model import best_device
+
+        self.card = read_encoder_card(path)
+        torch.manual_seed(0)  # what a file leaves out is named by the report, and is the same each time
+        self.vit = ViT(self.card.arch)
+        self.report = load_encoder(self.vit, path)
+        self.vit.eval().to(best_device())
+
+    def features(self, paths: Paths, *, pool: str = "mean", batch: int = 32, workers: int = 0) -> Features:
+        """Pooled tokens of pictures or clips.
+
+        Args:
+            paths: A file, a folder (searched below), a glob, or several of these.
+            pool: `mean` of the patch tokens, or the `class` token.
+            batch: Files per batch.
+            workers: Reading processes.
+
+        Raises:
+            UserError: Another pool, or no class token.
+        """
+        from .finetune.classifier import pooled
+        from .finetune.model import ModelCard
+        from .finetune.recipe import View
+
+        if pool not in ("mean", "class") or (pool == "class" and not self.card.arch.class_token):
+            raise UserError(f"pool {pool!r}: `mean`, or of an encoder with a class token `class`.")
+        arch = self.card.arch
+        card = ModelCard(
+            (),
+            {},
+            False,
+            "linear",
+            "vit",
+            pool,
+            arch,
+            self.card.mean,
+            self.card.std,
+            View(resize_px=None),
+            cache_px=2 * arch.image_size[0],
+        )
+        return _features(self.vit, card, lambda pixels: pooled(self.vit(pixels), pool), paths, batch, workers)
+
+
+class Aggregator:
+    """A model folder of bags (`clinvit finetune slides`); see `load`.
+
+    Attributes:
+        labels: Names of the scores.
+        card: All that is known of the model: what its features are, what 1 means, thresholds, calibration.
+    """
+
+    def __init__(self, folder: str | os.PathLike):
+        from .finetune.mil.model import load_mil
+
+        self._network, self.card = load_mil(folder)
+        self.labels: tuple[str, ...] = self.card.labels
+
+    def predict(self, paths: Paths) -> "pd.DataFrame":
+        """Scores of bags, after the model's calibration.
+
+        Args:
+            paths: Feature files (`<slide>.h5`, of `clinvit extract`, CLAM or TRIDENT), or folders of them.
+
+        Returns:
+            A row per bag: `id, path, patient, split, status, reason, y_<label>, p_<label>` and, where the model has a
+            threshold, `call_<label>`.
+        """
+        import pandas as pd
+
+        from .datasets.bags import BagFolder
+        from .datasets.tables import predictions_table
+        from .finetune.mil.predict import predict_mil
+        from .tasks.calibrated import calibrated
+        from .tasks.prediction import with_calls
+        from .tasks.requested import expand
+
+        files = expand(_texts(paths), (".h5",))
+        found = []
+        for file in files:
+            found += predict_mil(self._network, self.card, BagFolder([file.stem], file.parent, cache_gib=0))
+        names = [file.stem for file in files]
+        cases = pd.DataFrame({"id": names, "patient": names, "split": "new"})
+        scores = np.array([each.probabilities for each in found]).reshape(len(files), len(self.labels))
+        unknown = np.full(scores.shape, np.nan)
+        reasons = [each.reason for each in found]
+        table = predictions_table(cases, self.labels, unknown, calibrated(self.card, scores), reasons)
+        table.insert(1, "path", [str(file) for file in files])
+        return with_calls(table, self.card)
+
+
+def load(folder: str | os.PathLike) -> Classifier | Encoder | Aggregator:
+    """What is in a folder that the command has written, or in a checkpoint file of a ViT.
+
+    Args:
+        folder: A model folder (`clinvit finetune`), an encoder folder (`clinvit pretrain`), a run folder with either,
+            or a checkpoint (MAE, DINO, timm, VideoMAE, ...).
+
+    Raises:
+        UserError: It is none of these, or it is damaged. No code in it is ever run.
+    """
+    from .finetune.cards import load_any_card
+    from .finetune.mil.model import MilCard
+
+    path = Path(folder)
+    if path.is_file():
+        return Encoder(path)
+    for kind in ("model", "encoder"):
+        path = path / kind if (path / kind).is_dir() else path
+    if (path / "encoder.json").is_file():
+        return Encoder(path)
+    if not path.is_dir():
+        raise UserError(f"{path}: no such folder or file.")
+    return Aggregator(path) if isinstance(load_any_card(path), MilCard) else Classifier(path)
+
+
+def vit(size: str = "small", *, weights: str | os.PathLike | None = None, **changes: Any) -> "ViT":
+    """A Vision Transformer.
+
+    Args:
+        size: `tiny` to `giant` (`backbone.sizes`).
+        weights: Encoder folder or checkpoint to start from, fitted to the input size and the channels; random without.
+        changes: Of the architecture: `image_size`, `channels`, `patch_size`, `frames`, `tubelet`, `class_token`,
+            `positions`, ... (`backbone.sizes.Architecture`).
+
+    Raises:
+        UserError: The size is unknown, or the weights are of another width or depth.
+    """
+    from .backbone.encoder import load_encoder
+    from .backbone.sizes import architecture
+    from .backbone.vit import ViT
+
+    network = ViT(architecture(size, **changes))
+    if weights is not None:
+        load_encoder(network, weights)
+    return network.eval()
+
+
+def _texts(paths: Paths) -> list[str]:
+    return [os.fspath(paths)] if isinstance(paths, str | os.PathLike) else [os.fspath(path) for path in paths]
+
+
+def _features(network, card, values_of, paths: Paths, batch: int, workers: int) -> Features:
+    import torch
+
+    from .finetune.predict import stream
+    from .tasks.requested import requested_cases
+
+    cases, _ = requested_cases(_texts(paths), card.labels, card.suffixes())
+    files = [Path(path) for path in cases["path"]]
+    with torch.inference_mode():
+        shape = (1, card.arch.channels, *([card.arch.frames] if card.arch.frames > 1 else []), *card.arch.image_size)
+        width = values_of(torch.zeros(shape, device=next(network.parameters()).device)).shape[1]
+        values, reasons = np.full((len(files), width), np.nan, dtype=np.float32), [""] * len(files)
+        for found in stream(values_of, width, network, card, files, batch, workers):
+            values[found.positions] = found.scores
+            for position, reason in zip(found.positions, found.reasons, strict=True):
+                reasons[position] = reason
+    return Features(files, values, reasons)
