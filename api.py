@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .errors import UserError
+from .errors import DataError, UserError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -186,14 +186,17 @@ class Aggregator:
         from .tasks.requested import expand
 
         files = expand(_texts(paths), (".h5",))
-        found = []
-        for file in files:
-            found += predict_mil(self._network, self.card, BagFolder([file.stem], file.parent, cache_gib=0))
+        scores, reasons = np.full((len(files), len(self.labels)), np.nan), [""] * len(files)
+        for row, file in enumerate(files):
+            try:
+                bags = BagFolder([file.stem], file.parent, cache_gib=0)
+                (found,) = predict_mil(self._network, self.card, bags)
+                scores[row], reasons[row] = found.probabilities, found.reason
+            except DataError as error:  # features of another width or kind: this bag's row says so
+                reasons[row] = str(error)
         names = [file.stem for file in files]
         cases = pd.DataFrame({"id": names, "patient": names, "split": "new"})
-        scores = np.array([each.probabilities for each in found]).reshape(len(files), len(self.labels))
         unknown = np.full(scores.shape, np.nan)
-        reasons = [each.reason for each in found]
         table = predictions_table(cases, self.labels, unknown, calibrated(self.card, scores), reasons)
         table.insert(1, "path", [str(file) for file in files])
         return with_calls(table, self.card)
