@@ -451,9 +451,8 @@ def test_real_clips_are_as_their_list_says(shared_data):
 @pytest.mark.slow
 def test_real_clips_agree_with_decord(shared_data):
     decord = pytest.importorskip("decord")
-    for path, row in real_clips(shared_data):
-        if row["decord_ok"] == "false":
-            continue
+    readable = [(path, row) for path, row in real_clips(shared_data) if row["decord_ok"] != "false"]
+    for path, row in readable[:: 1 + len(readable) // 16]:
         peer = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=1)
         expected = peer.get_batch(range(len(peer))).asnumpy().astype(int)
         difference = np.abs(read_clip(path, colour=True) - expected)

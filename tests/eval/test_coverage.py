@@ -73,9 +73,9 @@ def test_intervals_of_the_auroc_cover_it(cohort):
 @pytest.mark.slow
 @pytest.mark.parametrize("cohort", COHORTS, ids=["one picture each", "three alike pictures each"])
 def test_intervals_of_the_auroc_cover_it_in_many_samples(cohort):
-    found = coverage(2000, 599, cohort, SETTINGS)
+    found = coverage(800, 399, cohort, SETTINGS)
     for name, share in found.items():
-        assert 0.935 < share < 0.965, found | {"worst": name}
+        assert 0.94 - noise(0.94, 800) < share < 0.955 + noise(0.955, 800), found | {"worst": name}
 
 
 def test_intervals_by_picture_would_not_cover():
