@@ -20,8 +20,8 @@ from .weights import (
     read_checkpoint,
     set_weights,
 )
+from .weights.hub import is_timm_name
 from .weights.hugging_face import is_hugging_face
-from .weights.timm import is_timm_name
 
 WEIGHTS, CARD = "encoder.safetensors", "encoder.json"
 OURS = Source("clinvit", lambda state: False)
