@@ -3,6 +3,7 @@
 One adapter per source. Our names are timm's, so most sources only need a wrapper or a prefix taken off.
 """
 
+from . import hub
 from .architecture import infer_architecture
 from .checkpoint import Checkpoint, load_checkpoint, open_checkpoint
 from .fit import fold_channels, inflate, load_into, set_weights
@@ -20,6 +21,7 @@ __all__ = [
     "Source",
     "State",
     "fold_channels",
+    "hub",
     "infer_architecture",
     "inflate",
     "join_biases",
