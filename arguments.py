@@ -182,8 +182,13 @@ def build_parser() -> argparse.ArgumentParser:
 
     weights = _verb(verbs, "weights", "say what a checkpoint is, or make an encoder folder of it")
     weights.add_argument("action", choices=["inspect", "convert"])
-    weights.add_argument("file", type=Path, help="checkpoint file or encoder folder; no code in it is ever run")
-    weights.add_argument("--out", type=Path, help="encoder folder to write (convert)")
+    weights.add_argument(
+        "file",
+        help="checkpoint file, folder (ours, Hugging Face's), timm:NAME or hf-hub:OWNER/NAME; no code in it runs",
+    )
+    weights.add_argument("--out", type=Path, help="encoder (or model) folder to write (convert)")
+    weights.add_argument("--labels", help="names of a model's outputs, a,b,c (convert of DSMIL, CLAM, ERDES baselines)")
+    weights.add_argument("--pool-ratio", type=float, help="of an ERDES baseline with selective pooling (convert)")
     return parser
 
 

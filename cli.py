@@ -309,21 +309,16 @@ def _reproduce(options) -> None:
 
 
 def _weights(options) -> None:
-    from .backbone.encoder import load_encoder, read_encoder_card, save_encoder
-    from .backbone.vit import ViT
+    from .tasks.weights_stage import convert_weights, inspect_weights
 
-    card = read_encoder_card(options.file)
-    vit = ViT(card.arch)
-    report = load_encoder(vit, options.file)
-    arch = card.arch
-    print(
-        f"{options.file}: width {arch.width}, depth {arch.depth}, heads {arch.heads}, patch {arch.patch_size}, input "
-        f"{arch.image_size[0]}x{arch.image_size[1]}, {arch.channels} channel(s), method {card.method}\n{report}"
-    )
-    if options.action == "convert":
-        if options.out is None:
-            raise UserError("weights convert needs --out FOLDER")
-        print(f"encoder: {save_encoder(options.out, vit, card)}")
+    if options.action == "inspect":
+        _refuse(options, "out", "labels", "pool_ratio", why="is not for inspect")
+        print(inspect_weights(options.file))
+        return
+    if options.out is None:
+        raise UserError("weights convert needs --out FOLDER")
+    labels = options.labels.split(",") if options.labels else None
+    print(convert_weights(options.file, options.out, labels, options.pool_ratio))
 
 
 def _recipe_task(options, *needed: str):

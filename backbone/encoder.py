@@ -1,24 +1,30 @@
 """The encoder folder: `encoder.safetensors` + `encoder.json`, the only thing that passes from pre-training on."""
 
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import safetensors.torch
 
 from ..errors import UserError
 from ..files import file_sha256, write_json, written_aside
-from .sizes import IMAGENET_STATISTICS, Architecture
+from .sizes import Architecture
 from .vit import ViT
 from .weights import (
+    Checkpoint,
     LoadReport,
-    infer_architecture,
-    load_into,
+    Named,
+    Source,
+    load_checkpoint,
+    open_checkpoint,
     read_checkpoint,
-    recognise,
+    set_weights,
 )
+from .weights.hub import is_timm_name
+from .weights.hugging_face import is_hugging_face
 
 WEIGHTS, CARD = "encoder.safetensors", "encoder.json"
+OURS = Source("clinvit", lambda state: False)
 
 
 @dataclass(frozen=True)
@@ -68,36 +74,76 @@ def save_encoder(folder: str | Path, vit: ViT, card: EncoderCard) -> Path:
 
 
 def read_encoder_card(path: str | Path) -> EncoderCard:
-    """The card of an encoder folder, or one inferred from a foreign checkpoint file (MAE, DINO, timm, ...).
+    """The card of an encoder folder, or one inferred from a foreign checkpoint (MAE, DINO, timm, ...).
+
+    Args:
+        path: An encoder folder, a folder of Hugging Face's transformers, or a checkpoint file.
 
     Raises:
-        UserError: Neither an encoder folder nor a checkpoint of a ViT.
+        UserError: None of these.
     """
     path = Path(path)
-    if path.is_dir():
-        try:
-            card = json.loads((path / CARD).read_text(encoding="utf-8"))
-            card.pop("sha256", None)
-            return EncoderCard.from_dict(card)
-        except FileNotFoundError:
-            raise UserError(f"{path}: no {CARD} in it: not an encoder folder (`clinvit pretrain` makes one).") from None
-        except (json.JSONDecodeError, TypeError, KeyError, ValueError) as error:
-            raise UserError(f"{path / CARD}: not a readable encoder card ({error}).") from None
-    state = read_checkpoint(path)
-    source = recognise(state)
-    arch = infer_architecture(state)
-    # The thorax paper normalises every channel of ChestX-ray14 alike (util/datasets.py of its code).
-    mean, std = ((0.5056,) * 3, (0.252,) * 3) if source == "thorax-mae" else IMAGENET_STATISTICS
-    return EncoderCard(arch, mean[: arch.channels], std[: arch.channels], method=source)
+    return _read_card(path) if _is_ours(path) else _foreign_card(open_checkpoint(path))
 
 
 def load_encoder(vit: ViT, path: str | Path) -> LoadReport:
-    """Set a ViT's weights from an encoder folder or a checkpoint file, fitted to the ViT's input size and channels."""
+    """Set a ViT's weights from whatever `read_encoder_card` reads, fitted to the ViT's input size and channels."""
     path = Path(path)
-    if path.is_dir():
-        grid = read_encoder_card(path).arch.grid
-        report = load_into(vit, read_checkpoint(path / WEIGHTS), grid)
-        return replace(report, source="clinvit")
-    state = read_checkpoint(path)
-    stored = "pos_embed" in state
-    return load_into(vit, state, None if stored else infer_architecture(state, vit.arch.heads).grid)
+    if _is_ours(path):
+        return set_weights(vit, _stored(path), _read_card(path).arch.grid)
+    return load_checkpoint(vit, path)
+
+
+def open_vit(path: str | Path) -> tuple[ViT, EncoderCard]:
+    """The ViT of an encoder folder or a foreign checkpoint, in eval mode on the CPU, and its card.
+
+    Where the file has no final norm (fine-tuned with the mean of unnormed tokens), the ViT has none either.
+
+    Args:
+        path: As of `read_encoder_card`.
+
+    Raises:
+        UserError: Not a ViT's weights, or not all of them.
+    """
+    vit, card, _ = open_reported(path)
+    return vit, card
+
+
+def open_reported(path: str | Path) -> tuple[ViT, EncoderCard, LoadReport]:
+    """As `open_vit`, and what became of the tensors."""
+    path = Path(path)
+    if _is_ours(path):
+        card, named = _read_card(path), _stored(path)
+    else:
+        found = open_checkpoint(path)
+        card, named = _foreign_card(found), found.named
+    has_norm = "norm.weight" in named.state
+    if not has_norm:
+        named.adapted.append("no final norm, since the file has none")
+    vit = ViT(card.arch, final_norm=has_norm)
+    return vit.eval(), card, set_weights(vit, named, card.arch.grid)
+
+
+def _is_ours(path: Path) -> bool:
+    if not path.exists() and is_timm_name(str(path)):
+        raise UserError(f"{path}: convert it first: `clinvit weights convert {path} --out encoder`.")
+    return path.is_dir() and not is_hugging_face(path)
+
+
+def _stored(folder: Path) -> Named:
+    return Named(OURS, read_checkpoint(folder / WEIGHTS), [])
+
+
+def _foreign_card(found: Checkpoint) -> EncoderCard:
+    return EncoderCard(found.arch, found.mean, found.std, method=found.named.source.name)
+
+
+def _read_card(folder: Path) -> EncoderCard:
+    try:
+        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
+        card.pop("sha256", None)
+        return EncoderCard.from_dict(card)
+    except FileNotFoundError:
+        raise UserError(f"{folder}: no {CARD} in it: not an encoder folder (`clinvit pretrain` makes one).") from None
+    except (json.JSONDecodeError, TypeError, KeyError, ValueError) as error:
+        raise UserError(f"{folder / CARD}: not a readable encoder card ({error}).") from None

@@ -35,6 +35,9 @@ class Architecture:
         class_token: Whether a class token stands before the patch tokens.
         positions: `learned`, `sine2d` (MAE), `sine1d` (VideoMAE) or `sine3d`.
         resize_offset: How positions are resampled for other input sizes; 0.1 for DINO (see `resize_positions`).
+        layer_scale: Whether what each block adds is scaled per channel (DINOv2).
+        registers: Learned tokens after the class token that take part in attention and are not given back (DINOv2
+            with registers).
     """
 
     width: int
@@ -49,6 +52,8 @@ class Architecture:
     class_token: bool = True
     positions: str = "sine2d"
     resize_offset: float = 0.0
+    layer_scale: bool = False
+    registers: int = 0
 
     def __post_init__(self):
         object.__setattr__(self, "image_size", tuple(self.image_size))
@@ -59,6 +64,8 @@ class Architecture:
                 raise ValueError(f"image size {self.image_size} is not a multiple of the patch size {self.patch_size}")
         if self.frames % self.tubelet:
             raise ValueError(f"{self.frames} frames are not a multiple of the tubelet {self.tubelet}")
+        if self.registers and not self.class_token:
+            raise ValueError("registers stand after a class token, and the model has none")
         if self.channels not in (1, 3):
             raise ValueError(f"channels is 1 or 3, not {self.channels}")
 

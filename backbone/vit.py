@@ -52,12 +52,17 @@ class ViT(nn.Module):
         self.checkpoint_blocks = checkpoint_blocks
         self.patch_embed = PatchEmbed(arch.channels, arch.width, arch.patch_size, arch.tubelet)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, arch.width)) if arch.class_token else None
+        self.reg_token = nn.Parameter(torch.zeros(1, arch.registers, arch.width)) if arch.registers else None
         self.pos_embed = nn.Parameter(_full_table(arch), requires_grad=arch.positions == "learned")
-        self.blocks = make_blocks(arch.width, arch.depth, arch.heads, arch.mlp_ratio, drop_path)
+        self.blocks = make_blocks(
+            arch.width, arch.depth, arch.heads, arch.mlp_ratio, drop_path, 1e-5 if arch.layer_scale else None
+        )
         self.norm = nn.LayerNorm(arch.width, eps=1e-6) if final_norm else nn.Identity()
         initialise(self)
         if self.cls_token is not None:
             nn.init.normal_(self.cls_token, std=0.02)
+        if self.reg_token is not None:
+            nn.init.normal_(self.reg_token, std=0.02)
 
     def forward(self, x: Tensor, visible_ids: Tensor | None = None) -> Tokens:
         """Encode pictures or clips, whole or only the patches named.
@@ -70,7 +75,7 @@ class ViT(nn.Module):
         return self._named(self.norm(self.encode(self.embed(x, visible_ids))))
 
     def embed(self, x: Tensor, visible_ids: Tensor | None = None) -> Tensor:
-        """(B, [1 +] n, D) tokens with their positions, before the first block; arguments as of `forward`."""
+        """(B, [1 + registers +] n, D) tokens with their positions, before the first block; arguments of `forward`."""
         x = as_clip(x)
         if x.shape[1] != self.arch.channels:
             raise ValueError(f"the model takes {self.arch.channels} channels, the input has {x.shape[1]}")
@@ -84,7 +89,8 @@ class ViT(nn.Module):
             )
         if self.cls_token is not None:
             cls = (self.cls_token + cls_position).expand(len(x), -1, -1)
-            tokens = torch.cat([cls.to(tokens.dtype), tokens], dim=1)
+            before = [cls] if self.reg_token is None else [cls, self.reg_token.expand(len(x), -1, -1)]
+            tokens = torch.cat([*(part.to(tokens.dtype) for part in before), tokens], dim=1)
         return tokens
 
     def last_layers(self, x: Tensor, count: int) -> list[Tokens]:
@@ -99,22 +105,22 @@ class ViT(nn.Module):
         return out
 
     def last_attention(self, x: Tensor) -> Tensor:
-        """(B, heads, 1 + N, 1 + N) attention weights of the last block for whole inputs; row 0 is the class token's
-        (DINO's `get_last_selfattention`).
+        """(B, heads, M, M) attention weights of the last block for whole inputs, M all tokens in the order of `embed`;
+        row 0 is the class token's (DINO's `get_last_selfattention`).
         """
         tokens = self.embed(x)
         for block in self.blocks[:-1]:
             tokens = block(tokens)
         attn = self.blocks[-1].attn
         qkv = attn.qkv(self.blocks[-1].norm1(tokens))
-        # (3, B, heads, 1 + N, D / heads)
+        # (3, B, heads, M, D / heads)
         query, key, _ = qkv.unflatten(2, (3, self.arch.heads, -1)).permute(2, 0, 3, 1, 4)
         return (query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5).softmax(dim=-1)
 
     def _named(self, tokens: Tensor) -> Tokens:
         if self.cls_token is None:
             return Tokens(None, tokens)
-        return Tokens(tokens[:, 0], tokens[:, 1:])
+        return Tokens(tokens[:, 0], tokens[:, 1 + self.arch.registers :])
 
     def encode(self, tokens: Tensor) -> Tensor:
         """(B, n, D) through all blocks, before the final norm."""
@@ -140,16 +146,28 @@ class ViT(nn.Module):
 
     def no_weight_decay(self) -> set[str]:
         """Parameters that are no weights of a product and are never decayed."""
-        return {"pos_embed", "cls_token"}
+        return {"pos_embed", "cls_token", "reg_token"}
 
 
-def make_blocks(width: int, depth: int, heads: int, mlp_ratio: float = 4.0, drop_path: float = 0.0) -> nn.ModuleList:
-    """`depth` pre-norm Transformer blocks (timm's), stochastic depth rising linearly to `drop_path`."""
+def make_blocks(
+    width: int,
+    depth: int,
+    heads: int,
+    mlp_ratio: float = 4.0,
+    drop_path: float = 0.0,
+    layer_scale: float | None = None,
+) -> nn.ModuleList:
+    """`depth` pre-norm Transformer blocks (timm's), stochastic depth rising linearly to `drop_path`, what each adds
+    scaled per channel from `layer_scale` on.
+    """
     rates = [drop_path * i / max(depth - 1, 1) for i in range(depth)]
     norm = partial(nn.LayerNorm, eps=1e-6)
     return nn.ModuleList(
-        Block(width, heads, mlp_ratio=mlp_ratio, qkv_bias=True, drop_path=rate, norm_layer=norm) for rate in rates
-    )
+        Block(
+            width, heads, mlp_ratio=mlp_ratio, qkv_bias=True, drop_path=rate, norm_layer=norm, init_values=layer_scale
+        )
+        for rate in rates
+    )  # fmt: skip
 
 
 def initialise(module: nn.Module) -> None:

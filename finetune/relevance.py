@@ -166,16 +166,20 @@ def _read_from(model: nn.Module, like: Tensor) -> Tensor:
     where a learned query attends to them.
     """
     share = like.new_zeros(like.shape[:2])
-    extra = int(model.encoder.cls_token is not None)
-    if model.pool == "class":
+    if model.pool != "class":
+        share[:, _before_patches(model) :] = 1
+    if model.pool == "class" or (model.pool == "attention" and model.encoder.arch.class_token):
         share[:, 0] = 1
-    else:
-        share[:, extra if model.pool == "mean" else 0 :] = 1
     return share / share.sum(dim=1, keepdim=True)
 
 
 def _on_grid(row: Tensor, model: nn.Module, x: Tensor) -> Tensor:
-    """(B, N) without the class token as (B, gh, gw) float32."""
+    """(B, N) without the tokens before the patches as (B, gh, gw) float32."""
     patch = model.encoder.arch.patch_size
-    extra = int(model.encoder.cls_token is not None)
-    return row[:, extra:].float().unflatten(1, (x.shape[-2] // patch, x.shape[-1] // patch))
+    return row[:, _before_patches(model) :].float().unflatten(1, (x.shape[-2] // patch, x.shape[-1] // patch))
+
+
+def _before_patches(model: nn.Module) -> int:
+    """How many tokens stand before those of the patches: the class token and the registers."""
+    arch = model.encoder.arch
+    return int(arch.class_token) + arch.registers

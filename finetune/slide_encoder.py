@@ -1,14 +1,13 @@
 """Encoders of slide tiles: one of ours, a checkpoint, or any network of timm or of a Hugging Face hub."""
 
 import hashlib
-import os
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from ..backbone.encoder import load_encoder, read_encoder_card
+from ..backbone.encoder import open_vit
 from ..backbone.vit import ViT
+from ..backbone.weights.hub import fetch_network, is_timm_name
 from ..errors import UserError
 
 KINDS = ("class", "mean", "class_mean", "class4_mean", "pooled")
@@ -95,13 +94,13 @@ def load_tile_encoder(source: str, kind: str) -> TileEncoder:
     """
     if kind not in KINDS:
         raise UserError(f"features {kind!r}: one of {', '.join(KINDS)}.")
-    if source.startswith(("timm:", "hf-hub:")):
+    if is_timm_name(source):
         if kind != "pooled":
             raise UserError(f"features {kind!r} are of our own encoders; {source} gives --features pooled.")
         return _from_timm(source)
     if kind == "pooled":
         raise UserError(f"{source}: our own encoders give --features class, mean, class_mean or class4_mean.")
-    card = read_encoder_card(Path(source))
+    vit, card = open_vit(source)
     if card.arch.frames > 1 or card.arch.channels != 3:
         raise UserError(
             f"{source}: takes {card.arch.channels} channel(s) and {card.arch.frames} frame(s); slide tiles are colour "
@@ -109,27 +108,16 @@ def load_tile_encoder(source: str, kind: str) -> TileEncoder:
         )
     if not card.arch.class_token and kind != "mean":
         raise UserError(f"{source}: has no class token; take --features mean.")
-    vit = ViT(card.arch)
-    load_encoder(vit, source)
+    if isinstance(vit.norm, nn.Identity) and kind != "mean":
+        raise UserError(f"{source}: has no final norm, being trained on the mean of its tokens; take --features mean.")
     name = f"clinvit-{card.method}-{card.arch.width}x{card.arch.depth}-{kind}"
     return TileEncoder(TokenFeatures(vit, kind), name, card.arch.image_size[0], card.mean, card.std)
 
 
 def _from_timm(source: str) -> TileEncoder:
-    import timm
     from timm.data import resolve_model_data_config
 
-    # Older timm asks for whole pickles in some paths; nothing in a weight file may run.
-    os.environ.setdefault("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1")
-    name = source.removeprefix("timm:")
-    if not name.startswith("hf-hub:") and not timm.is_model(name):
-        raise UserError(f"{source}: timm knows no such network; `timm.list_models('*vit*')` names some.")
-    try:
-        network = timm.create_model(name, pretrained=True, num_classes=0)
-    except Exception as error:  # The hub's client raises a dozen kinds, all of which mean the same here.
-        raise UserError(
-            f"{source}: the weights could not be had ({' '.join(str(error).split())[:200]}). Without a network, put "
-            "them into the hub's cache before, or name a checkpoint file."
-        ) from None
+    network = fetch_network(source, num_classes=0)
     settings = resolve_model_data_config(network)
+    name = source.removeprefix("timm:")
     return TileEncoder(network, name, settings["input_size"][-1], settings["mean"], settings["std"])

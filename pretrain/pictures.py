@@ -68,7 +68,7 @@ def attention_sheet(vit: ViT, pictures: np.ndarray, x: Tensor) -> np.ndarray:
     """
     import cv2
 
-    weights = vit.last_attention(x)[:, :, 0, 1:].float().mean(dim=1)
+    weights = vit.last_attention(x)[:, :, 0, 1 + vit.arch.registers :].float().mean(dim=1)
     height, width = pictures.shape[2:]
     maps = weights.unflatten(1, vit.grid_of(as_clip(x))[1:]).cpu().numpy()
     originals, heat, lit = [], [], []

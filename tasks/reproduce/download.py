@@ -1,9 +1,7 @@
 """Weights of timm's hub, fetched only when the user asks for it."""
 
-import os
 from pathlib import Path
 
-from ...errors import UserError
 from ...files import written_aside
 
 
@@ -21,17 +19,10 @@ def fetch(name: str, folder: Path) -> Path:
     if path.is_file():
         return path
     import safetensors.torch
-    import timm
 
-    # Older timm asks for whole pickles in some paths; nothing in a weight file may run.
-    os.environ.setdefault("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1")
-    try:
-        network = timm.create_model(name, pretrained=True)
-    except Exception as error:  # The hub's client raises a dozen kinds, all of which mean the same here.
-        raise UserError(
-            f"timm:{name}: the weights could not be had ({' '.join(str(error).split())[:200]}). Without a network, "
-            "give a checkpoint file with --weights."
-        ) from None
+    from ...backbone.weights.hub import fetch_network
+
+    network = fetch_network(f"timm:{name}")
     with written_aside(path) as aside:
         safetensors.torch.save_file(network.state_dict(), aside)
     return path

@@ -1,0 +1,72 @@
+"""A foreign checkpoint opened: its tensors under our names, its architecture and the input it was trained on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..sizes import Architecture
+from ..vit import ViT
+from . import hugging_face, run_folder
+from .architecture import architecture_of
+from .fit import set_weights
+from .reading import read_checkpoint
+from .recognise import Named, under_our_names
+from .report import LoadReport
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Attributes:
+    named: Tensors under our names.
+    arch: Architecture.
+    mean, std: What pixels in 0..1 are normalised with, one value per channel.
+    """
+
+    named: Named
+    arch: Architecture
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def open_checkpoint(path: str | Path, heads: int | None = None) -> Checkpoint:
+    """Open a checkpoint file, or a folder of Hugging Face's transformers.
+
+    Args:
+        path: No code in it is run.
+        heads: Attention heads, where neither the file nor the width tells.
+
+    Raises:
+        UserError: Not a checkpoint, or not of a ViT.
+    """
+    named, known, said = read_named(Path(path))
+    arch = architecture_of(named, **({"heads": heads} | known))
+    if "pos_embed" not in named.state and "image_size" not in known:
+        size = f"{arch.frames} frames of {arch.image_size[0]} px"
+        named.adapted.append(f"the file has no positions: input taken to be {size}")
+    mean, std = (said.get(name, values) for name, values in zip(("mean", "std"), named.source.statistics))
+    return Checkpoint(named, arch, _per_channel(mean, arch.channels), _per_channel(std, arch.channels))
+
+
+def read_named(path: Path) -> tuple[Named, dict, dict]:
+    """Tensors under our names, and what lies beside them: `Architecture` fields, mean and std; as `open_checkpoint`."""
+    if path.is_dir():
+        named = under_our_names(read_checkpoint(path / hugging_face.WEIGHTS))
+        return named, *hugging_face.read_config(path)
+    named = under_our_names(read_checkpoint(path))
+    if recipe := run_folder.recipe_of(path):
+        return named._replace(source=run_folder.of_run(named.source)), *run_folder.read_recipe(recipe)
+    return named, {}, {}
+
+
+def load_checkpoint(vit: ViT, path: str | Path) -> LoadReport:
+    """Set a ViT's weights from what `open_checkpoint` opens, fitted to its input.
+
+    A stored table of positions that nobody says the grid of is taken to be square, or of the ViT's own grid.
+    """
+    named, known, _ = read_named(Path(path))
+    if "pos_embed" in named.state and not known:
+        return set_weights(vit, named)
+    return set_weights(vit, named, architecture_of(named, **({"heads": vit.arch.heads} | known)).grid)
+
+
+def _per_channel(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    return tuple(values) * channels if len(values) == 1 else tuple(values[:channels])

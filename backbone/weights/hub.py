@@ -1,0 +1,82 @@
+"""Networks that timm fetches from its hub, only because the user named them."""
+
+import os
+
+import torch
+from torch import nn
+
+from ...errors import UserError
+from ..vit import ViT
+from .architecture import architecture_of
+from .checkpoint import Checkpoint
+from .fit import set_weights
+from .recognise import under_our_names
+from .report import LoadReport
+
+
+def is_timm_name(source: str) -> bool:
+    """Whether `timm:NAME` or `hf-hub:OWNER/NAME` is meant, and not a file."""
+    return source.startswith(("timm:", "hf-hub:"))
+
+
+def fetch_network(source: str, **options) -> nn.Module:
+    """A network of timm with its published weights, fetched from its hub unless they are kept already.
+
+    Args:
+        source: `timm:NAME`, or `hf-hub:OWNER/NAME`.
+        options: Of `timm.create_model`.
+
+    Raises:
+        UserError: timm knows no such network, or the weights cannot be had.
+    """
+    import timm
+
+    # Older timm asks for whole pickles in some paths; nothing in a weight file may run.
+    os.environ.setdefault("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1")
+    name = source.removeprefix("timm:")
+    if not name.startswith("hf-hub:") and not timm.is_model(name):
+        raise UserError(f"{source}: timm knows no such network; `timm.list_models('*vit*')` names some.")
+    try:
+        return timm.create_model(name, pretrained=True, **options)
+    except Exception as error:  # The hub's client raises a dozen kinds, all of which mean the same here.
+        raise UserError(
+            f"{source}: the weights could not be had ({' '.join(str(error).split())[:200]}). Without a network, put "
+            "them into the hub's cache before, or give a checkpoint file instead (--encoder, --weights)."
+        ) from None
+
+
+def fetch_vit(source: str) -> tuple[ViT, Checkpoint, LoadReport]:
+    """The ViT that a timm name stands for, as one of ours: on the same noise both give the same.
+
+    Args:
+        source: As of `fetch_network`.
+
+    Raises:
+        UserError: It cannot be had, or is no ViT, or computes something that ours does not.
+    """
+    from timm.data import resolve_model_data_config
+    from timm.models import VisionTransformer
+
+    network = fetch_network(source, num_classes=0).eval()
+    if not isinstance(network, VisionTransformer):
+        raise UserError(f"{source}: a {type(network).__name__}, not a plain ViT: it cannot become an encoder of ours.")
+    settings, named = resolve_model_data_config(network), under_our_names(network.state_dict())
+    arch = architecture_of(named, network.blocks[0].attn.num_heads, image_size=settings["input_size"][1:])
+    vit = ViT(arch, final_norm="norm.weight" in named.state).eval()
+    report = set_weights(vit, named, arch.grid)
+    if not _same(vit, network):
+        raise UserError(
+            f"{source}: has parts that our ViT has not (another norm, activation or position): not converted."
+        )
+    return vit, Checkpoint(named, arch, tuple(settings["mean"]), tuple(settings["std"])), report
+
+
+@torch.inference_mode()
+def _same(vit: ViT, network: nn.Module) -> bool:
+    """Whether both give the same tokens of one picture of noise, within what float32 rounds away."""
+    arch = vit.arch
+    x = torch.randn(1, arch.channels, *arch.image_size, generator=torch.Generator().manual_seed(0))
+    ours, theirs = vit(x), network.forward_features(x)
+    before = int(arch.class_token) + arch.registers
+    theirs = torch.cat([theirs[:, : int(arch.class_token)], theirs[:, before:]], dim=1)
+    return bool((ours.sequence() - theirs).abs().max() <= 1e-3 * theirs.abs().max())

@@ -1,0 +1,40 @@
+"""Checkpoints of our own runs (`checkpoints/*.ckpt`): the recipe of the run says what shapes do not."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import yaml
+
+from ...errors import UserError
+from .source import Source
+
+RECIPE = "recipe.yaml"
+
+
+def recipe_of(checkpoint: Path) -> Path | None:
+    """The recipe of the run that a checkpoint belongs to; None where it stands alone or is another's."""
+    recipe = checkpoint.absolute().parent.parent / RECIPE
+    return recipe if checkpoint.suffix == ".ckpt" and recipe.is_file() else None
+
+
+def of_run(source: Source) -> Source:
+    """The source of a checkpoint of ours whose names are also another's."""
+    return replace(source, name="clinvit")
+
+
+def read_recipe(recipe: Path) -> tuple[dict, dict]:
+    """`Architecture` fields, and mean and std.
+
+    Raises:
+        UserError: Damaged, or of a run that trains no ViT.
+    """
+    try:
+        found = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+        model, data = found["model"], found["data"]
+        fields = {"image_size": (model["image_size"],) * 2, "frames": model["frames"]}
+        statistics = {"mean": tuple(data["mean"]), "std": tuple(data["std"])}
+    except (yaml.YAMLError, KeyError, TypeError) as error:
+        raise UserError(f"{recipe}: not the recipe of a run that trains a ViT ({error}).") from None
+    if found.get("network", "vit") != "vit":
+        raise UserError(f"{recipe}: the run trains {found['network']}, not a ViT: take its model folder.")
+    return fields, statistics

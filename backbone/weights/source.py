@@ -1,0 +1,33 @@
+"""What an adapter says of one source of checkpoints."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ..sizes import IMAGENET_STATISTICS
+from .reading import State
+
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]
+
+
+def unchanged(state: State, adapted: list[str]) -> State:
+    """For sources that use our names."""
+    return state
+
+
+@dataclass(frozen=True)
+class Source:
+    """One source of checkpoints.
+
+    Attributes:
+        name: As reports and encoder cards call it.
+        matches: Whether a state dict has its names.
+        ours: The state dict under our names; what that changes is added to a list, in words.
+        fields: Fields of `Architecture` that the shapes of the tensors do not tell.
+        statistics: Mean and standard deviation that three channels of pixels in 0..1 are normalised with.
+    """
+
+    name: str
+    matches: Callable[[State], bool]
+    ours: Callable[[State, list[str]], State] = unchanged
+    fields: dict = field(default_factory=dict)
+    statistics: Statistics = IMAGENET_STATISTICS
