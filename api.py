@@ -105,17 +105,11 @@ class Encoder:
     """
 
     def __init__(self, path: str | os.PathLike):
-        import torch
-
-        from .backbone.encoder import load_encoder, read_encoder_card
-        from .backbone.vit import ViT
+        from .backbone.encoder import open_reported
         from .finetune.model import best_device
 
-        self.card = read_encoder_card(path)
-        torch.manual_seed(0)  # what a file leaves out is named by the report, and is the same each time
-        self.vit = ViT(self.card.arch)
-        self.report = load_encoder(self.vit, path)
-        self.vit.eval().to(best_device())
+        self.vit, self.card, self.report = open_reported(path)
+        self.vit.to(best_device())
 
     def features(self, paths: Paths, *, pool: str = "mean", batch: int = 32, workers: int = 0) -> Features:
         """Pooled tokens of pictures or clips.

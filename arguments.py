@@ -31,6 +31,7 @@ report. TASK is thorax (chest X-rays), slides (whole slides) or erdes (ocular ul
   clinvit reproduce TABLE ...     a table of the papers: measured beside printed
   clinvit bags TABLE              aggregators on a classical set of bags, cross-validated
   clinvit weights ...             what a checkpoint is; checkpoint -> encoder/
+  clinvit export FOLDER ...       model/ or encoder/ -> timm, Hugging Face, ONNX, torch.export, model card
 """
 
 
@@ -189,6 +190,16 @@ def build_parser() -> argparse.ArgumentParser:
     weights.add_argument("--out", type=Path, help="encoder (or model) folder to write (convert)")
     weights.add_argument("--labels", help="names of a model's outputs, a,b,c (convert of DSMIL, CLAM, ERDES baselines)")
     weights.add_argument("--pool-ratio", type=float, help="of an ERDES baseline with selective pooling (convert)")
+
+    export = _verb(verbs, "export", "a model or an encoder for timm, Hugging Face, ONNX or torch.export; a model card")
+    export.add_argument("folder", type=Path, metavar="FOLDER", help="model or encoder folder; it is only read")
+    export.add_argument(
+        "--to", required=True, choices=["timm", "huggingface", "onnx", "torch", "card"],
+        help="whom it is for; `card` writes a README.md of the folder's own facts",
+    )  # fmt: skip
+    export.add_argument("--out", type=Path, required=True, help="folder to write")
+    export.add_argument("--int8", action="store_true", help="onnx: also a graph with int8 weights, for CPUs")
+    export.add_argument("--data", type=Path, help="with --int8: manifest; what int8 loses on its validation cases")
     return parser
 
 

@@ -321,6 +321,12 @@ def _weights(options) -> None:
     print(convert_weights(options.file, options.out, labels, options.pool_ratio))
 
 
+def _export(options) -> None:
+    from .tasks.exporting import export_stage
+
+    print(*export_stage(options.folder, options.to, options.out, int8=options.int8, data=options.data), sep="\n")
+
+
 def _recipe_task(options, *needed: str):
     """The task of a verb with recipes; prints the help, recipe included, if that was asked.
 
@@ -418,6 +424,7 @@ VERBS = {
     "bags": _bags,
     "reproduce": _reproduce,
     "weights": _weights,
+    "export": _export,
 }
 
 if __name__ == "__main__":

@@ -84,12 +84,12 @@ class ViT(nn.Module):
         if visible_ids is None:
             tokens = tokens + positions
         else:
-            tokens = tokens + positions.expand(len(x), -1, -1).gather(
+            tokens = tokens + positions.expand(x.shape[0], -1, -1).gather(
                 1, visible_ids.unsqueeze(-1).expand(-1, -1, positions.shape[-1])
             )
         if self.cls_token is not None:
-            cls = (self.cls_token + cls_position).expand(len(x), -1, -1)
-            before = [cls] if self.reg_token is None else [cls, self.reg_token.expand(len(x), -1, -1)]
+            cls = (self.cls_token + cls_position).expand(x.shape[0], -1, -1)
+            before = [cls] if self.reg_token is None else [cls, self.reg_token.expand(x.shape[0], -1, -1)]
             tokens = torch.cat([*(part.to(tokens.dtype) for part in before), tokens], dim=1)
         return tokens
 

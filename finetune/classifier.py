@@ -47,7 +47,8 @@ class Classifier(nn.Module):
         if frozen:
             encoder.requires_grad_(False)
         else:
-            encoder.pos_embed.requires_grad_(True)
+            # MAE's fine-tuning trains the positions, whatever they start from; VideoMAE's leaves those of clips alone.
+            encoder.pos_embed.requires_grad_(encoder.arch.frames == 1 or encoder.arch.positions == "learned")
 
     def features(self, x: Tensor, visible_ids: Tensor | None = None) -> Tensor:
         """(B, D) pooled features of (B, C, H, W) normalised pictures, or of their patches `visible_ids` (B, n) only."""

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from .aggregator import CHUNK, WHOLE, Aggregated, Aggregator, embedding, masked_softmax, recomputed, weight_type
+from .aggregator import CHUNK, Aggregated, Aggregator, at_once, embedding, masked_softmax, recomputed, weight_type
 
 LOWEST = torch.finfo(torch.float32).min
 
@@ -90,7 +90,7 @@ def attended(
         mean = (weights / total).to(x.dtype) @ x
         return scores, largest + total.log(), mean, *([instances(x)] if instances is not None else [])
 
-    if features.shape[1] <= WHOLE:
+    if at_once(features):
         parts = [chunk(features, mask)]
     else:
         parts = [recomputed(chunk, *pair) for pair in zip(features.split(CHUNK, dim=1), mask.split(CHUNK, dim=1))]

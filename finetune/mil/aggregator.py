@@ -95,6 +95,11 @@ def embedding(width: int, hidden: int, dropout: float) -> nn.Module:
     return Embedding(width, hidden, dropout) if hidden else nn.Dropout(dropout)
 
 
+def at_once(instances: Tensor) -> bool:
+    """Whether (B, N, D) instances are few enough to be computed at once. An exported graph, which cannot tell, does."""
+    return torch.compiler.is_exporting() or instances.shape[1] <= WHOLE
+
+
 def each_instance(function: Callable[[Tensor], Tensor], x: Tensor, dtype: torch.dtype) -> Tensor:
     """`function` of (B, N, D) instances in `dtype`, computed in chunks of instances.
 
@@ -102,7 +107,7 @@ def each_instance(function: Callable[[Tensor], Tensor], x: Tensor, dtype: torch.
         function: Acts on every instance by itself.
         x: Of any floating type; only a chunk at a time is converted.
     """
-    if x.shape[1] <= WHOLE:
+    if at_once(x):
         return function(x.to(dtype))
     return torch.cat([recomputed(lambda part: function(part.to(dtype)), part) for part in x.split(CHUNK, dim=1)], dim=1)
 

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from .aggregator import (
     CHUNK,
-    WHOLE,
     Aggregated,
     Aggregator,
     Criterion,
     Embedding,
     at_instances,
+    at_once,
     critical_instances,
     each_instance,
     masked_softmax,
@@ -83,7 +83,7 @@ def weighted_sum(attention: Tensor, x: Tensor, dropout: nn.Module, dtype: torch.
     def chunk(weights: Tensor, part: Tensor) -> Tensor:
         return weights.to(dtype) @ dropout(part.to(dtype))
 
-    if x.shape[1] <= WHOLE:
+    if at_once(x):
         return chunk(attention, x)
     return sum(recomputed(chunk, *pair) for pair in zip(attention.split(CHUNK, dim=2), x.split(CHUNK, dim=1)))
 
