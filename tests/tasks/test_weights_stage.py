@@ -90,6 +90,20 @@ def test_code_in_the_encoder_of_a_fine_tuning_or_in_its_own_checkpoint(cohort, s
     assert not marker.exists()
 
 
+def test_a_folder_of_hugging_face_starts_a_fine_tuning(cohort, small_recipes, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    config = transformers.ViTMAEConfig(
+        image_size=64, patch_size=8, hidden_size=128, num_hidden_layers=1, num_attention_heads=4, intermediate_size=512
+    )
+    transformers.ViTMAEModel(config).save_pretrained(tmp_path / "mae")
+    recipe = replace(small_recipes[1], optim=replace(small_recipes[1].optim, epochs=2))
+    model, card = load_model(
+        finetune(recipe, read_manifest(cohort()), tmp_path / "run", tmp_path / "c", tmp_path / "mae")
+    )
+    assert card.encoder["method"] == "timm" and card.arch.depth == 1 and card.arch.channels == 1
+    assert next(model.parameters()).isfinite().all()
+
+
 def test_a_pickle_that_calls_itself_safetensors(tmp_path):
     torch.save(Malicious(tmp_path / "owned"), tmp_path / "model.safetensors")
     for name in ("config.json", "encoder.json"):
