@@ -100,7 +100,7 @@ def test_a_folder_of_hugging_face_starts_a_fine_tuning(cohort, small_recipes, tm
     model, card = load_model(
         finetune(recipe, read_manifest(cohort()), tmp_path / "run", tmp_path / "c", tmp_path / "mae")
     )
-    assert card.encoder["method"] == "timm" and card.arch.depth == 1 and card.arch.channels == 1
+    assert card.encoder["method"] == "mae" and card.arch.depth == 1 and card.arch.channels == 1
     assert next(model.parameters()).isfinite().all()
 
 
