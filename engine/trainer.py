@@ -2,6 +2,7 @@
 
 import logging
 import pickle
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -139,11 +140,22 @@ def _check(checkpoint: Path, training: Training) -> None:
     """Read the checkpoint once, safely, so that a damaged one is an error that names it."""
     try:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
-        raise UserError(
-            f"{checkpoint}: the checkpoint is damaged ({' '.join(str(error).split())[:120]}). Remove it to start this "
-            "run anew."
-        ) from None
+    except pickle.UnpicklingError as error:
+        if asked := re.search(r"GLOBAL ([\w.]+)", str(error)):
+            raise UserError(
+                f"{checkpoint}: refused: the file asks to run `{asked[1]}` when it is opened, which no checkpoint of "
+                "ours does. Remove it to start this run anew."
+            ) from None
+        raise _damaged(checkpoint, error) from None
+    except (RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
+        raise _damaged(checkpoint, error) from None
     own = training.state_dict()
     if state.keys() != own.keys() or any(state[name].shape != own[name].shape for name in own):
         raise RunError(f"{checkpoint}: made for another model. Choose another --out.")
+
+
+def _damaged(checkpoint: Path, error: Exception) -> UserError:
+    return UserError(
+        f"{checkpoint}: the checkpoint is damaged ({' '.join(str(error).split())[:120]}). Remove it to start this run "
+        "anew."
+    )

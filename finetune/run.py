@@ -10,8 +10,11 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics.functional.classification import binary_auroc
 
+from ..backbone.encoder import WEIGHTS as ENCODER
 from ..backbone.encoder import EncoderCard, load_encoder, read_encoder_card
 from ..backbone.sizes import Architecture
+from ..backbone.weights.hugging_face import WEIGHTS as HUGGING_FACE
+from ..backbone.weights.hugging_face import is_hugging_face
 from ..datasets.cache import Files, PixelCache, open_pixels
 from ..datasets.loading import (
     Cases,
@@ -397,5 +400,7 @@ def _predictions(model, card: ModelCard, manifest: Manifest, pixels: PixelCache 
 def _fingerprint(encoder: Path | None) -> str:
     if encoder is None:
         return ""
-    file = Path(encoder) / "encoder.safetensors" if Path(encoder).is_dir() else Path(encoder)
-    return file_sha256(file)
+    encoder = Path(encoder)
+    if is_hugging_face(encoder):
+        return file_sha256(encoder / HUGGING_FACE)
+    return file_sha256(encoder / ENCODER if encoder.is_dir() else encoder)

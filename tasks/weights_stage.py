@@ -5,11 +5,12 @@ from pathlib import Path
 
 from ..backbone.encoder import EncoderCard, open_reported, save_encoder
 from ..backbone.sizes import Architecture
-from ..backbone.weights import State, hub, read_checkpoint
+from ..backbone.vit import ViT
+from ..backbone.weights import LoadReport, State, hub, read_checkpoint
 from ..errors import UserError
 
 
-def inspect_weights(source: str) -> str:
+def inspect_weights(source: str | Path) -> str:
     """What a checkpoint is, in a few lines: kind, architecture, sizes, what would be left over.
 
     Args:
@@ -26,16 +27,18 @@ def inspect_weights(source: str) -> str:
     if kind == "aggregator":
         return f"{source}: {_aggregator(path, state)[2]}"
     if kind == "volumes":
-        from ..finetune.volumes.weights import load_published
+        from ..finetune.volumes.weights import load_published, published_network
 
-        name, model, report = load_published(path)
-        return f"{source}: the baseline {name} of ERDES, {_size(model)}\n{report}"
+        _, told = published_network(state)
+        # Which share does not matter to the tensors.
+        name, model, report = load_published(path, 1.0 if told == "topk" else None)
+        return f"{source}: the baseline {name} of ERDES, {_size(model)}; `weights convert` needs --labels\n{report}"
     _, card, report = _vit(source)
     return f"{source}: {_describe(card)}\n{report}"
 
 
 def convert_weights(
-    source: str, out: Path, labels: Sequence[str] | None = None, pool_ratio: float | None = None
+    source: str | Path, out: Path, labels: Sequence[str] | None = None, pool_ratio: float | None = None
 ) -> str:
     """Make an encoder folder of a ViT, or a model folder of a published aggregator or ERDES baseline; tells of it.
 
@@ -64,12 +67,16 @@ def convert_weights(
     return f"{report}\nencoder: {save_encoder(out, vit, card)}"
 
 
+def _is_name(source: str | Path) -> bool:
+    return hub.is_timm_name(str(source)) and not Path(source).exists()
+
+
 def _kind(path: Path) -> tuple[str, State]:
     """`aggregator`, `volumes` or `vit`, and the tensors of a file (none of a folder or name)."""
     from ..finetune.mil.weights import official_kind
     from ..finetune.volumes.weights import published_network
 
-    if path.is_dir() or (not path.exists() and hub.is_timm_name(str(path))):
+    if path.is_dir() or _is_name(path):
         return "vit", {}
     state = read_checkpoint(path)
     if official_kind(state):
@@ -77,10 +84,10 @@ def _kind(path: Path) -> tuple[str, State]:
     return ("volumes" if published_network(state) else "vit"), state
 
 
-def _vit(source: str):
-    if hub.is_timm_name(source) and not Path(source).exists():
-        vit, found, report = hub.fetch_vit(source)
-        return vit, EncoderCard(found.arch, found.mean, found.std, "timm", recipe={"weights": source}), report
+def _vit(source: str | Path) -> tuple[ViT, EncoderCard, LoadReport]:
+    if _is_name(source):
+        vit, found, report = hub.fetch_vit(str(source))
+        return vit, EncoderCard(found.arch, found.mean, found.std, "timm", recipe={"weights": str(source)}), report
     return open_reported(source)
 
 

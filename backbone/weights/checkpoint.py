@@ -1,6 +1,6 @@
 """A foreign checkpoint opened: its tensors under our names, its architecture and the input it was trained on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..sizes import Architecture
@@ -50,7 +50,8 @@ def read_named(path: Path) -> tuple[Named, dict, dict]:
     """Tensors under our names, and what lies beside them: `Architecture` fields, mean and std; as `open_checkpoint`."""
     if path.is_dir():
         named = under_our_names(read_checkpoint(path / hugging_face.WEIGHTS))
-        return named, *hugging_face.read_config(path)
+        source, known, said = hugging_face.read_config(path)
+        return named._replace(source=replace(named.source, name=source)), known, said
     named = under_our_names(read_checkpoint(path))
     if recipe := run_folder.recipe_of(path):
         return named._replace(source=run_folder.of_run(named.source)), *run_folder.read_recipe(recipe)

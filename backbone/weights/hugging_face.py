@@ -10,7 +10,8 @@ from ...errors import UserError
 from .reading import State
 
 CONFIG, WEIGHTS, PREPROCESSOR = "config.json", "model.safetensors", "preprocessor_config.json"
-KINDS = ("vit_mae", "videomae", "dinov2", "dinov2_with_registers")
+# Their model_type, and what we call the source.
+KINDS = {"vit_mae": "mae", "videomae": "videomae", "dinov2": "dinov2", "dinov2_with_registers": "dinov2"}
 PREFIX = re.compile(r"^(vit|videomae|dinov2|dinov2_with_registers)\.(?=embeddings|encoder|layernorm)")
 # Theirs to the official names, applied one after the other.
 NAMES = (
@@ -52,8 +53,9 @@ def official_names(state: State) -> State:
     return out
 
 
-def read_config(folder: Path) -> tuple[dict, dict]:
-    """`Architecture` fields that a folder's config.json tells, and mean and std where it has a preprocessor's file.
+def read_config(folder: Path) -> tuple[str, dict, dict]:
+    """The source and `Architecture` fields that a folder's config.json tells, and mean and std where it has a
+    preprocessor's file.
 
     Raises:
         UserError: Damaged, or of another kind of model.
@@ -74,7 +76,7 @@ def read_config(folder: Path) -> tuple[dict, dict]:
         found = _json(folder / PREPROCESSOR)
         if {"image_mean", "image_std"} <= found.keys():
             statistics = {"mean": tuple(found["image_mean"]), "std": tuple(found["image_std"])}
-    return fields, statistics
+    return KINDS[kind], fields, statistics
 
 
 def _json(path: Path) -> dict:

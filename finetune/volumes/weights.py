@@ -2,23 +2,34 @@
 
 from pathlib import Path
 
-import torch
-from torch import nn
-
 from ...backbone.weights import LoadReport, State, read_checkpoint
 from ...errors import UserError
-from .networks import NETWORKS, REGISTRY, VolumeClassifier
+from .networks import NETWORKS, VolumeClassifier
 
 # The last layer of each kind of network, whose rows are the labels.
 LAST = ("cls.fc2.weight", "classification_head.weight", "model.fc.weight", "model.last_linear.weight")
+# A tensor that only this network has.
+TOLD_BY = {
+    "enc.patch_embedding.patch_embeddings.weight": ("vit3d", "mean"),
+    "enc.vit.patch_embedding.patch_embeddings.weight": ("unetr", "mean"),
+    "model.layer0.conv1.weight": ("senet154", "mean"),
+    "enc.layer0.conv1.weight": ("senet154", "topk"),
+    "enc.swinViT.patch_embed.proj.weight": ("swinunetr", "mean"),
+    "enc.in_tr.conv_block.conv.weight": ("vnet", "mean"),
+    "model.conv1.weight": ("resnet3d", "mean"),
+    "enc.conv1.weight": ("resnet3d", "topk"),
+    "enc.conv_0_0.conv_0.conv.weight": ("unetplusplus", "mean"),
+    "enc.encoder.0.basic_module.SingleConv1.conv.weight": ("unet3d", "mean"),
+}
 # What the published networks hold and never use (see `VolumeClassifier`), as parts of names.
 UNUSED = (
     "cross_attn", "enc.vit.norm.", "enc.vit.blocks.10.", "enc.vit.blocks.11.", "enc.encoder", "enc.last_linear.",
 )  # fmt: skip
 
 
-def published_network(state: State) -> str | None:
-    """Which baseline a state dict holds; None if none.
+def published_network(state: State) -> tuple[str, str] | None:
+    """Which baseline a state dict holds, and the pool that its names fit (`topk` has the names of `mean` in most); None
+    if none.
 
     Args:
         state: From `read_checkpoint`, with the published prefix `net.` or without.
@@ -26,11 +37,7 @@ def published_network(state: State) -> str | None:
     state = _names(state)
     if not any(name in state for name in LAST):
         return None
-    for name in NETWORKS:
-        for pool in _pools(name):
-            if all(own in state and state[own].shape == tensor.shape for own, tensor in _empty(name, pool, state)):
-                return name
-    return None
+    return next((found for name, found in TOLD_BY.items() if name in state), None)
 
 
 def load_published(path: str | Path, pool_ratio: float | None = None) -> tuple[str, VolumeClassifier, LoadReport]:
@@ -45,9 +52,12 @@ def load_published(path: str | Path, pool_ratio: float | None = None) -> tuple[s
         UserError: It is none of the baselines, or holds more than they have.
     """
     state = _names(read_checkpoint(path))
-    name = published_network(state)
-    if name is None:
-        raise UserError(f"{path}: none of the networks of ERDES for 96 frames of 128 px ({', '.join(NETWORKS)}).")
+    found = published_network(state)
+    if found is None:
+        raise UserError(f"{path}: none of the networks of ERDES ({', '.join(NETWORKS)}).")
+    name, told = found
+    if told == "topk" and pool_ratio is None:
+        raise UserError(f"{path}: {name} with selective pooling: give the share of time steps with --pool-ratio.")
     pool = {"pool": "mean"} if pool_ratio is None else {"pool": "topk", "pool_ratio": pool_ratio}
     try:
         model = VolumeClassifier(name, _labels(state), **pool)
@@ -59,6 +69,11 @@ def load_published(path: str | Path, pool_ratio: float | None = None) -> tuple[s
     left_over = tuple(key for key in state if key not in own)
     if strange := [key for key in left_over if not any(part in key for part in UNUSED)]:
         raise UserError(f"{path}: {name} has no place for {strange[0]}: not the published network.")
+    for key, tensor in own.items():
+        if state[key].shape != tensor.shape:
+            raise UserError(
+                f"{path}: {key} is {tuple(state[key].shape)}, in {name} for 96 frames of 128 px {tuple(tensor.shape)}."
+            )
     model.load_state_dict({key: state[key] for key in own})
     return name, model.eval(), LoadReport("erdes", len(own), (), left_over)
 
@@ -69,14 +84,3 @@ def _names(state: State) -> State:
 
 def _labels(state: State) -> int:
     return next(len(state[name]) for name in LAST if name in state)
-
-
-def _pools(name: str) -> tuple[str, ...]:
-    """Pools with which a network has other names."""
-    return ("mean", "topk") if REGISTRY[name].complete else ("mean",)
-
-
-def _empty(name: str, pool: str, state: State) -> list[tuple[str, torch.Tensor]]:
-    with torch.device("meta"):
-        model: nn.Module = VolumeClassifier(name, _labels(state), pool=pool)
-    return list(model.state_dict().items())

@@ -136,6 +136,7 @@ def _is_model(path: Path, recipes: dict[str, Any], labels: int) -> bool:
     from ...backbone.weights import read_checkpoint
     from ...finetune.classifier import TimmClassifier
     from ...finetune.timm_weights import head_size
+    from ...finetune.volumes.weights import published_network
 
     if not path.exists():
         raise UserError(f"{path}: no such file or folder.")
@@ -144,9 +145,12 @@ def _is_model(path: Path, recipes: dict[str, Any], labels: int) -> bool:
             raise UserError(f"{path}: neither a model folder (model.json) nor an encoder folder (encoder.json).")
         return (path / "model.json").is_file()
     recipe = recipes.get("finetune")
-    if recipe is None or (recipe.network != "vit" and recipe.model.frames > 1):
+    if recipe is None:
         return False
     state = read_checkpoint(path)
+    if recipe.network != "vit" and recipe.model.frames > 1:
+        found = published_network(state)
+        return found is not None and found[0] == recipe.network
     if recipe.network != "vit":
         return head_size(TimmClassifier(recipe.network, labels, recipe.model.channels), state) == labels
     return "head.weight" in state and len(state["head.weight"]) == labels
@@ -159,7 +163,11 @@ def _adopt(checkpoint: Path, recipe: Any, manifest: Manifest, out: Path) -> Path
     from ...finetune.model import build_model, save_model
     from ...finetune.run import make_card
     from ...finetune.timm_weights import load_network
+    from ...finetune.volumes.weights import load_published
 
+    if recipe.network != "vit" and recipe.model.frames > 1:
+        _, model, _ = load_published(checkpoint, recipe.pool_ratio)
+        return save_model(out, model, make_card(recipe, manifest, None))
     if recipe.network != "vit":
         card = make_card(recipe, manifest, None)
         model = build_model(card)
