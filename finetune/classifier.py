@@ -20,8 +20,8 @@ class Classifier(nn.Module):
         encoder: The ViT; for `mean` and `attention` made with `final_norm=False`, unless frozen.
         labels: Number of logits L.
         pool: `mean`, `class` or `attention`.
-        frozen: Linear probe: the encoder learns nothing, its features are standardised by a BatchNorm without
-            parameters (MAE, main_linprobe.py).
+        frozen: A probe: the encoder learns nothing. Its features are standardised by a BatchNorm without parameters
+            (MAE, main_linprobe.py), those that pool `attention` has learned by a LayerNorm.
         head_drop: Dropout before the linear layer.
     """
 
@@ -36,7 +36,7 @@ class Classifier(nn.Module):
         width = encoder.arch.width
         self.encoder, self.pool, self.frozen = encoder, pool, frozen
         self.attention_pool = AttentionPoolLatent(width, num_heads=encoder.arch.heads) if pool == "attention" else None
-        if frozen:
+        if frozen and pool != "attention":
             self.fc_norm = nn.BatchNorm1d(width, affine=False, eps=1e-6)
         else:
             self.fc_norm = nn.Identity() if pool == "class" else nn.LayerNorm(width, eps=1e-6)
@@ -48,6 +48,13 @@ class Classifier(nn.Module):
             encoder.requires_grad_(False)
         else:
             encoder.pos_embed.requires_grad_(True)
+
+    def train(self, mode: bool = True) -> "Classifier":
+        """As of every module, but blocks that learn nothing stay in eval mode: nothing of them is dropped."""
+        super().train(mode)
+        for block in self.encoder.blocks:
+            block.train(mode and any(parameter.requires_grad for parameter in block.parameters()))
+        return self
 
     def features(self, x: Tensor, visible_ids: Tensor | None = None) -> Tensor:
         """(B, D) pooled features of (B, C, H, W) normalised pictures, or of their patches `visible_ids` (B, n) only."""

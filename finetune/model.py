@@ -18,6 +18,7 @@ from ..datasets.recipe import Clip
 from ..datasets.views import EvalView
 from ..errors import UserError
 from ..files import file_sha256, write_json, write_text, written_aside
+from .adaptation import FROZEN
 from .classifier import Classifier, NearestNeighbours, TimmClassifier
 from .recipe import View
 
@@ -39,6 +40,7 @@ class ModelCard:
         cache_px: Shorter side that a file is shrunk to before anything else, pixels.
         clip: How frames are taken from a clip.
         reference_cases, neighbours: Of k-NN, else 0.
+        parameters: `trained` and `total` in training.
         thresholds: Per label `{"value", "how", "split"}`, chosen on validation; empty before.
         calibration: Per label what is done to its scores before they are shown (`eval.scaling.Scaling`), fitted on
             validation; empty where nothing is.
@@ -61,6 +63,7 @@ class ModelCard:
     pool_ratio: float = 1.0
     reference_cases: int = 0
     neighbours: int = 0
+    parameters: dict[str, int] = field(default_factory=dict)
     thresholds: dict[str, dict] = field(default_factory=dict)
     calibration: dict[str, dict] = field(default_factory=dict)
     encoder: dict = field(default_factory=dict)
@@ -123,7 +126,7 @@ def build_model(
         )  # fmt: skip
     if card.network != "vit":
         return TimmClassifier(card.network, len(card.labels), card.arch.channels)
-    frozen = card.mode != "full"
+    frozen = card.mode in FROZEN
     vit = ViT(
         card.arch,
         drop_path=drop_path,

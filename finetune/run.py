@@ -30,6 +30,7 @@ from ..engine.trainer import fit
 from ..engine.training import Training
 from ..errors import DataError, UserError
 from ..files import file_sha256, written_aside
+from .adaptation import adapt, check_mode, check_numbers, merge_lora
 from .classifier import NearestNeighbours
 from .losses import masked_bce, masked_cross_entropy
 from .mixing import mix_batch
@@ -206,6 +207,10 @@ def finetune(
                 print(
                     f"note: the encoder was pre-trained on the pictures of {', '.join(held_out)}, without their labels"
                 )
+    trained, total = adapt(model, recipe)
+    card = replace(card, parameters={"trained": trained, "total": total})
+    if rank() == 0 and recipe.mode != "knn":
+        print(f"mode {recipe.mode}: {trained:,} of {total:,} parameters are trained ({trained / total:.2%})")
     with run_folder(out, recipe, inputs) as folder:
         decoding = reading_workers(recipe.run.workers, decoding=True)
         pixels = open_pixels(
@@ -295,15 +300,13 @@ def check_labels(recipe: Finetune, manifest: Manifest) -> None:
 
 def make_card(recipe: Finetune, manifest: Manifest, start: EncoderCard | None) -> ModelCard:
     """The card of the model to come; with an encoder its architecture and input statistics are taken over."""
+    check_mode(recipe, start is not None)
     for name, known in (
-        ("mode", ("full", "linear", "knn")),
         ("loss", ("bce", "ce")),
         ("select", (*SELECT, "last")),
     ):
         if getattr(recipe, name) not in known:
             raise UserError(f"{name} is {' or '.join(known)}, not {getattr(recipe, name)!r}.")
-    if recipe.mode != "full" and (start is None or recipe.network != "vit"):
-        raise UserError(f"mode {recipe.mode!r} works on the features of an encoder: give one with --encoder.")
     if recipe.label_smoothing and recipe.loss != "ce":
         raise UserError("label_smoothing is for exclusive classes (--loss ce).")
     if recipe.head_drop and (recipe.network != "vit" or recipe.mode == "knn"):
@@ -328,6 +331,7 @@ def make_card(recipe: Finetune, manifest: Manifest, start: EncoderCard | None) -
             arch = _fitted(start.arch, arch)
     except ValueError as error:
         raise UserError(str(error)) from None
+    check_numbers(recipe, arch)
     known = start if start is not None else recipe.data
     mean, std = for_channels(known.mean, arch.channels), for_channels(known.std, arch.channels)
     data = {"fingerprint": manifest.fingerprint(), "cases": manifest.table["split"].value_counts().to_dict()}
@@ -370,6 +374,8 @@ def _train(model, recipe: Finetune, card: ModelCard, data: _Sets, folder: Path):
     model = training.final_model.cpu()
     if recipe.select in SELECT and training.best_epoch > 0:
         model.load_state_dict(safetensors.torch.load_file(folder / BEST))
+    if recipe.mode == "lora":
+        merge_lora(model)
     return model.eval()
 
 

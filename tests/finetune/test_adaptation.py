@@ -1,0 +1,141 @@
+"""Ways of adapting: only what is meant to move moves, merged updates give the same, what does not apply is refused."""
+
+import re
+import sys
+from dataclasses import replace
+
+import pytest
+import safetensors.torch
+import torch
+from clinvit.backbone.encoder import EncoderCard, save_encoder
+from clinvit.backbone.vit import ViT
+from clinvit.datasets.tables import read_manifest
+from clinvit.engine.training import Training
+from clinvit.errors import UserError
+from clinvit.finetune.adaptation import adapt, merge_lora
+from clinvit.finetune.losses import masked_bce
+from clinvit.finetune.model import build_model, load_card, load_model
+from clinvit.finetune.recipe import Finetune
+from clinvit.finetune.run import FineTuning, finetune, make_card
+
+# Fields of the recipe, and the names of the parameters that move; the micro encoder has four blocks.
+NEW = r"fc_norm\.(weight|bias)|head\.(weight|bias)"
+POOL = r"attention_pool\..*"
+WAYS = {
+    "full": ({}, rf"encoder\..*|{NEW}"),
+    "linear": ({}, r"head\.(weight|bias)"),
+    "attentive": ({"pool": "attention"}, rf"{POOL}|{NEW}"),
+    "norm": ({}, rf"encoder\.blocks\.\d\.norm[12]\.(weight|bias)|{NEW}"),
+    "bitfit": ({}, rf"encoder\..*\.bias|{NEW}"),
+    "lora": ({"lora_rank": 2}, rf"encoder\.blocks\.\d\.attn\.(qkv|proj)\.lora_[AB]\.default\.weight|{NEW}"),
+    "last_blocks": ({"last_blocks": 2}, rf"encoder\.blocks\.[23]\..*|{NEW}"),
+}
+
+
+@pytest.fixture
+def encoder(small_recipes, tmp_path):
+    """An encoder folder, weights random."""
+    return written(small_recipes[1], tmp_path / "encoder")
+
+
+def written(recipe: Finetune, folder):
+    torch.manual_seed(3)
+    arch = recipe.model.architecture()
+    return save_encoder(folder, ViT(arch), EncoderCard(arch, (0.5,), (0.25,), method="mae"))
+
+
+def way(recipe: Finetune, mode: str, **fields) -> Finetune:
+    return replace(recipe, mode=mode, **(WAYS[mode][0] | fields))
+
+
+def adapted(recipe: Finetune, manifest):
+    """The model of a recipe as it goes into training, as if from an encoder."""
+    start = EncoderCard(recipe.model.architecture(), (0.5,), (0.25,))
+    card = make_card(recipe, manifest, start)
+    torch.manual_seed(0)
+    model = build_model(card, recipe.model.drop_path)
+    return model, card, adapt(model, recipe)
+
+
+def steps(model, card, recipe, draws) -> None:
+    """Two optimiser steps by the engine's own groups."""
+    training = FineTuning(model, recipe, card, None, None, [], None)
+    training._trainer = Steps()
+    optimizer = training.configure_optimizers()["optimizer"]
+    for group in optimizer.param_groups:
+        group["lr"] = 1e-2
+    for images, target in draws:
+        optimizer.zero_grad()
+        masked_bce(model(images), target).backward()
+        optimizer.step()
+        if training.ema is not None:
+            training.ema.update(model, step=1)
+
+
+class Steps:
+    """As much of Lightning's Trainer as the optimiser asks for."""
+
+    estimated_stepping_batches, precision = 100, "32-true"
+
+
+def draws(recipe: Finetune):
+    frames = () if recipe.model.frames == 1 else (recipe.model.frames,)
+    torch.manual_seed(1)
+    shape = (8, 1, *frames, recipe.model.image_size, recipe.model.image_size)
+    return [(torch.randn(shape), torch.randint(0, 2, (8, 2)).float()) for _ in range(2)]
+
+
+@pytest.mark.parametrize("frames", [1, 16])
+@pytest.mark.parametrize("mode", WAYS)
+def test_only_what_is_meant_to_move_moves(cohort, small_recipes, mode, frames):
+    recipe = way(small_recipes[1], mode, optim=replace(small_recipes[1].optim, ema_decay=0.5))
+    if frames > 1:
+        clips = replace(recipe.model, frames=frames, tubelet=2, class_token=False, positions="sine3d")
+        recipe = replace(recipe, model=clips, data=replace(recipe.data, clip=replace(recipe.data.clip, stride=1)))
+    model, card, (trained, total) = adapted(recipe, read_manifest(cohort(patients=5)))
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    steps(model, card, recipe, draws(recipe))
+    moved = {name for name, parameter in model.named_parameters() if not torch.equal(parameter, before[name])}
+    assert moved == {name for name in before if re.fullmatch(WAYS[mode][1], name)}
+    assert trained == sum(before[name].numel() for name in moved) and total == sum(t.numel() for t in before.values())
+
+
+@pytest.mark.parametrize("mode", [mode for mode in WAYS if mode != "full"])
+def test_what_is_frozen_drops_nothing(cohort, small_recipes, mode):
+    recipe = way(small_recipes[1], mode, model=replace(small_recipes[1].model, drop_path=0.9))
+    model, _, _ = adapted(recipe, read_manifest(cohort(patients=5)))
+    learning = {"linear": 0, "attentive": 0, "last_blocks": 2}.get(mode, 4)
+    for _ in range(2):  # an epoch of validation lies between
+        assert [block.training for block in model.encoder.blocks] == [False] * (4 - learning) + [True] * learning
+        model.eval()
+        assert not any(block.training for block in model.encoder.blocks)
+        model.train()
+
+
+def test_merged_updates_give_the_same(cohort, small_recipes):
+    recipe = way(small_recipes[1], "lora", lora_alpha=6.0)
+    model, card, _ = adapted(recipe, read_manifest(cohort(patients=5)))
+    plain = build_model(card)
+    images = draws(recipe)[0][0]
+    start = model.eval()(images).detach()
+    steps(model.train(), card, recipe, draws(recipe))
+    assert all(layer.scaling["default"] == 3 for layer in model.modules() if hasattr(layer, "lora_A"))
+    with torch.no_grad():
+        expected = model.eval()(images)
+        merged = merge_lora(model)(images)
+    assert not torch.allclose(expected, start, atol=1e-2)
+    torch.testing.assert_close(merged, expected, atol=1e-5, rtol=1e-5)
+    plain.load_state_dict(model.state_dict(), strict=True)
+    with torch.no_grad():
+        assert torch.equal(plain.eval()(images), merged)
+
+
+def test_layer_decay_reaches_the_updates(cohort, small_recipes):
+    recipe = way(small_recipes[1], "lora")
+    model, card, _ = adapted(recipe, read_manifest(cohort(patients=5)))
+    training = FineTuning(model, recipe, card, None, None, [], None)
+    training._trainer = Steps()
+    groups = training.configure_optimizers()["optimizer"].param_groups
+    found = {parameter: group for group in groups for parameter in group["params"]}
+    first, last = (found[model.encoder.blocks[i].attn.qkv.lora_A["default"].weight] for i in (0, 3))
+    assert (first["lr_scale"], last["lr_scale"]) == pytest.approx((0.8**4, 0.8)) and last["weight_decay"] == 0.05
