@@ -139,3 +139,120 @@ def test_layer_decay_reaches_the_updates(cohort, small_recipes):
     found = {parameter: group for group in groups for parameter in group["params"]}
     first, last = (found[model.encoder.blocks[i].attn.qkv.lora_A["default"].weight] for i in (0, 3))
     assert (first["lr_scale"], last["lr_scale"]) == pytest.approx((0.8**4, 0.8)) and last["weight_decay"] == 0.05
+
+
+def short(recipe: Finetune, mode: str, **fields) -> Finetune:
+    return way(recipe, mode, **fields, optim=replace(recipe.optim, epochs=3))
+
+
+def test_a_model_of_updates_is_whole_without_peft(
+    cohort, encoder, small_recipes, tmp_path, monkeypatch, capsys
+):  # fmt: skip
+    manifest = read_manifest(cohort())
+    recipe = short(small_recipes[1], "lora", select="last")
+    found = []
+    monkeypatch.setattr(
+        "clinvit.finetune.run.merge_lora", lambda model: found.append(_logits(model)) or merge_lora(model)
+    )
+    folder = finetune(recipe, manifest, tmp_path / "run", tmp_path / "cache", encoder)
+    assert re.search(r"mode lora: 6,658 of 8\d\d,\d+ parameters are trained \(0\.8\d%\)", capsys.readouterr().out)
+    assert load_card(folder).parameters["trained"] == 4 * 2 * (128 + 384 + 128 + 128) + 2 * 128 + 2 * 129
+    monkeypatch.setitem(sys.modules, "peft", None)
+    model, _ = load_model(folder)
+    torch.testing.assert_close(_logits(model), found[0], atol=1e-5, rtol=1e-4)
+    start = safetensors.torch.load_file(encoder / "encoder.safetensors")
+    state = {name: weight.cpu() for name, weight in model.encoder.state_dict().items()}
+    changed = {name for name in state if not torch.equal(state[name], start[name])}
+    assert changed == {f"blocks.{i}.attn.{part}.weight" for i in range(4) for part in ("qkv", "proj")}
+    with pytest.raises(UserError, match=r"needs peft: pip install 'clinvit\[lora\]'"):
+        finetune(recipe, manifest, tmp_path / "second", tmp_path / "cache", encoder)
+    assert not (tmp_path / "second").exists()
+
+
+@torch.no_grad()
+def _logits(model):
+    device = next(model.parameters()).device
+    return model.eval()(torch.linspace(-1, 1, 2 * 32 * 32, device=device).view(2, 1, 32, 32)).cpu()
+
+
+def test_the_best_epoch_of_updates_is_merged(cohort, encoder, small_recipes, tmp_path):
+    """With a moving average, which is what is kept, and the same predictions from the folder as in validation."""
+    recipe = short(small_recipes[1], "lora")
+    recipe = replace(recipe, optim=replace(recipe.optim, ema_decay=0.8))
+    folder = finetune(recipe, read_manifest(cohort()), tmp_path / "run", tmp_path / "cache", encoder)
+    best = safetensors.torch.load_file(tmp_path / "run/checkpoints/best.safetensors")
+    qkv = "encoder.blocks.1.attn.qkv."
+    up, down = best[f"{qkv}lora_B.default.weight"], best[f"{qkv}lora_A.default.weight"]
+    written = safetensors.torch.load_file(folder / "model.safetensors")
+    torch.testing.assert_close(written[f"{qkv}weight"], best[f"{qkv}base_layer.weight"] + up @ down)
+
+
+def test_clips_adapt_too(clip_cohort, small_clip_recipes, tmp_path):
+    encoder = written(small_clip_recipes[1], tmp_path / "encoder")
+    recipe = short(small_clip_recipes[1], "lora", patch_drop=0.3)
+    folder = finetune(recipe, read_manifest(clip_cohort(20)), tmp_path / "run", tmp_path / "cache", encoder)
+    assert load_model(folder)[1].mode == "lora"
+
+
+@pytest.mark.parametrize(
+    "fields, words",
+    [
+        ({"mode": "norm", "network": "resnet18"}, "network 'resnet18' is trained whole .*mode 'norm' is for vit"),
+        ({"mode": "attentive"}, "mode 'attentive' trains the pooling: set --pool attention, not 'mean'"),
+        ({"mode": "linear", "pool": "attention"}, "--mode attentive trains pool 'attention' too"),
+        ({"mode": "lora"}, "mode 'lora' needs --lora_rank, 1 to 128 with this encoder, not None"),
+        ({"mode": "lora", "lora_rank": 129}, "--lora_rank, 1 to 128 with this encoder, not 129"),
+        ({"mode": "lora", "lora_rank": 2, "lora_alpha": 0.0}, "lora_alpha 0: a number above 0"),
+        ({"mode": "last_blocks"}, "mode 'last_blocks' needs --last_blocks, 1 to 4 with this encoder, not None"),
+        ({"mode": "last_blocks", "last_blocks": 5}, "1 to 4 with this encoder, not 5"),
+        ({"mode": "norm", "last_blocks": 2}, "last_blocks 2 is for mode 'last_blocks', not 'norm'"),
+        ({"lora_rank": 4}, "lora_rank 4 is for mode 'lora', not 'full'"),
+        ({"mode": "bitfit", "lora_alpha": 4.0}, "lora_alpha 4 is for mode 'lora', not 'bitfit'"),
+    ],
+)
+def test_what_does_not_apply_is_refused(cohort, small_recipes, encoder, tmp_path, fields, words):
+    network = fields.get("network", "vit")
+    start = None if network != "vit" else encoder
+    with pytest.raises(UserError, match=words):
+        finetune(
+            replace(small_recipes[1], **fields), read_manifest(cohort(5)), tmp_path / "run", tmp_path / "cache", start
+        )
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("mode", [mode for mode in WAYS if mode != "full"])
+def test_random_weights_are_not_frozen(cohort, small_recipes, tmp_path, mode):
+    with pytest.raises(UserError, match=f"mode '{mode}' keeps weights of an encoder.*give one with --encoder"):
+        finetune(way(small_recipes[1], mode), read_manifest(cohort(5)), tmp_path / "run", tmp_path / "cache")
+
+
+def test_volume_networks_are_trained_whole(clip_cohort, small_clip_recipes, tmp_path):
+    recipe = way(small_clip_recipes[1], "bitfit", network="unet3d")
+    with pytest.raises(UserError, match=r"network 'unet3d' is trained whole .*mode 'bitfit' is for vit"):
+        finetune(recipe, read_manifest(clip_cohort(5)), tmp_path / "run", tmp_path / "cache")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["lora", "attentive"])
+def test_an_interrupted_run_goes_on_exactly(cohort, encoder, small_recipes, tmp_path, monkeypatch, mode):
+    manifest, recipe = read_manifest(cohort()), short(small_recipes[1], mode, mixup=0.4, patch_drop=0.3)
+    recipe = replace(
+        recipe, model=replace(recipe.model, drop_path=0.3), optim=replace(recipe.optim, epochs=4, ema_decay=0.9)
+    )
+    finetune(recipe, manifest, tmp_path / "whole", tmp_path / "cache", encoder)
+    step = Training.training_step
+
+    def dying(self, data, index):
+        if (self.current_epoch, index) == (2, 1):
+            raise InterruptedError
+        return step(self, data, index)
+
+    monkeypatch.setattr(Training, "training_step", dying)
+    with pytest.raises(InterruptedError):
+        finetune(recipe, manifest, tmp_path / "cut", tmp_path / "cache", encoder)
+    assert (tmp_path / "cut/checkpoints/last.ckpt").is_file() and not (tmp_path / "cut/model").exists()
+    monkeypatch.setattr(Training, "training_step", step)
+    finetune(recipe, manifest, tmp_path / "cut", tmp_path / "cache", encoder)
+    weights = "model/model.safetensors"
+    assert (tmp_path / "whole" / weights).read_bytes() == (tmp_path / "cut" / weights).read_bytes()
+    assert (tmp_path / "whole/predictions.csv").read_bytes() == (tmp_path / "cut/predictions.csv").read_bytes()
