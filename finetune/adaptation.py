@@ -7,6 +7,7 @@ from torch import nn
 
 from ..backbone.sizes import Architecture
 from ..errors import UserError
+from .multiscale import check_scales
 from .recipe import Finetune
 
 # The encoder gives features as it is; nothing in it learns.
@@ -46,6 +47,19 @@ def check_mode(recipe: Finetune, with_encoder: bool) -> None:
             raise UserError(
                 f"{name} {getattr(recipe, name):g} is for mode {mode!r}, not {recipe.mode!r}: leave it out."
             )
+    check_scales(recipe.scales)
+    if len(recipe.scales) > 1:
+        _check_several_scales(recipe)
+
+
+def _check_several_scales(recipe: Finetune) -> None:
+    scales = f"scales {list(recipe.scales)}"
+    if recipe.mode not in FROZEN:
+        raise UserError(f"{scales} are for a frozen encoder (mode {', '.join(FROZEN)}), not for mode {recipe.mode!r}.")
+    if recipe.model.frames > 1:
+        raise UserError(f"{scales} are for pictures, not for clips: leave them out.")
+    if recipe.patch_drop:
+        raise UserError(f"{scales} need all patches: set --patch_drop 0, not {recipe.patch_drop:g}.")
 
 
 def check_numbers(recipe: Finetune, arch: Architecture) -> None:

@@ -45,6 +45,8 @@ class Finetune:
         lora_rank: Rank r of the updates of `lora`; null for every other mode.
         lora_alpha: Their scale is lora_alpha / r; null for r, and for every other mode.
         last_blocks: How many of the encoder's blocks `last_blocks` trains; null for every other mode.
+        scales: Scales that a frozen encoder sees pictures at, joined over the channels (Scaling on Scales): [1, 2] adds
+            each picture at twice the input size, cut into 2 x 2 parts. Needs a data.cache_px of so many times the size.
         network: `vit`, or a network to train beside it: a timm name (pictures; from scratch or from a checkpoint of its
             own), or one of the ERDES baselines (clips, from scratch): unet3d, unetplusplus, resnet3d, vnet, swinunetr,
             senet154, unetr, vit3d.
@@ -72,6 +74,7 @@ class Finetune:
     lora_rank: int | None = None
     lora_alpha: float | None = None
     last_blocks: int | None = None
+    scales: tuple[int, ...] = (1,)
     network: str = "vit"
     pool: str = "mean"
     pool_ratio: float | None = None

@@ -215,7 +215,7 @@ def finetune(
         decoding = reading_workers(recipe.run.workers, decoding=True)
         pixels = open_pixels(
             manifest.files(), recipe.data, cache_folder, frames=card.arch.frames, size_px=card.arch.image_size[0],
-            workers=decoding,
+            workers=decoding, least_px=card.least_px(),
         )  # fmt: skip
         data = _Sets(recipe, card, manifest, pixels)
         if recipe.mode == "knn":
@@ -261,7 +261,8 @@ class _Sets:
         rows, self.bad = readable_rows(pixels, train, max_bad, str(manifest.path))
         val, _ = readable_rows(pixels, np.flatnonzero((splits == "val") & known), 1.0, str(manifest.path))
         view = card.views().single()
-        drawn = TrainView(recipe.augment, recipe.data.clip, card.arch.frames)
+        drawn = replace(recipe.augment, size=recipe.augment.size * card.scales[-1])
+        drawn = TrainView(drawn, recipe.data.clip, card.arch.frames)
         self.ids = manifest.table["id"].tolist()
         self.train = Cases(pixels, rows, drawn, targets, max_bad)
         self.still = Cases(pixels, rows, view, targets, max_bad)
@@ -336,7 +337,7 @@ def make_card(recipe: Finetune, manifest: Manifest, start: EncoderCard | None) -
     mean, std = for_channels(known.mean, arch.channels), for_channels(known.std, arch.channels)
     data = {"fingerprint": manifest.fingerprint(), "cases": manifest.table["split"].value_counts().to_dict()}
     train = manifest.rows(*recipe.data.splits)
-    return ModelCard(
+    card = ModelCard(
         labels=manifest.labels,
         meaning={label: manifest.meaning.get(label, f"1 = {label} present") for label in manifest.labels},
         exclusive=recipe.loss == "ce",
@@ -347,6 +348,7 @@ def make_card(recipe: Finetune, manifest: Manifest, start: EncoderCard | None) -
         mean=mean,
         std=std,
         view=recipe.view,
+        scales=recipe.scales,
         cache_px=recipe.data.cache_px,
         clip=recipe.data.clip,
         pool_ratio=1.0 if recipe.pool_ratio is None else recipe.pool_ratio,
@@ -357,6 +359,12 @@ def make_card(recipe: Finetune, manifest: Manifest, start: EncoderCard | None) -
         data=data,
         versions=versions(),
     )
+    if card.least_px() > card.cache_px:
+        raise UserError(
+            f"scales {list(card.scales)} read pictures at {card.least_px()} px, data.cache_px {card.cache_px} keeps "
+            f"fewer: set --data.cache_px {card.least_px()}."
+        )
+    return card
 
 
 def _fitted(start: Architecture, own: Architecture) -> Architecture:

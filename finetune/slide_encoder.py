@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from ..backbone.encoder import load_encoder, read_encoder_card
 from ..backbone.vit import ViT
 from ..errors import UserError
+from .multiscale import multiscale_vectors
 
 KINDS = ("class", "mean", "class_mean", "class4_mean", "pooled")
 
@@ -30,9 +32,10 @@ class TileEncoder(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
 
-    def forward(self, tiles: Tensor) -> Tensor:
-        """(B, D) features of (B, S, S, 3) uint8 tiles."""
-        return self.network((tiles.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std)
+    def forward(self, tiles: Tensor, scales: Sequence[int] = (1,)) -> Tensor:
+        """(B, n D) features at n scales of (B, s S, s S, 3) uint8 tiles, read at the finest scale s."""
+        x = (tiles.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
+        return multiscale_vectors(self.network, x, scales)
 
     def fingerprint(self) -> str:
         """SHA-256 over names and values of all weights: the same weights in another file are the same encoder."""

@@ -52,6 +52,8 @@ def explain(
     network, card = load_model(model)
     if card.arch.frames > 1:
         raise UserError(f"{model}: a model of clips; --explain is for models of pictures (see --importance).")
+    if len(card.scales) > 1:
+        raise UserError(f"{model}: sees pictures at scales {list(card.scales)}; --explain is for models of one scale.")
     cases, _ = requested_cases(inputs, card.labels, card.suffixes())
     assert cases["id"].tolist() == table["id"].tolist(), "the table is of other cases"
     scored = np.flatnonzero(table["status"] == "ok")
