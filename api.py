@@ -250,14 +250,14 @@ def _texts(paths: Paths) -> list[str]:
 def _features(network, card, values_of, paths: Paths, batch: int, workers: int) -> Features:
     import torch
 
+    from .finetune.model import input_shape
     from .finetune.predict import stream
     from .tasks.requested import requested_cases
 
     cases, _ = requested_cases(_texts(paths), card.labels, card.suffixes())
     files = [Path(path) for path in cases["path"]]
     with torch.inference_mode():
-        shape = (1, card.arch.channels, *([card.arch.frames] if card.arch.frames > 1 else []), *card.arch.image_size)
-        width = values_of(torch.zeros(shape, device=next(network.parameters()).device)).shape[1]
+        width = values_of(torch.zeros(1, *input_shape(card), device=next(network.parameters()).device)).shape[1]
         values, reasons = np.full((len(files), width), np.nan, dtype=np.float32), [""] * len(files)
         for found in stream(values_of, width, network, card, files, batch, workers):
             values[found.positions] = found.scores

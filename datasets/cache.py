@@ -98,7 +98,7 @@ class Files:
 
 
 def open_pixels(
-    files: Sequence[Path], data: Data, folder: Path, *, frames: int, size_px: int, workers: int = 1
+    files: Sequence[Path], data: Data, folder: Path, *, frames: int, size_px: int, workers: int = 1, least_px: int = 0
 ) -> PixelCache | Files:
     """The pixels of files as a recipe wants them: from a cache that is built first, or from the files each time.
 
@@ -108,8 +108,9 @@ def open_pixels(
         folder: Where caches live.
         frames, size_px: Of the model's input.
         workers: Reading processes while the cache is built.
+        least_px: Shorter side that a picture must have.
     """
-    reader = make_reader(data.clip, frames=frames, size_px=size_px, cache_px=data.cache_px)
+    reader = make_reader(data.clip, frames=frames, size_px=size_px, cache_px=data.cache_px, least_px=least_px)
     return build_cache(files, folder, reader, workers) if data.cache else Files(files, reader)
 
 

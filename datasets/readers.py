@@ -37,18 +37,26 @@ class Reader(Protocol):
 
 @dataclass(frozen=True)
 class PictureReader:
-    """Radiographs: (H, W), shorter side at most `shorter_px`."""
+    """Radiographs: (H, W), shorter side at most `shorter_px`; a file with less than `least_px` is refused."""
 
     shorter_px: int
+    least_px: int = 0
 
     @property
     def name(self) -> str:
-        return f"{self.shorter_px}px-v{VERSION}"
+        least = f"-least{self.least_px}px" if self.least_px else ""
+        return f"{self.shorter_px}px{least}-v{VERSION}"
 
     def read(self, path: Path) -> np.ndarray:
         from .radiographs import read_radiograph
 
-        return np.rint(read_radiograph(path, shorter_px=self.shorter_px) * 255).astype(np.uint8)
+        pixels = np.rint(read_radiograph(path, shorter_px=self.shorter_px) * 255).astype(np.uint8)
+        if min(pixels.shape) < self.least_px:
+            raise DataError(
+                f"{path}: {pixels.shape[1]} x {pixels.shape[0]} px, but its shorter side is read at {self.least_px}. "
+                "Export it larger, or leave the finest of `scales` out."
+            )
+        return pixels
 
     open = read
 
@@ -110,7 +118,9 @@ class VolumeReader:
     open = read
 
 
-def make_reader(clip: Clip, *, frames: int, size_px: int, cache_px: int) -> PictureReader | ClipReader | VolumeReader:
+def make_reader(
+    clip: Clip, *, frames: int, size_px: int, cache_px: int, least_px: int = 0
+) -> PictureReader | ClipReader | VolumeReader:  # fmt: skip
     """The reader of a recipe.
 
     Args:
@@ -118,9 +128,10 @@ def make_reader(clip: Clip, *, frames: int, size_px: int, cache_px: int) -> Pict
         frames: Frames of the model's input; 1 reads pictures.
         size_px: Side of its input.
         cache_px: Shorter side of what is kept.
+        least_px: Shorter side that a picture must have.
     """
     if frames == 1:
-        return PictureReader(cache_px)
+        return PictureReader(cache_px, least_px)
     if clip.sampling == "volume":
         return VolumeReader(frames, size_px, clip.black_out)
     return ClipReader(cache_px, clip.colour, clip.black_out)

@@ -1,11 +1,14 @@
 """Classifiers that give logits: the ViT with pooling and a linear layer, a timm network beside it, and k-NN."""
 
+from collections.abc import Sequence
+
 import torch
 from timm.layers import AttentionPoolLatent
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..backbone.vit import Tokens, ViT
+from .multiscale import multiscale_tokens
 
 POOLS = ("mean", "class", "attention")
 
@@ -20,23 +23,25 @@ class Classifier(nn.Module):
         encoder: The ViT; for `mean` and `attention` made with `final_norm=False`, unless frozen.
         labels: Number of logits L.
         pool: `mean`, `class` or `attention`.
-        frozen: Linear probe: the encoder learns nothing, its features are standardised by a BatchNorm without
-            parameters (MAE, main_linprobe.py).
+        frozen: A probe: the encoder learns nothing. Its features are standardised by a BatchNorm without parameters
+            (MAE, main_linprobe.py), those that pool `attention` has learned by a LayerNorm.
         head_drop: Dropout before the linear layer.
+        scales: Scales that a frozen encoder sees pictures at (`multiscale`); they come at the finest.
     """
 
     def __init__(
-        self, encoder: ViT, labels: int, pool: str = "mean", frozen: bool = False, head_drop: float = 0.0
+        self, encoder: ViT, labels: int, pool: str = "mean", frozen: bool = False, head_drop: float = 0.0,
+        scales: Sequence[int] = (1,),
     ):  # fmt: skip
         super().__init__()
         if pool not in POOLS:
             raise ValueError(f"unknown pool {pool!r}; known: {', '.join(POOLS)}")
         if pool == "class" and encoder.cls_token is None:
             raise ValueError("pool 'class' needs an encoder with a class token; use 'mean'")
-        width = encoder.arch.width
-        self.encoder, self.pool, self.frozen = encoder, pool, frozen
+        width = encoder.arch.width * len(scales)
+        self.encoder, self.pool, self.frozen, self.scales = encoder, pool, frozen, tuple(scales)
         self.attention_pool = AttentionPoolLatent(width, num_heads=encoder.arch.heads) if pool == "attention" else None
-        if frozen:
+        if frozen and pool != "attention":
             self.fc_norm = nn.BatchNorm1d(width, affine=False, eps=1e-6)
         else:
             self.fc_norm = nn.Identity() if pool == "class" else nn.LayerNorm(width, eps=1e-6)
@@ -50,10 +55,17 @@ class Classifier(nn.Module):
             # MAE's fine-tuning trains the positions, whatever they start from; VideoMAE's leaves those of clips alone.
             encoder.pos_embed.requires_grad_(encoder.arch.frames == 1 or encoder.arch.positions == "learned")
 
+    def train(self, mode: bool = True) -> "Classifier":
+        """As of every module, but blocks that learn nothing stay in eval mode: nothing of them is dropped."""
+        super().train(mode)
+        for block in self.encoder.blocks:
+            block.train(mode and any(parameter.requires_grad for parameter in block.parameters()))
+        return self
+
     def features(self, x: Tensor, visible_ids: Tensor | None = None) -> Tensor:
         """(B, D) pooled features of (B, C, H, W) normalised pictures, or of their patches `visible_ids` (B, n) only."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            tokens = self.encoder(x, visible_ids)
+            tokens = encoded(self.encoder, x, self.scales, visible_ids)
         return pooled(tokens, self.pool, self.attention_pool)
 
     def forward(self, x: Tensor, visible_ids: Tensor | None = None) -> Tensor:
@@ -101,24 +113,24 @@ class NearestNeighbours(nn.Module):
         cases: Reference cases M; `remember` fills them in.
         k: Neighbours.
         temperature: Of the weights.
+        scales: As of `Classifier`.
     """
 
-    def __init__(self, encoder: ViT, labels: int, pool: str, cases: int, k: int = 20, temperature: float = 0.07):
+    def __init__(
+        self, encoder: ViT, labels: int, pool: str, cases: int, k: int = 20, temperature: float = 0.07,
+        scales: Sequence[int] = (1,),
+    ):  # fmt: skip
         super().__init__()
         if pool not in ("mean", "class"):
             raise ValueError(f"k-NN pools by `mean` or `class`, not by {pool!r}")
-        self.encoder, self.pool, self.k, self.temperature = (
-            encoder.requires_grad_(False),
-            pool,
-            k,
-            temperature,
-        )
-        self.register_buffer("known_features", torch.zeros(cases, encoder.arch.width))
+        self.encoder, self.pool = encoder.requires_grad_(False), pool
+        self.k, self.temperature, self.scales = k, temperature, tuple(scales)
+        self.register_buffer("known_features", torch.zeros(cases, encoder.arch.width * len(scales)))
         self.register_buffer("known_targets", torch.full((cases, labels), torch.nan))
 
     def features(self, x: Tensor) -> Tensor:
         """(B, D) pooled features of unit length."""
-        return F.normalize(pooled(self.encoder(x), self.pool).float(), dim=1)
+        return F.normalize(pooled(encoded(self.encoder, x, self.scales), self.pool).float(), dim=1)
 
     def remember(self, features: Tensor, targets: Tensor) -> None:
         """Take the reference cases: (M, D) features of unit length, (M, L) targets with NaN for unknown."""
@@ -134,6 +146,11 @@ class NearestNeighbours(nn.Module):
         positive = (weight * target.nan_to_num()).sum(dim=1)
         share = torch.where(total > 0, positive / total.clamp(min=1e-12), 0.5)
         return share.clamp(1e-6, 1 - 1e-6).logit()
+
+
+def encoded(encoder: ViT, x: Tensor, scales: Sequence[int], visible_ids: Tensor | None = None) -> Tokens:
+    """Tokens of pictures or clips at one scale, or of pictures at several."""
+    return encoder(x, visible_ids) if len(scales) == 1 else multiscale_tokens(encoder, x, scales)
 
 
 def pooled(tokens: Tokens, pool: str, attention: nn.Module | None = None) -> Tensor:

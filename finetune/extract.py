@@ -3,7 +3,7 @@
 import json
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 import yaml
 
+from ..datasets.slides.scale import TOLERANCE
 from ..datasets.slides.shared_work import SharedWork, slide_file, work_through
 from ..datasets.tables import Manifest
 from ..engine.recipe import plain
@@ -19,6 +20,7 @@ from ..engine.run_folder import run_folder
 from ..errors import DataError, UserError
 from ..files import file_sha256, write_json
 from .extract_recipe import Extract
+from .multiscale import check_scales
 from .slide_encoder import TileEncoder, load_tile_encoder
 
 # How features were made, from the slide on: what has to be repeated to predict another slide.
@@ -47,12 +49,14 @@ def extract(recipe: Extract, manifest: Manifest, tiles: Path, out: Path, encoder
     for name, known in (("dtype", ("float32", "float16")), ("precision", ("auto", *PRECISIONS))):
         if getattr(recipe, name) not in known:
             raise UserError(f"{name} {getattr(recipe, name)!r}: one of {', '.join(known)}.")
+    check_scales(recipe.scales)
     network = load_tile_encoder(encoder, recipe.features).to(device())
     inputs = {"encoder": network.fingerprint(), "tiles": _tiling(tiles)}
     about = {
         "encoder": network.name,
         "encoder_sha256": inputs["encoder"],
         "encoder_features": recipe.features,
+        "encoder_scales": " ".join(map(str, recipe.scales)),
         "encoder_stain": recipe.stain.method,
         "encoder_stain_scope": recipe.stain.scope,
     }
@@ -81,18 +85,24 @@ def extract_slide(
     from ..datasets.slides.stain import stain_normaliser
 
     grid = read_tiles(_tiles_of(tiles, slide))
-    width = encoder.check(grid.tile_px)
+    width = encoder.check(grid.tile_px) * len(recipe.scales)
+    side_px = grid.tile_px * recipe.scales[-1]
     features = np.empty((len(grid.coords), width), np.dtype(recipe.dtype))
     with open_slide(path, mpp) as opened:
+        if len(recipe.scales) > 1 and grid.tile_um / side_px < opened.mpp * (1 - TOLERANCE):
+            raise DataError(
+                f"{path}: scale {recipe.scales[-1]} reads tiles at {grid.tile_um / side_px:.3g} microns per px, the "
+                f"slide's finest have {opened.mpp:.3g}: leave this scale out, or tile with a larger --tile_um."
+            )
         normalise = stain_normaliser(opened, grid, recipe.stain)
 
         def read(corner: np.ndarray) -> np.ndarray:
             x, y = corner.tolist()
-            return normalise(opened.tile(x, y, grid.tile_um, grid.tile_px))
+            return normalise(opened.tile(x, y, grid.tile_um, side_px))
 
         done = 0
         for batch in read_ahead(read, grid.coords, recipe.batch_size, threads(recipe)):
-            features[done : done + len(batch)] = encode(encoder, batch, recipe.precision)
+            features[done : done + len(batch)] = encode(encoder, batch, recipe.precision, recipe.scales)
             done += len(batch)
     if not np.isfinite(features).all():
         raise DataError(f"{path}: the encoder gives features that are not finite; try --precision 32-true.")
@@ -101,14 +111,14 @@ def extract_slide(
 
 
 @torch.inference_mode()
-def encode(encoder: TileEncoder, tiles: np.ndarray, precision: str) -> np.ndarray:
-    """(B, D) float32 features of (B, S, S, 3) uint8 tiles."""
+def encode(encoder: TileEncoder, tiles: np.ndarray, precision: str, scales: Sequence[int] = (1,)) -> np.ndarray:
+    """(B, n D) float32 features at n scales of (B, s S, s S, 3) uint8 tiles, read at the finest scale s."""
     where = encoder.mean.device
     if precision == "auto":
         precision = "16-mixed" if where.type == "cuda" else "32-true"
     kind = PRECISIONS[precision]
     with torch.autocast(where.type, kind or torch.bfloat16, enabled=kind is not None):
-        return encoder(torch.from_numpy(tiles).to(where)).float().cpu().numpy()
+        return encoder(torch.from_numpy(tiles).to(where), scales).float().cpu().numpy()
 
 
 def read_ahead(read, corners: np.ndarray, batch: int, workers: int) -> Iterator[np.ndarray]:

@@ -12,6 +12,8 @@ class Extract:
     Attributes:
         features: Of our own encoders `class`, `mean`, `class_mean` or `class4_mean` (Self-ViT-MIL: class tokens of the
             last four blocks and the mean of the last patch tokens); of timm's and hub networks `pooled`.
+        scales: Scales that tiles are seen at, joined over the values (Scaling on Scales): [1, 2] adds each tile read at
+            twice its pixels, which the slide must have, cut into 2 x 2 parts; features of width D become 2 D.
         batch_size: Tiles per step.
         precision: `32-true`, `bf16-mixed` or `16-mixed`; `auto` is 16-mixed on a GPU, 32-true on a CPU.
         dtype: Stored as `float32` (what CLAM expects) or `float16` (half the space).
@@ -20,6 +22,7 @@ class Extract:
     """
 
     features: str = "class4_mean"
+    scales: tuple[int, ...] = (1,)
     batch_size: int = 256
     precision: str = "auto"
     dtype: str = "float32"

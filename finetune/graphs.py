@@ -12,7 +12,7 @@ from ..errors import UserError
 from .classifier import pooled
 from .mil.model import MilCard
 from .mil.score import bag_logits
-from .model import ModelCard, predict_batch, probabilities
+from .model import ModelCard, input_shape, predict_batch, probabilities
 
 OPSET = 18
 TOLERANCE = 1e-4  # between the network and its graph
@@ -79,16 +79,15 @@ class Graph:
 
 def picture_graph(network: nn.Module, card: ModelCard) -> Graph:
     """Of a classifier of pictures or clips: `pixels` -> `probabilities`."""
-    arch = card.arch
-    shape = (2, arch.channels, *([arch.frames] if arch.frames > 1 else []), *arch.image_size)
-    return Graph(Scores(network, card).eval(), torch.zeros(shape), ("pixels", "probabilities"), {0: "batch"})
+    example = torch.zeros(2, *input_shape(card))
+    return Graph(Scores(network, card).eval(), example, ("pixels", "probabilities"), {0: "batch"})
 
 
 def encoder_graph(vit: ViT) -> Graph:
     """Of an encoder: `pixels` -> `features`."""
     arch = vit.arch
-    shape = (2, arch.channels, *([arch.frames] if arch.frames > 1 else []), *arch.image_size)
-    return Graph(PooledTokens(vit).eval(), torch.zeros(shape), ("pixels", "features"), {0: "batch"})
+    example = torch.zeros(2, arch.channels, *([arch.frames] if arch.frames > 1 else []), *arch.image_size)
+    return Graph(PooledTokens(vit).eval(), example, ("pixels", "features"), {0: "batch"})
 
 
 def bag_graph(network: nn.Module, card: MilCard) -> Graph:

@@ -18,6 +18,7 @@ from ..datasets.recipe import Clip
 from ..datasets.views import EvalView
 from ..errors import UserError
 from ..files import file_sha256, write_json, write_text, written_aside
+from .adaptation import FROZEN
 from .classifier import Classifier, NearestNeighbours, TimmClassifier
 from .recipe import View
 
@@ -36,9 +37,11 @@ class ModelCard:
         arch: Architecture of the ViT; of another network only its input counts.
         mean, std: What pixels in 0..1 are normalised with.
         view: How a picture or clip is shown to the model.
+        scales: Scales that a frozen encoder sees pictures at; the last is the finest.
         cache_px: Shorter side that a file is shrunk to before anything else, pixels.
         clip: How frames are taken from a clip.
         reference_cases, neighbours: Of k-NN, else 0.
+        parameters: `trained` and `total` in training.
         thresholds: Per label `{"value", "how", "split"}`, chosen on validation; empty before.
         calibration: Per label what is done to its scores before they are shown (`eval.scaling.Scaling`), fitted on
             validation; empty where nothing is.
@@ -59,8 +62,10 @@ class ModelCard:
     cache_px: int
     clip: Clip = field(default_factory=Clip)
     pool_ratio: float = 1.0
+    scales: tuple[int, ...] = (1,)
     reference_cases: int = 0
     neighbours: int = 0
+    parameters: dict[str, int] = field(default_factory=dict)
     thresholds: dict[str, dict] = field(default_factory=dict)
     calibration: dict[str, dict] = field(default_factory=dict)
     encoder: dict = field(default_factory=dict)
@@ -75,7 +80,7 @@ class ModelCard:
     @classmethod
     def from_dict(cls, card: dict) -> "ModelCard":
         """The inverse of `to_dict`."""
-        tuples = {name: tuple(card[name]) for name in ("labels", "mean", "std")}
+        tuples = {name: tuple(card[name]) for name in ("labels", "mean", "std", "scales") if name in card}
         parts = {
             name: kind(**card.get(name, {})) for name, kind in (("arch", Architecture), ("view", View), ("clip", Clip))
         }
@@ -84,7 +89,9 @@ class ModelCard:
     def reader(self) -> Reader:
         """Reads files as this model was trained on them."""
         arch = self.arch
-        return make_reader(self.clip, frames=arch.frames, size_px=arch.image_size[0], cache_px=self.cache_px)
+        return make_reader(
+            self.clip, frames=arch.frames, size_px=arch.image_size[0], cache_px=self.cache_px, least_px=self.least_px()
+        )
 
     def suffixes(self) -> tuple[str, ...]:
         """Suffixes of the files that this model reads."""
@@ -98,11 +105,23 @@ class ModelCard:
 
     def views(self) -> EvalView:
         """Shows cases as this model is evaluated on them."""
-        view, arch = self.view, self.arch
-        resize_px = view.resize_px if view.mode == "crop" else None
+        view, arch, finest = self.view, self.arch, self.scales[-1]
+        resize_px = view.resize_px * finest if view.mode == "crop" and view.resize_px is not None else None
         return EvalView(
-            arch.image_size[0], view.mode, resize_px, self.clip, arch.frames, view.segments, view.crops
+            arch.image_size[0] * finest, view.mode, resize_px, self.clip, arch.frames, view.segments, view.crops
         )  # fmt: skip
+
+    def least_px(self) -> int:
+        """Shorter side that a file must have, pixels: none is enlarged to be read at several scales."""
+        views = self.views()
+        return 0 if len(self.scales) == 1 else views.resize_px or views.size
+
+
+def input_shape(card: ModelCard) -> tuple[int, ...]:
+    """(C, [T,] H, W) of the input of one case, at the finest scale."""
+    arch, finest = card.arch, card.scales[-1]
+    sides = [side * finest for side in arch.image_size]
+    return (arch.channels, *([arch.frames] if arch.frames > 1 else []), *sides)
 
 
 def best_device() -> torch.device:
@@ -123,7 +142,7 @@ def build_model(
         )  # fmt: skip
     if card.network != "vit":
         return TimmClassifier(card.network, len(card.labels), card.arch.channels)
-    frozen = card.mode != "full"
+    frozen = card.mode in FROZEN
     vit = ViT(
         card.arch,
         drop_path=drop_path,
@@ -131,8 +150,10 @@ def build_model(
         checkpoint_blocks=checkpoint_blocks,
     )
     if card.mode == "knn":
-        return NearestNeighbours(vit, len(card.labels), card.pool, card.reference_cases, card.neighbours)
-    return Classifier(vit, len(card.labels), card.pool, frozen, head_drop)
+        return NearestNeighbours(
+            vit, len(card.labels), card.pool, card.reference_cases, card.neighbours, scales=card.scales
+        )
+    return Classifier(vit, len(card.labels), card.pool, frozen, head_drop, card.scales)
 
 
 def save_model(folder: str | Path, model: nn.Module, card: ModelCard) -> Path:

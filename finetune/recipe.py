@@ -1,4 +1,4 @@
-"""The recipe of fine-tuning, linear probing and k-NN."""
+"""The recipe of fine-tuning, probing and k-NN."""
 
 from dataclasses import dataclass, field
 
@@ -39,7 +39,14 @@ class Finetune:
     """A classifier from an encoder, or from scratch.
 
     Attributes:
-        mode: `full` (all weights), `linear` (probe of a frozen encoder) or `knn` (no training).
+        mode: `full` (all weights); of a frozen encoder `linear` (probe), `attentive` (probe that learns to pool; with
+            pool `attention`) or `knn` (no training); or, beside what is new, of the encoder only `norm` (LayerNorms),
+            `bitfit` (biases), `lora` (low-rank updates of the attention) or `last_blocks`.
+        lora_rank: Rank r of the updates of `lora`; null for every other mode.
+        lora_alpha: Their scale is lora_alpha / r; null for r, and for every other mode.
+        last_blocks: How many of the encoder's blocks `last_blocks` trains; null for every other mode.
+        scales: Scales that a frozen encoder sees pictures at, joined over the channels (Scaling on Scales): [1, 2] adds
+            each picture at twice the input size, cut into 2 x 2 parts. Needs a data.cache_px of so many times the size.
         network: `vit`, or a network to train beside it: a timm name (pictures; from scratch or from a checkpoint of its
             own), or one of the ERDES baselines (clips, from scratch): unet3d, unetplusplus, resnet3d, vnet, swinunetr,
             senet154, unetr, vit3d.
@@ -64,6 +71,10 @@ class Finetune:
     """
 
     mode: str = "full"
+    lora_rank: int | None = None
+    lora_alpha: float | None = None
+    last_blocks: int | None = None
+    scales: tuple[int, ...] = (1,)
     network: str = "vit"
     pool: str = "mean"
     pool_ratio: float | None = None

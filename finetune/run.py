@@ -33,6 +33,7 @@ from ..engine.trainer import fit
 from ..engine.training import Training
 from ..errors import DataError, UserError
 from ..files import file_sha256, written_aside
+from .adaptation import adapt, check_mode, check_numbers, merge_lora
 from .classifier import NearestNeighbours
 from .losses import masked_bce, masked_cross_entropy
 from .mixing import mix_batch
@@ -209,11 +210,15 @@ def finetune(
                 print(
                     f"note: the encoder was pre-trained on the pictures of {', '.join(held_out)}, without their labels"
                 )
+    trained, total = adapt(model, recipe)
+    card = replace(card, parameters={"trained": trained, "total": total})
+    if rank() == 0 and recipe.mode != "knn":
+        print(f"mode {recipe.mode}: {trained:,} of {total:,} parameters are trained ({trained / total:.2%})")
     with run_folder(out, recipe, inputs) as folder:
         decoding = reading_workers(recipe.run.workers, decoding=True)
         pixels = open_pixels(
             manifest.files(), recipe.data, cache_folder, frames=card.arch.frames, size_px=card.arch.image_size[0],
-            workers=decoding,
+            workers=decoding, least_px=card.least_px(),
         )  # fmt: skip
         data = _Sets(recipe, card, manifest, pixels)
         if recipe.mode == "knn":
@@ -259,7 +264,8 @@ class _Sets:
         rows, self.bad = readable_rows(pixels, train, max_bad, str(manifest.path))
         val, _ = readable_rows(pixels, np.flatnonzero((splits == "val") & known), 1.0, str(manifest.path))
         view = card.views().single()
-        drawn = TrainView(recipe.augment, recipe.data.clip, card.arch.frames)
+        drawn = replace(recipe.augment, size=recipe.augment.size * card.scales[-1])
+        drawn = TrainView(drawn, recipe.data.clip, card.arch.frames)
         self.ids = manifest.table["id"].tolist()
         self.train = Cases(pixels, rows, drawn, targets, max_bad)
         self.still = Cases(pixels, rows, view, targets, max_bad)
@@ -298,15 +304,13 @@ def check_labels(recipe: Finetune, manifest: Manifest) -> None:
 
 def make_card(recipe: Finetune, manifest: Manifest, start: EncoderCard | None) -> ModelCard:
     """The card of the model to come; with an encoder its architecture and input statistics are taken over."""
+    check_mode(recipe, start is not None)
     for name, known in (
-        ("mode", ("full", "linear", "knn")),
         ("loss", ("bce", "ce")),
         ("select", (*SELECT, "last")),
     ):
         if getattr(recipe, name) not in known:
             raise UserError(f"{name} is {' or '.join(known)}, not {getattr(recipe, name)!r}.")
-    if recipe.mode != "full" and (start is None or recipe.network != "vit"):
-        raise UserError(f"mode {recipe.mode!r} works on the features of an encoder: give one with --encoder.")
     if recipe.label_smoothing and recipe.loss != "ce":
         raise UserError("label_smoothing is for exclusive classes (--loss ce).")
     if recipe.head_drop and (recipe.network != "vit" or recipe.mode == "knn"):
@@ -331,11 +335,12 @@ def make_card(recipe: Finetune, manifest: Manifest, start: EncoderCard | None) -
             arch = _fitted(start.arch, arch)
     except ValueError as error:
         raise UserError(str(error)) from None
+    check_numbers(recipe, arch)
     known = start if start is not None else recipe.data
     mean, std = for_channels(known.mean, arch.channels), for_channels(known.std, arch.channels)
     data = {"fingerprint": manifest.fingerprint(), "cases": manifest.table["split"].value_counts().to_dict()}
     train = manifest.rows(*recipe.data.splits)
-    return ModelCard(
+    card = ModelCard(
         labels=manifest.labels,
         meaning={label: manifest.meaning.get(label, f"1 = {label} present") for label in manifest.labels},
         exclusive=recipe.loss == "ce",
@@ -346,6 +351,7 @@ def make_card(recipe: Finetune, manifest: Manifest, start: EncoderCard | None) -
         mean=mean,
         std=std,
         view=recipe.view,
+        scales=recipe.scales,
         cache_px=recipe.data.cache_px,
         clip=recipe.data.clip,
         pool_ratio=1.0 if recipe.pool_ratio is None else recipe.pool_ratio,
@@ -356,6 +362,12 @@ def make_card(recipe: Finetune, manifest: Manifest, start: EncoderCard | None) -
         data=data,
         versions=versions(),
     )
+    if card.least_px() > card.cache_px:
+        raise UserError(
+            f"scales {list(card.scales)} read pictures at {card.least_px()} px, data.cache_px {card.cache_px} keeps "
+            f"fewer: set --data.cache_px {card.least_px()}."
+        )
+    return card
 
 
 def _fitted(start: Architecture, own: Architecture) -> Architecture:
@@ -373,6 +385,8 @@ def _train(model, recipe: Finetune, card: ModelCard, data: _Sets, folder: Path):
     model = training.final_model.cpu()
     if recipe.select in SELECT and training.best_epoch > 0:
         model.load_state_dict(safetensors.torch.load_file(folder / BEST))
+    if recipe.mode == "lora":
+        merge_lora(model)
     return model.eval()
 
 

@@ -1,6 +1,7 @@
 """Encoders of slide tiles: one of ours, a checkpoint, or any network of timm or of a Hugging Face hub."""
 
 import hashlib
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,7 @@ from ..backbone.encoder import open_vit
 from ..backbone.vit import ViT
 from ..backbone.weights.hub import fetch_network, is_timm_name
 from ..errors import UserError
+from .multiscale import multiscale_vectors
 
 KINDS = ("class", "mean", "class_mean", "class4_mean", "pooled")
 
@@ -29,9 +31,10 @@ class TileEncoder(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
 
-    def forward(self, tiles: Tensor) -> Tensor:
-        """(B, D) features of (B, S, S, 3) uint8 tiles."""
-        return self.network((tiles.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std)
+    def forward(self, tiles: Tensor, scales: Sequence[int] = (1,)) -> Tensor:
+        """(B, n D) features at n scales of (B, s S, s S, 3) uint8 tiles, read at the finest scale s."""
+        x = (tiles.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
+        return multiscale_vectors(self.network, x, scales)
 
     def fingerprint(self) -> str:
         """SHA-256 over names and values of all weights: the same weights in another file are the same encoder."""

@@ -106,7 +106,7 @@ def _for_timm(network: nn.Module, card) -> tuple[dict[str, Tensor], dict[str, An
     if card.network != "vit":
         labels, channels = len(card.labels), card.arch.channels
         return _plain(network.network.state_dict()), {"name": card.network, "num_classes": labels, "in_chans": channels}
-    if card.pool == "attention" or getattr(card, "scales", (1,)) not in ((1,), [1]):
+    if card.pool == "attention" or len(card.scales) > 1:
         raise UserError("timm has no such pooling: export to onnx or torch.")
     state = timm_state(network.encoder.state_dict(), card.arch)
     head = {key: value.detach().cpu() for key, value in network.head.state_dict().items()}
@@ -163,11 +163,11 @@ def _hugging_face_classifier(network: nn.Module, card: ModelCard, clips: bool) -
     if clips and card.pool == "mean" and after:
         head |= _plain(network.fc_norm.state_dict(), "fc_norm.")
         return network.encoder, head, clip_config(card.arch, True), "videomae."
-    if not clips and card.pool == "class" and card.mode == "full":
+    if not clips and card.pool == "class" and not isinstance(network.fc_norm, nn.BatchNorm1d):
         return network.encoder, head, picture_config(card.arch, "vit"), "vit."
     raise UserError(
         "transformers classifies pictures by the class token (--pool class) and clips by the mean of their tokens, "
-        f"fully fine-tuned; this model has mode {card.mode}, pool {card.pool}: export to timm, onnx or torch."
+        f"fine-tuned; this model has mode {card.mode}, pool {card.pool}: export to timm, onnx or torch."
     )
 
 

@@ -66,6 +66,10 @@ def predict_stage(request: Request) -> pd.DataFrame:
     network, card = load_model(request.model)
     if request.method is not None and card.arch.frames > 1:
         raise UserError(f"{request.model}: a model of clips, which are explained by their frames: no --explain-method.")
+    if request.explain is not None and len(card.scales) > 1:
+        raise UserError(
+            f"{request.model}: sees pictures at scales {list(card.scales)}; --explain is for models of one scale."
+        )
     cases, truth = requested_cases(request.inputs, card.labels, card.suffixes())
     cases = _named(request, cases)
     sha256 = file_sha256(request.model / WEIGHTS)

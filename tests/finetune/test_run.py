@@ -116,7 +116,7 @@ def test_what_cannot_be_learned_is_refused(cohort, small_recipes, tmp_path, colu
 @pytest.mark.parametrize(
     "fields, words",
     [
-        ({"mode": "half"}, "mode is full or linear or knn"),
+        ({"mode": "half"}, "mode is full, linear, .* or last_blocks, not 'half'"),
         ({"mode": "linear"}, "give one with --encoder"),
         ({"network": "resnet19"}, "timm knows no network"),
         ({"pool": "max"}, "unknown pool"),

@@ -1,0 +1,131 @@
+"""Which weights of an encoder fine-tuning moves: all, none, its norms, its biases, low-rank updates, its last blocks.
+
+What is new (pooling, norm, linear layer) is always trained.
+"""
+
+from torch import nn
+
+from ..backbone.sizes import Architecture
+from ..errors import UserError
+from .multiscale import check_scales
+from .recipe import Finetune
+
+# The encoder gives features as it is; nothing in it learns.
+FROZEN = ("linear", "attentive", "knn")
+# Some of the encoder's weights learn, in the place where `full` would train all of them.
+PARTLY = ("norm", "bitfit", "lora", "last_blocks")
+MODES = ("full", *FROZEN, *PARTLY)
+# Of each block the products of the attention: query, key and value in one, and what joins the heads.
+LORA_TARGETS = r"blocks\.\d+\.attn\.(qkv|proj)"
+
+
+def check_mode(recipe: Finetune, with_encoder: bool) -> None:
+    """Refuse ways of adapting that do not apply, and settings of other ways.
+
+    Args:
+        recipe: The resolved recipe.
+        with_encoder: Whether the ViT starts from an encoder.
+
+    Raises:
+        UserError: Says which and what to do.
+    """
+    if recipe.mode not in MODES:
+        raise UserError(f"mode is {', '.join(MODES[:-1])} or {MODES[-1]}, not {recipe.mode!r}.")
+    if recipe.mode != "full" and recipe.network != "vit":
+        raise UserError(f"network {recipe.network!r} is trained whole (--mode full); mode {recipe.mode!r} is for vit.")
+    if recipe.mode != "full" and not with_encoder:
+        raise UserError(
+            f"mode {recipe.mode!r} keeps weights of an encoder, and random ones are not worth it: give one with "
+            "--encoder, or train all with --mode full."
+        )
+    if recipe.mode == "attentive" and recipe.pool != "attention":
+        raise UserError(f"mode 'attentive' trains the pooling: set --pool attention, not {recipe.pool!r}.")
+    if recipe.mode == "linear" and recipe.pool == "attention":
+        raise UserError("mode 'linear' trains the linear layer alone; --mode attentive trains pool 'attention' too.")
+    for name, mode in (("lora_rank", "lora"), ("lora_alpha", "lora"), ("last_blocks", "last_blocks")):
+        if getattr(recipe, name) is not None and recipe.mode != mode:
+            raise UserError(
+                f"{name} {getattr(recipe, name):g} is for mode {mode!r}, not {recipe.mode!r}: leave it out."
+            )
+    check_scales(recipe.scales)
+    if len(recipe.scales) > 1:
+        _check_several_scales(recipe)
+
+
+def _check_several_scales(recipe: Finetune) -> None:
+    scales = f"scales {list(recipe.scales)}"
+    if recipe.mode not in FROZEN:
+        raise UserError(f"{scales} are for a frozen encoder (mode {', '.join(FROZEN)}), not for mode {recipe.mode!r}.")
+    if recipe.model.frames > 1:
+        raise UserError(f"{scales} are for pictures, not for clips: leave them out.")
+    if recipe.patch_drop:
+        raise UserError(f"{scales} need all patches: set --patch_drop 0, not {recipe.patch_drop:g}.")
+
+
+def check_numbers(recipe: Finetune, arch: Architecture) -> None:
+    """Refuse numbers of a mode that are missing or that the encoder has no room for.
+
+    Raises:
+        UserError: Says which and what to do.
+    """
+    for mode, name, most in (("lora", "lora_rank", arch.width), ("last_blocks", "last_blocks", arch.depth)):
+        if recipe.mode == mode and not 1 <= (getattr(recipe, name) or 0) <= most:
+            raise UserError(
+                f"mode {mode!r} needs --{name}, 1 to {most} with this encoder, not {getattr(recipe, name)}."
+            )
+    if recipe.lora_alpha is not None and not recipe.lora_alpha > 0:
+        raise UserError(f"lora_alpha {recipe.lora_alpha:g}: a number above 0.")
+
+
+def adapt(model: nn.Module, recipe: Finetune) -> tuple[int, int]:
+    """Leave only those parameters to be trained that the mode trains, once the encoder's weights are loaded.
+
+    `norm`: weights and biases of the encoder's LayerNorms. `bitfit`: its biases (Ben Zaken et al. 2022). `lora`:
+    low-rank updates of its attention (Hu et al. 2022), to be merged by `merge_lora`. `last_blocks`: its last blocks and
+    its final norm.
+
+    Returns:
+        How many parameters are trained, and of how many.
+    """
+    if recipe.mode in PARTLY:
+        encoder = model.encoder.requires_grad_(False)
+        if recipe.mode == "norm":
+            for part in encoder.modules():
+                if isinstance(part, nn.LayerNorm):
+                    part.requires_grad_(True)
+        elif recipe.mode == "bitfit":
+            for name, parameter in encoder.named_parameters():
+                parameter.requires_grad_(name.endswith(".bias"))
+        elif recipe.mode == "lora":
+            add_lora(encoder, recipe.lora_rank, recipe.lora_alpha or recipe.lora_rank)
+        else:
+            encoder.blocks[-recipe.last_blocks :].requires_grad_(True)
+            encoder.norm.requires_grad_(True)
+    # What is frozen goes into eval mode here (`Classifier.train`): Lightning keeps the modes that it finds.
+    model.train()
+    counts = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+    return sum(count for count, trained in counts if trained), sum(count for count, _ in counts)
+
+
+def add_lora(encoder: nn.Module, rank: int, alpha: float) -> None:
+    """Put an update B A, times alpha / rank, beside the attention's products; B is 0, so nothing changes yet.
+
+    Raises:
+        UserError: peft is not installed.
+    """
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError:
+        raise UserError("mode 'lora' needs peft: pip install 'clinvit[lora]'") from None
+    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=alpha, target_modules=LORA_TARGETS), encoder)
+
+
+def merge_lora(model: nn.Module) -> nn.Module:
+    """Add the updates to the weights and take them out: the same function under the names of a plain ViT."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for name, layer in list(model.named_modules()):
+        if isinstance(layer, BaseTunerLayer):
+            layer.merge()
+            model.set_submodule(name, layer.get_base_layer())
+    return model
