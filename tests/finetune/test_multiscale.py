@@ -158,7 +158,7 @@ def test_no_picture_is_enlarged(cohort, encoder, small_recipes, tmp_path):
 
 @pytest.fixture
 def slide(tmp_path):
-    """A plain picture as a slide of 0.5 microns per px, two tiles of 32 px for 64 of it; gives manifest, tiles, pixels."""
+    """A picture as a slide of 0.5 microns per px, two tiles of 32 px for 64 of it; gives manifest, tiles, pixels."""
     pixels = np.random.default_rng(0).integers(0, 256, (128, 160, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     table = pd.DataFrame([{"id": "a", "path": "a.png", "patient": "p", "split": "train", "mpp": 0.5, "tumor": 0}])
