@@ -62,7 +62,7 @@ class Finetune:
         cutmix: Alpha of CutMix; 0 for none.
         patch_drop: Share of patches left out in each training step: regularises, and saves their cost; 0 for none.
         neighbours: k of k-NN.
-        model: The ViT; with an encoder only image_size, drop_path and checkpoint_blocks count.
+        model: The ViT; with an encoder only image_size, drop_path (of blocks that learn) and checkpoint_blocks count.
         data: Cases, labels and pixels.
         augment: Augmentation of the training pictures.
         view: How pictures are evaluated.

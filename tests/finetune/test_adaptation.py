@@ -1,6 +1,7 @@
 """Ways of adapting: only what is meant to move moves, merged updates give the same, what does not apply is refused."""
 
 import re
+import subprocess
 import sys
 from dataclasses import replace
 
@@ -9,7 +10,9 @@ import safetensors.torch
 import torch
 from clinvit.backbone.encoder import EncoderCard, save_encoder
 from clinvit.backbone.vit import ViT
-from clinvit.datasets.tables import read_manifest
+from clinvit.cli import main
+from clinvit.datasets.phantoms.radiographs import write_chestxray14
+from clinvit.datasets.tables import read_manifest, read_predictions
 from clinvit.engine.training import Training
 from clinvit.errors import UserError
 from clinvit.finetune.adaptation import adapt, merge_lora
@@ -235,6 +238,29 @@ def test_volume_networks_are_trained_whole(clip_cohort, small_clip_recipes, tmp_
         finetune(recipe, read_manifest(clip_cohort(5)), tmp_path / "run", tmp_path / "cache")
 
 
+def test_the_command_adapts_on_phantoms(small_recipes, tmp_path, capsys):
+    """X-rays in the layout of ChestX-ray14, prepared, fine-tuned and predicted by the command."""
+    write_chestxray14(tmp_path / "raw", patients=40, size=64, prevalence={"Effusion": 0.5, "Mass": 0.5})
+    data, run = tmp_path / "manifest.csv", tmp_path / "run"
+    encoder = written(small_recipes[1], tmp_path / "encoder")
+    assert main(["prepare", "thorax", str(tmp_path / "raw"), "--out", str(data)]) == 0
+    options = (
+        f"--encoder {encoder} --out {run} --mode bitfit --model.size micro --model.image_size 32 --model.patch_size 8 "
+        "--model.class_token true --augment.size 32 --data.cache_px 40 --data.labels [Effusion,Mass] "
+        "--optim.epochs 2 --optim.warmup_epochs 1"
+    )
+    assert main(["finetune", "thorax", "--data", str(data), *options.split()]) == 0
+    model, card = load_model(run / "model")
+    trained = f"mode bitfit: {card.parameters['trained']:,} of {card.parameters['total']:,} parameters are trained"
+    assert trained in capsys.readouterr().out and card.mode == "bitfit"
+    start = safetensors.torch.load_file(encoder / "encoder.safetensors")
+    kept = {name: torch.equal(weight.cpu(), start[name]) for name, weight in model.encoder.state_dict().items()}
+    assert all(kept[name] != name.endswith(".bias") for name in kept)
+    scores = tmp_path / "p.csv"
+    assert main(["predict", "thorax", str(data), "--model", str(run / "model"), "--out", str(scores)]) == 0
+    assert not len(read_predictions(scores).failed())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["lora", "attentive"])
 def test_an_interrupted_run_goes_on_exactly(cohort, encoder, small_recipes, tmp_path, monkeypatch, mode):
@@ -259,3 +285,26 @@ def test_an_interrupted_run_goes_on_exactly(cohort, encoder, small_recipes, tmp_
     weights = "model/model.safetensors"
     assert (tmp_path / "whole" / weights).read_bytes() == (tmp_path / "cut" / weights).read_bytes()
     assert (tmp_path / "whole/predictions.csv").read_bytes() == (tmp_path / "cut/predictions.csv").read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode, number", [("lora", "lora_rank"), ("last_blocks", "last_blocks")])
+def test_two_processes_equal_one(cohort, encoder, tmp_path, mode, number):
+    """In float64: in float32 AdamW makes full steps of gradients that are rounding alone."""
+    script = tmp_path / "start.py"
+    script.write_text("import sys\nfrom clinvit.cli import main\nif __name__ == '__main__':\n    sys.exit(main())\n")
+    options = (
+        f"--data {cohort()} --encoder {encoder} --mode {mode} --{number} 2 --select last --run.precision 64-true "
+        "--model.size micro --model.image_size 32 --model.patch_size 8 --model.class_token true --augment.size 32 "
+        "--data.cache_px 40 --patch_drop 0 --model.drop_path 0 --optim.epochs 2 --optim.warmup_epochs 1"
+    )
+    for devices in (1, 2):
+        own = f"--out {tmp_path}/d{devices}/run --run.devices {devices} {options}"
+        subprocess.run([sys.executable, script, "finetune", "thorax", *own.split()], check=True, timeout=300)
+    one, two = (safetensors.torch.load_file(tmp_path / f"d{n}/run/model/model.safetensors") for n in (1, 2))
+    assert {weight.dtype for weight in one.values()} == {torch.float64}
+    start = safetensors.torch.load_file(encoder / "encoder.safetensors")
+    name = "blocks.3.attn.qkv.weight"
+    assert not torch.equal(one[f"encoder.{name}"], start[name].double())
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], atol=1e-10, rtol=0)

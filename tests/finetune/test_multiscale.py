@@ -6,6 +6,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+import safetensors.torch
 import torch
 from clinvit.backbone.encoder import EncoderCard, save_encoder
 from clinvit.backbone.sizes import Architecture
@@ -98,6 +99,8 @@ def test_a_probe_of_several_scales(cohort, encoder, small_recipes, tmp_path, mod
     assert card.scales == (1, 2) and card.views().size == 64
     width = model.known_features.shape[1] if mode == "knn" else model.head.in_features
     assert width == 2 * 64
+    start = safetensors.torch.load_file(encoder / "encoder.safetensors")
+    assert all(torch.equal(weight.cpu(), start[name]) for name, weight in model.encoder.state_dict().items())
     table = read_predictions(tmp_path / "run/predictions.csv")
     scores, reasons = predict_files(model, card, manifest.rows("val", "test").files(), progress=False)
     assert not any(reasons)
@@ -158,7 +161,7 @@ def test_no_picture_is_enlarged(cohort, encoder, small_recipes, tmp_path):
 
 @pytest.fixture
 def slide(tmp_path):
-    """A plain picture as a slide of 0.5 microns per px, two tiles of 32 px; gives manifest, tiles, pixels."""
+    """A picture as a slide of 0.5 microns per px, two tiles of 32 px for 64 of it; gives manifest, tiles, pixels."""
     pixels = np.random.default_rng(0).integers(0, 256, (128, 160, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     table = pd.DataFrame([{"id": "a", "path": "a.png", "patient": "p", "split": "train", "mpp": 0.5, "tumor": 0}])
