@@ -1,5 +1,6 @@
 """Models as graphs that run without ClinViT: ONNX (dynamic batch, dynamic number of tiles) and `torch.export`."""
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -161,9 +162,17 @@ def write_program(graph: Graph, path: Path) -> float:
 
 def write_int8(onnx_file: Path, path: Path) -> None:
     """The same ONNX graph with weights of matrix products in int8, activations quantised as they come (dynamic)."""
+    import onnxruntime
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    quantize_dynamic(onnx_file, path, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"])
+    # The exporter transposes weights in the graph: folded first, for only products with constants are quantised.
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    with tempfile.TemporaryDirectory() as folder:
+        folded = Path(folder) / "folded.onnx"
+        options.optimized_model_filepath = str(folded)
+        onnxruntime.InferenceSession(str(onnx_file), options, providers=["CPUExecutionProvider"])
+        quantize_dynamic(folded, path, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"])
 
 
 def require_onnx() -> None:
