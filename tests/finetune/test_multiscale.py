@@ -1,5 +1,6 @@
 """Scaling on Scales against a direct calculation; pixels that are really there; features never mixed."""
 
+import shutil
 from dataclasses import replace
 
 import h5py
@@ -11,10 +12,11 @@ import torch
 from clinvit.backbone.encoder import EncoderCard, save_encoder
 from clinvit.backbone.sizes import Architecture
 from clinvit.backbone.vit import ViT
+from clinvit.datasets.bags import BagFolder
 from clinvit.datasets.slides.hdf5 import write_tiles
 from clinvit.datasets.slides.tiles import TileGrid
 from clinvit.datasets.tables import read_manifest, read_predictions
-from clinvit.errors import UserError
+from clinvit.errors import DataError, UserError
 from clinvit.finetune.classifier import encoded
 from clinvit.finetune.extract import Extract, extract
 from clinvit.finetune.model import load_model
@@ -189,6 +191,13 @@ def test_tiles_at_two_scales(slide, tmp_path):
     x = torch.from_numpy(pixels[32:96, 96:160].transpose(2, 0, 1).copy())[None].float() / 255
     expected = direct(encoder.network.vit, ((x - 0.5) / 0.25)[0], (1, 2))[1].mean(dim=0)
     np.testing.assert_allclose(found[1], expected, atol=1e-4)
+
+    # Of the same width, and yet not to be mixed.
+    shutil.copy(tmp_path / "features/a.h5", tmp_path / "features/b.h5")
+    with h5py.File(tmp_path / "features/b.h5", "a") as file:
+        file["features"].attrs["encoder_scales"] = "1 3"
+    with pytest.raises(DataError, match=r"b\.h5: encoder_scales is '1 3', but '1 2' in .*a\.h5"):
+        BagFolder(["a", "b"], tmp_path / "features")
 
 
 def test_a_slide_is_not_enlarged_either(slide, tmp_path):
