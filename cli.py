@@ -38,10 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
+        where = f"{os.fsdecode(error.filename)}: " if error.filename else ""
         return _fail(error, 1, debug, f"{where}{error.strerror or error}")
     except Exception as error:
-        text = f"unexpected {type(error).__name__}: {error} (repeat with --debug for the traceback)"
+        words = " ".join(str(error).split())
+        text = f"unexpected {type(error).__name__}: {words} (repeat with --debug for the traceback)"
         return _fail(error, 1, debug, text)
 
 

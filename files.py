@@ -1,13 +1,22 @@
 """Files that are either old or new, never half: written aside, flushed to disk, then renamed."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from .errors import RunError
+
+LOCK = ".lock"  # of a folder
+# What a file is called until it is whole; a killed process leaves it behind.
+ASIDE = re.compile(r"\..+\.aside-\w{8}(\.\w+)?")
 
 
 @contextlib.contextmanager
@@ -19,20 +28,74 @@ def written_aside(path: str | os.PathLike) -> Iterator[Path]:
 
     Yields:
         A path in the same folder with the same suffix, so that writers that look at the suffix work.
+
+    Raises:
+        RunError: The disk is full. What was there before is still there.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem[:80]}.", suffix=path.suffix, dir=path.parent)
+    with told_if_full(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem[:80]}.aside-", suffix=path.suffix, dir=path.parent)
     os.close(handle)
     aside = Path(name)
     try:
-        yield aside
-        with aside.open("rb+") as file:
-            os.fsync(file.fileno())
-        aside.chmod(0o666 & ~_umask())
-        aside.replace(path)
+        with told_if_full(path):
+            yield aside
+            with aside.open("rb+") as file:
+                os.fsync(file.fileno())
+            aside.chmod(0o666 & ~_umask())
+            aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def told_if_full(path: str | os.PathLike) -> Iterator[None]:
+    """Make one line of what a full disk lets fail in the block. Libraries have errors of their own for it.
+
+    Raises:
+        RunError: The disk is full, or the quota is used up.
+    """
+    try:
+        yield
+    except Exception as error:
+        full = {os.strerror(number): number for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)}
+        words = next((words for words in full if words in str(error)), None)
+        if words is None and getattr(error, "errno", None) not in full.values():
+            raise
+        raise RunError(
+            f"{path}: cannot be written ({words or os.strerror(error.errno)}). Free some space and repeat the command: "
+            "what is finished is kept."
+        ) from error
+
+
+def require_space(path: Path, size_bytes: int) -> None:
+    """Look whether a file fits, before a library writes it that does not survive a full disk (HDF5 ends the process).
+
+    Raises:
+        RunError: It does not.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with told_if_full(path):
+        if shutil.disk_usage(path.parent).free < size_bytes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the unfinished files that killed processes have left in a folder and below, but for folders with a lock of
+    their own. Only for who holds the folder's lock alone.
+    """
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not Path(place, name, LOCK).exists()]
+        for name in filter(ASIDE.fullmatch, names):
+            Path(place, name).unlink(missing_ok=True)
+
+
+def remove_leftovers_of(path: Path) -> None:
+    """The same of one file and of those beside it whose names go on where its stem ends (`p.csv`, `p.model.json`)."""
+    for left in path.parent.iterdir():
+        if left.name.startswith(f".{path.stem[:80]}.") and ASIDE.fullmatch(left.name):
+            left.unlink(missing_ok=True)
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

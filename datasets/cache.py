@@ -13,7 +13,6 @@ import sys
 from collections.abc import Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from multiprocessing import get_context
@@ -23,6 +22,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ..errors import DataError, RunError
+from ..locking import Lock
 from .readers import Reader, make_reader
 from .recipe import Data
 
@@ -133,7 +133,7 @@ def build_cache(
     keys = [_key(file) for file in files]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder / "lock"):
+        with Lock(folder / "lock", folder, wait=True):
             known = _repair(folder)
             todo = [(key, file) for key, file in dict(zip(keys, files)).items() if key not in known]
             if todo:
@@ -265,13 +265,3 @@ def _read_alone(file: Path, reader: Reader) -> np.ndarray | str:
             return pool.submit(_read_one, file, reader).result()
         except BrokenProcessPool:
             return f"{file}: reading it took the process down. The file is damaged: copy or export it again."
-
-
-@contextmanager
-def _locked(path: Path):
-    """One writer at a time; the lock goes with the process that holds it."""
-    import fcntl
-
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -3,7 +3,6 @@
 Repeating the same command in a run folder continues it; another recipe or other data in it is refused.
 """
 
-import fcntl
 import importlib.metadata
 import os
 import platform
@@ -18,12 +17,13 @@ import torch
 import yaml
 
 from ..errors import UserError
-from ..files import write_json, write_text
+from ..files import LOCK, remove_leftovers, write_json, write_text
+from ..locking import Lock
 from .recipe import to_yaml
 
 PACKAGES = ("clinvit", "torch", "timm", "lightning", "numpy", "albumentations", "pydicom")
 # Options that may change between two starts of one run, because they change no result.
-FREE = {"run.devices", "run.nodes", "run.workers", "run.checkpoint_minutes", "run.track"}
+FREE = {f"run.{name}" for name in "devices nodes workers checkpoint_minutes profile strategy track".split()}
 
 
 @contextmanager
@@ -45,20 +45,14 @@ def run_folder(path: str | Path, recipe: Any, inputs: dict[str, Any], *, shared:
         return
     try:
         path.mkdir(parents=True, exist_ok=True)
-        lock = (path / ".lock").open("a+", encoding="utf-8")
+        lock = Lock(path / LOCK, path, shared=shared)
     except OSError as error:
         raise UserError(f"{path}: the run folder cannot be written ({error.strerror}). Choose another --out.") from None
     with lock:
-        try:
-            fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except OSError:
-            lock.seek(0)
-            raise UserError(
-                f"{path}: another run is at work here ({lock.read().strip()}). Wait, or choose another --out."
-            ) from None
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {platform.node()}")
-        lock.flush()
+        if lock.alone:
+            remove_leftovers(path)
+        if shared:
+            lock.share()
         _refuse_another(path, recipe, inputs)
         write_text(path / "recipe.yaml", to_yaml(recipe))
         write_json(path / "environment.json", environment() | {"inputs": inputs})

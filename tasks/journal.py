@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
+from ..files import told_if_full
 
 
 class Journal:
@@ -61,15 +62,18 @@ class Journal:
         self.path.unlink()
 
     def _write(self, lines) -> None:
-        self._file.write("".join(json.dumps(line) + "\n" for line in lines))
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with told_if_full(self.path):
+            self._file.write("".join(json.dumps(line) + "\n" for line in lines))
+            self._file.flush()
+            os.fsync(self._file.fileno())
 
     def _whole_lines(self) -> tuple[list[dict], int]:
         """The lines that are whole, and how many bytes they take."""
         lines, whole = [], 0
         with self.path.open("rb") as file:
             for line in file:
+                if not line.endswith(b"\n"):
+                    break
                 try:
                     lines.append(json.loads(line))
                 except ValueError:

@@ -11,8 +11,10 @@ import pandas as pd
 from tqdm import tqdm
 
 from ..datasets.tables import predictions_table, read_predictions, write_predictions
+from ..engine.workers import told_if_killed
 from ..errors import UserError
 from ..files import file_sha256, write_json, write_text
+from .alone import file_alone
 from .calibrated import calibrated
 from .journal import Journal
 from .requested import is_dicom, pseudonymised, requested_cases
@@ -55,10 +57,10 @@ def predict_stage(request: Request) -> pd.DataFrame:
     of DICOM files are hashes, unless they come from a manifest; `<out's name>.key.json` says which id is which file.
 
     Raises:
-        UserError: The model cannot be explained so, `out` has another suffix, or what is to go on was begun by another
-            model.
+        UserError: The model cannot be explained so, `out` has another suffix, another process is writing it, or what
+            is to go on was begun by another model.
     """
-    from ..finetune.model import WEIGHTS, load_model
+    from ..finetune.model import load_model
 
     suffix = request.out.suffix.lower()
     if suffix not in (".csv", ".jsonl"):
@@ -70,6 +72,13 @@ def predict_stage(request: Request) -> pd.DataFrame:
         raise UserError(
             f"{request.model}: sees pictures at scales {list(card.scales)}; --explain is for models of one scale."
         )
+    with file_alone(request.out):
+        return _predict(request, network, card)
+
+
+def _predict(request: Request, network, card) -> pd.DataFrame:
+    from ..finetune.model import WEIGHTS
+
     cases, truth = requested_cases(request.inputs, card.labels, card.suffixes())
     cases = _named(request, cases)
     sha256 = file_sha256(request.model / WEIGHTS)
@@ -81,6 +90,8 @@ def predict_stage(request: Request) -> pd.DataFrame:
         reasons = [reason.replace(path, case) for reason, path, case in zip(reasons, cases["path"], cases["shown"])]
         table = predictions_table(cases, card.labels, truth, calibrated(card, scores), reasons)
         table = with_calls(table, card)
+        # Killed between the two, a table of this model must not stand beside the facts of another.
+        beside(request.out, "model").unlink(missing_ok=True)
         write_table(request.out, table, card.labels)
         write_json(beside(request.out, "model"), said)
     if request.explain is not None:
@@ -190,7 +201,10 @@ def _scores(request: Request, network, card, cases: pd.DataFrame, sha256: str) -
     open_rows = [row for row, path in enumerate(paths) if path not in journal.done]
     files, before = [Path(paths[row]) for row in open_rows], len(paths) - len(open_rows)
     try:
-        with tqdm(total=len(paths), initial=before, desc="predicting", unit="file", disable=None) as bar:
+        with (
+            told_if_killed("Lower --workers and repeat with --resume."),
+            tqdm(total=len(paths), initial=before, desc="predicting", unit="file", disable=None) as bar,
+        ):
             for found in predict_stream(network, card, files, request.batch, request.workers):
                 rows = [open_rows[position] for position in found.positions]
                 scores[rows] = found.scores

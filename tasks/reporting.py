@@ -8,6 +8,7 @@ import numpy as np
 
 from ..datasets.tables import Manifest, Predictions, read_predictions
 from ..errors import DataError, UserError
+from .alone import folder_alone
 from .calibrated import calibration_facts
 from .explain import EXPLANATIONS
 from .stages import open_manifest
@@ -42,7 +43,8 @@ def evaluate_stage(
         subgroups: Columns of the manifest; None for sex, age, view, scanner and site where it has them.
 
     Raises:
-        UserError: Subgroups are asked for without `data`, or by a column that it does not have.
+        UserError: Subgroups are asked for without `data`, or by a column that it does not have; or another
+            process is writing there.
     """
     from ..eval.report import evaluate
     from ..eval.resampling import Resampling
@@ -58,30 +60,31 @@ def evaluate_stage(
         if card is not None and card.thresholds and not len(tables[name].rows("val"))
     }
     manifest = open_manifest(data) if data is not None else None
-    localisation, pages = _localisation(predictions, tables, manifest, Path(out), split, resamples, seed)
-    unit = _unit([card for card in cards.values() if card is not None])
-    picture = _pictures(manifest) if manifest is not None and unit != "slide" else None
-    resampling = Resampling(resamples, seed, interval, stratify)
-    return evaluate(
-        tables,
-        Path(out),
-        split=split,
-        thresholds=thresholds or None,
-        rule=rule,
-        prevalence=prevalence,
-        resamples=resamples,
-        seed=seed,
-        interval=interval,
-        stratify=stratify,
-        title=title,
-        unit=unit,
-        provenance={name: _provenance(card) for name, card in cards.items() if card is not None},
-        picture=picture,
-        localisation=localisation,
-        slide_pages=pages,
-        what_one_means=next((card.meaning for card in cards.values() if card is not None), {}),
-        sections=lambda found: _sections(found, predictions, tables, manifest, subgroups, resampling, picture),
-    )
+    with folder_alone(Path(out)):
+        localisation, pages = _localisation(predictions, tables, manifest, Path(out), split, resamples, seed)
+        unit = _unit([card for card in cards.values() if card is not None])
+        picture = _pictures(manifest) if manifest is not None and unit != "slide" else None
+        resampling = Resampling(resamples, seed, interval, stratify)
+        return evaluate(
+            tables,
+            Path(out),
+            split=split,
+            thresholds=thresholds or None,
+            rule=rule,
+            prevalence=prevalence,
+            resamples=resamples,
+            seed=seed,
+            interval=interval,
+            stratify=stratify,
+            title=title,
+            unit=unit,
+            provenance={name: _provenance(card) for name, card in cards.items() if card is not None},
+            picture=picture,
+            localisation=localisation,
+            slide_pages=pages,
+            what_one_means=next((card.meaning for card in cards.values() if card is not None), {}),
+            sections=lambda found: _sections(found, predictions, tables, manifest, subgroups, resampling, picture),
+        )
 
 
 def _sections(

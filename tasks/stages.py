@@ -18,6 +18,7 @@ from ..datasets.tables import (
 )
 from ..engine.recipe import parse_recipe
 from ..errors import DataError, UserError
+from .alone import file_alone
 from .calibrated import check_calibration, store_calibration
 
 CACHE = "pixel-cache"
@@ -158,6 +159,8 @@ def prepare_stage(
         layout, options: Of the task's `to_manifest`.
         resplit: Seed of new patient-grouped splits; None keeps those of the data set.
 
+    Raises:
+        UserError: Another process is writing `out`.
     """
     from ..datasets.splits import assign_splits
 
@@ -165,13 +168,13 @@ def prepare_stage(
     if resplit is not None:
         table["split"] = assign_splits(table, labels, seed=resplit)
     folder = root if root.is_dir() else root.parent
-    out.parent.mkdir(parents=True, exist_ok=True)
     base = os.path.relpath(folder.resolve(), out.parent.resolve())
     paths = table["path"] if base == "." else base + "/" + table["path"]
     if "annotation" in table and base != ".":
         table["annotation"] = table["annotation"].mask(table["annotation"] != "", base + "/" + table["annotation"])
-    write_manifest(out, table.assign(path=paths), labels, table.attrs["meaning"])
     about = table.attrs
-    if "boxes" in about:
-        write_boxes(out.parent / BOXES, about["boxes"])
+    with file_alone(out, out.parent / BOXES):
+        write_manifest(out, table.assign(path=paths), labels, about["meaning"])
+        if "boxes" in about:
+            write_boxes(out.parent / BOXES, about["boxes"])
     return Prepared(read_manifest(out, labels), about["notes"], about["warnings"], about.get("lists_only", False))

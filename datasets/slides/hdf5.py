@@ -7,25 +7,36 @@ cut out exactly our squares, which encoders resize anyway. What we need beyond t
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
 import numpy as np
 
 from ...errors import DataError
-from ...files import written_aside
+from ...files import require_space, written_aside
 from .tiles import TileGrid
 
 _CHUNK_ROWS = 128
 # Rows wanted that lie nearer than this are read in one go, and at most so many at a time.
 _GAP_ROWS, _SPAN_ROWS = 16, 4096
+# Chunks that are not full, names, `tissue`.
+_OVERHEAD_BYTES = 1 << 20
 _ADVICE = "Write it again, or take it out of the list."
+
+
+@contextmanager
+def _written(path: str | os.PathLike, size_bytes: int) -> Iterator[h5py.File]:
+    """A new file for arrays of about this size, written aside."""
+    require_space(Path(path), size_bytes + size_bytes // 2 + _OVERHEAD_BYTES)
+    with written_aside(path) as aside, h5py.File(aside, "w") as file:
+        yield file
 
 
 def write_tiles(path: str | os.PathLike, grid: TileGrid) -> None:
     """Write a tile grid: `coords` with the attributes of CLAM, TRIDENT and our own, and `tissue`."""
-    with written_aside(path) as aside, h5py.File(aside, "w") as file:
+    with _written(path, grid.coords.nbytes) as file:
         _write_grid(file, Path(path), grid)
 
 
@@ -91,7 +102,7 @@ def write_features(
     if len(features) != len(grid.coords):
         raise DataError(f"{path}: {len(features)} features for {len(grid.coords)} tiles.")
     _refuse_unfinite(path, features, np.arange(len(features)))
-    with written_aside(path) as aside, h5py.File(aside, "w") as file:
+    with _written(path, features.nbytes + grid.coords.nbytes) as file:
         chunks = min(_CHUNK_ROWS, len(features)), features.shape[1]
         dataset = file.create_dataset("features", data=features, chunks=chunks)
         dataset.attrs.update({"name": path.stem, "savetodir": str(path.parent), **encoder})
@@ -101,7 +112,7 @@ def write_features(
 def write_scores(path: str | os.PathLike, scores: np.ndarray, grid: TileGrid) -> None:
     """Write what a model says of every tile: `scores` (N,) in 0..1, with the tiles as in `write_tiles`."""
     assert scores.shape == (len(grid.coords),), (scores.shape, len(grid.coords))
-    with written_aside(path) as aside, h5py.File(aside, "w") as file:
+    with _written(path, scores.nbytes + grid.coords.nbytes) as file:
         file.create_dataset("scores", data=scores.astype(np.float32))
         _write_grid(file, Path(path), grid)
 

@@ -1,0 +1,32 @@
+"""What to say when the system kills a process that reads data."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ..errors import RunError
+
+
+@contextmanager
+def told_if_killed(advice: str) -> Iterator[None]:
+    """Make one line of PyTorch's error for a reading process that was killed, whichever line of ours it interrupts.
+
+    Args:
+        advice: What to do, a sentence.
+
+    Raises:
+        RunError: A reading process was killed, as the system does where memory runs out.
+    """
+    try:
+        yield
+    except (EOFError, ConnectionError) as error:
+        # It was killed between the announcement of a batch and its delivery.
+        raise _killed(error, advice) from error
+    except RuntimeError as error:
+        if "DataLoader worker (pid" not in str(error):
+            raise
+        raise _killed(error, advice) from error
+
+
+def _killed(error: Exception, advice: str) -> RunError:
+    words = " ".join(str(error).split())[:160]
+    return RunError(f"a reading process was killed, most likely for want of memory ({words}). {advice}")

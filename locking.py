@@ -1,0 +1,104 @@
+"""One writer at a time: a lock on a file, which the system takes back when its holder ends, however it ends."""
+
+import errno
+import fcntl
+import os
+import platform
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from .errors import UserError
+from .files import told_if_full
+
+# What `flock` answers where a file system has no locks (some network and cluster file systems).
+WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
+# How long those who may share wait for one who cleans up before sharing.
+PATIENCE_S = 10.0
+
+
+class Lock:
+    """Held from the making until the end of the `with` block, or of the process.
+
+    The file stays; it names the holder for others to read. Nothing depends on the clock: a lock has no age. On a file
+    system without locks a note says so, and `alone` stays False.
+
+    Args:
+        path: The lock's file, made if missing; its folder must be there.
+        place: What is locked, for messages.
+        shared: Any number may hold it so at once. Who comes first is alone until `share`.
+        wait: Wait for another holder, after one line that names it, instead of refusing.
+
+    Attributes:
+        alone: Whether nobody else can be at work; then what killed processes have left may be removed.
+
+    Raises:
+        UserError: Another process holds it; the message names the process, its machine and since when.
+        OSError: The file cannot be opened for writing.
+        RunError: The disk is full.
+    """
+
+    def __init__(self, path: Path, place: str | Path, *, shared: bool = False, wait: bool = False):
+        self.place = place
+        self._file = path.open("a+", encoding="utf-8")
+        try:
+            self.alone = self._take(fcntl.LOCK_EX)
+            if not self.alone:
+                self._share_or_refuse(shared, wait)
+            self._sign()
+        except OSError as error:
+            if error.errno not in WITHOUT_LOCKS:
+                self._file.close()
+                raise
+            self.alone = False
+            print(
+                f"note: {place}: this file system has no locks; see to it that no other process writes here.",
+                file=sys.stderr,
+            )
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> "Lock":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._file.close()
+
+    def share(self) -> None:
+        """Let others in who ask for sharing."""
+        if self.alone:
+            self.alone = False
+            fcntl.flock(self._file, fcntl.LOCK_SH)
+
+    def _share_or_refuse(self, shared: bool, wait: bool) -> None:
+        if wait:
+            print(f"{self.place}: waiting for {self._holder()}", file=sys.stderr, flush=True)
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+            self.alone = True
+            return
+        end = time.monotonic() + PATIENCE_S
+        while shared and time.monotonic() < end:
+            if self._take(fcntl.LOCK_SH):
+                return
+            time.sleep(0.05)
+        raise UserError(f"{self.place}: another run is at work here ({self._holder()}). Wait, or choose another --out.")
+
+    def _take(self, kind: int) -> bool:
+        try:
+            fcntl.flock(self._file, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _holder(self) -> str:
+        self._file.seek(0)
+        return self._file.read().strip() or "a process that has not yet given its name"
+
+    def _sign(self) -> None:
+        # Not through the file's buffer, which would fail once more when it is closed.
+        name = f"process {os.getpid()} on {platform.node()} since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
+        with told_if_full(self.place):
+            os.ftruncate(self._file.fileno(), 0)
+            os.write(self._file.fileno(), name.encode())

@@ -1,0 +1,38 @@
+"""One command at a time writes a file or a folder of results."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..files import LOCK, remove_leftovers, remove_leftovers_of
+from ..locking import Lock
+
+
+@contextmanager
+def file_alone(out: Path, *more: Path) -> Iterator[None]:
+    """Hold `.<out's name>.lock` and remove what a killed command has left unfinished of `out`, of `<stem>.<...>` beside
+    it and of `more` files.
+
+    Raises:
+        UserError: Another process is writing `out`.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with Lock(out.with_name(f".{out.name}{LOCK}"), out) as lock:
+        if lock.alone:
+            for path in (out, *more):
+                remove_leftovers_of(path)
+        yield
+
+
+@contextmanager
+def folder_alone(out: Path) -> Iterator[None]:
+    """Hold the lock of a folder and remove what a killed command has left unfinished in it.
+
+    Raises:
+        UserError: Another process is writing there.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with Lock(out / LOCK, out) as lock:
+        if lock.alone:
+            remove_leftovers(out)
+        yield
