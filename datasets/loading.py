@@ -98,6 +98,8 @@ class TrainBatches(Sampler):
             raise UserError(f"batch size {batch} is larger than the {cases} training cases; lower optim.batch_size.")
         self.cases, self.batch, self.seed, self.rank, self.world = cases, batch, seed, rank, world
         self.epoch = 0
+        # (epoch, steps of it that an interrupted run has done).
+        self.done = (0, 0)
 
     def __len__(self) -> int:
         return self.cases // self.batch
@@ -116,7 +118,7 @@ class TrainBatches(Sampler):
         order = self.order(draw)
         seeds = draw.integers(0, 2**63, self.cases)
         share = self.batch // self.world
-        for step in range(len(self)):
+        for step in range(self.done[1] if self.epoch == self.done[0] else 0, len(self)):
             start = step * self.batch + self.rank * share
             yield [(int(order[i]), int(seeds[i])) for i in range(start, start + share)]
 

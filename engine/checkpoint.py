@@ -1,47 +1,73 @@
 """The checkpoint that a repeated command continues from: `checkpoints/last.ckpt`, old or new, never half."""
 
+import os
 import time
 from pathlib import Path
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Checkpoint
 
-from ..errors import RunError
+from ..files import told_if_full
+from .interruption import Interruption
 
 LAST = Path("checkpoints") / "last.ckpt"
 
 
 class KeepLast(Checkpoint):
-    """Write the whole state of training at ends of epochs, at most every `minutes`, and at the last one.
+    """Write the whole state of training every so many minutes, at the last step, and when the scheduler warns.
 
     Args:
         folder: The run folder.
-        minutes: Least time between two checkpoints.
+        minutes: Between two checkpoints; 0 writes one at the end of each epoch, and none within.
+        interruption: Knows whether the scheduler asked to stop; training ends after the state is saved.
     """
 
-    def __init__(self, folder: Path, minutes: float):
+    def __init__(self, folder: Path, minutes: float, interruption: Interruption):
         self.path, self.seconds, self.written = folder / LAST, minutes * 60, time.monotonic()
+        self.interruption = interruption
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch, batch_idx: int) -> None:
+        # Here all that belongs to the step before is done, moving averages too. The last batch waits for the epoch's
+        # end, and gradients that are still being added up are not part of the state.
+        if batch_idx and batch_idx % trainer.accumulate_grad_batches == 0 and not trainer.is_last_batch:
+            self._save(trainer, self.seconds > 0 and self._due())
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        last = trainer.current_epoch + 1 >= trainer.max_epochs
-        due = time.monotonic() - self.written >= self.seconds
-        if trainer.strategy.broadcast(last or due):
-            save(trainer, self.path)
-            self.written = time.monotonic()
+        self._save(trainer, trainer.current_epoch + 1 >= trainer.max_epochs or self._due())
+
+    def _due(self) -> bool:
+        return time.monotonic() - self.written >= self.seconds
+
+    def _save(self, trainer: pl.Trainer, due: bool) -> None:
+        """Save if the first process says it is time, or any was warned; all processes decide alike."""
+        warned = self.interruption.warned is not None
+        asked = warned or (due and trainer.is_global_zero)
+        if not trainer.strategy.reduce_boolean_decision(asked, all=False):
+            return
+        save(trainer, self.path)
+        self.written = time.monotonic()
+        if trainer.strategy.reduce_boolean_decision(warned, all=False):
+            self.interruption.requeue(trainer)
+            raise KeyboardInterrupt
 
 
 def save(trainer: pl.Trainer, path: Path) -> None:
-    """Write a checkpoint aside, then rename it. All processes call this."""
+    """Write a checkpoint aside, then rename it. All processes call this.
+
+    Raises:
+        RunError: The disk is full; the checkpoint before is still there.
+    """
     aside = path.with_suffix(".part")
     try:
-        trainer.save_checkpoint(aside)
+        with told_if_full(path):
+            trainer.save_checkpoint(aside)
+            if trainer.is_global_zero:
+                with aside.open("rb+") as file:
+                    os.fsync(file.fileno())
+                aside.replace(path)
+    finally:
         if trainer.is_global_zero:
-            aside.replace(path)
-    except OSError as error:
-        raise RunError(
-            f"{path}: the checkpoint cannot be written ({error.strerror or error}). Free some space and repeat the "
-            "command: it continues from the checkpoint before."
-        ) from None
+            aside.unlink(missing_ok=True)
 
 
 def find(folder: Path) -> Path | None:

@@ -1,36 +1,73 @@
-"""Ctrl-C that is never lost."""
+"""Ctrl-C that is never lost, and the signals by which a scheduler takes the machine back."""
 
+import os
 import signal
+import subprocess
+import sys
 import threading
 from types import FrameType
 
+import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
+
+# What a scheduler sends before it kills; SLURM sends the second where a job asks for it (`--signal=USR1@120`).
+WARNINGS = (signal.SIGTERM, signal.SIGUSR1)
 
 
 class Interruption(Callback):
-    """Remembers Ctrl-C until the batch is over; a callback, and a context for the time of training.
+    """Remembers Ctrl-C until the batch is over, and a scheduler's warning until the state is saved (`KeepLast`); a
+    callback, and a context for the time of training.
 
     Python raises KeyboardInterrupt wherever it happens to be; inside a destructor or a callback of the garbage
     collector it prints and forgets it, and the run would go on.
+
+    Attributes:
+        warned: The signal by which the scheduler asked to stop, None as long as it has not.
     """
 
     def __init__(self):
         self.asked = False
-        self.before = None
+        self.warned: int | None = None
+        self.before = {}
 
     def __enter__(self) -> "Interruption":
         if threading.current_thread() is threading.main_thread():
-            self.before = signal.signal(signal.SIGINT, self._note)
+            self.before = {number: signal.getsignal(number) for number in (signal.SIGINT, *WARNINGS)}
+            signal.signal(signal.SIGINT, self._note)
         return self
 
     def __exit__(self, *_) -> None:
-        if self.before is not None:
-            signal.signal(signal.SIGINT, self.before)
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def on_train_start(self, *_) -> None:
+        # Lightning sets its own handlers shortly before; they write another checkpoint than ours.
+        for number in self.before.keys() & set(WARNINGS):
+            signal.signal(number, self._warn)
+
+    def on_train_batch_end(self, *_, **__) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+
+    def requeue(self, trainer: pl.Trainer) -> None:
+        """Ask SLURM to start the job anew, where it warned by SIGUSR1 (after SIGTERM it does so itself, if at all)."""
+        job = os.environ.get("SLURM_JOB_ID")
+        if self.warned != signal.SIGUSR1 or job is None or not trainer.is_global_zero:
+            return
+        if "SLURM_ARRAY_JOB_ID" in os.environ:
+            job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+        try:
+            subprocess.run(["scontrol", "requeue", job], check=True, timeout=60)
+        except (OSError, subprocess.SubprocessError) as error:
+            print(f"the state is saved, but SLURM did not requeue job {job}: {error}", file=sys.stderr)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
         signal.default_int_handler(number, frame)
 
-    def on_train_batch_end(self, *_, **__) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
+    def _warn(self, number: int, frame: FrameType | None) -> None:
+        if self.warned is not None:
+            # Asked twice: at once.
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        self.warned = number

@@ -38,7 +38,7 @@ class Progress(ProgressBar):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         total = trainer.num_training_batches * trainer.max_epochs
-        self.done = self.first = trainer.num_training_batches * trainer.current_epoch
+        self.done = self.first = trainer.num_training_batches * trainer.current_epoch + pl_module.done[1]
         self.started = self.ready = self.spoken = time.monotonic()
         self.total = total
         if self.shown and sys.stderr.isatty():
@@ -55,13 +55,13 @@ class Progress(ProgressBar):
         if self.bar is not None:
             self.bar.update()
             if self.done % 10 == 0:
-                self.bar.set_postfix_str(self._state(trainer), refresh=False)
+                self.bar.set_postfix_str(self._state(trainer, pl_module), refresh=False)
         elif now - self.spoken >= self.every or self.done == self.total:
             self.spoken = now
             rate = (self.done - self.first) / (now - self.started)
             left = (self.total - self.done) / rate
             print(
-                f"{self.title}: step {self.done}/{self.total}, {self._state(trainer)}, {rate:.1f} steps/s, "
+                f"{self.title}: step {self.done}/{self.total}, {self._state(trainer, pl_module)}, {rate:.1f} steps/s, "
                 f"{left / 60:.1f} min left",
                 file=sys.stderr,
                 flush=True,
@@ -71,8 +71,8 @@ class Progress(ProgressBar):
         if self.bar is not None:
             self.bar.close()
 
-    def _state(self, trainer: pl.Trainer) -> str:
-        loss = trainer.callback_metrics.get("loss")
+    def _state(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> str:
+        loss = pl_module.epoch_means().get("loss", trainer.callback_metrics.get("loss"))
         shown = f"loss {float(loss):.4f}, " if loss is not None else ""
         waiting = self.waited / max(time.monotonic() - self.started, 1e-9)
         return f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}, {shown}waiting for data {waiting:.0%}"

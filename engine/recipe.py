@@ -72,6 +72,7 @@ class Optim:
 
 
 TRACKERS = ("wandb", "mlflow")
+STRATEGIES = ("ddp", "fsdp")
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,11 @@ class Run:
         nodes: Machines.
         workers: Loading processes per device; -1 chooses (none on a CPU, at most 8 beside a GPU).
         compile: Compile the model with torch.compile.
-        checkpoint_minutes: Least time between two checkpoints; they are written at ends of epochs.
+        checkpoint_minutes: Between two checkpoints; 0 writes one at each end of an epoch, and none within.
+        profile: Write `trace.json.gz`, a profile of a few steps, into the run folder; Perfetto (ui.perfetto.dev)
+            opens it.
+        strategy: How several devices share the work: `ddp` (each holds the whole model) or `fsdp` (each holds a
+            share of the weights, gradients and moments; masked pre-training of models too large for one device).
         max_bad: Share of training files that may be unreadable before the run is refused.
         track: Trackers beside TensorBoard and `log.csv`: `wandb` (Weights & Biases), `mlflow`. They must be installed.
     """
@@ -97,11 +102,15 @@ class Run:
     nodes: int = 1
     workers: int = -1
     compile: bool = False
-    checkpoint_minutes: float = 1.0
+    checkpoint_minutes: float = 5.0
+    profile: bool = False
+    strategy: str = "ddp"
     max_bad: float = 0.01
     track: tuple[str, ...] = ()
 
     def __post_init__(self):
+        if self.strategy not in STRATEGIES:
+            raise UserError(f"run.strategy {self.strategy!r}: one of {', '.join(STRATEGIES)}.")
         for name in self.track:
             if name not in TRACKERS:
                 raise UserError(f"run.track {name!r}: one of {', '.join(TRACKERS)}.")

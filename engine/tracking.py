@@ -3,19 +3,67 @@
 import importlib.util
 import json
 import os
+import threading
 import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
 
-from ..errors import UserError
-from ..files import write_json
+from ..errors import RunError, UserError
+from ..files import told_if_full, write_json
 from .recipe import Run
 from .run_folder import rank
 
 PROJECT = "clinvit"
 IDS = "tracking.json"  # the trackers' own names of this run, so that a repeated command goes on with their curves
+
+
+class Curves(TensorBoardLogger):
+    """TensorBoard's event files alone: `recipe.yaml` holds what Lightning would write, not aside, to `hparams.yaml`."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        with told_if_full(self.log_dir):
+            for name, value in metrics.items():
+                self.experiment.add_scalar(name, value, step)
+
+    @rank_zero_only
+    def save(self) -> None:
+        with told_if_full(self.log_dir):
+            self.experiment.flush()
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        if self._experiment is None:
+            return
+        try:
+            with told_if_full(self.log_dir):
+                self.experiment.flush()
+                self.experiment.close()
+        except (OSError, RunError):
+            # After a failure, that is what is to be told, and not the end of the curves.
+            if status == "success":
+                raise
+
+
+@contextmanager
+def told_once() -> Iterator[None]:
+    """Keep the traceback of TensorBoard's writing thread from the terminal: its error is raised in ours again."""
+    before = threading.excepthook
+
+    def told(failed) -> None:
+        if not type(failed.thread).__module__.startswith("tensorboard."):
+            before(failed)
+
+    threading.excepthook = told
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 def loggers(folder: Path, run: Run) -> list[Logger]:
@@ -28,7 +76,7 @@ def loggers(folder: Path, run: Run) -> list[Logger]:
     Raises:
         UserError: A tracker is not installed or cannot be reached, or `tracking.json` is damaged.
     """
-    found: list[Logger] = [TensorBoardLogger(folder, name="", version="tensorboard")]
+    found: list[Logger] = [Curves(folder, name="", version="tensorboard")]
     if not run.track or rank() > 0:
         return found
     ids = _read(folder / IDS)

@@ -11,15 +11,18 @@ from pathlib import Path
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import nn
 
 from ..errors import RunError, UserError
 from .checkpoint import KeepLast, find
 from .interruption import Interruption
+from .profiling import Profile
 from .progress import EpochLog, Progress
 from .recipe import Optim, Run
-from .tracking import loggers
+from .tracking import loggers, told_once
 from .training import Training
+from .workers import told_if_killed
 
 
 def fit(
@@ -43,22 +46,24 @@ def fit(
 
     Raises:
         UserError: The checkpoint is damaged or of another model.
-        RunError: The loss is not finite, or the disk is full.
+        RunError: The loss is not finite, the disk is full, or a reading process was killed.
     """
     checkpoint = find(folder)
     interruption = Interruption()
     run = replace(run, precision=precision(run, training))
-    trainer = make_trainer(optim, run, folder, title, eval_every, [interruption, *callbacks])
+    trainer = make_trainer(optim, run, folder, title, eval_every, interruption, callbacks)
     if checkpoint is not None:
-        _check(checkpoint, training)
+        training.done = _check(checkpoint, training)
     try:
-        with interruption:
+        advice = "Lower run.workers and repeat the command: it goes on from its last checkpoint."
+        with interruption, told_if_killed(advice), told_once():
             trainer.fit(training, ckpt_path=checkpoint, weights_only=True)
     except SystemExit:
         # Lightning turns Ctrl-C into an exit after its teardown.
         raise KeyboardInterrupt from None
     if trainer.interrupted:
         raise KeyboardInterrupt
+    training.gather()
 
 
 def make_trainer(
@@ -67,18 +72,21 @@ def make_trainer(
     folder: Path,
     title: str,
     eval_every: int | None,
+    interruption: Interruption,
     callbacks: Sequence[Callback] = (),
 ) -> pl.Trainer:
     """The Trainer of a recipe."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     # What Lightning says about workers (the progress bar shows what waiting costs), intervals of its own logs, the
-    # moving average (in eval mode on purpose) and its own use of PyTorch is of no use to the reader.
+    # moving average (in eval mode on purpose), data that do not resume (`TrainBatches.done` does) and its own use of
+    # PyTorch is of no use to the reader.
     for words in (
         "does not have many workers",
         "smaller than the logging interval",
         "in eval mode at the start",
         "LeafSpec",
+        "your dataloader is not resumable",
     ):
         warnings.filterwarnings("ignore", message=f".*{words}.*")
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
@@ -98,7 +106,15 @@ def make_trainer(
         enable_model_summary=False,
         logger=loggers(folder, run),
         # The log comes after the callbacks that add to it.
-        callbacks=[Progress(title), *callbacks, EpochLog(folder), KeepLast(folder, run.checkpoint_minutes)],
+        callbacks=[
+            Progress(title),
+            interruption,
+            *callbacks,
+            *[Profile(folder)] * run.profile,
+            EpochLog(folder),
+            KeepLast(folder, run.checkpoint_minutes, interruption),
+        ],
+        strategy=_sharded(run) if run.strategy == "fsdp" else "auto",
         log_every_n_steps=50,
         default_root_dir=folder,
     )
@@ -136,10 +152,24 @@ def devices(run: Run) -> int | str:
     return int(run.devices)
 
 
-def _check(checkpoint: Path, training: Training) -> None:
-    """Read the checkpoint once, safely, so that a damaged one is an error that names it."""
+def _sharded(run: Run) -> ModelParallelStrategy:
+    """PyTorch's fully sharded data parallel over all processes; checkpoints are whole files, as without it."""
+    here = devices(run)
+    here = torch.cuda.device_count() if here == "auto" else here
+    return ModelParallelStrategy(run.nodes * here, tensor_parallel_size=1, save_distributed_checkpoint=False)
+
+
+def _check(checkpoint: Path, training: Training) -> tuple[int, int]:
+    """Read the checkpoint once, safely, so that a damaged one is an error that names it.
+
+    Returns:
+        The epoch that it was written within, and the batches done of it.
+    """
     try:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
+        content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+        state, loops = content["state_dict"], content["loops"]["fit_loop"]
+        batches = loops["epoch_loop.batch_progress"]
+        epoch = loops["epoch_progress"]["current"]["processed"]
     except pickle.UnpicklingError as error:
         if asked := re.search(r"GLOBAL ([\w.]+)", str(error)):
             raise UserError(
@@ -152,6 +182,7 @@ def _check(checkpoint: Path, training: Training) -> None:
     own = training.state_dict()
     if state.keys() != own.keys() or any(state[name].shape != own[name].shape for name in own):
         raise RunError(f"{checkpoint}: made for another model. Choose another --out.")
+    return (0, 0) if batches["is_last_batch"] else (epoch, batches["current"]["completed"])
 
 
 def _damaged(checkpoint: Path, error: Exception) -> UserError:

@@ -1,16 +1,18 @@
 """What every training shares beside its loss: optimiser, schedule, seeds per step, EMA, and the stop on a bad loss."""
 
+import copy
 from collections.abc import Collection, Sequence
 
 import lightning.pytorch as pl
 import numpy as np
 import torch
 from timm.layers import Attention
+from timm.models.vision_transformer import Block
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
-from ..errors import RunError
+from ..errors import RunError, UserError
 from .optim import make_optimizer, parameter_groups
 from .recipe import Optim, Run
 from .schedule import half_cosine, learning_rate, scaled_rate
@@ -45,6 +47,10 @@ class Training(pl.LightningModule):
         super().__init__()
         self.model, self.optim, self.run, self.ids = model, optim, run, ids
         self.depth, self.no_decay = depth, no_decay
+        # (epoch, batches of it that are done already) where a run goes on within an epoch.
+        self.done = (0, 0)
+        self.whole: list[nn.Module] = []
+        self.tallied: dict[str, tuple[Tensor, int]] = {}
         self.register_buffer("mean", torch.tensor(mean), persistent=False)
         self.register_buffer("std", torch.tensor(std), persistent=False)
         self.ema = None
@@ -52,6 +58,36 @@ class Training(pl.LightningModule):
             self.ema = ModelEmaV3(model, decay=optim.ema_decay, use_warmup=True)
         if run.compile:
             model.compile()
+
+    def configure_model(self) -> None:
+        # Lightning calls this again for a validation of its own; sharded once is enough.
+        if self.run.strategy != "fsdp" or self.whole:
+            return
+        if not self.shardable:
+            raise UserError("run.strategy fsdp is for masked pre-training without optim.ema_decay; leave it at ddp.")
+        from torch.distributed.fsdp import fully_shard
+
+        # In a list: not a part of the module, neither trained nor saved.
+        self.whole = [copy.deepcopy(self.model).cpu()]
+        mesh = self.device_mesh["data_parallel"]
+        for part in self.model.modules():
+            if isinstance(part, Block):
+                fully_shard(part, mesh=mesh)
+        fully_shard(self.model, mesh=mesh)
+
+    @property
+    def shardable(self) -> bool:
+        """Whether `run.strategy` fsdp can train it."""
+        return False
+
+    def gather(self) -> None:
+        """After a sharded training: the whole model in place of this process's share. All processes call this."""
+        if self.whole:
+            from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
+            state = get_model_state_dict(self.model, options=StateDictOptions(full_state_dict=True))
+            self.model = self.whole.pop()
+            self.model.load_state_dict(state)
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
         """The scalar loss of a batch."""
@@ -91,8 +127,30 @@ class Training(pl.LightningModule):
                 "these files, lower optim.base_lr, set optim.clip_norm 1 or run.precision 32-true, and repeat in a new "
                 "folder; the last good checkpoint is kept."
             )
-        self.log("loss", value, on_step=False, on_epoch=True, batch_size=len(batch["row"]), sync_dist=True)
+        self.tally({"loss": value})
+        if self.trainer.is_last_batch:
+            self.log_dict(self.epoch_means(), on_step=False, on_epoch=True, sync_dist=True)
+            self.tallied.clear()
         return loss
+
+    def tally(self, figures: dict[str, Tensor]) -> None:
+        """Add a batch's figures to the epoch's; their means are logged at its end, of a resumed epoch too."""
+        for name, value in figures.items():
+            total, count = self.tallied.get(name, (0.0, 0))
+            self.tallied[name] = total + value, count + 1
+
+    def epoch_means(self) -> dict[str, Tensor]:
+        """The means of the epoch so far."""
+        return {name: total / count for name, (total, count) in self.tallied.items()}
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        # All processes load the file of the first one: each gets the mean of all.
+        reduce = self.trainer.strategy.reduce
+        tallied = {name: (reduce(total, reduce_op="mean"), count) for name, (total, count) in self.tallied.items()}
+        checkpoint["tallied"] = {name: [float(total), count] for name, (total, count) in tallied.items()}
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        self.tallied = {name: (total, count) for name, (total, count) in checkpoint.get("tallied", {}).items()}
 
     def on_train_batch_end(self, outputs, batch, batch_idx: int) -> None:
         if self.ema is not None and (batch_idx + 1) % self.optim.accumulate == 0:

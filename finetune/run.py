@@ -102,6 +102,7 @@ class FineTuning(Training):
             len(self.train_set), optim.batch_size // optim.accumulate, self.recipe.run.seed, self.global_rank,
             self.trainer.world_size,
         )  # fmt: skip
+        batches.done = self.done
         return train_loader(self.train_set, batches, self.workers)
 
     def val_dataloader(self):
@@ -132,9 +133,11 @@ class FineTuning(Training):
                     safetensors.torch.save_file(state, aside)
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
+        super().on_save_checkpoint(checkpoint)
         checkpoint["best"] = {"score": self.best_score, "epoch": self.best_epoch}
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
+        super().on_load_checkpoint(checkpoint)
         self.best_score, self.best_epoch = checkpoint["best"]["score"], checkpoint["best"]["epoch"]
 
 

@@ -104,12 +104,13 @@ class DinoPretraining(Pretraining):
         directions = F.normalize(cls.float(), dim=-1)
         # The root of the variance summed over dimensions: 1 for directions that have nothing in common.
         spread = directions.var(dim=0, unbiased=False).sum().sqrt()
-        figures = {
-            "teacher_entropy": torch.special.entr(targets).sum(dim=-1).mean(),
-            "centre_norm": self.dino_loss.center.norm(),
-            "feature_spread": spread,
-        }
-        self.log_dict(figures, on_step=False, on_epoch=True, batch_size=targets.shape[1], sync_dist=True)
+        self.tally(
+            {
+                "teacher_entropy": torch.special.entr(targets).sum(dim=-1).mean(),
+                "centre_norm": self.dino_loss.center.norm(),
+                "feature_spread": spread,
+            }
+        )
 
 
 def build_dino(recipe: Dino) -> DinoNetwork:

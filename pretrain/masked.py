@@ -25,6 +25,10 @@ class MaskedPretraining(Pretraining):
     def __init__(self, mae: MaskedAutoencoder, recipe: Pretrain, source: Source):
         super().__init__(mae, recipe, source, TrainView(recipe.augment, recipe.data.clip, recipe.model.frames))
 
+    @property
+    def shardable(self) -> bool:
+        return self.ema is None
+
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
         self.masks = self.draw_masks(len(batch["row"]), self.generator(index))
         return super().training_step(batch, index)

@@ -55,6 +55,7 @@ class Pretraining(Training):
             batches = TrainBatches(len(self.dataset), *share)
         else:
             batches = TileBatches(self.source.pixels.counts, self.recipe.tiles_per_slide, *share)
+        batches.done = self.done
         return train_loader(self.dataset, batches, reading_workers(run.workers))
 
     def still(self, rows: np.ndarray) -> Tensor:
@@ -75,6 +76,8 @@ class ShowPicture(Callback):
         self.folder = folder
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Pretraining) -> None:
+        if pl_module.whole:
+            return  # this process holds a share of the weights alone
         done = trainer.current_epoch + 1
         if trainer.is_global_zero and (done % max(1, trainer.max_epochs // 10) == 0 or done == trainer.max_epochs):
             self.draw(pl_module)

@@ -1,5 +1,7 @@
 """Interrupted and continued equals never interrupted; what does not belong together is refused."""
 
+import csv
+import gzip
 import json
 import os
 import signal
@@ -9,10 +11,12 @@ import time
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import safetensors.torch
 import torch
 from clinvit.datasets.tables import read_manifest
+from clinvit.engine.checkpoint import find
 from clinvit.engine.run_folder import run_folder
 from clinvit.engine.schedule import learning_rate, scaled_rate
 from clinvit.engine.training import Training
@@ -57,6 +61,73 @@ def test_pretraining_goes_on_exactly(cohort, small_recipes, tmp_path, monkeypatc
     assert (tmp_path / "cut" / "reconstructions.png").stat().st_size > 1000
     logs = [(tmp_path / name / "log.csv").read_text().splitlines() for name in ("whole", "cut")]
     assert [line.split(",")[:2] for line in logs[0]] == [line.split(",")[:2] for line in logs[1]]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_warned_run_saves_within_the_epoch_and_goes_on_exactly(cohort, small_recipes, tmp_path, monkeypatch, number):
+    """As a scheduler does it: a signal, some seconds, the end; SLURM is asked to start the job again."""
+    manifest, recipe = read_manifest(cohort(), ()), small_recipes[0]
+    recipe = replace(recipe, optim=replace(recipe.optim, accumulate=2, ema_decay=0.9))
+    pretrain(recipe, manifest, tmp_path / "whole", tmp_path / "cache")
+    seen = asked_of_slurm(monkeypatch, tmp_path)
+    start = MaskedPretraining.training_step
+
+    def warned(self, batch, index):
+        if (self.current_epoch, index) == (1, 2):
+            os.kill(os.getpid(), number)
+        return start(self, batch, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MaskedPretraining, "training_step", warned)
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(recipe, manifest, tmp_path / "run", tmp_path / "cache")
+    checkpoint = torch.load(find(tmp_path / "run"), weights_only=True)
+    batches = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]["completed"]
+    assert (checkpoint["epoch"], batches) == (1, 4), "the step is finished, and no other is begun"
+    assert seen.exists() == (number == signal.SIGUSR1)
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL, "handlers are put back"
+
+    indices = []
+
+    def noted(self, batch, index):
+        indices.append((self.current_epoch, index))
+        return start(self, batch, index)
+
+    monkeypatch.setattr(MaskedPretraining, "training_step", noted)
+    pretrain(recipe, manifest, tmp_path / "run", tmp_path / "cache")
+    assert indices[0] == (1, 4)
+    whole, run = (pd.read_csv(tmp_path / name / "log.csv").drop(columns="seconds") for name in ("whole", "run"))
+    pd.testing.assert_frame_equal(whole, run)
+    assert equal_files(*(tmp_path / run / "encoder/encoder.safetensors" for run in ("whole", "run")))
+
+
+def asked_of_slurm(monkeypatch, folder):
+    """A SLURM of which `scontrol` alone is there; gives the file in which it notes what it was asked."""
+    seen, bin_folder = folder / "scontrol.txt", folder / "bin"
+    bin_folder.mkdir()
+    (bin_folder / "scontrol").write_text(f'#!/bin/sh\necho "$@" > {seen}\n')
+    (bin_folder / "scontrol").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{bin_folder}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    return seen
+
+
+def test_a_long_epoch_is_saved_within(cohort, small_recipes, tmp_path, monkeypatch):
+    manifest, recipe = read_manifest(cohort(), ()), small_recipes[0]
+    recipe = replace(recipe, run=replace(recipe.run, checkpoint_minutes=1e-6))
+    stop_at(monkeypatch, 0, 2, MemoryError())
+    with pytest.raises(MemoryError):
+        pretrain(recipe, manifest, tmp_path / "run", tmp_path / "cache")
+    loops = torch.load(find(tmp_path / "run"), weights_only=True)["loops"]["fit_loop"]
+    assert loops["epoch_loop.batch_progress"]["current"]["completed"] == 1
+
+
+def test_a_profile_opens_as_a_trace(cohort, small_recipes, tmp_path):
+    recipe = replace(small_recipes[0], run=replace(small_recipes[0].run, profile=True))
+    pretrain(recipe, read_manifest(cohort(), ()), tmp_path / "run", tmp_path / "cache")
+    with gzip.open(tmp_path / "run/trace.json.gz", "rt") as file:
+        events = json.load(file)["traceEvents"]
+    assert any("addmm" in event.get("name", "") for event in events)
 
 
 def test_finetuning_goes_on_exactly_with_everything_random(cohort, small_recipes, tmp_path, monkeypatch):
@@ -259,3 +330,29 @@ def test_two_processes_equal_one(cohort, clip_cohort, tmp_path, task, recipe, to
     assert {weight.dtype for weight in one.values()} == {torch.float64}
     for name in one:
         torch.testing.assert_close(one[name], two[name], atol=tolerance, rtol=0)
+
+
+@pytest.mark.slow
+def test_sharded_over_two_processes_equals_one(cohort, tmp_path):
+    """FSDP; in float32, as Lightning offers it in no other, and with steps as small as its rounding allows."""
+    script = tmp_path / "start.py"
+    script.write_text("import sys\nfrom clinvit.cli import main\nif __name__ == '__main__':\n    sys.exit(main())\n")
+    data = cohort()
+    for strategy, devices in (("ddp", 1), ("fsdp", 2)):
+        run = command(
+            "pretrain", "thorax", "--recipe", "tiny", "--data", data, "--out", tmp_path / strategy / "run",
+            *OPTIONS, "--optim.epochs", 3, "--run.devices", devices, "--run.strategy", strategy,
+        )  # fmt: skip
+        done = subprocess.run([sys.executable, script, *run[3:]], capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+    one, two = (safetensors.torch.load_file(tmp_path / s / "run/encoder/encoder.safetensors") for s in ("ddp", "fsdp"))
+    assert one.keys() == two.keys()
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], atol=1e-3, rtol=0)
+    logs = [read_log(tmp_path / strategy / "run/log.csv") for strategy in ("ddp", "fsdp")]
+    assert logs[0] == pytest.approx(logs[1], rel=1e-4)
+
+
+def read_log(path) -> list[float]:
+    with path.open() as file:
+        return [float(row["loss"]) for row in csv.DictReader(file)]
