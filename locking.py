@@ -21,8 +21,8 @@ PATIENCE_S = 10.0
 class Lock:
     """Held from the making until the end of the `with` block, or of the process.
 
-    The file stays; it names the holder for others to read. Nothing depends on the clock: a lock has no age. On a file
-    system without locks a note says so, and `alone` stays False.
+    The file names the holder for others to read; it stays, unless `remove`d. Nothing depends on the clock: a lock has
+    no age. On a file system without locks a note says so, and `alone` stays False.
 
     Args:
         path: The lock's file, made if missing; its folder must be there.
@@ -40,12 +40,15 @@ class Lock:
     """
 
     def __init__(self, path: Path, place: str | Path, *, shared: bool = False, wait: bool = False):
-        self.place = place
+        self.path, self.place = path, place
         self._file = path.open("a+", encoding="utf-8")
         try:
-            self.alone = self._take(fcntl.LOCK_EX)
-            if not self.alone:
-                self._share_or_refuse(shared, wait)
+            self._take_or_refuse(shared, wait)
+            while not self._stands():
+                # Its holder has removed it while we waited.
+                self._file.close()
+                self._file = path.open("a+", encoding="utf-8")
+                self._take_or_refuse(shared, wait)
             self._sign()
         except OSError as error:
             if error.errno not in WITHOUT_LOCKS:
@@ -72,7 +75,21 @@ class Lock:
             self.alone = False
             fcntl.flock(self._file, fcntl.LOCK_SH)
 
-    def _share_or_refuse(self, shared: bool, wait: bool) -> None:
+    def remove(self) -> None:
+        """Leave no file behind. Only for who holds it alone; whoever waits for it makes it anew."""
+        if self.alone:
+            self.path.unlink(missing_ok=True)
+
+    def _stands(self) -> bool:
+        try:
+            return os.path.samestat(os.fstat(self._file.fileno()), self.path.stat())
+        except FileNotFoundError:
+            return False
+
+    def _take_or_refuse(self, shared: bool, wait: bool) -> None:
+        self.alone = self._take(fcntl.LOCK_EX)
+        if self.alone:
+            return
         if wait:
             print(f"{self.place}: waiting for {self._holder()}", file=sys.stderr, flush=True)
             fcntl.flock(self._file, fcntl.LOCK_EX)

@@ -10,8 +10,8 @@ from ..locking import Lock
 
 @contextmanager
 def file_alone(out: Path, *more: Path) -> Iterator[None]:
-    """Hold `.<out's name>.lock` and remove what a killed command has left unfinished of `out`, of `<stem>.<...>` beside
-    it and of `more` files.
+    """Hold `.<out's name>.lock`, which goes with the block, and remove what a killed command has left unfinished of
+    `out`, of `<stem>.<...>` beside it and of `more` files.
 
     Raises:
         UserError: Another process is writing `out`.
@@ -21,12 +21,16 @@ def file_alone(out: Path, *more: Path) -> Iterator[None]:
         if lock.alone:
             for path in (out, *more):
                 remove_leftovers_of(path)
-        yield
+        try:
+            yield
+        finally:
+            lock.remove()
 
 
 @contextmanager
 def folder_alone(out: Path) -> Iterator[None]:
-    """Hold the lock of a folder and remove what a killed command has left unfinished in it.
+    """Hold the lock of a folder and remove what a killed command has left unfinished in it. A block that fails before
+    it has written anything leaves no folder behind.
 
     Raises:
         UserError: Another process is writing there.
@@ -35,4 +39,10 @@ def folder_alone(out: Path) -> Iterator[None]:
     with Lock(out / LOCK, out) as lock:
         if lock.alone:
             remove_leftovers(out)
-        yield
+        try:
+            yield
+        except BaseException:
+            if lock.alone and out.is_dir() and [path.name for path in out.iterdir()] == [LOCK]:
+                lock.remove()
+                out.rmdir()
+            raise

@@ -98,6 +98,30 @@ def test_waiting_says_for_whom(tmp_path, holder, capsys):
     assert f"the cache: waiting for process {process.pid} on " in capsys.readouterr().err
 
 
+def take_and_remove(path, done):
+    for _ in range(200):
+        with Lock(path, path, wait=True) as lock:
+            with path.with_suffix(".count").open("r+") as file:
+                count = int(file.read())
+                file.seek(0)
+                file.write(str(count + 1))
+            lock.remove()
+    done.set()
+
+
+def test_a_lock_that_is_removed_still_lets_one_in_at_a_time(tmp_path):
+    (tmp_path / "a.count").write_text("0")
+    done = [CONTEXT.Event() for _ in range(3)]
+    processes = [CONTEXT.Process(target=take_and_remove, args=(tmp_path / "a.lock", event)) for event in done]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert all(event.is_set() for event in done)
+    assert (tmp_path / "a.count").read_text() == "600"
+    assert not (tmp_path / "a.lock").exists()
+
+
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch, capsys, shared):
     def refuse(*_):
