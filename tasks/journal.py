@@ -29,7 +29,7 @@ class Journal:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.done: dict[str, dict] = {}
         if not resume or not self.path.is_file():
-            self._file = self.path.open("w", encoding="utf-8")
+            self._file = self.path.open("wb", buffering=0)
             self._write([said])
             return
         lines, whole = self._whole_lines()
@@ -39,7 +39,7 @@ class Journal:
                 f"{self.path}: was begun with another {changed}. Leave --resume out to begin anew, or remove the file."
             )
         self.done = {line["path"]: line for line in lines[1:]}
-        self._file = self.path.open("r+", encoding="utf-8")
+        self._file = self.path.open("rb+", buffering=0)
         self._file.truncate(whole)  # a line that was cut off is written again
         self._file.seek(whole)
         if not lines:
@@ -62,9 +62,11 @@ class Journal:
         self.path.unlink()
 
     def _write(self, lines) -> None:
+        left = "".join(json.dumps(line) + "\n" for line in lines).encode()
         with told_if_full(self.path):
-            self._file.write("".join(json.dumps(line) + "\n" for line in lines))
-            self._file.flush()
+            # Without a buffer, whose rest would fail once more when the file is closed.
+            while left:
+                left = left[self._file.write(left) :]
             os.fsync(self._file.fileno())
 
     def _whole_lines(self) -> tuple[list[dict], int]:

@@ -3,7 +3,6 @@
 Each ends in one line, leaves no half file, and the same command ends with the undisturbed result afterwards.
 """
 
-import itertools
 import os
 import signal
 import subprocess
@@ -12,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clinvit.engine.training import Training
 from clinvit.tests.reliability.commands import (
     CONTEXT,
     assert_same,
@@ -21,10 +19,10 @@ from clinvit.tests.reliability.commands import (
     finish,
     leftovers,
     remove,
-    run_command,
     show,
     start,
 )
+from clinvit.tests.reliability.disturbances import training_that_loses_a_reader
 from clinvit.tests.reliability.work import COMMANDS, Work
 
 pytestmark = pytest.mark.reliability
@@ -102,7 +100,7 @@ def test_a_full_disk(work, disk, table, name):
     remove(out)
     shares = (0.0, 0.1, 0.25, 0.4, 0.55, 0.7, 0.85, 0.95)
     for share in shares:
-        disk.resize(max(4 * 4096, int(need * share)))
+        disk.resize(max(4096, int(need * share)))
         process = run(work.arguments(name, out), work.output)
         if process.exitcode:
             line = one_line(process, work.output)
@@ -160,19 +158,6 @@ def test_a_folder_that_vanishes(work, table, name):
         assert_same(out, expected)
         remove(out)
     table.append(f"| folder taken away | {name} | {times} | {told} | {times - told} | {times} |")
-
-
-def training_that_loses_a_reader(arguments: list[str], output: Path) -> None:
-    """The command; in its eleventh step a process that reads for it is killed."""
-    step, count = Training.training_step, itertools.count()
-
-    def losing(self, batch, index):
-        if next(count) == 10:
-            os.kill(self.trainer.fit_loop._combined_loader._iterator.iterators[0]._workers[0].pid, signal.SIGKILL)
-        return step(self, batch, index)
-
-    Training.training_step = losing
-    run_command(arguments, output)
 
 
 @pytest.mark.parametrize("name", ["pretrain", "finetune"])

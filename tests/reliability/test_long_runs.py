@@ -1,23 +1,19 @@
 """Thousands of steps of every training: nothing grows. A NaN is named, and the run goes on from before it."""
 
-import itertools
 import json
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
-from clinvit.engine.training import Training
-from clinvit.tests.reliability.commands import CONTEXT, assert_same, check_whole, files, finish, run_command, show
+from clinvit.tests.reliability.commands import CONTEXT, assert_same, check_whole, files, finish, show
+from clinvit.tests.reliability.disturbances import poisoned, watched
 from clinvit.tests.reliability.work import Work
 
 TRAININGS = ["pretrain", "dino", "finetune", "mil"]
 SAMPLES = 60
-PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.fixture(scope="module")
@@ -36,33 +32,6 @@ def table(request):
     show(request, "\n" + "\n".join(rows))
 
 
-def state() -> dict[str, int]:
-    """Of this process: resident bytes, open files, threads."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return {
-        "bytes": pages * PAGE,
-        "files": len(list(Path("/proc/self/fd").iterdir())),
-        "threads": len(list(Path("/proc/self/task").iterdir())),
-    }
-
-
-def watched(arguments: list[str], output: Path, steps: int, figures: Path) -> None:
-    """The command for so many steps; writes what it held now and then."""
-    end, seen, count = Training.on_train_batch_end, [], itertools.count(1)
-
-    def noting(self, *batch):
-        end(self, *batch)
-        done = next(count)
-        if done % (steps // SAMPLES) == 0:
-            seen.append(state() | {"step": done, "epoch": self.current_epoch})
-        if done == steps:
-            figures.write_text(json.dumps(seen))
-            os._exit(0)
-
-    Training.on_train_batch_end = noting
-    run_command(arguments, output)
-
-
 def start(target: Callable, *arguments):
     process = CONTEXT.Process(target=target, args=arguments)
     process.start()
@@ -77,7 +46,7 @@ def start(target: Callable, *arguments):
 def test_nothing_grows(work, table, name, steps):
     out, figures = work.root / f"long-{steps}" / name, work.root / f"{name}-{steps}.json"
     arguments = [str(each) for each in work.arguments(name, out, epochs=steps)]
-    process = start(watched, arguments, work.output, steps, figures)
+    process = start(watched, arguments, work.output, steps, SAMPLES, figures)
     assert process.exitcode == 0, work.output.read_text()
     seen = pd.DataFrame(json.loads(figures.read_text()))
     warm, late = seen.iloc[SAMPLES // 3 : SAMPLES // 2], seen.iloc[-SAMPLES // 6 :]
@@ -92,24 +61,6 @@ def test_nothing_grows(work, table, name, steps):
         f"| {name} | {steps} | {epochs} | {early_mib:.1f}, {late_mib:.1f} | {late['files'].max()} | "
         f"{late['threads'].max()} | {logs / epochs:.0f} |"
     )
-
-
-def poisoned(arguments: list[str], output: Path, at: int) -> None:
-    """The command; the input of one step is NaN, as that of a damaged file would be."""
-    step, count = Training.training_step, itertools.count()
-
-    def with_nan(self, batch, index):
-        if next(count) == at:
-            if "features" in batch:
-                batch["features"][:] = np.nan
-            else:
-                normalised = self.normalised
-                self.normalised = lambda pixels: normalised(pixels) * torch.nan
-            Path(f"{output}.ids").write_text(json.dumps([str(self.ids[row]) for row in batch["row"].tolist()]))
-        return step(self, batch, index)
-
-    Training.training_step = with_nan
-    run_command(arguments, output)
 
 
 @pytest.mark.reliability
