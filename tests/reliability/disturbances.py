@@ -50,18 +50,18 @@ def poisoned(arguments: list[str], output: Path, at: int) -> None:
 
 def watched(arguments: list[str], output: Path, steps: int, looks: int, figures: Path) -> None:
     """The command for so many steps; writes what it held at so many looks."""
-    end, seen, count = Training.on_train_batch_end, [], itertools.count(1)
+    step, seen, count = Training.training_step, [], itertools.count()
 
-    def noting(self, *batch):
-        end(self, *batch)
+    def noting(self, batch, index):
         done = next(count)
-        if done % (steps // looks) == 0:
+        if done and done % (steps // looks) == 0:
             seen.append(_held() | {"step": done, "epoch": self.current_epoch})
         if done == steps:
             figures.write_text(json.dumps(seen))
             os._exit(0)
+        return step(self, batch, index)
 
-    Training.on_train_batch_end = noting
+    Training.training_step = noting
     run_command(arguments, output)
 
 

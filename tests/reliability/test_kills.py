@@ -29,7 +29,12 @@ def table(request):
 
 
 @pytest.mark.parametrize(
-    "kills", [pytest.param(10, marks=pytest.mark.reliability), pytest.param(100, marks=pytest.mark.soak)]
+    "kills",
+    [
+        pytest.param(2, marks=pytest.mark.slow),
+        pytest.param(10, marks=pytest.mark.reliability),
+        pytest.param(100, marks=pytest.mark.soak),
+    ],
 )
 @pytest.mark.parametrize("name", COMMANDS)
 def test_killed_at_random_moments(work, table, name, kills):

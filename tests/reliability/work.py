@@ -3,6 +3,7 @@
 import time
 from pathlib import Path
 
+import pandas as pd
 import torch
 from clinvit.backbone.encoder import EncoderCard, save_encoder
 from clinvit.backbone.sizes import Architecture
@@ -28,6 +29,9 @@ class Work:
         write_chestxray14(root / "raw", patients=26, size=256)
         write_camelyon16(root / "slides", normal=2, tumour=2, test=2, size_px=(1472, 1536))
         finish(["prepare", "slides", root / "slides", "--out", root / "slides.csv"], self.output)
+        # One phantom has no scale, as real ones at times: here it is filled in, as the message would ask for.
+        table = pd.read_csv(root / "slides.csv", dtype=str)
+        table.assign(mpp=table["mpp"].fillna("0.5")).to_csv(root / "slides.csv", index=False)
         tiling = ["--recipe", "demo", "--data", root / "slides.csv", "--out", root / "tiles"]
         finish(["tile", "slides", *tiling], self.output)
         torch.manual_seed(0)
@@ -58,8 +62,9 @@ class Work:
 
     def _of_slides(self, name: str) -> tuple[str, str, list]:
         if name == "dino":
+            small = "--model.size micro --head.out_dim 256 --head.hidden 64 --crops.local_crops 2".split()
             few = ["--tiles_per_slide", 8, "--stain.method", "none", "--optim.batch_size", 8]
-            return "pretrain", "demo", ["--tiles", self.root / "tiles", *few]
+            return "pretrain", "demo", ["--tiles", self.root / "tiles", *few, *small]
         return "finetune", "tiny", ["--features", self.undisturbed("extract"), "--select", "last"]
 
     def _more(self) -> list:
