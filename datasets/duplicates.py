@@ -17,8 +17,9 @@ import pandas as pd
 
 from .looks import SMALL_PX, WAVES, Looks
 
-# On 750 chest X-rays (280,875 pairs) two of different patients reached 0.84, and 0.87 after alignment.
-ALIKE = 0.94
+# On 750 chest X-rays (280,875 pairs) two of different patients reached 0.81, and 0.88 after alignment. Moments of one
+# scene of a clip are less alike: of 58 lung ultrasound clips two such pairs reached 0.93, all others stay below 0.8.
+ALIKE, ALIKE_CLIPS = 0.94, 0.9
 NEAR = 0.5  # of candidates that are worth aligning
 MOST_ALIGNED = 5000
 TABLES, BUCKET = 64, 8
@@ -28,21 +29,21 @@ CHUNK = 4000
 WARP = 0.45  # by so much an aligned copy may be larger, smaller and shifted, taken together
 
 
-def duplicates(looks: Looks, patients: Sequence[str], splits: Sequence[str]) -> pd.DataFrame:
+def duplicates(looks: Looks, patients: Sequence[str]) -> pd.DataFrame:
     """Pairs of cases that show the same, but for pairs of one patient that are merely alike (two exposures of a visit).
 
     Args:
         looks: Of N cases.
-        patients, splits: Of all rows of the manifest. Crops are looked for across splits alone.
+        patients: Of all rows of the manifest.
 
     Returns:
         `a, b` (rows of the manifest), `likeness` (correlation, 1 where equal), `equal`; a row for each pair, but of
         many equal ones only each with the first. The most alike come first.
     """
     rows = np.array(looks.rows, np.int64)
-    patient, split = (pd.factorize(np.asarray(names)[rows])[0] for names in (patients, splits))
+    patient = pd.factorize(np.asarray(patients)[rows])[0]
     equal, firsts = _equal(looks)
-    a, b, likeness = _alike(looks, firsts, patient, split)
+    a, b, likeness = _alike(looks, firsts, patient)
     pairs = pd.DataFrame(
         {
             "a": rows[np.concatenate([equal[:, 0], a])],
@@ -62,26 +63,27 @@ def _equal(looks: Looks) -> tuple[np.ndarray, np.ndarray]:
     return np.stack([firsts[again], again], axis=1), firsts == np.arange(len(looks))
 
 
-def _alike(
-    looks: Looks, firsts: np.ndarray, patient: np.ndarray, split: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _alike(looks: Looks, firsts: np.ndarray, patient: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Places a < b of alike cases of different patients, and their correlation."""
     small = np.array(looks.small, np.int8).reshape(-1, SMALL_PX**2)
     owner = np.array(looks.owners, np.int64)
     kept = np.flatnonzero(firsts[owner] & small.any(axis=1)) if len(small) else np.empty(0, np.int64)
     small, owner = small[kept], owner[kept]
+    alike = ALIKE_CLIPS if len(looks.owners) > len(looks) else ALIKE
     found, near = [], []
     candidates = _every_pair(small) if len(kept) <= ALL_PAIRS else _hashed(small, np.array(looks.waves)[kept])
     for i, j, likeness in candidates:
         other = (likeness >= NEAR) & (patient[owner[i]] != patient[owner[j]])
-        same = other & (likeness >= ALIKE)
-        across = other & ~same & (split[owner[i]] != split[owner[j]])
+        same = other & (likeness >= alike)
+        nearly = other & ~same
         found.append((i[same], j[same], likeness[same]))
-        near.append((i[across], j[across], likeness[across]))
+        near.append((i[nearly], j[nearly], likeness[nearly]))
     if near:
         i, j, likeness = map(np.concatenate, zip(*near))
         best = np.argsort(-likeness, kind="stable")[: min(MOST_ALIGNED, 2 * len(kept))]
-        found.append(_aligned(small, i[best], j[best]))
+        likeness = _aligned(small, i[best], j[best])
+        same = likeness >= alike
+        found.append((i[best][same], j[best][same], likeness[same]))
     if not found:
         return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)
     i, j, likeness = map(np.concatenate, zip(*found))
@@ -133,12 +135,10 @@ def _hashed(small: np.ndarray, waves: np.ndarray) -> Pairs:
         yield i, j, np.einsum("ij,ij->i", _unit(small[i]), _unit(small[j]))
 
 
-def _aligned(small: np.ndarray, i: np.ndarray, j: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Those of the pairs that are alike once the second is laid over the first."""
+def _aligned(small: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+    """Correlations of pairs once the second is laid over the first."""
     with ThreadPoolExecutor(len(sched_getaffinity(0))) as pool:  # OpenCV lets go of Python's lock
-        likeness = np.array(list(pool.map(_likeness, small[i], small[j])), np.float64)
-    same = likeness >= ALIKE
-    return i[same], j[same], likeness[same]
+        return np.array(list(pool.map(_likeness, small[i], small[j])), np.float64)
 
 
 def _likeness(first: np.ndarray, second: np.ndarray) -> float:

@@ -14,7 +14,6 @@ SMALL_PX = 64
 WAVES = 12  # of the cosine transform, along each side
 FRAMES = 5  # of a clip, spread over it
 BLUR_PX = 4  # sigma; what is coarser than this all pictures of a kind share
-SPREAD = 32  # one standard deviation of a high-passed copy, in its int8 values
 EDGE_PX = 8  # side of a corner of a small copy
 
 
@@ -111,10 +110,12 @@ def _fine(grey: np.ndarray) -> np.ndarray:
 
     fine = grey - cv2.GaussianBlur(grey, (0, 0), BLUR_PX)
     fine -= fine.mean()
-    spread = fine.std()
-    # Less than a grey level of structure is the noise of an empty picture.
-    fine = np.zeros_like(fine) if spread < 1 else fine * (SPREAD / spread)
-    return fine.round().clip(-127, 127).astype(np.int8)
+    if fine.std() < 1:  # less than a grey level of structure is the noise of an empty picture
+        return np.zeros(fine.shape, np.int8)
+    for _ in range(3):  # letters and markers that were burned in must not outweigh the rest
+        most = 2 * fine.std()
+        fine = fine.clip(-most, most)
+    return (fine * (127 / most)).round().astype(np.int8)
 
 
 def _waves(grey: np.ndarray) -> np.ndarray:

@@ -58,7 +58,7 @@ def pairs_table(manifest: Manifest, looks: Looks) -> pd.DataFrame:
     labels that one has and the other has not. Pairs of one patient stand there only if they contradict.
     """
     table = manifest.table
-    pairs = duplicates(looks, table["patient"], table["split"])
+    pairs = duplicates(looks, table["patient"])
     ends = {end: table.iloc[pairs[end]].reset_index(drop=True) for end in "ab"}
     shown = pd.concat([ends[end][["id", "patient", "split"]].add_suffix(f"_{end}") for end in "ab"], axis=1)
     labels = list(manifest.labels)
@@ -85,7 +85,7 @@ def pair_sentences(manifest: Manifest, table: pd.DataFrame, looked: int, file: P
     else:
         told = ", ".join(f"{count:,} of {split}" for split, count in _held_out(across).items() if count)
         warnings.append(
-            f"{len(across):,} pairs of different patients show the same picture in two splits "
+            f"{_pairs(across)} of cases of different patients show the same picture in two splits "
             f"({int(across['equal'].sum()):,} equal, the others nearly), among {files}: {told} stand in an earlier "
             f"split too, so scores on them are too good. First: {_some(across)}.{where} Leave one of each out, or give "
             "both one patient and split anew (`clinvit prepare --resplit`)."
@@ -93,14 +93,14 @@ def pair_sentences(manifest: Manifest, table: pd.DataFrame, looked: int, file: P
     within = table[(table["split_a"] == table["split_b"]) & (table["patient_a"] != table["patient_b"])]
     if len(within):
         warnings.append(
-            f"{len(within):,} pairs of different patients show the same picture within a split, first: "
+            f"{_pairs(within)} of cases of different patients show the same picture within a split, first: "
             f"{_some(within)}. These may be one patient under two numbers, with other pictures in another split."
         )
     contradict = table[table["contradict"] != ""]
     if len(contradict):
         first = contradict.iloc[0]
         warnings.append(
-            f"{len(contradict):,} pairs show the same picture with different labels, first {first['id_a']} and "
+            f"{_pairs(contradict)} of cases show the same picture with different labels, first {first['id_a']} and "
             f"{first['id_b']} ({first['contradict']}). One of the two is wrong."
         )
     return facts, warnings
@@ -113,6 +113,10 @@ def _held_out(across: pd.DataFrame) -> dict[str, int]:
     ids = across["id_b"].where(later, across["id_a"])
     splits = across["split_b"].where(later, across["split_a"])
     return {split: ids[splits == split].nunique() for split in SPLITS[1:]}
+
+
+def _pairs(pairs: pd.DataFrame) -> str:
+    return "1 pair" if len(pairs) == 1 else f"{len(pairs):,} pairs"
 
 
 def _some(pairs: pd.DataFrame) -> str:
