@@ -11,7 +11,16 @@ from PIL import Image
 
 @pytest.mark.parametrize(
     "first, second",
-    [("P1", "p1"), ("001", "1"), ("P001", "p1"), ("12.0", "12"), ("a-7", "A 7"), ("Ｐ1", "P1"), ("0", "000"), ("-", "- ")],
+    [
+        ("P1", "p1"),
+        ("001", "1"),
+        ("P001", "p1"),
+        ("12.0", "12"),
+        ("a-7", "A 7"),
+        ("Ｐ1", "P1"),
+        ("0", "000"),
+        ("-", "- "),
+    ],
 )
 def test_two_spellings_of_a_patient(first, second):
     table = pd.DataFrame({"patient": [first, "other", second], "split": ["train", "val", "test"]})
