@@ -197,6 +197,8 @@ def finetune(
     if recipe.data.labels is not None:
         manifest = manifest.with_labels(recipe.data.labels)
     check_labels(recipe, manifest)
+    if (more := [split for split in recipe.data.splits if split != "train"]) and rank() == 0:
+        print(f"note: {' and '.join(more)} is trained on too: scores on it, and what is chosen on it, will be too good")
     card = make_card(recipe, manifest, start)
     card = replace(card, data=card.data | {"seen_in_pretraining": seen})
     inputs = {"data": manifest.fingerprint(), "encoder": _fingerprint(encoder)}

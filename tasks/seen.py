@@ -20,10 +20,12 @@ def seen_facts(model: Path, cases: pd.DataFrame) -> dict:
     Returns:
         By split `cases`; how many of them the model was `trained_on` and `chosen_on` (epoch, thresholds, calibration);
         `pretrained_on`, how many its encoder has seen, and `pretrained_patients`, of how many it has seen this or
-        another picture of the patient. None where the folder does not say.
+        another picture of the patient; `chosen_on_trained`, on how many cases of any split it was chosen after it was
+        trained on them. None where the folder does not say.
     """
     model = Path(model)
     trained, chosen, before = (read_marks(model / name) for name in (TRAINED_ON, CHOSEN_ON, PRETRAINED_ON))
+    both = None if trained is None or chosen is None else len(trained & chosen)
     found = {}
     for split, part in cases.groupby("split", sort=False):
         own, patients = (None, None) if before is None else (int(met.sum()) for met in seen_cases(part, before))
@@ -34,6 +36,7 @@ def seen_facts(model: Path, cases: pd.DataFrame) -> dict:
             "chosen_on": None if chosen is None else int(marks.isin(chosen).sum()),
             "pretrained_on": own,
             "pretrained_patients": patients,
+            "chosen_on_trained": both,
         }
     return found
 
@@ -76,6 +79,11 @@ def seen_sentences(split: str, found: Mapping) -> tuple[list[str], list[str]]:
         warnings.append(
             f"epoch, thresholds or calibration were chosen on {own['chosen_on']:,} of the {count:,} {split} cases: "
             "scores and calls on these are optimistic."
+        )
+    if own.get("chosen_on_trained"):
+        warnings.append(
+            f"epoch, thresholds or calibration were chosen on {own['chosen_on_trained']:,} cases that the model was "
+            "trained on, where it does too well: leave val out of --data.splits."
         )
     if own.get("pretrained_on") or own.get("pretrained_patients"):
         more = own["pretrained_patients"] - own["pretrained_on"]

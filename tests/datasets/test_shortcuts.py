@@ -14,6 +14,8 @@ from clinvit.datasets.shortcuts import shortcuts, unseen_codes
 from clinvit.datasets.tables import Manifest, read_manifest
 from clinvit.tasks import load
 from clinvit.tasks.stages import prepare_stage
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
 LABELS = ("ill", "other")
 
@@ -106,3 +108,31 @@ def test_real_radiographs_have_none_that_we_find(shared_data):
     for row in range(0, len(manifest), 3):
         looks.add(row, look_at(read_radiograph(manifest.files()[row])))
     assert shortcuts(manifest, looks) == [] and unseen_codes(manifest) == []
+
+
+def test_a_tag_of_dicom_files(tmp_path):
+    """Both labels come from both devices' formats alike, but one of the devices made all the ill."""
+    rng = np.random.default_rng(0)
+    rows, looks = [], Looks()
+    for row in range(48):
+        ill = row % 2
+        path = tmp_path / f"{row}.dcm"
+        write_dicom(path, rng.integers(0, 255, (32, 32)).astype(np.uint8), ["Acme", "Zenith"][ill])
+        looks.add(row, look_at(read_radiograph(path)))
+        rows.append((str(row), path.name, f"p{row}", "train", float(ill), float(row // 2 % 2)))
+    table = pd.DataFrame(rows, columns=["id", "path", "patient", "split", *LABELS])
+    (said,) = shortcuts(Manifest(tmp_path / "manifest.csv", table, LABELS), looks)
+    assert said.startswith("ill can be told from the DICOM tag Manufacturer alone")
+
+
+def write_dicom(path: Path, pixels: np.ndarray, maker: str) -> None:
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID, meta.MediaStorageSOPClassUID = ExplicitVRLittleEndian, SecondaryCaptureImageStorage
+    meta.MediaStorageSOPInstanceUID = generate_uid()
+    file = FileDataset(path, {}, file_meta=meta, preamble=b"\0" * 128)
+    file.SOPClassUID, file.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+    file.Manufacturer, file.Rows, file.Columns = maker, *pixels.shape
+    file.SamplesPerPixel, file.PhotometricInterpretation, file.PixelRepresentation = 1, "MONOCHROME2", 0
+    file.BitsAllocated = file.BitsStored = 8
+    file.HighBit, file.PixelData = 7, pixels.tobytes()
+    file.save_as(path)
