@@ -61,6 +61,12 @@ def build_parser() -> argparse.ArgumentParser:
     check.add_argument("--labels", help="labels to check, separated by commas (default: all)")
     check.add_argument("--files", type=int, default=200, help="files to read, spread evenly; 0 for all (default: 200)")
     check.add_argument("--cache-px", type=int, default=256, help="cache size to estimate, pixels (default: 256)")
+    check.add_argument(
+        "--duplicates", type=Path, metavar="PAIRS",
+        help="compare all files and write the pairs that show the same picture to this CSV (a cache of --cache-px "
+        "pixels beside the manifest makes it quick); without it, the files that are read are compared",
+    )  # fmt: skip
+    check.add_argument("--encoder", type=Path, help="encoder or model folder: which of the cases has it seen already?")
 
     prepare = _verb(verbs, "prepare", "make manifest.csv from a data set as downloaded")
     _task(prepare)

@@ -56,6 +56,7 @@ def _check(options) -> None:
 
     from .datasets.check import cohort
     from .engine.run_folder import environment
+    from .tasks.leaks import add_leaks
     from .tasks.stages import MANIFEST, open_manifest, prepare_stage
 
     task, notes, warnings, files = load(options.task), [], [], options.files
@@ -70,12 +71,13 @@ def _check(options) -> None:
             manifest = open_manifest(options.data, labels)
         manifest = manifest.with_labels(labels) if labels else manifest
         found = task.check(manifest, files, options.cache_px)
+        add_leaks(found, manifest, task, cache_px=options.cache_px, encoder=options.encoder, pairs=options.duplicates)
     machine = environment()
     machine_text = f"torch {machine['versions']['torch']} on {machine['device']}, {machine['platform']}"
     print(cohort(manifest).to_string(), "(positive/known per label)", sep="\n", end="\n\n")
     marked = (
         ("ok", [*notes, *found.facts, machine_text]),
-        ("warning", [*warnings, *found.warnings]),
+        ("warning", dict.fromkeys([*warnings, *found.warnings])),
         ("ERROR", found.errors),
     )
     for mark, texts in marked:
@@ -240,7 +242,7 @@ def _report(options, named: Sequence[str], title: str) -> None:
         seed=options.seed, interval=options.interval, stratify=options.stratify,
         title=title or ", ".join(predictions),
     )  # fmt: skip
-    print(*figures["headline"], sep="\n")
+    print(*figures["headline"], *(f"warning: {text}" for text in figures["seen"]["warnings"]), sep="\n")
     print(f"report: {options.out / 'report.html'}")
 
 

@@ -11,6 +11,8 @@ import pandas as pd
 from tqdm import tqdm
 
 from ..errors import DataError
+from .looks import Looks, look_at
+from .patients import alike_patients
 from .tables import SPLITS, Manifest
 
 # A shortest side of 1 and a longest of about 1.2: what a cached radiograph takes, per square pixel of its side.
@@ -19,11 +21,12 @@ CACHE_FACTOR = 1.25
 
 @dataclass
 class Findings:
-    """What was found: facts, warnings (it will run), errors (it will not, or not as meant)."""
+    """What was found: facts, warnings (it will run), errors (it will not, or not as meant), and the files' looks."""
 
     facts: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    looks: Looks = field(default_factory=Looks)
 
 
 def check_manifest(
@@ -64,6 +67,8 @@ def _splits(manifest: Manifest, found: Findings) -> None:
     found.facts.append(
         f"{len(manifest)} cases of {manifest.table['patient'].nunique()} patients, no patient in two splits"
     )
+    if alike := alike_patients(manifest.table):
+        found.warnings.append(alike)
     if not counts.get("train"):
         found.errors.append("the split train is empty: nothing to learn from.")
     if not counts.get("val"):
@@ -103,9 +108,12 @@ def _files(manifest: Manifest, read: Callable, count: int, found: Findings) -> f
         if not paths[row].exists():
             continue
         try:
-            shapes.append((1, *read(paths[row]).shape)[-3:])
+            pixels = read(paths[row])
         except DataError as error:
             bad.append(str(error))
+        else:
+            shapes.append((1, *pixels.shape)[-3:])
+            found.looks.add(row, look_at(pixels))
     found.errors += bad[:20]
     if len(bad) > 20:
         found.errors.append(f"... and {len(bad) - 20} more unreadable files.")

@@ -306,8 +306,8 @@ def read_csv(path: Path, **options) -> pd.DataFrame:
 
 
 def refuse_patient_overlap(path: Path, table: pd.DataFrame) -> None:
-    """Raise if a patient stands in more than one split."""
-    splits = table.groupby("patient", sort=False)["split"].unique()
+    """Raise if a patient stands in more than one split; blanks before and after a name are no other patient."""
+    splits = table.groupby(table["patient"].str.strip(), sort=False)["split"].unique()
     shared = splits[splits.map(len) > 1]
     if len(shared):
         patient, where = shared.index[0], " and ".join(sorted(shared.iloc[0]))

@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 import yaml
 
+from ..datasets.seen import PRETRAINED_ON, TRAINED_ON, read_marks, save_marks
 from ..datasets.slides.scale import TOLERANCE
 from ..datasets.slides.shared_work import SharedWork, slide_file, work_through
 from ..datasets.tables import Manifest
@@ -52,6 +53,7 @@ def extract(recipe: Extract, manifest: Manifest, tiles: Path, out: Path, encoder
     check_scales(recipe.scales)
     network = load_tile_encoder(encoder, recipe.features).to(device())
     inputs = {"encoder": network.fingerprint(), "tiles": _tiling(tiles)}
+    marks = read_marks(Path(encoder) / TRAINED_ON)
     about = {
         "encoder": network.name,
         "encoder_sha256": inputs["encoder"],
@@ -62,6 +64,7 @@ def extract(recipe: Extract, manifest: Manifest, tiles: Path, out: Path, encoder
     }
     scales = dict(zip(manifest.table["id"], manifest.microns_per_px(), strict=True))
     with run_folder(out, recipe, inputs, shared=True) as folder:
+        save_marks(folder / PRETRAINED_ON, marks)
         write_json(folder / PIPELINE, {"tiling": _yaml(tiles), "extract": plain(recipe), "encoder": network.name})
         work = SharedWork(folder, dict(zip(scales, manifest.files(), strict=True)))
 

@@ -1,8 +1,6 @@
 """The model folder: `model.safetensors` + `model.json`, all that prediction needs."""
 
-import hashlib
 import json
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -17,12 +15,12 @@ from ..datasets.readers import Reader, make_reader
 from ..datasets.recipe import Clip
 from ..datasets.views import EvalView
 from ..errors import UserError
-from ..files import file_sha256, write_json, write_text, written_aside
+from ..files import file_sha256, write_json, written_aside
 from .adaptation import FROZEN
 from .classifier import Classifier, NearestNeighbours, TimmClassifier
 from .recipe import View
 
-WEIGHTS, CARD, TRAINED_ON = "model.safetensors", "model.json", "trained_on.txt"
+WEIGHTS, CARD = "model.safetensors", "model.json"
 
 
 @dataclass(frozen=True)
@@ -169,21 +167,6 @@ def save_model(folder: str | Path, model: nn.Module, card: ModelCard) -> Path:
 def save_card(folder: Path, card: ModelCard) -> None:
     """(Re)write the card of a model folder."""
     write_json(folder / CARD, card.to_dict() | {"sha256": file_sha256(folder / WEIGHTS)})
-
-
-def save_trained_on(folder: Path, ids: Iterable[str]) -> None:
-    """Keep which cases a model was trained on, as hashes of their ids, so that nobody scores it on them unawares."""
-    write_text(folder / TRAINED_ON, "".join(f"{mark}\n" for mark in sorted(map(case_mark, ids))))
-
-
-def trained_on(folder: Path) -> frozenset[str]:
-    """Marks (`case_mark`) of the cases that a model was trained on."""
-    return frozenset((Path(folder) / TRAINED_ON).read_text(encoding="utf-8").split())
-
-
-def case_mark(case: str) -> str:
-    """A short hash of a case's id."""
-    return hashlib.sha256(case.encode()).hexdigest()[:16]
 
 
 def load_card(folder: str | Path) -> ModelCard:

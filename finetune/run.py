@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import safetensors.torch
 import torch
 from torch import Tensor
@@ -25,6 +26,7 @@ from ..datasets.loading import (
     train_loader,
 )
 from ..datasets.recipe import for_channels
+from ..datasets.seen import PRETRAINED_ON, TRAINED_ON, read_marks, save_marks, seen_cases, write_marks
 from ..datasets.tables import Manifest, predictions_table, write_predictions
 from ..datasets.views import TrainView
 from ..engine.recipe import plain
@@ -44,7 +46,6 @@ from .model import (
     load_model,
     predict_batch,
     save_model,
-    save_trained_on,
 )
 from .predict import normalised, predict_cached, predict_files
 from .recipe import Finetune
@@ -191,12 +192,15 @@ def finetune(
         The model folder.
     """
     start = _card_of(recipe, encoder) if encoder is not None else None
-    seen = splits_seen(start, manifest)
+    marks = encoder_marks(encoder)
+    seen = seen_by_split(manifest, marks)
     if recipe.data.labels is not None:
         manifest = manifest.with_labels(recipe.data.labels)
     check_labels(recipe, manifest)
+    if (more := [split for split in recipe.data.splits if split != "train"]) and rank() == 0:
+        print(f"note: {' and '.join(more)} is trained on too: scores on it, and what is chosen on it, will be too good")
     card = make_card(recipe, manifest, start)
-    card = replace(card, data=card.data | {"splits_seen_in_pretraining": seen})
+    card = replace(card, data=card.data | {"seen_in_pretraining": seen})
     inputs = {"data": manifest.fingerprint(), "encoder": _fingerprint(encoder)}
     torch.manual_seed(recipe.run.seed)
     try:
@@ -209,10 +213,10 @@ def finetune(
             card = replace(card, encoder={"method": f"weights of {recipe.network}: {report}", "file": str(encoder)})
         if rank() == 0:
             print(f"encoder {encoder}: {report}")
-            if held_out := [split for split in seen if split not in recipe.data.splits]:
-                print(
-                    f"note: the encoder was pre-trained on the pictures of {', '.join(held_out)}, without their labels"
-                )
+            for split, count in (seen or {}).items():
+                if count and split not in recipe.data.splits:
+                    cases = len(manifest.rows(split))
+                    print(f"note: the encoder has seen {count:,} of the {cases:,} {split} cases, without their labels")
     trained, total = adapt(model, recipe)
     card = replace(card, parameters={"trained": trained, "total": total})
     if rank() == 0 and recipe.mode != "knn":
@@ -231,7 +235,8 @@ def finetune(
             model = _train(model, recipe, card, data, folder)
         if rank() == 0:
             card = replace(card, data=card.data | {"unreadable_train": len(data.bad)})
-            save_trained_on(folder / "model", [data.ids[row] for row in data.train.rows])
+            write_marks(folder / "model" / TRAINED_ON, [data.ids[row] for row in data.train.rows])
+            save_marks(folder / "model" / PRETRAINED_ON, marks)
             save_model(folder / "model", model, card)
             model, card = load_model(folder / "model")
             write_predictions(folder / "predictions.csv", _predictions(model, card, manifest, pixels))
@@ -249,11 +254,17 @@ def _card_of(recipe: Finetune, encoder: Path) -> EncoderCard | None:
     return None
 
 
-def splits_seen(start: EncoderCard | None, manifest: Manifest) -> list[str]:
-    """Splits of this very manifest whose pictures the encoder was pre-trained on (without their labels)."""
-    if start is None or start.data.get("manifest") != manifest.with_labels(()).fingerprint():
-        return []
-    return [split for split in start.data["splits"] if len(manifest.rows(split))]
+def encoder_marks(encoder: Path | None) -> frozenset[str] | None:
+    """Marks of what an encoder (or None) has seen; None where its folder does not say."""
+    return frozenset() if encoder is None else read_marks(Path(encoder) / TRAINED_ON)
+
+
+def seen_by_split(manifest: Manifest, marks: frozenset[str] | None) -> dict[str, int] | None:
+    """How many cases of each split an encoder has seen (without their labels); None where that is not known."""
+    if marks is None:
+        return None
+    own, _ = seen_cases(manifest.table, marks)
+    return {str(split): int(count) for split, count in pd.Series(own).groupby(manifest.table["split"]).sum().items()}
 
 
 class _Sets:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from ..backbone.encoder import EncoderCard, save_encoder
+from ..datasets.seen import TRAINED_ON, write_marks
 from ..datasets.tables import Manifest
 from ..engine.recipe import plain
 from ..engine.run_folder import rank, run_folder, versions
@@ -54,6 +55,8 @@ def pretrain(
         fit(training, recipe.optim, recipe.run, folder, "pre-training", callbacks=callbacks)
         if rank() == 0:
             pictures.draw(training)
+            table = source.manifest.table
+            write_marks(folder / "encoder" / TRAINED_ON, table["id"], table["patient"])
             return save_encoder(folder / "encoder", training.kept, _card(recipe, training, manifest, source))
     return out / "encoder"
 

@@ -18,6 +18,7 @@ from .alone import file_alone
 from .calibrated import calibrated
 from .journal import Journal
 from .requested import is_dicom, pseudonymised, requested_cases
+from .seen import seen_facts
 
 CALL = "call_"
 
@@ -53,8 +54,9 @@ def predict_stage(request: Request) -> pd.DataFrame:
     """Predict files, folders, globs or a manifest; gives and writes one row per requested case.
 
     Beside the table `out` stands `<out's name>.model.json`: which model, its thresholds, how and on what they were
-    chosen, and its calibration. Rows are kept in `<out>.partial.jsonl` until the table is whole. The ids and patients
-    of DICOM files are hashes, unless they come from a manifest; `<out's name>.key.json` says which id is which file.
+    chosen, its calibration, and how many of the cases it has met before. Rows are kept in `<out>.partial.jsonl` until
+    the table is whole. The ids and patients of DICOM files are hashes, unless they come from a manifest; `<out's
+    name>.key.json` says which id is which file.
 
     Raises:
         UserError: The model cannot be explained so, `out` has another suffix, another process is writing it, or what
@@ -82,7 +84,8 @@ def _predict(request: Request, network, card) -> pd.DataFrame:
     cases, truth = requested_cases(request.inputs, card.labels, card.suffixes())
     cases = _named(request, cases)
     sha256 = file_sha256(request.model / WEIGHTS)
-    said = model_facts(request.model, card) | {"sha256": sha256, "cases": _fingerprint(cases)}
+    said = model_facts(request.model, card) | {"seen": seen_facts(request.model, cases)}
+    said |= {"sha256": sha256, "cases": _fingerprint(cases)}
     if request.resume and _finished(request.out, said):
         table = read_table(request.out)
     else:

@@ -11,6 +11,7 @@ from ..errors import DataError, UserError
 from .alone import folder_alone
 from .calibrated import calibration_facts
 from .explain import EXPLANATIONS
+from .seen import facts_beside, seen_beside, seen_sentences
 from .stages import open_manifest
 
 
@@ -55,9 +56,9 @@ def evaluate_stage(
     tables = {name: read_predictions(path) for name, path in predictions.items()}
     cards = {name: _card_beside(path) for name, path in predictions.items()}
     thresholds = {
-        name: {label: t["value"] for label, t in card.thresholds.items() if t["value"] is not None}
-        for name, card in cards.items()
-        if card is not None and card.thresholds and not len(tables[name].rows("val"))
+        name: {label: t["value"] for label, t in stored.items() if t["value"] is not None}
+        for name, stored in _stored_thresholds(predictions, cards).items()
+        if not len(tables[name].rows("val"))
     }
     manifest = open_manifest(data) if data is not None else None
     with folder_alone(Path(out)):
@@ -83,8 +84,28 @@ def evaluate_stage(
             localisation=localisation,
             slide_pages=pages,
             what_one_means=next((card.meaning for card in cards.values() if card is not None), {}),
-            sections=lambda found: _sections(found, predictions, tables, manifest, subgroups, resampling, picture),
+            sections=lambda found: [
+                _seen(found.split, predictions, tables),
+                *_sections(found, predictions, tables, manifest, subgroups, resampling, picture),
+            ],
         )
+
+
+def _stored_thresholds(predictions: Mapping[str, Path], cards: Mapping) -> dict[str, dict]:
+    """The thresholds of the models that have some: of the folder beside a table, or as `predict` wrote them there."""
+    found = {
+        name: facts_beside(path).get("thresholds") or getattr(cards[name], "thresholds", None)
+        for name, path in predictions.items()
+    }
+    return {name: stored for name, stored in found.items() if stored}
+
+
+def _seen(split: str, predictions: Mapping[str, Path], tables: Mapping[str, Predictions]):
+    """The section on cases that the models have met before."""
+    from ..eval.seen_section import seen_section
+
+    facts = {name: seen_beside(path, tables[name].table) for name, path in predictions.items()}
+    return seen_section(split, {name: seen_sentences(split, found) for name, found in facts.items()}, facts)
 
 
 def _sections(

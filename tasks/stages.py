@@ -9,6 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ..datasets.boxes import BOXES, write_boxes
+from ..datasets.inventory import warn
+from ..datasets.patients import alike_patients
+from ..datasets.seen import CHOSEN_ON, write_marks
 from ..datasets.tables import (
     Manifest,
     Predictions,
@@ -113,6 +116,11 @@ def store_thresholds(model: Path, predictions: Predictions, rule: str) -> None:
     if not len(val):
         return
     points = choose(val.truth(), val.scores(), rule, "val")
+    card = load_any_card(model)
+    if any(point.chosen_on for point in points) or card.recipe.get("select") != "last" or card.calibration:
+        write_marks(model / CHOSEN_ON, val.table["id"])
+    else:
+        write_marks(model / CHOSEN_ON, [])
     stored = {
         label: {
             "value": None if np.isnan(p.threshold) else p.threshold,
@@ -122,7 +130,7 @@ def store_thresholds(model: Path, predictions: Predictions, rule: str) -> None:
         }
         for label, p in zip(val.labels, points)
     }
-    save_any_card(model, replace(load_any_card(model), thresholds=stored))
+    save_any_card(model, replace(card, thresholds=stored))
 
 
 class Prepared(NamedTuple):
@@ -172,6 +180,8 @@ def prepare_stage(
     paths = table["path"] if base == "." else base + "/" + table["path"]
     if "annotation" in table and base != ".":
         table["annotation"] = table["annotation"].mask(table["annotation"] != "", base + "/" + table["annotation"])
+    if alike := alike_patients(table):
+        warn(table, alike)
     about = table.attrs
     with file_alone(out, out.parent / BOXES):
         write_manifest(out, table.assign(path=paths), labels, about["meaning"])

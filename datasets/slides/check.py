@@ -1,12 +1,31 @@
 """Look at the slides of a manifest before anything runs: do they open, and how large is a pixel."""
 
+from dataclasses import dataclass
+from pathlib import Path
+
 import numpy as np
 from tqdm import tqdm
 
 from ...errors import DataError
 from ..check import Findings, check_manifest
+from ..looks import look_at
 from ..tables import Manifest
 from .reading import open_slide
+
+OVERVIEW_PX = 256
+
+
+@dataclass(frozen=True)
+class OverviewReader:
+    """Reads a slide small; `mpp` by file, where the manifest says it."""
+
+    mpp: dict[Path, float | None]
+    name: str = "overviews"
+
+    def open(self, path: Path) -> np.ndarray:
+        """(h, w, 3) uint8."""
+        with open_slide(path, self.mpp[path]) as slide:
+            return slide.overview(OVERVIEW_PX)
 
 
 def check_slides(manifest: Manifest, files: int | None = 200) -> Findings:
@@ -30,7 +49,7 @@ def check_slides(manifest: Manifest, files: int | None = 200) -> Findings:
             continue
         try:
             with open_slide(paths[row], scales[row]) as slide:
-                slide.overview(256)
+                found.looks.add(row, look_at(slide.overview(OVERVIEW_PX)))
                 sizes.append((slide.width_px, slide.height_px))
                 mpps.append(slide.mpp)
         except DataError as error:

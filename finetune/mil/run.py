@@ -1,5 +1,6 @@
 """Training an aggregator on the features of a manifest's slides, to a model folder and predictions."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from ...datasets.bags import BagCases, BagFolder
 from ...datasets.loading import eval_loader, readable_rows, reading_workers
+from ...datasets.seen import PRETRAINED_ON, TRAINED_ON, read_marks, save_marks, write_marks
 from ...datasets.tables import Manifest, predictions_table, write_predictions
 from ...engine.recipe import plain
 from ...engine.run_folder import rank, run_folder, versions
@@ -16,8 +18,7 @@ from ...engine.trainer import fit
 from ...engine.training import Training
 from ..extract import read_pipeline
 from ..losses import masked_bce, masked_cross_entropy
-from ..model import save_trained_on
-from ..run import BEST, SELECT, FineTuning, check_labels
+from ..run import BEST, SELECT, FineTuning, check_labels, seen_by_split
 from .aggregator import Aggregator
 from .model import MilCard, load_mil, save_mil
 from .predict import bag_probabilities, score_bags
@@ -68,7 +69,8 @@ def train_mil(recipe: Mil, manifest: Manifest, features: Path, out: Path) -> Pat
         manifest = manifest.with_labels(recipe.data.labels)
     check_labels(recipe, manifest)
     bags = BagFolder(manifest.table["id"], features)
-    card = make_mil_card(recipe, manifest, bags)
+    card, marks = make_mil_card(recipe, manifest, bags), read_marks(Path(features) / PRETRAINED_ON)
+    card = replace(card, data=card.data | {"seen_in_pretraining": seen_by_split(manifest, marks)})
     torch.manual_seed(recipe.run.seed)
     model = build_aggregator(recipe, bags.width, len(manifest.labels))
     with run_folder(out, recipe, {"data": manifest.fingerprint(), "features": bags.fingerprint()}) as folder:
@@ -78,7 +80,8 @@ def train_mil(recipe: Mil, manifest: Manifest, features: Path, out: Path) -> Pat
         model = _train(model, recipe, card, train, val, manifest.table["id"].tolist(), folder, bags)
         if rank() == 0:
             ids = manifest.table["id"].iloc[[row for row in train.rows if row not in train.bad]]
-            save_trained_on(folder / "model", ids)
+            write_marks(folder / "model" / TRAINED_ON, ids)
+            save_marks(folder / "model" / PRETRAINED_ON, marks)
             save_mil(folder / "model", model, card)
             model, card = load_mil(folder / "model")
             write_predictions(folder / "predictions.csv", _predictions(model, card, manifest, bags))

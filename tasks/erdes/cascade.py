@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ...datasets.seen import TRAINED_ON, case_mark, read_marks
 from ...datasets.tables import Predictions, predictions_table, read_predictions, write_predictions
 from ...errors import UserError
 
@@ -96,12 +97,11 @@ def cascade_of_runs(detachment: Path, macula: Path, out: Path) -> pd.DataFrame:
 
 
 def _finished(detachment: Path, macula: Path, tables: list[Predictions], out: Path) -> pd.DataFrame:
-    from ...finetune.model import case_mark, trained_on
-
     labels = detachment_label(detachment), _require(macula, (MACULA,))
     thresholds = _threshold(detachment, labels[0]), _threshold(macula, labels[1])
     table = cascade(*tables, thresholds, labels)
-    seen = trained_on(detachment) | trained_on(macula)
+    marks = (read_marks(folder / TRAINED_ON) for folder in (detachment, macula))
+    seen = frozenset().union(*(each or () for each in marks))
     table.loc[table["id"].map(case_mark).isin(seen), "split"] = "train"
     write_predictions(out, table)
     return table

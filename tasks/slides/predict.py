@@ -25,6 +25,7 @@ from ...finetune.slide_encoder import load_tile_encoder
 from ..calibrated import calibrated
 from ..prediction import beside, model_facts, with_calls, write_table
 from ..requested import requested_cases
+from ..seen import seen_facts
 from .localise import annotation_of, tile_truth_of
 from .maps import Maps, Shown, write_maps
 from .tile import tile_slides
@@ -88,8 +89,8 @@ def predict_slides(request: Request) -> pd.DataFrame:
     table = predictions_table(cases, card.labels, truth, scores, [each.reason for each in found])
     table = with_calls(table, card)
     write_table(request.out, table, card.labels)
-    weights = {"sha256": file_sha256(request.model / WEIGHTS)}
-    write_json(beside(request.out, "model"), model_facts(request.model, card) | weights)
+    more = {"seen": seen_facts(request.model, cases), "sha256": file_sha256(request.model / WEIGHTS)}
+    write_json(beside(request.out, "model"), model_facts(request.model, card) | more)
     if request.maps is not None:
         for place, label in enumerate(card.labels):
             folder = request.maps if len(card.labels) == 1 else request.maps / label

@@ -1,7 +1,7 @@
 """What the command needs of the slides task: recipes, layouts, checks, tiles, features, prediction, the demo."""
 
 from ...datasets.check import Findings
-from ...datasets.slides.check import check_slides
+from ...datasets.slides.check import OverviewReader, check_slides
 from ...datasets.tables import Manifest
 from .demo import demo
 from .layouts import to_manifest
@@ -17,6 +17,7 @@ __all__ = [
     "Request",
     "check",
     "demo",
+    "looked_at",
     "predict_slides",
     "tile_slides",
     "to_manifest",
@@ -26,3 +27,8 @@ __all__ = [
 def check(manifest: Manifest, files: int | None, cache_px: int) -> Findings:
     """Check a manifest and open its slides; no pixel of a slide is ever cached."""
     return check_slides(manifest, files)
+
+
+def looked_at(manifest: Manifest, cache_px: int) -> OverviewReader:
+    """The reader for a look at every slide."""
+    return OverviewReader(dict(zip(manifest.files(), manifest.microns_per_px())))

@@ -8,9 +8,14 @@ from .demo import demo
 from .layouts import to_manifest
 from .recipes import FINETUNE, PRETRAIN
 
-__all__ = ["FINETUNE", "PRETRAIN", "CachedAs", "check", "demo", "to_manifest"]
+__all__ = ["FINETUNE", "PRETRAIN", "CachedAs", "check", "demo", "looked_at", "to_manifest"]
 
 
 def check(manifest: Manifest, files: int | None, cache_px: int) -> Findings:
     """Check a manifest and its files (see `check_manifest`)."""
     return check_manifest(manifest, read_radiograph, files=files, cache_px=cache_px)
+
+
+def looked_at(manifest: Manifest, cache_px: int) -> CachedAs:
+    """The reader for a look at every file."""
+    return CachedAs(cache_px)

@@ -42,7 +42,7 @@ def test_frozen_features(cohort, small_recipes, tmp_path, mode):
     recipe = replace(small_recipes[1], mode=mode, optim=replace(small_recipes[1].optim, base_lr=0.5, epochs=20))
     folder = finetune(recipe, manifest, tmp_path / "run", tmp_path / "cache", encoder)
     model, card = load_model(folder)
-    assert card.encoder["method"] == "mae" and card.data["splits_seen_in_pretraining"] == ["train"]
+    assert card.encoder["method"] == "mae" and card.data["seen_in_pretraining"] == {"test": 0, "train": 72, "val": 0}
     before = load_model(folder)[0].encoder.state_dict()
     assert all(torch.equal(a, b) for a, b in zip(before.values(), model.encoder.state_dict().values()))
     assert auroc(read_predictions(tmp_path / "run/predictions.csv").rows("test")) > 0.6

@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 from clinvit.cli import main
 from clinvit.datasets.phantoms.ocular import write_erdes
+from clinvit.datasets.seen import case_mark, read_marks
 from clinvit.datasets.tables import Predictions, read_manifest, read_predictions
-from clinvit.finetune.model import case_mark, load_card, trained_on
+from clinvit.finetune.model import load_card
 from clinvit.tasks.erdes.cascade import OUTCOMES, cascade
 from PIL import Image
 
@@ -79,7 +80,7 @@ def test_models_say_what_they_are(work):
     manifest = read_manifest(work / "manifest.csv")
     train = manifest.rows("train").table
     known = train.loc[train[MACULA].notna(), "id"]
-    assert trained_on(work / "macula/model") == frozenset(map(case_mark, known))
+    assert read_marks(work / "macula/model/trained_on.txt") == frozenset(map(case_mark, known))
 
 
 @pytest.mark.slow
@@ -87,7 +88,7 @@ def test_the_cascade_keeps_seen_clips_out_of_the_test_split(work):
     table, manifest = read_predictions(work / "cascade.csv"), read_manifest(work / "manifest.csv")
     assert table.labels == OUTCOMES and len(table) == len(manifest)
     assert set(table.rows("test").table["id"]) == set(manifest.rows("test").table["id"])
-    assert not set(table.rows("test").table["id"].map(case_mark)) & trained_on(work / "rd/model")
+    assert not set(table.rows("test").table["id"].map(case_mark)) & read_marks(work / "rd/model/trained_on.txt")
     np.testing.assert_allclose(table.scores().sum(axis=1), 1, atol=1e-5)
     report = json.loads((work / "cascade-report/report.json").read_text())
     assert "accuracy" in " ".join(report["headline"]).lower()

@@ -1,0 +1,137 @@
+"""What is kept of a picture or clip: a digest of its pixels, small high-passed copies and their waves to know it again,
+and what a network could see of how it was made (`datasets.shortcuts`).
+
+A copy that was re-encoded, resized, brightened or slightly cropped has another digest, but nearly the same small copy.
+"""
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+SMALL_PX = 64
+WAVES = 12  # of the cosine transform, along each side
+FRAMES = 5  # of a clip, spread over it
+BLUR_PX = 4  # sigma; what is coarser than this all pictures of a kind share
+EDGE_PX = 8  # side of a corner of a small copy
+
+
+@dataclass
+class Looks:
+    """Of N cases, in the order in which they were added; F frames each (1 of a picture).
+
+    Attributes:
+        rows: N rows of the manifest.
+        digests: N digests of all pixels that were looked at.
+        owners: N x F places in `rows`.
+        small: N x F high-passed copies, (64, 64) int8; all 0 where the picture is flat.
+        waves: N x F x 143 signed weights of its low waves, float32.
+        sizes: N x (height, width, frames) as read.
+        borders: N x 4 shares of a flat border: top, bottom, left, right.
+        corners: N x 8: mean and spread of the grey levels in each corner.
+    """
+
+    rows: list[int] = field(default_factory=list)
+    digests: list[bytes] = field(default_factory=list)
+    owners: list[int] = field(default_factory=list)
+    small: list[np.ndarray] = field(default_factory=list)
+    waves: list[np.ndarray] = field(default_factory=list)
+    sizes: list[tuple[int, int, int]] = field(default_factory=list)
+    borders: list[np.ndarray] = field(default_factory=list)
+    corners: list[np.ndarray] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def add(self, row: int, look: "Look") -> None:
+        """Keep one more case."""
+        self.rows.append(row)
+        self.digests.append(look.digest)
+        self.owners += [len(self.rows) - 1] * len(look.small)
+        self.small += look.small
+        self.waves += look.waves
+        self.sizes.append(look.size)
+        self.borders.append(look.borders)
+        self.corners.append(look.corners)
+
+
+@dataclass(frozen=True)
+class Look:
+    """Of one case: what `Looks` has of N."""
+
+    digest: bytes
+    small: list[np.ndarray]
+    waves: list[np.ndarray]
+    size: tuple[int, int, int]
+    borders: np.ndarray
+    corners: np.ndarray
+
+
+def look_at(pixels: Any) -> Look:
+    """Look at a case.
+
+    Args:
+        pixels: (H, W) or (H, W, 3) of a picture, (T, H, W) or (T, H, W, 3) of a clip, uint8 or float in 0..1; or an
+            open clip, of which a few frames are decoded.
+    """
+    whole = isinstance(pixels, np.ndarray)
+    if whole and (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)):
+        frames, length = pixels[None], 1
+    else:
+        places = ((np.arange(FRAMES) + 0.5) / FRAMES * len(pixels)).astype(np.int64)
+        frames, length = pixels[np.unique(places)], len(pixels)
+    content = np.ascontiguousarray(pixels if whole else frames)
+    digest = hashlib.blake2b(repr(content.shape).encode(), digest_size=16)
+    digest.update(content)
+    greys = [_grey(frame) for frame in frames]
+    middle = greys[len(greys) // 2]
+    return Look(
+        digest.digest(),
+        [_fine(grey) for grey in greys],
+        [_waves(grey) for grey in greys],
+        (*frames.shape[1:3], length),
+        _borders(middle),
+        _corners(middle),
+    )
+
+
+def _grey(frame: np.ndarray) -> np.ndarray:
+    """(64, 64) float32 in 0..255."""
+    import cv2
+
+    grey = frame if frame.ndim == 2 else frame.mean(axis=2)
+    grey = cv2.resize(grey.astype(np.float32), (SMALL_PX, SMALL_PX), interpolation=cv2.INTER_AREA)
+    return grey if frame.dtype == np.uint8 else grey * 255
+
+
+def _fine(grey: np.ndarray) -> np.ndarray:
+    import cv2
+
+    fine = grey - cv2.GaussianBlur(grey, (0, 0), BLUR_PX)
+    fine -= fine.mean()
+    if fine.std() < 1:  # less than a grey level of structure is the noise of an empty picture
+        return np.zeros(fine.shape, np.int8)
+    for _ in range(3):  # letters and markers that were burned in must not outweigh the rest
+        most = 2 * fine.std()
+        fine = fine.clip(-most, most)
+    return (fine * (127 / most)).round().astype(np.int8)
+
+
+def _waves(grey: np.ndarray) -> np.ndarray:
+    import cv2
+
+    half = grey.reshape(SMALL_PX // 2, 2, SMALL_PX // 2, 2).mean(axis=(1, 3))
+    waves = cv2.dct(half)[:WAVES, :WAVES].ravel()[1:]
+    return waves / max(float(np.linalg.norm(waves)), 1e-6)
+
+
+def _borders(grey: np.ndarray) -> np.ndarray:
+    sides = (grey, grey[::-1], grey.T, grey.T[::-1])
+    return np.array([np.argmax(np.append(side.std(axis=1) >= 1, True)) / SMALL_PX for side in sides])
+
+
+def _corners(grey: np.ndarray) -> np.ndarray:
+    ends = slice(None, EDGE_PX), slice(-EDGE_PX, None)
+    corners = [grey[rows, columns] for rows in ends for columns in ends]
+    return np.array([figure for corner in corners for figure in (corner.mean(), corner.std())])

@@ -1,0 +1,27 @@
+"""The report's section on which of the cases a model has met before."""
+
+from collections.abc import Mapping, Sequence
+
+from .section import Section
+
+
+def seen_section(split: str, told: Mapping[str, tuple[Sequence[str], Sequence[str]]], facts: Mapping) -> Section:
+    """The section after "Cases".
+
+    Args:
+        split: The evaluated one.
+        told: Model name to warnings, and other sentences.
+        facts: Model name to the counts behind them, plain values.
+    """
+    warnings = [f"{name}: {text}" for name, (bad, _) in told.items() for text in bad]
+    return Section(
+        anchor="seen",
+        title="Seen before",
+        after="cases",
+        content={
+            "split": split,
+            "warnings": warnings,
+            "told": {name: good for name, (_, good) in told.items() if good},
+        },
+        plain={"warnings": warnings, "models": dict(facts)},
+    )
