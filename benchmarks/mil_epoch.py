@@ -38,7 +38,7 @@ PEERS = {
     "gated_attention": lambda width: ABMIL(in_shape=(width,), att_dim=128, gated=True),
     "dsmil": lambda width: DSMIL(in_shape=(width,), att_dim=128, nonlinear_q=True),
 }
-VALIDATION, KEPT, CSV = 2, 60, 3
+VALIDATION, KEPT, CSV = 2, 60, 5
 
 
 def main() -> None:
