@@ -99,9 +99,7 @@ def report(path: Path, grid: TileGrid) -> None:
         taken = statistics.median(times[name])
         apart = [np.abs(a.astype(np.int16) - b) for a, b in zip(way(path, grid), ours(path, grid))]
         most, mean = max(map(np.max, apart)), np.mean([pixels.mean() for pixels in apart])
-        print(
-            f"  {name:28}{taken:7.2f} s{taken / mine:7.2f}x   differs from ours by {most} at most, {mean:.3f} on average"
-        )
+        print(f"  {name:28}{taken:7.2f} s{taken / mine:7.2f}x   from ours by {most} at most, {mean:.3f} on average")
 
 
 if __name__ == "__main__":
