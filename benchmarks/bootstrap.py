@@ -1,6 +1,6 @@
 """2,000 patient-bootstrap resamples of AUROC over 25,596 cases x 14 findings against a loop over scikit-learn.
 
-    uv run python benchmarks/bootstrap.py
+    uv run --group bench python benchmarks/bootstrap.py
 
 The size is ChestX-ray14's test list (2,797 patients). scikit-learn's time is extrapolated from a few resamples.
 """
@@ -10,6 +10,7 @@ import time
 import numpy as np
 from clinvit.eval.metrics import auroc
 from clinvit.eval.resampling import PatientBootstrap
+from side_by_side import machine
 from sklearn.metrics import roc_auc_score
 
 CASES, LABELS, PATIENTS, RESAMPLES, TIMED = 25_596, 14, 2_797, 2_000, 5
@@ -17,6 +18,7 @@ CASES, LABELS, PATIENTS, RESAMPLES, TIMED = 25_596, 14, 2_797, 2_000, 5
 
 def main() -> None:
     """Time both and print the ratio."""
+    print(machine("scikit-learn"))
     rng = np.random.default_rng(0)
     truth = (rng.random((CASES, LABELS)) < np.linspace(0.01, 0.2, LABELS)).astype(float)
     scores = np.clip(rng.normal(0.3 + 0.2 * truth, 0.2), 0, 1)

@@ -1,6 +1,6 @@
 """Loading ultrasound clips for pre-training, second epoch: 16 frames cut from a cache against decord from the file.
 
-uv run python benchmarks/clip_loading.py
+uv run --group bench python benchmarks/clip_loading.py
 """
 
 import tempfile
@@ -15,7 +15,7 @@ from clinvit.datasets.phantoms.ocular import write_erdes
 from clinvit.datasets.readers import ClipReader
 from clinvit.datasets.recipe import Clip
 from clinvit.datasets.views import TrainView
-from side_by_side import per_item
+from side_by_side import machine, per_item
 
 CLIPS, SIZE, FRAMES = 24, 224, 16
 
@@ -32,6 +32,7 @@ def from_file(file: Path) -> np.ndarray:
 
 def main() -> None:
     """Time both and print the ratio."""
+    print(machine("decord"))
     with tempfile.TemporaryDirectory() as folder:
         write_erdes(Path(folder), clips=CLIPS, size_px=320, seconds=(2.0, 3.0))
         files = sorted(Path(folder).rglob("*.mp4"))

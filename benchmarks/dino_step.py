@@ -1,7 +1,6 @@
 """One training step of DINO on a ViT-S/16 against lightly's parts, composed as its documentation does on timm's ViT.
 
-    uv pip install lightly --no-deps
-    uv run python benchmarks/dino_step.py [--device cuda] [--batch 4] [--steps 3] [--out_dim 65536]
+    uv run --group bench python benchmarks/dino_step.py [--device cuda] [--batch 4] [--steps 3] [--out_dim 65536]
 
 2 crops of 224 px and 8 of 96 px of each picture, head 2048/256/out_dim, AdamW, teacher and centre updated. `equal` is
 fp32 like the peer, `best` is bf16. Then the crops of one tile of 224 px, against torchvision's on Pillow pictures, as
@@ -25,7 +24,7 @@ from lightly.models.modules import DINOProjectionHead
 from lightly.models.utils import update_momentum
 from lightly.transforms.dino_transform import DINOTransform
 from PIL import Image
-from side_by_side import medians, per_item, stepper
+from side_by_side import machine, medians, per_item, stepper
 from torch import nn
 
 LOCAL_CROPS, MOMENTUM = 8, 0.996
@@ -90,10 +89,8 @@ def main() -> None:
     }
     found = medians(rows, views(options.batch, options.device), options.steps)
     peer = found["lightly on timm, fp32"]
-    print(
-        f"ViT-S/16 DINO step, batch {options.batch}, out_dim {options.out_dim}, {options.device}, torch "
-        f"{torch.__version__}, {torch.get_num_threads()} threads"
-    )
+    print(machine("lightly", "timm", device=options.device))
+    print(f"ViT-S/16 DINO step, batch {options.batch}, out_dim {options.out_dim}")
     for name, median in found.items():
         print(f"{name:42}{median * 1000:9.0f} ms{peer / median:8.2f}x")
 

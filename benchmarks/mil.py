@@ -1,6 +1,6 @@
 """A training step on a bag of 10,000 x 768 features: ours against torchmil's, in turns in one process.
 
-python benchmarks/mil.py [--rounds 10] [--device cpu]
+uv run --group bench python benchmarks/mil.py [--rounds 10] [--device cpu]
 """
 
 import argparse
@@ -8,7 +8,7 @@ import argparse
 import torch
 from clinvit.finetune.losses import masked_bce
 from clinvit.finetune.mil.recipe import Mil, build_aggregator
-from side_by_side import medians
+from side_by_side import machine, medians
 from torch import nn
 from torchmil.models import ABMIL, DSMIL, TransMIL
 
@@ -27,6 +27,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--instances", type=int, default=10_000)
     options = parser.parse_args()
+    print(machine("torchmil", device=options.device))
     bag = torch.randn(1, options.instances, 768, device=options.device)
     for name, peer in PEERS.items():
         ours, theirs = build_aggregator(Mil(aggregator=name), 768, 1), peer()

@@ -1,6 +1,6 @@
 """Loading chest X-rays for pre-training, 1024 x 1024 PNG, second epoch: a cached crop against PIL + torchvision.
 
-uv run python benchmarks/picture_loading.py
+uv run --group bench python benchmarks/picture_loading.py
 """
 
 import tempfile
@@ -12,7 +12,7 @@ from clinvit.datasets.cache import build_cache
 from clinvit.datasets.phantoms.radiographs import chest_phantom
 from clinvit.datasets.readers import PictureReader
 from PIL import Image
-from side_by_side import per_item
+from side_by_side import machine, per_item
 from torchvision import transforms
 
 PICTURES = 24
@@ -20,6 +20,7 @@ PICTURES = 24
 
 def main() -> None:
     """Time both and print the ratios."""
+    print(machine("pillow", "torchvision"))
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder) / f"{i}.png" for i in range(PICTURES)]
         for i, file in enumerate(files):

@@ -1,15 +1,40 @@
-"""What the benchmarks of training steps share: a step of any model, and fair turns."""
+"""What the benchmarks share: the line that names the machine and the peers, a step of any model, and fair turns."""
 
 import contextlib
+import os
+import platform
+import re
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
 
 import torch
 from timm.layers import Attention
 from torch import Tensor, nn
 
 Step = Callable[[Tensor], None]
+
+
+def machine(*peers: str, device: str = "cpu") -> str:
+    """The first line of every benchmark: processor, cores, threads, and versions of Python, torch and the peers.
+
+    Args:
+        peers: Names of the peers' distributions, as pip knows them.
+        device: Where it runs.
+    """
+    said = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
+    name = re.search(r"model name\s*: (.*)", said)
+    bf16 = next((what for flag, what in (("amx_bf16", "AMX"), ("avx512_bf16", "AVX512")) if flag in said), "none")
+    parts = [
+        f"{name[1] if name else platform.processor()} (bf16 products: {bf16})",
+        f"{len(os.sched_getaffinity(0))} cores, {torch.get_num_threads()} threads",
+        f"Python {platform.python_version()}, torch {torch.__version__}",
+        *[f"{peer} {version(peer)}" for peer in peers],
+    ]
+    gpu = [torch.cuda.get_device_name()] if device == "cuda" else []
+    return "; ".join(gpu + parts)
 
 
 def stepper(model: nn.Module, loss: Callable[[Tensor], Tensor], bf16: bool, device: str) -> Step:

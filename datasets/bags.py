@@ -138,8 +138,8 @@ class BagFolder:
     def _read(self, row: int, instances: np.ndarray | None = None) -> np.ndarray:
         from .slides.hdf5 import open_features
 
-        with open_features(self.path(row)) as file, np.errstate(over="ignore"):
-            features = np.asarray(file.read(instances)).astype(np.float16, copy=False)
+        with open_features(self.path(row)) as file:
+            features = torch.from_numpy(file.read(instances)).half().numpy()  # NumPy takes 7 times as long
         return _finite(features, str(self.path(row)))
 
 
@@ -296,8 +296,13 @@ def draw_instances(count: int, most: int | None, dropout: float, seed: int) -> n
 
 
 def pad_bags(bags: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
-    """(B, N, D) features, zero at padding, and (B, N) mask that is True at instances, of bags (n, D)."""
+    """(B, N, D) features, zero at padding, and (B, N) mask that is True at instances, of bags (n, D).
+
+    The features of a lone bag are its own memory.
+    """
     longest = max(map(len, bags))
+    if len(bags) == 1:
+        return torch.from_numpy(bags[0])[None], torch.ones(1, longest, dtype=torch.bool)
     features = torch.zeros(len(bags), longest, bags[0].shape[1], dtype=torch.from_numpy(bags[0]).dtype)
     for slot, bag in zip(features, bags):
         slot[: len(bag)] = torch.from_numpy(bag)
@@ -351,8 +356,10 @@ class BagCases(Dataset):
 
 
 def _finite(features: np.ndarray, where: str) -> np.ndarray:
-    wrong = ~np.isfinite(features).all(axis=1)
-    if wrong.any():
+    from .slides.hdf5 import all_finite
+
+    if not all_finite(features):
+        wrong = ~np.isfinite(features).all(axis=1)
         raise DataError(
             f"{where}: {wrong.sum()} of {len(features)} instances have a feature that is not a finite number (in half "
             "precision). Extract this case again."

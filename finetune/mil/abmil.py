@@ -3,7 +3,17 @@
 import torch
 from torch import Tensor, nn
 
-from .aggregator import CHUNK, Aggregated, Aggregator, at_once, embedding, masked_softmax, recomputed, weight_type
+from .aggregator import (
+    CHUNK,
+    Aggregated,
+    Aggregator,
+    at_once,
+    compute_type,
+    embedding,
+    in_type,
+    masked_softmax,
+    recomputed,
+)
 
 LOWEST = torch.finfo(torch.float32).min
 
@@ -77,12 +87,12 @@ def attended(
     Returns:
         (B, A, W) means, (B, A, N) weights, (B, N, C) logits or None.
     """
-    dtype = weight_type(attention)
+    dtype = compute_type(attention)
     if mask is None:
         mask = torch.ones(features.shape[:2], dtype=torch.bool, device=features.device)
 
     def chunk(part: Tensor, real: Tensor) -> tuple[Tensor, ...]:
-        x = embed(part.to(dtype))
+        x = embed(in_type(part, dtype))
         scores = attention(x).transpose(1, 2).float().masked_fill(~real[:, None], LOWEST)
         largest = scores.detach().amax(dim=2, keepdim=True)
         weights = (scores - largest).exp()

@@ -17,11 +17,12 @@ from .aggregator import (
     Embedding,
     at_instances,
     at_once,
+    compute_type,
     critical_instances,
     each_instance,
+    in_type,
     masked_softmax,
     recomputed,
-    weight_type,
 )
 
 
@@ -59,13 +60,18 @@ class DualStream(Aggregator):
         self.b_classifier = nn.ModuleDict({"q": query, "v": value, "fcc": nn.Conv1d(classes, classes, width)})
 
     def forward(self, features: Tensor, mask: Tensor | None = None) -> Aggregated:
-        dtype = weight_type(self)
-        x = features if self.embed is None else each_instance(self.embed, features, dtype)
+        dtype = compute_type(self)
+        x = in_type(features, dtype) if at_once(features) else features
+        if self.embed is not None:
+            x = each_instance(self.embed, x, dtype)
         instance_logits = each_instance(self.i_classifier["fc"], x, dtype)
         critical = critical_instances(instance_logits, mask)
         query = each_instance(self.b_classifier["q"], x, dtype)
-        asked = query.gather(1, critical[:, :, None].expand(-1, -1, query.shape[-1]))
-        attention = masked_softmax(asked @ query.transpose(1, 2) / math.sqrt(query.shape[-1]), mask)
+        # Asked for by themselves: as rows of `query`, their gradient would be as large as that of all instances.
+        asked = self.b_classifier["q"](x.gather(1, critical[:, :, None].expand(-1, -1, x.shape[-1])).to(dtype))
+        # The instances first: the gradient then comes in the layout of `query`.
+        scores = (query @ asked.transpose(1, 2)).transpose(1, 2)
+        attention = masked_softmax(scores / math.sqrt(query.shape[-1]), mask)
         # The value layer is linear and the weights of a bag sum to 1: it acts alike on the pooled features, where it
         # costs one product per class instead of one per instance.
         dropout, value = self.b_classifier["v"]
@@ -81,7 +87,7 @@ def weighted_sum(attention: Tensor, x: Tensor, dropout: nn.Module, dtype: torch.
     """(B, A, D) of (B, A, N) weights and (B, N, D) instances, in `dtype`; large bags are converted chunk by chunk."""
 
     def chunk(weights: Tensor, part: Tensor) -> Tensor:
-        return weights.to(dtype) @ dropout(part.to(dtype))
+        return weights.to(dtype) @ dropout(in_type(part, dtype))
 
     if at_once(x):
         return chunk(attention, x)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from .aggregator import Aggregated, Aggregator, at_instances, critical_instances, each_instance, embedding, weight_type
+from .aggregator import Aggregated, Aggregator, at_instances, compute_type, critical_instances, each_instance, embedding
 
 
 class _InstanceClassifier(Aggregator):
@@ -25,7 +25,7 @@ class _InstanceClassifier(Aggregator):
 
     def instance_logits(self, features: Tensor) -> Tensor:
         """(B, N, C)."""
-        return each_instance(lambda x: self.head(self.embed(x)), features, weight_type(self))
+        return each_instance(lambda x: self.head(self.embed(x)), features, compute_type(self))
 
 
 class MeanPooling(_InstanceClassifier):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .aggregator import Aggregated, Aggregator, Embedding, weight_type
+from .aggregator import Aggregated, Aggregator, Embedding, compute_type, in_type
 from .nystrom import NystromLayer, in_pieces, neighbours
 
 # Tokens that are computed at once, and in one piece of more.
@@ -79,10 +79,10 @@ class TransMil(Aggregator):
 
     def _bags(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
         """(B, C) logits of bags of one size (B, N, D), and outside of training (B, N) attention of the class token."""
-        count, dtype = features.shape[1], weight_type(self)
+        count, dtype = features.shape[1], compute_type(self)
         side = math.isqrt(count - 1) + 1
         bands = _bands(features, side)
-        x = [in_pieces(bands, lambda band: self.embed(band.to(dtype)), band) for band in bands]
+        x = [in_pieces(bands, lambda band: self.embed(in_type(band, dtype)), band) for band in bands]
         x, _ = self.layer1([self.cls_token.expand(len(features), -1, -1).to(x[0].dtype), *x])
         (x,), attention = self.layer2([x[0], *self.positions(x[1:], side)], first=True)
         logits = self.head(self.norm(x[:, 0]))

@@ -170,3 +170,9 @@ def test_musk1(shared_data):
     bags = read_bag_table(shared_data / "mil" / "musk1.csv.gz")
     assert (len(bags), bags.width, int(bags.targets.sum()), len(bags.features)) == (92, 166, 47, 476)
     assert (np.diff(bags.offsets).min(), np.diff(bags.offsets).max()) == (2, 40)
+
+
+def test_a_lone_bag_is_not_copied():
+    bag = np.ones((3, 2), np.float16)
+    features, mask = pad_bags([bag])
+    assert features.shape == (1, 3, 2) and np.shares_memory(features.numpy(), bag) and mask.tolist() == [[True] * 3]

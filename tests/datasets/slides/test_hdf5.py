@@ -7,7 +7,7 @@ import sys
 import h5py
 import numpy as np
 import pytest
-from clinvit.datasets.slides.hdf5 import open_features, read_tiles, write_features, write_tiles
+from clinvit.datasets.slides.hdf5 import all_finite, open_features, read_tiles, write_features, write_tiles
 from clinvit.datasets.slides.tiles import TileGrid
 from clinvit.errors import DataError
 from hypothesis import given, settings
@@ -243,3 +243,12 @@ def test_another_scale_than_the_slides(tmp_path, grid):
     assert read_tiles(tmp_path / "a.h5", mpp=0.25).mpp == 0.243
     with pytest.raises(DataError, match=r"0\.243 microns.*0\.5 now"):
         read_tiles(tmp_path / "a.h5", mpp=0.5)
+
+
+def test_every_half_float_is_known_as_finite_or_not():
+    values = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    finite = np.isfinite(values)
+    assert all_finite(values[finite]) and not any(all_finite(value[None]) for value in values[~finite])
+    for odd in (np.nan, np.inf, -np.inf):
+        assert not all_finite(np.array([1, odd, -1], np.float32))
+    assert all_finite(np.empty((0, 4), np.float16))
