@@ -11,6 +11,8 @@ import pandas as pd
 from tqdm import tqdm
 
 from ..errors import DataError
+from .isolation import isolated
+from .readers import ShapeOf
 from .tables import SPLITS, Manifest
 
 # A shortest side of 1 and a longest of about 1.2: what a cached radiograph takes, per square pixel of its side.
@@ -99,13 +101,13 @@ def _files(manifest: Manifest, read: Callable, count: int, found: Findings) -> f
         found.errors.append(f"{len(missing)} of {len(paths)} files are missing, first: {missing[0]}")
     chosen = range(len(paths)) if not count else np.unique(np.linspace(0, len(paths) - 1, count).astype(int))
     bad, shapes = [], []
-    for row in tqdm(chosen, desc="reading files", unit="file", disable=None):
-        if not paths[row].exists():
-            continue
-        try:
-            shapes.append((1, *read(paths[row]).shape)[-3:])
-        except DataError as error:
-            bad.append(str(error))
+    there = [paths[row] for row in chosen if paths[row].exists()]
+    workers = len(os.sched_getaffinity(0))
+    for result in tqdm(isolated(ShapeOf(read), there, workers), "reading files", len(there), unit="file", disable=None):
+        if isinstance(result, DataError):
+            bad.append(str(result))
+        else:
+            shapes.append((1, *result)[-3:])
     found.errors += bad[:20]
     if len(bad) > 20:
         found.errors.append(f"... and {len(bad) - 20} more unreadable files.")

@@ -3,6 +3,7 @@
 A reader is small and picklable. Its `name` says all that its pixels depend on: it names the cache folder.
 """
 
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,6 +136,16 @@ def make_reader(
     if clip.sampling == "volume":
         return VolumeReader(frames, size_px, clip.black_out)
     return ClipReader(cache_px, clip.colour, clip.black_out)
+
+
+@dataclass(frozen=True)
+class ShapeOf:
+    """The shape of what a function reads, which is all that a process need send of a file that is only tried."""
+
+    read: Callable[[Path], np.ndarray]
+
+    def __call__(self, path: Path) -> tuple[int, ...]:
+        return self.read(path).shape
 
 
 class _Blacked:
