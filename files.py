@@ -8,11 +8,12 @@ import os
 import re
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .errors import RunError
+from .errors import RunError, UserError
 
 LOCK = ".lock"  # of a folder
 # What a file is called until it is whole; a killed process leaves it behind.
@@ -107,6 +108,58 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 def write_json(path: str | os.PathLike, value: Any) -> None:
     """Write `value` as readable JSON to `path`, atomically. NaN and infinity are refused: write None."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: str | os.PathLike) -> dict:
+    """The JSON object in a file.
+
+    Raises:
+        UserError: It is none, or damaged.
+        FileNotFoundError, NotADirectoryError: There is none.
+    """
+    path = Path(path)
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else _not_a_file(path)
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        words = " ".join(str(error).split())[:120]
+        raise UserError(f"{path}: not readable JSON ({words}). Copy or make it again.") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: not a JSON object. Copy or make it again.")
+    return found
+
+
+def _not_a_file(path: Path) -> None:
+    """Raise: a device or pipe must not be read, it might never end."""
+    path.stat()
+    raise UserError(f"{path}: no regular file.")
+
+
+def refuse_changed(path: str | os.PathLike, sha256: object) -> None:
+    """Refuse a file that is not the one that was written down; nothing is refused where none was (None).
+
+    Raises:
+        UserError: Its SHA-256 is another.
+    """
+    if sha256 is not None and file_sha256(path) != sha256:
+        raise UserError(
+            f"{path}: damaged or replaced: its SHA-256 is not the one in the card beside it. Copy the folder again."
+        )
+
+
+def wrong_checksum(path: Path) -> str:
+    """What is wrong with a zip archive by its own checksums; empty if nothing, or if it is none. PyTorch's files are
+    such archives, but it does not look.
+    """
+    try:
+        if not zipfile.is_zipfile(path):
+            return ""
+        with zipfile.ZipFile(path) as archive:
+            part = archive.testzip()
+        return f"the checksum of {part} is wrong" if part is not None else ""
+    except Exception as error:  # a damaged archive lets anything fail
+        return " ".join(str(error).split())[:120] or type(error).__name__
 
 
 def file_sha256(path: str | os.PathLike) -> str:

@@ -21,6 +21,9 @@ from ..errors import DataError, RunError, UserError
 from . import limits
 
 _CONTEXT = get_context("forkserver")
+# Loaded once, for all processes that are started, also in place of dead ones.
+PRELOAD = [f"{__package__}.{name}" for name in ("radiographs", "dicom", "clip_video", "views")]
+_CONTEXT.set_forkserver_preload(PRELOAD)
 # What a process is at, if at no item: not begun; waiting.
 _NOT_BEGUN, _WAITING = -1, -2
 

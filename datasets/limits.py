@@ -40,15 +40,26 @@ class Limit:
             raise UserError(f"{self.variable}={text}: not a number above 0 ({self.unit}).")
         return value
 
+    def broken(self, size: float, own: float | None = None) -> bool:
+        """Whether a size is too large, by a limit of the caller's `own`, else by this one."""
+        return size > (self.value() if own is None else own)
 
-PICTURE_MEGAPIXELS = Limit("CLINVIT_MAX_PICTURE_MEGAPIXELS", 200, "million px of one picture")
-FRAME_MEGAPIXELS = Limit("CLINVIT_MAX_FRAME_MEGAPIXELS", 40, "million px of a clip's frame")
-FRAMES = Limit("CLINVIT_MAX_FRAMES", 20_000, "frames of a clip")
-CLIP_GB = Limit("CLINVIT_MAX_CLIP_GB", 8, "GB of a clip in memory")
-SLIDE_GIGAPIXELS = Limit("CLINVIT_MAX_SLIDE_GIGAPIXELS", 100, "billion px of a slide")
-FEATURES_GB = Limit("CLINVIT_MAX_FEATURES_GB", 16, "GB of a feature file's arrays")
-WEIGHTS_GB = Limit("CLINVIT_MAX_WEIGHTS_GB", 64, "GB of a file of weights")
-READ_SECONDS = Limit("CLINVIT_READ_SECONDS", 300, "seconds for reading one file")
+    def said(self, own: float | None = None) -> str:
+        """The limit, for the message of a refusal: `at most 200 million px: CLINVIT_...`."""
+        if own is not None:
+            return f"at most {own:g} {self.unit}"
+        return f"at most {self.value():g} {self.unit}; {self.variable} sets another limit"
+
+
+# Of one picture; of a frame of a clip; frames of a clip; a clip in memory; a slide; each array of a feature file;
+# the time for reading one file.
+PICTURE_MEGAPIXELS = Limit("CLINVIT_MAX_PICTURE_MEGAPIXELS", 200, "million px")
+FRAME_MEGAPIXELS = Limit("CLINVIT_MAX_FRAME_MEGAPIXELS", 40, "million px")
+FRAMES = Limit("CLINVIT_MAX_FRAMES", 20_000, "frames")
+CLIP_GB = Limit("CLINVIT_MAX_CLIP_GB", 8, "GB")
+SLIDE_GIGAPIXELS = Limit("CLINVIT_MAX_SLIDE_GIGAPIXELS", 100, "billion px")
+FEATURES_GB = Limit("CLINVIT_MAX_FEATURES_GB", 16, "GB")
+READ_SECONDS = Limit("CLINVIT_READ_SECONDS", 300, "seconds")
 
 
 def read_seconds() -> float:

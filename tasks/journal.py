@@ -77,8 +77,11 @@ class Journal:
                 if not line.endswith(b"\n"):
                     break
                 try:
-                    lines.append(json.loads(line))
-                except ValueError:
+                    said = json.loads(line)
+                except (ValueError, RecursionError):
                     break
+                if not isinstance(said, dict) or (lines and not {"path", "reason"} <= said.keys()):
+                    break
+                lines.append(said)
                 whole += len(line)
         return lines, whole

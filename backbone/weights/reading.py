@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ...errors import UserError
+from ...files import wrong_checksum
 
 State = dict[str, Tensor]
 WRAPPERS = ("state_dict", "model", "module", "model_state_dict", "teacher", "student")
@@ -50,6 +51,11 @@ def read_pickle(path: Path) -> object:
     Raises:
         UserError: As of `read_checkpoint`.
     """
+    if wrong := wrong_checksum(path):
+        raise UserError(
+            f"{path}: not a readable PyTorch checkpoint: {wrong}. Copy or download it again; if it was saved without "
+            "checksums (torch.serialization.set_crc32_options), save it with them."
+        )
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -61,7 +67,9 @@ def read_pickle(path: Path) -> object:
                 "Ask its makers for safetensors."
             ) from None
         raise UserError(f"{path}: not a readable PyTorch checkpoint. Copy or download it again.") from None
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError, AttributeError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged file lets anything fail
         reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
         raise UserError(f"{path}: not a readable PyTorch checkpoint ({reason}). Copy or download it again.") from None
 

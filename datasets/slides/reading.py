@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from ...errors import DataError
+from ..limits import SLIDE_GIGAPIXELS
 from .scale import microns_per_px
 from .sources import OpenSlideSource, PictureSource, Source
 
@@ -46,6 +47,10 @@ class Slide:
         self._source = source
         self._overviews: dict[tuple[int, int], np.ndarray] = {}
         self.width_px, self.height_px = source.sizes[0]
+        if SLIDE_GIGAPIXELS.broken(self.width_px * self.height_px / 1e9):
+            raise DataError(
+                f"{path}: the slide is {self.width_px} x {self.height_px} px, too large ({SLIDE_GIGAPIXELS.said()})."
+            )
         self.downsamples = source.downsamples
         self.mpp, self.mpp_source = microns_per_px(path, source.scale, mpp)
 

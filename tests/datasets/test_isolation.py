@@ -1,4 +1,4 @@
-"""Files that take a reading process down, hang it, or raise what they should not: each has its reason, others are read."""
+"""Files that take a reading process down, hang it, or raise what they should not: each has its reason."""
 
 import os
 import subprocess
@@ -36,15 +36,15 @@ def files(tmp_path):
     return paths
 
 
-def check(files, results, once=True):
+def check(files, results):
+    """A good file may be read twice: its result is lost if the next file takes the process down too soon."""
     deeds = dict(zip(range(1, 20, 2), DEEDS))
     for number, (path, result) in enumerate(zip(files, results, strict=True)):
         if number in deeds:
             assert str(result).startswith(f"{path}: reading it ") and DEEDS[deeds[number]] in str(result)
         else:
             assert (np.asarray(result) == 5 * number).all()
-        if once:
-            assert tries(path) == (2 if deeds.get(number) == "SIGKILL" else 1), path
+        assert tries(path) == 1 or (tries(path) == 2 and deeds.get(number) in (None, "SIGKILL")), path
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -90,7 +90,9 @@ def test_nothing_is_left_when_the_reader_of_results_stops(files):
     next(results)
     children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
     results.close()
-    assert not [pid for pid in children.read_text().split() if "PictureReader" in Path(f"/proc/{pid}/cmdline").read_text()]
+    assert not [
+        pid for pid in children.read_text().split() if "PictureReader" in Path(f"/proc/{pid}/cmdline").read_text()
+    ]
 
 
 def test_large_results_and_many_of_them():

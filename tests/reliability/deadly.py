@@ -10,7 +10,7 @@ from clinvit.datasets.readers import PictureReader
 
 
 class DeadlyReader(PictureReader):
-    """Reads pictures, but for files whose text says what to do; `tries` beside a file counts how often it was opened."""
+    """Reads pictures, but for files whose text says what to do; a file beside each counts how often it was opened."""
 
     def read(self, path: Path) -> np.ndarray:
         with path.with_suffix(".tries").open("a") as tries:
