@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -110,30 +111,41 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def refuse_irregular(path: str | os.PathLike, kind: type[UserError] = UserError) -> None:
+    """Refuse what is no file with an end: a folder, a pipe, a device; and what is not there.
+
+    Raises:
+        UserError: Or another `kind` of it.
+    """
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116  (whatever the name is made of)
+    except FileNotFoundError:
+        raise kind(f"{path}: no such file.") from None
+    except (OSError, ValueError) as error:
+        raise kind(f"{path}: cannot be opened ({getattr(error, 'strerror', None) or error}).") from None
+    if not stat.S_ISREG(mode):
+        raise kind(f"{path}: a folder, pipe or device, not a regular file.")
+
+
 def read_json(path: str | os.PathLike) -> dict:
     """The JSON object in a file.
 
     Raises:
         UserError: It is none, or damaged.
-        FileNotFoundError, NotADirectoryError: There is none.
+        FileNotFoundError: There is none.
     """
     path = Path(path)
+    if not os.path.lexists(path):
+        raise FileNotFoundError(path)
+    refuse_irregular(path)
     try:
-        found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else _not_a_file(path)
-    except (FileNotFoundError, NotADirectoryError):
-        raise
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         words = " ".join(str(error).split())[:120]
         raise UserError(f"{path}: not readable JSON ({words}). Copy or make it again.") from None
     if not isinstance(found, dict):
         raise UserError(f"{path}: not a JSON object. Copy or make it again.")
     return found
-
-
-def _not_a_file(path: Path) -> None:
-    """Raise: a device or pipe must not be read, it might never end."""
-    path.stat()
-    raise UserError(f"{path}: no regular file.")
 
 
 def refuse_changed(path: str | os.PathLike, sha256: object) -> None:

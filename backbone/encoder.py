@@ -136,9 +136,9 @@ def _is_ours(path: Path) -> bool:
 
 
 def _stored(folder: Path) -> Named:
-    if (folder / WEIGHTS).is_file():
-        refuse_changed(folder / WEIGHTS, read_json(folder / CARD).get("sha256"))
-    return Named(OURS, read_checkpoint(folder / WEIGHTS), [])
+    state = read_checkpoint(folder / WEIGHTS)
+    refuse_changed(folder / WEIGHTS, read_json(folder / CARD).get("sha256"))
+    return Named(OURS, state, [])
 
 
 def _foreign_card(found: Checkpoint) -> EncoderCard:
@@ -148,7 +148,7 @@ def _foreign_card(found: Checkpoint) -> EncoderCard:
 def _read_card(folder: Path) -> EncoderCard:
     try:
         card = read_json(folder / CARD)
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         raise UserError(f"{folder}: no {CARD} in it: not an encoder folder (`clinvit pretrain` makes one).") from None
     card.pop("sha256", None)
     with card_errors(folder / CARD):

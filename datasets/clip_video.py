@@ -209,8 +209,8 @@ class VideoFrames:
 
 
 def _refuse_cut_off(path: Path, container: str) -> None:
-    """Raise if a file ends earlier than it says itself. FFmpeg would give the last frame of an AVI or a GIF half grey, or
-    half the one before, and leave out the missing frames of Matroska and WMV.
+    """Raise if a file ends earlier than it says itself. FFmpeg would give the last frame of an AVI or a GIF half grey,
+    or half the one before, and leave out the missing frames of Matroska and WMV.
     """
     with path.open("rb") as file:
         said = _said_length(file.read(4096), container)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import yaml
 
 from ..errors import UserError
+from ..files import refuse_irregular
 
 Recipe = TypeVar("Recipe")
 
@@ -185,9 +186,14 @@ def _yaml_keys(path: Path) -> list[str]:
             else:
                 yield f"{prefix}{key}"
 
+    refuse_irregular(path)
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        text = Path(path).read_text(encoding="utf-8")
+        # A few lines of aliases of aliases are gigabytes when they are followed.
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
+            raise yaml.YAMLError("it has aliases (*name), which are not read")
+        content = yaml.safe_load(text)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"{path}: not a readable YAML file ({' '.join(str(error).split())[:150]}).") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: a recipe file holds `key: value` lines.")

@@ -196,7 +196,7 @@ def load_card(folder: str | Path) -> ModelCard:
     folder = Path(folder)
     try:
         card = read_json(folder / CARD)
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         raise UserError(f"{folder}: no {CARD} in it: not a model folder (`clinvit finetune` makes one).") from None
     card.pop("sha256", None)
     with card_errors(folder / CARD):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ...errors import UserError
-from ...files import wrong_checksum
+from ...files import refuse_irregular, wrong_checksum
 
 State = dict[str, Tensor]
 WRAPPERS = ("state_dict", "model", "module", "model_state_dict", "teacher", "student")
@@ -30,8 +30,7 @@ def read_checkpoint(path: str | Path) -> State:
         UserError: No such file, not a checkpoint, truncated, or a pickle that asks for code.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such checkpoint file.")
+    refuse_irregular(path)
     if path.suffix == ".safetensors":
         try:
             content = safetensors.torch.load_file(path)

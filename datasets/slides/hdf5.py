@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 
 from ...errors import DataError
-from ...files import require_space, written_aside
+from ...files import refuse_irregular, require_space, written_aside
 from ..limits import FEATURES_GB
 from .tiles import TileGrid
 
@@ -259,8 +259,7 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def _opened(path: Path) -> h5py.File:
-    if not path.is_file():
-        raise DataError(f"{path}: no such file.")
+    refuse_irregular(path, DataError)
     try:
         return h5py.File(path, "r")
     except OSError as error:

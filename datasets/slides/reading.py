@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from ...errors import DataError
+from ...files import refuse_irregular
 from ..limits import SLIDE_GIGAPIXELS
 from .scale import microns_per_px
 from .sources import OpenSlideSource, PictureSource, Source
@@ -176,10 +177,7 @@ def open_slide(path: str | os.PathLike, mpp: float | None = None) -> Slide:
 
 
 def _refuse_unreadable(path: Path) -> None:
-    if not path.exists():
-        raise DataError(f"{path}: no such file. Mend the manifest's column `path`.")
-    if not path.is_file():
-        raise DataError(f"{path}: a folder, not a slide. Name the file in it.")
+    refuse_irregular(path, DataError)
     try:
         with path.open("rb") as file:
             if not file.read(1):

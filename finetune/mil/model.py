@@ -121,7 +121,7 @@ def load_mil_card(folder: str | Path) -> MilCard:
     path = Path(folder) / CARD
     try:
         card = read_json(path)
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         raise UserError(f"{folder}: no {CARD} in it: not a model folder (`clinvit finetune` makes one).") from None
     if card.get("kind") != KIND:
         raise UserError(f"{path}: not a model of bags: give a model that was trained on features of slides.")

@@ -81,8 +81,7 @@ class Trial:
             os.environ.update(LIMITS)
             self.folder = self.root / str(os.getpid())
             self.folder.mkdir()
-            held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-            resource.setrlimit(resource.RLIMIT_AS, (held + SPACE_GB * 2**30, resource.RLIM_INFINITY))
+            _limit_space()
 
     def _written(self, specimen: Specimen, data: bytes, suffix: str) -> Path:
         for name, content in specimen.beside.items():
@@ -128,6 +127,12 @@ def contents(values: list) -> list[tuple]:
         (value.shape, hashlib.sha256(np.ascontiguousarray(value).tobytes()).hexdigest())
         if isinstance(value, np.ndarray) else ((), repr(value)) for value in values
     ]  # fmt: skip
+
+
+def _limit_space() -> None:
+    """Let an allocation fail that is beyond what the process holds now and `SPACE_GB`."""
+    held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (held + SPACE_GB * 2**30, resource.RLIM_INFINITY))
 
 
 def _peak_mb(reset: bool = False) -> float:
@@ -195,7 +200,8 @@ class StrangeTrial:
 
     def __call__(self, item: tuple[str, str, Path]) -> tuple[str, str]:
         entry, called, path = item
-        if called:  # the reader is given the folder of the file
+        _limit_space()
+        if called and os.path.lexists(path):  # the reader is given the folder of the file
             inside = path.parent / f"{entry}-{path.name}.d"
             inside.mkdir()
             path, target = inside / called, path
