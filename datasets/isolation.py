@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from ..errors import DataError, RunError, UserError
-from . import limits
+from .limits import READ_SECONDS, Limit
 
 _CONTEXT = get_context("forkserver")
 # Loaded once, for all processes that are started, also in place of dead ones.
@@ -29,7 +29,7 @@ _NOT_BEGUN, _WAITING = -1, -2
 
 
 def isolated(
-    read: Callable[[Any], Any], items: Iterable, workers: int = 1, *, ahead: int = 4, seconds: float | None = None
+    read: Callable[[Any], Any], items: Iterable, workers: int = 1, *, ahead: int = 4, time: Limit = READ_SECONDS
 ) -> Iterator[Any]:
     """Read in processes of their own.
 
@@ -38,17 +38,17 @@ def isolated(
         items: Paths, or whatever names its file by `str`.
         workers: Processes, at least 1.
         ahead: Items per process that are given out before they are asked for.
-        seconds: Longest time for one item; None for `limits.read_seconds()`.
+        time: Longest time for one item.
 
     Yields:
         In the order of the items what `read` gives; in place of an item that cannot be read its DataError. Such are
         what `read` raises, whatever else it raises, the death of its process, and more time than it may take.
 
     Raises:
-        UserError: `read` raises one that is no DataError: nothing is wrong with the file.
+        UserError, RunError: `read` raises one that is no DataError: nothing is wrong with the file.
         RunError: A process ended before it read anything.
     """
-    team = _Team(read, max(1, workers), limits.read_seconds() if seconds is None else seconds)
+    team = _Team(read, max(1, workers), time)
     items, results, asked, given = iter(items), {}, 0, 0
     try:
         while True:
@@ -60,7 +60,7 @@ def isolated(
             while asked not in results:
                 team.collect(results)
             result = results.pop(asked)
-            if isinstance(result, UserError) and not isinstance(result, DataError):
+            if isinstance(result, UserError | RunError) and not isinstance(result, DataError):
                 raise result
             yield result
             asked += 1
@@ -68,13 +68,13 @@ def isolated(
         team.close()
 
 
-def read_alone(read: Callable[[Any], Any], item: Any, seconds: float | None = None) -> Any:
+def read_alone(read: Callable[[Any], Any], item: Any, time: Limit = READ_SECONDS) -> Any:
     """One item by a process of its own.
 
     Raises:
         DataError: It cannot be read, or took the process down, or too long.
     """
-    with contextlib.closing(isolated(read, [item], seconds=seconds)) as one:
+    with contextlib.closing(isolated(read, [item], time=time)) as one:
         result = next(one)
     if isinstance(result, DataError):
         raise result
@@ -84,8 +84,8 @@ def read_alone(read: Callable[[Any], Any], item: Any, seconds: float | None = No
 class _Team:
     """Processes, each with the items under way to it."""
 
-    def __init__(self, read: Callable, size: int, seconds: float):
-        self.size, self._read, self._seconds = size, read, seconds
+    def __init__(self, read: Callable, size: int, time: Limit):
+        self.size, self._read, self._time, self._seconds = size, read, time, time.value()
         self._members: list[_Member] = []
         self._killed: set[int] = set()
 
@@ -125,7 +125,7 @@ class _Team:
     def _reason(self, item: Any, code: int) -> DataError:
         if code == -signal.SIGALRM:
             return DataError(
-                f"{item}: reading it took longer than {self._seconds:g} s ({limits.READ_SECONDS.variable}). Is the "
+                f"{item}: reading it took longer than {self._seconds:g} s ({self._time.variable}). Is the "
                 "file damaged, or does its disk not answer?"
             )
         name = signal.Signals(-code).name if -code in set(signal.Signals) else f"exit code {code}"
@@ -204,9 +204,9 @@ def _tried(read: Callable, number: int, item: Any) -> bytes:
         return pickle.dumps((number, _told(item, error)))
 
 
-def _told(item: Any, error: BaseException) -> UserError:
+def _told(item: Any, error: BaseException) -> Exception:
     """What is said of an error; also of what is no Exception, as a panic of a library in Rust."""
-    if isinstance(error, UserError):
+    if isinstance(error, UserError | RunError):
         return error
     if isinstance(error, MemoryError):
         return DataError(f"{item}: reading it needs more memory than there is.")

@@ -52,7 +52,7 @@ class Limit:
 
 
 # Of one picture; of a frame of a clip; frames of a clip; a clip in memory; a slide; each array of a feature file;
-# the time for reading one file.
+# the time for reading one file, and for going through a whole slide.
 PICTURE_MEGAPIXELS = Limit("CLINVIT_MAX_PICTURE_MEGAPIXELS", 200, "million px")
 FRAME_MEGAPIXELS = Limit("CLINVIT_MAX_FRAME_MEGAPIXELS", 40, "million px")
 FRAMES = Limit("CLINVIT_MAX_FRAMES", 20_000, "frames")
@@ -60,8 +60,4 @@ CLIP_GB = Limit("CLINVIT_MAX_CLIP_GB", 8, "GB")
 SLIDE_GIGAPIXELS = Limit("CLINVIT_MAX_SLIDE_GIGAPIXELS", 100, "billion px")
 FEATURES_GB = Limit("CLINVIT_MAX_FEATURES_GB", 16, "GB")
 READ_SECONDS = Limit("CLINVIT_READ_SECONDS", 300, "seconds")
-
-
-def read_seconds() -> float:
-    """The longest time that reading one file may take."""
-    return READ_SECONDS.value()
+SLIDE_SECONDS = Limit("CLINVIT_SLIDE_SECONDS", 3600, "seconds")

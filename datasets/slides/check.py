@@ -1,10 +1,16 @@
 """Look at the slides of a manifest before anything runs: do they open, and how large is a pixel."""
 
+import os
+from functools import partial
+from pathlib import Path
+
 import numpy as np
 from tqdm import tqdm
 
 from ...errors import DataError
 from ..check import Findings, check_manifest
+from ..isolation import isolated
+from ..limits import SLIDE_SECONDS
 from ..tables import Manifest
 from .reading import open_slide
 
@@ -25,16 +31,14 @@ def check_slides(manifest: Manifest, files: int | None = 200) -> Findings:
         found.errors.append(f"{len(missing)} of {len(paths)} slides are missing, first: {missing[0]}")
     chosen = range(len(paths)) if not files else np.unique(np.linspace(0, len(paths) - 1, files).astype(int))
     sizes, mpps, bad = [], [], []
-    for row in tqdm(chosen, desc="opening slides", unit="slide", disable=None):
-        if not paths[row].exists():
-            continue
-        try:
-            with open_slide(paths[row], scales[row]) as slide:
-                slide.overview(256)
-                sizes.append((slide.width_px, slide.height_px))
-                mpps.append(slide.mpp)
-        except DataError as error:
-            bad.append(str(error))
+    there = {paths[row]: scales[row] for row in chosen if paths[row].exists()}
+    looks = isolated(partial(_look, scales=there), there, len(os.sched_getaffinity(0)), time=SLIDE_SECONDS)
+    for look in tqdm(looks, "opening slides", len(there), unit="slide", disable=None):
+        if isinstance(look, DataError):
+            bad.append(str(look))
+        else:
+            sizes.append(look[:2])
+            mpps.append(look[2])
     # A slide that cannot be used is a row of the status tables; the others go on.
     found.warnings += bad[:20]
     if len(bad) > 20:
@@ -48,3 +52,10 @@ def check_slides(manifest: Manifest, files: int | None = 200) -> Findings:
         f"{min(heights)}..{max(heights)} px high, {min(mpps):.3g}..{max(mpps):.3g} microns per pixel"
     )
     return found
+
+
+def _look(path: Path, scales: dict[Path, float | None]) -> tuple[int, int, float]:
+    """Width, height and microns per pixel of a slide that can be gone through."""
+    with open_slide(path, scales[path]) as slide:
+        slide.overview(256)
+        return slide.width_px, slide.height_px, slide.mpp

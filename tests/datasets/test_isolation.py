@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from clinvit.datasets.cache import build_cache
 from clinvit.datasets.isolation import isolated, read_alone
+from clinvit.datasets.limits import Limit
 from clinvit.datasets.readers import PictureReader
 from clinvit.errors import DataError, RunError, UserError
 from clinvit.tests.reliability.deadly import DeadlyReader, tries
@@ -49,7 +50,7 @@ def check(files, results):
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_one_file_costs_that_file_only(files, workers):
-    check(files, isolated(DeadlyReader(32).read, files, workers, seconds=3))
+    check(files, isolated(DeadlyReader(32).read, files, workers, time=Limit("CLINVIT_READ_SECONDS", 3, "seconds")))
 
 
 def test_a_cache_has_reasons_for_what_took_a_process_down(files, tmp_path, monkeypatch):

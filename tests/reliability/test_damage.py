@@ -14,7 +14,7 @@ from clinvit.errors import DataError
 from clinvit.tests.reliability.commands import show
 from clinvit.tests.reliability.damage import mutant
 from clinvit.tests.reliability.specimens import ENTRIES, specimens
-from clinvit.tests.reliability.trial import FAULTS, StrangeTrial, strange_paths, table, tried
+from clinvit.tests.reliability.trial import FAULTS, HUNG, StrangeTrial, strange_paths, table, tried
 
 SEED = int(os.environ.get("CLINVIT_DAMAGE_SEED", "20"))
 WORKERS = len(os.sched_getaffinity(0))
@@ -70,7 +70,7 @@ def test_names_that_lead_to_no_file(good, tmp_path, entry):
     first = next(specimen for specimen in good if specimen.entry == entry)
     paths = list(strange_paths(tmp_path / "strange", first.good.suffix))
     items = [(entry, first.called, path) for _, path in paths]
-    for (name, _), result in zip(paths, isolated(StrangeTrial(), items, seconds=60), strict=True):
+    for (name, _), result in zip(paths, isolated(StrangeTrial(), items, time=HUNG), strict=True):
         assert not isinstance(result, DataError), f"{name}: {result}"
         verdict, words = result
         # What a killed prediction left is begun anew where it cannot be used.

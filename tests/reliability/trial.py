@@ -15,12 +15,13 @@ from typing import NamedTuple
 
 import numpy as np
 from clinvit.datasets.isolation import isolated
+from clinvit.datasets.limits import Limit
 from clinvit.errors import DataError, UserError
 from clinvit.tests.reliability.damage import mutant
 from clinvit.tests.reliability.specimens import ENTRIES, Specimen
 
 # Beyond what the process has; a mutant's file has some kB, and the limits below allow a few million pixels.
-MEMORY_MB, SPACE_GB, SLOW_S, HUNG_S = 400, 6, 10, 60
+MEMORY_MB, SPACE_GB, SLOW_S, HUNG = 400, 6, 10, Limit("CLINVIT_READ_SECONDS", 60, "seconds")
 LIMITS = {
     "CLINVIT_MAX_PICTURE_MEGAPIXELS": "4", "CLINVIT_MAX_FRAME_MEGAPIXELS": "4", "CLINVIT_MAX_FRAMES": "500",
     "CLINVIT_MAX_CLIP_GB": "0.1", "CLINVIT_MAX_SLIDE_GIGAPIXELS": "0.05", "CLINVIT_MAX_FEATURES_GB": "0.1",
@@ -151,7 +152,7 @@ def tried(
         for place, specimen in enumerate(specimens)
         for number in range(each[specimen.name])
     ]
-    results = isolated(Trial(specimens, seed, root), cases, workers, ahead=16, seconds=HUNG_S)
+    results = isolated(Trial(specimens, seed, root), cases, workers, ahead=16, time=HUNG)
     for case, result in zip(cases, results, strict=True):
         if isinstance(result, DataError):
             verdict = "hung" if "took longer" in str(result) else "died"
