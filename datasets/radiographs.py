@@ -17,6 +17,7 @@ from PIL import BmpImagePlugin, ImageFile, JpegImagePlugin, PngImagePlugin, Tiff
 
 from ..errors import DataError
 from .limits import PICTURE_MEGAPIXELS
+from .png import refuse_broken_png
 
 RADIOGRAPH_SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom", ".tif", ".tiff", ".bmp", ".webp")
 
@@ -140,6 +141,8 @@ class _Picture:
                 least = (2 * shorter_px,) * 2 if shorter_px else image.size
                 image.draft("L", least)
             image.load()
+            if self._kind == "PNG":
+                refuse_broken_png(self._path, self._file, np.asarray(image.crop((0, image.height - 1, *image.size))))
             if self._bits > 8 and not image.mode.startswith("I;16"):
                 return _deep_colour(self._path, self._file)
             if image.mode.startswith("I;16"):

@@ -133,7 +133,8 @@ def parse_recipe(default: Recipe, config: Path | None = None, options: Sequence[
     try:
         values = parser.instantiate(parser.parse_args([*arguments, *options]))
     except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
-        raise UserError(" ".join(str(error).split())) from None
+        where = f"{config}: " if config is not None and not options else ""
+        raise UserError(f"{where}{' '.join(str(error).split())[:500]}") from None
     return type(default)(**{field.name: values[field.name] for field in dataclasses.fields(default)})
 
 
