@@ -56,7 +56,7 @@ def read_tiles(path: str | os.PathLike, mpp: float | None = None) -> TileGrid:
     """
     path = Path(path)
     with _reading(path), _opened(path) as file:
-        coords = _coords(path, file)
+        coords = _coords(path, file)[:].astype(np.int64)
         said = _attributes(file["coords"])
         tissue = _tissue(path, file, len(coords))
         side = _tile_level0_px(said)
@@ -155,11 +155,11 @@ class FeatureFile:
             raise
 
     def _look(self, path: Path, file: h5py.File) -> None:
-        self.coords = _coords(path, file)
-        shape = _features(path, file).shape
-        self.count, self.dim = shape[-2:]
-        if self.count != len(self.coords):
-            raise DataError(f"{path}: {self.count} features but {len(self.coords)} coordinates. {_ADVICE}")
+        coords = _coords(path, file)
+        self.count, self.dim = _features(path, file).shape[-2:]
+        if self.count != len(coords):
+            raise DataError(f"{path}: {self.count} features but {len(coords)} coordinates. {_ADVICE}")
+        self.coords = coords[:].astype(np.int64)
         said = _attributes(file["coords"])
         self.tile_level0_px = _tile_level0_px(said)
         self.attributes = {**said, **_attributes(file["features"])}
@@ -275,8 +275,8 @@ def _tissue(path: Path, file: h5py.File, count: int) -> np.ndarray:
     return file["tissue"][:]
 
 
-def _coords(path: Path, file: h5py.File) -> np.ndarray:
-    """(N, 2) int64."""
+def _coords(path: Path, file: h5py.File) -> h5py.Dataset:
+    """`coords`, (N, 2) whole numbers."""
     coords = file.get("coords")
     fits = isinstance(coords, h5py.Dataset) and coords.dtype.kind in "iu"
     if not fits or coords.ndim != 2 or coords.shape[1] != 2:
@@ -284,7 +284,7 @@ def _coords(path: Path, file: h5py.File) -> np.ndarray:
     if not len(coords):
         raise DataError(f"{path}: no tiles in it. {_ADVICE}")
     _refuse_large(path, coords)
-    return coords[:].astype(np.int64)
+    return coords
 
 
 def _features(path: Path, file: h5py.File) -> h5py.Dataset:
