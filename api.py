@@ -53,13 +53,13 @@ class Classifier:
         self._network, self.card = load_model(folder)
         self.labels: tuple[str, ...] = self.card.labels
 
-    def predict(self, paths: Paths, *, batch: int = 32, workers: int = 0, progress: bool = False) -> "pd.DataFrame":
+    def predict(self, paths: Paths, *, batch: int = 32, workers: int = 1, progress: bool = False) -> "pd.DataFrame":
         """Scores of files, after the model's calibration.
 
         Args:
             paths: A file, a folder (searched below), a glob, a manifest CSV, or several files, folders and globs.
             batch: Files per batch.
-            workers: Reading processes.
+            workers: Reading processes, at least one.
             progress: Whether to show a bar.
 
         Returns:
@@ -83,7 +83,7 @@ class Classifier:
         table.insert(1, "path", cases["path"].tolist())
         return with_calls(table, self.card)
 
-    def features(self, paths: Paths, *, batch: int = 32, workers: int = 0) -> Features:
+    def features(self, paths: Paths, *, batch: int = 32, workers: int = 1) -> Features:
         """What the last layer sees of files: pooled tokens of a ViT, pooled features of a timm network.
 
         Args:
@@ -111,14 +111,14 @@ class Encoder:
         self.vit, self.card, self.report = open_reported(path)
         self.vit.to(best_device())
 
-    def features(self, paths: Paths, *, pool: str = "mean", batch: int = 32, workers: int = 0) -> Features:
+    def features(self, paths: Paths, *, pool: str = "mean", batch: int = 32, workers: int = 1) -> Features:
         """Pooled tokens of pictures or clips.
 
         Args:
             paths: A file, a folder (searched below), a glob, or several of these.
             pool: `mean` of the patch tokens, or the `class` token.
             batch: Files per batch.
-            workers: Reading processes.
+            workers: Reading processes, at least one.
 
         Raises:
             UserError: Another pool, or no class token.

@@ -7,12 +7,14 @@ import json
 import os
 import re
 import shutil
+import stat
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .errors import RunError
+from .errors import RunError, UserError
 
 LOCK = ".lock"  # of a folder
 # What a file is called until it is whole; a killed process leaves it behind.
@@ -107,6 +109,69 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 def write_json(path: str | os.PathLike, value: Any) -> None:
     """Write `value` as readable JSON to `path`, atomically. NaN and infinity are refused: write None."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def refuse_irregular(path: str | os.PathLike, kind: type[UserError] = UserError) -> None:
+    """Refuse what is no file with an end: a folder, a pipe, a device; and what is not there.
+
+    Raises:
+        UserError: Or another `kind` of it.
+    """
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116  (whatever the name is made of)
+    except FileNotFoundError:
+        raise kind(f"{path}: no such file.") from None
+    except (OSError, ValueError) as error:
+        raise kind(f"{path}: cannot be opened ({getattr(error, 'strerror', None) or error}).") from None
+    if not stat.S_ISREG(mode):
+        raise kind(f"{path}: a folder, pipe or device, not a regular file.")
+
+
+def read_json(path: str | os.PathLike) -> dict:
+    """The JSON object in a file.
+
+    Raises:
+        UserError: It is none, or damaged.
+        FileNotFoundError: There is none.
+    """
+    path = Path(path)
+    if not os.path.lexists(path):
+        raise FileNotFoundError(path)
+    refuse_irregular(path)
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        words = " ".join(str(error).split())[:120]
+        raise UserError(f"{path}: not readable JSON ({words}). Copy or make it again.") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: not a JSON object. Copy or make it again.")
+    return found
+
+
+def refuse_changed(path: str | os.PathLike, sha256: object) -> None:
+    """Refuse a file that is not the one that was written down; nothing is refused where none was (None).
+
+    Raises:
+        UserError: Its SHA-256 is another.
+    """
+    if sha256 is not None and file_sha256(path) != sha256:
+        raise UserError(
+            f"{path}: damaged or replaced: its SHA-256 is not the one in the card beside it. Copy the folder again."
+        )
+
+
+def wrong_checksum(path: Path) -> str:
+    """What is wrong with a zip archive by its own checksums; empty if nothing, or if it is none. PyTorch's files are
+    such archives, but it does not look.
+    """
+    try:
+        if not zipfile.is_zipfile(path):
+            return ""
+        with zipfile.ZipFile(path) as archive:
+            part = archive.testzip()
+        return f"the checksum of {part} is wrong" if part is not None else ""
+    except Exception as error:  # a damaged archive lets anything fail
+        return " ".join(str(error).split())[:120] or type(error).__name__
 
 
 def file_sha256(path: str | os.PathLike) -> str:

@@ -1,13 +1,14 @@
 """The encoder folder: `encoder.safetensors` + `encoder.json`, the only thing that passes from pre-training on."""
 
-import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import safetensors.torch
 
-from ..errors import UserError
-from ..files import file_sha256, write_json, written_aside
+from ..errors import UserError, about
+from ..files import file_sha256, read_json, refuse_changed, write_json, written_aside
 from .sizes import Architecture
 from .vit import ViT
 from .weights import (
@@ -15,6 +16,7 @@ from .weights import (
     LoadReport,
     Named,
     Source,
+    State,
     load_checkpoint,
     open_checkpoint,
     read_checkpoint,
@@ -120,8 +122,11 @@ def open_reported(path: str | Path) -> tuple[ViT, EncoderCard, LoadReport]:
     has_norm = "norm.weight" in named.state
     if not has_norm:
         named.adapted.append("no final norm, since the file has none")
-    vit = ViT(card.arch, final_norm=has_norm)
-    return vit.eval(), card, set_weights(vit, named, card.arch.grid)
+    refuse_larger(path, card.arch.weights, named.state)
+    with card_errors(path / CARD):
+        vit = ViT(card.arch, final_norm=has_norm)
+    with about(path):
+        return vit.eval(), card, set_weights(vit, named, card.arch.grid)
 
 
 def _is_ours(path: Path) -> bool:
@@ -131,7 +136,9 @@ def _is_ours(path: Path) -> bool:
 
 
 def _stored(folder: Path) -> Named:
-    return Named(OURS, read_checkpoint(folder / WEIGHTS), [])
+    state = read_checkpoint(folder / WEIGHTS)
+    refuse_changed(folder / WEIGHTS, read_json(folder / CARD).get("sha256"))
+    return Named(OURS, state, [])
 
 
 def _foreign_card(found: Checkpoint) -> EncoderCard:
@@ -140,10 +147,34 @@ def _foreign_card(found: Checkpoint) -> EncoderCard:
 
 def _read_card(folder: Path) -> EncoderCard:
     try:
-        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-        card.pop("sha256", None)
-        return EncoderCard.from_dict(card)
+        card = read_json(folder / CARD)
     except FileNotFoundError:
         raise UserError(f"{folder}: no {CARD} in it: not an encoder folder (`clinvit pretrain` makes one).") from None
-    except (json.JSONDecodeError, TypeError, KeyError, ValueError) as error:
-        raise UserError(f"{folder / CARD}: not a readable encoder card ({error}).") from None
+    card.pop("sha256", None)
+    with card_errors(folder / CARD):
+        return EncoderCard.from_dict(card)
+
+
+@contextmanager
+def card_errors(path: Path) -> Iterator[None]:
+    """Turn what values of the wrong kind or size in a card let fail into a UserError that names it."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{path}: {error}" if str(path.parent) not in str(error) else str(error)) from None
+    except (TypeError, KeyError, ValueError, AttributeError, ArithmeticError, RuntimeError, AssertionError) as error:
+        words = " ".join(str(error).split())[:160]
+        raise UserError(f"{path}: not a readable card of a model ({words}). Copy the folder again.") from None
+
+
+def refuse_larger(path: Path, weights: float, state: State) -> None:
+    """Refuse a card that tells of a much larger network than its weights are, before that fills the memory.
+
+    Raises:
+        UserError: It does.
+    """
+    stored = sum(tensor.numel() for tensor in state.values())
+    if weights > 2 * stored + 1e7:
+        raise UserError(
+            f"{path}: its card tells of {weights:.3g} weights, its file has {stored}. Copy the folder again."
+        )

@@ -1,5 +1,6 @@
 """The model sizes of the papers, and what describes one ViT completely."""
 
+import math
 from dataclasses import asdict, dataclass
 
 # Mean and spread of ImageNet's pictures, three channels in 0..1: what many released networks were trained with.
@@ -57,6 +58,9 @@ class Architecture:
 
     def __post_init__(self):
         object.__setattr__(self, "image_size", tuple(self.image_size))
+        whole = (self.width, self.depth, self.heads, self.patch_size, self.tubelet, self.frames, *self.image_size)
+        if not all(isinstance(number, int) and number > 0 for number in whole):
+            raise ValueError("width, depth, heads, sizes and frames are whole numbers above 0")
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
         for side in self.image_size:
@@ -74,6 +78,12 @@ class Architecture:
         """Tokens along time, height and width."""
         height, width = self.image_size
         return self.frames // self.tubelet, height // self.patch_size, width // self.patch_size
+
+    @property
+    def weights(self) -> float:
+        """How many numbers its blocks and its table of positions hold, about."""
+        blocks = self.depth * self.width**2 * (4 + 2 * self.mlp_ratio)
+        return blocks + math.prod(self.grid) * self.width
 
     @property
     def values_per_patch(self) -> int:

@@ -11,11 +11,7 @@ import os
 import stat
 import sys
 from collections.abc import Iterable, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from itertools import islice
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +19,7 @@ from tqdm import tqdm
 
 from ..errors import DataError, RunError
 from ..locking import Lock
+from .isolation import isolated
 from .readers import Reader, make_reader
 from .recipe import Data
 
@@ -219,49 +216,7 @@ def _append(
     return added
 
 
-def _read_one(file: Path, reader: Reader) -> np.ndarray | str:
-    try:
-        return reader.read(file)
-    except DataError as error:
-        return str(error)
-
-
 def _read_all(todo: list[tuple[str, Path]], reader: Reader, workers: int) -> Iterable[tuple[str, np.ndarray | str]]:
-    if workers <= 1 or len(todo) < 64:
-        for key, file in todo:
-            yield key, _read_one(file, reader)
-        return
-    queue = iter(todo)
-    while batch := list(islice(queue, 20_000)):
-        yield from _read_in_processes(batch, reader, workers)
-
-
-def _read_in_processes(todo: list[tuple[str, Path]], reader: Reader, workers: int):
-    """Read with worker processes; when one dies (a decoder crashed), the files under way are read one process each."""
-    with ProcessPoolExecutor(workers, mp_context=get_context("forkserver")) as pool:
-        waiting, queue, left = {}, iter(todo), dict(todo)
-        try:
-            for key, file in islice(queue, workers * 8):
-                waiting[pool.submit(_read_one, file, reader)] = key
-            while waiting:
-                done, _ = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in done:
-                    picture, key = future.result(), waiting.pop(future)
-                    del left[key]
-                    yield key, picture
-                for key, file in islice(queue, len(done)):
-                    waiting[pool.submit(_read_one, file, reader)] = key
-            return
-        except BrokenProcessPool:
-            suspects = [key for key in waiting.values() if key in left]
-    for key in suspects:
-        yield key, _read_alone(left.pop(key), reader)
-    yield from _read_in_processes(list(left.items()), reader, workers)
-
-
-def _read_alone(file: Path, reader: Reader) -> np.ndarray | str:
-    with ProcessPoolExecutor(1, mp_context=get_context("forkserver")) as pool:
-        try:
-            return pool.submit(_read_one, file, reader).result()
-        except BrokenProcessPool:
-            return f"{file}: reading it took the process down. The file is damaged: copy or export it again."
+    results = isolated(reader.read, (file for _, file in todo), workers)
+    for (key, _), result in zip(todo, results, strict=True):
+        yield key, str(result) if isinstance(result, DataError) else result

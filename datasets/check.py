@@ -11,7 +11,8 @@ import pandas as pd
 from tqdm import tqdm
 
 from ..errors import DataError
-from .looks import Looks, look_at
+from .isolation import isolated
+from .looks import LookAt, Looks
 from .patients import alike_patients
 from .tables import SPLITS, Manifest
 
@@ -104,16 +105,15 @@ def _files(manifest: Manifest, read: Callable, count: int, found: Findings) -> f
         found.errors.append(f"{len(missing)} of {len(paths)} files are missing, first: {missing[0]}")
     chosen = range(len(paths)) if not count else np.unique(np.linspace(0, len(paths) - 1, count).astype(int))
     bad, shapes = [], []
-    for row in tqdm(chosen, desc="reading files", unit="file", disable=None):
-        if not paths[row].exists():
-            continue
-        try:
-            pixels = read(paths[row])
-        except DataError as error:
-            bad.append(str(error))
+    there = [row for row in chosen if paths[row].exists()]
+    looks = isolated(LookAt(read), [paths[row] for row in there], len(os.sched_getaffinity(0)))
+    for row, look in tqdm(zip(there, looks), "reading files", len(there), unit="file", disable=None):
+        if isinstance(look, DataError):
+            bad.append(str(look))
         else:
-            shapes.append((1, *pixels.shape)[-3:])
-            found.looks.add(row, look_at(pixels))
+            height, width, frames = look.size
+            shapes.append((frames, height, width))
+            found.looks.add(row, look)
     found.errors += bad[:20]
     if len(bad) > 20:
         found.errors.append(f"... and {len(bad) - 20} more unreadable files.")

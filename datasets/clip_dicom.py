@@ -28,7 +28,7 @@ class DicomFrames:
 
     container = "DICOM"
 
-    def __init__(self, path: Path, kind: str, *, max_megapixels: float, max_frames: int):
+    def __init__(self, path: Path, kind: str, *, max_megapixels: float | None, max_frames: int | None):
         self._path = path
         with path.open("rb") as file:
             header = read_elements(path, file, _TAGS, stop_before_pixels=True)

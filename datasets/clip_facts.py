@@ -5,18 +5,23 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
+from .limits import FRAME_MEGAPIXELS, FRAMES
 
 
-def refuse_large(path: Path, size: tuple[int, int], count: int, max_megapixels: float, max_frames: int) -> None:
-    """Raise DataError if pictures of `size` (height, width) or their number are beyond the limits."""
+def refuse_large(
+    path: Path, size: tuple[int, int], count: int, max_megapixels: float | None, max_frames: int | None
+) -> None:
+    """Raise DataError if pictures of `size` (height, width) or their number are beyond the limits; None for those of
+    all clips.
+    """
     height, width = size
-    if height * width > max_megapixels * 1e6:
+    if FRAME_MEGAPIXELS.broken(height * width / 1e6, max_megapixels):
         raise DataError(
-            f"{path}: its pictures are {width}x{height} px, too large (at most {max_megapixels:g} million px). "
+            f"{path}: its pictures are {width}x{height} px, too large ({FRAME_MEGAPIXELS.said(max_megapixels)}). "
             "Shrink the clip, or leave it out."
         )
-    if count > max_frames:
-        raise DataError(f"{path}: more than {max_frames} frames. Cut it into clips, or leave it out.")
+    if FRAMES.broken(count, max_frames):
+        raise DataError(f"{path}: too long ({FRAMES.said(max_frames)}). Cut it into clips, or leave it out.")
 
 
 def steady_times(count: int, fps: float | None) -> tuple[np.ndarray, float | None]:

@@ -21,7 +21,7 @@ class FolderFrames:
     container = "folder"
     colour = True
 
-    def __init__(self, path: Path, kind: str, *, max_megapixels: float, max_frames: int):
+    def __init__(self, path: Path, kind: str, *, max_megapixels: float | None, max_frames: int | None):
         files = [file for file in path.iterdir() if file.suffix.lower() in FRAME_SUFFIXES and file.name[0] != "."]
         if not files:
             raise DataError(f"{path}: no JPEG or PNG frames in this folder. Name the clips, or the folder of one clip.")

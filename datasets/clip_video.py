@@ -18,6 +18,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 
 from ..errors import DataError
 from .clip_facts import measured_times, refuse_large
+from .limits import FRAME_MEGAPIXELS, FRAMES
 
 _OWN_SIZE = int(Interpolation.BILINEAR)
 _SHRUNK = int(Interpolation.AREA) | 0x40000 | 0x2000  # ACCURATE_RND, FULL_CHR_H_INT: without names before PyAV 18
@@ -27,6 +28,9 @@ _SHRUNK = int(Interpolation.AREA) | 0x40000 | 0x2000  # ACCURATE_RND, FULL_CHR_H
 _TIMED = ("mov", "matroska")
 _PLAIN = ("h264", "hevc", "av1", "vp9", "mjpeg", "prores", "ffv1")
 _GREY = ("gray", "mono", "ya")
+# An element of Matroska that holds all others, and the object of WMV that holds the length of the file.
+_SEGMENT = b"\x18\x53\x80\x67"
+_ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _LEAP = 8  # frames to be left out for which going to a key frame is dearer than decoding on
 
 
@@ -49,9 +53,11 @@ class _Table(NamedTuple):
 class VideoFrames:
     """The frames of the main video stream of a file."""
 
-    def __init__(self, path: Path, kind: str, *, max_megapixels: float, max_frames: int):
+    def __init__(self, path: Path, kind: str, *, max_megapixels: float | None, max_frames: int | None):
         self._path, self.container = path, kind
         self._max_megapixels, self._max_frames = max_megapixels, max_frames
+        self._most_megapixels = FRAME_MEGAPIXELS.value() if max_megapixels is None else max_megapixels
+        self._most_frames = int(FRAMES.value() if max_frames is None else max_frames)
         _refuse_cut_off(path, kind)
         with _decoding(path):
             self._open()
@@ -93,12 +99,16 @@ class VideoFrames:
         if self._stream is None or self._stream.disposition & Disposition.attached_pic:
             raise DataError(f"{self._path}: holds no video, perhaps sound only. Take it out of the list.")
         context = self._stream.codec_context
+        if context is None:
+            raise DataError(
+                f"{self._path}: a video of a kind that FFmpeg does not know. Is it damaged? Fetch it again."
+            )
         refuse_large(
             self._path, (context.height, context.width), self._stream.frames, self._max_megapixels, self._max_frames
         )
         # Loading runs in many processes; each decoder has one thread.
         context.thread_type, context.thread_count = "NONE", 1
-        context.options = {"max_pixels": str(int(self._max_megapixels * 1e6))}
+        context.options = {"max_pixels": str(int(self._most_megapixels * 1e6))}
 
     def _packet_table(self) -> _Table | None:
         """From the packets alone, nothing being decoded; None where these do not tell."""
@@ -106,7 +116,7 @@ class VideoFrames:
             return None
         packets = [
             (packet.pts, packet.is_keyframe, packet.is_discard)
-            for packet in itertools.islice(self._container.demux(self._stream), self._max_frames + 1)
+            for packet in itertools.islice(self._container.demux(self._stream), self._most_frames + 1)
             if packet.size  # the last one of PyAV is empty
         ]
         refuse_large(self._path, (0, 0), len(packets), self._max_megapixels, self._max_frames)
@@ -125,7 +135,7 @@ class VideoFrames:
 
     def _decoded_table(self) -> _Table:
         """From the frames themselves, of which no picture is made."""
-        frames = itertools.islice(self._container.decode(self._stream), self._max_frames + 1)
+        frames = itertools.islice(self._container.decode(self._stream), self._most_frames + 1)
         seconds = [np.nan if frame.pts is None else float(frame.pts * self._stream.time_base) for frame in frames]
         refuse_large(self._path, (0, 0), len(seconds), self._max_megapixels, self._max_frames)
         if not seconds:
@@ -199,15 +209,36 @@ class VideoFrames:
 
 
 def _refuse_cut_off(path: Path, container: str) -> None:
-    """Raise if an AVI or a GIF ends early: FFmpeg would give its last frame half grey, or half the one before."""
+    """Raise if a file ends earlier than it says itself. FFmpeg would give the last frame of an AVI or a GIF half grey,
+    or half the one before, and leave out the missing frames of Matroska and WMV.
+    """
     with path.open("rb") as file:
-        said = int.from_bytes(file.read(8)[4:], "little") + 8
+        said = _said_length(file.read(4096), container)
         file.seek(0, 2)
         length = file.tell()
         file.seek(max(0, length - 64))
         end = file.read()
-    if (container == "avi" and said > length) or (container == "gif" and not end.rstrip(b"\0\r\n ").endswith(b";")):
+    if said > length or (container == "gif" and not end.rstrip(b"\0\r\n ").endswith(b";")):
         raise DataError(f"{path}: cut off: the end of the file is missing. Fetch it again.")
+
+
+def _said_length(head: bytes, container: str) -> int:
+    """How long a file says that it is, by its first bytes; 0 where it does not."""
+    if container == "avi":
+        return int.from_bytes(head[4:8], "little") + 8
+    if container == "matroska":
+        place = 4 + sum(_ebml_number(head, 4))  # behind the first element
+        size, width = _ebml_number(head, place + 4) if head[place : place + 4] == _SEGMENT else (0, 0)
+        return 0 if size == 2 ** (7 * width) - 1 else place + 4 + width + size  # all ones: recorded live, unknown
+    if container == "asf" and (place := head.find(_ASF_PROPERTIES)) >= 0:
+        return int.from_bytes(head[place + 40 : place + 48], "little")
+    return 0
+
+
+def _ebml_number(data: bytes, place: int) -> tuple[int, int]:
+    """A number of Matroska, and how many bytes it takes."""
+    width = 9 - data[place].bit_length() if place < len(data) else 8
+    return int.from_bytes(data[place : place + width], "big") & (2 ** (7 * width) - 1), width
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ anything is decoded, only the frames that are asked for are kept, and a clip tha
 refused, never filled up with copies of its neighbours.
 """
 
+import math
 import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Protocol, Self
 import numpy as np
 
 from ..errors import DataError
+from .limits import CLIP_GB
 
 CLIP_SUFFIXES = (
     ".mp4", ".m4v", ".mov", ".avi", ".mpeg", ".mpg", ".mkv", ".webm", ".wmv", ".gif", ".dcm", ".dicom",
@@ -108,10 +110,16 @@ class Clip:
             (n, H, W) uint8 grey levels, the mean of red, green and blue; (n, H, W, 3) RGB if in colour.
 
         Raises:
-            DataError: A number past the end, or a frame that is damaged.
+            DataError: A number past the end, a frame that is damaged, or more at once than `limits.CLIP_GB`.
         """
         wanted, places = np.unique(self._numbers(ids), return_inverse=True)
-        pictures = np.empty((len(wanted), *self.size, *([3] if self._colour else [])), np.uint8)
+        shape = (len(wanted), *self.size, *([3] if self._colour else []))
+        if CLIP_GB.broken(math.prod(shape) / 1e9):
+            raise DataError(
+                f"{self._path}: {len(wanted)} frames of {self.size[1]}x{self.size[0]} px are too much at once "
+                f"({CLIP_GB.said()}). Cut it into clips, or shrink it."
+            )
+        pictures = np.empty(shape, np.uint8)
         for row, picture in enumerate(self._frames.pictures(wanted, self.size)):
             pictures[row] = _converted(picture, self.size, self._colour)
         return pictures if np.array_equal(places, np.arange(len(wanted))) else pictures[places]
@@ -142,8 +150,8 @@ def open_clip(
     *,
     colour: bool = False,
     shorter_px: int | None = None,
-    max_megapixels: float = 40,
-    max_frames: int = 20_000,
+    max_megapixels: float | None = None,
+    max_frames: int | None = None,
 ) -> Clip:
     """Open a clip; frames are decoded when they are asked for.
 
@@ -156,8 +164,8 @@ def open_clip(
         colour: RGB instead of grey.
         shorter_px: If given, pictures are shrunk by area averaging so that the shorter side has so many px.
             They are never enlarged.
-        max_megapixels: Greatest height x width / 10^6 of the file's picture.
-        max_frames: Greatest number of frames.
+        max_megapixels: Greatest height x width / 10^6 of the file's picture; None for `limits.FRAME_MEGAPIXELS`.
+        max_frames: Greatest number of frames; None for `limits.FRAMES`.
 
     Raises:
         DataError: The file cannot be opened, is none of these, holds no pictures, is cut off, or too large.
@@ -181,8 +189,8 @@ def read_clip(
     colour: bool = False,
     shorter_px: int | None = None,
     ids: Sequence[int] | np.ndarray | slice | None = None,
-    max_megapixels: float = 40,
-    max_frames: int = 20_000,
+    max_megapixels: float | None = None,
+    max_frames: int | None = None,
 ) -> np.ndarray:
     """All frames of a clip, or those of `ids`; arguments, result and errors as of `open_clip` and `Clip`."""
     limits = {"max_megapixels": max_megapixels, "max_frames": max_frames}

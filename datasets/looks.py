@@ -5,7 +5,9 @@ A copy that was re-encoded, resized, brightened or slightly cropped has another 
 """
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -66,6 +68,16 @@ class Look:
     size: tuple[int, int, int]
     borders: np.ndarray
     corners: np.ndarray
+
+
+@dataclass(frozen=True)
+class LookAt:
+    """From a file to its `Look`, which is all that a process need send of a file that is only tried."""
+
+    read: Callable[[Path], Any]
+
+    def __call__(self, path: Path) -> Look:
+        return look_at(self.read(path))
 
 
 def look_at(pixels: Any) -> Look:

@@ -16,6 +16,8 @@ import numpy as np
 from PIL import BmpImagePlugin, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
 from ..errors import DataError
+from .limits import PICTURE_MEGAPIXELS
+from .png import refuse_broken_png
 
 RADIOGRAPH_SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom", ".tif", ".tiff", ".bmp", ".webp")
 
@@ -41,7 +43,7 @@ _EXIF_ORIENTATION = 274
 
 
 def read_radiograph(
-    path: str | Path, shorter_px: int | None = None, *, min_px: int = 16, max_megapixels: float = 200
+    path: str | Path, shorter_px: int | None = None, *, min_px: int = 16, max_megapixels: float | None = None
 ) -> np.ndarray:
     """Read one radiograph as grey levels.
 
@@ -58,7 +60,8 @@ def read_radiograph(
         shorter_px: If given, the picture is shrunk by area averaging so that its shorter side has so many px.
             It is never enlarged.
         min_px: Least height and width of the file's picture.
-        max_megapixels: Greatest height x width / 10^6, checked before decoding.
+        max_megapixels: Greatest height x width / 10^6, checked before decoding; None for the limit of all pictures
+            (`limits.PICTURE_MEGAPIXELS`).
 
     Returns:
         (H, W) float32 in 0..1, multiples of 2^-24.
@@ -138,6 +141,8 @@ class _Picture:
                 least = (2 * shorter_px,) * 2 if shorter_px else image.size
                 image.draft("L", least)
             image.load()
+            if self._kind == "PNG":
+                refuse_broken_png(self._path, self._file, np.asarray(image.crop((0, image.height - 1, *image.size))))
             if self._bits > 8 and not image.mode.startswith("I;16"):
                 return _deep_colour(self._path, self._file)
             if image.mode.startswith("I;16"):
@@ -196,15 +201,15 @@ def _kind(path: Path, head: bytes) -> str:
     )
 
 
-def _refuse_size(path: Path, size: tuple[int, int], min_px: int, max_megapixels: float) -> None:
+def _refuse_size(path: Path, size: tuple[int, int], min_px: int, max_megapixels: float | None) -> None:
     height, width = size
     if min(height, width) < min_px:
         raise DataError(
             f"{path}: the picture is {width}x{height} px, too small (at least {min_px}x{min_px} px). Leave it out."
         )
-    if height * width > max_megapixels * 1e6:
+    if PICTURE_MEGAPIXELS.broken(height * width / 1e6, max_megapixels):
         raise DataError(
-            f"{path}: the picture is {width}x{height} px, too large (at most {max_megapixels:g} million px). "
+            f"{path}: the picture is {width}x{height} px, too large ({PICTURE_MEGAPIXELS.said(max_megapixels)}). "
             "Shrink it, or leave it out."
         )
 

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import DataError
-from ..files import write_json, written_aside
+from ..files import refuse_irregular, write_json, written_aside
 
 KEYS = ("id", "path", "patient", "split")
 SPLITS = ("train", "val", "test")
@@ -293,6 +293,7 @@ def read_predictions(path: str | Path) -> Predictions:
 
 def read_csv(path: Path, **options) -> pd.DataFrame:
     """Read a CSV as strings (empty cells are ''), with one clear error where it is none."""
+    refuse_irregular(path, DataError)
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", **options)
     except FileNotFoundError:

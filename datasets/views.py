@@ -3,11 +3,14 @@
 Pictures and clips go the same way; a picture has no frames to choose.
 """
 
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from .augment import Augment, build_eval, build_train
+from .readers import Reader
 from .recipe import Clip
 from .sampling import middle_frames, test_frames, train_frames
 
@@ -134,3 +137,26 @@ def _square(image: np.ndarray, crop: int, crops: int) -> np.ndarray:
     side = min(height, width)
     top, left = ((extent - side) * crop // (crops - 1) for extent in (height, width))
     return image[top : top + side, left : left + side]
+
+
+@dataclass(frozen=True)
+class FileViews:
+    """From a file to all its views, for processes that read.
+
+    Attributes:
+        reader: Opens the file.
+        views: How its pixels are shown.
+    """
+
+    reader: Reader
+    views: EvalView
+
+    def __call__(self, path: Path) -> np.ndarray:
+        """(V, C, [T,] S, S) uint8.
+
+        Raises:
+            DataError: The file cannot be read.
+        """
+        pixels = self.reader.open(path)
+        with nullcontext() if isinstance(pixels, np.ndarray) else closing(pixels):
+            return np.concatenate([self.views(pixels, view) for view in range(len(self.views))])

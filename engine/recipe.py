@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import yaml
 
 from ..errors import UserError
+from ..files import refuse_irregular
 
 Recipe = TypeVar("Recipe")
 
@@ -132,7 +133,8 @@ def parse_recipe(default: Recipe, config: Path | None = None, options: Sequence[
     try:
         values = parser.instantiate(parser.parse_args([*arguments, *options]))
     except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
-        raise UserError(" ".join(str(error).split())) from None
+        where = f"{config}: " if config is not None and not options else ""
+        raise UserError(f"{where}{' '.join(str(error).split())[:500]}") from None
     return type(default)(**{field.name: values[field.name] for field in dataclasses.fields(default)})
 
 
@@ -185,9 +187,14 @@ def _yaml_keys(path: Path) -> list[str]:
             else:
                 yield f"{prefix}{key}"
 
+    refuse_irregular(path)
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        text = Path(path).read_text(encoding="utf-8")
+        # A few lines of aliases of aliases are gigabytes when they are followed.
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
+            raise yaml.YAMLError("it has aliases (*name), which are not read")
+        content = yaml.safe_load(text)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"{path}: not a readable YAML file ({' '.join(str(error).split())[:150]}).") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: a recipe file holds `key: value` lines.")

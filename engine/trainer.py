@@ -15,6 +15,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import nn
 
 from ..errors import RunError, UserError
+from ..files import wrong_checksum
 from .checkpoint import KeepLast, find
 from .interruption import Interruption
 from .profiling import Profile
@@ -165,6 +166,8 @@ def _check(checkpoint: Path, training: Training) -> tuple[int, int]:
     Returns:
         The epoch that it was written within, and the batches done of it.
     """
+    if wrong := wrong_checksum(checkpoint):
+        raise _damaged(checkpoint, wrong)
     try:
         content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
         state, loops = content["state_dict"], content["loops"]["fit_loop"]
@@ -177,7 +180,9 @@ def _check(checkpoint: Path, training: Training) -> tuple[int, int]:
                 "ours does. Remove it to start this run anew."
             ) from None
         raise _damaged(checkpoint, error) from None
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged file lets anything fail
         raise _damaged(checkpoint, error) from None
     own = training.state_dict()
     if state.keys() != own.keys() or any(state[name].shape != own[name].shape for name in own):
@@ -185,7 +190,7 @@ def _check(checkpoint: Path, training: Training) -> tuple[int, int]:
     return (0, 0) if batches["is_last_batch"] else (epoch, batches["current"]["completed"])
 
 
-def _damaged(checkpoint: Path, error: Exception) -> UserError:
+def _damaged(checkpoint: Path, error: Exception | str) -> UserError:
     return UserError(
         f"{checkpoint}: the checkpoint is damaged ({' '.join(str(error).split())[:120]}). Remove it to start this run "
         "anew."

@@ -8,6 +8,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from ..backbone.encoder import card_errors, refuse_larger
 from ..backbone.sizes import Architecture
 from ..backbone.vit import ViT
 from ..backbone.weights import read_checkpoint
@@ -15,7 +16,7 @@ from ..datasets.readers import Reader, make_reader
 from ..datasets.recipe import Clip
 from ..datasets.views import EvalView
 from ..errors import UserError
-from ..files import file_sha256, write_json, written_aside
+from ..files import file_sha256, read_json, refuse_changed, write_json, written_aside
 from .adaptation import FROZEN
 from .classifier import Classifier, NearestNeighbours, TimmClassifier
 from .recipe import View
@@ -177,13 +178,12 @@ def load_card(folder: str | Path) -> ModelCard:
     """
     folder = Path(folder)
     try:
-        card = json.loads((folder / CARD).read_text(encoding="utf-8"))
-        card.pop("sha256", None)
-        return ModelCard.from_dict(card)
-    except (FileNotFoundError, NotADirectoryError):
+        card = read_json(folder / CARD)
+    except FileNotFoundError:
         raise UserError(f"{folder}: no {CARD} in it: not a model folder (`clinvit finetune` makes one).") from None
-    except (json.JSONDecodeError, TypeError, KeyError, ValueError) as error:
-        raise UserError(f"{folder / CARD}: not a readable model card ({error}).") from None
+    card.pop("sha256", None)
+    with card_errors(folder / CARD):
+        return ModelCard.from_dict(card)
 
 
 def load_model(folder: str | Path) -> tuple[nn.Module, ModelCard]:
@@ -194,13 +194,27 @@ def load_model(folder: str | Path) -> tuple[nn.Module, ModelCard]:
     """
     card = load_card(folder)
     path = Path(folder) / WEIGHTS
-    state = safetensors_state(path)
-    model = build_model(card)
+    state = stored_state(path)
+    if card.network == "vit":
+        refuse_larger(Path(folder), card.arch.weights, state)
+    with card_errors(Path(folder) / CARD):
+        model = build_model(card)
     try:
         model.load_state_dict(state, strict=True)
     except RuntimeError as error:
         raise UserError(f"{path}: the weights do not fit the card ({' '.join(str(error).split())[:200]}).") from None
     return model.eval().to(best_device()), card
+
+
+def stored_state(path: Path) -> dict[str, Tensor]:
+    """Tensors of the weights in a model folder, whole as they were written.
+
+    Raises:
+        UserError: No such file, or damaged.
+    """
+    state = safetensors_state(path)
+    refuse_changed(path, read_json(path.with_name(CARD)).get("sha256"))
+    return state
 
 
 def safetensors_state(path: Path) -> dict[str, Tensor]:

@@ -1,17 +1,19 @@
 """Scores for cached cases and for files as they come; a case that fails is a row with its reason, never a negative."""
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from ..datasets.cache import Files, PixelCache
-from ..datasets.loading import Cases, eval_loader, opened
+from ..datasets.cache import PixelCache
+from ..datasets.isolation import isolated
+from ..datasets.loading import Cases, eval_loader
+from ..datasets.views import FileViews
 from ..errors import DataError, UserError
 from .classifier import Classifier, NearestNeighbours, TimmClassifier
 from .model import ModelCard, predict_batch
@@ -45,24 +47,6 @@ def predict_cached(
     return _refuse_non_finite(scores, reasons)
 
 
-class _Files(Dataset):
-    """Files one by one: (position, its views (V, C, [T,] S, S) or None, reason)."""
-
-    def __init__(self, files: Sequence[Path], card: ModelCard):
-        self.files, self.views = Files(files, card.reader()), card.views()
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, position: int):
-        try:
-            with opened(self.files, position) as pixels:
-                views = np.concatenate([self.views(pixels, view) for view in range(len(self.views))])
-            return position, torch.from_numpy(views), ""
-        except DataError as error:
-            return position, None, str(error)
-
-
 class FileScores(NamedTuple):
     """What became of some files.
 
@@ -78,7 +62,7 @@ class FileScores(NamedTuple):
 
 
 def predict_stream(
-    model: nn.Module, card: ModelCard, files: Sequence[Path], batch: int = 32, workers: int = 0
+    model: nn.Module, card: ModelCard, files: Sequence[Path], batch: int = 32, workers: int = 1
 ) -> Iterator[FileScores]:
     """Scores of files, batch after batch, read as they come; memory holds a few batches."""
     return stream(
@@ -88,7 +72,7 @@ def predict_stream(
 
 def stream(
     values_of: Callable[[Tensor], Tensor], width: int, model: nn.Module, card: ModelCard, files: Sequence[Path],
-    batch: int = 32, workers: int = 0,
+    batch: int = 32, workers: int = 1,
 ) -> Iterator[FileScores]:  # fmt: skip
     """What a function makes of the views of files, averaged over the views of each.
 
@@ -99,18 +83,21 @@ def stream(
         card: How files are read and shown.
         files: N files.
         batch: Files per batch.
-        workers: Reading processes.
+        workers: Reading processes, at least one: a decoder that dies or hangs over a file costs that file only.
     """
     device = next(model.parameters()).device
-    loader = DataLoader(_Files(files, card), batch_size=batch, num_workers=workers, collate_fn=list)
-    for items in loader:
+    ahead = max(4, 2 * batch // max(1, workers))
+    read = isolated(FileViews(card.reader(), card.views()), files, workers, ahead=ahead)
+    for start in range(0, len(files), batch):
+        items = list(islice(read, batch))
+        reasons = [str(item) if isinstance(item, DataError) else "" for item in items]
         values = np.full((len(items), width), np.nan)
-        good = [place for place, (_, _, reason) in enumerate(items) if not reason]
+        good = [place for place, reason in enumerate(reasons) if not reason]
         if good:
-            images = torch.cat([items[place][1] for place in good])
+            images = torch.from_numpy(np.concatenate([items[place] for place in good]))
             part = values_of(normalised(images, card, device)).float().cpu().numpy()
             values[good] = part.reshape(len(good), -1, width).mean(axis=1)
-        yield FileScores([position for position, _, _ in items], *_refuse_non_finite(values, [r for _, _, r in items]))
+        yield FileScores(list(range(start, start + len(items))), *_refuse_non_finite(values, reasons))
 
 
 def pooled_features(model: nn.Module) -> Callable[[Tensor], Tensor]:
@@ -132,7 +119,7 @@ def predict_files(
     card: ModelCard,
     files: Sequence[Path],
     batch: int = 32,
-    workers: int = 0,
+    workers: int = 1,
     progress: bool = True,
 ) -> tuple[np.ndarray, list[str]]:
     """Scores of files, all at once.

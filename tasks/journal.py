@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UserError
-from ..files import told_if_full
+from ..files import refuse_irregular, told_if_full
 
 
 class Journal:
@@ -28,10 +28,11 @@ class Journal:
         self.path = Path(f"{out}.partial.jsonl")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.done: dict[str, dict] = {}
-        if not resume or not self.path.is_file():
+        if not resume or not self.path.exists():
             self._file = self.path.open("wb", buffering=0)
             self._write([said])
             return
+        refuse_irregular(self.path)
         lines, whole = self._whole_lines()
         if lines and lines[0] != said:
             changed = ", ".join(sorted(key for key in said if lines[0].get(key) != said[key]))
@@ -77,8 +78,11 @@ class Journal:
                 if not line.endswith(b"\n"):
                     break
                 try:
-                    lines.append(json.loads(line))
-                except ValueError:
+                    said = json.loads(line)
+                except (ValueError, RecursionError):
                     break
+                if not isinstance(said, dict) or (lines and not {"path", "reason"} <= said.keys()):
+                    break
+                lines.append(said)
                 whole += len(line)
         return lines, whole

@@ -11,7 +11,6 @@ import pandas as pd
 from tqdm import tqdm
 
 from ..datasets.tables import predictions_table, read_predictions, write_predictions
-from ..engine.workers import told_if_killed
 from ..errors import UserError
 from ..files import file_sha256, write_json, write_text
 from .alone import file_alone
@@ -32,7 +31,7 @@ class Request:
         inputs: Files, folders, globs, or one manifest CSV.
         out: The table to write, `.csv` or `.jsonl` (JSON lines).
         batch: Files per batch.
-        workers: Reading processes.
+        workers: Reading processes, at least one.
         explain: Folder for where the model looked: maps of pictures, of clips the frames that the score rests on.
         method: Of the maps of pictures (`finetune.relevance`); None for gradients.
         resume: Go on where a killed prediction stopped.
@@ -43,7 +42,7 @@ class Request:
     inputs: Sequence[str]
     out: Path
     batch: int = 32
-    workers: int = 0
+    workers: int = 1
     explain: Path | None = None
     method: str | None = None
     resume: bool = False
@@ -204,10 +203,7 @@ def _scores(request: Request, network, card, cases: pd.DataFrame, sha256: str) -
     open_rows = [row for row, path in enumerate(paths) if path not in journal.done]
     files, before = [Path(paths[row]) for row in open_rows], len(paths) - len(open_rows)
     try:
-        with (
-            told_if_killed("Lower --workers and repeat with --resume."),
-            tqdm(total=len(paths), initial=before, desc="predicting", unit="file", disable=None) as bar,
-        ):
+        with tqdm(total=len(paths), initial=before, desc="predicting", unit="file", disable=None) as bar:
             for found in predict_stream(network, card, files, request.batch, request.workers):
                 rows = [open_rows[position] for position in found.positions]
                 scores[rows] = found.scores

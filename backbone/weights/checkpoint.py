@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ...errors import about
 from ..sizes import Architecture
 from ..vit import ViT
 from . import hugging_face, run_folder
@@ -37,8 +38,9 @@ def open_checkpoint(path: str | Path, heads: int | None = None) -> Checkpoint:
     Raises:
         UserError: Not a checkpoint, or not of a ViT.
     """
-    named, known, said = read_named(Path(path))
-    arch = architecture_of(named, **({"heads": heads} | known))
+    with about(path):
+        named, known, said = read_named(Path(path))
+        arch = architecture_of(named, **({"heads": heads} | known))
     if "pos_embed" not in named.state and "image_size" not in known:
         size = f"{arch.frames} frames of {arch.image_size[0]} px"
         named.adapted.append(f"the file has no positions: input taken to be {size}")

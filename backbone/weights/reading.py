@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ...errors import UserError
+from ...files import refuse_irregular, wrong_checksum
 
 State = dict[str, Tensor]
 WRAPPERS = ("state_dict", "model", "module", "model_state_dict", "teacher", "student")
@@ -29,8 +30,7 @@ def read_checkpoint(path: str | Path) -> State:
         UserError: No such file, not a checkpoint, truncated, or a pickle that asks for code.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such checkpoint file.")
+    refuse_irregular(path)
     if path.suffix == ".safetensors":
         try:
             content = safetensors.torch.load_file(path)
@@ -50,6 +50,11 @@ def read_pickle(path: Path) -> object:
     Raises:
         UserError: As of `read_checkpoint`.
     """
+    if wrong := wrong_checksum(path):
+        raise UserError(
+            f"{path}: not a readable PyTorch checkpoint: {wrong}. Copy or download it again; if it was saved without "
+            "checksums (torch.serialization.set_crc32_options), save it with them."
+        )
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -61,7 +66,9 @@ def read_pickle(path: Path) -> object:
                 "Ask its makers for safetensors."
             ) from None
         raise UserError(f"{path}: not a readable PyTorch checkpoint. Copy or download it again.") from None
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError, AttributeError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged file lets anything fail
         reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
         raise UserError(f"{path}: not a readable PyTorch checkpoint ({reason}). Copy or download it again.") from None
 

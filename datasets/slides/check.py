@@ -1,6 +1,8 @@
 """Look at the slides of a manifest before anything runs: do they open, and how large is a pixel."""
 
+import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,9 @@ from tqdm import tqdm
 
 from ...errors import DataError
 from ..check import Findings, check_manifest
-from ..looks import look_at
+from ..isolation import isolated
+from ..limits import SLIDE_SECONDS
+from ..looks import Look, look_at
 from ..tables import Manifest
 from .reading import open_slide
 
@@ -44,16 +48,17 @@ def check_slides(manifest: Manifest, files: int | None = 200) -> Findings:
         found.errors.append(f"{len(missing)} of {len(paths)} slides are missing, first: {missing[0]}")
     chosen = range(len(paths)) if not files else np.unique(np.linspace(0, len(paths) - 1, files).astype(int))
     sizes, mpps, bad = [], [], []
-    for row in tqdm(chosen, desc="opening slides", unit="slide", disable=None):
-        if not paths[row].exists():
-            continue
-        try:
-            with open_slide(paths[row], scales[row]) as slide:
-                found.looks.add(row, look_at(slide.overview(OVERVIEW_PX)))
-                sizes.append((slide.width_px, slide.height_px))
-                mpps.append(slide.mpp)
-        except DataError as error:
-            bad.append(str(error))
+    there = [row for row in chosen if paths[row].exists()]
+    work = partial(_look, scales={paths[row]: scales[row] for row in there})
+    looks = isolated(work, [paths[row] for row in there], len(os.sched_getaffinity(0)), time=SLIDE_SECONDS)
+    for row, look in tqdm(zip(there, looks), "opening slides", len(there), unit="slide", disable=None):
+        if isinstance(look, DataError):
+            bad.append(str(look))
+        else:
+            look, size, mpp = look
+            found.looks.add(row, look)
+            sizes.append(size)
+            mpps.append(mpp)
     # A slide that cannot be used is a row of the status tables; the others go on.
     found.warnings += bad[:20]
     if len(bad) > 20:
@@ -67,3 +72,9 @@ def check_slides(manifest: Manifest, files: int | None = 200) -> Findings:
         f"{min(heights)}..{max(heights)} px high, {min(mpps):.3g}..{max(mpps):.3g} microns per pixel"
     )
     return found
+
+
+def _look(path: Path, scales: dict[Path, float | None]) -> tuple[Look, tuple[int, int], float]:
+    """A look at a slide that can be gone through, its width and height, and microns per pixel."""
+    with open_slide(path, scales[path]) as slide:
+        return look_at(slide.overview(OVERVIEW_PX)), (slide.width_px, slide.height_px), slide.mpp

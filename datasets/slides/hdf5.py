@@ -15,7 +15,8 @@ import h5py
 import numpy as np
 
 from ...errors import DataError
-from ...files import require_space, written_aside
+from ...files import refuse_irregular, require_space, written_aside
+from ..limits import FEATURES_GB
 from .tiles import TileGrid
 
 # Rows wanted that lie nearer than this are read in one go, and at most so many at a time.
@@ -53,29 +54,28 @@ def read_tiles(path: str | os.PathLike, mpp: float | None = None) -> TileGrid:
         DataError: Missing, truncated, of another layout, without tiles, without scale, or contradicting `mpp`.
     """
     path = Path(path)
-    with _opened(path) as file:
-        coords = _coords(path, file)
+    with _reading(path), _opened(path) as file:
+        coords = _coords(path, file)[:].astype(np.int64)
         said = _attributes(file["coords"])
-        tissue = file["tissue"][:] if "tissue" in file else np.full(len(coords), np.nan, np.float32)
-    side = _tile_level0_px(said)
-    width, height = _slide_size(said)
+        tissue = _tissue(path, file, len(coords))
+        side = _tile_level0_px(said)
+        width, height = _slide_size(said)
     if side is None or not width:
         raise DataError(f"{path}: does not say how large its tiles and its slide are. {_ADVICE}")
-    if tissue.shape != (len(coords),):
-        raise DataError(f"{path}: {len(coords)} coordinates but {len(tissue)} shares of tissue. {_ADVICE}")
-    mpp = _scale(path, said, mpp)
-    overlap_px = said.get("overlap", np.nan) / said["patch_size"] * side
-    return TileGrid(
-        coords=coords,
-        tissue=tissue.astype(np.float32),
-        tile_px=int(said.get("tile_px", said["patch_size"])),
-        tile_um=float(said.get("tile_um", side * mpp)),
-        overlap_um=float(said.get("overlap_um", overlap_px * mpp)),
-        tile_level0_px=side,
-        mpp=mpp,
-        width_px=width,
-        height_px=height,
-    )
+    with _reading(path):
+        mpp = _scale(path, said, mpp)
+        overlap_px = said.get("overlap", np.nan) / said["patch_size"] * side
+        return TileGrid(
+            coords=coords,
+            tissue=tissue.astype(np.float32),
+            tile_px=int(said.get("tile_px", said["patch_size"])),
+            tile_um=float(said.get("tile_um", side * mpp)),
+            overlap_um=float(said.get("overlap_um", overlap_px * mpp)),
+            tile_level0_px=side,
+            mpp=mpp,
+            width_px=width,
+            height_px=height,
+        )
 
 
 def write_features(
@@ -123,7 +123,7 @@ def read_scores(path: str | os.PathLike) -> tuple[np.ndarray, TileGrid]:
         DataError: Missing, truncated, or another file.
     """
     grid = read_tiles(path)
-    with _opened(Path(path)) as file:
+    with _reading(Path(path)), _opened(Path(path)) as file:
         if "scores" not in file or file["scores"].shape != (len(grid.coords),):
             raise DataError(f"{path}: no `scores`, one per tile. {_ADVICE}")
         return file["scores"][:].astype(np.float64), grid
@@ -146,19 +146,22 @@ class FeatureFile:
     def __init__(self, path: Path):
         self.path = path
         self._file, self._process = None, None
-        file = self._opened()
         try:
-            self.coords = _coords(path, file)
-            shape = _features(path, file).shape
-            self.count, self.dim = shape[-2:]
-            if self.count != len(self.coords):
-                raise DataError(f"{path}: {self.count} features but {len(self.coords)} coordinates. {_ADVICE}")
-            said = _attributes(file["coords"])
-            self.tile_level0_px = _tile_level0_px(said)
-            self.attributes = {**said, **_attributes(file["features"])}
+            with _reading(path):
+                self._look(path, self._opened())
         except BaseException:
             self.close()
             raise
+
+    def _look(self, path: Path, file: h5py.File) -> None:
+        coords = _coords(path, file)
+        self.count, self.dim = _features(path, file).shape[-2:]
+        if self.count != len(coords):
+            raise DataError(f"{path}: {self.count} features but {len(coords)} coordinates. {_ADVICE}")
+        self.coords = coords[:].astype(np.int64)
+        said = _attributes(file["coords"])
+        self.tile_level0_px = _tile_level0_px(said)
+        self.attributes = {**said, **_attributes(file["features"])}
 
     def __enter__(self) -> "FeatureFile":
         return self
@@ -187,14 +190,13 @@ class FeatureFile:
             DataError: They cannot be read, or are NaN or infinite.
             IndexError: There is no such row.
         """
-        dataset = _features(self.path, self._opened())
-        kind = np.float16 if dataset.dtype == np.float16 else np.float32
-        try:
-            if indices is None:
-                return self._all(dataset, kind)
-            return self._rows(dataset, kind, np.asarray(indices, np.int64))
-        except OSError as error:
-            raise DataError(f"{self.path}: cannot be read ({_reason(error)}); it may be cut off. {_ADVICE}") from None
+        wanted = np.asarray([] if indices is None else indices, np.int64)
+        if len(wanted) and (wanted.min() < 0 or wanted.max() >= self.count):
+            raise IndexError(f"rows {wanted.min()} to {wanted.max()} of {self.count}")
+        with _reading(self.path), np.errstate(over="ignore"):
+            dataset = _features(self.path, self._opened())
+            kind = np.float16 if dataset.dtype == np.float16 else np.float32
+            return self._all(dataset, kind) if indices is None else self._rows(dataset, kind, wanted)
 
     def _all(self, dataset: h5py.Dataset, kind: type) -> np.ndarray:
         out = np.empty((self.count, self.dim), kind)
@@ -203,8 +205,6 @@ class FeatureFile:
         return out
 
     def _rows(self, dataset: h5py.Dataset, kind: type, wanted: np.ndarray) -> np.ndarray:
-        if len(wanted) and (wanted.min() < 0 or wanted.max() >= self.count):
-            raise IndexError(f"rows {wanted.min()} to {wanted.max()} of {self.count}")
         rows, places = np.unique(wanted, return_inverse=True)
         out = np.empty((len(rows), self.dim), kind)
         for start, stop in _spans(rows):
@@ -263,27 +263,44 @@ def _overlap_px(grid: TileGrid) -> int:
     return 0 if np.isnan(grid.overlap_um) else round(grid.overlap_um / grid.mpp)
 
 
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn whatever HDF5 raises on a broken file, and what its values let fail, into a DataError."""
+    try:
+        yield
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:
+        raise DataError(f"{path}: cannot be read ({_reason(error)}); damaged or cut off. {_ADVICE}") from None
+
+
 def _opened(path: Path) -> h5py.File:
-    if not path.is_file():
-        raise DataError(f"{path}: no such file.")
+    refuse_irregular(path, DataError)
     try:
         return h5py.File(path, "r")
     except OSError as error:
         raise DataError(f"{path}: not an HDF5 file, or cut off ({_reason(error)}). {_ADVICE}") from None
 
 
-def _coords(path: Path, file: h5py.File) -> np.ndarray:
-    """(N, 2) int64."""
+def _tissue(path: Path, file: h5py.File, count: int) -> np.ndarray:
+    """(count,) shares of tissue, NaN where the file does not say."""
+    if "tissue" not in file:
+        return np.full(count, np.nan, np.float32)
+    if file["tissue"].shape != (count,):
+        raise DataError(f"{path}: {count} coordinates but shares of tissue {file['tissue'].shape}. {_ADVICE}")
+    return file["tissue"][:]
+
+
+def _coords(path: Path, file: h5py.File) -> h5py.Dataset:
+    """`coords`, (N, 2) whole numbers."""
     coords = file.get("coords")
     fits = isinstance(coords, h5py.Dataset) and coords.dtype.kind in "iu"
     if not fits or coords.ndim != 2 or coords.shape[1] != 2:
         raise DataError(f"{path}: no `coords` of whole numbers (tiles, 2) as CLAM and TRIDENT write them. {_ADVICE}")
     if not len(coords):
         raise DataError(f"{path}: no tiles in it. {_ADVICE}")
-    try:
-        return coords[:].astype(np.int64)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({_reason(error)}); it may be cut off. {_ADVICE}") from None
+    _refuse_large(path, coords)
+    return coords
 
 
 def _features(path: Path, file: h5py.File) -> h5py.Dataset:
@@ -294,7 +311,17 @@ def _features(path: Path, file: h5py.File) -> h5py.Dataset:
         raise DataError(f"{path}: no `features` (tiles, values) as CLAM and TRIDENT write them. {_ADVICE}")
     if not features.shape[-1]:
         raise DataError(f"{path}: its features have no values (width 0). {_ADVICE}")
+    _refuse_large(path, features)
     return features
+
+
+def _refuse_large(path: Path, dataset: h5py.Dataset) -> None:
+    """Raise DataError for an array that is larger than any slide's: HDF5 stores nothing of what was never written."""
+    if FEATURES_GB.broken(dataset.size * max(8, dataset.dtype.itemsize) / 1e9):
+        shape = " x ".join(map(str, dataset.shape))
+        raise DataError(
+            f"{path}: `{dataset.name.strip('/')}` of {shape} is too large ({FEATURES_GB.said()}). {_ADVICE}"
+        )
 
 
 def _attributes(dataset: h5py.Dataset) -> dict[str, str | int | float | list]:
@@ -357,4 +384,4 @@ def _refuse_unfinite(path: Path, features: np.ndarray, rows: np.ndarray | None =
 
 def _reason(error: Exception) -> str:
     """The first clause of HDF5's words."""
-    return str(error).split("(", 1)[-1].rstrip(")").split(",")[0]
+    return " ".join(str(error).split("(", 1)[-1].rstrip(")").split(",")[0].split())[:120] or type(error).__name__

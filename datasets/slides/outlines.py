@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import DataError
-from ...files import written_aside
+from ...files import refuse_irregular, written_aside
 
 # Groups of Camelyon16 and, the last of each, of Camelyon17.
 TUMOUR_GROUPS = ("_0", "_1", "Tumor", "metastases")
@@ -115,6 +115,7 @@ def tumour_fraction(coords: np.ndarray, tile_level0_px: int, outlines: Sequence[
 
 
 def _parsed(path: Path) -> ET.Element:
+    refuse_irregular(path, DataError)
     try:
         data = path.read_bytes()
     except OSError as error:

@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 
 from ...errors import DataError
+from ...files import refuse_irregular
+from ..limits import SLIDE_GIGAPIXELS
 from .scale import microns_per_px
 from .sources import OpenSlideSource, PictureSource, Source
 
@@ -46,6 +48,10 @@ class Slide:
         self._source = source
         self._overviews: dict[tuple[int, int], np.ndarray] = {}
         self.width_px, self.height_px = source.sizes[0]
+        if SLIDE_GIGAPIXELS.broken(self.width_px * self.height_px / 1e9):
+            raise DataError(
+                f"{path}: the slide is {self.width_px} x {self.height_px} px, too large ({SLIDE_GIGAPIXELS.said()})."
+            )
         self.downsamples = source.downsamples
         self.mpp, self.mpp_source = microns_per_px(path, source.scale, mpp)
 
@@ -171,10 +177,7 @@ def open_slide(path: str | os.PathLike, mpp: float | None = None) -> Slide:
 
 
 def _refuse_unreadable(path: Path) -> None:
-    if not path.exists():
-        raise DataError(f"{path}: no such file. Mend the manifest's column `path`.")
-    if not path.is_file():
-        raise DataError(f"{path}: a folder, not a slide. Name the file in it.")
+    refuse_irregular(path, DataError)
     try:
         with path.open("rb") as file:
             if not file.read(1):

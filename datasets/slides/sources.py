@@ -5,6 +5,7 @@ never scanned is white; what cannot be read is an error, never white.
 """
 
 import os
+import struct
 import warnings
 from pathlib import Path
 from typing import Protocol
@@ -13,6 +14,7 @@ import cv2
 import numpy as np
 
 from ...errors import DataError
+from ..png import refuse_broken_png
 from .scale import Scale, openslide_scale
 
 _TIFF_BITS = 258
@@ -229,10 +231,16 @@ def _refuse_depth(path: Path, what: str) -> None:
 def _decoded(path: Path, image) -> np.ndarray:
     """(h, w, 3) uint8 of a whole picture; transparent parts become white."""
     try:
+        image.load()
+        if image.format == "PNG":
+            with path.open("rb") as file:
+                refuse_broken_png(path, file, np.asarray(image.crop((0, image.height - 1, *image.size))))
         if image.has_transparency_data:
             return _on_white(np.asarray(image.convert("RGBA")))
         return np.asarray(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
+    except DataError:
+        raise
+    except (OSError, ValueError, SyntaxError, EOFError, struct.error) as error:
         raise DataError(f"{path}: the picture cannot be decoded ({error}). It is cut off: fetch it again.") from None
 
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import safetensors.torch
 
+from ...backbone.encoder import card_errors, refuse_larger
 from ...datasets.bags import Bags, differing
 from ...errors import DataError, UserError
-from ...files import file_sha256, write_json, written_aside
-from ..model import CARD, WEIGHTS, best_device, safetensors_state
+from ...files import file_sha256, read_json, write_json, written_aside
+from ..model import CARD, WEIGHTS, best_device, stored_state
 from .aggregator import Aggregator
 from .recipe import Mil, build_aggregator
 
@@ -106,8 +107,8 @@ def save_mil_card(folder: Path, card: MilCard) -> None:
 def is_mil(folder: str | Path) -> bool:
     """Whether a folder holds a model of bags."""
     try:
-        return json.loads((Path(folder) / CARD).read_text(encoding="utf-8")).get("kind") == KIND
-    except (OSError, ValueError, AttributeError):
+        return read_json(Path(folder) / CARD).get("kind") == KIND
+    except (OSError, UserError):
         return False
 
 
@@ -119,15 +120,14 @@ def load_mil_card(folder: str | Path) -> MilCard:
     """
     path = Path(folder) / CARD
     try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-        if card.get("kind") != KIND:
-            raise UserError(f"{path}: not a model of bags: give a model that was trained on features of slides.")
-        card.pop("sha256", None)
-        return MilCard(**(card | {"labels": tuple(card["labels"])}))
-    except (FileNotFoundError, NotADirectoryError):
+        card = read_json(path)
+    except FileNotFoundError:
         raise UserError(f"{folder}: no {CARD} in it: not a model folder (`clinvit finetune` makes one).") from None
-    except (json.JSONDecodeError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(f"{path}: not a readable model card ({error}).") from None
+    if card.get("kind") != KIND:
+        raise UserError(f"{path}: not a model of bags: give a model that was trained on features of slides.")
+    card.pop("sha256", None)
+    with card_errors(path):
+        return MilCard(**(card | {"labels": tuple(card["labels"])}))
 
 
 def load_mil(folder: str | Path) -> tuple[Aggregator, MilCard]:
@@ -137,7 +137,10 @@ def load_mil(folder: str | Path) -> tuple[Aggregator, MilCard]:
         UserError: The weights do not belong to the card.
     """
     card, path = load_mil_card(folder), Path(folder) / WEIGHTS
-    model, state = card.network(), safetensors_state(path)
+    state = stored_state(path)
+    with card_errors(path.with_name(CARD)):
+        refuse_larger(Path(folder), card.width * card.hidden + card.hidden**2, state)
+        model = card.network()
     try:
         model.load_state_dict(state, strict=True)
     except RuntimeError as error:

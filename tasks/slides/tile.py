@@ -1,9 +1,12 @@
 """Tile coordinates of every slide: one HDF5 per slide, a picture of the grid, a status table."""
 
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
+from ...datasets.isolation import read_alone
+from ...datasets.limits import SLIDE_SECONDS
 from ...datasets.slides.recipe import Tiling
 from ...datasets.slides.shared_work import SharedWork, slide_file, work_through
 from ...datasets.tables import Manifest
@@ -29,10 +32,16 @@ def tile_slides(recipe: Tiling, manifest: Manifest, out: Path) -> pd.DataFrame:
     scales = dict(zip(manifest.table["id"], manifest.microns_per_px(), strict=True))
     with run_folder(out, recipe, {}, shared=True) as folder:
         work = SharedWork(folder, dict(zip(scales, manifest.files(), strict=True)))
-        return work_through(work, lambda slide: _tile(recipe, work.files[slide], scales[slide], folder, slide), "tiles")
+
+        def do(slide: str) -> dict:
+            # By a process of its own: OpenSlide and its decoders may die or hang over a slide.
+            tile = partial(_tile, recipe=recipe, mpp=scales[slide], out=folder, slide=slide)
+            return read_alone(tile, work.files[slide], SLIDE_SECONDS)
+
+        return work_through(work, do, "tiles")
 
 
-def _tile(recipe: Tiling, path: Path, mpp: float | None, out: Path, slide: str) -> dict:
+def _tile(path: Path, recipe: Tiling, mpp: float | None, out: Path, slide: str) -> dict:
     from PIL import Image
 
     from ...datasets.slides.hdf5 import write_tiles

@@ -247,7 +247,7 @@ def test_a_bad_folder_of_hugging_face(tmp_path, text, words):
     with pytest.raises(UserError, match=words):
         open_vit(tmp_path)
     (tmp_path / "model.safetensors").unlink()
-    with pytest.raises(UserError, match="no such checkpoint file"):
+    with pytest.raises(UserError, match="no such file"):
         open_vit(tmp_path)
 
 

@@ -191,7 +191,7 @@ def _truncated(path, tmp_path):
 @pytest.mark.parametrize(
     "make, words",
     [
-        (lambda path, _: None, "no such checkpoint"),
+        (lambda path, _: None, "no such file"),
         (lambda path, _: path.write_text("hello"), "not a readable"),
         (lambda path, _: path.write_bytes(b""), "not a readable"),
         (_truncated, "not a readable"),

@@ -10,6 +10,7 @@ from clinvit.datasets.augment import Augment
 from clinvit.datasets.cache import build_cache
 from clinvit.datasets.check import check_manifest
 from clinvit.datasets.check import cohort as cohort_table
+from clinvit.datasets.isolation import isolated
 from clinvit.datasets.loading import Cases, TrainBatches, eval_loader, readable_rows, train_loader
 from clinvit.datasets.radiographs import read_radiograph
 from clinvit.datasets.readers import ClipReader, PictureReader
@@ -27,6 +28,19 @@ def files(cohort):
     return read_manifest(cohort()).files()
 
 
+def asked_for(monkeypatch) -> list:
+    """The files that are read from now on."""
+    asked = []
+
+    def watched(read, files, workers):
+        files = list(files)
+        asked.extend(files)
+        return isolated(read, files, workers)
+
+    monkeypatch.setattr("clinvit.datasets.cache.isolated", watched)
+    return asked
+
+
 def test_pictures_come_back_in_the_order_asked_for(files, tmp_path):
     cache = build_cache(files, tmp_path, SMALL)
     turned = build_cache(files[::-1], tmp_path, SMALL)
@@ -38,9 +52,7 @@ def test_pictures_come_back_in_the_order_asked_for(files, tmp_path):
 
 def test_nothing_is_read_twice_and_changed_files_are(files, tmp_path, monkeypatch):
     build_cache(files, tmp_path, SMALL)
-    asked = []
-    read = PictureReader.read
-    monkeypatch.setattr(PictureReader, "read", lambda reader, path: asked.append(path) or read(reader, path))
+    asked = asked_for(monkeypatch)
     build_cache(files, tmp_path, SMALL)
     assert asked == []
     os.utime(files[2], ns=(1, 1))
@@ -52,9 +64,7 @@ def test_a_frame_replaced_in_place_is_noticed(clip_cohort, tmp_path, monkeypatch
     clips, reader = read_manifest(clip_cohort(patients=5)).files(), ClipReader(32)
     (clips[1] / "link.txt").symlink_to("nowhere")
     before = build_cache(clips, tmp_path, reader)
-    asked = []
-    read = ClipReader.read
-    monkeypatch.setattr(ClipReader, "read", lambda reader, path: asked.append(path) or read(reader, path))
+    asked = asked_for(monkeypatch)
     build_cache(clips, tmp_path, reader)
     assert asked == []
     for clip in clips[:2]:

@@ -208,7 +208,7 @@ BAD = {
     "no pixels": (lambda d: saved(dicom(GREY, PixelData=None), d), "cut off: of 5 frames only 0"),
     "no picture": (lambda d: saved(dicom(GREY, Rows=None, PixelData=None), d), "without pictures"),
     "too large": (lambda d: saved(dicom(GREY, Rows=20_000, Columns=20_000), d), "20000x20000 px, too large"),
-    "too long": (lambda d: saved(dicom(GREY, NumberOfFrames=30_000), d), "more than 20000 frames"),
+    "too long": (lambda d: saved(dicom(GREY, NumberOfFrames=30_000), d), "at most 20000 frames"),
     "odd colours": (lambda d: saved(dicom(COLOUR, PhotometricInterpretation="HSV"), d), "truncated|not read"),
     "negative count": (lambda d: saved(dicom(GREY, NumberOfFrames=-3), d), "no possible frames"),
 }

@@ -337,10 +337,10 @@ BAD = {
     "avi damaged": (lambda d: scratched(video(d / "x.avi", speckled(), "mpeg4")), "damaged|broken"),
     "too large": (lambda d: video(d / "x.mp4", numbered(2, 1000, 1100)), "1100x1000 px, too large"),
     "too large gif": (lambda d: gif(d / "x.gif", numbered(2, 1000, 1100)), "too large"),
-    "too long": (lambda d: video(d / "x.mp4", numbered(51)), "more than 50 frames"),
-    "too long avi": (lambda d: video(d / "x.avi", numbered(51), "mpeg4"), "more than 50 frames"),
-    "too long mkv": (lambda d: video(d / "x.mkv", numbered(51)), "more than 50 frames"),
-    "too long folder": (lambda d: folder(d / "x", [numbered(1)[0]] * 51), "more than 50 frames"),
+    "too long": (lambda d: video(d / "x.mp4", numbered(51)), "at most 50 frames"),
+    "too long avi": (lambda d: video(d / "x.avi", numbered(51), "mpeg4"), "at most 50 frames"),
+    "too long mkv": (lambda d: video(d / "x.mkv", numbered(51)), "at most 50 frames"),
+    "too long folder": (lambda d: folder(d / "x", [numbered(1)[0]] * 51), "at most 50 frames"),
 }
 
 

@@ -15,6 +15,7 @@ import safetensors.torch
 import torch
 import yaml
 from clinvit.cli import main
+from clinvit.datasets.isolation import PRELOAD
 from clinvit.files import ASIDE
 from PIL import Image
 
@@ -22,7 +23,7 @@ from PIL import Image
 CONTEXT = get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     [
-        "clinvit.tests.reliability.commands", "clinvit.pretrain.run", "clinvit.finetune.run",
+        *PRELOAD, "clinvit.tests.reliability.commands", "clinvit.pretrain.run", "clinvit.finetune.run",
         "clinvit.finetune.extract", "clinvit.finetune.mil.run", "clinvit.tasks.reporting", "clinvit.eval.report",
         "albumentations", "matplotlib.pyplot",
     ]

@@ -102,7 +102,7 @@ def test_bad_files_are_one_clear_line(tmp_path, text, message):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="no such file"):
         read_outlines(tmp_path / "none.xml")
 
 
