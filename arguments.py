@@ -70,6 +70,10 @@ def build_parser() -> argparse.ArgumentParser:
     prepare.add_argument("--resplit", action="store_true", help="make new patient-grouped splits, 70/10/20 %%")
     prepare.add_argument("--seed", type=int, default=0, help="of the splits")
     prepare.add_argument("--cache-px", type=int, help="also decode all files now, at this shorter side in pixels")
+    prepare.add_argument(
+        "--shards", metavar="URL",
+        help="also pack the decoded files into shards there, such as s3://bucket/folder; repeated, it goes on",
+    )  # fmt: skip
     prepare.add_argument("--workers", type=int, default=-1, help="decoding processes (default: one per core)")
 
     tile = _verb(verbs, "tile", "find the tissue of slides and lay a grid of tiles over it", add_help=False)
@@ -236,7 +240,13 @@ def _recipe_verb(
 
 
 def _cache(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--cache", type=Path, help="folder for decoded files (default: pixel-cache, beside --out)")
+    verb.add_argument(
+        "--cache", type=lambda text: text if "://" in text else Path(text), metavar="FOLDER or URL",
+        help="folder for decoded files, or the URL of shards made by `prepare` (default: pixel-cache, beside --out)",
+    )  # fmt: skip
+    verb.add_argument(
+        "--cache-gb", type=float, default=50.0, help="of shards, what is kept on this machine, GB (default: 50)"
+    )
 
 
 def _evaluation(verb: argparse.ArgumentParser) -> None:

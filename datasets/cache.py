@@ -28,7 +28,7 @@ from ..errors import DataError, RunError
 from ..files import write_text
 from ..locking import Lock
 from .counter import Counter
-from .readers import Reader, make_reader
+from .readers import Reader
 from .recipe import Data
 
 
@@ -101,6 +101,10 @@ class PixelCache:
         """N texts: why a file could not be read, empty where it could."""
         return [self._reasons.get(row, "") for row in range(len(self))]
 
+    def sizes(self) -> np.ndarray:
+        """(N,) bytes of each file's pixels."""
+        return np.maximum(self.places[:, 3:], 1).prod(axis=1)
+
     def _read_again(self, row: int) -> np.ndarray:
         """The pixels of a row from the file itself; they are put back in their place."""
         offset, start, expected = self.places[row, :3].tolist()
@@ -139,19 +143,17 @@ class Files:
 
 
 def open_pixels(
-    files: Sequence[Path], data: Data, folder: Path, *, frames: int, size_px: int, workers: int = 1, least_px: int = 0
-) -> PixelCache | Files:
+    files: Sequence[Path], data: Data, folder: Path, reader: Reader, workers: int = 1
+) -> PixelCache | Files:  # fmt: skip
     """The pixels of files as a recipe wants them: from a cache that is built first, or from the files each time.
 
     Args:
         files: N files, in the order of the result.
         data: The recipe's words on data.
         folder: Where caches live.
-        frames, size_px: Of the model's input.
+        reader: Gives the pixels of a file.
         workers: Reading processes while the cache is built.
-        least_px: Shorter side that a picture must have.
     """
-    reader = make_reader(data.clip, frames=frames, size_px=size_px, cache_px=data.cache_px, least_px=least_px)
     return build_cache(files, folder, reader, workers) if data.cache else Files(files, reader)
 
 
