@@ -61,6 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
     check.add_argument("--labels", help="labels to check, separated by commas (default: all)")
     check.add_argument("--files", type=int, default=200, help="files to read, spread evenly; 0 for all (default: 200)")
     check.add_argument("--cache-px", type=int, default=256, help="cache size to estimate, pixels (default: 256)")
+    check.add_argument("--recipe", default="tiny", help="whose loading and steps are timed (default: %(default)s)")
 
     prepare = _verb(verbs, "prepare", "make manifest.csv from a data set as downloaded")
     _task(prepare)

@@ -56,6 +56,7 @@ def _check(options) -> None:
 
     from .datasets.check import cohort
     from .engine.run_folder import environment
+    from .tasks.bottleneck import bottleneck
     from .tasks.stages import MANIFEST, open_manifest, prepare_stage
 
     task, notes, warnings, files = load(options.task), [], [], options.files
@@ -70,6 +71,8 @@ def _check(options) -> None:
             manifest = open_manifest(options.data, labels)
         manifest = manifest.with_labels(labels) if labels else manifest
         found = task.check(manifest, files, options.cache_px)
+        if files is not None and not found.errors:
+            found.facts += bottleneck(task, manifest, options.recipe)
     machine = environment()
     machine_text = f"torch {machine['versions']['torch']} on {machine['device']}, {machine['platform']}"
     print(cohort(manifest).to_string(), "(positive/known per label)", sep="\n", end="\n\n")
