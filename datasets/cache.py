@@ -75,7 +75,8 @@ class PixelCache:
         """uint8 view of file `row`, of the shape that the reader gave; nothing is copied or decoded.
 
         Raises:
-            DataError: The file could not be read, or its cached pixels have changed and it cannot be read again.
+            DataError: The file could not be read.
+            RunError: Its cached pixels have changed on the disk, and it is not there any more as it was.
         """
         if row in self._reasons:
             raise DataError(self._reasons[row])

@@ -183,8 +183,6 @@ def _loader(dataset: Dataset, batches, workers: int) -> DataLoader:
         persistent_workers=workers > 0,
         multiprocessing_context="forkserver" if workers else None,
         worker_init_fn=_start_worker,
-        # Two batches each are little where a slow file holds one of them up.
-        prefetch_factor=4 if workers else None,
     )
 
 
