@@ -39,8 +39,11 @@ class LocalShards:
                 if not _used(file):
                     self._make_room(size)
                     part = file.with_suffix(".part")
-                    self.storage.fetch(f"{self.remote}/{name}", part, lambda got: _compare(got, name, size))
-                    part.replace(file)
+                    try:
+                        self.storage.fetch(f"{self.remote}/{name}", part, lambda got: _compare(got, name, size))
+                        part.replace(file)
+                    finally:
+                        part.unlink(missing_ok=True)
         return file
 
     def drop(self, name: str) -> None:
