@@ -202,6 +202,8 @@ def finetune(
     inputs = {"data": manifest.fingerprint(), "encoder": _fingerprint(encoder)}
     if isinstance(cache, Shards):
         inputs |= cache.inputs(reader_of(recipe, card))
+        if rank() == 0:
+            print(cache)
     torch.manual_seed(recipe.run.seed)
     try:
         model = build_model(card, recipe.model.drop_path, recipe.model.checkpoint_blocks, recipe.head_drop)

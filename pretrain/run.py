@@ -44,6 +44,8 @@ def pretrain(
         inputs["tiles"] = slides.fingerprint()
     elif isinstance(cache, Shards):
         inputs |= cache.inputs(reader_of(recipe))
+        if rank() == 0:
+            print(cache)
     with run_folder(out, recipe, inputs) as folder:
         source = open_files(recipe, chosen, cache) if tiles is None else open_tiles(recipe, chosen, slides)
         pictures = ShowPicture(folder)

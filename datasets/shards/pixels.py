@@ -146,6 +146,9 @@ class Shards:
     folder: Path
     bound_gb: float
 
+    def __str__(self) -> str:
+        return f"shards of {self.url}; at most {self.bound_gb:g} GB of them are kept in {self.folder} (--cache-gb)"
+
     def pixels(self, manifest: Manifest, reader: Reader) -> ShardPixels:
         """The pixels of all cases of a manifest, as a reader gave them when they were packed."""
         storage = Storage(self.url)

@@ -50,6 +50,7 @@ def test_the_command_packs_and_reads(cohort, tmp_path, capsys, monkeypatch):
     )
     for name, place in (("cached", []), ("shards", ["--cache", bucket])):
         assert main([*run, "--out", str(tmp_path / name), *place]) == 0
+    assert f"shards of {bucket}; at most 50 GB of them are kept in {tmp_path}/data" in capsys.readouterr().out
     one, other = encoder(tmp_path / "cached"), encoder(tmp_path / "shards")
     assert all(torch.equal(one[name], other[name]) for name in one), "all fit: the same pictures in the same order"
     assert len(list((tmp_path / "data/pixel-cache/shards").glob("*.shard"))) == 1, "the training pictures alone"
