@@ -18,12 +18,12 @@ class Index:
     Attributes:
         shards: Name and bytes of each shard; the name is the BLAKE2b checksum of its content.
         places: By case: number of the shard, offset in it, CRC-32 of the pixels, and their shape.
-        reasons: By case that could not be read: why.
+        unread: Cases whose file could not be read.
     """
 
     shards: list[tuple[str, int]] = field(default_factory=list)
     places: dict[str, list[int]] = field(default_factory=dict)
-    reasons: dict[str, str] = field(default_factory=dict)
+    unread: list[str] = field(default_factory=list)
 
     def to_bytes(self) -> bytes:
         """As it is stored."""

@@ -24,6 +24,7 @@ class ShardPixels:
     Args:
         index: What lies where.
         keys: The N cases.
+        files: Their files, for messages.
         local: The shards that are here.
 
     Attributes:
@@ -33,12 +34,17 @@ class ShardPixels:
         UserError: A case is in no shard, or too few shards fit here.
     """
 
-    def __init__(self, index: Index, keys: list[str], local: LocalShards):
+    def __init__(self, index: Index, keys: list[str], files: list[Path], local: LocalShards):
         self.local, self.shards = local, index.shards
         # Shard, offset, checksum, up to four sides.
         self.places = np.zeros((len(keys), 7), np.int64)
         self.places[:, 0] = -1
-        self._reasons = {row: index.reasons[key] for row, key in enumerate(keys) if key in index.reasons}
+        unread = set(index.unread)
+        self._reasons = {
+            row: f"{files[row]}: could not be read when the shards were made; `clinvit check` says why."
+            for row, key in enumerate(keys)
+            if key in unread
+        }
         missing = 0
         for row, (place, key) in enumerate(zip(self.places, keys)):
             if key in index.places:
@@ -154,7 +160,7 @@ class Shards:
         storage = Storage(self.url)
         index, _ = read_index(storage, reader.name)
         local = LocalShards(storage, reader.name, self.folder, round(self.bound_gb * 1e9))
-        return ShardPixels(index, case_keys(manifest), local)
+        return ShardPixels(index, case_keys(manifest), manifest.files(), local)
 
     def inputs(self, reader: Reader) -> dict[str, str | float]:
         """What of them decides the order of a run."""
