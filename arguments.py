@@ -67,6 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
         "pixels beside the manifest makes it quick); without it, the files that are read are compared",
     )  # fmt: skip
     check.add_argument("--encoder", type=Path, help="encoder or model folder: which of the cases has it seen already?")
+    check.add_argument("--recipe", default="tiny", help="whose loading and steps are timed (default: %(default)s)")
 
     prepare = _verb(verbs, "prepare", "make manifest.csv from a data set as downloaded")
     _task(prepare)
@@ -76,6 +77,10 @@ def build_parser() -> argparse.ArgumentParser:
     prepare.add_argument("--resplit", action="store_true", help="make new patient-grouped splits, 70/10/20 %%")
     prepare.add_argument("--seed", type=int, default=0, help="of the splits")
     prepare.add_argument("--cache-px", type=int, help="also decode all files now, at this shorter side in pixels")
+    prepare.add_argument(
+        "--shards", metavar="URL",
+        help="also pack the decoded files into shards there, such as s3://bucket/folder; repeated, it goes on",
+    )  # fmt: skip
     prepare.add_argument("--workers", type=int, default=-1, help="decoding processes (default: one per core)")
 
     tile = _verb(verbs, "tile", "find the tissue of slides and lay a grid of tiles over it", add_help=False)
@@ -242,7 +247,13 @@ def _recipe_verb(
 
 
 def _cache(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--cache", type=Path, help="folder for decoded files (default: pixel-cache, beside --out)")
+    verb.add_argument(
+        "--cache", type=lambda text: text if "://" in text else Path(text), metavar="FOLDER or URL",
+        help="folder for decoded files, or the URL of shards made by `prepare` (default: pixel-cache, beside --out)",
+    )  # fmt: skip
+    verb.add_argument(
+        "--cache-gb", type=float, default=50.0, help="of shards, what is kept on this machine, GB (default: 50)"
+    )
 
 
 def _evaluation(verb: argparse.ArgumentParser) -> None:

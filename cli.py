@@ -56,6 +56,7 @@ def _check(options) -> None:
 
     from .datasets.check import cohort
     from .engine.run_folder import environment
+    from .tasks.bottleneck import bottleneck
     from .tasks.leaks import add_leaks
     from .tasks.stages import MANIFEST, open_manifest, prepare_stage
 
@@ -72,6 +73,8 @@ def _check(options) -> None:
         manifest = manifest.with_labels(labels) if labels else manifest
         found = task.check(manifest, files, options.cache_px)
         add_leaks(found, manifest, task, cache_px=options.cache_px, encoder=options.encoder, pairs=options.duplicates)
+        if files is not None and not found.errors:
+            found.facts += bottleneck(task, manifest, options.recipe)
     machine = environment()
     machine_text = f"torch {machine['versions']['torch']} on {machine['device']}, {machine['platform']}"
     print(cohort(manifest).to_string(), "(positive/known per label)", sep="\n", end="\n\n")
@@ -96,6 +99,8 @@ def _prepare(options) -> None:
     task = load(options.task)
     if options.cache_px and options.task in SLIDE_TASKS:
         raise UserError("--cache-px: slides are read tile by tile and never cached; leave it out.")
+    if options.shards and not options.cache_px:
+        raise UserError("--shards packs decoded files: say at which size, such as --cache-px 256.")
     manifest, notes, warnings, _ = prepare_stage(
         task, options.root, options.out, layout=options.layout,
         options=_layout_options(options.option), resplit=options.seed if options.resplit else None,
@@ -113,6 +118,12 @@ def _prepare(options) -> None:
         print(f"{folder}: {len(cache) - len(failed)} files cached, {len(failed)} failed")
         for reason in failed[:20]:
             print(f"  {reason}")
+    if options.shards:
+        from .datasets.shards.packing import pack
+
+        index = pack(manifest, cache, options.shards)
+        size = sum(size for _, size in index.shards) / 1e9
+        print(f"{options.shards}: {len(index.places)} cases in {len(index.shards)} shards, {size:.2f} GB")
     counts = manifest.table["split"].value_counts()
     print(f"{options.out}: {len(manifest)} cases, " + ", ".join(f"{split} {n}" for split, n in counts.items()))
 
@@ -148,7 +159,7 @@ def _pretrain(options) -> None:
     task = _recipe_task(options, *(["tiles"] if options.task in SLIDE_TASKS else []))
     _refuse(options, *(["cache"] if options.task in SLIDE_TASKS else ["tiles"]))
     recipe = choose_recipe(task.PRETRAIN, options.recipe, options.config, options.rest)
-    encoder = pretrain_stage(recipe, options.data, options.out, options.cache, options.tiles)
+    encoder = pretrain_stage(recipe, options.data, options.out, options.cache, options.tiles, options.cache_gb)
     _say(f"encoder: {encoder}")
 
 
@@ -164,6 +175,7 @@ def _finetune(options) -> None:
         options.out,
         encoder=options.encoder,
         cache=options.cache,
+        cache_gb=options.cache_gb,
         features=options.features,
         rule=options.threshold,
         calibrate=options.calibrate,

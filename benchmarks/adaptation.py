@@ -13,8 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from clinvit.datasets.cache import open_pixels
+from clinvit.datasets.cache import build_cache
 from clinvit.datasets.phantoms.radiographs import write_chestxray14
+from clinvit.datasets.readers import PictureReader
 from clinvit.datasets.tables import Manifest, read_manifest, read_predictions
 from clinvit.eval.results import results
 from clinvit.files import write_text
@@ -58,9 +59,8 @@ def main() -> None:
     recipe = pretrain_demo()
     recipe = replace(recipe, optim=replace(recipe.optim, epochs=options.pretrain_epochs))
     encoder = pretrain(recipe, manifest.with_labels(()), options.out / "pretrain", cache)
-    data = replace(finetune_demo().data, cache_px=SIZE_PX)
     for least_px in (0, SIZE_PX):  # no way is charged with decoding the files
-        open_pixels(manifest.files(), data, cache, frames=1, size_px=SIZE_PX, least_px=least_px)
+        build_cache(manifest.files(), cache, PictureReader(SIZE_PX, least_px))
     rows = []
     for number, (name, (rate, fields)) in enumerate(WAYS.items()):
         run, start = options.out / f"way-{number}", time.perf_counter()

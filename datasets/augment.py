@@ -123,10 +123,23 @@ class _Train:
         # A seed of its own for each transform: a Compose gives all of them the same, so that a wide crop
         # would always come with the same flip and the same angle.
         seeds = iter(range(16 * seed, 16 * seed + 16))
-        image = _applied(self._before, image, seeds)
+        if image.ndim == 3 and image.shape[2] > 4:
+            image = _cropped_planes(self._before[0], image, next(seeds))
+            image = _applied(self._before[1:], image, seeds)
+        else:
+            image = _applied(self._before, image, seeds)
         if self._randaug:
             image = self._randaug(image, np.random.default_rng(next(seeds)))
         return np.ascontiguousarray(_applied(self._after, image, seeds))
+
+
+def _cropped_planes(crop, image: np.ndarray, seed: int) -> np.ndarray:
+    """The crop of many channels (frames of a clip), one after the other with one draw: OpenCV is up to twice as fast so
+    as on four at a time, for which the whole frames would have to be interleaved first.
+    """
+    crop.set_random_seed(seed)
+    planes = np.moveaxis(image, 2, 0)[..., None]
+    return np.ascontiguousarray(np.moveaxis(crop(images=planes)["images"][..., 0], 0, 2))
 
 
 def _applied(transforms: list, image: np.ndarray, seeds) -> np.ndarray:

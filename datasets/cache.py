@@ -1,7 +1,9 @@
 """A cache of decoded pictures or clips: every file is read and shrunk once, later epochs cut crops from a memory map.
 
-`pixels.u8` holds the pictures one after the other, `index.jsonl` one line per file that was tried. Both only grow,
-and a line is written after its pixels: a killed run leaves at worst a tail without a line, which is cut off.
+`pixels.u8` holds the pictures one after the other, `index.jsonl` one line per file that was read. Both only grow,
+and a line is written after its pixels: a killed run leaves at worst a tail without a line, which is cut off. A line
+ends in a checksum of itself and its pixels. Every process compares it when it first takes a picture; one that has
+changed on the disk is read from its file again.
 """
 
 import hashlib
@@ -10,17 +12,19 @@ import math
 import os
 import stat
 import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from ..errors import DataError, RunError
+from ..files import write_text
 from ..locking import Lock
+from .counter import Counter
 from .isolation import isolated
-from .readers import Reader, make_reader
+from .readers import Reader
 from .recipe import Data
 
 
@@ -31,6 +35,7 @@ class Entry:
     offset: int
     shape: tuple[int, ...]
     reason: str = ""
+    checksum: int = 0
 
     @property
     def size(self) -> int:
@@ -42,38 +47,78 @@ class PixelCache:
     """uint8 pixels of N files, in the order asked for. Worker processes open the file anew: no pixel is sent.
 
     Args:
-        data: `pixels.u8`.
+        folder: Holds `pixels.u8` and `index.jsonl`.
         entries: N entries.
+        keys: Their N keys.
+        reader: Reads a file again whose pixels have changed.
     """
 
-    def __init__(self, data: Path, entries: Sequence[Entry]):
-        self.data = data
-        # Offset and up to four sides: a list of hundreds of thousands of tuples would be sent to every worker.
-        self.places = np.zeros((len(entries), 5), np.int64)
-        for place, entry in zip(self.places, entries):
-            place[: 1 + len(entry.shape)] = entry.offset, *entry.shape
+    def __init__(self, folder: Path, entries: Sequence[Entry], keys: Sequence[str], reader: Reader):
+        self.folder, self.reader = folder, reader
+        # Offset, what the checksum starts from, checksum, up to four sides: a list of hundreds of thousands of tuples
+        # would be sent to every worker. Keys stay on the disk.
+        self.places = np.zeros((len(entries), 7), np.int64)
+        for place, key, entry in zip(self.places, keys, entries):
+            place[: 3 + len(entry.shape)] = entry.offset, _start(key, entry), entry.checksum, *entry.shape
         self._reasons = {row: entry.reason for row, entry in enumerate(entries) if entry.reason}
         self._pixels: np.ndarray | None = None
+        self._seen = np.zeros(len(entries), bool)
 
     def __len__(self) -> int:
         return len(self.places)
 
     def __getitem__(self, row: int) -> np.ndarray:
-        """uint8 view of file `row`, of the shape that the reader gave; nothing is copied or decoded."""
+        """uint8 view of file `row`, of the shape that the reader gave; nothing is copied or decoded.
+
+        Raises:
+            DataError: The file could not be read.
+            RunError: Its cached pixels have changed on the disk, and it is not there any more as it was.
+        """
         if row in self._reasons:
             raise DataError(self._reasons[row])
         if self._pixels is None:
-            self._pixels = np.memmap(self.data, np.uint8, "r")
-        offset, *sides = self.places[row]
+            self._pixels = np.memmap(self.folder / "pixels.u8", np.uint8, "r").view(np.ndarray)
+        offset, start, expected, *sides = self.places[row].tolist()
         shape = [side for side in sides if side]
-        return self._pixels[offset : offset + math.prod(shape)].reshape(shape)
+        pixels = self._pixels[offset : offset + math.prod(shape)].reshape(shape)
+        if not self._seen[row]:
+            if zlib.crc32(pixels, start) != expected:
+                return self._read_again(row)
+            self._seen[row] = True
+        return pixels
 
     def __getstate__(self) -> dict:
-        return self.__dict__ | {"_pixels": None}
+        return self.__dict__ | {"_pixels": None, "_seen": np.zeros(0, bool)}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state)
+        self._seen = np.zeros(len(self), bool)
 
     def reasons(self) -> list[str]:
         """N texts: why a file could not be read, empty where it could."""
         return [self._reasons.get(row, "") for row in range(len(self))]
+
+    def sizes(self) -> np.ndarray:
+        """(N,) bytes of each file's pixels."""
+        return np.maximum(self.places[:, 3:], 1).prod(axis=1)
+
+    def _read_again(self, row: int) -> np.ndarray:
+        """The pixels of a row from the file itself; they are put back in their place."""
+        offset, start, expected = self.places[row, :3].tolist()
+        damaged = f"{self.folder / 'pixels.u8'}: the pixels at byte {offset} have changed on the disk"
+        key = next((key for key, entry, _ in _lines(self.folder) if entry.offset == offset), "||")
+        file = Path(key.rsplit("|", 2)[0])
+        if _key(file) != key:
+            raise RunError(f"{damaged}, and {file} is not there as it was. Repeat the command, which reads it anew.")
+        pixels = np.ascontiguousarray(self.reader.read(file))
+        if zlib.crc32(pixels, start) != expected:
+            raise RunError(f"{damaged}, and {file} reads otherwise now. Remove {self.folder} and repeat the command.")
+        print(f"warning: {damaged}; {file} was read again. Test that disk.", file=sys.stderr, flush=True)
+        if os.access(self.folder / "pixels.u8", os.W_OK):
+            with (self.folder / "pixels.u8").open("r+b") as data:
+                data.seek(offset)
+                data.write(pixels)
+        return pixels
 
 
 class Files:
@@ -95,19 +140,17 @@ class Files:
 
 
 def open_pixels(
-    files: Sequence[Path], data: Data, folder: Path, *, frames: int, size_px: int, workers: int = 1, least_px: int = 0
-) -> PixelCache | Files:
+    files: Sequence[Path], data: Data, folder: Path, reader: Reader, workers: int = 1
+) -> PixelCache | Files:  # fmt: skip
     """The pixels of files as a recipe wants them: from a cache that is built first, or from the files each time.
 
     Args:
         files: N files, in the order of the result.
         data: The recipe's words on data.
         folder: Where caches live.
-        frames, size_px: Of the model's input.
+        reader: Gives the pixels of a file.
         workers: Reading processes while the cache is built.
-        least_px: Shorter side that a picture must have.
     """
-    reader = make_reader(data.clip, frames=frames, size_px=size_px, cache_px=data.cache_px, least_px=least_px)
     return build_cache(files, folder, reader, workers) if data.cache else Files(files, reader)
 
 
@@ -140,7 +183,7 @@ def build_cache(
             f"{folder}: the picture cache cannot be written ({error.strerror or error}). Free some space or name "
             "another place with --cache; what is cached already is kept."
         ) from None
-    return PixelCache(folder / "pixels.u8", [known[key] for key in keys])
+    return PixelCache(folder, [known[key] for key in keys], keys, reader)
 
 
 def _key(file: Path) -> str:
@@ -168,27 +211,57 @@ def _state(file: Path | os.DirEntry) -> str:
     return f"{status.st_size}|{status.st_mtime_ns}"
 
 
+def _start(key: str, entry: Entry) -> int:
+    """What the checksum of an entry's pixels starts from: a changed line is noticed like a changed pixel."""
+    return zlib.crc32(json.dumps([key, entry.offset, entry.shape]).encode())
+
+
+def _lines(folder: Path) -> Iterator[tuple[str, Entry, int]]:
+    """The lines of the index that can be read: key, entry, and where the line ends. A checksum may be missing (-1)."""
+    end = 0
+    with (folder / "index.jsonl").open("rb") as lines:
+        for line in lines:
+            end += len(line)
+            if not line.endswith(b"\n"):
+                return
+            try:
+                key, offset, shape, *sums = json.loads(line)
+                yield key, Entry(offset, tuple(shape), checksum=sums[0] if sums else -1), end
+            except (ValueError, TypeError):
+                continue
+
+
 def _repair(folder: Path) -> dict[str, Entry]:
-    """Read the index, forget an unfinished last line and cut pixels that no line speaks of."""
+    """Read the index; cut an unfinished last line, and pixels that no line speaks of. A damaged line is passed over."""
     index, data = folder / "index.jsonl", folder / "pixels.u8"
     index.touch()
     data.touch()
+    size = data.stat().st_size
     known, good, end = {}, 0, 0
-    with index.open("rb") as lines:
-        for line in lines:
-            try:
-                key, offset, shape = json.loads(line)
-                entry = Entry(offset, tuple(shape))
-            except (ValueError, TypeError):
-                break
-            if not line.endswith(b"\n") or offset + entry.size > data.stat().st_size:
-                break
-            good += len(line)
-            end = offset + entry.size
+    for key, entry, line_end in _lines(folder):
+        if entry.offset + entry.size <= size:
             known[key] = entry
+            good, end = line_end, max(end, entry.offset + entry.size)
     os.truncate(index, good)
     os.truncate(data, end)
+    if unsummed := [key for key, entry in known.items() if entry.checksum < 0]:
+        known |= _summed(folder, {key: known[key] for key in unsummed})
+        write_text(index, "".join(_line(key, entry) for key, entry in known.items()))
     return known
+
+
+def _summed(folder: Path, entries: dict[str, Entry]) -> dict[str, Entry]:
+    """Entries of a cache from before there were checksums, with those of the pixels as they are now."""
+    print(f"{folder}: {len(entries)} entries of an older version get their checksums now.", file=sys.stderr, flush=True)
+    pixels = np.memmap(folder / "pixels.u8", np.uint8, "r").view(np.ndarray)
+    return {
+        key: replace(entry, checksum=zlib.crc32(pixels[entry.offset : entry.offset + entry.size], _start(key, entry)))
+        for key, entry in entries.items()
+    }
+
+
+def _line(key: str, entry: Entry) -> str:
+    return json.dumps([key, entry.offset, entry.shape, entry.checksum]) + "\n"
 
 
 def _append(
@@ -196,23 +269,24 @@ def _append(
 ) -> dict[str, Entry]:
     """Read files and append them; failures are returned and tried again by the next run."""
     added: dict[str, Entry] = {}
-    bar = tqdm(total=len(todo), desc="reading files", unit="file", disable=not (progress and sys.stderr.isatty()))
     with (
         (folder / "pixels.u8").open("ab") as data,
         (folder / "index.jsonl").open("a", encoding="utf-8") as index,
-        bar,
+        Counter(len(todo), "reading files", "file", progress) as counter,
     ):
         offset = data.tell()
         for key, pixels in _read_all(todo, reader, workers):
             if isinstance(pixels, str):
                 added[key] = Entry(0, (), pixels)
             else:
-                added[key] = Entry(offset, pixels.shape)
-                data.write(pixels.tobytes())
+                entry = Entry(offset, pixels.shape)
+                pixels = np.ascontiguousarray(pixels)
+                added[key] = replace(entry, checksum=zlib.crc32(pixels, _start(key, entry)))
+                data.write(pixels)
                 data.flush()
-                index.write(json.dumps([key, offset, pixels.shape]) + "\n")
+                index.write(_line(key, added[key]))
                 offset += pixels.size
-            bar.update()
+            counter.update()
     return added
 
 

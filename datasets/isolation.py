@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from itertools import islice
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
@@ -179,10 +180,19 @@ def _without_script() -> Iterator[None]:
         sys.modules["__main__"] = script
 
 
+def one_thread() -> None:
+    """Keep OpenCV to one thread in a process that is one of as many as there are cores."""
+    if find_spec("cv2"):
+        import cv2
+
+        cv2.setNumThreads(1)
+
+
 def _serve(read: Callable, pipe: Connection, at, seconds: float) -> None:
     """What the processes do. The time limit is the system's alarm, which also ends native code."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    one_thread()
     at.value = _WAITING
     # A result is sent while the next file is read.
     with ThreadPoolExecutor(1) as post, contextlib.suppress(EOFError, ConnectionError):

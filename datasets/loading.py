@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..errors import DataError, UserError
 from .cache import Files, PixelCache
+from .isolation import one_thread
 
 View = Callable[[Any, int], np.ndarray | dict[str, np.ndarray]]
 
@@ -139,7 +140,8 @@ def eval_loader(dataset: Cases, batch: int, workers: int, views: int = 1) -> Dat
 
 
 def reading_workers(workers: int, decoding: bool = False) -> int:
-    """Loading processes of one training process: as asked, or (-1) none beside a CPU, at most 8 beside a GPU.
+    """Loading processes of one training process: as asked, or (-1) none beside a CPU, and beside a GPU its share of
+    the cores, at most 16.
 
     Args:
         workers: `run.workers`.
@@ -149,8 +151,8 @@ def reading_workers(workers: int, decoding: bool = False) -> int:
     if workers >= 0:
         return workers
     if decoding:
-        return min(16, cores)
-    return min(8, cores) if torch.cuda.is_available() else 0
+        return cores
+    return max(1, min(16, cores // torch.cuda.device_count())) if torch.cuda.is_available() else 0
 
 
 def readable_rows(
@@ -181,7 +183,12 @@ def _loader(dataset: Dataset, batches, workers: int) -> DataLoader:
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,
         multiprocessing_context="forkserver" if workers else None,
+        worker_init_fn=_start_worker,
     )
+
+
+def _start_worker(number: int) -> None:
+    one_thread()
 
 
 def _as_is(batch):

@@ -116,14 +116,13 @@ def over_frames(in_space, frames: np.ndarray, seed: int, one_by_one: bool = Fals
     Returns:
         (C, T, S, S) uint8.
     """
-    if frames.ndim == 3:
-        return in_space(np.ascontiguousarray(np.moveaxis(frames, 0, -1)), seed).transpose(2, 0, 1)[None]
-    if one_by_one:
+    if one_by_one and frames.ndim == 4:
         return np.stack([in_space(frame, seed) for frame in frames]).transpose(3, 0, 1, 2)
-    length, height, width, channels = frames.shape
-    joined = np.ascontiguousarray(frames.transpose(1, 2, 3, 0)).reshape(height, width, channels * length)
-    out = in_space(joined, seed)
-    return out.reshape(*out.shape[:2], channels, length).transpose(2, 3, 0, 1)
+    length, height, width = frames.shape[:3]
+    planes = frames if frames.ndim == 3 else frames.transpose(3, 0, 1, 2).reshape(-1, height, width)
+    # A view: interleaving whole frames would cost as much as cropping them.
+    out = in_space(np.moveaxis(planes, 0, -1), seed)
+    return out.reshape(*out.shape[:2], -1, length).transpose(2, 3, 0, 1)
 
 
 def _channels_first(image: np.ndarray) -> np.ndarray:

@@ -86,7 +86,8 @@ class Run:
             `bf16-mixed`, `16-mixed`.
         devices: How many devices of this machine; `auto` takes all.
         nodes: Machines.
-        workers: Loading processes per device; -1 chooses (none on a CPU, at most 8 beside a GPU).
+        workers: Loading processes per device; -1 chooses (none on a CPU; beside a GPU its share of the cores, at
+            most 16).
         compile: Compile the model with torch.compile.
         checkpoint_minutes: Between two checkpoints; 0 writes one at each end of an epoch, and none within.
         profile: Write `trace.json.gz`, a profile of a few steps, into the run folder; Perfetto (ui.perfetto.dev)

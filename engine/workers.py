@@ -1,14 +1,15 @@
-"""What to say when the system kills a process that reads data."""
+"""What to say when the system kills a process that reads data, or when such a process has something to say."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ..errors import RunError
+from ..errors import RunError, UserError
 
 
 @contextmanager
 def told_if_killed(advice: str) -> Iterator[None]:
-    """Make one line of PyTorch's error for a reading process that was killed, whichever line of ours it interrupts.
+    """Make one line of PyTorch's error for a reading process that was killed, whichever line of ours it interrupts, and
+    of an error of ours that comes from such a process with its traceback.
 
     Args:
         advice: What to do, a sentence.
@@ -18,6 +19,10 @@ def told_if_killed(advice: str) -> Iterator[None]:
     """
     try:
         yield
+    except (UserError, RunError) as error:
+        if not str(error).startswith("Caught "):
+            raise
+        raise type(error)(str(error).rsplit(f"{type(error).__name__}: ", 1)[-1].strip()) from error
     except (EOFError, ConnectionError) as error:
         # It was killed between the announcement of a batch and its delivery.
         raise _killed(error, advice) from error

@@ -25,8 +25,10 @@ from ..datasets.loading import (
     reading_workers,
     train_loader,
 )
+from ..datasets.readers import Reader, make_reader
 from ..datasets.recipe import for_channels
 from ..datasets.seen import PRETRAINED_ON, TRAINED_ON, read_marks, save_marks, seen_cases, write_marks
+from ..datasets.shards.pixels import ShardPixels, Shards
 from ..datasets.tables import Manifest, predictions_table, write_predictions
 from ..datasets.views import TrainView
 from ..engine.recipe import plain
@@ -175,7 +177,7 @@ def finetune(
     recipe: Finetune,
     manifest: Manifest,
     out: Path,
-    cache_folder: Path,
+    cache: Path | Shards,
     encoder: Path | None = None,
 ) -> Path:
     """Fine-tune and write `out/model/` and `out/predictions.csv` (validation and test).
@@ -184,7 +186,7 @@ def finetune(
         recipe: The resolved recipe.
         manifest: The cases.
         out: The run folder. A run that was interrupted there goes on.
-        cache_folder: Where decoded pictures and clips are kept.
+        cache: Folder where decoded pictures and clips are kept, or shards of them.
         encoder: An encoder folder or a checkpoint file (of another network than a ViT: a checkpoint of that network);
             None starts from scratch.
 
@@ -202,6 +204,10 @@ def finetune(
     card = make_card(recipe, manifest, start)
     card = replace(card, data=card.data | {"seen_in_pretraining": seen})
     inputs = {"data": manifest.fingerprint(), "encoder": _fingerprint(encoder)}
+    if isinstance(cache, Shards):
+        inputs |= cache.inputs(reader_of(recipe, card))
+        if rank() == 0:
+            print(cache)
     torch.manual_seed(recipe.run.seed)
     try:
         model = build_model(card, recipe.model.drop_path, recipe.model.checkpoint_blocks, recipe.head_drop)
@@ -222,11 +228,7 @@ def finetune(
     if rank() == 0 and recipe.mode != "knn":
         print(f"mode {recipe.mode}: {trained:,} of {total:,} parameters are trained ({trained / total:.2%})")
     with run_folder(out, recipe, inputs) as folder:
-        decoding = reading_workers(recipe.run.workers, decoding=True)
-        pixels = open_pixels(
-            manifest.files(), recipe.data, cache_folder, frames=card.arch.frames, size_px=card.arch.image_size[0],
-            workers=decoding, least_px=card.least_px(),
-        )  # fmt: skip
+        pixels = _pixels(recipe, card, manifest, cache)
         data = _Sets(recipe, card, manifest, pixels)
         if recipe.mode == "knn":
             _remember(model, card, data)
@@ -241,6 +243,27 @@ def finetune(
             model, card = load_model(folder / "model")
             write_predictions(folder / "predictions.csv", _predictions(model, card, manifest, pixels))
     return out / "model"
+
+
+def reader_of(recipe: Finetune, card: ModelCard) -> Reader:
+    """What makes pixels of the files of a recipe."""
+    return make_reader(
+        recipe.data.clip, frames=card.arch.frames, size_px=card.arch.image_size[0], cache_px=recipe.data.cache_px,
+        least_px=card.least_px(),
+    )  # fmt: skip
+
+
+def _pixels(
+    recipe: Finetune, card: ModelCard, manifest: Manifest, cache: Path | Shards
+) -> PixelCache | Files | ShardPixels:  # fmt: skip
+    reader = reader_of(recipe, card)
+    if not isinstance(cache, Shards):
+        decoding = reading_workers(recipe.run.workers, decoding=True)
+        return open_pixels(manifest.files(), recipe.data, cache, reader, decoding)
+    pixels = cache.pixels(manifest, reader)
+    if pixels.window:
+        raise UserError(f"--cache-gb {cache.bound_gb:g}: fine-tuning takes shards only where all of them fit here.")
+    return pixels
 
 
 def _card_of(recipe: Finetune, encoder: Path) -> EncoderCard | None:
@@ -270,7 +293,7 @@ def seen_by_split(manifest: Manifest, marks: frozenset[str] | None) -> dict[str,
 class _Sets:
     """The training and validation sets of a run: the cases of which at least one label is known."""
 
-    def __init__(self, recipe: Finetune, card: ModelCard, manifest: Manifest, pixels: PixelCache | Files):
+    def __init__(self, recipe: Finetune, card: ModelCard, manifest: Manifest, pixels: PixelCache | Files | ShardPixels):
         splits, targets = manifest.table["split"], manifest.targets()
         known = ~np.isnan(targets).all(axis=1)
         train = np.flatnonzero(splits.isin(recipe.data.splits) & known)
@@ -415,7 +438,7 @@ def _remember(model: NearestNeighbours, card: ModelCard, data: _Sets) -> None:
     model.remember(torch.cat(features), torch.cat(targets))
 
 
-def _predictions(model, card: ModelCard, manifest: Manifest, pixels: PixelCache | Files):
+def _predictions(model, card: ModelCard, manifest: Manifest, pixels: PixelCache | Files | ShardPixels):
     rows = np.flatnonzero(manifest.table["split"].isin(["val", "test"]))
     if isinstance(pixels, Files):
         scores, reasons = predict_files(model, card, [pixels.files[row] for row in rows])

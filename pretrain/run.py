@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ..backbone.encoder import EncoderCard, save_encoder
 from ..datasets.seen import TRAINED_ON, write_marks
+from ..datasets.shards.pixels import Shards
 from ..datasets.tables import Manifest
 from ..engine.recipe import plain
 from ..engine.run_folder import rank, run_folder, versions
@@ -13,12 +14,12 @@ from .dino_training import DinoPretraining, build_dino
 from .masked import MaskedPretraining, build_mae
 from .neighbours import NeighbourCheck
 from .recipe import Dino, Pretrain
-from .sources import Source, open_files, open_tiles, try_slides
+from .sources import Source, open_files, open_tiles, reader_of, try_slides
 from .training import ShowPicture, statistics
 
 
 def pretrain(
-    recipe: Pretrain | Dino, manifest: Manifest, out: Path, cache_folder: Path, tiles: Path | None = None
+    recipe: Pretrain | Dino, manifest: Manifest, out: Path, cache: Path | Shards, tiles: Path | None = None
 ) -> Path:  # fmt: skip
     """Pre-train and write `out/encoder/`.
 
@@ -26,7 +27,7 @@ def pretrain(
         recipe: The resolved recipe; its kind decides the method.
         manifest: The cases; labels are looked at by DINO's `monitor` alone.
         out: The run folder. A run that was interrupted there goes on.
-        cache_folder: Where decoded pictures are kept.
+        cache: Folder where decoded pictures are kept, or shards of them.
         tiles: For slides: folder of `<id>.h5` tile coordinates; then a case is a tile, read from its slide each time.
 
     Returns:
@@ -42,8 +43,12 @@ def pretrain(
     if tiles is not None:
         slides = try_slides(recipe, chosen, tiles)
         inputs["tiles"] = slides.fingerprint()
+    elif isinstance(cache, Shards):
+        inputs |= cache.inputs(reader_of(recipe))
+        if rank() == 0:
+            print(cache)
     with run_folder(out, recipe, inputs) as folder:
-        source = open_files(recipe, chosen, cache_folder) if tiles is None else open_tiles(recipe, chosen, slides)
+        source = open_files(recipe, chosen, cache) if tiles is None else open_tiles(recipe, chosen, slides)
         pictures = ShowPicture(folder)
         callbacks = [pictures]
         if isinstance(recipe, Dino):

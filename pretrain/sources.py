@@ -9,6 +9,8 @@ import numpy as np
 
 from ..datasets.cache import Files, PixelCache, open_pixels
 from ..datasets.loading import readable_rows, reading_workers
+from ..datasets.readers import Reader, make_reader
+from ..datasets.shards.pixels import ShardPixels, Shards
 from ..datasets.slides.recipe import Stain
 from ..datasets.slides.stream import SlideSet, TileSource
 from ..datasets.tables import Manifest
@@ -29,12 +31,17 @@ class Source:
         slides: Rows of the manifest whose tiles these are, slide after slide; None where a row is a file itself.
     """
 
-    pixels: PixelCache | Files | TileSource
+    pixels: PixelCache | Files | ShardPixels | TileSource
     rows: np.ndarray
     ids: Sequence[str]
     bad: list[str]
     manifest: Manifest
     slides: np.ndarray | None = None
+
+    @property
+    def windowed(self) -> bool:
+        """Whether rows must be taken in the order of their shards."""
+        return isinstance(self.pixels, ShardPixels) and self.pixels.window > 0
 
     def case_of(self, rows: np.ndarray) -> np.ndarray:
         """Rows of the manifest that rows of the pixels belong to."""
@@ -43,19 +50,29 @@ class Source:
         return self.slides[np.searchsorted(self.pixels.ends, rows, side="right")]
 
 
-def open_files(recipe: Pretrain | Dino, chosen: Manifest, cache_folder: Path) -> Source:
-    """Pictures or clips, from the cache if the recipe wants one; it is filled first."""
+def reader_of(recipe: Pretrain | Dino) -> Reader:
+    """What makes pixels of the files of a recipe."""
+    data, model = recipe.data, recipe.model
+    return make_reader(data.clip, frames=model.frames, size_px=model.image_size, cache_px=data.cache_px)
+
+
+def open_files(recipe: Pretrain | Dino, chosen: Manifest, place: Path | Shards) -> Source:
+    """Pictures or clips, from shards, or from the cache if the recipe wants one; it is filled first."""
     for name, unset in (("tiles_per_slide", None), ("stain", Stain())):
         if getattr(recipe, name) != unset:
             raise UserError(f"{name} is for tiles of slides: name the folder of tiles, or leave it out.")
-    pixels = open_pixels(
-        chosen.files(), recipe.data, cache_folder, frames=recipe.model.frames, size_px=recipe.model.image_size,
-        workers=reading_workers(recipe.run.workers, True),
-    )  # fmt: skip
+    reader = reader_of(recipe)
+    if isinstance(place, Shards):
+        pixels = place.pixels(chosen, reader)
+    else:
+        pixels = open_pixels(chosen.files(), recipe.data, place, reader, reading_workers(recipe.run.workers, True))
     if recipe.model.frames == 1 and recipe.model.channels != 1:
         raise UserError(f"model.channels {recipe.model.channels}: pictures are read in grey; set model.channels 1.")
     rows, bad = readable_rows(pixels, range(len(chosen)), recipe.run.max_bad, str(chosen.path))
-    return Source(pixels, rows, chosen.table["id"].tolist(), bad, chosen)
+    source = Source(pixels, rows, chosen.table["id"].tolist(), bad, chosen)
+    if source.windowed and isinstance(recipe, Dino) and recipe.monitor:
+        raise UserError("monitor looks at cases of all shards: set it to 0, or let all shards fit (--cache-gb).")
+    return source
 
 
 def try_slides(recipe: Pretrain | Dino, chosen: Manifest, tiles: Path) -> SlideSet:

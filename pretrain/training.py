@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..backbone.vit import ViT
 from ..datasets.loading import Cases, TrainBatches, View, reading_workers, train_loader
 from ..datasets.recipe import for_channels
+from ..datasets.shards.batches import ShardBatches
 from ..datasets.slides.stream import TileBatches
 from ..datasets.views import EvalView
 from ..engine.training import Training
@@ -51,7 +52,9 @@ class Pretraining(Training):
     def train_dataloader(self):
         optim, run = self.recipe.optim, self.recipe.run
         share = (optim.batch_size // optim.accumulate, run.seed, self.global_rank, self.trainer.world_size)
-        if self.source.slides is None:
+        if self.source.windowed:
+            batches = ShardBatches(self.source.pixels, self.source.rows, *share)
+        elif self.source.slides is None:
             batches = TrainBatches(len(self.dataset), *share)
         else:
             batches = TileBatches(self.source.pixels.counts, self.recipe.tiles_per_slide, *share)
@@ -65,8 +68,12 @@ class Pretraining(Training):
         return cases.__getitems__([(int(row), 0) for row in rows])["image"].to(self.device)
 
     def spread(self, count: int) -> np.ndarray:
-        """At most `count` places of the data set, evenly over it."""
-        return np.unique(np.linspace(0, len(self.dataset) - 1, count).astype(int))
+        """At most `count` places of the data set, evenly over it, or over its first shard where not all fit here."""
+        places = np.arange(len(self.dataset))
+        if self.source.windowed:
+            shards = self.source.pixels.shard_of[self.source.rows]
+            places = places[shards == shards.min()]
+        return places[np.unique(np.linspace(0, len(places) - 1, count).astype(int))]
 
 
 class ShowPicture(Callback):

@@ -25,6 +25,7 @@ from .alone import file_alone
 from .calibrated import check_calibration, store_calibration
 
 CACHE = "pixel-cache"
+CACHE_GB = 50.0
 MANIFEST = "manifest.csv"
 
 
@@ -38,10 +39,25 @@ def open_manifest(data: Path, labels: Sequence[str] | None = None) -> Manifest:
     return read_manifest(data, labels)
 
 
-def cache_folder(manifest: Manifest, out: Path, asked: Path | None) -> Path:
-    """Where decoded pictures and clips are kept: as asked, else beside the manifest (`prepare`), else beside `out`."""
+def cache_place(manifest: Manifest, out: Path, asked: Path | str | None, cache_gb: float = CACHE_GB):
+    """Where decoded pictures and clips are: as asked, else beside the manifest (`prepare`), else beside `out`.
+
+    Args:
+        manifest: The cases.
+        out: The run folder.
+        asked: A folder, the URL of shards, or None.
+        cache_gb: How much of the shards is kept on this machine, in the folder that None means.
+
+    Returns:
+        A folder, or `Shards`.
+    """
     beside = manifest.path.parent / CACHE
-    return asked or (beside if beside.is_dir() else Path(out).resolve().parent / CACHE)
+    folder = beside if beside.is_dir() else Path(out).resolve().parent / CACHE
+    if not isinstance(asked, str):
+        return asked or folder
+    from ..datasets.shards.pixels import Shards
+
+    return Shards(asked, folder / "shards", cache_gb)
 
 
 def choose_recipe(recipes: Mapping[str, Callable], name: str, config: Path | None, options: Sequence[str]):
@@ -51,13 +67,16 @@ def choose_recipe(recipes: Mapping[str, Callable], name: str, config: Path | Non
     return parse_recipe(recipes[name](), config, options)
 
 
-def pretrain_stage(recipe, data: Path, out: Path, cache: Path | None = None, tiles: Path | None = None) -> Path:
+def pretrain_stage(
+    recipe, data: Path, out: Path, cache: Path | str | None = None, tiles: Path | None = None,
+    cache_gb: float = CACHE_GB,
+) -> Path:  # fmt: skip
     """Pre-training, of slides on the tiles in a folder of tile coordinates; gives the encoder folder."""
     from ..pretrain.run import pretrain
 
     # DINO may watch its features by the labels (`monitor`); nothing else looks at them.
     manifest = open_manifest(data, labels=None if getattr(recipe, "monitor", 0) else ())
-    return pretrain(recipe, manifest, out, cache_folder(manifest, out, cache), tiles)
+    return pretrain(recipe, manifest, out, cache_place(manifest, out, cache, cache_gb), tiles)
 
 
 def finetune_stage(
@@ -66,7 +85,8 @@ def finetune_stage(
     out: Path,
     *,
     encoder: Path | None = None,
-    cache: Path | None = None,
+    cache: Path | str | None = None,
+    cache_gb: float = CACHE_GB,
     features: Path | None = None,
     rule: str = "youden",
     calibrate: str | None = None,
@@ -78,7 +98,7 @@ def finetune_stage(
         recipe: The resolved recipe.
         data: Manifest or its folder.
         out: Run folder.
-        encoder, cache: Of pictures and clips.
+        encoder, cache, cache_gb: Of pictures and clips (`cache_place`).
         features: Of slides: folder of their tiles' features, on which an aggregator is trained.
         rule: For the thresholds.
         calibrate: `temperature` or `platt` (`eval.scaling`), None to leave the scores as they are.
@@ -98,7 +118,7 @@ def finetune_stage(
     else:
         from ..finetune.run import finetune
 
-        folder = finetune(recipe, manifest, out, cache_folder(manifest, out, cache), encoder)
+        folder = finetune(recipe, manifest, out, cache_place(manifest, out, cache, cache_gb), encoder)
     if rank() == 0:
         table = Path(out) / "predictions.csv"
         if calibrate is not None:

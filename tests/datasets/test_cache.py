@@ -10,6 +10,7 @@ from clinvit.datasets.augment import Augment
 from clinvit.datasets.cache import build_cache
 from clinvit.datasets.check import check_manifest
 from clinvit.datasets.check import cohort as cohort_table
+from clinvit.datasets.counter import Counter
 from clinvit.datasets.isolation import isolated
 from clinvit.datasets.loading import Cases, TrainBatches, eval_loader, readable_rows, train_loader
 from clinvit.datasets.radiographs import read_radiograph
@@ -17,7 +18,7 @@ from clinvit.datasets.readers import ClipReader, PictureReader
 from clinvit.datasets.recipe import Clip
 from clinvit.datasets.tables import read_manifest
 from clinvit.datasets.views import EvalView, TrainView
-from clinvit.errors import DataError, UserError
+from clinvit.errors import DataError, RunError, UserError
 from PIL import Image, ImageOps
 
 SMALL = PictureReader(32)
@@ -96,7 +97,91 @@ def test_a_kill_leaves_a_tail_that_is_cut_off(files, tmp_path, damage):
     for row in range(len(files)):
         np.testing.assert_array_equal(again[row], whole[row])
     for line in (folder / "index.jsonl").read_text().splitlines():
-        assert len(json.loads(line)) == 3
+        assert len(json.loads(line)) == 4
+
+
+def flipped(path, place):
+    """Change one bit of a file."""
+    content = bytearray(path.read_bytes())
+    content[place] ^= 4
+    path.write_bytes(content)
+
+
+def test_a_changed_byte_is_read_from_its_file_again_and_mended(files, tmp_path, capsys):
+    whole = build_cache(files, tmp_path, SMALL)
+    expected = np.stack([whole[row] for row in range(len(files))])
+    flipped(tmp_path / "32px-v2/pixels.u8", 7 * 32 * 32 + 100)
+    cache = pickle.loads(pickle.dumps(build_cache(files, tmp_path, SMALL)))
+    np.testing.assert_array_equal(cache[7], expected[7])
+    assert f"{files[7]} was read again" in capsys.readouterr().err
+    np.testing.assert_array_equal(np.stack([cache[row] for row in range(len(files))]), expected)
+    again = build_cache(files, tmp_path, SMALL)
+    np.testing.assert_array_equal(again[7], expected[7])
+    assert capsys.readouterr().err == ""
+    flipped(tmp_path / "32px-v2/pixels.u8", 7 * 32 * 32 + 100)
+    files[7].unlink()
+    with pytest.raises(RunError, match=f"changed on the disk, and {files[7]} is not there as it was"):
+        pickle.loads(pickle.dumps(again))[7]
+
+
+def test_a_changed_index_never_gives_another_picture(files, tmp_path):
+    whole = build_cache(files, tmp_path, SMALL)
+    index = tmp_path / "32px-v2/index.jsonl"
+    good = index.read_text()
+    index.write_text(good.replace(", 5120, [32, 32]", ", 6144, [32, 32]", 1))
+    cache = build_cache(files, tmp_path, SMALL)
+    with pytest.raises(RunError, match=r"Remove .*32px-v2 and repeat"):
+        cache[5]
+    index.write_text(good.replace(", 5120, [32", ", 51x0, [32", 1))
+    cache = build_cache(files, tmp_path, SMALL)
+    assert all(np.array_equal(cache[row], whole[row]) for row in range(len(files)))
+    assert (tmp_path / "32px-v2/pixels.u8").stat().st_size == (len(files) + 1) * 32 * 32, "only one was read again"
+
+
+def test_a_cache_without_checksums_gets_them(files, tmp_path, capsys):
+    build_cache(files, tmp_path, SMALL)
+    index = tmp_path / "32px-v2/index.jsonl"
+    good = index.read_text()
+    index.write_text("".join(json.dumps(json.loads(line)[:3]) + "\n" for line in good.splitlines()))
+    cache = build_cache(files, tmp_path, SMALL)
+    assert "80 entries of an older version get their checksums now" in capsys.readouterr().err
+    assert index.read_text() == good and cache[9].shape == (32, 32)
+
+
+DEADLY = """
+import os, signal
+from clinvit.datasets.readers import PictureReader
+
+class Deadly(PictureReader):
+    def read(self, path):
+        if path.name == "003_0.png":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().read(path)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_process_costs_one_file(files, tmp_path, monkeypatch):
+    (tmp_path / "deadly_reader.py").write_text(DEADLY)
+    monkeypatch.syspath_prepend(tmp_path)
+    from deadly_reader import Deadly
+
+    reasons = build_cache(files, tmp_path, Deadly(32), workers=2).reasons()
+    assert [file.name for file, reason in zip(files, reasons) if reason] == ["003_0.png"]
+    assert "took the process down" in reasons[6]
+    assert len((tmp_path / "32px-v2/index.jsonl").read_text().splitlines()) == len(files) - 1
+
+
+def test_without_a_terminal_there_is_a_line_now_and_then(capsys):
+    with Counter(4, "reading files", "file", every=0) as counter:
+        for _ in range(4):
+            counter.update()
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("reading files: 1 of 4, ") and lines[0].endswith(" min left")
+    assert lines[-1].startswith("reading files: 4 of 4, ")
+    with Counter(4, "reading files", "file") as counter:
+        counter.update(4)
+    assert capsys.readouterr().err == "", "what is over soon says nothing"
 
 
 def test_processes_give_the_same_as_one(files, tmp_path):

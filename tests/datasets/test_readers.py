@@ -56,9 +56,8 @@ def test_names_tell_all_that_pixels_depend_on():
 
 def test_clips_from_the_cache_and_from_the_file_are_the_same(folder, tmp_path):
     files = [folder(frames, 60, 80, name)[0] for frames, name in ((20, "a"), (9, "b"))]
-    asked = {"frames": 8, "size_px": 32}
-    cached = open_pixels(files, Data(cache_px=40), tmp_path / "cache", **asked)
-    fresh = open_pixels(files, Data(cache_px=40, cache=False), tmp_path / "cache", **asked)
+    cached = open_pixels(files, Data(cache_px=40), tmp_path / "cache", ClipReader(40))
+    fresh = open_pixels(files, Data(cache_px=40, cache=False), tmp_path / "cache", ClipReader(40))
     assert isinstance(fresh, Files) and cached[0].shape == (20, 40, 53)
     view = EvalView(32, "squash", None, Clip("uniform"), 8)
     one, two = (Cases(source, [0, 1], view).__getitems__([(0, 0), (1, 0)])["image"] for source in (cached, fresh))

@@ -127,7 +127,7 @@ def _content(path: Path):
         # In the order in which the reading processes were done.
         pixels = path.read_bytes()
         lines = map(json.loads, path.with_name("index.jsonl").read_text().splitlines())
-        return {key: pixels[offset : offset + math.prod(shape)] for key, offset, shape in lines}
+        return {key: pixels[offset : offset + math.prod(shape)] for key, offset, shape, _ in lines}
     if path.parent.name == "status" and path.suffix == ".json":
         return json.loads(path.read_text()) | {"finished": 0}
     return path.read_bytes()

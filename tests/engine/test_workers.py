@@ -1,0 +1,20 @@
+"""An error that comes from a loading process is the line that was meant, not the traceback around it."""
+
+import pytest
+from clinvit.engine.workers import told_if_killed
+from clinvit.errors import DataError, RunError
+from torch._utils import ExceptionWrapper
+
+
+@pytest.mark.parametrize("kind", [DataError, RunError])
+def test_an_error_of_a_process_is_one_line(kind):
+    with pytest.raises(kind) as told, told_if_killed("Repeat."):
+        try:
+            raise kind("a.png: damaged. Copy it again.")
+        except kind:
+            wrapped = ExceptionWrapper(where="in DataLoader worker process 0")
+        assert "Traceback" in wrapped.exc_msg
+        wrapped.reraise()
+    assert str(told.value) == "a.png: damaged. Copy it again."
+    with pytest.raises(kind, match=r"^b\.png: as it is\.$"), told_if_killed("Repeat."):
+        raise kind("b.png: as it is.")
