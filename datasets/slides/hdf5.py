@@ -16,6 +16,7 @@ import numpy as np
 
 from ...errors import DataError
 from ...files import require_space, written_aside
+from ..contained import refuse_pointers
 from .tiles import TileGrid
 
 _CHUNK_ROWS = 128
@@ -250,9 +251,11 @@ def _opened(path: Path) -> h5py.File:
     if not path.is_file():
         raise DataError(f"{path}: no such file.")
     try:
-        return h5py.File(path, "r")
+        file = h5py.File(path, "r")
     except OSError as error:
         raise DataError(f"{path}: not an HDF5 file, or cut off ({_reason(error)}). {_ADVICE}") from None
+    refuse_pointers(path, file)
+    return file
 
 
 def _coords(path: Path, file: h5py.File) -> np.ndarray:
