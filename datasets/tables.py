@@ -364,8 +364,8 @@ def _beside(path: Path) -> tuple[dict[str, str], list[str]]:
         return meaning, [os.fspath(root) for root in facts.get("roots", [])]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
-            f'{path}: not readable ({error}); it holds {{"meaning": {{"<label>": "what 1 means"}}, "roots": ["<folder>"]}}.'
-            " Mend or remove it."
+            f"{path}: not readable ({error}); it holds "
+            '{"meaning": {"<label>": "what 1 means"}, "roots": ["<folder>"]}. Mend or remove it.'
         ) from None
 
 

@@ -177,9 +177,8 @@ def test_yaml_that_makes_objects_is_refused(tmp_path, capsys, cohort):
         (tmp_path / verb / "environment.json").write_text("{}")
         assert "recipe.yaml" in refused(capsys, verb, "thorax", *place)
         refused(capsys, verb, "thorax", *place, f"--optim=!!python/object/apply:os.mkdir ['{mark}']")
-    refused(
-        capsys, "prepare", "thorax", manifest, "--out", tmp_path / "m.csv", "--option", tags(mark).replace(": ", "=", 1)
-    )
+    option = ["--option", tags(mark).replace(": ", "=", 1)]
+    refused(capsys, "prepare", "thorax", manifest, "--out", tmp_path / "m.csv", *option)
     run = tmp_path / "other" / "checkpoints"
     run.mkdir(parents=True)
     (run.parent / "recipe.yaml").write_text(tags(mark))

