@@ -76,7 +76,7 @@ def test_a_root_beside_the_manifest_allows_them(place, root):
 
 def test_prepare_names_the_data_set_as_a_root_and_no_other(place, capsys):
     own = manifest(place / "data", "images/x.png").rename(place / "data" / "own.csv")
-    common = ["--option", "labels=[]", "--out", str(place / "lists" / "manifest.csv")]
+    common = ["--option", "labels=[]", "--option", "id_column=id", "--out", str(place / "lists" / "manifest.csv")]
     assert main(["prepare", "thorax", str(own), *common]) == 0
     made = read_manifest(place / "lists" / "manifest.csv", labels=())
     assert json.loads((place / "lists" / "manifest.json").read_text()) == {"roots": ["../data"]}
@@ -107,7 +107,7 @@ def test_a_hundred_thousand_files_are_looked_at_in_seconds(place):
     assert time.monotonic() - began < 10
 
 
-@pytest.mark.parametrize("name", ["../../x", "..", ".", "/etc/x", "a/../../b", "", "..\\x"])
+@pytest.mark.parametrize("name", ["../../x", "..", ".", "/etc/x", "a/../../b", "..\\x"])
 def test_an_id_names_no_file_outside_of_its_folder(tmp_path, name):
     folder = tmp_path / "features"
     folder.mkdir()

@@ -62,11 +62,11 @@ def report(tmp_path_factory):
     pictures = table[["id", "patient", "split"]].assign(path="x.png")
     pictures["sex"] = [texts[i % 2] for i in range(n)]
     pictures["site"] = [texts[2 + i % 6] for i in range(n)]
+    truths = rng.integers(0, 2, (len(labels), n))
     for name in "ab":
         rows = table.assign(status="ok", reason="")
         rows.loc[5:12, ["status", "reason"]] = [["failed", text] for text in texts]
-        for label in labels:
-            truth = rng.integers(0, 2, n)
+        for label, truth in zip(labels, truths):
             rows[f"y_{label}"], pictures[label] = truth, truth
             scores = pd.Series((truth + rng.random(n) * 1.2) / 2.2).round(4).astype(str)
             rows[f"p_{label}"] = scores.mask(rows["status"] == "failed", "")

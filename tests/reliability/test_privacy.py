@@ -26,7 +26,8 @@ pytestmark = pytest.mark.reliability
 IN_HEADERS = {
     "PatientName": "Quixadotter^Yvaine{}", "PatientID": "MRN-93817{}", "PatientBirthDate": "1931071{}",
     "AccessionNumber": "ACC55291{}", "StudyDate": "1997031{}", "InstitutionName": "Zollernhaus Klinik {}",
-    "ReferringPhysicianName": "Dr^Wolkenstein{}", "PatientAddress": "Krähenweg 1{}", "ImageComments": "seen by Ottokar{}",
+    "ReferringPhysicianName": "Dr^Wolkenstein{}", "PatientAddress": "Krähenweg 1{}",
+    "ImageComments": "seen by Ottokar{}",
     "StudyDescription": "Thorax of Yvaine{}", "OtherPatientIDs": "PASS-7731{}", "StationName": "ROOM9X{}",
 }  # fmt: skip
 IN_PATHS = ("Mustermannsdottir_Erika{}", "1931-07-1{}-Querschnitt")
