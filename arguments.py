@@ -74,6 +74,10 @@ def build_parser() -> argparse.ArgumentParser:
     prepare.add_argument("root", type=Path, metavar="ROOT", help="the data set's folder (or your own CSV)")
     prepare.add_argument("--out", type=Path, required=True, help="manifest to write, such as data/manifest.csv")
     _layout(prepare)
+    prepare.add_argument(
+        "--data-root", type=Path, action="append", default=[], metavar="FOLDER",
+        help="files may lie below this folder too, not only below ROOT; may be repeated",
+    )  # fmt: skip
     prepare.add_argument("--resplit", action="store_true", help="make new patient-grouped splits, 70/10/20 %%")
     prepare.add_argument("--seed", type=int, default=0, help="of the splits")
     prepare.add_argument("--cache-px", type=int, help="also decode all files now, at this shorter side in pixels")

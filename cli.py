@@ -3,6 +3,7 @@
 Exit code 0: done. 1: the run failed. 2: the request or its data are wrong.
 """
 
+import contextlib
 import os
 import sys
 import traceback
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .arguments import SLIDE_TASKS, build_parser
-from .errors import RunError, UserError
+from .errors import RunError, UserError, printable
 from .tasks import NAMES, load
 
 
@@ -25,7 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if rest and "recipes" not in options:
             raise UserError(f"unknown argument {rest[0]!r} (see `clinvit {options.verb} --help`)")
         options.rest = rest
-        VERBS[options.verb](options)
+        with contextlib.redirect_stdout(_Printable(sys.stdout)):
+            VERBS[options.verb](options)
         return 0
     except UserError as error:
         return _fail(error, 2, debug)
@@ -44,6 +46,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         words = " ".join(str(error).split())
         text = f"unexpected {type(error).__name__}: {words} (repeat with --debug for the traceback)"
         return _fail(error, 1, debug, text)
+
+
+class _Printable:
+    """Standard output without what steers a terminal: ids and names of files are printed as they come."""
+
+    def __init__(self, stream):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return self._stream.write(printable(text))
+
+    def __getattr__(self, name: str):
+        return getattr(self._stream, name)
 
 
 def _demo(options) -> None:
@@ -104,6 +119,7 @@ def _prepare(options) -> None:
     manifest, notes, warnings, _ = prepare_stage(
         task, options.root, options.out, layout=options.layout,
         options=_layout_options(options.option), resplit=options.seed if options.resplit else None,
+        data_roots=options.data_root,
     )  # fmt: skip
     for note in notes:
         print(note)
@@ -421,7 +437,7 @@ def _fail(error: BaseException, code: int, debug: bool, text: str = "") -> int:
     """One line on standard error (after the traceback, if that was asked for); gives the exit code."""
     if debug:
         traceback.print_exception(error)
-    print(f"clinvit: error: {text or error}", file=sys.stderr)
+    print(f"clinvit: error: {printable(text or error)}", file=sys.stderr)
     return code
 
 

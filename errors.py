@@ -1,12 +1,24 @@
 """The errors that a user is meant to read: one or two lines, naming the file, what is wrong and what to do."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+# What steers a terminal or turns the direction of writing, and halves of characters that no terminal can print.
+_STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: object) -> str:
+    """A text for a terminal or a log: control characters, which names of files and ids may hold, are spelt out."""
+    return _STEERING.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), str(text))
 
 
 class UserError(ValueError):
     """The request cannot be carried out as it stands; the message says how to mend it (exit code 2)."""
+
+    def __init__(self, message: object = ""):
+        super().__init__(printable(message))
 
 
 class DataError(UserError):
@@ -16,6 +28,9 @@ class DataError(UserError):
 class RunError(RuntimeError):
     """The request was sound, but the run could not be finished (exit code 1)."""
 
+    def __init__(self, message: object = ""):
+        super().__init__(printable(message))
+
 
 @contextmanager
 def about(path: str | os.PathLike) -> Iterator[None]:
@@ -23,6 +38,6 @@ def about(path: str | os.PathLike) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        if str(path) in str(error):
+        if printable(path) in str(error):
             raise
         raise type(error)(f"{path}: {error}") from None

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..errors import DataError
+from .slides.shared_work import slide_file
 from .tables import nearest, read_csv
 
 
@@ -73,7 +74,7 @@ class BagFolder:
 
     def path(self, row: int) -> Path:
         """The file of a row."""
-        return self.folder / f"{self.ids[row]}.h5"
+        return slide_file(self.folder, self.ids[row])
 
     def count(self, row: int) -> int:
         """Instances of a bag; 0 where there is none."""

@@ -187,13 +187,15 @@ def build_cache(
 
 
 def _key(file: Path) -> str:
-    """What identifies the content of a file or of a folder of frames cheaply: its place, sizes and times of change."""
+    """What identifies the content of a file or of a folder of frames cheaply: a hash of its place, sizes and times of
+    change. Names of files may be those of people, and caches are copied.
+    """
     try:
         # A frame that is replaced in place leaves the size and time of its folder as they were.
         state = _frames_state(file) if stat.S_ISDIR(file.stat().st_mode) else _state(file)
     except OSError:
         state = "missing"
-    return f"{file.resolve()}|{state}"
+    return hashlib.sha256(os.fsencode(f"{file.resolve()}|{state}")).hexdigest()
 
 
 def _frames_state(folder: Path) -> str:

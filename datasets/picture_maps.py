@@ -49,6 +49,8 @@ def case_file(folder: Path, case: str, suffix: str) -> Path:
     Long names are cut and end in a hash of the whole.
     """
     name = quote(case, safe="")
+    if name.startswith("."):  # no hidden file, no folder above
+        name = "%2E" + name[1:]
     if len(name) > _LONGEST:
         name = f"{name[: _LONGEST - 33]}-{hashlib.sha256(case.encode()).hexdigest()[:32]}"
     return Path(folder) / f"{name}{suffix}"
@@ -89,12 +91,15 @@ def read_maps(path: Path) -> PictureMaps:
     """
     import h5py
 
+    from .contained import refuse_pointers
+
     path = Path(path)
     advice = "Write it again: `clinvit predict ... --explain FOLDER`."
     if not path.is_file():
         raise DataError(f"{path}: no such file. {advice}")
     try:
         with h5py.File(path) as file:
+            refuse_pointers(path, file)
             maps, said = file["maps"][:].astype(np.float64), dict(file["maps"].attrs)
         found = PictureMaps(
             id=said["id"],

@@ -1,7 +1,8 @@
 """The two tables that pass between the stages: `manifest.csv` (what there is), `predictions.csv` (what a model said).
 
 manifest.csv     `id,path,patient,split`, one column per label (0, 1, empty = unknown), and any other columns.
-                 A `manifest.json` beside it may say what 1 means, per label.
+                 A `manifest.json` beside it may say what 1 means, per label (`meaning`), and name folders outside
+                 of its own in which its files may lie (`roots`).
 predictions.csv  `id,patient,split,status,reason`, then `y_<label>`, `p_<label>`; one row per requested case, always.
                  An optional column `decision` names the label that a rule other than the largest score decided for.
 """
@@ -10,6 +11,7 @@ import csv
 import difflib
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +21,7 @@ import pandas as pd
 
 from ..errors import DataError
 from ..files import refuse_irregular, write_json, written_aside
+from .roots import refuse_outside
 
 KEYS = ("id", "path", "patient", "split")
 SPLITS = ("train", "val", "test")
@@ -47,6 +50,7 @@ FACTS = frozenset(
         "duplicate_of",
     ]
 )
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
 UNKNOWN_CELLS = ("", "nan", "na", "n/a", "none", "null")
 
 
@@ -122,8 +126,9 @@ def read_manifest(path: str | Path, labels: Sequence[str] | None = None) -> Mani
             no known fact (`age`, `view`, ...) and holds numbers only.
 
     Raises:
-        DataError: The file is missing or no CSV, a column or cell is missing or wrong, an id stands twice, or a
-            patient stands in two splits. The message names the row as a spreadsheet counts it (header = row 1).
+        DataError: The file is missing or no CSV, a column or cell is missing or wrong, an id stands twice, a
+            patient stands in two splits, or a file lies outside of the folder and its `roots`. The message
+            names the row as a spreadsheet counts it (header = row 1).
     """
     path = Path(path)
     table = read_csv(path)
@@ -148,18 +153,31 @@ def read_manifest(path: str | Path, labels: Sequence[str] | None = None) -> Mani
         if label not in table.columns:
             raise DataError(f"{path}: no label column {label!r}{nearest(label, table.columns)}.")
         table[label] = _label_cells(path, table, label, named=labels is not None)
-    return Manifest(path, table, found, _meaning(path.with_suffix(".json")))
+    meaning, roots = _beside(path.with_suffix(".json"))
+    for column in ("path", "annotation"):
+        if column in table:
+            refuse_outside(path, column, table[column].str.strip(), roots)
+    return Manifest(path, table, found, meaning)
 
 
 def write_manifest(
-    path: str | Path, table: pd.DataFrame, labels: Iterable[str] = (), meaning: dict[str, str] | None = None
+    path: str | Path,
+    table: pd.DataFrame,
+    labels: Iterable[str] = (),
+    meaning: dict[str, str] | None = None,
+    roots: Sequence[str] = (),
 ) -> None:
-    """Write a manifest atomically; label columns become 0, 1 or empty, and their meaning stands in a JSON beside it."""
+    """Write a manifest atomically; label columns become 0, 1 or empty.
+
+    What 1 means, and the folders outside of its own in which its files may lie, stand in a JSON beside it.
+    """
     table = table.copy()
     for label in labels:
         table[label] = table[label].astype("Float64").astype("Int64")
-    if meaning:
-        write_json(Path(path).with_suffix(".json"), {"meaning": meaning})
+    beside = Path(path).with_suffix(".json")
+    if meaning or roots or beside.is_file():
+        facts = {"meaning": dict(meaning or {}), "roots": list(roots)}
+        write_json(beside, {key: value for key, value in facts.items() if value})
     _write_csv(path, table)
 
 
@@ -318,21 +336,37 @@ def refuse_patient_overlap(path: Path, table: pd.DataFrame) -> None:
         )
 
 
+def for_spreadsheets(table: pd.DataFrame) -> pd.DataFrame:
+    """The table for people to open: texts that a spreadsheet would take for a formula get an apostrophe before them.
+
+    Manifests and predictions are not written so: their ids must stay what they are.
+    """
+
+    def text(cell: object) -> object:
+        return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell
+
+    texts = {column: table[column].map(text) for column in table.columns if table[column].dtype.kind not in "biuf"}
+    return table.assign(**texts).rename(columns=text)
+
+
 def nearest(name: str, names: Iterable[str]) -> str:
     """' (did you mean 'x'?)' where something alike exists, else ''."""
     close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
-def _meaning(path: Path) -> dict[str, str]:
+def _beside(path: Path) -> tuple[dict[str, str], list[str]]:
+    """What 1 means by label, and the roots."""
     if not path.is_file():
-        return {}
+        return {}, []
     try:
-        meaning = json.loads(path.read_text(encoding="utf-8"))["meaning"]
-        return {str(label): str(text) for label, text in meaning.items()}
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        meaning = {str(label): str(text) for label, text in facts.get("meaning", {}).items()}
+        return meaning, [os.fspath(root) for root in facts.get("roots", [])]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
-            f'{path}: not readable ({error}); it holds {{"meaning": {{"<label>": "what 1 means"}}}}. Mend or remove it.'
+            f"{path}: not readable ({error}); it holds "
+            '{"meaning": {"<label>": "what 1 means"}, "roots": ["<folder>"]}. Mend or remove it.'
         ) from None
 
 

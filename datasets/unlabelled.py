@@ -1,5 +1,6 @@
 """A folder of pictures or clips without labels, for pre-training: any tree of files."""
 
+import hashlib
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,7 +34,8 @@ def read_unlabelled(
 
     Returns:
         The table `id, path, patient, split` (for DICOM also `view, sex, age, study`) and no labels. Names and
-        numbers of DICOM headers do not stand in it; names of files do, in `id` and `path`.
+        numbers of DICOM headers do not stand in it. Names of files do in `path`; where the headers say who the
+        patient is, ids are hashes, for such files are often named after people.
 
     Raises:
         DataError: No file, an unreadable DICOM header, or a file whose patient is not known.
@@ -77,3 +79,4 @@ def _patients_of_headers(root: Path, table: pd.DataFrame, salt: str | None) -> N
         )
     for column in facts.columns:
         table[column] = facts[column]
+    table["id"] = [hashlib.sha256(f"{salt}\0{path}".encode()).hexdigest()[:16] for path in table["path"]]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..datasets.tables import Predictions
+from ..datasets.tables import Predictions, for_spreadsheets
 from ..errors import UserError
 from ..files import write_json, write_text, written_aside
 from .classes import ClassResult
@@ -23,6 +23,8 @@ from .localisation_section import localisation_figures
 from .page import headline, page
 from .results import ModelResult, Results, results
 from .section import Section
+
+PLAIN = {"index": False, "lineterminator": "\n", "float_format": "%.6g"}
 
 
 def evaluate(
@@ -115,10 +117,10 @@ def evaluate(
     )
     out = Path(out)
     with written_aside(out / "metrics.csv") as aside:
-        metrics_table(found, localisation, parts).to_csv(aside, index=False, lineterminator="\n", float_format="%.6g")
+        for_spreadsheets(metrics_table(found, localisation, parts)).to_csv(aside, **PLAIN)
     if found.comparisons:
         with written_aside(out / "disagreements.csv") as aside:
-            disagreements_table(found).to_csv(aside, index=False, lineterminator="\n", float_format="%.6g")
+            for_spreadsheets(disagreements_table(found)).to_csv(aside, **PLAIN)
     write_text(out / "report.tex", latex(found, title, figures["headline"]))
     write_json(out / "report.json", figures)
     write_text(out / "report.html", html)

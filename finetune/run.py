@@ -444,7 +444,9 @@ def _predictions(model, card: ModelCard, manifest: Manifest, pixels: PixelCache 
         scores, reasons = predict_files(model, card, [pixels.files[row] for row in rows])
     else:
         scores, reasons = predict_cached(model, card, pixels, rows)
-    cases = manifest.table.iloc[rows]
+    cases, files = manifest.table.iloc[rows], manifest.files()
+    # Names of files stay in the manifest.
+    reasons = [reason.replace(str(files[row]), case) for reason, row, case in zip(reasons, rows, cases["id"])]
     return predictions_table(cases, card.labels, manifest.targets()[rows], scores, reasons)
 
 

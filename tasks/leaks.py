@@ -2,8 +2,7 @@
 told by other things than the picture, and cases that an encoder has seen already.
 """
 
-from concurrent.futures import ThreadPoolExecutor
-from os import sched_getaffinity
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -127,26 +126,25 @@ def _some(pairs: pd.DataFrame) -> str:
 def _look_at_all(manifest: Manifest, task, cache_px: int) -> Looks:
     """Look at every file that can be read, in the cache if it is there."""
     from ..datasets.cache import Files, build_cache
-    from ..datasets.loading import opened, reading_workers
+    from ..datasets.isolation import isolated
+    from ..datasets.loading import reading_workers
 
     files, reader = manifest.files(), task.looked_at(manifest, cache_px)
     folder = manifest.path.parent / CACHE
     cached = (folder / reader.name).is_dir()
-    pixels = build_cache(files, folder, reader, reading_workers(-1, True)) if cached else Files(files, reader)
-
-    def look(row: int) -> Look | None:
-        try:
-            with opened(pixels, row) as content:
-                return look_at(content)
-        except DataError:
-            return None  # `check` names files that cannot be read
-
-    looks = Looks()
-    with ThreadPoolExecutor(len(sched_getaffinity(0))) as pool:
-        every = tqdm(pool.map(look, range(len(files))), "looking at files", len(files), unit="file", disable=None)
-        for row, seen in enumerate(every):
-            if seen is not None:
-                looks.add(row, seen)
+    looks, workers = Looks(), reading_workers(-1, True)
+    pixels = build_cache(files, folder, reader, workers) if cached else Files(files, reader)
+    every = isolated(partial(_look, pixels=pixels), range(len(files)), workers)
+    for row, look in enumerate(tqdm(every, "looking at files", len(files), unit="file", disable=None)):
+        if not isinstance(look, DataError):  # `check` names files that cannot be read
+            looks.add(row, look)
     if not len(looks):
         raise UserError(f"{manifest.path}: no file can be read, so none can be compared.")
     return looks
+
+
+def _look(row: int, pixels) -> Look:
+    from ..datasets.loading import opened
+
+    with opened(pixels, row) as content:
+        return look_at(content)

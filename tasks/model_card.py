@@ -1,6 +1,7 @@
 """A model card in Markdown from a folder's own facts (Mitchell et al. 2019): data, recipe, figures, limits."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import yaml
 
 from ..backbone.encoder import EncoderCard
+from ..errors import printable
 from ..files import write_text
 from ..finetune.mil.model import MilCard
 
@@ -34,7 +36,7 @@ def model_card(name: str, card, figures: Mapping[str, Any] | None) -> str:
         figures: What `report.json` holds, if there is one.
     """
     encoder = isinstance(card, EncoderCard)
-    parts = [f"# {name}", "", _what(card), "", f"> {LIMITS}", ""]
+    parts = [f"# {markdown(name)}", "", markdown(_what(card)), "", f"> {LIMITS}", ""]
     if not encoder:
         parts += [
             "## What it answers",
@@ -43,7 +45,7 @@ def model_card(name: str, card, figures: Mapping[str, Any] | None) -> str:
             "|---|---|---|---|---|",
         ]
         parts += [_label_row(card, label) for label in card.labels]
-        parts += ["", f"Calibration: {_calibration(card)}.", ""]
+        parts += ["", f"Calibration: {markdown(_calibration(card))}.", ""]
     parts += ["## Figures", "", *_figures(figures), ""]
     parts += _block("Data", card.data)
     if start := getattr(card, "encoder", None):
@@ -53,7 +55,14 @@ def model_card(name: str, card, figures: Mapping[str, Any] | None) -> str:
 
 def _block(title: str, values: Mapping[str, Any]) -> list[str]:
     text = yaml.safe_dump(json.loads(json.dumps(dict(values))), sort_keys=False, allow_unicode=True)
-    return [f"## {title}", "", "```yaml", text.rstrip() if values else "# not recorded", "```", ""]
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)  # a text in it must not end the block
+    return [f"## {title}", "", f"{fence}yaml", text.rstrip() if values else "# not recorded", fence, ""]
+
+
+def markdown(text: object) -> str:
+    """Any text as Markdown shows it, in one line: no link, no picture, no HTML."""
+    return re.sub(r"([\\`*_\[\]<>#|!~&])", r"\\\1", " ".join(printable(text).split()))
 
 
 def _what(card) -> str:
@@ -79,7 +88,7 @@ def _label_row(card, label: str) -> str:
     value = chosen.get("value")
     cut = f"{value:.3g}" if value is not None else f"none ({chosen.get('reason', 'not chosen')})"
     cells = [label, card.meaning.get(label, "present"), cut, chosen.get("how", ""), chosen.get("split", "")]
-    return f"| {' | '.join(str(cell).replace('|', '/') for cell in cells)} |"
+    return f"| {' | '.join(map(markdown, cells))} |"
 
 
 def _calibration(card) -> str:
@@ -95,8 +104,14 @@ def _figures(figures: Mapping[str, Any] | None) -> list[str]:
         found = label["figures"]["auroc"]
         value = "–" if found["value"] is None else f"{found['value']:.3f}"
         between = "–" if found["low"] is None else f"{found['low']:.3f} to {found['high']:.3f}"
-        rows.append(f"| {label['label']} | {value} | {between} | {label['positives']} / {label['n']} |")
-    return [*figures["headline"], "", f"Split {figures['split']!r}; bootstrap by patient.", "", *rows]
+        rows.append(f"| {markdown(label['label'])} | {value} | {between} | {label['positives']} / {label['n']} |")
+    return [
+        *map(markdown, figures["headline"]),
+        "",
+        f"Split {markdown(figures['split'])}; bootstrap by patient.",
+        "",
+        *rows,
+    ]
 
 
 def _reports(folder: Path) -> list[Path]:

@@ -175,10 +175,7 @@ def _finished(out: Path, said: dict) -> bool:
 
 
 def _named(request: Request, cases: pd.DataFrame) -> pd.DataFrame:
-    """The cases, with `shown`: what stands for the path in a reason. DICOM files that come from no manifest get hashes
-    for their names, which are often those of people.
-    """
-    cases = cases.assign(shown=cases["path"])
+    """The cases; DICOM files that come from no manifest get hashes for their names, which are often those of people."""
     if request.identifiers or not (cases["split"] == "new").all() or not is_dicom(cases).any():
         return cases
     key = beside(request.out, "key")

@@ -145,13 +145,14 @@ def _localisation(
         maps = Path(path).parent / EXPLANATIONS
         if manifest is None or not maps.is_dir() or len(tables[name].labels) != 1:
             continue
+        from ..datasets.slides.shared_work import slide_file
         from .slides.localise import localised
 
         figures = localised(maps, manifest, tables[name].labels[0], split, resamples, seed)
         if figures is not None:
             found[name] = figures
             for slide in figures.slides:
-                page = maps / f"{slide.id}.html"
+                page = slide_file(maps, slide.id, ".html")
                 if page.is_file():
                     pages.setdefault(slide.id, Path(os.path.relpath(page.resolve(), out.resolve())).as_posix())
     return found, pages

@@ -15,7 +15,10 @@ from ..errors import DataError
 def requested_cases(
     inputs: Sequence[str], labels: Sequence[str], suffixes: Sequence[str]
 ) -> tuple[pd.DataFrame, np.ndarray]:
-    """`id, path, patient, split` and (N, L) truth (NaN where unknown) of what a user named on the command line.
+    """What a user named on the command line, as cases.
+
+    The table `id, path, patient, split, shown` (what stands for the path in a reason: of a manifest the id), and (N, L)
+    truth, NaN where unknown.
 
     Args:
         inputs: Files, folders (searched for `suffixes`), globs, or one manifest CSV.
@@ -27,11 +30,13 @@ def requested_cases(
         known = [label for label in labels if label in manifest.labels]
         truth = manifest.table.reindex(columns=list(labels)).astype(float)
         truth[[label for label in labels if label not in known]] = np.nan
-        return manifest.table.assign(path=[str(file) for file in manifest.files()]), truth.to_numpy()
+        files = [str(file) for file in manifest.files()]
+        return manifest.table.assign(path=files, shown=manifest.table["id"]), truth.to_numpy()
     files = expand(inputs, suffixes)
     stems = [file.stem for file in files]
     ids = stems if len(set(stems)) == len(stems) else [file.as_posix() for file in files]
     cases = pd.DataFrame({"id": ids, "path": [str(file) for file in files], "patient": ids, "split": "new"})
+    cases["shown"] = cases["path"]
     return cases, np.full((len(cases), len(labels)), np.nan)
 
 

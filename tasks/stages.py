@@ -177,6 +177,7 @@ def prepare_stage(
     layout: str | None = None,
     options: Mapping | None = None,
     resplit: int | None = None,
+    data_roots: Sequence[Path] = (),
 ) -> Prepared:
     """A data set as downloaded to a manifest whose paths are relative to its own folder, and its boxes beside it.
 
@@ -186,9 +187,10 @@ def prepare_stage(
         out: The manifest to write.
         layout, options: Of the task's `to_manifest`.
         resplit: Seed of new patient-grouped splits; None keeps those of the data set.
+        data_roots: Folders outside of `root` in which files may lie too.
 
     Raises:
-        UserError: Another process is writing `out`.
+        UserError: Another process is writing `out`, or a file lies outside of `root` and the `data_roots`.
     """
     from ..datasets.splits import assign_splits
 
@@ -203,8 +205,11 @@ def prepare_stage(
     if alike := alike_patients(table):
         warn(table, alike)
     about = table.attrs
+    given = [*data_roots, *([options["data_root"]] if options and options.get("data_root") else [])]
+    # Links that lead out of the data set are not followed unasked: they may have come with it.
+    roots = [base] * base.startswith("..") + [str(Path(each).resolve()) for each in given]
     with file_alone(out, out.parent / BOXES):
-        write_manifest(out, table.assign(path=paths), labels, about["meaning"])
+        write_manifest(out, table.assign(path=paths), labels, about["meaning"], roots)
         if "boxes" in about:
             write_boxes(out.parent / BOXES, about["boxes"])
     return Prepared(read_manifest(out, labels), about["notes"], about["warnings"], about.get("lists_only", False))

@@ -16,6 +16,7 @@ import numpy as np
 
 from ...errors import DataError
 from ...files import refuse_irregular, require_space, written_aside
+from ..contained import refuse_pointers
 from ..limits import FEATURES_GB
 from .tiles import TileGrid
 
@@ -277,9 +278,11 @@ def _reading(path: Path) -> Iterator[None]:
 def _opened(path: Path) -> h5py.File:
     refuse_irregular(path, DataError)
     try:
-        return h5py.File(path, "r")
+        file = h5py.File(path, "r")
     except OSError as error:
         raise DataError(f"{path}: not an HDF5 file, or cut off ({_reason(error)}). {_ADVICE}") from None
+    refuse_pointers(path, file)
+    return file
 
 
 def _tissue(path: Path, file: h5py.File, count: int) -> np.ndarray:

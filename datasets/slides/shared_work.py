@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from ...errors import DataError
 from ...files import write_json, written_aside
+from ..tables import for_spreadsheets
 
 FOLDER, TABLE = "status", "status.csv"
 # Between two lines where there is no terminal, seconds.
@@ -88,7 +89,7 @@ class SharedWork:
         states = [self.state(slide) or {"id": slide, "status": "open", "reason": ""} for slide in self.files]
         table = pd.DataFrame(states).drop(columns=["finished", "file"], errors="ignore").convert_dtypes()
         with written_aside(self.folder / TABLE) as aside:
-            table.to_csv(aside, index=False, lineterminator="\n")
+            for_spreadsheets(table).to_csv(aside, index=False, lineterminator="\n")
         return table
 
     def _state(self, slide: str, suffix: str) -> Path:

@@ -1,0 +1,45 @@
+"""Where the files of a manifest may lie: in its own folder, or below a root that the JSON beside it names.
+
+A manifest from elsewhere could name any file of this machine as a picture, and a report would show it.
+"""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from ..errors import DataError
+
+
+def refuse_outside(manifest: Path, column: str, files: pd.Series, roots: Iterable[str]) -> None:
+    """Raise if a file leads out of the manifest's folder and of all roots; links are followed.
+
+    Args:
+        manifest: The CSV file.
+        column: Named in the message.
+        files: Paths, absolute or relative to the manifest's folder; empty ones are left out.
+        roots: Further folders, absolute or relative to it.
+
+    Raises:
+        DataError: The message names the first row as a spreadsheet counts it, and both remedies.
+    """
+    base = manifest.parent.resolve()
+    allowed = [base, *((base / root).resolve() for root in roots)]
+    starts = tuple(f"{folder}/".replace("//", "/") for folder in allowed)
+    folders: dict[str, str] = {}  # as written -> where it leads; there are few
+    for row, file in enumerate(files):
+        folder, _, name = file.rpartition("/")
+        if folder not in folders:
+            folders[folder] = str((base / (folder or "/" * file.startswith("/"))).resolve())
+        place = f"{folders[folder]}/{name}"
+        # One look at the disk per file: there may be a hundred thousand.
+        if name in ("", ".", "..") or os.path.islink(place):  # noqa: PTH114
+            place = str(Path(place).resolve())
+        if file and not f"{place}/".startswith(starts):
+            root = Path(place).parent
+            raise DataError(
+                f"{manifest}: row {row + 2}: the {column} {file!r} leads out of the manifest's folder, to {place}. If "
+                f'that is meant, prepare with --data-root {root}, or write "roots": ["{root}"] into '
+                f"{manifest.with_suffix('.json').name} beside it."
+            )
