@@ -10,7 +10,8 @@ import pickle
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent import futures
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.util import find_spec
 from itertools import islice
 from multiprocessing import get_context
@@ -27,6 +28,8 @@ PRELOAD = [f"{__package__}.{name}" for name in ("radiographs", "dicom", "clip_vi
 _CONTEXT.set_forkserver_preload(PRELOAD)
 # What a process is at, if at no item: not begun; waiting.
 _NOT_BEGUN, _WAITING = -1, -2
+# How long a result may take to be sent before the next file is begun, whose reading may take the process down.
+_PATIENCE_S = 0.05
 
 
 def isolated(
@@ -105,7 +108,7 @@ class _Team:
         for pipe in wait(list(by_pipe)):
             member = by_pipe[pipe]
             try:
-                number, result = pickle.loads(pipe.recv_bytes())
+                number, result = pipe.recv()
             except (EOFError, OSError):
                 self._members.remove(member)
                 self._bury(member, results)
@@ -194,16 +197,18 @@ def _serve(read: Callable, pipe: Connection, at, seconds: float) -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     one_thread()
     at.value = _WAITING
-    # A result is sent while the next file is read.
+    # Where nobody takes a result at once, it is sent while the next file is read.
+    sent: list[Future] = []
     with ThreadPoolExecutor(1) as post, contextlib.suppress(EOFError, ConnectionError):
         while True:
             number, item = pipe.recv()
+            futures.wait(sent, _PATIENCE_S)
             at.value = number
             signal.setitimer(signal.ITIMER_REAL, seconds)
             result = _tried(read, number, item)
             signal.setitimer(signal.ITIMER_REAL, 0)
             at.value = _WAITING
-            post.submit(pipe.send_bytes, result)
+            sent = [post.submit(pipe.send_bytes, result)]
 
 
 def _tried(read: Callable, number: int, item: Any) -> bytes:
