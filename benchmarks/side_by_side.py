@@ -1,9 +1,12 @@
-"""What the benchmarks of training steps share: a step of any model, and fair turns."""
+"""What the benchmarks of training steps share: a step of any model, fair turns, and the words around the figures."""
 
 import contextlib
+import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
 
 import torch
 from timm.layers import Attention
@@ -12,8 +15,12 @@ from torch import Tensor, nn
 Step = Callable[[Tensor], None]
 
 
-def stepper(model: nn.Module, loss: Callable[[Tensor], Tensor], bf16: bool, device: str) -> Step:
+def stepper(
+    model: nn.Module, loss: Callable[[Tensor], Tensor], bf16: bool, device: str, compiled: bool = False
+) -> Step:
     """forward, backward and optimiser step on a batch; in bf16 on a CPU with plain attention, as our engine runs it."""
+    if compiled:
+        model.compile()
     if bf16 and device == "cpu":
         for part in model.modules():
             if isinstance(part, Attention):
@@ -44,6 +51,32 @@ def medians(steps: Mapping[str, Step], batch: Tensor, rounds: int) -> dict[str, 
             if counted:
                 times[name].append(time.perf_counter() - start)
     return {name: statistics.median(values) for name, values in times.items()}
+
+
+def machine(device: str, *peers: str) -> str:
+    """One line: the processor or GPU, threads, and the versions of torch and of the peers."""
+    if device == "cuda":
+        name = torch.cuda.get_device_name()
+    else:
+        cpuinfo = Path("/proc/cpuinfo")
+        lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+        names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+        matrix_units = any("amx_bf16" in line for line in lines if line.startswith("flags"))
+        name = f"{names[0] if names else platform.processor()}{', bf16 matrix units' if matrix_units else ''}"
+    versions = ", ".join(f"{package} {version(package)}" for package in ("torch", *peers))
+    return f"{name}, {torch.get_num_threads()} threads; {versions}"
+
+
+def against(goal: float | None, ratio: float) -> str:
+    """What a table says of a goal."""
+    if goal is None:
+        return ""
+    return f"goal {goal:g}x {'met' if ratio >= goal else 'not met'}"
+
+
+def peak_memory(device: str) -> str:
+    """The most GPU memory that the process has held, or nothing on a CPU."""
+    return f"peak GPU memory {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB" if device == "cuda" else ""
 
 
 def per_item(work: Callable[[int], object], items: int, rounds: int = 3) -> float:
