@@ -37,8 +37,12 @@ def machine(*peers: str, device: str = "cpu") -> str:
     return "; ".join(gpu + parts)
 
 
-def stepper(model: nn.Module, loss: Callable[[Tensor], Tensor], bf16: bool, device: str) -> Step:
+def stepper(
+    model: nn.Module, loss: Callable[[Tensor], Tensor], bf16: bool, device: str, compiled: bool = False
+) -> Step:
     """forward, backward and optimiser step on a batch; in bf16 on a CPU with plain attention, as our engine runs it."""
+    if compiled:
+        model.compile()
     if bf16 and device == "cpu":
         for part in model.modules():
             if isinstance(part, Attention):
@@ -69,6 +73,18 @@ def medians(steps: Mapping[str, Step], batch: Tensor, rounds: int) -> dict[str, 
             if counted:
                 times[name].append(time.perf_counter() - start)
     return {name: statistics.median(values) for name, values in times.items()}
+
+
+def against(goal: float | None, ratio: float) -> str:
+    """What a table says of a goal."""
+    if goal is None:
+        return ""
+    return f"goal {goal:g}x {'met' if ratio >= goal else 'not met'}"
+
+
+def peak_memory(device: str) -> str:
+    """The most GPU memory that the process has held, or nothing on a CPU."""
+    return f"peak GPU memory {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB" if device == "cuda" else ""
 
 
 def per_item(work: Callable[[int], object], items: int, rounds: int = 3) -> float:
