@@ -83,7 +83,7 @@ def main() -> None:
         scorers["onnxruntime, int8"] = int8(network)
     found = medians(scorers, images, options.rounds)
     exact, plain = scorers["eager, fp32"](images), found["eager, fp32"]
-    print(f"ViT-S/16 prediction, batch {options.batch}; {machine(*['onnxruntime'] * (device == 'cpu', device=device))}")
+    print(f"ViT-S/16 prediction, batch {options.batch}; {machine(*['onnxruntime'] * (device == 'cpu'), device=device)}")
     print(f"{'':22}{'pictures/s':>12}{'ratio':>9}{'largest':>10}{'mean':>9}{'calls kept':>12}")
     for name, median in found.items():
         scores = scorers[name](images)
