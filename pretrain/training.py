@@ -50,7 +50,8 @@ class Pretraining(Training):
 
     def train_dataloader(self):
         optim, run = self.recipe.optim, self.recipe.run
-        share = (optim.batch_size // optim.accumulate, run.seed, self.global_rank, self.trainer.world_size)
+        part, world = optim.batch_size // optim.accumulate, self.trainer.world_size
+        share = (part, run.seed, self.global_rank, world, optim.accumulate)
         if self.source.slides is None:
             batches = TrainBatches(len(self.dataset), *share)
         else:
