@@ -94,6 +94,12 @@ def build_parser() -> argparse.ArgumentParser:
     _recipe_verb(pretrain, "pretrain")
     _cache(pretrain)
     pretrain.add_argument("--tiles", type=Path, help="slides: folder of tile coordinates (`clinvit tile`)")
+    _profile(pretrain)
+    pretrain.add_argument(
+        "--estimate", action="store_true",
+        help="only measure a few steps and tell FLOPs, time, memory, and the optim.accumulate that fits this machine",
+    )  # fmt: skip
+    pretrain.add_argument("--cases", type=int, help="with --estimate: cases per epoch (default: those of --data)")
 
     extract = _verb(verbs, "extract", "make features of all tiles of all slides", add_help=False)
     _recipe_verb(extract, "extract", SLIDE_TASKS, "standard", "folder of features; repeating the command continues")
@@ -109,6 +115,7 @@ def build_parser() -> argparse.ArgumentParser:
         type=Path,
         help="encoder folder, or a checkpoint of MAE, thorax-MAE, VideoMAE, DINO, timm; from scratch without",
     )
+    _profile(finetune)
     finetune.add_argument("--threshold", default="youden", help=THRESHOLD)
     finetune.add_argument(
         "--calibrate", choices=["temperature", "platt"],
@@ -258,6 +265,13 @@ def _cache(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--cache-gb", type=float, default=50.0, help="of shards, what is kept on this machine, GB (default: 50)"
     )
+
+
+def _profile(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--profile", action="store_true",
+        help="also write trace.json.gz, a few steps operator by operator, into --out (ui.perfetto.dev opens it)",
+    )  # fmt: skip
 
 
 def _evaluation(verb: argparse.ArgumentParser) -> None:

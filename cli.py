@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options, rest = parser.parse_known_args(arguments)
         if rest and "recipes" not in options:
             raise UserError(f"unknown argument {rest[0]!r} (see `clinvit {options.verb} --help`)")
-        options.rest = rest
+        options.rest = [*rest, *["--run.profile=true"] * getattr(options, "profile", False)]
         with contextlib.redirect_stdout(_Printable(sys.stdout)):
             VERBS[options.verb](options)
         return 0
@@ -147,7 +147,7 @@ def _prepare(options) -> None:
 def _tile(options) -> None:
     from .tasks.stages import choose_recipe, open_manifest
 
-    task = _recipe_task(options)
+    task = _recipe_task(options, "data", "out")
     recipe = choose_recipe(task.TILE, options.recipe, options.config, options.rest)
     _status(task.tile_slides(recipe, open_manifest(options.data, labels=()), options.out), options.out)
 
@@ -156,7 +156,7 @@ def _extract(options) -> None:
     from .finetune.extract import extract
     from .tasks.stages import choose_recipe, open_manifest
 
-    task = _recipe_task(options, "tiles", "encoder")
+    task = _recipe_task(options, "data", "out", "tiles", "encoder")
     recipe = choose_recipe(task.EXTRACT, options.recipe, options.config, options.rest)
     manifest = open_manifest(options.data, labels=())
     _status(extract(recipe, manifest, options.tiles, options.out, options.encoder), options.out)
@@ -172,9 +172,17 @@ def _status(table, out: Path) -> None:
 def _pretrain(options) -> None:
     from .tasks.stages import choose_recipe, pretrain_stage
 
-    task = _recipe_task(options, *(["tiles"] if options.task in SLIDE_TASKS else []))
-    _refuse(options, *(["cache"] if options.task in SLIDE_TASKS else ["tiles"]))
+    slides = options.task in SLIDE_TASKS
+    task = _recipe_task(options, *([] if options.estimate else ["data", "out", *["tiles"] * slides]))
+    _refuse(options, *(["cache"] if slides else ["tiles"]))
     recipe = choose_recipe(task.PRETRAIN, options.recipe, options.config, options.rest)
+    if options.estimate:
+        from .tasks.estimating import estimate_pretraining
+
+        title = f"{options.verb} {options.task}, recipe {options.recipe}"
+        print(estimate_pretraining(recipe, title, options.data, options.cases, slides))
+        return
+    _refuse(options, "cases", why="belongs to --estimate")
     encoder = pretrain_stage(recipe, options.data, options.out, options.cache, options.tiles, options.cache_gb)
     _say(f"encoder: {encoder}")
 
@@ -182,7 +190,7 @@ def _pretrain(options) -> None:
 def _finetune(options) -> None:
     from .tasks.stages import choose_recipe, finetune_stage
 
-    task = _recipe_task(options, *(["features"] if options.task in SLIDE_TASKS else []))
+    task = _recipe_task(options, "data", "out", *["features"] * (options.task in SLIDE_TASKS))
     _refuse(options, *(["cache", "encoder"] if options.task in SLIDE_TASKS else ["features"]))
     recipe = choose_recipe(task.FINETUNE, options.recipe, options.config, options.rest)
     model = finetune_stage(
@@ -362,7 +370,7 @@ def _recipe_task(options, *needed: str):
     """The task of a verb with recipes; prints the help, recipe included, if that was asked.
 
     Args:
-        needed: Options that must be there beside `--data` and `--out`.
+        needed: Options that must be there.
     """
     if options.help:
         _recipe_help(options)
@@ -372,7 +380,7 @@ def _recipe_task(options, *needed: str):
             f"task {options.task!r}: name one of {', '.join(options.tasks)}, as in `clinvit {options.verb} "
             f"{options.tasks[0]}`."
         )
-    for name in ("data", "out", *needed):
+    for name in needed:
         if getattr(options, name) is None:
             raise UserError(f"--{name} is missing (see `clinvit {options.verb} {options.task} --help`)")
     return load(options.task)

@@ -36,7 +36,8 @@ class ViT(nn.Module):
         arch: Sizes, input and position kind.
         drop_path: Stochastic depth at the last block; rises linearly from 0 over the blocks.
         final_norm: LayerNorm after the last block; the mean-pooled classifier of MAE has its own instead.
-        checkpoint_blocks: Recompute the blocks in the backward pass: less memory, about a third more time.
+        checkpoint_blocks: Gradient checkpointing: recompute the blocks in the backward pass; less memory, about a third
+            more time.
     """
 
     def __init__(
@@ -124,12 +125,7 @@ class ViT(nn.Module):
 
     def encode(self, tokens: Tensor) -> Tensor:
         """(B, n, D) through all blocks, before the final norm."""
-        for block in self.blocks:
-            if self.checkpoint_blocks and self.training:
-                tokens = checkpoint(block, tokens, use_reentrant=False)
-            else:
-                tokens = block(tokens)
-        return tokens
+        return through(self.blocks, tokens, self.checkpoint_blocks and self.training)
 
     def grid_of(self, x: Tensor) -> tuple[int, int, int]:
         """Tokens along time, height and width of a clip (B, C, T, H, W)."""
@@ -168,6 +164,15 @@ def make_blocks(
         )
         for rate in rates
     )  # fmt: skip
+
+
+def through(blocks: nn.ModuleList, tokens: Tensor, recompute: bool) -> Tensor:
+    """(B, n, D) through blocks in turn; to `recompute` is gradient checkpointing: of each block its input alone is kept
+    for the backward pass (Chen et al. 2016), and the same random numbers are drawn again.
+    """
+    for block in blocks:
+        tokens = checkpoint(block, tokens, use_reentrant=False) if recompute else block(tokens)
+    return tokens
 
 
 def initialise(module: nn.Module) -> None:

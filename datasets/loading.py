@@ -90,20 +90,24 @@ class TrainBatches(Sampler):
         batch: Cases per step over all processes.
         seed: Of the run.
         rank, world: This process and how many there are; `batch` is a multiple of `world`.
+        parts: Steps that are added up before the weights move (`optim.accumulate`): an epoch has no half sum.
     """
 
-    def __init__(self, cases: int, batch: int, seed: int, rank: int = 0, world: int = 1):
+    def __init__(self, cases: int, batch: int, seed: int, rank: int = 0, world: int = 1, parts: int = 1):
         if batch % world:
             raise UserError(f"batch size {batch} does not divide over {world} processes; choose a multiple.")
-        if cases < batch:
-            raise UserError(f"batch size {batch} is larger than the {cases} training cases; lower optim.batch_size.")
+        if cases < batch * parts:
+            raise UserError(
+                f"batch size {batch * parts} is larger than the {cases} training cases; lower optim.batch_size."
+            )
         self.cases, self.batch, self.seed, self.rank, self.world = cases, batch, seed, rank, world
+        self.parts = parts
         self.epoch = 0
         # (epoch, steps of it that an interrupted run has done).
         self.done = (0, 0)
 
     def __len__(self) -> int:
-        return self.cases // self.batch
+        return self.cases // (self.batch * self.parts) * self.parts
 
     @property
     def sampler(self) -> "TrainBatches":

@@ -89,6 +89,9 @@ class Training(pl.LightningModule):
             self.model = self.whole.pop()
             self.model.load_state_dict(state)
 
+    def begin(self, batch: dict[str, Tensor], index: int) -> None:
+        """Draw what the loss of this batch needs beside it: masks, say."""
+
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
         """The scalar loss of a batch."""
         raise NotImplementedError
@@ -118,6 +121,7 @@ class Training(pl.LightningModule):
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
         # Drop path and dropout draw from the global generator; masks and mixing from `generator`.
         seed_all(self.step_seed(index, self.global_rank), self.device)
+        self.begin(batch, index)
         loss = self.loss(batch)
         value = loss.detach()
         if not torch.isfinite(value):

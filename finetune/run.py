@@ -79,9 +79,8 @@ class FineTuning(Training):
         self.workers = reading_workers(recipe.run.workers)
         self.best_score, self.best_epoch = -float("inf"), -1
 
-    def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
+    def begin(self, batch: dict[str, Tensor], index: int) -> None:
         self.draw = torch.Generator().manual_seed(self.step_seed(index, self.global_rank))
-        return super().training_step(batch, index)
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
         x, target = self.pixels(batch), batch["target"]
@@ -103,7 +102,7 @@ class FineTuning(Training):
         optim = self.recipe.optim
         batches = TrainBatches(
             len(self.train_set), optim.batch_size // optim.accumulate, self.recipe.run.seed, self.global_rank,
-            self.trainer.world_size,
+            self.trainer.world_size, optim.accumulate,
         )  # fmt: skip
         batches.done = self.done
         return train_loader(self.train_set, batches, self.workers)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..backbone.patches import as_clip, gather_patches
 from ..backbone.positions import position_table
-from ..backbone.vit import ViT, initialise, make_blocks
+from ..backbone.vit import ViT, initialise, make_blocks, through
 from ..backbone.weights import join_biases
 from .masking import Masks
 from .recipe import Decoder
@@ -37,7 +37,7 @@ class MaskedAutoencoder(nn.Module):
     """A ViT encoder and a light decoder that rebuilds hidden patches.
 
     Args:
-        encoder: The ViT to pre-train; it has its final norm.
+        encoder: The ViT to pre-train; it has its final norm. Its gradient checkpointing is the decoder's too.
         decoder: Size of the decoder.
         target: `pixels` (the thorax paper), `patch` (MAE: normalised over all values of a patch) or `channel`
             (VideoMAE: per channel over the tubelet).
@@ -95,9 +95,7 @@ class MaskedAutoencoder(nn.Module):
             positions = torch.cat([table[:, :1].expand(len(ids), -1, -1), positions], dim=1)
         masks = self.mask_token.to(tokens.dtype).expand(len(ids), target_ids.shape[1], -1)
         tokens = torch.cat([tokens, masks], dim=1) + positions
-        for block in self.decoder_blocks:
-            tokens = block(tokens)
-        return tokens
+        return through(self.decoder_blocks, tokens, self.encoder.checkpoint_blocks and self.training)
 
     def targets(self, x: Tensor, ids: Tensor) -> Tensor:
         """(B, m, V) float32 targets of the tokens `ids`; gathered first, normalised after."""

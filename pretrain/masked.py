@@ -18,7 +18,9 @@ from .training import Pretraining
 
 
 class MaskedPretraining(Pretraining):
-    """Training of a masked autoencoder; a mask is drawn for the whole batch over all processes, then shared out."""
+    """Training of a masked autoencoder; masks are drawn for the whole batch, over all its parts and processes, then
+    shared out: neither number changes a mask.
+    """
 
     picture = "reconstructions.png"
 
@@ -29,9 +31,8 @@ class MaskedPretraining(Pretraining):
     def shardable(self) -> bool:
         return self.ema is None
 
-    def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
-        self.masks = self.draw_masks(len(batch["row"]), self.generator(index))
-        return super().training_step(batch, index)
+    def begin(self, batch: dict[str, Tensor], index: int) -> None:
+        self.masks = self.draw_masks(len(batch["row"]), index)
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
         pixels = batch["image"].float() / 255
@@ -40,18 +41,20 @@ class MaskedPretraining(Pretraining):
         loss = self.model(self.normalised(pixels), self.masks, target_of).loss
         return loss if self.weight is None else loss * self.weight.to(loss.dtype)
 
-    def draw_masks(self, batch: int, generator: torch.Generator) -> Masks:
-        """The masks of this process's share of the batch.
+    def draw_masks(self, cases: int, index: int) -> Masks:
+        """The masks of one part of a batch (`optim.accumulate`), of it this process's share.
 
-        Running cells may count more tokens in some clips than in others. `weight` is this process's share of the
-        tokens over its share of the cases, so that the mean over the processes is the mean over all tokens.
+        Running cells may count more tokens in some clips than in others. `weight` is this share of the tokens over
+        its share of the cases, so that the mean over the parts and processes is the mean over all tokens.
         """
+        step, part = divmod(index, self.optim.accumulate)
         world = self.trainer.world_size
-        whole = recipe_masks(self.recipe, batch * world, generator)
-        own = whole.share(self.global_rank, world)
+        shares = world * self.optim.accumulate
+        whole = recipe_masks(self.recipe, cases * shares, self.generator(step))
+        own = whole.share(part * world + self.global_rank, shares)
         self.weight = None
-        if world > 1 and own.counted is not None:
-            self.weight = own.counted.sum().double() * world / whole.counted.sum()
+        if shares > 1 and own.counted is not None:
+            self.weight = own.counted.sum().double() * shares / whole.counted.sum()
         return own
 
     def sheet(self) -> np.ndarray:

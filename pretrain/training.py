@@ -51,7 +51,8 @@ class Pretraining(Training):
 
     def train_dataloader(self):
         optim, run = self.recipe.optim, self.recipe.run
-        share = (optim.batch_size // optim.accumulate, run.seed, self.global_rank, self.trainer.world_size)
+        part, world = optim.batch_size // optim.accumulate, self.trainer.world_size
+        share = (part, run.seed, self.global_rank, world, optim.accumulate)
         if self.source.windowed:
             batches = ShardBatches(self.source.pixels, self.source.rows, *share)
         elif self.source.slides is None:

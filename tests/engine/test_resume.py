@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 import safetensors.torch
 import torch
+from clinvit.cli import main
 from clinvit.datasets.tables import read_manifest
 from clinvit.engine.checkpoint import find
 from clinvit.engine.run_folder import run_folder
@@ -128,6 +129,35 @@ def test_a_profile_opens_as_a_trace(cohort, small_recipes, tmp_path):
     with gzip.open(tmp_path / "run/trace.json.gz", "rt") as file:
         events = json.load(file)["traceEvents"]
     assert any("addmm" in event.get("name", "") for event in events)
+
+
+def test_the_profile_flag_changes_no_weight(cohort, tmp_path):
+    data = cohort()
+    small = [*OPTIONS, "--optim.epochs", "3"]
+    for name, flag in (("plain", []), ("profiled", ["--profile"])):
+        assert main(["pretrain", "thorax", "--data", str(data), "--out", str(tmp_path / name), *small, *flag]) == 0
+    assert (tmp_path / "profiled/trace.json.gz").is_file() and not (tmp_path / "plain/trace.json.gz").exists()
+    assert equal_files(*(tmp_path / name / "encoder/encoder.safetensors" for name in ("plain", "profiled")))
+
+
+@pytest.mark.parametrize("kind", ["pictures", "clips"])
+def test_parts_and_recomputed_blocks_change_no_loss(
+    cohort, clip_cohort, small_recipes, small_clip_recipes, tmp_path, kind
+):
+    """A batch in two parts sees the same cases, crops and masks, and an epoch ends with a whole step: in batches of 14,
+    48 (36) training cases are three (two) steps either way.
+    """
+    recipe = (small_recipes if kind == "pictures" else small_clip_recipes)[0]
+    manifest = read_manifest((cohort if kind == "pictures" else clip_cohort)(), ())
+    recipe = replace(recipe, optim=replace(recipe.optim, batch_size=14, base_lr=1e-3))
+    saving = replace(recipe, model=replace(recipe.model, checkpoint_blocks=True))
+    parts = replace(recipe, optim=replace(recipe.optim, accumulate=2))
+    logs = {}
+    for name, asked in (("whole", recipe), ("saving", saving), ("parts", parts)):
+        pretrain(asked, manifest, tmp_path / name, tmp_path / "cache")
+        logs[name] = read_log(tmp_path / name / "log.csv")
+    assert equal_files(*(tmp_path / name / "encoder/encoder.safetensors" for name in ("whole", "saving")))
+    assert logs["parts"] == pytest.approx(logs["whole"], rel=1e-3)
 
 
 def test_finetuning_goes_on_exactly_with_everything_random(cohort, small_recipes, tmp_path, monkeypatch):

@@ -1,0 +1,244 @@
+"""What a run will cost, before it is started: products, time, memory, and the parts that its batches fit in."""
+
+import os
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from ..errors import UserError
+from .footprint import Footprint, Workload, flops_per_case, footprint
+from .trainer import devices, precision
+
+# Of the memory that is free; the rest is for the kernels' own work and for gaps between tensors.
+USABLE = 0.9
+# A part of a batch that takes longer than this is long enough to be timed, seconds.
+LONG_S = 2.0
+REPEATS = 3
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Measured seconds.
+
+    Attributes:
+        cases: Cases at once.
+        part: Of forward and backward pass of these, median.
+        update: Of the optimiser.
+        peak: Most memory in use, bytes; measured on a GPU, 0 elsewhere.
+    """
+
+    cases: int
+    part: float
+    update: float
+    peak: int
+
+
+def estimate(workload: Workload, title: str) -> str:
+    """The estimate of a run on this machine as text for a reader.
+
+    Args:
+        workload: The training.
+        title: What is trained.
+
+    Raises:
+        UserError: The batch does not divide over the devices, or is larger than the data set; or not a single case
+            fits into memory.
+    """
+    optim, processes = workload.optim, _processes(workload)
+    if workload.cases < optim.batch_size:
+        raise UserError(f"optim.batch_size {optim.batch_size} is larger than the {workload.cases} training cases.")
+    share = optim.batch_size // processes
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind = precision(workload.run, workload.make(False, "meta"))
+    workload = replace(workload, run=replace(workload.run, precision=kind))
+    free, where = free_memory(device)
+
+    @cache
+    def cost(cases: int, recompute: bool) -> Footprint:
+        return footprint(
+            workload, cases, recompute, fused=device.type == "cuda" or kind != "bf16-mixed", accumulate=cases < share
+        )  # fmt: skip
+
+    sizes = [cases for cases in range(1, share + 1) if share % cases == 0]
+    fitting = {
+        recompute: largest(sizes, lambda cases, r=recompute: cost(cases, r).peak <= USABLE * free)
+        for recompute in (False, True)
+    }
+    chosen = min(fitting[workload.recompute], share // optim.accumulate)
+    if not chosen:
+        advice = "" if workload.recompute else " Try --model.checkpoint_blocks true."
+        raise UserError(
+            f"{title}: one case takes {_size(cost(1, workload.recompute).peak)}, more than the {_size(USABLE * free)} "
+            f"that can be used of {where}.{advice}"
+        )
+    timing = timed(workload, chosen, device)
+    return "\n".join(
+        [
+            f"{title}, {kind}, on {where}, {processes} process{'es' * (processes > 1)}; nothing is written.",
+            "",
+            *_costs(workload, cost(chosen, workload.recompute), chosen, timing, processes, device),
+            "",
+            *_memory(workload, cost, sizes, fitting, share),
+        ]
+    )
+
+
+def largest(sizes: list[int], fits) -> int:
+    """The largest of rising sizes that fits, as smaller ones do; 0 where none does."""
+    if fits(sizes[-1]):
+        return sizes[-1]
+    low, high = 0, len(sizes) - 1
+    while low < high:
+        middle = (low + high) // 2
+        if fits(sizes[middle]):
+            low = middle + 1
+        else:
+            high = middle
+    return sizes[low - 1] if low else 0
+
+
+def free_memory(device: torch.device) -> tuple[int, str]:
+    """Bytes that may be used, and of what: the GPU, or main memory as the system and its control group allow."""
+    if device.type == "cuda":
+        free = torch.cuda.mem_get_info(device)[0]
+        return free, f"{torch.cuda.get_device_name(device)} ({_size(free)} free)"
+    free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    lines = _read("/proc/meminfo").splitlines()
+    free = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), free)
+    limit, used = _read("/sys/fs/cgroup/memory.max").strip(), _read("/sys/fs/cgroup/memory.current").strip()
+    if limit.isdigit() and used.isdigit():
+        free = min(free, int(limit) - int(used))
+    return free, f"{torch.get_num_threads()} CPU core{'s' * (torch.get_num_threads() > 1)} ({_size(free)} free)"
+
+
+def timed(workload: Workload, cases: int, device: torch.device) -> Timing:
+    """Time real steps on random pixels.
+
+    On a GPU with as many cases as asked, or half of them as often as memory runs out; on a CPU with 1, 2, 4, ... until
+    a part takes long enough, since there the time rises with the cases.
+    """
+    training = workload.training(workload.recompute).to(device)
+    training.on_fit_start()
+    optimizer = training.configure_optimizers()["optimizer"]
+
+    def run(count: int) -> tuple[float, float]:
+        batch = {name: tensor.to(device) for name, tensor in workload.batch(count).items()}
+        started = _now(device)
+        training.begin(batch, 0)
+        workload.loss(training, batch).backward()
+        computed = _now(device)
+        training.configure_gradient_clipping(optimizer, workload.optim.clip_norm)
+        optimizer.step()
+        optimizer.zero_grad()
+        return computed - started, _now(device) - computed
+
+    count = cases if device.type == "cuda" else 1
+    while True:
+        try:
+            seconds = run(count)[0]
+        except torch.OutOfMemoryError:
+            if count == 1:
+                raise UserError("one case at a time does not fit into this GPU's memory.") from None
+            optimizer.zero_grad()
+            torch.cuda.empty_cache()
+            cases = count = count // 2
+            continue
+        if count >= cases or seconds >= LONG_S:
+            break
+        count = min(2 * count, cases)
+    parts, updates = zip(*(run(count) for _ in range(REPEATS)))
+    peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
+    return Timing(count, statistics.median(parts), statistics.median(updates), peak)
+
+
+def _costs(
+    workload: Workload, cost: Footprint, chosen: int, timing: Timing, processes: int, device: torch.device
+) -> Iterator[str]:
+    optim = workload.optim
+    steps = workload.cases // optim.batch_size
+    step = timing.part * optim.batch_size / processes / timing.cases + timing.update
+    seconds = step * steps * optim.epochs
+    each = flops_per_case(workload, workload.recompute)
+    share, what = (1, "GPU") if device.type == "cuda" else (torch.get_num_threads(), "core")
+    yield _line("FLOPs per case", f"{_count(each)}, forward and backward")
+    total = each * optim.batch_size * steps * optim.epochs
+    yield _line("FLOPs in all", f"{_count(total)}: {optim.epochs} epochs of {steps} steps of {optim.batch_size} cases")
+    rate = _count(each * timing.cases / timing.part)
+    yield _line("time per step", f"{step:.3g} s, measured with {timing.cases} cases at once, {rate}/s")
+    hours = seconds / 3600 * processes * share
+    yield _line("time in all", f"{_hours(seconds)} = {hours:.3g} {what}-hours; reading and exchange not counted")
+    seen = f" (measured: {_size(timing.peak)})" if timing.peak else ""
+    yield _line("memory", f"{_size(cost.peak)} at {chosen} cases at once{seen}")
+    rest = cost.peak - cost.weights - cost.copies - cost.gradients - cost.states
+    for name, value in (
+        ("  weights", cost.weights + cost.copies), ("  gradients", cost.gradients), ("  optimiser", cost.states),
+        ("  activations", rest),
+    ):  # fmt: skip
+        yield _line(name, _size(value))
+
+
+def _memory(workload: Workload, cost, sizes: list[int], fitting: dict[bool, int], share: int) -> Iterator[str]:
+    yield f"{'cases at once':>13}  {'optim.accumulate':>16}  {'memory':>9}  {'with gradient checkpointing':>27}"
+    own = share // workload.optim.accumulate
+    around = {own, *fitting.values(), *(size for size in sizes if own / 5 < size < own * 5)} - {0}
+    for cases in sorted(around)[-8:]:
+        plain, saving = (_size(cost(cases, recompute).peak) for recompute in (False, True))
+        marks = "  <- the recipe" * (cases == own)
+        yield f"{cases:13}  {share // cases:16}  {plain:>9}  {saving:>27}{marks}"
+    yield ""
+    for recompute, words in ((False, ""), (True, " with --model.checkpoint_blocks true")):
+        if most := fitting[recompute]:
+            yield (
+                f"At most {most} cases at once fit{words}: --optim.accumulate {share // most} keeps the batch of "
+                f"{workload.optim.batch_size}."
+            )
+
+
+def _processes(workload: Workload) -> int:
+    here = devices(workload.run)
+    count = workload.run.nodes * (max(1, torch.cuda.device_count()) if here == "auto" else here)
+    if workload.optim.batch_size % (count * workload.optim.accumulate):
+        raise UserError(
+            f"optim.batch_size {workload.optim.batch_size} does not divide over {count} processes in "
+            f"{workload.optim.accumulate} parts."
+        )
+    return count
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError:
+        return ""
+
+
+def _line(name: str, text: str) -> str:
+    return f"{name:16}{text}"
+
+
+def _count(flops: float) -> str:
+    for unit, size in (("EFLOP", 1e18), ("PFLOP", 1e15), ("TFLOP", 1e12), ("GFLOP", 1e9)):
+        if flops >= size:
+            return f"{flops / size:.3g} {unit}"
+    return f"{flops / 1e6:.3g} MFLOP"
+
+
+def _size(size_bytes: float) -> str:
+    return f"{size_bytes / 2**30:.2f} GiB"
+
+
+def _hours(seconds: float) -> str:
+    if seconds < 3600:
+        return f"{seconds / 60:.3g} min"
+    return f"{seconds / 3600:.3g} h" if seconds < 72 * 3600 else f"{seconds / 86400:.3g} days"
