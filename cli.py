@@ -250,19 +250,19 @@ def _predict_files(options):
     from .tasks.prediction import Request, predict_stage
     from .tasks.share import launched
 
-    batch = options.batch or 32
+    batch, workers = options.batch or 32, options.workers or 1
     if options.macula is not None:
         task = load(options.task)
         if not hasattr(task, "predict_cascade"):
             raise UserError(f"--macula is the second model of the cascade of erdes, not of {options.task}.")
         _refuse(options, "explain", "explain_method", "resume", why="is of one model: predict with each model alone")
         _predict_alone("the cascade is not shared by several processes.")
-        return task.predict_cascade(options.model, options.macula, options.inputs, options.out, batch, options.workers)
+        return task.predict_cascade(options.model, options.macula, options.inputs, options.out, batch, workers)
     if options.explain is None:
         _refuse(options, "explain_method", why="belongs to --explain")
     return predict_stage(
         Request(
-            options.model, options.inputs, options.out, batch, options.workers, options.explain,
+            options.model, options.inputs, options.out, batch, workers, options.explain,
             options.explain_method, options.resume, options.identifiers, launched(),
         )
     )  # fmt: skip

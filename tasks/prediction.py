@@ -19,7 +19,7 @@ from .calibrated import calibrated
 from .journal import Journal, remove_journals
 from .requested import is_dicom, pseudonymised, requested_cases
 from .seen import seen_facts
-from .share import Share, Team
+from .share import ALONE, Share, Team
 
 CALL = "call_"
 
@@ -50,7 +50,7 @@ class Request:
     method: str | None = None
     resume: bool = False
     identifiers: bool = False
-    share: Share = Share()
+    share: Share = ALONE
 
 
 def predict_stage(request: Request) -> pd.DataFrame | None:

@@ -47,10 +47,13 @@ class Share(NamedTuple):
         return rows[rows // batch % self.of == self.rank]
 
 
+ALONE = Share()
+
+
 def launched() -> Share:
     """The share of this process by what a launcher says (torchrun, srun)."""
     of = world_size()
-    return Share(rank(), of) if of > 1 else Share()
+    return Share(rank(), of) if of > 1 else ALONE
 
 
 class Team:

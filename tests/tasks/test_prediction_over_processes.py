@@ -1,5 +1,7 @@
 """`clinvit predict` by several processes: one table, the bytes of one process, killed and resumed, nothing left."""
 
+import itertools
+import json
 import os
 import signal
 import subprocess
@@ -19,6 +21,39 @@ from clinvit.tasks.share import Share
 from PIL import Image
 
 BATCH = 4
+LAUNCHER = """
+import json, os, sys, time
+import clinvit.finetune.model, clinvit.finetune.predict, clinvit.tasks.prediction
+from clinvit.cli import main
+from clinvit.errors import DataError
+
+def near(read, files, workers, ahead):
+    # Reading processes take seconds to start; what they give is tested elsewhere.
+    for file in files:
+        time.sleep(0.02)
+        try:
+            yield read(file)
+        except DataError as error:
+            yield error
+
+clinvit.finetune.predict.isolated = near
+
+for line in sys.stdin:
+    asked = json.loads(line)
+    if "wait" in asked:
+        print(os.waitstatus_to_exitcode(os.waitpid(asked["wait"], 0)[1]), flush=True)
+        continue
+    number = os.fork()
+    if number == 0:
+        log = os.open(asked["log"], os.O_WRONLY | os.O_CREAT)
+        os.dup2(log, 1), os.dup2(log, 2)
+        os.environ.update(asked["env"])
+        os.chdir(asked["cwd"])
+        code = main(asked["arguments"])
+        sys.stdout.flush()
+        os._exit(code)
+    print(number, flush=True)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -51,31 +86,45 @@ def whole(model, pictures, tmp_path_factory):
     return out.read_bytes(), out.with_name("p.model.json").read_bytes()
 
 
+@pytest.fixture(scope="module")
+def launcher():
+    """Has loaded all that prediction needs, and starts processes and waits for them on demand."""
+    with subprocess.Popen(
+        [sys.executable, "-c", LAUNCHER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    ) as process:  # fmt: skip
+
+        def ask(**what):
+            print(json.dumps(what), file=process.stdin, flush=True)
+            return int(process.stdout.readline())
+
+        yield ask
+        process.stdin.close()
+
+
 @pytest.fixture
-def start(model, tmp_path):
-    """`start(rank, of, inputs, *options)` is such a process of `clinvit predict`, ended with the test."""
-    started = []
+def start(launcher, model, tmp_path, tmp_path_factory):
+    """`start(rank, of, inputs, *options)` is such a process of `clinvit predict`: its id and its log."""
+    logs, count = tmp_path_factory.mktemp("logs"), itertools.count()
 
     def run(number, of, inputs, *options, batch=BATCH):
         arguments = ["predict", "thorax", *map(str, inputs), "--model", str(model), "--out", "p.jsonl"]
-        process = subprocess.Popen(
-            [sys.executable, "-m", "clinvit.cli", *arguments, "--batch", str(batch), *options],
-            cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            env=os.environ | {"RANK": str(number), "WORLD_SIZE": str(of), "OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
-        started.append(process)
-        return process
+        log = logs / f"{next(count)}"
+        env = {"RANK": str(number), "WORLD_SIZE": str(of)}
+        arguments += ["--batch", str(batch), *options]
+        return launcher(arguments=arguments, env=env, cwd=str(tmp_path), log=str(log)), log
 
-    yield run
-    for process in started:
-        process.kill()
-        process.wait()
+    return run
 
 
-def ended(processes):
-    """Exit codes, and all that was said."""
-    said = [process.communicate(timeout=60) for process in processes]
-    return [process.returncode for process in processes], ["".join(each) for each in said]
+@pytest.fixture
+def ended(launcher):
+    """Exit codes of processes, and all that was said."""
+
+    def wait(processes):
+        return [launcher(wait=number) for number, _ in processes], [log.read_text() for _, log in processes]
+
+    return wait
 
 
 def found(folder):
@@ -84,7 +133,7 @@ def found(folder):
     return (folder / "p.jsonl").read_bytes(), (folder / "p.model.json").read_bytes()
 
 
-def test_two_processes_write_what_one_does(start, pictures, tmp_path, whole):
+def test_two_processes_write_what_one_does(start, ended, pictures, tmp_path, whole):
     # Of an older prediction, thrown away: not by --resume.
     (tmp_path / "p.jsonl.partial-1of2.jsonl").write_text('{"model": "another"}\n')
     (tmp_path / "p.jsonl.partial-2of5.jsonl").write_text('{"model": "another"}\n')
@@ -95,14 +144,15 @@ def test_two_processes_write_what_one_does(start, pictures, tmp_path, whole):
 
 
 @pytest.mark.parametrize("again", [2, 1])
-def test_killed_and_resumed_it_is_the_same_table(start, pictures, tmp_path, whole, again):
+def test_killed_and_resumed_it_is_the_same_table(start, ended, pictures, tmp_path, whole, again):
     """`again`: by how many processes it goes on."""
     first, second = start(0, 2, [pictures]), start(1, 2, [pictures])
     journal = tmp_path / "p.jsonl.partial-1of2.jsonl"
+    end = time.monotonic() + 60
     while not (journal.is_file() and journal.read_bytes().count(b"\n") > BATCH):
-        assert second.poll() is None or journal.is_file()
-        time.sleep(0.002)
-    second.send_signal(signal.SIGKILL)
+        assert time.monotonic() < end
+        time.sleep(0.001)
+    os.kill(second[0], signal.SIGKILL)
     codes, said = ended([first, second])
     if codes[1] == 0:
         pytest.skip("it was too quick to be killed")
@@ -114,14 +164,15 @@ def test_killed_and_resumed_it_is_the_same_table(start, pictures, tmp_path, whol
     assert found(tmp_path) == whole
 
 
-def test_what_is_finished_is_found_so_by_all(start, pictures, tmp_path, model, whole):
-    predict_stage(Request(model, [str(pictures)], tmp_path / "p.jsonl", batch=BATCH))
+def test_what_is_finished_is_found_so_by_all(start, ended, pictures, tmp_path, whole):
+    (tmp_path / "p.jsonl").write_bytes(whole[0])
+    (tmp_path / "p.model.json").write_bytes(whole[1])
     codes, said = ended([start(number, 2, [pictures], "--resume") for number in (0, 1)])
     assert codes == [0, 0], said
     assert found(tmp_path) == whole
 
 
-def test_three_processes_for_two_cases(start, pictures, tmp_path):
+def test_three_processes_for_two_cases(start, ended, pictures, tmp_path):
     two = [pictures / "00.png", pictures / "01.png"]
     codes, said = ended([start(number, 3, two, batch=1) for number in range(3)])
     assert codes == [0, 0, 0], said
@@ -129,17 +180,18 @@ def test_three_processes_for_two_cases(start, pictures, tmp_path):
     assert len(table) == 2 and all('"status": "ok"' in line for line in table)
 
 
-def test_other_files_are_refused(start, pictures, tmp_path):
+def test_other_files_are_refused(start, ended, pictures, tmp_path):
     first, second = start(0, 2, [pictures]), start(1, 2, [pictures / "00.png"])
     codes, said = ended([first])
     assert codes == [2] and "process 1 finds other files than process 0" in said[0]
-    second.kill()
+    os.kill(second[0], signal.SIGKILL)
+    ended([second])
 
 
 @pytest.mark.parametrize("cases, of, batch", [(0, 2, 4), (2, 3, 1), (30, 4, 4), (31, 7, 32)])
 def test_each_case_is_in_one_share(cases, of, batch):
     shares = [Share(number, of).rows(cases, batch).tolist() for number in range(of)]
-    assert sorted(sum(shares, [])) == list(range(cases))
+    assert sorted(row for rows in shares for row in rows) == list(range(cases))
 
 
 @pytest.mark.parametrize(
