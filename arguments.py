@@ -132,7 +132,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     predict.add_argument("--resume", action="store_true", help="go on where a killed prediction stopped")
     predict.add_argument("--batch", type=int, help="files per batch (default: 32)")
-    predict.add_argument("--workers", type=int, default=1, help="reading processes (default: 1)")
+    predict.add_argument("--workers", type=int, help="reading processes (default: 1)")
     predict.add_argument(
         "--identifiers", action="store_true",
         help="call DICOM files by their file names and patient numbers (default: hashes, and a key beside --out)",

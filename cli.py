@@ -213,10 +213,19 @@ def _predict(options) -> None:
     else:
         _refuse(options, "features", "encoder", "tiff", "tile_geojson", "split")
         table = _predict_files(options)
+    if table is None:
+        return
     failed = table[table["status"] == "failed"]
     for _, row in failed.head(20).iterrows():
         print(f"failed: {row['reason']}", file=sys.stderr)
     print(f"{options.out}: {len(table)} requested = {len(table) - len(failed)} ok + {len(failed)} failed")
+
+
+def _predict_alone(why: str) -> None:
+    from .tasks.share import launched
+
+    if launched().of > 1:
+        raise UserError(f"{why} Predict with one process.")
 
 
 def _predict_slides(options):
@@ -224,6 +233,7 @@ def _predict_slides(options):
     from .tasks.slides.predict import Request, predict_slides
 
     _refuse(options, "explain_method", "macula", "workers", "batch", "resume", "identifiers")
+    _predict_alone("slides are shared by several processes in `clinvit tile` and `clinvit extract`: extract first.")
     if options.features is None:
         raise UserError("--features is missing: the folder of the slides' features, or where to put them (--encoder).")
     if options.explain is None:
@@ -238,20 +248,22 @@ def _predict_slides(options):
 
 def _predict_files(options):
     from .tasks.prediction import Request, predict_stage
+    from .tasks.share import launched
 
-    batch = options.batch or 32
+    batch, workers = options.batch or 32, options.workers or 1
     if options.macula is not None:
         task = load(options.task)
         if not hasattr(task, "predict_cascade"):
             raise UserError(f"--macula is the second model of the cascade of erdes, not of {options.task}.")
         _refuse(options, "explain", "explain_method", "resume", why="is of one model: predict with each model alone")
-        return task.predict_cascade(options.model, options.macula, options.inputs, options.out, batch, options.workers)
+        _predict_alone("the cascade is not shared by several processes.")
+        return task.predict_cascade(options.model, options.macula, options.inputs, options.out, batch, workers)
     if options.explain is None:
         _refuse(options, "explain_method", why="belongs to --explain")
     return predict_stage(
         Request(
-            options.model, options.inputs, options.out, batch, options.workers, options.explain,
-            options.explain_method, options.resume, options.identifiers,
+            options.model, options.inputs, options.out, batch, workers, options.explain,
+            options.explain_method, options.resume, options.identifiers, launched(),
         )
     )  # fmt: skip
 

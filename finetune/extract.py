@@ -21,6 +21,7 @@ from ..engine.run_folder import run_folder
 from ..errors import DataError, UserError
 from ..files import file_sha256, write_json
 from .extract_recipe import Extract
+from .model import best_device
 from .multiscale import check_scales
 from .slide_encoder import TileEncoder, load_tile_encoder
 
@@ -51,7 +52,7 @@ def extract(recipe: Extract, manifest: Manifest, tiles: Path, out: Path, encoder
         if getattr(recipe, name) not in known:
             raise UserError(f"{name} {getattr(recipe, name)!r}: one of {', '.join(known)}.")
     check_scales(recipe.scales)
-    network = load_tile_encoder(encoder, recipe.features).to(device())
+    network = load_tile_encoder(encoder, recipe.features).to(best_device())
     inputs = {"encoder": network.fingerprint(), "tiles": _tiling(tiles)}
     marks = read_marks(Path(encoder) / TRAINED_ON)
     about = {
@@ -147,13 +148,6 @@ def read_ahead(read, corners: np.ndarray, batch: int, workers: int) -> Iterator[
 def threads(recipe: Extract) -> int:
     """Reading threads: as asked, else one per core, at most 16."""
     return recipe.threads if recipe.threads > 0 else min(16, len(os.sched_getaffinity(0)))
-
-
-def device() -> torch.device:
-    """The GPU that a launcher gave to this process, the first one, or the CPU."""
-    if not torch.cuda.is_available():
-        return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
 
 
 def _tiles_of(tiles: Path, slide: str) -> Path:

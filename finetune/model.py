@@ -1,6 +1,7 @@
 """The model folder: `model.safetensors` + `model.json`, all that prediction needs."""
 
 import json
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -124,8 +125,11 @@ def input_shape(card: ModelCard) -> tuple[int, ...]:
 
 
 def best_device() -> torch.device:
-    """The GPU where there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """The GPU that a launcher gave to this process, else the first one, else the CPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    own = os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0"))
+    return torch.device("cuda", int(own) % torch.cuda.device_count())
 
 
 def build_model(

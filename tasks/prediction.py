@@ -1,5 +1,6 @@
 """The stage `predict` of pictures and clips: files to rows, as they come, calibrated and called by thresholds."""
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -15,9 +16,10 @@ from ..errors import UserError
 from ..files import file_sha256, write_json, write_text
 from .alone import file_alone
 from .calibrated import calibrated
-from .journal import Journal
+from .journal import Journal, remove_journals
 from .requested import is_dicom, pseudonymised, requested_cases
 from .seen import seen_facts
+from .share import ALONE, Share, Team
 
 CALL = "call_"
 
@@ -36,6 +38,7 @@ class Request:
         method: Of the maps of pictures (`finetune.relevance`); None for gradients.
         resume: Go on where a killed prediction stopped.
         identifiers: Name DICOM files by their file names and patient numbers, not by hashes.
+        share: Which of how many processes this is that were all asked for the same.
     """
 
     model: Path
@@ -47,19 +50,22 @@ class Request:
     method: str | None = None
     resume: bool = False
     identifiers: bool = False
+    share: Share = ALONE
 
 
-def predict_stage(request: Request) -> pd.DataFrame:
+def predict_stage(request: Request) -> pd.DataFrame | None:
     """Predict files, folders, globs or a manifest; gives and writes one row per requested case.
 
     Beside the table `out` stands `<out's name>.model.json`: which model, its thresholds, how and on what they were
     chosen, its calibration, and how many of the cases it has met before. Rows are kept in `<out>.partial.jsonl` until
-    the table is whole. The ids and patients of DICOM files are hashes, unless they come from a manifest; `<out's
+    the table is whole. Of several processes each does its share; process 0 writes everything and gives the table, the
+    others give None. The ids and patients of DICOM files are hashes, unless they come from a manifest; `<out's
     name>.key.json` says which id is which file.
 
     Raises:
         UserError: The model cannot be explained so, `out` has another suffix, another process is writing it, or what
             is to go on was begun by another model.
+        RunError: Another process of a shared prediction did not begin, or ended before its share was done.
     """
     from ..finetune.model import load_model
 
@@ -73,11 +79,11 @@ def predict_stage(request: Request) -> pd.DataFrame:
         raise UserError(
             f"{request.model}: sees pictures at scales {list(card.scales)}; --explain is for models of one scale."
         )
-    with file_alone(request.out):
+    with contextlib.nullcontext() if request.share.rank > 0 else file_alone(request.out):
         return _predict(request, network, card)
 
 
-def _predict(request: Request, network, card) -> pd.DataFrame:
+def _predict(request: Request, network, card) -> pd.DataFrame | None:
     from ..finetune.model import WEIGHTS
 
     cases, truth = requested_cases(request.inputs, card.labels, card.suffixes())
@@ -85,10 +91,15 @@ def _predict(request: Request, network, card) -> pd.DataFrame:
     sha256 = file_sha256(request.model / WEIGHTS)
     said = model_facts(request.model, card) | {"seen": seen_facts(request.model, cases)}
     said |= {"sha256": sha256, "cases": _fingerprint(cases)}
-    if request.resume and _finished(request.out, said):
+    finished = request.resume and _finished(request.out, said)
+    if request.share.rank > 0:
+        if not finished:
+            _scores(request, network, card, cases["path"].tolist(), sha256)
+        return None
+    if finished:
         table = read_table(request.out)
     else:
-        scores, reasons = _scores(request, network, card, cases, sha256)
+        scores, reasons = _scores(request, network, card, cases["path"].tolist(), sha256)
         reasons = [reason.replace(path, case) for reason, path, case in zip(reasons, cases["path"], cases["shown"])]
         table = predictions_table(cases, card.labels, truth, calibrated(card, scores), reasons)
         table = with_calls(table, card)
@@ -96,6 +107,7 @@ def _predict(request: Request, network, card) -> pd.DataFrame:
         beside(request.out, "model").unlink(missing_ok=True)
         write_table(request.out, table, card.labels)
         write_json(beside(request.out, "model"), said)
+    remove_journals(request.out)
     if request.explain is not None:
         from .explain import explain_cases
 
@@ -181,26 +193,28 @@ def _named(request: Request, cases: pd.DataFrame) -> pd.DataFrame:
     key = beside(request.out, "key")
     salt = json.loads(key.read_text(encoding="utf-8"))["salt"] if request.resume and key.is_file() else ""
     cases, salt = pseudonymised(cases, salt)
+    if request.share.rank > 0:
+        return cases
     write_json(key, {"salt": salt, "files": dict(zip(cases["id"], cases["path"]))})
     key.chmod(0o600)
     return cases
 
 
-def _scores(request: Request, network, card, cases: pd.DataFrame, sha256: str) -> tuple[np.ndarray, list[str]]:
-    """(N, L) scores and N reasons."""
+def _scores(request: Request, network, card, paths: list[str], sha256: str) -> tuple[np.ndarray, list[str]]:
+    """(N, L) scores and N reasons; those of the own share only, unless this is process 0."""
     from ..finetune.predict import predict_stream
 
-    paths = cases["path"].tolist()
+    journal = Journal(request.out, {"model": sha256}, request.resume, request.share.part)
+    team = Team(request.out, request.share, paths, request.batch)
+    team.begin(journal)
+    own = team.rows()
+    done = {paths[row]: journal.done[paths[row]] for row in own if paths[row] in journal.done}
+    open_rows = [row for row in own if paths[row] not in done]
+    files, before = [Path(paths[row]) for row in open_rows], len(own) - len(open_rows)
     scores, reasons = np.full((len(paths), len(card.labels)), np.nan), [""] * len(paths)
-    journal = Journal(request.out, {"model": sha256}, request.resume)
-    for row, path in enumerate(paths):
-        if path in journal.done:
-            reasons[row] = journal.done[path]["reason"]
-            scores[row] = journal.done[path].get("scores", np.nan)
-    open_rows = [row for row, path in enumerate(paths) if path not in journal.done]
-    files, before = [Path(paths[row]) for row in open_rows], len(paths) - len(open_rows)
-    try:
-        with tqdm(total=len(paths), initial=before, desc="predicting", unit="file", disable=None) as bar:
+    with contextlib.closing(journal):
+        shown = None if request.share.rank == 0 else True
+        with tqdm(total=len(own), initial=before, desc="predicting", unit="file", disable=shown) as bar:
             for found in predict_stream(network, card, files, request.batch, request.workers):
                 rows = [open_rows[position] for position in found.positions]
                 scores[rows] = found.scores
@@ -208,8 +222,10 @@ def _scores(request: Request, network, card, cases: pd.DataFrame, sha256: str) -
                     reasons[row] = reason
                 journal.append([paths[row] for row in rows], found.scores, found.reasons)
                 bar.update(len(rows))
-    except BaseException:
-        journal.close()
-        raise
-    journal.finish()
+        done |= team.gather()
+    open_rows = set(open_rows)
+    for row, path in enumerate(paths):
+        if row not in open_rows and path in done:
+            reasons[row] = done[path]["reason"]
+            scores[row] = done[path].get("scores", np.nan)
     return scores, reasons

@@ -135,9 +135,7 @@ def read_checkpoint(path: Path):
 def read_journal(path: Path):
     from clinvit.tasks.journal import Journal
 
-    journal = Journal(path.with_name("p.csv"), {"model": "abc"}, resume=True)
-    journal.close()
-    return [json.dumps(journal.done)]
+    return [json.dumps(Journal(path.with_name("p.csv"), {"model": "abc"}, resume=True).done)]
 
 
 ENTRIES: dict[str, Callable[[Path], list]] = {
