@@ -12,7 +12,7 @@ import torch
 
 from ..errors import UserError
 from .footprint import Footprint, Workload, flops_per_case, footprint
-from .trainer import processes, precision
+from .trainer import precision, processes
 
 # Of the memory that is free; the rest is for the kernels' own work and for gaps between tensors.
 USABLE = 0.9
