@@ -12,7 +12,7 @@ import torch
 
 from ..errors import UserError
 from .footprint import Footprint, Workload, flops_per_case, footprint
-from .trainer import devices, precision
+from .trainer import precision, processes
 
 # Of the memory that is free; the rest is for the kernels' own work and for gaps between tensors.
 USABLE = 0.9
@@ -200,8 +200,7 @@ def _memory(workload: Workload, cost, sizes: list[int], fitting: dict[bool, int]
 
 
 def _processes(workload: Workload) -> int:
-    here = devices(workload.run)
-    count = workload.run.nodes * (max(1, torch.cuda.device_count()) if here == "auto" else here)
+    count = processes(workload.run)
     if workload.optim.batch_size % (count * workload.optim.accumulate):
         raise UserError(
             f"optim.batch_size {workload.optim.batch_size} does not divide over {count} processes in "

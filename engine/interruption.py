@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from types import FrameType
 
 import lightning.pytorch as pl
@@ -12,6 +13,8 @@ from lightning.pytorch.callbacks import Callback
 
 # What a scheduler sends before it kills; SLURM sends the second where a job asks for it (`--signal=USR1@120`).
 WARNINGS = (signal.SIGTERM, signal.SIGUSR1)
+# The system's signal to a job comes once more by torchrun, which passes on what it gets; later ones mean it, seconds.
+ECHO_S = 5.0
 
 
 class Interruption(Callback):
@@ -28,6 +31,7 @@ class Interruption(Callback):
     def __init__(self):
         self.asked = False
         self.warned: int | None = None
+        self.warned_at = 0.0
         self.before = {}
 
     def __enter__(self) -> "Interruption":
@@ -50,9 +54,12 @@ class Interruption(Callback):
             raise KeyboardInterrupt
 
     def requeue(self, trainer: pl.Trainer) -> None:
-        """Ask SLURM to start the job anew, where it warned by SIGUSR1 (after SIGTERM it does so itself, if at all)."""
+        """Ask SLURM to start the job anew, where it warned any process by SIGUSR1 (after SIGTERM it does so itself, if
+        at all). All processes call this.
+        """
+        asked = trainer.strategy.reduce_boolean_decision(self.warned == signal.SIGUSR1, all=False)
         job = os.environ.get("SLURM_JOB_ID")
-        if self.warned != signal.SIGUSR1 or job is None or not trainer.is_global_zero:
+        if not asked or job is None or not trainer.is_global_zero:
             return
         if "SLURM_ARRAY_JOB_ID" in os.environ:
             job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
@@ -66,8 +73,9 @@ class Interruption(Callback):
         signal.default_int_handler(number, frame)
 
     def _warn(self, number: int, frame: FrameType | None) -> None:
-        if self.warned is not None:
+        if self.warned is None:
+            self.warned, self.warned_at = number, time.monotonic()
+        elif time.monotonic() - self.warned_at > ECHO_S:
             # Asked twice: at once.
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        self.warned = number

@@ -19,6 +19,7 @@ import yaml
 from ..errors import UserError
 from ..files import LOCK, remove_leftovers, write_json, write_text
 from ..locking import Lock
+from .launcher import launched
 from .recipe import to_yaml
 
 PACKAGES = ("clinvit", "torch", "timm", "lightning", "numpy", "albumentations", "pydicom")
@@ -84,10 +85,8 @@ def versions() -> dict[str, str]:
 
 def rank() -> int:
     """Rank of this process among those that a launcher started (torchrun, SLURM, Lightning); 0 when alone."""
-    for name in ("RANK", "SLURM_PROCID", "LOCAL_RANK"):
-        if os.environ.get(name, "").isdigit():
-            return int(os.environ[name])
-    return 0
+    launch = launched()
+    return int(os.environ.get("LOCAL_RANK", 0)) if launch is None else launch.rank
 
 
 def world_size() -> int:

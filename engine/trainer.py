@@ -11,6 +11,12 @@ from pathlib import Path
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.plugins.environments import (
+    ClusterEnvironment,
+    LightningEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import nn
 
@@ -18,6 +24,7 @@ from ..errors import RunError, UserError
 from ..files import wrong_checksum
 from .checkpoint import KeepLast, find
 from .interruption import Interruption
+from .launcher import launched
 from .profiling import Profile
 from .progress import EpochLog, Progress
 from .recipe import Optim, Run
@@ -81,20 +88,25 @@ def make_trainer(
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     # What Lightning says about workers (the progress bar shows what waiting costs), intervals of its own logs, the
     # moving average (in eval mode on purpose), data that do not resume (`TrainBatches.done` does) and its own use of
-    # PyTorch is of no use to the reader.
+    # PyTorch is of no use to the reader. Every process sees the whole validation, so nothing is left to synchronise.
     for words in (
         "does not have many workers",
         "smaller than the logging interval",
         "in eval mode at the start",
         "LeafSpec",
         "your dataloader is not resumable",
+        "when logging on epoch level in distributed setting",
     ):
         warnings.filterwarnings("ignore", message=f".*{words}.*")
+    here, nodes = placement(run)
+    if nodes > 1 and launched() is None:
+        raise UserError(f"run.nodes {nodes}: start the command on every machine by torchrun or srun.")
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     return pl.Trainer(
         accelerator="auto",
-        devices=devices(run),
-        num_nodes=run.nodes,
+        devices=here,
+        num_nodes=nodes,
+        plugins=[_environment()],
         precision=run.precision,
         max_epochs=optim.epochs,
         accumulate_grad_batches=optim.accumulate,
@@ -144,20 +156,54 @@ def cpu_multiplies_bf16() -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
-def devices(run: Run) -> int | str:
-    """Devices for Lightning: a number, or all GPUs, or one process on a CPU."""
-    if run.devices == "auto":
-        return "auto" if torch.cuda.is_available() else 1
-    if not str(run.devices).isdigit() or int(run.devices) < 1:
+def placement(run: Run) -> tuple[int | str, int]:
+    """Devices of each machine for Lightning (`auto` is all GPUs), and machines: as a launcher started the processes.
+
+    Raises:
+        UserError: The recipe asks for another number, or the launcher started them unevenly or more than the GPUs.
+    """
+    if run.devices != "auto" and (not str(run.devices).isdigit() or int(run.devices) < 1):
         raise UserError(f"run.devices is `auto` or a number, not {run.devices!r}.")
-    return int(run.devices)
+    launch = launched()
+    if launch is None:
+        alone = "auto" if torch.cuda.is_available() else 1
+        return alone if run.devices == "auto" else int(run.devices), run.nodes
+    name, _, world, here, option = launch
+    if not here or world % here:
+        raise UserError(f"{name} started {world} processes, not so many on each machine: set {option}.")
+    if run.devices not in ("auto", str(here)):
+        raise UserError(
+            f"run.devices {run.devices}, but {name} started {here} on each machine: leave it at auto, or start "
+            f"{name} with {option}={run.devices}."
+        )
+    if run.nodes not in (1, world // here):
+        raise UserError(f"run.nodes {run.nodes}, but {name} started {world // here}: leave run.nodes out.")
+    if torch.cuda.is_available() and here > torch.cuda.device_count():
+        raise UserError(
+            f"{name} started {here} processes on each machine, and each of them sees {torch.cuda.device_count()} GPU: "
+            "start one for each GPU, and let each see all (SLURM: --gpus-per-node instead of --gpus-per-task)."
+        )
+    return here, world // here
+
+
+def _environment() -> ClusterEnvironment:
+    """By what the processes find each other; without a launcher Lightning starts them itself."""
+    launch = launched()
+    if launch is None:
+        return LightningEnvironment()
+    # `Interruption` asks SLURM to requeue.
+    return TorchElasticEnvironment() if launch.name == "torchrun" else SLURMEnvironment(auto_requeue=False)
 
 
 def _sharded(run: Run) -> ModelParallelStrategy:
     """PyTorch's fully sharded data parallel over all processes; checkpoints are whole files, as without it."""
-    here = devices(run)
-    here = torch.cuda.device_count() if here == "auto" else here
-    return ModelParallelStrategy(run.nodes * here, tensor_parallel_size=1, save_distributed_checkpoint=False)
+    return ModelParallelStrategy(processes(run), tensor_parallel_size=1, save_distributed_checkpoint=False)
+
+
+def processes(run: Run) -> int:
+    """All processes of a run, one for each device."""
+    here, nodes = placement(run)
+    return nodes * (max(1, torch.cuda.device_count()) if here == "auto" else here)
 
 
 def _check(checkpoint: Path, training: Training) -> tuple[int, int]:

@@ -15,7 +15,7 @@ def masked_bce(logits: Tensor, targets: Tensor) -> Tensor:
     """
     known = ~targets.isnan()
     each = F.binary_cross_entropy_with_logits(logits.float(), targets.nan_to_num(), reduction="none")
-    return _mean(each * known, known)
+    return known_mean(each * known, known)
 
 
 def masked_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
@@ -27,11 +27,11 @@ def masked_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
     """
     known = ~targets.isnan().any(dim=1)
     each = -(targets.nan_to_num() * logits.float().log_softmax(dim=1)).sum(dim=1)
-    return _mean(each * known, known)
+    return known_mean(each * known, known)
 
 
-def _mean(values: Tensor, known: Tensor) -> Tensor:
-    """Sum over the known values by their mean number per process, so that averaged gradients are exact."""
+def known_mean(values: Tensor, known: Tensor) -> Tensor:
+    """Sum over the known values (the others are 0) by their mean number per process: averaged gradients are exact."""
     count = known.sum().to(values.dtype)
     if dist.is_available() and dist.is_initialized():
         dist.all_reduce(count)

@@ -169,7 +169,7 @@ def log_loss(scores: Tensor, target: Tensor, exclusive: bool) -> float:
         known = known.all(dim=1)
         right = (scores[known] * target[known]).sum(dim=1)
         return -right.clamp(min=1e-12).log().mean().item()
-    return F.binary_cross_entropy(scores[known], target[known]).item()
+    return F.binary_cross_entropy(scores[known], target[known].to(scores.dtype)).item()
 
 
 def finetune(

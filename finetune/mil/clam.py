@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..losses import known_mean
 from .abmil import AttentionScores, attended
 from .aggregator import Aggregated, Aggregator, Criterion, embedding
 
@@ -69,7 +70,7 @@ class Clam(Aggregator):
         # A lone instance is the most attended one only.
         used = [known[:, :, None] & real[:, None], positive[:, :, None] & (real & (sizes > 1)[:, None])[:, None]]
         used = torch.cat(used, dim=2)
-        return (losses * used).sum() / used.sum().clamp(min=1)
+        return known_mean(losses * used, used)
 
     @staticmethod
     def _ranked(attention: Tensor, logits: Tensor, mask: Tensor | None, top: int) -> Tensor:

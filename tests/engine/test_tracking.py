@@ -28,7 +28,7 @@ def test_unknown_and_missing_trackers(tmp_path, monkeypatch):
 
 
 def test_only_the_first_process_tracks(tmp_path, monkeypatch):
-    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("LOCAL_RANK", "1")
     assert len(loggers(tmp_path, Run(track=("wandb",)))) == 1
 
 
