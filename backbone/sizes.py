@@ -58,7 +58,8 @@ class Architecture:
 
     def __post_init__(self):
         object.__setattr__(self, "image_size", tuple(self.image_size))
-        whole = (self.width, self.depth, self.heads, self.patch_size, self.tubelet, self.frames, *self.image_size)
+        # No block at all is of use in tests.
+        whole = (self.width, self.depth + 1, self.heads, self.patch_size, self.tubelet, self.frames, *self.image_size)
         if not all(isinstance(number, int) and number > 0 for number in whole):
             raise ValueError("width, depth, heads, sizes and frames are whole numbers above 0")
         if self.width % self.heads:

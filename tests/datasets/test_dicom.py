@@ -417,7 +417,7 @@ def test_truncated_files_are_refused(tmp_path, share):
 def test_a_huge_picture_is_refused_by_its_header(tmp_path, monkeypatch):
     path = saved(dicom(RAMP, Rows=30000, Columns=30000), tmp_path)
     monkeypatch.setattr("clinvit.datasets.dicom_frames.get_decoder", lambda syntax: pytest.fail("decoded"))
-    with pytest.raises(DataError, match=r"30000x30000 px, too large \(at most 200 million px\)"):
+    with pytest.raises(DataError, match=r"30000x30000 px, too large \(at most 200 million px"):
         read_radiograph(path)
     assert radiograph_size(path) == (30000, 30000)
 

@@ -330,6 +330,7 @@ def test_pretraining_data_of_their_own(small_table, ask, cohort, tmp_path):
     frame["path"] = [str((cohort.parent / path).resolve()) for path in frame["path"]]
     (tmp_path / "more").mkdir()
     frame[frame["split"] == "train"].to_csv(tmp_path / "more/manifest.csv", index=False)
+    (tmp_path / "more/manifest.json").write_text(json.dumps({"roots": [str(cohort.parent)]}))
     options = (
         "--optim.epochs 1 --optim.warmup_epochs 0 --optim.batch_size 16 --model.size micro --model.image_size 32 "
         "--model.patch_size 8 --augment.size 32 --data.cache_px 40"
