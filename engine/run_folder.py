@@ -91,11 +91,11 @@ def rank() -> int:
 
 def world_size() -> int:
     """How many processes a launcher started for one work (torchrun, srun); 1 when alone."""
+    launch = launched()
+    if launch is None or launch.name == "torchrun":
+        return 1 if launch is None else launch.world
     # A batch script of SLURM has SLURM_NTASKS too, but is one process: the steps of srun alone have their own number.
-    for place, number in (("RANK", "WORLD_SIZE"), ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS")):
-        if os.environ.get(place, "").isdigit() and os.environ.get(number, "").isdigit():
-            return int(os.environ[number])
-    return 1
+    return int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
 
 
 def _refuse_another(path: Path, recipe: Any, inputs: dict[str, Any]) -> None:

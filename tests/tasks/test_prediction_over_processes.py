@@ -21,6 +21,7 @@ from clinvit.tasks.share import Share
 from PIL import Image
 
 BATCH = 4
+TORCHRUN = {"TORCHELASTIC_RUN_ID": "none", "LOCAL_WORLD_SIZE": "1"}
 LAUNCHER = """
 import json, os, sys, time
 import clinvit.finetune.model, clinvit.finetune.predict, clinvit.tasks.prediction
@@ -110,7 +111,7 @@ def start(launcher, model, tmp_path, tmp_path_factory):
     def run(number, of, inputs, *options, batch=BATCH):
         arguments = ["predict", "thorax", *map(str, inputs), "--model", str(model), "--out", "p.jsonl"]
         log = logs / f"{next(count)}"
-        env = {"RANK": str(number), "WORLD_SIZE": str(of)}
+        env = TORCHRUN | {"RANK": str(number), "WORLD_SIZE": str(of)}
         arguments += ["--batch", str(batch), *options]
         return launcher(arguments=arguments, env=env, cwd=str(tmp_path), log=str(log)), log
 
@@ -198,13 +199,13 @@ def test_each_case_is_in_one_share(cases, of, batch):
     "said, expected",
     [
         ({}, (0, 1)),
-        ({"RANK": "1", "WORLD_SIZE": "4"}, (1, 4)),
+        (TORCHRUN | {"RANK": "1", "WORLD_SIZE": "4"}, (1, 4)),
         ({"SLURM_PROCID": "2", "SLURM_NTASKS": "4", "SLURM_STEP_NUM_TASKS": "3"}, (2, 3)),
         ({"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}, (0, 1)),  # a batch script, before srun
     ],
 )
 def test_what_a_launcher_says(monkeypatch, said, expected):
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_STEP_NUM_TASKS"):
+    for name in (*TORCHRUN, "RANK", "WORLD_SIZE", "LOCAL_RANK", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_STEP_NUM_TASKS"):
         monkeypatch.delenv(name, raising=False)
     for name, value in said.items():
         monkeypatch.setenv(name, value)
@@ -212,8 +213,8 @@ def test_what_a_launcher_says(monkeypatch, said, expected):
 
 
 def test_slides_are_not_predicted_by_several(monkeypatch, tmp_path, capsys):
-    monkeypatch.setenv("RANK", "1")
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name, value in (TORCHRUN | {"RANK": "1", "WORLD_SIZE": "2"}).items():
+        monkeypatch.setenv(name, value)
     assert main(["predict", "slides", "a.svs", "--model", str(tmp_path), "--features", str(tmp_path)]) == 2
     said = capsys.readouterr().err
     assert "extract first" in said and said.count("\n") == 1
