@@ -80,7 +80,8 @@ def needles() -> dict[bytes, str]:
                 found[raw] = word
                 for shift in range(3):  # base64 depends on where in three bytes a word begins
                     coded = base64.b64encode(b"\0" * shift + raw)
-                    found[coded[4 if shift else 0 : len(coded) // 4 * 4 - 4]] = word
+                    # The letters that the word alone decides.
+                    found[coded[-(-8 * shift // 6) : 8 * (shift + len(raw)) // 6]] = word
             found[json.dumps(text)[1:-1].encode()] = word
     return {raw: word for raw, word in found.items() if len(raw) >= 6}
 
@@ -173,7 +174,7 @@ def test_no_name_leaves_the_files_and_the_manifest(tmp_path, request):
     run("prepare", "thorax", own, "--out", data, *[word for each in options for word in ("--option", each)])
     truncated_header, broken_header = truncated.read_bytes(), broken.read_bytes()
     broken.unlink()  # a header that cannot be read stops `prepare`, by design
-    run("prepare", "thorax", raw / "pool", "--out", out / "pool" / "manifest.csv", "--cache-px", 64)
+    run("prepare", "thorax", raw / "pool", "--layout", "unlabelled", "--out", out / "pool" / "manifest.csv", "--cache-px", 64)
     broken.write_bytes(broken_header)
     truncated.write_bytes(truncated_header)
     run("pretrain", "thorax", "--recipe", "tiny", "--data", out / "pool", "--out", out / "mae", *tiny)
