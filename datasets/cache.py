@@ -50,16 +50,21 @@ class PixelCache:
         folder: Holds `pixels.u8` and `index.jsonl`.
         entries: N entries.
         keys: Their N keys.
+        files: The N files.
         reader: Reads a file again whose pixels have changed.
     """
 
-    def __init__(self, folder: Path, entries: Sequence[Entry], keys: Sequence[str], reader: Reader):
+    def __init__(
+        self, folder: Path, entries: Sequence[Entry], keys: Sequence[str], files: Sequence[Path], reader: Reader
+    ):
         self.folder, self.reader = folder, reader
         # Offset, what the checksum starts from, checksum, up to four sides: a list of hundreds of thousands of tuples
         # would be sent to every worker. Keys stay on the disk.
         self.places = np.zeros((len(entries), 7), np.int64)
         for place, key, entry in zip(self.places, keys, entries):
             place[: 3 + len(entry.shape)] = entry.offset, _start(key, entry), entry.checksum, *entry.shape
+        # An array, for the same reason.
+        self._files = np.array([os.fsencode(file) for file in files], bytes)
         self._reasons = {row: entry.reason for row, entry in enumerate(entries) if entry.reason}
         self._pixels: np.ndarray | None = None
         self._seen = np.zeros(len(entries), bool)
@@ -106,8 +111,8 @@ class PixelCache:
         """The pixels of a row from the file itself; they are put back in their place."""
         offset, start, expected = self.places[row, :3].tolist()
         damaged = f"{self.folder / 'pixels.u8'}: the pixels at byte {offset} have changed on the disk"
-        key = next((key for key, entry, _ in _lines(self.folder) if entry.offset == offset), "||")
-        file = Path(key.rsplit("|", 2)[0])
+        key = next((key for key, entry, _ in _lines(self.folder) if entry.offset == offset), "")
+        file = Path(os.fsdecode(self._files[row]))
         if _key(file) != key:
             raise RunError(f"{damaged}, and {file} is not there as it was. Repeat the command, which reads it anew.")
         pixels = np.ascontiguousarray(self.reader.read(file))
@@ -183,7 +188,7 @@ def build_cache(
             f"{folder}: the picture cache cannot be written ({error.strerror or error}). Free some space or name "
             "another place with --cache; what is cached already is kept."
         ) from None
-    return PixelCache(folder, [known[key] for key in keys], keys, reader)
+    return PixelCache(folder, [known[key] for key in keys], keys, files, reader)
 
 
 def _key(file: Path) -> str:

@@ -29,6 +29,8 @@ def refuse_outside(manifest: Path, column: str, files: pd.Series, roots: Iterabl
     starts = tuple(f"{folder}/".replace("//", "/") for folder in allowed)
     folders: dict[str, str] = {}  # as written -> where it leads; there are few
     for row, file in enumerate(files):
+        if "\0" in file:
+            raise DataError(f"{manifest}: row {row + 2}: the {column} {file!r} is no path. Write the table again.")
         folder, _, name = file.rpartition("/")
         if folder not in folders:
             folders[folder] = str((base / (folder or "/" * file.startswith("/"))).resolve())

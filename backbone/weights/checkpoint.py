@@ -1,5 +1,6 @@
 """A foreign checkpoint opened: its tensors under our names, its architecture and the input it was trained on."""
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def open_checkpoint(path: str | Path, heads: int | None = None) -> Checkpoint:
 
 def read_named(path: Path) -> tuple[Named, dict, dict]:
     """Tensors under our names, and what lies beside them: `Architecture` fields, mean and std; as `open_checkpoint`."""
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112, which fails on no path, however long
         named = under_our_names(read_checkpoint(path / hugging_face.WEIGHTS))
         source, known, said = hugging_face.read_config(path)
         return named._replace(source=replace(named.source, name=source)), known, said

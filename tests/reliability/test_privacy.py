@@ -174,7 +174,17 @@ def test_no_name_leaves_the_files_and_the_manifest(tmp_path, request):
     run("prepare", "thorax", own, "--out", data, *[word for each in options for word in ("--option", each)])
     truncated_header, broken_header = truncated.read_bytes(), broken.read_bytes()
     broken.unlink()  # a header that cannot be read stops `prepare`, by design
-    run("prepare", "thorax", raw / "pool", "--layout", "unlabelled", "--out", out / "pool" / "manifest.csv", "--cache-px", 64)
+    run(
+        "prepare",
+        "thorax",
+        raw / "pool",
+        "--layout",
+        "unlabelled",
+        "--out",
+        out / "pool" / "manifest.csv",
+        "--cache-px",
+        64,
+    )
     broken.write_bytes(broken_header)
     truncated.write_bytes(truncated_header)
     run("pretrain", "thorax", "--recipe", "tiny", "--data", out / "pool", "--out", out / "mae", *tiny)

@@ -7,6 +7,7 @@ import re
 import resource
 import shutil
 import socket
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -203,10 +204,10 @@ class StrangeTrial:
         entry, called, path = item
         _limit_space()
         if called and os.path.lexists(path):  # the reader is given the folder of the file
-            inside = path.parent / f"{entry}-{path.name}.d"
-            inside.mkdir()
-            path, target = inside / called, path
-            path.symlink_to(target)
+            with tempfile.TemporaryDirectory() as inside:
+                link = Path(inside) / called
+                link.symlink_to(path)
+                return judged(ENTRIES[entry], link, [], False)
         return judged(ENTRIES[entry], path, [], False)
 
 
