@@ -222,9 +222,9 @@ def _predict(options) -> None:
 
 
 def _predict_alone(why: str) -> None:
-    from .tasks.share import launched
+    from .tasks.share import own_share
 
-    if launched().of > 1:
+    if own_share().of > 1:
         raise UserError(f"{why} Predict with one process.")
 
 
@@ -248,7 +248,7 @@ def _predict_slides(options):
 
 def _predict_files(options):
     from .tasks.prediction import Request, predict_stage
-    from .tasks.share import launched
+    from .tasks.share import own_share
 
     batch, workers = options.batch or 32, options.workers or 1
     if options.macula is not None:
@@ -263,7 +263,7 @@ def _predict_files(options):
     return predict_stage(
         Request(
             options.model, options.inputs, options.out, batch, workers, options.explain,
-            options.explain_method, options.resume, options.identifiers, launched(),
+            options.explain_method, options.resume, options.identifiers, own_share(),
         )
     )  # fmt: skip
 

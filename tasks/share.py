@@ -50,7 +50,7 @@ class Share(NamedTuple):
 ALONE = Share()
 
 
-def launched() -> Share:
+def own_share() -> Share:
     """The share of this process by what a launcher says (torchrun, srun)."""
     of = world_size()
     return Share(rank(), of) if of > 1 else ALONE
