@@ -67,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
         "pixels beside the manifest makes it quick); without it, the files that are read are compared",
     )  # fmt: skip
     check.add_argument("--encoder", type=Path, help="encoder or model folder: which of the cases has it seen already?")
-    check.add_argument("--recipe", default="tiny", help="whose loading and steps are timed (default: %(default)s)")
+    check.add_argument("--recipe", help="also time its loading and its steps: which of the two is the bottleneck here?")
 
     prepare = _verb(verbs, "prepare", "make manifest.csv from a data set as downloaded")
     _task(prepare)
@@ -94,12 +94,7 @@ def build_parser() -> argparse.ArgumentParser:
     _recipe_verb(pretrain, "pretrain")
     _cache(pretrain)
     pretrain.add_argument("--tiles", type=Path, help="slides: folder of tile coordinates (`clinvit tile`)")
-    _profile(pretrain)
-    pretrain.add_argument(
-        "--estimate", action="store_true",
-        help="only measure a few steps and tell FLOPs, time, memory, and the optim.accumulate that fits this machine",
-    )  # fmt: skip
-    pretrain.add_argument("--cases", type=int, help="with --estimate: cases per epoch (default: those of --data)")
+    _cost(pretrain)
 
     extract = _verb(verbs, "extract", "make features of all tiles of all slides", add_help=False)
     _recipe_verb(extract, "extract", SLIDE_TASKS, "standard", "folder of features; repeating the command continues")
@@ -115,7 +110,7 @@ def build_parser() -> argparse.ArgumentParser:
         type=Path,
         help="encoder folder, or a checkpoint of MAE, thorax-MAE, VideoMAE, DINO, timm; from scratch without",
     )
-    _profile(finetune)
+    _cost(finetune)
     finetune.add_argument("--threshold", default="youden", help=THRESHOLD)
     finetune.add_argument(
         "--calibrate", choices=["temperature", "platt"],
@@ -267,11 +262,16 @@ def _cache(verb: argparse.ArgumentParser) -> None:
     )
 
 
-def _profile(verb: argparse.ArgumentParser) -> None:
+def _cost(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--profile", action="store_true",
         help="also write trace.json.gz, a few steps operator by operator, into --out (ui.perfetto.dev opens it)",
     )  # fmt: skip
+    verb.add_argument(
+        "--estimate", action="store_true",
+        help="only measure a few steps and tell FLOPs, time, memory, and the optim.accumulate that fits this machine",
+    )  # fmt: skip
+    verb.add_argument("--cases", type=int, help="with --estimate: cases per epoch (default: those of --data)")
 
 
 def _evaluation(verb: argparse.ArgumentParser) -> None:

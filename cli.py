@@ -88,7 +88,7 @@ def _check(options) -> None:
         manifest = manifest.with_labels(labels) if labels else manifest
         found = task.check(manifest, files, options.cache_px)
         add_leaks(found, manifest, task, cache_px=options.cache_px, encoder=options.encoder, pairs=options.duplicates)
-        if files is not None and not found.errors:
+        if options.recipe is not None and files is not None and not found.errors:
             found.facts += bottleneck(task, manifest, options.recipe)
     machine = environment()
     machine_text = f"torch {machine['versions']['torch']} on {machine['device']}, {machine['platform']}"
@@ -179,20 +179,32 @@ def _pretrain(options) -> None:
     if options.estimate:
         from .tasks.estimating import estimate_pretraining
 
-        title = f"{options.verb} {options.task}, recipe {options.recipe}"
-        print(estimate_pretraining(recipe, title, options.data, options.cases, slides))
+        print(estimate_pretraining(recipe, _title(options), options.data, options.cases, slides))
         return
     _refuse(options, "cases", why="belongs to --estimate")
     encoder = pretrain_stage(recipe, options.data, options.out, options.cache, options.tiles, options.cache_gb)
     _say(f"encoder: {encoder}")
 
 
+def _title(options) -> str:
+    return f"{options.verb} {options.task}, recipe {options.recipe}"
+
+
 def _finetune(options) -> None:
     from .tasks.stages import choose_recipe, finetune_stage
 
-    task = _recipe_task(options, "data", "out", *["features"] * (options.task in SLIDE_TASKS))
-    _refuse(options, *(["cache", "encoder"] if options.task in SLIDE_TASKS else ["features"]))
+    slides = options.task in SLIDE_TASKS
+    task = _recipe_task(options, *([] if options.estimate else ["data", "out", *["features"] * slides]))
+    _refuse(options, *(["cache", "encoder"] if slides else ["features"]))
     recipe = choose_recipe(task.FINETUNE, options.recipe, options.config, options.rest)
+    if options.estimate:
+        from .tasks.estimating import estimate_finetuning
+
+        if slides:
+            raise UserError("--estimate is not for slides: an epoch over bags takes minutes.")
+        print(estimate_finetuning(recipe, _title(options), options.data, options.cases, options.encoder))
+        return
+    _refuse(options, "cases", why="belongs to --estimate")
     model = finetune_stage(
         recipe,
         options.data,

@@ -2,7 +2,6 @@
 
 import os
 import statistics
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
@@ -11,8 +10,9 @@ from pathlib import Path
 import torch
 
 from ..errors import UserError
-from .footprint import Footprint, Workload, flops_per_case, footprint
+from .footprint import Footprint, flops_per_case, footprint
 from .trainer import precision, processes
+from .workload import Steps, Workload
 
 # Of the memory that is free; the rest is for the kernels' own work and for gaps between tensors.
 USABLE = 0.9
@@ -122,36 +122,22 @@ def timed(workload: Workload, cases: int, device: torch.device) -> Timing:
     On a GPU with as many cases as asked, or half of them as often as memory runs out; on a CPU with 1, 2, 4, ... until
     a part takes long enough, since there the time rises with the cases.
     """
-    training = workload.training(workload.recompute).to(device)
-    training.on_fit_start()
-    optimizer = training.configure_optimizers()["optimizer"]
-
-    def run(count: int) -> tuple[float, float]:
-        batch = {name: tensor.to(device) for name, tensor in workload.batch(count).items()}
-        started = _now(device)
-        training.begin(batch, 0)
-        workload.loss(training, batch).backward()
-        computed = _now(device)
-        training.configure_gradient_clipping(optimizer, workload.optim.clip_norm)
-        optimizer.step()
-        optimizer.zero_grad()
-        return computed - started, _now(device) - computed
-
+    steps = Steps(workload, device)
     count = cases if device.type == "cuda" else 1
     while True:
         try:
-            seconds = run(count)[0]
+            seconds = steps.run(steps.batch(count))[0]
         except torch.OutOfMemoryError:
             if count == 1:
                 raise UserError("one case at a time does not fit into this GPU's memory.") from None
-            optimizer.zero_grad()
+            steps.optimizer.zero_grad()
             torch.cuda.empty_cache()
             cases = count = count // 2
             continue
         if count >= cases or seconds >= LONG_S:
             break
         count = min(2 * count, cases)
-    parts, updates = zip(*(run(count) for _ in range(REPEATS)))
+    parts, updates = zip(*(steps.run(steps.batch(count)) for _ in range(REPEATS)))
     peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
     return Timing(count, statistics.median(parts), statistics.median(updates), peak)
 
@@ -207,12 +193,6 @@ def _processes(workload: Workload) -> int:
             f"{workload.optim.accumulate} parts."
         )
     return count
-
-
-def _now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
 
 
 def _read(path: str) -> str:

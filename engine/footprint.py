@@ -1,10 +1,8 @@
 """What a step costs in products and in memory, found by a dry run: real shapes and kinds, no numbers, no memory."""
 
 import weakref
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass
-from types import SimpleNamespace
 
 import torch
 from torch import Tensor
@@ -13,48 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from .recipe import Optim, Run
-from .training import Training
-
-MIXED = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
-
-
-@dataclass(frozen=True)
-class Workload:
-    """A training without its data.
-
-    Attributes:
-        make: Makes it anew, with or without gradient checkpointing, its model on a device (`meta`: without memory);
-            its loaders are never asked for.
-        batch: A batch of random pixels of n cases, as the loader would give it.
-        cases: Cases per epoch.
-        optim, run: The shared parts of the recipe; `run.precision` is resolved.
-        recompute: Whether the recipe asks for gradient checkpointing.
-    """
-
-    make: Callable[[bool, str], Training]
-    batch: Callable[[int], dict[str, Tensor]]
-    cases: int
-    optim: Optim
-    run: Run
-    recompute: bool
-
-    def training(self, recompute: bool, device: str = "cpu") -> Training:
-        """The training, attached to what a step asks of Lightning's Trainer."""
-        training = self.make(recompute, device)
-        steps = max(1, self.cases // self.optim.batch_size) * self.optim.epochs
-        training.trainer = SimpleNamespace(
-            world_size=1, global_rank=0, current_epoch=0, global_step=0, precision=self.run.precision,
-            estimated_stepping_batches=steps,
-        )  # fmt: skip
-        return training.train()
-
-    def loss(self, training: Training, batch: dict[str, Tensor]) -> Tensor:
-        """The loss of a batch in the run's precision."""
-        kind = MIXED.get(self.run.precision)
-        device = batch["row"].device.type
-        with torch.autocast(device, kind) if kind else nullcontext():
-            return training.loss(batch)
+from .workload import Workload
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..engine.footprint import Workload
 from ..engine.training import Training
+from ..engine.workload import Workload
 from .dino_training import DinoPretraining, build_dino
 from .masked import MaskedPretraining, build_mae
 from .recipe import Dino, Pretrain

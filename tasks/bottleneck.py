@@ -2,30 +2,28 @@
 files and with the recipe's own model.
 """
 
+import contextlib
 import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from timm.layers import Attention
-from torch import Tensor
 
+from ..datasets.isolation import isolated
 from ..datasets.loading import reading_workers
 from ..datasets.readers import Reader, make_reader
-from ..datasets.recipe import for_channels
 from ..datasets.tables import Manifest
 from ..datasets.views import TrainView
 from ..engine.trainer import precision
+from ..engine.workload import Steps, Workload
 from ..errors import DataError, UserError
-from ..finetune.losses import masked_bce
-from ..finetune.model import build_model
 from ..finetune.recipe import Finetune
-from ..finetune.run import make_card
-from ..pretrain.masked import build_mae, recipe_masks
+from ..finetune.workload import workload as finetune_workload
 from ..pretrain.recipe import Pretrain
+from ..pretrain.workload import workload as pretrain_workload
 
 SECONDS = 1.5  # of each measurement
 
@@ -46,7 +44,7 @@ class Rates:
 
 
 def bottleneck(task, manifest: Manifest, name: str) -> list[str]:
-    """What `clinvit check` says of it: two sentences with figures. Slides have none: their tiles are read otherwise.
+    """What `clinvit check --recipe` says of it: two sentences with figures.
 
     Args:
         task: The task's module.
@@ -54,16 +52,16 @@ def bottleneck(task, manifest: Manifest, name: str) -> list[str]:
         name: Of the recipe: of pre-training, or of fine-tuning alone.
 
     Raises:
-        UserError: There is no such recipe.
+        UserError: There is no such recipe, or nothing of it can be measured here.
     """
     if not hasattr(task, "CachedAs"):
-        return []
+        raise UserError("--recipe is for pictures and clips: tiles of slides come from no cache. Leave it out.")
     stage, recipes = ("pretrain", task.PRETRAIN) if name in task.PRETRAIN else ("finetune", task.FINETUNE)
     if name not in recipes:
         raise UserError(f"--recipe {name!r}: known are {', '.join(task.PRETRAIN | task.FINETUNE)}.")
     recipe = recipes[name]()
     if isinstance(recipe, Finetune) and not manifest.labels:
-        return []
+        raise UserError(f"--recipe {name}: fine-tuning needs labels, and {manifest.path} has none.")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     rates = measure(recipe, manifest, device)
     return verdict(
@@ -126,25 +124,28 @@ def measure(recipe: Pretrain | Finetune, manifest: Manifest, device: str) -> Rat
     decoded, pixels = _decoded(reader, manifest)
     view = TrainView(recipe.augment, data.clip, model.frames)
     loaded = per_second(lambda i: view(pixels[i % len(pixels)], i))
-    inputs = np.concatenate([view(each, number) for number, each in enumerate(pixels[:16])])
-    consumed = step_rate(recipe, manifest, torch.from_numpy(inputs), device) / view.repeats
-    return Rates(decoded, loaded, consumed)
+    cases = len(manifest.rows(*data.splits))
+    if isinstance(recipe, Pretrain):
+        work = pretrain_workload(recipe, cases)
+    else:
+        work = finetune_workload(recipe, manifest, cases)
+    return Rates(decoded, loaded, step_rate(work, device))
 
 
 def _decoded(reader: Reader, manifest: Manifest) -> tuple[float, list[np.ndarray]]:
     """Files per second of one core, and the pixels of those that were read, spread over the manifest."""
-    files, pixels = manifest.files(), []
+    files, pixels, error = manifest.files(), [], None
     places = np.random.default_rng(0).permutation(len(files))[:64]
-    start, error = time.perf_counter(), None
-    for number, place in enumerate(places):
-        if number == 1:  # the first one also loads what reads it
-            start = time.perf_counter()
-        try:
-            pixels.append(reader.read(files[place]))
-        except DataError as unreadable:
-            error = unreadable
-        if time.perf_counter() - start > SECONDS and number >= 2:
-            break
+    with contextlib.closing(isolated(reader.read, [files[place] for place in places])) as results:
+        for number, result in enumerate(results):
+            if number == 0:  # before the first one, a process starts
+                start = time.perf_counter()
+            if isinstance(result, DataError):
+                error = result
+            else:
+                pixels.append(result)
+            if time.perf_counter() - start > SECONDS and number >= 2:
+                break
     if not pixels:
         raise error
     return max(1, number) / (time.perf_counter() - start), pixels
@@ -161,80 +162,23 @@ def per_second(work: Callable[[int], object]) -> float:
     return done / (time.perf_counter() - start)
 
 
-def step_rate(recipe: Pretrain | Finetune, manifest: Manifest, inputs: Tensor, device: str) -> float:
-    """Inputs per second that training steps take: forward, backward and optimiser, in the precision of a run.
+def step_rate(workload: Workload, device: str) -> float:
+    """Cases per second that training steps take: forward, backward and optimiser, in the precision of a run.
 
     The batch grows while a step is short, up to the recipe's; larger ones give no other rate.
 
     Args:
-        recipe: Whose model it is.
-        manifest: Gives a classifier its labels.
-        inputs: (N, C, [T,] S, S) uint8, repeated to a batch.
+        workload: The training.
         device: cpu or cuda.
     """
-    step = _stepper(recipe, manifest, device)
-    batch, most = 2, recipe.optim.batch_size // recipe.optim.accumulate
+    run = replace(workload.run, precision=precision(workload.run, workload.make(False, "meta")))
+    steps = Steps(replace(workload, run=run), torch.device(device))
+    cases, most = 1, min(512, workload.optim.batch_size // workload.optim.accumulate)
     while True:
-        pixels = inputs[torch.arange(batch) % len(inputs)]
-        step(pixels)
-        start = time.perf_counter()
-        step(pixels)
-        seconds = time.perf_counter() - start
-        if seconds > 0.2 or batch * 2 > min(most, 512):
+        batch = steps.batch(cases)
+        steps.run(batch)
+        seconds = sum(steps.run(batch))
+        if seconds > 0.2 or cases * 2 > most:
             break
-        batch *= 2
-    return batch * (1 / seconds if seconds > SECONDS else per_second(lambda _: step(pixels)))
-
-
-def _stepper(recipe: Pretrain | Finetune, manifest: Manifest, device: str) -> Callable[[Tensor], None]:
-    """A training step on uint8 inputs, as the engine makes it."""
-    mean, std = (for_channels(values, recipe.model.channels) for values in (recipe.data.mean, recipe.data.std))
-    model, loss = _masked(recipe) if isinstance(recipe, Pretrain) else _classifier(recipe, manifest)
-    model.to(device)
-    name = precision(recipe.run, model)
-    cast = torch.autocast(
-        device, torch.bfloat16 if name.startswith("bf16") else torch.float16, enabled="32" not in name
-    )
-    if device == "cpu" and name == "bf16-mixed":
-        for part in model.modules():
-            if isinstance(part, Attention):
-                part.fused_attn = False
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True)
-
-    def step(pixels: Tensor) -> None:
-        pixels = pixels.to(device).float() / 255
-        shape = (1, -1, *[1] * (pixels.ndim - 2))
-        centred = pixels - torch.tensor(mean, device=device).view(shape)
-        with cast:
-            value = loss(centred / torch.tensor(std, device=device).view(shape), pixels)
-        value.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        if device == "cuda":
-            torch.cuda.synchronize()
-
-    return step
-
-
-def _masked(recipe: Pretrain):
-    mae = build_mae(recipe)
-
-    def loss(x: Tensor, pixels: Tensor) -> Tensor:
-        masks = recipe_masks(recipe, len(x), torch.Generator(x.device).manual_seed(0))
-        return mae(x, masks, pixels if recipe.target == "channel" else None).loss
-
-    return mae, loss
-
-
-def _classifier(recipe: Finetune, manifest: Manifest):
-    model = build_model(make_card(recipe, manifest, None), recipe.model.drop_path, recipe.model.checkpoint_blocks)
-
-    def loss(x: Tensor, pixels: Tensor) -> Tensor:
-        kept = ()
-        if recipe.patch_drop:
-            tokens = math.prod(recipe.model.architecture().grid)
-            keep = max(1, round(tokens * (1 - recipe.patch_drop)))
-            kept = (torch.rand(len(x), tokens, device=x.device).argsort(dim=1)[:, :keep],)
-        return masked_bce(model(x, *kept), torch.zeros(len(x), len(manifest.labels), device=x.device))
-
-    return model, loss
+        cases *= 2
+    return cases * (1 / seconds if seconds > SECONDS else per_second(lambda _: steps.run(batch)))

@@ -1,20 +1,27 @@
-"""The stage `--estimate`: what a pre-training would cost here."""
+"""The stage `--estimate`: what a training would cost here. Nothing is written, no file of a case is opened."""
 
 from pathlib import Path
 
+import pandas as pd
+
+from ..backbone.encoder import read_encoder_card
+from ..backbone.sizes import Model
+from ..datasets.tables import Manifest
 from ..engine.estimate import estimate
 from ..errors import UserError
-from ..pretrain.workload import workload
+from ..finetune.recipe import Finetune
+from ..finetune.workload import workload as finetune_workload
+from ..pretrain.workload import workload as pretrain_workload
 from .stages import open_manifest
 
 
 def estimate_pretraining(recipe, title: str, data: Path | None, cases: int | None, of_tiles: bool) -> str:
-    """The estimate as text; nothing is written.
+    """The estimate of a pre-training as text.
 
     Args:
         recipe: The resolved recipe.
         title: What is trained.
-        data: Manifest or its folder; its cases are counted, no file of them is opened.
+        data: Manifest or its folder, whose cases are counted.
         cases: Cases per epoch instead.
         of_tiles: A case is a tile, of which the manifest knows `tiles_per_slide` only.
 
@@ -22,12 +29,42 @@ def estimate_pretraining(recipe, title: str, data: Path | None, cases: int | Non
         UserError: The number of cases is unknown, or see `estimate`.
     """
     if cases is None:
-        if data is None:
-            raise UserError("--estimate needs the number of cases: --data MANIFEST, or --cases N.")
-        cases = len(open_manifest(data, labels=()).rows(*recipe.data.splits))
-        if of_tiles and recipe.tiles_per_slide is None:
+        if data is not None and of_tiles and recipe.tiles_per_slide is None:
             raise UserError("--estimate of tiles needs their number: --cases N, or --tiles_per_slide in the recipe.")
-        cases *= recipe.tiles_per_slide or 1
-    model = recipe.model
-    shape = f"{model.frames} x {model.image_size}" if model.frames > 1 else model.image_size
-    return estimate(workload(recipe, cases), f"{title}: ViT {model.size}, {shape} px, {cases} cases per epoch")
+        cases = len(_manifest(data, ()).rows(*recipe.data.splits)) * (recipe.tiles_per_slide or 1 if of_tiles else 1)
+    return estimate(pretrain_workload(recipe, cases), f"{title}: {_shape(recipe.model)}, {cases} cases per epoch")
+
+
+def estimate_finetuning(
+    recipe: Finetune, title: str, data: Path | None, cases: int | None, encoder: Path | None
+) -> str:
+    """The estimate of a fine-tuning as text.
+
+    Args:
+        recipe: The resolved recipe.
+        title: What is trained.
+        data: Manifest or its folder, whose cases and labels are counted.
+        cases: Cases per epoch instead; without `data` they have one label.
+        encoder: Encoder folder whose architecture is trained on; the recipe's without.
+
+    Raises:
+        UserError: The number of cases is unknown, or see `estimate` and `finetune.workload`.
+    """
+    if data is None and cases is not None:
+        manifest = Manifest(Path("none"), pd.DataFrame(columns=["id", "path", "patient", "split", "label"]), ("label",))
+    else:
+        manifest = _manifest(data, recipe.data.labels)
+    cases = len(manifest.rows(*recipe.data.splits)) if cases is None else cases
+    start = None if encoder is None else read_encoder_card(encoder)
+    shape = _shape(recipe.model) if recipe.network == "vit" else recipe.network
+    return estimate(finetune_workload(recipe, manifest, cases, start), f"{title}: {shape}, {cases} cases per epoch")
+
+
+def _manifest(data: Path | None, labels) -> Manifest:
+    if data is None:
+        raise UserError("--estimate needs the number of cases: --data MANIFEST, or --cases N.")
+    return open_manifest(data, labels=labels)
+
+
+def _shape(model: Model) -> str:
+    return f"ViT {model.size}, {f'{model.frames} x ' if model.frames > 1 else ''}{model.image_size} px"

@@ -2,12 +2,18 @@
 
 import json
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+
+# Containers often forbid compiled modules; the hundreds of processes that tests start would each compile torch anew.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 import torch
 from clinvit.backbone.sizes import Model
 from clinvit.datasets.augment import Augment

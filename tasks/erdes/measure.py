@@ -5,14 +5,13 @@ memory is that of a whole process. The step is the real one (forward, backward, 
 noise in place of clips, since its cost does not depend on what is seen.
 """
 
-import contextlib
 import multiprocessing
 import platform
 import resource
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +22,9 @@ from ...pretrain.recipe import Pretrain
 from ..reproduce.work import Work
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ...engine.workload import Steps
     from ...eval.intervals import Estimate
 
 # Clips in the measured batch: as many as fit a workstation's GPU, or a laptop's memory.
@@ -67,12 +69,8 @@ def measure_steps(recipe: Pretrain, clips: int | None = None, steps: int = STEPS
     device = "cuda" if torch.cuda.is_available() else "cpu"
     clips = clips or CLIPS[device]
     before = 0 if device == "cuda" else peak_resident()
-    step = training_step(recipe, clips, device)
-    times = []
-    for _ in range(WARM_UP + steps):
-        start = time.perf_counter()
-        step()
-        times.append(time.perf_counter() - start)
+    training, batch = training_steps(recipe, clips, device)
+    times = [sum(training.run(batch)) for _ in range(WARM_UP + steps)]
     peak = torch.cuda.max_memory_allocated() if device == "cuda" else peak_resident() - before
     low, middle, high = np.quantile(times[WARM_UP:], (0.025, 0.5, 0.975)).tolist()
     name = torch.cuda.get_device_name() if device == "cuda" else f"cpu, {torch.get_num_threads()} threads"
@@ -83,40 +81,19 @@ def measure_steps(recipe: Pretrain, clips: int | None = None, steps: int = STEPS
     }
 
 
-def training_step(recipe: Pretrain, clips: int, device: str) -> Callable[[], None]:
-    """A function that takes one optimiser step on `clips` clips of noise; it returns when the device is done."""
+def training_steps(recipe: Pretrain, clips: int, device: str) -> "tuple[Steps, dict[str, Tensor]]":
+    """The steps of a recipe, and a batch of `clips` clips of noise."""
     import torch
-    from timm.layers import Attention
 
-    from ...engine.optim import make_optimizer, parameter_groups
     from ...engine.trainer import precision
-    from ...pretrain.masked import build_mae, recipe_masks
+    from ...engine.workload import Steps
+    from ...pretrain.workload import workload
 
-    model = build_mae(recipe).to(device)
-    how = precision(recipe.run, model)
-    arch = model.encoder.arch
-    groups = parameter_groups(model.named_parameters(), weight_decay=recipe.optim.weight_decay)
-    optimizer = make_optimizer(groups, recipe.optim, 1e-5)
-    draw = torch.Generator(device).manual_seed(recipe.run.seed)
-    x = torch.rand(clips, arch.channels, arch.frames, *arch.image_size, generator=draw, device=device)
-    kind = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(how)
-    if device == "cpu" and how == "bf16-mixed":
-        for part in model.modules():
-            if isinstance(part, Attention):
-                part.fused_attn = False  # as the engine runs it
-
-    def step() -> None:
-        masks = recipe_masks(recipe, clips, draw)
-        cast = contextlib.nullcontext() if kind is None else torch.autocast(device, kind)
-        with cast:
-            loss = model(x, masks).loss
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        if device == "cuda":
-            torch.cuda.synchronize()
-
-    return step
+    recipe = replace(recipe, data=replace(recipe.data, clip=replace(recipe.data.clip, repeats=1)))
+    work = workload(recipe, clips)
+    run = replace(work.run, precision=precision(work.run, work.make(False, "meta")))
+    steps = Steps(replace(work, run=run), torch.device(device))
+    return steps, steps.batch(clips)
 
 
 def peak_resident() -> int:

@@ -19,7 +19,8 @@ from clinvit.finetune.adaptation import adapt, merge_lora
 from clinvit.finetune.losses import masked_bce
 from clinvit.finetune.model import build_model, load_card, load_model
 from clinvit.finetune.recipe import Finetune
-from clinvit.finetune.run import FineTuning, finetune, make_card
+from clinvit.finetune.run import finetune, make_card
+from clinvit.finetune.training import FineTuning
 
 # Fields of the recipe, and the names of the parameters that move; the micro encoder has four blocks.
 NEW = r"fc_norm\.(weight|bias)|head\.(weight|bias)"

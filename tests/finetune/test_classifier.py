@@ -7,7 +7,7 @@ from clinvit.backbone.sizes import Architecture
 from clinvit.backbone.vit import ViT
 from clinvit.finetune.classifier import Classifier, NearestNeighbours, TimmClassifier
 from clinvit.finetune.losses import masked_bce, masked_cross_entropy
-from clinvit.finetune.run import macro_auroc
+from clinvit.finetune.training import macro_auroc
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F

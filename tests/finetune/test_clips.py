@@ -15,7 +15,8 @@ from clinvit.finetune.importance import frame_importance
 from clinvit.finetune.model import build_model, load_model
 from clinvit.finetune.predict import predict_files
 from clinvit.finetune.recipe import View
-from clinvit.finetune.run import accuracy, finetune, log_loss, make_card
+from clinvit.finetune.run import finetune, make_card
+from clinvit.finetune.training import accuracy, log_loss
 from clinvit.pretrain.run import pretrain
 from sklearn.metrics import roc_auc_score
 

@@ -11,7 +11,8 @@ from clinvit.errors import DataError, UserError
 from clinvit.finetune.model import load_model
 from clinvit.finetune.predict import predict_files
 from clinvit.finetune.recipe import View
-from clinvit.finetune.run import finetune, macro_auroc
+from clinvit.finetune.run import finetune
+from clinvit.finetune.training import macro_auroc
 from clinvit.pretrain.run import pretrain
 
 

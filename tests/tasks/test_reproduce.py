@@ -17,7 +17,7 @@ from clinvit.datasets.tables import predictions_table, write_predictions
 from clinvit.errors import RunError, UserError
 from clinvit.eval.intervals import Estimate
 from clinvit.finetune.model import load_model
-from clinvit.finetune.run import FineTuning
+from clinvit.finetune.training import FineTuning
 from clinvit.tasks.reproduce import catalogue, plan, run
 from clinvit.tasks.reproduce.cost import Cost, costed, read_cost, total
 from clinvit.tasks.reproduce.download import fetch

@@ -18,7 +18,7 @@ from clinvit.finetune.mil.predict import predict_mil
 from clinvit.finetune.mil.recipe import Mil, paper_optim
 from clinvit.finetune.mil.run import train_mil
 from clinvit.finetune.mil.weights import load_official_dsmil
-from clinvit.finetune.run import macro_auroc
+from clinvit.finetune.training import macro_auroc
 from sklearn.metrics import roc_auc_score
 
 h5py = pytest.importorskip("h5py")

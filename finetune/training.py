@@ -1,0 +1,134 @@
+"""Training of a classifier: its loss, and validation, which alone chooses the epoch."""
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchmetrics.functional.classification import binary_auroc
+
+from ..datasets.loading import Cases, TrainBatches, eval_loader, reading_workers, train_loader
+from ..engine.training import Training
+from ..files import written_aside
+from .losses import masked_bce, masked_cross_entropy
+from .mixing import mix_batch
+from .model import ModelCard, predict_batch
+from .recipe import Finetune
+
+BEST = "checkpoints/best.safetensors"
+# What of validation chooses the epoch, where anything does.
+SELECT = {"best": "macro_auroc", "accuracy": "accuracy"}
+
+
+class FineTuning(Training):
+    """Training of a classifier; the best epoch, judged on validation alone, is kept aside if the recipe asks."""
+
+    def __init__(
+        self,
+        model,
+        recipe: Finetune,
+        card: ModelCard,
+        train: Cases,
+        val: Cases,
+        ids,
+        folder,
+    ):
+        super().__init__(
+            model, recipe.optim, recipe.run, ids=ids, mean=card.mean, std=card.std,
+            depth=card.arch.depth if card.network == "vit" else 0, no_decay=model.no_weight_decay(),
+        )  # fmt: skip
+        self.recipe, self.card, self.train_set, self.val_set, self.folder = recipe, card, train, val, folder
+        self.workers = reading_workers(recipe.run.workers)
+        self.best_score, self.best_epoch = -float("inf"), -1
+
+    def begin(self, batch: dict[str, Tensor], index: int) -> None:
+        self.draw = torch.Generator().manual_seed(self.step_seed(index, self.global_rank))
+
+    def loss(self, batch: dict[str, Tensor]) -> Tensor:
+        x, target = self.pixels(batch), batch["target"]
+        if self.recipe.label_smoothing:
+            target = target.lerp(torch.full_like(target, 1 / target.shape[1]), self.recipe.label_smoothing)
+        if self.recipe.mixup or self.recipe.cutmix:
+            x, target = mix_batch(x, target, self.recipe.mixup, self.recipe.cutmix, self.draw)
+        logits = self.model(x, self.some_patches(len(x))) if self.recipe.patch_drop else self.model(x)
+        return (masked_cross_entropy if self.card.exclusive else masked_bce)(logits, target)
+
+    def some_patches(self, batch: int) -> Tensor:
+        """(B, n) ids of the patches that a training step keeps (PatchDropout, Liu et al. 2022)."""
+        slots, rows, columns = self.card.arch.grid
+        tokens = slots * rows * columns
+        keep = max(1, round(tokens * (1 - self.recipe.patch_drop)))
+        return torch.rand(batch, tokens, generator=self.draw).argsort(dim=1)[:, :keep].to(self.device)
+
+    def train_dataloader(self):
+        optim = self.recipe.optim
+        batches = TrainBatches(
+            len(self.train_set), optim.batch_size // optim.accumulate, self.recipe.run.seed, self.global_rank,
+            self.trainer.world_size, optim.accumulate,
+        )  # fmt: skip
+        batches.done = self.done
+        return train_loader(self.train_set, batches, self.workers)
+
+    def val_dataloader(self):
+        # Every process sees every validation case: the score is exact whatever their number.
+        return eval_loader(self.val_set, 64, self.workers)
+
+    def on_validation_epoch_start(self) -> None:
+        self.scored: list[tuple[Tensor, Tensor]] = []
+
+    def validation_step(self, batch: dict[str, Tensor], index: int) -> None:
+        model = self.final_model.eval()
+        self.scored.append((predict_batch(model, self.pixels(batch), self.card), batch["target"]))
+
+    def on_validation_epoch_end(self) -> None:
+        scores, target = (torch.cat(parts) for parts in zip(*self.scored))
+        figures = {
+            "macro_auroc": macro_auroc(scores, target),
+            "accuracy": accuracy(scores, target, self.card.exclusive),
+        }
+        self.log_dict({f"val_{name}": figure for name, figure in figures.items()}, rank_zero_only=True)
+        self.log("val_loss", log_loss(scores, target, self.card.exclusive), rank_zero_only=True)
+        score = figures[SELECT[self.recipe.select]] if self.recipe.select in SELECT else -float("inf")
+        if score > self.best_score:
+            self.best_score, self.best_epoch = score, self.current_epoch + 1
+            if self.trainer.is_global_zero:
+                with written_aside(self.folder / BEST) as aside:
+                    state = {name: t.detach().cpu().contiguous() for name, t in self.final_model.state_dict().items()}
+                    safetensors.torch.save_file(state, aside)
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["best"] = {"score": self.best_score, "epoch": self.best_epoch}
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        super().on_load_checkpoint(checkpoint)
+        self.best_score, self.best_epoch = checkpoint["best"]["score"], checkpoint["best"]["epoch"]
+
+
+def macro_auroc(scores: Tensor, target: Tensor) -> float:
+    """Mean AUROC over the labels that have both values among their known cases; NaN if none has."""
+    each = []
+    for score, truth in zip(scores.T, target.T):
+        known = ~truth.isnan()
+        if 0 < truth[known].sum() < known.sum():
+            each.append(binary_auroc(score[known], truth[known].long()).item())
+    return float(np.mean(each)) if each else float("nan")
+
+
+def accuracy(scores: Tensor, target: Tensor, exclusive: bool) -> float:
+    """Share of known answers that are right: of the largest score (exclusive classes), else of each label at 0.5."""
+    known = ~target.isnan()
+    if exclusive:
+        known = known.all(dim=1)
+        return (scores[known].argmax(dim=1) == target[known].argmax(dim=1)).float().mean().item()
+    return ((scores >= 0.5)[known] == target.bool()[known]).float().mean().item()
+
+
+def log_loss(scores: Tensor, target: Tensor, exclusive: bool) -> float:
+    """Mean negative log likelihood of the known answers."""
+    known = ~target.isnan()
+    if exclusive:
+        known = known.all(dim=1)
+        right = (scores[known] * target[known]).sum(dim=1)
+        return -right.clamp(min=1e-12).log().mean().item()
+    return F.binary_cross_entropy(scores[known], target[known].to(scores.dtype)).item()

@@ -1,0 +1,52 @@
+"""Fine-tuning without its data: what `--estimate` and `check --recipe` measure."""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ..backbone.encoder import EncoderCard
+from ..datasets.tables import Manifest
+from ..engine.training import Training
+from ..engine.workload import Workload
+from ..errors import UserError
+from .adaptation import adapt
+from .model import build_model
+from .recipe import Finetune
+from .run import make_card
+from .training import FineTuning
+
+
+def workload(recipe: Finetune, manifest: Manifest, cases: int, start: EncoderCard | None = None) -> Workload:
+    """The fine-tuning of a recipe on random pixels, from random weights.
+
+    Args:
+        recipe: The resolved recipe.
+        manifest: Its labels count, not its cases.
+        cases: Cases of an epoch.
+        start: Card of the encoder that it starts from.
+
+    Raises:
+        UserError: The recipe does not fit the encoder or itself, or trains nothing (k-NN).
+    """
+    if recipe.mode == "knn":
+        raise UserError("mode 'knn' trains nothing: there is nothing to estimate.")
+    card = make_card(recipe, manifest, start)
+
+    def make(recompute: bool, device: str) -> Training:
+        with torch.device(device):
+            model = build_model(card, recipe.model.drop_path, recompute, recipe.head_drop)
+        adapt(model, recipe)
+        # Mixing costs next to nothing, and asks for numbers that a dry run does not have.
+        return FineTuning(model, replace(recipe, mixup=0.0, cutmix=0.0), card, range(cases), (), range(cases), None)
+
+    def batch(count: int) -> dict[str, Tensor]:
+        model, side = recipe.model, recipe.model.image_size * recipe.scales[-1]
+        count *= recipe.data.clip.repeats if model.frames > 1 else 1
+        shape = (count, model.channels, *[model.frames] * (model.frames > 1), side, side)
+        target = torch.zeros(count, len(card.labels))
+        target[:, 0] = 1
+        image, row = torch.randint(256, shape, dtype=torch.uint8), torch.zeros(count, dtype=torch.int64)
+        return {"image": image, "target": target, "row": row}
+
+    return Workload(make, batch, cases, recipe.optim, recipe.run, recipe.model.checkpoint_blocks)
