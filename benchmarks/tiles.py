@@ -20,8 +20,9 @@ from clinvit.datasets.phantoms.histology import Histology
 from clinvit.datasets.phantoms.slides import write_pyramid
 from clinvit.datasets.slides.reading import open_slide
 from clinvit.datasets.slides.recipe import Tiling
+from clinvit.datasets.slides.tile_reading import Tiles
 from clinvit.datasets.slides.tiles import TileGrid, tile_grid
-from clinvit.finetune.extract import read_ahead, threads
+from clinvit.finetune.extract import reading_processes
 from clinvit.finetune.extract_recipe import Extract
 from PIL import Image
 from side_by_side import machine
@@ -56,13 +57,8 @@ def same_level(path: Path, grid: TileGrid) -> Iterable[np.ndarray]:
 def ours(path: Path, grid: TileGrid) -> Iterable[np.ndarray]:
     """Tiles in batches, as `clinvit extract` takes them."""
     recipe = Extract()
-    with open_slide(path) as slide:
-
-        def read(corner: np.ndarray) -> np.ndarray:
-            return slide.tile(*corner.tolist(), grid.tile_um, grid.tile_px)
-
-        for batch in read_ahead(read, grid.coords, recipe.batch_size, threads(recipe)):
-            yield from batch
+    for batch in Tiles(path, None, grid).batches(recipe.batch_size, reading_processes(recipe)):
+        yield from batch
 
 
 def seconds(read: Callable[[Path, TileGrid], Iterable[np.ndarray]], path: Path, grid: TileGrid) -> float:

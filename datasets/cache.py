@@ -14,6 +14,7 @@ import stat
 import sys
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -142,6 +143,17 @@ class Files:
     def reasons(self) -> list[str]:
         """N empty texts: nothing has been tried yet."""
         return [""] * len(self)
+
+
+@contextmanager
+def opened(source: PixelCache | Files, row: int) -> Iterator:
+    """The pixels of a row; a file that was opened for them is closed at the end."""
+    pixels = source[row]
+    try:
+        yield pixels
+    finally:
+        if not isinstance(pixels, np.ndarray):
+            pixels.close()
 
 
 def open_pixels(

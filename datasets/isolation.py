@@ -24,7 +24,7 @@ from .limits import READ_SECONDS, Limit
 
 _CONTEXT = get_context("forkserver")
 # Loaded once, for all processes that are started, also in place of dead ones.
-PRELOAD = [f"{__package__}.{name}" for name in ("radiographs", "dicom", "clip_video", "views")]
+PRELOAD = [f"{__package__}.{name}" for name in ("radiographs", "dicom", "clip_video", "views", "slides.tile_reading")]
 _CONTEXT.set_forkserver_preload(PRELOAD)
 # What a process is at, if at no item: not begun; waiting.
 _NOT_BEGUN, _WAITING = -1, -2

@@ -4,7 +4,6 @@ interrupted, or has another number of workers or processes, sees the same pictur
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..errors import DataError, UserError
-from .cache import Files, PixelCache
+from .cache import Files, PixelCache, opened
 from .isolation import one_thread
 
 View = Callable[[Any, int], np.ndarray | dict[str, np.ndarray]]
@@ -69,17 +68,6 @@ class Cases(Dataset):
         self.bad.add(row)
         if len(self.bad) > self.max_bad * len(self.rows):
             raise error
-
-
-@contextmanager
-def opened(source: PixelCache | Files, row: int) -> Iterator:
-    """The pixels of a row; a file that was opened for them is closed at the end."""
-    pixels = source[row]
-    try:
-        yield pixels
-    finally:
-        if not isinstance(pixels, np.ndarray):
-            pixels.close()
 
 
 class TrainBatches(Sampler):

@@ -10,8 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from ..datasets.cache import Files
-from ..datasets.loading import opened
+from ..datasets.cache import Files, opened
 from ..errors import DataError
 from .model import ModelCard
 from .predict import normalised

@@ -2,9 +2,7 @@
 
 import json
 import os
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +11,6 @@ import torch
 import yaml
 
 from ..datasets.seen import PRETRAINED_ON, TRAINED_ON, read_marks, save_marks
-from ..datasets.slides.scale import TOLERANCE
 from ..datasets.slides.shared_work import SharedWork, slide_file, work_through
 from ..datasets.tables import Manifest
 from ..engine.recipe import plain
@@ -27,8 +24,6 @@ from .slide_encoder import TileEncoder, load_tile_encoder
 
 # How features were made, from the slide on: what has to be repeated to predict another slide.
 PIPELINE = "pipeline.json"
-# Batches that are read ahead of the one that is encoded.
-AHEAD = 2
 PRECISIONS = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
@@ -85,29 +80,15 @@ def extract_slide(
         DataError: No tiles, a tile that cannot be read, a feature that is not finite. Nothing is written then.
     """
     from ..datasets.slides.hdf5 import read_tiles, write_features
-    from ..datasets.slides.reading import open_slide
-    from ..datasets.slides.stain import stain_normaliser
+    from ..datasets.slides.tile_reading import Tiles
 
     grid = read_tiles(_tiles_of(tiles, slide))
     width = encoder.check(grid.tile_px) * len(recipe.scales)
-    side_px = grid.tile_px * recipe.scales[-1]
-    features = np.empty((len(grid.coords), width), np.dtype(recipe.dtype))
-    with open_slide(path, mpp) as opened:
-        if len(recipe.scales) > 1 and grid.tile_um / side_px < opened.mpp * (1 - TOLERANCE):
-            raise DataError(
-                f"{path}: scale {recipe.scales[-1]} reads tiles at {grid.tile_um / side_px:.3g} microns per px, the "
-                f"slide's finest have {opened.mpp:.3g}: leave this scale out, or tile with a larger --tile_um."
-            )
-        normalise = stain_normaliser(opened, grid, recipe.stain)
-
-        def read(corner: np.ndarray) -> np.ndarray:
-            x, y = corner.tolist()
-            return normalise(opened.tile(x, y, grid.tile_um, side_px))
-
-        done = 0
-        for batch in read_ahead(read, grid.coords, recipe.batch_size, threads(recipe)):
-            features[done : done + len(batch)] = encode(encoder, batch, recipe.precision, recipe.scales)
-            done += len(batch)
+    source = Tiles(path, mpp, grid, recipe.scales[-1], recipe.stain)
+    features, done = np.empty((len(source), width), np.dtype(recipe.dtype)), 0
+    for batch in source.batches(recipe.batch_size, reading_processes(recipe)):
+        features[done : done + len(batch)] = encode(encoder, batch, recipe.precision, recipe.scales)
+        done += len(batch)
     if not np.isfinite(features).all():
         raise DataError(f"{path}: the encoder gives features that are not finite; try --precision 32-true.")
     write_features(slide_file(out, slide), features, grid, about)
@@ -125,29 +106,9 @@ def encode(encoder: TileEncoder, tiles: np.ndarray, precision: str, scales: Sequ
         return encoder(torch.from_numpy(tiles).to(where), scales).float().cpu().numpy()
 
 
-def read_ahead(read, corners: np.ndarray, batch: int, workers: int) -> Iterator[np.ndarray]:
-    """Batches of what `read` gives of each corner, in order, read by threads while the last batch is at work.
-
-    Threads and not processes: OpenSlide and OpenCV let go of Python's lock, one open slide serves them all, and
-    nothing has to be started anew for every slide.
-    """
-    with ThreadPoolExecutor(workers) as pool:
-        waiting: deque = deque()
-        try:
-            for start in range(0, len(corners), batch):
-                waiting.append([pool.submit(read, corner) for corner in corners[start : start + batch]])
-                if len(waiting) > AHEAD:
-                    yield np.stack([tile.result() for tile in waiting.popleft()])
-            while waiting:
-                yield np.stack([tile.result() for tile in waiting.popleft()])
-        finally:
-            # After an error nobody wants the rest.
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def threads(recipe: Extract) -> int:
-    """Reading threads: as asked, else one per core, at most 16."""
-    return recipe.threads if recipe.threads > 0 else min(16, len(os.sched_getaffinity(0)))
+def reading_processes(recipe: Extract) -> int:
+    """As asked, else one per core, at most 16."""
+    return recipe.workers if recipe.workers > 0 else min(16, len(os.sched_getaffinity(0)))
 
 
 def _tiles_of(tiles: Path, slide: str) -> Path:

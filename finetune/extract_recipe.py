@@ -17,7 +17,7 @@ class Extract:
         batch_size: Tiles per step.
         precision: `32-true`, `bf16-mixed` or `16-mixed`; `auto` is 16-mixed on a GPU, 32-true on a CPU.
         dtype: Stored as `float32` (what CLAM expects) or `float16` (half the space).
-        threads: Reading threads; -1 takes one per core, at most 16.
+        workers: Reading processes; -1 takes one per core, at most 16.
         stain: Stain normalisation; the same as the encoder was trained with.
     """
 
@@ -26,5 +26,5 @@ class Extract:
     batch_size: int = 256
     precision: str = "auto"
     dtype: str = "float32"
-    threads: int = -1
+    workers: int = -1
     stain: Stain = field(default_factory=Stain)

@@ -7,8 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..datasets.cache import Files
-from ..datasets.loading import opened
+from ..datasets.cache import Files, opened
 from .model import ModelCard, predict_batch
 from .predict import normalised
 

@@ -144,7 +144,7 @@ def _look_at_all(manifest: Manifest, task, cache_px: int) -> Looks:
 
 
 def _look(row: int, pixels) -> Look:
-    from ..datasets.loading import opened
+    from ..datasets.cache import opened
 
     with opened(pixels, row) as content:
         return look_at(content)

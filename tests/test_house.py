@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from clinvit.datasets.isolation import PRELOAD
 
 ROOT = Path(__file__).resolve().parents[1]
 LEAVES = {"errors", "files", "locking"}
@@ -89,8 +90,14 @@ PAGES = {"jinja2", "matplotlib"}
             "clinvit.tasks.reproduce.catalogue as c; c.listing()",
             TORCH | READERS | PAGES | {"pandas", "scipy", "sklearn"},
         ),
+        # What reading processes are sent: they are started anew for every slide.
+        (
+            f"{', '.join(PRELOAD)}, clinvit.datasets.slides.tiling, clinvit.datasets.looks, clinvit.datasets.cache, "
+            "clinvit.tasks.leaks",
+            TORCH | PAGES,
+        ),
     ],
-    ids=["training", "command", "evaluation", "list of tables"],
+    ids=["training", "command", "evaluation", "list of tables", "reading processes"],
 )
 def test_nothing_heavy_is_imported_before_it_is_used(modules, unwanted):
     code = f"import sys, {modules}; print(*sorted({unwanted!r} & set(sys.modules)))"

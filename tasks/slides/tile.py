@@ -8,12 +8,10 @@ import pandas as pd
 from ...datasets.isolation import read_alone
 from ...datasets.limits import SLIDE_SECONDS
 from ...datasets.slides.recipe import Tiling
-from ...datasets.slides.shared_work import SharedWork, slide_file, work_through
+from ...datasets.slides.shared_work import SharedWork, work_through
+from ...datasets.slides.tiling import tile_slide
 from ...datasets.tables import Manifest
 from ...engine.run_folder import run_folder
-from ...files import written_aside
-
-PICTURES = "pictures"
 
 
 def tile_slides(recipe: Tiling, manifest: Manifest, out: Path) -> pd.DataFrame:
@@ -35,32 +33,7 @@ def tile_slides(recipe: Tiling, manifest: Manifest, out: Path) -> pd.DataFrame:
 
         def do(slide: str) -> dict:
             # By a process of its own: OpenSlide and its decoders may die or hang over a slide.
-            tile = partial(_tile, recipe=recipe, mpp=scales[slide], out=folder, slide=slide)
+            tile = partial(tile_slide, recipe=recipe, mpp=scales[slide], out=folder, slide=slide)
             return read_alone(tile, work.files[slide], SLIDE_SECONDS)
 
         return work_through(work, do, "tiles")
-
-
-def _tile(path: Path, recipe: Tiling, mpp: float | None, out: Path, slide: str) -> dict:
-    from PIL import Image
-
-    from ...datasets.slides.hdf5 import write_tiles
-    from ...datasets.slides.reading import open_slide
-    from ...datasets.slides.tiles import draw_grid, tile_grid
-    from ...datasets.slides.tissue import find_tissue
-
-    with open_slide(path, mpp) as opened:
-        tissue = find_tissue(opened, recipe.tissue)
-        grid = tile_grid(opened, recipe, tissue)
-        with written_aside(slide_file(out / PICTURES, slide, ".jpg")) as aside:
-            Image.fromarray(draw_grid(opened, grid, tissue)).save(aside, quality=85)
-        write_tiles(slide_file(out, slide), grid)
-        return {
-            "tiles": len(grid.coords),
-            "tissue_percent": round(100 * tissue.fraction, 2),
-            "threshold": tissue.threshold,
-            "mpp": opened.mpp,
-            "mpp_from": opened.mpp_source,
-            "width_px": opened.width_px,
-            "height_px": opened.height_px,
-        }

@@ -182,7 +182,7 @@ def slide(tmp_path):
 def test_tiles_at_two_scales(slide, tmp_path):
     manifest, tiles, pixels = slide
     source = str(tmp_path / "tile-encoder")
-    recipe = Extract(features="mean", scales=(1, 2), precision="32-true", threads=1)
+    recipe = Extract(features="mean", scales=(1, 2), precision="32-true", workers=1)
     assert extract(recipe, manifest, tiles, tmp_path / "features", source)["status"].tolist() == ["ok"]
     with h5py.File(tmp_path / "features/a.h5") as file:
         found, said = file["features"][:], dict(file["features"].attrs)
@@ -202,7 +202,7 @@ def test_tiles_at_two_scales(slide, tmp_path):
 
 def test_a_slide_is_not_enlarged_either(slide, tmp_path):
     manifest, tiles, _ = slide
-    recipe = Extract(features="mean", scales=(1, 2, 3), threads=1)
+    recipe = Extract(features="mean", scales=(1, 2, 3), workers=1)
     status = extract(recipe, manifest, tiles, tmp_path / "features", str(tmp_path / "tile-encoder"))
     assert status["status"].tolist() == ["failed"]
     assert "scale 3 reads tiles at 0.333 microns per px, the slide's finest have 0.5" in status["reason"].iloc[0]

@@ -1,0 +1,116 @@
+"""All tiles of a slide, read by processes of their own: a decoder that dies over a slide costs this slide.
+
+What the processes import is here, and no torch with it: they are started anew for every slide.
+"""
+
+from collections.abc import Iterator
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ...errors import DataError
+from ..isolation import isolated, read_alone
+from ..limits import SLIDE_SECONDS
+from .reading import Slide, open_slide
+from .recipe import Stain
+from .scale import TOLERANCE
+from .stain import Normaliser, stain_normaliser
+from .tiles import TileGrid
+
+# Tiles that a process reads at once: neighbours share what the slide is stored in, which each process decodes alone.
+RUN = 64
+# Runs per process that are read ahead.
+AHEAD = 3
+
+
+class Tiles:
+    """The tiles of a slide, finer ones than the grid's for several scales; may be sent to other processes.
+
+    Args:
+        path: The slide.
+        mpp: Microns per level-0 px by the manifest; None: as the file says.
+        grid: Where the tiles lie.
+        scale: Pixels of a tile's side over the grid's.
+        stain: Stain normalisation.
+
+    Raises:
+        DataError: The slide cannot be read or took the process down, is coarser than `scale` asks for, or has too
+            little stain.
+    """
+
+    def __init__(self, path: Path, mpp: float | None, grid: TileGrid, scale: int = 1, stain: Stain | None = None):
+        self.path, self.mpp, self.grid, self.scale = path, mpp, grid, scale
+        prepare = partial(_normaliser, mpp=mpp, grid=grid, scale=scale, stain=stain or Stain())
+        self.normalise: Normaliser = read_alone(prepare, path, SLIDE_SECONDS)
+
+    def __len__(self) -> int:
+        return len(self.grid.coords)
+
+    def batches(self, size: int, workers: int = 1) -> Iterator[np.ndarray]:
+        """All of them in batches (B, S, S, 3) uint8, in order, read ahead.
+
+        Args:
+            size: B of all but the last batch.
+            workers: Reading processes.
+
+        Raises:
+            DataError: A tile cannot be read, or took its process down, or a run of them longer than
+                CLINVIT_SLIDE_SECONDS.
+        """
+        runs = [
+            _Run(self.path, start, min(start + RUN, first + size, len(self)))
+            for first in range(0, len(self), size)
+            for start in range(first, min(first + size, len(self)), RUN)
+        ]
+        parts: list[np.ndarray] = []
+        with closing(isolated(_Reader(self), runs, workers, ahead=AHEAD, time=SLIDE_SECONDS)) as results:
+            for run, tiles in zip(runs, results, strict=True):
+                if isinstance(tiles, DataError):
+                    raise tiles
+                parts.append(tiles)
+                if run.stop % size == 0 or run.stop == len(self):
+                    yield np.concatenate(parts)
+                    parts.clear()
+
+
+class _Run(NamedTuple):
+    """Tiles from `start` to before `stop`; an error names the slide."""
+
+    path: Path
+    start: int
+    stop: int
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+class _Reader:
+    """Reads runs of tiles; each process opens the slide once."""
+
+    def __init__(self, tiles: Tiles):
+        self.tiles = tiles
+        self.slide: Slide | None = None
+
+    def __call__(self, run: _Run) -> np.ndarray:
+        tiles, grid = self.tiles, self.tiles.grid
+        if self.slide is None:
+            self.slide = open_slide(tiles.path, tiles.mpp)
+        side_px = grid.tile_px * tiles.scale
+        out = np.empty((run.stop - run.start, side_px, side_px, 3), np.uint8)
+        for place, (x, y) in zip(out, grid.coords[run.start : run.stop].tolist(), strict=True):
+            place[:] = tiles.normalise(self.slide.tile(x, y, grid.tile_um, side_px))
+        return out
+
+
+def _normaliser(path: Path, *, mpp: float | None, grid: TileGrid, scale: int, stain: Stain) -> Normaliser:
+    with open_slide(path, mpp) as slide:
+        finest = grid.tile_um / (grid.tile_px * scale)
+        if scale > 1 and finest < slide.mpp * (1 - TOLERANCE):
+            raise DataError(
+                f"{path}: scale {scale} reads tiles at {finest:.3g} microns per px, the slide's finest have "
+                f"{slide.mpp:.3g}: leave this scale out, or tile with a larger --tile_um."
+            )
+        return stain_normaliser(slide, grid, stain)
