@@ -67,13 +67,14 @@ def estimate(workload: Workload, title: str) -> str:
     sizes = [cases for cases in range(1, share + 1) if share % cases == 0]
     fitting = {
         recompute: largest(sizes, lambda cases, r=recompute: cost(cases, r).peak <= USABLE * free)
-        for recompute in (False, True)
+        for recompute in ((False,) if workload.recompute is None else (False, True))
     }
-    chosen = min(fitting[workload.recompute], share // optim.accumulate)
+    recompute = bool(workload.recompute)
+    chosen = min(fitting[recompute], share // optim.accumulate)
     if not chosen:
-        advice = "" if workload.recompute else " Try --model.checkpoint_blocks true."
+        advice = "" if workload.recompute is not False else " Try --model.checkpoint_blocks true."
         raise UserError(
-            f"{title}: one case takes {_size(cost(1, workload.recompute).peak)}, more than the {_size(USABLE * free)} "
+            f"{title}: one case takes {_size(cost(1, recompute).peak)}, more than the {_size(USABLE * free)} "
             f"that can be used of {where}.{advice}"
         )
     timing = timed(workload, chosen, device)
@@ -81,7 +82,7 @@ def estimate(workload: Workload, title: str) -> str:
         [
             f"{title}, {kind}, on {where}, {processes} process{'es' * (processes > 1)}; nothing is written.",
             "",
-            *_costs(workload, cost(chosen, workload.recompute), chosen, timing, processes, device),
+            *_costs(workload, cost(chosen, recompute), chosen, timing, processes, device),
             "",
             *_memory(workload, cost, sizes, fitting, share),
         ]
@@ -149,7 +150,7 @@ def _costs(
     steps = workload.cases // optim.batch_size
     step = timing.part * optim.batch_size / processes / timing.cases + timing.update
     seconds = step * steps * optim.epochs
-    each = flops_per_case(workload, workload.recompute)
+    each = flops_per_case(workload, bool(workload.recompute))
     share, what = (1, "GPU") if device.type == "cuda" else (torch.get_num_threads(), "core")
     yield _line("FLOPs per case", f"{_count(each)}, forward and backward")
     total = each * optim.batch_size * steps * optim.epochs
@@ -169,16 +170,17 @@ def _costs(
 
 
 def _memory(workload: Workload, cost, sizes: list[int], fitting: dict[bool, int], share: int) -> Iterator[str]:
-    yield f"{'cases at once':>13}  {'optim.accumulate':>16}  {'memory':>9}  {'with gradient checkpointing':>27}"
+    saving = f"  {'with gradient checkpointing':>27}" * (True in fitting)
+    yield f"{'cases at once':>13}  {'optim.accumulate':>16}  {'memory':>9}{saving}"
     own = share // workload.optim.accumulate
     around = {own, *fitting.values(), *(size for size in sizes if own / 5 < size < own * 5)} - {0}
     for cases in sorted(around)[-8:]:
-        plain, saving = (_size(cost(cases, recompute).peak) for recompute in (False, True))
+        needed = [_size(cost(cases, recompute).peak) for recompute in fitting]
         marks = "  <- the recipe" * (cases == own)
-        yield f"{cases:13}  {share // cases:16}  {plain:>9}  {saving:>27}{marks}"
+        yield f"{cases:13}  {share // cases:16}  {'  '.join(map(str.rjust, needed, (9, 27)))}{marks}"
     yield ""
     for recompute, words in ((False, ""), (True, " with --model.checkpoint_blocks true")):
-        if most := fitting[recompute]:
+        if most := fitting.get(recompute):
             yield (
                 f"At most {most} cases at once fit{words}: --optim.accumulate {share // most} keeps the batch of "
                 f"{workload.optim.batch_size}."

@@ -25,7 +25,7 @@ class Workload:
         batch: A batch of random pixels of n cases, as the loader would give it.
         cases: Cases per epoch.
         optim, run: The shared parts of the recipe; `run.precision` is resolved.
-        recompute: Whether the recipe asks for gradient checkpointing.
+        recompute: Whether the recipe asks for gradient checkpointing; None for a network that has none.
     """
 
     make: Callable[[bool, str], Training]
@@ -33,7 +33,7 @@ class Workload:
     cases: int
     optim: Optim
     run: Run
-    recompute: bool
+    recompute: bool | None
 
     def training(self, recompute: bool, device: str = "cpu") -> Training:
         """The training, attached to what a step asks of Lightning's Trainer."""
@@ -63,7 +63,7 @@ class Steps:
 
     def __init__(self, workload: Workload, device: torch.device):
         self.workload, self.device = workload, device
-        self.training = workload.training(workload.recompute).to(device)
+        self.training = workload.training(bool(workload.recompute)).to(device)
         self.training.on_fit_start()
         self.optimizer = self.training.configure_optimizers()["optimizer"]
 

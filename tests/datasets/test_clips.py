@@ -483,9 +483,14 @@ print(min(after - before for before, after in zip(seen, seen[1:])))
 """
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is looked up as Linux has it")
-@pytest.mark.parametrize("suffix", ["mp4", "avi", "gif", "folder"])
+@pytest.mark.parametrize(
+    "suffix",
+    [
+        pytest.param("mp4", marks=pytest.mark.slow),
+        *[pytest.param(suffix, marks=pytest.mark.reliability) for suffix in ("avi", "gif", "folder")],
+    ],
+)
 def test_memory_stays_flat_over_thousands_of_clips(tmp_path, suffix):
     path, frames = tmp_path / f"clip.{suffix}", speckled(10)
     if suffix == "folder":

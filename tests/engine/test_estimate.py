@@ -121,7 +121,7 @@ def test_the_cases_of_a_manifest_are_counted(cohort, capsys):
     assert "48 cases per epoch" in estimated(capsys, "thorax", "--data", str(cohort()), *SMALL)
 
 
-def test_fine_tunings_of_both_kinds(cohort, capsys):
+def test_fine_tuning_too(cohort, capsys):
     small = [option for option in SMALL if "decoder" not in option and option != "1"]
     text = estimated(capsys, "thorax", "--data", str(cohort()), *small, "--mixup", "0.5", "--patch_drop", "0",
                      verb="finetune")  # fmt: skip
@@ -129,9 +129,6 @@ def test_fine_tunings_of_both_kinds(cohort, capsys):
     masked = estimated(capsys, "thorax", "--cases", "48", *small, "--patch_drop", "0.5", verb="finetune")
     counts = [float(line.split()[3]) for line in (text + masked).splitlines() if line.startswith("FLOPs per case")]
     assert counts[1] < 0.7 * counts[0]
-    text = estimated(capsys, "erdes", "--recipe", "unet3d", "--cases", "48", "--model.image_size", "32",
-                     "--augment.size", "32", "--model.frames", "16", verb="finetune")  # fmt: skip
-    assert "unet3d, 48 cases per epoch" in text
     assert main(["finetune", "thorax", "--estimate", "--cases", "9", "--mode", "knn", *small]) == 2
     assert main(["finetune", "slides", "--estimate", "--cases", "9"]) == 2
     assert "not for slides" in capsys.readouterr().err

@@ -132,9 +132,9 @@ def test_maps_at_random_are_not_called_better_than_chance():
         .gain["uniform"]["pointing_game"][-1]
         .low
         > 0
-        for seed in range(60)
+        for seed in range(24)
     )
-    assert better <= 6, "about 2.5 % of 60 are expected"
+    assert better <= 3, "about 2.5 % of 24 are expected"
 
 
 def test_nothing_hit_has_an_interval_that_is_wide_enough():

@@ -153,11 +153,12 @@ def test_an_empty_file(tmp_path, capsys):
     assert "not a readable CSV table" in capsys.readouterr().err
 
 
-@pytest.mark.slow
-def test_a_million_rows(tmp_path):
-    """The defaults, 2,000 resamples of a million patients; the limits are generous: machines are shared."""
+@pytest.mark.parametrize(
+    "rows", [pytest.param(100_000, marks=pytest.mark.slow), pytest.param(1_000_000, marks=pytest.mark.reliability)]
+)
+def test_a_million_rows(tmp_path, rows):
+    """The defaults, 2,000 resamples of so many patients; the limits are generous: machines are shared."""
     generator = np.random.default_rng(0)
-    rows = 1_000_000
     truth = (generator.random(rows) < 0.1).astype(int)
     score = 1 / (1 + np.exp(-generator.normal(size=rows) - 1.2 * truth + 2))
     cells = {"id": np.arange(rows), "patient": np.arange(rows), "status": "ok", "reason": "", "y_mass": truth}

@@ -78,16 +78,16 @@ def test_other_sizes(name, frames, size_px, channels):
         assert model(torch.rand(1, channels, frames, size_px, size_px)).shape == (1, 2)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_papers_clip_trains_every_parameter(name):
-    model = VolumeClassifier(name, 1)
+    """Shapes alone are computed: the numbers are held against MONAI's at small sizes."""
+    model = VolumeClassifier(name, 1).to("meta")
     features = []
     if name in ("unetr", "swinunetr", "vnet", "unetplusplus", "unet3d"):
         model.enc.register_forward_hook(lambda module, given, made: features.append(tuple(made.shape[1:])))
     elif name in ("senet154", "resnet3d"):
         model.model.layer4.register_forward_hook(lambda module, given, made: features.append(tuple(made.shape[1:])))
-    model(torch.rand(1, 1, 96, 128, 128)).sum().backward()
+    model(torch.rand(1, 1, 96, 128, 128, device="meta")).sum().backward()
     assert all(p.grad is not None for p in model.parameters())
     expected = {
         "vit3d": [],

@@ -29,14 +29,13 @@ def table(request):
 
 
 @pytest.mark.parametrize(
-    "kills",
+    "name, kills",
     [
-        pytest.param(2, marks=pytest.mark.slow),
-        pytest.param(10, marks=pytest.mark.reliability),
-        pytest.param(100, marks=pytest.mark.soak),
+        *[pytest.param(name, 2, marks=pytest.mark.slow) for name in ("prepare", "predict")],
+        *[pytest.param(name, 10, marks=pytest.mark.reliability) for name in COMMANDS],
+        *[pytest.param(name, 100, marks=pytest.mark.soak) for name in COMMANDS],
     ],
 )
-@pytest.mark.parametrize("name", COMMANDS)
 def test_killed_at_random_moments(work, table, name, kills):
     expected, out = work.undisturbed(name), work.root / "killed" / name
     draw = np.random.default_rng([kills, len(name)])

@@ -239,9 +239,16 @@ print(int(re.search(r"VmHWM:\\s+(\\d+) kB", status)[1]) / 2**20)
 """
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-@every
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            name, marks=pytest.mark.slow if name in ("gated_attention", "clam_mb") else pytest.mark.reliability
+        )
+        for name in AGGREGATORS
+    ],
+)
 def test_a_bag_of_100000_trains_within_2_gib(name):
     """TransMIL in bf16 only, and with an allocator that gives freed blocks back (in 32 bits it takes 2.1 GiB)."""
     environment = os.environ | ({"MALLOC_MMAP_THRESHOLD_": "1000000"} if name == "transmil" else {})
