@@ -448,7 +448,7 @@ def test_real_clips_are_as_their_list_says(shared_data):
         assert info.codec == row["codec"], path
 
 
-@pytest.mark.slow
+@pytest.mark.reliability
 def test_real_clips_agree_with_decord(shared_data):
     decord = pytest.importorskip("decord")
     readable = [(path, row) for path, row in real_clips(shared_data) if row["decord_ok"] != "false"]

@@ -371,7 +371,9 @@ def test_two_processes_equal_one(cohort, clip_cohort, tmp_path, task, recipe, to
         script.write_text(
             "import sys\nfrom clinvit.cli import main\nif __name__ == '__main__':\n    sys.exit(main())\n"
         )
-        subprocess.run([sys.executable, script, *run[3:]], check=True, capture_output=True, timeout=300)
+        subprocess.run(
+            [sys.executable, script, *run[5:]], check=True, capture_output=True, timeout=300
+        )
     one, two = (safetensors.torch.load_file(tmp_path / f"d{n}/run/encoder/encoder.safetensors") for n in (1, 2))
     assert one.keys() == two.keys()
     assert {weight.dtype for weight in one.values()} == {torch.float64}
@@ -390,7 +392,9 @@ def test_sharded_over_two_processes_equals_one(cohort, tmp_path):
             "pretrain", "thorax", "--recipe", "tiny", "--data", data, "--out", tmp_path / strategy / "run",
             *OPTIONS, "--optim.epochs", 3, "--run.devices", devices, "--run.strategy", strategy,
         )  # fmt: skip
-        done = subprocess.run([sys.executable, script, *run[3:]], capture_output=True, text=True, timeout=300)
+        done = subprocess.run(
+            [sys.executable, script, *run[5:]], capture_output=True, text=True, timeout=300
+        )
         assert done.returncode == 0, done.stderr
     one, two = (safetensors.torch.load_file(tmp_path / s / "run/encoder/encoder.safetensors") for s in ("ddp", "fsdp"))
     assert one.keys() == two.keys()

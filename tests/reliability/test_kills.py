@@ -31,7 +31,7 @@ def table(request):
 @pytest.mark.parametrize(
     "name, kills",
     [
-        *[pytest.param(name, 2, marks=pytest.mark.slow) for name in ("prepare", "predict")],
+        pytest.param("prepare", 2, marks=pytest.mark.slow),
         *[pytest.param(name, 10, marks=pytest.mark.reliability) for name in COMMANDS],
         *[pytest.param(name, 100, marks=pytest.mark.soak) for name in COMMANDS],
     ],

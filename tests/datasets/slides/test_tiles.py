@@ -186,12 +186,13 @@ print(len(grid.coords), int(re.search(r"VmHWM:\\s+(\\d+) kB", status)[1]) / 2**2
 """
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 @pytest.mark.parametrize(
     "width, height, levels, most_gib",
-    [(100_000, 80_000, 8, 0.6), (25_000, 24_000, 1, 0.6)],
-    ids=["pyramid", "one level"],
+    [
+        pytest.param(100_000, 80_000, 8, 0.6, id="pyramid", marks=pytest.mark.slow),
+        pytest.param(25_000, 24_000, 1, 0.6, id="one level", marks=pytest.mark.reliability),
+    ],
 )
 def test_a_giant_slide_in_little_memory(tmp_path, width, height, levels, most_gib):
     path = write_gigapixels(tmp_path / "giant.tif", width, height, levels)

@@ -32,7 +32,7 @@ def work(tmp_path_factory):
     assert run("check", "erdes", data, "--files", 20) == 0
     pre = ["--recipe", "demo", "--data", data, *SMALL, "--optim.epochs", 30, "--optim.warmup_epochs", 3]
     assert run("pretrain", "erdes", "--out", work / "mae", *pre) == 0
-    for name, label, epochs in (("rd", DETACHED, 90), ("macula", MACULA, 20)):
+    for name, label, epochs in (("rd", DETACHED, 90), ("macula", MACULA, 8)):
         options = ["--data.labels", f"[{label}]", "--optim.epochs", epochs]
         fine = ["--recipe", "demo", "--data", data, *SMALL, "--encoder", work / "mae/encoder", *options]
         assert run("finetune", "erdes", "--out", work / name, *fine) == 0

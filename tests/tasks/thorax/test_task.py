@@ -36,7 +36,7 @@ def work(tmp_path_factory):
     assert run("pretrain", "thorax", "--out", work / "mae", *pre) == 0
     fine = ["--recipe", "demo", "--data", data, *SMALL, *labels, "--optim.epochs", 25, "--patch_drop", 0]
     assert run("finetune", "thorax", "--encoder", work / "mae/encoder", "--out", work / "ft", *fine) == 0
-    fine += ["--optim.layer_decay", 1]
+    fine += ["--optim.layer_decay", 1, "--optim.epochs", 5, "--optim.warmup_epochs", 1]
     assert run("finetune", "thorax", "--out", work / "scratch", *fine) == 0
     assert run("predict", "thorax", "--model", work / "ft/model", "--out", work / "new.csv", data) == 0
     pair = [f"mae={work / 'ft'}", f"scratch={work / 'scratch'}"]
