@@ -17,6 +17,8 @@ SIZES: dict[str, tuple[int, int, int, float]] = {
     "huge": (1280, 32, 16, 4.0),
     "giant": (1408, 40, 16, 48 / 11),
 }
+# No network or input is larger along any of its sides; what says so is damaged.
+LARGEST = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ class Architecture:
         whole = (self.width, self.depth + 1, self.heads, self.patch_size, self.tubelet, self.frames, *self.image_size)
         if not all(isinstance(number, int) and number > 0 for number in whole):
             raise ValueError("width, depth, heads, sizes and frames are whole numbers above 0")
+        if len(self.image_size) != 2 or max(whole) > LARGEST or not 0 < self.mlp_ratio < LARGEST:
+            raise ValueError(f"an image size has two sides, and no network has sizes beyond {LARGEST:,}")
         if self.width % self.heads:
             raise ValueError(f"width {self.width} is not a multiple of heads {self.heads}")
         for side in self.image_size:

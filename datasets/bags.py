@@ -1,6 +1,7 @@
 """Bags of instance features: a folder of HDF5 files made from slides, or a classical table; and padded batches."""
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..errors import DataError
+from .isolation import isolated
 from .slides.shared_work import slide_file
 from .tables import nearest, read_csv
 
@@ -55,10 +57,10 @@ class BagFolder:
         self._counts = np.zeros(len(self.ids), dtype=np.int64)
         self._reasons = [""] * len(self.ids)
         self.width, self.attributes = 0, {}
-        first = None
+        first, heads = None, self._heads()
         for row in range(len(self.ids)):
             try:
-                first = self._look(row, first)
+                first = self._look(row, heads.get(row), first)
             except _Unlike as error:
                 raise DataError(str(error)) from None
             except DataError as error:
@@ -109,14 +111,21 @@ class BagFolder:
         said = [*zip(self.ids, self._counts.tolist(), sizes), sorted(self.attributes.items())]
         return hashlib.sha256(repr(said).encode()).hexdigest()
 
-    def _look(self, row: int, first: int | None) -> int:
-        """Read the head of a file and compare it with the first readable one; gives that one's row."""
-        from .slides.hdf5 import open_features
+    def _heads(self) -> dict[int, tuple[int, int, dict] | DataError]:
+        """The heads of the files that are there, by row: read by processes, since HDF5 may hang over a broken one."""
+        from .slides.hdf5 import features_head
 
-        if not self.path(row).is_file():
+        rows = [row for row in range(len(self)) if self.path(row).is_file()]
+        workers = min(len(os.sched_getaffinity(0)), 1 + len(rows) // 100)
+        return dict(zip(rows, isolated(features_head, map(self.path, rows), workers, ahead=16)))
+
+    def _look(self, row: int, head: tuple[int, int, dict] | DataError | None, first: int | None) -> int:
+        """Compare the head of a file with that of the first readable one; gives that one's row."""
+        if head is None:
             raise DataError(f"{self.path(row)}: no such file: this case has no features.")
-        with open_features(self.path(row)) as file:
-            count, width, attributes = file.count, file.dim, described(file.attributes)
+        if isinstance(head, DataError):
+            raise head
+        count, width, attributes = head[0], head[1], described(head[2])
         if not count:
             raise DataError(f"{self.path(row)}: no features in it: an empty bag.")
         if first is None:

@@ -133,7 +133,7 @@ def parse_recipe(default: Recipe, config: Path | None = None, options: Sequence[
     parser = recipe_parser(default)
     try:
         values = parser.instantiate(parser.parse_args([*arguments, *options]))
-    except (jsonargparse.ArgumentError, TypeError, ValueError) as error:
+    except (jsonargparse.ArgumentError, TypeError, ValueError, OverflowError) as error:
         where = f"{config}: " if config is not None and not options else ""
         raise UserError(f"{where}{' '.join(str(error).split())[:500]}") from None
     return type(default)(**{field.name: values[field.name] for field in dataclasses.fields(default)})

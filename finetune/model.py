@@ -187,7 +187,9 @@ def load_card(folder: str | Path) -> ModelCard:
         raise UserError(f"{folder}: no {CARD} in it: not a model folder (`clinvit finetune` makes one).") from None
     card.pop("sha256", None)
     with card_errors(folder / CARD):
-        return ModelCard.from_dict(card)
+        card = ModelCard.from_dict(card)
+        card.reader(), card.views()
+        return card
 
 
 def load_model(folder: str | Path) -> tuple[nn.Module, ModelCard]:

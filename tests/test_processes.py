@@ -99,7 +99,7 @@ def test_machines_need_a_launcher(environment, cohort, tmp_path, capsys):
     assert "run.nodes 2: start the command on every machine by torchrun or srun" in capsys.readouterr().err
 
 
-@pytest.mark.reliability
+@pytest.mark.thorough
 def test_finetuning(cohort, tmp_path):
     data = cohort()
     few = "--optim.epochs 2 --patch_drop 0 --model.drop_path 0 --mixup 0 --cutmix 0".split()
@@ -132,7 +132,7 @@ for name in names:
 """
 
 
-@pytest.mark.reliability
+@pytest.mark.thorough
 def test_aggregators(tmp_path):
     """Bags of other sizes are padded otherwise; parts of the aggregators are float32 whatever the precision."""
     rng, rows, names = np.random.default_rng(0), [], ("attention", "dsmil", "transmil", "clam_sb")
@@ -163,7 +163,7 @@ def second_of(torchrun: int) -> int:
     return next(int(child) for child in children if b"\0RANK=1\0" in Path(f"/proc/{child}/environ").read_bytes())
 
 
-@pytest.mark.reliability
+@pytest.mark.thorough
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 # Lightning loads a float64 run's weights as float32, so that alone goes on exactly in float32 only.
 @pytest.mark.parametrize(

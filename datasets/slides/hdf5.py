@@ -231,6 +231,12 @@ def open_features(path: str | os.PathLike) -> FeatureFile:
     return FeatureFile(Path(path))
 
 
+def features_head(path: Path) -> tuple[int, int, dict]:
+    """Tiles, width and attributes of a file of features, with the errors of `open_features`."""
+    with open_features(path) as file:
+        return file.count, file.dim, file.attributes
+
+
 def all_finite(values: np.ndarray) -> bool:
     """Whether no value of float16 or float32 is NaN or infinite."""
     if values.dtype == np.float16 and values.size:

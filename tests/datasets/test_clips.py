@@ -448,7 +448,7 @@ def test_real_clips_are_as_their_list_says(shared_data):
         assert info.codec == row["codec"], path
 
 
-@pytest.mark.reliability
+@pytest.mark.thorough
 def test_real_clips_agree_with_decord(shared_data):
     decord = pytest.importorskip("decord")
     readable = [(path, row) for path, row in real_clips(shared_data) if row["decord_ok"] != "false"]
@@ -488,7 +488,7 @@ print(min(after - before for before, after in zip(seen, seen[1:])))
     "suffix",
     [
         pytest.param("mp4", marks=pytest.mark.slow),
-        *[pytest.param(suffix, marks=pytest.mark.reliability) for suffix in ("avi", "gif", "folder")],
+        *[pytest.param(suffix, marks=pytest.mark.thorough) for suffix in ("avi", "gif", "folder")],
     ],
 )
 def test_memory_stays_flat_over_thousands_of_clips(tmp_path, suffix):

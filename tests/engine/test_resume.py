@@ -356,7 +356,7 @@ def test_killed_or_interrupted_and_the_same_command(cohort, tmp_path):
     "task, recipe, tolerance",
     [
         pytest.param("thorax", "tiny", 1e-10, marks=pytest.mark.slow),
-        pytest.param("erdes", "demo", 1e-7, marks=pytest.mark.reliability),
+        pytest.param("erdes", "demo", 1e-7, marks=pytest.mark.thorough),
     ],
 )
 def test_two_processes_equal_one(cohort, clip_cohort, tmp_path, task, recipe, tolerance):
@@ -371,9 +371,7 @@ def test_two_processes_equal_one(cohort, clip_cohort, tmp_path, task, recipe, to
         script.write_text(
             "import sys\nfrom clinvit.cli import main\nif __name__ == '__main__':\n    sys.exit(main())\n"
         )
-        subprocess.run(
-            [sys.executable, script, *run[5:]], check=True, capture_output=True, timeout=300
-        )
+        subprocess.run([sys.executable, script, *run[5:]], check=True, capture_output=True, timeout=300)
     one, two = (safetensors.torch.load_file(tmp_path / f"d{n}/run/encoder/encoder.safetensors") for n in (1, 2))
     assert one.keys() == two.keys()
     assert {weight.dtype for weight in one.values()} == {torch.float64}
@@ -381,7 +379,7 @@ def test_two_processes_equal_one(cohort, clip_cohort, tmp_path, task, recipe, to
         torch.testing.assert_close(one[name], two[name], atol=tolerance, rtol=0)
 
 
-@pytest.mark.reliability
+@pytest.mark.thorough
 def test_sharded_over_two_processes_equals_one(cohort, tmp_path):
     """FSDP; in float32, as Lightning offers it in no other, and with steps as small as its rounding allows."""
     script = tmp_path / "start.py"
@@ -392,9 +390,7 @@ def test_sharded_over_two_processes_equals_one(cohort, tmp_path):
             "pretrain", "thorax", "--recipe", "tiny", "--data", data, "--out", tmp_path / strategy / "run",
             *OPTIONS, "--optim.epochs", 3, "--run.devices", devices, "--run.strategy", strategy,
         )  # fmt: skip
-        done = subprocess.run(
-            [sys.executable, script, *run[5:]], capture_output=True, text=True, timeout=300
-        )
+        done = subprocess.run([sys.executable, script, *run[5:]], capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stderr
     one, two = (safetensors.torch.load_file(tmp_path / s / "run/encoder/encoder.safetensors") for s in ("ddp", "fsdp"))
     assert one.keys() == two.keys()

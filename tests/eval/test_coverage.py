@@ -70,7 +70,7 @@ def test_intervals_of_the_auroc_cover_it(cohort):
         assert 0.94 - noise(0.94, 200) < share < 0.955 + noise(0.955, 200), name
 
 
-@pytest.mark.reliability
+@pytest.mark.thorough
 @pytest.mark.parametrize("cohort", COHORTS, ids=["one picture each", "three alike pictures each"])
 def test_intervals_of_the_auroc_cover_it_in_many_samples(cohort):
     found = coverage(800, 399, cohort, SETTINGS)
@@ -135,7 +135,7 @@ def test_paired_tests_reject_a_true_null_in_5_percent(pictures):
     check(rejections(250, 199, pictures), 250)
 
 
-@pytest.mark.reliability
+@pytest.mark.thorough
 @pytest.mark.parametrize("pictures", [1, 3])
 def test_paired_tests_reject_a_true_null_in_5_percent_of_many_samples(pictures):
     check(rejections(2000, 599, pictures), 2000)

@@ -154,7 +154,7 @@ def test_an_empty_file(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "rows", [pytest.param(100_000, marks=pytest.mark.slow), pytest.param(1_000_000, marks=pytest.mark.reliability)]
+    "rows", [pytest.param(100_000, marks=pytest.mark.slow), pytest.param(1_000_000, marks=pytest.mark.thorough)]
 )
 def test_a_million_rows(tmp_path, rows):
     """The defaults, 2,000 resamples of so many patients; the limits are generous: machines are shared."""

@@ -288,7 +288,7 @@ def test_an_interrupted_run_goes_on_exactly(cohort, encoder, small_recipes, tmp_
     assert (tmp_path / "whole/predictions.csv").read_bytes() == (tmp_path / "cut/predictions.csv").read_bytes()
 
 
-@pytest.mark.reliability
+@pytest.mark.thorough
 def test_two_processes_equal_one(cohort, encoder, tmp_path):
     """In float64: in float32 AdamW makes full steps of gradients that are rounding alone."""
     script = tmp_path / "start.py"

@@ -26,7 +26,7 @@ def auroc(run) -> float:
     return roc_auc_score(table["y_Right"], table["p_Right"])
 
 
-@pytest.mark.reliability
+@pytest.mark.thorough
 def test_motion_is_learned_from_pretraining_on(clip_cohort, small_clip_recipes, tmp_path):
     manifest, (pre, fine) = read_manifest(clip_cohort(60)), small_clip_recipes
     pretrain(pre, manifest, tmp_path / "mae", tmp_path / "cache")

@@ -344,7 +344,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.reliability
+@pytest.mark.thorough
 def test_two_processes_equal_one(cohort, recipe, tmp_path):
     data = cohort()
     # Drop path draws on each process by itself.

@@ -27,7 +27,10 @@ LIMITS = {
     "CLINVIT_MAX_PICTURE_MEGAPIXELS": "4", "CLINVIT_MAX_FRAME_MEGAPIXELS": "4", "CLINVIT_MAX_FRAMES": "500",
     "CLINVIT_MAX_CLIP_GB": "0.1", "CLINVIT_MAX_SLIDE_GIGAPIXELS": "0.05", "CLINVIT_MAX_FEATURES_GB": "0.1",
 }  # fmt: skip
-GOOD = ("refused", "limit", "same", "different", "other size")
+GOOD = ("refused", "limit", "same", "different", "other size", "ended alone")
+# Every command reads these by processes of their own, whose end is the file's reason: OpenSlide ends its process where
+# memory is refused, HDF5 may go round in circles.
+ALONE = ("slide", "features")
 FAULTS = ("wrong error", "no file named", "several lines", "checksum ignored", "memory", "slow", "died", "hung")
 
 
@@ -157,6 +160,8 @@ def tried(
     for case, result in zip(cases, results, strict=True):
         if isinstance(result, DataError):
             verdict = "hung" if "took longer" in str(result) else "died"
+            if specimens[case.specimen].entry in ALONE:
+                verdict = "ended alone"
             damage = mutant(
                 specimens[case.specimen].good, [other.good for other in specimens], seed, case.number
             ).damage

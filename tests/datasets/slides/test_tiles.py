@@ -191,7 +191,7 @@ print(len(grid.coords), int(re.search(r"VmHWM:\\s+(\\d+) kB", status)[1]) / 2**2
     "width, height, levels, most_gib",
     [
         pytest.param(100_000, 80_000, 8, 0.6, id="pyramid", marks=pytest.mark.slow),
-        pytest.param(25_000, 24_000, 1, 0.6, id="one level", marks=pytest.mark.reliability),
+        pytest.param(25_000, 24_000, 1, 0.6, id="one level", marks=pytest.mark.thorough),
     ],
 )
 def test_a_giant_slide_in_little_memory(tmp_path, width, height, levels, most_gib):
