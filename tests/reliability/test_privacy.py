@@ -63,10 +63,15 @@ def write_dicom(path: Path, patient: int, number: int) -> None:
     pydicom.dcmwrite(path, dataset, enforce_file_format=True)
 
 
+def in_paths() -> list[str]:
+    """What names of files and folders say, without the digit of the patient."""
+    return ["Querschnitt", "1931-07-1", "Mustermannsdottir", "Erika"]
+
+
 def planted() -> list[str]:
     """The words to look for: parts of names too, without the digit of the patient."""
-    words = {"Quixadotter", "Yvaine", "Wolkenstein", "Ottokar", "Krähenweg", "Zollernhaus", "ROOM9X", "Querschnitt"}
-    words |= {"MRN-93817", "1931071", "1931-07-1", "ACC55291", "1997031", "PASS-7731", "Mustermannsdottir", "Erika"}
+    words = {"Quixadotter", "Yvaine", "Wolkenstein", "Ottokar", "Krähenweg", "Zollernhaus", "ROOM9X"}
+    words |= {"MRN-93817", "1931071", "ACC55291", "1997031", "PASS-7731", *in_paths()}
     return sorted(words)
 
 
@@ -163,7 +168,17 @@ def test_no_name_leaves_the_files_and_the_manifest(tmp_path, request):
         number += 1
         finish([*map(str, arguments)], said / f"{number}.txt")
 
-    tiny = [*TINY, "--run.checkpoint_minutes", 0, "--run.precision", "32-true", "--optim.epochs", 2]
+    tiny = [
+        *TINY,
+        "--run.checkpoint_minutes",
+        0,
+        "--run.precision",
+        "32-true",
+        "--optim.epochs",
+        2,
+        "--run.max_bad",
+        0.2,
+    ]
     own = raw / "own.csv"
     columns = ["case", "file", "person", "split", "Nodule", "sex"]
     pd.DataFrame(rows, columns=columns).assign(file=[row[1].removeprefix("../raw/") for row in rows]).to_csv(
@@ -214,7 +229,6 @@ def test_no_name_leaves_the_files_and_the_manifest(tmp_path, request):
     )
     run("evaluate", out / "p/p.csv", out / "ft", "--data", data, "--out", out / "report", "--resamples", 50)
     run("export", out / "ft/model", "--to", "card", "--out", out / "card")
-    run("check", "thorax", data)
 
     words = needles()
     looked, found = search(out, words)
@@ -230,4 +244,5 @@ def test_no_name_leaves_the_files_and_the_manifest(tmp_path, request):
     assert (out / "new.key.json").stat().st_mode & 0o077 == 0
     table = pd.read_csv(out / "p/p.csv", dtype=str, keep_default_na=False).set_index("id")
     assert table.loc["case004", "status"] == "failed" and "case004" in table.loc["case004", "reason"]
-    assert not heard, "printed lines name files only where they are asked for"
+    told = set().union(*heard.values())
+    assert told <= set(in_paths()), "messages name files, and nothing of what is in them"
