@@ -244,7 +244,7 @@ def _predict_slides(options):
     from .tasks.slides.maps import Maps
     from .tasks.slides.predict import Request, predict_slides
 
-    _refuse(options, "explain_method", "macula", "workers", "batch", "resume", "identifiers")
+    _refuse(options, "explain_method", "macula", "workers", "batch", "resume", "identifiers", "bf16")
     _predict_alone("slides are shared by several processes in `clinvit tile` and `clinvit extract`: extract first.")
     if options.features is None:
         raise UserError("--features is missing: the folder of the slides' features, or where to put them (--encoder).")
@@ -267,7 +267,9 @@ def _predict_files(options):
         task = load(options.task)
         if not hasattr(task, "predict_cascade"):
             raise UserError(f"--macula is the second model of the cascade of erdes, not of {options.task}.")
-        _refuse(options, "explain", "explain_method", "resume", why="is of one model: predict with each model alone")
+        _refuse(
+            options, "explain", "explain_method", "resume", "bf16", why="is of one model: predict with each model alone"
+        )
         _predict_alone("the cascade is not shared by several processes.")
         return task.predict_cascade(options.model, options.macula, options.inputs, options.out, batch, workers)
     if options.explain is None:
@@ -275,7 +277,7 @@ def _predict_files(options):
     return predict_stage(
         Request(
             options.model, options.inputs, options.out, batch, workers, options.explain,
-            options.explain_method, options.resume, options.identifiers, own_share(),
+            options.explain_method, options.resume, options.identifiers, options.bf16, own_share(),
         )
     )  # fmt: skip
 

@@ -64,10 +64,13 @@ def stepper(
 
 
 def medians(steps: Mapping[str, Step], batch: Tensor, rounds: int) -> dict[str, float]:
-    """Median seconds of each step, all in turn, after one round that does not count."""
+    """Median seconds of each step, all in turn, after one round that does not count; of two steps of a turn the second
+    is timed, as in a training, where the step before was one's own.
+    """
     times: dict[str, list[float]] = {name: [] for name in steps}
     for counted in [False] + [True] * rounds:
         for name, step in steps.items():
+            step(batch)
             start = time.perf_counter()
             step(batch)
             if counted:

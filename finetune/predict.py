@@ -62,12 +62,17 @@ class FileScores(NamedTuple):
 
 
 def predict_stream(
-    model: nn.Module, card: ModelCard, files: Sequence[Path], batch: int = 32, workers: int = 1
+    model: nn.Module, card: ModelCard, files: Sequence[Path], batch: int = 32, workers: int = 1, bf16: bool = False
 ) -> Iterator[FileScores]:
-    """Scores of files, batch after batch, read as they come; memory holds a few batches."""
-    return stream(
-        lambda pixels: predict_batch(model, pixels, card), len(card.labels), model, card, files, batch, workers
-    )
+    """Scores of files, batch after batch, read as they come; memory holds a few batches. `bf16`: products in bfloat16,
+    quicker where the processor has them, and scores that differ by up to about 0.01.
+    """
+
+    def scores(pixels: Tensor) -> Tensor:
+        with torch.autocast(pixels.device.type, torch.bfloat16, enabled=bf16):
+            return predict_batch(model, pixels, card)
+
+    return stream(scores, len(card.labels), model, card, files, batch, workers)
 
 
 def stream(

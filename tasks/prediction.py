@@ -38,6 +38,7 @@ class Request:
         method: Of the maps of pictures (`finetune.relevance`); None for gradients.
         resume: Go on where a killed prediction stopped.
         identifiers: Name DICOM files by their file names and patient numbers, not by hashes.
+        bf16: Products in bfloat16.
         share: Which of how many processes this is that were all asked for the same.
     """
 
@@ -50,6 +51,7 @@ class Request:
     method: str | None = None
     resume: bool = False
     identifiers: bool = False
+    bf16: bool = False
     share: Share = ALONE
 
 
@@ -90,7 +92,7 @@ def _predict(request: Request, network, card) -> pd.DataFrame | None:
     cases = _named(request, cases)
     sha256 = file_sha256(request.model / WEIGHTS)
     said = model_facts(request.model, card) | {"seen": seen_facts(request.model, cases)}
-    said |= {"sha256": sha256, "cases": _fingerprint(cases)}
+    said |= {"sha256": sha256, "cases": _fingerprint(cases), "precision": _precision(request)}
     finished = request.resume and _finished(request.out, said)
     if request.share.rank > 0:
         if not finished:
@@ -176,6 +178,10 @@ def read_table(out: Path) -> pd.DataFrame:
     return pd.concat([pd.DataFrame(lines)[["id", "patient", "split", "status", "reason"]], scores], axis=1)
 
 
+def _precision(request: Request) -> str:
+    return "bf16" if request.bf16 else "fp32"
+
+
 def _fingerprint(cases: pd.DataFrame) -> str:
     return hashlib.sha256(cases[["id", "path"]].to_csv(index=False).encode()).hexdigest()
 
@@ -204,7 +210,8 @@ def _scores(request: Request, network, card, paths: list[str], sha256: str) -> t
     """(N, L) scores and N reasons; those of the own share only, unless this is process 0."""
     from ..finetune.predict import predict_stream
 
-    journal = Journal(request.out, {"model": sha256}, request.resume, request.share.part)
+    made_by = {"model": sha256, "precision": _precision(request)}
+    journal = Journal(request.out, made_by, request.resume, request.share.part)
     team = Team(request.out, request.share, paths, request.batch)
     team.begin(journal)
     own = team.rows()
@@ -215,7 +222,7 @@ def _scores(request: Request, network, card, paths: list[str], sha256: str) -> t
     with contextlib.closing(journal):
         shown = None if request.share.rank == 0 else True
         with tqdm(total=len(own), initial=before, desc="predicting", unit="file", disable=shown) as bar:
-            for found in predict_stream(network, card, files, request.batch, request.workers):
+            for found in predict_stream(network, card, files, request.batch, request.workers, request.bf16):
                 rows = [open_rows[position] for position in found.positions]
                 scores[rows] = found.scores
                 for row, reason in zip(rows, found.reasons, strict=True):

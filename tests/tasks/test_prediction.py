@@ -16,6 +16,7 @@ import torch
 from clinvit.backbone.sizes import Architecture
 from clinvit.cli import main
 from clinvit.datasets.tables import read_predictions
+from clinvit.errors import UserError
 from clinvit.finetune.model import ModelCard, build_model, load_card, save_model
 from clinvit.finetune.recipe import View
 from clinvit.tasks import prediction
@@ -82,6 +83,20 @@ def test_every_file_is_a_row_and_the_model_is_named(model, pictures, tmp_path, c
     facts = json.loads((tmp_path / "p.model.json").read_text())
     assert facts["thresholds"] == THRESHOLDS and facts["what_one_means"]["Square"] == "1 = a square"
     assert not list(tmp_path.glob("*.partial*"))
+
+
+def test_bf16_gives_nearly_the_same_and_says_so(model, pictures, tmp_path, monkeypatch):
+    exact = predict_stage(Request(model, [str(pictures)], tmp_path / "exact.csv"))
+    table = predict_stage(Request(model, [str(pictures)], tmp_path / "p.csv", bf16=True))
+    ok = table["status"] == "ok"
+    off = (table["p_Bar"] - exact["p_Bar"])[ok].abs()
+    assert 0 < off.max() < 0.02 and (table["status"] == exact["status"]).all()
+    precisions = [json.loads((tmp_path / f"{name}.model.json").read_text())["precision"] for name in ("exact", "p")]
+    assert precisions == ["fp32", "bf16"]
+    out = tmp_path / "begun.csv"
+    interrupted(model, pictures, out, monkeypatch, after=2)
+    with pytest.raises(UserError, match="was begun with another precision"):
+        predict_stage(Request(model, [str(pictures)], out, resume=True, bf16=True))
 
 
 def test_json_lines_say_the_same(model, pictures, tmp_path):
