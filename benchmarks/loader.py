@@ -23,7 +23,7 @@ from clinvit.datasets.phantoms.radiographs import chest_phantom
 from clinvit.datasets.readers import ClipReader, PictureReader
 from clinvit.datasets.tables import Manifest
 from clinvit.datasets.views import TrainView
-from clinvit.tasks.bottleneck import per_second, step_rate
+from clinvit.tasks.bottleneck import per_second, step_rate, workload
 from clinvit.tasks.erdes import recipes as erdes
 from clinvit.tasks.thorax import recipes as thorax
 from PIL import Image
@@ -47,9 +47,7 @@ def row(name: str, recipe, cache, device: str, peer=None) -> None:
     """Measure one recipe and print its line."""
     view = TrainView(recipe.augment, recipe.data.clip, recipe.model.frames)
     loaded = per_second(lambda i: view(cache[i % len(cache)], i))
-    inputs = torch.from_numpy(np.concatenate([view(cache[i], i) for i in range(8)]))
-    manifest = Manifest(Path("-"), _cases(), ("Finding",))
-    need = step_rate(recipe, manifest, inputs, device) / view.repeats
+    need = step_rate(workload(recipe, Manifest(Path("-"), _cases(), ("Finding",))), device)
     plain = per_second(peer) if peer else math.nan
     print(
         f"{name:18}{loaded:12,.0f}{plain:12,.0f}{loaded / plain:9.1f}x{need:12,.1f}{need / loaded:12.3f}"

@@ -124,12 +124,15 @@ def measure(recipe: Pretrain | Finetune, manifest: Manifest, device: str) -> Rat
     decoded, pixels = _decoded(reader, manifest)
     view = TrainView(recipe.augment, data.clip, model.frames)
     loaded = per_second(lambda i: view(pixels[i % len(pixels)], i))
-    cases = len(manifest.rows(*data.splits))
+    return Rates(decoded, loaded, step_rate(workload(recipe, manifest), device))
+
+
+def workload(recipe: Pretrain | Finetune, manifest: Manifest) -> Workload:
+    """The training of a recipe on a manifest's cases, without them."""
+    cases = len(manifest.rows(*recipe.data.splits))
     if isinstance(recipe, Pretrain):
-        work = pretrain_workload(recipe, cases)
-    else:
-        work = finetune_workload(recipe, manifest, cases)
-    return Rates(decoded, loaded, step_rate(work, device))
+        return pretrain_workload(recipe, cases)
+    return finetune_workload(recipe, manifest, cases)
 
 
 def _decoded(reader: Reader, manifest: Manifest) -> tuple[float, list[np.ndarray]]:
