@@ -40,6 +40,8 @@ def run_command(arguments: list[str], output: Path) -> None:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     torch.set_num_threads(1)
+    # The list above is for commands; the processes that a command starts to read files import what they do for users.
+    CONTEXT.set_forkserver_preload(PRELOAD)
     code = main(arguments)
     sys.stdout.flush()
     sys.exit(code)
