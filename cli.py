@@ -12,6 +12,7 @@ from pathlib import Path
 
 from .arguments import SLIDE_TASKS, build_parser
 from .errors import RunError, UserError, printable
+from .option_values import columns, layout_options, named_path, prevalence
 from .tasks import NAMES, load
 
 
@@ -79,7 +80,7 @@ def _check(options) -> None:
     labels = options.labels.split(",") if options.labels else None
     with tempfile.TemporaryDirectory() as folder:
         if options.layout or (options.data.is_dir() and not (options.data / MANIFEST).is_file()):
-            layout = {"layout": options.layout, "options": _layout_options(options.option)}
+            layout = {"layout": options.layout, "options": layout_options(options.option)}
             manifest, notes, warnings, lists_only = prepare_stage(task, options.data, Path(folder) / MANIFEST, **layout)
             if lists_only:
                 warnings, files = [*warnings, "these are lists without files: no file was looked for."], None
@@ -88,7 +89,9 @@ def _check(options) -> None:
         manifest = manifest.with_labels(labels) if labels else manifest
         found = task.check(manifest, files, options.cache_px)
         add_leaks(found, manifest, task, cache_px=options.cache_px, encoder=options.encoder, pairs=options.duplicates)
-        if options.recipe is not None and files is not None and not found.errors:
+        if options.recipe is not None and files is None:
+            warnings.append(f"--recipe {options.recipe} was not timed: there are no files to read.")
+        elif options.recipe is not None and not found.errors:
             found.facts += bottleneck(task, manifest, options.recipe)
     machine = environment()
     machine_text = f"torch {machine['versions']['torch']} on {machine['device']}, {machine['platform']}"
@@ -118,7 +121,7 @@ def _prepare(options) -> None:
         raise UserError("--shards packs decoded files: say at which size, such as --cache-px 256.")
     manifest, notes, warnings, _ = prepare_stage(
         task, options.root, options.out, layout=options.layout,
-        options=_layout_options(options.option), resplit=options.seed if options.resplit else None,
+        options=layout_options(options.option), resplit=options.seed if options.resplit else None,
         data_roots=options.data_root,
     )  # fmt: skip
     for note in notes:
@@ -294,38 +297,18 @@ def _report(options, named: Sequence[str], title: str) -> None:
     from .tasks.reporting import evaluate_stage
 
     predictions: dict[str, Path] = {}
-    for name, path in map(_named, named):
+    for name, path in map(named_path, named):
         if name in predictions:
             raise UserError(f"{predictions[name]} and {path} are both called {name!r}: name them, NAME=PATH.")
         predictions[name] = path
     figures = evaluate_stage(
         predictions, options.out, split=options.split, data=options.data, rule=options.threshold,
-        prevalence=_prevalence(options.prevalence), subgroups=_columns(options.subgroups), resamples=options.resamples,
+        prevalence=prevalence(options.prevalence), subgroups=columns(options.subgroups), resamples=options.resamples,
         seed=options.seed, interval=options.interval, stratify=options.stratify,
         title=title or ", ".join(predictions),
     )  # fmt: skip
     print(*figures["headline"], *(f"warning: {text}" for text in figures["seen"]["warnings"]), sep="\n")
     print(f"report: {options.out / 'report.html'}")
-
-
-def _columns(text: str | None) -> list[str] | None:
-    """`sex,age`; `none` for none of them, None for those that are usual."""
-    if text is None:
-        return None
-    return [] if text == "none" else [name.strip() for name in text.split(",")]
-
-
-def _prevalence(text: str | None) -> float | dict[str, float] | None:
-    """`0.02`, or `Mass=0.02,Edema=0.1`."""
-    if text is None:
-        return None
-    try:
-        if "=" not in text:
-            return float(text)
-        pairs = [pair.rsplit("=", 1) for pair in text.split(",")]
-        return {label.strip(): float(value) for label, value in pairs}
-    except ValueError:
-        raise UserError(f"--prevalence {text!r}: write a share, such as 0.02, or LABEL=0.02,LABEL=0.1.") from None
 
 
 def _bags(options) -> None:
@@ -433,30 +416,6 @@ def _recipe_help(options) -> None:
     print(f"\nEvery value of the recipe can be changed; the defaults shown are those of {options.recipe!r}.")
     text = recipe_parser(default).format_help()
     print(text[text.index("\n\n") :] if "print_config" in text.split("\n\n")[0] else text)
-
-
-def _named(text: str) -> tuple[str, Path]:
-    """`name=path` or a path; a run folder stands for its predictions.csv."""
-    name, sign, path = text.partition("=")
-    path = Path(path if sign else text)
-    name = name if sign else (path.name if path.is_dir() else path.resolve().parent.name)
-    return name, path / "predictions.csv" if path.is_dir() else path
-
-
-def _layout_options(pairs: Sequence[str]) -> dict:
-    """`key=value` texts; numbers, true/false and [lists] are read as such."""
-    import yaml
-
-    options = {}
-    for pair in pairs:
-        key, sign, value = pair.partition("=")
-        if not sign:
-            raise UserError(f"--option {pair!r}: write KEY=VALUE.")
-        try:
-            options[key.replace("-", "_")] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            options[key.replace("-", "_")] = value
-    return options
 
 
 def _say(text: str) -> None:

@@ -8,10 +8,7 @@ takes, and so what fits: 90 % of a card, the rest is for the kernels' own work a
 """
 
 from dataclasses import replace
-from pathlib import Path
 
-import pandas as pd
-from clinvit.datasets.tables import Manifest
 from clinvit.engine.estimate import USABLE
 from clinvit.engine.footprint import footprint
 from clinvit.engine.workload import Workload
@@ -28,7 +25,6 @@ GIB = 2**30
 def workloads() -> dict[str, Workload]:
     """What is counted, by name."""
     thorax, video = load("thorax"), load("erdes")
-    manifest = Manifest(Path("none"), pd.DataFrame(columns=["id", "path", "patient", "split", "label"]), ("label",))
     found = {}
     for size in ("small", "base", "large", "huge", "giant"):
         recipe = thorax.PRETRAIN["vit_b"]()
@@ -44,10 +40,10 @@ def workloads() -> dict[str, Workload]:
         found[f"VideoMAE V2, ViT-{model.size}/{model.patch_size}, 16 x 224 px"] = pretraining(recipe, CASES)
     for name in ("vit_s", "vit_b"):
         recipe = thorax.FINETUNE[name]()
-        found[f"fine-tuning, ViT-{recipe.model.size}/16, 224 px"] = finetuning(recipe, manifest, CASES)
+        found[f"fine-tuning, ViT-{recipe.model.size}/16, 224 px"] = finetuning(recipe, CASES)
     recipe = video.FINETUNE["v2_base_k400"]()
     recipe = replace(recipe, data=replace(recipe.data, clip=replace(recipe.data.clip, repeats=1)))
-    found["fine-tuning, ViT-base/16, 16 x 224 px"] = finetuning(recipe, manifest, CASES)
+    found["fine-tuning, ViT-base/16, 16 x 224 px"] = finetuning(recipe, CASES)
     return found
 
 

@@ -3,7 +3,7 @@
 import os
 import statistics
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import torch
 
 from ..errors import UserError
 from .footprint import Footprint, flops_per_case, footprint
-from .trainer import precision, processes
+from .trainer import processes
 from .workload import Steps, Workload
 
 # Of the memory that is free; the rest is for the kernels' own work and for gaps between tensors.
@@ -54,8 +54,8 @@ def estimate(workload: Workload, title: str) -> str:
         raise UserError(f"optim.batch_size {optim.batch_size} is larger than the {workload.cases} training cases.")
     share = optim.batch_size // processes
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    kind = precision(workload.run, workload.make(False, "meta"))
-    workload = replace(workload, run=replace(workload.run, precision=kind))
+    workload = workload.resolved()
+    kind = workload.run.precision
     free, where = free_memory(device)
 
     @cache

@@ -3,13 +3,14 @@
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import torch
 from torch import Tensor
 
 from .recipe import Optim, Run
+from .trainer import precision
 from .training import Training
 
 MIXED = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
@@ -24,7 +25,7 @@ class Workload:
             its loaders are never asked for.
         batch: A batch of random pixels of n cases, as the loader would give it.
         cases: Cases per epoch.
-        optim, run: The shared parts of the recipe; `run.precision` is resolved.
+        optim, run: The shared parts of the recipe.
         recompute: Whether the recipe asks for gradient checkpointing; None for a network that has none.
     """
 
@@ -34,6 +35,10 @@ class Workload:
     optim: Optim
     run: Run
     recompute: bool | None
+
+    def resolved(self) -> "Workload":
+        """The same in the precision that a run would choose here."""
+        return replace(self, run=replace(self.run, precision=precision(self.run, self.make(False, "meta"))))
 
     def training(self, recompute: bool, device: str = "cpu") -> Training:
         """The training, attached to what a step asks of Lightning's Trainer."""
@@ -54,11 +59,14 @@ class Workload:
 
 
 class Steps:
-    """The training of a workload on a device, and real steps of it: forward, backward, optimiser.
+    """Real steps of a workload on a device: forward, backward, optimiser.
+
+    Args:
+        workload: What is trained, its precision resolved.
+        device: Where.
 
     Attributes:
-        training: The training.
-        batch: A batch of n cases on the device.
+        training, optimizer: What takes the steps.
     """
 
     def __init__(self, workload: Workload, device: torch.device):
@@ -68,6 +76,7 @@ class Steps:
         self.optimizer = self.training.configure_optimizers()["optimizer"]
 
     def batch(self, cases: int) -> dict[str, Tensor]:
+        """A batch of so many cases on the device, `image` (B, C, [T,] S, S) uint8."""
         return {name: tensor.to(self.device) for name, tensor in self.workload.batch(cases).items()}
 
     def run(self, batch: dict[str, Tensor]) -> tuple[float, float]:

@@ -1,7 +1,9 @@
 """Fine-tuning without its data: what `--estimate` and `check --recipe` measure."""
 
 from dataclasses import replace
+from pathlib import Path
 
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -16,14 +18,17 @@ from .recipe import Finetune
 from .run import make_card
 from .training import FineTuning
 
+# Of a data set that is not there: its number of labels costs next to nothing.
+NO_CASES = Manifest(Path("none"), pd.DataFrame(columns=["id", "path", "patient", "split", "label"]), ("label",))
 
-def workload(recipe: Finetune, manifest: Manifest, cases: int, start: EncoderCard | None = None) -> Workload:
+
+def workload(recipe: Finetune, cases: int, manifest: Manifest = NO_CASES, start: EncoderCard | None = None) -> Workload:
     """The fine-tuning of a recipe on random pixels, from random weights.
 
     Args:
         recipe: The resolved recipe.
-        manifest: Its labels count, not its cases.
         cases: Cases of an epoch.
+        manifest: Its labels count, not its cases.
         start: Card of the encoder that it starts from.
 
     Raises:

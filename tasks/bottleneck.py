@@ -7,7 +7,7 @@ import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,7 +17,6 @@ from ..datasets.loading import reading_workers
 from ..datasets.readers import Reader, make_reader
 from ..datasets.tables import Manifest
 from ..datasets.views import TrainView
-from ..engine.trainer import precision
 from ..engine.workload import Steps, Workload
 from ..errors import DataError, UserError
 from ..finetune.recipe import Finetune
@@ -132,7 +131,7 @@ def workload(recipe: Pretrain | Finetune, manifest: Manifest) -> Workload:
     cases = len(manifest.rows(*recipe.data.splits))
     if isinstance(recipe, Pretrain):
         return pretrain_workload(recipe, cases)
-    return finetune_workload(recipe, manifest, cases)
+    return finetune_workload(recipe, cases, manifest)
 
 
 def _decoded(reader: Reader, manifest: Manifest) -> tuple[float, list[np.ndarray]]:
@@ -174,8 +173,7 @@ def step_rate(workload: Workload, device: str) -> float:
         workload: The training.
         device: cpu or cuda.
     """
-    run = replace(workload.run, precision=precision(workload.run, workload.make(False, "meta")))
-    steps = Steps(replace(workload, run=run), torch.device(device))
+    steps = Steps(workload.resolved(), torch.device(device))
     cases, most = 1, min(512, workload.optim.batch_size // workload.optim.accumulate)
     while True:
         batch = steps.batch(cases)

@@ -1,8 +1,7 @@
 """The stage `--estimate`: what a training would cost here. Nothing is written, no file of a case is opened."""
 
+from collections.abc import Sequence
 from pathlib import Path
-
-import pandas as pd
 
 from ..backbone.encoder import read_encoder_card
 from ..backbone.sizes import Model
@@ -10,6 +9,7 @@ from ..datasets.tables import Manifest
 from ..engine.estimate import estimate
 from ..errors import UserError
 from ..finetune.recipe import Finetune
+from ..finetune.workload import NO_CASES
 from ..finetune.workload import workload as finetune_workload
 from ..pretrain.workload import workload as pretrain_workload
 from .stages import open_manifest
@@ -50,17 +50,14 @@ def estimate_finetuning(
     Raises:
         UserError: The number of cases is unknown, or see `estimate` and `finetune.workload`.
     """
-    if data is None and cases is not None:
-        manifest = Manifest(Path("none"), pd.DataFrame(columns=["id", "path", "patient", "split", "label"]), ("label",))
-    else:
-        manifest = _manifest(data, recipe.data.labels)
+    manifest = NO_CASES if data is None and cases is not None else _manifest(data, recipe.data.labels)
     cases = len(manifest.rows(*recipe.data.splits)) if cases is None else cases
     start = None if encoder is None else read_encoder_card(encoder)
     shape = _shape(recipe.model) if recipe.network == "vit" else recipe.network
-    return estimate(finetune_workload(recipe, manifest, cases, start), f"{title}: {shape}, {cases} cases per epoch")
+    return estimate(finetune_workload(recipe, cases, manifest, start), f"{title}: {shape}, {cases} cases per epoch")
 
 
-def _manifest(data: Path | None, labels) -> Manifest:
+def _manifest(data: Path | None, labels: Sequence[str] | None) -> Manifest:
     if data is None:
         raise UserError("--estimate needs the number of cases: --data MANIFEST, or --cases N.")
     return open_manifest(data, labels=labels)

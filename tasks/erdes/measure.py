@@ -85,14 +85,11 @@ def training_steps(recipe: Pretrain, clips: int, device: str) -> "tuple[Steps, d
     """The steps of a recipe, and a batch of `clips` clips of noise."""
     import torch
 
-    from ...engine.trainer import precision
     from ...engine.workload import Steps
     from ...pretrain.workload import workload
 
     recipe = replace(recipe, data=replace(recipe.data, clip=replace(recipe.data.clip, repeats=1)))
-    work = workload(recipe, clips)
-    run = replace(work.run, precision=precision(work.run, work.make(False, "meta")))
-    steps = Steps(replace(work, run=run), torch.device(device))
+    steps = Steps(workload(recipe, clips).resolved(), torch.device(device))
     return steps, steps.batch(clips)
 
 

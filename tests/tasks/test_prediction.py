@@ -13,16 +13,13 @@ import pandas as pd
 import pydicom
 import pytest
 import torch
-from clinvit.backbone.sizes import Architecture
 from clinvit.cli import main
 from clinvit.datasets.tables import read_predictions
 from clinvit.errors import UserError
-from clinvit.finetune.model import ModelCard, build_model, load_card, save_model
-from clinvit.finetune.recipe import View
+from clinvit.finetune.model import build_model, load_card, save_model
 from clinvit.tasks import prediction
 from clinvit.tasks.journal import Journal
 from clinvit.tasks.prediction import Request, predict_stage, read_table
-from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
@@ -33,26 +30,15 @@ THRESHOLDS = {
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    """A model folder with random weights and a threshold for one of two labels."""
-    arch = Architecture(32, 1, 2, image_size=(32, 32), patch_size=8)
-    card = ModelCard(
-        ("Square", "Bar"), {"Square": "1 = a square"}, False, "full", "vit", "mean", arch, (0.5,), (0.25,),
-        View("squash", None), 40, thresholds=THRESHOLDS,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    return save_model(tmp_path_factory.mktemp("model"), build_model(card), card)
+def model(random_model):
+    """A model folder with a threshold for one of two labels."""
+    return random_model(meaning={"Square": "1 = a square"}, thresholds=THRESHOLDS)
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
+def pictures(small_pictures):
     """200 small pictures, two of them broken."""
-    folder, generator = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
-    for number in range(200):
-        Image.fromarray(generator.integers(0, 255, (40, 40), np.uint8)).save(folder / f"{number:03d}.png")
-    for number in (17, 150):
-        (folder / f"{number:03d}.png").write_bytes(b"broken")
-    return folder
+    return small_pictures(200, (17, 150))
 
 
 def dicom(path, patient="SECRET-17"):

@@ -8,17 +8,11 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
-import torch
-from clinvit.backbone.sizes import Architecture
 from clinvit.cli import main
 from clinvit.engine.run_folder import rank, world_size
-from clinvit.finetune.model import ModelCard, build_model, save_model
-from clinvit.finetune.recipe import View
 from clinvit.tasks.prediction import Request, predict_stage
 from clinvit.tasks.share import Share
-from PIL import Image
 
 BATCH = 4
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "none", "LOCAL_WORLD_SIZE": "1"}
@@ -58,25 +52,14 @@ for line in sys.stdin:
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    """A model folder with random weights."""
-    arch = Architecture(32, 1, 2, image_size=(32, 32), patch_size=8)
-    card = ModelCard(
-        ("Square", "Bar"), {}, False, "full", "vit", "mean", arch, (0.5,), (0.25,), View("squash", None), 40
-    )  # fmt: skip
-    torch.manual_seed(0)
-    return save_model(tmp_path_factory.mktemp("model"), build_model(card), card)
+def model(random_model):
+    return random_model()
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
+def pictures(small_pictures):
     """30 small pictures, two of them broken."""
-    folder, generator = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
-    for number in range(30):
-        Image.fromarray(generator.integers(0, 255, (40, 40), np.uint8)).save(folder / f"{number:02d}.png")
-    for number in (2, 17):
-        (folder / f"{number:02d}.png").write_bytes(b"broken")
-    return folder
+    return small_pictures(30, (2, 17))
 
 
 @pytest.fixture(scope="module")
