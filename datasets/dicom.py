@@ -11,6 +11,7 @@ import logging
 import math
 import re
 import warnings
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +19,19 @@ from typing import BinaryIO
 
 import numpy as np
 from pydicom import Dataset, dcmread
+from pydicom.filereader import read_dataset, read_preamble
 from pydicom.pixels import apply_color_lut
-from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 
 from ..errors import DataError
 from .dicom_frames import stored_pixels
+from .limits import INFLATED_GB
 
 DICOM_SUFFIXES = (".dcm", ".dicom")
 
@@ -145,8 +154,9 @@ def dicom_facts(path: str | Path, salt: str) -> dict[str, str | float | None]:
 
 def read_elements(path: Path, file: BinaryIO, tags: tuple[str, ...], stop_before_pixels: bool = False) -> Dataset:
     """Read the named elements, with or without the preamble, and settle the transfer syntax."""
-    file.seek(0)
     with decoding(path), quiet():
+        _refuse_bomb(path, file)
+        file.seek(0)
         dataset = dcmread(file, stop_before_pixels=stop_before_pixels, force=True, specific_tags=list(tags))
         if "TransferSyntaxUID" not in dataset.file_meta:
             implicit, little = dataset.original_encoding
@@ -155,6 +165,24 @@ def read_elements(path: Path, file: BinaryIO, tags: tuple[str, ...], stop_before
         for tag in tags:  # Elements are parsed when first looked at; here a broken one is caught.
             dataset.get(tag)
     return dataset
+
+
+def _refuse_bomb(path: Path, file: BinaryIO) -> None:
+    """Raise if a deflated data set is too large, by inflating it piece by piece: pydicom inflates it whole."""
+    for implicit in (False, True):  # the meta information is explicit by the standard, and in some files not
+        file.seek(0)
+        read_preamble(file, force=True)
+        meta = read_dataset(file, implicit, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
+        with contextlib.suppress(NotImplementedError):  # what pydicom raises for the other one
+            if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+                break
+    else:
+        return
+    inflate, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    while packed := inflate.unconsumed_tail or file.read(2**20):
+        size += len(inflate.decompress(packed, 2**24))
+        if INFLATED_GB.broken(size / 1e9):
+            raise DataError(f"{path}: a DICOM file that inflates to more than is read ({INFLATED_GB.said()}).")
 
 
 @contextlib.contextmanager

@@ -98,12 +98,11 @@ def _extended_jpeg(frame: bytes, dataset: Dataset) -> np.ndarray:
 
 
 def _refuse_broken_frame(path: Path, frame: bytes, dataset: Dataset) -> None:
-    """Raise unless a frame of the JPEG family has its end and, but for JPEG 2000, the size that is said."""
+    """Raise unless a frame of the JPEG family has its end and the size that is said."""
     if _END not in frame.rstrip(b"\0")[-16:]:
         raise DataError(f"{path}: the compressed picture ends too early. Fetch the file again.")
-    if dataset.file_meta.TransferSyntaxUID in JPEG2000TransferSyntaxes:
-        return
-    bits, height, width, channels = _jpeg_header(frame)
+    header = _jpeg2000_header if dataset.file_meta.TransferSyntaxUID in JPEG2000TransferSyntaxes else _jpeg_header
+    bits, height, width, channels = header(frame)
     said = dataset.Rows, dataset.Columns, dataset.SamplesPerPixel
     if (height, width, channels) != said or not 2 <= bits <= dataset.BitsAllocated:
         raise DataError(f"{path}: the compressed picture is not the one that the header tells of. Fetch it again.")
@@ -120,3 +119,11 @@ def _jpeg_header(frame: bytes) -> tuple[int, int, int, int]:
             return struct.unpack_from(">BHHB", frame, place + 4)
         # 0xFF may fill up before a marker; a segment is as long as it says and at least holds its length.
         place += 1 if kind == 0xFF else 2 + max(2, length)
+
+
+def _jpeg2000_header(frame: bytes) -> tuple[int, int, int, int]:
+    """As `_jpeg_header`. OpenJPEG takes the memory that this header asks for: 300 bytes can ask for 36 GB."""
+    from openjpeg import get_parameters
+
+    header = get_parameters(frame)
+    return header["precision"], header["rows"], header["columns"], header["samples_per_pixel"]

@@ -1,6 +1,7 @@
 """Where the files of a manifest may lie: in its own folder, or below a root that the JSON beside it names.
 
-A manifest from elsewhere could name any file of this machine as a picture, and a report would show it.
+A manifest from elsewhere could name any file of this machine as a picture, and a report would show it. It may come
+with a JSON of its own: the environment variable `CLINVIT_ROOTS` holds the folders that no root may lead out of.
 """
 
 import os
@@ -10,6 +11,8 @@ from pathlib import Path
 import pandas as pd
 
 from ..errors import DataError
+
+VARIABLE = "CLINVIT_ROOTS"
 
 
 def refuse_outside(manifest: Path, column: str, files: pd.Series, roots: Iterable[str]) -> None:
@@ -22,10 +25,19 @@ def refuse_outside(manifest: Path, column: str, files: pd.Series, roots: Iterabl
         roots: Further folders, absolute or relative to it.
 
     Raises:
-        DataError: The message names the first row as a spreadsheet counts it, and both remedies.
+        DataError: The message names the first row as a spreadsheet counts it, and both remedies; or a root that
+            `CLINVIT_ROOTS` does not allow.
     """
     base = manifest.parent.resolve()
     allowed = [base, *((base / root).resolve() for root in roots)]
+    if VARIABLE in os.environ:
+        granted = [base, *(Path(each).resolve() for each in os.environ[VARIABLE].split(os.pathsep) if each)]
+        for root in allowed:
+            if not any(root.is_relative_to(folder) for folder in granted):
+                raise DataError(
+                    f"{manifest.with_suffix('.json')}: its root {root} is not below a folder of {VARIABLE} "
+                    f"({os.environ[VARIABLE] or 'empty'}). If its files may be read, add the folder there."
+                )
     starts = tuple(f"{folder}/".replace("//", "/") for folder in allowed)
     folders: dict[str, str] = {}  # as written -> where it leads; there are few
     for row, file in enumerate(files):

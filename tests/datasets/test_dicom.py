@@ -1,6 +1,9 @@
 """Radiographs in DICOM: transfer syntaxes, depths, the order of the grey-level steps, bad files, silence."""
 
+import struct
+import tracemalloc
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -356,9 +359,11 @@ def test_dicom_files_that_are_no_radiograph(tmp_path, dataset, words):
     assert str(caught.value).startswith(str(path))
 
 
-@pytest.mark.parametrize("syntax", ["JPEGLSLossless", "JPEGBaselineProcess1", "JPEGLosslessProcess14_1"])
+@pytest.mark.parametrize(
+    "syntax", ["JPEGLSLossless", "JPEGBaselineProcess1", "JPEGLosslessProcess14_1", "JPEG2000Lossless"]
+)
 def test_a_frame_of_another_size_is_refused(tmp_path, syntax):
-    """Before GDCM sees it, which ends the process over some contradictions."""
+    """Before GDCM sees it, which ends the process over some contradictions, or OpenJPEG, which takes all memory."""
     pytest.importorskip("gdcm")
     path = recoded(saved(dicom(RAMP), tmp_path), syntax)
     dataset = pydicom.dcmread(path)
@@ -366,6 +371,24 @@ def test_a_frame_of_another_size_is_refused(tmp_path, syntax):
     dataset.save_as(path)
     with pytest.raises(DataError, match="not the one that the header tells of"):
         read_radiograph(path)
+
+
+@pytest.mark.parametrize("explicit", [True, False])
+def test_a_deflated_bomb_is_never_inflated_whole(tmp_path, monkeypatch, explicit):
+    """Also where the meta information is not explicit, as the standard has it, which pydicom reads too."""
+    uid = DeflatedExplicitVRLittleEndian.encode() + b"\0" * (len(DeflatedExplicitVRLittleEndian) % 2)
+    length = b"UI" + struct.pack("<H", len(uid)) if explicit else struct.pack("<I", len(uid))
+    squeeze = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
+    element = struct.pack("<HH2sHI", 0x7FE0, 0x0010, b"OW", 0, 2**28)
+    data = squeeze.compress(element + bytes(2**28)) + squeeze.flush()
+    (tmp_path / "bomb.dcm").write_bytes(bytes(128) + b"DICM" + struct.pack("<HH", 2, 0x0010) + length + uid + data)
+    monkeypatch.setenv("CLINVIT_MAX_INFLATED_GB", "0.1")
+    tracemalloc.start()
+    with pytest.raises(DataError, match=r"bomb.dcm: .* inflates to more .*at most 0.1 GB; CLINVIT_MAX_INFLATED_GB"):
+        read_radiograph(tmp_path / "bomb.dcm")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**26
 
 
 def test_an_unknown_transfer_syntax_is_named(tmp_path):

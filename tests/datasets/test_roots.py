@@ -74,6 +74,21 @@ def test_a_root_beside_the_manifest_allows_them(place, root):
         read_manifest(manifest(place / "data", "/etc/passwd"))
 
 
+@pytest.mark.parametrize("granted", ["", "/no/such", "data", "secret/x", "secret-2"])
+def test_a_manifest_from_elsewhere_grants_itself_nothing(place, monkeypatch, granted):
+    """Its JSON comes with it, so whoever runs the command can say which roots may be granted at all."""
+    (place / "data" / "manifest.json").write_text(json.dumps({"roots": ["../secret"]}))
+    path = manifest(place / "data", "../secret/x.png")
+    monkeypatch.setenv("CLINVIT_ROOTS", granted and str(place / granted))
+    with pytest.raises(DataError, match=r"manifest.json: its root .*secret is not below a folder of CLINVIT_ROOTS"):
+        read_manifest(path)
+    monkeypatch.setenv("CLINVIT_ROOTS", f"/no/such:{place / 'secret'}")
+    read_manifest(path)
+    monkeypatch.setenv("CLINVIT_ROOTS", "")
+    (place / "data" / "manifest.json").write_text(json.dumps({"roots": ["images", "."]}))
+    read_manifest(manifest(place / "data", "images/x.png"))
+
+
 def test_prepare_names_the_data_set_as_a_root_and_no_other(place, capsys):
     own = manifest(place / "data", "images/x.png").rename(place / "data" / "own.csv")
     common = ["--option", "labels=[]", "--option", "id_column=id", "--out", str(place / "lists" / "manifest.csv")]
