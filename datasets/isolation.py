@@ -50,7 +50,7 @@ def isolated(
 
     Raises:
         UserError, RunError: `read` raises one that is no DataError: nothing is wrong with the file.
-        RunError: A process ended before it read anything.
+        RunError: A process ended before it read anything, and was not killed, or was for the second time.
     """
     team = _Team(read, max(1, workers), time)
     items, results, asked, given = iter(items), {}, 0, 0
@@ -118,11 +118,11 @@ class _Team:
 
     def _bury(self, member: "_Member", results: dict[int, Any]) -> None:
         at, code = member.end()
-        if at == _NOT_BEGUN:
+        if at == _NOT_BEGUN and (code != -signal.SIGKILL or at in self._killed):
             raise RunError(f"a process for reading files ended before it read any (exit code {code}); see above.")
         if at in member.under_way and (code != -signal.SIGKILL or at in self._killed):
             results[at] = self._reason(member.under_way.pop(at), code)
-        # Nobody kills itself so: memory ran out, perhaps for others' sake. Such a file is tried once more.
+        # Nobody kills itself so: memory ran out, perhaps for others' sake. Such a file, or start, is tried once more.
         self._killed.add(at)
         self.give(member.under_way.items())
 

@@ -12,7 +12,7 @@ from clinvit.datasets.isolation import isolated, read_alone
 from clinvit.datasets.limits import Limit
 from clinvit.datasets.readers import PictureReader
 from clinvit.errors import DataError, RunError, UserError
-from clinvit.tests.reliability.deadly import DeadlyReader, tries
+from clinvit.tests.reliability.deadly import DeadlyReader, KilledWhenStarted, tries
 from PIL import Image
 
 DEEDS = {
@@ -74,6 +74,14 @@ def test_what_is_no_fault_of_a_file_ends_the_work(files):
             del os.environ["CLINVIT_READ_SECONDS"]
     with pytest.raises(RunError, match="ended before it read any"):
         list(isolated(_Lost(), files))
+
+
+def test_a_process_that_is_killed_while_it_starts_is_started_once_more(files, tmp_path):
+    good = files[:3]
+    assert len(list(isolated(KilledWhenStarted(tmp_path / "one", 1), good))) == 3
+    assert (tmp_path / "one").read_text() == "xx"
+    with pytest.raises(RunError, match="ended before it read any .exit code -9"):
+        list(isolated(KilledWhenStarted(tmp_path / "two", 2), good))
 
 
 class _Lost:
