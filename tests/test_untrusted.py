@@ -7,6 +7,7 @@ import stat
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -126,9 +127,24 @@ def test_every_verb_that_takes_weights_refuses_a_pickle_with_code(tmp_path, caps
         ["weights", "convert", file, "--out", tmp_path / "out"],
         ["finetune", "thorax", "--data", manifest, "--encoder", file, "--out", tmp_path / "run", *small],
         ["predict", "thorax", manifest, "--model", file, "--out", tmp_path / "p.csv"],
+        ["extract", "slides", "--data", manifest, "--tiles", tmp_path, "--encoder", file, "--out", tmp_path / "features"],
         ["export", file, "--to", "card", "--out", tmp_path / "card"],
     ):
         assert str(file) in refused(capsys, *command), command
+    assert not mark.exists()
+
+
+def test_features_that_are_a_pickle_are_refused(tmp_path, capsys, cohort):
+    """Whatever they are called: CLAM keeps features as `.pt` beside the `.h5` that are read."""
+    mark, manifest = tmp_path / "payload-was-here", cohort(patients=5)
+    ids = pd.read_csv(manifest, dtype=str)["id"]
+    (tmp_path / "features").mkdir()
+    for name in ids:
+        torch.save(Payload(mark), tmp_path / "features" / f"{name}.pt")
+        (tmp_path / "features" / f"{name}.h5").write_bytes(pickle.dumps(Payload(mark)))
+    command = ["finetune", "slides", "--recipe", "tiny", "--data", manifest, "--out", tmp_path / "run"]
+    said = refused(capsys, *command, "--features", tmp_path / "features")
+    assert f"{ids[0]}.h5" in said and "none of the" in said
     assert not mark.exists()
 
 
