@@ -13,7 +13,7 @@ import os
 import stat
 import sys
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,6 +47,9 @@ class Entry:
 class PixelCache:
     """uint8 pixels of N files, in the order asked for. Worker processes open the file anew: no pixel is sent.
 
+    Attributes:
+        apart: See `Files`.
+
     Args:
         folder: Holds `pixels.u8` and `index.jsonl`.
         entries: N entries.
@@ -54,6 +57,8 @@ class PixelCache:
         files: The N files.
         reader: Reads a file again whose pixels have changed.
     """
+
+    apart = ""
 
     def __init__(
         self, folder: Path, entries: Sequence[Entry], keys: Sequence[str], files: Sequence[Path], reader: Reader
@@ -128,7 +133,14 @@ class PixelCache:
 
 
 class Files:
-    """The same without a cache: files are opened when they are asked for, and what fails fails then."""
+    """The same without a cache: files are opened when they are asked for, and what fails fails then.
+
+    Attributes:
+        apart: What a process of its own should make of a row, as its decoder may die over it: "pixels" or "view",
+            whichever is fewer bytes to send; "" where nothing is decoded.
+    """
+
+    apart = "view"
 
     def __init__(self, files: Sequence[Path], reader: Reader):
         self.files, self.reader = list(files), reader
@@ -139,6 +151,10 @@ class Files:
     def __getitem__(self, row: int):
         """Pixels of file `row`, or a clip that decodes the frames it is asked for."""
         return self.reader.open(self.files[row])
+
+    def file(self, row: int) -> Path:
+        """The file of a row."""
+        return self.files[row]
 
     def reasons(self) -> list[str]:
         """N empty texts: nothing has been tried yet."""
@@ -154,6 +170,35 @@ def opened(source: PixelCache | Files, row: int) -> Iterator:
     finally:
         if not isinstance(pixels, np.ndarray):
             pixels.close()
+
+
+@dataclass(frozen=True)
+class Draw:
+    """A view of a row of a source, by its seed or number; as text, the file that it is read from."""
+
+    row: int
+    seed: int
+    file: str | Path = ""
+
+    def __str__(self) -> str:
+        return str(self.file)
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """Makes views of the rows of a source, or gives their pixels; can be sent to another process."""
+
+    source: "PixelCache | Files"
+    view: Callable | None
+
+    def __call__(self, draw: Draw) -> np.ndarray | dict[str, np.ndarray]:
+        """What the view gives, or the pixels.
+
+        Raises:
+            DataError: The file cannot be read.
+        """
+        with opened(self.source, draw.row) as pixels:
+            return pixels if self.view is None else self.view(pixels, draw.seed)
 
 
 def open_pixels(

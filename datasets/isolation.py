@@ -9,7 +9,8 @@ import contextlib
 import pickle
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.util import find_spec
@@ -63,13 +64,38 @@ def isolated(
                 return
             while asked not in results:
                 team.collect(results)
-            result = results.pop(asked)
-            if isinstance(result, UserError | RunError) and not isinstance(result, DataError):
-                raise result
-            yield result
+            yield _result(results.pop(asked))
             asked += 1
     finally:
         team.close()
+
+
+class Reading:
+    """A process that reads what it is asked for, for as long as this object lives; one that died is replaced.
+
+    For who needs results at once and asks again and again, as the loading of batches does.
+
+    Args:
+        read, time: As of `isolated`.
+    """
+
+    def __init__(self, read: Callable[[Any], Any], time: Limit = READ_SECONDS):
+        self._team, self._given = _Team(read, 1, time), 0
+        weakref.finalize(self, self._team.close)
+
+    def __call__(self, items: Sequence) -> list:
+        """What `isolated` yields for the items.
+
+        Raises:
+            UserError, RunError: As `isolated`.
+        """
+        results, last = {}, self._given + len(items)
+        numbers = range(self._given, last)
+        self._team.give(zip(numbers, items))
+        self._given = last
+        while len(results) < len(items):
+            self._team.collect(results)
+        return [_result(results[number]) for number in numbers]
 
 
 def read_alone(read: Callable[[Any], Any], item: Any, time: Limit = READ_SECONDS) -> Any:
@@ -83,6 +109,13 @@ def read_alone(read: Callable[[Any], Any], item: Any, time: Limit = READ_SECONDS
     if isinstance(result, DataError):
         raise result
     return result
+
+
+def _result(found: Any) -> Any:
+    """What was read, or the DataError of a file; any other error of ours is raised."""
+    if isinstance(found, UserError | RunError) and not isinstance(found, DataError):
+        raise found
+    return found
 
 
 class _Team:

@@ -3,7 +3,9 @@ interrupted, or has another number of workers or processes, sees the same pictur
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from multiprocessing import current_process
 from typing import Any
 
 import numpy as np
@@ -12,17 +14,18 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..errors import DataError, UserError
-from .cache import Files, PixelCache, opened
-from .isolation import one_thread
+from .cache import Draw, Drawing, Files, PixelCache
+from .isolation import Reading, one_thread
 
 View = Callable[[Any, int], np.ndarray | dict[str, np.ndarray]]
 
 
 class Cases(Dataset):
-    """Batches of pictures or clips, cut and augmented.
+    """Batches of pictures or clips, cut and augmented. Files that are decoded for them are so in a process of its own:
+    a decoder that dies or hangs over a file costs that file.
 
     Args:
-        source: Pixels by row: a `PixelCache`, or `Files`.
+        source: Pixels by row: a `PixelCache`, `Files`, or another that says what is to be made `apart`.
         rows: Which rows of the source belong to the data set.
         view: (pixels, seed or number of a view) to (R, C, S, S) or (R, C, T, S, S) uint8, or to several such arrays by
             name.
@@ -37,6 +40,10 @@ class Cases(Dataset):
     ):  # fmt: skip
         self.source, self.rows, self.view, self.targets = source, np.asarray(rows), view, targets
         self.max_bad, self.bad = max_bad, set()
+        self._reading: Reading | None = None
+
+    def __getstate__(self) -> dict:
+        return self.__dict__ | {"_reading": None}
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -46,16 +53,13 @@ class Cases(Dataset):
         (B, L) if there are any. B counts every draw of a case.
         """
         draws, rows = [], []
-        for position, seed in samples:
-            row = int(self.rows[position])
-            try:
-                with opened(self.source, row) as pixels:
-                    drawn = self.view(pixels, seed)
-            except DataError as error:
-                self._count_bad(row, error)
+        wanted = [self._wanted(int(self.rows[position]), seed) for position, seed in samples]
+        for draw, drawn in zip(wanted, self._drawn(wanted)):
+            if isinstance(drawn, DataError):
+                self._count_bad(draw.row, drawn)
             else:
                 draws.append(drawn if isinstance(drawn, dict) else {"image": drawn})
-                rows += [row] * len(next(iter(draws[-1].values())))
+                rows += [draw.row] * len(next(iter(draws[-1].values())))
         if not draws:
             raise DataError(f"none of the {len(samples)} files of a batch can be read.")
         batch = {name: torch.from_numpy(np.concatenate([draw[name] for draw in draws])) for name in draws[0]}
@@ -63,6 +67,20 @@ class Cases(Dataset):
         if self.targets is not None:
             batch["target"] = torch.from_numpy(self.targets[rows])
         return batch
+
+    def _wanted(self, row: int, seed: int) -> Draw:
+        return Draw(row, seed, self.source.file(row) if self.source.apart else "")
+
+    def _drawn(self, wanted: Sequence[Draw]) -> Iterable:
+        """What the view gives of each, or its DataError."""
+        if not self.source.apart:
+            return map(partial(_tried, Drawing(self.source, self.view)), wanted)
+        if self._reading is None:
+            self._reading = Reading(Drawing(self.source, self.view if self.source.apart == "view" else None))
+        found = self._reading(wanted)
+        if self.source.apart == "view":
+            return found
+        return (x if isinstance(x, DataError) else self.view(x, draw.seed) for draw, x in zip(wanted, found))
 
     def _count_bad(self, row: int, error: DataError) -> None:
         self.bad.add(row)
@@ -179,8 +197,17 @@ def _loader(dataset: Dataset, batches, workers: int) -> DataLoader:
     )
 
 
+def _tried(drawing: Drawing, draw: Draw) -> np.ndarray | dict[str, np.ndarray] | DataError:
+    try:
+        return drawing(draw)
+    except DataError as error:
+        return error
+
+
 def _start_worker(number: int) -> None:
     one_thread()
+    # So that it may have a process of its own that decodes (`Cases`), which ends with it.
+    current_process().daemon = False
 
 
 def _as_is(batch):

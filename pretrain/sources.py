@@ -86,7 +86,8 @@ def try_slides(recipe: Pretrain | Dino, chosen: Manifest, tiles: Path) -> SlideS
     from ..datasets.slides.stain import stain_normaliser
 
     fit = None if recipe.stain.method == "none" else partial(stain_normaliser, recipe=recipe.stain)
-    return SlideSet(chosen.table["id"], chosen.files(), chosen.microns_per_px(), tiles, fit)
+    workers = reading_workers(recipe.run.workers, True)
+    return SlideSet(chosen.table["id"], chosen.files(), chosen.microns_per_px(), tiles, fit, workers)
 
 
 def open_tiles(recipe: Pretrain | Dino, chosen: Manifest, slides: SlideSet) -> Source:

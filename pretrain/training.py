@@ -12,7 +12,7 @@ from ..backbone.vit import ViT
 from ..datasets.loading import Cases, TrainBatches, View, reading_workers, train_loader
 from ..datasets.recipe import for_channels
 from ..datasets.shards.batches import ShardBatches
-from ..datasets.slides.stream import TileBatches
+from ..datasets.slides.batches import TileBatches
 from ..datasets.views import EvalView
 from ..engine.training import Training
 from ..files import written_aside

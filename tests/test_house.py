@@ -93,6 +93,7 @@ PAGES = {"jinja2", "matplotlib"}
         # What reading processes are sent: they are started anew for every slide.
         (
             f"{', '.join(PRELOAD)}, clinvit.datasets.slides.tiling, clinvit.datasets.looks, clinvit.datasets.cache, "
+            "clinvit.datasets.slides.stream, clinvit.datasets.augment, clinvit.datasets.multi_crop, "
             "clinvit.tasks.leaks",
             TORCH | PAGES,
         ),

@@ -127,7 +127,18 @@ def test_every_verb_that_takes_weights_refuses_a_pickle_with_code(tmp_path, caps
         ["weights", "convert", file, "--out", tmp_path / "out"],
         ["finetune", "thorax", "--data", manifest, "--encoder", file, "--out", tmp_path / "run", *small],
         ["predict", "thorax", manifest, "--model", file, "--out", tmp_path / "p.csv"],
-        ["extract", "slides", "--data", manifest, "--tiles", tmp_path, "--encoder", file, "--out", tmp_path / "features"],
+        [
+            "extract",
+            "slides",
+            "--data",
+            manifest,
+            "--tiles",
+            tmp_path,
+            "--encoder",
+            file,
+            "--out",
+            tmp_path / "features",
+        ],
         ["export", file, "--to", "card", "--out", tmp_path / "card"],
     ):
         assert str(file) in refused(capsys, *command), command

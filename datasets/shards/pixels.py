@@ -28,11 +28,14 @@ class ShardPixels:
         local: The shards that are here.
 
     Attributes:
+        apart: See `Files`.
         window: How many shards' cases are mixed in an epoch; 0 where all fit here, and any order is as good.
 
     Raises:
         UserError: A case is in no shard, or too few shards fit here.
     """
+
+    apart = ""
 
     def __init__(self, index: Index, keys: list[str], files: list[Path], local: LocalShards):
         self.local, self.shards = local, index.shards

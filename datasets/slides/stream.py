@@ -1,15 +1,21 @@
-"""Tiles of many slides as a source of training, read straight from the slides: no tile is ever written to disk."""
+"""Tiles of many slides as a source of training, read straight from the slides: no tile is ever written to disk.
+
+Nothing here needs PyTorch: processes that read tiles import it.
+"""
 
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...errors import DataError, UserError
-from ..loading import TrainBatches
+from ...errors import DataError
+from ..isolation import isolated
+from ..limits import SLIDE_SECONDS
 
 if TYPE_CHECKING:
     from .reading import Slide
@@ -24,6 +30,9 @@ class TileSource:
 
     Each process keeps a few slides open, the least used is closed first; nothing open is sent to workers.
 
+    Attributes:
+        apart: See `Files`.
+
     Args:
         slides: S pairs of file and microns per pixel (None: as the file says).
         grids: Their S tile grids.
@@ -31,6 +40,8 @@ class TileSource:
         names: S ids of the slides; default: their file names without suffix.
         keep_open: Slides that a process holds open.
     """
+
+    apart = "pixels"
 
     def __init__(
         self, slides: Sequence[tuple[Path, float | None]], grids: Sequence["TileGrid"],
@@ -82,6 +93,10 @@ class TileSource:
     def slide_of(self, row: int) -> int:
         """Which slide a row belongs to."""
         return int(np.searchsorted(self.ends, row, side="right"))
+
+    def file(self, row: int) -> Path:
+        """The slide that a row is read from."""
+        return self.slides[self.slide_of(row)][0]
 
     def reasons(self) -> list[str]:
         """N empty texts: slides that cannot be opened were sorted out before (`SlideSet`)."""
@@ -135,22 +150,24 @@ class SlideSet:
         files: Their N slides.
         mpps: N microns per pixel as the manifest has them; None: as the file says.
         folder: Holds `<id>.h5` for each, written by `write_tiles`.
-        fit: Makes the stain normalisation of a slide.
+        fit: Makes the stain normalisation of a slide; importable.
+        workers: Reading processes.
     """
 
     def __init__(
         self, ids: Sequence[str], files: Sequence[Path], mpps: Sequence[float | None], folder: Path,
-        fit: Fit | None = None,
+        fit: Fit | None = None, workers: int = 1,
     ):  # fmt: skip
         self.ids, self.files, self.mpps = list(ids), list(files), list(mpps)
         self.grids: list[TileGrid | None] = []
         self.stains: list[Normaliser | None] = []
         self._reasons: list[str] = []
-        for name, file, mpp in zip(self.ids, self.files, self.mpps, strict=True):
-            try:
-                (grid, stain), reason = _tried(file, mpp, Path(folder) / f"{name}.h5", fit), ""
-            except DataError as error:
-                grid, stain, reason = None, None, str(error)
+        slides = [
+            _Slide(file, mpp, Path(folder) / f"{name}.h5")
+            for name, file, mpp in zip(self.ids, self.files, self.mpps, strict=True)
+        ]
+        for found in isolated(partial(_tried, fit=fit), slides, workers, time=SLIDE_SECONDS):
+            grid, stain, reason = (None, None, str(found)) if isinstance(found, DataError) else (*found, "")
             self.grids.append(grid)
             self.stains.append(stain)
             self._reasons.append(reason)
@@ -178,39 +195,19 @@ class SlideSet:
         return digest.hexdigest()
 
 
-class TileBatches(TrainBatches):
-    """Batches that are mixed over all slides, with as many tiles of each slide in every epoch.
+@dataclass(frozen=True)
+class _Slide:
+    """A slide, its microns per pixel if they are not its own word, and the file of its tiles; as text, the slide."""
 
-    Tiles of one slide in a row, as a sampler that does not shuffle gives them, would make each batch one stain and one
-    patient, and DINO's centre with it.
+    file: Path
+    mpp: float | None
+    tiles: Path
 
-    Args:
-        counts: (S,) tiles of each slide, which lie one slide after the other.
-        tiles_per_slide: Drawn of each for an epoch, without replacement, with it where a slide has fewer; None for all.
-        batch, seed, rank, world, parts: As of `TrainBatches`.
-    """
-
-    def __init__(
-        self, counts: np.ndarray, tiles_per_slide: int | None, batch: int, seed: int, rank: int = 0, world: int = 1,
-        parts: int = 1,
-    ):  # fmt: skip
-        if tiles_per_slide is not None and tiles_per_slide < 1:
-            raise UserError(f"tiles_per_slide {tiles_per_slide}: at least 1, or null for all.")
-        self.counts, self.tiles_per_slide = np.asarray(counts), tiles_per_slide
-        cases = int(self.counts.sum()) if tiles_per_slide is None else tiles_per_slide * len(self.counts)
-        super().__init__(cases, batch, seed, rank, world, parts)
-
-    def order(self, draw: np.random.Generator) -> np.ndarray:
-        """(cases,) rows of an epoch, in the order of their use."""
-        share = self.tiles_per_slide
-        if share is None:
-            return super().order(draw)
-        starts = np.cumsum(self.counts) - self.counts
-        drawn = [start + draw.choice(count, share, replace=count < share) for start, count in zip(starts, self.counts)]
-        return draw.permutation(np.concatenate(drawn))
+    def __str__(self) -> str:
+        return str(self.file)
 
 
-def _tried(file: Path, mpp: float | None, tiles: Path, fit: Fit | None) -> tuple["TileGrid", "Normaliser | None"]:
+def _tried(slide: _Slide, fit: Fit | None) -> tuple["TileGrid", "Normaliser | None"]:
     """The tiles of a slide that opens, and its stain normalisation.
 
     Raises:
@@ -219,18 +216,19 @@ def _tried(file: Path, mpp: float | None, tiles: Path, fit: Fit | None) -> tuple
     from .hdf5 import read_tiles
     from .reading import open_slide
 
+    file, tiles = slide.file, slide.tiles
     if not tiles.is_file():
         raise DataError(f"{tiles}: no tiles of {file}. `clinvit tile` makes them; status.csv beside may say why.")
-    slide = open_slide(file, mpp)
+    opened = open_slide(file, slide.mpp)
     try:
-        grid = read_tiles(tiles, slide.mpp)
+        grid = read_tiles(tiles, opened.mpp)
         if not len(grid.coords):
             raise DataError(f"{tiles}: there is no tile in it: no tissue was found on {file}.")
-        if (slide.width_px, slide.height_px) != (grid.width_px, grid.height_px):
+        if (opened.width_px, opened.height_px) != (grid.width_px, grid.height_px):
             raise DataError(
                 f"{tiles}: made from a slide of {grid.width_px} x {grid.height_px} px, but {file} has "
-                f"{slide.width_px} x {slide.height_px}. Make the tiles again."
+                f"{opened.width_px} x {opened.height_px}. Make the tiles again."
             )
-        return grid, None if fit is None else fit(slide, grid)
+        return grid, None if fit is None else fit(opened, grid)
     finally:
-        slide.close()
+        opened.close()

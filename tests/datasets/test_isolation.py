@@ -7,10 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clinvit.datasets.cache import build_cache
+import torch
+from clinvit.datasets.cache import Files, build_cache
 from clinvit.datasets.isolation import isolated, read_alone
 from clinvit.datasets.limits import Limit
+from clinvit.datasets.loading import Cases, eval_loader
 from clinvit.datasets.readers import PictureReader
+from clinvit.datasets.recipe import Clip
+from clinvit.datasets.views import EvalView
 from clinvit.errors import DataError, RunError, UserError
 from clinvit.tests.reliability.deadly import DeadlyReader, KilledWhenStarted, tries
 from PIL import Image
@@ -59,6 +63,20 @@ def test_a_cache_has_reasons_for_what_took_a_process_down(files, tmp_path, monke
     check(files, [reason or cache[row] for row, reason in enumerate(cache.reasons())])
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_training_without_a_cache_goes_on_without_such_files(files, monkeypatch, workers):
+    monkeypatch.setenv("CLINVIT_READ_SECONDS", "3")
+    view, source = EvalView(16, "squash", None, Clip(), 1), Files(files, DeadlyReader(32))
+    cases = Cases(source, np.arange(len(files)), view, max_bad=0.4)
+    batches = list(eval_loader(cases, 5, workers))
+    assert torch.cat([batch["row"] for batch in batches]).tolist() == [*range(0, 14, 2), *range(14, 20)]
+    assert [int(pixel) for batch in batches for pixel in batch["image"][:, 0, 0, 0]] == [
+        5 * number for number in (*range(0, 14, 2), *range(14, 20))
+    ]
+    with pytest.raises(DataError, match=rf"{files[3]}: reading it took the process down .SIGSEGV"):
+        list(eval_loader(Cases(source, np.arange(3, 6), view), 3, 0))
+
+
 def test_one_file_alone(files):
     assert read_alone(DeadlyReader(32).read, files[0]).shape == (20, 24)
     with pytest.raises(DataError, match="SIGSEGV"):
@@ -80,7 +98,7 @@ def test_a_process_that_is_killed_while_it_starts_is_started_once_more(files, tm
     good = files[:3]
     assert len(list(isolated(KilledWhenStarted(tmp_path / "one", 1), good))) == 3
     assert (tmp_path / "one").read_text() == "xx"
-    with pytest.raises(RunError, match="ended before it read any .exit code -9"):
+    with pytest.raises(RunError, match=r"ended before it read any .exit code -9"):
         list(isolated(KilledWhenStarted(tmp_path / "two", 2), good))
 
 

@@ -11,13 +11,15 @@ from clinvit.datasets.augment import Augment
 from clinvit.datasets.loading import Cases, readable_rows, train_loader
 from clinvit.datasets.recipe import Clip
 from clinvit.datasets.slides import reading
+from clinvit.datasets.slides.batches import TileBatches
 from clinvit.datasets.slides.hdf5 import write_tiles
 from clinvit.datasets.slides.recipe import Stain
 from clinvit.datasets.slides.stain import stain_normaliser
-from clinvit.datasets.slides.stream import SlideSet, TileBatches, TileSource
+from clinvit.datasets.slides.stream import SlideSet, TileSource
 from clinvit.datasets.slides.tiles import TileGrid
 from clinvit.datasets.views import TrainView
 from clinvit.errors import DataError, UserError
+from clinvit.tests.reliability.deadly import DeadlyNormaliser, die_over
 
 SIDE = 32
 
@@ -113,6 +115,22 @@ def test_failing_tiles_are_left_out_up_to_the_cap(slides):
     with pytest.raises(DataError, match=r"s0\.tif"):
         Cases(source, np.arange(28), view, max_bad=0.0).__getitems__([(0, 1)])
     source.close()
+
+
+def test_a_tile_that_takes_its_reader_down_is_left_out(slides):
+    files, pixels, grids = slides
+    deadly = DeadlyNormaliser(pixels[1][:SIDE, :SIDE].copy())
+    source = TileSource([(files[0], None), (files[1], None)], grids[:2], [None, deadly])
+    cases = Cases(source, np.arange(20), TrainView(Augment(size=16), Clip(), 1), max_bad=0.05)
+    for _ in range(2):
+        assert cases.__getitems__([(7, 1), (8, 2), (9, 3)])["row"].tolist() == [7, 9]
+    with pytest.raises(DataError, match=r"s1\.tif: reading it took the process down .SIGABRT"):
+        Cases(source, np.arange(20), TrainView(Augment(size=16), Clip(), 1)).__getitems__([(8, 2)])
+
+
+def test_a_slide_that_takes_its_reader_down_is_sorted_out_before(slides, folder):
+    found = SlideSet(["s0", "s1"], slides[0][:2], [None] * 2, folder, die_over(slides[0][0]))
+    assert "s0.tif: reading it took the process down (SIGABRT)" in found.reasons()[0] and found.reasons()[1] == ""
 
 
 def test_workers_read_the_same(slides):
