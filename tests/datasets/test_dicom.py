@@ -1,5 +1,6 @@
 """Radiographs in DICOM: transfer syntaxes, depths, the order of the grey-level steps, bad files, silence."""
 
+import base64
 import struct
 import tracemalloc
 import warnings
@@ -16,10 +17,13 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate, get_frame
 from pydicom.pixels import apply_voi_lut
 from pydicom.uid import (
+    HTJ2K,
     DeflatedExplicitVRLittleEndian,
     DigitalXRayImageStorageForPresentation,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     RLELossless,
@@ -151,6 +155,24 @@ def test_compressed_by_pydicom(tmp_path, syntax):
     path = tmp_path / "compressed.dcm"
     dataset.save_as(path)
     assert np.array_equal(read_radiograph(path), expected)
+
+
+# `RAMP` by OpenJPH 0.26: no library that is installed here writes High-Throughput JPEG 2000.
+HTJ2K_RAMP = base64.b64decode(
+    "/0//UQApQAAAAAAoAAAAGAAAAAAAAAAAAAAAKAAAABgAAAAAAAAAAAABBwEB/1AACAACAAAAAv9SAAwAAgABAAUEBEAB/1wAEyBIUFBQUFBQ"
+    "UFBQUFBQSEhI/2QAFwABT3BlbkpQSCBWZXIgMC4yNi4zLv+QAAoAAAAAAQsAAf+TwCY15QEBdADAEcATQBIAF3MAkpQAQjQA/hdzAMASQBJA"
+    "EgBxC5MAQ/Y0AP0A4wDAFXAFdAE4ESDyAAD+0AZ1GAAANU1k/gALAADXfWUZADQAqZsxxgDAFbAFswBVAEEAACD8noXZU+SsKAAAAICABFJE"
+    "JAT5DJeSkfyciw3antUXy38AQPhFDHDKgOAYAMAtqAXfQCvAUBSFosD+VXxdndyKXaQp5ElOiqcIMXIMBAEAAAAAAAAAAAAgGGJE27YNAEDg"
+    "YASS/ZJ7H1TTVPNSm6igw3XUgdEM1Bj3Uhj3XUgzzDNQY911LnAiGml7AgDwX9Jm14ASSKBEgDEdAP/Z"
+)
+
+
+@pytest.mark.parametrize("syntax", [HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K])
+def test_high_throughput_jpeg_2000(tmp_path, syntax):
+    dataset = dicom(RAMP, syntax=syntax)
+    dataset.PixelData = encapsulate([HTJ2K_RAMP])
+    dataset["PixelData"].is_undefined_length = True
+    assert same(read_radiograph(saved(dataset, tmp_path)), RAMP / 255)
 
 
 def test_twelve_bit_extended_jpeg_of_pydicoms_own_files():
