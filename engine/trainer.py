@@ -96,6 +96,7 @@ def make_trainer(
         "LeafSpec",
         "your dataloader is not resumable",
         "when logging on epoch level in distributed setting",
+        "is available on your system but is not used",
     ):
         warnings.filterwarnings("ignore", message=f".*{words}.*")
     here, nodes = placement(run)
