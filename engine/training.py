@@ -60,6 +60,8 @@ class Training(pl.LightningModule):
             model.compile()
 
     def configure_model(self) -> None:
+        if self.run.precision == "64-true":
+            self.double()  # now, as Lightning does so after it has loaded a checkpoint, which is rounded by that
         # Lightning calls this again for a validation of its own; sharded once is enough.
         if self.run.strategy != "fsdp" or self.whole:
             return
