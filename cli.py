@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .arguments import SLIDE_TASKS, build_parser
+from .engine.launcher import requeued_when_warned
 from .errors import RunError, UserError, printable
 from .option_values import columns, layout_options, named_path, prevalence
 from .tasks import NAMES, load
@@ -27,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if rest and "recipes" not in options:
             raise UserError(f"unknown argument {rest[0]!r} (see `clinvit {options.verb} --help`)")
         options.rest = [*rest, *["--run.profile=true"] * getattr(options, "profile", False)]
-        with contextlib.redirect_stdout(_Printable(sys.stdout)):
+        with requeued_when_warned(), contextlib.redirect_stdout(_Printable(sys.stdout)):
             VERBS[options.verb](options)
         return 0
     except UserError as error:

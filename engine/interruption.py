@@ -2,14 +2,14 @@
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from types import FrameType
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
+
+from .launcher import requeue
 
 # What a scheduler sends before it kills; SLURM sends the second where a job asks for it (`--signal=USR1@120`).
 WARNINGS = (signal.SIGTERM, signal.SIGUSR1)
@@ -58,15 +58,8 @@ class Interruption(Callback):
         at all). All processes call this.
         """
         asked = trainer.strategy.reduce_boolean_decision(self.warned == signal.SIGUSR1, all=False)
-        job = os.environ.get("SLURM_JOB_ID")
-        if not asked or job is None or not trainer.is_global_zero:
-            return
-        if "SLURM_ARRAY_JOB_ID" in os.environ:
-            job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
-        try:
-            subprocess.run(["scontrol", "requeue", job], check=True, timeout=60)
-        except (OSError, subprocess.SubprocessError) as error:
-            print(f"the state is saved, but SLURM did not requeue job {job}: {error}", file=sys.stderr)
+        if asked and trainer.is_global_zero:
+            requeue()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.asked = True

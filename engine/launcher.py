@@ -1,6 +1,13 @@
 """Processes that torchrun or SLURM started together, as their environment tells; Lightning reads the same variables."""
 
 import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 from typing import NamedTuple
 
 
@@ -34,3 +41,38 @@ def launched() -> Launch | None:
         here = int(seen.get("SLURM_NTASKS_PER_NODE", 0)) if world > 1 else 1
         return Launch("SLURM", int(seen["SLURM_PROCID"]), world, here, "--ntasks-per-node")
     return None
+
+
+def requeue() -> None:
+    """Ask SLURM to start this process's job anew; nothing where there is none."""
+    job = os.environ.get("SLURM_JOB_ID")
+    if job is None:
+        return
+    if "SLURM_ARRAY_JOB_ID" in os.environ:
+        job = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    try:
+        subprocess.run(["scontrol", "requeue", job], check=True, timeout=60)
+    except (OSError, subprocess.SubprocessError) as error:
+        print(f"what is done is saved, but SLURM did not requeue job {job}: {error}", file=sys.stderr)
+
+
+@contextmanager
+def requeued_when_warned() -> Iterator[None]:
+    """Within, SLURM's warning (SIGUSR1) to a job stops a command as Ctrl-C does and has the job started anew. It may
+    come while files are still read; training, whose state is to be saved before, handles it itself (`Interruption`).
+    """
+    if "SLURM_JOB_ID" not in os.environ or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGUSR1, _stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    launch = launched()
+    if launch is None or launch.rank == 0:
+        requeue()
+    raise KeyboardInterrupt

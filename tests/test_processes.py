@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import safetensors.torch
 import torch
-from clinvit.cli import main
+from clinvit.cli import VERBS, main
 from clinvit.engine.launcher import launched
 from clinvit.engine.recipe import Run
 from clinvit.engine.run_folder import rank
@@ -155,6 +155,27 @@ def test_aggregators(tmp_path):
         weights = "model/model.safetensors"
         assert_close(one / weights, two / weights, 1e-5, without="attention.w.bias")
         assert_same_predictions(one / "predictions.csv", two / "predictions.csv", {"val": 12, "test": 12})
+
+
+@pytest.mark.parametrize("rank, requeued", [("0", "requeue 17_3\n"), ("1", "")])
+def test_a_warning_before_there_is_anything_to_train(environment, monkeypatch, tmp_path, capsys, rank, requeued):
+    """While files are read for the first time, which may take longer than the job may."""
+    seen, scontrol = tmp_path / "scontrol.txt", tmp_path / "scontrol"
+    scontrol.write_text(f'#!/bin/sh\necho "$@" >> {seen}\n')
+    scontrol.chmod(0o755)
+    environment(SLURM | {"SLURM_PROCID": rank, "SLURM_JOB_ID": "20", "SLURM_ARRAY_JOB_ID": "17"})
+    environment({"SLURM_ARRAY_TASK_ID": "3", "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"})
+
+    def warned(options) -> None:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        time.sleep(60)
+
+    monkeypatch.setitem(VERBS, "check", warned)
+    before, began = signal.getsignal(signal.SIGUSR1), time.monotonic()
+    assert main(["check", "thorax", "x"]) == 1 and time.monotonic() - began < 30
+    assert "interrupted; repeat the command" in capsys.readouterr().err
+    assert (seen.read_text() if seen.exists() else "") == requeued
+    assert signal.getsignal(signal.SIGUSR1) == before
 
 
 def second_of(torchrun: int) -> int:
