@@ -4,7 +4,7 @@ is allocated. Each limit is an environment variable, which the message of a refu
 
 import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import UserError
 
@@ -39,6 +39,10 @@ class Limit:
         if not value > 0:
             raise UserError(f"{self.variable}={text}: not a number above 0 ({self.unit}).")
         return value
+
+    def fixed(self) -> "Limit":
+        """The same with what holds now as default, for a process that may have another environment."""
+        return replace(self, default=self.value())
 
     def broken(self, size: float, own: float | None = None) -> bool:
         """Whether a size is too large, by a limit of the caller's `own`, else by this one."""

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from ..errors import DataError, UserError
 from .cache import Draw, Drawing, Files, PixelCache
 from .isolation import Reading, one_thread
+from .limits import READ_SECONDS
 
 View = Callable[[Any, int], np.ndarray | dict[str, np.ndarray]]
 
@@ -41,6 +42,7 @@ class Cases(Dataset):
         self.source, self.rows, self.view, self.targets = source, np.asarray(rows), view, targets
         self.max_bad, self.bad = max_bad, set()
         self._reading: Reading | None = None
+        self._time = READ_SECONDS.fixed()
 
     def __getstate__(self) -> dict:
         return self.__dict__ | {"_reading": None}
@@ -76,7 +78,8 @@ class Cases(Dataset):
         if not self.source.apart:
             return map(partial(_tried, Drawing(self.source, self.view)), wanted)
         if self._reading is None:
-            self._reading = Reading(Drawing(self.source, self.view if self.source.apart == "view" else None))
+            view = self.view if self.source.apart == "view" else None
+            self._reading = Reading(Drawing(self.source, view), self._time)
         found = self._reading(wanted)
         if self.source.apart == "view":
             return found
