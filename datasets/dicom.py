@@ -169,20 +169,27 @@ def read_elements(path: Path, file: BinaryIO, tags: tuple[str, ...], stop_before
 
 def _refuse_bomb(path: Path, file: BinaryIO) -> None:
     """Raise if a deflated data set is too large, by inflating it piece by piece: pydicom inflates it whole."""
-    for implicit in (False, True):  # the meta information is explicit by the standard, and in some files not
-        file.seek(0)
-        read_preamble(file, force=True)
-        meta = read_dataset(file, implicit, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
-        with contextlib.suppress(NotImplementedError):  # what pydicom raises for the other one
-            if meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
-                break
-    else:
+    meta = _meta(file, implicit=False)
+    try:
+        meta[next(iter(meta.keys()), "TransferSyntaxUID")]
+    except KeyError:
+        return
+    except NotImplementedError:  # implicit, against the standard; found out in the way that pydicom does
+        meta = _meta(file, implicit=True)
+    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
         return
     inflate, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
     while packed := inflate.unconsumed_tail or file.read(2**20):
         size += len(inflate.decompress(packed, 2**24))
         if INFLATED_GB.broken(size / 1e9):
             raise DataError(f"{path}: a DICOM file that inflates to more than is read ({INFLATED_GB.said()}).")
+
+
+def _meta(file: BinaryIO, implicit: bool) -> Dataset:
+    """The meta information; the file is left where the data set begins."""
+    file.seek(0)
+    read_preamble(file, force=True)
+    return read_dataset(file, implicit, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
 
 
 @contextlib.contextmanager
