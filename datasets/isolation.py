@@ -1,11 +1,11 @@
 """Processes that read files for another one: a decoder that dies or hangs over a file costs this file, not the run.
 
 Native decoders (FFmpeg, OpenJPEG, GDCM, OpenSlide, HDF5) end their process over some broken files. Where files come
-from outside, they are read here. Results are pickled through a pipe: for pictures and clips as they are kept (a few
-MB at most) that costs less than a thousandth of decoding them.
+from outside, they are read here. Results are pickled through a pipe, large arrays in them as they lie in memory.
 """
 
 import contextlib
+import os
 import pickle
 import signal
 import sys
@@ -20,6 +20,8 @@ from multiprocessing.connection import Connection, wait
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from ..errors import DataError, RunError, UserError
 from .limits import READ_SECONDS, Limit
 
@@ -31,6 +33,8 @@ _CONTEXT.set_forkserver_preload(PRELOAD)
 _NOT_BEGUN, _WAITING = -1, -2
 # How long a result may take to be sent before the next file is begun, whose reading may take the process down.
 _PATIENCE_S = 0.05
+# Arrays from this size on are sent as they lie in memory.
+_LARGE_BYTES = 1 << 16
 
 
 def isolated(
@@ -39,7 +43,8 @@ def isolated(
     """Read in processes of their own.
 
     Args:
-        read: From an item to what is wanted of it; picklable, and importable from the package.
+        read: From an item to what is wanted of it; picklable, and importable from the package. What it has given is
+            not changed by a later call: it may be on its way.
         items: Paths, or whatever names its file by `str`.
         workers: Processes, at least 1.
         ahead: Items per process that are given out before they are asked for.
@@ -141,7 +146,7 @@ class _Team:
         for pipe in wait(list(by_pipe)):
             member = by_pipe[pipe]
             try:
-                number, result = pipe.recv()
+                number, result = _received(pipe)
             except (EOFError, OSError):
                 self._members.remove(member)
                 self._bury(member, results)
@@ -241,15 +246,52 @@ def _serve(read: Callable, pipe: Connection, at, seconds: float) -> None:
             result = _tried(read, number, item)
             signal.setitimer(signal.ITIMER_REAL, 0)
             at.value = _WAITING
-            sent = [post.submit(pipe.send_bytes, result)]
+            sent = [post.submit(result.send, pipe)]
 
 
-def _tried(read: Callable, number: int, item: Any) -> bytes:
-    """Pickled number and result."""
+class _Parcel:
+    """Number and result, pickled but for large arrays, which go through the pipe after the rest, uncopied."""
+
+    def __init__(self, number: int, result: Any):
+        self._arrays: list[memoryview] = []
+        self._rest = pickle.dumps((number, result), pickle.HIGHEST_PROTOCOL, buffer_callback=self._is_small)
+
+    def _is_small(self, buffer: pickle.PickleBuffer) -> bool:
+        array = buffer.raw()
+        if array.nbytes >= _LARGE_BYTES:
+            self._arrays.append(array)
+        return array.nbytes < _LARGE_BYTES
+
+    def send(self, pipe: Connection) -> None:
+        pipe.send((self._rest, [array.nbytes for array in self._arrays]))
+        for array in self._arrays:
+            while array.nbytes:
+                array = array[os.write(pipe.fileno(), array) :]
+
+
+def _received(pipe: Connection) -> tuple[int, Any]:
+    """Number and result.
+
+    Raises:
+        EOFError, OSError: The other process ended before all was sent.
+    """
+    rest, sizes = pipe.recv()
+    arrays = [np.empty(size, np.uint8) for size in sizes]
+    for array in arrays:
+        place = memoryview(array)
+        while place.nbytes:
+            got = os.readv(pipe.fileno(), [place])
+            if not got:
+                raise EOFError
+            place = place[got:]
+    return pickle.loads(rest, buffers=arrays)
+
+
+def _tried(read: Callable, number: int, item: Any) -> _Parcel:
     try:
-        return pickle.dumps((number, read(item)), pickle.HIGHEST_PROTOCOL)
+        return _Parcel(number, read(item))
     except BaseException as error:
-        return pickle.dumps((number, _told(item, error)))
+        return _Parcel(number, _told(item, error))
 
 
 def _told(item: Any, error: BaseException) -> Exception:

@@ -15,6 +15,7 @@ import numpy as np
 
 from ...errors import DataError
 from ..png import refuse_broken_png
+from .jpeg_tiles import VENDORS, JpegTiles
 from .scale import Scale, openslide_scale
 
 _TIFF_BITS = 258
@@ -23,6 +24,7 @@ _PNG_DEPTH_BYTE = 24  # in the header of every PNG file
 # Pixels of Pillow that become 8-bit RGB without a guess.
 _PLAIN_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr")
 _UM_PER_INCH = 25_400.0
+_PROOF_PX = 256  # side of what is compared of a level
 _DICOM_ADVICE = (
     "A DICOM slide must say what kind of image it is (ImageType) and how its frames are laid out "
     "(DimensionOrganizationType): put together by a guess, they can come out scrambled."
@@ -52,6 +54,8 @@ class Source(Protocol):
 class OpenSlideSource:
     """A slide that OpenSlide reads. Its handle is opened anew after an error and in a forked process.
 
+    JPEG tiles are decoded without it, once a part of their level was seen to be the same.
+
     Raises:
         DataError: Broken, or with more than 8 bits per channel, which OpenSlide would darken without a word.
         openslide.OpenSlideUnsupportedFormatError: No format of OpenSlide.
@@ -62,12 +66,15 @@ class OpenSlideSource:
 
         self._path = path
         self._slide = None
+        self._jpegs: JpegTiles | None = None
+        self._proven: set[int] = set()
         if openslide.OpenSlide.detect_format(path) == "generic-tiff":
             _refuse_deep_tiff(path)
         slide = self._opened()
         self.sizes = tuple(slide.level_dimensions)
         self.downsamples = tuple(slide.level_downsamples)
         self.scale = openslide_scale(slide.properties)
+        self._of_jpegs = slide.properties.get(openslide.PROPERTY_NAME_VENDOR) in VENDORS
 
     def _opened(self):
         import openslide
@@ -87,6 +94,28 @@ class OpenSlideSource:
         return self._slide
 
     def region(self, x: int, y: int, level: int, width: int, height: int) -> np.ndarray:
+        pixels = self._decoded(x, y, level, width, height)
+        return self._composed(x, y, level, width, height) if pixels is None else pixels
+
+    def _decoded(self, x: int, y: int, level: int, width: int, height: int) -> np.ndarray | None:
+        """A region from its JPEG tiles, or None where they are not, or not all, to be had, or OpenSlide differs."""
+        if not self._of_jpegs:
+            return None
+        if self._jpegs is None:
+            self._jpegs = JpegTiles(self._path, self.sizes, self.downsamples)
+        pixels = self._jpegs.region(x, y, level, width, height)
+        if pixels is None or level in self._proven:
+            return pixels
+        seen = self._composed(x, y, level, min(width, _PROOF_PX), min(height, _PROOF_PX))
+        if not np.array_equal(seen, pixels[:_PROOF_PX, :_PROOF_PX]):
+            self._jpegs.leave(level)
+            return None
+        if seen.min() != seen.max():  # white alone proves nothing
+            self._proven.add(level)
+        return pixels
+
+    def _composed(self, x: int, y: int, level: int, width: int, height: int) -> np.ndarray:
+        """A region as OpenSlide puts it together."""
         import openslide
 
         slide = self._opened()
@@ -103,7 +132,9 @@ class OpenSlideSource:
     def close(self) -> None:
         if self._slide is not None:
             self._slide.close()
-        self._slide = None
+        if self._jpegs is not None:
+            self._jpegs.close()
+        self._slide = self._jpegs = None
 
 
 class PictureSource:

@@ -16,7 +16,7 @@ from clinvit.datasets.readers import PictureReader
 from clinvit.datasets.recipe import Clip
 from clinvit.datasets.views import EvalView
 from clinvit.errors import DataError, RunError, UserError
-from clinvit.tests.reliability.deadly import DeadlyReader, KilledWhenStarted, tries
+from clinvit.tests.reliability.deadly import DeadlyReader, Enlarging, KilledWhenStarted, tries
 from PIL import Image
 
 DEEDS = {
@@ -125,6 +125,19 @@ def test_nothing_is_left_when_the_reader_of_results_stops(files):
 def test_large_results_and_many_of_them():
     sizes = [10, 3_000_000, 5, 0, 20_000_000] * 8
     assert [len(result) for result in isolated(bytes, sizes, 3)] == sizes
+
+
+def test_large_arrays_arrive_whole_and_may_be_changed():
+    sizes = [10, 3_000_000, 5, 0, 8_192, 8_191] * 4
+    for size, result in zip(sizes, isolated(np.arange, sizes, 2), strict=True):
+        assert np.array_equal(result, np.arange(size))
+        result += 1
+
+
+def test_a_process_that_dies_while_it_sends_has_its_reason(files):
+    """The next file takes it down when a part of the large one before has gone through the pipe."""
+    found = list(isolated(Enlarging(DeadlyReader(32)), [files[0], files[3], files[4]]))
+    assert found[0].shape == (4000, 4800) and found[2].shape == (4000, 4800) and "SIGSEGV" in str(found[1])
 
 
 def test_a_script_without_a_guard(files, tmp_path):

@@ -36,6 +36,16 @@ class DeadlyReader(PictureReader):
     open = read
 
 
+class Enlarging:
+    """Reads pictures and repeats their pixels 200 times along both sides."""
+
+    def __init__(self, reader: PictureReader):
+        self.reader = reader
+
+    def __call__(self, path: Path) -> np.ndarray:
+        return self.reader.read(path).repeat(200, axis=0).repeat(200, axis=1)
+
+
 class KilledWhenStarted:
     """Reads pictures, but that so many processes are killed while they start; the file `counter` counts them."""
 
