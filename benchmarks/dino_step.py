@@ -71,7 +71,7 @@ def lightly(out_dim: int, device: str):
             said = [teacher(crop) for crop in large]
         return dino_loss(said, [student(crop) for crop in (*large, *small)], epoch=1)
 
-    return stepper(student, loss, False, device)
+    return stepper(student, loss, False, device, peer=True)
 
 
 def main() -> None:

@@ -35,7 +35,7 @@ def ours(ratio: float, decode: float, bf16: bool, device: str, compiled: bool = 
 def hugging_face(ratio: float, device: str):
     """A step function of the peer, as it comes (fp32)."""
     model = ViTMAEForPreTraining(ViTMAEConfig(mask_ratio=ratio, norm_pix_loss=True)).to(device)
-    return stepper(model, lambda images: model(images).loss, False, device)
+    return stepper(model, lambda images: model(images).loss, False, device, peer=True)
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """What the benchmarks share: the line that names the machine and the peers, a step of any model, and fair turns."""
 
 import contextlib
+import ctypes
 import os
 import platform
 import re
@@ -11,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from clinvit.engine.allocation import keep_freed_memory
 from timm.layers import Attention
 from torch import Tensor, nn
 
@@ -38,9 +40,18 @@ def machine(*peers: str, device: str = "cpu") -> str:
 
 
 def stepper(
-    model: nn.Module, loss: Callable[[Tensor], Tensor], bf16: bool, device: str, compiled: bool = False
+    model: nn.Module,
+    loss: Callable[[Tensor], Tensor],
+    bf16: bool,
+    device: str,
+    compiled: bool = False,
+    peer: bool = False,
 ) -> Step:
-    """forward, backward and optimiser step on a batch; in bf16 on a CPU with plain attention, as our engine runs it."""
+    """forward, backward and optimiser step on a batch.
+
+    On a CPU ours runs as our engine runs it: in bf16 with plain attention, and freed memory is kept for the next step.
+    A peer allocates as PyTorch comes.
+    """
     if compiled:
         model.compile()
     if bf16 and device == "cpu":
@@ -52,6 +63,8 @@ def stepper(
     cast = torch.autocast(device, torch.bfloat16) if bf16 else contextlib.nullcontext()
 
     def step(batch: Tensor) -> None:
+        if device == "cpu":
+            (allocate_as_it_comes if peer else keep_freed_memory)()
         with cast:
             value = loss(batch)
         value.backward()
@@ -61,6 +74,14 @@ def stepper(
             torch.cuda.synchronize()
 
     return step
+
+
+def allocate_as_it_comes() -> None:
+    """Undo `keep_freed_memory`: what glibc comes to by itself when a program frees large blocks (mallopt(3))."""
+    if platform.libc_ver()[0] == "glibc":
+        library = ctypes.CDLL(None)
+        for option, value in ((-4, 65_536), (-3, 32 << 20), (-1, 64 << 20)):
+            library.mallopt(option, value)
 
 
 def medians(steps: Mapping[str, Step], batch: Tensor, rounds: int) -> dict[str, float]:
