@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from .patches import PatchEmbed, as_clip
@@ -145,6 +146,26 @@ class ViT(nn.Module):
         return {"pos_embed", "cls_token", "reg_token"}
 
 
+class LastTokensBlock(Block):
+    """A block that is asked for its last tokens alone: of the others it takes keys and values, no more. Its numbers are
+    those of timm's block without drop path, dropout or layer scale.
+    """
+
+    def forward(self, tokens: Tensor, count: int) -> Tensor:
+        """(B, n, D) to (B, count, D)."""
+        attn, asked = self.attn, tokens[:, -count:]
+        qkv = attn.qkv(self.norm1(tokens))
+        # (3, B, heads, n, D / heads)
+        query, key, value = qkv.unflatten(2, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        query = query[:, :, -count:]
+        if attn.fused_attn:
+            mixed = F.scaled_dot_product_attention(query, key, value)
+        else:
+            mixed = ((query * attn.scale) @ key.transpose(-2, -1)).softmax(dim=-1) @ value
+        asked = asked + attn.proj(mixed.transpose(1, 2).flatten(2))
+        return asked + self.mlp(self.norm2(asked))
+
+
 def make_blocks(
     width: int,
     depth: int,
@@ -152,27 +173,32 @@ def make_blocks(
     mlp_ratio: float = 4.0,
     drop_path: float = 0.0,
     layer_scale: float | None = None,
+    last: type[Block] = Block,
 ) -> nn.ModuleList:
     """`depth` pre-norm Transformer blocks (timm's), stochastic depth rising linearly to `drop_path`, what each adds
-    scaled per channel from `layer_scale` on.
+    scaled per channel from `layer_scale` on; the last one of the class `last`.
     """
     rates = [drop_path * i / max(depth - 1, 1) for i in range(depth)]
     norm = partial(nn.LayerNorm, eps=1e-6)
+    kinds = [last if i == depth - 1 else Block for i in range(depth)]
     return nn.ModuleList(
-        Block(
-            width, heads, mlp_ratio=mlp_ratio, qkv_bias=True, drop_path=rate, norm_layer=norm, init_values=layer_scale
-        )
-        for rate in rates
-    )  # fmt: skip
+        kind(width, heads, mlp_ratio=mlp_ratio, qkv_bias=True, drop_path=rate, norm_layer=norm, init_values=layer_scale)
+        for kind, rate in zip(kinds, rates, strict=True)
+    )
 
 
 def through(blocks: nn.ModuleList, tokens: Tensor, recompute: bool) -> Tensor:
-    """(B, n, D) through blocks in turn; to `recompute` is gradient checkpointing: of each block its input alone is kept
-    for the backward pass (Chen et al. 2016), and the same random numbers are drawn again.
-    """
+    """(B, n, D) through blocks in turn, with or without gradient checkpointing."""
     for block in blocks:
-        tokens = checkpoint(block, tokens, use_reentrant=False) if recompute else block(tokens)
+        tokens = through_one(block, recompute, tokens)
     return tokens
+
+
+def through_one(block: nn.Module, recompute: bool, *inputs) -> Tensor:
+    """A block's output; to `recompute` is gradient checkpointing: its inputs alone are kept for the backward pass (Chen
+    et al. 2016), and the same random numbers are drawn again.
+    """
+    return checkpoint(block, *inputs, use_reentrant=False) if recompute else block(*inputs)
 
 
 def initialise(module: nn.Module) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..backbone.patches import as_clip, gather_patches
 from ..backbone.positions import position_table
-from ..backbone.vit import ViT, initialise, make_blocks, through
+from ..backbone.vit import LastTokensBlock, ViT, initialise, make_blocks, through, through_one
 from ..backbone.weights import join_biases
 from .masking import Masks
 from .recipe import Decoder
@@ -47,6 +47,8 @@ class MaskedAutoencoder(nn.Module):
         super().__init__()
         if target not in TARGETS:
             raise ValueError(f"unknown target {target!r}; known: {', '.join(TARGETS)}")
+        if decoder.depth < 1:
+            raise ValueError(f"decoder depth {decoder.depth}: at least one block")
         if decoder.width % decoder.heads:
             raise ValueError(f"decoder width {decoder.width} is not a multiple of its heads {decoder.heads}")
         arch = encoder.arch
@@ -58,7 +60,9 @@ class MaskedAutoencoder(nn.Module):
         if arch.class_token:
             table = torch.cat([torch.zeros(1, decoder.width), table])
         self.decoder_pos_embed = nn.Parameter(table.unsqueeze(0), requires_grad=False)
-        self.decoder_blocks = make_blocks(decoder.width, decoder.depth, decoder.heads, decoder.mlp_ratio)
+        self.decoder_blocks = make_blocks(
+            decoder.width, decoder.depth, decoder.heads, decoder.mlp_ratio, last=LastTokensBlock
+        )
         self.decoder_norm = nn.LayerNorm(decoder.width, eps=1e-6)
         self.decoder_pred = nn.Linear(decoder.width, arch.values_per_patch)
         for name, part in self.named_children():
@@ -76,14 +80,14 @@ class MaskedAutoencoder(nn.Module):
         """
         latent = self.encoder(x, masks.visible_ids).sequence()
         decoded = self.decode(latent, masks.visible_ids, masks.target_ids)
-        prediction = self.decoder_pred(self.decoder_norm(decoded[:, -masks.target_ids.shape[1] :]))
+        prediction = self.decoder_pred(self.decoder_norm(decoded))
         target = self.targets(x if pixels is None else pixels, masks.target_ids)
         each = (prediction.float() - target).square().mean(dim=-1)
         loss = each.mean() if masks.counted is None else (each * masks.counted).sum() / masks.counted.sum()
         return Reconstruction(loss, prediction, target)
 
     def decode(self, latent: Tensor, visible_ids: Tensor, target_ids: Tensor) -> Tensor:
-        """Decoder tokens (B, [1 +] n + m, d): class token if any, visible tokens, mask tokens, through the blocks.
+        """(B, m, d): class token if any, visible and mask tokens through the blocks; the last gives the latter alone.
 
         Attention does not care for the order, so nothing is shuffled back; positions say where a token is.
         """
@@ -95,7 +99,9 @@ class MaskedAutoencoder(nn.Module):
             positions = torch.cat([table[:, :1].expand(len(ids), -1, -1), positions], dim=1)
         masks = self.mask_token.to(tokens.dtype).expand(len(ids), target_ids.shape[1], -1)
         tokens = torch.cat([tokens, masks], dim=1) + positions
-        return through(self.decoder_blocks, tokens, self.encoder.checkpoint_blocks and self.training)
+        recompute = self.encoder.checkpoint_blocks and self.training
+        tokens = through(self.decoder_blocks[:-1], tokens, recompute)
+        return through_one(self.decoder_blocks[-1], recompute, tokens, target_ids.shape[1])
 
     def targets(self, x: Tensor, ids: Tensor) -> Tensor:
         """(B, m, V) float32 targets of the tokens `ids`; gathered first, normalised after."""
@@ -116,8 +122,10 @@ def normalise_targets(values: Tensor, how: str) -> Tensor:
     if how == "patch":
         mean = values.mean(dim=(2, 3), keepdim=True)
         return (values - mean) / (values.var(dim=(2, 3), keepdim=True) + 1e-6).sqrt()
-    mean = values.mean(dim=2, keepdim=True)
-    return (values - mean) / (values.var(dim=2, keepdim=True).sqrt() + 1e-6)
+    # Not `var`, which takes several times as long over values that lie apart.
+    centred = values - values.mean(dim=2, keepdim=True)
+    variance = centred.square().sum(dim=2, keepdim=True) / (values.shape[2] - 1)
+    return centred / (variance.sqrt() + 1e-6)
 
 
 def load_official(mae: MaskedAutoencoder, state: dict[str, Tensor]) -> None:

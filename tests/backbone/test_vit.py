@@ -6,7 +6,7 @@ import torch
 from clinvit.backbone.patches import gather_patches, scatter_patches
 from clinvit.backbone.positions import resize_positions, sine_1d, sine_2d, sine_3d
 from clinvit.backbone.sizes import SIZES, Architecture, architecture
-from clinvit.backbone.vit import ViT
+from clinvit.backbone.vit import LastTokensBlock, ViT, make_blocks
 
 
 def small(**fields) -> Architecture:
@@ -77,6 +77,21 @@ def test_gradient_checkpointing_gives_the_same_gradients():
     for a, b in zip(plain.parameters(), saving.parameters()):
         if a.requires_grad:
             torch.testing.assert_close(a.grad, b.grad)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_last_tokens_are_those_of_the_whole_block(fused):
+    last = make_blocks(48, 2, 3, last=LastTokensBlock)[-1]
+    whole = make_blocks(48, 1, 3)[0]
+    whole.load_state_dict(last.state_dict())
+    last.attn.fused_attn = whole.attn.fused_attn = fused
+    tokens = torch.randn(2, 10, 48)
+    found, expected = last(tokens, 7), whole(tokens)[:, -7:]
+    torch.testing.assert_close(found, expected)
+    found.square().sum().backward()
+    expected.square().sum().backward()
+    for ours, theirs in zip(last.parameters(), whole.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, atol=1e-4, rtol=1e-4)
 
 
 def test_compiles_without_graph_breaks():
