@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 from clinvit.engine.allocation import keep_freed_memory
+from clinvit.engine.trainer import cpu_multiplies_bf16
 from timm.layers import Attention
 from torch import Tensor, nn
 
@@ -37,6 +38,11 @@ def machine(*peers: str, device: str = "cpu") -> str:
     ]
     gpu = [torch.cuda.get_device_name()] if device == "cuda" else []
     return "; ".join(gpu + parts)
+
+
+def multiplies_bf16(device: str) -> bool:
+    """Whether rows in bf16 make sense: without bf16 units a processor takes several times as long as in fp32."""
+    return device == "cuda" or cpu_multiplies_bf16()
 
 
 def stepper(
