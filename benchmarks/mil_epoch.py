@@ -13,6 +13,7 @@ chooses.
 import argparse
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,8 +24,9 @@ from clinvit.datasets.slides.hdf5 import write_features
 from clinvit.datasets.slides.tiles import TileGrid
 from clinvit.datasets.tables import read_manifest
 from clinvit.engine.recipe import Run
-from clinvit.finetune.mil.recipe import Mil, paper_optim
+from clinvit.finetune.mil.recipe import Mil, build_aggregator, paper_optim
 from clinvit.finetune.mil.run import train_mil
+from products import products_of, seconds_alone
 from side_by_side import machine
 from sklearn.utils import shuffle
 from torch.utils.data import DataLoader, Subset
@@ -62,6 +64,8 @@ def main() -> None:
         rows["torchmil, all kept in memory"] = torchmil(folder, table, options, keep=True)
         rows["CSV by pandas, torchmil's step"] = csv(folder, options)
     show(rows)
+    alone, _ = seconds_alone(products_of(step(options), torch.randn(1, options.instances, options.width)))
+    print(f"matrix products alone, fp32: {alone * options.bags:.1f} s")
 
 
 def write_bags(folder: Path, options: argparse.Namespace) -> pd.DataFrame:
@@ -84,6 +88,12 @@ def ours(folder: Path, aggregator: str, precision: str) -> list[float]:
     recipe = Mil(aggregator=aggregator, optim=replace(paper_optim(), epochs=2), run=Run(precision=precision))
     train_mil(recipe, read_manifest(folder / "manifest.csv"), folder, folder / precision)
     return pd.read_csv(folder / precision / "log.csv")["seconds"].tolist()
+
+
+def step(options: argparse.Namespace) -> Callable[[torch.Tensor], None]:
+    """Forward and backward pass of ours."""
+    model = build_aggregator(Mil(aggregator=options.aggregator), options.width, 1)
+    return lambda bag: model(bag).logits.sum().backward()
 
 
 def torchmil(folder: Path, table: pd.DataFrame, options: argparse.Namespace, keep: bool) -> float:
