@@ -17,7 +17,7 @@ import torch
 from clinvit.backbone.sizes import architecture
 from clinvit.backbone.vit import ViT
 from clinvit.finetune.classifier import Classifier
-from side_by_side import against, machine, medians, peak_memory
+from side_by_side import against, machine, medians, multiplies_bf16, peak_memory
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -76,9 +76,10 @@ def main() -> None:
     scorers = {
         "eager, fp32": scorer(network, device),
         "compiled, fp32": scorer(compiled, device),
-        "eager, bf16": scorer(network, device, bf16=True),
-        "compiled, bf16": scorer(compiled, device, bf16=True),
     }
+    if multiplies_bf16(device):
+        scorers["eager, bf16"] = scorer(network, device, bf16=True)
+        scorers["compiled, bf16"] = scorer(compiled, device, bf16=True)
     if device == "cpu":
         scorers["onnxruntime, int8"] = int8(network)
     found = medians(scorers, images, options.rounds)
