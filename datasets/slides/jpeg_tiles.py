@@ -66,8 +66,9 @@ class _Level:
         self._offsets, self._counts = page.dataoffsets, page.databytecounts
         self._width, self._height = page.tilewidth, page.tilelength
         self._columns = -(-page.imagewidth // self._width)
+        self._colours = "RGB" if page.photometric == _RGB else "YCbCr"
         tables = page.jpegtables or b"\xff\xd8\xff\xd9"
-        self._head = b"\xff\xd8" + _channels(page.photometric == _RGB) + tables[2:-2]
+        self._head = b"\xff\xd8" + _marker(self._colours) + tables[2:-2]
         self._tile = lru_cache(max(1, _CACHE_BYTES // self._bytes))(self._decoded)
 
     @property
@@ -94,16 +95,16 @@ class _Level:
     def _decoded(self, number: int) -> np.ndarray | None:
         import simplejpeg
 
-        # A tile takes more than its pixels only where it was made to harm.
+        # More bytes than pixels are no use of a tile.
         if number >= len(self._offsets) or not 4 < self._counts[number] <= self._bytes + len(self._head):
             return None
-        # In forked processes the place in the file is shared: none is used.
-        data = self._head + os.pread(self._file.fileno(), self._counts[number], self._offsets[number])[2:]
         try:
-            if simplejpeg.decode_jpeg_header(data)[:2] != (self._height, self._width):
+            # In forked processes the place in the file is shared: none is used.
+            data = self._head + os.pread(self._file.fileno(), self._counts[number], self._offsets[number])[2:]
+            if simplejpeg.decode_jpeg_header(data)[:3] != (self._height, self._width, self._colours):
                 return None
             return simplejpeg.decode_jpeg(data, "RGB")  # strict: a warning is an error
-        except ValueError:
+        except (ValueError, OSError, OverflowError):
             return None
 
 
@@ -131,6 +132,6 @@ def _has(page: "TiffPage", size: tuple[int, int]) -> bool:
     return 0 <= page.imagewidth - width < page.tilewidth and 0 <= page.imagelength - height < page.tilelength
 
 
-def _channels(rgb: bool) -> bytes:
-    """Adobe's marker; without it a decoder would guess."""
-    return _ADOBE.pack(0xFFEE, _ADOBE.size - 2, b"Adobe", 100, 0, 0, 0 if rgb else 1)
+def _marker(colours: str) -> bytes:
+    """Adobe's; without it a decoder would guess."""
+    return _ADOBE.pack(0xFFEE, _ADOBE.size - 2, b"Adobe", 100, 0, 0, ("RGB", "YCbCr").index(colours))

@@ -102,7 +102,11 @@ class OpenSlideSource:
         if not self._of_jpegs:
             return None
         if self._jpegs is None:
-            self._jpegs = JpegTiles(self._path, self.sizes, self.downsamples)
+            try:
+                self._jpegs = JpegTiles(self._path, self.sizes, self.downsamples)
+            except OSError:  # it cannot be opened a second time
+                self._of_jpegs = False
+                return None
         pixels = self._jpegs.region(x, y, level, width, height)
         if pixels is None or level in self._proven:
             return pixels

@@ -200,6 +200,15 @@ def test_a_damaged_tile_is_openslides_error(tmp_path, pixels, content):
         assert np.array_equal(slide.tile(200, 150, 50, 100), composed(path, 200, 150, 0, 100, 100))
 
 
+def test_a_grey_tile_among_coloured_ones_is_openslides(tmp_path, pixels):
+    path = write(tmp_path / "a.tif", pixels, levels=1)
+    file = io.BytesIO()
+    Image.fromarray(np.full((SIDE, SIDE), 90, np.uint8)).save(file, "JPEG")
+    change_tile(path, 0, file.getvalue())
+    assert jpegs(path).region(0, 0, 0, 64, 64) is None
+    assert jpegs(path).region(64, 64, 0, 64, 64) is not None
+
+
 def test_bits_flipped_anywhere_give_openslides_pixels_or_error(tmp_path, pixels):
     path = write(tmp_path / "a.tif", pixels, levels=1)
     good = path.read_bytes()
@@ -244,6 +253,22 @@ def test_byte_counts_beyond_reason_are_not_read(tmp_path, pixels):
     tiles = jpegs(path)
     assert tiles.region(0, 0, 0, 64, 64) is not None
     assert tiles.region(450, 330, 0, 50, 30) is None
+
+
+def test_what_the_system_cannot_read_is_left_to_openslide(tmp_path, pixels, monkeypatch):
+    path = write(tmp_path / "a.tif", pixels, levels=1)
+    tiles = jpegs(path)
+    tiles._levels[0]._offsets = (2**64 - 1,) * len(tiles._levels[0]._offsets)
+    assert tiles.region(0, 0, 0, 64, 64) is None
+    expected = composed(path, 200, 100, 0, 64, 64)
+    for name in ("os.pread", "clinvit.datasets.slides.sources.JpegTiles"):
+        with closing(OpenSlideSource(path)) as source, monkeypatch.context() as patched:
+            patched.setattr(name, failing)
+            assert np.array_equal(source.region(200, 100, 0, 64, 64), expected)
+
+
+def failing(*_):
+    raise OSError(5, "Input/output error")
 
 
 def test_pages_that_are_no_jpeg_tiles(tmp_path, tiff, pixels):
