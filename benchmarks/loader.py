@@ -48,12 +48,12 @@ def row(name: str, recipe, cache, device: str, peer=None) -> None:
     view = TrainView(recipe.augment, recipe.data.clip, recipe.model.frames)
     loaded = per_second(lambda i: view(cache[i % len(cache)], i))
     need = step_rate(workload(recipe, Manifest(Path("-"), _cases(), ("Finding",))), device)
-    plain = per_second(peer) if peer else math.nan
-    print(
-        f"{name:18}{loaded:12,.0f}{plain:12,.0f}{loaded / plain:9.1f}x{need:12,.1f}{need / loaded:12.3f}"
-        f"{math.ceil(need / loaded):8d}",
-        flush=True,
-    )
+    against = ""
+    if peer is not None:
+        plain = per_second(peer)
+        against = f"{plain:12,.0f}{loaded / plain:9.1f}x"
+    cores = need / loaded
+    print(f"{name:18}{loaded:12,.0f}{against:22}{need:12,.1f}{cores:12.3f}{math.ceil(cores):8d}", flush=True)
 
 
 def _cases():
