@@ -1,7 +1,7 @@
 """Processes that read files for another one: a decoder that dies or hangs over a file costs this file, not the run.
 
 Native decoders (FFmpeg, OpenJPEG, GDCM, OpenSlide, HDF5) end their process over some broken files. Where files come
-from outside, they are read here. Results are pickled through a pipe, large arrays in them as they lie in memory.
+from outside, they are read here. Results are pickled through a pipe; a large array is sent as it lies in memory.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from itertools import islice
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -246,27 +246,33 @@ def _serve(read: Callable, pipe: Connection, at, seconds: float) -> None:
             result = _tried(read, number, item)
             signal.setitimer(signal.ITIMER_REAL, 0)
             at.value = _WAITING
-            sent = [post.submit(result.send, pipe)]
+            sent = [post.submit(_send, pipe, *result)]
 
 
-class _Parcel:
-    """Number and result, pickled but for large arrays, which go through the pipe after the rest, uncopied."""
+class _Large(NamedTuple):
+    """What is told of an array that is sent as it lies in memory, after this."""
 
-    def __init__(self, number: int, result: Any):
-        self._arrays: list[memoryview] = []
-        self._rest = pickle.dumps((number, result), pickle.HIGHEST_PROTOCOL, buffer_callback=self._is_small)
+    shape: tuple[int, ...]
+    dtype: np.dtype
 
-    def _is_small(self, buffer: pickle.PickleBuffer) -> bool:
-        array = buffer.raw()
-        if array.nbytes >= _LARGE_BYTES:
-            self._arrays.append(array)
-        return array.nbytes < _LARGE_BYTES
 
-    def send(self, pipe: Connection) -> None:
-        pipe.send((self._rest, [array.nbytes for array in self._arrays]))
-        for array in self._arrays:
-            while array.nbytes:
-                array = array[os.write(pipe.fileno(), array) :]
+def _tried(read: Callable, number: int, item: Any) -> tuple[bytes, memoryview]:
+    """Number and result, pickled, and the pixels of a large array, which are not."""
+    try:
+        result = read(item)
+        if isinstance(result, np.ndarray) and result.nbytes >= _LARGE_BYTES and not result.dtype.hasobject:
+            told, pixels = _Large(result.shape, result.dtype), _bytes(np.ascontiguousarray(result))
+        else:
+            told, pixels = result, memoryview(b"")
+        return pickle.dumps((number, told), pickle.HIGHEST_PROTOCOL), pixels
+    except BaseException as error:
+        return pickle.dumps((number, _told(item, error))), memoryview(b"")
+
+
+def _send(pipe: Connection, told: bytes, pixels: memoryview) -> None:
+    pipe.send_bytes(told)
+    while pixels:
+        pixels = pixels[os.write(pipe.fileno(), pixels) :]
 
 
 def _received(pipe: Connection) -> tuple[int, Any]:
@@ -275,23 +281,21 @@ def _received(pipe: Connection) -> tuple[int, Any]:
     Raises:
         EOFError, OSError: The other process ended before all was sent.
     """
-    rest, sizes = pipe.recv()
-    arrays = [np.empty(size, np.uint8) for size in sizes]
-    for array in arrays:
-        place = memoryview(array)
-        while place.nbytes:
-            got = os.readv(pipe.fileno(), [place])
-            if not got:
-                raise EOFError
-            place = place[got:]
-    return pickle.loads(rest, buffers=arrays)
+    number, result = pipe.recv()
+    if not isinstance(result, _Large):
+        return number, result
+    array = np.empty(result.shape, result.dtype)
+    place = _bytes(array)
+    while place:
+        got = os.readv(pipe.fileno(), [place])
+        if not got:
+            raise EOFError
+        place = place[got:]
+    return number, array
 
 
-def _tried(read: Callable, number: int, item: Any) -> _Parcel:
-    try:
-        return _Parcel(number, read(item))
-    except BaseException as error:
-        return _Parcel(number, _told(item, error))
+def _bytes(array: np.ndarray) -> memoryview:
+    return array.reshape(-1).view(np.uint8).data
 
 
 def _told(item: Any, error: BaseException) -> Exception:
