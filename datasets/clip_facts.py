@@ -37,7 +37,8 @@ def measured_times(seconds: np.ndarray, fps: float | None) -> tuple[np.ndarray, 
         seconds: (T,) presentation time of every frame, perhaps nonsense.
         fps: What the file announces.
     """
-    steps = np.diff(seconds)
+    after = seconds - seconds[:1]
+    steps = np.diff(after)
     if len(steps) and (steps > 0).all() and 0 < 1 / steps.mean() <= 1000:
-        return seconds - seconds[0], float(1 / steps.mean())
+        return after, float(1 / steps.mean())
     return steady_times(len(seconds), fps)
