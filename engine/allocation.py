@@ -4,8 +4,8 @@ import ctypes
 import os
 import platform
 
-# mallopt(3): blocks from a size on are asked of the system one by one, and how much may lie idle at the heap's end.
-_TRIM_THRESHOLD, _MMAP_MAX = -1, -4
+# mallopt(3): how many large blocks are asked of the system one by one, and how much may lie idle at the heap's end.
+_MMAP_MAX, _TRIM_THRESHOLD = -4, -1
 _NEVER = 2**31 - 1
 
 

@@ -21,7 +21,6 @@ _CACHE_BYTES = 32 * 2**20  # per level, as OpenSlide's own: a row of neighbours 
 # A region may begin so far from a whole px of its level: OpenSlide blends neighbours where it is farther.
 _WHOLE_PX = 1e-4
 _LARGEST_PX = 4096  # sides of tiles
-_JPEG, _RGB, _YCBCR, _TOGETHER = 7, 2, 6, 1  # TIFF's compression, photometric interpretations, plane of channels
 _ADOBE = struct.Struct(">HH5sHHHB")  # the marker by which a JPEG file says what its channels are
 
 
@@ -66,7 +65,7 @@ class _Level:
         self._offsets, self._counts = page.dataoffsets, page.databytecounts
         self._width, self._height = page.tilewidth, page.tilelength
         self._columns = -(-page.imagewidth // self._width)
-        self._colours = "RGB" if page.photometric == _RGB else "YCbCr"
+        self._colours = _colours(page)
         tables = page.jpegtables or b"\xff\xd8\xff\xd9"
         self._head = b"\xff\xd8" + _marker(self._colours) + tables[2:-2]
         self._tile = lru_cache(max(1, _CACHE_BYTES // self._bytes))(self._decoded)
@@ -122,9 +121,19 @@ def _levels(opened: BinaryIO, sizes: tuple[tuple[int, int], ...]) -> list[_Level
 
 def _is_plain(page: "TiffPage") -> bool:
     """JPEG tiles of a usual size, 8-bit colours, channels together."""
+    from tifffile import COMPRESSION, PLANARCONFIG
+
     usual = 0 < page.tilewidth <= _LARGEST_PX and 0 < page.tilelength <= _LARGEST_PX
-    colours = page.photometric in (_RGB, _YCBCR) and page.samplesperpixel == 3 and page.bitspersample == 8
-    return page.is_tiled and page.compression == _JPEG and usual and colours and page.planarconfig == _TOGETHER
+    colours = _colours(page) is not None and page.samplesperpixel == 3 and page.bitspersample == 8
+    together = page.planarconfig == PLANARCONFIG.CONTIG
+    return page.is_tiled and page.compression == COMPRESSION.JPEG and usual and colours and together
+
+
+def _colours(page: "TiffPage") -> str | None:
+    """What the channels are, in simplejpeg's words; None for what is neither."""
+    from tifffile import PHOTOMETRIC
+
+    return {PHOTOMETRIC.RGB: "RGB", PHOTOMETRIC.YCBCR: "YCbCr"}.get(page.photometric)
 
 
 def _has(page: "TiffPage", size: tuple[int, int]) -> bool:

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library than glibc")
+
 COUNT = """
 import resource, torch
 from clinvit.engine.allocation import keep_freed_memory
@@ -34,13 +36,11 @@ def counted(**environment: str) -> tuple[int, int]:
     return before, after
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library than glibc")
 def test_freed_memory_is_kept():
     before, after = counted()
     assert before > 300 and after < before / 10  # of large pages there are fewer
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library than glibc")
 def test_settings_of_the_environment_stay():
     before, after = counted(MALLOC_TRIM_THRESHOLD_="1000000")
     assert after > before / 2
