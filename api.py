@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .errors import DataError, UserError
+from .core.errors import DataError, UserError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,11 +70,11 @@ class Classifier:
         Raises:
             DataError: A folder or glob without a file, or a wrong manifest. A file that cannot be read is a row.
         """
-        from .datasets.tables import predictions_table
+        from .datasets.manifest.tables import predictions_table
         from .finetune.predict import predict_files
-        from .tasks.calibrated import calibrated
-        from .tasks.prediction import with_calls
-        from .tasks.requested import requested_cases
+        from .mil.calibrated import calibrated
+        from .stages.predict import with_calls
+        from .stages.requested import requested_cases
 
         cases, truth = requested_cases(_texts(paths), self.labels, self.card.suffixes())
         files = [Path(path) for path in cases["path"]]
@@ -155,7 +155,7 @@ class Aggregator:
     """
 
     def __init__(self, folder: str | os.PathLike):
-        from .finetune.mil.model import load_mil
+        from .mil.model import load_mil
 
         self._network, self.card = load_mil(folder)
         self.labels: tuple[str, ...] = self.card.labels
@@ -172,12 +172,12 @@ class Aggregator:
         """
         import pandas as pd
 
-        from .datasets.bags import BagFolder
-        from .datasets.tables import predictions_table
-        from .finetune.mil.predict import predict_mil
-        from .tasks.calibrated import calibrated
-        from .tasks.prediction import with_calls
-        from .tasks.requested import expand
+        from .datasets.manifest.tables import predictions_table
+        from .datasets.slides.bags import BagFolder
+        from .mil.calibrated import calibrated
+        from .mil.predict import predict_mil
+        from .stages.predict import with_calls
+        from .stages.requested import expand
 
         files = expand(_texts(paths), (".h5",))
         scores, reasons = np.full((len(files), len(self.labels)), np.nan), [""] * len(files)
@@ -206,8 +206,8 @@ def load(folder: str | os.PathLike) -> Classifier | Encoder | Aggregator:
     Raises:
         UserError: It is none of these, or it is damaged. No code in it is ever run.
     """
-    from .finetune.cards import load_any_card
-    from .finetune.mil.model import MilCard
+    from .mil.cards import load_any_card
+    from .mil.model import MilCard
 
     path = Path(folder)
     if path.is_file():
@@ -252,7 +252,7 @@ def _features(network, card, values_of, paths: Paths, batch: int, workers: int) 
 
     from .finetune.model import input_shape
     from .finetune.predict import stream
-    from .tasks.requested import requested_cases
+    from .stages.requested import requested_cases
 
     cases, _ = requested_cases(_texts(paths), card.labels, card.suffixes())
     files = [Path(path) for path in cases["path"]]

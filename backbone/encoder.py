@@ -7,8 +7,8 @@ from pathlib import Path
 
 import safetensors.torch
 
-from ..errors import UserError, about
-from ..files import file_sha256, read_json, refuse_changed, write_json, written_aside
+from ..core.errors import UserError, about
+from ..core.files import file_sha256, read_json, refuse_changed, write_json, written_aside
 from .sizes import Architecture
 from .vit import ViT
 from .weights import (

@@ -13,17 +13,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from clinvit.datasets.cache import build_cache
-from clinvit.datasets.phantoms.radiographs import write_chestxray14
-from clinvit.datasets.readers import PictureReader
-from clinvit.datasets.tables import Manifest, read_manifest, read_predictions
-from clinvit.eval.results import results
-from clinvit.files import write_text
+from clinvit.core.files import write_text
+from clinvit.datasets.loading.cache import build_cache
+from clinvit.datasets.loading.readers import PictureReader
+from clinvit.datasets.manifest.tables import Manifest, read_manifest, read_predictions
+from clinvit.eval.statistics.results import results
 from clinvit.finetune.model import WEIGHTS, load_card
 from clinvit.finetune.recipe import Finetune
 from clinvit.finetune.run import finetune
+from clinvit.phantoms.radiographs import write_chestxray14
 from clinvit.pretrain.run import pretrain
-from clinvit.tasks import stages
+from clinvit.stages import stages
 from clinvit.tasks.thorax import layouts
 from clinvit.tasks.thorax.phantoms import COMMON
 from clinvit.tasks.thorax.recipes import finetune_demo, pretrain_demo

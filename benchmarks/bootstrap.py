@@ -8,8 +8,8 @@ The size is ChestX-ray14's test list (2,797 patients). scikit-learn's time is ex
 import time
 
 import numpy as np
-from clinvit.eval.metrics import auroc
-from clinvit.eval.resampling import PatientBootstrap
+from clinvit.eval.statistics.metrics import auroc
+from clinvit.eval.statistics.resampling import PatientBootstrap
 from side_by_side import machine
 from sklearn.metrics import roc_auc_score
 

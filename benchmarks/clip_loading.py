@@ -9,12 +9,12 @@ from pathlib import Path
 import cv2
 import decord
 import numpy as np
-from clinvit.datasets.augment import Augment
-from clinvit.datasets.cache import build_cache
-from clinvit.datasets.phantoms.ocular import write_erdes
-from clinvit.datasets.readers import ClipReader
-from clinvit.datasets.recipe import Clip
-from clinvit.datasets.views import TrainView
+from clinvit.datasets.loading.cache import build_cache
+from clinvit.datasets.loading.readers import ClipReader
+from clinvit.datasets.settings import Clip
+from clinvit.datasets.transforms.augment import Augment
+from clinvit.datasets.transforms.views import TrainView
+from clinvit.phantoms.ocular import write_erdes
 from side_by_side import machine, per_item
 
 CLIPS, SIZE, FRAMES = 24, 224, 16

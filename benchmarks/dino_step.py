@@ -16,7 +16,7 @@ import timm
 import torch
 from clinvit.backbone.sizes import architecture
 from clinvit.backbone.vit import ViT
-from clinvit.datasets.multi_crop import MultiCrop, MultiCropView
+from clinvit.datasets.transforms.multi_crop import MultiCrop, MultiCropView
 from clinvit.pretrain.dino import DinoLoss, DinoNetwork, follow
 from clinvit.pretrain.recipe import Head
 from lightly.loss import DINOLoss

@@ -16,14 +16,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from clinvit.datasets.cache import build_cache
-from clinvit.datasets.isolation import one_thread
-from clinvit.datasets.phantoms.ocular import write_erdes
-from clinvit.datasets.phantoms.radiographs import chest_phantom
-from clinvit.datasets.readers import ClipReader, PictureReader
-from clinvit.datasets.tables import Manifest
-from clinvit.datasets.views import TrainView
-from clinvit.tasks.bottleneck import per_second, step_rate, workload
+from clinvit.datasets.loading.cache import build_cache
+from clinvit.datasets.loading.isolation import one_thread
+from clinvit.datasets.loading.readers import ClipReader, PictureReader
+from clinvit.datasets.manifest.tables import Manifest
+from clinvit.datasets.transforms.views import TrainView
+from clinvit.phantoms.ocular import write_erdes
+from clinvit.phantoms.radiographs import chest_phantom
+from clinvit.stages.bottleneck import per_second, step_rate, workload
 from clinvit.tasks.erdes import recipes as erdes
 from clinvit.tasks.thorax import recipes as thorax
 from PIL import Image

@@ -7,7 +7,7 @@ import argparse
 
 import torch
 from clinvit.finetune.losses import masked_bce
-from clinvit.finetune.mil.recipe import Mil, build_aggregator
+from clinvit.mil.recipe import Mil, build_aggregator
 from side_by_side import machine, medians
 from torch import nn
 from torchmil.models import ABMIL, DSMIL, TransMIL

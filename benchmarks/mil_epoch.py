@@ -20,12 +20,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from clinvit.datasets.manifest.tables import read_manifest
 from clinvit.datasets.slides.hdf5 import write_features
 from clinvit.datasets.slides.tiles import TileGrid
-from clinvit.datasets.tables import read_manifest
 from clinvit.engine.recipe import Run
-from clinvit.finetune.mil.recipe import Mil, build_aggregator, paper_optim
-from clinvit.finetune.mil.run import train_mil
+from clinvit.mil.recipe import Mil, build_aggregator, paper_optim
+from clinvit.mil.run import train_mil
 from products import products_of, seconds_alone
 from side_by_side import machine
 from sklearn.utils import shuffle

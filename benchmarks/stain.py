@@ -12,12 +12,12 @@ import time
 from pathlib import Path
 
 import numpy as np
-from clinvit.datasets.phantoms.histology import Histology
-from clinvit.datasets.phantoms.slides import write_pyramid
 from clinvit.datasets.slides.reading import open_slide
-from clinvit.datasets.slides.recipe import Stain, Tiling
+from clinvit.datasets.slides.settings import Stain, Tiling
 from clinvit.datasets.slides.stain import stain_normaliser
 from clinvit.datasets.slides.tiles import tile_grid
+from clinvit.phantoms.histology import Histology
+from clinvit.phantoms.slides import write_pyramid
 from side_by_side import machine, per_item
 from torchstain.numpy.normalizers import NumpyMacenkoNormalizer
 

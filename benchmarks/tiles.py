@@ -16,14 +16,14 @@ from pathlib import Path
 
 import numpy as np
 import openslide
-from clinvit.datasets.phantoms.histology import Histology
-from clinvit.datasets.phantoms.slides import write_pyramid
 from clinvit.datasets.slides.reading import open_slide
-from clinvit.datasets.slides.recipe import Tiling
+from clinvit.datasets.slides.settings import Tiling
 from clinvit.datasets.slides.tile_reading import Tiles
 from clinvit.datasets.slides.tiles import TileGrid, tile_grid
-from clinvit.finetune.extract import reading_processes
-from clinvit.finetune.extract_recipe import Extract
+from clinvit.mil.extract import reading_processes
+from clinvit.mil.extract_recipe import Extract
+from clinvit.phantoms.histology import Histology
+from clinvit.phantoms.slides import write_pyramid
 from PIL import Image
 from side_by_side import machine
 

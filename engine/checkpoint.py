@@ -7,7 +7,7 @@ from pathlib import Path
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Checkpoint
 
-from ..files import told_if_full
+from ..core.files import told_if_full
 from .interruption import Interruption
 
 LAST = Path("checkpoints") / "last.ckpt"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from ..errors import UserError
+from ..core.errors import UserError
 from .footprint import Footprint, flops_per_case, footprint
 from .trainer import processes
 from .workload import Steps, Workload

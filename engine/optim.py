@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from torch import nn
 from torch.optim import Adam, AdamW, Optimizer
 
-from ..errors import UserError
+from ..core.errors import UserError
 from .recipe import Optim
 
 

@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch.profiler import ProfilerActivity, profile, schedule
 
-from ..files import written_aside
+from ..core.files import written_aside
 
 TRACE = "trace.json.gz"
 # Steps that are left out, run with the profiler but forgotten (its start costs time), and kept.

@@ -10,7 +10,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback, ProgressBar
 from tqdm import tqdm
 
-from ..files import write_text
+from ..core.files import write_text
 
 
 class Progress(ProgressBar):

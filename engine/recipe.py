@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 import yaml
 
-from ..errors import UserError
-from ..files import refuse_irregular
+from ..core.errors import UserError
+from ..core.files import refuse_irregular
 
 Recipe = TypeVar("Recipe")
 

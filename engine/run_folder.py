@@ -16,9 +16,9 @@ from typing import Any
 import torch
 import yaml
 
-from ..errors import UserError
-from ..files import LOCK, remove_leftovers, write_json, write_text
-from ..locking import Lock
+from ..core.errors import UserError
+from ..core.files import LOCK, remove_leftovers, write_json, write_text
+from ..core.locks import Lock
 from .launcher import launched
 from .recipe import to_yaml
 

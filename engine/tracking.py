@@ -13,8 +13,8 @@ import yaml
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from ..errors import RunError, UserError
-from ..files import told_if_full, write_json
+from ..core.errors import RunError, UserError
+from ..core.files import told_if_full, write_json
 from .recipe import Run
 from .run_folder import rank
 

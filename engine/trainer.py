@@ -20,8 +20,8 @@ from lightning.pytorch.plugins.environments import (
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import nn
 
-from ..errors import RunError, UserError
-from ..files import wrong_checksum
+from ..core.errors import RunError, UserError
+from ..core.files import wrong_checksum
 from .checkpoint import KeepLast, find
 from .interruption import Interruption
 from .launcher import launched

@@ -12,7 +12,7 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
-from ..errors import RunError, UserError
+from ..core.errors import RunError, UserError
 from .allocation import keep_freed_memory
 from .optim import make_optimizer, parameter_groups
 from .recipe import Optim, Run

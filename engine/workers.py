@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ..errors import RunError, UserError
+from ..core.errors import RunError, UserError
 
 
 @contextmanager

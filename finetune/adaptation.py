@@ -6,7 +6,7 @@ What is new (pooling, norm, linear layer) is always trained.
 from torch import nn
 
 from ..backbone.sizes import Architecture
-from ..errors import UserError
+from ..core.errors import UserError
 from .multiscale import check_scales
 from .recipe import Finetune
 

@@ -13,11 +13,11 @@ from ..backbone.encoder import card_errors, refuse_larger
 from ..backbone.sizes import Architecture
 from ..backbone.vit import ViT
 from ..backbone.weights import read_checkpoint
-from ..datasets.readers import Reader, make_reader
-from ..datasets.recipe import Clip
-from ..datasets.views import EvalView
-from ..errors import UserError
-from ..files import file_sha256, read_json, refuse_changed, write_json, written_aside
+from ..core.errors import UserError
+from ..core.files import file_sha256, read_json, refuse_changed, write_json, written_aside
+from ..datasets.loading.readers import Reader, make_reader
+from ..datasets.settings import Clip
+from ..datasets.transforms.views import EvalView
 from .adaptation import FROZEN
 from .classifier import Classifier, NearestNeighbours, TimmClassifier
 from .recipe import View
@@ -96,10 +96,10 @@ class ModelCard:
     def suffixes(self) -> tuple[str, ...]:
         """Suffixes of the files that this model reads."""
         if self.arch.frames > 1:
-            from ..datasets.clips import CLIP_SUFFIXES
+            from ..datasets.video.clips import CLIP_SUFFIXES
 
             return CLIP_SUFFIXES
-        from ..datasets.radiographs import RADIOGRAPH_SUFFIXES
+        from ..datasets.images.radiographs import RADIOGRAPH_SUFFIXES
 
         return RADIOGRAPH_SUFFIXES
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..backbone.vit import Tokens, ViT
-from ..errors import UserError
+from ..core.errors import UserError
 
 
 def check_scales(scales: Sequence[int]) -> None:

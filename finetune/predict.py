@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..datasets.cache import PixelCache
-from ..datasets.isolation import isolated
-from ..datasets.loading import Cases, eval_loader
-from ..datasets.views import FileViews
-from ..errors import DataError, UserError
+from ..core.errors import DataError, UserError
+from ..datasets.loading.cache import PixelCache
+from ..datasets.loading.isolation import isolated
+from ..datasets.loading.loaders import Cases, eval_loader
+from ..datasets.transforms.views import FileViews
 from .classifier import Classifier, NearestNeighbours, TimmClassifier
 from .model import ModelCard, predict_batch
 

@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 
 from ..backbone.sizes import Model
-from ..datasets.augment import Augment
-from ..datasets.recipe import Data
+from ..core.errors import UserError
+from ..datasets.settings import Data
+from ..datasets.transforms.augment import Augment
 from ..engine.recipe import Optim, Run
-from ..errors import UserError
 
 
 @dataclass(frozen=True)

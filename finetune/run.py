@@ -13,33 +13,22 @@ from ..backbone.encoder import EncoderCard, load_encoder, read_encoder_card
 from ..backbone.sizes import Architecture
 from ..backbone.weights.hugging_face import WEIGHTS as HUGGING_FACE
 from ..backbone.weights.hugging_face import is_hugging_face
-from ..datasets.cache import Files, PixelCache, open_pixels
-from ..datasets.loading import (
-    Cases,
-    eval_loader,
-    readable_rows,
-    reading_workers,
-)
-from ..datasets.readers import Reader, make_reader
-from ..datasets.recipe import for_channels
-from ..datasets.seen import PRETRAINED_ON, TRAINED_ON, read_marks, save_marks, seen_cases, write_marks
-from ..datasets.shards.pixels import ShardPixels, Shards
-from ..datasets.tables import Manifest, predictions_table, write_predictions
-from ..datasets.views import TrainView
+from ..core.errors import DataError, UserError
+from ..core.files import file_sha256
+from ..datasets.loading.cache import Files, PixelCache, open_pixels
+from ..datasets.loading.loaders import Cases, eval_loader, readable_rows, reading_workers
+from ..datasets.loading.readers import Reader, make_reader
+from ..datasets.loading.shards.pixels import ShardPixels, Shards
+from ..datasets.manifest.seen import PRETRAINED_ON, TRAINED_ON, read_marks, save_marks, seen_cases, write_marks
+from ..datasets.manifest.tables import Manifest, predictions_table, write_predictions
+from ..datasets.settings import for_channels
+from ..datasets.transforms.views import TrainView
 from ..engine.recipe import plain
 from ..engine.run_folder import rank, run_folder, versions
 from ..engine.trainer import fit
-from ..errors import DataError, UserError
-from ..files import file_sha256
 from .adaptation import adapt, check_mode, check_numbers, merge_lora
 from .classifier import NearestNeighbours
-from .model import (
-    ModelCard,
-    best_device,
-    build_model,
-    load_model,
-    save_model,
-)
+from .model import ModelCard, best_device, build_model, load_model, save_model
 from .predict import normalised, predict_cached, predict_files
 from .recipe import Finetune
 from .timm_weights import load_network

@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ..backbone.weights import LoadReport, fold_channels, read_checkpoint
-from ..errors import UserError
+from ..core.errors import UserError
 from .classifier import TimmClassifier
 
 # torchvision's published DenseNets name their layers as PyTorch 0.3 did.

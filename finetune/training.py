@@ -7,9 +7,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics.functional.classification import binary_auroc
 
-from ..datasets.loading import Cases, TrainBatches, eval_loader, reading_workers, train_loader
+from ..core.files import written_aside
+from ..datasets.loading.loaders import Cases, TrainBatches, eval_loader, reading_workers, train_loader
 from ..engine.training import Training
-from ..files import written_aside
 from .losses import masked_bce, masked_cross_entropy
 from .mixing import mix_batch
 from .model import ModelCard, predict_batch

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from ..backbone.encoder import EncoderCard
-from ..datasets.tables import Manifest
+from ..core.errors import UserError
+from ..datasets.manifest.tables import Manifest
 from ..engine.training import Training
 from ..engine.workload import Workload
-from ..errors import UserError
 from .adaptation import adapt
 from .model import build_model
 from .recipe import Finetune

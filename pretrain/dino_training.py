@@ -10,12 +10,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..backbone.vit import ViT
-from ..datasets.multi_crop import MultiCropView
+from ..core.errors import UserError
+from ..datasets.transforms.multi_crop import MultiCropView
 from ..engine.schedule import half_cosine
-from ..errors import UserError
 from .dino import DinoLoss, DinoNetwork, follow, teacher_temperature
-from .pictures import attention_sheet
 from .recipe import Dino
+from .sheets import attention_sheet
 from .sources import Source
 from .training import Pretraining
 

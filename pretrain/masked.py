@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from ..backbone.vit import ViT
-from ..datasets.views import TrainView
-from ..errors import UserError
+from ..core.errors import UserError
+from ..datasets.transforms.views import TrainView
 from .mae import MaskedAutoencoder
 from .masking import Masks, draw_masks
-from .pictures import reconstruction_sheet
 from .recipe import Pretrain
+from .sheets import reconstruction_sheet
 from .sources import Source
 from .training import Pretraining
 

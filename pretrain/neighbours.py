@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..errors import UserError
+from ..core.errors import UserError
 from .sources import Source
 from .training import Pretraining
 

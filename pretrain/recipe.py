@@ -3,12 +3,12 @@
 from dataclasses import dataclass, field
 
 from ..backbone.sizes import Model
-from ..datasets.augment import Augment
-from ..datasets.multi_crop import MultiCrop
-from ..datasets.recipe import Data
-from ..datasets.slides.recipe import Stain
+from ..core.errors import UserError
+from ..datasets.settings import Data
+from ..datasets.slides.settings import Stain
+from ..datasets.transforms.augment import Augment
+from ..datasets.transforms.multi_crop import MultiCrop
 from ..engine.recipe import Optim, Run
-from ..errors import UserError
 
 
 @dataclass(frozen=True)

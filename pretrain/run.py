@@ -3,13 +3,13 @@
 from pathlib import Path
 
 from ..backbone.encoder import EncoderCard, save_encoder
-from ..datasets.seen import TRAINED_ON, write_marks
-from ..datasets.shards.pixels import Shards
-from ..datasets.tables import Manifest
+from ..core.errors import UserError
+from ..datasets.loading.shards.pixels import Shards
+from ..datasets.manifest.seen import TRAINED_ON, write_marks
+from ..datasets.manifest.tables import Manifest
 from ..engine.recipe import plain
 from ..engine.run_folder import rank, run_folder, versions
 from ..engine.trainer import fit
-from ..errors import UserError
 from .dino_training import DinoPretraining, build_dino
 from .masked import MaskedPretraining, build_mae
 from .neighbours import NeighbourCheck

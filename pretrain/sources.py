@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ..datasets.cache import Files, PixelCache, open_pixels
-from ..datasets.loading import readable_rows, reading_workers
-from ..datasets.readers import Reader, make_reader
-from ..datasets.shards.pixels import ShardPixels, Shards
-from ..datasets.slides.recipe import Stain
+from ..core.errors import UserError
+from ..datasets.loading.cache import Files, PixelCache, open_pixels
+from ..datasets.loading.loaders import readable_rows, reading_workers
+from ..datasets.loading.readers import Reader, make_reader
+from ..datasets.loading.shards.pixels import ShardPixels, Shards
+from ..datasets.manifest.tables import Manifest
+from ..datasets.slides.settings import Stain
 from ..datasets.slides.stream import SlideSet, TileSource
-from ..datasets.tables import Manifest
-from ..errors import UserError
 from .recipe import Dino, Pretrain
 
 

@@ -9,13 +9,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..backbone.vit import ViT
-from ..datasets.loading import Cases, TrainBatches, View, reading_workers, train_loader
-from ..datasets.recipe import for_channels
-from ..datasets.shards.batches import ShardBatches
+from ..core.files import written_aside
+from ..datasets.loading.loaders import Cases, TrainBatches, View, reading_workers, train_loader
+from ..datasets.loading.shards.batches import ShardBatches
+from ..datasets.settings import for_channels
 from ..datasets.slides.batches import TileBatches
-from ..datasets.views import EvalView
+from ..datasets.transforms.views import EvalView
 from ..engine.training import Training
-from ..files import written_aside
 from .recipe import Dino, Pretrain
 from .sources import Source
 

@@ -16,8 +16,8 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 import torch
 from clinvit.backbone.sizes import Model
-from clinvit.datasets.augment import Augment
-from clinvit.datasets.recipe import Clip, Data
+from clinvit.datasets.settings import Clip, Data
+from clinvit.datasets.transforms.augment import Augment
 from clinvit.engine.recipe import Optim, Run
 from clinvit.finetune.recipe import Finetune, View
 from clinvit.pretrain.recipe import Decoder, Pretrain

@@ -14,10 +14,10 @@ from clinvit.backbone.encoder import EncoderCard, save_encoder
 from clinvit.backbone.sizes import Architecture
 from clinvit.backbone.vit import ViT
 from clinvit.cli import main
-from clinvit.errors import UserError
-from clinvit.finetune.mil.model import MilCard, save_mil
+from clinvit.core.errors import UserError
 from clinvit.finetune.model import ModelCard, build_model, save_model
 from clinvit.finetune.recipe import View
+from clinvit.mil.model import MilCard, save_mil
 from PIL import Image
 from torch import nn
 

@@ -82,7 +82,7 @@ def test_slides(tmp_path, tiff_slides):
 @pytest.fixture
 def tiff_slides(tmp_path):
     """A manifest of ten small slides, their tiles, and a random encoder."""
-    from clinvit.datasets.phantoms.slides import write_pyramid
+    from clinvit.phantoms.slides import write_pyramid
 
     rng, rows = np.random.default_rng(0), []
     for number in range(10):

@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from clinvit.datasets.isolation import PRELOAD
+from clinvit.datasets.loading.isolation import PRELOAD
 
 ROOT = Path(__file__).resolve().parents[1]
 LEAVES = {"errors", "files", "locking"}
@@ -81,20 +81,20 @@ PAGES = {"jinja2", "matplotlib"}
     [
         # torchmetrics, which Lightning imports, loads what draws where that is installed.
         (
-            "clinvit.pretrain.run, clinvit.finetune.run, clinvit.finetune.predict, clinvit.finetune.mil.run",
+            "clinvit.pretrain.run, clinvit.finetune.run, clinvit.finetune.predict, clinvit.mil.run",
             READERS,
         ),
-        ("clinvit.cli, clinvit.tasks.stages, clinvit.tasks.thorax.recipes", TORCH | READERS | PAGES),
-        ("clinvit.eval.report", TORCH | READERS | PAGES),
+        ("clinvit.cli, clinvit.stages.stages, clinvit.tasks.thorax.recipes", TORCH | READERS | PAGES),
+        ("clinvit.eval.report.report", TORCH | READERS | PAGES),
         (
-            "clinvit.tasks.reproduce.catalogue as c; c.listing()",
+            "clinvit.stages.reproduce.catalogue as c; c.listing()",
             TORCH | READERS | PAGES | {"pandas", "scipy", "sklearn"},
         ),
         # What reading processes are sent: they are started anew for every slide.
         (
-            f"{', '.join(PRELOAD)}, clinvit.datasets.slides.tiling, clinvit.datasets.looks, clinvit.datasets.cache, "
-            "clinvit.datasets.slides.stream, clinvit.datasets.augment, clinvit.datasets.multi_crop, "
-            "clinvit.tasks.leaks",
+            f"{', '.join(PRELOAD)}, clinvit.datasets.slides.tiling, clinvit.datasets.quality.looks, clinvit.datasets.loading.cache, "
+            "clinvit.datasets.slides.stream, clinvit.datasets.transforms.augment, clinvit.datasets.transforms.multi_crop, "
+            "clinvit.stages.leaks",
             TORCH | PAGES,
         ),
     ],

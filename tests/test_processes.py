@@ -14,11 +14,11 @@ import pytest
 import safetensors.torch
 import torch
 from clinvit.cli import VERBS, main
+from clinvit.core.errors import UserError
 from clinvit.engine.launcher import launched
 from clinvit.engine.recipe import Run
 from clinvit.engine.run_folder import rank
 from clinvit.engine.trainer import placement, processes
-from clinvit.errors import UserError
 
 CLINVIT = Path(sys.executable).with_name("clinvit")
 LAUNCHER = [sys.executable, "-m", "torch.distributed.run", "--standalone"]

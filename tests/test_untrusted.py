@@ -15,8 +15,8 @@ from clinvit.backbone.encoder import EncoderCard, save_encoder
 from clinvit.backbone.sizes import Architecture
 from clinvit.backbone.vit import ViT
 from clinvit.cli import main
-from clinvit.errors import DataError, RunError, UserError, printable
-from clinvit.files import written_aside
+from clinvit.core.errors import DataError, RunError, UserError, printable
+from clinvit.core.files import written_aside
 
 ROOT = Path(__file__).resolve().parents[1]
 OUTSIDE = {"tests", "benchmarks", "build", "dist", "runs", ".venv"}

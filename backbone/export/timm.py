@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...errors import UserError
+from ...core.errors import UserError
 from ..sizes import Architecture
 
 NAME = "vit_base_patch16_224"  # its sizes are all given anew

@@ -2,7 +2,7 @@
 
 import re
 
-from ...errors import UserError
+from ...core.errors import UserError
 from ..sizes import SIZES, Architecture
 from .reading import State
 from .recognise import Named, under_our_names

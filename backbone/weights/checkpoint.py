@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ...errors import about
+from ...core.errors import about
 from ..sizes import Architecture
 from ..vit import ViT
 from . import hugging_face, run_folder

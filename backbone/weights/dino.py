@@ -2,7 +2,7 @@
 
 import re
 
-from ...errors import UserError
+from ...core.errors import UserError
 from .reading import State
 from .source import Source
 

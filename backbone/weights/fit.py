@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ...errors import UserError
+from ...core.errors import UserError
 from ..positions import position_table, resize_positions
 from ..sizes import Architecture
 from ..vit import ViT

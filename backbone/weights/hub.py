@@ -5,7 +5,7 @@ import os
 import torch
 from torch import nn
 
-from ...errors import UserError
+from ...core.errors import UserError
 from ..vit import ViT
 from .architecture import architecture_of
 from .checkpoint import Checkpoint

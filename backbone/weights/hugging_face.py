@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from ...errors import UserError
+from ...core.errors import UserError
 from .reading import State
 
 CONFIG, WEIGHTS, PREPROCESSOR = "config.json", "model.safetensors", "preprocessor_config.json"

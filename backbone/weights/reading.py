@@ -10,8 +10,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from ...errors import UserError
-from ...files import refuse_irregular, wrong_checksum
+from ...core.errors import UserError
+from ...core.files import refuse_irregular, wrong_checksum
 
 State = dict[str, Tensor]
 WRAPPERS = ("state_dict", "model", "module", "model_state_dict", "teacher", "student")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from ...errors import UserError
+from ...core.errors import UserError
 from .source import Source
 
 RECIPE = "recipe.yaml"

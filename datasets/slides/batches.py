@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from ...errors import UserError
-from ..loading import TrainBatches
+from ...core.errors import UserError
+from ..loading.loaders import TrainBatches
 
 
 class TileBatches(TrainBatches):

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ...errors import DataError
-from ..check import Findings, check_manifest
-from ..isolation import isolated
-from ..limits import SLIDE_SECONDS
-from ..looks import Look, look_at
-from ..tables import Manifest
+from ...core.errors import DataError
+from ..loading.isolation import isolated
+from ..loading.limits import SLIDE_SECONDS
+from ..manifest.tables import Manifest
+from ..quality.check import Findings, check_manifest
+from ..quality.looks import Look, look_at
 from .reading import open_slide
 
 OVERVIEW_PX = 256

@@ -14,10 +14,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from ...errors import DataError
-from ...files import refuse_irregular, require_space, written_aside
-from ..contained import refuse_pointers
-from ..limits import FEATURES_GB
+from ...core.errors import DataError
+from ...core.files import refuse_irregular, require_space, written_aside
+from ..loading.contained import refuse_pointers
+from ..loading.limits import FEATURES_GB
 from .tiles import TileGrid
 
 # Rows wanted that lie nearer than this are read in one go, and at most so many at a time.

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ...errors import DataError
-from ...files import refuse_irregular, written_aside
+from ...core.errors import DataError
+from ...core.files import refuse_irregular, written_aside
 
 # Groups of Camelyon16 and, the last of each, of Camelyon17.
 TUMOUR_GROUPS = ("_0", "_1", "Tumor", "metastases")

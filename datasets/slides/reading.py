@@ -10,9 +10,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ...errors import DataError
-from ...files import refuse_irregular
-from ..limits import SLIDE_GIGAPIXELS
+from ...core.errors import DataError
+from ...core.files import refuse_irregular
+from ..loading.limits import SLIDE_GIGAPIXELS
 from .scale import microns_per_px
 from .sources import OpenSlideSource, PictureSource, Source
 

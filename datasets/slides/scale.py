@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...errors import DataError
+from ...core.errors import DataError
 
 MIN_MPP, MAX_MPP = 0.05, 10.0
 # Two statements of one scale, or its two axes, may differ by this share.

@@ -16,9 +16,9 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 from tqdm import tqdm
 
-from ...errors import DataError
-from ...files import write_json, written_aside
-from ..tables import for_spreadsheets
+from ...core.errors import DataError
+from ...core.files import write_json, written_aside
+from ..manifest.tables import for_spreadsheets
 
 FOLDER, TABLE = "status", "status.csv"
 # Between two lines where there is no terminal, seconds.

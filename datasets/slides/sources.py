@@ -13,8 +13,8 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from ...errors import DataError
-from ..png import refuse_broken_png
+from ...core.errors import DataError
+from ..images.png import refuse_broken_png
 from .jpeg_tiles import VENDORS, JpegTiles
 from .scale import Scale, openslide_scale
 

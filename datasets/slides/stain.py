@@ -6,9 +6,9 @@ itself (Self-ViT-MIL). Applying it is a 3 x 3 matrix between two element-wise fu
 
 import numpy as np
 
-from ...errors import DataError
+from ...core.errors import DataError
 from .reading import Slide
-from .recipe import Stain
+from .settings import Stain
 from .tiles import TileGrid
 
 # Self-ViT-MIL, `normalize_staining.py`: transmitted light, least optical density of a stained pixel, percentile of

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...errors import DataError
-from ..isolation import isolated
-from ..limits import SLIDE_SECONDS
+from ...core.errors import DataError
+from ..loading.isolation import isolated
+from ..loading.limits import SLIDE_SECONDS
 
 if TYPE_CHECKING:
     from .reading import Slide

@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...errors import DataError
-from ..isolation import isolated, read_alone
-from ..limits import SLIDE_SECONDS
+from ...core.errors import DataError
+from ..loading.isolation import isolated, read_alone
+from ..loading.limits import SLIDE_SECONDS
 from .reading import Slide, open_slide
-from .recipe import Stain
 from .scale import TOLERANCE
+from .settings import Stain
 from .stain import Normaliser, stain_normaliser
 from .tiles import TileGrid
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from ...errors import DataError
+from ...core.errors import DataError
 from .reading import Slide
-from .recipe import Tiling
+from .settings import Tiling
 from .tissue import TissueMask, find_tissue
 
 # A tile may have so many times the pixels that were scanned along its side, and no more: the rest is invented.

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from ...files import written_aside
+from ...core.files import written_aside
 from .hdf5 import write_tiles
 from .reading import open_slide
-from .recipe import Tiling
+from .settings import Tiling
 from .shared_work import slide_file
 from .tiles import draw_grid, tile_grid
 from .tissue import find_tissue

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from .reading import Slide
-from .recipe import Tissue
+from .settings import Tissue
 
 # Saturation of 0..255. Glass and the noise of its compression stay below the first; pale tissue lies above
 # the second, so that Otsu may not put it higher.

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from ...datasets.tables import nearest
+from ...datasets.manifest.tables import nearest
 from .pooling import Head
 from .swin import SwinEncoder
 from .unet3d import unet3d_encoder

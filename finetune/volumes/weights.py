@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ...backbone.weights import LoadReport, State, read_checkpoint
-from ...errors import UserError
+from ...core.errors import UserError
 from .networks import NETWORKS, VolumeClassifier
 
 # The last layer of each kind of network, whose rows are the labels.

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ...datasets.seen import TRAINED_ON, case_mark, read_marks
-from ...datasets.tables import Predictions, predictions_table, read_predictions, write_predictions
-from ...errors import UserError
+from ...core.errors import UserError
+from ...datasets.manifest.seen import TRAINED_ON, case_mark, read_marks
+from ...datasets.manifest.tables import Predictions, predictions_table, read_predictions, write_predictions
 
 OUTCOMES = ("no detachment", "macula intact", "macula detached")
 MEANING = {
@@ -80,7 +80,7 @@ def predict_cascade(
     Raises:
         UserError: A model lacks its label or threshold.
     """
-    from ..prediction import Request, predict_stage
+    from ...stages.predict import Request, predict_stage
 
     tables = []
     for model, name in ((detachment, "detachment"), (macula, "macula")):

@@ -6,11 +6,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ...datasets.check import check_manifest
-from ...datasets.clips import read_clip
-from ...datasets.phantoms.ocular import write_erdes
-from ...files import write_text
-from .. import reporting, stages
+from ...core.files import write_text
+from ...datasets.quality.check import check_manifest
+from ...datasets.video.clips import read_clip
+from ...phantoms.ocular import write_erdes
+from ...stages import evaluate as reporting
+from ...stages import stages
 from . import layouts
 from .cascade import cascade_of_runs
 from .recipes import finetune_demo, finetune_demo_cnn, pretrain_demo

@@ -9,8 +9,8 @@ from functools import partial
 from typing import NamedTuple
 
 from ...backbone.sizes import IMAGENET_STATISTICS, Model
-from ...datasets.augment import Augment
-from ...datasets.recipe import Clip, Data
+from ...datasets.settings import Clip, Data
+from ...datasets.transforms.augment import Augment
 from ...engine.recipe import Optim
 from ...finetune.recipe import Finetune, View
 from ...pretrain.recipe import Decoder, Pretrain

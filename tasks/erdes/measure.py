@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...errors import RunError
+from ...core.errors import RunError
 from ...pretrain.recipe import Pretrain
-from ..reproduce.work import Work
+from ...stages.reproduce.work import Work
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ...engine.workload import Steps
-    from ...eval.intervals import Estimate
+    from ...eval.statistics.intervals import Estimate
 
 # Clips in the measured batch: as many as fit a workstation's GPU, or a laptop's memory.
 CLIPS = {"cuda": 32, "cpu": 2}
@@ -64,7 +64,7 @@ def measure_steps(recipe: Pretrain, clips: int | None = None, steps: int = STEPS
     """
     import torch
 
-    from ...eval.intervals import Estimate
+    from ...eval.statistics.intervals import Estimate
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     clips = clips or CLIPS[device]

@@ -8,8 +8,8 @@ from dataclasses import replace
 from functools import partial
 
 from ...backbone.sizes import Model
-from ...datasets.augment import Augment
-from ...datasets.recipe import Clip, Data
+from ...datasets.settings import Clip, Data
+from ...datasets.transforms.augment import Augment
 from ...engine.recipe import Optim, Run
 from ...finetune.recipe import Finetune, View
 from ...pretrain.recipe import Decoder, Pretrain

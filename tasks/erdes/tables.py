@@ -6,7 +6,7 @@ Ozkut et al. 2025, arXiv 2508.04735; figures read from the images of the tables 
 from functools import partial
 from pathlib import Path
 
-from ..reproduce.table import Figure, Finetune, Metric, Row, Table
+from ...stages.reproduce.table import Figure, Finetune, Metric, Row, Table
 from .recipes import baseline_of_table
 
 Figures = tuple[float, float, float, float, float]  # sensitivity, specificity, precision, F1, accuracy
@@ -122,8 +122,8 @@ def phantoms(out: Path) -> Path:
     Args:
         out: Folder to write; what is whole there is not written again.
     """
-    from ...datasets.phantoms.ocular import write_erdes
-    from ..stages import MANIFEST, prepare_stage
+    from ...phantoms.ocular import write_erdes
+    from ...stages.stages import MANIFEST, prepare_stage
     from . import layouts
 
     data = out / MANIFEST

@@ -1,9 +1,9 @@
 """What the command needs of the ocular-ultrasound task: recipes, layouts, the reader, the cascade, the demo."""
 
-from ...datasets.check import Findings, check_manifest
-from ...datasets.clips import read_clip
-from ...datasets.readers import ClipReader as CachedAs
-from ...datasets.tables import Manifest
+from ...datasets.loading.readers import ClipReader as CachedAs
+from ...datasets.manifest.tables import Manifest
+from ...datasets.quality.check import Findings, check_manifest
+from ...datasets.video.clips import read_clip
 from .cascade import predict_cascade
 from .demo import demo
 from .layouts import to_manifest

@@ -9,7 +9,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from clinvit.tasks import reporting, stages
+from clinvit.stages import evaluate as reporting
+from clinvit.stages import stages
 from clinvit.tasks.erdes.cascade import cascade_of_runs
 from clinvit.tasks.erdes.recipes import finetune_tiny, pretrain_tiny
 

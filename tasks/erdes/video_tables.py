@@ -9,10 +9,10 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from ...files import write_text
+from ...core.files import write_text
 from ...finetune.recipe import Finetune as FinetuneRecipe
 from ...pretrain.recipe import Pretrain as PretrainRecipe
-from ..reproduce.table import Figure, Finetune, Measure, Metric, Pretrain, Row, Table
+from ...stages.reproduce.table import Figure, Finetune, Measure, Metric, Pretrain, Row, Table
 from .general_video import finetune, pretrain
 from .measure import training_cost
 
@@ -39,8 +39,8 @@ def phantoms(out: Path) -> Path:
     Args:
         out: Folder to write; what is whole there is not written again.
     """
-    from ...datasets.phantoms.ocular import PLACES, write_erdes
-    from ..stages import MANIFEST, prepare_stage
+    from ...phantoms.ocular import PLACES, write_erdes
+    from ...stages.stages import MANIFEST, prepare_stage
     from . import layouts
 
     data = out / MANIFEST

@@ -6,15 +6,16 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ...datasets.phantoms.slides import write_camelyon16
+from ...core.files import write_text
 from ...datasets.slides.check import check_slides
-from ...files import write_text
-from ...finetune.extract import extract
-from .. import reporting, stages
+from ...mil.extract import extract
+from ...phantoms.slides import write_camelyon16
+from ...stages import evaluate as reporting
+from ...stages import stages
+from ...stages.slides.predict import Request, predict_slides
+from ...stages.slides.tile import tile_slides
 from . import layouts
-from .predict import Request, predict_slides
 from .recipes import extract_demo, mil_demo, mil_demo_attention, pretrain_demo, tile_demo
-from .tile import tile_slides
 
 NORMAL, TUMOUR, TEST = 18, 18, 14
 STEPS = 8

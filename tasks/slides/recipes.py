@@ -9,13 +9,13 @@ from dataclasses import replace
 from functools import partial
 
 from ...backbone.sizes import Model
-from ...datasets.augment import Augment
-from ...datasets.multi_crop import MultiCrop
-from ...datasets.recipe import Data
-from ...datasets.slides.recipe import Stain, Tiling, Tissue
+from ...datasets.settings import Data
+from ...datasets.slides.settings import Stain, Tiling, Tissue
+from ...datasets.transforms.augment import Augment
+from ...datasets.transforms.multi_crop import MultiCrop
 from ...engine.recipe import Optim, Run
-from ...finetune.extract_recipe import Extract
-from ...finetune.mil.recipe import Mil
+from ...mil.extract_recipe import Extract
+from ...mil.recipe import Mil
 from ...pretrain.recipe import Dino, Head, Pretrain
 
 # Self-ViT-MIL's own statistics of stain-normalised tiles, in 0..1.

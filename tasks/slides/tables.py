@@ -7,11 +7,11 @@ summary of it); Li, Li and Eliceiri, CVPR 2021, table 1, as public repositories 
 from dataclasses import replace
 from pathlib import Path
 
-from ...datasets.slides.recipe import Stain
-from ...finetune.extract_recipe import Extract as Features
+from ...datasets.slides.settings import Stain
+from ...mil.extract_recipe import Extract as Features
 from ...pretrain.recipe import Dino
-from ..reproduce.table import Extract, Figure, Measure, Metric, Mil, Pretrain, Row, Step, Table, Tile
-from .measure import localisation_figures
+from ...stages.reproduce.table import Extract, Figure, Measure, Metric, Mil, Pretrain, Row, Step, Table, Tile
+from ...stages.slides.measure import localisation_figures
 from .recipes import FINETUNE, extract_self_vit_mil, pretrain_self_vit_mil, tile_self_vit_mil
 
 DSMIL = "Li, Li and Eliceiri, CVPR 2021 (DSMIL), table 1"
@@ -92,8 +92,8 @@ def phantoms(out: Path) -> Path:
     Args:
         out: Folder to write; what is whole there is not written again.
     """
-    from ...datasets.phantoms.slides import write_camelyon16
-    from ..stages import MANIFEST, prepare_stage
+    from ...phantoms.slides import write_camelyon16
+    from ...stages.stages import MANIFEST, prepare_stage
     from . import layouts
 
     data = out / MANIFEST

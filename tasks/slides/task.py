@@ -1,13 +1,13 @@
 """What the command needs of the slides task: recipes, layouts, checks, tiles, features, prediction, the demo."""
 
-from ...datasets.check import Findings
+from ...datasets.manifest.tables import Manifest
+from ...datasets.quality.check import Findings
 from ...datasets.slides.check import OverviewReader, check_slides
-from ...datasets.tables import Manifest
+from ...stages.slides.predict import Request, predict_slides
+from ...stages.slides.tile import tile_slides
 from .demo import demo
 from .layouts import to_manifest
-from .predict import Request, predict_slides
 from .recipes import EXTRACT, FINETUNE, PRETRAIN, TILE
-from .tile import tile_slides
 
 __all__ = [
     "EXTRACT",

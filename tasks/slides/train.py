@@ -8,11 +8,12 @@ DATA is a manifest.csv (or its folder), OUT a folder for the runs. Repeating the
 import sys
 from pathlib import Path
 
-from clinvit.finetune.extract import extract
-from clinvit.tasks import reporting, stages
-from clinvit.tasks.slides.predict import Request, predict_slides
+from clinvit.mil.extract import extract
+from clinvit.stages import evaluate as reporting
+from clinvit.stages import stages
+from clinvit.stages.slides.predict import Request, predict_slides
+from clinvit.stages.slides.tile import tile_slides
 from clinvit.tasks.slides.recipes import extract_standard, mil_tiny, pretrain_tiny, tile_demo
-from clinvit.tasks.slides.tile import tile_slides
 
 
 def main(data: Path, out: Path) -> None:

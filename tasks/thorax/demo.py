@@ -6,11 +6,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ...datasets.check import check_manifest
-from ...datasets.phantoms.radiographs import write_chestxray14
-from ...datasets.radiographs import read_radiograph
-from ...files import write_text
-from .. import reporting, stages
+from ...core.files import write_text
+from ...datasets.images.radiographs import read_radiograph
+from ...datasets.quality.check import check_manifest
+from ...phantoms.radiographs import write_chestxray14
+from ...stages import evaluate as reporting
+from ...stages import stages
 from . import layouts
 from .recipes import finetune_demo, pretrain_demo
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...files import write_text, written_aside
+from ...core.files import write_text, written_aside
 from .labels import CHEXPERT, CHEXPERT14, COVIDX
 
 SIZE_PX = 128
@@ -18,9 +18,9 @@ TEST_SHARE = 0.25
 
 def chestxray14(folder: Path, patients: int = 240) -> Path:
     """ChestX-ray14 with five findings, common (rare ones would have no case) and plain at 48 px; gives the manifest."""
-    from ...datasets.phantoms.radiographs import write_chestxray14
-    from ...datasets.tables import write_manifest
-    from ..stages import open_manifest
+    from ...datasets.manifest.tables import write_manifest
+    from ...phantoms.radiographs import write_chestxray14
+    from ...stages.stages import open_manifest
 
     def write(root: Path) -> None:
         write_chestxray14(root, patients=patients, size=SIZE_PX, prevalence=COMMON)
@@ -74,7 +74,7 @@ def covidx(folder: Path, patients: int = 240) -> Path:
 
 def _prepared(folder: Path, write: Callable[[Path], None], layout: str, options: Mapping) -> Path:
     """Write the tree once (a killed command starts it again), and its manifest."""
-    from ..stages import MANIFEST, prepare_stage
+    from ...stages.stages import MANIFEST, prepare_stage
     from . import layouts
 
     root, path = folder / "raw", folder / MANIFEST
@@ -95,7 +95,7 @@ def _parts(patients: int) -> list[tuple[str, range]]:
 def _write_picture(path: Path, findings: Iterable[str], rng: np.random.Generator) -> None:
     from PIL import Image
 
-    from ...datasets.phantoms.radiographs import chest_phantom
+    from ...phantoms.radiographs import chest_phantom
 
     picture, _ = chest_phantom(findings, size=SIZE_PX, rng=rng)
     with written_aside(path) as aside:

@@ -7,8 +7,8 @@ facts and hyper-parameters from its public code (PRETRAIN.md, FINETUNE.md).
 from dataclasses import replace
 
 from ...backbone.sizes import Model
-from ...datasets.augment import Augment
-from ...datasets.recipe import Data
+from ...datasets.settings import Data
+from ...datasets.transforms.augment import Augment
 from ...engine.recipe import Optim, Run
 from ...finetune.recipe import Finetune, View
 from ...pretrain.recipe import Decoder, Pretrain

@@ -6,7 +6,7 @@ printed there and not known to us but for the final setting, which is the table'
 
 from functools import partial
 
-from ..reproduce.table import Figure, Finetune, Metric, Pretrain, Row, Table
+from ...stages.reproduce.table import Figure, Finetune, Metric, Pretrain, Row, Table
 from . import phantoms
 from .recipes import (
     ablated_finetuning,

@@ -1,9 +1,9 @@
 """What the command needs of the thorax task: recipes, layouts, the reader, the demo."""
 
-from ...datasets.check import Findings, check_manifest
-from ...datasets.radiographs import read_radiograph
-from ...datasets.readers import PictureReader as CachedAs
-from ...datasets.tables import Manifest
+from ...datasets.images.radiographs import read_radiograph
+from ...datasets.loading.readers import PictureReader as CachedAs
+from ...datasets.manifest.tables import Manifest
+from ...datasets.quality.check import Findings, check_manifest
 from .demo import demo
 from .layouts import to_manifest
 from .recipes import FINETUNE, PRETRAIN

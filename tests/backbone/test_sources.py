@@ -7,19 +7,12 @@ import pytest
 import safetensors.torch
 import timm
 import torch
-from clinvit.backbone.encoder import (
-    EncoderCard,
-    load_encoder,
-    open_reported,
-    open_vit,
-    read_encoder_card,
-    save_encoder,
-)
+from clinvit.backbone.encoder import EncoderCard, load_encoder, open_reported, open_vit, read_encoder_card, save_encoder
 from clinvit.backbone.sizes import Architecture
 from clinvit.backbone.vit import ViT
 from clinvit.backbone.weights import open_checkpoint, recognise
 from clinvit.backbone.weights.hub import fetch_vit
-from clinvit.errors import UserError
+from clinvit.core.errors import UserError
 from torch import nn
 
 FC_NORM = ("fc_norm.weight", "fc_norm.bias")

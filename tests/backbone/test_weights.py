@@ -12,7 +12,7 @@ from clinvit.backbone.positions import position_table, resize_positions
 from clinvit.backbone.sizes import Architecture
 from clinvit.backbone.vit import ViT
 from clinvit.backbone.weights import fold_channels, infer_architecture, inflate, load_into, read_checkpoint
-from clinvit.errors import UserError
+from clinvit.core.errors import UserError
 from clinvit.finetune.classifier import Classifier
 
 

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 from clinvit.cli import main
+from clinvit.core.errors import UserError
 from clinvit.engine import estimate as module
 from clinvit.engine.estimate import largest, timed
 from clinvit.engine.footprint import Footprint, LiveBytes, bytes_of, flops_per_case, footprint
-from clinvit.errors import UserError
 from clinvit.pretrain.workload import workload
 from clinvit.tasks.slides.recipes import PRETRAIN as SLIDES
 

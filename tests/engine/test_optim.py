@@ -6,10 +6,10 @@ import pytest
 import torch
 from clinvit.backbone.sizes import Architecture
 from clinvit.backbone.vit import ViT
+from clinvit.core.errors import UserError
 from clinvit.engine.optim import layer_of, make_optimizer, parameter_groups
 from clinvit.engine.recipe import Optim
 from clinvit.engine.schedule import learning_rate, scaled_rate
-from clinvit.errors import UserError
 from torch import nn
 
 

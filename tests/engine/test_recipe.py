@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 
 import pytest
+from clinvit.core.errors import UserError
 from clinvit.engine.recipe import Optim, Run, flat, parse_recipe, plain, recipe_parser, to_yaml
-from clinvit.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,12 @@ import pytest
 import safetensors.torch
 import torch
 from clinvit.cli import main
-from clinvit.datasets.tables import read_manifest
+from clinvit.core.errors import RunError, UserError
+from clinvit.datasets.manifest.tables import read_manifest
 from clinvit.engine.checkpoint import find
 from clinvit.engine.run_folder import run_folder
 from clinvit.engine.schedule import learning_rate, scaled_rate
 from clinvit.engine.training import Training
-from clinvit.errors import RunError, UserError
 from clinvit.finetune.run import finetune
 from clinvit.pretrain.run import MaskedPretraining, pretrain
 
@@ -383,7 +383,9 @@ def test_two_processes_equal_one(cohort, clip_cohort, tmp_path, task, recipe, to
 def test_sharded_over_two_processes_equals_one(cohort, tmp_path):
     """FSDP; in float32, as Lightning offers it in no other, and with steps as small as its rounding allows."""
     script = tmp_path / "start.py"
-    script.write_text("import sys\nfrom clinvit.cli import main\nif __name__ == '__main__':\n    sys.exit(main())\n")
+    script.write_text(
+        "import sys\nfrom clinvit.cli import main\nif __name__ == '__main__':\n    sys.exit(main())\n"
+    )
     data = cohort()
     for strategy, devices in (("ddp", 1), ("fsdp", 2)):
         run = command(

@@ -5,11 +5,11 @@ import json
 from typing import ClassVar
 
 import pytest
-from clinvit.datasets.tables import read_manifest
+from clinvit.core.errors import UserError
+from clinvit.datasets.manifest.tables import read_manifest
 from clinvit.engine import tracking
 from clinvit.engine.recipe import Run, parse_recipe
 from clinvit.engine.tracking import loggers
-from clinvit.errors import UserError
 from clinvit.pretrain.run import pretrain
 from lightning.pytorch.loggers import CSVLogger
 

@@ -1,8 +1,8 @@
 """An error that comes from a loading process is the line that was meant, not the traceback around it."""
 
 import pytest
+from clinvit.core.errors import DataError, RunError
 from clinvit.engine.workers import told_if_killed
-from clinvit.errors import DataError, RunError
 from torch._utils import ExceptionWrapper
 
 

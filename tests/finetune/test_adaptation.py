@@ -11,16 +11,16 @@ import torch
 from clinvit.backbone.encoder import EncoderCard, save_encoder
 from clinvit.backbone.vit import ViT
 from clinvit.cli import main
-from clinvit.datasets.phantoms.radiographs import write_chestxray14
-from clinvit.datasets.tables import read_manifest, read_predictions
+from clinvit.core.errors import UserError
+from clinvit.datasets.manifest.tables import read_manifest, read_predictions
 from clinvit.engine.training import Training
-from clinvit.errors import UserError
 from clinvit.finetune.adaptation import adapt, merge_lora
 from clinvit.finetune.losses import masked_bce
 from clinvit.finetune.model import build_model, load_card, load_model
 from clinvit.finetune.recipe import Finetune
 from clinvit.finetune.run import finetune, make_card
 from clinvit.finetune.training import FineTuning
+from clinvit.phantoms.radiographs import write_chestxray14
 
 # Fields of the recipe, and the names of the parameters that move; the micro encoder has four blocks.
 NEW = r"fc_norm\.(weight|bias)|head\.(weight|bias)"
@@ -292,7 +292,9 @@ def test_an_interrupted_run_goes_on_exactly(cohort, encoder, small_recipes, tmp_
 def test_two_processes_equal_one(cohort, encoder, tmp_path):
     """In float64: in float32 AdamW makes full steps of gradients that are rounding alone."""
     script = tmp_path / "start.py"
-    script.write_text("import sys\nfrom clinvit.cli import main\nif __name__ == '__main__':\n    sys.exit(main())\n")
+    script.write_text(
+        "import sys\nfrom clinvit.cli import main\nif __name__ == '__main__':\n    sys.exit(main())\n"
+    )
     options = (
         f"--data {cohort()} --encoder {encoder} --mode lora --lora_rank 2 --select last --run.precision 64-true "
         "--model.size micro --model.image_size 32 --model.patch_size 8 --model.class_token true --augment.size 32 "

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 from clinvit.backbone.encoder import read_encoder_card
-from clinvit.datasets.cache import Files
-from clinvit.datasets.clip_folder import FolderFrames
-from clinvit.datasets.recipe import Clip
-from clinvit.datasets.tables import read_manifest, read_predictions
-from clinvit.errors import UserError
-from clinvit.finetune.importance import frame_importance
+from clinvit.core.errors import UserError
+from clinvit.datasets.loading.cache import Files
+from clinvit.datasets.manifest.tables import read_manifest, read_predictions
+from clinvit.datasets.settings import Clip
+from clinvit.datasets.video.frame_folder import FolderFrames
+from clinvit.explain.importance import frame_importance
 from clinvit.finetune.model import build_model, load_model
 from clinvit.finetune.predict import predict_files
 from clinvit.finetune.recipe import View

@@ -12,19 +12,19 @@ import torch
 from clinvit.backbone.encoder import EncoderCard, save_encoder
 from clinvit.backbone.sizes import Architecture
 from clinvit.backbone.vit import ViT
-from clinvit.datasets.bags import BagFolder
+from clinvit.core.errors import DataError, UserError
+from clinvit.datasets.manifest.tables import read_manifest, read_predictions
+from clinvit.datasets.slides.bags import BagFolder
 from clinvit.datasets.slides.hdf5 import write_tiles
 from clinvit.datasets.slides.tiles import TileGrid
-from clinvit.datasets.tables import read_manifest, read_predictions
-from clinvit.errors import DataError, UserError
 from clinvit.finetune.classifier import encoded
-from clinvit.finetune.extract import Extract, extract
 from clinvit.finetune.model import load_model
 from clinvit.finetune.multiscale import multiscale_tokens, multiscale_vectors
 from clinvit.finetune.predict import predict_files
 from clinvit.finetune.recipe import Finetune, View
 from clinvit.finetune.run import finetune
-from clinvit.finetune.slide_encoder import TokenFeatures, load_tile_encoder
+from clinvit.mil.extract import Extract, extract
+from clinvit.mil.slide_encoder import TokenFeatures, load_tile_encoder
 from PIL import Image
 from torch.nn import functional as F
 

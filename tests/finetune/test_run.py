@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from clinvit.datasets.tables import read_manifest, read_predictions
-from clinvit.errors import DataError, UserError
+from clinvit.core.errors import DataError, UserError
+from clinvit.datasets.manifest.tables import read_manifest, read_predictions
 from clinvit.finetune.model import load_model
 from clinvit.finetune.predict import predict_files
 from clinvit.finetune.recipe import View

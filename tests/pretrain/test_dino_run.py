@@ -13,14 +13,14 @@ import safetensors.torch
 import torch
 from clinvit.backbone.encoder import load_encoder, read_encoder_card
 from clinvit.backbone.vit import ViT
-from clinvit.datasets.multi_crop import MultiCrop
+from clinvit.core.errors import DataError, RunError, UserError
+from clinvit.datasets.manifest.tables import read_manifest
 from clinvit.datasets.slides.hdf5 import write_tiles
-from clinvit.datasets.slides.recipe import Stain
+from clinvit.datasets.slides.settings import Stain
 from clinvit.datasets.slides.tiles import TileGrid
-from clinvit.datasets.tables import read_manifest
+from clinvit.datasets.transforms.multi_crop import MultiCrop
 from clinvit.engine.recipe import Optim, parse_recipe, to_yaml
 from clinvit.engine.training import Training
-from clinvit.errors import DataError, RunError, UserError
 from clinvit.pretrain.dino_training import DinoPretraining
 from clinvit.pretrain.neighbours import neighbour_auroc
 from clinvit.pretrain.recipe import Dino, Head

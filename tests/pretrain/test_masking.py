@@ -5,14 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from clinvit.pretrain.masking import (
-    draw_masks,
-    noise,
-    random_masking,
-    running_cells,
-    tube_masking,
-    visible_count,
-)
+from clinvit.pretrain.masking import draw_masks, noise, random_masking, running_cells, tube_masking, visible_count
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -7,11 +7,11 @@ import pytest
 import safetensors.torch
 import torch
 from clinvit.cli import main
-from clinvit.datasets.cache import build_cache
-from clinvit.datasets.shards.packing import pack
-from clinvit.datasets.shards.pixels import Shards
-from clinvit.datasets.tables import read_manifest
-from clinvit.errors import UserError
+from clinvit.core.errors import UserError
+from clinvit.datasets.loading.cache import build_cache
+from clinvit.datasets.loading.shards.packing import pack
+from clinvit.datasets.loading.shards.pixels import Shards
+from clinvit.datasets.manifest.tables import read_manifest
 from clinvit.finetune.run import finetune
 from clinvit.pretrain.masked import MaskedPretraining
 from clinvit.pretrain.run import pretrain

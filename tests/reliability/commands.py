@@ -15,8 +15,8 @@ import safetensors.torch
 import torch
 import yaml
 from clinvit.cli import main
-from clinvit.datasets.isolation import PRELOAD
-from clinvit.files import ASIDE
+from clinvit.core.files import ASIDE
+from clinvit.datasets.loading.isolation import PRELOAD
 from PIL import Image
 
 # Processes are forked from one that has imported everything: a kill then falls into the work, not into imports.
@@ -24,7 +24,7 @@ CONTEXT = get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     [
         *PRELOAD, "clinvit.tests.reliability.commands", "clinvit.pretrain.run", "clinvit.finetune.run",
-        "clinvit.finetune.extract", "clinvit.finetune.mil.run", "clinvit.tasks.reporting", "clinvit.eval.report",
+        "clinvit.mil.extract", "clinvit.mil.run", "clinvit.stages.evaluate", "clinvit.eval.report.report",
         "albumentations", "matplotlib.pyplot",
     ]
 )  # fmt: skip

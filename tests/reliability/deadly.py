@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from clinvit.datasets.readers import PictureReader
+from clinvit.datasets.loading.readers import PictureReader
 from clinvit.datasets.slides.reading import Slide
 from clinvit.datasets.slides.stain import Normaliser
 from clinvit.datasets.slides.tiles import TileGrid

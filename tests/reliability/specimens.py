@@ -35,7 +35,7 @@ class Specimen(NamedTuple):
 
 
 def read_radiograph(path: Path):
-    from clinvit.datasets.radiographs import radiograph_size, read_radiograph
+    from clinvit.datasets.images.radiographs import radiograph_size, read_radiograph
 
     pixels = read_radiograph(path)
     assert pixels.shape == radiograph_size(path), "the size that is announced is not that of the picture"
@@ -43,7 +43,7 @@ def read_radiograph(path: Path):
 
 
 def read_clip(path: Path):
-    from clinvit.datasets.clips import open_clip
+    from clinvit.datasets.video.clips import open_clip
 
     with open_clip(path) as clip:
         frames = clip[:]
@@ -71,14 +71,14 @@ def read_features(path: Path):
 
 
 def read_manifest(path: Path):
-    from clinvit.datasets.tables import read_manifest
+    from clinvit.datasets.manifest.tables import read_manifest
 
     manifest = read_manifest(path)
     return [manifest.table.to_csv(), manifest.labels, manifest.targets().shape, manifest.microns_per_px()]
 
 
 def read_predictions(path: Path):
-    from clinvit.datasets.tables import read_predictions
+    from clinvit.datasets.manifest.tables import read_predictions
 
     predictions = read_predictions(path)
     return [predictions.table.to_csv(), predictions.scores().shape, predictions.decisions()]
@@ -113,7 +113,7 @@ def read_model(path: Path):
 
 
 def read_mil(path: Path):
-    from clinvit.finetune.mil.model import load_mil
+    from clinvit.mil.model import load_mil
 
     network, card = load_mil(path.parent)
     return [*[value.numpy() for value in network.state_dict().values()], card.labels]
@@ -133,7 +133,7 @@ def read_checkpoint(path: Path):
 
 
 def read_journal(path: Path):
-    from clinvit.tasks.journal import Journal
+    from clinvit.stages.journal import Journal
 
     return [json.dumps(Journal(path.with_name("p.csv"), {"model": "abc"}, resume=True).done)]
 
@@ -381,10 +381,10 @@ def _models(root: Path) -> list[Specimen]:
     from clinvit.backbone.encoder import EncoderCard, save_encoder
     from clinvit.backbone.sizes import Architecture
     from clinvit.backbone.vit import ViT
-    from clinvit.datasets.recipe import Clip
-    from clinvit.finetune.mil.model import MilCard, save_mil
+    from clinvit.datasets.settings import Clip
     from clinvit.finetune.model import ModelCard, build_model, save_model
     from clinvit.finetune.recipe import View
+    from clinvit.mil.model import MilCard, save_mil
 
     torch.manual_seed(0)
     arch = Architecture(8, 2, 2, image_size=(16, 16), patch_size=8, channels=1)

@@ -9,8 +9,8 @@ import os
 from collections import Counter
 
 import pytest
-from clinvit.datasets.isolation import isolated
-from clinvit.errors import DataError
+from clinvit.core.errors import DataError
+from clinvit.datasets.loading.isolation import isolated
 from clinvit.tests.reliability.commands import show
 from clinvit.tests.reliability.damage import mutant
 from clinvit.tests.reliability.specimens import ENTRIES, specimens

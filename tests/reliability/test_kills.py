@@ -2,15 +2,7 @@
 
 import numpy as np
 import pytest
-from clinvit.tests.reliability.commands import (
-    assert_same,
-    check_whole,
-    finish,
-    leftovers,
-    remove,
-    show,
-    start,
-)
+from clinvit.tests.reliability.commands import assert_same, check_whole, finish, leftovers, remove, show, start
 from clinvit.tests.reliability.work import COMMANDS, Work
 
 

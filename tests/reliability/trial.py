@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from clinvit.datasets.isolation import isolated
-from clinvit.datasets.limits import Limit
-from clinvit.errors import DataError, UserError
+from clinvit.core.errors import DataError, UserError
+from clinvit.datasets.loading.isolation import isolated
+from clinvit.datasets.loading.limits import Limit
 from clinvit.tests.reliability.damage import mutant
 from clinvit.tests.reliability.specimens import ENTRIES, Specimen
 

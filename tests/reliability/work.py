@@ -8,8 +8,8 @@ import torch
 from clinvit.backbone.encoder import EncoderCard, save_encoder
 from clinvit.backbone.sizes import Architecture
 from clinvit.backbone.vit import ViT
-from clinvit.datasets.phantoms.radiographs import write_chestxray14
-from clinvit.datasets.phantoms.slides import write_camelyon16
+from clinvit.phantoms.radiographs import write_chestxray14
+from clinvit.phantoms.slides import write_camelyon16
 from clinvit.tests.reliability.commands import finish
 
 COMMANDS = ["prepare", "pretrain", "finetune", "extract", "predict", "evaluate"]

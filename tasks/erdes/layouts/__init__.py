@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from ....datasets.clips import CLIP_SUFFIXES
-from ....datasets.video_lists import is_video_lists, read_video_lists
-from ... import layouts
-from ...layouts import Layout, own_layouts
+from ....datasets.manifest import layouts
+from ....datasets.manifest.layouts import Layout, own_layouts
+from ....datasets.manifest.video_lists import is_video_lists, read_video_lists
+from ....datasets.video.clips import CLIP_SUFFIXES
 from . import official, tree
 
 LAYOUTS: dict[str, Layout] = {

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from ....datasets.own import file_ids
+from ....datasets.manifest.own import file_ids
 from ..labels import DETACHED, LABELS, MEANING, label_columns
 
 # The published tree, and below it that of the older copy on Hugging Face (pnavard/erdes).

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from ....datasets.inventory import class_codes_in_names
-from ....datasets.tables import SPLITS
+from ....datasets.manifest.inventory import class_codes_in_names
+from ....datasets.manifest.tables import SPLITS
 
 NO_PATIENTS = (
     "ERDES names no patients or eyes: each clip counts as a patient of its own, so clips of one eye may stand in train "

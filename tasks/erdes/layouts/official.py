@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ....datasets.inventory import note, refuse_repeated, require_columns
-from ....datasets.tables import SPLITS, nearest, read_csv, refuse_patient_overlap
-from ....errors import DataError
+from ....core.errors import DataError
+from ....datasets.manifest.inventory import note, refuse_repeated, require_columns
+from ....datasets.manifest.tables import SPLITS, nearest, read_csv, refuse_patient_overlap
 from ..labels import LABELS
 from .folders import clip_paths, clip_table, without_labels
 from .leaks import counts, leaks

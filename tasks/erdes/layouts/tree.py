@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from ....datasets.clips import CLIP_SUFFIXES
-from ....datasets.inventory import files_below, keep_present, note, warn
-from ....datasets.splits import assign_splits
-from ....datasets.tables import read_csv
-from ....errors import DataError
+from ....core.errors import DataError
+from ....datasets.manifest.inventory import files_below, keep_present, note, warn
+from ....datasets.manifest.splits import assign_splits
+from ....datasets.manifest.tables import read_csv
+from ....datasets.video.clips import CLIP_SUFFIXES
 from ..labels import CLASSES, LABELS
 from .folders import DIAGNOSIS_OF, clip_paths, clip_table, without_labels
 from .leaks import name_leaks

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from ....datasets.manifest import layouts
+from ....datasets.manifest.layouts import Layout, own_layouts
 from ....datasets.slides.reading import SLIDE_SUFFIXES
-from ... import layouts
-from ...layouts import Layout, own_layouts
 from ..labels import MEANING
 from . import camelyon16, folder
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ....datasets.inventory import complete_splits, files_below, note, refuse_repeated, warn
-from ....datasets.tables import nearest, read_csv
-from ....errors import DataError
+from ....core.errors import DataError
+from ....datasets.manifest.inventory import complete_splits, files_below, note, refuse_repeated, warn
+from ....datasets.manifest.tables import nearest, read_csv
 from ..labels import COUNTS, DISPUTED, LABELS, PARTLY_OUTLINED, REMOVED, TUMOR
 
 PLACES = ("training/normal", "training/tumor", "testing/images", "images")

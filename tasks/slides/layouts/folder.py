@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ....datasets.inventory import files_below, note, relative_paths, require_columns
-from ....datasets.own import only_csv, own_table
+from ....core.errors import DataError
+from ....datasets.manifest.inventory import files_below, note, relative_paths, require_columns
+from ....datasets.manifest.own import only_csv, own_table
+from ....datasets.manifest.tables import UNKNOWN_CELLS, read_csv
 from ....datasets.slides.reading import SLIDE_SUFFIXES
-from ....datasets.tables import UNKNOWN_CELLS, read_csv
-from ....errors import DataError
 
 NAMES = "(name of the file)"  # a column that no table has
 

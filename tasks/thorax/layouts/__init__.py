@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from ....datasets.radiographs import RADIOGRAPH_SUFFIXES
-from ... import layouts
-from ...layouts import Layout, own_layouts
+from ....datasets.images.radiographs import RADIOGRAPH_SUFFIXES
+from ....datasets.manifest import layouts
+from ....datasets.manifest.layouts import Layout, own_layouts
 from ..labels import MEANING
 from . import chestxray14, chexpert, covidx, mimic
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ....datasets.boxes import Box
-from ....datasets.inventory import (
+from ....core.errors import DataError
+from ....datasets.manifest.boxes import Box
+from ....datasets.manifest.inventory import (
     complete_splits,
     files_below,
     keep_present,
@@ -16,8 +17,7 @@ from ....datasets.inventory import (
     refuse_repeated,
     require_columns,
 )
-from ....datasets.tables import nearest, read_csv, refuse_patient_overlap
-from ....errors import DataError
+from ....datasets.manifest.tables import nearest, read_csv, refuse_patient_overlap
 from ..labels import BOX_SPELLING, CHESTXRAY14
 
 NOMINAL_PX = 1024  # the frame of BBox_List_2017.csv; a down-scaled copy keeps the table

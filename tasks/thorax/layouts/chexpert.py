@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from ....datasets.inventory import (
+from ....core.errors import DataError
+from ....datasets.manifest.inventory import (
     complete_splits,
     files_below,
     keep_present,
@@ -12,8 +13,7 @@ from ....datasets.inventory import (
     refuse_repeated,
     require_columns,
 )
-from ....datasets.tables import read_csv, refuse_patient_overlap
-from ....errors import DataError
+from ....datasets.manifest.tables import read_csv, refuse_patient_overlap
 from ..labels import CHEXPERT, CHEXPERT14
 from .report_labels import report_labels
 

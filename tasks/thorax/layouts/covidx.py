@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from ....datasets.inventory import complete_splits, files_below, keep_present, note, refuse_repeated
-from ....datasets.tables import nearest, refuse_patient_overlap
-from ....errors import DataError
+from ....core.errors import DataError
+from ....datasets.manifest.inventory import complete_splits, files_below, keep_present, note, refuse_repeated
+from ....datasets.manifest.tables import nearest, refuse_patient_overlap
 from ..labels import COVIDX, COVIDX_BINARY
 
 BINARY_CLASSES = ("negative", "positive")

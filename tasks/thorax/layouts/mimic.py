@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from ....datasets.inventory import files_below, keep_present, note, refuse_repeated, require_columns
-from ....datasets.tables import nearest, read_csv, refuse_patient_overlap
-from ....errors import DataError
+from ....core.errors import DataError
+from ....datasets.manifest.inventory import files_below, keep_present, note, refuse_repeated, require_columns
+from ....datasets.manifest.tables import nearest, read_csv, refuse_patient_overlap
 from ..labels import MIMIC
 from .report_labels import report_labels
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ....datasets.tables import nearest
-from ....errors import DataError
+from ....core.errors import DataError
+from ....datasets.manifest.tables import nearest
 
 UNCERTAIN = ("unknown", "ones", "zeros", "paper")
 BLANKS = ("unknown", "zeros")

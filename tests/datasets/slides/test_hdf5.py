@@ -7,9 +7,9 @@ import sys
 import h5py
 import numpy as np
 import pytest
+from clinvit.core.errors import DataError
 from clinvit.datasets.slides.hdf5 import all_finite, open_features, read_tiles, write_features, write_tiles
 from clinvit.datasets.slides.tiles import TileGrid
-from clinvit.errors import DataError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -10,10 +10,10 @@ import numpy as np
 import openslide
 import pytest
 import tifffile
+from clinvit.core.errors import DataError
 from clinvit.datasets.slides.jpeg_tiles import JpegTiles
 from clinvit.datasets.slides.reading import open_slide
 from clinvit.datasets.slides.sources import OpenSlideSource
-from clinvit.errors import DataError
 from PIL import Image
 
 SIDE = 64

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
+from clinvit.core.errors import DataError
 from clinvit.datasets.slides.outlines import Outline, rasterise, read_outlines, tumour_fraction, write_outlines
-from clinvit.errors import DataError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
+from clinvit.core.errors import DataError
 from clinvit.datasets.slides.reading import SLIDE_SUFFIXES, open_slide
-from clinvit.errors import DataError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image

@@ -1,8 +1,8 @@
 """Microns per pixel: what is believed, what is refused, and what the message tells to do."""
 
 import pytest
+from clinvit.core.errors import DataError
 from clinvit.datasets.slides.scale import Scale, microns_per_px, openslide_scale
-from clinvit.errors import DataError
 
 
 @pytest.mark.parametrize(

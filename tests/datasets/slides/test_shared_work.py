@@ -7,8 +7,8 @@ import time
 
 import pandas as pd
 import pytest
+from clinvit.core.errors import DataError
 from clinvit.datasets.slides.shared_work import SharedWork, slide_file, work_through
-from clinvit.errors import DataError
 
 CONTEXT = multiprocessing.get_context("fork")
 

@@ -4,6 +4,7 @@ import pickle
 
 import numpy as np
 import pytest
+from clinvit.core.errors import DataError, UserError
 from clinvit.datasets.slides.reading import open_slide
 from clinvit.datasets.slides.stain import (
     LEAST_DENSITY,
@@ -19,7 +20,6 @@ from clinvit.datasets.slides.stain import (
     stain_normaliser,
 )
 from clinvit.datasets.slides.tiles import Tiling, tile_grid
-from clinvit.errors import DataError, UserError
 
 
 def stained(seed: int = 0, stains=((0.65, 0.70, 0.29), (0.07, 0.99, 0.11)), strength=(0.9, 0.7), side: int = 64):

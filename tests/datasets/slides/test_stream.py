@@ -7,18 +7,18 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from clinvit.datasets.augment import Augment
-from clinvit.datasets.loading import Cases, readable_rows, train_loader
-from clinvit.datasets.recipe import Clip
+from clinvit.core.errors import DataError, UserError
+from clinvit.datasets.loading.loaders import Cases, readable_rows, train_loader
+from clinvit.datasets.settings import Clip
 from clinvit.datasets.slides import reading
 from clinvit.datasets.slides.batches import TileBatches
 from clinvit.datasets.slides.hdf5 import write_tiles
-from clinvit.datasets.slides.recipe import Stain
+from clinvit.datasets.slides.settings import Stain
 from clinvit.datasets.slides.stain import stain_normaliser
 from clinvit.datasets.slides.stream import SlideSet, TileSource
 from clinvit.datasets.slides.tiles import TileGrid
-from clinvit.datasets.views import TrainView
-from clinvit.errors import DataError, UserError
+from clinvit.datasets.transforms.augment import Augment
+from clinvit.datasets.transforms.views import TrainView
 from clinvit.tests.reliability.deadly import DeadlyNormaliser, die_over
 
 SIDE = 32

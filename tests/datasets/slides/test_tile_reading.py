@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from clinvit.core.errors import DataError
 from clinvit.datasets.slides import tile_reading
-from clinvit.datasets.slides.recipe import Stain
+from clinvit.datasets.slides.settings import Stain
 from clinvit.datasets.slides.tile_reading import Tiles
 from clinvit.datasets.slides.tiles import TileGrid
-from clinvit.errors import DataError
 from clinvit.tests.reliability.deadly import DeadlyNormaliser
 
 SIDE, COUNT = 32, 70  # more tiles than a process reads at once

@@ -7,10 +7,10 @@ import zlib
 import numpy as np
 import pytest
 import tifffile
+from clinvit.core.errors import DataError, UserError
 from clinvit.datasets.slides.reading import open_slide
 from clinvit.datasets.slides.tiles import Tiling, draw_grid, tile_grid
 from clinvit.datasets.slides.tissue import Tissue, TissueMask
-from clinvit.errors import DataError, UserError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from clinvit.core.errors import UserError
 from clinvit.datasets.slides.reading import open_slide
 from clinvit.datasets.slides.tissue import Tissue, find_tissue
-from clinvit.errors import UserError
 
 GLASS, PINK = (243, 242, 244), (222, 150, 190)
 

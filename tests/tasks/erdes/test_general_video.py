@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from clinvit.cli import main
-from clinvit.datasets.tables import read_predictions
+from clinvit.datasets.manifest.tables import read_predictions
 from clinvit.finetune.model import load_card
 from PIL import Image
 

@@ -1,10 +1,10 @@
 import numpy as np
 import pandas as pd
 import pytest
-from clinvit.datasets.phantoms.ocular import write_erdes
-from clinvit.datasets.tables import read_manifest
-from clinvit.errors import DataError
-from clinvit.tasks import stages
+from clinvit.core.errors import DataError
+from clinvit.datasets.manifest.tables import read_manifest
+from clinvit.phantoms.ocular import write_erdes
+from clinvit.stages import stages
 from clinvit.tasks.erdes import layouts
 from clinvit.tasks.erdes.labels import DIAGNOSES, LABELS, MEANING, label_columns
 from clinvit.tasks.erdes.layouts import LAYOUTS, recognise, to_manifest

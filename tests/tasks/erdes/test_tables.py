@@ -8,13 +8,13 @@ from dataclasses import replace
 import pytest
 import torch
 from clinvit.cli import main
-from clinvit.datasets.phantoms.ocular import PLACES
-from clinvit.datasets.tables import read_manifest
+from clinvit.datasets.manifest.tables import read_manifest
 from clinvit.finetune.volumes.networks import VolumeClassifier
+from clinvit.phantoms.ocular import PLACES
+from clinvit.stages.reproduce.small import small
 from clinvit.tasks.erdes import measure, tables, video_tables
 from clinvit.tasks.erdes.labels import LABELS
 from clinvit.tasks.erdes.video_tables import DUAL_MASKING
-from clinvit.tasks.reproduce.small import small
 
 ALL = tables.TABLES | video_tables.TABLES
 ROWS = [pytest.param(table, row, id=f"{table.name}:{row.name}") for table in ALL.values() for row in table.rows]

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from clinvit.cli import main
-from clinvit.datasets.phantoms.ocular import write_erdes
-from clinvit.datasets.seen import case_mark, read_marks
-from clinvit.datasets.tables import Predictions, read_manifest, read_predictions
+from clinvit.datasets.manifest.seen import case_mark, read_marks
+from clinvit.datasets.manifest.tables import Predictions, read_manifest, read_predictions
 from clinvit.finetune.model import load_card
+from clinvit.phantoms.ocular import write_erdes
 from clinvit.tasks.erdes.cascade import OUTCOMES, cascade
 from PIL import Image
 

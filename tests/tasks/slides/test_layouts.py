@@ -1,10 +1,10 @@
 import numpy as np
 import pandas as pd
 import pytest
-from clinvit.datasets.phantoms.slides import write_camelyon16, write_slide_folder
+from clinvit.core.errors import DataError
 from clinvit.datasets.slides.outlines import read_outlines
-from clinvit.errors import DataError
-from clinvit.tasks import stages
+from clinvit.phantoms.slides import write_camelyon16, write_slide_folder
+from clinvit.stages import stages
 from clinvit.tasks.slides import layouts
 from clinvit.tasks.slides.labels import COUNTS, LABELS, PARTLY_OUTLINED
 from clinvit.tasks.slides.layouts import LAYOUTS, recognise, to_manifest

@@ -8,10 +8,10 @@ from functools import partial
 import numpy as np
 import pytest
 from clinvit.cli import main
-from clinvit.datasets.phantoms.slides import write_camelyon16
+from clinvit.datasets.manifest.tables import read_manifest, read_predictions, write_manifest
 from clinvit.datasets.slides.hdf5 import read_tiles, write_features
 from clinvit.datasets.slides.outlines import read_outlines, tumour_fraction
-from clinvit.datasets.tables import read_manifest, read_predictions, write_manifest
+from clinvit.phantoms.slides import write_camelyon16
 from clinvit.tasks.slides import demo
 
 pytest.importorskip("h5py")

@@ -4,7 +4,7 @@ import csv
 
 import pytest
 from clinvit.cli import main
-from clinvit.eval import froc
+from clinvit.eval.localisation import froc
 from clinvit.tasks.slides import tables
 from clinvit.tasks.slides.labels import COUNTS
 from clinvit.tasks.slides.tables import TABLES

@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from clinvit.datasets.phantoms.radiographs import write_chestxray14
-from clinvit.datasets.tables import read_manifest, write_manifest
-from clinvit.errors import DataError
+from clinvit.core.errors import DataError
+from clinvit.datasets.manifest.tables import read_manifest, write_manifest
+from clinvit.phantoms.radiographs import write_chestxray14
 from clinvit.tasks.thorax.labels import CHESTXRAY14, CHEXPERT, CHEXPERT14, MIMIC
 from clinvit.tasks.thorax.layouts import LAYOUTS, recognise, to_manifest
 from clinvit.tasks.thorax.layouts.chestxray14 import boxes

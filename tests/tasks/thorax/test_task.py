@@ -6,9 +6,9 @@ import json
 import numpy as np
 import pytest
 from clinvit.cli import main
-from clinvit.datasets.phantoms.radiographs import write_chestxray14
-from clinvit.datasets.tables import read_manifest, read_predictions
+from clinvit.datasets.manifest.tables import read_manifest, read_predictions
 from clinvit.finetune.model import load_card
+from clinvit.phantoms.radiographs import write_chestxray14
 
 SMALL = (
     "--model.size micro --model.image_size 64 --augment.size 64 --model.patch_size 8 --data.cache_px 80 "

@@ -1,0 +1,5 @@
+"""The command `clinvit`."""
+
+from .command import main
+
+__all__ = ["main"]

@@ -1,0 +1,50 @@
+"""What the text of an option stands for: lists, shares, named paths, options of a layout."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..core.errors import UserError
+
+
+def columns(text: str | None) -> list[str] | None:
+    """`sex,age`; `none` for none of them, None for those that are usual."""
+    if text is None:
+        return None
+    return [] if text == "none" else [name.strip() for name in text.split(",")]
+
+
+def prevalence(text: str | None) -> float | dict[str, float] | None:
+    """`0.02`, or `Mass=0.02,Edema=0.1`."""
+    if text is None:
+        return None
+    try:
+        if "=" not in text:
+            return float(text)
+        pairs = [pair.rsplit("=", 1) for pair in text.split(",")]
+        return {label.strip(): float(value) for label, value in pairs}
+    except ValueError:
+        raise UserError(f"--prevalence {text!r}: write a share, such as 0.02, or LABEL=0.02,LABEL=0.1.") from None
+
+
+def named_path(text: str) -> tuple[str, Path]:
+    """`name=path` or a path; a run folder stands for its predictions.csv."""
+    name, sign, path = text.partition("=")
+    path = Path(path if sign else text)
+    name = name if sign else (path.name if path.is_dir() else path.resolve().parent.name)
+    return name, path / "predictions.csv" if path.is_dir() else path
+
+
+def layout_options(pairs: Sequence[str]) -> dict:
+    """`key=value` texts; numbers, true/false and [lists] are read as such."""
+    import yaml
+
+    options = {}
+    for pair in pairs:
+        key, sign, value = pair.partition("=")
+        if not sign:
+            raise UserError(f"--option {pair!r}: write KEY=VALUE.")
+        try:
+            options[key.replace("-", "_")] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            options[key.replace("-", "_")] = value
+    return options

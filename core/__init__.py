@@ -1,0 +1,1 @@
+"""What every room rests on: errors, atomic files, locks, the platform."""

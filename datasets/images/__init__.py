@@ -1,0 +1,1 @@
+"""Images: DICOM, PNG, JPEG, TIFF to grey levels in 0..1."""

@@ -1,0 +1,375 @@
+"""Radiographs in DICOM files: stored pixels to grey levels in 0..1, and facts of a header that name nobody.
+
+The order of the steps is the standard's (PS3.3 C.11, PS3.4 N.2): modality rescale or table, VOI window or
+table, and only then the inversion of MONOCHROME1. Overlays are ignored. No message carries a value of the
+header that could name a patient, and so none carries the words of pydicom, which quote such values.
+"""
+
+import contextlib
+import hashlib
+import logging
+import math
+import re
+import warnings
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from pydicom import Dataset, dcmread
+from pydicom.filereader import read_dataset, read_preamble
+from pydicom.pixels import apply_color_lut
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
+
+from ...core.errors import DataError
+from ..loading.limits import INFLATED_GB
+from .dicom_frames import stored_pixels
+
+DICOM_SUFFIXES = (".dcm", ".dicom")
+
+# ITU-R BT.601 as Pillow rounds it: weights that add up to 1 exactly, so that equal channels give their value.
+LUMA = np.array([19595, 38470, 7471]) / 65536
+
+_PALETTE_TAGS = tuple(
+    f"{prefix}PaletteColorLookupTable{part}"
+    for colour in ("Red", "Green", "Blue")
+    for prefix, part in ((colour, "Descriptor"), (colour, "Data"), (f"Segmented{colour}", "Data"))
+)
+# All that is ever read of a file for its pixels: no name, no date, no identifier enters the process.
+PIXEL_TAGS = (
+    "SOPClassUID",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "PlanarConfiguration",
+    "NumberOfFrames",
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "PixelPaddingValue",
+    "PixelPaddingRangeLimit",
+    "WindowCenter",
+    "WindowWidth",
+    "VOILUTFunction",
+    "VOILUTSequence",
+    "ModalityLUTSequence",
+    "RescaleIntercept",
+    "RescaleSlope",
+    "ExtendedOffsetTable",
+    "ExtendedOffsetTableLengths",
+    "PixelData",
+    *_PALETTE_TAGS,
+)
+_FACT_TAGS = ("ViewPosition", "PatientSex", "PatientAge", "PatientID", "StudyInstanceUID")
+_AGE_UNITS_PER_YEAR = {"D": 365.25, "W": 365.25 / 7, "M": 12.0, "Y": 1.0}
+
+
+class DicomPicture:
+    """One radiograph in an open DICOM file; the header is read at once, the pixels by `decode`.
+
+    Attributes:
+        size: (height, width) in px.
+        orientation: 1, DICOM having no EXIF orientation.
+        negative: Whether the grey levels must be inverted for bright to be dense (MONOCHROME1).
+    """
+
+    orientation = 1
+
+    def __init__(self, path: Path, file: BinaryIO):
+        self._path, self._file = path, file
+        header = read_elements(path, file, PIXEL_TAGS, stop_before_pixels=True)
+        try:
+            self.size = int(header["Rows"].value), int(header["Columns"].value)
+        except (KeyError, TypeError, ValueError):
+            kind = header.get("SOPClassUID")
+            kind = f" (it is a {kind.name})" if isinstance(kind, UID) and kind.name != kind else ""
+            raise DataError(f"{path}: a DICOM file without a picture{kind}. Take it out of the list.") from None
+        frames = header.get("NumberOfFrames") or 1
+        if frames != 1:
+            raise DataError(
+                f"{path}: a multi-frame DICOM file ({frames} frames); a radiograph is one picture. "
+                "Export the frame that is meant as a file of its own."
+            )
+        self.negative = header.get("PhotometricInterpretation") == "MONOCHROME1"
+
+    def decode(self, shorter_px: int | None = None) -> np.ndarray:
+        """(H, W) grey levels in 0..1 before the inversion of MONOCHROME1, in the full size.
+
+        Args:
+            shorter_px: Without meaning here; pictures in other formats are decoded smaller.
+
+        Raises:
+            DataError: No pixels, a transfer syntax or a layout that is not read, or broken data.
+        """
+        dataset = read_elements(self._path, self._file, PIXEL_TAGS)
+        if "PixelData" not in dataset:
+            raise DataError(
+                f"{self._path}: a DICOM file without pixel data: it is a header only, or was cut off. "
+                "Fetch or export it again."
+            )
+        with decoding(self._path), quiet():
+            return _grey_levels(self._path, dataset)
+
+
+def dicom_facts(path: str | Path, salt: str) -> dict[str, str | float | None]:
+    """Facts of a DICOM header for a manifest that say nothing about who the patient is.
+
+    Args:
+        path: The file.
+        salt: Any text, the same for all files of a data set and kept secret: patient numbers are short, and
+            without it a hash is reversed by hashing every number there is.
+
+    Returns:
+        `view` (ViewPosition: `PA`, `AP`, `LL`, ...; '' if not given), `sex` (`M`, `F`, `O` or ''), `age` in
+        years (None if not given), `patient` and `study`: the first 16 hexadecimal digits of the SHA-256 of
+        salt and identifier ('' if not given).
+
+    Raises:
+        DataError: The file cannot be opened or is no DICOM file.
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            header = read_elements(path, file, _FACT_TAGS, stop_before_pixels=True)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be opened ({error.strerror}).") from None
+    return {
+        "view": _text(header, "ViewPosition").upper(),
+        "sex": _text(header, "PatientSex").upper(),
+        "age": _years(_text(header, "PatientAge")),
+        "patient": _hashed(_text(header, "PatientID"), salt),
+        "study": _hashed(_text(header, "StudyInstanceUID"), salt),
+    }
+
+
+def read_elements(path: Path, file: BinaryIO, tags: tuple[str, ...], stop_before_pixels: bool = False) -> Dataset:
+    """Read the named elements, with or without the preamble, and settle the transfer syntax."""
+    with decoding(path), quiet():
+        _refuse_bomb(path, file)
+        file.seek(0)
+        dataset = dcmread(file, stop_before_pixels=stop_before_pixels, force=True, specific_tags=list(tags))
+        if "TransferSyntaxUID" not in dataset.file_meta:
+            implicit, little = dataset.original_encoding
+            explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+            dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
+        for tag in tags:  # Elements are parsed when first looked at; here a broken one is caught.
+            dataset.get(tag)
+    return dataset
+
+
+def _refuse_bomb(path: Path, file: BinaryIO) -> None:
+    """Raise if a deflated data set is too large, by inflating it piece by piece: pydicom inflates it whole."""
+    meta = _meta(file, implicit=False)
+    try:
+        meta[next(iter(meta.keys()), "TransferSyntaxUID")]
+    except KeyError:
+        return
+    except NotImplementedError:  # implicit, against the standard; found out in the way that pydicom does
+        meta = _meta(file, implicit=True)
+    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+        return
+    inflate, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    while packed := inflate.unconsumed_tail or file.read(2**20):
+        size += len(inflate.decompress(packed, 2**24))
+        if INFLATED_GB.broken(size / 1e9):
+            raise DataError(f"{path}: a DICOM file that inflates to more than is read ({INFLATED_GB.said()}).")
+
+
+def _meta(file: BinaryIO, implicit: bool) -> Dataset:
+    """The meta information; the file is left where the data set begins."""
+    file.seek(0)
+    read_preamble(file, force=True)
+    return read_dataset(file, implicit, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
+
+
+@contextlib.contextmanager
+def decoding(path: Path) -> Iterator[None]:
+    """Turn whatever pydicom and the decoders raise on a broken file into a DataError that quotes nothing."""
+    try:
+        yield
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:
+        raise DataError(
+            f"{path}: a broken or truncated DICOM file ({type(error).__name__} while reading it). "
+            "Fetch it again from where it came from."
+        ) from None
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the warnings of pydicom, which may quote names, and of decoders from the console and the logs."""
+    loggers = [logging.getLogger(name) for name in ("pydicom", "openjpeg")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL + 1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels):
+            logger.setLevel(level)
+
+
+def _grey_levels(path: Path, dataset: Dataset) -> np.ndarray:
+    """(H, W) in 0..1 of a parsed file, before the inversion of MONOCHROME1."""
+    stored, colour = stored_pixels(path, dataset)
+    if colour == "RGB":
+        return stored @ LUMA / (2**dataset.BitsStored - 1)
+    if colour == "PALETTE COLOR":
+        depth = dataset.RedPaletteColorLookupTableDescriptor[2]
+        return apply_color_lut(stored, dataset)[..., :3] @ LUMA / (2**depth - 1)
+    if colour not in ("MONOCHROME1", "MONOCHROME2"):
+        raise DataError(f"{path}: colours of the kind {colour!r} are not read. Export the file as MONOCHROME2.")
+    values, full_range = _modality_values(stored, dataset)
+    return _presented(values, dataset, lambda: full_range or _range(values[~_padding(stored, dataset)]))
+
+
+def frame_levels(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
+    """(H, W) in 0..1 of one monochrome frame of several, before the inversion of MONOCHROME1.
+
+    As for a radiograph, but that without VOI table and window all stored bits span 0..1: one frame's own range
+    would flicker.
+    """
+    values, _ = _modality_values(stored, dataset)
+    lowest = -(2 ** (dataset.BitsStored - 1)) if dataset.PixelRepresentation else 0
+    ends, _ = _modality_values(np.array([lowest, lowest + 2**dataset.BitsStored - 1]), dataset)
+    return _presented(values, dataset, lambda: _range(ends))
+
+
+def _presented(values: np.ndarray, dataset: Dataset, span: Callable[[], tuple[float, float]]) -> np.ndarray:
+    """0..1 by the VOI table, else the VOI window, else over the `span` of values."""
+    voi_table = _table(dataset, "VOILUTSequence")
+    if voi_table:
+        return voi_table(values)
+    window = _window(dataset)
+    if window:
+        return window(values)
+    low, high = span()
+    return np.clip((values - low) / (high - low), 0, 1) if high > low else np.zeros_like(values)
+
+
+def _modality_values(stored: np.ndarray, dataset: Dataset) -> tuple[np.ndarray, tuple[float, float] | None]:
+    """Values in modality units and, for 8 stored bits, the range that these span (None = the picture's own).
+
+    pydicom's `apply_modality_lut` fails for tables of 10 to 15 bits and for tables that begin below 0.
+    """
+    table = _table(dataset, "ModalityLUTSequence")
+    if table:
+        return table(stored), None
+    values = stored.astype(np.float32 if stored.dtype.itemsize <= 2 else np.float64)
+    slope, intercept = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")
+    if slope is None or intercept is None:
+        slope, intercept = 1.0, 0.0
+    if (slope, intercept) != (1, 0):
+        values = values * float(slope) + float(intercept)
+    if dataset.BitsStored != 8:
+        return values, None
+    ends = np.array([-128, 127] if dataset.PixelRepresentation else [0, 255]) * float(slope) + float(intercept)
+    return values, (float(ends.min()), float(ends.max()))
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A lookup table of the modality or VOI step (PS3.3 C.11.1.1.1, C.11.2.1.1).
+
+    Attributes:
+        first: The value that is mapped to the first entry; smaller ones are too.
+        entries: (K,) float32; the last one serves all greater values.
+    """
+
+    first: int
+    entries: np.ndarray
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        places = np.clip(np.rint(values).astype(np.int64) - self.first, 0, len(self.entries) - 1)
+        return self.entries[places]
+
+
+def _table(dataset: Dataset, name: str) -> _Table | None:
+    """The first table of a sequence, VOI tables scaled to 0..1; None where there is none.
+
+    pydicom's `apply_voi` wraps around in tables of more than 256 entries of 8 bits, and wants whole numbers.
+    """
+    items = dataset.get(name)
+    if not items or "LUTData" not in items[0] or "LUTDescriptor" not in items[0]:
+        return None
+    count, first, bits = items[0].LUTDescriptor
+    count = count or 2**16
+    entries = items[0].LUTData
+    if isinstance(entries, bytes):
+        order = "<" if dataset.file_meta.TransferSyntaxUID.is_little_endian else ">"
+        entries = np.frombuffer(entries, f"{order}u2" if len(entries) >= 2 * count else np.uint8)
+    entries = np.asarray(entries, np.float32)[:count]
+    if name == "VOILUTSequence":
+        entries = entries / max(2**bits - 1, entries.max())  # some devices announce fewer bits than they use
+    return _Table(int(first), entries)
+
+
+def _window(dataset: Dataset) -> Callable[[np.ndarray], np.ndarray] | None:
+    """The first VOI window as a function from modality values to 0..1 (PS3.3 C.11.2.1.2 and C.11.2.1.3).
+
+    None where there is none, or none that the standard allows: a width below 1 (LINEAR) or not above 0.
+    pydicom's `apply_windowing` is the same up to its scale: it maps onto the stored range.
+    """
+    centre, width = (_first_number(dataset, name) for name in ("WindowCenter", "WindowWidth"))
+    shape = str(dataset.get("VOILUTFunction") or "LINEAR").strip().upper()
+    if not math.isfinite(centre + width) or width <= 0 or (shape == "LINEAR" and width < 1):
+        return None
+    if shape == "SIGMOID":  # 1 / (1 + exp(-4 t)), written so that nothing overflows
+        return lambda values: 0.5 + 0.5 * np.tanh(2 * (values - centre) / width)
+    if shape == "LINEAR_EXACT":
+        return lambda values: np.clip((values - centre) / width + 0.5, 0, 1)
+    if shape != "LINEAR":
+        return None
+    if width == 1:
+        return lambda values: (values > centre - 0.5).astype(values.dtype)
+    return lambda values: np.clip((values - (centre - 0.5)) / (width - 1) + 0.5, 0, 1)
+
+
+def _padding(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
+    """(H, W) True where a pixel only fills the frame (PS3.3 C.7.5.1.1.2)."""
+    value = dataset.get("PixelPaddingValue")
+    if value is None:
+        return np.zeros(stored.shape, bool)
+    limit = dataset.get("PixelPaddingRangeLimit")
+    low, high = sorted((value, value if limit is None else limit))
+    return (stored >= low) & (stored <= high)
+
+
+def _range(values: np.ndarray) -> tuple[float, float]:
+    return (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
+
+
+def _first_number(dataset: Dataset, name: str) -> float:
+    """The first value of a decimal element, NaN if absent or empty."""
+    value = dataset.get(name)
+    if value is not None and not isinstance(value, (int, float)):
+        value = next(iter(value), None)
+    return math.nan if value is None else float(value)
+
+
+def _text(header: Dataset, name: str) -> str:
+    value = header.get(name)
+    return "" if value is None else str(value).strip()
+
+
+def _years(age: str) -> float | None:
+    """`045Y`, `018M`, `003W`, `010D`, or `45` in years, to 2 digits; None if it is none of them."""
+    match = re.fullmatch(r"(\d+)([DWMY]?)", age)
+    return round(int(match[1]) / _AGE_UNITS_PER_YEAR[match[2] or "Y"], 2) if match else None
+
+
+def _hashed(identifier: str, salt: str) -> str:
+    return hashlib.sha256(f"{salt}\0{identifier}".encode()).hexdigest()[:16] if identifier else ""

@@ -1,0 +1,120 @@
+"""Maps of where a model of pictures looked, one HDF5 file per case: small, without pickle, readable in any language.
+
+`maps` (L, gh, gw) float16 holds one grid per label, divided by its own maximum (a grid of zeros stays). Attributes:
+`labels` (L names), `extent_px` (left, top, right, bottom of the grid in pixels of the file as it is read, of which
+parts may lie outside of it), `width_px` and `height_px` of that picture, `id`, `method`, and `model`, the SHA-256 of
+its weights.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+
+from ...core.errors import DataError
+from ...core.files import written_aside
+
+_LONGEST = 150  # characters of a file name's stem; file systems take 255 bytes with what is added
+
+
+@dataclass(frozen=True, eq=False)
+class PictureMaps:
+    """Where a model looked in one picture.
+
+    Attributes:
+        id: Of the case.
+        labels: L names.
+        maps: (L, gh, gw) at least 0, of any scale.
+        extent_px: Left, top, right and bottom of the grid in px of the picture as it is read.
+        width_px, height_px: Of that picture.
+        method: How the maps were made.
+        model: SHA-256 of the model's weights.
+    """
+
+    id: str
+    labels: tuple[str, ...]
+    maps: np.ndarray
+    extent_px: tuple[float, float, float, float]
+    width_px: int
+    height_px: int
+    method: str
+    model: str
+
+
+def case_file(folder: Path, case: str, suffix: str) -> Path:
+    """A file of its own for any id: what is not a letter, a digit or one of `_.-~` is percent-encoded.
+
+    Long names are cut and end in a hash of the whole.
+    """
+    name = quote(case, safe="")
+    if name.startswith("."):  # no hidden file, no folder above
+        name = "%2E" + name[1:]
+    if len(name) > _LONGEST:
+        name = f"{name[: _LONGEST - 33]}-{hashlib.sha256(case.encode()).hexdigest()[:32]}"
+    return Path(folder) / f"{name}{suffix}"
+
+
+def write_maps(path: Path, found: PictureMaps) -> None:
+    """Write the maps of a case, atomically.
+
+    Raises:
+        DataError: A value is negative, NaN or infinite.
+    """
+    import h5py
+
+    if not (np.isfinite(found.maps).all() and (found.maps >= 0).all()):
+        raise DataError(f"{found.id}: the model gives a map that is no number. Are its weights sound?")
+    highest = found.maps.max(axis=(1, 2), keepdims=True)
+    scaled = np.divide(found.maps, highest, out=np.zeros(found.maps.shape), where=highest > 0)
+    with written_aside(path) as aside, h5py.File(aside, "w") as file:
+        file["maps"] = scaled.astype(np.float16)
+        file["maps"].attrs.update(
+            {
+                "id": found.id,
+                "labels": list(found.labels),
+                "extent_px": found.extent_px,
+                "width_px": found.width_px,
+                "height_px": found.height_px,
+                "method": found.method,
+                "model": found.model,
+            }
+        )
+
+
+def read_maps(path: Path) -> PictureMaps:
+    """Read what `write_maps` wrote.
+
+    Raises:
+        DataError: Missing, damaged, or another file.
+    """
+    import h5py
+
+    from ..loading.contained import refuse_pointers
+
+    path = Path(path)
+    advice = "Write it again: `clinvit predict ... --explain FOLDER`."
+    if not path.is_file():
+        raise DataError(f"{path}: no such file. {advice}")
+    try:
+        with h5py.File(path) as file:
+            refuse_pointers(path, file)
+            maps, said = file["maps"][:].astype(np.float64), dict(file["maps"].attrs)
+        found = PictureMaps(
+            id=said["id"],
+            labels=tuple(said["labels"]),
+            maps=maps,
+            extent_px=tuple(map(float, said["extent_px"])),
+            width_px=int(said["width_px"]),
+            height_px=int(said["height_px"]),
+            method=said["method"],
+            model=said["model"],
+        )
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path}: no readable maps of a picture ({' '.join(str(error).split())}). {advice}") from None
+    if maps.ndim != 3 or len(maps) != len(found.labels) or len(found.extent_px) != 4:
+        raise DataError(f"{path}: maps of the shape {maps.shape} for {len(found.labels)} labels. {advice}")
+    if not (np.isfinite(maps).all() and (maps >= 0).all()):
+        raise DataError(f"{path}: a map holds what is no number at or above 0. {advice}")
+    return found

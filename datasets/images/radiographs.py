@@ -1,0 +1,296 @@
+"""Radiographs from PNG, JPEG, TIFF, BMP, WebP and DICOM files: one channel, 0..1, bright = dense.
+
+What a file is, its first bytes say, not its name. Its size is checked before anything is decoded. A file that
+is cut off is refused, never filled up.
+"""
+
+import contextlib
+import stat
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+import cv2
+import numpy as np
+from PIL import BmpImagePlugin, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
+
+from ...core.errors import DataError
+from ..loading.limits import PICTURE_MEGAPIXELS
+from .png import refuse_broken_png
+
+RADIOGRAPH_SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom", ".tif", ".tiff", ".bmp", ".webp")
+
+# Every grey level is a multiple of this, so that x and 1 - x are both exact in float32.
+STEP = 2.0**-24
+
+# ITU-R BT.601 as Pillow rounds it: weights that add up to 1 exactly, so that equal channels give their value.
+LUMA = np.array([19595, 38470, 7471]) / 65536
+
+# Opened by class and not by `Image.open`, whose limit of size and whose warnings are global settings of
+# Pillow.
+_OPENERS = {
+    "PNG": PngImagePlugin.PngImageFile,
+    "JPEG": JpegImagePlugin.JpegImageFile,
+    "TIFF": TiffImagePlugin.TiffImageFile,
+    "BMP": BmpImagePlugin.BmpImageFile,
+    "WebP": WebPImagePlugin.WebPImageFile,
+}
+_DICOM_STARTS = (b"\x02\x00", b"\x08\x00", b"\x00\x02", b"\x00\x08")  # group 2 or 8, without the preamble
+_MODES_TO_GREY = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr")
+_TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_MIN_IS_WHITE = 258, 262, 0
+_EXIF_ORIENTATION = 274
+
+
+def read_radiograph(
+    path: str | Path, shorter_px: int | None = None, *, min_px: int = 16, max_megapixels: float | None = None
+) -> np.ndarray:
+    """Read one radiograph as grey levels.
+
+    8 bits span 0..255. 16-bit PNG and TIFF files span the fewest bits, 8 to 16, that hold their brightest
+    pixel: 12-bit values in a 16-bit file are common. Colour becomes luma, transparency is ignored, EXIF
+    orientation is applied.
+
+    In DICOM come the modality rescale or table, then the first VOI table or else the first VOI window, then
+    the inversion of MONOCHROME1. Without table and window, 8 stored bits span 0..255 and others the picture's
+    own range (padding pixels left out; a constant picture is 0).
+
+    Args:
+        path: The file.
+        shorter_px: If given, the picture is shrunk by area averaging so that its shorter side has so many px.
+            It is never enlarged.
+        min_px: Least height and width of the file's picture.
+        max_megapixels: Greatest height x width / 10^6, checked before decoding; None for the limit of all pictures
+            (`limits.PICTURE_MEGAPIXELS`).
+
+    Returns:
+        (H, W) float32 in 0..1, multiples of 2^-24.
+
+    Raises:
+        DataError: The file cannot be opened, is none of these formats, is empty, broken, cut off, too small
+            or too large, holds several pictures or numbers that are no grey levels.
+    """
+    path = Path(path)
+    with _opened(path) as picture:
+        _refuse_size(path, picture.size, min_px, max_megapixels)
+        grey = picture.decode(shorter_px)
+        negative, orientation = picture.negative, picture.orientation
+    if shorter_px is not None:
+        grey = _shrunk(grey, picture.size, shorter_px)
+    if not np.isfinite(grey.sum()):
+        raise DataError(f"{path}: some of its grey levels are NaN or infinite. Export the file again.")
+    grey = _snapped(grey)
+    return np.ascontiguousarray(_upright(1 - grey if negative else grey, orientation))
+
+
+def radiograph_size(path: str | Path) -> tuple[int, int]:
+    """(height, width) in px of the picture as `read_radiograph` would return it, from the header alone.
+
+    Raises:
+        DataError: The file cannot be opened, is none of the formats, or its header is broken.
+    """
+    with _opened(Path(path)) as picture:
+        height, width = picture.size
+        return (width, height) if picture.orientation >= 5 else (height, width)
+
+
+class _Opened(Protocol):
+    """An open file of which only the header was read.
+
+    Attributes:
+        size: (height, width) in px as stored.
+        orientation: EXIF orientation 1..8 to be applied to the decoded picture.
+        negative: Whether bright means thin in the decoded picture.
+    """
+
+    size: tuple[int, int]
+    orientation: int
+    negative: bool
+
+    def decode(self, shorter_px: int | None) -> np.ndarray:
+        """(H, W) in 0..1; its shorter side may be less than stored, but at least twice `shorter_px`."""
+
+
+class _Picture:
+    """A picture that Pillow (or, with 16 bits and several channels, OpenCV) decodes."""
+
+    def __init__(self, path: Path, file: BinaryIO, kind: str):
+        self._path, self._file, self._kind = path, file, kind
+        with _pillow(path, kind):
+            self._image: ImageFile.ImageFile = _OPENERS[kind](file)
+            frames = getattr(self._image, "n_frames", 1)
+            self.size = self._image.height, self._image.width
+            # Pillow has taken the orientation of a TIFF into its size already, and turns it when it decodes.
+            self.orientation = 1 if kind == "TIFF" else _orientation(self._image, kind)
+            tags = self._image.tag_v2 if kind == "TIFF" else {}
+            self._bits = max(tags.get(_TIFF_BITS, (8,))) if kind == "TIFF" else _png_bits(file, kind)
+        if frames > 1:
+            raise DataError(f"{path}: the file holds {frames} pictures; a radiograph is one. Export the one meant.")
+        self.negative = self._image.mode.startswith("I;16") and tags.get(_TIFF_PHOTOMETRIC) == _TIFF_MIN_IS_WHITE
+
+    def decode(self, shorter_px: int | None) -> np.ndarray:
+        image = self._image
+        if not (image.mode in _MODES_TO_GREY or image.mode.startswith("I;16")):
+            raise DataError(
+                f"{self._path}: a {self._kind} with pixels of the kind {image.mode!r}, which have no known "
+                "range of grey. Save it with 8 or 16 bits per channel, grey or RGB."
+            )
+        with _pillow(self._path, self._kind):
+            if self._kind == "JPEG":
+                # The decoder gives the luma plane alone, halved as often as leaves twice the wanted size.
+                least = (2 * shorter_px,) * 2 if shorter_px else image.size
+                image.draft("L", least)
+            image.load()
+            if self._kind == "PNG":
+                refuse_broken_png(self._path, self._file, np.asarray(image.crop((0, image.height - 1, *image.size))))
+            if self._bits > 8 and not image.mode.startswith("I;16"):
+                return _deep_colour(self._path, self._file)
+            if image.mode.startswith("I;16"):
+                return _by_used_bits(np.asarray(image))
+            return np.asarray(image.convert("L")).astype(np.float32) / 255
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[_Opened]:
+    """Open a file and read its header, whatever its kind."""
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise DataError(f"{path}: a folder, not a picture. Name the files in it.")
+        if not stat.S_ISREG(mode):
+            raise DataError(f"{path}: no regular file.")
+        file = path.open("rb")
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file.") from None
+    except PermissionError:
+        raise DataError(f"{path}: no permission to read the file. Ask its owner, or copy it.") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be opened ({error.strerror}).") from None
+    with file:
+        kind = _kind(path, file.read(132))
+        file.seek(0)
+        if kind == "DICOM":
+            from .dicom import DicomPicture  # pydicom is loaded when it is needed
+
+            yield DicomPicture(path, file)
+        else:
+            yield _Picture(path, file, kind)
+
+
+def _kind(path: Path, head: bytes) -> str:
+    """The format that the first 132 bytes announce."""
+    if not head:
+        raise DataError(f"{path}: the file is empty (0 bytes). Fetch it again.")
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "PNG"
+    if head.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if head[128:132] == b"DICM":
+        return "DICOM"
+    if head.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
+        return "TIFF"
+    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+        return "WebP"
+    if head.startswith(b"BM"):
+        return "BMP"
+    if head.startswith(_DICOM_STARTS):
+        return "DICOM"
+    raise DataError(
+        f"{path}: no picture that is read here: its first bytes are those of no PNG, JPEG, TIFF, BMP, WebP "
+        "or DICOM file. Whatever its name says, look what it is."
+    )
+
+
+def _refuse_size(path: Path, size: tuple[int, int], min_px: int, max_megapixels: float | None) -> None:
+    height, width = size
+    if min(height, width) < min_px:
+        raise DataError(
+            f"{path}: the picture is {width}x{height} px, too small (at least {min_px}x{min_px} px). Leave it out."
+        )
+    if PICTURE_MEGAPIXELS.broken(height * width / 1e6, max_megapixels):
+        raise DataError(
+            f"{path}: the picture is {width}x{height} px, too large ({PICTURE_MEGAPIXELS.said(max_megapixels)}). "
+            "Shrink it, or leave it out."
+        )
+
+
+@contextlib.contextmanager
+def _pillow(path: Path, kind: str) -> Iterator[None]:
+    """Turn whatever a decoder raises on a broken file into a DataError, and keep its warnings to itself."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:
+        words = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{path}: a broken or truncated {kind} file ({words}). Fetch it again.") from error
+
+
+def _orientation(image: ImageFile.ImageFile, kind: str) -> int:
+    # Pillow decodes a whole PNG in search of an EXIF block that may come after the pixels; one before them
+    # will do.
+    if kind == "PNG" and "exif" not in image.info:
+        return 1
+    orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+    return orientation if orientation in range(1, 9) else 1
+
+
+def _png_bits(file: BinaryIO, kind: str) -> int:
+    """Bits per channel of a PNG (the byte after width and height in its header); 8 for other formats."""
+    if kind != "PNG":
+        return 8
+    position = file.tell()
+    file.seek(24)
+    bits = file.read(1)[0]
+    file.seek(position)
+    return bits
+
+
+def _deep_colour(path: Path, file: BinaryIO) -> np.ndarray:
+    """(H, W) in 0..1 of a picture with several channels of 16 bits, of which Pillow keeps only the upper 8.
+
+    Pillow has decoded the file before, and so found it whole; OpenCV would not complain.
+    """
+    file.seek(0)
+    pixels = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.dtype != np.uint16:
+        raise DataError(f"{path}: 16 bits per channel in a layout that is not read. Save it as a 16-bit grey PNG.")
+    if pixels.ndim == 3:
+        pixels = pixels[..., 2::-1] @ LUMA
+    return _by_used_bits(pixels)
+
+
+def _by_used_bits(pixels: np.ndarray) -> np.ndarray:
+    """Divide by the greatest number of the fewest bits, 8 to 16, that hold the brightest pixel."""
+    bits = max(8, int(np.rint(pixels.max())).bit_length())
+    return pixels.astype(np.float32) / (2**bits - 1)
+
+
+def _shrunk(grey: np.ndarray, size: tuple[int, int], shorter_px: int) -> np.ndarray:
+    """Area-average (H, W), stored as `size`, so that the shorter side has `shorter_px`; smaller ones stay."""
+    if min(size) <= shorter_px:
+        return grey
+    height, width = (round(side * shorter_px / min(size)) for side in size)
+    return cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def _snapped(grey: np.ndarray) -> np.ndarray:
+    """float32 within 0..1 in multiples of `STEP`; weights and averages may end a digit beyond."""
+    grey = np.clip(grey, 0, 1).astype(np.float32, copy=False)
+    grey *= np.float32(1 / STEP)
+    np.rint(grey, out=grey)
+    grey *= np.float32(STEP)
+    return grey
+
+
+def _upright(grey: np.ndarray, orientation: int) -> np.ndarray:
+    """Undo an EXIF orientation (1..8): 5 to 8 are stored transposed, then come mirrored rows and columns."""
+    if orientation >= 5:
+        grey = grey.T
+    if orientation in (3, 4, 7, 8):
+        grey = grey[::-1]
+    if orientation in (2, 3, 6, 7):
+        grey = grey[:, ::-1]
+    return grey

@@ -1,0 +1,1 @@
+"""From files to batches: cache, shards, isolated readers, limits, loaders."""

@@ -1,0 +1,309 @@
+"""Processes that read files for another one: a decoder that dies or hangs over a file costs this file, not the run.
+
+Native decoders (FFmpeg, OpenJPEG, GDCM, OpenSlide, HDF5) end their process over some broken files. Where files come
+from outside, they are read here. Results are pickled through a pipe; a large array is sent as it lies in memory.
+"""
+
+import contextlib
+import os
+import pickle
+import signal
+import sys
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent import futures
+from concurrent.futures import Future, ThreadPoolExecutor
+from importlib.util import find_spec
+from itertools import islice
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...core.errors import DataError, RunError, UserError
+from .limits import READ_SECONDS, Limit
+
+_CONTEXT = get_context("forkserver")
+# Loaded once, for all processes that are started, also in place of dead ones.
+_READERS = ("images.radiographs", "images.dicom", "video.video_file", "transforms.views", "slides.tile_reading")
+PRELOAD = [f"{__package__.rpartition('.')[0]}.{name}" for name in _READERS]
+_CONTEXT.set_forkserver_preload(PRELOAD)
+# What a process is at, if at no item: not begun; waiting.
+_NOT_BEGUN, _WAITING = -1, -2
+# How long a result may take to be sent before the next file is begun, whose reading may take the process down.
+_PATIENCE_S = 0.05
+# Arrays from this size on are sent as they lie in memory.
+_LARGE_BYTES = 1 << 16
+
+
+def isolated(
+    read: Callable[[Any], Any], items: Iterable, workers: int = 1, *, ahead: int = 4, time: Limit = READ_SECONDS
+) -> Iterator[Any]:
+    """Read in processes of their own.
+
+    Args:
+        read: From an item to what is wanted of it; picklable, and importable from the package. What it has given is
+            not changed by a later call: it may be on its way.
+        items: Paths, or whatever names its file by `str`.
+        workers: Processes, at least 1.
+        ahead: Items per process that are given out before they are asked for.
+        time: Longest time for one item.
+
+    Yields:
+        In the order of the items what `read` gives; in place of an item that cannot be read its DataError. Such are
+        what `read` raises, whatever else it raises, the death of its process, and more time than it may take.
+
+    Raises:
+        UserError, RunError: `read` raises one that is no DataError: nothing is wrong with the file.
+        RunError: A process ended before it read anything, and was not killed, or was for the second time.
+    """
+    team = _Team(read, max(1, workers), time)
+    items, results, asked, given = iter(items), {}, 0, 0
+    try:
+        while True:
+            new = list(enumerate(islice(items, team.size * ahead - (given - asked)), given))
+            team.give(new)
+            given += len(new)
+            if asked == given:
+                return
+            while asked not in results:
+                team.collect(results)
+            yield _result(results.pop(asked))
+            asked += 1
+    finally:
+        team.close()
+
+
+class Reading:
+    """A process that reads what it is asked for, for as long as this object lives; one that died is replaced.
+
+    For who needs results at once and asks again and again, as the loading of batches does.
+
+    Args:
+        read, time: As of `isolated`.
+    """
+
+    def __init__(self, read: Callable[[Any], Any], time: Limit = READ_SECONDS):
+        self._team, self._given = _Team(read, 1, time), 0
+        weakref.finalize(self, self._team.close)
+
+    def __call__(self, items: Sequence) -> list:
+        """What `isolated` yields for the items.
+
+        Raises:
+            UserError, RunError: As `isolated`.
+        """
+        results, last = {}, self._given + len(items)
+        numbers = range(self._given, last)
+        self._team.give(zip(numbers, items))
+        self._given = last
+        while not results.keys() >= set(numbers):  # there may be some of a call that was interrupted
+            self._team.collect(results)
+        return [_result(results[number]) for number in numbers]
+
+
+def read_alone(read: Callable[[Any], Any], item: Any, time: Limit = READ_SECONDS) -> Any:
+    """One item by a process of its own.
+
+    Raises:
+        DataError: It cannot be read, or took the process down, or too long.
+    """
+    with contextlib.closing(isolated(read, [item], time=time)) as one:
+        result = next(one)
+    if isinstance(result, DataError):
+        raise result
+    return result
+
+
+def _result(found: Any) -> Any:
+    """What was read, or the DataError of a file; any other error of ours is raised."""
+    if isinstance(found, UserError | RunError) and not isinstance(found, DataError):
+        raise found
+    return found
+
+
+class _Team:
+    """Processes, each with the items under way to it."""
+
+    def __init__(self, read: Callable, size: int, time: Limit):
+        self.size, self._read, self._time, self._seconds = size, read, time, time.value()
+        self._members: list[_Member] = []
+        self._killed: set[int] = set()
+
+    def give(self, items: Iterable[tuple[int, Any]]) -> None:
+        """Hand out items to whoever has least to do; processes are started when there is work for them."""
+        for number, item in items:
+            least = min(self._members, key=lambda member: len(member.under_way), default=None)
+            if least is None or (least.under_way and len(self._members) < self.size):
+                least = _Member(self._read, self._seconds)
+                self._members.append(least)
+            least.give(number, item)
+
+    def collect(self, results: dict[int, Any]) -> None:
+        """Wait until something happens: a result, or a death, after which others get what it had not begun."""
+        by_pipe = {member.pipe: member for member in self._members}
+        for pipe in wait(list(by_pipe)):
+            member = by_pipe[pipe]
+            try:
+                number, result = _received(pipe)
+            except (EOFError, OSError):
+                self._members.remove(member)
+                self._bury(member, results)
+            else:
+                del member.under_way[number]
+                results[number] = result
+
+    def _bury(self, member: "_Member", results: dict[int, Any]) -> None:
+        at, code = member.end()
+        if at == _NOT_BEGUN and (code != -signal.SIGKILL or at in self._killed):
+            raise RunError(f"a process for reading files ended before it read any (exit code {code}); see above.")
+        if at in member.under_way and (code != -signal.SIGKILL or at in self._killed):
+            results[at] = self._reason(member.under_way.pop(at), code)
+        # Nobody kills itself so: memory ran out, perhaps for others' sake. Such a file, or start, is tried once more.
+        self._killed.add(at)
+        self.give(member.under_way.items())
+
+    def _reason(self, item: Any, code: int) -> DataError:
+        if code == -signal.SIGALRM:
+            return DataError(
+                f"{item}: reading it took longer than {self._seconds:g} s ({self._time.variable}). Is the "
+                "file damaged, or does its disk not answer?"
+            )
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"exit code {code}"
+        short = ", as when memory runs out" if code == -signal.SIGKILL else ""
+        return DataError(
+            f"{item}: reading it took the process down ({name}{short}). The file is damaged: copy or export it again."
+        )
+
+    def close(self) -> None:
+        for member in self._members:
+            member.stop()
+        for member in self._members:
+            member.end()
+
+
+class _Member:
+    """A process, our end of its pipe, and the items that it was given, by number, in this order."""
+
+    def __init__(self, read: Callable, seconds: float):
+        self.pipe, theirs = _CONTEXT.Pipe()
+        self._at = _CONTEXT.RawValue("q", _NOT_BEGUN)
+        self._process = _CONTEXT.Process(target=_serve, args=(read, theirs, self._at, seconds), daemon=True)
+        with _without_script():
+            self._process.start()
+        theirs.close()
+        self.under_way: dict[int, Any] = {}
+
+    def give(self, number: int, item: Any) -> None:
+        self.under_way[number] = item
+        with contextlib.suppress(ConnectionError):  # it is dead, which `collect` finds out
+            self.pipe.send((number, item))
+
+    def stop(self) -> None:
+        self._process.kill()
+
+    def end(self) -> tuple[int, int]:
+        """What it was at, and its exit code."""
+        self._process.join()
+        self.pipe.close()
+        return self._at.value, self._process.exitcode
+
+
+@contextlib.contextmanager
+def _without_script() -> Iterator[None]:
+    """Processes need nothing of the script that runs; it would be run anew in each, without a guard for ever."""
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
+
+
+def one_thread() -> None:
+    """Keep OpenCV to one thread in a process that is one of as many as there are cores."""
+    if find_spec("cv2"):
+        import cv2
+
+        cv2.setNumThreads(1)
+
+
+def _serve(read: Callable, pipe: Connection, at, seconds: float) -> None:
+    """What the processes do. The time limit is the system's alarm, which also ends native code."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    one_thread()
+    at.value = _WAITING
+    # Where nobody takes a result at once, it is sent while the next file is read.
+    sent: list[Future] = []
+    with ThreadPoolExecutor(1) as post, contextlib.suppress(EOFError, ConnectionError):
+        while True:
+            number, item = pipe.recv()
+            futures.wait(sent, _PATIENCE_S)
+            at.value = number
+            signal.setitimer(signal.ITIMER_REAL, seconds)
+            result = _tried(read, number, item)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            at.value = _WAITING
+            sent = [post.submit(_send, pipe, *result)]
+
+
+class _Large(NamedTuple):
+    """What is told of an array that is sent as it lies in memory, after this."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+
+def _tried(read: Callable, number: int, item: Any) -> tuple[bytes, memoryview]:
+    """Number and result, pickled, and the pixels of a large array, which are not."""
+    try:
+        result = read(item)
+        if isinstance(result, np.ndarray) and result.nbytes >= _LARGE_BYTES and not result.dtype.hasobject:
+            told, pixels = _Large(result.shape, result.dtype), _bytes(np.ascontiguousarray(result))
+        else:
+            told, pixels = result, memoryview(b"")
+        return pickle.dumps((number, told), pickle.HIGHEST_PROTOCOL), pixels
+    except BaseException as error:
+        return pickle.dumps((number, _told(item, error))), memoryview(b"")
+
+
+def _send(pipe: Connection, told: bytes, pixels: memoryview) -> None:
+    pipe.send_bytes(told)
+    while pixels:
+        pixels = pixels[os.write(pipe.fileno(), pixels) :]
+
+
+def _received(pipe: Connection) -> tuple[int, Any]:
+    """Number and result.
+
+    Raises:
+        EOFError, OSError: The other process ended before all was sent.
+    """
+    number, result = pipe.recv()
+    if not isinstance(result, _Large):
+        return number, result
+    array = np.empty(result.shape, result.dtype)
+    place = _bytes(array)
+    while place:
+        got = os.readv(pipe.fileno(), [place])
+        if not got:
+            raise EOFError
+        place = place[got:]
+    return number, array
+
+
+def _bytes(array: np.ndarray) -> memoryview:
+    return array.reshape(-1).view(np.uint8).data
+
+
+def _told(item: Any, error: BaseException) -> Exception:
+    """What is said of an error; also of what is no Exception, as a panic of a library in Rust."""
+    if isinstance(error, UserError | RunError):
+        return error
+    if isinstance(error, MemoryError):
+        return DataError(f"{item}: reading it needs more memory than there is.")
+    words = " ".join(str(error).split())[:160]
+    return DataError(f"{item}: reading it failed unexpectedly ({type(error).__name__}: {words}). Report this file.")

@@ -1,0 +1,217 @@
+"""From pictures and clips to batches. All randomness of a sample comes from (seed, epoch, position): a run that was
+interrupted, or has another number of workers or processes, sees the same pictures as one that was not.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from multiprocessing import current_process
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from ...core.errors import DataError, UserError
+from .cache import Draw, Drawing, Files, PixelCache
+from .isolation import Reading, one_thread
+from .limits import READ_SECONDS
+
+View = Callable[[Any, int], np.ndarray | dict[str, np.ndarray]]
+
+
+class Cases(Dataset):
+    """Batches of pictures or clips, cut and augmented. Files that are decoded for them are so in a process of its own:
+    a decoder that dies or hangs over a file costs that file.
+
+    Args:
+        source: Pixels by row: a `PixelCache`, `Files`, or another that says what is to be made `apart`.
+        rows: Which rows of the source belong to the data set.
+        view: (pixels, seed or number of a view) to (R, C, S, S) or (R, C, T, S, S) uint8, or to several such arrays by
+            name.
+        targets: (len(source), L) float32, or None.
+        max_bad: Share of the cases that may fail when they are read while training; they are left out of their batch.
+            A `PixelCache` has sorted them out before.
+    """
+
+    def __init__(
+        self, source: PixelCache | Files, rows: np.ndarray, view: View, targets: np.ndarray | None = None,
+        max_bad: float = 0.0,
+    ):  # fmt: skip
+        self.source, self.rows, self.view, self.targets = source, np.asarray(rows), view, targets
+        self.max_bad, self.bad = max_bad, set()
+        self._reading: Reading | None = None
+        self._time = READ_SECONDS.fixed()
+
+    def __getstate__(self) -> dict:
+        return self.__dict__ | {"_reading": None}
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitems__(self, samples: list[tuple[int, int]]) -> dict[str, Tensor]:
+        """A batch: `image` (B, C, [T,] S, S) uint8, or what the view names; `row` (B,) rows of the source; and `target`
+        (B, L) if there are any. B counts every draw of a case.
+        """
+        draws, rows = [], []
+        wanted = [self._wanted(int(self.rows[position]), seed) for position, seed in samples]
+        for draw, drawn in zip(wanted, self._drawn(wanted)):
+            if isinstance(drawn, DataError):
+                self._count_bad(draw.row, drawn)
+            else:
+                draws.append(drawn if isinstance(drawn, dict) else {"image": drawn})
+                rows += [draw.row] * len(next(iter(draws[-1].values())))
+        if not draws:
+            raise DataError(f"none of the {len(samples)} files of a batch can be read.")
+        batch = {name: torch.from_numpy(np.concatenate([draw[name] for draw in draws])) for name in draws[0]}
+        batch["row"] = torch.tensor(rows)
+        if self.targets is not None:
+            batch["target"] = torch.from_numpy(self.targets[rows])
+        return batch
+
+    def _wanted(self, row: int, seed: int) -> Draw:
+        return Draw(row, seed, self.source.file(row) if self.source.apart else "")
+
+    def _drawn(self, wanted: Sequence[Draw]) -> Iterable:
+        """What the view gives of each, or its DataError."""
+        if not self.source.apart:
+            return map(partial(_tried, Drawing(self.source, self.view)), wanted)
+        if self._reading is None:
+            view = self.view if self.source.apart == "view" else None
+            self._reading = Reading(Drawing(self.source, view), self._time)
+        found = self._reading(wanted)
+        if self.source.apart == "view":
+            return found
+        return (x if isinstance(x, DataError) else self.view(x, draw.seed) for draw, x in zip(wanted, found))
+
+    def _count_bad(self, row: int, error: DataError) -> None:
+        self.bad.add(row)
+        if len(self.bad) > self.max_bad * len(self.rows):
+            raise error
+
+
+class TrainBatches(Sampler):
+    """Shuffled batches of (position, seed), the share of one process of a run over several.
+
+    Args:
+        cases: Size of the data set.
+        batch: Cases per step over all processes.
+        seed: Of the run.
+        rank, world: This process and how many there are; `batch` is a multiple of `world`.
+        parts: Steps that are added up before the weights move (`optim.accumulate`): an epoch has no half sum.
+    """
+
+    def __init__(self, cases: int, batch: int, seed: int, rank: int = 0, world: int = 1, parts: int = 1):
+        if batch % world:
+            raise UserError(f"batch size {batch} does not divide over {world} processes; choose a multiple.")
+        if cases < batch * parts:
+            raise UserError(
+                f"batch size {batch * parts} is larger than the {cases} training cases; lower optim.batch_size."
+            )
+        self.cases, self.batch, self.seed, self.rank, self.world = cases, batch, seed, rank, world
+        self.parts = parts
+        self.epoch = 0
+        # (epoch, steps of it that an interrupted run has done).
+        self.done = (0, 0)
+
+    def __len__(self) -> int:
+        return self.cases // (self.batch * self.parts) * self.parts
+
+    @property
+    def sampler(self) -> "TrainBatches":
+        """Lightning looks for `set_epoch` at a batch sampler's `sampler`, not at the batch sampler itself."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Lightning calls this before each epoch, also after a resume."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        draw = np.random.default_rng([self.seed, self.epoch])
+        order = self.order(draw)
+        seeds = draw.integers(0, 2**63, self.cases)
+        share = self.batch // self.world
+        for step in range(self.done[1] if self.epoch == self.done[0] else 0, len(self)):
+            start = step * self.batch + self.rank * share
+            yield [(int(order[i]), int(seeds[i])) for i in range(start, start + share)]
+
+    def order(self, draw: np.random.Generator) -> np.ndarray:
+        """(cases,) positions of an epoch, in the order of their use."""
+        return draw.permutation(self.cases)
+
+
+def train_loader(dataset: Cases, batches: TrainBatches, workers: int) -> DataLoader:
+    """A loader over shuffled batches; workers live through all epochs."""
+    return _loader(dataset, batches, workers)
+
+
+def eval_loader(dataset: Cases, batch: int, workers: int, views: int = 1) -> DataLoader:
+    """A loader over every case in order, each with all its views; the last batch is smaller."""
+    samples = [(position, view) for position in range(len(dataset)) for view in range(views)]
+    return _loader(dataset, [samples[i : i + batch] for i in range(0, len(samples), batch)], workers)
+
+
+def reading_workers(workers: int, decoding: bool = False) -> int:
+    """Loading processes of one training process: as asked, or (-1) none beside a CPU, and beside a GPU its share of
+    the cores, at most 16.
+
+    Args:
+        workers: `run.workers`.
+        decoding: Files are decoded (the cache is built), which is worth every core.
+    """
+    cores = len(os.sched_getaffinity(0))
+    if workers >= 0:
+        return workers
+    if decoding:
+        return cores
+    return max(1, min(16, cores // torch.cuda.device_count())) if torch.cuda.is_available() else 0
+
+
+def readable_rows(
+    cache: PixelCache | Files, rows: Sequence[int], max_bad: float, where: str
+) -> tuple[np.ndarray, list[str]]:
+    """The rows whose file could be read, and the reasons of the others.
+
+    Raises:
+        DataError: A larger share than `max_bad` failed; the first reason is given.
+    """
+    reasons = cache.reasons()
+    good = np.array([row for row in rows if not reasons[row]], dtype=np.int64)
+    bad = [reasons[row] for row in rows if reasons[row]]
+    if len(bad) > max_bad * len(rows):
+        raise DataError(
+            f"{where}: {len(bad)} of {len(rows)} training files cannot be read, more than the allowed share "
+            f"{max_bad:g} (run.max_bad). The first: {bad[0]}"
+        )
+    return good, bad
+
+
+def _loader(dataset: Dataset, batches, workers: int) -> DataLoader:
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=_as_is,
+        pin_memory=torch.cuda.is_available(),
+        persistent_workers=workers > 0,
+        multiprocessing_context="forkserver" if workers else None,
+        worker_init_fn=_start_worker,
+    )
+
+
+def _tried(drawing: Drawing, draw: Draw) -> np.ndarray | dict[str, np.ndarray] | DataError:
+    try:
+        return drawing(draw)
+    except DataError as error:
+        return error
+
+
+def _start_worker(number: int) -> None:
+    one_thread()
+    # So that it may have a process of its own that decodes (`Cases`), which ends with it.
+    current_process().daemon = False
+
+
+def _as_is(batch):
+    return batch

@@ -1,0 +1,97 @@
+"""The shards that are on this machine: fetched once for all its processes, up to a bound; the longest unused go."""
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ....core.locks import WITHOUT_LOCKS
+from .storage import Storage
+
+SUFFIX = ".shard"
+
+
+class LocalShards:
+    """A folder of whole shards, shared by all processes of a machine.
+
+    Args:
+        storage: Where shards come from.
+        remote: Their folder there.
+        folder: The folder here; shards of other data may lie in it and count.
+        bound: Bytes that it may hold.
+    """
+
+    def __init__(self, storage: Storage, remote: str, folder: Path, bound: int):
+        self.storage, self.remote, self.folder, self.bound = storage, remote, folder, bound
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def get(self, name: str, size: int) -> Path:
+        """The file of a shard; it is fetched and checked if it is not here.
+
+        Raises:
+            RunError: It cannot be fetched, or what comes is not what was packed.
+        """
+        file = self.folder / (name + SUFFIX)
+        if not _used(file):
+            with _alone(self.folder / f"{name}.lock"):
+                if not _used(file):
+                    self._make_room(size)
+                    part = file.with_suffix(".part")
+                    try:
+                        self.storage.fetch(f"{self.remote}/{name}", part, lambda got: _compare(got, name, size))
+                        part.replace(file)
+                    finally:
+                        part.unlink(missing_ok=True)
+        return file
+
+    def drop(self, name: str) -> None:
+        """Forget a shard that has been damaged here."""
+        (self.folder / (name + SUFFIX)).unlink(missing_ok=True)
+
+    def _make_room(self, size: int) -> None:
+        """Remove the shards that were not used for longest. Who has one open may read it to the end."""
+        states = []
+        for file in self.folder.glob(f"*{SUFFIX}"):
+            try:
+                state = file.stat()
+            except FileNotFoundError:  # another process makes room too
+                continue
+            states.append((state.st_mtime_ns, state.st_size, file))
+        held = sum(bytes_ for _, bytes_, _ in states)
+        for _, bytes_, file in sorted(states):
+            if held + size <= self.bound:
+                return
+            file.unlink(missing_ok=True)
+            held -= bytes_
+
+
+def _used(file: Path) -> bool:
+    """Whether the file is there; it then counts as used just now."""
+    try:
+        os.utime(file)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _compare(file: Path, name: str, size: int) -> None:
+    found = file.stat().st_size
+    if found != size:
+        raise OSError(f"damaged: {found} of {size} bytes; remove it there and repeat `clinvit prepare --shards`")
+    with file.open("rb") as content:
+        if hashlib.file_digest(content, lambda: hashlib.blake2b(digest_size=16)).hexdigest() != name:
+            raise OSError("damaged: its checksum is another; remove it there and repeat `clinvit prepare --shards`")
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """One process or thread at a time. Without locks two may fetch the same, and the checks tell what is whole."""
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in WITHOUT_LOCKS:
+                raise
+        yield

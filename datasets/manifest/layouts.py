@@ -1,0 +1,129 @@
+"""Data sets as they are downloaded, read into a manifest's table: what the layouts of every task share.
+
+A task lists its own layouts and adds `own_layouts` for the kind of files it reads. Every reader takes a folder and
+returns a table (`id,path,patient,split`, labels as 0, 1, NaN, facts; `path` relative to the folder) and its labels.
+What was left out or decided stands in `table.attrs["notes"]`, what may spoil a result in `table.attrs["warnings"]`.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from ...core.errors import DataError
+from .inventory import files_below
+from .own import read_class_folders, read_own_csv
+from .tables import nearest
+from .unlabelled import DICOM_SUFFIXES, read_unlabelled
+
+MOST_CLASSES = 20  # more folders than this are patients, not classes
+
+
+class Layout(NamedTuple):
+    """One way to lay a data set out.
+
+    Attributes:
+        recognise: Does this folder look so?
+        read: Folder and options (keyword-only) to (table, labels).
+        needs: What must be there, for messages.
+        meaning: What 1 means in every label, where the reader does not say it.
+    """
+
+    recognise: Callable[[Path], bool]
+    read: Callable[..., tuple[pd.DataFrame, tuple[str, ...]]]
+    needs: str
+    meaning: str = ""
+
+
+def own_layouts(suffixes: tuple[str, ...]) -> dict[str, Layout]:
+    """The layouts of data of one's own: `csv`, `folders` and `unlabelled`, for files with these suffixes."""
+    return {
+        "csv": Layout(_is_own_csv, read_own_csv, "one CSV of your own"),
+        "folders": Layout(
+            partial(_is_class_folders, suffixes=suffixes),
+            partial(read_class_folders, suffixes=suffixes),
+            "a folder per class",
+        ),
+        "unlabelled": Layout(
+            partial(_is_dicom_folder, suffixes=suffixes),
+            partial(read_unlabelled, suffixes=suffixes),
+            "files without labels, for pre-training only",
+        ),
+    }
+
+
+def _is_own_csv(root: Path) -> bool:
+    return root.suffix.lower() == ".csv" if root.is_file() else len(list(root.glob("*.csv"))) == 1
+
+
+def _is_class_folders(root: Path, suffixes: tuple[str, ...]) -> bool:
+    if not root.is_dir() or any(root.glob("*.csv")):
+        return False
+    files = files_below(root, suffixes)
+    return 2 <= len({file.partition("/")[0] for file in files if "/" in file}) <= MOST_CLASSES
+
+
+def _is_dicom_folder(root: Path, suffixes: tuple[str, ...]) -> bool:
+    """Other files without labels are taken only when asked for: a set whose CSV is missing must not become one."""
+    if not root.is_dir() or any(root.glob("*.csv")):
+        return False
+    files = files_below(root, suffixes)
+    return bool(files) and all(file.lower().endswith(DICOM_SUFFIXES) for file in files)
+
+
+def recognise(layouts: Mapping[str, Layout], root: str | Path) -> str:
+    """The name of the layout in this folder: the first of `layouts` that fits.
+
+    Raises:
+        DataError: Nothing is there, or nothing fits.
+    """
+    root = Path(root)
+    if not root.exists():
+        raise DataError(f"{root}: no such folder.")
+    for name, layout in layouts.items():
+        if layout.recognise(root):
+            return name
+    known = "; ".join(f"{name}: {layout.needs}" for name, layout in layouts.items())
+    raise DataError(f"{root}: no known layout. Looked for {known}.")
+
+
+def to_manifest(
+    layouts: Mapping[str, Layout], root: str | Path, layout: str | None = None, /, **options: object
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Read the data set in `root`.
+
+    Args:
+        layouts: Those of the task.
+        root: The folder as downloaded (or a CSV of one's own).
+        layout: A name among `layouts`. Default: recognised.
+        options: Of the layout's reader.
+
+    Returns:
+        The table, with `attrs["notes"]` and `attrs["warnings"]` (sentences), `attrs["meaning"]` (what 1 means) and
+        `attrs["layout"]`; and its label columns.
+
+    Raises:
+        DataError: An unknown layout or option, or what the reader finds wrong.
+    """
+    root = Path(root)
+    if not root.exists():
+        raise DataError(f"{root}: no such folder.")
+    name = layout or recognise(layouts, root)
+    if name not in layouts:
+        raise DataError(f"no layout {name!r}{nearest(name, layouts)}; there are {', '.join(layouts)}.")
+    read, meaning = layouts[name].read, layouts[name].meaning
+    known = [p.name for p in inspect.signature(read).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    for option in options:
+        if option not in known:
+            raise DataError(
+                f"layout {name}: no option {option!r}{nearest(option, known)}; there are {', '.join(known)}."
+            )
+    table, labels = read(root, **options)
+    table.attrs.setdefault("notes", [])
+    table.attrs.setdefault("warnings", [])
+    table.attrs.setdefault("meaning", dict.fromkeys(labels, meaning) if meaning else {})
+    table.attrs["layout"] = name
+    return table, labels

@@ -1,0 +1,55 @@
+"""Which cases a network has seen, as hashes of ids and patients beside its weights: so that nobody scores it on them
+unawares.
+
+The hashes tell whether a known name is among them. They are no protection: short patient numbers can be found by
+trying all of them.
+"""
+
+import hashlib
+from collections.abc import Iterable, Set
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ...core.files import write_text
+
+TRAINED_ON = "trained_on.txt"  # of an encoder without labels, of a model with them
+PRETRAINED_ON = "pretrained_on.txt"  # of a model or of features: what their encoder has seen
+CHOSEN_ON = "chosen_on.txt"  # of a model: where the epoch, the thresholds and the calibration were chosen
+
+
+def case_mark(case: str) -> str:
+    """A short hash of a case's id."""
+    return hashlib.sha256(case.encode()).hexdigest()[:16]
+
+
+def patient_mark(patient: str) -> str:
+    """A short hash of a patient, another than that of a case of this name."""
+    return case_mark(f"patient\0{patient}")
+
+
+def write_marks(path: Path, ids: Iterable[str], patients: Iterable[str] = ()) -> None:
+    """Write the marks of cases, and of patients."""
+    save_marks(path, {*map(case_mark, ids), *map(patient_mark, patients)})
+
+
+def save_marks(path: Path, marks: Set[str] | None) -> None:
+    """Write marks, a line each; None, which is not known, leaves no file."""
+    if marks is None:
+        Path(path).unlink(missing_ok=True)
+    else:
+        write_text(path, "".join(f"{mark}\n" for mark in sorted(marks)))
+
+
+def read_marks(path: Path) -> frozenset[str] | None:
+    """Marks of a file that `write_marks` wrote; None where there is none: then nothing is known."""
+    path = Path(path)
+    return frozenset(path.read_text(encoding="utf-8").split()) if path.is_file() else None
+
+
+def seen_cases(cases: pd.DataFrame, marks: frozenset[str]) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) whether each case (`id`, `patient`) was seen itself, and whether at least its patient was."""
+    own = cases["id"].map(case_mark).isin(marks).to_numpy(bool)
+    patients = {patient: patient_mark(patient) in marks for patient in cases["patient"].unique()}
+    return own, own | cases["patient"].map(patients).to_numpy(bool)

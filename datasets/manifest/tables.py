@@ -1,0 +1,438 @@
+"""The two tables that pass between the stages: `manifest.csv` (what there is), `predictions.csv` (what a model said).
+
+manifest.csv     `id,path,patient,split`, one column per label (0, 1, empty = unknown), and any other columns.
+                 A `manifest.json` beside it may say what 1 means, per label (`meaning`), and name folders outside
+                 of its own in which its files may lie (`roots`).
+predictions.csv  `id,patient,split,status,reason`, then `y_<label>`, `p_<label>`; one row per requested case, always.
+                 An optional column `decision` names the label that a rule other than the largest score decided for.
+"""
+
+import csv
+import difflib
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ...core.errors import DataError
+from ...core.files import refuse_irregular, write_json, written_aside
+from .roots import refuse_outside
+
+KEYS = ("id", "path", "patient", "split")
+SPLITS = ("train", "val", "test")
+# Columns that describe a case and are never a label, even though their cells are numbers.
+FACTS = frozenset(
+    [
+        "age",
+        "sex",
+        "view",
+        "follow_up",
+        "height",
+        "width",
+        "spacing",
+        "mpp",
+        "fps",
+        "frames",
+        "annotation",
+        "study",
+        "series",
+        "site",
+        "scanner",
+        "source",
+        "group",
+        "probe",
+        "original_split",
+        "duplicate_of",
+    ]
+)
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+UNKNOWN_CELLS = ("", "nan", "na", "n/a", "none", "null")
+
+
+@dataclass(frozen=True, eq=False)
+class Manifest:
+    """A validated manifest.
+
+    Attributes:
+        path: The CSV file; relative paths in it are relative to its folder.
+        table: One row per case. `id, path, patient, split` are strings, labels are float64 (NaN = unknown),
+            every other column is a string.
+        labels: The label columns, in file order.
+        meaning: What 1 means, for the labels of which it is written down.
+    """
+
+    path: Path
+    table: pd.DataFrame
+    labels: tuple[str, ...]
+    meaning: dict[str, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def rows(self, *splits: str) -> "Manifest":
+        """The cases of the named splits, in file order."""
+        return replace(self, table=self.table[self.table["split"].isin(splits)].reset_index(drop=True))
+
+    def with_labels(self, labels: Sequence[str]) -> "Manifest":
+        """The same cases with these labels only, in this order."""
+        for label in labels:
+            if label not in self.labels:
+                raise DataError(f"{self.path}: no label column {label!r}{nearest(label, self.labels)}.")
+        return replace(self, labels=tuple(labels))
+
+    def targets(self) -> np.ndarray:
+        """(N, L) float32 of 0, 1 and NaN (unknown)."""
+        return self.table[list(self.labels)].to_numpy(np.float32)
+
+    def files(self) -> list[Path]:
+        """The N files, relative paths joined to the manifest's folder."""
+        return [self.path.parent / path for path in self.table["path"]]
+
+    def microns_per_px(self) -> list[float | None]:
+        """The N cells of the column `mpp` (slides); None where it is empty or there is no such column.
+
+        Raises:
+            DataError: A cell is no number.
+        """
+        if "mpp" not in self.table:
+            return [None] * len(self)
+        cells = self.table["mpp"].str.strip()
+        numbers = pd.to_numeric(cells, errors="coerce")
+        wrong = np.flatnonzero(numbers.isna() & ~cells.str.lower().isin(UNKNOWN_CELLS))
+        if len(wrong):
+            raise DataError(
+                f"{self.path}: the mpp of {self.table['id'].iloc[wrong[0]]} is {cells.iloc[wrong[0]]!r}; microns per "
+                "pixel are a number, or empty where the slide's file says them."
+            )
+        return [None if np.isnan(number) else float(number) for number in numbers]
+
+    def fingerprint(self) -> str:
+        """SHA-256 over ids, paths, patients, splits and labels: which data a run saw."""
+        columns = self.table[[*KEYS, *self.labels]]
+        return hashlib.sha256(columns.to_csv(index=False, lineterminator="\n").encode()).hexdigest()
+
+
+def read_manifest(path: str | Path, labels: Sequence[str] | None = None) -> Manifest:
+    """Read and check a manifest.
+
+    Args:
+        path: The CSV file.
+        labels: Names of the label columns. Default: every column that is no key (`id, path, patient, split`),
+            no known fact (`age`, `view`, ...) and holds numbers only.
+
+    Raises:
+        DataError: The file is missing or no CSV, a column or cell is missing or wrong, an id stands twice, a
+            patient stands in two splits, or a file lies outside of the folder and its `roots`. The message
+            names the row as a spreadsheet counts it (header = row 1).
+    """
+    path = Path(path)
+    table = read_csv(path)
+    for key in KEYS:
+        if key not in table.columns:
+            hint = nearest(key, table.columns)
+            raise DataError(
+                f"{path}: no column {key!r}{hint}. A manifest has the columns {', '.join(KEYS)} and one column "
+                "per label; `clinvit prepare` makes one from other layouts."
+            )
+        empty = np.flatnonzero(table[key].str.strip() == "")
+        if len(empty):
+            raise DataError(f"{path}: row {empty[0] + 2}: the cell {key!r} is empty ({len(empty)} in all). Fill it in.")
+    _refuse_repeated_ids(path, table)
+    wrong = np.flatnonzero(~table["split"].isin(SPLITS))
+    if len(wrong):
+        cell = table["split"].iloc[wrong[0]]
+        raise DataError(f"{path}: row {wrong[0] + 2}: split {cell!r}; a split is one of {', '.join(SPLITS)}.")
+    refuse_patient_overlap(path, table)
+    found = tuple(labels) if labels is not None else _label_columns(table)
+    for label in found:
+        if label not in table.columns:
+            raise DataError(f"{path}: no label column {label!r}{nearest(label, table.columns)}.")
+        table[label] = _label_cells(path, table, label, named=labels is not None)
+    meaning, roots = _beside(path.with_suffix(".json"))
+    for column in ("path", "annotation"):
+        if column in table:
+            refuse_outside(path, column, table[column].str.strip(), roots)
+    return Manifest(path, table, found, meaning)
+
+
+def write_manifest(
+    path: str | Path,
+    table: pd.DataFrame,
+    labels: Iterable[str] = (),
+    meaning: dict[str, str] | None = None,
+    roots: Sequence[str] = (),
+) -> None:
+    """Write a manifest atomically; label columns become 0, 1 or empty.
+
+    What 1 means, and the folders outside of its own in which its files may lie, stand in a JSON beside it.
+    """
+    table = table.copy()
+    for label in labels:
+        table[label] = table[label].astype("Float64").astype("Int64")
+    beside = Path(path).with_suffix(".json")
+    if meaning or roots or beside.is_file():
+        facts = {"meaning": dict(meaning or {}), "roots": list(roots)}
+        write_json(beside, {key: value for key, value in facts.items() if value})
+    _write_csv(path, table)
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """A validated predictions table.
+
+    Attributes:
+        path: The CSV file it came from.
+        table: `id, patient, split, status, reason` (and `decision`, where the file has it) as strings,
+            `y_<label>` and `p_<label>` as float64 (NaN where unknown or failed).
+        labels: The labels, in file order.
+    """
+
+    path: Path
+    table: pd.DataFrame
+    labels: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def rows(self, *splits: str) -> "Predictions":
+        """The cases of the named splits."""
+        return replace(self, table=self.table[self.table["split"].isin(splits)].reset_index(drop=True))
+
+    def scored(self) -> "Predictions":
+        """The cases with status `ok`."""
+        return replace(self, table=self.table[self.table["status"] == "ok"].reset_index(drop=True))
+
+    def failed(self) -> "Predictions":
+        """The cases with status `failed`."""
+        return replace(self, table=self.table[self.table["status"] == "failed"].reset_index(drop=True))
+
+    def truth(self) -> np.ndarray:
+        """(N, L) float64 of 0, 1, NaN (unknown)."""
+        return self.table[[f"y_{label}" for label in self.labels]].to_numpy(np.float64)
+
+    def scores(self) -> np.ndarray:
+        """(N, L) float64 probabilities in 0..1, NaN for failed cases."""
+        return self.table[[f"p_{label}" for label in self.labels]].to_numpy(np.float64)
+
+    def decisions(self) -> np.ndarray | None:
+        """(N,) places of the decided labels in `labels`, -1 for failed cases; None without a column `decision`."""
+        if "decision" not in self.table.columns:
+            return None
+        return pd.Index(self.labels).get_indexer(self.table["decision"])
+
+
+def predictions_table(
+    cases: pd.DataFrame,
+    labels: Sequence[str],
+    truth: np.ndarray,
+    scores: np.ndarray,
+    reasons: Sequence[str],
+    decision: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """Put a predictions table together: one row per case, failed cases with empty scores and no decision.
+
+    Args:
+        cases: Rows with `id`, `patient`, `split`.
+        labels: L names.
+        truth: (N, L) of 0, 1, NaN.
+        scores: (N, L) probabilities; rows of failed cases are ignored.
+        reasons: N texts, empty where the case went well.
+        decision: N names of labels, where a rule decides that is not the largest score (a cascade of thresholds);
+            those of failed cases are ignored.
+    """
+    failed = np.array([bool(reason) for reason in reasons], dtype=bool)
+    table = cases[["id", "patient", "split"]].reset_index(drop=True).copy()
+    table["status"] = np.where(failed, "failed", "ok")
+    table["reason"] = list(reasons)
+    if decision is not None:
+        table["decision"] = np.where(failed, "", list(decision))
+    scores = np.where(failed[:, None], np.nan, scores)
+    columns = {f"y_{label}": truth[:, i] for i, label in enumerate(labels)}
+    columns |= {f"p_{label}": scores[:, i] for i, label in enumerate(labels)}
+    return pd.concat([table, pd.DataFrame(columns, index=table.index)], axis=1)
+
+
+def write_predictions(path: str | Path, table: pd.DataFrame) -> None:
+    """Write a predictions table atomically; truth becomes 0, 1 or empty, scores keep 7 digits."""
+    table = table.copy()
+    for column in table.columns:
+        if column.startswith("y_"):
+            table[column] = table[column].astype("Float64").astype("Int64")
+    _write_csv(path, table, float_format="%.7g")
+
+
+def read_predictions(path: str | Path) -> Predictions:
+    """Read and check a predictions table.
+
+    Raises:
+        DataError: A column is missing, an id stands twice, a truth is not 0, 1 or empty, a score is not within
+            0..1, a scored case has no score or no decision, a failed case carries one, or a decision is no label.
+    """
+    path = Path(path)
+    table = read_csv(path)
+    for key in ("id", "patient", "split", "status", "reason"):
+        if key not in table.columns:
+            raise DataError(f"{path}: no column {key!r}{nearest(key, table.columns)}. Is this a predictions.csv?")
+    labels = tuple(column[2:] for column in table.columns if column.startswith("p_"))
+    if not labels:
+        raise DataError(f"{path}: no score columns (p_<label>). Is this a predictions.csv?")
+    _refuse_repeated_ids(path, table)
+    wrong = np.flatnonzero(~table["status"].isin(["ok", "failed"]))
+    if len(wrong):
+        raise DataError(
+            f"{path}: row {wrong[0] + 2}: status {table['status'].iloc[wrong[0]]!r}; it is `ok` or `failed`."
+        )
+    ok = (table["status"] == "ok").to_numpy()
+    for label in labels:
+        if f"y_{label}" not in table.columns:
+            raise DataError(f"{path}: no column 'y_{label}' beside 'p_{label}'. Leave its cells empty if unknown.")
+        table[f"y_{label}"] = _label_cells(path, table, f"y_{label}", named=True)
+        scores = _numbers(path, table, f"p_{label}")
+        with np.errstate(invalid="ignore"):
+            wrong = np.flatnonzero(ok & ~((scores >= 0) & (scores <= 1)))
+        if len(wrong):
+            raise DataError(
+                f"{path}: row {wrong[0] + 2}: score {table[f'p_{label}'].iloc[wrong[0]]!r} for {label!r}; a scored "
+                "case needs a probability within 0..1. Give the case status `failed` and a reason if it has none."
+            )
+        if not np.isnan(scores[~ok]).all():
+            row = np.flatnonzero(~ok & ~np.isnan(scores))[0] + 2
+            raise DataError(f"{path}: row {row}: a failed case carries a score for {label!r}. Leave the cell empty.")
+        table[f"p_{label}"] = scores
+    if "decision" in table.columns:
+        _refuse_wrong_decisions(path, table["decision"], labels, ok)
+    return Predictions(path, table, labels)
+
+
+def read_csv(path: Path, **options) -> pd.DataFrame:
+    """Read a CSV as strings (empty cells are ''), with one clear error where it is none."""
+    refuse_irregular(path, DataError)
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", **options)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file.") from None
+    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError, csv.Error) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DataError(f"{path}: not a readable CSV table ({reason}). Save it as comma-separated UTF-8.") from None
+    if table.empty:
+        raise DataError(f"{path}: the table has no rows.")
+    return table.fillna("")
+
+
+def refuse_patient_overlap(path: Path, table: pd.DataFrame) -> None:
+    """Raise if a patient stands in more than one split; blanks before and after a name are no other patient."""
+    splits = table.groupby(table["patient"].str.strip(), sort=False)["split"].unique()
+    shared = splits[splits.map(len) > 1]
+    if len(shared):
+        patient, where = shared.index[0], " and ".join(sorted(shared.iloc[0]))
+        raise DataError(
+            f"{path}: patient {patient!r} is in {where} ({len(shared)} patients in all are in more than one split). "
+            "Split by patient, or empty the column and let `clinvit prepare --resplit` do it."
+        )
+
+
+def for_spreadsheets(table: pd.DataFrame) -> pd.DataFrame:
+    """The table for people to open: texts that a spreadsheet would take for a formula get an apostrophe before them.
+
+    Manifests and predictions are not written so: their ids must stay what they are.
+    """
+
+    def text(cell: object) -> object:
+        return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell
+
+    texts = {column: table[column].map(text) for column in table.columns if table[column].dtype.kind not in "biuf"}
+    return table.assign(**texts).rename(columns=text)
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """' (did you mean 'x'?)' where something alike exists, else ''."""
+    close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _beside(path: Path) -> tuple[dict[str, str], list[str]]:
+    """What 1 means by label, and the roots."""
+    if not path.is_file():
+        return {}, []
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        meaning = {str(label): str(text) for label, text in facts.get("meaning", {}).items()}
+        return meaning, [os.fspath(root) for root in facts.get("roots", [])]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{path}: not readable ({error}); it holds "
+            '{"meaning": {"<label>": "what 1 means"}, "roots": ["<folder>"]}. Mend or remove it.'
+        ) from None
+
+
+def _refuse_repeated_ids(path: Path, table: pd.DataFrame) -> None:
+    repeated = np.flatnonzero(table["id"].duplicated())
+    if len(repeated):
+        raise DataError(
+            f"{path}: row {repeated[0] + 2}: id {table['id'].iloc[repeated[0]]!r} stands twice "
+            f"({len(repeated)} repeated in all). Ids are unique."
+        )
+
+
+def _label_columns(table: pd.DataFrame) -> tuple[str, ...]:
+    return tuple(
+        column
+        for column in table.columns
+        if column not in KEYS and column.lower() not in FACTS and _is_numeric(table[column])
+    )
+
+
+def _is_numeric(cells: pd.Series) -> bool:
+    known = cells[~cells.str.strip().str.lower().isin(UNKNOWN_CELLS)]
+    return bool(len(known)) and bool(pd.to_numeric(known, errors="coerce").notna().all())
+
+
+def _numbers(path: Path, table: pd.DataFrame, column: str) -> np.ndarray:
+    cells = table[column].str.strip()
+    unknown = cells.str.lower().isin(UNKNOWN_CELLS)
+    numbers = pd.to_numeric(cells.where(~unknown), errors="coerce")
+    wrong = np.flatnonzero(numbers.isna() & ~unknown)
+    if len(wrong):
+        raise DataError(f"{path}: row {wrong[0] + 2}: {column} is {cells.iloc[wrong[0]]!r}, not a number.")
+    return numbers.to_numpy(np.float64)
+
+
+def _label_cells(path: Path, table: pd.DataFrame, label: str, named: bool) -> np.ndarray:
+    values = _numbers(path, table, label)
+    wrong = np.flatnonzero(~(np.isnan(values) | (values == 0) | (values == 1)))
+    if len(wrong):
+        remedy = "" if named else f" If {label!r} is no label, name the labels with --data.labels (check: --labels)."
+        raise DataError(
+            f"{path}: row {wrong[0] + 2}: {label} is {table[label].iloc[wrong[0]]}; "
+            f"a label is 1 (present), 0 (absent) or empty (unknown).{remedy}"
+        )
+    return values
+
+
+def _refuse_wrong_decisions(path: Path, cells: pd.Series, labels: tuple[str, ...], ok: np.ndarray) -> None:
+    """Raise unless every scored case (`ok`, (N,) boolean) has a label as its decision and every failed one none."""
+    wrong = np.flatnonzero(np.where(ok, ~cells.isin(labels), cells != ""))
+    if not len(wrong):
+        return
+    row, cell = wrong[0] + 2, cells.iloc[wrong[0]]
+    if not ok[wrong[0]]:
+        raise DataError(f"{path}: row {row}: a failed case carries the decision {cell!r}. Leave the cell empty.")
+    if not cell:
+        raise DataError(
+            f"{path}: row {row}: a scored case without decision. Name one of the labels, or remove the column "
+            "'decision': then the largest score decides."
+        )
+    raise DataError(
+        f"{path}: row {row}: decision {cell!r} is none of the labels{nearest(cell, labels)}. The labels are the names "
+        "behind p_ in the header."
+    )
+
+
+def _write_csv(path: str | Path, table: pd.DataFrame, **options) -> None:
+    with written_aside(path) as aside:
+        table.to_csv(aside, index=False, lineterminator="\n", **options)

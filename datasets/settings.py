@@ -1,0 +1,65 @@
+"""What a recipe says of the data."""
+
+from dataclasses import dataclass, field
+
+from ..core.errors import UserError
+
+SAMPLINGS = ("strided", "dense", "sparse", "uniform", "volume")
+
+
+@dataclass(frozen=True)
+class Clip:
+    """How frames are taken from a clip; of no account for pictures (`model.frames` 1).
+
+    Attributes:
+        sampling: `strided` (VideoMAE V2's pre-training: every `stride`-th frame from a random start), `dense` (its
+            fine-tuning: evenly within a window of frames x stride), `sparse` (one frame of each equal segment, as for
+            Something-Something), `uniform` (evenly over the whole clip) or `volume` (ERDES: the whole clip, padded to
+            a square, resampled in space and time; nothing is drawn).
+        stride: Frames from one to the next, for strided and dense.
+        repeats: Draws from each decoded clip in a step (repeated augmentation); they do not count in `batch_size`.
+        colour: Read three channels; else grey, the mean of the three.
+        black_out: Blacken all that never moves, where names, scales and logos are burned in.
+    """
+
+    sampling: str = "strided"
+    stride: int = 4
+    repeats: int = 1
+    colour: bool = False
+    black_out: bool = False
+
+    def __post_init__(self):
+        if self.sampling not in SAMPLINGS:
+            raise UserError(f"data.clip.sampling {self.sampling!r}: one of {', '.join(SAMPLINGS)}.")
+        if self.stride < 1 or self.repeats < 1:
+            raise UserError(
+                f"data.clip.stride {self.stride} and data.clip.repeats {self.repeats}: whole numbers from 1 on."
+            )
+
+
+@dataclass(frozen=True)
+class Data:
+    """Which cases, and how their pixels are stored and normalised.
+
+    Attributes:
+        splits: Splits of the manifest that are trained on.
+        labels: Labels to learn, in this order; null for all of the manifest.
+        cache: Decode each file once and keep it on disk; false decodes it anew every time (sets too large to keep).
+        cache_px: Shorter side that files are shrunk to when they are decoded, pixels; at least the input size.
+        clip: How frames are taken from clips.
+        mean: Mean of pixels in 0..1, one value per channel.
+        std: Standard deviation of pixels in 0..1, one value per channel.
+    """
+
+    splits: tuple[str, ...] = ("train",)
+    labels: tuple[str, ...] | None = None
+    cache: bool = True
+    cache_px: int = 256
+    clip: Clip = field(default_factory=Clip)
+    mean: tuple[float, ...] = (0.5056,)
+    std: tuple[float, ...] = (0.252,)
+
+
+def for_channels(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    """Input statistics for another number of channels: one has the mean of three, three have that of the one."""
+    return tuple(values) if len(values) == channels else (sum(values) / len(values),) * channels

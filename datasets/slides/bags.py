@@ -1,0 +1,377 @@
+"""Bags of instance features: a folder of HDF5 files made from slides, or a classical table; and padded batches."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from ...core.errors import DataError
+from ..loading.isolation import isolated
+from ..manifest.tables import nearest, read_csv
+from .shared_work import slide_file
+
+
+class Bags(Protocol):
+    """What both kinds of bags offer: rows are numbered as the cases they were made for."""
+
+    width: int
+
+    def __len__(self) -> int: ...
+
+    def count(self, row: int) -> int:
+        """Instances of a bag."""
+
+    def bag(self, row: int, instances: np.ndarray | None = None) -> np.ndarray:
+        """(n, D) features of these instances (ascending), or of all."""
+
+    def reasons(self) -> list[str]:
+        """Why each bag cannot be used; empty where it can."""
+
+
+class BagFolder:
+    """`<folder>/<id>.h5` for every id, read when asked for, as half precision; small bags stay in memory.
+
+    A file that is missing, empty or broken is a reason, not an error. `attributes` are those, of the files' encoder
+    and tiles, that all readable files state alike.
+
+    Args:
+        ids: Ids of the cases.
+        folder: Where the files are.
+        cache_gib: Memory for bags that were read, GiB.
+
+    Raises:
+        DataError: No file is readable, or two have features of another width or encoder.
+    """
+
+    def __init__(self, ids: Sequence[str], folder: str | Path, cache_gib: float = 4.0):
+        self.ids, self.folder = list(ids), Path(folder)
+        self._left, self._kept = int(cache_gib * 2**30), {}
+        self._counts = np.zeros(len(self.ids), dtype=np.int64)
+        self._reasons = [""] * len(self.ids)
+        self.width, self.attributes = 0, {}
+        first, heads = None, self._heads()
+        for row in range(len(self.ids)):
+            try:
+                first = self._look(row, heads.get(row), first)
+            except _Unlike as error:
+                raise DataError(str(error)) from None
+            except DataError as error:
+                self._reasons[row] = str(error)
+        if first is None:
+            raise DataError(
+                f"{self.folder}: none of the {len(self.ids)} cases has readable features. The first: "
+                f"{self._reasons[0] if self.ids else 'there is no case'} `clinvit extract` makes features."
+            )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def path(self, row: int) -> Path:
+        """The file of a row."""
+        return slide_file(self.folder, self.ids[row])
+
+    def count(self, row: int) -> int:
+        """Instances of a bag; 0 where there is none."""
+        return int(self._counts[row])
+
+    def reasons(self) -> list[str]:
+        """Why each bag cannot be used; empty where it can."""
+        return self._reasons
+
+    def bag(self, row: int, instances: np.ndarray | None = None) -> np.ndarray:
+        """(n, D) float16 features of these instances (ascending), or of all.
+
+        Raises:
+            DataError: The file cannot be read, or has a value that is not finite in half precision.
+        """
+        if row not in self._kept:
+            size = 2 * self.count(row) * self.width
+            if size > self._left:
+                return self._read(row, instances)
+            self._kept[row] = self._read(row)
+            self._left -= size
+        return self._kept[row] if instances is None else self._kept[row][instances]
+
+    def fits(self) -> bool:
+        """Whether all bags stay in memory once they were read."""
+        waiting = [row for row in range(len(self)) if row not in self._kept]
+        return 2 * int(self._counts[waiting].sum()) * self.width <= self._left
+
+    def fingerprint(self) -> str:
+        """SHA-256 over ids, instances and sizes of the files, and what they say of themselves."""
+        sizes = [self.path(row).stat().st_size if self._counts[row] else 0 for row in range(len(self))]
+        said = [*zip(self.ids, self._counts.tolist(), sizes), sorted(self.attributes.items())]
+        return hashlib.sha256(repr(said).encode()).hexdigest()
+
+    def _heads(self) -> dict[int, tuple[int, int, dict] | DataError]:
+        """The heads of the files that are there, by row: read by processes, since HDF5 may hang over a broken one."""
+        from .hdf5 import features_head
+
+        rows = [row for row in range(len(self)) if self.path(row).is_file()]
+        workers = min(len(os.sched_getaffinity(0)), 1 + len(rows) // 100)
+        return dict(zip(rows, isolated(features_head, map(self.path, rows), workers, ahead=16)))
+
+    def _look(self, row: int, head: tuple[int, int, dict] | DataError | None, first: int | None) -> int:
+        """Compare the head of a file with that of the first readable one; gives that one's row."""
+        if head is None:
+            raise DataError(f"{self.path(row)}: no such file: this case has no features.")
+        if isinstance(head, DataError):
+            raise head
+        count, width, attributes = head[0], head[1], described(head[2])
+        if not count:
+            raise DataError(f"{self.path(row)}: no features in it: an empty bag.")
+        if first is None:
+            self.width, self.attributes = width, attributes
+        elif width != self.width:
+            raise _Unlike(
+                f"{self.path(row)}: features of width {width}, but those of {self.path(first)} have {self.width}: made "
+                "by another encoder. Extract all of them with one."
+            )
+        if differs := differing(self.attributes, attributes):
+            name = differs[0]
+            raise _Unlike(
+                f"{self.path(row)}: {name} is {attributes[name]!r}, but {self.attributes[name]!r} in "
+                f"{self.path(row if first is None else first)}. Extract all features with one encoder and tile size."
+            )
+        self.attributes = {name: self.attributes[name] for name in self.attributes if name in attributes}
+        self._counts[row] = count
+        return row if first is None else first
+
+    def _read(self, row: int, instances: np.ndarray | None = None) -> np.ndarray:
+        from .hdf5 import open_features
+
+        with open_features(self.path(row)) as file:
+            features = torch.from_numpy(file.read(instances)).half().numpy()  # NumPy takes 7 times as long
+        return _finite(features, str(self.path(row)))
+
+
+class _Unlike(DataError):
+    """Bags that do not belong together."""
+
+
+def described(attributes: dict) -> dict:
+    """Of a file's attributes those that must agree between bags: encoder and tile size, not what differs by slide."""
+    return {
+        name: value.item() if isinstance(value, np.generic) else value
+        for name, value in attributes.items()
+        if name.startswith("encoder") or name in ("tile_um", "tile_px")
+    }
+
+
+def differing(one: dict, other: dict) -> list[str]:
+    """Names that both describe, differently."""
+    return sorted(name for name in one.keys() & other.keys() if one[name] != other[name])
+
+
+@dataclass(frozen=True, eq=False)
+class BagTable:
+    """A classical set of bags, all in memory.
+
+    Attributes:
+        path: The file that it came from.
+        ids: B names.
+        labels: L names: one for two classes, else one per class.
+        targets: (B, L) float32 of 0 and 1.
+        features: (instances, D) float32, bag after bag.
+        offsets: (B + 1,) first instance of each bag, and the end.
+        instance_labels: (instances,) float32, where the file has them.
+    """
+
+    path: Path
+    ids: tuple[str, ...]
+    labels: tuple[str, ...]
+    targets: np.ndarray
+    features: np.ndarray
+    offsets: np.ndarray
+    instance_labels: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def width(self) -> int:
+        """Features D of an instance."""
+        return self.features.shape[1]
+
+    def count(self, row: int) -> int:
+        """Instances of a bag."""
+        return int(self.offsets[row + 1] - self.offsets[row])
+
+    def bag(self, row: int, instances: np.ndarray | None = None) -> np.ndarray:
+        """(n, D) float32 features of these instances, or of all."""
+        own = self.features[self.offsets[row] : self.offsets[row + 1]]
+        return own if instances is None else own[instances]
+
+    def reasons(self) -> list[str]:
+        """None fails: the table was checked when it was read."""
+        return [""] * len(self)
+
+
+def read_bag_table(
+    path: str | Path, label: str | int = 0, bag: str | int = 1, instance_label: str | int | None = None
+) -> BagTable:
+    """Read bags from a CSV (also compressed) with one instance a line, with or without a header.
+
+    Args:
+        path: The file.
+        label: Column of the bag's label, a name or a place from 0; a class number from 0, the same on all lines of a
+            bag.
+        bag: Column of the bag's id; its lines may stand anywhere.
+        instance_label: Column of the instance's own label, if there is one. All other columns are features.
+
+    Raises:
+        DataError: The file is no such table, a cell is no number or not finite, a bag has two labels, or all have one.
+    """
+    path = Path(path)
+    table = read_csv(path, header=0 if _has_header(path) else None)
+    places = {name: _place(path, table, column) for name, column in (("label", label), ("bag", bag))}
+    if instance_label is not None:
+        places["instance label"] = _place(path, table, instance_label)
+    if len(set(places.values())) < len(places) or table.shape[1] <= len(places):
+        raise DataError(f"{path}: label, bag and features need columns of their own; it has {table.shape[1]} columns.")
+    group, names = pd.factorize(table.iloc[:, places["bag"]].str.strip())
+    order = np.argsort(group, kind="stable")
+    numbers = table.drop(columns=table.columns[places["bag"]]).apply(pd.to_numeric, errors="coerce")
+    wrong = np.argwhere(~np.isfinite(numbers.to_numpy(np.float64)))
+    if len(wrong):
+        line, column = wrong[0]
+        raise DataError(
+            f"{path}: instance {line + 1}: column {numbers.columns[column]} is no finite number ({len(wrong)} cells "
+            "in all). Mend them or leave the instances out."
+        )
+    truth = numbers[table.columns[places["label"]]].to_numpy()
+    targets, labels = _targets(path, truth, group, names)
+    features = numbers.drop(columns=[table.columns[place] for name, place in places.items() if name != "bag"])
+    own = numbers[table.columns[places["instance label"]]] if instance_label is not None else None
+    return BagTable(
+        path, tuple(names), labels, targets, features.to_numpy(np.float32)[order],
+        np.concatenate([[0], np.bincount(group).cumsum()]),
+        None if own is None else own.to_numpy(np.float32)[order],
+    )  # fmt: skip
+
+
+def _has_header(path: Path) -> bool:
+    """Whether no cell of the first line is a number."""
+    return pd.to_numeric(read_csv(path, header=None, nrows=1).iloc[0], errors="coerce").isna().all()
+
+
+def _place(path: Path, table: pd.DataFrame, column: str | int) -> int:
+    if isinstance(column, int):
+        if not 0 <= column < table.shape[1]:
+            raise DataError(f"{path}: no column {column}; it has {table.shape[1]}, from 0 on.")
+        return column
+    if column not in table.columns:
+        hint = nearest(column, map(str, table.columns))
+        raise DataError(f"{path}: no column {column!r}{hint}; without a header, give its place from 0 on.")
+    return table.columns.get_loc(column)
+
+
+def _targets(path: Path, truth: np.ndarray, group: np.ndarray, names: Sequence) -> tuple[np.ndarray, tuple[str, ...]]:
+    """(B, L) targets and the names of the labels."""
+    first = np.zeros(len(names))
+    first[group[::-1]] = truth[::-1]
+    if np.any(split := truth != first[group]):
+        raise DataError(f"{path}: bag {names[group[split][0]]!r} has two labels; a bag has one, on all its lines.")
+    if np.any((first < 0) | (first != first.round())):
+        raise DataError(f"{path}: a label is a class number from 0 on, not {first[(first < 0) | (first % 1 > 0)][0]}.")
+    classes = np.unique(first)
+    if len(classes) < 2:
+        raise DataError(f"{path}: all {len(names)} bags have the label {classes[0]:.0f}: nothing to learn.")
+    if np.array_equal(classes, [0, 1]):
+        return first[:, None].astype(np.float32), ("positive",)
+    return (first[:, None] == classes).astype(np.float32), tuple(f"class {number:.0f}" for number in classes)
+
+
+def draw_instances(count: int, most: int | None, dropout: float, seed: int) -> np.ndarray | None:
+    """Which instances a training step sees: a random share, at most `most`, at least one; ascending. None is all.
+
+    Args:
+        count: Instances of the bag.
+        most: Most instances; None for no limit.
+        dropout: Share that is left out.
+        seed: Of the draw.
+    """
+    keep = max(1, min(most or count, round(count * (1 - dropout))))
+    if keep == count:
+        return None
+    return np.sort(np.random.default_rng(seed).choice(count, keep, replace=False, shuffle=False))
+
+
+def pad_bags(bags: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+    """(B, N, D) features, zero at padding, and (B, N) mask that is True at instances, of bags (n, D).
+
+    The features of a lone bag are its own memory.
+    """
+    longest = max(map(len, bags))
+    if len(bags) == 1:
+        return torch.from_numpy(bags[0])[None], torch.ones(1, longest, dtype=torch.bool)
+    features = torch.zeros(len(bags), longest, bags[0].shape[1], dtype=torch.from_numpy(bags[0]).dtype)
+    for slot, bag in zip(features, bags):
+        slot[: len(bag)] = torch.from_numpy(bag)
+    return features, torch.arange(longest) < torch.tensor([[len(bag)] for bag in bags])
+
+
+class BagCases(Dataset):
+    """Padded batches of bags, for the loaders of `loading`.
+
+    Args:
+        source: Bags by row.
+        rows: Which rows belong to the data set.
+        targets: (len(source), L) float32.
+        max_instances, dropout: Of a training draw; None and 0 give whole bags.
+        max_bad: Share of the bags that may fail when they are read; they are left out of their batch.
+    """
+
+    def __init__(
+        self, source: Bags, rows: np.ndarray, targets: np.ndarray, max_instances: int | None = None,
+        dropout: float = 0.0, max_bad: float = 0.0,
+    ):  # fmt: skip
+        self.source, self.rows, self.targets = source, np.asarray(rows), targets
+        self.max_instances, self.dropout, self.max_bad = max_instances, dropout, max_bad
+        self.bad: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitems__(self, samples: list[tuple[int, int]]) -> dict[str, Tensor]:
+        """`features` (B, N, D), `mask` (B, N), `target` (B, L) and `row` (B,) of (position, seed) samples."""
+        bags, rows = [], []
+        for position, seed in samples:
+            row = int(self.rows[position])
+            chosen = draw_instances(self.source.count(row), self.max_instances, self.dropout, seed)
+            try:
+                bags.append(self.source.bag(row, chosen))
+                rows.append(row)
+            except DataError:
+                self.bad.add(row)
+                if len(self.bad) > self.max_bad * len(self.rows):
+                    raise
+        if not bags:
+            raise DataError(f"none of the {len(samples)} bags of a batch can be read.")
+        features, mask = pad_bags(bags)
+        return {
+            "features": features,
+            "mask": mask,
+            "target": torch.from_numpy(self.targets[rows]),
+            "row": torch.tensor(rows),
+        }
+
+
+def _finite(features: np.ndarray, where: str) -> np.ndarray:
+    from .hdf5 import all_finite
+
+    if not all_finite(features):
+        wrong = ~np.isfinite(features).all(axis=1)
+        raise DataError(
+            f"{where}: {wrong.sum()} of {len(features)} instances have a feature that is not a finite number (in half "
+            "precision). Extract this case again."
+        )
+    return features

@@ -1,0 +1,1 @@
+"""All augmentation, and the views in which a case is evaluated."""

@@ -1,0 +1,161 @@
+"""How the pixels of a case become the model's input: which frames, then which part of them, in training and in testing.
+
+Pictures and clips go the same way; a picture has no frames to choose.
+"""
+
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ..loading.readers import Reader
+from ..settings import Clip
+from ..video.sampling import middle_frames, test_frames, train_frames
+from .augment import Augment, build_eval, build_train
+
+
+class TrainView:
+    """Random frames and a random crop.
+
+    Args:
+        augment: What is drawn in space.
+        clip: How frames are drawn.
+        frames: Frames of the model's input; 1 for pictures.
+    """
+
+    def __init__(self, augment: Augment, clip: Clip, frames: int):
+        self.clip, self.frames = clip, frames
+        self.repeats = clip.repeats if frames > 1 else 1
+        self.in_space = build_train(augment)
+        # What changes colours looks at three channels at a time.
+        self.frame_by_frame = augment.randaug is not None and clip.colour
+
+    def __call__(self, pixels, seed: int) -> np.ndarray:
+        """One case's draws.
+
+        Args:
+            pixels: (H, W) or (H, W, 3), or a clip (T, H, W) or (T, H, W, 3), uint8, that gives frames by `[ids]`.
+            seed: Decides everything.
+
+        Returns:
+            (R, C, S, S), or (R, C, frames, S, S), uint8: R draws in space of the same frames.
+        """
+        if self.frames == 1:
+            return _channels_first(self.in_space(pixels, seed))[None]
+        if self.clip.sampling == "volume":
+            frames = pixels
+        else:
+            frames = pixels[train_frames(self.clip, len(pixels), self.frames, seed)]
+        draws = [over_frames(self.in_space, frames, seed + r, self.frame_by_frame) for r in range(self.repeats)]
+        return np.stack(draws)
+
+
+@dataclass(frozen=True)
+class EvalView:
+    """Views without randomness: `segments` in time x `crops` along the longer side (multi-clip multi-crop testing).
+
+    Attributes:
+        size: Side of the square result, px.
+        mode, resize_px: As in `build_eval`.
+        clip: How frames are chosen.
+        frames: Frames of the model's input; 1 for pictures.
+        segments: Views in time; 1 is the middle.
+        crops: Views of each in space; 1 is the centre, more are squares spread along the longer side.
+    """
+
+    size: int
+    mode: str
+    resize_px: int | None
+    clip: Clip
+    frames: int
+    segments: int = 1
+    crops: int = 1
+
+    def __len__(self) -> int:
+        """How many views there are."""
+        return self.segments * self.crops
+
+    def single(self) -> "EvalView":
+        """The middle of time and space alone."""
+        return replace(self, segments=1, crops=1)
+
+    def __call__(self, pixels, view: int = 0) -> np.ndarray:
+        """View number `view` of a case: (1, C, S, S) or (1, C, frames, S, S) uint8."""
+        segment, crop = divmod(view, self.crops)
+        if self.crops > 1:
+            in_space = build_eval(self.size, None, "squash")
+            cut = lambda image, _: in_space(_square(image, crop, self.crops), 0)
+        else:
+            cut = build_eval(self.size, self.resize_px, self.mode)
+        if self.frames == 1:
+            return _channels_first(cut(pixels, 0))[None]
+        if self.clip.sampling == "volume":
+            frames = pixels
+        else:
+            frames = pixels[test_frames(self.clip, len(pixels), self.frames, segment, self.segments)]
+        return over_frames(cut, frames, 0)[None]
+
+    def frames_of(self, length: int) -> np.ndarray:
+        """(frames,) int64: which frames of a clip of `length` frames the middle view shows (volumes: the nearest)."""
+        if self.clip.sampling == "volume":
+            return ((np.arange(self.frames) + 0.5) * length / self.frames).astype(np.int64)
+        return middle_frames(self.clip, length, self.frames)
+
+
+def over_frames(in_space, frames: np.ndarray, seed: int, one_by_one: bool = False) -> np.ndarray:
+    """Apply a transform of pictures to a clip, with the same draw for all frames.
+
+    The frames go through as channels of one picture, which is faster than one after the other.
+
+    Args:
+        in_space: `(image (H, W[, C]), seed)` to (S, S[, C]).
+        frames: (T, H, W) or (T, H, W, 3) uint8.
+        one_by_one: The transform must see three channels at a time.
+
+    Returns:
+        (C, T, S, S) uint8.
+    """
+    if one_by_one and frames.ndim == 4:
+        return np.stack([in_space(frame, seed) for frame in frames]).transpose(3, 0, 1, 2)
+    length, height, width = frames.shape[:3]
+    planes = frames if frames.ndim == 3 else frames.transpose(3, 0, 1, 2).reshape(-1, height, width)
+    # A view: interleaving whole frames would cost as much as cropping them.
+    out = in_space(np.moveaxis(planes, 0, -1), seed)
+    return out.reshape(*out.shape[:2], -1, length).transpose(2, 3, 0, 1)
+
+
+def _channels_first(image: np.ndarray) -> np.ndarray:
+    """(H, W) or (H, W, C) as (C, H, W)."""
+    return image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
+
+
+def _square(image: np.ndarray, crop: int, crops: int) -> np.ndarray:
+    """Square number `crop` of `crops` along the longer side."""
+    height, width = image.shape[:2]
+    side = min(height, width)
+    top, left = ((extent - side) * crop // (crops - 1) for extent in (height, width))
+    return image[top : top + side, left : left + side]
+
+
+@dataclass(frozen=True)
+class FileViews:
+    """From a file to all its views, for processes that read.
+
+    Attributes:
+        reader: Opens the file.
+        views: How its pixels are shown.
+    """
+
+    reader: Reader
+    views: EvalView
+
+    def __call__(self, path: Path) -> np.ndarray:
+        """(V, C, [T,] S, S) uint8.
+
+        Raises:
+            DataError: The file cannot be read.
+        """
+        pixels = self.reader.open(path)
+        with nullcontext() if isinstance(pixels, np.ndarray) else closing(pixels):
+            return np.concatenate([self.views(pixels, view) for view in range(len(self.views))])

@@ -1,0 +1,1 @@
+"""Clips: video files, GIFs, multi-frame DICOM and folders of frames."""

@@ -1,0 +1,259 @@
+"""Clips from video files, GIFs, multi-frame DICOM and folders of frames: uint8 pictures over time.
+
+What a file is, its first bytes say, not its name: many `.avi` files are MP4 inside. Its size is checked before
+anything is decoded, only the frames that are asked for are kept, and a clip that is damaged or cut off is
+refused, never filled up with copies of its neighbours.
+"""
+
+import math
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, Self
+
+import numpy as np
+
+from ...core.errors import DataError
+from ..loading.limits import CLIP_GB
+
+CLIP_SUFFIXES = (
+    ".mp4", ".m4v", ".mov", ".avi", ".mpeg", ".mpg", ".mkv", ".webm", ".wmv", ".gif", ".dcm", ".dicom",
+)  # fmt: skip
+
+# Place, bytes and FFmpeg's name of each container.
+_STARTS = (
+    (128, b"DICM", "DICOM"),
+    *((4, box, "mov") for box in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")),
+    (8, b"AVI ", "avi"),
+    (0, b"\x1aE\xdf\xa3", "matroska"),
+    (0, b"GIF87a", "gif"),
+    (0, b"GIF89a", "gif"),
+    (0, b"0&\xb2u\x8ef\xcf\x11", "asf"),
+    (0, b"\0\0\1\xba", "mpeg"),
+    (0, b"\0\0\1\xb3", "mpegvideo"),
+    *((0, group, "DICOM") for group in (b"\x02\x00", b"\x08\x00", b"\x00\x02", b"\x00\x08")),  # without the preamble
+)
+_PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"BM")
+
+
+@dataclass(frozen=True)
+class ClipInfo:
+    """What opening a clip tells.
+
+    Attributes:
+        frames: Frames that can be decoded.
+        height, width: Of the upright picture, px.
+        fps: Frames per second on average; None where unknown.
+        seconds: Frames by frames per second; None where unknown.
+        container, codec: In FFmpeg's or DICOM's words, such as `mov` and `h264`.
+        colour: Whether its pixels hold colours; many ultrasound clips are grey pictures stored so.
+    """
+
+    frames: int
+    height: int
+    width: int
+    fps: float | None
+    seconds: float | None
+    container: str
+    codec: str
+    colour: bool
+
+
+class Frames(Protocol):
+    """An open clip of one kind.
+
+    Attributes:
+        times: (T,) seconds, increasing from 0; frame numbers where no rate is known.
+        fps: Frames per second on average, or None.
+        size: (height, width) px, upright.
+        container, codec, colour: As in `ClipInfo`.
+    """
+
+    times: np.ndarray
+    fps: float | None
+    size: tuple[int, int]
+    container: str
+    codec: str
+    colour: bool
+
+    def pictures(self, ids: np.ndarray, size: tuple[int, int]) -> Iterator[np.ndarray]:
+        """(h, w) or (h, w, 3) uint8 of each of the increasing `ids`, shrunk to `size` or not at all."""
+
+    def close(self) -> None: ...
+
+
+class Clip:
+    """An open clip as an array over time. To be used with `with`, in the process that opened it.
+
+    Attributes:
+        times: (T,) float64, seconds of every frame after the first (its number if there is no `fps`).
+        fps: Frames per second on average; None where unknown, as for a folder of frames.
+        size: (height, width) px of the pictures that it gives.
+    """
+
+    def __init__(self, path: Path, frames: Frames, *, colour: bool, shorter_px: int | None):
+        self._path, self._frames, self._colour = path, frames, colour
+        self.times, self.fps = frames.times, frames.fps
+        self.size = _shrunk_size(frames.size, shorter_px)
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def __getitem__(self, ids: Sequence[int] | np.ndarray | slice) -> np.ndarray:
+        """Decode frames.
+
+        Args:
+            ids: Frame numbers from 0 in any order, also several times the same; or a slice.
+
+        Returns:
+            (n, H, W) uint8 grey levels, the mean of red, green and blue; (n, H, W, 3) RGB if in colour.
+
+        Raises:
+            DataError: A number past the end, a frame that is damaged, or more at once than `limits.CLIP_GB`.
+        """
+        wanted, places = np.unique(self._numbers(ids), return_inverse=True)
+        shape = (len(wanted), *self.size, *([3] if self._colour else []))
+        if CLIP_GB.broken(math.prod(shape) / 1e9):
+            raise DataError(
+                f"{self._path}: {len(wanted)} frames of {self.size[1]}x{self.size[0]} px are too much at once "
+                f"({CLIP_GB.said()}). Cut it into clips, or shrink it."
+            )
+        pictures = np.empty(shape, np.uint8)
+        for row, picture in enumerate(self._frames.pictures(wanted, self.size)):
+            pictures[row] = _converted(picture, self.size, self._colour)
+        return pictures if np.array_equal(places, np.arange(len(wanted))) else pictures[places]
+
+    def close(self) -> None:
+        self._frames.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def _numbers(self, ids: Sequence[int] | np.ndarray | slice) -> np.ndarray:
+        if isinstance(ids, slice):
+            return np.arange(len(self))[ids]
+        ids = np.atleast_1d(ids)
+        if ids.size and ids.dtype.kind not in "iu":
+            raise TypeError("frames are chosen by whole numbers")
+        wrong = ids[(ids < 0) | (ids >= len(self))]
+        if wrong.size:
+            raise DataError(f"{self._path}: no frame {wrong[0]}: the clip has {len(self)} frames, the first is 0.")
+        return ids.astype(np.int64)
+
+
+def open_clip(
+    path: str | Path,
+    *,
+    colour: bool = False,
+    shorter_px: int | None = None,
+    max_megapixels: float | None = None,
+    max_frames: int | None = None,
+) -> Clip:
+    """Open a clip; frames are decoded when they are asked for.
+
+    The picture is turned upright as the file says; pixels that are not square stay as they are. A folder is a
+    clip of the pictures in it, in the order of the numbers in their names.
+
+    Args:
+        path: A video (MP4, MOV, AVI, Matroska, WebM, WMV, MPEG), a GIF, a DICOM file, or a folder of JPEG or
+            PNG frames.
+        colour: RGB instead of grey.
+        shorter_px: If given, pictures are shrunk by area averaging so that the shorter side has so many px.
+            They are never enlarged.
+        max_megapixels: Greatest height x width / 10^6 of the file's picture; None for `limits.FRAME_MEGAPIXELS`.
+        max_frames: Greatest number of frames; None for `limits.FRAMES`.
+
+    Raises:
+        DataError: The file cannot be opened, is none of these, holds no pictures, is cut off, or too large.
+    """
+    path = Path(path)
+    kind = _kind(path)
+    # Each reader is loaded when it is needed.
+    if kind == "folder":
+        from .frame_folder import FolderFrames as Reader
+    elif kind == "DICOM":
+        from .dicom_clip import DicomFrames as Reader
+    else:
+        from .video_file import VideoFrames as Reader
+    frames = Reader(path, kind, max_megapixels=max_megapixels, max_frames=max_frames)
+    return Clip(path, frames, colour=colour, shorter_px=shorter_px)
+
+
+def read_clip(
+    path: str | Path,
+    *,
+    colour: bool = False,
+    shorter_px: int | None = None,
+    ids: Sequence[int] | np.ndarray | slice | None = None,
+    max_megapixels: float | None = None,
+    max_frames: int | None = None,
+) -> np.ndarray:
+    """All frames of a clip, or those of `ids`; arguments, result and errors as of `open_clip` and `Clip`."""
+    limits = {"max_megapixels": max_megapixels, "max_frames": max_frames}
+    with open_clip(path, colour=colour, shorter_px=shorter_px, **limits) as clip:
+        return clip[slice(None) if ids is None else ids]
+
+
+def clip_info(path: str | Path) -> ClipInfo:
+    """What opening a clip tells, its limits being those of `open_clip`.
+
+    Raises:
+        DataError: As `open_clip`.
+    """
+    with open_clip(path) as clip:
+        frames = clip._frames
+        seconds = len(clip) / clip.fps if clip.fps else None
+        return ClipInfo(len(clip), *frames.size, clip.fps, seconds, frames.container, frames.codec, frames.colour)
+
+
+def _kind(path: Path) -> str:
+    """`folder`, `DICOM`, or FFmpeg's name of the container that the first bytes announce."""
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            return "folder"
+        if not stat.S_ISREG(mode):
+            raise DataError(f"{path}: no regular file.")
+        with path.open("rb") as file:
+            head = file.read(132)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file.") from None
+    except PermissionError:
+        raise DataError(f"{path}: no permission to read the file. Ask its owner, or copy it.") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be opened ({error.strerror}).") from None
+    if not head:
+        raise DataError(f"{path}: the file is empty (0 bytes). Fetch it again.")
+    for place, start, kind in _STARTS:
+        if head.startswith(start, place):
+            return kind
+    if head.startswith(_PICTURES):
+        raise DataError(f"{path}: a single picture, not a clip. Put the frames of a clip into a folder and name that.")
+    raise DataError(
+        f"{path}: no clip that is read here: its first bytes are those of no MP4, MOV, AVI, Matroska, WebM, WMV, "
+        "MPEG, GIF or DICOM file. Whatever its name says, look what it is."
+    )
+
+
+def _shrunk_size(size: tuple[int, int], shorter_px: int | None) -> tuple[int, int]:
+    if shorter_px is None or min(size) <= shorter_px:
+        return size
+    height, width = (round(side * shorter_px / min(size)) for side in size)
+    return height, width
+
+
+def _converted(picture: np.ndarray, size: tuple[int, int], colour: bool) -> np.ndarray:
+    """(H, W) or (H, W, 3) from what a reader gave."""
+    import cv2
+
+    if picture.shape[:2] != size:
+        picture = cv2.resize(picture, size[::-1], interpolation=cv2.INTER_AREA)
+    if colour and picture.ndim == 2:
+        return np.repeat(picture[..., None], 3, axis=2)
+    if not colour and picture.ndim == 3:
+        return cv2.transform(picture, np.full((1, 3), 1 / 3))  # the mean, rounded
+    return picture

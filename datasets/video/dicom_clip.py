@@ -1,0 +1,119 @@
+"""Multi-frame DICOM as clips: each frame is decoded as if it were a file of its own.
+
+Grey levels come as for radiographs (see `dicom`), but that all frames share one range, and that colours
+become grey by their plain mean as in videos. No message carries a value of the header.
+"""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from pydicom import Dataset
+from pydicom.encaps import encapsulate, generate_frames
+from pydicom.pixels import apply_color_lut
+from pydicom.uid import UID
+
+from ...core.errors import DataError
+from ..images.dicom import PIXEL_TAGS, decoding, frame_levels, quiet, read_elements
+from ..images.dicom_frames import stored_pixels
+from .facts import measured_times, refuse_large, steady_times
+
+_RATES = ("CineRate", "RecommendedDisplayFrameRate")
+_TAGS = (*PIXEL_TAGS, "FrameTime", "FrameTimeVector", *_RATES)
+
+
+class DicomFrames:
+    """The frames of a DICOM file; one frame is a clip of one. The pixel data stay in memory as stored."""
+
+    container = "DICOM"
+
+    def __init__(self, path: Path, kind: str, *, max_megapixels: float | None, max_frames: int | None):
+        self._path = path
+        with path.open("rb") as file:
+            header = read_elements(path, file, _TAGS, stop_before_pixels=True)
+            with decoding(path):
+                self.size, count = _extent(path, header)
+            refuse_large(path, self.size, count, max_megapixels, max_frames)
+            self._dataset = read_elements(path, file, _TAGS)
+        syntax = self._dataset.file_meta.TransferSyntaxUID
+        self.codec = syntax.name
+        self.colour = not header.get("PhotometricInterpretation", "").startswith("MONOCHROME")
+        with decoding(path), quiet():
+            self._encapsulated = syntax.is_encapsulated
+            self._stored = _stored_frames(path, self._dataset, count)
+            self.times, self.fps = _times(header, count)
+        self._dataset.NumberOfFrames = 1
+
+    def pictures(self, ids: np.ndarray, size: tuple[int, int]) -> Iterator[np.ndarray]:
+        """(H, W) or (H, W, 3) RGB of each frame in its full size."""
+        for number in ids:
+            with decoding(self._path), quiet():
+                frame = self._stored[number]
+                self._dataset.PixelData = encapsulate([frame]) if self._encapsulated else bytes(frame)
+                picture = _picture(self._path, self._dataset)
+            yield picture
+
+    def close(self) -> None:
+        self._stored = []
+        self._dataset = Dataset()
+
+
+def _extent(path: Path, header: Dataset) -> tuple[tuple[int, int], int]:
+    """(height, width) and the number of frames."""
+    if "Rows" not in header or "Columns" not in header:
+        kind = header.get("SOPClassUID")
+        kind = f" (it is a {kind.name})" if isinstance(kind, UID) and kind.name != kind else ""
+        raise DataError(f"{path}: a DICOM file without pictures{kind}. Take it out of the list.")
+    height, width, count = int(header.Rows), int(header.Columns), int(header.get("NumberOfFrames") or 1)
+    if min(height, width, count) < 1:
+        raise DataError(f"{path}: its header describes no possible frames. Fetch the file again.")
+    return (height, width), count
+
+
+def _stored_frames(path: Path, dataset: Dataset, count: int) -> list[bytes | memoryview]:
+    """The pixel data of each frame, as stored."""
+    data = dataset.get("PixelData") or b""
+    if not dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+        samples = 2 if dataset.PhotometricInterpretation == "YBR_FULL_422" else dataset.SamplesPerPixel
+        length = dataset.Rows * dataset.Columns * samples * (dataset.BitsAllocated // 8)
+        frames = [memoryview(data)[place : place + length] for place in range(0, count * length, length)]
+        frames = [frame for frame in frames if len(frame) == length]
+    else:
+        offsets = [dataset.get(name) for name in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")]
+        tables = tuple(offsets) if all(offsets) else None
+        frames = list(generate_frames(data, number_of_frames=count, extended_offsets=tables)) if data else []
+    for name in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
+        dataset.pop(name, None)
+    if len(frames) < count:
+        raise DataError(f"{path}: cut off: of {count} frames only {len(frames)} are there. Fetch it again.")
+    return frames[:count]
+
+
+def _picture(path: Path, dataset: Dataset) -> np.ndarray:
+    """(H, W) or (H, W, 3) uint8 of a data set that holds one frame."""
+    stored, colour = stored_pixels(path, dataset)
+    if colour == "RGB":
+        return _uint8(stored / (2**dataset.BitsStored - 1))
+    if colour == "PALETTE COLOR":
+        depth = dataset.RedPaletteColorLookupTableDescriptor[2]
+        return _uint8(apply_color_lut(stored, dataset)[..., :3] / (2**depth - 1))
+    if colour not in ("MONOCHROME1", "MONOCHROME2"):
+        raise DataError(f"{path}: colours of the kind {colour!r} are not read. Export the file as RGB.")
+    levels = frame_levels(stored, dataset)
+    return _uint8(1 - levels if colour == "MONOCHROME1" else levels)
+
+
+def _uint8(levels: np.ndarray) -> np.ndarray:
+    return np.rint(np.clip(levels, 0, 1) * 255).astype(np.uint8)
+
+
+def _times(header: Dataset, count: int) -> tuple[np.ndarray, float | None]:
+    """Seconds of every frame and frames per second: by the frame times, else the frame time, else the rates."""
+    steps_ms = header.get("FrameTimeVector")
+    frame_ms = float(header.get("FrameTime") or math.nan)
+    rates = [1000 / frame_ms if frame_ms > 0 else None, *(header.get(name) for name in _RATES)]
+    rate = next((float(rate) for rate in rates if rate and float(rate) > 0), None)
+    if steps_ms is None or np.size(steps_ms) != count:
+        return steady_times(count, rate)
+    return measured_times(np.cumsum(np.asarray(steps_ms, float)) / 1000, rate)

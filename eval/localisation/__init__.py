@@ -1,0 +1,1 @@
+"""Maps of where a model looked, held against boxes and outlines."""

@@ -1,0 +1,191 @@
+"""Whether a model of pictures looked at the finding: its maps against boxes that readers drew.
+
+Only findings with a box count: one box or several of one label in one picture. Each figure stands beside what two maps
+get that know nothing about the picture: a uniform one, and one that points at the picture's middle.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from ..statistics.intervals import Estimate, estimates, proportions
+from ..statistics.metrics import ratio
+from ..statistics.resampling import PatientBootstrap, Resampling, Reweighted
+from .image_map import PictureMap
+
+FRAME_PX = 224  # shorter side of the raster on which maps are measured
+REGION_SHARE = 0.5  # of the map's maximum, from which on a pixel belongs to the region
+OVERLAPS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)  # T(IoU) of Wang et al. 2017, section 4.2
+MEASURES = ("pointing_game", "energy", "iou")
+BASELINES = ("uniform", "centre")
+
+
+@dataclass(frozen=True, eq=False)
+class BoxedFinding:
+    """One finding in one picture.
+
+    Attributes:
+        id, patient: Of the case.
+        label: Of the finding.
+        map: Where the model looked for it.
+        boxes: (K, 4) left, top, right and bottom in px of the picture.
+    """
+
+    id: str
+    patient: str
+    label: str
+    map: PictureMap
+    boxes: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class BoxFigures:
+    """What the report shows of one model. Lists run over `labels` and, last, all findings together.
+
+    Attributes:
+        labels: Those with a box, in the order given.
+        findings, patients: How many.
+        figures: By name: those of `MEASURES`, and `iou_at_0.1` ... `iou_at_0.7`, the share of findings whose IoU is so
+            large or larger.
+        baseline: Baseline to name to the same figure of a map that knows nothing, (L + 1,).
+        gain: Baseline to measure to the model's figure minus the baseline's, paired by finding.
+        each: (N, 3) the measures of every finding, in the order of `MEASURES`.
+        method: How the maps were made.
+        without_map: Findings with a box that have no map; they are left out.
+        empty: Findings whose map is 0 everywhere; they count as missed.
+    """
+
+    labels: tuple[str, ...]
+    findings: list[int]
+    patients: list[int]
+    figures: dict[str, list[Estimate]]
+    baseline: dict[str, dict[str, np.ndarray]]
+    gain: dict[str, dict[str, list[Estimate]]]
+    each: np.ndarray
+    method: str
+    without_map: int
+    empty: int
+
+
+def measures(found: PictureMap, boxes: np.ndarray, tolerance_px: float = 0) -> tuple[float, float, float]:
+    """Pointing game, energy and IoU of one map against the boxes of its finding.
+
+    Args:
+        found: The map. One that is 0 everywhere points nowhere: all three are 0.
+        boxes: (K, 4) left, top, right and bottom in px of the picture.
+        tolerance_px: How far from a box the maximum may lie, in px of a picture whose shorter side is 224 px; Zhang et
+            al. allow 15.
+
+    Returns:
+        pointing game (Zhang et al. 2018, section 4.2): 1 if the map's maximum lies in a box; of maxima that tie, the
+        share that does.
+        energy (Wang et al. 2020, Score-CAM, section 4.3): share of the map's sum that lies in the boxes.
+        IoU: of the box around the region of the maximum, which is connected and at least half as high, with the
+        box of the finding that it overlaps most.
+    """
+    peaks = found.peaks()
+    if not len(peaks):
+        return 0.0, 0.0, 0.0
+    scale = FRAME_PX / min(found.width_px, found.height_px)
+    away = np.maximum(0, np.maximum(boxes[:, None, :2] - peaks, peaks - boxes[:, None, 2:]))
+    pointing = float((np.hypot(away[..., 0], away[..., 1]) * scale <= tolerance_px).any(axis=0).mean())
+    raster = found.sampled(round(found.width_px * scale), round(found.height_px * scale))
+    raster, boxes = np.nan_to_num(raster), boxes * scale
+    inside = np.maximum.reduce([_cover(raster.shape, box) for box in boxes])
+    total = raster.sum()
+    energy = float((raster * inside).sum() / total) if total > 0 else 0.0
+    return pointing, energy, float(max(_iou(_region(raster), box) for box in boxes))
+
+
+def box_figures(
+    findings: Sequence[BoxedFinding],
+    labels: Sequence[str],
+    resampling: Resampling,
+    *,
+    method: str = "",
+    without_map: int = 0,
+) -> BoxFigures:
+    """All figures of one model, with intervals by patient.
+
+    Args:
+        findings: At least one.
+        labels: All labels, in their order; those without a finding are left out.
+        resampling: Of the intervals.
+        method, without_map: To be passed on.
+    """
+    labels = tuple(label for label in labels if any(each.label == label for each in findings))
+    own = np.array([[each.label == label for label in labels] for each in findings])
+    patients = [each.patient for each in findings]
+    bootstrap = resampling.of(patients, own.astype(np.float64))
+    among = np.column_stack([own, np.ones(len(findings), dtype=bool)])
+    model = np.array([measures(each.map, each.boxes) for each in findings])
+    ignorant = {
+        "uniform": np.array([measures(each.map.uniform(), each.boxes) for each in findings]),
+        "centre": np.array([measures(each.map.central(), each.boxes) for each in findings]),
+    }
+    return BoxFigures(
+        labels=labels,
+        findings=among.sum(axis=0).tolist(),
+        patients=[bootstrap.having(column) for column in among.T],
+        figures=_estimates(model, among, bootstrap) | _shares_hit(model, among, bootstrap),
+        baseline={name: _means(values, among) for name, values in ignorant.items()},
+        gain={name: _estimates(model - values, among, bootstrap) for name, values in ignorant.items()},
+        each=model,
+        method=method,
+        without_map=without_map,
+        empty=sum(not len(each.map.peaks()) for each in findings),
+    )
+
+
+def _estimates(values: np.ndarray, among: np.ndarray, bootstrap: PatientBootstrap) -> dict[str, list[Estimate]]:
+    """Means of (N, 3) values over the findings of each column of (N, L + 1) `among`, by measure."""
+    few = [bootstrap.having(column) for column in among.T]
+    found = {}
+    for place, name in enumerate(MEASURES):
+        weighted = np.where(among, values[:, [place]], 0.0)
+        drawn = bootstrap.drawn(lambda weights, own=weighted: {"mean": _shares(weights, own, among)})["mean"]
+        found[name] = estimates(ratio(weighted.sum(axis=0), among.sum(axis=0)), drawn, [""] * among.shape[1], few)
+    return found
+
+
+def _shares(weights: Reweighted, values: np.ndarray, among: np.ndarray) -> np.ndarray:
+    return ratio(weights.sums(values), weights.sums(among.astype(np.float64)))
+
+
+def _shares_hit(values: np.ndarray, among: np.ndarray, bootstrap: PatientBootstrap) -> dict[str, list[Estimate]]:
+    """The figures that are shares of findings, whose intervals are wide enough where all or none are hit."""
+    reasons = [""] * among.shape[1]
+    hits = {"pointing_game": values[:, 0]} | {f"iou_at_{least:g}": values[:, 2] >= least for least in OVERLAPS}
+    return {
+        name: proportions(np.where(among, column[:, None], np.nan), bootstrap, reasons) for name, column in hits.items()
+    }
+
+
+def _means(values: np.ndarray, among: np.ndarray) -> dict[str, np.ndarray]:
+    hits = {f"iou_at_{least:g}": values[:, 2] >= least for least in OVERLAPS}
+    columns = {name: values[:, place] for place, name in enumerate(MEASURES)} | hits
+    return {name: ratio((among * column[:, None]).sum(axis=0), among.sum(axis=0)) for name, column in columns.items()}
+
+
+def _cover(shape: tuple[int, int], box: np.ndarray) -> np.ndarray:
+    """(h, w) share of each pixel that lies in a box (left, top, right, bottom in pixels)."""
+    along = []
+    for start, end, size in ((box[1], box[3], shape[0]), (box[0], box[2], shape[1])):
+        first = np.arange(size)
+        along.append(np.clip(np.minimum(end, first + 1) - np.maximum(start, first), 0, None))
+    return np.outer(*along)
+
+
+def _region(raster: np.ndarray) -> np.ndarray:
+    """Left, top, right and bottom of the 4-connected region of the maximum, down to half its height."""
+    labels, _ = ndimage.label(raster >= REGION_SHARE * raster.max())
+    rows, columns = np.nonzero(labels == labels.flat[raster.argmax()])
+    return np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], dtype=np.float64)
+
+
+def _iou(one: np.ndarray, other: np.ndarray) -> float:
+    shared = np.clip(np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2]), 0, None).prod()
+    areas = (one[2:] - one[:2]).prod() + (other[2:] - other[:2]).prod()
+    return float(shared / (areas - shared))

@@ -1,0 +1,269 @@
+"""Where the model sees it: tiles to detections, tile-level AUROC and Dice, and all of it for the report.
+
+Truth of a tile is 1, 0, or NaN where the tile lies on a border or in an area that nobody annotated; NaN tiles count in
+no figure. Each patient's slides are drawn together in the intervals, since the tiles of one slide resemble each other.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...core.errors import DataError
+from ..statistics.intervals import Estimate, PatientBootstrap, percentile
+from ..statistics.metrics import auroc, ratio, reasons
+from ..statistics.operating_points import OperatingPoint
+from .froc import Froc, SlideHits, froc
+
+NO_TUMOUR = "no tumour tile"
+DETECTION_RADIUS_UM = 200.0
+
+
+@dataclass(frozen=True)
+class TileSlide:
+    """One slide's tiles.
+
+    Attributes:
+        id, patient: Of the slide.
+        scores: (N,) in 0..1.
+        truth: (N,) 1, 0, or NaN (unknown).
+    """
+
+    id: str
+    patient: str
+    scores: np.ndarray
+    truth: np.ndarray
+
+
+@dataclass(frozen=True)
+class SlideFigures:
+    """One slide's line in the report: its tiles with known truth, AUROC and Dice (NaN with a reason where undefined),
+    lesions, how many of them a detection hit, and detections outside of any.
+    """
+
+    id: str
+    tiles: int
+    tumour_tiles: int
+    auroc: Estimate
+    dice: Estimate
+    lesions: int
+    lesions_hit: int
+    false_positives: int
+
+
+@dataclass(frozen=True)
+class Localisation:
+    """What the report shows of one model.
+
+    Attributes:
+        froc: Curve and score.
+        figures: By name. `tile_auroc` and `dice` are over all tiles, slides without tumour included; the means are
+            over the slides in which the figure is defined.
+        point: The threshold behind Dice.
+        slides: One by one.
+    """
+
+    froc: Froc
+    figures: dict[str, Estimate]
+    point: OperatingPoint
+    slides: tuple[SlideFigures, ...]
+
+
+def tile_truth(tumour_fraction: np.ndarray, least: float = 0.5) -> np.ndarray:
+    """Truth of tiles (N,) from their share of annotated tumour: 1 from `least` on, 0 without any, NaN between."""
+    fraction = np.asarray(tumour_fraction, dtype=np.float64)
+    return np.where(fraction >= least, 1.0, np.where(fraction == 0, 0.0, np.nan))
+
+
+def detections_from_tiles(
+    coords: np.ndarray,
+    scores: np.ndarray,
+    tile_level0_px: int,
+    size_px: tuple[int, int],
+    radius_px: float,
+    least: float = 0.05,
+) -> np.ndarray:
+    """One detection for each local maximum of the tile scores.
+
+    The highest tile is taken, all tiles within `radius_px` of it are dropped, and so on. FROC charges every
+    detection outside of a lesion, but counts a lesion once however often it is hit: a large lesion may have several
+    maxima, while a cluster of false tiles should not cost more than one. (Connected groups above a threshold give one
+    point for each group, which for a bent group may lie outside of it, and the threshold is one more thing to choose.)
+
+    Args:
+        coords: (N, 2) top left corners x, y in level-0 px.
+        scores: (N,) in 0..1.
+        tile_level0_px: Side of a tile.
+        size_px: Width and height of the slide; the centre of a tile that sticks out is moved inside.
+        radius_px: In level-0 px; 200 µm (`DETECTION_RADIUS_UM`) is a good start, never less than a tile.
+        least: Tiles below this score are never detections. FROC needs the low ones too: its right end is at 8 false
+            positives per slide.
+
+    Returns:
+        (M, 3) probability, x, y (centre of the tile), by falling probability.
+
+    Raises:
+        DataError: Numbers of coordinates and scores differ, or a score is not in 0..1.
+    """
+    from scipy.spatial import cKDTree
+
+    coords, scores = checked_tiles(coords, scores)
+    kept = np.flatnonzero(scores >= least)
+    order = kept[np.lexsort((coords[kept, 0], coords[kept, 1], -scores[kept]))]
+    centres = np.minimum(coords[order] + tile_level0_px / 2, np.asarray(size_px) - 1).astype(np.float64)
+    if not len(order):
+        return np.zeros((0, 3))
+    tree, alive, peaks = cKDTree(centres), np.ones(len(order), dtype=bool), []
+    for i in range(len(order)):
+        if alive[i]:
+            peaks.append(i)
+            alive[tree.query_ball_point(centres[i], radius_px)] = False
+    return np.column_stack([scores[order][peaks], np.floor(centres[peaks])])
+
+
+def checked_tiles(coords: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(N, 2) and (N,) float64.
+
+    Raises:
+        DataError: Their numbers differ, or a score is not in 0..1.
+    """
+    coords, scores = np.asarray(coords).reshape(-1, 2), np.asarray(scores, dtype=np.float64).reshape(-1)
+    if len(coords) != len(scores):
+        raise DataError(f"{len(coords)} tiles, but {len(scores)} scores. Score the tiles of this very feature file.")
+    if not ((scores >= 0) & (scores <= 1)).all():
+        raise DataError("a tile score is not in 0..1. Give probabilities, or scale the scores first.")
+    return coords, scores
+
+
+def tile_auroc(slides: Sequence[TileSlide], resamples: int = 2000, seed: int = 0) -> dict[str, Estimate]:
+    """Whether tumour tiles are scored above the others.
+
+    Returns:
+        `tile_auroc` over the tiles of all slides together, and `tile_auroc_mean`, the mean over the slides that have
+        both kinds of tiles.
+    """
+    bootstrap = PatientBootstrap([slide.patient for slide in slides for _ in slide.scores], resamples, seed)
+    truth = _joined(slide.truth for slide in slides)[:, None]
+    scores = _joined(slide.scores for slide in slides)[:, None]
+    value, why = float(auroc(truth, scores)[0]), reasons(truth)[0].replace("case", "tile")
+    draws = np.full(resamples, np.nan) if why else bootstrap.ranks(truth, scores)["auroc"][:, 0]
+    pooled = percentile(value, draws, why, int(bootstrap.smaller_class(truth)[0]))
+    own = np.array([slide_auroc(slide).value for slide in slides])
+    return {"tile_auroc": pooled, "tile_auroc_mean": _mean(own, slides, resamples, seed, "no slide has both")}
+
+
+def slide_auroc(slide: TileSlide) -> Estimate:
+    """AUROC of one slide's tiles, without an interval (its tiles are not independent)."""
+    truth = slide.truth[:, None]
+    why = reasons(truth)[0].replace("case", "tile").replace("positive", "tumour").replace("negative", "normal")
+    return Estimate(float(auroc(truth, slide.scores[:, None])[0]), reason=why)
+
+
+def dice(scores: np.ndarray, truth: np.ndarray, threshold: float) -> Estimate:
+    """Dice coefficient of the tiles at or above the threshold and the tumour tiles of one slide.
+
+    Undefined without a tumour tile: then it would be 0 or 1 by a single false tile.
+    """
+    known = ~np.isnan(truth)
+    if not (truth == 1).any():
+        return Estimate(float("nan"), reason=NO_TUMOUR)
+    if np.isnan(threshold):
+        return Estimate(float("nan"), reason="no threshold")
+    called = scores[known] >= threshold
+    return Estimate(float(2 * (called & (truth[known] == 1)).sum() / (called.sum() + (truth == 1).sum())))
+
+
+def choose_dice_threshold(slides: Sequence[TileSlide], chosen_on: str = "val") -> OperatingPoint:
+    """The threshold with the largest Dice over all tiles of the validation slides, tumour or not.
+
+    It lies halfway to the next lower score, as thresholds do here (see `operating_points`).
+    """
+    truth, scores = _joined(slide.truth for slide in slides), _joined(slide.scores for slide in slides)
+    known = ~np.isnan(truth)
+    truth, scores = truth[known] == 1, scores[known]
+    if not truth.any():
+        return OperatingPoint(float("nan"), "dice", chosen_on, f"{NO_TUMOUR} in {chosen_on}")
+    order = np.argsort(-scores, kind="stable")
+    found, falling = np.cumsum(truth[order]), scores[order]
+    last = np.append(falling[1:] != falling[:-1], True)  # of equal scores, all are called or none
+    values = (2 * found / (np.arange(1, len(order) + 1) + truth.sum()))[last]
+    steps = np.append(falling[last], 0.0)
+    best = int(values.argmax())
+    return OperatingPoint(float((steps[best] + steps[best + 1]) / 2), "dice", chosen_on)
+
+
+def dice_figures(
+    slides: Sequence[TileSlide], point: OperatingPoint, resamples: int = 2000, seed: int = 0
+) -> dict[str, Estimate]:
+    """`dice` over the tiles of all slides together and `dice_mean` over the slides with tumour, with intervals."""
+    own = np.array([dice(slide.scores, slide.truth, point.threshold).value for slide in slides])
+    mean = _mean(own, slides, resamples, seed, point.reason or "no slide with a tumour tile")
+    if point.reason:
+        return {"dice": Estimate(float("nan"), reason=point.reason), "dice_mean": mean}
+    parts = np.array([_overlap(slide, point.threshold) for slide in slides]).reshape(-1, 2)
+    if not any((slide.truth == 1).any() for slide in slides):
+        return {"dice": Estimate(float("nan"), reason=NO_TUMOUR), "dice_mean": mean}
+    draws = PatientBootstrap([slide.patient for slide in slides], resamples, seed).sums(parts)
+    few = len({slide.patient for slide in slides if (slide.truth == 1).any()})
+    pooled = percentile(float(ratio(*parts.sum(axis=0))), ratio(draws[:, 0], draws[:, 1]), few=few)
+    return {"dice": pooled, "dice_mean": mean}
+
+
+def localisation(
+    slides: Sequence[TileSlide],
+    hits: Sequence[SlideHits],
+    point: OperatingPoint,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Localisation:
+    """All figures of one model on the evaluated slides.
+
+    Args:
+        slides: Their tiles.
+        hits: What their detections come to (`froc.hits`), in the same order.
+        point: From `choose_dice_threshold` on validation slides.
+        resamples, seed: Of the bootstrap by patient.
+
+    Raises:
+        DataError: Tiles and detections are not of the same slides.
+    """
+    if [slide.id for slide in slides] != [slide.id for slide in hits]:
+        raise DataError(
+            "tiles and detections are not of the same slides in the same order. Give one of each per slide."
+        )
+    figures = tile_auroc(slides, resamples, seed) | dice_figures(slides, point, resamples, seed)
+    lines = tuple(
+        SlideFigures(
+            id=slide.id,
+            tiles=int((~np.isnan(slide.truth)).sum()),
+            tumour_tiles=int((slide.truth == 1).sum()),
+            auroc=slide_auroc(slide),
+            dice=dice(slide.scores, slide.truth, point.threshold),
+            lesions=len(own.found),
+            lesions_hit=int((own.found > 0).sum()),
+            false_positives=len(own.false),
+        )
+        for slide, own in zip(slides, hits)
+    )
+    return Localisation(froc(hits, resamples, seed), figures, point, lines)
+
+
+def _joined(parts: Iterable[np.ndarray]) -> np.ndarray:
+    return np.concatenate([np.zeros(0), *parts]).astype(np.float64)
+
+
+def _overlap(slide: TileSlide, threshold: float) -> tuple[float, float]:
+    """Twice the tiles in both, and the tiles in one plus those in the other."""
+    called, tumour = (slide.scores >= threshold) & ~np.isnan(slide.truth), slide.truth == 1
+    return 2 * float((called & tumour).sum()), float(called.sum() + tumour.sum())
+
+
+def _mean(values: np.ndarray, slides: Sequence[TileSlide], resamples: int, seed: int, reason: str) -> Estimate:
+    """Mean over the slides whose value is defined, with the bootstrap by patient."""
+    defined = ~np.isnan(values)
+    if not defined.any():
+        return Estimate(float("nan"), reason=reason)
+    bootstrap = PatientBootstrap([slide.patient for slide in slides], resamples, seed)
+    sums = bootstrap.sums(np.column_stack([values, defined]))
+    few = len(np.unique(bootstrap.index[defined]))
+    return percentile(float(values[defined].mean()), ratio(sums[:, 0], sums[:, 1]), few=few)

@@ -1,0 +1,1 @@
+"""The report: pages, sections, plots, LaTeX, templates."""

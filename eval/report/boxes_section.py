@@ -1,0 +1,225 @@
+"""What the report's section on boxes shows: chosen here, put into words and tables by the template."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import markupsafe
+import numpy as np
+
+from ..localisation.boxes import BASELINES, MEASURES, OVERLAPS, BoxedFinding, BoxFigures
+from ..localisation.image_overlay import blended, with_boxes
+from ..statistics.intervals import Estimate
+from .metrics_json import estimate_json
+from .page import jpeg_uri, number
+from .plots import GRID, INK, MODELS, MUTED, axes_px, short, svg_style, svg_text
+from .section import Figure, Section
+
+ALL = "All findings"
+MOST_EXAMPLES = 8
+NAMES = {"pointing_game": "Pointing game", "energy": "Energy in the box", "iou": "Mean IoU"}
+METHOD_WORDS = {
+    "gradient": "gradient-weighted attention (Chefer et al. 2021); of a CNN Grad-CAM (Selvaraju et al. 2017)",
+    "attention": "attention rollout (Abnar & Zuidema 2020), the same map for every finding",
+}
+
+
+def boxes_section(
+    found: Mapping[str, BoxFigures],
+    places: Mapping[str, int],
+    findings: Sequence[BoxedFinding],
+    picture: Callable[[str], np.ndarray | None] | None = None,
+) -> Section:
+    """The section after "Discrimination".
+
+    Args:
+        found: Model name to its figures, at least one.
+        places: Model name to its place among all models of the report, which decides its colour.
+        findings: Those that the first model's figures are of, in that order, for the examples.
+        picture: Case id to its picture, (h, w) or (h, w, 3), or None if there is none; without it no examples.
+    """
+    first_name, first = next(iter(found.items()))
+    return Section(
+        anchor="boxes",
+        title="Boxes",
+        after="results",
+        content={
+            "models": [{"name": name, "place": places[name], "found": each} for name, each in found.items()],
+            "rows": [_row(found, label) for label in (*first.labels, ALL)],
+            "overlaps": [(f"{least:g}", _overlap(found, f"iou_at_{least:g}")) for least in OVERLAPS],
+            "measures": NAMES,
+            "plot": markupsafe.Markup(_plot(found, places)),
+            "examples": [] if picture is None else _examples(first, findings, picture),
+            "first": first_name,
+            "verdicts": [_verdict(name, each, len(found) > 1) for name, each in found.items()],
+            "marked": any(
+                _marked(each.figures[measure][place])
+                for each in found.values()
+                for measure in MEASURES
+                for place in range(len(each.labels) + 1)
+            ),
+        },
+        plain={name: _plain(each) for name, each in found.items()},
+        figures=[figure for name, each in found.items() for figure in _figures(name, each)],
+        methods=_methods(found),
+    )
+
+
+def _places(found: BoxFigures) -> dict[str, int]:
+    return {label: place for place, label in enumerate((*found.labels, ALL))}
+
+
+def _row(found: Mapping[str, BoxFigures], label: str) -> dict[str, Any]:
+    """One label: of each model that has findings of it, how many, its measures and what the baselines get."""
+    models = []
+    for name, each in found.items():
+        place = _places(each).get(label)
+        if place is not None:
+            shown = [
+                (each.figures[measure][place], [each.baseline[base][measure][place] for base in BASELINES])
+                for measure in MEASURES
+            ]
+            models.append({"name": name, "findings": each.findings[place], "shown": shown})
+    return {"label": label, "models": models}
+
+
+def _overlap(found: Mapping[str, BoxFigures], name: str) -> list[tuple[Estimate, list[float]]]:
+    return [(each.figures[name][-1], [each.baseline[base][name][-1] for base in BASELINES]) for each in found.values()]
+
+
+def _verdict(name: str, found: BoxFigures, several: bool) -> str:
+    """Whether the maps point at findings more often than a map that knows nothing."""
+    value, head = found.figures["pointing_game"][-1], f"{name}: the" if several else "The"
+    said = f"{head} maximum lies in the box for {100 * value.value:.0f} % of {found.findings[-1]:,} findings"
+    better = []
+    for base, words in (("uniform", "a random place"), ("centre", "the middle of the picture")):
+        gain, chance = found.gain[base]["pointing_game"][-1], found.baseline[base]["pointing_game"][-1]
+        if np.isnan(gain.low):
+            verdict = f"no comparison: {gain.reason}"
+        else:
+            word = "better" if gain.low > 0 else "worse" if gain.high < 0 else "no clear difference"
+            verdict = f"difference {_signed(gain.low)} to {_signed(gain.high)}: {word}"
+        better.append(f"{words} does for {100 * chance:.0f} % ({verdict})")
+    return f"{said}; {better[0]}, and {better[1]}."
+
+
+def _signed(value: float) -> str:
+    return ("+" if value >= 0 else "−") + number(abs(value), 2)
+
+
+def _examples(
+    found: BoxFigures, findings: Sequence[BoxedFinding], picture: Callable[[str], np.ndarray | None]
+) -> list[dict[str, Any]]:
+    """Of the most frequent labels the finding with the median energy: neither the best nor the worst."""
+    by_frequency = sorted(range(len(found.labels)), key=lambda place: -found.findings[place])[:MOST_EXAMPLES]
+    shown = []
+    for place in sorted(by_frequency):
+        rows = [row for row, each in enumerate(findings) if each.label == found.labels[place]]
+        row = sorted(rows, key=lambda row: (found.each[row, 1], findings[row].id))[len(rows) // 2]
+        each, pixels = findings[row], picture(findings[row].id)
+        if pixels is None:
+            continue
+        laid = blended(pixels, each.map)
+        scale = np.tile([laid.shape[1] / each.map.width_px, laid.shape[0] / each.map.height_px], 2)
+        shown.append(
+            {
+                "label": each.label,
+                "id": each.id,
+                "hit": found.each[row, 0] > 0,
+                "energy": found.each[row, 1],
+                "iou": found.each[row, 2],
+                "uri": jpeg_uri(with_boxes(laid, each.boxes * scale)),
+            }
+        )
+    return shown
+
+
+def _plot(found: Mapping[str, BoxFigures], places: Mapping[str, int]) -> str:
+    """Pointing game by label: a mark with its interval per model; a stroke for chance, a ring for the middle."""
+    labels = list(dict.fromkeys(label for each in found.values() for label in (*each.labels, ALL) if label != ALL))
+    labels.append(ALL)
+    pitch = 13 + 8 * len(found)
+    with svg_style("boxes"):
+        figure, axes = axes_px(400, len(labels) * pitch + 38, left=136, right=14, top=4, bottom=34)
+        axes.set_xlim(0, 1)
+        axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", ".25", ".5", ".75", "1"])
+        axes.set_ylim(len(labels) - 0.5, -0.5)
+        axes.grid(axis="x", color=GRID, lw=0.6)
+        axes.set_axisbelow(True)
+        axes.spines["left"].set_visible(False)
+        texts = {f"@{i}@": short(label) for i, label in enumerate(labels)}
+        axes.set_yticks(range(len(labels)), list(texts), fontsize=11.5, color=INK)
+        axes.tick_params(axis="x", labelsize=11)
+        axes.set_xlabel("share of findings with the maximum in the box", fontsize=11)
+        for i, (name, each) in enumerate(found.items()):
+            colour, marker = MODELS[places[name] % len(MODELS)], "osD^"[places[name] % 4]
+            for label, place in _places(each).items():
+                y = labels.index(label) + (i - (len(found) - 1) / 2) * 9 / pitch
+                estimate = each.figures["pointing_game"][place]
+                axes.hlines(y, estimate.low, estimate.high, color=colour, lw=1.5)
+                axes.plot(estimate.value, y, marker=marker, ms=5, color=colour, mec=colour, clip_on=False)
+                uniform, centre = (each.baseline[base]["pointing_game"][place] for base in BASELINES)
+                axes.plot(uniform, y, marker="|", ms=8, mew=1.5, color=MUTED, clip_on=False)
+                axes.plot(centre, y, marker="o", ms=6, mfc="none", mec=MUTED, mew=1.1, clip_on=False)
+        alt = (
+            "Pointing game by finding, with 95 % intervals and what a random place and the middle get; a table follows."
+        )
+        return svg_text(figure, "boxes", alt, texts)
+
+
+def _figures(name: str, found: BoxFigures) -> list[Figure]:
+    rows = []
+    for label, place in _places(found).items():
+        head, size = (name, "" if label == ALL else label), found.findings[place]
+        for metric, estimates in found.figures.items():
+            rows.append(Figure(*head, f"boxes_{metric}", estimates[place], size, size))
+        for base in BASELINES:
+            for metric, values in found.baseline[base].items():
+                chance = Estimate(float(values[place]))
+                rows.append(Figure(*head, f"boxes_{metric}_of_a_{base}_map", chance, size, size))
+            for metric, estimates in found.gain[base].items():
+                rows.append(Figure(*head, f"boxes_{metric}_minus_{base}", estimates[place], size, size))
+    return rows
+
+
+def _plain(found: BoxFigures) -> dict[str, Any]:
+    return {
+        "maps": found.method,
+        "findings_without_map": found.without_map,
+        "findings_with_an_empty_map": found.empty,
+        "labels": [
+            {
+                "label": "" if label == ALL else label,
+                "findings": found.findings[place],
+                "patients": found.patients[place],
+                "figures": {name: estimate_json(estimates[place]) for name, estimates in found.figures.items()},
+                "baselines": {
+                    base: {name: float(values[place]) for name, values in found.baseline[base].items()}
+                    for base in BASELINES
+                },
+                "minus_baselines": {
+                    base: {name: estimate_json(estimates[place]) for name, estimates in found.gain[base].items()}
+                    for base in BASELINES
+                },
+            }
+            for label, place in _places(found).items()
+        ],
+    }
+
+
+def _methods(found: Mapping[str, BoxFigures]) -> str:
+    made = "; ".join(dict.fromkeys(METHOD_WORDS[each.method] for each in found.values()))
+    return (
+        f"Boxes: maps by {made}. A finding is one label in one picture, with one box or several. Pointing game (Zhang "
+        "et al. 2018): the middle of the highest cell of the map lies in a box, without tolerance; ties count by their "
+        "share. Energy (Wang et al. 2020): share of the map’s sum that lies in the boxes. IoU: of the box around "
+        "the connected region of the maximum, down to half its height, with the box of the finding; T(IoU) as "
+        "Wang et al. 2017, "
+        "but by this one rule for the region. The uniform map prefers no place; the central one is a Gaussian in the "
+        "middle of the picture with a standard deviation of a quarter of its sides; both on the grid of the "
+        "model’s own map. "
+        "Differences to them are paired by finding."
+    )
+
+
+def _marked(estimate: Estimate) -> bool:
+    return bool(estimate.reason) and not np.isnan(estimate.value)

@@ -1,0 +1,91 @@
+"""What the report's section on exclusive classes shows: chosen here, put into words and tables by the template."""
+
+import markupsafe
+import numpy as np
+
+from ..statistics.classes import FREQUENT, PER_CLASS, ClassResult
+from ..statistics.intervals import Estimate
+from ..statistics.results import ModelResult, Results
+from .matrix import confusion_matrix, confusion_picture, matrix_is_wide
+
+MOST_CONFUSED = 12  # pairs of classes listed where the matrix shows no numbers
+NAMES = {
+    "accuracy": "Accuracy",
+    "top5_accuracy": "Top-5 accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "macro_f1": "Macro F1",
+    "kappa": "Cohen’s kappa",
+    "mcc": "Matthews correlation (MCC)",
+    "accuracy_failed_as_wrong": "Accuracy, failed cases counted as wrong",
+}
+
+
+def class_section(found: Results) -> dict | None:
+    """The section's contents; None where no model has exclusive classes."""
+    models = [model for model in found.models if model.classes is not None]
+    if not models:
+        return None
+    return {
+        "models": [_model(model, f"matrix{i}") for i, model in enumerate(models)],
+        "others": [model.name for model in found.models if model.classes is None],
+        "figures": [(name, metric) for metric, name in NAMES.items() if metric in models[0].classes.figures],
+        "rates": list(PER_CLASS),
+        "marked": any(_marked(estimate) for model in models for estimate in _shown_estimates(model.classes)),
+    }
+
+
+def undefined_classes(model: str, found: ClassResult) -> dict[tuple[str, str, str], list[str]]:
+    """What is NaN, by model, class and reason; of many classes only how many they are."""
+    lines: dict[tuple[str, str, str], list[str]] = {}
+    for metric, estimate in found.figures.items():
+        if np.isnan(estimate.value):
+            lines.setdefault((model, "all classes", estimate.reason), []).append(metric)
+    for metric, estimates in found.per_class.items():
+        missing = [label for label, estimate in zip(found.labels, estimates) if np.isnan(estimate.value)]
+        named = [f"{len(missing)} of {len(found.labels)} classes"] if found.many and missing else missing
+        for label in named:
+            lines.setdefault((model, label, PER_CLASS[metric]), []).append(f"class {metric}")
+    return lines
+
+
+def _model(model: ModelResult, name: str) -> dict:
+    found = model.classes
+    alt = f"Confusion matrix of {model.name}, truth by decision; the figures follow."
+    return {
+        "name": model.name,
+        "classes": found,
+        "places": _frequent(found),
+        "sizes": found.confusion.sum(axis=1),
+        "wide": matrix_is_wide(found.labels),
+        "matrix": "" if found.many else markupsafe.Markup(confusion_matrix(found.confusion, found.labels, name, alt)),
+        "picture": confusion_picture(found.confusion) if found.many else "",
+        "confused": _confused(found),
+    }
+
+
+def _frequent(found: ClassResult) -> list[int]:
+    """Places of the classes shown one by one, in the table's order."""
+    if not found.many:
+        return list(range(len(found.labels)))
+    return sorted(np.argsort(-found.confusion.sum(axis=1), kind="stable")[:FREQUENT].tolist())
+
+
+def _confused(found: ClassResult) -> list[tuple[str, str, int, int]]:
+    """The most frequent confusions: truth, decision, how many cases, of how many with that truth."""
+    wrong = found.confusion - np.diag(found.confusion.diagonal())
+    order = np.argsort(-wrong, axis=None, kind="stable")[:MOST_CONFUSED]
+    pairs = np.column_stack(np.unravel_index(order, wrong.shape))
+    return [
+        (found.labels[i], found.labels[j], int(wrong[i, j]), int(found.confusion[i].sum()))
+        for i, j in pairs
+        if wrong[i, j]
+    ]
+
+
+def _shown_estimates(found: ClassResult) -> list[Estimate]:
+    own = [estimates[place] for estimates in found.per_class.values() for place in _frequent(found)]
+    return [*found.figures.values(), *own]
+
+
+def _marked(estimate: Estimate) -> bool:
+    return bool(estimate.reason) and not np.isnan(estimate.value)

@@ -1,0 +1,202 @@
+"""The figures of an evaluation as LaTeX: `report.tex` compiles as it is, and its tables can be copied into a paper.
+
+It needs the packages booktabs, longtable, geometry, iftex and fontspec, which every TeX distribution has. Names in
+other scripts than Latin need XeLaTeX or LuaLaTeX.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from ..statistics.compare import Comparison
+from ..statistics.intervals import NO_INTERVAL, Estimate
+from ..statistics.results import ModelResult, Results
+
+_SPECIAL = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "%": r"\%", "#": r"\#", "_": r"\_",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "|": r"\textbar{}", '"': r"\textquotedbl{}", "−": r"$-$", "–": "--", "’": "'", "“": "``", "”": "''",
+    "[": "{[}", "*": "{*}",  # after a line's end they would be read as its options
+}  # fmt: skip
+_HEAD = r"""\documentclass[10pt]{article}
+\usepackage[a4paper, margin=18mm]{geometry}
+\usepackage{booktabs}
+\usepackage{longtable}
+\usepackage{iftex}
+\iftutex
+  \usepackage{fontspec}
+\else
+  \usepackage[utf8]{inputenc}
+  \usepackage[T1]{fontenc}
+\fi
+\setlength{\tabcolsep}{4pt}
+\begin{document}
+\small
+"""
+_OVERALL = {
+    "macro_auroc": "Macro AUROC",
+    "macro_average_precision": "Macro average precision",
+    "macro_brier": "Macro Brier score",
+    "accuracy": "Accuracy",
+    "top5_accuracy": "Top-5 accuracy",
+    "balanced_accuracy": "Balanced accuracy",
+    "macro_f1": "Macro F1",
+    "kappa": "Cohen's kappa",
+    "mcc": "Matthews correlation",
+    "accuracy_failed_as_wrong": "Accuracy, failed cases counted as wrong",
+}
+_AT_PREVALENCE = {"ppv_at_prevalence": "PPV", "npv_at_prevalence": "NPV"}
+
+
+def latex(found: Results, title: str, headline: Sequence[str]) -> str:
+    """A whole document: figures over all labels, per label of each model, and comparisons.
+
+    Args:
+        title: Of the document.
+        headline: The result in sentences.
+    """
+    parts = [
+        _HEAD,
+        rf"\section*{{{escape(title)}}}",
+        escape(" ".join(headline)),
+        "",
+        rf"\noindent Split ``{escape(found.split)}''. Intervals: 95\,\% in parentheses, {found.resamples:,} bootstrap "
+        rf"resamples of patients ({_kind(found)}). Not for clinical use.",
+        "",
+        _overall(found),
+    ]
+    for model in found.models:
+        parts += [_discrimination(model), _operating_points(model)]
+    for other, comparison in found.comparisons.items():
+        parts += [
+            _differences(found.models[0].name, other, comparison),
+            _calls(found.models[0].name, other, comparison),
+        ]
+    return "\n".join([*parts, r"\end{document}", ""])
+
+
+def escape(text: object) -> str:
+    """Any text as LaTeX shows it; line breaks and control characters become spaces."""
+    plain = "".join(char if char.isprintable() else " " for char in str(text))
+    return "".join(_SPECIAL.get(char, char) for char in plain)
+
+
+def _kind(found: Results) -> str:
+    drawn = "BCa" if found.resampling.interval == "bca" else "percentile"
+    return f"{drawn}, stratified by finding" if found.resampling.stratify else drawn
+
+
+def _overall(found: Results) -> str:
+    own = []
+    for model in found.models:
+        figures = {f"macro_{metric}": estimate for metric, estimate in model.macro.items()}
+        own.append(figures | ({} if model.classes is None else model.classes.figures))
+    rows = [
+        [name, *(_estimate(figures.get(metric)) for figures in own)]
+        for metric, name in _OVERALL.items()
+        if any(metric in figures for figures in own)
+    ]
+    return _table("All labels together.", ["Figure", *(escape(model.name) for model in found.models)], rows)
+
+
+def _discrimination(model: ModelResult) -> str:
+    rows = [
+        [escape(row.label), f"{row.positives:,} / {row.cases:,}"]
+        + [_estimate(row.figures[metric]) for metric in ("auroc", "average_precision", "brier")]
+        for row in model.labels
+        if row.detailed
+    ]
+    head = ["Label", "Positive / $n$", "AUROC", "Average precision", "Brier score"]
+    return _table(f"{escape(model.name)}: discrimination.", head, rows)
+
+
+def _operating_points(model: ModelResult) -> str:
+    names = {"sensitivity": "Sensitivity", "specificity": "Specificity", "ppv": "PPV", "npv": "NPV", "mcc": "MCC"}
+    rows = [
+        [escape(row.label), _number(row.point.threshold)] + [_estimate(row.figures.get(name), 2) for name in names]
+        for row in model.labels
+        if row.detailed
+    ]
+    tables = [_table(f"{escape(model.name)}: operating points.", ["Label", "Threshold", *names.values()], rows)]
+    stated = [row for row in model.labels if not np.isnan(row.prevalence)]
+    if stated:
+        rows = [
+            [escape(row.label), rf"{100 * row.prevalence:g}\,\%"]
+            + [_estimate(row.figures[name], 2) for name in _AT_PREVALENCE]
+            for row in stated
+        ]
+        head = ["Label", "Prevalence", *_AT_PREVALENCE.values()]
+        tables.append(_table(f"{escape(model.name)}: predictive values at a stated prevalence.", head, rows))
+    return "\n".join(tables)
+
+
+def _differences(first: str, other: str, comparison: Comparison) -> str:
+    rows = [
+        [
+            escape(label),
+            _estimate(comparison.differences["auroc"][i], 3, "+"),
+            _estimate(comparison.differences["average_precision"][i], 3, "+"),
+            _p(comparison.tests[i].p),
+            _p(comparison.adjusted[i]),
+        ]
+        for i, label in enumerate(comparison.labels)
+    ]
+    macro = [_estimate(comparison.macro[metric], 3, "+") for metric in ("auroc", "average_precision")]
+    rows.append(["Macro mean", *macro, _p(comparison.p["auroc"]), "--"])
+    head = ["Label", "AUROC difference", "AP difference", "$p$ (DeLong)", "$p$ (Holm)"]
+    caption = f"{escape(first)} minus {escape(other)}, {comparison.cases:,} cases; $p$ of the macro mean by bootstrap."
+    return _table(caption, head, rows)
+
+
+def _calls(first: str, other: str, comparison: Comparison) -> str:
+    calls = comparison.calls
+    rows = [
+        [
+            escape(label),
+            _estimate(calls.sensitivity[i], 3, "+"),
+            _estimate(calls.specificity[i], 3, "+"),
+            f"{calls.only_first[i]:,} : {calls.only_second[i]:,}",
+            _p(calls.p[i]),
+            _p(calls.adjusted[i]),
+        ]
+        for i, label in enumerate(comparison.labels)
+    ]
+    head = ["Label", "Sensitivity difference", "Specificity difference", "Right alone", "$p$ (McNemar)", "$p$ (Holm)"]
+    return _table(f"{escape(first)} minus {escape(other)}, each at its own thresholds.", head, rows)
+
+
+def _table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [
+        rf"\begin{{longtable}}{{@{{}}l{'r' * (len(head) - 1)}@{{}}}}",
+        rf"\caption{{{caption}}}\\",
+        r"\toprule",
+        " & ".join(head) + r" \\",
+        r"\midrule",
+        r"\endhead",
+        r"\bottomrule",
+        r"\endfoot",
+        *(" & ".join(row) + r" \\" for row in rows),
+        r"\end{longtable}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _estimate(estimate: Estimate | None, digits: int = 3, sign: str = "") -> str:
+    """`0.874 (0.84--0.90)`; `--` where undefined or not there, a dagger where the interval is not to be trusted."""
+    if estimate is None or np.isnan(estimate.value):
+        return "--"
+    value = _number(estimate.value, digits, sign)
+    if estimate.reason and not estimate.reason.startswith(NO_INTERVAL):
+        value += r"$^\dagger$"
+    if np.isnan(estimate.low):
+        return value
+    between = " to " if sign else "--"
+    return f"{value} ({_number(estimate.low, digits, sign)}{between}{_number(estimate.high, digits, sign)})"
+
+
+def _number(value: float, digits: int = 3, sign: str = "") -> str:
+    return "--" if np.isnan(value) else f"{value:{sign}.{digits}f}".replace("-", "$-$").replace("+", "$+$")
+
+
+def _p(p: float) -> str:
+    return "$<$0.001" if p < 0.001 else _number(p)

@@ -1,0 +1,348 @@
+"""The report's drawings as inline SVG: small, transparent, with text as text and colours from the page's CSS. Only
+a clip's film strip is a PNG.
+
+Matplotlib draws with stand-in colours and stand-in texts; both are exchanged in the finished SVG: colours for
+CSS variables (so dark mode and print need no second drawing), texts for the labels, escaped by us (so no
+label is ever read as mathematics, as markup, or as a glyph that a font lacks).
+"""
+
+import html
+import io
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from sklearn.metrics import precision_recall_curve, roc_curve
+
+from ..statistics.calibration import Calibration
+from ..statistics.curve_bands import POINTS, Band
+from ..statistics.intervals import Estimate
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, MUTED, GRID, PAPER = "#000001", "#000002", "#000003", "#000004"
+MODELS = ("#000011", "#000012", "#000013", "#000014")  # then they repeat, told apart by the dashes
+DASHES = ((0, ()), (0, (4, 1.6)), (0, (1, 1.4)), (0, (5, 1.5, 1, 1.5)))
+_VARIABLES = {INK: "ink", MUTED: "muted", GRID: "grid", PAPER: "paper"} | {
+    stand_in: f"model-{i + 1}" for i, stand_in in enumerate(MODELS)
+}
+_STYLE = {
+    "svg.fonttype": "none",
+    "path.simplify": True,
+    "font.size": 8.5,
+    "axes.linewidth": 0.8,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": MUTED,
+    "axes.labelpad": 2,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "text.color": INK,
+    "text.usetex": False,
+}
+_PANEL = (150, 146)  # px
+_FINEST = 150  # curve points are rounded to this fraction of the panel's side, which no eye can tell
+_THUMBNAILS, _ACCENT, _BLUE = 8, "#c4500a", "#0b62a4"  # of the film strip
+_LEFT, _WIDTH = 0.095, 0.885  # of the film strip and the curve below it, as shares of the figure
+
+
+def roc_panel(
+    curves: Sequence[tuple[np.ndarray, np.ndarray]], bands: Sequence[Band | None], name: str, alt: str
+) -> str:
+    """ROC curves of M models for one label, each (truth (N,), score (N,)), with their bands; "" if none has both
+    classes.
+    """
+    lines = []
+    for truth, score in curves:
+        known = ~np.isnan(truth)
+        if len(np.unique(truth[known])) == 2:
+            lines.append(_thinned(*roc_curve(truth[known], score[known])[:2]))
+        else:
+            lines.append(None)
+    return _curves_panel(lines, bands, ([0, 1], [0, 1]), ("1 − specificity", "sensitivity"), name, alt)
+
+
+def pr_panel(curves: Sequence[tuple[np.ndarray, np.ndarray]], bands: Sequence[Band | None], name: str, alt: str) -> str:
+    """Precision over recall, drawn as the steps that average precision sums; dotted is the prevalence."""
+    lines, prevalence = [], 0.0
+    for truth, score in curves:
+        known = ~np.isnan(truth)
+        if len(np.unique(truth[known])) == 2:
+            precision, recall, _ = precision_recall_curve(truth[known], score[known], drop_intermediate=True)
+            # Between two recalls the step has the precision of the higher one (both arrays fall in recall).
+            lines.append(_thinned(np.repeat(recall[::-1], 2)[1:-1], np.repeat(precision[-2::-1], 2)))
+            prevalence = truth[known].mean()
+        else:
+            lines.append(None)
+    return _curves_panel(lines, bands, ([0, 1], [prevalence] * 2), ("recall", "precision"), name, alt)
+
+
+def calibration_panel(curves: Sequence[Calibration], name: str, alt: str) -> str:
+    """Observed share over mean score by bins, with intervals; the dotted line is perfect calibration."""
+    if not any(len(curve.cases) for curve in curves):
+        return ""
+    highest = max(max(*curve.mean_score, *(e.value for e in curve.observed)) for curve in curves if len(curve.cases))
+    side = next(side for side in (0.1, 0.2, 0.5, 1) if highest <= side)  # rare findings would hide in a corner
+    with svg_style(name):
+        figure, axes = _square(side)
+        axes.plot([0, side], [0, side], color=MUTED, lw=0.8, ls=(0, (1, 2)))
+        for i, curve in enumerate(curves):
+            low, high = ([getattr(e, end) for e in curve.observed] for end in ("low", "high"))
+            colour = MODELS[i % len(MODELS)]
+            axes.vlines(curve.mean_score, low, high, color=colour, lw=1, alpha=0.45)
+            observed = [estimate.value for estimate in curve.observed]
+            axes.plot(
+                curve.mean_score,
+                observed,
+                color=colour,
+                lw=1.3,
+                marker="o",
+                ms=2.6,
+                ls=DASHES[i % len(DASHES)],
+                clip_on=False,
+            )
+        _name_axes(axes, "score", "observed share")
+        return svg_text(figure, name, alt, {})
+
+
+def forest(labels: Sequence[str], rows: Sequence[Sequence[Estimate]], name: str, alt: str) -> str:
+    """AUROCs with intervals: one line per label and in it one mark per model.
+
+    Args:
+        labels: L names, top to bottom.
+        rows: M models, L estimates each; an undefined one leaves its line empty.
+    """
+    models = len(rows)
+    pitch = 13 + 8 * models
+    ends = [end for row in rows for e in row for end in (e.value, e.low) if not np.isnan(end)]
+    left = max(0.0, np.floor(min([*ends, 0.5]) * 10) / 10)
+    with svg_style(name):
+        height = len(labels) * pitch + 38
+        figure, axes = axes_px(400, height, left=136, right=14, top=4, bottom=34)
+        axes.set_xlim(left, 1)
+        axes.set_xticks(np.arange(1, left - 0.01, -0.1 if left >= 0.4 else -0.2))
+        axes.set_ylim(len(labels) - 0.5, -0.5)
+        axes.axvline(0.5, color=MUTED, lw=0.8, ls=(0, (1, 2)))
+        axes.grid(axis="x", color=GRID, lw=0.6)
+        axes.set_axisbelow(True)
+        axes.spines["left"].set_visible(False)
+        texts = {f"@{i}@": short(label) for i, label in enumerate(labels)}
+        axes.set_yticks(range(len(labels)), list(texts), fontsize=11.5, color=INK)
+        axes.tick_params(axis="x", labelsize=11)
+        axes.set_xlabel("AUROC (95 % interval)", fontsize=11)
+        for i, row in enumerate(rows):
+            y = np.arange(len(labels)) + (i - (models - 1) / 2) * 9 / pitch
+            colour = MODELS[i % len(MODELS)]
+            axes.hlines(y, [e.low for e in row], [e.high for e in row], color=colour, lw=1.5)
+            marker = "osD^"[i % 4]
+            axes.plot(
+                [e.value for e in row],
+                y,
+                ls="none",
+                marker=marker,
+                ms=5,
+                color=colour,
+                mec=colour,
+                clip_on=False,
+            )
+        return svg_text(figure, name, alt, texts)
+
+
+def frame_importance_plot(
+    times_s: np.ndarray,
+    importance: np.ndarray,
+    frames: np.ndarray,
+    title: str,
+    label: str,
+    fps: float | None = None,
+) -> bytes:
+    """A film strip above the importance of each frame over time, as a PNG of 1200 x 600 px.
+
+    The most important window is marked: the neighbouring frames that share the value farthest from 0, which were
+    blanked together.
+
+    Args:
+        times_s: (T,) rising, when each frame begins.
+        importance: (T,) change of the log-odds of `label` when the frame (with its window) is blanked. Where it falls,
+            the frame spoke for the label.
+        frames: (T, H, W) uint8; up to 8 are shown, the most important one among them.
+        title: Heading, such as the clip's id.
+        label: What the log-odds are of.
+        fps: Frame rate of the clip, for the axis and the length of a single frame.
+    """
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    times_s, importance = np.asarray(times_s, dtype=np.float64), np.asarray(importance, dtype=np.float64)
+    assert len(times_s) == len(importance) == len(frames) > 0
+    step = float(np.median(np.diff(times_s))) if len(times_s) > 1 else 1 / (fps or 1)
+    edges = np.append(times_s, times_s[-1] + step)
+    peak = _peak(importance)
+    settings = {"font.size": 12, "axes.spines.top": False, "axes.spines.right": False, "text.parse_math": False}
+    with matplotlib.rc_context(_defaults() | settings):
+        figure = Figure(figsize=(12, 6), dpi=100)
+        figure.text(_LEFT, 0.955, short(title, 64), fontsize=17, fontweight="bold", va="center")
+        figure.text(_LEFT, 0.905, short(label, 100), fontsize=13, color="#5d6670", va="center")
+        _film_strip(figure, edges, frames, peak)
+        axes = figure.add_axes((_LEFT, 0.115, _WIDTH, 0.395))
+        _importance_curve(axes, edges, importance, peak)
+        axes.set_xlabel("time (s)" if fps is None else f"time (s), {fps:g} frames per second")
+        file = io.BytesIO()
+        figure.savefig(file, format="png", metadata={"Software": None})
+    return file.getvalue()
+
+
+def _peak(importance: np.ndarray) -> slice | None:
+    """The neighbouring frames that share the value farthest from 0; None where nothing changes."""
+    size = np.abs(np.nan_to_num(importance))
+    place = int(size.argmax())
+    if size[place] == 0:
+        return None
+    other = np.flatnonzero(~np.isclose(importance, importance[place]))
+    before, after = other[other < place], other[other > place]
+    return slice(before[-1] + 1 if len(before) else 0, after[0] if len(after) else len(importance))
+
+
+def _film_strip(figure: "Figure", edges: np.ndarray, frames: np.ndarray, peak: slice | None) -> None:
+    """Thumbnails above the times at which they were taken, each from the middle of its share of the clip."""
+    shown = min(_THUMBNAILS, len(frames))
+    middles = edges[0] + (np.arange(shown) + 0.5) / shown * (edges[-1] - edges[0])
+    places = np.clip(np.searchsorted(edges, middles, side="right") - 1, 0, len(frames) - 1)
+    if peak is not None and not any(peak.start <= place < peak.stop for place in places):
+        best = (peak.start + peak.stop - 1) // 2
+        places[np.abs(places - best).argmin()] = best
+    width = _WIDTH / shown
+    for i, place in enumerate(places):
+        axes = figure.add_axes((_LEFT + i * width, 0.605, width - 0.006, 0.265), anchor="S")
+        axes.imshow(frames[place], cmap="gray", vmin=0, vmax=255)
+        important = peak is not None and peak.start <= place < peak.stop
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set(visible=True, color=_ACCENT if important else "#c9cdcb", linewidth=3.5 if important else 1)
+        axes.set_xlabel(f"{edges[place]:.2f} s", labelpad=3, color=_ACCENT if important else "black")
+
+
+def _importance_curve(axes: "Axes", edges: np.ndarray, importance: np.ndarray, peak: slice | None) -> None:
+    important = np.zeros(len(importance), dtype=bool)
+    important[peak or slice(0)] = True
+    colours = np.where(important, _ACCENT, _BLUE)
+    axes.bar(edges[:-1], importance, np.diff(edges), align="edge", color=colours, alpha=0.3)
+    axes.stairs(importance, edges, baseline=None, color=_BLUE, lw=2)
+    axes.axhline(0, color="black", lw=0.8)
+    axes.set_xlim(edges[0], edges[-1])
+    axes.margins(y=0.08)
+    axes.set_ylabel("change of log-odds when\nthese frames are blanked")
+    axes.yaxis.set_label_coords(-0.062, 0.5)
+    if peak is None:
+        axes.set_ylim(-1, 1)
+        return
+    start, stop = edges[peak.start], edges[peak.stop]
+    axes.axvspan(start, stop, color=_ACCENT, alpha=0.1, lw=0, zorder=0)
+    middle = ((start + stop) / 2 - edges[0]) / (edges[-1] - edges[0])
+    axes.text(
+        np.clip(middle, 0.17, 0.83),
+        1.03,
+        f"most important: {start:.2f}–{stop:.2f} s ({importance[peak.start]:+.2f})".replace("-", "−"),
+        transform=axes.transAxes,
+        ha="center",
+        va="bottom",
+        color=_ACCENT,
+        fontweight="bold",
+    )
+
+
+def _curves_panel(
+    lines: list, bands: Sequence[Band | None], reference: tuple, axis_names: tuple[str, str], name: str, alt: str
+) -> str:
+    if all(line is None for line in lines):
+        return ""
+    with svg_style(name):
+        figure, axes = _square()
+        axes.plot(*reference, color=MUTED, lw=0.8, ls=(0, (1, 2)))
+        for i, band in enumerate(bands):
+            if band is not None:
+                axes.fill_between(POINTS, *band, color=MODELS[i % len(MODELS)], alpha=0.16, lw=0)
+        for i, line in enumerate(lines):
+            if line is not None:
+                axes.plot(*line, color=MODELS[i % len(MODELS)], lw=1.5, ls=DASHES[i % len(DASHES)], clip_on=False)
+        _name_axes(axes, *axis_names)
+        return svg_text(figure, name, alt, {})
+
+
+def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The curve on a raster of 1/150, without repeated points and points inside a straight stretch."""
+    points = np.rint(np.column_stack([x, y]) * _FINEST)
+    points = points[np.concatenate([[True], (np.diff(points, axis=0) != 0).any(axis=1)])]
+    if len(points) > 2:
+        before, after = points[1:-1] - points[:-2], points[2:] - points[1:-1]
+        turns = before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]
+        points = points[np.concatenate([[True], turns, [True]])]
+    return tuple(points.T / _FINEST)
+
+
+def _square(side: float = 1) -> "tuple[Figure, Axes]":
+    figure, axes = axes_px(*_PANEL, left=29, right=6, top=6, bottom=27)
+    ticks = [0, side / 2, side]
+    axes.set(xlim=(0, side), ylim=(0, side), xticks=ticks, yticks=ticks)
+    names = [f"{tick:g}".removeprefix("0") or "0" for tick in ticks]
+    axes.set_xticklabels(names)
+    axes.set_yticklabels(names)
+    return figure, axes
+
+
+def _name_axes(axes: "Axes", x: str, y: str) -> None:
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+
+
+def axes_px(width: float, height: float, *, left: float, right: float, top: float, bottom: float):
+    """A figure of so many px with one pair of axes inside the margins (px)."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width / 72, height / 72), dpi=72)
+    box = (left / width, bottom / height, 1 - (left + right) / width, 1 - (top + bottom) / height)
+    return figure, figure.add_axes(box)
+
+
+def svg_style(name: str):
+    """Matplotlib's own defaults and our settings, within a `with` block only."""
+    import matplotlib
+
+    return matplotlib.rc_context(_defaults() | _STYLE | {"svg.hashsalt": name})
+
+
+def _defaults() -> dict:
+    """Matplotlib's own settings, whatever the user's are."""
+    import matplotlib
+
+    return {key: value for key, value in matplotlib.rcParamsDefault.items() if not key.startswith("backend")}
+
+
+def short(label: str, longest: int = 20) -> str:
+    return label if len(label) <= longest else label[: longest - 1] + "…"
+
+
+def svg_text(figure: "Figure", name: str, alt: str, texts: dict[str, str]) -> str:
+    """The figure as an `<svg>` element: labelled, coloured by CSS, ids made unique by `name`."""
+    file = io.StringIO()
+    figure.savefig(file, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    svg = file.getvalue()
+    svg = svg[svg.index("<svg") :].strip()
+    svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->|<style[^>]*>.*?</style>|<defs>\s*</defs>", "", svg, flags=re.S)
+    box = re.search(r'viewBox="([^"]+)"', svg)[1]
+    svg = svg[svg.index(">") + 1 :]
+    svg = re.sub(r"\bid=\"", f'id="{name}-', svg)
+    svg = svg.replace("url(#", f"url(#{name}-").replace('xlink:href="#', f'href="#{name}-')
+    svg = re.sub(r"(\d+\.\d{2})\d+", r"\1", svg)
+    svg = re.sub(r"(font(?:-family)?: [^;\"']*?)'[^;\"]*", r"\1var(--sans)", svg)
+    svg = re.sub(r"\s*\n\s*", " ", svg).replace("> <", "><")
+    for stand_in, variable in _VARIABLES.items():
+        svg = svg.replace(stand_in, f"var(--{variable})")
+    svg = re.sub("@\\d+@", lambda found: html.escape(texts[found[0]]), svg)
+    # The words come in last, so that nothing in them is taken for a colour, a number or a stand-in.
+    return f'<svg class="plot" role="img" aria-label="{html.escape(alt)}" viewBox="{box}" stroke-linejoin="round">{svg}'

@@ -1,0 +1,159 @@
+"""The report's section on subgroups: the first model on the page, all models in the JSON and the CSV."""
+
+from collections.abc import Mapping
+from itertools import groupby
+
+import markupsafe
+import numpy as np
+
+from ..statistics.intervals import Estimate
+from ..statistics.subgroups import Contrast, LabelFigures, Subgroup, Subgroups
+from .metrics_json import estimate_json
+from .plots import GRID, INK, MODELS, MUTED, axes_px, short, svg_style, svg_text
+from .section import Figure, Section
+
+MOST_TABLES = 30  # labels with a table of their own on the page, those with the most positive cases
+NAMES = {"auroc": "AUROC", "macro_auroc": "macro AUROC", "accuracy": "accuracy"}
+METHODS = (
+    "Subgroups: within a group, intervals are as everywhere. Group minus all other cases: the variance is DeLong’s for "
+    "two groups, summed by patient, so that patients with cases in both are counted once (Obuchowski); of a macro mean "
+    "and of an accuracy it is the same sum of squares over patients. p is of the normal distribution, adjusted by Holm "
+    "over all groups of all columns; with fewer than 10 patients in a class on either side there is none."
+)
+
+
+def subgroup_section(found: Mapping[str, Subgroups]) -> Section:
+    """The section after "Calibration".
+
+    Args:
+        found: Model name to its subgroups, the first model first.
+    """
+    first_name, first = next(iter(found.items()))
+    lead = next(iter(first.whole.figures), "auroc")
+    return Section(
+        anchor="subgroups",
+        title="Subgroups",
+        after="calibration",
+        content={
+            "model": first_name,
+            "found": first,
+            "lead": lead,
+            "lead_name": NAMES[lead],
+            "names": {name: NAMES[name] for name in first.whole.figures},
+            "columns": [(column, list(own)) for column, own in groupby(first.groups, lambda group: group.column)],
+            "forest": markupsafe.Markup(_forest(first, lead)),
+            "labels": _tabled(first.whole),
+            "tested": [name for name in first.whole.figures if name in first.whole.contrasts],
+            "marked": any(_marked(estimate) for group in [first.whole, *first.groups] for estimate in _shown(group)),
+        },
+        plain={
+            "columns": first.columns,
+            "models": [
+                {
+                    "model": name,
+                    "comparisons": own.comparisons,
+                    "not_in_manifest": own.not_in_manifest,
+                    "groups": [_plain(group, group is own.whole) for group in (own.whole, *own.groups)],
+                }
+                for name, own in found.items()
+            ],
+        },
+        figures=[figure for name, own in found.items() for group in own.groups for figure in _figures(name, group)],
+        methods=METHODS,
+    )
+
+
+def _tabled(whole: Subgroup) -> list[int]:
+    """Places of the labels that get a table, in order."""
+    positives = np.array([label.positives for label in whole.labels], dtype=int)
+    return sorted(np.argsort(-positives, kind="stable")[:MOST_TABLES].tolist())
+
+
+def _shown(group: Subgroup) -> list[Estimate]:
+    contrasts = [*group.contrasts.values(), *(label.contrast for label in group.labels)]
+    own = [estimate for label in group.labels for estimate in label.figures.values()]
+    return [*group.figures.values(), *own, *(contrast.difference for contrast in contrasts)]
+
+
+def _marked(estimate: Estimate) -> bool:
+    return bool(estimate.reason) and not np.isnan(estimate.value)
+
+
+def _figures(model: str, group: Subgroup) -> list[Figure]:
+    place = f"[{group.column}={group.name}]"
+    found = [Figure(model, "", f"subgroup_{name}{place}", e, group.cases) for name, e in group.figures.items()]
+    found += [
+        Figure(model, "", f"subgroup_{name}_difference{place}", contrast.difference, group.cases)
+        for name, contrast in group.contrasts.items()
+    ]
+    for label in group.labels:
+        own = label.figures | {"auroc_difference": label.contrast.difference}
+        found += [
+            Figure(model, label.label, f"subgroup_{name}{place}", estimate, label.cases, label.positives)
+            for name, estimate in own.items()
+        ]
+    return found
+
+
+def _plain(group: Subgroup, whole: bool) -> dict:
+    return {
+        "column": group.column,
+        "group": group.name,
+        "patients": group.patients,
+        "cases": group.cases,
+        "failed": group.failed,
+        "figures": {name: estimate_json(e) for name, e in group.figures.items()},
+        "differences": {} if whole else {name: _contrast_json(each) for name, each in group.contrasts.items()},
+        "labels": [_plain_label(label, whole) for label in group.labels],
+    }
+
+
+def _plain_label(label: LabelFigures, whole: bool) -> dict:
+    return {
+        "label": label.label,
+        "patients": label.patients,
+        "n": label.cases,
+        "positives": label.positives,
+        "patients_in_smaller_class": label.smaller_class,
+        "figures": {name: estimate_json(e) for name, e in label.figures.items()},
+    } | ({} if whole else {"auroc_difference": _contrast_json(label.contrast)})
+
+
+def _contrast_json(contrast: Contrast) -> dict:
+    return estimate_json(contrast.difference) | {"p": contrast.p, "p_holm": contrast.adjusted}
+
+
+def _forest(found: Subgroups, lead: str) -> str:
+    """One line per group under the name of its column; the dotted line is all cases. "" if nothing is defined."""
+    lines: list[tuple[str, Estimate | None]] = []
+    for column, own in groupby(found.groups, lambda group: group.column):
+        lines += [(column, None), *((group.name, _lead(group, lead)) for group in own)]
+    whole = _lead(found.whole, lead)
+    ends = [end for _, e in lines if e for end in (e.value, e.low) if not np.isnan(end)]
+    if not ends:
+        return ""
+    left = max(0.0, np.floor((min(ends) - 0.01) * 10) / 10)
+    with svg_style("subgroups"):
+        figure, axes = axes_px(400, len(lines) * 19 + 42, left=150, right=14, top=4, bottom=34)
+        axes.set(xlim=(left, 1), ylim=(len(lines) - 0.5, -0.7))
+        axes.set_xticks(np.arange(1, left - 0.01, -0.1 if left >= 0.4 else -0.2))
+        axes.grid(axis="x", color=GRID, lw=0.6)
+        axes.set_axisbelow(True)
+        axes.spines["left"].set_visible(False)
+        axes.axvline(whole.value, color=MUTED, lw=0.8, ls=(0, (1, 2)))
+        texts = {f"@{i}@": short(name, 24) for i, (name, _) in enumerate(lines)}
+        axes.set_yticks(range(len(lines)), list(texts), fontsize=11)
+        axes.tick_params(axis="x", labelsize=11)
+        for tick, (_, estimate) in zip(axes.get_yticklabels(), lines):
+            tick.set(color=MUTED if estimate is None else INK)
+        axes.set_xlabel(f"{NAMES[lead]} (95 % interval)", fontsize=11)
+        for y, (_, e) in enumerate(lines):
+            if e is not None:
+                axes.hlines(y, e.low, e.high, color=MODELS[0], lw=1.5)
+                axes.plot(e.value, y, ls="none", marker="o", ms=5, color=MODELS[0], mec=MODELS[0], clip_on=False)
+        alt = f"{NAMES[lead]} with 95 % interval of {len(found.groups)} groups; figures in the table."
+        return svg_text(figure, "subgroups", alt, texts)
+
+
+def _lead(group: Subgroup, lead: str) -> Estimate:
+    return group.figures[lead] if lead in group.figures else group.labels[0].figures[lead]

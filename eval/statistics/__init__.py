@@ -1,0 +1,1 @@
+"""Metrics, intervals, tests and calibration, on NumPy and SciPy only."""

@@ -1,0 +1,283 @@
+"""Exclusive classes: every case belongs to one class and gets one decision, and accuracy counts how often they agree.
+
+All figures but top-5 follow from three counts per class: cases of the class, decisions for it, and right decisions
+for it. In a resample of patients these are sparse sums, so that 400 classes and 2,000 resamples take seconds.
+Kappa: Cohen 1960 (Educ. Psychol. Meas. 20:37). MCC of several classes: Gorodkin 2004 (Comput. Biol. Chem. 28:367).
+"""
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from ...core.errors import DataError
+from ...datasets.manifest.tables import Predictions
+from .intervals import Estimate, estimates, macro_estimate, proportions, proportions_of
+from .metrics import ratio
+from .resampling import Drawn, PatientBootstrap, Resampling, Reweighted
+
+TOLERANCE = 1e-3  # by which the scores of a case may miss a sum of 1
+TOP = 5
+MANY = 20  # classes above which only the most frequent get intervals, curves and thresholds of their own
+FREQUENT = 12
+NO_TRUTH = "no scored case with known truth"
+NOT_FREQUENT = f"more than {MANY} classes, and this is none of the {FREQUENT} most frequent"
+PER_CLASS = {
+    "sensitivity": "no case of this class",
+    "specificity": "no case of another class",
+    "ppv": "never decided for",
+    "f1": "no case of this class",
+}
+
+
+@dataclass(frozen=True)
+class ClassResult:
+    """One model's decisions on the evaluated split.
+
+    Attributes:
+        labels: The L classes.
+        many: Whether there are more than 20, so that only the 12 most frequent are shown one by one.
+        cases, patients: Scored cases with known truth, which the figures are about, and their patients.
+        unknown: Scored cases without known truth.
+        failed: Failed cases with known truth.
+        ruled: Whether the decisions come from the table's column `decision`, not from the largest score.
+        differing: Scored cases whose decision is not the class with the largest score.
+        figures: Of all classes together, by name.
+        per_class: `sensitivity`, `specificity`, `ppv`, `f1`: L estimates each.
+        confusion: (L, L) cases by truth (rows) and decision (columns).
+    """
+
+    labels: tuple[str, ...]
+    many: bool
+    cases: int
+    patients: int
+    unknown: int
+    failed: int
+    ruled: bool
+    differing: int
+    figures: dict[str, Estimate]
+    per_class: dict[str, list[Estimate]]
+    confusion: np.ndarray
+
+
+class Margins(NamedTuple):
+    """Right decisions, cases, and decisions per class; three arrays of one shape, (L,) or (R, L) over resamples."""
+
+    right: np.ndarray
+    truth: np.ndarray
+    decided: np.ndarray
+
+
+def why_not_exclusive(table: Predictions) -> str:
+    """Why the labels are not exclusive classes, in words; empty where they are.
+
+    They are where there are two or more, every case with a known truth has exactly one 1, and the scores of every
+    scored case add up to 1.
+    """
+    if len(table.labels) < 2:
+        return "there is one label only"
+    truth = table.truth()
+    wrong = np.flatnonzero(~np.isnan(truth).all(axis=1) & ((truth == 1).sum(axis=1) != 1))
+    if len(wrong):
+        return f"case {table.table['id'].iloc[wrong[0]]!r} has {int((truth[wrong[0]] == 1).sum())} labels that are 1"
+    scored = table.scored()
+    if not len(scored):
+        return "no case is scored"
+    sums = scored.scores().sum(axis=1)
+    wrong = np.flatnonzero(np.abs(sums - 1) > TOLERANCE)
+    if len(wrong):
+        return f"the scores of case {scored.table['id'].iloc[wrong[0]]!r} add up to {sums[wrong[0]]:.4g}, not 1"
+    return ""
+
+
+def exclusive(table: Predictions) -> bool:
+    """Whether the labels are exclusive classes.
+
+    Raises:
+        DataError: They are not, yet the table has a column `decision`.
+    """
+    why = why_not_exclusive(table)
+    if why and table.decisions() is not None:
+        raise DataError(
+            f"{table.path}: a column 'decision' needs exclusive classes, but {why}. Mend that, or remove the column."
+        )
+    return not why
+
+
+def detailed_labels(table: Predictions, split: str) -> tuple[str, ...]:
+    """The labels that get intervals, curves, thresholds and calibration of their own, in the table's order: all, or
+    of more than 20 exclusive classes the 12 with most cases in `split`.
+    """
+    if len(table.labels) <= MANY or not exclusive(table):
+        return table.labels
+    cases = np.nansum(table.rows(split).truth(), axis=0)
+    kept = np.sort(np.argsort(-cases, kind="stable")[:FREQUENT])
+    return tuple(table.labels[label] for label in kept)
+
+
+def true_classes(table: Predictions) -> np.ndarray:
+    """(N,) places of the true classes in the labels of an exclusive table, -1 where unknown."""
+    truth = table.truth()
+    return np.where((truth == 1).any(axis=1), (truth == 1).argmax(axis=1), -1)
+
+
+def decided_classes(table: Predictions) -> np.ndarray:
+    """(N,) places of the decided classes: the column `decision`, else the largest score; -1 for failed cases."""
+    given = table.decisions()
+    return given if given is not None else _largest(table.scores())
+
+
+def class_result(
+    asked: Predictions,
+    resamples: int = 2000,
+    seed: int = 0,
+    interval: str = "percentile",
+    stratify: bool = False,
+) -> ClassResult:
+    """The figures of an exclusive table.
+
+    Args:
+        asked: All requested cases of the evaluated split, failed ones too.
+        resamples, seed, interval, stratify: See `resampling.Resampling`.
+    """
+    resampling = Resampling(resamples, seed, interval, stratify)
+    scored, decided = asked.scored(), decided_classes(asked)
+    truth, ok = true_classes(asked), (asked.table["status"] == "ok").to_numpy()
+    counted, classes = ok & (truth >= 0), len(asked.labels)
+    bootstrap = resampling.of(asked.table["patient"][counted], asked.truth()[counted])
+    right_top = _in_top(asked.scores()[counted], truth[counted])
+    confusion = np.zeros((classes, classes), dtype=int)
+    np.add.at(confusion, (truth[counted], decided[counted]), 1)
+    margins = Margins(confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0))
+    groups = _groups(truth[counted], decided[counted], right_top, classes)
+    drawn = bootstrap.drawn(lambda weights: _drawn(groups, classes, weights))
+    per_class = _per_class(margins, drawn, truth[counted], decided[counted], bootstrap)
+    figures = _overall(margins, drawn, bootstrap, per_class)
+    if classes > TOP:
+        figures[f"top{TOP}_accuracy"] = _share(right_top.sum(), len(right_top), bootstrap, drawn["top"])
+    figures["accuracy_failed_as_wrong"] = _failed_as_wrong(asked, truth, decided, resampling)
+    return ClassResult(
+        labels=asked.labels,
+        many=classes > MANY,
+        cases=int(counted.sum()),
+        patients=bootstrap.size,
+        unknown=int((ok & (truth < 0)).sum()),
+        failed=int((~ok & (truth >= 0)).sum()),
+        ruled=asked.decisions() is not None,
+        differing=int((decided[ok] != _largest(scored.scores())).sum()),
+        figures=figures,
+        per_class=per_class,
+        confusion=confusion,
+    )
+
+
+def _largest(scores: np.ndarray) -> np.ndarray:
+    """(N,) place of the largest score, the first of equal ones; -1 where the scores are NaN (failed)."""
+    failed = np.isnan(scores).any(axis=1)
+    return np.where(failed, -1, np.where(failed[:, None], 0.0, scores).argmax(axis=1))
+
+
+def _in_top(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """(N,) whether the true class is among those with the five largest scores, ties broken as in `_largest`."""
+    own = np.take_along_axis(scores, truth[:, None], axis=1)
+    first = np.arange(scores.shape[1]) < truth[:, None]
+    return ((scores > own) | ((scores == own) & first)).sum(axis=1) < TOP
+
+
+def _groups(truth: np.ndarray, decided: np.ndarray, right_top: np.ndarray, classes: int) -> np.ndarray:
+    """(N, 4) what a case counts towards: right decisions and cases of its class, decisions for a class, top five."""
+    return np.column_stack(
+        [
+            np.where(decided == truth, truth, -1),
+            classes + truth,
+            2 * classes + decided,
+            np.where(right_top, 3 * classes, -1),
+        ]
+    )
+
+
+def _drawn(groups: np.ndarray, classes: int, weights: Reweighted) -> dict[str, np.ndarray]:
+    """All figures in each resample: (R, L) per class, (R, 1) over all classes."""
+    sums = weights.tallies(groups, 3 * classes + 1)
+    margins = Margins(*np.split(sums[:, :-1].astype(np.float64), 3, axis=1))
+    overall = _agreement(margins) | {"top": ratio(sums[:, -1], margins.truth.sum(axis=1))}
+    return {name: ratio(*pair) for name, pair in _rates(margins).items()} | {
+        name: values[:, None] for name, values in overall.items()
+    }
+
+
+def _rates(margins: Margins) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """The figures per class as pairs: what hits, and what is counted."""
+    right, truth, decided = margins
+    others = truth.sum(axis=-1, keepdims=True) - truth
+    return {
+        "sensitivity": (right, truth),
+        "specificity": (others - decided + right, others),
+        "ppv": (right, decided),
+        "f1": (2 * right, np.where(truth > 0, truth + decided, 0)),  # undefined without a case, as in `metrics.rates`
+    }
+
+
+def _per_class(
+    margins: Margins, drawn: dict[str, Drawn], truth: np.ndarray, decided: np.ndarray, bootstrap: PatientBootstrap
+) -> dict[str, list[Estimate]]:
+    of_class, of_others = _patients(bootstrap, truth, len(margins.truth))
+    decided_for, _ = _patients(bootstrap, decided, len(margins.truth))
+    patients = {"sensitivity": of_class, "specificity": of_others, "ppv": decided_for}
+    found, why = _rates(margins), {name: [reason] * len(margins.truth) for name, reason in PER_CLASS.items()}
+    per_class = {name: proportions_of(*found[name], count, drawn[name], why[name]) for name, count in patients.items()}
+    per_class["f1"] = estimates(ratio(*found["f1"]), drawn["f1"], why["f1"], of_class)
+    return per_class
+
+
+def _patients(bootstrap: PatientBootstrap, group: np.ndarray, groups: int) -> tuple[np.ndarray, np.ndarray]:
+    """Patients with a case of each group, and patients with a case of another one: two (groups,) arrays."""
+    pairs, cases = np.unique(bootstrap.index * groups + group, return_counts=True)
+    patient, group = pairs // groups, pairs % groups
+    all_of_them = cases == np.bincount(bootstrap.index, minlength=bootstrap.size)[patient]
+    having = np.bincount(group, minlength=groups)
+    return having, bootstrap.size - np.bincount(group[all_of_them], minlength=groups)
+
+
+def _overall(
+    margins: Margins, drawn: dict[str, Drawn], bootstrap: PatientBootstrap, per_class: dict[str, list[Estimate]]
+) -> dict[str, Estimate]:
+    """Accuracy, balanced accuracy, macro F1, kappa and MCC."""
+    values = _agreement(margins)
+    figures = {"accuracy": _share(margins.right.sum(), int(margins.truth.sum()), bootstrap, drawn["accuracy"])}
+    present = int((margins.truth > 0).sum())
+    why = NO_TRUTH if present == 0 else "cases of one class only"
+    for name, rate in {"balanced_accuracy": "sensitivity", "macro_f1": "f1"}.items():
+        own = np.array([estimate.value for estimate in per_class[rate]])
+        mean = macro_estimate(own, drawn[rate]) if present > 1 else Estimate(np.nan, reason=why)
+        note = f"over {present} of {len(own)} classes: the others have no case" if 1 < present < len(own) else ""
+        figures[name] = replace(mean, reason="; ".join(filter(None, [mean.reason, note])))
+    why = NO_TRUTH if present == 0 else "all cases or all decisions are of one class"
+    for name in ("kappa", "mcc"):
+        figures[name] = estimates(values[name][None], drawn[name], [why])[0]
+    return figures
+
+
+def _share(hits: int, cases: int, bootstrap: PatientBootstrap, drawn: Drawn) -> Estimate:
+    return proportions_of([hits], [cases], [bootstrap.size], drawn, [NO_TRUTH])[0]
+
+
+def _agreement(margins: Margins) -> dict[str, np.ndarray]:
+    """Accuracy, kappa and MCC; scalars from (L,) margins, (R,) from (R, L)."""
+    right, truth, decided = (np.asarray(part, dtype=np.float64) for part in margins)
+    cases, hits = truth.sum(axis=-1), right.sum(axis=-1)
+    by_chance = (truth * decided).sum(axis=-1)
+    excess = hits * cases - by_chance
+    spread = (cases**2 - (truth**2).sum(axis=-1)) * (cases**2 - (decided**2).sum(axis=-1))
+    return {
+        "accuracy": ratio(hits, cases),
+        "kappa": ratio(excess, cases**2 - by_chance),
+        "mcc": ratio(excess, np.sqrt(spread)),
+    }
+
+
+def _failed_as_wrong(asked: Predictions, truth: np.ndarray, decided: np.ndarray, resampling: Resampling) -> Estimate:
+    """Accuracy over all requested cases with known truth, where a failed one is never right."""
+    hits = np.where(truth >= 0, (decided == truth).astype(np.float64), np.nan)
+    bootstrap = resampling.of(asked.table["patient"], asked.truth())
+    return proportions(hits[:, None], bootstrap, ["no case with known truth"])[0]

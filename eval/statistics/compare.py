@@ -1,0 +1,215 @@
+"""Two models on the same cases: paired differences with intervals, and where they disagree most."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from ...core.errors import DataError
+from ...datasets.manifest.tables import Predictions
+from .classes import MANY, detailed_labels, exclusive
+from .compare_decisions import CallComparison, compare_calls
+from .delong import PairedTest, delong_test
+from .holm import holm
+from .intervals import NO_INTERVAL, Estimate, estimates, macro_draws, macro_estimate
+from .mcnemar import ClassComparison, compare_classes
+from .metrics import auroc, average_precision, calls, reasons
+from .metrics import macro as macro_mean
+from .resampling import PatientBootstrap, Resampling, Reweighted
+
+LISTED = 12  # disagreements shown on the page
+KEPT = 5000  # and written to the table of disagreements
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """First model minus second, on the cases that both scored.
+
+    Attributes:
+        cases, patients: How many were compared.
+        left_out: Cases that failed in one model or the other.
+        labels: The L labels that both models score; of many exclusive classes only the most frequent.
+        not_shared: Labels that one of them lacks.
+        macro: Difference of the macro means, by `auroc` and `average_precision`; over all labels that both score,
+            without interval where these are more than `labels`.
+        differences: The same per label, L estimates each.
+        tests: DeLong's paired test per label.
+        adjusted: (L,) p of these by Holm over the labels.
+        calls: The calls compared at both models' thresholds; None where no thresholds were given.
+        p: Two-sided bootstrap p of the macro differences.
+        disagreements: The cases with the largest difference of score: `id, patient, label, truth, first, second,
+            first_called, second_called` (1, 0, or NaN without a threshold).
+        classes: The decisions compared, where both tables have the same exclusive classes.
+    """
+
+    cases: int
+    patients: int
+    left_out: int
+    labels: tuple[str, ...]
+    not_shared: tuple[str, ...]
+    macro: dict[str, Estimate]
+    differences: dict[str, list[Estimate]]
+    tests: list[PairedTest]
+    adjusted: np.ndarray
+    calls: CallComparison | None
+    p: dict[str, float]
+    disagreements: pd.DataFrame
+    classes: ClassComparison | None
+
+
+def compare(
+    a: Predictions,
+    b: Predictions,
+    *,
+    split: str = "test",
+    thresholds: tuple[Mapping[str, float], Mapping[str, float]] | None = None,
+    resamples: int = 2000,
+    seed: int = 0,
+    interval: str = "percentile",
+    stratify: bool = False,
+    most: int = KEPT,
+) -> Comparison:
+    """Compare two models on the same cases of one split, by the same resamples of patients.
+
+    Args:
+        a, b: Their predictions; rows may stand in different order.
+        split: The split to compare on.
+        thresholds: Of either model, by label; with them the calls are compared too.
+        resamples, seed, interval, stratify: See `resampling.Resampling`.
+        most: How many disagreements to list.
+
+    Raises:
+        DataError: The ids, patients or truths of the split differ, or no label is shared.
+        UserError: See `resampling.Resampling`.
+    """
+    labels = tuple(label for label in a.labels if label in b.labels)
+    not_shared = tuple(sorted(set(a.labels) ^ set(b.labels)))
+    if not labels:
+        raise DataError(f"{a.path} and {b.path}: no label in common, so there is nothing to compare.")
+    one, two = same_cases(a, b, labels, split)
+    scored = ((one["status"] == "ok") & (two["status"] == "ok")).to_numpy()
+    left_out = int((~scored).sum())
+    one, two = one[scored].reset_index(drop=True), two[scored].reset_index(drop=True)
+    table = replace(a, table=one, labels=labels)
+    truth, first, second = table.truth(), table.scores(), replace(table, table=two).scores()
+    bootstrap = Resampling(resamples, seed, interval, stratify).of(one["patient"], truth)
+    detailed = np.isin(labels, detailed_labels(a, split))
+    own = truth[:, detailed], first[:, detailed], second[:, detailed]
+    macro, differences, p = _differences(*own, bootstrap)
+    if not detailed.all():
+        macro, p = _macro_only(truth, first, second), dict.fromkeys(p, float("nan"))
+    cuts = [[(given or {}).get(label, np.nan) for label in labels] for given in thresholds or (None, None)]
+    cuts = np.array(cuts, dtype=np.float64)
+    tests = [delong_test(*(column[:, i] for column in own), one["patient"]) for i in range(detailed.sum())]
+    same_classes = set(a.labels) == set(b.labels) and exclusive(a) and exclusive(b)
+    return Comparison(
+        cases=len(one),
+        patients=bootstrap.size,
+        left_out=left_out,
+        labels=tuple(np.array(labels, dtype=object)[detailed]),
+        not_shared=not_shared,
+        macro=macro,
+        differences=differences,
+        tests=tests,
+        adjusted=holm(np.array([test.p for test in tests])),
+        calls=None if thresholds is None else compare_calls(own[0], own[1:], tuple(cuts[:, detailed]), bootstrap),
+        p=p,
+        disagreements=_disagreements(one, labels, truth, (first, second), cuts, most),
+        classes=compare_classes(replace(a, table=one), replace(b, table=two), bootstrap) if same_classes else None,
+    )
+
+
+def same_cases(
+    a: Predictions, b: Predictions, labels: tuple[str, ...], split: str
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The split's rows of both tables in the same order, or a DataError that says where they differ."""
+    one, two = a.rows(split).table, b.rows(split).table
+    for here, there, path in ((one, two, a.path), (two, one, b.path)):
+        only = here.loc[~here["id"].isin(there["id"]), "id"]
+        if len(only):
+            other = b.path if path == a.path else a.path
+            raise DataError(
+                f"{path}: {len(only)} {split} cases are not in {other} (the first is {only.iloc[0]!r}). "
+                "Models are compared on the same cases: predict both from the same manifest."
+            )
+    two = two.set_index("id").loc[one["id"]].reset_index()
+    for column in ("patient", *(f"y_{label}" for label in labels)):
+        left, right = one[column], two[column]
+        differ = np.flatnonzero((left != right) & ~(left.isna() & right.isna()))
+        if len(differ):
+            row = differ[0]
+            what = "patient" if column == "patient" else f"truth of {column[2:]!r}"
+            raise DataError(
+                f"{a.path} and {b.path}: the {what} of case {one['id'].iloc[row]!r} is "
+                f"{_cell(left.iloc[row])} in one and {_cell(right.iloc[row])} in the other "
+                f"({len(differ)} such cases). Predict both from the same manifest."
+            )
+    return one, two
+
+
+def _differences(
+    truth: np.ndarray, first: np.ndarray, second: np.ndarray, bootstrap: PatientBootstrap
+) -> tuple[dict[str, Estimate], dict[str, list[Estimate]], dict[str, float]]:
+    why, few = reasons(truth), bootstrap.smaller_class(truth)
+    drawn = bootstrap.drawn(lambda weights: _rank_differences(truth, first, second, weights))
+    macro, differences, p = {}, {}, {}
+    for name, metric in {"auroc": auroc, "average_precision": average_precision}.items():
+        values = metric(truth, first) - metric(truth, second)
+        macro[name] = macro_estimate(values, drawn[name])
+        differences[name] = estimates(values, drawn[name], why, few)
+        p[name] = _two_sided_p(macro_draws(values, drawn[name].resampled))
+    return macro, differences, p
+
+
+def _rank_differences(
+    truth: np.ndarray, first: np.ndarray, second: np.ndarray, weights: Reweighted
+) -> dict[str, np.ndarray]:
+    one, two = weights.ranks(truth, first), weights.ranks(truth, second)
+    return {name: one[name] - two[name] for name in one}
+
+
+def _macro_only(truth: np.ndarray, first: np.ndarray, second: np.ndarray) -> dict[str, Estimate]:
+    """The macro differences of many classes, without intervals."""
+    reason = f"{NO_INTERVAL}: more than {MANY} classes"
+    return {
+        name: Estimate(macro_mean(metric(truth, first) - metric(truth, second))[0], reason=reason)
+        for name, metric in {"auroc": auroc, "average_precision": average_precision}.items()
+    }
+
+
+def _two_sided_p(draws: np.ndarray) -> float:
+    """Twice the smaller share of the (R,) resamples on one side of zero, never below 2 / (R + 1)."""
+    drawn = draws[~np.isnan(draws)]
+    side = min((drawn <= 0).sum(), (drawn >= 0).sum())
+    return float(min(1.0, 2 * (1 + side) / (1 + len(drawn)))) if len(drawn) else float("nan")
+
+
+def _disagreements(
+    cases: pd.DataFrame,
+    labels: tuple[str, ...],
+    truth: np.ndarray,
+    scores: tuple[np.ndarray, np.ndarray],
+    thresholds: np.ndarray,
+    most: int,
+) -> pd.DataFrame:
+    gap = np.abs(scores[0] - scores[1])
+    flat = np.argsort(-gap, axis=None, kind="stable")[:most]
+    row, label = np.unravel_index(flat[gap.flat[flat] > 0], gap.shape)
+    columns: Mapping[str, object] = {
+        "id": cases["id"].to_numpy()[row],
+        "patient": cases["patient"].to_numpy()[row],
+        "label": np.asarray(labels, dtype=object)[label],
+        "truth": truth[row, label],
+        "first": scores[0][row, label],
+        "second": scores[1][row, label],
+        "first_called": calls(scores[0][row, label], thresholds[0][label]),
+        "second_called": calls(scores[1][row, label], thresholds[1][label]),
+    }
+    return pd.DataFrame(columns)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return "unknown" if np.isnan(value) else f"{value:g}"
+    return repr(value)

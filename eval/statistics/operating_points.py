@@ -1,0 +1,219 @@
+"""Thresholds: chosen on validation cases only, then carried to the cases that are evaluated.
+
+A case is called positive when its score is at or above the threshold. A chosen threshold lies halfway between
+the lowest score called positive and the next lower one, so that rounding a score in a file changes no call.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from sklearn.metrics import roc_curve
+
+from ...core.errors import UserError
+from .intervals import Estimate, estimates, proportions_of
+from .metrics import RATE_REASONS, Confusion, calls, confusion_cells, predictive_values, rates, reasons
+from .resampling import Drawn, PatientBootstrap, Reweighted
+
+AT_PREVALENCE = ("ppv_at_prevalence", "npv_at_prevalence")
+_SHARE = r"0?\.\d+|1(?:\.0*)?"
+_COST = r"(\d+\.?\d*|\.\d+)"
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """One label's threshold.
+
+    Attributes:
+        threshold: NaN where none could be chosen.
+        rule: How it was chosen (`youden`, `sensitivity=0.90`, `cost=10:1`, `0.5`, `given`).
+        chosen_on: Split it was chosen on; empty for a fixed or given one.
+        reason: Why there is none.
+    """
+
+    threshold: float
+    rule: str
+    chosen_on: str = ""
+    reason: str = ""
+
+
+def choose(truth: np.ndarray, scores: np.ndarray, rule: str = "youden", chosen_on: str = "val") -> list[OperatingPoint]:
+    """One threshold per label from validation cases.
+
+    Args:
+        truth, scores: (N, L) of the validation cases.
+        rule: `youden` (largest sensitivity + specificity, Youden 1950), `sensitivity=S` (the highest
+            threshold that finds at least the share S of the positive cases), `specificity=S` (the lowest
+            threshold that leaves at least the share S of the negative cases alone), `cost=M:F` (the least
+            expected cost, where a missed case costs M and a false alarm F; `@P` behind it says at which prevalence,
+            which is otherwise that of the validation cases), or `0.5`.
+        chosen_on: Name of the split, for the record.
+
+    Raises:
+        UserError: An unknown rule.
+    """
+    parsed = parse_rule(rule)
+    if parsed.kind == "fixed":
+        return [OperatingPoint(parsed.level, rule)] * truth.shape[1]
+    missing = [f"{reason} in {chosen_on}" if reason else "" for reason in reasons(truth)]
+    return [
+        OperatingPoint(float("nan"), rule, chosen_on, missing[i])
+        if missing[i]
+        else _choose_one(truth[:, i], scores[:, i], parsed, rule, chosen_on)
+        for i in range(truth.shape[1])
+    ]
+
+
+def transfer(
+    truth: np.ndarray,
+    scores: np.ndarray,
+    points: Sequence[OperatingPoint],
+    bootstrap: PatientBootstrap,
+    prevalences: np.ndarray | None = None,
+) -> list[dict[str, Estimate]]:
+    """What the thresholds do on other cases: per label the rates of `metrics.rates`, each with its interval.
+
+    Args:
+        truth, scores: (N, L) of the evaluated cases.
+        points: L operating points.
+        bootstrap: The N cases' patients.
+        prevalences: (L,) at which the predictive values are wanted too, as `ppv_at_prevalence` and
+            `npv_at_prevalence`; NaN for a label without.
+    """
+    prevalences = np.full(len(points), np.nan) if prevalences is None else prevalences
+    cells = confusion_cells(truth, calls(scores, np.array([point.threshold for point in points])))
+    values = _all_rates(Confusion(*(cell.sum(axis=0) for cell in cells)), prevalences)
+    drawn = bootstrap.drawn(lambda weights: _all_rates(_tables(cells, weights), prevalences))
+    found: list[dict[str, Estimate]] = [{} for _ in points]
+    for name in values:
+        why = [point.reason or RATE_REASONS[name] for point in points]
+        for label, estimate in enumerate(_estimates(name, values[name], cells, drawn[name], bootstrap, why)):
+            found[label][name] = estimate
+    for own, prevalence in zip(found, prevalences):
+        for name in AT_PREVALENCE:
+            estimate = own.pop(name)
+            if not np.isnan(prevalence):
+                own[name] = _widened(estimate, name, own, prevalence)
+    return found
+
+
+class Rule(NamedTuple):
+    """A threshold rule, read.
+
+    Attributes:
+        kind: `youden`, `sensitivity`, `specificity`, `cost` or `fixed`.
+        level: The share or the threshold.
+        missed, alarm: Costs of a missed case and of a false alarm.
+        prevalence: For the cost; NaN is that of the validation cases.
+    """
+
+    kind: str
+    level: float = float("nan")
+    missed: float = float("nan")
+    alarm: float = float("nan")
+    prevalence: float = float("nan")
+
+
+def parse_rule(rule: str) -> Rule:
+    """Read a rule as `choose` takes it.
+
+    Raises:
+        UserError: It is none.
+    """
+    if rule == "youden":
+        return Rule("youden")
+    if rule == "0.5":
+        return Rule("fixed", 0.5)
+    named = re.fullmatch(rf"(sensitivity|specificity)=({_SHARE})", rule)
+    if named and float(named[2]) > 0:
+        return Rule(named[1], float(named[2]))
+    cost = re.fullmatch(rf"cost={_COST}:{_COST}(?:@(0?\.\d+))?", rule)
+    if cost and float(cost[1]) > 0 and float(cost[2]) > 0 and (cost[3] is None or float(cost[3]) > 0):
+        prevalence = float("nan") if cost[3] is None else float(cost[3])
+        return Rule("cost", missed=float(cost[1]), alarm=float(cost[2]), prevalence=prevalence)
+    raise UserError(
+        f"threshold rule {rule!r}: use `youden`, `sensitivity=0.9`, `specificity=0.9` (any share up to 1), `cost=10:1` "
+        "(a missed case costs ten false alarms), `cost=10:1@0.02` (at a prevalence of 2 %) or `0.5`."
+    )
+
+
+def _choose_one(truth: np.ndarray, score: np.ndarray, rule: Rule, name: str, chosen_on: str) -> OperatingPoint:
+    known = ~np.isnan(truth)
+    false, true, cuts = roc_curve(truth[known], score[known], drop_intermediate=False)
+    if len(cuts) == 2:
+        return OperatingPoint(float("nan"), name, chosen_on, f"all scores in {chosen_on} are equal")
+    if rule.kind == "cost":
+        place = _cheapest(false, true, rule, float(truth[known].mean()))
+        if place == 0:
+            why = f"at these costs it is best in {chosen_on} to call no case positive"
+            return OperatingPoint(float("nan"), name, chosen_on, why)
+    elif rule.kind == "youden":
+        # Rounded, so that equal sums tie in spite of floating point; of equal ones the highest threshold is
+        # taken. The first place calls no case positive.
+        place = 1 + int(np.argmax(np.round(true - false, 12)[1:]))
+    else:
+        # Shares are compared with a whisker of slack: 9 of 10 must pass for 0.9.
+        share = true if rule.kind == "sensitivity" else 1 - false
+        reached = 1 + np.flatnonzero(share[1:] >= rule.level - 1e-12)
+        if len(reached) == 0:
+            return OperatingPoint(float("nan"), name, chosen_on, f"no threshold reaches {name} in {chosen_on}")
+        place = int(reached[0] if rule.kind == "sensitivity" else reached[-1])
+    below = cuts[place + 1] if place + 1 < len(cuts) else 0.0
+    return OperatingPoint(float((cuts[place] + below) / 2), name, chosen_on)
+
+
+def _cheapest(false: np.ndarray, true: np.ndarray, rule: Rule, observed: float) -> int:
+    """Place on the ROC curve with the least expected cost per case (Metz 1978, Semin. Nucl. Med. 8:283); of equal ones
+    the highest threshold that calls a case positive.
+    """
+    prevalence = observed if np.isnan(rule.prevalence) else rule.prevalence
+    cost = prevalence * (1 - true) * rule.missed + (1 - prevalence) * false * rule.alarm
+    cost = np.round(cost / (rule.missed + rule.alarm), 12)
+    return 1 + int(np.argmin(cost[1:])) if cost[1:].min() <= cost[0] else 0
+
+
+def _tables(cells: Confusion, weights: Reweighted) -> Confusion:
+    """The four counts in each resample, (R, L) each."""
+    return Confusion(*np.split(weights.sums(np.concatenate(cells, axis=1)), 4, axis=1))
+
+
+def _all_rates(counts: Confusion, prevalences: np.ndarray) -> dict[str, np.ndarray]:
+    found = rates(counts)
+    at_prevalence = predictive_values(found["sensitivity"], found["specificity"], prevalences)
+    return found | dict(zip(AT_PREVALENCE, at_prevalence))
+
+
+def _estimates(
+    name: str, values: np.ndarray, cells: Confusion, drawn: Drawn, bootstrap: PatientBootstrap, why: Sequence[str]
+) -> list[Estimate]:
+    """L estimates of a rate: a proportion as `intervals.proportions` has it, another one from its draws."""
+    tp, fp, fn, tn = cells
+    shares = {
+        "sensitivity": (tp, tp | fn),
+        "specificity": (tn, tn | fp),
+        "ppv": (tp, tp | fp),
+        "npv": (tn, tn | fn),
+        "accuracy": (tp | tn, tp | fp | fn | tn),
+    }
+    if name not in shares:
+        return estimates(values, drawn, why)
+    hits, counted = shares[name]
+    patients = [bootstrap.having(column) for column in counted.T]
+    return proportions_of(hits.sum(axis=0), counted.sum(axis=0), patients, drawn, why)
+
+
+def _widened(estimate: Estimate, name: str, found: dict[str, Estimate], prevalence: float) -> Estimate:
+    """A predictive value at a prevalence; where all cases of a class are called alike, resampling shows no spread of
+    sensitivity or specificity, so the ends of the intervals of both are put together (it rises with both).
+    """
+    both = [found["sensitivity"], found["specificity"]]
+    if np.isnan(estimate.value) or not {rate.value for rate in both} & {0.0, 1.0}:
+        return estimate
+    place = AT_PREVALENCE.index(name)
+    low, high = (
+        predictive_values(*(np.array(getattr(rate, end)) for rate in both), np.array(prevalence))[place]
+        for end in ("low", "high")
+    )
+    return Estimate(estimate.value, float(low), float(high), method="ends of both rates' intervals")

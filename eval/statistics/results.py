@@ -1,0 +1,386 @@
+"""All figures of an evaluation, computed once: the report page, the JSON and the CSV only show them."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from ...core.errors import DataError, UserError
+from ...datasets.manifest.tables import SPLITS, Predictions, nearest
+from . import metrics
+from .calibration import Calibration, calibration
+from .classes import MANY, NOT_FREQUENT, ClassResult, class_result, detailed_labels, exclusive
+from .compare import Comparison, compare
+from .delong import delong_interval
+from .intervals import NO_INTERVAL, Estimate, estimates, macro_estimate
+from .operating_points import OperatingPoint, choose, transfer
+from .resampling import Drawn, PatientBootstrap, Resampling, Reweighted
+
+
+@dataclass(frozen=True)
+class LabelResult:
+    """One model's figures for one label.
+
+    Attributes:
+        cases, positives: Scored cases with known truth, and the positive ones among them.
+        figures: By metric name.
+        point: The threshold behind sensitivity and the like.
+        detailed: Whether intervals, threshold and calibration were computed; of many exclusive classes only the most
+            frequent get them.
+        prevalence: At which the figures `ppv_at_prevalence` and `npv_at_prevalence` are; NaN where they are not.
+    """
+
+    label: str
+    cases: int
+    positives: int
+    figures: dict[str, Estimate]
+    point: OperatingPoint
+    calibration: Calibration
+    detailed: bool = True
+    prevalence: float = float("nan")
+
+
+@dataclass(frozen=True)
+class ModelResult:
+    """One model's figures on the evaluated split.
+
+    Attributes:
+        table: The scored cases.
+        truth, scores: (N, L) of these.
+        failed: The cases that failed, with their reasons.
+        patients: Patients with a scored case.
+        macro: Means over the defined labels, by metric name.
+        defined: How many labels the macro AUROC is over.
+        optimistic: Whether the thresholds were chosen on these same cases.
+        classes: The decisions, where the labels are exclusive classes.
+    """
+
+    name: str
+    table: pd.DataFrame
+    truth: np.ndarray
+    scores: np.ndarray
+    failed: pd.DataFrame
+    patients: int
+    labels: list[LabelResult]
+    macro: dict[str, Estimate]
+    defined: int
+    optimistic: bool
+    classes: ClassResult | None
+
+    @property
+    def requested(self) -> int:
+        """Cases asked for: scored and failed."""
+        return len(self.table) + len(self.failed)
+
+
+@dataclass(frozen=True)
+class Results:
+    """An evaluation: one or more models on one split, and the first compared with each other one.
+
+    Attributes:
+        splits: Per split `split, patients, cases` and `failed`, a dict by model.
+        truths: Per label `label, positive, negative, unknown` among the requested cases of the evaluated
+            split.
+    """
+
+    split: str
+    models: list[ModelResult]
+    comparisons: dict[str, Comparison]
+    splits: list[dict]
+    truths: list[dict]
+    rule: str
+    resampling: Resampling
+
+    @property
+    def resamples(self) -> int:
+        """Of the bootstrap by patient."""
+        return self.resampling.resamples
+
+    @property
+    def seed(self) -> int:
+        """Of the bootstrap by patient."""
+        return self.resampling.seed
+
+
+def results(
+    tables: Mapping[str, Predictions],
+    *,
+    split: str = "test",
+    thresholds: Mapping[str, Mapping[str, float]] | None = None,
+    rule: str = "youden",
+    prevalence: float | Mapping[str, float] | None = None,
+    resamples: int = 2000,
+    seed: int = 0,
+    interval: str = "percentile",
+    stratify: bool = False,
+) -> Results:
+    """Compute everything that the report shows.
+
+    Args:
+        tables: Model name to its predictions. The first model is compared with each of the others.
+        split: The split to evaluate.
+        thresholds: Model name to its stored thresholds by label. A model without them gets thresholds by
+            `rule` from the `val` rows of its own table.
+        rule: See `operating_points.choose`.
+        prevalence: At which predictive values are wanted beside those of the cases: one for all labels, or by label.
+        resamples, seed, interval, stratify: See `resampling.Resampling`.
+
+    Raises:
+        DataError: A table has no row in `split`, two tables differ in their cases, or a table has decisions but its
+            labels are no exclusive classes.
+        UserError: No table, an unknown rule, stored thresholds for an unknown model, a prevalence that is none or of
+            an unknown label; or see `resampling.Resampling`.
+    """
+    if not tables:
+        raise UserError("Nothing to evaluate: name at least one predictions table.")
+    unknown = set(thresholds or {}) - set(tables)
+    if unknown:
+        raise UserError(f"Thresholds are given for {min(unknown)!r}, but the models are {', '.join(tables)}.")
+    resampling = Resampling(resamples, seed, interval, stratify)
+    prevalences = _prevalences(prevalence, [label for table in tables.values() for label in table.labels])
+    for table in tables.values():
+        _refuse_empty(table, split)
+    models = [
+        _model(name, table, split, (thresholds or {}).get(name), rule, prevalences, resampling)
+        for name, table in tables.items()
+    ]
+    first, *others = tables
+    cuts = {model.name: {row.label: row.point.threshold for row in model.labels} for model in models}
+    return Results(
+        split=split,
+        models=models,
+        comparisons={
+            other: compare(
+                tables[first],
+                tables[other],
+                split=split,
+                thresholds=(cuts[first], cuts[other]),
+                **asdict(resampling),
+            )
+            for other in others
+        },
+        splits=_splits(tables),
+        truths=_truths(tables, split),
+        rule=rule,
+        resampling=resampling,
+    )
+
+
+def wrong_cases(model: ModelResult, label: int, most: int) -> dict[str, pd.DataFrame]:
+    """The most wrong cases of a label: `missed` (present, lowest scores), `false_alarms` (absent, highest).
+
+    Where the label has a threshold, only cases on the wrong side of it count. Columns `id, patient, score`.
+    """
+    truth, score = model.truth[:, label], model.scores[:, label]
+    threshold = model.labels[label].point.threshold
+    called = score >= threshold
+    missed = (truth == 1) & (~called | np.isnan(threshold))
+    alarms = (truth == 0) & (called | np.isnan(threshold))
+    cases = pd.DataFrame({"id": model.table["id"], "patient": model.table["patient"], "score": score})
+    return {
+        "missed": cases[missed].sort_values("score", kind="stable").head(most),
+        "false_alarms": cases[alarms].sort_values("score", ascending=False, kind="stable").head(most),
+    }
+
+
+def _prevalences(given: float | Mapping[str, float] | None, labels: list[str]) -> dict[str, float]:
+    """Prevalence by label, for those that have one."""
+    if given is None:
+        return {}
+    found = dict(given) if isinstance(given, Mapping) else dict.fromkeys(labels, given)
+    for label, prevalence in found.items():
+        if label not in labels:
+            raise UserError(f"A prevalence is given for {label!r}, which no table has{nearest(label, labels)}.")
+        if not 0 < prevalence < 1:
+            raise UserError(f"Prevalence {prevalence:g} of {label!r}: it lies between 0 and 1, such as 0.02 for 2 %.")
+    return found
+
+
+def _refuse_empty(table: Predictions, split: str) -> None:
+    found = _split_names(table)
+    if split not in found:
+        raise DataError(
+            f"{table.path}: no case in split {split!r}; it has {', '.join(map(repr, found))}. Name "
+            "one of these with --split, or predict the split that you mean."
+        )
+
+
+def _split_names(table: Predictions) -> list[str]:
+    found = set(table.table["split"])
+    return [split for split in SPLITS if split in found] + sorted(found - set(SPLITS))
+
+
+def _model(
+    name: str,
+    table: Predictions,
+    split: str,
+    given: Mapping[str, float] | None,
+    rule: str,
+    prevalences: Mapping[str, float],
+    resampling: Resampling,
+) -> ModelResult:
+    asked = table.rows(split)
+    scored = asked.scored()
+    bootstrap = resampling.of(scored.table["patient"], scored.truth())
+    detailed = replace(table, labels=detailed_labels(table, split))
+    points = _points(detailed, given, rule)
+    labels, macro = _details(replace(scored, labels=detailed.labels), points, prevalences, bootstrap)
+    if detailed.labels != table.labels:
+        every, macro = _values_only(scored, rule)
+        labels = every | labels  # in the table's order
+    truth = scored.truth()
+    positives, negatives = metrics.counts(truth)
+    return ModelResult(
+        name=name,
+        table=scored.table,
+        truth=truth,
+        scores=scored.scores(),
+        failed=asked.failed().table[["id", "patient", "reason"]],
+        patients=bootstrap.size,
+        labels=list(labels.values()),
+        macro=macro,
+        defined=int(((positives > 0) & (negatives > 0)).sum()),
+        optimistic=any(point.chosen_on == split for point in points),
+        classes=class_result(asked, **asdict(resampling)) if exclusive(table) else None,
+    )
+
+
+def _details(
+    scored: Predictions,
+    points: list[OperatingPoint],
+    prevalences: Mapping[str, float],
+    bootstrap: PatientBootstrap,
+) -> tuple[dict[str, LabelResult], dict[str, Estimate]]:
+    """Everything by label, and the macro means."""
+    truth, scores, patients = scored.truth(), scored.scores(), scored.table["patient"]
+    figures = _rank_figures(truth, scores, bootstrap)
+    macro = {metric: _macro(found, drawn) for metric, (found, drawn) in figures.items()}
+    wanted = np.array([prevalences.get(label, np.nan) for label in scored.labels])
+    at_threshold = transfer(truth, scores, points, bootstrap, wanted)
+    positives, negatives = metrics.counts(truth)
+    labels = {}
+    for i, label in enumerate(scored.labels):
+        curve = calibration(truth[:, i], scores[:, i], bootstrap)
+        own = {metric: found[i] for metric, (found, _) in figures.items()}
+        own["auroc_delong"] = delong_interval(truth[:, i], scores[:, i], patients)
+        labels[label] = LabelResult(
+            label=label,
+            cases=int(positives[i] + negatives[i]),
+            positives=int(positives[i]),
+            figures=own | at_threshold[i] | _calibration_figures(curve),
+            point=points[i],
+            calibration=curve,
+            prevalence=float(wanted[i]),
+        )
+    return labels, macro
+
+
+def _values_only(scored: Predictions, rule: str) -> tuple[dict[str, LabelResult], dict[str, Estimate]]:
+    """The same for many exclusive classes: AUROC, average precision and Brier score without intervals."""
+    truth, nan = scored.truth(), float("nan")
+    values, why = _rank_values(truth, scored.scores()), metrics.reasons(truth)
+    no_interval = f"{NO_INTERVAL}: {NOT_FREQUENT}"
+    point = OperatingPoint(nan, rule, reason=f"no threshold is chosen: {NOT_FREQUENT}")
+    empty = Calibration(np.empty(0), [], np.empty(0), Estimate(nan, reason=no_interval), nan, nan, NOT_FREQUENT)
+    positives, negatives = metrics.counts(truth)
+    labels = {
+        label: LabelResult(
+            label=label,
+            cases=int(positives[i] + negatives[i]),
+            positives=int(positives[i]),
+            figures={metric: Estimate(float(v[i]), reason=why[i] or no_interval) for metric, v in values.items()},
+            point=point,
+            calibration=empty,
+            detailed=False,
+        )
+        for i, label in enumerate(scored.labels)
+    }
+    means = {metric: metrics.macro(v)[0] for metric, v in values.items()}
+    reason = f"{NO_INTERVAL}: more than {MANY} classes"
+    return labels, {metric: Estimate(mean, reason=reason) for metric, mean in means.items()}
+
+
+def _points(table: Predictions, given: Mapping[str, float] | None, rule: str) -> list[OperatingPoint]:
+    nan = float("nan")
+    if given is not None:
+        return [
+            OperatingPoint(float(given[label]), "given")
+            if given.get(label) is not None and np.isfinite(given[label])
+            else OperatingPoint(nan, "given", reason="the model has no threshold for it")
+            for label in table.labels
+        ]
+    val = table.rows("val").scored()
+    points = choose(val.truth(), val.scores(), rule)
+    if len(val) or rule == "0.5":
+        return points
+    why = "no threshold: the table has no scored val row and the model none stored"
+    return [OperatingPoint(nan, rule, reason=why)] * len(points)
+
+
+def _rank_figures(
+    truth: np.ndarray, scores: np.ndarray, bootstrap: PatientBootstrap
+) -> dict[str, tuple[list[Estimate], Drawn]]:
+    """AUROC, average precision and Brier score: L estimates and the draws behind them."""
+    why, few = metrics.reasons(truth), bootstrap.smaller_class(truth)
+    drawn = bootstrap.drawn(lambda weights: weights.ranks(truth, scores) | _brier_drawn(truth, scores, weights))
+    return {
+        # The Brier score needs no second class.
+        metric: (estimates(value, drawn[metric], why, None if metric == "brier" else few), drawn[metric])
+        for metric, value in _rank_values(truth, scores).items()
+    }
+
+
+def _brier_drawn(truth: np.ndarray, scores: np.ndarray, weights: Reweighted) -> dict[str, np.ndarray]:
+    sums = weights.sums(np.concatenate([(scores - truth) ** 2, ~np.isnan(truth)], axis=1))
+    return {"brier": metrics.ratio(*np.split(sums, 2, axis=1))}
+
+
+def _rank_values(truth: np.ndarray, scores: np.ndarray) -> dict[str, np.ndarray]:
+    return {
+        "auroc": metrics.auroc(truth, scores),
+        "average_precision": metrics.average_precision(truth, scores),
+        "brier": metrics.brier(truth, scores),
+    }
+
+
+def _macro(found: list[Estimate], drawn: Drawn) -> Estimate:
+    """The mean over the defined labels; where there is none, the reason that all share."""
+    why = {estimate.reason for estimate in found}
+    return macro_estimate(
+        np.array([estimate.value for estimate in found]),
+        drawn,
+        why.pop() if len(why) == 1 else "no finding has both positive and negative cases",
+    )
+
+
+def _calibration_figures(curve: Calibration) -> dict[str, Estimate]:
+    why = curve.reason or NO_INTERVAL
+    return {
+        "calibration_error": curve.error,
+        "calibration_slope": Estimate(curve.slope, reason=why),
+        "calibration_intercept": Estimate(curve.intercept, reason=why),
+    }
+
+
+def _splits(tables: Mapping[str, Predictions]) -> list[dict]:
+    first = next(iter(tables.values()))
+    return [
+        {
+            "split": split,
+            "patients": int(first.rows(split).table["patient"].nunique()),
+            "cases": len(first.rows(split)),
+            "failed": {name: len(table.rows(split).failed()) for name, table in tables.items()},
+        }
+        for split in _split_names(first)
+    ]
+
+
+def _truths(tables: Mapping[str, Predictions], split: str) -> list[dict]:
+    asked = next(iter(tables.values())).rows(split)
+    truth = asked.truth()
+    positive, negative = metrics.counts(truth)
+    return [
+        {"label": label, "positive": int(p), "negative": int(n), "unknown": len(asked) - int(p + n)}
+        for label, p, n in zip(asked.labels, positive, negative)
+    ]

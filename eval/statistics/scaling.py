@@ -1,0 +1,163 @@
+"""Scores turned into probabilities: temperature and Platt scaling, fitted on validation and kept with the model.
+
+Temperature: Guo et al. 2017 (ICML, section 4.2), logits divided by one number. Platt 1999 (Advances in Large Margin
+Classifiers, section 2): a slope and an intercept, with his smoothed targets. Both start from probabilities, whose
+logits they are on, and never change the order of a label's scores (to the seven digits of a table); of exclusive
+classes, whose temperature is one for all, the order of the classes within a case.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.special import expit, log_softmax, logit, softmax
+from sklearn.linear_model import LogisticRegression
+
+from ...core.errors import UserError
+from .calibration import why_no_slope
+
+METHODS = ("temperature", "platt")
+# Scores of exactly 0 or 1 have no logit. They are moved in by less than a network's float32 or a table can tell.
+_LOWEST, _HIGHEST = 1e-50, 1 - 5e-8
+_NOT_RISING = "the best slope is not positive: it would turn the order of the scores around"
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """What is done to one label's scores: sigmoid(slope x logit + intercept).
+
+    Attributes:
+        method: `temperature`, `platt`, or `none`, which leaves scores as they are.
+        slope, intercept: The temperature is 1 / slope; of exclusive classes the slope is of the log-probabilities.
+        split: What it was fitted on.
+        cases: Scored cases with known truth there.
+        reason: Why the method is `none`.
+    """
+
+    method: str
+    slope: float
+    intercept: float
+    split: str
+    cases: int
+    reason: str = ""
+
+
+def check_method(method: str, exclusive: bool) -> None:
+    """Refuse what cannot be fitted.
+
+    Raises:
+        UserError: An unknown method, or one after which exclusive classes would not add up to 1.
+    """
+    if method not in METHODS:
+        raise UserError(f"calibration {method!r}: use {' or '.join(METHODS)}.")
+    if method == "platt" and exclusive:
+        raise UserError("platt scales each label alone, but exclusive classes add up to 1: calibrate by temperature.")
+
+
+def fit_scaling(
+    truth: np.ndarray, scores: np.ndarray, method: str, exclusive: bool = False, split: str = "val"
+) -> list[Scaling]:
+    """One scaling per label from validation cases; of exclusive classes the same for all.
+
+    Args:
+        truth: (N, L) of 0, 1 and NaN (unknown).
+        scores: (N, L) probabilities; of exclusive classes they add up to 1.
+        method: `temperature` or `platt`.
+        exclusive: The labels are exclusive classes.
+        split: Name of the split, for the record.
+
+    Raises:
+        UserError: See `check_method`.
+    """
+    check_method(method, exclusive)
+    if exclusive:
+        known = (truth == 1).any(axis=1)
+        slope, reason = _common_slope(truth[known].argmax(axis=1), _log(scores[known]))
+        return [Scaling("none" if reason else method, slope, 0.0, split, int(known.sum()), reason)] * truth.shape[1]
+    return [_fit_one(truth[:, i], scores[:, i], method, split) for i in range(truth.shape[1])]
+
+
+def scaled(scores: np.ndarray, scalings: Sequence[Scaling], exclusive: bool = False) -> np.ndarray:
+    """(N, L) calibrated probabilities of (N, L) probabilities; NaN stays NaN.
+
+    Args:
+        scores: As the model gave them.
+        scalings: L of them, as `fit_scaling` gave them.
+        exclusive: The labels are exclusive classes.
+    """
+    asked = np.array([scaling.method != "none" for scaling in scalings])
+    slope = np.array([scaling.slope for scaling in scalings])
+    intercept = np.array([scaling.intercept for scaling in scalings])
+    new = softmax(slope * _log(scores), axis=1) if exclusive else expit(slope * _logit(scores) + intercept)
+    return np.where(asked, new, scores)
+
+
+def _fit_one(truth: np.ndarray, score: np.ndarray, method: str, split: str) -> Scaling:
+    known = ~np.isnan(truth)
+    truth, x = truth[known], _logit(score[known])
+    reason = why_no_slope(truth, x)
+    if not reason:
+        slope, intercept = _platt(truth, x) if method == "platt" else (_logistic(x, truth, intercept=False)[0], 0.0)
+        reason = "" if slope > 0 else _NOT_RISING
+    if reason:
+        return Scaling("none", 1.0, 0.0, split, len(x), reason)
+    return Scaling(method, slope, intercept, split, len(x))
+
+
+def _platt(truth: np.ndarray, x: np.ndarray) -> tuple[float, float]:
+    """Slope and intercept with Platt's targets (N+ + 1) / (N+ + 2) and 1 / (N- + 2) in place of 1 and 0.
+
+    A case with the target t is a positive one of weight t and a negative one of weight 1 - t.
+    """
+    positives = truth.sum()
+    target = np.where(truth == 1, (positives + 1) / (positives + 2), 1 / (len(truth) - positives + 2))
+    return _logistic(np.tile(x, 2), np.repeat([1, 0], len(x)), np.concatenate([target, 1 - target]))
+
+
+def _logistic(
+    x: np.ndarray, truth: np.ndarray, weight: np.ndarray | None = None, intercept: bool = True
+) -> tuple[float, float]:
+    fit = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-8, max_iter=1000, fit_intercept=intercept)
+    fit.fit(x[:, None], truth, weight)
+    return float(fit.coef_[0, 0]), float(np.ravel(fit.intercept_)[0])
+
+
+def _common_slope(place: np.ndarray, x: np.ndarray) -> tuple[float, str]:
+    """The slope that makes (N, L) log-probabilities `x` likeliest for the (N,) true classes, and why there is none.
+
+    The log loss is convex in the slope, so its derivative has one root, between a slope of 0 and one that is too large.
+    """
+    if len(np.unique(place)) < 2:
+        return 1.0, "one class only" if len(place) else "no case with known truth"
+    own = x[np.arange(len(x)), place]
+
+    def derivative(slope: float) -> float:
+        return float(((softmax(slope * x, axis=1) * x).sum(axis=1) - own).mean())
+
+    if np.ptp(x, axis=1).max() == 0:
+        return 1.0, "all scores are equal"
+    if (own >= x.max(axis=1)).all():
+        return 1.0, "every case is scored highest for its class: the temperature has no value above 0"
+    if derivative(0) >= 0:
+        return 1.0, _NOT_RISING
+    above = 1.0
+    while derivative(above) <= 0:
+        above *= 2
+    return brentq(derivative, 0, above, xtol=1e-10), ""
+
+
+def _kept(scores: np.ndarray) -> np.ndarray:
+    """Scores as a predictions table keeps them, to seven digits: `finetune` scales those of its table, `predict` fresh
+    ones, and near 1 the digits that the table drops would show.
+    """
+    return np.clip(np.where(scores >= 0.1, np.round(scores, 7), scores), _LOWEST, _HIGHEST)
+
+
+def _logit(scores: np.ndarray) -> np.ndarray:
+    return logit(_kept(scores))
+
+
+def _log(scores: np.ndarray) -> np.ndarray:
+    """Log-probabilities of rows that add up to 1 but for rounding."""
+    return log_softmax(np.log(_kept(scores)), axis=1)

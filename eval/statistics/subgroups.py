@@ -1,0 +1,317 @@
+"""One model by groups of cases: by sex, age, view, scanner, or any other column of the manifest.
+
+Each group has its figures, and is compared with all other cases. That a difference is real does not make the model its
+cause: groups differ in their cases too.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ...core.errors import DataError
+from ...datasets.manifest.tables import Predictions
+from . import metrics
+from .classes import MANY, NO_TRUTH, decided_classes, exclusive, true_classes
+from .groups import Group, groups, refuse_columns, texts
+from .holm import holm
+from .intervals import FEW, NO_INTERVAL, Estimate, macro_estimate, proportions
+from .operating_points import OperatingPoint
+from .resampling import Drawn, Resampling
+from .subgroup_metrics import GroupedCases, RatedLabel, rated_label
+from .unpaired import Gaps, differences, mean_gaps
+
+MOSTLY_SMALL = f"half of the findings or more have fewer than {FEW} patients in the smaller class"
+
+
+class Contrast(NamedTuple):
+    """A group minus all other cases.
+
+    Attributes:
+        difference: Of the figure, with its interval.
+        p: Two-sided; NaN without an interval, or with fewer than 10 patients in a class here or among all others.
+        adjusted: By Holm, over all groups of all columns.
+    """
+
+    difference: Estimate
+    p: float
+    adjusted: float
+
+
+@dataclass(frozen=True)
+class LabelFigures:
+    """One label in one group.
+
+    Attributes:
+        patients, cases, positives: Scored, with known truth.
+        smaller_class: Patients with a positive case or with a negative one, whichever are fewer.
+        figures: `auroc`, `sensitivity` and `specificity` at the model's threshold, and `calibration_in_the_large`,
+            which is the mean score minus the prevalence.
+        contrast: Of the AUROC.
+    """
+
+    label: str
+    patients: int
+    cases: int
+    positives: int
+    smaller_class: int
+    figures: dict[str, Estimate]
+    contrast: Contrast
+
+
+@dataclass(frozen=True)
+class Subgroup:
+    """One group.
+
+    Attributes:
+        column, name: Where it is from; empty and "all cases" for these.
+        patients, cases: Scored.
+        failed: Cases that were not.
+        figures: Over all labels: `macro_auroc`, and of exclusive classes `accuracy`; empty for one label.
+        contrasts: Of these.
+        defined, small: Labels with an AUROC, and those of them with fewer than 10 patients in the smaller class.
+        labels: By label; empty for exclusive classes.
+    """
+
+    column: str
+    name: str
+    patients: int
+    cases: int
+    failed: int
+    figures: dict[str, Estimate]
+    contrasts: dict[str, Contrast]
+    defined: int
+    small: int
+    labels: list[LabelFigures]
+
+
+@dataclass(frozen=True)
+class Subgroups:
+    """One model's subgroups.
+
+    Attributes:
+        columns: That the groups are of.
+        whole: All cases together, compared with nothing.
+        groups: In the order of the columns.
+        comparisons: Tests made, over all labels; the two groups of a column that has no third are one.
+        not_in_manifest: Requested cases that are not in the manifest, which count as not recorded.
+    """
+
+    columns: tuple[str, ...]
+    whole: Subgroup
+    groups: list[Subgroup]
+    comparisons: int
+    not_in_manifest: int
+
+
+def subgroups(
+    tables: Mapping[str, Predictions],
+    columns: pd.DataFrame,
+    names: Sequence[str],
+    *,
+    points: Mapping[str, Sequence[OperatingPoint]],
+    split: str = "test",
+    resampling: Resampling | None = None,
+) -> dict[str, Subgroups]:
+    """Figures of each model by groups of cases (`groups.groups`).
+
+    The AUROC of a group minus that of all other cases is tested (`unpaired.differences`), and p is adjusted by Holm
+    over all groups of all columns, for each label and for the macro mean; of exclusive classes the accuracy is too.
+
+    Args:
+        tables: Model name to its predictions.
+        columns: What is known of the cases, by id (`groups.manifest_columns`).
+        names: Columns to group by, at least one.
+        points: Model name to its operating points, one per label; unused where the labels are exclusive classes.
+        split: The split to evaluate.
+        resampling: Of the intervals within a group.
+
+    Raises:
+        UserError: A column is not there, is named twice, or makes no groups.
+        DataError: A column stands twice, or none of a table's cases is known.
+    """
+    refuse_columns(columns, names)
+    return {
+        name: _of_model(table, split, columns, names, points.get(name, ()), resampling or Resampling())
+        for name, table in tables.items()
+    }
+
+
+def _of_model(
+    table: Predictions,
+    split: str,
+    columns: pd.DataFrame,
+    names: Sequence[str],
+    points: Sequence[OperatingPoint],
+    resampling: Resampling,
+) -> Subgroups:
+    asked, classes = table.rows(split), exclusive(table)
+    parted, absent = _groups(asked, columns, names)
+    cases = _cases(asked, parted, resampling)
+    labels = () if classes else table.labels
+    assert len(points) == len(labels) or classes
+    rated = [] if classes and len(table.labels) > MANY else [
+        rated_label(cases, i, None if classes else points[i]) for i in range(len(table.labels))
+    ]  # fmt: skip
+    by_label = [_family(cases, each.gaps, each.smaller.min(axis=1)) for each in rated[: len(labels)]]
+    figures, families = _overall(cases, rated, asked.scored() if classes else None)
+    ok = (asked.table["status"] == "ok").to_numpy()
+    found = [
+        Subgroup(
+            column=column,
+            name=group.name,
+            patients=cases.bootstrap.having(group.rows[ok]),
+            cases=int((group.rows & ok).sum()),
+            failed=int((group.rows & ~ok).sum()),
+            figures={name: each[g] for name, each in figures.items()},
+            contrasts={name: each[g] for name, each in families.items()},
+            defined=sum(not np.isnan(each.auroc[g]) for each in rated),
+            small=sum(not np.isnan(each.auroc[g]) and each.smaller[g, 0] < FEW for each in rated),
+            labels=[_label(cases, i, g, label, rated[i], by_label[i][g]) for i, label in enumerate(labels)],
+        )
+        for g, (column, group) in enumerate(parted)
+    ]
+    made = [each.p for family in (*families.values(), *by_label) for each, again in zip(family, cases.mirrored)
+            if not again]  # fmt: skip
+    return Subgroups(tuple(names), found[0], found[1:], int((~np.isnan(made)).sum()), absent)
+
+
+def _overall(
+    cases: GroupedCases, rated: Sequence[RatedLabel], classes: Predictions | None
+) -> tuple[dict[str, list[Estimate]], dict[str, list[Contrast]]]:
+    """Figures over all labels, and their contrasts, of G groups each; `classes` is the scored table where the labels
+    are exclusive.
+    """
+    figures, families = {}, {}
+    if classes is not None:
+        figures["accuracy"], families["accuracy"] = _accuracy(cases, classes)
+    if not rated:
+        figures["macro_auroc"] = _macro_values(cases)
+    elif len(rated) > 1:
+        figures["macro_auroc"], families["macro_auroc"] = _macro_means(cases, rated), _macro_family(cases, rated)
+    return figures, families
+
+
+def _groups(asked: Predictions, columns: pd.DataFrame, names: Sequence[str]) -> tuple[list[tuple[str, Group]], int]:
+    """All cases and then the groups of each column, with its name; and how many cases the manifest lacks."""
+    ids = asked.table["id"]
+    if not len(ids):
+        raise DataError(f"{asked.path}: no case in the split to evaluate.")
+    absent = int((~ids.isin(columns.index)).sum())
+    if absent == len(ids):
+        raise DataError(
+            f"{asked.path}: none of its {absent:,} cases is in the manifest (the first is {ids.iloc[0]!r}). Name the "
+            "manifest that was predicted."
+        )
+    known = columns[list(names)].reindex(ids).reset_index(drop=True)
+    found = [("", Group("all cases", np.ones(len(ids), dtype=bool)))]
+    return found + [(name, group) for name in names for group in groups(name, texts(known[name]))], absent
+
+
+def _cases(asked: Predictions, parted: list[tuple[str, Group]], resampling: Resampling) -> GroupedCases:
+    scored = asked.scored()
+    ok = (asked.table["status"] == "ok").to_numpy()
+    truth = scored.truth()
+    columns = [column for column, _ in parted]
+    return GroupedCases(
+        truth=truth,
+        scores=scored.scores(),
+        inside=np.column_stack([group.rows[ok] for _, group in parted]),
+        mirrored=np.array([columns.count(name) == 2 and columns.index(name) < g for g, name in enumerate(columns)]),
+        bootstrap=resampling.of(scored.table["patient"], truth),
+    )
+
+
+def _accuracy(cases: GroupedCases, scored: Predictions) -> tuple[list[Estimate], list[Contrast]]:
+    truth, bootstrap = true_classes(scored), cases.bootstrap
+    right = np.where(truth >= 0, (decided_classes(scored) == truth).astype(np.float64), np.nan)
+    hits = np.where(cases.inside, right[:, None], np.nan)
+    patients = [bootstrap.having(~np.isnan(column)) for column in hits.T]
+    others = [bootstrap.having(~rows & (truth >= 0)) for rows in cases.inside.T]
+    found = [
+        replace(estimate, reason=f"cases of {few} patients only") if 0 < few < FEW else estimate
+        for few, estimate in zip(patients, proportions(hits, bootstrap, [NO_TRUTH] * hits.shape[1]))
+    ]
+    gaps = mean_gaps(right, cases.inside, bootstrap.index, bootstrap.size)
+    return found, _family(cases, gaps, np.minimum(patients, others))
+
+
+def _macro_means(cases: GroupedCases, rated: Sequence[RatedLabel]) -> list[Estimate]:
+    """The mean AUROC over the labels that are defined in each group."""
+    found = []
+    for g in range(cases.inside.shape[1]):
+        values = np.array([each.auroc[g] for each in rated])
+        drawn = [each.drawn for each in rated]
+        left_out = None if drawn[0].left_out is None else np.column_stack([own.left_out[:, g] for own in drawn])
+        mine = Drawn(np.column_stack([own.resampled[:, g] for own in drawn]), left_out, drawn[0].jackknife)
+        mean = macro_estimate(values, mine, "no finding has both positive and negative cases")
+        small = [each.smaller[g, 0] < FEW for each in rated if not np.isnan(each.auroc[g])]
+        mostly = not mean.reason and sum(small) >= len(small) / 2
+        found.append(replace(mean, reason=MOSTLY_SMALL) if mostly else mean)
+    return found
+
+
+def _macro_family(cases: GroupedCases, rated: Sequence[RatedLabel]) -> list[Contrast]:
+    """Differences of the mean AUROCs over the labels whose own difference has a variance."""
+    total = Gaps(np.zeros(cases.inside.shape[1]), np.zeros((cases.inside.shape[1], cases.bootstrap.size)))
+    counted, small = np.zeros((2, len(total.values)))
+    for each in rated:
+        usable = ~np.isnan(each.gaps.influences).any(axis=1)
+        total.values[usable] += each.gaps.values[usable]
+        total.influences[usable] += each.gaps.influences[usable]
+        counted += usable
+        small += usable & (each.smaller.min(axis=1) < FEW)
+    mean = Gaps(metrics.ratio(total.values, counted), metrics.ratio(total.influences, counted[:, None]))
+    told = _family(cases, mean, None)
+    return [
+        contrast._replace(difference=replace(contrast.difference, reason=MOSTLY_SMALL))
+        if not contrast.difference.reason and few >= of / 2
+        else contrast
+        for contrast, few, of in zip(told, small, counted)
+    ]
+
+
+def _macro_values(cases: GroupedCases) -> list[Estimate]:
+    """Macro AUROC of many classes, without intervals."""
+    truths = (np.where(rows[:, None], cases.truth, np.nan) for rows in cases.inside.T)
+    means = [metrics.macro(metrics.auroc(truth, cases.scores))[0] for truth in truths]
+    undefined, plain = "no class with cases of another class", f"{NO_INTERVAL}: more than {MANY} classes"
+    return [Estimate(mean, reason=undefined if np.isnan(mean) else plain) for mean in means]
+
+
+def _family(cases: GroupedCases, gaps: Gaps, smaller: np.ndarray | None) -> list[Contrast]:
+    """Tests that are adjusted together; `smaller` are the (G,) patients in the smallest class of both sides; fewer
+    than 10 get no p, for under the null it would fall below 0.05 in up to one in eight.
+    """
+    found, p = differences(gaps)
+    if smaller is not None:
+        p[smaller < FEW] = np.nan
+    adjusted = holm(np.where(cases.mirrored, np.nan, p))
+    adjusted[cases.mirrored] = adjusted[np.flatnonzero(cases.mirrored) - 1]
+    contrasts = []
+    for g, estimate in enumerate(found):
+        if np.isnan(estimate.value):
+            alone = cases.inside[:, g].all()
+            estimate = replace(estimate, reason="no other cases" if alone else "undefined here or in all other cases")
+        elif smaller is not None and smaller[g] < FEW and not estimate.reason:
+            note = f"cases of {smaller[g]} patients only: the interval is too narrow to trust, and there is no p"
+            estimate = replace(estimate, reason=note)
+        contrasts.append(Contrast(estimate, float(p[g]), float(adjusted[g])))
+    return contrasts
+
+
+def _label(
+    cases: GroupedCases, label: int, group: int, name: str, rated: RatedLabel, contrast: Contrast
+) -> LabelFigures:
+    truth = np.where(cases.inside[:, group], cases.truth[:, label], np.nan)
+    return LabelFigures(
+        label=name,
+        patients=cases.bootstrap.having(~np.isnan(truth)),
+        cases=int((~np.isnan(truth)).sum()),
+        positives=int((truth == 1).sum()),
+        smaller_class=int(rated.smaller[group, 0]),
+        figures=rated.figures[group],
+        contrast=contrast,
+    )

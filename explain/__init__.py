@@ -1,0 +1,1 @@
+"""Where a model looked: relevance, attention, importance of frames."""

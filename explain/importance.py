@@ -1,0 +1,61 @@
+"""Which frames of a clip a score rests on: some are blanked, and the change of the score is watched (occlusion)."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..datasets.loading.cache import Files, opened
+from ..finetune.model import ModelCard, predict_batch
+from ..finetune.predict import normalised
+
+WINDOWS = 16  # a clip is blanked in at most so many parts
+
+
+class FrameImportance(NamedTuple):
+    """What each frame that the model saw adds to its scores.
+
+    Attributes:
+        times_s: (T,) when the frames stand in the clip, seconds.
+        change: (L, T) change of the log-odds, per label, when the frame is blanked together with its neighbours in the
+            same part of the clip. Below 0: the frame speaks for the label.
+        frames: (T, S, S) uint8, the frames as the model saw them.
+    """
+
+    times_s: np.ndarray
+    change: np.ndarray
+    frames: np.ndarray
+
+
+@torch.inference_mode()
+def frame_importance(model: nn.Module, card: ModelCard, file: Path) -> FrameImportance:
+    """Blank the clip part by part (Zeiler & Fergus 2014, in time): each part becomes the mean frame of the clip.
+
+    Args:
+        model, card: Of a model of clips.
+        file: The clip.
+
+    Raises:
+        DataError: The clip cannot be read.
+    """
+    from ..datasets.video.clips import open_clip
+
+    with open_clip(file) as clip:
+        times = clip.times
+    view = card.views().single()
+    with opened(Files([file], card.reader()), 0) as pixels:
+        image = view(pixels)
+    length = card.arch.frames
+    x = normalised(torch.from_numpy(image), card, next(model.parameters()).device)
+    parts = min(WINDOWS, length)
+    part_of = np.arange(length) * parts // length
+    blanked = x.expand(parts, -1, -1, -1, -1).clone()
+    mean = x.mean(dim=2, keepdim=True)
+    for part in range(parts):
+        blanked[part, :, part_of == part] = mean[0]
+    odds = predict_batch(model, torch.cat([x, blanked]), card).double().clamp(1e-7, 1 - 1e-7).logit().cpu().numpy()
+    change = (odds[1:] - odds[0]).T
+    shown = image[0].mean(axis=0).astype(np.uint8)
+    return FrameImportance(times[view.frames_of(len(times))], change[:, part_of], shown)

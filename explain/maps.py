@@ -1,0 +1,129 @@
+"""Maps of where a model looked in pictures as they come from files, and which part of a picture such a map covers."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from ..core.errors import DataError
+from ..datasets.loading.cache import Files, opened
+from ..finetune.model import ModelCard
+from ..finetune.predict import normalised
+from .relevance import relevance_maps
+
+Extent = tuple[float, float, float, float]
+
+
+class Explained(NamedTuple):
+    """One picture.
+
+    Attributes:
+        position: Among the files asked for.
+        maps: (K, gh, gw) float32, at least 0; None if the picture could not be read.
+        extent_px: Left, top, right and bottom of the maps in px of the picture as it is read.
+        width_px, height_px: Of that picture.
+        reason: Why there is no map; empty if there is one.
+    """
+
+    position: int
+    maps: np.ndarray | None
+    extent_px: Extent = (0, 0, 0, 0)
+    width_px: int = 0
+    height_px: int = 0
+    reason: str = ""
+
+
+def seen_px(card: ModelCard, width_px: int, height_px: int) -> Extent:
+    """Left, top, right and bottom of what the model's centre view shows of a picture, in px of that picture.
+
+    A padded view shows more than the picture: its edges are negative or beyond the size.
+
+    Args:
+        card: Of a model of pictures.
+        width_px, height_px: Of the picture as it is read.
+    """
+    view = card.views()
+    left, right = _seen_along(width_px, min(width_px, height_px), max(width_px, height_px), view, card.cache_px)
+    top, bottom = _seen_along(height_px, min(width_px, height_px), max(width_px, height_px), view, card.cache_px)
+    return left, top, right, bottom
+
+
+def _seen_along(side: int, shorter: int, longer: int, view, cache_px: int) -> tuple[float, float]:
+    """Start and end along one side, rounded where `datasets.radiographs` and `datasets.augment` round."""
+    if view.mode == "squash":
+        return 0.0, float(side)
+    shrink = min(1.0, cache_px / shorter)
+    cached, least, most = (each if shrink == 1 else round(each * shrink) for each in (side, shorter, longer))
+    if view.mode == "crop":
+        wanted = view.resize_px or view.size
+        resized = max(wanted, int(cached * (wanted / least)))
+        start = round((resized - view.size) / 2)
+    else:
+        resized = max(1, round(cached * (view.size / most)))
+        start = -((view.size - resized) // 2)
+    return start / resized * side, (start + view.size) / resized * side
+
+
+class _CentreViews(Dataset):
+    """Pictures one by one: (position, (1, C, S, S) uint8 or None, (width, height) px, reason)."""
+
+    def __init__(self, files: Sequence[Path], card: ModelCard):
+        self.files, self.view = Files(files, card.reader()), card.views().single()
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, position: int):
+        from ..datasets.images.radiographs import radiograph_size
+
+        try:
+            height, width = radiograph_size(self.files.files[position])
+            with opened(self.files, position) as pixels:
+                return position, torch.from_numpy(self.view(pixels).copy()), (width, height), ""
+        except DataError as error:
+            return position, None, (0, 0), str(error)
+
+
+def explain_files(
+    model: nn.Module,
+    card: ModelCard,
+    files: Sequence[Path],
+    targets: np.ndarray,
+    method: str = "gradient",
+    batch: int = 8,
+    workers: int = 0,
+) -> Iterator[Explained]:
+    """Maps of files, one after the other; memory holds one batch and its gradients.
+
+    Of a model that averages several views or the mirror image, the centre view as it is is explained.
+
+    Args:
+        model, card: Of a model of pictures, in eval mode.
+        files: N files.
+        targets: (N, K) int64, places of the labels to explain.
+        method: See `relevance_maps`.
+        batch: Files per batch.
+        workers: Reading processes.
+    """
+    device = next(model.parameters()).device
+    loader = DataLoader(_CentreViews(files, card), batch_size=batch, num_workers=workers, collate_fn=list)
+    with tqdm(total=len(files), desc="explaining", unit="file", disable=None) as bar:
+        for items in loader:
+            good = [(position, pixels) for position, pixels, _, reason in items if not reason]
+            maps = {}
+            if good:
+                places = [position for position, _ in good]
+                x = normalised(torch.cat([pixels for _, pixels in good]), card, device)
+                wanted = torch.from_numpy(np.ascontiguousarray(targets[places])).to(device)
+                maps = dict(zip(places, relevance_maps(model, x, wanted, method).cpu().numpy()))
+            for position, _, (width, height), reason in items:
+                if reason:
+                    yield Explained(position, None, reason=reason)
+                else:
+                    yield Explained(position, maps[position], seen_px(card, width, height), width, height)
+            bar.update(len(items))

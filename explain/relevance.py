@@ -1,0 +1,185 @@
+"""Where a network looked: attention rollout and gradient-weighted attention of a ViT, Grad-CAM of a timm network.
+
+Attention weights are computed anew from the queries and keys that hooks catch, and their gradients from those of what
+the heads give: so the network itself runs with fused attention, as it does in prediction.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..backbone.vit import ViT
+from ..core.errors import UserError
+from ..finetune.classifier import Classifier, TimmClassifier, pooled
+
+METHODS = ("gradient", "attention")
+
+
+def relevance_maps(model: nn.Module, x: Tensor, targets: Tensor, method: str) -> Tensor:
+    """One map per picture and label.
+
+    `gradient` tells labels apart: of a ViT it is the attention of all layers, weighted by the gradient of the label's
+    logit (Chefer et al. 2021), of a timm network Grad-CAM (Selvaraju et al. 2017). `attention` is attention rollout
+    (Abnar & Zuidema 2020), the same map for every label.
+
+    Args:
+        model: `Classifier`, `NearestNeighbours` or `TimmClassifier`, in eval mode.
+        x: (B, C, H, W) normalised pictures.
+        targets: (B, K) int64, places of the labels to explain in each picture.
+        method: `gradient` or `attention`.
+
+    Returns:
+        (B, K, gh, gw) float32, at least 0.
+
+    Raises:
+        UserError: An unknown method, or one that the network does not allow.
+    """
+    if method not in METHODS:
+        raise UserError(f"--explain-method {method!r}: one of {', '.join(METHODS)}.")
+    if isinstance(model, TimmClassifier):
+        if method == "attention":
+            raise UserError(
+                "--explain-method attention is for ViT models; use `gradient` (Grad-CAM) with this network."
+            )
+        return grad_cam(model.network, x, targets)
+    if method == "gradient":
+        return gradient_attention(model, x, targets)
+    return attention_rollout(model, x).unsqueeze(1).expand(-1, targets.shape[1], -1, -1)
+
+
+@torch.no_grad()
+def attention_rollout(model: nn.Module, x: Tensor) -> Tensor:
+    """(B, gh, gw) attention rollout: the product over the layers of (A + I) / 2, A the mean over the heads.
+
+    Abnar & Zuidema 2020, section 3. Its row of the class token is read, or the mean over the rows of the tokens that
+    the model pools. Rows are carried downwards instead of multiplying whole matrices.
+    """
+    with _caught(model.encoder) as layers:
+        model.encoder(x)
+    row = _read_from(model, layers[0].qkv)
+    for layer in reversed(layers):
+        weights = layer.weights()[0].mean(dim=1)
+        row = (row + torch.einsum("bn,bnm->bm", row, weights)) / 2
+    return _on_grid(row, model, x)
+
+
+def gradient_attention(model: nn.Module, x: Tensor, targets: Tensor) -> Tensor:
+    """(B, K, gh, gw) relevance by gradient-weighted attention (Chefer et al. 2021, "Generic Attention-model
+    Explainability", equations 5 and 6): R <- R + mean over heads of (A * dlogit/dA)+ R, from R = I at the first layer.
+
+    Read as in `attention_rollout`, without the share of the identity, which is the same for every pooled patch and says
+    nothing. One forward pass; one backward pass per label.
+    """
+    with torch.enable_grad(), _caught(model.encoder) as layers:
+        logits = _logits(model, x.detach().requires_grad_())
+        heads = [layer.heads for layer in layers]
+        maps = []
+        for column in targets.T:
+            chosen = logits.gather(1, column.unsqueeze(1)).sum()
+            gradients = torch.autograd.grad(chosen, heads, retain_graph=True)
+            maps.append(_relevance(model, layers, gradients))
+    return torch.stack([_on_grid(row, model, x) for row in maps], dim=1)
+
+
+def grad_cam(network: nn.Module, x: Tensor, targets: Tensor) -> Tensor:
+    """(B, K, h, w) Grad-CAM on the last feature map of a timm network (Selvaraju et al. 2017, equations 1 and 2).
+
+    Raises:
+        UserError: The network's last features are no map (B, C, h, w).
+    """
+    with torch.enable_grad():
+        features = network.forward_features(x.detach().requires_grad_())
+        if features.ndim != 4 or features.shape[1] != network.num_features:
+            raise UserError(
+                f"--explain: {type(network).__name__} gives no feature map (channels, height, width), which Grad-CAM "
+                "needs. Explain a ViT or a convolutional network."
+            )
+        logits = network.forward_head(features)
+        maps = []
+        for column in targets.T:
+            chosen = logits.gather(1, column.unsqueeze(1)).sum()
+            (gradient,) = torch.autograd.grad(chosen, features, retain_graph=True)
+            weights = gradient.mean(dim=(2, 3), keepdim=True)
+            maps.append((weights * features.detach()).sum(dim=1).clamp(min=0))
+    return torch.stack(maps, dim=1).float()
+
+
+class _Layer(NamedTuple):
+    """What hooks caught of one block: `qkv` (B, N, 3D), and `heads` (B, N, D), what its heads give, side by side."""
+
+    qkv: Tensor
+    heads: Tensor
+    count: int
+
+    def weights(self) -> tuple[Tensor, Tensor]:
+        """Attention (B, heads, N, N) and values (B, heads, N, D / heads), without a graph."""
+        query, key, value = self.qkv.detach().unflatten(2, (3, self.count, -1)).permute(2, 0, 3, 1, 4)
+        return (query @ key.mT * query.shape[-1] ** -0.5).softmax(dim=-1), value
+
+
+@contextmanager
+def _caught(vit: ViT) -> Iterator[list[_Layer]]:
+    """While the ViT runs, fill a list with its layers, the first first."""
+    layers: list[_Layer] = []
+    passing: list[Tensor] = []
+    handles = []
+    for block in vit.blocks:
+        attn = block.attn
+        handles.append(attn.qkv.register_forward_hook(lambda _, given, out: passing.append(out)))
+        handles.append(
+            attn.proj.register_forward_pre_hook(
+                lambda _, given, count=attn.num_heads: layers.append(_Layer(passing.pop(), given[0], count))
+            )
+        )
+    try:
+        yield layers
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _logits(model: nn.Module, x: Tensor) -> Tensor:
+    """(B, L) with a graph back to x; the `forward` of a linear probe keeps none."""
+    if isinstance(model, Classifier):
+        return model.head(model.fc_norm(pooled(model.encoder(x), model.pool, model.attention_pool)))
+    return model(x)
+
+
+def _relevance(model: nn.Module, layers: list[_Layer], gradients: tuple[Tensor, ...]) -> Tensor:
+    """(B, N): the rows that the model reads of R - I."""
+    start = _read_from(model, layers[0].qkv)
+    row = torch.zeros_like(start)
+    for layer, gradient in zip(reversed(layers), reversed(gradients), strict=True):
+        weights, value = layer.weights()
+        # What a head gives is its weights times its values: so is the gradient of the weights.
+        slope = gradient.unflatten(2, (layer.count, -1)).transpose(1, 2) @ value.mT
+        positive = (weights * slope).clamp(min=0).mean(dim=1)
+        row = row + torch.einsum("bn,bnm->bm", start + row, positive)
+    return row
+
+
+def _read_from(model: nn.Module, like: Tensor) -> Tensor:
+    """(B, N) share of each token in what the head sees: the class token, the mean of the patches, or of all tokens
+    where a learned query attends to them.
+    """
+    share = like.new_zeros(like.shape[:2])
+    if model.pool != "class":
+        share[:, _before_patches(model) :] = 1
+    if model.pool == "class" or (model.pool == "attention" and model.encoder.arch.class_token):
+        share[:, 0] = 1
+    return share / share.sum(dim=1, keepdim=True)
+
+
+def _on_grid(row: Tensor, model: nn.Module, x: Tensor) -> Tensor:
+    """(B, N) without the tokens before the patches as (B, gh, gw) float32."""
+    patch = model.encoder.arch.patch_size
+    return row[:, _before_patches(model) :].float().unflatten(1, (x.shape[-2] // patch, x.shape[-1] // patch))
+
+
+def _before_patches(model: nn.Module) -> int:
+    """How many tokens stand before those of the patches: the class token and the registers."""
+    arch = model.encoder.arch
+    return int(arch.class_token) + arch.registers

@@ -1,0 +1,30 @@
+"""The recipe of tile features (`clinvit extract`), apart from what carries it out: recipes are listed without torch."""
+
+from dataclasses import dataclass, field
+
+from ..datasets.slides.settings import Stain
+
+
+@dataclass(frozen=True)
+class Extract:
+    """How tiles become features.
+
+    Attributes:
+        features: Of our own encoders `class`, `mean`, `class_mean` or `class4_mean` (Self-ViT-MIL: class tokens of the
+            last four blocks and the mean of the last patch tokens); of timm's and hub networks `pooled`.
+        scales: Scales that tiles are seen at, joined over the values (Scaling on Scales): [1, 2] adds each tile read at
+            twice its pixels, which the slide must have, cut into 2 x 2 parts; features of width D become 2 D.
+        batch_size: Tiles per step.
+        precision: `32-true`, `bf16-mixed` or `16-mixed`; `auto` is 16-mixed on a GPU, 32-true on a CPU.
+        dtype: Stored as `float32` (what CLAM expects) or `float16` (half the space).
+        workers: Reading processes; -1 takes one per core, at most 16.
+        stain: Stain normalisation; the same as the encoder was trained with.
+    """
+
+    features: str = "class4_mean"
+    scales: tuple[int, ...] = (1,)
+    batch_size: int = 256
+    precision: str = "auto"
+    dtype: str = "float32"
+    workers: int = -1
+    stain: Stain = field(default_factory=Stain)

@@ -1,0 +1,151 @@
+"""The recipe of multiple-instance learning, and the aggregator that it names."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+from ..core.errors import UserError
+from ..engine.recipe import Optim, Run
+
+if TYPE_CHECKING:
+    from .aggregator import Aggregator
+
+AGGREGATORS = (
+    "mean", "max", "attention", "gated_attention", "dsmil", "self_vit_mil", "transmil", "clam_sb", "clam_mb",
+)  # fmt: skip
+DUAL_STREAM = ("dsmil", "self_vit_mil")
+CLAM = ("clam_sb", "clam_mb")
+# What the papers set: width of the embedding, of the attention's hidden layer, dropout.
+PAPER = {
+    **dict.fromkeys(("mean", "max"), (0, 0, 0.0)),
+    **dict.fromkeys(("attention", "gated_attention", *DUAL_STREAM), (0, 128, 0.0)),
+    **dict.fromkeys(CLAM, (512, 256, 0.25)),
+    "transmil": (512, 0, 0.1),
+}
+
+
+def paper_optim() -> Optim:
+    """Self-ViT-MIL's (src/dsmil/train.py): Adam at 2e-4 with one bag a step, cosine to 5e-6 over 200 epochs."""
+    return Optim(
+        epochs=200, warmup_epochs=0, batch_size=1, base_lr=2e-4 * 256, min_lr=5e-6, weight_decay=5e-3,
+        betas=(0.5, 0.9), optimizer="adam",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Cases:
+    """Which bags, and what of them is learned.
+
+    Attributes:
+        splits: Splits of the manifest that are trained on.
+        labels: Labels to learn, in this order; null for all of the manifest.
+    """
+
+    splits: tuple[str, ...] = ("train",)
+    labels: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Mil:
+    """A classifier of bags; the defaults are those of Self-ViT-MIL.
+
+    Attributes:
+        aggregator: `mean`, `max`, `attention`, `gated_attention` (ABMIL), `dsmil`, `self_vit_mil` (the older DSMIL),
+            `transmil`, `clam_sb`, `clam_mb`.
+        hidden: Width that instances are embedded to first; 0 for none, null for what the aggregator's paper sets.
+        attention: Width of the attention's hidden layer; null for the paper's.
+        dropout: Null for the paper's.
+        standardise: Standardise the features by the training bags (no paper here does; it helps where bags are few).
+        instance_dropout: Share of a bag's instances that a training step leaves out.
+        max_instances: Most instances of a bag in a training step, drawn anew each time; null for all. Evaluation
+            always takes all.
+        loss: `bce` (labels occur together; also one label, yes or no) or `ce` (classes exclude each other).
+        score: `bag`, or `average` of both streams' logits (the paper of DSMIL); only for dual streams.
+        instance_loss: Of CLAM: `svm` or `ce`.
+        instance_weight: Of CLAM: share of the instance loss.
+        select: `best` (macro AUROC on validation), `accuracy` (on validation) or `last` epoch.
+        eval_every: Epochs between validations.
+        data: Bags and labels.
+        optim: Optimiser; `base_lr` is per 256 bags.
+        run: Machine.
+    """
+
+    aggregator: str = "self_vit_mil"
+    hidden: int | None = None
+    attention: int | None = None
+    dropout: float | None = None
+    standardise: bool = False
+    instance_dropout: float = 0.0
+    max_instances: int | None = None
+    loss: str = "bce"
+    score: str = "bag"
+    instance_loss: str = "svm"
+    instance_weight: float = 0.3
+    select: str = "best"
+    eval_every: int = 1
+    data: Cases = field(default_factory=Cases)
+    optim: Optim = field(default_factory=paper_optim)
+    run: Run = field(default_factory=Run)
+    mode: ClassVar[str] = "full"  # nothing is frozen, as the checks that fine-tuning shares put it
+
+    def __post_init__(self):
+        for name, known in (
+            ("aggregator", AGGREGATORS),
+            ("loss", ("bce", "ce")),
+            ("score", ("bag", "average")),
+            ("instance_loss", ("svm", "ce")),
+            ("select", ("best", "accuracy", "last")),
+        ):
+            if getattr(self, name) not in known:
+                raise UserError(f"{name} {getattr(self, name)!r}: one of {', '.join(known)}.")
+        if self.score == "average" and self.aggregator not in DUAL_STREAM:
+            raise UserError(f"score average is for two streams ({', '.join(DUAL_STREAM)}), not for {self.aggregator}.")
+        if self.aggregator not in CLAM and (self.instance_loss, self.instance_weight) != ("svm", 0.3):
+            raise UserError(f"instance_loss and instance_weight belong to CLAM, not to {self.aggregator}: leave them.")
+        if self.attention is not None and not PAPER[self.aggregator][1]:
+            raise UserError(f"{self.aggregator} has no attention width to set: leave `attention` out.")
+        if self.aggregator == "transmil" and self.hidden is not None and (self.hidden < 8 or self.hidden % 8):
+            raise UserError(f"hidden {self.hidden}: transmil has 8 heads, so a multiple of 8.")
+        if not 0 <= self.instance_dropout < 1 or not 0 <= (self.dropout or 0) < 1 or not 0 <= self.instance_weight <= 1:
+            raise UserError("dropout and instance_dropout are within 0..1 (1 excluded), instance_weight within 0..1.")
+        for name, least in (("max_instances", 1), ("attention", 1), ("eval_every", 1), ("hidden", 0)):
+            if getattr(self, name) is not None and getattr(self, name) < least:
+                raise UserError(f"{name} {getattr(self, name)}: a whole number from {least} on.")
+
+
+def settings(recipe: Mil) -> tuple[int, int, float]:
+    """Widths of embedding and attention, and dropout: as asked, else the paper's."""
+    asked = (recipe.hidden, recipe.attention, recipe.dropout)
+    hidden, attention, dropout = (b if a is None else a for a, b in zip(asked, PAPER[recipe.aggregator]))
+    return hidden, attention, dropout
+
+
+def build_aggregator(recipe: Mil, width: int, classes: int) -> "Aggregator":
+    """The aggregator of a recipe for features of a width, weights random."""
+    from .aggregator import Standardised
+
+    inner = _named_aggregator(recipe, width, classes)
+    return Standardised(inner, width) if recipe.standardise else inner
+
+
+def _named_aggregator(recipe: Mil, width: int, classes: int) -> "Aggregator":
+    from .abmil import AttentionPooling
+    from .clam import Clam
+    from .dsmil import DualStream
+    from .pooling import MaxPooling, MeanPooling
+    from .transmil import TransMil
+
+    hidden, attention, dropout = settings(recipe)
+    shared = {"width": width, "classes": classes, "hidden": hidden, "dropout": dropout}
+    if recipe.aggregator in ("mean", "max"):
+        return (MeanPooling if recipe.aggregator == "mean" else MaxPooling)(**shared)
+    if recipe.aggregator == "transmil":
+        return TransMil(**shared)
+    shared["attention"] = attention
+    if recipe.aggregator in DUAL_STREAM:
+        return DualStream(**shared, linear=recipe.aggregator == "self_vit_mil")
+    if recipe.aggregator in CLAM:
+        return Clam(
+            **shared, branches=recipe.aggregator == "clam_mb", instance_loss=recipe.instance_loss,
+            instance_weight=recipe.instance_weight,
+        )  # fmt: skip
+    return AttentionPooling(**shared, gated=recipe.aggregator == "gated_attention")

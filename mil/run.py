@@ -1,0 +1,148 @@
+"""Training an aggregator on the features of a manifest's slides, to a model folder and predictions."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from ..datasets.loading.loaders import eval_loader, readable_rows, reading_workers
+from ..datasets.manifest.seen import PRETRAINED_ON, TRAINED_ON, read_marks, save_marks, write_marks
+from ..datasets.manifest.tables import Manifest, predictions_table, write_predictions
+from ..datasets.slides.bags import BagCases, BagFolder
+from ..engine.recipe import plain
+from ..engine.run_folder import rank, run_folder, versions
+from ..engine.trainer import fit
+from ..engine.training import Training
+from ..finetune.losses import masked_bce, masked_cross_entropy
+from ..finetune.run import BEST, SELECT, FineTuning, check_labels, seen_by_split
+from .aggregator import Aggregator
+from .extract import read_pipeline
+from .model import MilCard, load_mil, save_mil
+from .predict import bag_probabilities, score_bags
+from .recipe import Mil, build_aggregator, settings
+
+
+class MilTraining(FineTuning):
+    """Fine-tuning on bags: the best epoch is judged and kept as there."""
+
+    def __init__(
+        self, model: Aggregator, recipe: Mil, card: MilCard, train: BagCases, val: BagCases, ids: list[str],
+        folder: Path, workers: int,
+    ):  # fmt: skip
+        Training.__init__(self, model, recipe.optim, recipe.run, ids=ids, mean=(0.0,), std=(1.0,), depth=0)
+        self.recipe, self.card, self.train_set, self.val_set, self.folder = recipe, card, train, val, folder
+        self.workers, self.best_score, self.best_epoch = workers, -float("inf"), -1
+
+    def loss(self, batch: dict[str, Tensor]) -> Tensor:
+        criterion = masked_cross_entropy if self.card.exclusive else masked_bce
+        out = self.model(batch["features"], batch["mask"])
+        return self.model.loss(out, batch["target"], batch["mask"], criterion)
+
+    def val_dataloader(self):
+        # One whole bag at a time: bags differ too much in size to be padded.
+        return eval_loader(self.val_set, 1, self.workers)
+
+    def validation_step(self, batch: dict[str, Tensor], index: int) -> None:
+        out = self.final_model.eval()(batch["features"])
+        self.scored.append((bag_probabilities(out, None, self.card), batch["target"]))
+
+
+def train_mil(recipe: Mil, manifest: Manifest, features: Path, out: Path) -> Path:
+    """Train an aggregator and write `out/model/` and `out/predictions.csv` (validation and test).
+
+    Args:
+        recipe: The resolved recipe.
+        manifest: The cases.
+        features: Folder with `<id>.h5` of every case; one without is failed, with its reason.
+        out: The run folder. A run that was interrupted there goes on.
+
+    Returns:
+        The model folder.
+
+    Raises:
+        DataError: No features, features that differ in width or encoder, or labels that cannot be learned.
+    """
+    if recipe.data.labels is not None:
+        manifest = manifest.with_labels(recipe.data.labels)
+    check_labels(recipe, manifest)
+    bags = BagFolder(manifest.table["id"], features)
+    card, marks = make_mil_card(recipe, manifest, bags), read_marks(Path(features) / PRETRAINED_ON)
+    card = replace(card, data=card.data | {"seen_in_pretraining": seen_by_split(manifest, marks)})
+    torch.manual_seed(recipe.run.seed)
+    model = build_aggregator(recipe, bags.width, len(manifest.labels))
+    with run_folder(out, recipe, {"data": manifest.fingerprint(), "features": bags.fingerprint()}) as folder:
+        train, val = _sets(recipe, manifest, bags)
+        if recipe.standardise:
+            model.fit(bags.bag(row) for row in train.rows)
+        model = _train(model, recipe, card, train, val, manifest.table["id"].tolist(), folder, bags)
+        if rank() == 0:
+            ids = manifest.table["id"].iloc[[row for row in train.rows if row not in train.bad]]
+            write_marks(folder / "model" / TRAINED_ON, ids)
+            save_marks(folder / "model" / PRETRAINED_ON, marks)
+            save_mil(folder / "model", model, card)
+            model, card = load_mil(folder / "model")
+            write_predictions(folder / "predictions.csv", _predictions(model, card, manifest, bags))
+    return out / "model"
+
+
+def make_mil_card(recipe: Mil, manifest: Manifest, bags: BagFolder) -> MilCard:
+    """The card of the model to come."""
+    hidden, attention, _ = settings(recipe)
+    readable = np.array([not reason for reason in bags.reasons()])
+    return MilCard(
+        labels=manifest.labels,
+        meaning={label: manifest.meaning.get(label, f"1 = {label} present") for label in manifest.labels},
+        exclusive=recipe.loss == "ce",
+        aggregator=recipe.aggregator,
+        hidden=hidden,
+        attention=attention or None,
+        score=recipe.score,
+        width=bags.width,
+        standardise=recipe.standardise,
+        features=bags.attributes,
+        pipeline=read_pipeline(bags.folder),
+        recipe=plain(recipe),
+        data={
+            "fingerprint": manifest.fingerprint(),
+            "cases": manifest.table["split"].value_counts().to_dict(),
+            "without_features": manifest.table["split"][~readable].value_counts().to_dict(),
+        },
+        versions=versions(),
+    )
+
+
+def _sets(recipe: Mil, manifest: Manifest, bags: BagFolder) -> tuple[BagCases, BagCases]:
+    """Training and validation bags: those with features of which at least one label is known."""
+    splits, targets = manifest.table["split"], manifest.targets()
+    known = ~np.isnan(targets).all(axis=1)
+    rows = {
+        "train": np.flatnonzero(splits.isin(recipe.data.splits) & known),
+        "val": np.flatnonzero((splits == "val") & known),
+    }
+    max_bad, where = recipe.run.max_bad, str(manifest.path)
+    train, _ = readable_rows(bags, rows["train"], max_bad, where)
+    val, _ = readable_rows(bags, rows["val"], 1.0, where)
+    return (
+        BagCases(bags, train, targets, recipe.max_instances, recipe.instance_dropout, max_bad),
+        BagCases(bags, val, targets, max_bad=1.0),
+    )
+
+
+def _train(model, recipe: Mil, card: MilCard, train, val, ids: list[str], folder: Path, bags: BagFolder) -> Aggregator:
+    # Bags that stay in memory need no helpers, each of which would keep them again.
+    workers = 0 if bags.fits() else reading_workers(recipe.run.workers)
+    training = MilTraining(model, recipe, card, train, val, ids, folder, workers)
+    fit(training, recipe.optim, recipe.run, folder, "training", recipe.eval_every if len(val) else None)
+    model = training.final_model.cpu()
+    if recipe.select in SELECT and training.best_epoch > 0:
+        model.load_state_dict(safetensors.torch.load_file(folder / BEST))
+    return model.eval()
+
+
+def _predictions(model: Aggregator, card: MilCard, manifest: Manifest, bags: BagFolder):
+    rows = np.flatnonzero(manifest.table["split"].isin(["val", "test"]))
+    scores, reasons = score_bags(model, card, bags, rows)
+    return predictions_table(manifest.table.iloc[rows], card.labels, manifest.targets()[rows], scores, reasons)

@@ -1,0 +1,185 @@
+"""Which will hold a training up on this machine, loading or computing: a few seconds of both, on the data set's own
+files and with the recipe's own model.
+"""
+
+import contextlib
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..core.errors import DataError, UserError
+from ..datasets.loading.isolation import isolated
+from ..datasets.loading.loaders import reading_workers
+from ..datasets.loading.readers import Reader, make_reader
+from ..datasets.manifest.tables import Manifest
+from ..datasets.transforms.views import TrainView
+from ..engine.workload import Steps, Workload
+from ..finetune.recipe import Finetune
+from ..finetune.workload import workload as finetune_workload
+from ..pretrain.recipe import Pretrain
+from ..pretrain.workload import workload as pretrain_workload
+
+SECONDS = 1.5  # of each measurement
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Cases per second.
+
+    Attributes:
+        decoded: That one core reads from the files.
+        loaded: That one core cuts and augments from the cache (which the disk has in memory).
+        consumed: That training steps take.
+    """
+
+    decoded: float
+    loaded: float
+    consumed: float
+
+
+def bottleneck(task, manifest: Manifest, name: str) -> list[str]:
+    """What `clinvit check --recipe` says of it: two sentences with figures.
+
+    Args:
+        task: The task's module.
+        manifest: The cases.
+        name: Of the recipe: of pre-training, or of fine-tuning alone.
+
+    Raises:
+        UserError: There is no such recipe, or nothing of it can be measured here.
+    """
+    if not hasattr(task, "CachedAs"):
+        raise UserError("--recipe is for pictures and clips: tiles of slides come from no cache. Leave it out.")
+    stage, recipes = ("pretrain", task.PRETRAIN) if name in task.PRETRAIN else ("finetune", task.FINETUNE)
+    if name not in recipes:
+        raise UserError(f"--recipe {name!r}: known are {', '.join(task.PRETRAIN | task.FINETUNE)}.")
+    recipe = recipes[name]()
+    if isinstance(recipe, Finetune) and not manifest.labels:
+        raise UserError(f"--recipe {name}: fine-tuning needs labels, and {manifest.path} has none.")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    rates = measure(recipe, manifest, device)
+    return verdict(
+        rates, f"{stage} --recipe {name}", device, len(manifest.rows(*recipe.data.splits)), recipe.data.cache
+    )
+
+
+def verdict(rates: Rates, what: str, device: str, cases: int, cached: bool = True) -> list[str]:
+    """The rates in words.
+
+    Args:
+        rates: As measured.
+        what: Was measured.
+        device: That computes; a CPU loads beside it with the same cores.
+        cases: Of the training.
+        cached: Whether the recipe keeps decoded files.
+    """
+    cores, workers = len(os.sched_getaffinity(0)), max(1, reading_workers(-1))
+    one_core = rates.loaded if cached else 1 / (1 / rates.loaded + 1 / rates.decoded)
+    loading = workers * one_core
+    facts = (
+        f"{what}: one core decodes {rate(rates.decoded)} files/s and then loads {rate(rates.loaded)} cases/s from the "
+        f"cache; the steps take {rate(rates.consumed)} cases/s on this machine's {device}"
+    )
+    if device == "cpu":
+        share = rates.consumed / (rates.consumed + loading)
+        which = "loading" if share > 0.5 else "computing"
+        words = f"{which} is the bottleneck: loading takes {share:.0%} of a step's time"
+    elif loading < rates.consumed:
+        needed = math.ceil(rates.consumed / one_core)
+        words = (
+            f"loading is the bottleneck: {workers} loading processes give {rate(loading)} cases/s, {needed} would keep "
+            f"up (run.workers; {cores} cores are here)"
+        )
+    else:
+        words = f"computing is the bottleneck: {workers} loading processes give {rate(loading)} cases/s"
+    if cached:
+        minutes = cases / rates.decoded / cores / 60
+        about = f"about {minutes:.0f} min" if minutes >= 1 else "less than a minute"
+        words += (
+            f"; before the first epoch {cases} files are decoded, {about} on {cores} cores (`prepare --cache-px` does "
+            "it beforehand)"
+        )
+    return [facts, words]
+
+
+def rate(value: float) -> str:
+    """Cases per second, readable."""
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def measure(recipe: Pretrain | Finetune, manifest: Manifest, device: str) -> Rates:
+    """Measure a recipe on a manifest's own files.
+
+    Raises:
+        DataError: None of the files that were tried can be read.
+    """
+    model, data = recipe.model, recipe.data
+    reader = make_reader(data.clip, frames=model.frames, size_px=model.image_size, cache_px=data.cache_px)
+    decoded, pixels = _decoded(reader, manifest)
+    view = TrainView(recipe.augment, data.clip, model.frames)
+    loaded = per_second(lambda i: view(pixels[i % len(pixels)], i))
+    return Rates(decoded, loaded, step_rate(workload(recipe, manifest), device))
+
+
+def workload(recipe: Pretrain | Finetune, manifest: Manifest) -> Workload:
+    """The training of a recipe on a manifest's cases, without them."""
+    cases = len(manifest.rows(*recipe.data.splits))
+    if isinstance(recipe, Pretrain):
+        return pretrain_workload(recipe, cases)
+    return finetune_workload(recipe, cases, manifest)
+
+
+def _decoded(reader: Reader, manifest: Manifest) -> tuple[float, list[np.ndarray]]:
+    """Files per second of one core, and the pixels of those that were read, spread over the manifest."""
+    files, pixels, error = manifest.files(), [], None
+    places = np.random.default_rng(0).permutation(len(files))[:64]
+    with contextlib.closing(isolated(reader.read, [files[place] for place in places])) as results:
+        for number, result in enumerate(results):
+            if number == 0:  # before the first one, a process starts
+                start = time.perf_counter()
+            if isinstance(result, DataError):
+                error = result
+            else:
+                pixels.append(result)
+            if time.perf_counter() - start > SECONDS and number >= 2:
+                break
+    if not pixels:
+        raise error
+    return max(1, number) / (time.perf_counter() - start), pixels
+
+
+def per_second(work: Callable[[int], object]) -> float:
+    """How often `work(i)` is done in a second, on one core, after three times that do not count."""
+    for i in range(3):
+        work(i)
+    start, done = time.perf_counter(), 0
+    while time.perf_counter() - start < SECONDS:
+        work(done)
+        done += 1
+    return done / (time.perf_counter() - start)
+
+
+def step_rate(workload: Workload, device: str) -> float:
+    """Cases per second that training steps take: forward, backward and optimiser, in the precision of a run.
+
+    The batch grows while a step is short, up to the recipe's; larger ones give no other rate.
+
+    Args:
+        workload: The training.
+        device: cpu or cuda.
+    """
+    steps = Steps(workload.resolved(), torch.device(device))
+    cases, most = 1, min(512, workload.optim.batch_size // workload.optim.accumulate)
+    while True:
+        batch = steps.batch(cases)
+        steps.run(batch)
+        seconds = min(sum(steps.run(batch)) for _ in range(2))
+        if seconds > 0.2 or cases * 2 > most:
+            break
+        cases *= 2
+    return cases * (1 / seconds if seconds > SECONDS else per_second(lambda _: steps.run(batch)))

@@ -1,0 +1,90 @@
+"""The report's section on boxes: what `prepare` and `predict --explain` wrote, brought together."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from ..core.errors import DataError
+from ..datasets.images.image_maps import PictureMaps, case_file, read_maps
+from ..datasets.manifest.boxes import BOXES, Box, read_boxes
+from ..datasets.manifest.tables import Manifest, Predictions
+from ..eval.localisation.boxes import BoxedFinding, box_figures
+from ..eval.localisation.image_map import PictureMap
+from ..eval.report.boxes_section import boxes_section
+from ..eval.report.section import Section
+from ..eval.statistics.resampling import Resampling
+from .explain import EXPLANATIONS, MAPS
+
+
+def box_report(
+    predictions: Mapping[str, Path],
+    tables: Mapping[str, Predictions],
+    manifest: Manifest,
+    split: str,
+    resampling: Resampling,
+    picture: Callable[[str], np.ndarray | None] | None = None,
+) -> Section | None:
+    """The section, where `boxes.csv` lies beside the manifest and a folder `explanations` beside a predictions table.
+
+    Args:
+        predictions: Model name to its table's file.
+        tables: The same, read.
+        manifest: The cases, with the boxes beside it.
+        split: The split that is evaluated.
+        resampling: Of the intervals.
+        picture: Case id to its picture, for examples.
+
+    Returns:
+        None where no model has a map of a finding with a box.
+
+    Raises:
+        DataError: The boxes or a map cannot be read, or the maps of one folder are of several models or methods.
+    """
+    folders = {name: Path(path).parent / EXPLANATIONS / MAPS for name, path in predictions.items()}
+    folders = {name: folder for name, folder in folders.items() if folder.is_dir()}
+    path = manifest.path.parent / BOXES
+    if not folders or not path.is_file():
+        return None
+    boxes = read_boxes(path, manifest)
+    figures, first = {}, []
+    for name, folder in folders.items():
+        table = tables[name].rows(split)
+        findings, method, without = _findings(folder, table, boxes)
+        if findings:
+            first = first or findings
+            figures[name] = box_figures(findings, table.labels, resampling, method=method, without_map=without)
+    if not figures:
+        return None
+    places = {name: place for place, name in enumerate(tables)}
+    return boxes_section(figures, places, first, picture)
+
+
+def _findings(folder: Path, table: Predictions, boxes: list[Box]) -> tuple[list[BoxedFinding], str, int]:
+    """The findings of a table's cases that have boxes and a map, how the maps were made, and how many have none."""
+    patients = dict(zip(table.table["id"], table.table["patient"], strict=True))
+    of_finding: dict[tuple[str, str], list[Box]] = {}
+    for box in boxes:
+        if box.id in patients and box.label in table.labels:
+            of_finding.setdefault((box.id, box.label), []).append(box)
+    maps = {case: _map(folder, case) for case in dict.fromkeys(case for case, _ in of_finding)}
+    made = {(each.model, each.method) for each in maps.values() if each is not None}
+    if len(made) > 1:
+        raise DataError(
+            f"{folder}: maps of several models or methods. Remove the folder and write it anew: `clinvit predict ... "
+            "--explain FOLDER`."
+        )
+    found = []
+    for (case, label), own in of_finding.items():
+        each = maps[case]
+        if each is not None and label in each.labels:
+            size = each.width_px, each.height_px
+            grid = PictureMap(each.maps[each.labels.index(label)], each.extent_px, *size)
+            corners = np.array([box.within(*size) for box in own])
+            found.append(BoxedFinding(case, patients[case], label, grid, corners))
+    return found, next(iter(made))[1] if made else "", len(of_finding) - len(found)
+
+
+def _map(folder: Path, case: str) -> PictureMaps | None:
+    file = case_file(folder, case, ".h5")
+    return read_maps(file) if file.is_file() else None

@@ -1,0 +1,128 @@
+"""Where a model looked, case by case: maps for the evaluation, and pictures of them for people."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from ..core.errors import DataError
+from ..core.files import file_sha256, written_aside
+from ..datasets.images.image_maps import PictureMaps, case_file, write_maps
+
+EXPLANATIONS = "explanations"  # beside a predictions table, where `evaluate` looks for them
+MAPS, PICTURES = "maps", "pictures"
+MOST_LABELS = 32  # explained in every case; of models with more, those with the highest scores
+HIGHEST = 3  # labels shown of a case that has no finding by the model
+PICTURE_PX = 512  # shorter side of a picture that is shown
+LARGEST_BATCH = 8  # pictures whose gradients are held at once; each label takes a backward pass over them
+
+
+def explain_cases(request, network, card, cases: pd.DataFrame, table: pd.DataFrame) -> int:
+    """Write into `request.explain` where the model looked, of every case that was scored.
+
+    Of pictures, `maps/<id>.h5` and `pictures/<label>/<id>.png` for the labels that the model calls positive by its
+    threshold (of a case without any, the three highest). Of clips, `<id>-<label>.png`: which frames the score rests on.
+
+    Args:
+        request: A `prediction.Request`. What is there is written again, unless it says `resume`.
+        network, card: The model, opened.
+        cases: `id, path` of the cases.
+        table: The predictions table of them, row by row.
+
+    Returns:
+        How many cases were explained.
+
+    Raises:
+        UserError: An unknown method or one that the network does not allow.
+    """
+    assert cases["id"].tolist() == table["id"].tolist(), "the table is of other cases"
+    scored = np.flatnonzero(table["status"] == "ok")
+    if card.arch.frames > 1:
+        return _explain_clips(request, network, card, cases.iloc[scored])
+    if request.resume:
+        there = [case_file(request.explain / MAPS, case, ".h5").is_file() for case in cases["id"].iloc[scored]]
+        scored = scored[~np.array(there, dtype=bool)]
+    return _explain_pictures(request, network, card, cases.iloc[scored], table.iloc[scored])
+
+
+def _explain_clips(request, network, card, cases: pd.DataFrame) -> int:
+    from ..eval.report.plots import frame_importance_plot
+    from ..explain.importance import frame_importance
+
+    for case, path in tqdm(list(zip(cases["id"], cases["path"])), "explaining", unit="clip", disable=None):
+        files = [case_file(request.explain, f"{case}-{label}".replace(" ", "_"), ".png") for label in card.labels]
+        if request.resume and all(file.is_file() for file in files):
+            continue
+        found = frame_importance(network, card, Path(path))
+        for label, change, file in zip(card.labels, found.change, files, strict=True):
+            picture = frame_importance_plot(found.times_s, change, found.frames, title=case, label=label)
+            with written_aside(file) as aside:
+                aside.write_bytes(picture)
+    return len(cases)
+
+
+def _explain_pictures(request, network, card, cases: pd.DataFrame, table: pd.DataFrame) -> int:
+    from ..explain.maps import explain_files
+    from ..finetune.model import WEIGHTS
+
+    method, out = request.method or "gradient", request.explain
+    scores = table[[f"p_{label}" for label in card.labels]].to_numpy(np.float64)
+    files = [Path(path) for path in cases["path"]]
+    ids, targets, weights = table["id"].tolist(), _explained(scores), file_sha256(request.model / WEIGHTS)
+    shown = _shown(scores, card.labels, card.thresholds)
+    done = 0
+    batch = min(request.batch, LARGEST_BATCH)
+    for found in explain_files(network, card, files, targets, method, batch, request.workers):
+        case = ids[found.position]
+        if found.reason:
+            tqdm.write(f"not explained: {found.reason}")
+            continue
+        places = targets[found.position]
+        maps = PictureMaps(
+            id=case, labels=tuple(card.labels[place] for place in places), maps=found.maps, extent_px=found.extent_px,
+            width_px=found.width_px, height_px=found.height_px, method=method, model=weights,
+        )  # fmt: skip
+        try:
+            write_maps(case_file(out / MAPS, case, ".h5"), maps)
+            _write_pictures(out / PICTURES, files[found.position], maps, shown[found.position])
+        except DataError as error:
+            tqdm.write(f"not explained: {error}")
+            continue
+        done += 1
+    return done
+
+
+def _explained(scores: np.ndarray) -> np.ndarray:
+    """(N, K) places of the labels to explain of (N, L) scores: all, or of many the highest."""
+    if scores.shape[1] <= MOST_LABELS:
+        return np.tile(np.arange(scores.shape[1]), (len(scores), 1))
+    return np.argsort(-scores, axis=1, kind="stable")[:, :HIGHEST]
+
+
+def _shown(scores: np.ndarray, labels: Sequence[str], thresholds: Mapping[str, dict]) -> list[dict[str, float]]:
+    """Of each case the labels to draw, with their scores."""
+    cut = [thresholds.get(label, {}).get("value") for label in labels]
+    cut = np.array([np.inf if value is None else value for value in cut])
+    chosen = []
+    for row in scores:
+        places = np.flatnonzero(row >= cut)
+        if not len(places):
+            places = np.argsort(-row, kind="stable")[:HIGHEST]
+        chosen.append({labels[place]: float(row[place]) for place in places})
+    return chosen
+
+
+def _write_pictures(out: Path, file: Path, found: PictureMaps, shown: Mapping[str, float]) -> None:
+    from ..datasets.images.radiographs import read_radiograph
+    from ..eval.localisation.image_map import PictureMap
+    from ..eval.localisation.image_overlay import overlay_png
+
+    pixels = read_radiograph(file, shorter_px=PICTURE_PX)
+    for label, values in zip(found.labels, found.maps, strict=True):
+        if label in shown:
+            grid = PictureMap(values, found.extent_px, found.width_px, found.height_px)
+            picture = overlay_png(pixels, grid, case=found.id, label=label, score=shown[label])
+            with written_aside(case_file(case_file(out, label, ""), found.id, ".png")) as aside:
+                aside.write_bytes(picture)

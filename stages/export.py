@@ -1,0 +1,202 @@
+"""The verb `export`: model and encoder folders into the files of other libraries, tried before they are kept."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from ..backbone.encoder import EncoderCard, open_vit
+from ..backbone.export.hugging_face import clip_config, hugging_face_state, picture_config, preprocessor
+from ..backbone.export.timm import NAME, batch_norm_into, timm_arguments, timm_state
+from ..backbone.vit import ViT
+from ..core.errors import UserError
+from ..core.files import write_json, written_aside
+from ..finetune.model import ModelCard, load_model
+from ..mil.cards import load_any_card
+from ..mil.model import MilCard, load_mil
+from .predict import model_facts
+
+FACTS = "clinvit.json"  # beside every export: labels, normalisation, thresholds, calibration
+
+
+def export_stage(folder: Path, to: str, out: Path, *, int8: bool = False, data: Path | None = None) -> list[str]:
+    """Write a model or an encoder folder for another library; gives what is worth saying.
+
+    Args:
+        folder: Model or encoder folder; it is only read.
+        to: `timm`, `huggingface`, `onnx`, `torch` (`torch.export`), or `card`: a README.md from the folder's own facts.
+        out: Folder to write.
+        int8: With `onnx`, also a graph with int8 weights for CPUs.
+        data: With `int8`, a manifest: the AUROC of both graphs on its validation cases is compared.
+
+    Raises:
+        UserError: The other library has no such model, the export does not give what the model gives, or `out` is the
+            folder itself.
+    """
+    out = Path(out)
+    if out.resolve() == Path(folder).resolve() and to != "card":
+        raise UserError(f"--out {out}: the folder that is exported; name another.")
+    if to != "onnx" and int8:
+        raise UserError("--int8 belongs to --to onnx.")
+    if data is not None and not int8:
+        raise UserError("--data belongs to --int8: it is for what the int8 graph loses.")
+    network, card = open_folder(Path(folder))
+    if to == "card":
+        from .model_card import write_model_card
+
+        return [f"card: {write_model_card(Path(folder), card, out)}"]
+    network = network.cpu().eval()
+    out.mkdir(parents=True, exist_ok=True)
+    if to == "timm":
+        said = _timm(network, card, out)
+    elif to == "huggingface":
+        said = _hugging_face(network, card, out)
+    else:
+        said = _graph(network, card, to, out)
+    write_json(out / FACTS, facts(Path(folder), card))
+    if int8:
+        from .quantised import write_quantised
+
+        said += write_quantised(Path(folder), card, out, data)
+    return said
+
+
+def open_folder(folder: Path) -> tuple[nn.Module, ModelCard | MilCard | EncoderCard]:
+    """The network of a model or encoder folder, and its card."""
+    if (folder / "encoder.json").is_file() or folder.is_file():
+        return open_vit(folder)
+    card = load_any_card(folder)
+    return load_mil(folder) if isinstance(card, MilCard) else load_model(folder)
+
+
+def facts(folder: Path, card: ModelCard | MilCard | EncoderCard) -> dict[str, Any]:
+    """What must go with the weights: input, normalisation, and of a model labels, thresholds and calibration."""
+    if isinstance(card, MilCard):
+        return model_facts(folder, card) | {"width": card.width, "features": card.features, "score": card.score}
+    pixels = {
+        "input": {"height": card.arch.image_size[0], "width": card.arch.image_size[1], "channels": card.arch.channels},
+        "frames": card.arch.frames,
+        "mean": list(card.mean),
+        "std": list(card.std),
+        "pixels": "grey or colour values in 0..1, minus mean, over std",
+    }
+    return pixels | (model_facts(folder, card) if isinstance(card, ModelCard) else {"method": card.method})
+
+
+def _timm(network: nn.Module, card: ModelCard | MilCard | EncoderCard, out: Path) -> list[str]:
+    state, arguments = _for_timm(network, card)
+    name = arguments.pop("name", NAME)
+    _save(state, out / "model.safetensors")
+    words = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+    call = f'timm.create_model("{name}", checkpoint_path="{out / "model.safetensors"}", {words})'
+    write_json(out / "timm.json", {"name": name, "arguments": arguments})
+    _try_timm(network, card, name, arguments, out / "model.safetensors")
+    return [f"timm: {out / 'model.safetensors'}", call]
+
+
+def _for_timm(network: nn.Module, card) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    if isinstance(card, EncoderCard):
+        pool = "class" if card.arch.class_token else "mean"
+        return timm_state(network.state_dict(), card.arch), timm_arguments(card.arch, pool)
+    if isinstance(card, MilCard) or (card.network != "vit" and card.arch.frames > 1) or card.mode == "knn":
+        raise UserError("timm has networks of pictures with a linear layer only: export to onnx or torch.")
+    if card.network != "vit":
+        labels, channels = len(card.labels), card.arch.channels
+        return _plain(network.network.state_dict()), {"name": card.network, "num_classes": labels, "in_chans": channels}
+    if card.pool == "attention" or len(card.scales) > 1:
+        raise UserError("timm has no such pooling: export to onnx or torch.")
+    state = timm_state(network.encoder.state_dict(), card.arch)
+    head = {key: value.detach().cpu() for key, value in network.head.state_dict().items()}
+    if isinstance(network.fc_norm, nn.BatchNorm1d):
+        head = batch_norm_into(head, network.fc_norm.state_dict(), network.fc_norm.eps)
+    after = isinstance(network.fc_norm, nn.LayerNorm)
+    if after:
+        state |= _plain(network.fc_norm.state_dict(), "fc_norm.")
+    return state | _plain(head, "head."), timm_arguments(card.arch, card.pool, after, len(card.labels))
+
+
+def _try_timm(network: nn.Module, card, name: str, arguments: dict, file: Path) -> None:
+    import timm
+
+    theirs = timm.create_model(name, checkpoint_path=str(file), **arguments).eval()
+    x = torch.randn(2, card.arch.channels, *card.arch.image_size, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        if isinstance(network, ViT):
+            own = network(x)
+            wanted = own.patches.mean(dim=1) if own.cls is None else own.cls
+        else:
+            wanted = network(x)
+        difference = float((wanted - theirs(x)).abs().max())
+    _refuse_difference(file, difference)
+
+
+def _hugging_face(network: nn.Module, card, out: Path) -> list[str]:
+    if isinstance(card, MilCard) or getattr(card, "network", "vit") != "vit":
+        raise UserError("transformers gets ViTs only: export to onnx or torch.")
+    arch, clips = card.arch, card.arch.frames > 1
+    head = {}
+    if isinstance(card, EncoderCard):
+        vit, prefix = network, ""
+        config = clip_config(arch, False) if clips else picture_config(arch, "vit_mae")
+        if not isinstance(vit.norm, nn.LayerNorm):
+            raise UserError("the encoder has no final norm, which transformers' models have: export to onnx or torch.")
+    else:
+        vit, head, config, prefix = _hugging_face_classifier(network, card, clips)
+        config["id2label"] = dict(enumerate(card.labels))
+        config["label2id"] = {label: place for place, label in enumerate(card.labels)}
+        config["problem_type"] = "single_label_classification" if card.exclusive else "multi_label_classification"
+    state = hugging_face_state(vit.state_dict(), arch, prefix) | head
+    write_json(out / "config.json", config)
+    write_json(out / "preprocessor_config.json", preprocessor(arch, card.mean, card.std, config["model_type"]))
+    _save(state, out / "model.safetensors")
+    (name,) = config["architectures"]
+    return [f"Hugging Face: {out}", f'transformers.{name}.from_pretrained("{out}")']
+
+
+def _hugging_face_classifier(network: nn.Module, card: ModelCard, clips: bool) -> tuple[ViT, dict, dict, str]:
+    """The ViT, the head's tensors under their names, config.json and the prefix of the ViT's names."""
+    head = _plain(network.head.state_dict(), "classifier.") if hasattr(network, "head") else {}
+    after = isinstance(getattr(network, "fc_norm", None), nn.LayerNorm)
+    if clips and card.pool == "mean" and after:
+        head |= _plain(network.fc_norm.state_dict(), "fc_norm.")
+        return network.encoder, head, clip_config(card.arch, True), "videomae."
+    if not clips and card.pool == "class" and not isinstance(network.fc_norm, nn.BatchNorm1d):
+        return network.encoder, head, picture_config(card.arch, "vit"), "vit."
+    raise UserError(
+        "transformers classifies pictures by the class token (--pool class) and clips by the mean of their tokens, "
+        f"fine-tuned; this model has mode {card.mode}, pool {card.pool}: export to timm, onnx or torch."
+    )
+
+
+def _graph(network: nn.Module, card, to: str, out: Path) -> list[str]:
+    from .graphs import bag_graph, encoder_graph, picture_graph, write_onnx, write_program
+
+    if isinstance(card, MilCard):
+        graph = bag_graph(network, card)
+    elif isinstance(card, EncoderCard):
+        graph = encoder_graph(network)
+    else:
+        graph = picture_graph(network, card)
+    file, write = (out / "model.onnx", write_onnx) if to == "onnx" else (out / "model.pt2", write_program)
+    with written_aside(file) as aside:
+        difference = write(graph, aside)
+    inputs, *outputs = graph.names
+    return [f"{file}: {inputs} -> {', '.join(outputs)}; differs by {difference:.1g} at most from the network"]
+
+
+def _plain(state: Mapping[str, Tensor], prefix: str = "") -> dict[str, Tensor]:
+    return {prefix + name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
+
+
+def _save(state: dict[str, Tensor], file: Path) -> None:
+    with written_aside(file) as aside:
+        safetensors.torch.save_file(state, aside, metadata={"format": "pt"})
+
+
+def _refuse_difference(file: Path, difference: float) -> None:
+    if not difference <= 1e-4:
+        file.unlink()
+        raise UserError(f"{file}: gives other values than the model (by {difference:.2g}); it was not kept.")

@@ -1,0 +1,185 @@
+"""Models as graphs that run without ClinViT: ONNX (dynamic batch, dynamic number of tiles) and `torch.export`."""
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..backbone.vit import ViT
+from ..core.errors import UserError
+from ..finetune.classifier import pooled
+from ..finetune.model import ModelCard, input_shape, predict_batch, probabilities
+from ..mil.model import MilCard
+from ..mil.score import bag_logits
+
+OPSET = 18
+TOLERANCE = 1e-4  # between the network and its graph
+
+
+class Scores(nn.Module):
+    """(B, C, [T,] H, W) normalised input to (B, L) probabilities, before any calibration."""
+
+    def __init__(self, network: nn.Module, card: ModelCard):
+        super().__init__()
+        self.network, self.card = network, card
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return predict_batch.__wrapped__(self.network, pixels, self.card)
+
+
+class BagScores(nn.Module):
+    """(1, N, D) features of one bag to (1, L) probabilities and (1, A, N) attention."""
+
+    def __init__(self, network: nn.Module, card: MilCard):
+        super().__init__()
+        self.network, self.card = network, card
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        out = self.network(features, None)
+        return probabilities(bag_logits(out, None, self.card.score), self.card.exclusive), out.attention
+
+
+class PooledTokens(nn.Module):
+    """(B, C, [T,] H, W) normalised input to (B, D): mean of the patch tokens."""
+
+    def __init__(self, vit: ViT):
+        super().__init__()
+        self.vit = vit
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return pooled(self.vit(pixels), "mean")
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A network ready to be traced.
+
+    Attributes:
+        network: In eval mode, on the CPU.
+        example: Its input; what is dynamic has a size of 2 or more.
+        names: Of the input and the outputs.
+        dynamic: Axis of the input to its name.
+    """
+
+    network: nn.Module
+    example: Tensor
+    names: tuple[str, ...]
+    dynamic: dict[int, str]
+
+    def inputs(self, seed: int = 0) -> list[Tensor]:
+        """Inputs of several sizes to try a graph with."""
+        generator, found = torch.Generator().manual_seed(seed), []
+        for size in (1, 2, 5):
+            shape = [size if axis in self.dynamic else length for axis, length in enumerate(self.example.shape)]
+            found.append(torch.randn(shape, generator=generator))
+        return found
+
+
+def picture_graph(network: nn.Module, card: ModelCard) -> Graph:
+    """Of a classifier of pictures or clips: `pixels` -> `probabilities`."""
+    example = torch.zeros(2, *input_shape(card))
+    return Graph(Scores(network, card).eval(), example, ("pixels", "probabilities"), {0: "batch"})
+
+
+def encoder_graph(vit: ViT) -> Graph:
+    """Of an encoder: `pixels` -> `features`."""
+    arch = vit.arch
+    example = torch.zeros(2, arch.channels, *([arch.frames] if arch.frames > 1 else []), *arch.image_size)
+    return Graph(PooledTokens(vit).eval(), example, ("pixels", "features"), {0: "batch"})
+
+
+def bag_graph(network: nn.Module, card: MilCard) -> Graph:
+    """Of an aggregator: `features` of one bag of any size -> `probabilities`, `attention`.
+
+    Raises:
+        UserError: TransMIL, which folds a bag into a square of a size that depends on it.
+    """
+    if card.aggregator == "transmil":
+        raise UserError("TransMIL lays its instances in a square whose size a graph cannot follow: it is not exported.")
+    names = ("features", "probabilities", "attention")
+    return Graph(BagScores(network, card).eval(), torch.zeros(1, 7, card.width), names, {1: "tiles"})
+
+
+def write_onnx(graph: Graph, path: Path) -> float:
+    """Write a graph and try it with inputs of several sizes; gives the largest difference of an output.
+
+    Raises:
+        UserError: `onnx`, `onnxscript` or `onnxruntime` is missing, or the graph does not give what the network gives.
+    """
+    require_onnx()
+    input_name, *outputs = graph.names
+    torch.onnx.export(
+        graph.network, (graph.example,), path, input_names=[input_name], output_names=outputs, opset_version=OPSET,
+        dynamo=True, dynamic_shapes=({axis: torch.export.Dim(name) for axis, name in graph.dynamic.items()},),
+        external_data=False, verbose=False, optimize=True,
+    )  # fmt: skip
+    return largest_difference(graph, onnx_session(path), path)
+
+
+def largest_difference(graph: Graph, run, path: Path) -> float:
+    """Between the network and `run(input) -> outputs`.
+
+    Raises:
+        UserError: It is larger than 1e-4.
+    """
+    largest = 0.0
+    for x in graph.inputs():
+        with torch.inference_mode():
+            wanted = graph.network(x)
+        wanted = wanted if isinstance(wanted, tuple) else (wanted,)
+        for own, theirs in zip(wanted, run(x.numpy()), strict=True):
+            largest = max(largest, float(np.abs(own.numpy() - theirs).max()))
+    if not largest <= TOLERANCE:
+        raise UserError(f"{path}: the exported graph differs by {largest:.2g} from the network; it was not kept.")
+    return largest
+
+
+def onnx_session(path: Path):
+    """`run(input) -> outputs` of an ONNX file on the CPU."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda x: session.run(None, {name: x})
+
+
+def write_program(graph: Graph, path: Path) -> float:
+    """Write a `torch.export` program (.pt2) and try it; gives the largest difference of an output."""
+    shapes = ({axis: torch.export.Dim(name) for axis, name in graph.dynamic.items()},)
+    torch.export.save(torch.export.export(graph.network, (graph.example,), dynamic_shapes=shapes), path)
+    program = torch.export.load(path).module()
+
+    def run(x: np.ndarray) -> list[np.ndarray]:
+        with torch.inference_mode():
+            out = program(torch.from_numpy(x))
+        return [each.numpy() for each in (out if isinstance(out, tuple) else (out,))]
+
+    return largest_difference(graph, run, path)
+
+
+def write_int8(onnx_file: Path, path: Path) -> None:
+    """The same ONNX graph with weights of matrix products in int8, activations quantised as they come (dynamic)."""
+    import onnxruntime
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    # The exporter transposes weights in the graph: folded first, for only products with constants are quantised.
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    with tempfile.TemporaryDirectory() as folder:
+        folded = Path(folder) / "folded.onnx"
+        options.optimized_model_filepath = str(folded)
+        onnxruntime.InferenceSession(str(onnx_file), options, providers=["CPUExecutionProvider"])
+        quantize_dynamic(folded, path, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"])
+
+
+def require_onnx() -> None:
+    """Raise UserError where what ONNX needs is missing."""
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise UserError(f"export to ONNX needs {error.name}: pip install 'clinvit[export]'.") from None

@@ -1,0 +1,118 @@
+"""A model card in Markdown from a folder's own facts (Mitchell et al. 2019): data, recipe, figures, limits."""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..backbone.encoder import EncoderCard
+from ..core.errors import printable
+from ..core.files import write_text
+from ..mil.model import MilCard
+
+LIMITS = (
+    "For research; no medical device. The figures hold for the cases named here and say nothing about other hospitals, "
+    "devices or patients: evaluate on your own before any use (`clinvit predict`, `clinvit evaluate`)."
+)
+
+
+def write_model_card(folder: Path, card, out: Path) -> Path:
+    """Write `out/README.md`; figures come from `report.json` beside the folder or in a folder `report` there."""
+    report = next((path for path in _reports(folder) if path.is_file()), None)
+    figures = json.loads(report.read_text(encoding="utf-8")) if report else None
+    write_text(Path(out) / "README.md", model_card(folder.resolve().name, card, figures))
+    return Path(out) / "README.md"
+
+
+def model_card(name: str, card, figures: Mapping[str, Any] | None) -> str:
+    """The card's text.
+
+    Args:
+        name: Of the folder.
+        card: Of a classifier, an aggregator or an encoder.
+        figures: What `report.json` holds, if there is one.
+    """
+    encoder = isinstance(card, EncoderCard)
+    parts = [f"# {markdown(name)}", "", markdown(_what(card)), "", f"> {LIMITS}", ""]
+    if not encoder:
+        parts += [
+            "## What it answers",
+            "",
+            "| label | 1 means | threshold | how | chosen on |",
+            "|---|---|---|---|---|",
+        ]
+        parts += [_label_row(card, label) for label in card.labels]
+        parts += ["", f"Calibration: {markdown(_calibration(card))}.", ""]
+    parts += ["## Figures", "", *_figures(figures), ""]
+    parts += _block("Data", card.data)
+    if start := getattr(card, "encoder", None):
+        parts += _block("Encoder that it started from", {key: start[key] for key in start if key != "recipe"})
+    return "\n".join([*parts, *_block("Recipe", card.recipe), *_block("Versions", card.versions)])
+
+
+def _block(title: str, values: Mapping[str, Any]) -> list[str]:
+    text = yaml.safe_dump(json.loads(json.dumps(dict(values))), sort_keys=False, allow_unicode=True)
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)  # a text in it must not end the block
+    return [f"## {title}", "", f"{fence}yaml", text.rstrip() if values else "# not recorded", fence, ""]
+
+
+def markdown(text: object) -> str:
+    """Any text as Markdown shows it, in one line: no link, no picture, no HTML."""
+    return re.sub(r"([\\`*_\[\]<>#|!~&])", r"\\\1", " ".join(printable(text).split()))
+
+
+def _what(card) -> str:
+    if isinstance(card, MilCard):
+        return (
+            f"Classifier of bags: {card.aggregator} over features of width {card.width} ({card.features or 'unknown'})."
+        )
+    arch = card.arch
+    size = f"{arch.image_size[0]} x {arch.image_size[1]} px, {arch.channels} channel(s)"
+    size += f", {arch.frames} frames" if arch.frames > 1 else ""
+    if isinstance(card, EncoderCard):
+        return (
+            f"Encoder: ViT of width {arch.width} and depth {arch.depth}, patches of {arch.patch_size} px, {size}; "
+            f"trained by {card.method}."
+        )
+    network = card.network if card.network != "vit" else f"ViT of width {arch.width} and depth {arch.depth}"
+    kind = "one of the classes" if card.exclusive else "each finding by itself"
+    return f"Classifier: {network}, {size}; judges {kind}. Mode {card.mode}, pooling {card.pool}."
+
+
+def _label_row(card, label: str) -> str:
+    chosen = card.thresholds.get(label) or {}
+    value = chosen.get("value")
+    cut = f"{value:.3g}" if value is not None else f"none ({chosen.get('reason', 'not chosen')})"
+    cells = [label, card.meaning.get(label, "present"), cut, chosen.get("how", ""), chosen.get("split", "")]
+    return f"| {' | '.join(map(markdown, cells))} |"
+
+
+def _calibration(card) -> str:
+    methods = sorted({each["method"] for each in card.calibration.values()} - {"none"})
+    return f"{', '.join(methods)}, fitted on validation" if methods else "none; scores are as the network gives them"
+
+
+def _figures(figures: Mapping[str, Any] | None) -> list[str]:
+    if figures is None:
+        return ["Not evaluated here: no `report.json` beside this folder."]
+    rows = ["| label | AUROC | 95 % interval | positive / n |", "|---|---|---|---|"]
+    for label in figures["models"][0]["labels"]:
+        found = label["figures"]["auroc"]
+        value = "–" if found["value"] is None else f"{found['value']:.3f}"
+        between = "–" if found["low"] is None else f"{found['low']:.3f} to {found['high']:.3f}"
+        rows.append(f"| {markdown(label['label'])} | {value} | {between} | {label['positives']} / {label['n']} |")
+    return [
+        *map(markdown, figures["headline"]),
+        "",
+        f"Split {markdown(figures['split'])}; bootstrap by patient.",
+        "",
+        *rows,
+    ]
+
+
+def _reports(folder: Path) -> list[Path]:
+    return [where / "report.json" for where in (folder, folder / "report", folder.parent, folder.parent / "report")]

@@ -1,0 +1,59 @@
+"""An int8 graph beside the ONNX export of a classifier, and what it loses on validation cases."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..core.errors import UserError
+from ..core.files import written_aside
+from ..datasets.manifest.tables import predictions_table, write_predictions
+from ..finetune.model import ModelCard
+from ..finetune.predict import stream
+from ..mil.calibrated import calibrated
+from .graphs import onnx_session, write_int8
+from .stages import open_manifest
+
+
+def write_quantised(model: Path, card, out: Path, data: Path | None) -> list[str]:
+    """Write `out/model.int8.onnx`; with `data` also `out/int8-report/`, which compares it with `out/model.onnx` on the
+    validation cases, paired. Gives what is worth saying.
+
+    Raises:
+        UserError: `data` with no classifier of pictures or clips, or no validation case.
+    """
+    exact, file = out / "model.onnx", out / "model.int8.onnx"
+    with written_aside(file) as aside:
+        write_int8(exact, aside)
+    size = file.stat().st_size / exact.stat().st_size
+    said = [f"{file}: int8 weights, {size:.0%} of the float32 file"]
+    if data is None:
+        return [*said, "what it loses is not known: give --data with validation cases"]
+    if not isinstance(card, ModelCard):
+        raise UserError("--data with --int8 is for classifiers of pictures and clips.")
+    from ..datasets.manifest.tables import read_predictions
+    from ..eval.report.report import evaluate
+
+    cases = open_manifest(data, card.labels).rows("val")
+    if not len(cases):
+        raise UserError(f"{data}: no case in the split val to compare on.")
+    tables = {}
+    for name, graph in (("int8", file), ("float32", exact)):
+        path = out / f"predictions-{name}.csv"
+        scores, reasons = _scores(graph, card, cases.files())
+        truth = cases.table[list(card.labels)].to_numpy(np.float64)
+        write_predictions(path, predictions_table(cases.table, card.labels, truth, calibrated(card, scores), reasons))
+        tables[name] = read_predictions(path)
+    title = "What int8 loses: validation cases"
+    figures = evaluate(tables, out / "int8-report", split="val", title=title)
+    return [*said, *figures["headline"], f"report: {out / 'int8-report/report.html'}"]
+
+
+def _scores(graph: Path, card: ModelCard, files: list[Path]) -> tuple[np.ndarray, list[str]]:
+    run, anchor = onnx_session(graph), torch.nn.Linear(1, 1)
+    scores, reasons = np.full((len(files), len(card.labels)), np.nan), [""] * len(files)
+    for found in stream(lambda x: torch.from_numpy(run(x.numpy())[0]), len(card.labels), anchor, card, files):
+        scores[found.positions] = found.scores
+        for position, reason in zip(found.positions, found.reasons, strict=True):
+            reasons[position] = reason
+    return scores, reasons

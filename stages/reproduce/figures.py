@@ -1,0 +1,109 @@
+"""The figures of a row: from a step's `figures.json`, else from the evaluation of its predictions."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ...core.errors import DataError, UserError
+from ...core.files import write_json
+from ...datasets.manifest.tables import Predictions
+from ...eval.statistics.intervals import Estimate
+from ...eval.statistics.results import ModelResult, results
+from .table import Table
+
+FILE = "figures.json"
+# Names of the papers for what the evaluation calls otherwise.
+LABEL = {"precision": "ppv"}
+CLASSES = {"top1": "accuracy", "top5": "top5_accuracy"}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured of a row.
+
+    Attributes:
+        figures: By metric key; a metric that no step measured is missing.
+        cases, patients: Scored test cases and their patients; 0 where there are no predictions.
+        failed: Test cases that failed.
+    """
+
+    figures: dict[str, Estimate]
+    cases: int = 0
+    patients: int = 0
+    failed: int = 0
+
+
+def write_figures(folder: Path, figures: Mapping[str, Estimate | float]) -> None:
+    """Write `figures.json`; a number becomes an estimate without interval."""
+    write_json(folder / FILE, {key: plain(value) for key, value in figures.items()})
+
+
+def read_figures(folder: Path) -> dict[str, Estimate]:
+    """The figures that a step wrote; none where there is no such file."""
+    path = folder / FILE
+    try:
+        return {key: estimate(value) for key, value in json.loads(path.read_text(encoding="utf-8")).items()}
+    except FileNotFoundError:
+        return {}
+    except (json.JSONDecodeError, TypeError, AttributeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: damaged ({error}). Remove the folder to measure anew.") from None
+
+
+def plain(value: Estimate | float) -> dict:
+    """An estimate for JSON: what is undefined is None."""
+    fields = asdict(value if isinstance(value, Estimate) else Estimate(float(value), reason="measured once"))
+    return {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in fields.items()}
+
+
+def estimate(fields: Mapping) -> Estimate:
+    """The inverse of `plain`."""
+    numbers = {name: math.nan if fields[name] is None else fields[name] for name in ("value", "low", "high")}
+    return Estimate(**{**fields, **numbers})
+
+
+def measured(table: Table, folders: Sequence[Path], resamples: int) -> Measured:
+    """The figures of a row from the folders of its steps, in their order.
+
+    Thresholds come from the validation rows of the predictions; nothing is chosen on test.
+
+    Raises:
+        DataError: The predictions have no test case, or a metric does not fit them.
+    """
+    from ...datasets.manifest.tables import read_predictions
+
+    figures: dict[str, Estimate] = {}
+    for folder in folders:
+        figures |= read_figures(folder)
+    figures = {metric.key: figures[metric.key] for metric in table.metrics if metric.key in figures}
+    tables = [folder / "predictions.csv" for folder in folders if (folder / "predictions.csv").is_file()]
+    if not tables:
+        return Measured(figures)
+    predictions = read_predictions(tables[-1])
+    model = results({"row": predictions}, split="test", rule=table.rule, resamples=resamples).models[0]
+    missing = [metric.key for metric in table.metrics if metric.key not in figures]
+    figures |= {key: found for key in missing if (found := evaluated(model, key, predictions)) is not None}
+    cases = max(label.cases for label in model.labels)  # those of which a label is known
+    return Measured(figures, cases, model.patients, len(model.failed))
+
+
+def evaluated(model: ModelResult, key: str, predictions: Predictions) -> Estimate | None:
+    """One metric of an evaluation; None for one that only a step measures (`froc`, `peak_memory_gib`).
+
+    Args:
+        model: The evaluation on test.
+        key: `macro_auroc` and the other means over labels; `top1`, `top5`, `class_macro_f1` and other figures of
+            exclusive classes; else a figure of the only label: `auroc`, `sensitivity`, `precision`, `accuracy`, ...
+        predictions: For messages.
+    """
+    if key.startswith("macro_"):
+        return model.macro[key.removeprefix("macro_")]
+    if key in CLASSES or key.startswith("class_"):
+        if model.classes is None:
+            raise DataError(f"{predictions.path}: {key} needs exclusive classes, one 1 per case.")
+        return model.classes.figures[CLASSES.get(key, key.removeprefix("class_"))]
+    found = model.labels[0].figures.get(LABEL.get(key, key))
+    if found is not None and len(model.labels) > 1:
+        raise DataError(f"{predictions.path}: {key} is of one label; the table has {', '.join(predictions.labels)}.")
+    return found

@@ -1,0 +1,237 @@
+"""The table as files: `table.csv`, `table.json`, `table.md`, `table.tex` and the self-contained page `table.html`."""
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...core.files import write_json, write_text
+from ...datasets.manifest.tables import Manifest
+from ...eval.statistics.intervals import Estimate
+from .figures import plain
+from .result import DONE, FAILED, RowResult
+from .table import Figure, Metric, Row, Table
+from .verdict import verdict
+
+BANNER = (
+    "Invented data. Every measured figure here is of a small model on phantoms: it shows that the recipe runs, and "
+    "says nothing about the paper's figures."
+)
+REAL, INVENTED = "real data", "INVENTED DATA (phantoms)"
+READING = (
+    "The interval is of the test cases, drawn by patient: it does not tell how much a second training would differ, "
+    "and of twenty true figures one falls outside by chance."
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One metric of one row.
+
+    Attributes:
+        metric: The column.
+        measured: None where it was not measured.
+        paper: None where the paper prints no such figure.
+        verdict: See `verdict.py`.
+    """
+
+    metric: Metric
+    measured: Estimate | None
+    paper: Figure | None
+    verdict: str
+
+
+def cells(table: Table, row: Row, result: RowResult, phantoms: bool) -> list[Cell]:
+    """The cells of a row, one per metric."""
+    found = result.measured.figures
+    return [
+        Cell(
+            metric, found.get(metric.key), row.paper.get(metric.key),
+            FAILED if result.state == FAILED else verdict(
+                found.get(metric.key), row.paper.get(metric.key), metric, phantoms
+            ),
+        )
+        for metric in table.metrics
+    ]  # fmt: skip
+
+
+def interval(measured: Estimate, metric: Metric) -> str:
+    """`80.9 to 82.7 %`; empty where there is none."""
+    if math.isnan(measured.low):
+        return ""
+    low, high = metric.number(measured.low), metric.number(measured.high)
+    return f"{low.removesuffix(' %')} to {high}"
+
+
+def write_table(
+    folder: Path, table: Table, results: Sequence[RowResult], *, phantoms: bool, manifest: Manifest | None
+) -> None:  # fmt: skip
+    """Write all five files.
+
+    Args:
+        folder: Where to.
+        table: The table.
+        results: One per row, in the table's order.
+        phantoms: Measured on invented data: said in every file, and nothing is judged.
+        manifest: What was measured on; None without data.
+    """
+    from .latex import latex
+
+    rows = [(row, result, cells(table, row, result, phantoms)) for row, result in zip(table.rows, results, strict=True)]
+    write_text(folder / "table.csv", _csv(rows, phantoms))
+    write_json(folder / "table.json", _json(table, rows, phantoms, manifest))
+    write_text(folder / "table.md", _markdown(table, rows, phantoms))
+    write_text(folder / "table.tex", latex(table, rows, _title(table, phantoms), BANNER if phantoms else ""))
+    write_text(folder / "table.html", _html(table, rows, phantoms, manifest))
+
+
+def cost_words(result: RowResult) -> str:
+    """`3.2 h (25.6 h of all devices), NVIDIA H200, peak 41.0 GiB (GPU)`; empty where nothing ran."""
+    cost = result.cost
+    if not cost.starts:
+        return ""
+    several = cost.device_seconds > 1.001 * cost.seconds
+    devices = f" ({_long(cost.device_seconds)} of all devices)" if several else ""
+    return f"{_long(cost.seconds)}{devices}, {cost.device}, peak {cost.peak_gib:.1f} GiB ({cost.memory})"
+
+
+def _long(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min"
+
+
+def remarks(row: Row, result: RowResult) -> list[str]:
+    """What the reader should know of a row: why it has no figures, what it started from, the table's own note."""
+    found = result.measured
+    told = [f"{result.state}: {result.reason}"] if result.state != DONE else []
+    told += [f"started from {result.start}"] if result.start else []
+    told += [f"recipe changed: {' '.join(result.changes)}"] if result.changes else []
+    told += [f"left out without data: {', '.join(result.left_out)}"] if result.left_out else []
+    told += [f"{found.failed} test cases failed and are not in the figures"] if found.failed else []
+    return told + ([row.note] if row.note and row.note != result.reason else [])
+
+
+Rows = Sequence[tuple[Row, RowResult, list[Cell]]]
+COLUMNS = (
+    "row", "words", "metric", "measured", "low", "high", "paper", "paper_source", "verdict", "cases", "patients",
+    "failed_cases", "state", "remarks", "hours", "device_hours", "device", "peak_memory_gib", "memory", "data",
+)  # fmt: skip
+
+
+def _csv(rows: Rows, phantoms: bool) -> str:
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row, result, found in rows:
+        cost, of = result.cost, result.measured
+        own = [of.cases, of.patients, of.failed, result.state, "; ".join(remarks(row, result))]
+        if cost.starts:
+            own += [f"{cost.seconds / 3600:.4f}", f"{cost.device_seconds / 3600:.4f}", cost.device]
+            own += [f"{cost.peak_gib:.3f}", cost.memory]
+        else:
+            own += [""] * 5
+        for cell in found:
+            estimate = cell.measured or Estimate(math.nan)
+            figures = [_plain(value) for value in (estimate.value, estimate.low, estimate.high)]
+            paper = ["", ""] if cell.paper is None else [_plain(cell.paper.value), cell.paper.source]
+            writer.writerow(
+                [
+                    row.name,
+                    row.words,
+                    cell.metric.key,
+                    *figures,
+                    *paper,
+                    cell.verdict,
+                    *own,
+                    INVENTED if phantoms else REAL,
+                ]
+            )
+    return file.getvalue()
+
+
+def _plain(value: float | None) -> str:
+    return "" if value is None or math.isnan(value) else f"{value:.6g}"
+
+
+def _json(table: Table, rows: Rows, phantoms: bool, manifest: Manifest | None) -> dict:
+    return {
+        "table": table.name,
+        "title": _title(table, phantoms),
+        "invented_data": phantoms,
+        "source": table.source,
+        "data": {"wanted": table.data} | ({"manifest": str(manifest.path), "cases": len(manifest)} if manifest else {}),
+        "threshold_rule": table.rule,
+        "notes": [*([BANNER] if phantoms else []), *table.notes],
+        "rows": [
+            {
+                "row": row.name,
+                "words": row.words,
+                "state": result.state,
+                "remarks": remarks(row, result),
+                "cases": result.measured.cases,
+                "patients": result.measured.patients,
+                "failed_cases": result.measured.failed,
+                "cost": {
+                    "hours": result.cost.seconds / 3600,
+                    "device_hours": result.cost.device_seconds / 3600,
+                    "starts": result.cost.starts,
+                    "device": result.cost.device,
+                    "peak_memory_gib": result.cost.peak_gib,
+                    "memory": result.cost.memory,
+                },
+                "metrics": {
+                    cell.metric.key: {
+                        "measured": plain(cell.measured) if cell.measured is not None else None,
+                        "paper": cell.paper.value if cell.paper is not None else None,
+                        "paper_source": cell.paper.source if cell.paper is not None else "",
+                        "verdict": cell.verdict,
+                    }
+                    for cell in found
+                },
+            }
+            for row, result, found in rows
+        ],
+    }
+
+
+def _title(table: Table, phantoms: bool) -> str:
+    return f"{table.title} [{INVENTED}]" if phantoms else table.title
+
+
+def _markdown(table: Table, rows: Rows, phantoms: bool) -> str:
+    lines = [f"# {_title(table, phantoms)}", "", *([f"**{BANNER}**", ""] if phantoms else []), table.source, ""]
+    head = ["row", "metric", "measured", "95 % interval", "paper", "verdict", "cases", "cost", "data"]
+    lines += ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for row, result, found in rows:
+        for cell in found:
+            known = cell.measured is not None
+            values = [
+                row.words, cell.metric.words, cell.metric.number(cell.measured.value) if known else "–",
+                interval(cell.measured, cell.metric) if known else "", cell.metric.printed(cell.paper), cell.verdict,
+                str(result.measured.cases or ""), cost_words(result), "invented" if phantoms else "real",
+            ]  # fmt: skip
+            lines.append("| " + " | ".join(value.replace("|", "\\|") for value in values) + " |")
+    told = [f"- {row.words}: {'; '.join(texts)}" for row, result, _ in rows if (texts := remarks(row, result))]
+    notes = [f"- {note}" for note in (READING, *table.notes)]
+    return "\n".join([*lines, "", *told, "", *notes, ""])
+
+
+def _html(table: Table, rows: Rows, phantoms: bool, manifest: Manifest | None) -> str:
+    from ...eval.report.templating import environment, inlined
+
+    templates = environment()
+    templates.filters.update(interval=interval)
+    return templates.get_template("reproduce.html.j2").render(
+        table=table,
+        title=_title(table, phantoms),
+        rows=[
+            {"row": row, "result": result, "cells": found, "remarks": remarks(row, result), "cost": cost_words(result)}
+            for row, result, found in rows
+        ],
+        banner=BANNER if phantoms else "",
+        reading=READING,
+        manifest=manifest,
+        done=sum(result.state == DONE for _, result, _ in rows),
+        css=inlined("report.css"),
+    )

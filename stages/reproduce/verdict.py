@@ -1,0 +1,42 @@
+"""Does the measured figure agree with the printed one?"""
+
+import math
+
+from ...eval.statistics.intervals import Estimate
+from .table import Figure, Metric
+
+INSIDE = "agrees: the paper's figure is inside the interval"
+ABOVE = "measured above the paper"
+BELOW = "measured below the paper"
+UNKNOWN = "paper's figure not known to us"
+NO_INTERVAL = "no interval to judge by"
+UNDEFINED = "undefined"
+NOT_RUN = "not run"
+INVENTED = "not comparable: invented data"
+
+
+def verdict(measured: Estimate | None, paper: Figure | None, metric: Metric, phantoms: bool = False) -> str:
+    """One of the sentences above.
+
+    The printed figure stands for everything that rounds to it, so it agrees if any of that is inside the 95 % interval.
+
+    Args:
+        measured: None where the row was not run or the metric was not measured.
+        paper: None, or a figure without value, where it is not known.
+        metric: Says how many decimals are printed.
+        phantoms: Measured on invented data, which the paper's figure says nothing about.
+    """
+    if measured is None:
+        return NOT_RUN
+    if math.isnan(measured.value):
+        return UNDEFINED
+    if phantoms:
+        return INVENTED
+    if paper is None or paper.value is None:
+        return UNKNOWN
+    if math.isnan(measured.low):
+        return NO_INTERVAL
+    half = 0.5 * 10**-metric.digits
+    if paper.value + half < measured.low:
+        return ABOVE
+    return BELOW if paper.value - half > measured.high else INSIDE

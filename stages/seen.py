@@ -1,0 +1,136 @@
+"""Which cases of a split a model has met before it is scored on them: in training, where its thresholds were chosen, or
+without labels in the pre-training of its encoder.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ..core.errors import UserError
+from ..datasets.manifest.seen import CHOSEN_ON, PRETRAINED_ON, TRAINED_ON, case_mark, read_marks, seen_cases
+from ..datasets.manifest.tables import SPLITS, Manifest
+
+
+def seen_facts(model: Path, cases: pd.DataFrame) -> dict:
+    """What a model folder knows of cases (`id, patient, split`), as plain values.
+
+    Returns:
+        By split `cases`; how many of them the model was `trained_on` and `chosen_on` (epoch, thresholds, calibration);
+        `pretrained_on`, how many its encoder has seen, and `pretrained_patients`, of how many it has seen this or
+        another picture of the patient; `chosen_on_trained`, on how many cases of any split it was chosen after it was
+        trained on them. None where the folder does not say.
+    """
+    model = Path(model)
+    trained, chosen, before = (read_marks(model / name) for name in (TRAINED_ON, CHOSEN_ON, PRETRAINED_ON))
+    both = None if trained is None or chosen is None else len(trained & chosen)
+    found = {}
+    for split, part in cases.groupby("split", sort=False):
+        own, patients = (None, None) if before is None else (int(met.sum()) for met in seen_cases(part, before))
+        marks = part["id"].map(case_mark)
+        found[str(split)] = {
+            "cases": len(part),
+            "trained_on": None if trained is None else int(marks.isin(trained).sum()),
+            "chosen_on": None if chosen is None else int(marks.isin(chosen).sum()),
+            "pretrained_on": own,
+            "pretrained_patients": patients,
+            "chosen_on_trained": both,
+        }
+    return found
+
+
+def seen_beside(predictions: Path, cases: pd.DataFrame) -> dict:
+    """The same for a predictions table: as `predict` wrote it beside the table, or by the model folder there; empty
+    where there is neither.
+    """
+    said = facts_beside(predictions)
+    if "seen" in said:
+        return said["seen"]
+    folder = Path(predictions).parent / "model"
+    return seen_facts(folder, cases) if folder.is_dir() else {}
+
+
+def facts_beside(predictions: Path) -> dict:
+    """What `predict` has written beside a table of its own; empty for another table."""
+    from .predict import beside
+
+    path = beside(Path(predictions), "model")
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        raise UserError(f"{path}: not readable ({error}). Predict anew, or remove it.") from None
+
+
+def seen_sentences(split: str, found: Mapping) -> tuple[list[str], list[str]]:
+    """What `seen_facts` says of one split: warnings, and what else is known."""
+    warnings, facts = [], []
+    own = found.get(split, {})
+    count = own.get("cases", 0)
+    if own.get("trained_on"):
+        warnings.append(
+            f"trained on {own['trained_on']:,} of the {count:,} {split} cases, with their labels: the scores on these "
+            "say nothing of other patients."
+        )
+    elif split == "train":
+        warnings.append("split 'train' is what a model learns from: scores on it say nothing of other patients.")
+    if own.get("chosen_on"):
+        warnings.append(
+            f"epoch, thresholds or calibration were chosen on {own['chosen_on']:,} of the {count:,} {split} cases: "
+            "scores and calls on these are optimistic."
+        )
+    if own.get("chosen_on_trained"):
+        warnings.append(
+            f"epoch, thresholds or calibration were chosen on {own['chosen_on_trained']:,} cases that the model was "
+            "trained on, where it does too well: leave val out of --data.splits."
+        )
+    if own.get("pretrained_on") or own.get("pretrained_patients"):
+        more = own["pretrained_patients"] - own["pretrained_on"]
+        warnings.append(
+            f"the encoder has seen {own['pretrained_on']:,} of the {count:,} {split} cases in pre-training, without "
+            "labels"
+            + (f", and other pictures of the patients of {more:,} more" if more else "")
+            + ": on new patients it may do worse. Pre-train with --data.splits '[train]' to rule that out."
+        )
+    elif own and own["pretrained_on"] is None:
+        facts.append(
+            f"what its encoder has seen in pre-training is not known: some of the {split} cases may be among it."
+        )
+    if own and not warnings and None not in own.values():
+        facts.append(
+            f"none of the {count:,} {split} cases was trained on, chosen on, or seen by the encoder in pre-training, "
+            "as far as ids and patients tell."
+        )
+    return warnings, facts
+
+
+def encoder_sentences(folder: Path, manifest: Manifest) -> tuple[list[str], list[str]]:
+    """Facts and warnings on the cases that an encoder, or the encoder of a model, has seen.
+
+    Raises:
+        UserError: The folder does not say.
+    """
+    folder = Path(folder)
+    is_model = (folder / "model.json").is_file()
+    marks = read_marks(folder / (PRETRAINED_ON if is_model else TRAINED_ON))
+    if marks is None:
+        raise UserError(
+            f"{folder}: no list of the cases that this encoder has seen. Folders of `clinvit pretrain` have one; what "
+            "others have seen, only their makers know."
+        )
+    facts, warnings = [], []
+    for split in SPLITS:
+        cases = manifest.rows(split).table
+        own, patients = seen_cases(cases, marks)
+        told = f"the encoder has seen {own.sum():,} of the {len(cases):,} {split} cases"
+        if split == "train" or not patients.any():
+            facts.append(told)
+        else:
+            more = np.count_nonzero(patients & ~own)
+            warnings.append(
+                f"{told} in pre-training, without labels"
+                + (f", and other pictures of the patients of {more:,} more" if more else "")
+                + f": scores on {split} may be better than on new patients. Pre-train with --data.splits '[train]'."
+            )
+    return facts, warnings

@@ -1,0 +1,96 @@
+"""Heat maps held against outlines: Camelyon16's FROC, tile AUROC, Dice."""
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from ...datasets.manifest.tables import Manifest
+from ...datasets.slides.shared_work import slide_file
+from ...eval.localisation.froc import SlideHits, hits, lesions, read_detections
+from ...eval.localisation.tiles import Localisation, TileSlide, choose_dice_threshold, localisation, tile_truth
+from ...eval.statistics.operating_points import OperatingPoint
+from .maps import DETECTIONS, SCORES
+
+# Camelyon16 evaluates at level 5.
+MASK_DOWNSAMPLE = 32
+
+
+def localised(
+    maps: Path, manifest: Manifest, label: str, split: str, resamples: int = 2000, seed: int = 0
+) -> Localisation | None:
+    """The localisation figures of a split; None where no slide of it has both a map and a known truth.
+
+    A slide without tumour is truth as it stands; one with tumour needs outlines. Where only part of the tumour is
+    outlined (`outlined` = part), tiles outside of the outlines are unknown and detections there are not counted.
+
+    Args:
+        maps: Folder that `predict --explain` wrote.
+        manifest: With the columns `label` and `annotation`.
+        label: Whose tumour is outlined.
+        split: Split to evaluate; the threshold for Dice comes from val.
+        resamples, seed: Of the bootstrap by patient.
+    """
+    found = list(_slides(maps, manifest.rows(split), label))
+    if not found:
+        return None
+    point = dice_point(maps, manifest, label)
+    tiles, detected = zip(*found)
+    return localisation(tiles, detected, point, resamples, seed)
+
+
+def dice_point(maps: Path, manifest: Manifest, label: str) -> OperatingPoint:
+    """The threshold for Dice, chosen on the validation slides."""
+    return choose_dice_threshold([tiles for tiles, _ in _slides(maps, manifest.rows("val"), label)])
+
+
+def tile_truth_of(row: Mapping, manifest: Manifest, label: str, grid) -> np.ndarray | None:
+    """(N,) 1, 0 or NaN of the tiles of a slide; None where nothing is known about them."""
+    from ...datasets.slides.outlines import read_outlines, tumour_fraction
+
+    if row[label] == 0:
+        return np.zeros(len(grid.coords))
+    annotation = annotation_of(row, manifest)
+    if row[label] != 1 or annotation is None:
+        return None
+    truth = tile_truth(tumour_fraction(grid.coords, grid.tile_level0_px, read_outlines(annotation)))
+    if partly_outlined(row):
+        truth[truth == 0] = math.nan
+    return truth
+
+
+def annotation_of(row: Mapping, manifest: Manifest) -> Path | None:
+    """The outlines of a slide, if the manifest names some."""
+    named = str(row.get("annotation", "")).strip()
+    return manifest.path.parent / named if named else None
+
+
+def partly_outlined(row: Mapping) -> bool:
+    """Whether there is tumour outside of the outlines."""
+    return row.get("outlined", "") == "part"
+
+
+def _slides(maps: Path, manifest: Manifest, label: str) -> Iterator[tuple[TileSlide, SlideHits]]:
+    from ...datasets.slides.hdf5 import read_scores
+    from ...datasets.slides.outlines import rasterise, read_outlines
+
+    for row in manifest.table.to_dict("records"):
+        path = slide_file(maps / SCORES, row["id"])
+        if not path.is_file():
+            continue
+        scores, grid = read_scores(path)
+        truth = tile_truth_of(row, manifest, label, grid)
+        if truth is None:
+            continue
+        reference = None
+        size_px = grid.width_px, grid.height_px
+        if row[label] == 1:
+            outlines = read_outlines(annotation_of(row, manifest))
+            mask = rasterise(outlines, *size_px, MASK_DOWNSAMPLE)
+            reference = lesions(mask, grid.mpp * MASK_DOWNSAMPLE, MASK_DOWNSAMPLE)
+        detections = read_detections(slide_file(maps / DETECTIONS, row["id"], ".csv"))
+        found = hits(detections, reference, size_px, row["id"], row["patient"])
+        if partly_outlined(row):
+            found = SlideHits(found.id, found.patient, np.zeros(0), found.found, found.isolated)
+        yield TileSlide(row["id"], row["patient"], scores, truth), found

@@ -1,0 +1,134 @@
+"""What a model sees on each slide: scores of tiles, detections, heat maps for people and for QuPath, a page."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ...core.files import file_sha256
+from ...datasets.manifest.tables import Manifest
+from ...datasets.slides.shared_work import SharedWork, slide_file, work_through
+from ...engine.run_folder import run_folder
+
+SCORES, DETECTIONS = "scores", "detections"
+# The lowest tile score that is drawn as a region where no validation slide has outlines to choose it on.
+REGION_THRESHOLD = 0.5
+PICTURE_PX = 1600
+
+
+@dataclass(frozen=True)
+class Maps:
+    """What is written of each slide beside its page.
+
+    Attributes:
+        tiff: Also the heat map as a pyramidal TIFF, to lay over the slide by its scale.
+        tile_geojson: Also every tile as a QuPath detection with its score.
+    """
+
+    tiff: bool = False
+    tile_geojson: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """What is known about a slide besides its pixels.
+
+    Attributes:
+        scores: (N,) of its tiles, in 0..1.
+        verdict: The prediction in a sentence.
+        truth: What the manifest says, in words; may be empty.
+        annotation: Outlines; None for none.
+    """
+
+    scores: np.ndarray
+    verdict: str
+    truth: str = ""
+    annotation: Path | None = None
+
+
+def write_maps(
+    recipe: Maps, manifest: Manifest, features: Path, shown: Mapping[str, Shown], model: Path, out: Path,
+    facts: Mapping[str, str], threshold: float,
+) -> pd.DataFrame:  # fmt: skip
+    """Write `out/<id>.html`, `.png`, `.geojson`, `scores/<id>.h5`, `detections/<id>.csv` and `out/status.csv`.
+
+    Args:
+        recipe: What else.
+        manifest: The slides.
+        features: Folder of the features that the scores were made of.
+        shown: By slide id; slides without are left out.
+        model: Model folder, for provenance.
+        out: The folder. What was done is not done again; maps of another model are refused there.
+        facts: Lines for every page.
+        threshold: Of the tile score, for regions; NaN for none.
+
+    Returns:
+        The status table.
+    """
+    table = manifest.table[manifest.table["id"].isin(shown.keys())]
+    chosen = Manifest(manifest.path, table.reset_index(drop=True), manifest.labels)
+    scales = dict(zip(chosen.table["id"], chosen.microns_per_px(), strict=True))
+    inputs = {"model": file_sha256(model / "model.safetensors"), "threshold": f"{threshold:.6g}"}
+    with run_folder(out, recipe, inputs, shared=True) as folder:
+        work = SharedWork(folder, dict(zip(scales, chosen.files(), strict=True)), ".html")
+
+        def do(slide: str) -> dict:
+            file = slide_file(features, slide)
+            return _write(recipe, work.files[slide], scales[slide], file, shown[slide], folder, slide, facts, threshold)
+
+        return work_through(work, do, "heat maps")
+
+
+def _write(
+    recipe: Maps, path: Path, mpp: float | None, features: Path, shown: Shown, out: Path, slide: str,
+    facts: Mapping[str, str], threshold: float,
+) -> dict:  # fmt: skip
+    from ...core.errors import DataError
+    from ...datasets.slides.hdf5 import read_tiles, write_scores
+    from ...datasets.slides.outlines import read_outlines
+    from ...datasets.slides.reading import open_slide
+    from ...eval.localisation.froc import write_detections
+    from ...eval.localisation.heat_files import write_geojson, write_heat_tiff, write_tiles_geojson
+    from ...eval.localisation.heat_map import score_map
+    from ...eval.localisation.heat_overlay import write_overlay
+    from ...eval.localisation.tiles import DETECTION_RADIUS_UM, detections_from_tiles
+    from ...eval.report.slide_page import OVERVIEW_PX, SlideMap, highest_tiles, write_slide_page
+
+    outlines = [each.points for each in read_outlines(shown.annotation)] if shown.annotation else []
+    with open_slide(path, mpp) as opened:
+        grid = read_tiles(features, opened.mpp)
+        size_px, side = (opened.width_px, opened.height_px), grid.tile_level0_px
+        if size_px != (grid.width_px, grid.height_px):
+            raise DataError(
+                f"{path}: {size_px[0]} x {size_px[1]} px, but {features} was made of a slide of {grid.width_px} x "
+                f"{grid.height_px} px. Is it the same slide? Extract its features again."
+            )
+        overview, small = opened.overview(OVERVIEW_PX), opened.overview(PICTURE_PX)
+        highest = highest_tiles(shown.scores)
+        corners = grid.coords[highest].tolist()
+        gallery = {int(n): opened.tile(x, y, grid.tile_um, min(side, 448)) for n, (x, y) in zip(highest, corners)}
+    found = score_map(grid.coords, shown.scores, side)
+    cut = REGION_THRESHOLD if np.isnan(threshold) else threshold
+    detections = detections_from_tiles(
+        grid.coords, shown.scores, side, size_px, max(DETECTION_RADIUS_UM / opened.mpp, side)
+    )
+    write_scores(slide_file(out / SCORES, slide), shown.scores, grid)
+    write_detections(slide_file(out / DETECTIONS, slide, ".csv"), detections)
+    write_overlay(
+        slide_file(out, slide, ".png"), small, found, opened.mpp, downsample=max(size_px) / max(small.shape),
+        outlines=outlines, title=slide,
+    )  # fmt: skip
+    regions = write_geojson(slide_file(out, slide, ".geojson"), found, cut, size_px)
+    if recipe.tiff:
+        write_heat_tiff(slide_file(out, slide, ".tif"), found, size_px, opened.mpp)
+    if recipe.tile_geojson:
+        write_tiles_geojson(slide_file(out, slide, ".tiles.geojson"), grid.coords, shown.scores, side)
+    page = SlideMap(
+        id=slide, overview=overview, width_px=size_px[0], height_px=size_px[1], mpp=opened.mpp, coords=grid.coords,
+        scores=shown.scores, tile_level0_px=side, threshold=cut, verdict=shown.verdict, truth=shown.truth,
+        outlines=outlines, gallery=gallery, facts=facts,
+    )  # fmt: skip
+    write_slide_page(slide_file(out, slide, ".html"), page)
+    return {"tiles": len(shown.scores), "regions": regions, "detections": len(detections)}

@@ -1,0 +1,40 @@
+"""Where an aggregator sees tumour, as figures of a table: heat maps of the slides held against their outlines."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from ...tasks.slides.labels import TUMOR
+from ..reproduce.work import Work
+
+if TYPE_CHECKING:
+    from ...eval.statistics.intervals import Estimate
+
+
+def localisation_figures(work: Work) -> "Mapping[str, Estimate]":
+    """`froc`, `sensitivity_at_0.25` to `sensitivity_at_8`, `tile_auroc` and `dice` of the test slides.
+
+    Heat maps of the validation slides (which the threshold for Dice is chosen on) and the test slides are written
+    beside, into `work.out/explanations`; those that are there already are not made again.
+
+    Args:
+        work: After a row's steps of features and aggregator.
+    """
+    from ...eval.localisation.froc import RATES
+    from ..explain import EXPLANATIONS
+    from ..stages import open_manifest
+    from .localise import localised
+    from .predict import Request, predict_slides
+
+    manifest = open_manifest(work.data)
+    model, maps = work.before["mil"] / "model", work.out / EXPLANATIONS
+    wanted = Request(
+        model, [str(manifest.path)], maps / "predictions.csv", work.before["extract"], maps=maps, splits=("val", "test")
+    )
+    predict_slides(wanted)
+    found = localised(maps, manifest, TUMOR, "test")
+    if found is None:
+        return {}
+    at_rates = {
+        f"sensitivity_at_{rate:g}": estimate for rate, estimate in zip(RATES, found.froc.sensitivities, strict=True)
+    }
+    return {"froc": found.froc.score} | at_rates | {name: found.figures[name] for name in ("tile_auroc", "dice")}

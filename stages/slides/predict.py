@@ -1,0 +1,216 @@
+"""Prediction of whole slides: from slide files to tiles, features, a score with its heat map, and a row for each."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from ...core.errors import DataError, UserError
+from ...core.files import file_sha256, write_json
+from ...datasets.manifest.tables import Manifest, predictions_table
+from ...datasets.slides.bags import BagFolder
+from ...datasets.slides.settings import Stain, Tiling, Tissue
+from ...datasets.slides.shared_work import SharedWork, slide_file
+from ...eval.localisation.tiles import TileSlide, choose_dice_threshold
+from ...finetune.model import WEIGHTS
+from ...mil.calibrated import calibrated
+from ...mil.extract import extract
+from ...mil.extract_recipe import Extract
+from ...mil.model import MilCard, load_mil
+from ...mil.predict import BagPrediction, predict_mil
+from ...mil.slide_encoder import load_tile_encoder
+from ..predict import beside, model_facts, with_calls, write_table
+from ..requested import requested_cases
+from ..seen import seen_facts
+from .localise import annotation_of, tile_truth_of
+from .maps import Maps, Shown, write_maps
+from .tile import tile_slides
+
+TILES = "tiles"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of a prediction.
+
+    Attributes:
+        model: Model folder.
+        inputs: Slides, folders, globs, or one manifest CSV.
+        out: The predictions table to write.
+        features: Folder of features, where they are or where they will be put.
+        encoder: What makes features of slides that have none (see `load_tile_encoder`); None: they must be there.
+        maps: Folder for heat maps; None for none.
+        splits: Of a manifest: which cases; None for all.
+        also: What else is written of each map.
+    """
+
+    model: Path
+    inputs: Sequence[str]
+    out: Path
+    features: Path
+    encoder: str | None = None
+    maps: Path | None = None
+    splits: Sequence[str] | None = None
+    also: Maps = field(default_factory=Maps)
+
+
+def predict_slides(request: Request) -> pd.DataFrame:
+    """Predict; gives (and writes) one row per requested slide, and heat maps if a folder for them is named.
+
+    A slide without tissue, scale or features is `failed` with its reason.
+
+    Raises:
+        DataError: The features are of another width, encoder or tile size than the model's.
+        UserError: Slides need features and how to make them is not known, or the encoder is not the model's.
+    """
+    from ...datasets.slides.reading import SLIDE_SUFFIXES
+
+    model, card = load_mil(request.model)
+    cases, truth = requested_cases(request.inputs, card.labels, SLIDE_SUFFIXES)
+    if (cases["id"] == cases["path"]).all():
+        # Slides of one name in several folders: their ids, which name files too, start where the folders part.
+        base = os.path.commonpath([Path(path).absolute().parent for path in cases["path"]])
+        cases["id"] = cases["patient"] = [Path(os.path.relpath(path, base)).as_posix() for path in cases["path"]]
+    if request.splits is not None:
+        kept = cases["split"].isin(request.splits).to_numpy()
+        cases, truth = cases[kept].reset_index(drop=True), truth[kept]
+    if not len(cases):
+        raise UserError(f"{request.inputs[0]}: no case in the splits {', '.join(request.splits)}.")
+    manifest = _manifest(request, cases, truth, card)
+    if request.encoder is not None:
+        _make_features(request, manifest, card)
+    found = list(_scored(model, card, manifest, request.features))
+    scores = calibrated(card, np.array([each.probabilities for each in found]).reshape(len(cases), len(card.labels)))
+    found = [replace(each, probabilities=own) for each, own in zip(found, scores)]
+    table = predictions_table(cases, card.labels, truth, scores, [each.reason for each in found])
+    table = with_calls(table, card)
+    write_table(request.out, table, card.labels)
+    more = {"seen": seen_facts(request.model, cases), "sha256": file_sha256(request.model / WEIGHTS)}
+    write_json(beside(request.out, "model"), model_facts(request.model, card) | more)
+    if request.maps is not None:
+        for place, label in enumerate(card.labels):
+            folder = request.maps if len(card.labels) == 1 else request.maps / label
+            _write_maps(request, manifest, card, found, place, folder)
+    return table
+
+
+def _manifest(request: Request, cases: pd.DataFrame, truth: np.ndarray, card: MilCard) -> Manifest:
+    """The requested slides as a manifest; relative paths (annotations) are relative to where they stood."""
+    listed = len(request.inputs) == 1 and request.inputs[0].lower().endswith(".csv")
+    table = cases.assign(**{label: truth[:, i] for i, label in enumerate(card.labels)})
+    table["path"] = [str(Path(path).absolute()) for path in table["path"]]
+    return Manifest(Path(request.inputs[0]) if listed else Path("slides.csv"), table, card.labels)
+
+
+def _make_features(request: Request, manifest: Manifest, card: MilCard) -> None:
+    """Tile and encode what has no features yet, in the very way that the model's features were made."""
+    made = card.pipeline
+    if not made.get("tiling"):
+        raise UserError(
+            f"{request.model}: its features were made by other tools, so how is not known here: extract them the same "
+            "way and name them with --features, without --encoder."
+        )
+    tiling = Tiling(**made["tiling"] | {"tissue": Tissue(**made["tiling"]["tissue"])})
+    how = Extract(**made["extract"] | {"stain": Stain(**made["extract"]["stain"])})
+    known = card.features.get("encoder_sha256")
+    if known and known != load_tile_encoder(request.encoder, how.features).fingerprint():
+        raise UserError(
+            f"{request.encoder}: not the encoder that the model was trained with "
+            f"({card.features.get('encoder')}); name that one."
+        )
+    missing = [not slide_file(request.features, slide).is_file() for slide in manifest.table["id"]]
+    waiting = Manifest(manifest.path, manifest.table[missing].reset_index(drop=True), manifest.labels)
+    if len(waiting):
+        tile_slides(tiling, waiting, request.features / TILES)
+        extract(how, waiting, request.features / TILES, request.features, request.encoder)
+
+
+def _scored(model, card: MilCard, manifest: Manifest, features: Path) -> list[BagPrediction]:
+    ids = manifest.table["id"].tolist()
+    if not any(slide_file(features, slide).is_file() for slide in ids):
+        reasons = [_why(features, slide) for slide in ids]
+    else:
+        bags = BagFolder(ids, features, cache_gib=0)
+        predicted = tqdm(predict_mil(model, card, bags), "predicting", len(ids), unit="slide", disable=None)
+        return [_with_cause(each, features, ids[each.row]) for each in predicted]
+    empty = np.empty((0, len(card.labels)), np.float32)
+    nothing = np.full(len(card.labels), np.nan)
+    return [BagPrediction(row, nothing, empty.T, empty, reason) for row, reason in enumerate(reasons)]
+
+
+def _with_cause(found: BagPrediction, features: Path, slide: str) -> BagPrediction:
+    """The same, with the cause of missing features where the status tables know it."""
+    if not found.reason or slide_file(features, slide).is_file():
+        return found
+    return BagPrediction(found.row, found.probabilities, found.attention, found.instances, _why(features, slide))
+
+
+def _why(features: Path, slide: str) -> str:
+    path = slide_file(features, slide)
+    state = SharedWork(features, {slide: path}).state(slide)
+    if state and state["reason"]:
+        return state["reason"]
+    return f"{path}: no features. `clinvit extract` makes them, or name an --encoder."
+
+
+def _write_maps(
+    request: Request, manifest: Manifest, card: MilCard, found: Sequence[BagPrediction], place: int,
+    folder: Path,
+) -> None:  # fmt: skip
+    label = card.labels[place]
+    scores = {
+        manifest.table["id"].iloc[each.row]: each.instances[:, place].astype(np.float64).clip(0, 1)
+        for each in found
+        if not each.reason
+    }
+    probability = {manifest.table["id"].iloc[each.row]: each.probabilities[place] for each in found}
+    cut = (card.thresholds.get(label) or {}).get("value")
+    shown = {
+        row["id"]: Shown(
+            scores[row["id"]],
+            _verdict(label, probability[row["id"]], cut),
+            {0.0: f"no {label}", 1.0: label}.get(row[label], ""),
+            annotation_of(row, manifest),
+        )
+        for row in manifest.table.to_dict("records")
+        if row["id"] in scores
+    }
+    facts = {
+        "model": card.aggregator,
+        "label": f"{label} ({card.meaning.get(label, '1 = present')})",
+        "features": str(card.features.get("encoder", f"{card.width} wide")),
+    }
+    threshold = _region_threshold(manifest, request.features, label, scores)
+    table = write_maps(request.also, manifest, request.features, shown, request.model, folder, facts, threshold)
+    for reason in table.loc[table["status"] == "failed", "reason"]:
+        print(f"no heat map: {reason}")
+
+
+def _region_threshold(manifest: Manifest, features: Path, label: str, scores: dict[str, np.ndarray]) -> float:
+    """The tile score with the largest Dice on the validation slides that have outlines; NaN without any."""
+    from ...datasets.slides.hdf5 import read_tiles
+
+    tiles = []
+    val = manifest.rows("val")
+    for row, mpp in zip(val.table.to_dict("records"), val.microns_per_px()):
+        if row["id"] not in scores:
+            continue
+        try:
+            truth = tile_truth_of(row, val, label, read_tiles(slide_file(features, row["id"]), mpp))
+        except DataError:
+            # The slide's own row of the status table will say what is wrong with it.
+            continue
+        if truth is not None:
+            tiles.append(TileSlide(row["id"], row["patient"], scores[row["id"]], truth))
+    return choose_dice_threshold(tiles).threshold
+
+
+def _verdict(label: str, probability: float, threshold: float | None) -> str:
+    if threshold is None:
+        return f"{label} {probability:.2f} (no threshold chosen)"
+    answer = "positive" if probability >= threshold else "negative"
+    return f"{label} {probability:.2f} (threshold {threshold:.2f}): {answer}"

@@ -1,0 +1,170 @@
+"""The stage of the verb `weights`: what a checkpoint is, and the folder that it becomes. No code in it is ever run."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..backbone.encoder import EncoderCard, open_reported, save_encoder
+from ..backbone.sizes import Architecture
+from ..backbone.vit import ViT
+from ..backbone.weights import LoadReport, State, hub, read_checkpoint
+from ..core.errors import UserError
+
+
+def inspect_weights(source: str | Path) -> str:
+    """What a checkpoint is, in a few lines: kind, architecture, sizes, what would be left over.
+
+    Args:
+        source: A checkpoint file, an encoder or model folder, a folder of Hugging Face's transformers, or a name of
+            timm (`timm:NAME`, `hf-hub:OWNER/NAME`), which is fetched.
+
+    Raises:
+        UserError: None of these, or it carries code.
+    """
+    path = Path(source)
+    if (path / "model.json").is_file():
+        return f"{source}: {_model_folder(path)}"
+    kind, state = _kind(path)
+    if kind == "aggregator":
+        return f"{source}: {_aggregator(path, state)[2]}"
+    if kind == "volumes":
+        from ..finetune.volumes.weights import load_published, published_network
+
+        _, told = published_network(state)
+        # Which share does not matter to the tensors.
+        name, model, report = load_published(path, 1.0 if told == "topk" else None)
+        return f"{source}: the baseline {name} of ERDES, {_size(model)}; `weights convert` needs --labels\n{report}"
+    _, card, report = _vit(source)
+    return f"{source}: {_describe(card)}\n{report}"
+
+
+def convert_weights(
+    source: str | Path, out: Path, labels: Sequence[str] | None = None, pool_ratio: float | None = None
+) -> str:
+    """Make an encoder folder of a ViT, or a model folder of a published aggregator or ERDES baseline; tells of it.
+
+    Args:
+        source: As of `inspect_weights`.
+        out: The folder to write.
+        labels: Names of the outputs of a model, in their order; an encoder has none.
+        pool_ratio: Of an ERDES baseline with selective pooling (see `load_published`).
+
+    Raises:
+        UserError: As of `inspect_weights`, or labels are missing, too many or not needed.
+    """
+    path = Path(source)
+    if (path / "model.json").is_file():
+        raise UserError(f"{source}: a model folder already; `clinvit predict` takes it as it is.")
+    kind, state = _kind(path)
+    if pool_ratio is not None and kind != "volumes":
+        raise UserError("--pool-ratio is for the baselines of ERDES: leave it out.")
+    if kind == "aggregator":
+        return f"model: {_convert_aggregator(path, state, out, labels)}"
+    if kind == "volumes":
+        return f"model: {_convert_volumes(path, out, labels, pool_ratio)}"
+    if labels is not None:
+        raise UserError(f"--labels are for models; {source} becomes an encoder: leave them out.")
+    vit, card, report = _vit(source)
+    return f"{report}\nencoder: {save_encoder(out, vit, card)}"
+
+
+def _is_name(source: str | Path) -> bool:
+    return hub.is_timm_name(str(source)) and not Path(source).exists()
+
+
+def _kind(path: Path) -> tuple[str, State]:
+    """`aggregator`, `volumes` or `vit`, and the tensors of a file (none of a folder or name)."""
+    from ..finetune.volumes.weights import published_network
+    from ..mil.weights import official_kind
+
+    if path.is_dir() or _is_name(path):
+        return "vit", {}
+    state = read_checkpoint(path)
+    if official_kind(state):
+        return "aggregator", state
+    return ("volumes" if published_network(state) else "vit"), state
+
+
+def _vit(source: str | Path) -> tuple[ViT, EncoderCard, LoadReport]:
+    if _is_name(source):
+        vit, found, report = hub.fetch_vit(str(source))
+        return vit, EncoderCard(found.arch, found.mean, found.std, "timm", recipe={"weights": str(source)}), report
+    return open_reported(source)
+
+
+def _aggregator(path: Path, state: State):
+    """Kind, aggregator and a line about it."""
+    from ..mil.weights import load_official_clam, load_official_dsmil, official_kind
+
+    kind = official_kind(state)
+    model = (load_official_clam if kind.startswith("clam") else load_official_dsmil)(path)
+    return kind, model, f"the aggregator {kind}, {_size(model)}; `weights convert` needs --labels"
+
+
+def _convert_aggregator(path: Path, state: State, out: Path, labels: Sequence[str] | None) -> Path:
+    from ..engine.run_folder import versions
+    from ..mil.model import MilCard, save_mil
+
+    kind, model, _ = _aggregator(path, state)
+    clam = kind.startswith("clam")
+    own = model.state_dict()
+    classes = len(own["bias"] if clam else own["i_classifier.fc.0.weight"])
+    labels = _named(labels, classes, path)
+    first = own["attention.v.weight"] if clam else next(own[n] for n in own if n.startswith("b_classifier.q."))
+    hidden, width = own["embed.0.weight"].shape if clam else (0, first.shape[1])
+    card = MilCard(
+        labels=labels, meaning=_meaning(labels), exclusive=clam, aggregator=kind, hidden=hidden,
+        attention=len(first), score="bag", width=width, recipe={"weights": str(path)}, versions=versions(),
+    )  # fmt: skip
+    return save_mil(out, model, card)
+
+
+def _convert_volumes(path: Path, out: Path, labels: Sequence[str] | None, pool_ratio: float | None) -> Path:
+    from ..engine.run_folder import versions
+    from ..finetune.model import ModelCard, save_model
+    from ..finetune.volumes.weights import LAST, load_published
+    from ..tasks.erdes.recipes import baseline
+
+    name, model, _ = load_published(path, pool_ratio)
+    own = model.state_dict()
+    labels = _named(labels, next(len(own[key]) for key in LAST if key in own), path)
+    recipe = baseline(name)
+    card = ModelCard(
+        labels=labels, meaning=_meaning(labels), exclusive=False, mode="full", network=name,
+        pool="mean" if pool_ratio is None else "topk", pool_ratio=1.0 if pool_ratio is None else pool_ratio,
+        arch=recipe.model.architecture(), mean=recipe.data.mean, std=recipe.data.std, view=recipe.view,
+        cache_px=recipe.data.cache_px, clip=recipe.data.clip, recipe={"weights": str(path)}, versions=versions(),
+    )  # fmt: skip
+    return save_model(out, model, card)
+
+
+def _named(labels: Sequence[str] | None, classes: int, path: Path) -> tuple[str, ...]:
+    if labels is None or len(labels) != classes:
+        given = "none" if labels is None else len(labels)
+        raise UserError(f"{path}: has {classes} output(s), --labels names {given}: name them in their order, a,b,c.")
+    return tuple(labels)
+
+
+def _meaning(labels: Sequence[str]) -> dict[str, str]:
+    return {label: f"1 = {label} present" for label in labels}
+
+
+def _model_folder(path: Path) -> str:
+    from ..mil.cards import load_any_card
+
+    card = load_any_card(path)
+    what = getattr(card, "aggregator", None) or card.network
+    return f"a model folder: {what}, labels {', '.join(card.labels)}"
+
+
+def _describe(card: EncoderCard) -> str:
+    arch: Architecture = card.arch
+    extras = [f"{arch.frames} frames in tubelets of {arch.tubelet}"] if arch.frames > 1 else []
+    extras += [f"{arch.registers} registers"] if arch.registers else []
+    extras += ["layer scale"] if arch.layer_scale else []
+    text = f"width {arch.width}, depth {arch.depth}, heads {arch.heads}, patch {arch.patch_size}, input "
+    text += f"{arch.image_size[0]}x{arch.image_size[1]}, {arch.channels} channel(s), method {card.method}"
+    return ", ".join([text, *extras])
+
+
+def _size(model) -> str:
+    return f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} million parameters"

@@ -1,0 +1,178 @@
+"""Bags from HDF5 files and tables: lazily read, never a healthy case without features; what does not fit is refused."""
+
+import gzip
+
+import numpy as np
+import pytest
+import torch
+from clinvit.core.errors import DataError
+from clinvit.datasets.slides.bags import BagCases, BagFolder, draw_instances, pad_bags, read_bag_table
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+def write(folder, case, count=5, width=4, **attributes):
+    """A feature file as CLAM and TRIDENT lay it out, with features that tell case and place."""
+    h5py = pytest.importorskip("h5py")
+    folder.mkdir(exist_ok=True)
+    features = (np.arange(count * width).reshape(count, width) / 8).astype(np.float32)
+    with h5py.File(folder / f"{case}.h5", "w") as file:
+        stored = file.create_dataset("features", data=features)
+        stored.attrs.update({"encoder": "vit", **attributes})
+        coords = file.create_dataset("coords", data=np.arange(2 * count).reshape(count, 2))
+        coords.attrs.update({"tile_um": 112.0, "mpp": 0.25, "patch_size_level0": 448})
+    return features
+
+
+def test_bags_are_read_when_asked_for(tmp_path):
+    features = write(tmp_path, "a", 7)
+    write(tmp_path, "b", 3)
+    bags = BagFolder(["b", "a"], tmp_path)
+    assert (len(bags), bags.width, bags.count(0), bags.count(1)) == (2, 4, 3, 7)
+    assert bags.attributes == {"encoder": "vit", "tile_um": 112.0} and not any(bags.reasons())
+    assert bags.bag(1).dtype == np.float16
+    np.testing.assert_array_equal(bags.bag(1, np.array([1, 4])), features[[1, 4]].astype(np.float16))
+
+
+def test_what_fits_stays_in_memory(tmp_path):
+    for case in "ab":
+        write(tmp_path, case, 1000, 8)
+    bags = BagFolder(["a", "b"], tmp_path, cache_gib=16_500 / 2**30)
+    assert not bags.fits()
+    first = [bags.bag(row)[0] for row in (0, 1)]
+    (tmp_path / "a.h5").unlink()
+    np.testing.assert_array_equal(bags.bag(0)[0], first[0])
+    (tmp_path / "b.h5").unlink()
+    with pytest.raises(DataError, match=r"b\.h5"):
+        bags.bag(1)
+
+
+def test_missing_empty_and_broken_files_have_reasons(tmp_path):
+    write(tmp_path, "good")
+    write(tmp_path, "empty", 0)
+    (tmp_path / "broken.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(20))
+    (tmp_path / "text.h5").write_text("no HDF5")
+    ids = ["missing", "empty", "broken", "text", "good"]
+    bags = BagFolder(ids, tmp_path)
+    assert [bool(reason) for reason in bags.reasons()] == [True] * 4 + [False]
+    assert all(f"{case}.h5" in reason for case, reason in zip(ids, bags.reasons()[:4]))
+    with pytest.raises(DataError, match="none of the 4 cases has readable features"):
+        BagFolder(ids[:4], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [({"width": 5}, r"b\.h5: features of width 5, but those of .*a\.h5 have 4"),
+     ({"encoder": "resnet"}, r"b\.h5: encoder is 'resnet', but 'vit' in .*a\.h5")],
+)  # fmt: skip
+def test_bags_of_two_encoders_are_refused(tmp_path, other, words):
+    write(tmp_path, "a")
+    write(tmp_path, "b", **other)
+    with pytest.raises(DataError, match=words):
+        BagFolder(["a", "b"], tmp_path)
+
+
+def test_values_beyond_half_precision_are_refused(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    write(tmp_path, "a")
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        file["features"][2, 1] = 1e6
+    with pytest.raises(DataError, match=r"a\.h5: 1 of 5 instances"):
+        BagFolder(["a"], tmp_path).bag(0)
+
+
+@given(count=st.integers(1, 500), most=st.none() | st.integers(1, 600), dropout=st.floats(0, 0.99))
+def test_drawn_instances(count, most, dropout):
+    drawn = draw_instances(count, most, dropout, 3)
+    size = count if drawn is None else len(drawn)
+    assert 1 <= size <= min(most or count, count) and size <= max(1, round(count * (1 - dropout)))
+    if drawn is not None:
+        assert (np.diff(drawn) > 0).all() and drawn[0] >= 0 and drawn[-1] < count
+        np.testing.assert_array_equal(drawn, draw_instances(count, most, dropout, 3))
+
+
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=5))
+def test_padded_bags_come_back(sizes):
+    bags = [np.random.default_rng(size).normal(size=(size, 3)).astype(np.float16) for size in sizes]
+    features, mask = pad_bags(bags)
+    assert features.dtype == torch.float16 and features.shape == (len(sizes), max(sizes), 3)
+    for bag, row, real in zip(bags, features, mask):
+        np.testing.assert_array_equal(row[real].numpy(), bag)
+        assert not row[~real].any()
+
+
+def test_batches_leave_bad_bags_out_up_to_the_cap(tmp_path):
+    for case in "abc":
+        write(tmp_path, case, 4)
+    bags = BagFolder(list("abc"), tmp_path, cache_gib=0)
+    (tmp_path / "b.h5").write_bytes(b"")
+    targets = np.array([[0], [1], [1]], np.float32)
+    batch = BagCases(bags, np.arange(3), targets, max_instances=2, max_bad=0.4).__getitems__([(0, 5), (1, 6), (2, 7)])
+    assert batch["row"].tolist() == [0, 2] and batch["features"].shape == (2, 2, 4) and batch["mask"].all()
+    assert batch["target"].tolist() == [[0], [1]]
+    with pytest.raises(DataError, match=r"b\.h5"):
+        BagCases(bags, np.arange(3), targets, max_bad=0.1).__getitems__([(1, 0)])
+
+
+TABLE = "1,b7,0.5,2\n1,b7,1.5,3\n0,b1,4,5\n0,b2,6,7\n1,b7,8,9\n"
+
+
+@pytest.mark.parametrize("header", ["", "label,bag,one,two\n"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_tables(tmp_path, header, packed):
+    path = tmp_path / ("bags.csv.gz" if packed else "bags.csv")
+    (gzip.open if packed else open)(path, "wt").write(header + TABLE)
+    bags = read_bag_table(path, *(("label", "bag") if header else ()))
+    assert bags.ids == ("b7", "b1", "b2") and bags.labels == ("positive",) and bags.width == 2
+    assert bags.targets.tolist() == [[1], [0], [0]]
+    assert [bags.count(row) for row in range(3)] == [3, 1, 1]
+    np.testing.assert_array_equal(bags.bag(0), [[0.5, 2], [1.5, 3], [8, 9]])
+    np.testing.assert_array_equal(bags.bag(0, np.array([2])), [[8, 9]])
+
+
+def test_more_classes_and_instance_labels(tmp_path):
+    path = tmp_path / "bags.csv"
+    path.write_text("bag,label,tile,f\nx,0,0,1\ny,2,1,2\nz,1,0,3\n")
+    bags = read_bag_table(path, "label", "bag", "tile")
+    assert bags.labels == ("class 0", "class 1", "class 2") and bags.targets.argmax(axis=1).tolist() == [0, 2, 1]
+    assert bags.instance_labels.tolist() == [0, 1, 0] and bags.width == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (TABLE.replace("0,b1", "1,b1").replace("0,b2", "1,b2"), "all 3 bags have the label 1"),
+        (TABLE + "0,b7,1,1\n", "bag 'b7' has two labels"),
+        (TABLE.replace("1.5", "nan"), "instance 2: column 2 is no finite number"),
+        (TABLE.replace("1.5", "x"), "no finite number"),
+        (TABLE.replace("1,b7", "-1,b7"), "class number from 0 on"),
+        ("1,b7\n0,b1\n", "columns of their own"),
+        ("", "not a readable CSV"),
+    ],
+)
+def test_tables_that_cannot_be_used(tmp_path, text, words):
+    path = tmp_path / "bags.csv"
+    path.write_text(text)
+    with pytest.raises(DataError, match=words):
+        read_bag_table(path)
+
+
+def test_columns_that_are_not_there(tmp_path):
+    path = tmp_path / "bags.csv"
+    path.write_text("label,bag,f\n" + TABLE)
+    with pytest.raises(DataError, match="did you mean 'label'"):
+        read_bag_table(path, "lable", "bag")
+    with pytest.raises(DataError, match="no column 9"):
+        read_bag_table(path, 0, 9)
+
+
+def test_musk1(shared_data):
+    bags = read_bag_table(shared_data / "mil" / "musk1.csv.gz")
+    assert (len(bags), bags.width, int(bags.targets.sum()), len(bags.features)) == (92, 166, 47, 476)
+    assert (np.diff(bags.offsets).min(), np.diff(bags.offsets).max()) == (2, 40)
+
+
+def test_a_lone_bag_is_not_copied():
+    bag = np.ones((3, 2), np.float16)
+    features, mask = pad_bags([bag])
+    assert features.shape == (1, 3, 2) and np.shares_memory(features.numpy(), bag) and mask.tolist() == [[True] * 3]

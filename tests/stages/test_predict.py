@@ -1,0 +1,223 @@
+"""`clinvit predict` on pictures: killed and resumed, JSON lines, calls by threshold, names of people kept out."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pydicom
+import pytest
+import torch
+from clinvit.cli import main
+from clinvit.core.errors import UserError
+from clinvit.datasets.manifest.tables import read_predictions
+from clinvit.finetune.model import build_model, load_card, save_model
+from clinvit.stages import predict as prediction
+from clinvit.stages.journal import Journal
+from clinvit.stages.predict import Request, predict_stage, read_table
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
+
+THRESHOLDS = {
+    "Square": {"value": 0.5, "how": "youden", "split": "val"},
+    "Bar": {"value": None, "reason": "no positive"},
+}
+
+
+@pytest.fixture(scope="module")
+def model(random_model):
+    """A model folder with a threshold for one of two labels."""
+    return random_model(meaning={"Square": "1 = a square"}, thresholds=THRESHOLDS)
+
+
+@pytest.fixture(scope="module")
+def pictures(small_pictures):
+    """200 small pictures, two of them broken."""
+    return small_pictures(200, (17, 150))
+
+
+def dicom(path, patient="SECRET-17"):
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID, meta.MediaStorageSOPClassUID = ExplicitVRLittleEndian, SecondaryCaptureImageStorage
+    meta.MediaStorageSOPInstanceUID = generate_uid()
+    header = FileDataset("x", {}, file_meta=meta, preamble=b"\0" * 128)
+    header.PatientName, header.PatientID, header.Modality = "Doe^Jane", patient, "DX"
+    header.Rows = header.Columns = 40
+    header.SamplesPerPixel, header.PhotometricInterpretation = 1, "MONOCHROME2"
+    header.BitsAllocated = header.BitsStored = 8
+    header.HighBit, header.PixelRepresentation = 7, 0
+    header.PixelData = np.arange(1600, dtype=np.uint8).tobytes()
+    pydicom.dcmwrite(path, header, enforce_file_format=True)
+
+
+def test_every_file_is_a_row_and_the_model_is_named(model, pictures, tmp_path, capsys):
+    out = tmp_path / "p.csv"
+    assert main(["predict", "thorax", str(pictures), "--model", str(model), "--out", str(out), "--batch", "7"]) == 0
+    assert "200 requested = 198 ok + 2 failed" in capsys.readouterr().out
+    table = read_predictions(out).table.set_index("id")
+    assert list(table.index) == [f"{number:03d}" for number in range(200)]
+    assert set(table.index[table["status"] == "failed"]) == {"017", "150"}
+    raw = pd.read_csv(out, dtype={"id": str}).set_index("id")
+    ok = raw["status"] == "ok"
+    np.testing.assert_array_equal(raw["call_Square"][ok], (table["p_Square"][ok] >= 0.5).astype(float))
+    assert raw["call_Square"][~ok].isna().all() and "call_Bar" not in raw
+    facts = json.loads((tmp_path / "p.model.json").read_text())
+    assert facts["thresholds"] == THRESHOLDS and facts["what_one_means"]["Square"] == "1 = a square"
+    assert not list(tmp_path.glob("*.partial*"))
+
+
+def test_bf16_gives_nearly_the_same_and_says_so(model, pictures, tmp_path, monkeypatch):
+    exact = predict_stage(Request(model, [str(pictures)], tmp_path / "exact.csv"))
+    table = predict_stage(Request(model, [str(pictures)], tmp_path / "p.csv", bf16=True))
+    ok = table["status"] == "ok"
+    off = (table["p_Bar"] - exact["p_Bar"])[ok].abs()
+    assert 0 < off.max() < 0.02 and (table["status"] == exact["status"]).all()
+    precisions = [json.loads((tmp_path / f"{name}.model.json").read_text())["precision"] for name in ("exact", "p")]
+    assert precisions == ["fp32", "bf16"]
+    out = tmp_path / "begun.csv"
+    interrupted(model, pictures, out, monkeypatch, after=2)
+    with pytest.raises(UserError, match="was begun with another precision"):
+        predict_stage(Request(model, [str(pictures)], out, resume=True, bf16=True))
+
+
+def test_json_lines_say_the_same(model, pictures, tmp_path):
+    table = predict_stage(Request(model, [str(pictures)], tmp_path / "p.csv"))
+    predict_stage(Request(model, [str(pictures)], tmp_path / "p.jsonl"))
+    lines = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
+    assert [line["id"] for line in lines] == table["id"].tolist()
+    assert lines[17]["status"] == "failed" and lines[17]["scores"] == {"Square": None, "Bar": None}
+    assert lines[17]["calls"] == {"Square": None} and lines[17]["truth"] == {"Square": None, "Bar": None}
+    np.testing.assert_allclose(lines[3]["scores"]["Bar"], table["p_Bar"][3])
+    assert lines[3]["calls"]["Square"] == int(table["p_Square"][3] >= 0.5)
+    pd.testing.assert_series_equal(read_table(tmp_path / "p.jsonl")["p_Bar"], table["p_Bar"], check_exact=False)
+
+
+def interrupted(model, pictures, out, monkeypatch, after: int):
+    """A prediction that dies after so many batches."""
+    seen, append = [], Journal.append
+
+    def dies(self, paths, scores, reasons):
+        append(self, paths, scores, reasons)
+        seen.append(list(paths))
+        if len(seen) == after:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "append", dies)
+        with pytest.raises(KeyboardInterrupt):
+            predict_stage(Request(model, [str(pictures)], out, batch=16))
+    return seen
+
+
+def test_resumed_it_reads_nothing_twice_and_writes_the_same(model, pictures, tmp_path, monkeypatch):
+    whole = predict_stage(Request(model, [str(pictures)], tmp_path / "whole.csv", batch=16))
+    out = tmp_path / "cut.csv"
+    first = interrupted(model, pictures, out, monkeypatch, after=5)
+    assert not out.exists()
+    with (tmp_path / "cut.csv.partial.jsonl").open("a") as file:
+        file.write('{"path": "cut off in the mid')
+    read, append = [], Journal.append
+    monkeypatch.setattr(Journal, "append", lambda self, paths, *rest: (read.extend(paths), append(self, paths, *rest)))
+    predict_stage(Request(model, [str(pictures)], out, batch=16, resume=True))
+    assert len(read) == len(whole) - 80 and not set(read) & {path for batch in first for path in batch}
+    assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+    read.clear()
+    again = predict_stage(Request(model, [str(pictures)], out, batch=16, resume=True))
+    assert not read and len(again) == len(whole)
+    predict_stage(Request(model, [str(pictures)], out, batch=16))
+    assert len(read) == len(whole), "without --resume everything is predicted anew"
+
+
+def test_another_model_does_not_go_on(model, pictures, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "p.csv"
+    interrupted(model, pictures, out, monkeypatch, after=2)
+    other = tmp_path / "other"
+    torch.manual_seed(1)
+    save_model(other, build_model(load_card(model)), load_card(model))
+    arguments = ["predict", "thorax", str(pictures), "--model", str(other), "--out", str(out)]
+    assert main([*arguments, "--resume"]) == 2
+    assert "was begun with another model" in capsys.readouterr().err
+    assert main(arguments) == 0
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_and_resumed(model, pictures, tmp_path):
+    whole = predict_stage(Request(model, [str(pictures)], tmp_path / "whole.csv", batch=2))
+    out = tmp_path / "killed.csv"
+    arguments = ["-m", "clinvit.cli", "predict", "thorax", str(pictures), "--model", str(model), "--out", str(out)]
+    command = [sys.executable, *arguments, "--batch", "2", "--resume"]
+    journal, kills = tmp_path / "killed.csv.partial.jsonl", 0
+    for lines in (3, 40, 120):
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=tmp_path, env=os.environ)
+        while process.poll() is None and not (journal.is_file() and journal.read_bytes().count(b"\n") > lines):
+            time.sleep(0.002)
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        process.wait()
+    assert kills >= 2
+    assert subprocess.run(command, stderr=subprocess.DEVNULL, cwd=tmp_path, env=os.environ).returncode == 0
+    assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes() and len(whole) == 200
+
+
+def test_no_name_of_a_dicom_file_or_its_patient_is_written(model, tmp_path, capsys):
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    dicom(folder / "DOE_JANE_1.dcm")
+    dicom(folder / "DOE_JANE_2.dcm")
+    dicom(folder / "ROE_1.dcm", patient="SECRET-18")
+    (folder / "ROE_BROKEN.dcm").write_bytes(b"none")
+    out = tmp_path / "out/p.csv"
+    arguments = ["predict", "thorax", str(folder), "--model", str(model), "--out", str(out)]
+    assert main(arguments) == 0
+    said = "".join(capsys.readouterr()) + out.read_text() + (tmp_path / "out/p.model.json").read_text()
+    assert not any(word in said for word in ("DOE", "Doe", "ROE", "SECRET"))
+    table = pd.read_csv(out)
+    assert (table["status"] == "ok").sum() == 3 and table["patient"].nunique() == 3
+    assert table["patient"][0] == table["patient"][1] != table["patient"][2]
+    key = json.loads((tmp_path / "out/p.key.json").read_text())["files"]
+    assert key[table["id"][0]].endswith("DOE_JANE_1.dcm")
+    assert (tmp_path / "out/p.key.json").stat().st_mode & 0o077 == 0, "the key is for its owner alone"
+    assert main([*arguments, "--identifiers"]) == 0
+    assert pd.read_csv(out)["id"][0] == "DOE_JANE_1"
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (["--out", "p.xlsx"], "written as .csv or as .jsonl"),
+        (["--explain-method", "gradient"], "--explain-method belongs to --explain"),
+        (["--features", "f"], "--features is not for thorax"),
+    ],
+)
+def test_a_wrong_request_is_one_line(model, pictures, tmp_path, monkeypatch, capsys, options, words):
+    monkeypatch.chdir(tmp_path)
+    assert main(["predict", "thorax", str(pictures), "--model", str(model), *options]) == 2
+    errors = capsys.readouterr().err
+    assert words in errors and errors.count("\n") == 1
+
+
+def test_explained_pictures_go_on_too(model, pictures, tmp_path, monkeypatch):
+    some = [str(pictures / f"{number:03d}.png") for number in (0, 1, 17)]
+    request = Request(model, some, tmp_path / "p.csv", explain=tmp_path / "explanations")
+    predict_stage(request)
+    maps = sorted((tmp_path / "explanations/maps").glob("*.h5"))
+    assert [path.stem for path in maps] == ["000", "001"]
+    times = [path.stat().st_mtime_ns for path in maps]
+    maps[1].unlink()
+    predict_stage(replace(request, resume=True))
+    assert maps[1].is_file() and maps[0].stat().st_mtime_ns == times[0]
+
+
+def test_exclusive_classes_have_no_calls(model, pictures, tmp_path):
+    card = replace(load_card(model), exclusive=True)
+    folder = save_model(tmp_path / "exclusive", build_model(card), card)
+    table = predict_stage(Request(folder, [str(pictures / "000.png")], tmp_path / "p.csv"))
+    assert not [column for column in table if column.startswith(prediction.CALL)]
+    np.testing.assert_allclose(table[["p_Square", "p_Bar"]].sum(axis=1), 1, atol=1e-6)

@@ -1,0 +1,141 @@
+"""The papers' tables as data: every recipe can be built, parsed and made small without losing what its row is about."""
+
+import math
+from dataclasses import asdict
+from fnmatch import fnmatch
+
+import pytest
+from clinvit.cli import main
+from clinvit.core.errors import UserError
+from clinvit.engine.recipe import flat, parse_recipe, to_yaml
+from clinvit.eval.statistics.intervals import Estimate
+from clinvit.stages.reproduce import verdict as words
+from clinvit.stages.reproduce.catalogue import chosen_rows, find_table, tables
+from clinvit.stages.reproduce.small import small
+from clinvit.stages.reproduce.table import Figure, Metric
+from clinvit.stages.reproduce.verdict import verdict
+
+TABLES = tables()
+STEPS = {step.key: step for table in TABLES.values() for row in table.rows for step in row.steps}
+RECIPES = {str(step.recipe()): key for key, step in reversed(STEPS.items())}.values()  # equal ones once
+# What `small` may change; everything else is what a row may be about.
+SHRINKS = (
+    "model.size", "model.image_size", "model.patch_size", "model.frames", "model.checkpoint_blocks", "decoder.width",
+    "decoder.depth", "decoder.heads", "decoder.mlp_ratio", "data.cache*", "augment.size", "view.resize_px",
+    "eval_every", "optim.epochs", "optim.warmup_epochs", "optim.batch_size", "optim.base_lr", "optim.accumulate",
+    "run.*", "tiles_per_slide", "momentum", "centre_momentum", "head.*", "crops.local_*", "tile_um", "tile_px",
+    "overlap_um", "min_tissue", "batch_size",
+)  # fmt: skip
+
+
+def test_names_are_unique_and_rows_complete():
+    for name, table in TABLES.items():
+        assert name == table.name and table.rows and table.metrics and table.source
+        rows, keys = [row.name for row in table.rows], {metric.key for metric in table.metrics}
+        assert len(set(rows)) == len(rows), name
+        for row in table.rows:
+            assert set(row.paper) <= keys, (name, row.name)
+            assert row.steps or row.note, f"{name} {row.name}: say why it is not built"
+            for figure in row.paper.values():
+                assert figure.value is None or figure.value > 0
+
+
+def test_rows_that_share_a_key_share_recipe_labels_and_start():
+    seen = {}
+    for table in TABLES.values():
+        for row in table.rows:
+            for step in row.steps:
+                labels = row.labels if step.kind in ("finetune", "mil") else None
+                own = (type(step), step.recipe(), getattr(step, "encoder", ""), labels, table.rule)
+                assert seen.setdefault(step.key, own)[:4] == own[:4], (table.name, row.name, step.key)
+
+
+@pytest.mark.parametrize("key", RECIPES)
+def test_recipes_are_built_and_parsed(key, tmp_path):
+    recipe = STEPS[key].recipe()
+    (tmp_path / "recipe.yaml").write_text(to_yaml(recipe), encoding="utf-8")
+    assert parse_recipe(type(recipe)(), tmp_path / "recipe.yaml") == recipe
+
+
+@pytest.mark.parametrize("key", RECIPES)
+def test_small_leaves_what_a_row_is_about(key):
+    recipe = STEPS[key].recipe()
+    before, after = flat(recipe), flat(small(recipe))
+    changed = {name for name in before if before[name] != after[name]}
+    assert {name for name in changed if not any(fnmatch(name, pattern) for pattern in SHRINKS)} == set()
+    for name in ("optim.epochs", "optim.batch_size", "model.frames"):
+        assert after.get(name, 0) <= before.get(name, 0)
+    if "model.image_size" in before:
+        model = small(recipe).model
+        assert model.image_size % model.patch_size == 0
+
+
+def test_rows_that_differ_still_differ_when_small():
+    for name, table in TABLES.items():
+        if not name.startswith("thorax/ablation"):
+            continue
+        rows = [tuple(str(asdict(small(step.recipe()))) for step in row.steps) for row in table.rows]
+        assert len(set(rows)) == len(rows), name
+
+
+def test_the_list_names_every_table_and_row(capsys):
+    assert main(["reproduce", "--list"]) == 0
+    text = capsys.readouterr().out
+    for name, table in TABLES.items():
+        assert f"{name}\n" in text
+        assert all(f"    {row.name} " in text for row in table.rows)
+
+
+@pytest.mark.parametrize(
+    "arguments, told",
+    [
+        (["thorax/mian"], "did you mean 'thorax/main'?"),
+        (["nothing"], "no table 'nothing'"),
+        ([], "name a table"),
+        (["thorax/main", "--rows", "vit-s-xray-mae", "--phantoms"], "did you mean 'vit-s-xrays-mae'?"),
+        (["thorax/main"], "--data is missing: ChestX-ray14"),
+        (["thorax/main", "--weights", "vit-s-imagenet"], "write ROW=PATH"),
+        (["thorax/main", "--weights", "vit-x=a.pth", "--phantoms"], "no row of thorax/main"),
+        (["thorax/main", "--rows", "vit-s-xrays-mae", "--weights", "resnet50-moco=a"], "not among --rows"),
+        (["thorax/main", "--phantoms", "--data", "x"], "--phantoms brings its own data"),
+    ],
+)
+def test_what_is_asked_wrongly_is_one_line(arguments, told, capsys, tmp_path):
+    assert main(["reproduce", *arguments, "--out", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert told in error and error.count("\n") == 1
+
+
+def test_rows_come_in_the_tables_order():
+    table = find_table("thorax/ablation-mask")
+    assert [row.name for row in chosen_rows(table, ["mask-90", "mask-60"])] == ["mask-60", "mask-90"]
+    with pytest.raises(UserError, match="it has mask-60, mask-75"):
+        chosen_rows(table, ["crop-20"])
+
+
+AUROC = Metric("macro_auroc", "mean AUROC", 3, "", percent=True)
+
+
+@pytest.mark.parametrize(
+    "measured, paper, phantoms, expected",
+    [
+        (None, 0.823, False, words.NOT_RUN),
+        (Estimate(math.nan, reason="no case"), 0.823, False, words.UNDEFINED),
+        (Estimate(0.82, 0.81, 0.83), 0.823, False, words.INSIDE),
+        (Estimate(0.82, 0.81, 0.83), 0.81, False, words.INSIDE),
+        (Estimate(0.82, 0.81, 0.83), 0.8097, False, words.INSIDE),  # 0.8097 may be 0.8102: what is printed is rounded
+        (Estimate(0.82, 0.81, 0.83), 0.809, False, words.ABOVE),
+        (Estimate(0.82, 0.81, 0.83), 0.831, False, words.BELOW),
+        (Estimate(0.82, 0.81, 0.83), None, False, words.UNKNOWN),
+        (Estimate(0.82), 0.82, False, words.NO_INTERVAL),
+        (Estimate(0.82, 0.81, 0.83), 0.82, True, words.INVENTED),
+        (Estimate(0.82, 0.81, 0.83), None, True, words.INVENTED),
+        (None, 0.82, True, words.NOT_RUN),
+    ],
+)
+def test_verdict(measured, paper, phantoms, expected):
+    assert verdict(measured, Figure(paper), AUROC, phantoms) == expected
+
+
+def test_a_figure_that_the_paper_has_not_is_unknown():
+    assert verdict(Estimate(0.82, 0.81, 0.83), None, AUROC) == words.UNKNOWN
