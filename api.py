@@ -40,7 +40,7 @@ class Features(NamedTuple):
 
 
 class Classifier:
-    """A model folder of pictures or clips (`clinvit finetune`); see `load`.
+    """A model folder of images or clips (`clinvit finetune`); see `load`.
 
     Attributes:
         labels: Names of the scores.
@@ -64,7 +64,7 @@ class Classifier:
 
         Returns:
             A row per file: `id, path, patient, split, status, reason`, per label `y_<label>` (1, 0 or NaN, where a
-            manifest says), `p_<label>` (NaN where the file failed) and `call_<label>` where the model has a threshold.
+            manifest says), `p_<label>` (NaN where the file failed) and `pred_<label>` where the model has a threshold.
             Names are those of the files: nothing is hashed here.
 
         Raises:
@@ -73,7 +73,7 @@ class Classifier:
         from .datasets.manifest.tables import predictions_table
         from .finetune.predict import predict_files
         from .mil.calibrated import calibrated
-        from .stages.predict import with_calls
+        from .stages.predict import with_predicted_labels
         from .stages.requested import requested_cases
 
         cases, truth = requested_cases(_texts(paths), self.labels, self.card.suffixes())
@@ -81,7 +81,7 @@ class Classifier:
         scores, reasons = predict_files(self._network, self.card, files, batch, workers, progress)
         table = predictions_table(cases, self.labels, truth, calibrated(self.card, scores), reasons)
         table.insert(1, "path", cases["path"].tolist())
-        return with_calls(table, self.card)
+        return with_predicted_labels(table, self.card)
 
     def features(self, paths: Paths, *, batch: int = 32, workers: int = 1) -> Features:
         """What the last layer sees of files: pooled tokens of a ViT, pooled features of a timm network.
@@ -112,7 +112,7 @@ class Encoder:
         self.vit.to(best_device())
 
     def features(self, paths: Paths, *, pool: str = "mean", batch: int = 32, workers: int = 1) -> Features:
-        """Pooled tokens of pictures or clips.
+        """Pooled tokens of images or clips.
 
         Args:
             paths: A file, a folder (searched below), a glob, or several of these.
@@ -168,7 +168,7 @@ class Aggregator:
 
         Returns:
             A row per bag: `id, path, patient, split, status, reason, y_<label>, p_<label>` and, where the model has a
-            threshold, `call_<label>`.
+            threshold, `pred_<label>`.
         """
         import pandas as pd
 
@@ -176,7 +176,7 @@ class Aggregator:
         from .datasets.slides.bags import BagFolder
         from .mil.calibrated import calibrated
         from .mil.predict import predict_mil
-        from .stages.predict import with_calls
+        from .stages.predict import with_predicted_labels
         from .stages.requested import expand
 
         files = expand(_texts(paths), (".h5",))
@@ -193,7 +193,7 @@ class Aggregator:
         unknown = np.full(scores.shape, np.nan)
         table = predictions_table(cases, self.labels, unknown, calibrated(self.card, scores), reasons)
         table.insert(1, "path", [str(file) for file in files])
-        return with_calls(table, self.card)
+        return with_predicted_labels(table, self.card)
 
 
 def load(folder: str | os.PathLike) -> Classifier | Encoder | Aggregator:

@@ -1,4 +1,4 @@
-"""Pictures and clips to patches and back, and the patch embedding that projects only the patches it is asked for."""
+"""Images and clips to patches and back, and the patch embedding that projects only the patches it is asked for."""
 
 import torch
 from torch import Tensor, nn
@@ -6,12 +6,12 @@ from torch.nn import functional as F
 
 
 def as_clip(x: Tensor) -> Tensor:
-    """(B, C, H, W) pictures as (B, C, 1, H, W) clips; clips stay as they are."""
+    """(B, C, H, W) images as (B, C, 1, H, W) clips; clips stay as they are."""
     if x.ndim == 4:
         return x.unsqueeze(2)
     if x.ndim == 5:
         return x
-    raise ValueError(f"expected (B, C, H, W) pictures or (B, C, T, H, W) clips, got {tuple(x.shape)}")
+    raise ValueError(f"expected (B, C, H, W) images or (B, C, T, H, W) clips, got {tuple(x.shape)}")
 
 
 def patch_view(x: Tensor, patch: int, tubelet: int) -> Tensor:
@@ -44,10 +44,10 @@ def gather_patches(x: Tensor, patch: int, tubelet: int, ids: Tensor | None = Non
 def scatter_patches(patches: Tensor, grid: tuple[int, int, int]) -> Tensor:
     """The inverse of `gather_patches` without ids: (B, N, C, t, p, p) to (B, C, T, H, W)."""
     batch, _, channels, tubelet, patch, _ = patches.shape
-    slots, rows, columns = grid
-    x = patches.view(batch, slots, rows, columns, channels, tubelet, patch, patch)
+    times, rows, columns = grid
+    x = patches.view(batch, times, rows, columns, channels, tubelet, patch, patch)
     x = x.permute(0, 4, 1, 5, 2, 6, 3, 7)
-    return x.reshape(batch, channels, slots * tubelet, rows * patch, columns * patch)
+    return x.reshape(batch, channels, times * tubelet, rows * patch, columns * patch)
 
 
 class PatchEmbed(nn.Module):
@@ -57,7 +57,7 @@ class PatchEmbed(nn.Module):
         channels: Input channels.
         width: Output channels D.
         patch: Side of a patch, pixels.
-        tubelet: Frames in a token; 1 gives the (D, C, p, p) weight of a picture model.
+        tubelet: Frames in a token; 1 gives the (D, C, p, p) weight of an image model.
     """
 
     def __init__(self, channels: int, width: int, patch: int, tubelet: int = 1):

@@ -19,7 +19,9 @@ def position_table(kind: str, grid: Grid, width: int) -> Tensor:
     match kind:
         case "sine2d":
             if grid[0] != 1:
-                raise ValueError(f"positions 'sine2d' are for pictures, not for {grid[0]} time slots; use 'sine3d'")
+                raise ValueError(
+                    f"positions 'sine2d' are for images, not for {grid[0]} temporal positions; use 'sine3d'"
+                )
             return sine_2d(grid[1], grid[2], width)
         case "sine1d":
             return sine_1d(grid[0] * grid[1] * grid[2], width)
@@ -81,9 +83,9 @@ def resize_positions(table: Tensor, old: Grid, new: Grid, offset: float = 0.0) -
             frames = F.interpolate(frames, size=new[1:], mode="bicubic", align_corners=False)
         table = frames.permute(0, 2, 3, 1).reshape(-1, channels)
     if old[0] != new[0]:
-        slots = table.reshape(1, old[0], -1).transpose(1, 2)
-        slots = F.interpolate(slots, size=new[0], mode="linear", align_corners=False)
-        table = slots.transpose(1, 2).reshape(-1, channels)
+        times = table.reshape(1, old[0], -1).transpose(1, 2)
+        times = F.interpolate(times, size=new[0], mode="linear", align_corners=False)
+        table = times.transpose(1, 2).reshape(-1, channels)
     return table.to(dtype)
 
 

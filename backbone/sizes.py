@@ -3,7 +3,7 @@
 import math
 from dataclasses import asdict, dataclass
 
-# Mean and spread of ImageNet's pictures, three channels in 0..1: what many released networks were trained with.
+# Mean and spread of ImageNet's images, three channels in 0..1: what many released networks were trained with.
 IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 # width, depth, heads, MLP ratio. tiny..huge: DeiT, ViT and MAE; giant: VideoMAE V2 (hidden width 6144).
 # micro and mini are ours: a 2-core laptop trains them in minutes.
@@ -23,7 +23,7 @@ LARGEST = 1_000_000
 
 @dataclass(frozen=True)
 class Architecture:
-    """Everything needed to build the same ViT again. A picture is a clip of one frame.
+    """Everything needed to build the same ViT again. An image is a clip of one frame.
 
     Attributes:
         width: Channels D of a token.
@@ -32,8 +32,8 @@ class Architecture:
         mlp_ratio: Hidden width of the MLP over `width`.
         image_size: Height and width of the input, pixels; multiples of `patch_size`.
         patch_size: Side of a square patch, pixels.
-        frames: Frames of the input; 1 for pictures.
-        tubelet: Frames that one token covers; 1 for pictures.
+        frames: Frames of the input; 1 for images.
+        tubelet: Frames that one token covers; 1 for images.
         channels: Input channels, 1 or 3.
         class_token: Whether a class token stands before the patch tokens.
         positions: `learned`, `sine2d` (MAE), `sine1d` (VideoMAE) or `sine3d`.
@@ -116,11 +116,11 @@ class Model:
         size: micro, mini, tiny, small, base, large, huge or giant.
         image_size: Side of the square input, pixels.
         patch_size: Side of a patch, pixels.
-        frames: Frames of a clip; 1 for pictures.
-        tubelet: Frames that one token covers; 1 for pictures, 2 in VideoMAE.
+        frames: Frames of a clip; 1 for images.
+        tubelet: Frames that one token covers; 1 for images, 2 in VideoMAE.
         channels: 1 (grey) or 3.
         class_token: Whether the model has a class token.
-        positions: learned, sine2d (pictures), sine1d (VideoMAE) or sine3d.
+        positions: learned, sine2d (images), sine1d (VideoMAE) or sine3d.
         drop_path: Stochastic depth at the last block.
         checkpoint_blocks: Gradient checkpointing: recompute the blocks (a decoder's too) in the backward pass; much
             less memory, about a third more time, the same result.

@@ -1,4 +1,4 @@
-"""The one Vision Transformer, for pictures and clips, on timm's blocks and with timm's parameter names."""
+"""The one Vision Transformer, for images and clips, on timm's blocks and with timm's parameter names."""
 
 from functools import partial
 from typing import NamedTuple
@@ -67,7 +67,7 @@ class ViT(nn.Module):
             nn.init.normal_(self.reg_token, std=0.02)
 
     def forward(self, x: Tensor, visible_ids: Tensor | None = None) -> Tokens:
-        """Encode pictures or clips, whole or only the patches named.
+        """Encode images or clips, whole or only the patches named.
 
         Args:
             x: (B, C, H, W) or (B, C, T, H, W), normalised. Sizes other than `arch.image_size` are allowed as
@@ -202,7 +202,7 @@ def through_one(block: nn.Module, recompute: bool, *inputs) -> Tensor:
 
 
 def initialise(module: nn.Module) -> None:
-    """MAE's start: Xavier-uniform products (patch projections seen as matrices), zero biases, unit norms."""
+    """MAE's start: Xavier-uniform matmuls (patch projections seen as matrices), zero biases, unit norms."""
     for part in module.modules():
         if isinstance(part, nn.Linear):
             nn.init.xavier_uniform_(part.weight)

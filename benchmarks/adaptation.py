@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from clinvit.core.files import write_text
 from clinvit.datasets.loading.cache import build_cache
-from clinvit.datasets.loading.readers import PictureReader
+from clinvit.datasets.loading.readers import ImageReader
 from clinvit.datasets.manifest.tables import Manifest, read_manifest, read_predictions
 from clinvit.eval.statistics.results import results
 from clinvit.finetune.model import WEIGHTS, load_card
@@ -60,7 +60,7 @@ def main() -> None:
     recipe = replace(recipe, optim=replace(recipe.optim, epochs=options.pretrain_epochs))
     encoder = pretrain(recipe, manifest.with_labels(()), options.out / "pretrain", cache)
     for least_px in (0, SIZE_PX):  # no way is charged with decoding the files
-        build_cache(manifest.files(), cache, PictureReader(SIZE_PX, least_px))
+        build_cache(manifest.files(), cache, ImageReader(SIZE_PX, least_px))
     rows = []
     for number, (name, (rate, fields)) in enumerate(WAYS.items()):
         run, start = options.out / f"way-{number}", time.perf_counter()

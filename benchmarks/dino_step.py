@@ -2,8 +2,8 @@
 
     uv run --group bench python benchmarks/dino_step.py [--device cuda] [--batch 4] [--steps 3] [--out_dim 65536]
 
-2 crops of 224 px and 8 of 96 px of each picture, head 2048/256/out_dim, AdamW, teacher and centre updated. `equal` is
-fp32 like the peer, `best` is bf16. Then the crops of one tile of 224 px, against torchvision's on Pillow pictures, as
+2 crops of 224 px and 8 of 96 px of each image, head 2048/256/out_dim, AdamW, teacher and centre updated. `equal` is
+fp32 like the peer, `best` is bf16. Then the crops of one tile of 224 px, against torchvision's on Pillow images, as
 in DINO's code.
 """
 

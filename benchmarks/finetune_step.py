@@ -14,7 +14,7 @@ import torch
 from clinvit.backbone.sizes import architecture
 from clinvit.backbone.vit import ViT
 from clinvit.finetune.classifier import Classifier
-from products import limit, products_of
+from matmuls import limit, matmuls_of
 from side_by_side import Step, against, machine, medians, multiplies_bf16, peak_memory, stepper
 from torch import nn
 from torch.nn import functional as F
@@ -68,7 +68,7 @@ def main() -> None:
         print(f"{name:30}{median * 1000:9.0f} ms{plain / median:8.2f}x  {against(goal, plain / median)}")
     for name in ("ours equal, fp32", "ours best, bf16"):
         if device == "cpu" and name in rows:
-            print(f"{name}: {limit(products_of(rows[name], images), found[name])}")
+            print(f"{name}: {limit(matmuls_of(rows[name], images), found[name])}")
     print(peak_memory(device))
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from clinvit.datasets.loading.cache import build_cache
 from clinvit.datasets.loading.isolation import one_thread
-from clinvit.datasets.loading.readers import ClipReader, PictureReader
+from clinvit.datasets.loading.readers import ClipReader, ImageReader
 from clinvit.datasets.manifest.tables import Manifest
 from clinvit.datasets.transforms.views import TrainView
 from clinvit.phantoms.ocular import write_erdes
@@ -29,7 +29,7 @@ from clinvit.tasks.thorax import recipes as thorax
 from PIL import Image
 from torchvision import transforms
 
-PICTURES, CLIPS, CACHE_PX = 24, 12, 256
+IMAGES, CLIPS, CACHE_PX = 24, 12, 256
 
 
 def plain_loader(augment):
@@ -62,18 +62,18 @@ def _cases():
     return pd.DataFrame({"id": ["a"], "path": ["a"], "patient": ["a"], "split": ["train"], "Finding": [1.0]})
 
 
-def pictures(folder: Path, names: list[str], device: str) -> None:
+def images(folder: Path, names: list[str], device: str) -> None:
     """X-rays."""
-    files = [folder / f"{i}.png" for i in range(PICTURES)]
+    files = [folder / f"{i}.png" for i in range(IMAGES)]
     for i, file in enumerate(files):
         Image.fromarray(chest_phantom((), size=1024, rng=np.random.default_rng(i))[0]).save(file)
-    cache = build_cache(files, folder / "cache", PictureReader(CACHE_PX), progress=False)
+    cache = build_cache(files, folder / "cache", ImageReader(CACHE_PX), progress=False)
     for stage, recipes in (("pre-training", thorax.PRETRAIN), ("fine-tuning", thorax.FINETUNE)):
         for name in names:
             recipe = recipes[name]()
             recipe = replace(recipe, data=replace(recipe.data, labels=None))
             load = plain_loader(recipe.augment)
-            row(f"{stage} {name}", recipe, cache, device, lambda i, load=load: load(files[i % PICTURES]))
+            row(f"{stage} {name}", recipe, cache, device, lambda i, load=load: load(files[i % IMAGES]))
 
 
 def clips(folder: Path, device: str) -> None:
@@ -97,7 +97,7 @@ def main() -> None:
     )
     print(f"{'':18}{'ours':>12}{'plain':>12}{'':>10}{'step takes':>12}{'cores':>12}{'needed':>8}")
     with tempfile.TemporaryDirectory() as folder:
-        pictures(Path(folder), options.recipes, options.device)
+        images(Path(folder), options.recipes, options.device)
     if options.clips:
         with tempfile.TemporaryDirectory() as folder:
             clips(Path(folder), options.device)

@@ -1,4 +1,4 @@
-"""The physical limit of a step: how long its matrix products alone take on this CPU, one by one."""
+"""The physical limit of a step: how long its matmuls alone take on this CPU, one by one."""
 
 import time
 from collections import Counter
@@ -13,8 +13,8 @@ SHORTEST = 0.05  # seconds that each product is repeated for
 Operand = tuple[tuple[int, ...], tuple[int, ...], torch.dtype]  # shape, strides, type
 
 
-class Products(TorchDispatchMode):
-    """Counts the matrix products of what runs under it by their operands, which are as the step lays them out."""
+class Matmuls(TorchDispatchMode):
+    """Counts the matmuls of what runs under it by their operands, which are as the step lays them out."""
 
     def __init__(self):
         super().__init__()
@@ -28,28 +28,28 @@ class Products(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def products_of(step: Callable[[torch.Tensor], None], batch: torch.Tensor) -> Products:
-    """The products of a step, those within attention included."""
-    with sdpa_kernel(SDPBackend.MATH), Products() as products:
+def matmuls_of(step: Callable[[torch.Tensor], None], batch: torch.Tensor) -> Matmuls:
+    """The matmuls of a step, those within attention included."""
+    with sdpa_kernel(SDPBackend.MATH), Matmuls() as matmuls:
         step(batch)
-    return products
+    return matmuls
 
 
-def seconds_alone(products: Products) -> tuple[float, float]:
-    """Seconds that the products take when nothing else runs, and how many floating-point operations they are."""
+def seconds_alone(matmuls: Matmuls) -> tuple[float, float]:
+    """Seconds that the matmuls take when nothing else runs, and how many floating-point operations they are."""
     seconds, operations = 0.0, 0
-    for (left, right), count in products.counts.items():
+    for (left, right), count in matmuls.counts.items():
         seconds += count * _fastest(_tensor(left), _tensor(right))
         # (..., m, k) by (k, n)
         operations += count * 2 * torch.Size(left[0]).numel() * right[0][-1]
     return seconds, operations
 
 
-def limit(products: Products, step_seconds: float) -> str:
+def limit(matmuls: Matmuls, step_seconds: float) -> str:
     """The line that a benchmark prints of a step."""
-    seconds, operations = seconds_alone(products)
+    seconds, operations = seconds_alone(matmuls)
     return (
-        f"matrix products alone ({operations / 1e9:.0f} GFLOP) would take {seconds:.2f} s at the measured "
+        f"matmuls alone ({operations / 1e9:.0f} GFLOP) would take {seconds:.2f} s at the measured "
         f"{operations / seconds / 1e9:.0f} GFLOP/s: {seconds / step_seconds:.0%} of the step"
     )
 

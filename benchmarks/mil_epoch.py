@@ -26,7 +26,7 @@ from clinvit.datasets.slides.tiles import TileGrid
 from clinvit.engine.recipe import Run
 from clinvit.mil.recipe import Mil, build_aggregator, paper_optim
 from clinvit.mil.run import train_mil
-from products import products_of, seconds_alone
+from matmuls import matmuls_of, seconds_alone
 from side_by_side import machine
 from sklearn.utils import shuffle
 from torch.utils.data import DataLoader, Subset
@@ -64,8 +64,8 @@ def main() -> None:
         rows["torchmil, all kept in memory"] = torchmil(folder, table, options, keep=True)
         rows["CSV by pandas, torchmil's step"] = csv(folder, options)
     show(rows)
-    alone, _ = seconds_alone(products_of(step(options), torch.randn(1, options.instances, options.width)))
-    print(f"matrix products alone, fp32: {alone * options.bags:.1f} s")
+    alone, _ = seconds_alone(matmuls_of(step(options), torch.randn(1, options.instances, options.width)))
+    print(f"matmuls alone, fp32: {alone * options.bags:.1f} s")
 
 
 def write_bags(folder: Path, options: argparse.Namespace) -> pd.DataFrame:

@@ -31,7 +31,7 @@ def machine(*peers: str, device: str = "cpu") -> str:
     name = re.search(r"model name\s*: (.*)", said)
     bf16 = next((what for flag, what in (("amx_bf16", "AMX"), ("avx512_bf16", "AVX512")) if flag in said), "none")
     parts = [
-        f"{name[1] if name else platform.processor()} (bf16 products: {bf16})",
+        f"{name[1] if name else platform.processor()} (bf16 matmuls: {bf16})",
         f"{len(os.sched_getaffinity(0))} cores, {torch.get_num_threads()} threads",
         f"Python {platform.python_version()}, torch {torch.__version__}",
         *[f"{peer} {version(peer)}" for peer in peers],

@@ -2,8 +2,8 @@
 
     uv run python benchmarks/videomae_step.py [--device cuda] [--batch 2] [--steps 3]
 
-Tubes hide 90 %, 4 decoder blocks of width 384, AdamW. Hugging Face rebuilds all hidden tokens (it has no decoder
-masking); ours rebuilds half of all (running cells), and once without what the encoder saw. `equal` is fp32 like the
+Tubes mask 90 %, 4 decoder blocks of width 384, AdamW. Hugging Face reconstructs all masked tokens (it has no decoder
+masking); ours reconstructs half of all (running cells), and once without what the encoder saw. `equal` is fp32 like the
 peer, `best` is bf16 where the processor multiplies it (on a CPU with plain attention), `compiled` under torch.compile.
 """
 
@@ -15,7 +15,7 @@ from clinvit.backbone.vit import ViT
 from clinvit.pretrain.mae import MaskedAutoencoder
 from clinvit.pretrain.masking import draw_masks, tube_masking
 from clinvit.pretrain.recipe import Decoder
-from products import limit, products_of
+from matmuls import limit, matmuls_of
 from side_by_side import against, machine, medians, multiplies_bf16, peak_memory, stepper
 from transformers import VideoMAEConfig, VideoMAEForPreTraining
 
@@ -23,7 +23,7 @@ GRID = (8, 14, 14)
 CLIP = {"image_size": (224, 224), "frames": 16, "tubelet": 2, "channels": 3, "class_token": False}
 
 
-def ours(decode: float, rebuild_visible: bool, bf16: bool, device: str, compiled: bool = False):
+def ours(decode: float, reconstruct_visible: bool, bf16: bool, device: str, compiled: bool = False):
     """A step function of our masked autoencoder."""
     vit = ViT(architecture("base", positions="sine1d", **CLIP))
     model = MaskedAutoencoder(vit, Decoder(384, 4, 6, embed_bias=False), "channel").to(device)
@@ -32,7 +32,7 @@ def ours(decode: float, rebuild_visible: bool, bf16: bool, device: str, compiled
     def loss(clips):
         masks = draw_masks(
             GRID, len(clips), draw, mask="tube", mask_ratio=0.9, decoder_mask="running_cell", decode_ratio=decode,
-            rebuild_visible=rebuild_visible,
+            reconstruct_visible=reconstruct_visible,
         )  # fmt: skip
         return model(clips, masks).loss
 
@@ -50,8 +50,8 @@ def hugging_face(device: str):
 
     def loss(clips):
         visible, _ = tube_masking(torch.rand(len(clips), 196, generator=draw, device=device), 8, 0.9)
-        hidden = torch.ones(len(clips), 1568, dtype=torch.bool, device=device).scatter(1, visible, False)
-        return model(clips.transpose(1, 2), bool_masked_pos=hidden).loss
+        masked = torch.ones(len(clips), 1568, dtype=torch.bool, device=device).scatter(1, visible, False)
+        return model(clips.transpose(1, 2), bool_masked_pos=masked).loss
 
     return stepper(model, loss, False, device, peer=True)
 
@@ -66,8 +66,8 @@ def main() -> None:
     device = options.device
     clips = torch.randn(options.batch, 3, 16, 224, 224, device=device)
     rows = {
-        "Hugging Face, all hidden tokens, fp32": hugging_face(device),
-        "ours, all hidden tokens, fp32": ours(1.0, True, False, device),
+        "Hugging Face, all masked tokens, fp32": hugging_face(device),
+        "ours, all masked tokens, fp32": ours(1.0, True, False, device),
         "ours, running cells without the seen, fp32": ours(0.5, False, False, device),
         "ours equal, running cells, fp32": ours(0.5, True, False, device),
         "ours compiled, running cells, fp32": ours(0.5, True, False, device, compiled=True),
@@ -82,7 +82,7 @@ def main() -> None:
         print(f"{name:44}{median * 1000:9.0f} ms{peer / median:8.2f}x  {against(goal, peer / median)}")
     for name in ("ours equal, running cells, fp32", "ours best, running cells, bf16"):
         if device == "cpu" and name in rows:
-            print(f"{name}: {limit(products_of(rows[name], clips), found[name])}")
+            print(f"{name}: {limit(matmuls_of(rows[name], clips), found[name])}")
     print(peak_memory(device))
 
 

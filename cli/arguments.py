@@ -20,7 +20,7 @@ report. TASK is thorax (chest X-rays), slides (whole slides) or erdes (ocular ul
 
   clinvit demo                    the whole way on invented data, to see what it does
   clinvit check TASK DATA         look at a data set and the machine before anything runs
-  clinvit prepare TASK ROOT       a data set as downloaded -> manifest.csv (and decoded pictures)
+  clinvit prepare TASK ROOT       a data set as downloaded -> manifest.csv (and decoded images)
   clinvit tile slides ...         manifest.csv -> tile coordinates of every slide
   clinvit pretrain TASK ...       manifest.csv [+ tiles] -> encoder/
   clinvit extract slides ...      manifest.csv + tiles + encoder/ -> features of every slide
@@ -63,7 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
     check.add_argument("--cache-px", type=int, default=256, help="cache size to estimate, pixels (default: 256)")
     check.add_argument(
         "--duplicates", type=Path, metavar="PAIRS",
-        help="compare all files and write the pairs that show the same picture to this CSV (a cache of --cache-px "
+        help="compare all files and write the pairs that show the same image to this CSV (a cache of --cache-px "
         "pixels beside the manifest makes it quick); without it, the files that are read are compared",
     )  # fmt: skip
     check.add_argument("--encoder", type=Path, help="encoder or model folder: which of the cases has it seen already?")
@@ -90,7 +90,7 @@ def build_parser() -> argparse.ArgumentParser:
     tile = _verb(verbs, "tile", "find the tissue of slides and lay a grid of tiles over it", add_help=False)
     _recipe_verb(tile, "tile", SLIDE_TASKS, "standard", "folder of tile coordinates; repeating the command continues")
 
-    pretrain = _verb(verbs, "pretrain", "pre-train an encoder on unlabelled pictures, clips or tiles", add_help=False)
+    pretrain = _verb(verbs, "pretrain", "pre-train an encoder on unlabelled images, clips or tiles", add_help=False)
     _recipe_verb(pretrain, "pretrain")
     _cache(pretrain)
     pretrain.add_argument("--tiles", type=Path, help="slides: folder of tile coordinates (`clinvit tile`)")
@@ -130,7 +130,7 @@ def build_parser() -> argparse.ArgumentParser:
     predict.add_argument("--workers", type=int, help="reading processes (default: 1)")
     predict.add_argument(
         "--bf16", action="store_true",
-        help="products in bfloat16: quicker where the processor has them; scores differ by up to about 0.01",
+        help="matmuls in bfloat16: quicker where the processor has them; scores differ by up to about 0.01",
     )  # fmt: skip
     predict.add_argument(
         "--identifiers", action="store_true",
@@ -138,12 +138,12 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     predict.add_argument(
         "--explain", type=Path, metavar="FOLDER",
-        help="also write where the model looked: maps of pictures, frames of clips, heat maps and pages of slides; as "
+        help="also write where the model looked: maps of images, frames of clips, heat maps and pages of slides; as "
         "`explanations` beside --out, `evaluate` holds them against boxes and outlines",
     )  # fmt: skip
     predict.add_argument(
         "--explain-method", choices=["gradient", "attention"],
-        help="of pictures: gradient-weighted attention, of a CNN Grad-CAM; or attention rollout (default: gradient)",
+        help="of images: gradient-weighted attention, of a CNN Grad-CAM; or attention rollout (default: gradient)",
     )  # fmt: skip
     predict.add_argument(
         "--macula", type=Path, metavar="MODEL",
@@ -182,7 +182,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     reproduce = _verb(verbs, "reproduce", "rebuild a table of the papers: measured, with interval, beside printed")
     reproduce.add_argument("table", nargs="?", metavar="TABLE", help="such as thorax/main; --list shows all")
-    reproduce.add_argument("--list", action="store_true", help="every table and row, with the paper's figures")
+    reproduce.add_argument("--list", action="store_true", help="every table and row, with the paper's values")
     reproduce.add_argument("--data", type=Path, help="manifest, its folder, or the data set as downloaded")
     reproduce.add_argument("--pretrain-data", type=Path, help="the same for pre-training (default: that of --data)")
     reproduce.add_argument("--rows", help="rows to run, separated by commas (default: all that can be run)")
@@ -282,7 +282,7 @@ def _evaluation(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--out", type=Path, default=Path("report"), help="folder of the report (default: %(default)s)")
     verb.add_argument("--split", default="test", help="split to evaluate (default: %(default)s)")
     verb.add_argument(
-        "--data", type=Path, help="manifest: who the cases are, subgroups, boxes, pictures of the most wrong cases"
+        "--data", type=Path, help="manifest: who the cases are, subgroups, boxes, images of the most wrong cases"
     )
     verb.add_argument(
         "--subgroups", metavar="COLUMNS",

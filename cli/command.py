@@ -302,13 +302,13 @@ def _report(options, named: Sequence[str], title: str) -> None:
         if name in predictions:
             raise UserError(f"{predictions[name]} and {path} are both called {name!r}: name them, NAME=PATH.")
         predictions[name] = path
-    figures = evaluate_stage(
+    metrics = evaluate_stage(
         predictions, options.out, split=options.split, data=options.data, rule=options.threshold,
         prevalence=prevalence(options.prevalence), subgroups=columns(options.subgroups), resamples=options.resamples,
         seed=options.seed, interval=options.interval, stratify=options.stratify,
         title=title or ", ".join(predictions),
     )  # fmt: skip
-    print(*figures["headline"], *(f"warning: {text}" for text in figures["seen"]["warnings"]), sep="\n")
+    print(*metrics["headline"], *(f"warning: {text}" for text in metrics["seen"]["warnings"]), sep="\n")
     print(f"report: {options.out / 'report.html'}")
 
 

@@ -35,13 +35,13 @@ def written_aside(path: str | os.PathLike) -> Iterator[Path]:
         RunError: The disk is full. What was there before is still there.
     """
     path = Path(path)
-    with told_if_full(path):
+    with reporting_a_full_disk(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.stem[:80]}.aside-", suffix=path.suffix, dir=path.parent)
     os.close(handle)
     aside = Path(name)
     try:
-        with told_if_full(path):
+        with reporting_a_full_disk(path):
             yield aside
             with aside.open("rb+") as file:
                 os.fsync(file.fileno())
@@ -52,7 +52,7 @@ def written_aside(path: str | os.PathLike) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def told_if_full(path: str | os.PathLike) -> Iterator[None]:
+def reporting_a_full_disk(path: str | os.PathLike) -> Iterator[None]:
     """Make one line of what a full disk lets fail in the block. Libraries have errors of their own for it.
 
     Raises:
@@ -78,7 +78,7 @@ def require_space(path: Path, size_bytes: int) -> None:
         RunError: It does not.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with told_if_full(path):
+    with reporting_a_full_disk(path):
         if shutil.disk_usage(path.parent).free < size_bytes:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from .errors import UserError
-from .files import told_if_full
+from .files import reporting_a_full_disk
 
 # What `flock` answers where a file system has no locks (some network and cluster file systems).
 WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
@@ -116,6 +116,6 @@ class Lock:
     def _sign(self) -> None:
         # Not through the file's buffer, which would fail once more when it is closed.
         name = f"process {os.getpid()} on {platform.node()} since {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
-        with told_if_full(self.place):
+        with reporting_a_full_disk(self.place):
             os.ftruncate(self._file.fileno(), 0)
             os.write(self._file.fileno(), name.encode())

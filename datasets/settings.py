@@ -9,7 +9,7 @@ SAMPLINGS = ("strided", "dense", "sparse", "uniform", "volume")
 
 @dataclass(frozen=True)
 class Clip:
-    """How frames are taken from a clip; of no account for pictures (`model.frames` 1).
+    """How frames are taken from a clip; of no account for images (`model.frames` 1).
 
     Attributes:
         sampling: `strided` (VideoMAE V2's pre-training: every `stride`-th frame from a random start), `dense` (its

@@ -7,7 +7,7 @@ from pathlib import Path
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Checkpoint
 
-from ..core.files import told_if_full
+from ..core.files import reporting_a_full_disk
 from .interruption import Interruption
 
 LAST = Path("checkpoints") / "last.ckpt"
@@ -59,7 +59,7 @@ def save(trainer: pl.Trainer, path: Path) -> None:
     """
     aside = path.with_suffix(".part")
     try:
-        with told_if_full(path):
+        with reporting_a_full_disk(path):
             trainer.save_checkpoint(aside)
             if trainer.is_global_zero:
                 with aside.open("rb+") as file:

@@ -1,4 +1,4 @@
-"""What a run will cost, before it is started: products, time, memory, and the parts that its batches fit in."""
+"""What a run will cost, before it is started: matmuls, time, memory, and the parts that its batches fit in."""
 
 import os
 import statistics

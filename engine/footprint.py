@@ -1,4 +1,4 @@
-"""What a step costs in products and in memory, found by a dry run: real shapes and kinds, no numbers, no memory."""
+"""What a step costs in matmuls and in memory, found by a dry run: real shapes and kinds, no numbers, no memory."""
 
 import weakref
 from collections.abc import Sequence
@@ -71,7 +71,7 @@ def footprint(workload: Workload, cases: int, recompute: bool, *, fused: bool, a
 
 
 def flops_per_case(workload: Workload, recompute: bool) -> float:
-    """Operations of forward and backward pass, two per multiplication and addition; products, convolutions and
+    """Operations of forward and backward pass, two per multiplication and addition; matmuls, convolutions and
     attention alone, and what gradient checkpointing does twice.
     """
     cases = 2

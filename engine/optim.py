@@ -22,7 +22,7 @@ def parameter_groups(
 
     Args:
         named: Names and parameters; frozen ones are left out. A leading `encoder.` is ignored.
-        weight_decay: For products; 0 for one-dimensional parameters and those named in `no_decay`.
+        weight_decay: For matmuls; 0 for one-dimensional parameters and those named in `no_decay`.
         layer_decay: Scale of a layer over the one above it; the head has 1.
         depth: Blocks of the encoder.
         no_decay: Names that are never decayed.

@@ -79,7 +79,7 @@ class Progress(ProgressBar):
 
 
 class EpochLog(Callback):
-    """`log.csv`: a row per epoch with all logged figures, the learning rate and seconds. A resumed run goes on."""
+    """`log.csv`: a row per epoch with all logged metrics, the learning rate and seconds. A resumed run goes on."""
 
     def __init__(self, folder: Path):
         self.path = folder / "log.csv"
@@ -92,13 +92,13 @@ class EpochLog(Callback):
                 self.rows = [row for row in csv.DictReader(file) if int(row["epoch"]) <= trainer.current_epoch]
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        figures = {name: f"{float(value):.6g}" for name, value in sorted(trainer.callback_metrics.items())}
+        metrics = {name: f"{float(value):.6g}" for name, value in sorted(trainer.callback_metrics.items())}
         seconds, self.started = time.monotonic() - self.started, time.monotonic()
         rate = max(group["lr"] for group in trainer.optimizers[0].param_groups)
         self.rows.append(
             {
                 "epoch": str(trainer.current_epoch + 1),
-                **figures,
+                **metrics,
                 "lr": f"{rate:.6g}",
                 "seconds": f"{seconds:.2f}",
             }

@@ -28,7 +28,7 @@ class Optim:
         batch_size: Cases per optimiser step, over all devices and accumulated parts.
         base_lr: Learning rate per 256 cases; the peak is base_lr x batch_size / 256.
         min_lr: Learning rate at the end of the cosine.
-        weight_decay: Of products; biases, norms and tokens have none.
+        weight_decay: Of matmuls; biases, norms and tokens have none.
         weight_decay_end: Weight decay at the end of half a cosine from `weight_decay` (DINO); null keeps it.
         betas: Of AdamW.
         layer_decay: Learning rate of a layer over the one above it; 1 is none.

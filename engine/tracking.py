@@ -14,7 +14,7 @@ from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, W
 from lightning.pytorch.utilities import rank_zero_only
 
 from ..core.errors import RunError, UserError
-from ..core.files import told_if_full, write_json
+from ..core.files import reporting_a_full_disk, write_json
 from .recipe import Run
 from .run_folder import rank
 
@@ -27,13 +27,13 @@ class Curves(TensorBoardLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        with told_if_full(self.log_dir):
+        with reporting_a_full_disk(self.log_dir):
             for name, value in metrics.items():
                 self.experiment.add_scalar(name, value, step)
 
     @rank_zero_only
     def save(self) -> None:
-        with told_if_full(self.log_dir):
+        with reporting_a_full_disk(self.log_dir):
             self.experiment.flush()
 
     @rank_zero_only
@@ -41,7 +41,7 @@ class Curves(TensorBoardLogger):
         if self._experiment is None:
             return
         try:
-            with told_if_full(self.log_dir):
+            with reporting_a_full_disk(self.log_dir):
                 self.experiment.flush()
                 self.experiment.close()
         except (OSError, RunError):
@@ -51,7 +51,7 @@ class Curves(TensorBoardLogger):
 
 
 @contextmanager
-def told_once() -> Iterator[None]:
+def reported_once() -> Iterator[None]:
     """Keep the traceback of TensorBoard's writing thread from the terminal: its error is raised in ours again."""
     before = threading.excepthook
 

@@ -28,9 +28,9 @@ from .launcher import launched
 from .profiling import Profile
 from .progress import EpochLog, Progress
 from .recipe import Optim, Run
-from .tracking import loggers, told_once
+from .tracking import loggers, reported_once
 from .training import Training
-from .workers import told_if_killed
+from .workers import reporting_killed_readers
 
 
 def fit(
@@ -64,7 +64,7 @@ def fit(
         training.done = _check(checkpoint, training)
     try:
         advice = "Lower run.workers and repeat the command: it goes on from its last checkpoint."
-        with interruption, told_if_killed(advice), told_once():
+        with interruption, reporting_killed_readers(advice), reported_once():
             trainer.fit(training, ckpt_path=checkpoint, weights_only=True)
     except SystemExit:
         # Lightning turns Ctrl-C into an exit after its teardown.
@@ -149,7 +149,7 @@ def precision(run: Run, model: nn.Module) -> str:
 
 
 def cpu_multiplies_bf16() -> bool:
-    """Whether the processor has bf16 products (AVX512-BF16 or AMX), as far as Linux tells."""
+    """Whether the processor has bf16 matmuls (AVX512-BF16 or AMX), as far as Linux tells."""
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -117,7 +117,7 @@ class Training(pl.LightningModule):
         if self.device.type == "cpu":
             keep_freed_memory()
         # In bf16 on a CPU the backward of PyTorch's fused attention is slow: a whole MAE step (width 192, 64 tokens,
-        # batch 64, one Zen 4 core) took 297 ms with it and 195 ms as plain products. In fp32 fused is the faster one.
+        # batch 64, one Zen 4 core) took 297 ms with it and 195 ms as plain matmuls. In fp32 fused is the faster one.
         if self.device.type == "cpu" and self.trainer.precision == "bf16-mixed":
             for part in self.model.modules():
                 if isinstance(part, Attention):
@@ -142,9 +142,9 @@ class Training(pl.LightningModule):
             self.tallied.clear()
         return loss
 
-    def tally(self, figures: dict[str, Tensor]) -> None:
-        """Add a batch's figures to the epoch's; their means are logged at its end, of a resumed epoch too."""
-        for name, value in figures.items():
+    def tally(self, metrics: dict[str, Tensor]) -> None:
+        """Add a batch's metrics to the epoch's; their means are logged at its end, of a resumed epoch too."""
+        for name, value in metrics.items():
             total, count = self.tallied.get(name, (0.0, 0))
             self.tallied[name] = total + value, count + 1
 

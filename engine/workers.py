@@ -7,7 +7,7 @@ from ..core.errors import RunError, UserError
 
 
 @contextmanager
-def told_if_killed(advice: str) -> Iterator[None]:
+def reporting_killed_readers(advice: str) -> Iterator[None]:
     """Make one line of PyTorch's error for a reading process that was killed, whichever line of ours it interrupts, and
     of an error of ours that comes from such a process with its traceback.
 

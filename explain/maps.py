@@ -1,4 +1,4 @@
-"""Maps of where a model looked in pictures as they come from files, and which part of a picture such a map covers."""
+"""Maps of where a model looked in images as they come from files, and which part of an image such a map covers."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,13 +20,13 @@ Extent = tuple[float, float, float, float]
 
 
 class Explained(NamedTuple):
-    """One picture.
+    """One image.
 
     Attributes:
         position: Among the files asked for.
-        maps: (K, gh, gw) float32, at least 0; None if the picture could not be read.
-        extent_px: Left, top, right and bottom of the maps in px of the picture as it is read.
-        width_px, height_px: Of that picture.
+        maps: (K, gh, gw) float32, at least 0; None if the image could not be read.
+        extent_px: Left, top, right and bottom of the maps in px of the image as it is read.
+        width_px, height_px: Of that image.
         reason: Why there is no map; empty if there is one.
     """
 
@@ -39,13 +39,13 @@ class Explained(NamedTuple):
 
 
 def seen_px(card: ModelCard, width_px: int, height_px: int) -> Extent:
-    """Left, top, right and bottom of what the model's centre view shows of a picture, in px of that picture.
+    """Left, top, right and bottom of what the model's centre view shows of an image, in px of that image.
 
-    A padded view shows more than the picture: its edges are negative or beyond the size.
+    A padded view shows more than the image: its edges are negative or beyond the size.
 
     Args:
-        card: Of a model of pictures.
-        width_px, height_px: Of the picture as it is read.
+        card: Of a model of images.
+        width_px, height_px: Of the image as it is read.
     """
     view = card.views()
     left, right = _seen_along(width_px, min(width_px, height_px), max(width_px, height_px), view, card.cache_px)
@@ -70,7 +70,7 @@ def _seen_along(side: int, shorter: int, longer: int, view, cache_px: int) -> tu
 
 
 class _CentreViews(Dataset):
-    """Pictures one by one: (position, (1, C, S, S) uint8 or None, (width, height) px, reason)."""
+    """Images one by one: (position, (1, C, S, S) uint8 or None, (width, height) px, reason)."""
 
     def __init__(self, files: Sequence[Path], card: ModelCard):
         self.files, self.view = Files(files, card.reader()), card.views().single()
@@ -103,7 +103,7 @@ def explain_files(
     Of a model that averages several views or the mirror image, the centre view as it is is explained.
 
     Args:
-        model, card: Of a model of pictures, in eval mode.
+        model, card: Of a model of images, in eval mode.
         files: N files.
         targets: (N, K) int64, places of the labels to explain.
         method: See `relevance_maps`.

@@ -19,7 +19,7 @@ METHODS = ("gradient", "attention")
 
 
 def relevance_maps(model: nn.Module, x: Tensor, targets: Tensor, method: str) -> Tensor:
-    """One map per picture and label.
+    """One map per image and label.
 
     `gradient` tells labels apart: of a ViT it is the attention of all layers, weighted by the gradient of the label's
     logit (Chefer et al. 2021), of a timm network Grad-CAM (Selvaraju et al. 2017). `attention` is attention rollout
@@ -27,8 +27,8 @@ def relevance_maps(model: nn.Module, x: Tensor, targets: Tensor, method: str) ->
 
     Args:
         model: `Classifier`, `NearestNeighbours` or `TimmClassifier`, in eval mode.
-        x: (B, C, H, W) normalised pictures.
-        targets: (B, K) int64, places of the labels to explain in each picture.
+        x: (B, C, H, W) normalised images.
+        targets: (B, K) int64, places of the labels to explain in each image.
         method: `gradient` or `attention`.
 
     Returns:

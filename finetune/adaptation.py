@@ -15,7 +15,7 @@ FROZEN = ("linear", "attentive", "knn")
 # Some of the encoder's weights learn, in the place where `full` would train all of them.
 PARTLY = ("norm", "bitfit", "lora", "last_blocks")
 MODES = ("full", *FROZEN, *PARTLY)
-# Of each block the products of the attention: query, key and value in one, and what joins the heads.
+# Of each block the matmuls of the attention: query, key and value in one, and what joins the heads.
 LORA_TARGETS = r"blocks\.\d+\.attn\.(qkv|proj)"
 
 
@@ -57,7 +57,7 @@ def _check_several_scales(recipe: Finetune) -> None:
     if recipe.mode not in FROZEN:
         raise UserError(f"{scales} are for a frozen encoder (mode {', '.join(FROZEN)}), not for mode {recipe.mode!r}.")
     if recipe.model.frames > 1:
-        raise UserError(f"{scales} are for pictures, not for clips: leave them out.")
+        raise UserError(f"{scales} are for images, not for clips: leave them out.")
     if recipe.patch_drop:
         raise UserError(f"{scales} need all patches: set --patch_drop 0, not {recipe.patch_drop:g}.")
 
@@ -108,7 +108,7 @@ def adapt(model: nn.Module, recipe: Finetune) -> tuple[int, int]:
 
 
 def add_lora(encoder: nn.Module, rank: int, alpha: float) -> None:
-    """Put an update B A, times alpha / rank, beside the attention's products; B is 0, so nothing changes yet.
+    """Put an update B A, times alpha / rank, beside the attention's matmuls; B is 0, so nothing changes yet.
 
     Raises:
         UserError: peft is not installed.

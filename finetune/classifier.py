@@ -26,7 +26,7 @@ class Classifier(nn.Module):
         frozen: A probe: the encoder learns nothing. Its features are standardised by a BatchNorm without parameters
             (MAE, main_linprobe.py), those that pool `attention` has learned by a LayerNorm.
         head_drop: Dropout before the linear layer.
-        scales: Scales that a frozen encoder sees pictures at (`multiscale`); they come at the finest.
+        scales: Scales that a frozen encoder sees images at (`multiscale`); they come at the finest.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Classifier(nn.Module):
         return self
 
     def features(self, x: Tensor, visible_ids: Tensor | None = None) -> Tensor:
-        """(B, D) pooled features of (B, C, H, W) normalised pictures, or of their patches `visible_ids` (B, n) only."""
+        """(B, D) pooled features of (B, C, H, W) normalised images, or of their patches `visible_ids` (B, n) only."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             tokens = encoded(self.encoder, x, self.scales, visible_ids)
         return pooled(tokens, self.pool, self.attention_pool)
@@ -149,7 +149,7 @@ class NearestNeighbours(nn.Module):
 
 
 def encoded(encoder: ViT, x: Tensor, scales: Sequence[int], visible_ids: Tensor | None = None) -> Tokens:
-    """Tokens of pictures or clips at one scale, or of pictures at several."""
+    """Tokens of images or clips at one scale, or of images at several."""
     return encoder(x, visible_ids) if len(scales) == 1 else multiscale_tokens(encoder, x, scales)
 
 

@@ -15,7 +15,7 @@ def mix_batch(
 
     One share lambda ~ Beta(alpha, alpha) and one kind (an even chance where both are on) for the batch; the
     partners are a random permutation. Zhang et al. 2018; Yun et al. 2019, lambda corrected to the rectangle
-    inside the picture.
+    inside the image.
 
     `timm.data.Mixup` does not serve: it draws from NumPy's global state, pairs cases from both ends of the
     batch, which must be even, writes into its input, and knows of no unknown target (older ones take class

@@ -36,8 +36,8 @@ class ModelCard:
         mode, network, pool, pool_ratio: As in the recipe.
         arch: Architecture of the ViT; of another network only its input counts.
         mean, std: What pixels in 0..1 are normalised with.
-        view: How a picture or clip is shown to the model.
-        scales: Scales that a frozen encoder sees pictures at; the last is the finest.
+        view: How an image or clip is shown to the model.
+        scales: Scales that a frozen encoder sees images at; the last is the finest.
         cache_px: Shorter side that a file is shrunk to before anything else, pixels.
         clip: How frames are taken from a clip.
         reference_cases, neighbours: Of k-NN, else 0.

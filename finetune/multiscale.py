@@ -1,7 +1,7 @@
 """Features of a frozen encoder at several scales: Scaling on Scales (Shi et al. 2024, "When Do We Not Need Larger
 Vision Models?", ECCV, section 3).
 
-The picture is read at the finest scale. For each scale s it is resized to s times the encoder's input, cut into s x s
+The image is read at the finest scale. For each scale s it is resized to s times the encoder's input, cut into s x s
 parts of that input's size, and each part is encoded by itself. The parts' features are put back where the parts were,
 averaged down to the grid of scale 1, and joined over the channels: D channels become D x number of scales.
 """
@@ -31,8 +31,8 @@ def multiscale_tokens(vit: ViT, x: Tensor, scales: Sequence[int]) -> Tokens:
     """Tokens of one grid with the features of all scales.
 
     Args:
-        vit: The frozen encoder of pictures of S px.
-        x: (B, C, s S, s S) normalised pictures at the finest scale s.
+        vit: The frozen encoder of images of S px.
+        x: (B, C, s S, s S) normalised images at the finest scale s.
         scales: n scales, the finest last.
 
     Returns:
@@ -56,7 +56,7 @@ def multiscale_vectors(network: nn.Module, x: Tensor, scales: Sequence[int]) -> 
 
 
 def at_scale(x: Tensor, scale: int, finest: int) -> Tensor:
-    """Pictures (B, C, H, W) of the finest scale at another: antialiased bicubic."""
+    """Images (B, C, H, W) of the finest scale at another: antialiased bicubic."""
     if scale == finest:
         return x
     size = [side // finest * scale for side in x.shape[-2:]]
@@ -64,7 +64,7 @@ def at_scale(x: Tensor, scale: int, finest: int) -> Tensor:
 
 
 def parts(x: Tensor, scale: int) -> Tensor:
-    """(B s s, C, H / s, W / s) parts of pictures (B, C, H, W), row by row, picture after picture."""
+    """(B s s, C, H / s, W / s) parts of images (B, C, H, W), row by row, image after image."""
     height, width = (side // scale for side in x.shape[-2:])
     cut = x.unflatten(3, (scale, width)).unflatten(2, (scale, height))
     return cut.permute(0, 2, 4, 1, 3, 5).flatten(0, 2)

@@ -64,7 +64,7 @@ class FileScores(NamedTuple):
 def predict_stream(
     model: nn.Module, card: ModelCard, files: Sequence[Path], batch: int = 32, workers: int = 1, bf16: bool = False
 ) -> Iterator[FileScores]:
-    """Scores of files, batch after batch, read as they come; memory holds a few batches. `bf16`: products in bfloat16,
+    """Scores of files, batch after batch, read as they come; memory holds a few batches. `bf16`: matmuls in bfloat16,
     quicker where the processor has them, and scores that differ by up to about 0.01.
     """
 

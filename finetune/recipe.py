@@ -11,12 +11,12 @@ from ..engine.recipe import Optim, Run
 
 @dataclass(frozen=True)
 class View:
-    """How a picture or clip is shown to the model when it is evaluated.
+    """How an image or clip is shown to the model when it is evaluated.
 
     Attributes:
-        mode: `crop` (shorter side to `resize_px`, then the centre), `squash` (the whole picture, made square) or `pad`.
+        mode: `crop` (shorter side to `resize_px`, then the centre), `squash` (the whole image, made square) or `pad`.
         resize_px: Shorter side before the centre crop, pixels; null for the input size.
-        flip: Average the probabilities of the picture and its mirror image.
+        flip: Average the probabilities of the image and its mirror image.
         segments: Views in time that the final probabilities average over; 1 is the middle of the clip.
         crops: Views of each along the longer side; 1 is the centre.
     """
@@ -45,9 +45,9 @@ class Finetune:
         lora_rank: Rank r of the updates of `lora`; null for every other mode.
         lora_alpha: Their scale is lora_alpha / r; null for r, and for every other mode.
         last_blocks: How many of the encoder's blocks `last_blocks` trains; null for every other mode.
-        scales: Scales that a frozen encoder sees pictures at, joined over the channels (Scaling on Scales): [1, 2] adds
-            each picture at twice the input size, cut into 2 x 2 parts. Needs a data.cache_px of so many times the size.
-        network: `vit`, or a network to train beside it: a timm name (pictures; from scratch or from a checkpoint of its
+        scales: Scales that a frozen encoder sees images at, joined over the channels (Scaling on Scales): [1, 2] adds
+            each image at twice the input size, cut into 2 x 2 parts. Needs a data.cache_px of so many times the size.
+        network: `vit`, or a network to train beside it: a timm name (images; from scratch or from a checkpoint of its
             own), or one of the ERDES baselines (clips, from scratch): unet3d, unetplusplus, resnet3d, vnet, swinunetr,
             senet154, unetr, vit3d.
         pool: `mean`, `class`, `attention`; of the ERDES baselines `mean` or `topk` (selective temporal pooling).
@@ -64,8 +64,8 @@ class Finetune:
         neighbours: k of k-NN.
         model: The ViT; with an encoder only image_size, drop_path (of blocks that learn) and checkpoint_blocks count.
         data: Cases, labels and pixels.
-        augment: Augmentation of the training pictures.
-        view: How pictures are evaluated.
+        augment: Augmentation of the training images.
+        view: How images are evaluated.
         optim: Optimiser.
         run: Machine.
     """

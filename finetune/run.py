@@ -19,7 +19,7 @@ from ..datasets.loading.cache import Files, PixelCache, open_pixels
 from ..datasets.loading.loaders import Cases, eval_loader, readable_rows, reading_workers
 from ..datasets.loading.readers import Reader, make_reader
 from ..datasets.loading.shards.pixels import ShardPixels, Shards
-from ..datasets.manifest.seen import PRETRAINED_ON, TRAINED_ON, read_marks, save_marks, seen_cases, write_marks
+from ..datasets.manifest.seen import PRETRAINED_ON, TRAINED_ON, read_hashes, save_hashes, seen_cases, write_hashes
 from ..datasets.manifest.tables import Manifest, predictions_table, write_predictions
 from ..datasets.settings import for_channels
 from ..datasets.transforms.views import TrainView
@@ -48,7 +48,7 @@ def finetune(
         recipe: The resolved recipe.
         manifest: The cases.
         out: The run folder. A run that was interrupted there goes on.
-        cache: Folder where decoded pictures and clips are kept, or shards of them.
+        cache: Folder where decoded images and clips are kept, or shards of them.
         encoder: An encoder folder or a checkpoint file (of another network than a ViT: a checkpoint of that network);
             None starts from scratch.
 
@@ -56,8 +56,8 @@ def finetune(
         The model folder.
     """
     start = _card_of(recipe, encoder) if encoder is not None else None
-    marks = encoder_marks(encoder)
-    seen = seen_by_split(manifest, marks)
+    hashes = encoder_hashes(encoder)
+    seen = seen_by_split(manifest, hashes)
     if recipe.data.labels is not None:
         manifest = manifest.with_labels(recipe.data.labels)
     check_labels(recipe, manifest)
@@ -99,8 +99,8 @@ def finetune(
             model = _train(model, recipe, card, data, folder)
         if rank() == 0:
             card = replace(card, data=card.data | {"unreadable_train": len(data.bad)})
-            write_marks(folder / "model" / TRAINED_ON, [data.ids[row] for row in data.train.rows])
-            save_marks(folder / "model" / PRETRAINED_ON, marks)
+            write_hashes(folder / "model" / TRAINED_ON, [data.ids[row] for row in data.train.rows])
+            save_hashes(folder / "model" / PRETRAINED_ON, hashes)
             save_model(folder / "model", model, card)
             model, card = load_model(folder / "model")
             write_predictions(folder / "predictions.csv", _predictions(model, card, manifest, pixels))
@@ -139,16 +139,16 @@ def _card_of(recipe: Finetune, encoder: Path) -> EncoderCard | None:
     return None
 
 
-def encoder_marks(encoder: Path | None) -> frozenset[str] | None:
-    """Marks of what an encoder (or None) has seen; None where its folder does not say."""
-    return frozenset() if encoder is None else read_marks(Path(encoder) / TRAINED_ON)
+def encoder_hashes(encoder: Path | None) -> frozenset[str] | None:
+    """Hashes of what an encoder (or None) has seen; None where its folder does not say."""
+    return frozenset() if encoder is None else read_hashes(Path(encoder) / TRAINED_ON)
 
 
-def seen_by_split(manifest: Manifest, marks: frozenset[str] | None) -> dict[str, int] | None:
+def seen_by_split(manifest: Manifest, hashes: frozenset[str] | None) -> dict[str, int] | None:
     """How many cases of each split an encoder has seen (without their labels); None where that is not known."""
-    if marks is None:
+    if hashes is None:
         return None
-    own, _ = seen_cases(manifest.table, marks)
+    own, _ = seen_cases(manifest.table, hashes)
     return {str(split): int(count) for split, count in pd.Series(own).groupby(manifest.table["split"]).sum().items()}
 
 
@@ -220,9 +220,9 @@ def make_card(recipe: Finetune, manifest: Manifest, start: EncoderCard | None) -
         raise UserError("pool topk needs the share of the time steps to keep: set --pool_ratio (0.3 in ERDES).")
     if recipe.pool != "topk" and recipe.pool_ratio is not None:
         raise UserError(f"pool_ratio {recipe.pool_ratio:g} is for pool topk, not {recipe.pool!r}: leave it out.")
-    sampling = "pictures" if recipe.model.frames == 1 else recipe.data.clip.sampling
-    if recipe.view.segments > 1 and sampling in ("pictures", "uniform", "volume"):
-        what = "pictures" if sampling == "pictures" else f"data.clip.sampling {sampling}"
+    sampling = "images" if recipe.model.frames == 1 else recipe.data.clip.sampling
+    if recipe.view.segments > 1 and sampling in ("images", "uniform", "volume"):
+        what = "images" if sampling == "images" else f"data.clip.sampling {sampling}"
         raise UserError(f"view.segments {recipe.view.segments}: with {what} every view is the same: set it to 1.")
     if recipe.augment.size != recipe.model.image_size:
         raise UserError(
@@ -263,14 +263,14 @@ def make_card(recipe: Finetune, manifest: Manifest, start: EncoderCard | None) -
     )
     if card.least_px() > card.cache_px:
         raise UserError(
-            f"scales {list(card.scales)} read pictures at {card.least_px()} px, data.cache_px {card.cache_px} keeps "
+            f"scales {list(card.scales)} read images at {card.least_px()} px, data.cache_px {card.cache_px} keeps "
             f"fewer: set --data.cache_px {card.least_px()}."
         )
     return card
 
 
 def _fitted(start: Architecture, own: Architecture) -> Architecture:
-    """The encoder's architecture for the recipe's input; one of pictures is inflated where the input is clips."""
+    """The encoder's architecture for the recipe's input; one of images is inflated where the input is clips."""
     arch = replace(start, image_size=own.image_size, channels=own.channels)
     if start.frames == 1 and own.frames > 1:
         return replace(arch, frames=own.frames, tubelet=own.tubelet, positions=own.positions)

@@ -55,8 +55,8 @@ class FineTuning(Training):
 
     def some_patches(self, batch: int) -> Tensor:
         """(B, n) ids of the patches that a training step keeps (PatchDropout, Liu et al. 2022)."""
-        slots, rows, columns = self.card.arch.grid
-        tokens = slots * rows * columns
+        times, rows, columns = self.card.arch.grid
+        tokens = times * rows * columns
         keep = max(1, round(tokens * (1 - self.recipe.patch_drop)))
         return torch.rand(batch, tokens, generator=self.draw).argsort(dim=1)[:, :keep].to(self.device)
 
@@ -82,13 +82,13 @@ class FineTuning(Training):
 
     def on_validation_epoch_end(self) -> None:
         scores, target = (torch.cat(parts) for parts in zip(*self.scored))
-        figures = {
+        metrics = {
             "macro_auroc": macro_auroc(scores, target),
             "accuracy": accuracy(scores, target, self.card.exclusive),
         }
-        self.log_dict({f"val_{name}": figure for name, figure in figures.items()}, rank_zero_only=True)
+        self.log_dict({f"val_{name}": metric for name, metric in metrics.items()}, rank_zero_only=True)
         self.log("val_loss", log_loss(scores, target, self.card.exclusive), rank_zero_only=True)
-        score = figures[SELECT[self.recipe.select]] if self.recipe.select in SELECT else -float("inf")
+        score = metrics[SELECT[self.recipe.select]] if self.recipe.select in SELECT else -float("inf")
         if score > self.best_score:
             self.best_score, self.best_epoch = score, self.current_epoch + 1
             if self.trainer.is_global_zero:

@@ -37,7 +37,7 @@ class Aggregator(nn.Module):
     be of any floating type.
 
     Attributes:
-        localise: What marks an instance on a heat map: `attention` or `instance` (see `score.instance_scores`).
+        localise: What hashes an instance on a heat map: `attention` or `instance` (see `score.instance_scores`).
     """
 
     localise = "attention"

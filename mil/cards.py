@@ -1,4 +1,4 @@
-"""Cards of model folders of any kind: classifiers of pictures and clips, and aggregators of slides."""
+"""Cards of model folders of any kind: classifiers of images and clips, and aggregators of slides."""
 
 from pathlib import Path
 

@@ -31,8 +31,8 @@ INTERVAL = "95 % interval: bootstrap over bags of the mean over the repeats"
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A measured figure: mean and standard deviation over the repeats, and a 95 % interval over the bags."""
+class Summary:
+    """A measured metric: mean and standard deviation over the repeats, and a 95 % interval over the bags."""
 
     mean: float
     sd: float
@@ -40,7 +40,7 @@ class Figure:
     high: float
 
     @classmethod
-    def of(cls, repeats: np.ndarray, resampled: np.ndarray) -> "Figure":
+    def of(cls, repeats: np.ndarray, resampled: np.ndarray) -> "Summary":
         """From the values of the repeats and of resampled bags."""
         low, high = np.nanpercentile(resampled, [2.5, 97.5])
         return cls(*(float(value) for value in (repeats.mean(), repeats.std(ddof=len(repeats) > 1), low, high)))
@@ -65,8 +65,8 @@ class CrossValidation:
     """
 
     aggregator: str
-    accuracy: Figure
-    auroc: Figure
+    accuracy: Summary
+    auroc: Summary
     inner_accuracy: float
     last_accuracy: float
     epochs: list[list[int]]
@@ -78,7 +78,7 @@ def protocol_recipe(aggregator: str) -> Mil:
     """What all aggregators are compared with: instances embedded to 64 values, Adam, 40 epochs in batches of 8.
 
     Chosen among about a dozen settings by gated attention on one repeat of MUSK1, with its outer folds in sight:
-    figures on MUSK1 are mildly optimistic. Features are standardised by the training folds.
+    metrics on MUSK1 are mildly optimistic. Features are standardised by the training folds.
     """
     optim = Optim(
         epochs=40, warmup_epochs=0, batch_size=8, base_lr=2e-3 * 32, weight_decay=5e-3, betas=(0.9, 0.999),
@@ -114,7 +114,7 @@ def cross_validate(
     scores = np.stack([one["scores"] for one in found])
     exclusive = recipe.loss == "ce"
     right = np.stack([_right(one, bags.targets, exclusive) for one in scores])
-    accuracy, auroc = _figures(right, scores, bags.targets)
+    accuracy, auroc = _metrics(right, scores, bags.targets)
     return CrossValidation(
         aggregator=recipe.aggregator,
         accuracy=accuracy,
@@ -233,16 +233,16 @@ def _repeat(bags: BagTable, recipe: Mil, fold: np.ndarray, seed: int, on_epoch: 
     return {"scores": chosen, "last": last, "epochs": epochs, "inner": float(np.mean(reached))}
 
 
-def _best_epoch(figures: np.ndarray, select: str) -> int:
+def _best_epoch(metrics: np.ndarray, select: str) -> int:
     """The epoch with the highest inner accuracy (`accuracy`) or AUROC (`best`), ties broken by the other; or the last.
 
     Args:
-        figures: (epochs, 2) accuracy and AUROC of the inner validation.
+        metrics: (epochs, 2) accuracy and AUROC of the inner validation.
     """
     if select == "last":
-        return len(figures) - 1
+        return len(metrics) - 1
     first, second = (0, 1) if select == "accuracy" else (1, 0)
-    return int(np.lexsort((figures[:, second], figures[:, first]))[-1])
+    return int(np.lexsort((metrics[:, second], metrics[:, first]))[-1])
 
 
 def _right(scores: np.ndarray, truth: np.ndarray, exclusive: bool) -> np.ndarray:
@@ -260,12 +260,12 @@ def _auroc(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return np.where(pairs > 0, above / np.maximum(pairs, 1), np.nan).mean(axis=-1)
 
 
-def _figures(right: np.ndarray, scores: np.ndarray, truth: np.ndarray) -> tuple[Figure, Figure]:
+def _metrics(right: np.ndarray, scores: np.ndarray, truth: np.ndarray) -> tuple[Summary, Summary]:
     """Accuracy and AUROC, of (repeats, B) right calls and (repeats, B, L) scores."""
     draws = np.random.default_rng(0).integers(0, len(truth), (RESAMPLES, len(truth)))
-    accuracy = Figure.of(right.mean(axis=1), right.mean(axis=0)[draws].mean(axis=1))
+    accuracy = Summary.of(right.mean(axis=1), right.mean(axis=0)[draws].mean(axis=1))
     resampled = np.mean([_auroc(one[draws], truth[draws]) for one in scores], axis=0)
-    return accuracy, Figure.of(_auroc(scores, truth), resampled)
+    return accuracy, Summary.of(_auroc(scores, truth), resampled)
 
 
 def _done(path: Path, asked: dict) -> dict | None:
@@ -299,7 +299,7 @@ def _markdown(table: pd.DataFrame, bags: int, folds: int, repeats: int) -> str:
     ]
     for row in table.to_dict("records"):
         cells = [
-            str(Figure(row[name], *(row[f"{name}_{part}"] for part in ("sd", "low", "high"))))
+            str(Summary(row[name], *(row[f"{name}_{part}"] for part in ("sd", "low", "high"))))
             for name in ("accuracy", "auroc")
         ]
         lines.append(f"| {row['aggregator']} | {cells[0]} | {cells[1]} |")

@@ -12,7 +12,7 @@ import yaml
 
 from ..core.errors import DataError, UserError
 from ..core.files import file_sha256, write_json
-from ..datasets.manifest.seen import PRETRAINED_ON, TRAINED_ON, read_marks, save_marks
+from ..datasets.manifest.seen import PRETRAINED_ON, TRAINED_ON, read_hashes, save_hashes
 from ..datasets.manifest.tables import Manifest
 from ..datasets.slides.shared_work import SharedWork, slide_file, work_through
 from ..engine.recipe import plain
@@ -49,7 +49,7 @@ def extract(recipe: Extract, manifest: Manifest, tiles: Path, out: Path, encoder
     check_scales(recipe.scales)
     network = load_tile_encoder(encoder, recipe.features).to(best_device())
     inputs = {"encoder": network.fingerprint(), "tiles": _tiling(tiles)}
-    marks = read_marks(Path(encoder) / TRAINED_ON)
+    hashes = read_hashes(Path(encoder) / TRAINED_ON)
     about = {
         "encoder": network.name,
         "encoder_sha256": inputs["encoder"],
@@ -60,7 +60,7 @@ def extract(recipe: Extract, manifest: Manifest, tiles: Path, out: Path, encoder
     }
     scales = dict(zip(manifest.table["id"], manifest.microns_per_px(), strict=True))
     with run_folder(out, recipe, inputs, shared=True) as folder:
-        save_marks(folder / PRETRAINED_ON, marks)
+        save_hashes(folder / PRETRAINED_ON, hashes)
         write_json(folder / PIPELINE, {"tiling": _yaml(tiles), "extract": plain(recipe), "encoder": network.name})
         work = SharedWork(folder, dict(zip(scales, manifest.files(), strict=True)))
 

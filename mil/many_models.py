@@ -98,7 +98,7 @@ def _standards(bags: BagTable, members: np.ndarray) -> tuple[Tensor, Tensor]:
 
 
 def _groups(parameters: dict[str, Tensor], weight_decay: float) -> list[dict]:
-    """Products decay, all else does not; the first dimension counts models."""
+    """Matmuls decay, all else does not; the first dimension counts models."""
     products = [parameter for parameter in parameters.values() if parameter.ndim > 2]
     others = [parameter for parameter in parameters.values() if parameter.ndim <= 2]
     return [

@@ -33,7 +33,7 @@ class MilCard:
         calibration: Per label what is done to its scores before they are shown (`eval.scaling.Scaling`), fitted on
             validation; empty where nothing is.
         recipe, data, versions: Provenance.
-        kind: `mil`; models of pictures have none.
+        kind: `mil`; models of images have none.
     """
 
     labels: tuple[str, ...]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..datasets.loading.loaders import eval_loader, readable_rows, reading_workers
-from ..datasets.manifest.seen import PRETRAINED_ON, TRAINED_ON, read_marks, save_marks, write_marks
+from ..datasets.manifest.seen import PRETRAINED_ON, TRAINED_ON, read_hashes, save_hashes, write_hashes
 from ..datasets.manifest.tables import Manifest, predictions_table, write_predictions
 from ..datasets.slides.bags import BagCases, BagFolder
 from ..engine.recipe import plain
@@ -69,8 +69,8 @@ def train_mil(recipe: Mil, manifest: Manifest, features: Path, out: Path) -> Pat
         manifest = manifest.with_labels(recipe.data.labels)
     check_labels(recipe, manifest)
     bags = BagFolder(manifest.table["id"], features)
-    card, marks = make_mil_card(recipe, manifest, bags), read_marks(Path(features) / PRETRAINED_ON)
-    card = replace(card, data=card.data | {"seen_in_pretraining": seen_by_split(manifest, marks)})
+    card, hashes = make_mil_card(recipe, manifest, bags), read_hashes(Path(features) / PRETRAINED_ON)
+    card = replace(card, data=card.data | {"seen_in_pretraining": seen_by_split(manifest, hashes)})
     torch.manual_seed(recipe.run.seed)
     model = build_aggregator(recipe, bags.width, len(manifest.labels))
     with run_folder(out, recipe, {"data": manifest.fingerprint(), "features": bags.fingerprint()}) as folder:
@@ -80,8 +80,8 @@ def train_mil(recipe: Mil, manifest: Manifest, features: Path, out: Path) -> Pat
         model = _train(model, recipe, card, train, val, manifest.table["id"].tolist(), folder, bags)
         if rank() == 0:
             ids = manifest.table["id"].iloc[[row for row in train.rows if row not in train.bad]]
-            write_marks(folder / "model" / TRAINED_ON, ids)
-            save_marks(folder / "model" / PRETRAINED_ON, marks)
+            write_hashes(folder / "model" / TRAINED_ON, ids)
+            save_hashes(folder / "model" / PRETRAINED_ON, hashes)
             save_mil(folder / "model", model, card)
             model, card = load_mil(folder / "model")
             write_predictions(folder / "predictions.csv", _predictions(model, card, manifest, bags))

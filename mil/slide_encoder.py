@@ -107,7 +107,7 @@ def load_tile_encoder(source: str, kind: str) -> TileEncoder:
     if card.arch.frames > 1 or card.arch.channels != 3:
         raise UserError(
             f"{source}: takes {card.arch.channels} channel(s) and {card.arch.frames} frame(s); slide tiles are colour "
-            "pictures. Pre-train on tiles: `clinvit pretrain slides`."
+            "images. Pre-train on tiles: `clinvit pretrain slides`."
         )
     if not card.arch.class_token and kind != "mean":
         raise UserError(f"{source}: has no class token; take --features mean.")

@@ -18,7 +18,7 @@ LEFT, RIGHT = 1.0, -1.0  # the patient's sides, as the sign of x
 
 @dataclass(frozen=True)
 class Body:
-    """What stays the same in every picture of a patient. Lengths are in the body frame.
+    """What stays the same in every image of a patient. Lengths are in the body frame.
 
     Attributes:
         seed: Of everything random that belongs to the patient (vessels, where a finding sits).
@@ -200,8 +200,8 @@ def draw_curves(canvas: np.ndarray, curves: Sequence[np.ndarray] | np.ndarray, w
 def soft(canvas: np.ndarray, sigma: float) -> np.ndarray:
     """A uint8 raster as float32 0..1, blurred by `sigma` (body frame)."""
     pixels = sigma / 2 * canvas.shape[0]
-    picture = canvas.astype(np.float32) / 255
-    return cv2.GaussianBlur(picture, (0, 0), pixels) if pixels > 0.2 else picture
+    image = canvas.astype(np.float32) / 255
+    return cv2.GaussianBlur(image, (0, 0), pixels) if pixels > 0.2 else image
 
 
 def window(frame: Frame, x: float, y: float, reach: float) -> tuple[slice, slice]:
@@ -216,10 +216,10 @@ def window(frame: Frame, x: float, y: float, reach: float) -> tuple[slice, slice
 
 def disc(frame: Frame, x: float, y: float, radius: float, edge: float) -> np.ndarray:
     """(S, S) a disc with a soft edge."""
-    picture = np.zeros((frame.size, frame.size), np.float32)
+    image = np.zeros((frame.size, frame.size), np.float32)
     rows, columns = window(frame, x, y, radius + edge)
-    picture[rows, columns] = ramp(radius - np.hypot(frame.x[:, columns] - x, frame.y[rows] - y), edge)
-    return picture
+    image[rows, columns] = ramp(radius - np.hypot(frame.x[:, columns] - x, frame.y[rows] - y), edge)
+    return image
 
 
 def _tissue(frame: Frame) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""From the layers of a chest to a picture: how the patient stands before the beam, film, noise, markers."""
+"""From the layers of a chest to an image: how the patient stands before the beam, film, noise, markers."""
 
 import cv2
 import numpy as np
@@ -34,29 +34,29 @@ def expose(shadow: np.ndarray, view: str, rng: np.random.Generator) -> np.ndarra
     grey = (veil + (1 - veil) * grey) * np.clip(shadow * 6 + 0.2, 0.02, 1)
     noise = rng.standard_normal((size, size), dtype=np.float32)
     grey += np.float32(rng.uniform(0.006, 0.02)) * cv2.GaussianBlur(noise, (0, 0), 0.6)
-    picture = np.clip(grey * np.float32(rng.uniform(225, 255)), 0, 255).astype(np.uint8)
-    _collimate(picture, rng)
-    _mark_side(picture, rng)
-    return picture
+    image = np.clip(grey * np.float32(rng.uniform(225, 255)), 0, 255).astype(np.uint8)
+    _collimate(image, rng)
+    _mark_side(image, rng)
+    return image
 
 
-def _collimate(picture: np.ndarray, rng: np.random.Generator) -> None:
-    for border in (picture[:, ::-1], picture, picture.T, picture.T[:, ::-1]):
+def _collimate(image: np.ndarray, rng: np.random.Generator) -> None:
+    for border in (image[:, ::-1], image, image.T, image.T[:, ::-1]):
         if rng.random() < 0.12:
-            border[:, : int(rng.uniform(0.01, 0.05) * len(picture))] = rng.integers(0, 6)
+            border[:, : int(rng.uniform(0.01, 0.05) * len(image))] = rng.integers(0, 6)
 
 
-def _mark_side(picture: np.ndarray, rng: np.random.Generator) -> None:
-    size = len(picture)
+def _mark_side(image: np.ndarray, rng: np.random.Generator) -> None:
+    size = len(image)
     left = rng.random() < 0.7
     x = rng.uniform(0.86, 0.92) if left else rng.uniform(0.05, 0.10)
     at = (round(x * size), round(rng.uniform(0.07, 0.16) * size))
     thick = max(1, round(size / 190))
-    cv2.putText(picture, "L" if left else "R", at, cv2.FONT_HERSHEY_SIMPLEX, size / 560, 250, thick, cv2.LINE_AA)
+    cv2.putText(image, "L" if left else "R", at, cv2.FONT_HERSHEY_SIMPLEX, size / 560, 250, thick, cv2.LINE_AA)
 
 
 def framed(region: np.ndarray, maps: tuple[np.ndarray, np.ndarray]) -> tuple[float, float, float, float] | None:
-    """The frame around a region of the body frame, in pixels of the picture."""
+    """The frame around a region of the body frame, in pixels of the image."""
     rows, columns = np.nonzero(cv2.remap(region, *maps, cv2.INTER_LINEAR) > 0.35)
     if len(rows) < 4:
         return None

@@ -34,7 +34,7 @@ class Eye:
     """What stays the same over a clip.
 
     Attributes:
-        temporal: The side of the picture on which the temple lies, 1 = right, -1 = left.
+        temporal: The side of the image on which the temple lies, 1 = right, -1 = left.
         disc, macula: Angles of the optic disc and of the fovea.
         ora: Angles where the retina ends, (nasal, temporal).
         cornea: Height of its vertex above the globe.

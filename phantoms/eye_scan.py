@@ -1,6 +1,6 @@
-"""The probe and the scanner: from an eye's scatterers to B-mode pictures.
+"""The probe and the scanner: from an eye's scatterers to B-mode images.
 
-A picture is the magnitude of a complex field: scatterers, each with a random phase, blurred by the pulse (narrow in
+An image is the magnitude of a complex field: scatterers, each with a random phase, blurred by the pulse (narrow in
 depth, wide across), which is what makes speckle. The scatterers belong to the tissue, so that speckle moves with it,
 and two sets are mixed with a drifting weight, so that it also changes as the section wanders. Shadows, noise and
 logarithmic compression follow.
@@ -15,7 +15,7 @@ from .eye import Eye, Sheet, on_wall, turned
 from .eye_motion import drift
 
 PER_PX = 2.0  # scatterers of an interface per pixel of its length
-POOL_PX = 61  # by how much the noise pool is larger than a picture
+POOL_PX = 61  # by how much the noise pool is larger than an image
 
 
 @dataclass(frozen=True)
@@ -23,13 +23,13 @@ class Setting:
     """Scanner and crop of one clip.
 
     Attributes:
-        crop: (left, top, right, bottom) of the picture in the eye frame, before an eye with its temple on the left
+        crop: (left, top, right, bottom) of the image in the eye frame, before an eye with its temple on the left
             mirrors it. Pixels need not be square.
         gain_db, range_db: Amplification, and the span from black to white.
         tgc_db: How much brighter the bottom is than the top, by a wrong depth compensation.
         pulse: Spread in depth and across, in globe radii.
         noise_db: Level of the electronics' noise against the wall's echo.
-        persistence: Weight of the picture before.
+        persistence: Weight of the image before.
         gel: Depth of the near-field haze in globe radii.
     """
 
@@ -44,7 +44,7 @@ class Setting:
 
     @classmethod
     def draw(cls, shape: tuple[int, int], rng: np.random.Generator) -> "Setting":
-        """A random examination, cropped to the globe for pictures of `shape` (H, W)."""
+        """A random examination, cropped to the globe for images of `shape` (H, W)."""
         height, top, aside = rng.uniform(2.35, 2.65), rng.uniform(1.08, 1.20), rng.normal(0, 0.03)
         half = max(1.03, height / 2 * shape[1] / shape[0] * rng.uniform(0.94, 1.06))
         return cls(

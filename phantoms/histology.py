@@ -83,23 +83,23 @@ class Histology:
         """(height, width, 3) uint8 of at most BLOCK_PX either way."""
         block = _Block(self._anatomy, self.mpp, left, top, width, height)
         if block.is_empty():
-            picture = np.broadcast_to(self._tables[0, :, 0], (height, width, 3))
+            image = np.broadcast_to(self._tables[0, :, 0], (height, width, 3))
         else:
-            picture = colours(*block.stains(), self._tables)
+            image = colours(*block.stains(), self._tables)
         if self._pen is not None:
-            picture = self._marked(picture, left, top)
+            image = self._marked(image, left, top)
         y, x = top % TEXTURE_PX, left % TEXTURE_PX
         noise = scanner_noise()[y : y + height, x : x + width]
-        return np.clip(picture.astype(np.int16) + noise, 0, 255).astype(np.uint8)
+        return np.clip(image.astype(np.int16) + noise, 0, 255).astype(np.uint8)
 
-    def _marked(self, picture: np.ndarray, left: int, top: int) -> np.ndarray:
-        covered = np.zeros(picture.shape[:2], np.uint8)
+    def _marked(self, image: np.ndarray, left: int, top: int) -> np.ndarray:
+        covered = np.zeros(image.shape[:2], np.uint8)
         points = np.rint((self._pen - (left, top)) * 16).astype(np.int32)
         cv2.polylines(covered, [points], False, 255, round(70 / self.mpp), cv2.LINE_AA, 4)
         if not covered.any():
-            return picture
+            return image
         share = (covered / np.float32(255))[..., None]
-        return np.rint(picture * (1 - share + share * np.array(self._ink, np.float32))).astype(np.uint8)
+        return np.rint(image * (1 - share + share * np.array(self._ink, np.float32))).astype(np.uint8)
 
 
 class _Block:

@@ -82,16 +82,16 @@ def stamps(mpp: float) -> np.ndarray:
     return np.stack([_stamps(kind, mpp, rng) for kind in KINDS.values()])
 
 
-def press(density: np.ndarray, nuclei: Nuclei, pictures: np.ndarray, left: int, top: int) -> None:
+def press(density: np.ndarray, nuclei: Nuclei, images: np.ndarray, left: int, top: int) -> None:
     """Stamp the nuclei onto a part of the slide.
 
     Args:
         density: (H, W) uint8, changed in place: where nuclei overlap, the denser one shows.
         nuclei: Of the slide; those that do not lie wholly within the part are left out.
-        pictures: Of `stamps`.
+        images: Of `stamps`.
         left, top: Level-0 pixel of the part's first pixel.
     """
-    side = pictures.shape[-1]
+    side = images.shape[-1]
     height, width = density.shape
     first, last = np.searchsorted(nuclei.y, [top + side // 2, top + height - side // 2])
     x, y = nuclei.x[first:last] - left - side // 2, nuclei.y[first:last] - top - side // 2
@@ -100,7 +100,7 @@ def press(density: np.ndarray, nuclei: Nuclei, pictures: np.ndarray, left: int, 
     chosen = np.stack([nuclei.kind[first:last], turn, nuclei.variant[first:last], x, y], axis=1)[within]
     for kind, orientation, variant, column, row in chosen.tolist():
         part = density[row : row + side, column : column + side]
-        np.maximum(part, pictures[kind, orientation, variant], out=part)
+        np.maximum(part, images[kind, orientation, variant], out=part)
 
 
 def _stamps(kind: Kind, mpp: float, rng: np.random.Generator) -> np.ndarray:

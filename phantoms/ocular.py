@@ -21,7 +21,7 @@ from .eye_motion import Motion
 from .eye_scan import Scan, Setting
 
 LEAST_PX = 48  # smaller, the layers of an eye are under a pixel
-LEAST_MIDDLE_PX = 64  # of a set, whose pictures are down to 24 % smaller
+LEAST_MIDDLE_PX = 64  # of a set, whose images are down to 24 % smaller
 
 
 class Place(NamedTuple):
@@ -56,7 +56,7 @@ def eye_phantom(diagnosis: str, seed: int, *, size_px: int = 160, frames: int = 
         diagnosis: "normal", "pvd" (posterior vitreous detachment), or a retinal detachment: "macula_intact_nd" (nasal),
             "macula_intact_td" (temporal), "macula_detached_bilateral", "macula_detached_td".
         seed: Of everything random. The same seed gives the same eye, scanner and gaze with any diagnosis.
-        size_px: Side of the square pictures.
+        size_px: Side of the square images.
         frames: Number of frames.
         fps: Frames per second.
 
@@ -64,7 +64,7 @@ def eye_phantom(diagnosis: str, seed: int, *, size_px: int = 160, frames: int = 
         (T, H, W) uint8.
 
     Raises:
-        UserError: No such diagnosis, pictures too small, or a clip without frames.
+        UserError: No such diagnosis, images too small, or a clip without frames.
     """
     _known(diagnosis)
     if size_px < LEAST_PX or frames < 1 or fps <= 0:
@@ -94,7 +94,7 @@ def write_erdes(
         root: The folder that is to hold `Non_Retinal_Detachment`, `Retinal_Detachment` and `metadata.csv`.
         clips: Number of clips, shared out as `PLACES` says, or the number for each diagnosis.
         seed: Everything random follows from it; a clip does not depend on how many there are.
-        size_px: Middle height of the pictures; heights vary by 15 %, widths by another 10 %, all even.
+        size_px: Middle height of the images; heights vary by 15 %, widths by another 10 %, all even.
         seconds: Shortest and longest clip.
         fps: Frames per second of all clips.
         progress: Called with (clips done, clips in all).
@@ -103,7 +103,7 @@ def write_erdes(
         `root`.
 
     Raises:
-        UserError: Fewer clips than diagnoses, an unknown diagnosis, pictures too small or lengths that are none.
+        UserError: Fewer clips than diagnoses, an unknown diagnosis, images too small or lengths that are none.
     """
     root = Path(root)
     numbers = _numbers(clips)
@@ -192,6 +192,6 @@ def _write_mp4(path: Path, clip: np.ndarray, fps: float) -> None:
             options={"crf": "20", "preset": "veryfast", "threads": "1"} if x264 else {"qscale": "3"},
         )
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        for picture in planes:
-            file.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="yuv420p")))
+        for image in planes:
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="yuv420p")))
         file.mux(stream.encode())

@@ -19,10 +19,10 @@ from .chest_findings import FINDINGS, apply, reshape
 from .exposure import expose, framed, projection
 
 Box = tuple[float, float, float, float]
-NOMINAL_PX = 1024  # BBox_List_2017.csv counts in pixels of a 1024-px picture, whatever the size of the copy
+NOMINAL_PX = 1024  # BBox_List_2017.csv counts in pixels of a 1024-px image, whatever the size of the copy
 FOLDERS = 3  # the real set has twelve
 TEST_SHARE = 0.25  # of the patients, as in the official lists roughly
-RGBA_EVERY = 40  # one picture in so many is stored as RGBA, as some real ones are
+RGBA_EVERY = 40  # one image in so many is stored as RGBA, as some real ones are
 
 # Chance that a sick patient has the finding by itself; companions come on top.
 PREVALENCE = {
@@ -41,7 +41,7 @@ PREVALENCE = {
     "Pleural_Thickening": 0.05,
     "Hernia": 0.03,
 }
-HEALTHY_SHARE = 0.35  # of the patients; about half of the real pictures have no finding
+HEALTHY_SHARE = 0.35  # of the patients; about half of the real images have no finding
 COMPANIONS = {  # finding: (what often comes with it, how often)
     "Edema": (("Cardiomegaly", 0.5), ("Effusion", 0.5)),
     "Pneumonia": (("Infiltration", 0.5), ("Consolidation", 0.3)),
@@ -76,18 +76,18 @@ def chest_phantom(
     view: str = "PA",
     body: Body | None = None,
 ) -> tuple[np.ndarray, dict[str, Box]]:
-    """One picture of a chest with these findings.
+    """One image of a chest with these findings.
 
     Args:
         findings: Names of ChestX-ray14, any of `FINDINGS`; none for a healthy chest.
-        size: Side of the square picture in pixels.
-        rng: Everything random, hence the picture, follows from it.
+        size: Side of the square image in pixels.
+        rng: Everything random, hence the image, follows from it.
         view: "PA" (standing) or "AP" (in bed: higher diaphragm, larger heart, blades over the lungs).
-        body: The patient, to take several pictures of one. Default: a new one from `rng`.
+        body: The patient, to take several images of one. Default: a new one from `rng`.
 
     Returns:
-        The picture, (size, size) uint8, bright = dense; and for each finding its box (x, y, w, h) in pixels,
-        x and y of the upper left corner. A finding that the picture does not show, being cut off, has none.
+        The image, (size, size) uint8, bright = dense; and for each finding its box (x, y, w, h) in pixels,
+        x and y of the upper left corner. A finding that the image does not show, being cut off, has none.
 
     Raises:
         UserError: A name that is no finding, or another view.
@@ -102,13 +102,13 @@ def chest_phantom(
     regions = {name: apply(chest, name) for name in FINDINGS if name in findings}
     maps = projection(size, rng)
     shadow = cv2.remap(chest.shadow(), *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-    picture = expose(shadow, view, rng)
+    image = expose(shadow, view, rng)
     boxes = {name: framed(region, maps) for name, region in regions.items()}
-    return picture, {name: box for name, box in boxes.items() if box is not None}
+    return image, {name: box for name, box in boxes.items() if box is not None}
 
 
 def _posed(body: Body, view: str, rng: np.random.Generator) -> Body:
-    """The body as it breathes and stands in this picture."""
+    """The body as it breathes and stands in this image."""
     breath = rng.normal(0, 0.025) - 0.07 * (view == "AP")
     swell = (1.07 if view == "AP" else 1.0) * rng.uniform(0.97, 1.03)
     return Body(**{**vars(body), "dome": body.dome + breath, "ctr": body.ctr * swell})
@@ -125,16 +125,16 @@ def write_chestxray14(
 ) -> Path:
     """Write a small ChestX-ray14 tree exactly as it is downloaded.
 
-    `images_001/images/*.png` and further folders, `Data_Entry_2017.csv`, `BBox_List_2017.csv` (test pictures
-    only), `train_val_list.txt`, `test_list.txt`. Each patient has 1 to 4 pictures, 2.25 on average. Files
+    `images_001/images/*.png` and further folders, `Data_Entry_2017.csv`, `BBox_List_2017.csv` (test images
+    only), `train_val_list.txt`, `test_list.txt`. Each patient has 1 to 4 images, 2.25 on average. Files
     that exist are written again; the same arguments give the same bytes.
 
     Args:
         root: The folder to write.
         patients: Number of patients, at least 4.
-        seed: Everything random follows from it; the pictures of a patient do not depend on how many there
+        seed: Everything random follows from it; the images of a patient do not depend on how many there
             are.
-        size: Side of the pictures in pixels. The boxes are in pixels of a 1024-px picture all the same, as
+        size: Side of the images in pixels. The boxes are in pixels of a 1024-px image all the same, as
             those of a down-scaled copy of the real set are.
         prevalence: Chance of each finding in a sick patient (a share `HEALTHY_SHARE` is healthy).
         progress: Called with (patients done, patients in all).
@@ -185,7 +185,7 @@ def draw_findings(rng: np.random.Generator, prevalence: Mapping[str, float] = PR
 def _write_patient(
     folder: Path, patient: int, seed: int, size: int, prevalence: Mapping[str, float]
 ) -> Iterator[tuple[list, dict[str, Box]]]:
-    """Write a patient's pictures; yield (row of Data_Entry_2017.csv, boxes) for each."""
+    """Write a patient's images; yield (row of Data_Entry_2017.csv, boxes) for each."""
     rng = np.random.default_rng((seed, patient))
     body = Body.draw(rng)
     age = int(np.clip(rng.normal(48, 16), 5, 90))
@@ -195,20 +195,20 @@ def _write_patient(
             findings = frozenset(name for name in sorted(findings) if rng.random() < 0.8)
             findings |= {name for name in sorted(draw_findings(rng, prevalence)) if rng.random() < 0.15}
         view = "AP" if rng.random() < (0.5 if findings else 0.3) else "PA"
-        picture, boxes = chest_phantom(findings, size=size, rng=rng, view=view, body=body)
+        image, boxes = chest_phantom(findings, size=size, rng=rng, view=view, body=body)
         name = f"{patient:08d}_{follow_up:03d}.png"
-        _write_png(folder / name, picture, rgba=rng.random() < 1 / RGBA_EVERY)
+        _write_png(folder / name, image, rgba=rng.random() < 1 / RGBA_EVERY)
         named = "|".join(name for name in sorted(findings)) or "No Finding"
         sex = "F" if body.female else "M"
         width, height = rng.integers(1900, 3000, 2)
         yield [name, named, follow_up, patient, f"{age:03d}Y", sex, view, width, height, 0.143, 0.143], boxes
 
 
-def _write_png(path: Path, picture: np.ndarray, rgba: bool) -> None:
+def _write_png(path: Path, image: np.ndarray, rgba: bool) -> None:
     if rgba:
-        picture = cv2.cvtColor(picture, cv2.COLOR_GRAY2BGRA)
+        image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGRA)
     with written_aside(path) as aside:
-        aside.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
+        aside.write_bytes(cv2.imencode(".png", image)[1].tobytes())
 
 
 def _box_row(name: str, label: str, box: Box, size: int) -> list:

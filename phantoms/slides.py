@@ -38,7 +38,7 @@ def write_pyramid(path: str | Path, strips: Iterable[np.ndarray], *, mpp: float 
 
     Args:
         path: The file.
-        strips: The picture from top to bottom: (BLOCK_PX, W, 3) uint8 each, the last one perhaps lower.
+        strips: The image from top to bottom: (BLOCK_PX, W, 3) uint8 each, the last one perhaps lower.
         mpp: Microns per pixel, written as resolution; None writes none.
     """
     import tifffile

@@ -60,7 +60,7 @@ class DinoHead(nn.Module):
 
 
 class Views(NamedTuple):
-    """What a network says of crops, crop by crop: all pictures' first crop, then all pictures' second one, ...
+    """What a network says of crops, crop by crop: all images' first crop, then all images' second one, ...
 
     Attributes:
         cls: (V*B, D) class tokens.

@@ -21,7 +21,7 @@ from .training import Pretraining
 
 # DINO's positions are resampled with this offset (`resize_positions`).
 RESIZE_OFFSET = 0.1
-# Features of pictures that all differ have a spread near 1.
+# Features of images that all differ have a spread near 1.
 COLLAPSED = 0.01
 
 
@@ -29,10 +29,10 @@ class DinoPretraining(Pretraining):
     """Training of a student; the teacher and the centre follow after each step of the optimiser.
 
     Logged beside the loss: `teacher_entropy` (nats; near 0 or near log(out_dim) it has collapsed one way or the other),
-    `centre_norm`, and `feature_spread` (of the teacher's unit class tokens in a batch; near 0 all pictures look alike).
+    `centre_norm`, and `feature_std` (of the teacher's unit class tokens in a batch; near 0 all images look alike).
     """
 
-    picture = "attention.png"
+    image = "attention.png"
 
     def __init__(self, student: DinoNetwork, recipe: Dino, source: Source):
         super().__init__(student, recipe, source, MultiCropView(recipe.crops, recipe.model.image_size))
@@ -85,10 +85,10 @@ class DinoPretraining(Pretraining):
         self.means.clear()
 
     def on_train_epoch_end(self) -> None:
-        spread = float(self.trainer.callback_metrics["feature_spread"])
+        spread = float(self.trainer.callback_metrics["feature_std"])
         if spread < COLLAPSED and self.trainer.is_global_zero:
             warnings.warn(
-                f"the features of all pictures are nearly equal (feature_spread {spread:.2g}): DINO has collapsed. "
+                f"the features of all images are nearly equal (feature_std {spread:.2g}): DINO has collapsed. "
                 "Start anew with a lower optim.base_lr, a larger optim.batch_size or teacher_temp 0.04.",
                 stacklevel=2,
             )
@@ -96,8 +96,8 @@ class DinoPretraining(Pretraining):
     @torch.no_grad()
     def sheet(self) -> np.ndarray:
         """Where the teacher's class token looks on a few cases."""
-        pictures = self.still(self.spread(6))
-        return attention_sheet(self.kept, pictures.cpu().numpy(), self.pixels({"image": pictures}))
+        images = self.still(self.spread(6))
+        return attention_sheet(self.kept, images.cpu().numpy(), self.pixels({"image": images}))
 
     @torch.no_grad()
     def _log_signs(self, cls: Tensor, targets: Tensor) -> None:
@@ -108,7 +108,7 @@ class DinoPretraining(Pretraining):
             {
                 "teacher_entropy": torch.special.entr(targets).sum(dim=-1).mean(),
                 "centre_norm": self.dino_loss.center.norm(),
-                "feature_spread": spread,
+                "feature_std": spread,
             }
         )
 

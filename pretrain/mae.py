@@ -1,4 +1,4 @@
-"""Masked autoencoder: encode the visible tokens, decode the chosen hidden ones, compare pixels.
+"""Masked autoencoder: encode the visible tokens, decode the chosen masked ones, compare pixels.
 
 He et al. 2022, "Masked Autoencoders Are Scalable Vision Learners"; decoder masking after VideoMAE V2
 (Wang et al. 2023). Parameter names of the decoder are those of the official MAE.
@@ -34,7 +34,7 @@ class Reconstruction(NamedTuple):
 
 
 class MaskedAutoencoder(nn.Module):
-    """A ViT encoder and a light decoder that rebuilds hidden patches.
+    """A ViT encoder and a light decoder that reconstructs masked patches.
 
     Args:
         encoder: The ViT to pre-train; it has its final norm. Its gradient checkpointing is the decoder's too.
@@ -75,7 +75,7 @@ class MaskedAutoencoder(nn.Module):
 
         Args:
             x: (B, C, H, W) or (B, C, T, H, W), normalised.
-            masks: What the encoder sees, what is rebuilt, and which of that counts in the loss.
+            masks: What the encoder sees, what is reconstructed, and which of that counts in the loss.
             pixels: The same in 0..1, where the target is made of that (VideoMAE); default `x`.
         """
         latent = self.encoder(x, masks.visible_ids).sequence()
@@ -83,7 +83,7 @@ class MaskedAutoencoder(nn.Module):
         prediction = self.decoder_pred(self.decoder_norm(decoded))
         target = self.targets(x if pixels is None else pixels, masks.target_ids)
         each = (prediction.float() - target).square().mean(dim=-1)
-        loss = each.mean() if masks.counted is None else (each * masks.counted).sum() / masks.counted.sum()
+        loss = each.mean() if masks.loss_mask is None else (each * masks.loss_mask).sum() / masks.loss_mask.sum()
         return Reconstruction(loss, prediction, target)
 
     def decode(self, latent: Tensor, visible_ids: Tensor, target_ids: Tensor) -> Tensor:

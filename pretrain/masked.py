@@ -22,7 +22,7 @@ class MaskedPretraining(Pretraining):
     shared out: neither number changes a mask.
     """
 
-    picture = "reconstructions.png"
+    image = "reconstructions.png"
 
     def __init__(self, mae: MaskedAutoencoder, recipe: Pretrain, source: Source):
         super().__init__(mae, recipe, source, TrainView(recipe.augment, recipe.data.clip, recipe.model.frames))
@@ -53,17 +53,17 @@ class MaskedPretraining(Pretraining):
         whole = recipe_masks(self.recipe, cases * shares, self.generator(step))
         own = whole.share(part * world + self.global_rank, shares)
         self.weight = None
-        if shares > 1 and own.counted is not None:
-            self.weight = own.counted.sum().double() * shares / whole.counted.sum()
+        if shares > 1 and own.loss_mask is not None:
+            self.weight = own.loss_mask.sum().double() * shares / whole.loss_mask.sum()
         return own
 
     def sheet(self) -> np.ndarray:
-        """A few cases rebuilt under a fixed mask."""
+        """A few cases reconstructed under a fixed mask."""
         places = self.spread(6 if self.recipe.model.frames == 1 else 3)
         batch = self.dataset.__getitems__([(place, 0) for place in places])
         one_of_each = batch["image"][:: self.dataset.view.repeats].to(self.device)
         x = self.pixels({"image": one_of_each})
-        # All that is hidden is rebuilt here, whatever share of it training takes.
+        # All that is masked is reconstructed here, whatever share of it training takes.
         masks = recipe_masks(replace(self.recipe, decode_ratio=1.0), len(x), torch.Generator(self.device))
         model = self.final_model
         was_training = model.training
@@ -76,7 +76,8 @@ def recipe_masks(recipe: Pretrain, batch: int, generator: torch.Generator) -> Ma
     """The masks of a batch, drawn as the recipe says."""
     return draw_masks(
         recipe.model.architecture().grid, batch, generator, mask=recipe.mask, mask_ratio=recipe.mask_ratio,
-        decoder_mask=recipe.decoder_mask, decode_ratio=recipe.decode_ratio, rebuild_visible=recipe.rebuild_visible,
+        decoder_mask=recipe.decoder_mask, decode_ratio=recipe.decode_ratio,
+        reconstruct_visible=recipe.reconstruct_visible,
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Whether features become useful while they are trained: labels foretold from the nearest cases of other patients.
+"""Whether features become useful while they are trained: labels predicted from the nearest cases of other patients.
 
 Labels are looked at and nothing is chosen by them.
 """
@@ -55,9 +55,9 @@ class NeighbourCheck(Callback):
         """The mean AUROC by now."""
         features = []
         for start in range(0, len(self.places), BATCH):
-            pictures = training.still(self.places[start : start + BATCH])
+            images = training.still(self.places[start : start + BATCH])
             with training.trainer.precision_plugin.forward_context():
-                features.append(training.kept(training.pixels({"image": pictures})).cls.float())
+                features.append(training.kept(training.pixels({"image": images})).cls.float())
         return neighbour_auroc(torch.cat(features).cpu(), self.targets, self.patients, self.cases)
 
 

@@ -32,17 +32,19 @@ class Decoder:
 
 @dataclass(frozen=True)
 class Pretrain:
-    """Masked pre-training of a ViT on unlabelled pictures or clips.
+    """Masked pre-training of a ViT on unlabelled images or clips.
 
     Attributes:
-        mask: Which patches are hidden: `random` (MAE) or `tube` (VideoMAE: the same places in every frame).
-        mask_ratio: Share of patches hidden from the encoder.
-        decoder_mask: Which the decoder rebuilds: `random` (of the hidden ones) or `running_cell` (VideoMAE V2).
-        decode_ratio: Share of the hidden patches (random) or of all (running_cell) that are rebuilt; 1 rebuilds all
-            hidden ones.
-        rebuild_visible: Running cells rebuild, uncounted, what the encoder saw (VideoMAE V2); false saves its cost.
+        mask: Which patches are masked: `random` (MAE) or `tube` (VideoMAE: the same places in every frame).
+        mask_ratio: Share of patches masked from the encoder.
+        decoder_mask: Which the decoder reconstructs: `random` (of the masked ones) or `running_cell` (VideoMAE V2).
+        decode_ratio: Share of the masked patches (random) or of all (running_cell) that are reconstructed; 1 stands for
+            all masked ones.
+        reconstruct_visible: Running cells also reconstruct what the encoder saw, outside the loss (VideoMAE V2); false
+            saves its cost.
         tiles_per_slide: Tiles of each slide drawn anew for every epoch; null for all.
-        target: What it rebuilds: `pixels` (thorax paper), `patch` (normalised per patch, MAE), `channel` (VideoMAE).
+        target: What is reconstructed: `pixels` (thorax paper), `patch` (normalised per patch, MAE) or `channel`
+            (VideoMAE).
         model: The encoder.
         decoder: The decoder.
         data: Cases and pixels.
@@ -56,7 +58,7 @@ class Pretrain:
     mask_ratio: float = 0.75
     decoder_mask: str = "random"
     decode_ratio: float = 1.0
-    rebuild_visible: bool = True
+    reconstruct_visible: bool = True
     tiles_per_slide: int | None = None
     target: str = "pixels"
     model: Model = field(default_factory=Model)
@@ -89,7 +91,7 @@ class Head:
 
 @dataclass(frozen=True)
 class Dino:
-    """DINO on unlabelled pictures or tiles of slides. The defaults are Self-ViT-MIL's (train_dino.py).
+    """DINO on unlabelled images or tiles of slides. The defaults are Self-ViT-MIL's (train_dino.py).
 
     Attributes:
         momentum: Of the teacher at the start; rises to 1 along half a cosine.
@@ -149,7 +151,7 @@ class Dino:
         if self.optim.ema_decay is not None:
             raise UserError("optim.ema_decay: DINO's teacher is the moving average already (momentum); leave it null.")
         if self.model.frames > 1:
-            raise UserError(f"model.frames {self.model.frames}: DINO is for pictures and tiles; set model.frames 1.")
+            raise UserError(f"model.frames {self.model.frames}: DINO is for images and tiles; set model.frames 1.")
         if self.crops.local_crops and self.crops.local_px % self.model.patch_size:
             raise UserError(
                 f"crops.local_px {self.crops.local_px} is not a multiple of model.patch_size {self.model.patch_size}."

@@ -5,7 +5,7 @@ from pathlib import Path
 from ..backbone.encoder import EncoderCard, save_encoder
 from ..core.errors import UserError
 from ..datasets.loading.shards.pixels import Shards
-from ..datasets.manifest.seen import TRAINED_ON, write_marks
+from ..datasets.manifest.seen import TRAINED_ON, write_hashes
 from ..datasets.manifest.tables import Manifest
 from ..engine.recipe import plain
 from ..engine.run_folder import rank, run_folder, versions
@@ -15,7 +15,7 @@ from .masked import MaskedPretraining, build_mae
 from .neighbours import NeighbourCheck
 from .recipe import Dino, Pretrain
 from .sources import Source, open_files, open_tiles, reader_of, try_slides
-from .training import ShowPicture, statistics
+from .training import ShowImage, statistics
 
 
 def pretrain(
@@ -27,7 +27,7 @@ def pretrain(
         recipe: The resolved recipe; its kind decides the method.
         manifest: The cases; labels are looked at by DINO's `monitor` alone.
         out: The run folder. A run that was interrupted there goes on.
-        cache: Folder where decoded pictures are kept, or shards of them.
+        cache: Folder where decoded images are kept, or shards of them.
         tiles: For slides: folder of `<id>.h5` tile coordinates; then a case is a tile, read from its slide each time.
 
     Returns:
@@ -49,8 +49,8 @@ def pretrain(
             print(cache)
     with run_folder(out, recipe, inputs) as folder:
         source = open_files(recipe, chosen, cache) if tiles is None else open_tiles(recipe, chosen, slides)
-        pictures = ShowPicture(folder)
-        callbacks = [pictures]
+        images = ShowImage(folder)
+        callbacks = [images]
         if isinstance(recipe, Dino):
             training = DinoPretraining(model, recipe, source)
             if recipe.monitor:
@@ -59,9 +59,9 @@ def pretrain(
             training = MaskedPretraining(model, recipe, source)
         fit(training, recipe.optim, recipe.run, folder, "pre-training", callbacks=callbacks)
         if rank() == 0:
-            pictures.draw(training)
+            images.draw(training)
             table = source.manifest.table
-            write_marks(folder / "encoder" / TRAINED_ON, table["id"], table["patient"])
+            write_hashes(folder / "encoder" / TRAINED_ON, table["id"], table["patient"])
             return save_encoder(folder / "encoder", training.kept, _card(recipe, training, manifest, source))
     return out / "encoder"
 

@@ -1,4 +1,4 @@
-"""Pictures of what pre-training has learned: original, masked and rebuilt; or where the class token looks."""
+"""Images of what pre-training has learned: original, masked and reconstructed; or where the class token looks."""
 
 import numpy as np
 import torch
@@ -11,39 +11,39 @@ from .mae import MaskedAutoencoder
 from .masking import Masks
 
 GAP, TITLE, SIDE = 8, 28, 224
-COLUMNS = ("original", "visible", "rebuilt")
+COLUMNS = ("original", "visible", "reconstructed")
 
 
 @torch.no_grad()
 def reconstruction_sheet(mae: MaskedAutoencoder, x: Tensor, masks: Masks) -> np.ndarray:
-    """One row per picture (of clips two frames): original, what the encoder saw, and that with the rest rebuilt.
+    """One row per image (of clips two frames): original, what the encoder saw, and that with the rest reconstructed.
 
-    Normalised targets are brought back with the mean and spread of the true patch, so there the picture shows the
-    rebuilt structure on the original's own brightness.
+    Normalised targets are brought back with the mean and spread of the true patch, so there the image shows the
+    reconstructed structure on the original's own brightness.
 
     Args:
         mae: The model, in eval mode.
         x: (B, C, H, W) or (B, C, T, H, W) normalised.
-        masks: All that is hidden is to be rebuilt.
+        masks: All that is masked is to be reconstructed.
 
     Returns:
-        (height, width) uint8, grey: three titled columns, pictures at least 224 px high.
+        (height, width) uint8, grey: three titled columns, images at least 224 px high.
     """
     arch = mae.encoder.arch
-    out, hidden_ids = mae(x, masks), masks.target_ids
+    out, masked_ids = mae(x, masks), masks.target_ids
     clips = as_clip(x)
     patches = gather_patches(clips, arch.patch_size, arch.tubelet)
     plain = patches.permute(0, 1, 3, 4, 5, 2).flatten(2, 4)
-    truth = plain.gather(1, hidden_ids[..., None, None].expand(-1, -1, *plain.shape[2:]))
-    rebuilt = out.prediction.float().reshape(truth.shape)
+    truth = plain.gather(1, masked_ids[..., None, None].expand(-1, -1, *plain.shape[2:]))
+    reconstructed = out.prediction.float().reshape(truth.shape)
     if mae.target != "pixels":
         axes = (2, 3) if mae.target == "patch" else (2,)
-        rebuilt = rebuilt * truth.std(dim=axes, keepdim=True) + truth.mean(dim=axes, keepdim=True)
+        reconstructed = reconstructed * truth.std(dim=axes, keepdim=True) + truth.mean(dim=axes, keepdim=True)
     low, high = (each.view(-1, 1, 1, 1, 1) for each in (clips.flatten(1).amin(dim=1), clips.flatten(1).amax(dim=1)))
     grey = (low + high)[..., 0] / 2
     columns = [clips]
-    for values in (grey.expand_as(truth), rebuilt):
-        index = hidden_ids[..., None, None].expand_as(truth)
+    for values in (grey.expand_as(truth), reconstructed):
+        index = masked_ids[..., None, None].expand_as(truth)
         filled = plain.scatter(1, index, values.to(plain.dtype))
         shape = (*plain.shape[:2], arch.tubelet, arch.patch_size, arch.patch_size, arch.channels)
         columns.append(scatter_patches(filled.view(shape).permute(0, 1, 5, 2, 3, 4), arch.grid))
@@ -54,13 +54,13 @@ def reconstruction_sheet(mae: MaskedAutoencoder, x: Tensor, masks: Masks) -> np.
 
 
 @torch.no_grad()
-def attention_sheet(vit: ViT, pictures: np.ndarray, x: Tensor) -> np.ndarray:
-    """One row per picture: itself, the class token's attention in the last block (mean of the heads), and the picture
+def attention_sheet(vit: ViT, images: np.ndarray, x: Tensor) -> np.ndarray:
+    """One row per image: itself, the class token's attention in the last block (mean of the heads), and the image
     lit by it. Each map is scaled to its own range.
 
     Args:
         vit: In eval mode.
-        pictures: (B, C, H, W) uint8, grey or RGB.
+        images: (B, C, H, W) uint8, grey or RGB.
         x: The same, normalised.
 
     Returns:
@@ -69,22 +69,22 @@ def attention_sheet(vit: ViT, pictures: np.ndarray, x: Tensor) -> np.ndarray:
     import cv2
 
     weights = vit.last_attention(x)[:, :, 0, 1 + vit.arch.registers :].float().mean(dim=1)
-    height, width = pictures.shape[2:]
+    height, width = images.shape[2:]
     maps = weights.unflatten(1, vit.grid_of(as_clip(x))[1:]).cpu().numpy()
     originals, heat, lit = [], [], []
-    for picture, small in zip(pictures.transpose(0, 2, 3, 1), maps):
+    for image, small in zip(images.transpose(0, 2, 3, 1), maps):
         low, high = np.percentile(small, (1, 99))
         strength = cv2.resize(((small - low) / max(high - low, 1e-12)).clip(0, 1), (width, height)).clip(0, 1)
         colour = cv2.applyColorMap(np.rint(strength * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)
-        originals.append(np.broadcast_to(picture / 255, (height, width, 3)))
+        originals.append(np.broadcast_to(image / 255, (height, width, 3)))
         heat.append(colour[..., ::-1] / 255)
         lit.append(originals[-1] * (0.2 + 0.8 * strength[..., None]))
-    titles = {"picture": originals, "attention": heat, "picture lit by it": lit}
+    titles = {"image": originals, "attention": heat, "image lit by it": lit}
     return _sheet({title: np.stack(column) for title, column in titles.items()})
 
 
 def _sheet(columns: dict[str, np.ndarray]) -> np.ndarray:
-    """Titled columns of pictures (B, H, W) or (B, H, W, 3) in 0..1, enlarged to at least 224 px."""
+    """Titled columns of images (B, H, W) or (B, H, W, 3) in 0..1, enlarged to at least 224 px."""
     count, height, width = next(iter(columns.values())).shape[:3]
     scale = -(-SIDE // height)
     height, width = height * scale, width * scale
@@ -94,7 +94,7 @@ def _sheet(columns: dict[str, np.ndarray]) -> np.ndarray:
     draw = ImageDraw.Draw(sheet)
     for c, (title, column) in enumerate(columns.items()):
         draw.text((c * (width + GAP) + 2, 4), title, fill="black", font=ImageFont.load_default(16))
-        for r, picture in enumerate(column):
-            shown = Image.fromarray(np.rint(picture * 255).astype(np.uint8)).resize((width, height))
+        for r, image in enumerate(column):
+            shown = Image.fromarray(np.rint(image * 255).astype(np.uint8)).resize((width, height))
             sheet.paste(shown, (c * (width + GAP), TITLE + r * (height + GAP)))
     return np.asarray(sheet)

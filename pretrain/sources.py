@@ -1,4 +1,4 @@
-"""Where the pixels of pre-training come from: pictures and clips by way of the cache, or tiles straight from slides."""
+"""Where the pixels of pre-training come from: images and clips by way of the cache, or tiles straight from slides."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ class Source:
         rows: The rows that can be read.
         ids: Of all rows.
         bad: Why files of the manifest cannot be read.
-        manifest: The files: pictures, clips or slides.
+        manifest: The files: images, clips or slides.
         slides: Rows of the manifest whose tiles these are, slide after slide; None where a row is a file itself.
     """
 
@@ -57,7 +57,7 @@ def reader_of(recipe: Pretrain | Dino) -> Reader:
 
 
 def open_files(recipe: Pretrain | Dino, chosen: Manifest, place: Path | Shards) -> Source:
-    """Pictures or clips, from shards, or from the cache if the recipe wants one; it is filled first."""
+    """Images or clips, from shards, or from the cache if the recipe wants one; it is filled first."""
     for name, unset in (("tiles_per_slide", None), ("stain", Stain())):
         if getattr(recipe, name) != unset:
             raise UserError(f"{name} is for tiles of slides: name the folder of tiles, or leave it out.")
@@ -67,7 +67,7 @@ def open_files(recipe: Pretrain | Dino, chosen: Manifest, place: Path | Shards) 
     else:
         pixels = open_pixels(chosen.files(), recipe.data, place, reader, reading_workers(recipe.run.workers, True))
     if recipe.model.frames == 1 and recipe.model.channels != 1:
-        raise UserError(f"model.channels {recipe.model.channels}: pictures are read in grey; set model.channels 1.")
+        raise UserError(f"model.channels {recipe.model.channels}: images are read in grey; set model.channels 1.")
     rows, bad = readable_rows(pixels, range(len(chosen)), recipe.run.max_bad, str(chosen.path))
     source = Source(pixels, rows, chosen.table["id"].tolist(), bad, chosen)
     if source.windowed and isinstance(recipe, Dino) and recipe.monitor:
@@ -82,7 +82,7 @@ def try_slides(recipe: Pretrain | Dino, chosen: Manifest, tiles: Path) -> SlideS
         tiles: Folder of `<id>.h5` tile coordinates.
     """
     if recipe.model.frames != 1 or recipe.model.channels != 3:
-        raise UserError("tiles of slides are pictures in colour: set model.channels 3 and model.frames 1.")
+        raise UserError("tiles of slides are images in colour: set model.channels 3 and model.frames 1.")
     from ..datasets.slides.stain import stain_normaliser
 
     fit = None if recipe.stain.method == "none" else partial(stain_normaliser, recipe=recipe.stain)

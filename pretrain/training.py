@@ -1,4 +1,4 @@
-"""What both methods of pre-training share: batches of the source, and pictures of what is learned."""
+"""What both methods of pre-training share: batches of the source, and images of what is learned."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from .sources import Source
 
 
 class Pretraining(Training):
-    """Base of both methods; a subclass gives `loss(batch)`, `picture` and `sheet()`.
+    """Base of both methods; a subclass gives `loss(batch)`, `image` and `sheet()`.
 
     Args:
         model: What is trained; its `encoder` is the ViT.
@@ -30,7 +30,7 @@ class Pretraining(Training):
         view: How they are drawn.
     """
 
-    picture = ""
+    image = ""
 
     def __init__(self, model: nn.Module, recipe: Pretrain | Dino, source: Source, view: View):
         mean, std = statistics(recipe)
@@ -41,7 +41,7 @@ class Pretraining(Training):
         self.dataset = Cases(source.pixels, source.rows, view, max_bad=recipe.run.max_bad)
 
     def sheet(self) -> np.ndarray:
-        """(height, width[, 3]) uint8 picture of what is learned by now."""
+        """(height, width[, 3]) uint8 image of what is learned by now."""
         raise NotImplementedError
 
     @property
@@ -77,8 +77,8 @@ class Pretraining(Training):
         return places[np.unique(np.linspace(0, len(places) - 1, count).astype(int))]
 
 
-class ShowPicture(Callback):
-    """Keep a picture of what is learned up to date: the same cases, ten times over the training."""
+class ShowImage(Callback):
+    """Keep an image of what is learned up to date: the same cases, ten times over the training."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -92,7 +92,7 @@ class ShowPicture(Callback):
 
     def draw(self, training: Pretraining) -> None:
         """Write it."""
-        with written_aside(self.folder / training.picture) as aside:
+        with written_aside(self.folder / training.image) as aside:
             Image.fromarray(training.sheet()).save(aside)
 
 

@@ -19,7 +19,7 @@ def workload(recipe: Pretrain | Dino, cases: int) -> Workload:
 
     Args:
         recipe: The resolved recipe.
-        cases: Cases of an epoch: pictures, clips or tiles.
+        cases: Cases of an epoch: images, clips or tiles.
     """
 
     def make(recompute: bool, device: str) -> Training:

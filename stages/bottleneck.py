@@ -43,7 +43,7 @@ class Rates:
 
 
 def bottleneck(task, manifest: Manifest, name: str) -> list[str]:
-    """What `clinvit check --recipe` says of it: two sentences with figures.
+    """What `clinvit check --recipe` says of it: two sentences with metrics.
 
     Args:
         task: The task's module.
@@ -54,7 +54,7 @@ def bottleneck(task, manifest: Manifest, name: str) -> list[str]:
         UserError: There is no such recipe, or nothing of it can be measured here.
     """
     if not hasattr(task, "CachedAs"):
-        raise UserError("--recipe is for pictures and clips: tiles of slides come from no cache. Leave it out.")
+        raise UserError("--recipe is for images and clips: tiles of slides come from no cache. Leave it out.")
     stage, recipes = ("pretrain", task.PRETRAIN) if name in task.PRETRAIN else ("finetune", task.FINETUNE)
     if name not in recipes:
         raise UserError(f"--recipe {name!r}: known are {', '.join(task.PRETRAIN | task.FINETUNE)}.")

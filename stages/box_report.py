@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import DataError
-from ..datasets.images.image_maps import PictureMaps, case_file, read_maps
+from ..datasets.images.image_maps import ImageMaps, case_file, read_maps
 from ..datasets.manifest.boxes import BOXES, Box, read_boxes
 from ..datasets.manifest.tables import Manifest, Predictions
-from ..eval.localisation.boxes import BoxedFinding, box_figures
-from ..eval.localisation.image_map import PictureMap
+from ..eval.localisation.boxes import BoxedFinding, box_metrics
+from ..eval.localisation.image_map import ImageMap
 from ..eval.report.boxes_section import boxes_section
 from ..eval.report.section import Section
 from ..eval.statistics.resampling import Resampling
@@ -23,7 +23,7 @@ def box_report(
     manifest: Manifest,
     split: str,
     resampling: Resampling,
-    picture: Callable[[str], np.ndarray | None] | None = None,
+    image: Callable[[str], np.ndarray | None] | None = None,
 ) -> Section | None:
     """The section, where `boxes.csv` lies beside the manifest and a folder `explanations` beside a predictions table.
 
@@ -33,7 +33,7 @@ def box_report(
         manifest: The cases, with the boxes beside it.
         split: The split that is evaluated.
         resampling: Of the intervals.
-        picture: Case id to its picture, for examples.
+        image: Case id to its image, for examples.
 
     Returns:
         None where no model has a map of a finding with a box.
@@ -47,17 +47,17 @@ def box_report(
     if not folders or not path.is_file():
         return None
     boxes = read_boxes(path, manifest)
-    figures, first = {}, []
+    metrics, first = {}, []
     for name, folder in folders.items():
         table = tables[name].rows(split)
         findings, method, without = _findings(folder, table, boxes)
         if findings:
             first = first or findings
-            figures[name] = box_figures(findings, table.labels, resampling, method=method, without_map=without)
-    if not figures:
+            metrics[name] = box_metrics(findings, table.labels, resampling, method=method, without_map=without)
+    if not metrics:
         return None
     places = {name: place for place, name in enumerate(tables)}
-    return boxes_section(figures, places, first, picture)
+    return boxes_section(metrics, places, first, image)
 
 
 def _findings(folder: Path, table: Predictions, boxes: list[Box]) -> tuple[list[BoxedFinding], str, int]:
@@ -79,12 +79,12 @@ def _findings(folder: Path, table: Predictions, boxes: list[Box]) -> tuple[list[
         each = maps[case]
         if each is not None and label in each.labels:
             size = each.width_px, each.height_px
-            grid = PictureMap(each.maps[each.labels.index(label)], each.extent_px, *size)
+            grid = ImageMap(each.maps[each.labels.index(label)], each.extent_px, *size)
             corners = np.array([box.within(*size) for box in own])
             found.append(BoxedFinding(case, patients[case], label, grid, corners))
     return found, next(iter(made))[1] if made else "", len(of_finding) - len(found)
 
 
-def _map(folder: Path, case: str) -> PictureMaps | None:
+def _map(folder: Path, case: str) -> ImageMaps | None:
     file = case_file(folder, case, ".h5")
     return read_maps(file) if file.is_file() else None

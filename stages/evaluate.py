@@ -39,7 +39,7 @@ def evaluate_stage(
         predictions: Model name to its table's file, the model reported on first.
         out: Folder of the report.
         split: The split to evaluate.
-        data: Manifest or its folder: who the cases are, their subgroups, and pictures of the most wrong ones.
+        data: Manifest or its folder: who the cases are, their subgroups, and images of the most wrong ones.
         rule, prevalence, resamples, seed, interval, stratify, title: See `eval.report.evaluate`.
         subgroups: Columns of the manifest; None for sex, age, view, scanner and site where it has them.
 
@@ -64,7 +64,7 @@ def evaluate_stage(
     with folder_alone(Path(out)):
         localisation, pages = _localisation(predictions, tables, manifest, Path(out), split, resamples, seed)
         unit = _unit([card for card in cards.values() if card is not None])
-        picture = _pictures(manifest) if manifest is not None and unit != "slide" else None
+        image = _images(manifest) if manifest is not None and unit != "slide" else None
         resampling = Resampling(resamples, seed, interval, stratify)
         return evaluate(
             tables,
@@ -80,13 +80,13 @@ def evaluate_stage(
             title=title,
             unit=unit,
             provenance={name: _provenance(card) for name, card in cards.items() if card is not None},
-            picture=picture,
+            image=image,
             localisation=localisation,
             slide_pages=pages,
             what_one_means=next((card.meaning for card in cards.values() if card is not None), {}),
             sections=lambda found: [
                 _seen(found.split, predictions, tables),
-                *_sections(found, predictions, tables, manifest, subgroups, resampling, picture),
+                *_sections(found, predictions, tables, manifest, subgroups, resampling, image),
             ],
         )
 
@@ -101,7 +101,7 @@ def _stored_thresholds(predictions: Mapping[str, Path], cards: Mapping) -> dict[
 
 
 def _seen(split: str, predictions: Mapping[str, Path], tables: Mapping[str, Predictions]):
-    """The section on cases that the models have met before."""
+    """The section on cases that the models have seen before."""
     from ..eval.report.seen_section import seen_section
 
     facts = {name: seen_beside(path, tables[name].table) for name, path in predictions.items()}
@@ -110,7 +110,7 @@ def _seen(split: str, predictions: Mapping[str, Path], tables: Mapping[str, Pred
 
 def _sections(
     found, predictions: Mapping[str, Path], tables: Mapping[str, Predictions], manifest: Manifest | None,
-    columns: Sequence[str] | None, resampling, picture: Callable[[str], np.ndarray | None] | None,
+    columns: Sequence[str] | None, resampling, image: Callable[[str], np.ndarray | None] | None,
 ) -> list:  # fmt: skip
     """What the report has beside the results: decision curves, and of a manifest the cohort, boxes and subgroups."""
     from ..eval.report.cohort_section import cohort_section
@@ -124,7 +124,7 @@ def _sections(
     sections = [decision_section(tables, found.split, resampling)]
     if manifest is None:
         return sections
-    boxes = box_report(predictions, tables, manifest, found.split, resampling, picture)
+    boxes = box_report(predictions, tables, manifest, found.split, resampling, image)
     sections += [cohort_section(cohort(manifest)), *([] if boxes is None else [boxes])]
     known = manifest_columns(manifest)
     names = usual_columns(known) if columns is None else columns
@@ -148,10 +148,10 @@ def _localisation(
         from ..datasets.slides.shared_work import slide_file
         from .slides.localise import localised
 
-        figures = localised(maps, manifest, tables[name].labels[0], split, resamples, seed)
-        if figures is not None:
-            found[name] = figures
-            for slide in figures.slides:
+        metrics = localised(maps, manifest, tables[name].labels[0], split, resamples, seed)
+        if metrics is not None:
+            found[name] = metrics
+            for slide in metrics.slides:
                 page = slide_file(maps, slide.id, ".html")
                 if page.is_file():
                     pages.setdefault(slide.id, Path(os.path.relpath(page.resolve(), out.resolve())).as_posix())
@@ -173,7 +173,7 @@ def _unit(cards: list) -> str:
         return "case"
     if isinstance(cards[0], MilCard):
         return "slide"
-    return "clip" if cards[0].arch.frames > 1 else "picture"
+    return "clip" if cards[0].arch.frames > 1 else "image"
 
 
 def _provenance(card) -> dict:
@@ -205,14 +205,14 @@ def _provenance(card) -> dict:
     }
 
 
-def _pictures(manifest: Manifest) -> Callable[[str], np.ndarray | None]:
-    """What the report shows of a case: the picture, or four frames of the clip, two by two."""
+def _images(manifest: Manifest) -> Callable[[str], np.ndarray | None]:
+    """What the report shows of a case: the image, or four frames of the clip, two by two."""
     from ..datasets.images.radiographs import RADIOGRAPH_SUFFIXES, read_radiograph
     from ..datasets.video.clips import open_clip
 
     files = dict(zip(manifest.table["id"], manifest.files()))
 
-    def picture(case: str) -> np.ndarray | None:
+    def image(case: str) -> np.ndarray | None:
         if case not in files:
             return None
         try:
@@ -227,4 +227,4 @@ def _pictures(manifest: Manifest) -> Callable[[str], np.ndarray | None]:
             return None
         return np.block([[one, two], [three, four]]) / np.float32(255)
 
-    return picture
+    return image

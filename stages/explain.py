@@ -1,4 +1,4 @@
-"""Where a model looked, case by case: maps for the evaluation, and pictures of them for people."""
+"""Where a model looked, case by case: maps for the evaluation, and images of them for people."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,20 +9,20 @@ from tqdm import tqdm
 
 from ..core.errors import DataError
 from ..core.files import file_sha256, written_aside
-from ..datasets.images.image_maps import PictureMaps, case_file, write_maps
+from ..datasets.images.image_maps import ImageMaps, case_file, write_maps
 
 EXPLANATIONS = "explanations"  # beside a predictions table, where `evaluate` looks for them
-MAPS, PICTURES = "maps", "pictures"
+MAPS, IMAGES = "maps", "images"
 MOST_LABELS = 32  # explained in every case; of models with more, those with the highest scores
 HIGHEST = 3  # labels shown of a case that has no finding by the model
-PICTURE_PX = 512  # shorter side of a picture that is shown
-LARGEST_BATCH = 8  # pictures whose gradients are held at once; each label takes a backward pass over them
+IMAGE_PX = 512  # shorter side of an image that is shown
+LARGEST_BATCH = 8  # images whose gradients are held at once; each label takes a backward pass over them
 
 
 def explain_cases(request, network, card, cases: pd.DataFrame, table: pd.DataFrame) -> int:
     """Write into `request.explain` where the model looked, of every case that was scored.
 
-    Of pictures, `maps/<id>.h5` and `pictures/<label>/<id>.png` for the labels that the model calls positive by its
+    Of images, `maps/<id>.h5` and `images/<label>/<id>.png` for the labels that the model calls positive by its
     threshold (of a case without any, the three highest). Of clips, `<id>-<label>.png`: which frames the score rests on.
 
     Args:
@@ -44,7 +44,7 @@ def explain_cases(request, network, card, cases: pd.DataFrame, table: pd.DataFra
     if request.resume:
         there = [case_file(request.explain / MAPS, case, ".h5").is_file() for case in cases["id"].iloc[scored]]
         scored = scored[~np.array(there, dtype=bool)]
-    return _explain_pictures(request, network, card, cases.iloc[scored], table.iloc[scored])
+    return _explain_images(request, network, card, cases.iloc[scored], table.iloc[scored])
 
 
 def _explain_clips(request, network, card, cases: pd.DataFrame) -> int:
@@ -57,13 +57,13 @@ def _explain_clips(request, network, card, cases: pd.DataFrame) -> int:
             continue
         found = frame_importance(network, card, Path(path))
         for label, change, file in zip(card.labels, found.change, files, strict=True):
-            picture = frame_importance_plot(found.times_s, change, found.frames, title=case, label=label)
+            image = frame_importance_plot(found.times_s, change, found.frames, title=case, label=label)
             with written_aside(file) as aside:
-                aside.write_bytes(picture)
+                aside.write_bytes(image)
     return len(cases)
 
 
-def _explain_pictures(request, network, card, cases: pd.DataFrame, table: pd.DataFrame) -> int:
+def _explain_images(request, network, card, cases: pd.DataFrame, table: pd.DataFrame) -> int:
     from ..explain.maps import explain_files
     from ..finetune.model import WEIGHTS
 
@@ -80,13 +80,13 @@ def _explain_pictures(request, network, card, cases: pd.DataFrame, table: pd.Dat
             tqdm.write(f"not explained: {found.reason}")
             continue
         places = targets[found.position]
-        maps = PictureMaps(
+        maps = ImageMaps(
             id=case, labels=tuple(card.labels[place] for place in places), maps=found.maps, extent_px=found.extent_px,
             width_px=found.width_px, height_px=found.height_px, method=method, model=weights,
         )  # fmt: skip
         try:
             write_maps(case_file(out / MAPS, case, ".h5"), maps)
-            _write_pictures(out / PICTURES, files[found.position], maps, shown[found.position])
+            _write_images(out / IMAGES, files[found.position], maps, shown[found.position])
         except DataError as error:
             tqdm.write(f"not explained: {error}")
             continue
@@ -114,15 +114,15 @@ def _shown(scores: np.ndarray, labels: Sequence[str], thresholds: Mapping[str, d
     return chosen
 
 
-def _write_pictures(out: Path, file: Path, found: PictureMaps, shown: Mapping[str, float]) -> None:
+def _write_images(out: Path, file: Path, found: ImageMaps, shown: Mapping[str, float]) -> None:
     from ..datasets.images.radiographs import read_radiograph
-    from ..eval.localisation.image_map import PictureMap
+    from ..eval.localisation.image_map import ImageMap
     from ..eval.localisation.image_overlay import overlay_png
 
-    pixels = read_radiograph(file, shorter_px=PICTURE_PX)
+    pixels = read_radiograph(file, shorter_px=IMAGE_PX)
     for label, values in zip(found.labels, found.maps, strict=True):
         if label in shown:
-            grid = PictureMap(values, found.extent_px, found.width_px, found.height_px)
-            picture = overlay_png(pixels, grid, case=found.id, label=label, score=shown[label])
+            grid = ImageMap(values, found.extent_px, found.width_px, found.height_px)
+            image = overlay_png(pixels, grid, case=found.id, label=label, score=shown[label])
             with written_aside(case_file(case_file(out, label, ""), found.id, ".png")) as aside:
-                aside.write_bytes(picture)
+                aside.write_bytes(image)

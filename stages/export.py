@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..backbone.encoder import EncoderCard, open_vit
-from ..backbone.export.hugging_face import clip_config, hugging_face_state, picture_config, preprocessor
+from ..backbone.export.hugging_face import clip_config, hugging_face_state, image_config, preprocessor
 from ..backbone.export.timm import NAME, batch_norm_into, timm_arguments, timm_state
 from ..backbone.vit import ViT
 from ..core.errors import UserError
@@ -102,7 +102,7 @@ def _for_timm(network: nn.Module, card) -> tuple[dict[str, Tensor], dict[str, An
         pool = "class" if card.arch.class_token else "mean"
         return timm_state(network.state_dict(), card.arch), timm_arguments(card.arch, pool)
     if isinstance(card, MilCard) or (card.network != "vit" and card.arch.frames > 1) or card.mode == "knn":
-        raise UserError("timm has networks of pictures with a linear layer only: export to onnx or torch.")
+        raise UserError("timm has networks of images with a linear layer only: export to onnx or torch.")
     if card.network != "vit":
         labels, channels = len(card.labels), card.arch.channels
         return _plain(network.network.state_dict()), {"name": card.network, "num_classes": labels, "in_chans": channels}
@@ -140,7 +140,7 @@ def _hugging_face(network: nn.Module, card, out: Path) -> list[str]:
     head = {}
     if isinstance(card, EncoderCard):
         vit, prefix = network, ""
-        config = clip_config(arch, False) if clips else picture_config(arch, "vit_mae")
+        config = clip_config(arch, False) if clips else image_config(arch, "vit_mae")
         if not isinstance(vit.norm, nn.LayerNorm):
             raise UserError("the encoder has no final norm, which transformers' models have: export to onnx or torch.")
     else:
@@ -164,22 +164,22 @@ def _hugging_face_classifier(network: nn.Module, card: ModelCard, clips: bool) -
         head |= _plain(network.fc_norm.state_dict(), "fc_norm.")
         return network.encoder, head, clip_config(card.arch, True), "videomae."
     if not clips and card.pool == "class" and not isinstance(network.fc_norm, nn.BatchNorm1d):
-        return network.encoder, head, picture_config(card.arch, "vit"), "vit."
+        return network.encoder, head, image_config(card.arch, "vit"), "vit."
     raise UserError(
-        "transformers classifies pictures by the class token (--pool class) and clips by the mean of their tokens, "
+        "transformers classifies images by the class token (--pool class) and clips by the mean of their tokens, "
         f"fine-tuned; this model has mode {card.mode}, pool {card.pool}: export to timm, onnx or torch."
     )
 
 
 def _graph(network: nn.Module, card, to: str, out: Path) -> list[str]:
-    from .graphs import bag_graph, encoder_graph, picture_graph, write_onnx, write_program
+    from .graphs import bag_graph, encoder_graph, image_graph, write_onnx, write_program
 
     if isinstance(card, MilCard):
         graph = bag_graph(network, card)
     elif isinstance(card, EncoderCard):
         graph = encoder_graph(network)
     else:
-        graph = picture_graph(network, card)
+        graph = image_graph(network, card)
     file, write = (out / "model.onnx", write_onnx) if to == "onnx" else (out / "model.pt2", write_program)
     with written_aside(file) as aside:
         difference = write(graph, aside)

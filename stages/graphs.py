@@ -78,8 +78,8 @@ class Graph:
         return found
 
 
-def picture_graph(network: nn.Module, card: ModelCard) -> Graph:
-    """Of a classifier of pictures or clips: `pixels` -> `probabilities`."""
+def image_graph(network: nn.Module, card: ModelCard) -> Graph:
+    """Of a classifier of images or clips: `pixels` -> `probabilities`."""
     example = torch.zeros(2, *input_shape(card))
     return Graph(Scores(network, card).eval(), example, ("pixels", "probabilities"), {0: "batch"})
 
@@ -161,7 +161,7 @@ def write_program(graph: Graph, path: Path) -> float:
 
 
 def write_int8(onnx_file: Path, path: Path) -> None:
-    """The same ONNX graph with weights of matrix products in int8, activations quantised as they come (dynamic)."""
+    """The same ONNX graph with weights of matrix multiplications in int8, dynamic activations."""
     import onnxruntime
     from onnxruntime.quantization import QuantType, quantize_dynamic
 

@@ -10,7 +10,7 @@ from typing import IO, Any
 import numpy as np
 
 from ..core.errors import UserError
-from ..core.files import refuse_irregular, told_if_full
+from ..core.files import refuse_irregular, reporting_a_full_disk
 
 
 class Journal:
@@ -76,7 +76,7 @@ class Journal:
 
     def _write(self, lines) -> None:
         left = "".join(json.dumps(line) + "\n" for line in lines).encode()
-        with told_if_full(self.path):
+        with reporting_a_full_disk(self.path):
             # Without a buffer, whose rest would fail once more when the file is closed.
             while left:
                 left = left[self._file.write(left) :]

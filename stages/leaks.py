@@ -1,5 +1,5 @@
-"""What `check` looks for across the splits: patients under two spellings, pictures that stand twice, labels that can be
-told by other things than the picture, and cases that an encoder has seen already.
+"""What `check` looks for across the splits: patients under two spellings, images that stand twice, labels that can be
+told by other things than the image, and cases that an encoder has seen already.
 """
 
 from functools import partial
@@ -79,12 +79,12 @@ def pair_sentences(manifest: Manifest, table: pd.DataFrame, looked: int, file: P
     facts, warnings = [], []
     if across.empty:
         facts.append(
-            f"no picture of {files} stands in two splits, as it is or re-encoded, resized, slightly cropped{more}"
+            f"no image of {files} stands in two splits, as it is or re-encoded, resized, slightly cropped{more}"
         )
     else:
         told = ", ".join(f"{count:,} of {split}" for split, count in _held_out(across).items() if count)
         warnings.append(
-            f"{_pairs(across)} of cases of different patients show the same picture in two splits "
+            f"{_pairs(across)} of cases of different patients show the same image in two splits "
             f"({int(across['equal'].sum()):,} equal, the others nearly), among {files}: {told} stand in an earlier "
             f"split too, so scores on them are too good. First: {_some(across)}.{where} Leave one of each out, or give "
             "both one patient and split anew (`clinvit prepare --resplit`)."
@@ -92,14 +92,14 @@ def pair_sentences(manifest: Manifest, table: pd.DataFrame, looked: int, file: P
     within = table[(table["split_a"] == table["split_b"]) & (table["patient_a"] != table["patient_b"])]
     if len(within):
         warnings.append(
-            f"{_pairs(within)} of cases of different patients show the same picture within a split, first: "
-            f"{_some(within)}. These may be one patient under two numbers, with other pictures in another split."
+            f"{_pairs(within)} of cases of different patients show the same image within a split, first: "
+            f"{_some(within)}. These may be one patient under two numbers, with other images in another split."
         )
     contradict = table[table["contradict"] != ""]
     if len(contradict):
         first = contradict.iloc[0]
         warnings.append(
-            f"{_pairs(contradict)} of cases show the same picture with different labels, first {first['id_a']} and "
+            f"{_pairs(contradict)} of cases show the same image with different labels, first {first['id_a']} and "
             f"{first['id_b']} ({first['contradict']}). One of the two is wrong."
         )
     return facts, warnings

@@ -1,4 +1,4 @@
-"""A model card in Markdown from a folder's own facts (Mitchell et al. 2019): data, recipe, figures, limits."""
+"""A model card in Markdown from a folder's own facts (Mitchell et al. 2019): data, recipe, metrics, limits."""
 
 import json
 import re
@@ -14,26 +14,26 @@ from ..core.files import write_text
 from ..mil.model import MilCard
 
 LIMITS = (
-    "For research; no medical device. The figures hold for the cases named here and say nothing about other hospitals, "
+    "For research; no medical device. The metrics hold for the cases named here and say nothing about other hospitals, "
     "devices or patients: evaluate on your own before any use (`clinvit predict`, `clinvit evaluate`)."
 )
 
 
 def write_model_card(folder: Path, card, out: Path) -> Path:
-    """Write `out/README.md`; figures come from `report.json` beside the folder or in a folder `report` there."""
+    """Write `out/README.md`; metrics come from `report.json` beside the folder or in a folder `report` there."""
     report = next((path for path in _reports(folder) if path.is_file()), None)
-    figures = json.loads(report.read_text(encoding="utf-8")) if report else None
-    write_text(Path(out) / "README.md", model_card(folder.resolve().name, card, figures))
+    metrics = json.loads(report.read_text(encoding="utf-8")) if report else None
+    write_text(Path(out) / "README.md", model_card(folder.resolve().name, card, metrics))
     return Path(out) / "README.md"
 
 
-def model_card(name: str, card, figures: Mapping[str, Any] | None) -> str:
+def model_card(name: str, card, metrics: Mapping[str, Any] | None) -> str:
     """The card's text.
 
     Args:
         name: Of the folder.
         card: Of a classifier, an aggregator or an encoder.
-        figures: What `report.json` holds, if there is one.
+        metrics: What `report.json` holds, if there is one.
     """
     encoder = isinstance(card, EncoderCard)
     parts = [f"# {markdown(name)}", "", markdown(_what(card)), "", f"> {LIMITS}", ""]
@@ -46,7 +46,7 @@ def model_card(name: str, card, figures: Mapping[str, Any] | None) -> str:
         ]
         parts += [_label_row(card, label) for label in card.labels]
         parts += ["", f"Calibration: {markdown(_calibration(card))}.", ""]
-    parts += ["## Figures", "", *_figures(figures), ""]
+    parts += ["## Metrics", "", *_metrics(metrics), ""]
     parts += _block("Data", card.data)
     if start := getattr(card, "encoder", None):
         parts += _block("Encoder that it started from", {key: start[key] for key in start if key != "recipe"})
@@ -61,7 +61,7 @@ def _block(title: str, values: Mapping[str, Any]) -> list[str]:
 
 
 def markdown(text: object) -> str:
-    """Any text as Markdown shows it, in one line: no link, no picture, no HTML."""
+    """Any text as Markdown shows it, in one line: no link, no image, no HTML."""
     return re.sub(r"([\\`*_\[\]<>#|!~&])", r"\\\1", " ".join(printable(text).split()))
 
 
@@ -96,19 +96,19 @@ def _calibration(card) -> str:
     return f"{', '.join(methods)}, fitted on validation" if methods else "none; scores are as the network gives them"
 
 
-def _figures(figures: Mapping[str, Any] | None) -> list[str]:
-    if figures is None:
+def _metrics(metrics: Mapping[str, Any] | None) -> list[str]:
+    if metrics is None:
         return ["Not evaluated here: no `report.json` beside this folder."]
     rows = ["| label | AUROC | 95 % interval | positive / n |", "|---|---|---|---|"]
-    for label in figures["models"][0]["labels"]:
-        found = label["figures"]["auroc"]
+    for label in metrics["models"][0]["labels"]:
+        found = label["metrics"]["auroc"]
         value = "–" if found["value"] is None else f"{found['value']:.3f}"
         between = "–" if found["low"] is None else f"{found['low']:.3f} to {found['high']:.3f}"
         rows.append(f"| {markdown(label['label'])} | {value} | {between} | {label['positives']} / {label['n']} |")
     return [
-        *map(markdown, figures["headline"]),
+        *map(markdown, metrics["headline"]),
         "",
-        f"Split {markdown(figures['split'])}; bootstrap by patient.",
+        f"Split {markdown(metrics['split'])}; bootstrap by patient.",
         "",
         *rows,
     ]

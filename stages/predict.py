@@ -1,4 +1,4 @@
-"""The stage `predict` of pictures and clips: files to rows, as they come, calibrated and called by thresholds."""
+"""The stage `predict` of images and clips: files to rows, as they come, calibrated and called by thresholds."""
 
 import contextlib
 import hashlib
@@ -21,7 +21,7 @@ from .requested import is_dicom, pseudonymised, requested_cases
 from .seen import seen_facts
 from .share import ALONE, Share, Team
 
-CALL = "call_"
+PREDICTED = "pred_"
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,11 @@ class Request:
         out: The table to write, `.csv` or `.jsonl` (JSON lines).
         batch: Files per batch.
         workers: Reading processes, at least one.
-        explain: Folder for where the model looked: maps of pictures, of clips the frames that the score rests on.
-        method: Of the maps of pictures (`finetune.relevance`); None for gradients.
+        explain: Folder for where the model looked: maps of images, of clips the frames that the score rests on.
+        method: Of the maps of images (`finetune.relevance`); None for gradients.
         resume: Go on where a killed prediction stopped.
         identifiers: Name DICOM files by their file names and patient numbers, not by hashes.
-        bf16: Products in bfloat16.
+        bf16: Matmuls in bfloat16.
         share: Which of how many processes this is that were all asked for the same.
     """
 
@@ -59,7 +59,7 @@ def predict_stage(request: Request) -> pd.DataFrame | None:
     """Predict files, folders, globs or a manifest; gives and writes one row per requested case.
 
     Beside the table `out` stands `<out's name>.model.json`: which model, its thresholds, how and on what they were
-    chosen, its calibration, and how many of the cases it has met before. Rows are kept in `<out>.partial.jsonl` until
+    chosen, its calibration, and how many of the cases it has seen before. Rows are kept in `<out>.partial.jsonl` until
     the table is whole. Of several processes each does its share; process 0 writes everything and gives the table, the
     others give None. The ids and patients of DICOM files are hashes, unless they come from a manifest; `<out's
     name>.key.json` says which id is which file.
@@ -79,7 +79,7 @@ def predict_stage(request: Request) -> pd.DataFrame | None:
         raise UserError(f"{request.model}: a model of clips, which are explained by their frames: no --explain-method.")
     if request.explain is not None and len(card.scales) > 1:
         raise UserError(
-            f"{request.model}: sees pictures at scales {list(card.scales)}; --explain is for models of one scale."
+            f"{request.model}: sees images at scales {list(card.scales)}; --explain is for models of one scale."
         )
     with contextlib.nullcontext() if request.share.rank > 0 else file_alone(request.out):
         return _predict(request, network, card)
@@ -104,7 +104,7 @@ def _predict(request: Request, network, card) -> pd.DataFrame | None:
         scores, reasons = _scores(request, network, card, cases["path"].tolist(), sha256)
         reasons = [reason.replace(path, case) for reason, path, case in zip(reasons, cases["path"], cases["shown"])]
         table = predictions_table(cases, card.labels, truth, calibrated(card, scores), reasons)
-        table = with_calls(table, card)
+        table = with_predicted_labels(table, card)
         # Killed between the two, a table of this model must not stand beside the facts of another.
         beside(request.out, "model").unlink(missing_ok=True)
         write_table(request.out, table, card.labels)
@@ -135,8 +135,8 @@ def model_facts(model: Path, card) -> dict:
     }
 
 
-def with_calls(table: pd.DataFrame, card) -> pd.DataFrame:
-    """The table with `call_<label>`: 1 where the score reaches the model's threshold, 0 where not, empty where the case
+def with_predicted_labels(table: pd.DataFrame, card) -> pd.DataFrame:
+    """The table with `pred_<label>`: 1 where the score reaches the model's threshold, 0 where not, empty where the case
     failed or the label has no threshold. Exclusive classes have none: the largest score decides.
     """
     if card.exclusive:
@@ -146,7 +146,7 @@ def with_calls(table: pd.DataFrame, card) -> pd.DataFrame:
         cut = (card.thresholds.get(label) or {}).get("value")
         if cut is not None:
             scores = table[f"p_{label}"].to_numpy(np.float64)
-            calls[CALL + label] = np.where(np.isnan(scores), np.nan, scores >= cut)
+            calls[PREDICTED + label] = np.where(np.isnan(scores), np.nan, scores >= cut)
     return pd.concat([table, pd.DataFrame(calls, index=table.index)], axis=1)
 
 
@@ -166,7 +166,7 @@ def _line(row: Mapping, labels: Sequence[str]) -> dict:
         return {label: None if value != value else kind(value) for label, value in named.items()}
 
     head = {key: row[key] for key in ("id", "patient", "split", "status", "reason")}
-    return head | {"scores": values("p_", float), "calls": values(CALL, int), "truth": values("y_", int)}
+    return head | {"scores": values("p_", float), "calls": values(PREDICTED, int), "truth": values("y_", int)}
 
 
 def read_table(out: Path) -> pd.DataFrame:

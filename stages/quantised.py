@@ -20,7 +20,7 @@ def write_quantised(model: Path, card, out: Path, data: Path | None) -> list[str
     validation cases, paired. Gives what is worth saying.
 
     Raises:
-        UserError: `data` with no classifier of pictures or clips, or no validation case.
+        UserError: `data` with no classifier of images or clips, or no validation case.
     """
     exact, file = out / "model.onnx", out / "model.int8.onnx"
     with written_aside(file) as aside:
@@ -30,7 +30,7 @@ def write_quantised(model: Path, card, out: Path, data: Path | None) -> list[str
     if data is None:
         return [*said, "what it loses is not known: give --data with validation cases"]
     if not isinstance(card, ModelCard):
-        raise UserError("--data with --int8 is for classifiers of pictures and clips.")
+        raise UserError("--data with --int8 is for classifiers of images and clips.")
     from ..datasets.manifest.tables import read_predictions
     from ..eval.report.report import evaluate
 
@@ -45,8 +45,8 @@ def write_quantised(model: Path, card, out: Path, data: Path | None) -> list[str
         write_predictions(path, predictions_table(cases.table, card.labels, truth, calibrated(card, scores), reasons))
         tables[name] = read_predictions(path)
     title = "What int8 loses: validation cases"
-    figures = evaluate(tables, out / "int8-report", split="val", title=title)
-    return [*said, *figures["headline"], f"report: {out / 'int8-report/report.html'}"]
+    metrics = evaluate(tables, out / "int8-report", split="val", title=title)
+    return [*said, *metrics["headline"], f"report: {out / 'int8-report/report.html'}"]
 
 
 def _scores(graph: Path, card: ModelCard, files: list[Path]) -> tuple[np.ndarray, list[str]]:

@@ -1,5 +1,5 @@
-"""Which cases of a split a model has met before it is scored on them: in training, where its thresholds were chosen, or
-without labels in the pre-training of its encoder.
+"""Which cases of a split a model has seen before it is scored on them: in training, where its thresholds were
+chosen, or without labels in the pre-training of its encoder.
 """
 
 import json
@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import UserError
-from ..datasets.manifest.seen import CHOSEN_ON, PRETRAINED_ON, TRAINED_ON, case_mark, read_marks, seen_cases
+from ..datasets.manifest.seen import CHOSEN_ON, PRETRAINED_ON, TRAINED_ON, case_hash, read_hashes, seen_cases
 from ..datasets.manifest.tables import SPLITS, Manifest
 
 
@@ -20,20 +20,20 @@ def seen_facts(model: Path, cases: pd.DataFrame) -> dict:
     Returns:
         By split `cases`; how many of them the model was `trained_on` and `chosen_on` (epoch, thresholds, calibration);
         `pretrained_on`, how many its encoder has seen, and `pretrained_patients`, of how many it has seen this or
-        another picture of the patient; `chosen_on_trained`, on how many cases of any split it was chosen after it was
+        another image of the patient; `chosen_on_trained`, on how many cases of any split it was chosen after it was
         trained on them. None where the folder does not say.
     """
     model = Path(model)
-    trained, chosen, before = (read_marks(model / name) for name in (TRAINED_ON, CHOSEN_ON, PRETRAINED_ON))
+    trained, chosen, before = (read_hashes(model / name) for name in (TRAINED_ON, CHOSEN_ON, PRETRAINED_ON))
     both = None if trained is None or chosen is None else len(trained & chosen)
     found = {}
     for split, part in cases.groupby("split", sort=False):
         own, patients = (None, None) if before is None else (int(met.sum()) for met in seen_cases(part, before))
-        marks = part["id"].map(case_mark)
+        hashes = part["id"].map(case_hash)
         found[str(split)] = {
             "cases": len(part),
-            "trained_on": None if trained is None else int(marks.isin(trained).sum()),
-            "chosen_on": None if chosen is None else int(marks.isin(chosen).sum()),
+            "trained_on": None if trained is None else int(hashes.isin(trained).sum()),
+            "chosen_on": None if chosen is None else int(hashes.isin(chosen).sum()),
             "pretrained_on": own,
             "pretrained_patients": patients,
             "chosen_on_trained": both,
@@ -90,7 +90,7 @@ def seen_sentences(split: str, found: Mapping) -> tuple[list[str], list[str]]:
         warnings.append(
             f"the encoder has seen {own['pretrained_on']:,} of the {count:,} {split} cases in pre-training, without "
             "labels"
-            + (f", and other pictures of the patients of {more:,} more" if more else "")
+            + (f", and other images of the patients of {more:,} more" if more else "")
             + ": on new patients it may do worse. Pre-train with --data.splits '[train]' to rule that out."
         )
     elif own and own["pretrained_on"] is None:
@@ -113,8 +113,8 @@ def encoder_sentences(folder: Path, manifest: Manifest) -> tuple[list[str], list
     """
     folder = Path(folder)
     is_model = (folder / "model.json").is_file()
-    marks = read_marks(folder / (PRETRAINED_ON if is_model else TRAINED_ON))
-    if marks is None:
+    hashes = read_hashes(folder / (PRETRAINED_ON if is_model else TRAINED_ON))
+    if hashes is None:
         raise UserError(
             f"{folder}: no list of the cases that this encoder has seen. Folders of `clinvit pretrain` have one; what "
             "others have seen, only their makers know."
@@ -122,7 +122,7 @@ def encoder_sentences(folder: Path, manifest: Manifest) -> tuple[list[str], list
     facts, warnings = [], []
     for split in SPLITS:
         cases = manifest.rows(split).table
-        own, patients = seen_cases(cases, marks)
+        own, patients = seen_cases(cases, hashes)
         told = f"the encoder has seen {own.sum():,} of the {len(cases):,} {split} cases"
         if split == "train" or not patients.any():
             facts.append(told)
@@ -130,7 +130,7 @@ def encoder_sentences(folder: Path, manifest: Manifest) -> tuple[list[str], list
             more = np.count_nonzero(patients & ~own)
             warnings.append(
                 f"{told} in pre-training, without labels"
-                + (f", and other pictures of the patients of {more:,} more" if more else "")
+                + (f", and other images of the patients of {more:,} more" if more else "")
                 + f": scores on {split} may be better than on new patients. Pre-train with --data.splits '[train]'."
             )
     return facts, warnings

@@ -13,7 +13,7 @@ from ..core.errors import DataError, UserError
 from ..datasets.manifest.boxes import BOXES, write_boxes
 from ..datasets.manifest.inventory import warn
 from ..datasets.manifest.patients import alike_patients
-from ..datasets.manifest.seen import CHOSEN_ON, write_marks
+from ..datasets.manifest.seen import CHOSEN_ON, write_hashes
 from ..datasets.manifest.tables import Manifest, Predictions, read_manifest, read_predictions, write_manifest
 from ..engine.recipe import parse_recipe
 from ..mil.calibrated import check_calibration, store_calibration
@@ -34,7 +34,7 @@ def open_manifest(data: Path, labels: Sequence[str] | None = None) -> Manifest:
 
 
 def cache_place(manifest: Manifest, out: Path, asked: Path | str | None, cache_gb: float = CACHE_GB):
-    """Where decoded pictures and clips are: as asked, else beside the manifest (`prepare`), else beside `out`.
+    """Where decoded images and clips are: as asked, else beside the manifest (`prepare`), else beside `out`.
 
     Args:
         manifest: The cases.
@@ -92,7 +92,7 @@ def finetune_stage(
         recipe: The resolved recipe.
         data: Manifest or its folder.
         out: Run folder.
-        encoder, cache, cache_gb: Of pictures and clips (`cache_place`).
+        encoder, cache, cache_gb: Of images and clips (`cache_place`).
         features: Of slides: folder of their tiles' features, on which an aggregator is trained.
         rule: For the thresholds.
         calibrate: `temperature` or `platt` (`eval.scaling`), None to leave the scores as they are.
@@ -132,9 +132,9 @@ def store_thresholds(model: Path, predictions: Predictions, rule: str) -> None:
     points = choose(val.truth(), val.scores(), rule, "val")
     card = load_any_card(model)
     if any(point.chosen_on for point in points) or card.recipe.get("select") != "last" or card.calibration:
-        write_marks(model / CHOSEN_ON, val.table["id"])
+        write_hashes(model / CHOSEN_ON, val.table["id"])
     else:
-        write_marks(model / CHOSEN_ON, [])
+        write_hashes(model / CHOSEN_ON, [])
     stored = {
         label: {
             "value": None if np.isnan(p.threshold) else p.threshold,

@@ -60,7 +60,7 @@ def shared_data() -> Path:
 
 @pytest.fixture
 def cohort(tmp_path):
-    """`cohort(patients=...)` writes small pictures whose labels can be seen (a bright square left, a dark bar right)
+    """`cohort(patients=...)` writes small images whose labels can be seen (a bright square left, a dark bar right)
     and their manifest; gives the manifest's path.
     """
 
@@ -71,15 +71,15 @@ def cohort(tmp_path):
         rows = []
         for patient in range(patients):
             split = ("train", "train", "train", "val", "test")[patient % 5]
-            for picture in range(2):
+            for image in range(2):
                 left, right = rng.integers(0, 2, 2)
                 pixels = rng.normal(110, 25, (size, size))
                 pixels[8:20, 4:16] += 90 * left
                 pixels[22:30, 20:38] -= 90 * right
-                name = f"images/{patient:03d}_{picture}.png"
+                name = f"images/{patient:03d}_{image}.png"
                 Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(root / name)
                 known = "" if patient % 7 == 3 else int(right)
-                rows.append((f"{patient:03d}_{picture}", name, f"p{patient}", split, int(left), known))
+                rows.append((f"{patient:03d}_{image}", name, f"p{patient}", split, int(left), known))
         table = pd.DataFrame(rows, columns=["id", "path", "patient", "split", "Square", "Bar"])
         table.to_csv(root / "manifest.csv", index=False)
         return root / "manifest.csv"

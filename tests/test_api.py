@@ -29,8 +29,8 @@ CARD = ModelCard(
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    folder, generator = tmp_path / "pictures", np.random.default_rng(0)
+def images(tmp_path):
+    folder, generator = tmp_path / "images", np.random.default_rng(0)
     folder.mkdir()
     for number in range(5):
         Image.fromarray(generator.integers(0, 255, (40, 40), np.uint8)).save(folder / f"{number}.png")
@@ -43,19 +43,19 @@ def saved(folder, card=CARD):
     return save_model(folder, build_model(card), card)
 
 
-def test_a_model_predicts_as_the_command_does(pictures, tmp_path):
+def test_a_model_predicts_as_the_command_does(images, tmp_path):
     folder = saved(tmp_path / "run/model")
-    assert main(["predict", "thorax", str(pictures), "--model", str(folder), "--out", str(tmp_path / "p.csv")]) == 0
+    assert main(["predict", "thorax", str(images), "--model", str(folder), "--out", str(tmp_path / "p.csv")]) == 0
     told = pd.read_csv(tmp_path / "p.csv", dtype={"id": str})
     for where in (folder, str(tmp_path / "run")):
         model = clinvit.load(where)
         assert model.labels == ("Square", "Bar")
-        table = model.predict(pictures)
+        table = model.predict(images)
         assert table["id"].tolist() == told["id"].tolist() and table["status"].tolist() == told["status"].tolist()
         np.testing.assert_allclose(table["p_Bar"], told["p_Bar"], atol=1e-6)
-        np.testing.assert_array_equal(table["call_Bar"], told["call_Bar"])
-        assert table["path"].iloc[0] == str(pictures / "0.png") and "2.png" in table["reason"].iloc[2]
-    one = model.predict([pictures / "4.png", str(pictures / "0.png")])
+        np.testing.assert_array_equal(table["pred_Bar"], told["pred_Bar"])
+        assert table["path"].iloc[0] == str(images / "0.png") and "2.png" in table["reason"].iloc[2]
+    one = model.predict([images / "4.png", str(images / "0.png")])
     np.testing.assert_allclose(one["p_Bar"], told["p_Bar"].iloc[[4, 0]], atol=1e-6)
 
 
@@ -68,9 +68,9 @@ def test_a_model_predicts_as_the_command_does(pictures, tmp_path):
         (replace(CARD, mode="knn", reference_cases=4, neighbours=2), 32),
     ],
 )
-def test_features_are_what_the_last_layer_sees(card, width, pictures, tmp_path):
+def test_features_are_what_the_last_layer_sees(card, width, images, tmp_path):
     model = clinvit.load(saved(tmp_path / "model", card))
-    found = model.features(pictures, batch=2)
+    found = model.features(images, batch=2)
     assert found.values.shape == (5, width) and found.values.dtype == np.float32
     assert np.isnan(found.values[2]).all() and "2.png" in found.reasons[2] and found.files[2].name == "2.png"
     network = model._network
@@ -81,20 +81,20 @@ def test_features_are_what_the_last_layer_sees(card, width, pictures, tmp_path):
         network.network.get_classifier() if card.network == "resnet18" else nn.Sequential(network.fc_norm, network.head)
     )
     scores = last(torch.from_numpy(found.values[3:])).sigmoid().detach()
-    np.testing.assert_allclose(scores, model.predict(pictures)[["p_Square", "p_Bar"]][3:], atol=1e-5)
+    np.testing.assert_allclose(scores, model.predict(images)[["p_Square", "p_Bar"]][3:], atol=1e-5)
 
 
-def test_an_encoder_gives_features_and_no_scores(pictures, tmp_path):
+def test_an_encoder_gives_features_and_no_scores(images, tmp_path):
     torch.manual_seed(0)
     vit = ViT(ARCH).eval()
     folder = save_encoder(tmp_path / "mae/encoder", vit, EncoderCard(ARCH, (0.5,), (0.25,)))
     encoder = clinvit.load(tmp_path / "mae")
-    found = encoder.features(pictures / "0.png", pool="class")
+    found = encoder.features(images / "0.png", pool="class")
     assert found.values.shape == (1, 32) and not hasattr(encoder, "predict")
-    again = clinvit.load(folder).features(pictures / "0.png", pool="class")
+    again = clinvit.load(folder).features(images / "0.png", pool="class")
     np.testing.assert_array_equal(found.values, again.values)
     with pytest.raises(UserError, match="pool 'max'"):
-        encoder.features(pictures, pool="max")
+        encoder.features(images, pool="max")
 
 
 def test_a_slide_model_predicts_feature_files(tmp_path):
@@ -109,7 +109,7 @@ def test_a_slide_model_predicts_feature_files(tmp_path):
             file["coords"] = np.zeros((6, 2), np.int64)
     table = clinvit.load(folder).predict(tmp_path / "features")
     assert table["status"].tolist() == ["ok", "ok", "failed"] and table["id"].tolist() == ["a", "b", "c"]
-    assert table["call_tumor"].iloc[0] == (table["p_tumor"].iloc[0] >= 0.5)
+    assert table["pred_tumor"].iloc[0] == (table["p_tumor"].iloc[0] >= 0.5)
 
 
 def test_a_vit_by_its_size_with_weights(tmp_path):

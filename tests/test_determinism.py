@@ -30,7 +30,7 @@ def files(out: Path, *names: str) -> dict[str, bytes]:
     return {name: (out / name).read_bytes() for name in names} | {"report": text.encode()}
 
 
-def pictures(data: Path, out: Path, workers: int) -> dict[str, bytes]:
+def images(data: Path, out: Path, workers: int) -> dict[str, bytes]:
     """Pre-train, fine-tune, predict, evaluate."""
     run = ["--data", data, "--cache", out / "cache", "--run.workers", workers, "--data.cache_px", 40, *OPTIM, *VIT]
     clinvit("pretrain", "thorax", "--out", out / "mae", *run)
@@ -66,9 +66,9 @@ def differing(first: dict[str, bytes], second: dict[str, bytes]) -> list[str]:
 
 
 @pytest.mark.slow
-def test_pictures(cohort, tmp_path):
+def test_images(cohort, tmp_path):
     data = cohort(patients=30)
-    assert differing(pictures(data, tmp_path / "a", 0), pictures(data, tmp_path / "b", 1)) == []
+    assert differing(images(data, tmp_path / "a", 0), images(data, tmp_path / "b", 1)) == []
 
 
 @pytest.mark.slow

@@ -92,8 +92,10 @@ PAGES = {"jinja2", "matplotlib"}
         ),
         # What reading processes are sent: they are started anew for every slide.
         (
-            f"{', '.join(PRELOAD)}, clinvit.datasets.slides.tiling, clinvit.datasets.quality.looks, clinvit.datasets.loading.cache, "
-            "clinvit.datasets.slides.stream, clinvit.datasets.transforms.augment, clinvit.datasets.transforms.multi_crop, "
+            f"{', '.join(PRELOAD)}, clinvit.datasets.slides.tiling, clinvit.datasets.quality.looks, "
+            "clinvit.datasets.loading.cache, "
+            "clinvit.datasets.slides.stream, clinvit.datasets.transforms.augment, "
+            "clinvit.datasets.transforms.multi_crop, "
             "clinvit.stages.leaks",
             TORCH | PAGES,
         ),

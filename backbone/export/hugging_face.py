@@ -21,8 +21,8 @@ BLOCK = (
 )
 
 
-def picture_config(arch: Architecture, kind: str) -> dict[str, Any]:
-    """`config.json` of `vit_mae` (ViTMAEModel, hides nothing) or `vit` (ViTModel, ViTForImageClassification).
+def image_config(arch: Architecture, kind: str) -> dict[str, Any]:
+    """`config.json` of `vit_mae` (ViTMAEModel, masks nothing) or `vit` (ViTModel, ViTForImageClassification).
 
     Raises:
         UserError: transformers has no such ViT.

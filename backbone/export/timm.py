@@ -1,4 +1,4 @@
-"""A ViT of pictures as a file that `timm.create_model` loads."""
+"""A ViT of images as a file that `timm.create_model` loads."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,7 +18,7 @@ def timm_arguments(
     """Arguments of `timm.create_model` for a network that is this ViT, with a linear layer for `labels` outputs.
 
     Args:
-        arch: Of pictures.
+        arch: Of images.
         pool: `mean` of the patch tokens, or the `class` token.
         norm_after_pool: Whether the LayerNorm stands after the pooling (MAE's fine-tuning), not before it.
         labels: Outputs; 0 for features.

@@ -65,12 +65,12 @@ def depth_of(state: State) -> int:
     return 1 + max(int(match[1]) for name in state if (match := re.match(r"blocks\.(\d+)\.", name)))
 
 
-def _side(state: State, slots: int, default: int) -> int:
+def _side(state: State, times: int, default: int) -> int:
     """Tokens along one side of the square grid."""
     if "pos_embed" not in state:
         return default
     positions = state["pos_embed"].shape[1] - int("cls_token" in state)
-    side = round((positions / slots) ** 0.5)
-    if slots * side**2 != positions:
+    side = round((positions / times) ** 0.5)
+    if times * side**2 != positions:
         raise UserError(f"{positions} positions are no square grid: convert it where it was made.")
     return side

@@ -69,7 +69,7 @@ def _refuse_missing(vit: ViT, state: State, missing: list[str]) -> None:
 def fold_channels(weight: Tensor, channels: int) -> Tensor:
     """A patch projection (D, C, ...) for another number of channels.
 
-    3 to 1: summed, exact for a grey picture that stood in all three. 1 to 3: a third each, exact the other way.
+    3 to 1: summed, exact for a grey image that stood in all three. 1 to 3: a third each, exact the other way.
     """
     if weight.shape[1] == channels:
         return weight
@@ -81,7 +81,7 @@ def fold_channels(weight: Tensor, channels: int) -> Tensor:
 
 
 def inflate(weight: Tensor, tubelet: int) -> Tensor:
-    """A picture's projection (D, C, p, p) for tubelets (D, C, t, p, p): the mean over frames, equal on a still clip."""
+    """An image's projection (D, C, p, p) for tubelets (D, C, t, p, p): the mean over frames, equal on a still clip."""
     return weight.unsqueeze(2).repeat_interleave(tubelet, dim=2) / tubelet
 
 
@@ -110,15 +110,15 @@ def _fit_positions(vit: ViT, state: State, grid: tuple[int, int, int] | None, ad
 
 
 def _guess_grid(positions: int, arch: Architecture) -> tuple[int, int, int]:
-    slots, rows, columns = arch.grid
-    if positions == slots * rows * columns:
+    times, rows, columns = arch.grid
+    if positions == times * rows * columns:
         return arch.grid
     side = round(positions**0.5)
     if side * side == positions:
         return 1, side, side
-    side = round((positions / slots) ** 0.5)
-    if side * side * slots == positions:
-        return slots, side, side
+    side = round((positions / times) ** 0.5)
+    if side * side * times == positions:
+        return times, side, side
     raise UserError(f"the checkpoint has {positions} positions, which is no square grid: say which grid it has.")
 
 

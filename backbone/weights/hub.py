@@ -73,7 +73,7 @@ def fetch_vit(source: str) -> tuple[ViT, Checkpoint, LoadReport]:
 
 @torch.inference_mode()
 def _same(vit: ViT, network: nn.Module) -> bool:
-    """Whether both give the same tokens of one picture of noise, within what float32 rounds away."""
+    """Whether both give the same tokens of one image of noise, within what float32 rounds away."""
     arch = vit.arch
     x = torch.randn(1, arch.channels, *arch.image_size, generator=torch.Generator().manual_seed(0))
     ours, theirs = vit(x), network.forward_features(x)

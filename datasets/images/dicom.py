@@ -74,7 +74,7 @@ _FACT_TAGS = ("ViewPosition", "PatientSex", "PatientAge", "PatientID", "StudyIns
 _AGE_UNITS_PER_YEAR = {"D": 365.25, "W": 365.25 / 7, "M": 12.0, "Y": 1.0}
 
 
-class DicomPicture:
+class DicomImage:
     """One radiograph in an open DICOM file; the header is read at once, the pixels by `decode`.
 
     Attributes:
@@ -93,11 +93,11 @@ class DicomPicture:
         except (KeyError, TypeError, ValueError):
             kind = header.get("SOPClassUID")
             kind = f" (it is a {kind.name})" if isinstance(kind, UID) and kind.name != kind else ""
-            raise DataError(f"{path}: a DICOM file without a picture{kind}. Take it out of the list.") from None
+            raise DataError(f"{path}: a DICOM file without an image{kind}. Take it out of the list.") from None
         frames = header.get("NumberOfFrames") or 1
         if frames != 1:
             raise DataError(
-                f"{path}: a multi-frame DICOM file ({frames} frames); a radiograph is one picture. "
+                f"{path}: a multi-frame DICOM file ({frames} frames); a radiograph is one image. "
                 "Export the frame that is meant as a file of its own."
             )
         self.negative = header.get("PhotometricInterpretation") == "MONOCHROME1"
@@ -106,7 +106,7 @@ class DicomPicture:
         """(H, W) grey levels in 0..1 before the inversion of MONOCHROME1, in the full size.
 
         Args:
-            shorter_px: Without meaning here; pictures in other formats are decoded smaller.
+            shorter_px: Without meaning here; images in other formats are decoded smaller.
 
         Raises:
             DataError: No pixels, a transfer syntax or a layout that is not read, or broken data.
@@ -261,7 +261,7 @@ def _presented(values: np.ndarray, dataset: Dataset, span: Callable[[], tuple[fl
 
 
 def _modality_values(stored: np.ndarray, dataset: Dataset) -> tuple[np.ndarray, tuple[float, float] | None]:
-    """Values in modality units and, for 8 stored bits, the range that these span (None = the picture's own).
+    """Values in modality units and, for 8 stored bits, the range that these span (None = the image's own).
 
     pydicom's `apply_modality_lut` fails for tables of 10 to 15 bits and for tables that begin below 0.
     """

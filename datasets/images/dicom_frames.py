@@ -40,7 +40,7 @@ def stored_pixels(path: Path, dataset: Dataset) -> tuple[np.ndarray, str]:
 
     Args:
         path: The file, for messages.
-        dataset: Its elements about the picture, single-frame.
+        dataset: Its elements about the image, single-frame.
 
     Returns:
         (H, W) or (H, W, 3) integers as stored, and their photometric interpretation after decoding.
@@ -84,28 +84,28 @@ def _extended_jpeg(frame: bytes, dataset: Dataset) -> np.ndarray:
     fragments.AddFragment(fragment)
     element = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
     element.SetValue(fragments.__ref__())
-    picture = gdcm.Image()
-    picture.SetNumberOfDimensions(2)
-    picture.SetDimensions((dataset.Columns, dataset.Rows, 1))
+    image = gdcm.Image()
+    image.SetNumberOfDimensions(2)
+    image.SetDimensions((dataset.Columns, dataset.Rows, 1))
     kind = gdcm.PhotometricInterpretation.GetPIType(dataset.PhotometricInterpretation)
-    picture.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(kind))
-    picture.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.JPEGExtendedProcess2_4))
+    image.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(kind))
+    image.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.JPEGExtendedProcess2_4))
     bits, signed = dataset.BitsStored, dataset.PixelRepresentation
-    picture.SetPixelFormat(gdcm.PixelFormat(1, 16, bits, bits - 1, signed))
-    picture.SetDataElement(element)
-    pixels = picture.GetBuffer().encode("utf-8", "surrogateescape")  # None, hence an error, if it cannot
+    image.SetPixelFormat(gdcm.PixelFormat(1, 16, bits, bits - 1, signed))
+    image.SetDataElement(element)
+    pixels = image.GetBuffer().encode("utf-8", "surrogateescape")  # None, hence an error, if it cannot
     return np.frombuffer(pixels, "<i2" if signed else "<u2").reshape(dataset.Rows, dataset.Columns)
 
 
 def _refuse_broken_frame(path: Path, frame: bytes, dataset: Dataset) -> None:
     """Raise unless a frame of the JPEG family has its end and the size that is said."""
     if _END not in frame.rstrip(b"\0")[-16:]:
-        raise DataError(f"{path}: the compressed picture ends too early. Fetch the file again.")
+        raise DataError(f"{path}: the compressed image ends too early. Fetch the file again.")
     header = _jpeg2000_header if dataset.file_meta.TransferSyntaxUID in JPEG2000TransferSyntaxes else _jpeg_header
     bits, height, width, channels = header(frame)
     said = dataset.Rows, dataset.Columns, dataset.SamplesPerPixel
     if (height, width, channels) != said or not 2 <= bits <= dataset.BitsAllocated:
-        raise DataError(f"{path}: the compressed picture is not the one that the header tells of. Fetch it again.")
+        raise DataError(f"{path}: the compressed image is not the one that the header tells of. Fetch it again.")
 
 
 def _jpeg_header(frame: bytes) -> tuple[int, int, int, int]:

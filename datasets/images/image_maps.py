@@ -1,8 +1,8 @@
-"""Maps of where a model of pictures looked, one HDF5 file per case: small, without pickle, readable in any language.
+"""Maps of where a model of images looked, one HDF5 file per case: small, without pickle, readable in any language.
 
 `maps` (L, gh, gw) float16 holds one grid per label, divided by its own maximum (a grid of zeros stays). Attributes:
 `labels` (L names), `extent_px` (left, top, right, bottom of the grid in pixels of the file as it is read, of which
-parts may lie outside of it), `width_px` and `height_px` of that picture, `id`, `method`, and `model`, the SHA-256 of
+parts may lie outside of it), `width_px` and `height_px` of that image, `id`, `method`, and `model`, the SHA-256 of
 its weights.
 """
 
@@ -20,15 +20,15 @@ _LONGEST = 150  # characters of a file name's stem; file systems take 255 bytes 
 
 
 @dataclass(frozen=True, eq=False)
-class PictureMaps:
-    """Where a model looked in one picture.
+class ImageMaps:
+    """Where a model looked in one image.
 
     Attributes:
         id: Of the case.
         labels: L names.
         maps: (L, gh, gw) at least 0, of any scale.
-        extent_px: Left, top, right and bottom of the grid in px of the picture as it is read.
-        width_px, height_px: Of that picture.
+        extent_px: Left, top, right and bottom of the grid in px of the image as it is read.
+        width_px, height_px: Of that image.
         method: How the maps were made.
         model: SHA-256 of the model's weights.
     """
@@ -56,7 +56,7 @@ def case_file(folder: Path, case: str, suffix: str) -> Path:
     return Path(folder) / f"{name}{suffix}"
 
 
-def write_maps(path: Path, found: PictureMaps) -> None:
+def write_maps(path: Path, found: ImageMaps) -> None:
     """Write the maps of a case, atomically.
 
     Raises:
@@ -83,7 +83,7 @@ def write_maps(path: Path, found: PictureMaps) -> None:
         )
 
 
-def read_maps(path: Path) -> PictureMaps:
+def read_maps(path: Path) -> ImageMaps:
     """Read what `write_maps` wrote.
 
     Raises:
@@ -101,7 +101,7 @@ def read_maps(path: Path) -> PictureMaps:
         with h5py.File(path) as file:
             refuse_pointers(path, file)
             maps, said = file["maps"][:].astype(np.float64), dict(file["maps"].attrs)
-        found = PictureMaps(
+        found = ImageMaps(
             id=said["id"],
             labels=tuple(said["labels"]),
             maps=maps,
@@ -112,7 +112,7 @@ def read_maps(path: Path) -> PictureMaps:
             model=said["model"],
         )
     except (OSError, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path}: no readable maps of a picture ({' '.join(str(error).split())}). {advice}") from None
+        raise DataError(f"{path}: no readable maps of an image ({' '.join(str(error).split())}). {advice}") from None
     if maps.ndim != 3 or len(maps) != len(found.labels) or len(found.extent_px) != 4:
         raise DataError(f"{path}: maps of the shape {maps.shape} for {len(found.labels)} labels. {advice}")
     if not (np.isfinite(maps).all() and (maps >= 0).all()):

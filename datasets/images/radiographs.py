@@ -16,7 +16,7 @@ import numpy as np
 from PIL import BmpImagePlugin, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
 from ...core.errors import DataError
-from ..loading.limits import PICTURE_MEGAPIXELS
+from ..loading.limits import IMAGE_MEGAPIXELS
 from .png import refuse_broken_png
 
 RADIOGRAPH_SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom", ".tif", ".tiff", ".bmp", ".webp")
@@ -52,31 +52,31 @@ def read_radiograph(
     orientation is applied.
 
     In DICOM come the modality rescale or table, then the first VOI table or else the first VOI window, then
-    the inversion of MONOCHROME1. Without table and window, 8 stored bits span 0..255 and others the picture's
-    own range (padding pixels left out; a constant picture is 0).
+    the inversion of MONOCHROME1. Without table and window, 8 stored bits span 0..255 and others the image's
+    own range (padding pixels left out; a constant image is 0).
 
     Args:
         path: The file.
-        shorter_px: If given, the picture is shrunk by area averaging so that its shorter side has so many px.
+        shorter_px: If given, the image is shrunk by area averaging so that its shorter side has so many px.
             It is never enlarged.
-        min_px: Least height and width of the file's picture.
-        max_megapixels: Greatest height x width / 10^6, checked before decoding; None for the limit of all pictures
-            (`limits.PICTURE_MEGAPIXELS`).
+        min_px: Least height and width of the file's image.
+        max_megapixels: Greatest height x width / 10^6, checked before decoding; None for the limit of all images
+            (`limits.IMAGE_MEGAPIXELS`).
 
     Returns:
         (H, W) float32 in 0..1, multiples of 2^-24.
 
     Raises:
         DataError: The file cannot be opened, is none of these formats, is empty, broken, cut off, too small
-            or too large, holds several pictures or numbers that are no grey levels.
+            or too large, holds several images or numbers that are no grey levels.
     """
     path = Path(path)
-    with _opened(path) as picture:
-        _refuse_size(path, picture.size, min_px, max_megapixels)
-        grey = picture.decode(shorter_px)
-        negative, orientation = picture.negative, picture.orientation
+    with _opened(path) as image:
+        _refuse_size(path, image.size, min_px, max_megapixels)
+        grey = image.decode(shorter_px)
+        negative, orientation = image.negative, image.orientation
     if shorter_px is not None:
-        grey = _shrunk(grey, picture.size, shorter_px)
+        grey = _shrunk(grey, image.size, shorter_px)
     if not np.isfinite(grey.sum()):
         raise DataError(f"{path}: some of its grey levels are NaN or infinite. Export the file again.")
     grey = _snapped(grey)
@@ -84,14 +84,14 @@ def read_radiograph(
 
 
 def radiograph_size(path: str | Path) -> tuple[int, int]:
-    """(height, width) in px of the picture as `read_radiograph` would return it, from the header alone.
+    """(height, width) in px of the image as `read_radiograph` would return it, from the header alone.
 
     Raises:
         DataError: The file cannot be opened, is none of the formats, or its header is broken.
     """
-    with _opened(Path(path)) as picture:
-        height, width = picture.size
-        return (width, height) if picture.orientation >= 5 else (height, width)
+    with _opened(Path(path)) as image:
+        height, width = image.size
+        return (width, height) if image.orientation >= 5 else (height, width)
 
 
 class _Opened(Protocol):
@@ -99,8 +99,8 @@ class _Opened(Protocol):
 
     Attributes:
         size: (height, width) in px as stored.
-        orientation: EXIF orientation 1..8 to be applied to the decoded picture.
-        negative: Whether bright means thin in the decoded picture.
+        orientation: EXIF orientation 1..8 to be applied to the decoded image.
+        negative: Whether bright means thin in the decoded image.
     """
 
     size: tuple[int, int]
@@ -111,8 +111,8 @@ class _Opened(Protocol):
         """(H, W) in 0..1; its shorter side may be less than stored, but at least twice `shorter_px`."""
 
 
-class _Picture:
-    """A picture that Pillow (or, with 16 bits and several channels, OpenCV) decodes."""
+class _Image:
+    """An image that Pillow (or, with 16 bits and several channels, OpenCV) decodes."""
 
     def __init__(self, path: Path, file: BinaryIO, kind: str):
         self._path, self._file, self._kind = path, file, kind
@@ -125,7 +125,7 @@ class _Picture:
             tags = self._image.tag_v2 if kind == "TIFF" else {}
             self._bits = max(tags.get(_TIFF_BITS, (8,))) if kind == "TIFF" else _png_bits(file, kind)
         if frames > 1:
-            raise DataError(f"{path}: the file holds {frames} pictures; a radiograph is one. Export the one meant.")
+            raise DataError(f"{path}: the file holds {frames} images; a radiograph is one. Export the one meant.")
         self.negative = self._image.mode.startswith("I;16") and tags.get(_TIFF_PHOTOMETRIC) == _TIFF_MIN_IS_WHITE
 
     def decode(self, shorter_px: int | None) -> np.ndarray:
@@ -156,7 +156,7 @@ def _opened(path: Path) -> Iterator[_Opened]:
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
-            raise DataError(f"{path}: a folder, not a picture. Name the files in it.")
+            raise DataError(f"{path}: a folder, not an image. Name the files in it.")
         if not stat.S_ISREG(mode):
             raise DataError(f"{path}: no regular file.")
         file = path.open("rb")
@@ -170,11 +170,11 @@ def _opened(path: Path) -> Iterator[_Opened]:
         kind = _kind(path, file.read(132))
         file.seek(0)
         if kind == "DICOM":
-            from .dicom import DicomPicture  # pydicom is loaded when it is needed
+            from .dicom import DicomImage  # pydicom is loaded when it is needed
 
-            yield DicomPicture(path, file)
+            yield DicomImage(path, file)
         else:
-            yield _Picture(path, file, kind)
+            yield _Image(path, file, kind)
 
 
 def _kind(path: Path, head: bytes) -> str:
@@ -196,7 +196,7 @@ def _kind(path: Path, head: bytes) -> str:
     if head.startswith(_DICOM_STARTS):
         return "DICOM"
     raise DataError(
-        f"{path}: no picture that is read here: its first bytes are those of no PNG, JPEG, TIFF, BMP, WebP "
+        f"{path}: no image that is read here: its first bytes are those of no PNG, JPEG, TIFF, BMP, WebP "
         "or DICOM file. Whatever its name says, look what it is."
     )
 
@@ -205,11 +205,11 @@ def _refuse_size(path: Path, size: tuple[int, int], min_px: int, max_megapixels:
     height, width = size
     if min(height, width) < min_px:
         raise DataError(
-            f"{path}: the picture is {width}x{height} px, too small (at least {min_px}x{min_px} px). Leave it out."
+            f"{path}: the image is {width}x{height} px, too small (at least {min_px}x{min_px} px). Leave it out."
         )
-    if PICTURE_MEGAPIXELS.broken(height * width / 1e6, max_megapixels):
+    if IMAGE_MEGAPIXELS.broken(height * width / 1e6, max_megapixels):
         raise DataError(
-            f"{path}: the picture is {width}x{height} px, too large ({PICTURE_MEGAPIXELS.said(max_megapixels)}). "
+            f"{path}: the image is {width}x{height} px, too large ({IMAGE_MEGAPIXELS.said(max_megapixels)}). "
             "Shrink it, or leave it out."
         )
 
@@ -249,7 +249,7 @@ def _png_bits(file: BinaryIO, kind: str) -> int:
 
 
 def _deep_colour(path: Path, file: BinaryIO) -> np.ndarray:
-    """(H, W) in 0..1 of a picture with several channels of 16 bits, of which Pillow keeps only the upper 8.
+    """(H, W) in 0..1 of an image with several channels of 16 bits, of which Pillow keeps only the upper 8.
 
     Pillow has decoded the file before, and so found it whole; OpenCV would not complain.
     """

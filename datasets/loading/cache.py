@@ -1,8 +1,8 @@
-"""A cache of decoded pictures or clips: every file is read and shrunk once, later epochs cut crops from a memory map.
+"""A cache of decoded images or clips: every file is read and shrunk once, later epochs cut crops from a memory map.
 
-`pixels.u8` holds the pictures one after the other, `index.jsonl` one line per file that was read. Both only grow,
+`pixels.u8` holds the images one after the other, `index.jsonl` one line per file that was read. Both only grow,
 and a line is written after its pixels: a killed run leaves at worst a tail without a line, which is cut off. A line
-ends in a checksum of itself and its pixels. Every process compares it when it first takes a picture; one that has
+ends in a checksum of itself and its pixels. Every process compares it when it first takes an image; one that has
 changed on the disk is read from its file again.
 """
 
@@ -31,7 +31,7 @@ from .readers import Reader
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a picture or clip lies in `pixels.u8`, or why it does not."""
+    """Where an image or clip lies in `pixels.u8`, or why it does not."""
 
     offset: int
     shape: tuple[int, ...]
@@ -242,7 +242,7 @@ def build_cache(
                 known |= _append(folder, todo, reader, workers, progress)
     except OSError as error:
         raise RunError(
-            f"{folder}: the picture cache cannot be written ({error.strerror or error}). Free some space or name "
+            f"{folder}: the image cache cannot be written ({error.strerror or error}). Free some space or name "
             "another place with --cache; what is cached already is kept."
         ) from None
     return PixelCache(folder, [known[key] for key in keys], keys, files, reader)

@@ -55,9 +55,9 @@ class Limit:
         return f"at most {self.value():g} {self.unit}; {self.variable} sets another limit"
 
 
-# Of one picture; of a frame of a clip; frames of a clip; a clip in memory; a deflated DICOM file, inflated; a slide;
+# Of one image; of a frame of a clip; frames of a clip; a clip in memory; a deflated DICOM file, inflated; a slide;
 # each array of a feature file; the time for reading one file, and for going through a whole slide.
-PICTURE_MEGAPIXELS = Limit("CLINVIT_MAX_PICTURE_MEGAPIXELS", 200, "million px")
+IMAGE_MEGAPIXELS = Limit("CLINVIT_MAX_IMAGE_MEGAPIXELS", 200, "million px")
 FRAME_MEGAPIXELS = Limit("CLINVIT_MAX_FRAME_MEGAPIXELS", 40, "million px")
 FRAMES = Limit("CLINVIT_MAX_FRAMES", 20_000, "frames")
 CLIP_GB = Limit("CLINVIT_MAX_CLIP_GB", 8, "GB")

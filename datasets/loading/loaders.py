@@ -1,5 +1,5 @@
-"""From pictures and clips to batches. All randomness of a sample comes from (seed, epoch, position): a run that was
-interrupted, or has another number of workers or processes, sees the same pictures as one that was not.
+"""From images and clips to batches. All randomness of a sample comes from (seed, epoch, position): a run that was
+interrupted, or has another number of workers or processes, sees the same images as one that was not.
 """
 
 import os
@@ -22,7 +22,7 @@ View = Callable[[Any, int], np.ndarray | dict[str, np.ndarray]]
 
 
 class Cases(Dataset):
-    """Batches of pictures or clips, cut and augmented. Files that are decoded for them are so in a process of its own:
+    """Batches of images or clips, cut and augmented. Files that are decoded for them are so in a process of its own:
     a decoder that dies or hangs over a file costs that file.
 
     Args:

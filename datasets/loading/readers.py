@@ -1,4 +1,4 @@
-"""From a file to the uint8 array that a cache keeps and a transform cuts: one reader for pictures, two for clips.
+"""From a file to the uint8 array that a cache keeps and a transform cuts: one reader for images, two for clips.
 
 A reader is small and picklable. Its `name` says all that its pixels depend on: it names the cache folder.
 """
@@ -36,7 +36,7 @@ class Reader(Protocol):
 
 
 @dataclass(frozen=True)
-class PictureReader:
+class ImageReader:
     """Radiographs: (H, W), shorter side at most `shorter_px`; a file with less than `least_px` is refused."""
 
     shorter_px: int
@@ -120,18 +120,18 @@ class VolumeReader:
 
 def make_reader(
     clip: Clip, *, frames: int, size_px: int, cache_px: int, least_px: int = 0
-) -> PictureReader | ClipReader | VolumeReader:  # fmt: skip
+) -> ImageReader | ClipReader | VolumeReader:  # fmt: skip
     """The reader of a recipe.
 
     Args:
         clip: How clips are read.
-        frames: Frames of the model's input; 1 reads pictures.
+        frames: Frames of the model's input; 1 reads images.
         size_px: Side of its input.
         cache_px: Shorter side of what is kept.
-        least_px: Shorter side that a picture must have.
+        least_px: Shorter side that an image must have.
     """
     if frames == 1:
-        return PictureReader(cache_px, least_px)
+        return ImageReader(cache_px, least_px)
     if clip.sampling == "volume":
         return VolumeReader(frames, size_px, clip.black_out)
     return ClipReader(cache_px, clip.colour, clip.black_out)

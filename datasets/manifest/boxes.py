@@ -1,8 +1,8 @@
 """Boxes around findings, `boxes.csv` beside a manifest: `id,label,x_px,y_px,width_px,height_px`, and their frame.
 
-`frame_width_px` and `frame_height_px` are the size of the picture in which a box was drawn. ChestX-ray14's are drawn at
-1024 x 1024 px and are handed on with copies of any size; with the frame beside them no picture has to be opened to
-write the table, and it stays right when the pictures are shrunk later.
+`frame_width_px` and `frame_height_px` are the size of the image in which a box was drawn. ChestX-ray14's are drawn at
+1024 x 1024 px and are handed on with copies of any size; with the frame beside them no image has to be opened to
+write the table, and it stays right when the images are shrunk later.
 """
 
 from collections.abc import Iterable
@@ -28,7 +28,7 @@ class Box(NamedTuple):
         label: A label of the manifest.
         x_px, y_px: Upper left corner, in px of the frame.
         width_px, height_px: Above 0.
-        frame_width_px, frame_height_px: Size of the whole picture in the px of the box.
+        frame_width_px, frame_height_px: Size of the whole image in the px of the box.
     """
 
     id: str
@@ -41,7 +41,7 @@ class Box(NamedTuple):
     frame_height_px: float
 
     def within(self, width_px: float, height_px: float) -> tuple[float, float, float, float]:
-        """Left, top, right and bottom in a copy of the picture that has this size."""
+        """Left, top, right and bottom in a copy of the image that has this size."""
         across, down = width_px / self.frame_width_px, height_px / self.frame_height_px
         left, top = self.x_px * across, self.y_px * down
         return left, top, left + self.width_px * across, top + self.height_px * down
@@ -101,5 +101,5 @@ def _refuse_outside(path: Path, numbers: np.ndarray) -> None:
         raise DataError(
             f"{path}: row {outside[0] + 2}: the box from ({x:g}, {y:g}) to ({x + width:g}, {y + height:g}) lies "
             f"outside of its frame of {whole[0]:g} x {whole[1]:g} px. frame_width_px and frame_height_px are the size "
-            "of the picture in which it was drawn."
+            "of the image in which it was drawn."
         )

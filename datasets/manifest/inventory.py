@@ -18,7 +18,7 @@ from ...core.errors import DataError
 from .splits import assign_splits, patient_folds
 from .tables import nearest
 
-VAL_FOLDS = 8  # an eighth of the training patients, as the 11,212 of 86,524 pictures of the thorax paper
+VAL_FOLDS = 8  # an eighth of the training patients, as the 11,212 of 86,524 images of the thorax paper
 CHANCE = 1e-4  # a code in file names that would arise by chance more often than this is none
 
 

@@ -1,4 +1,4 @@
-"""Data of one's own: a CSV beside pictures or clips, or a folder per class. Both end as a manifest's table.
+"""Data of one's own: a CSV beside images or clips, or a folder per class. Both end as a manifest's table.
 
 Who the patient is must be said, for splits are by patient: by a column, by a pattern within the path, or by
 `each_file_own_patient` where a patient truly never has two files.
@@ -53,7 +53,7 @@ def read_own_csv(
     keep_missing: bool = False,
     seed: int = 0,
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Read a CSV with one row per picture or clip.
+    """Read a CSV with one row per image or clip.
 
     Args:
         path: The CSV, or a folder that holds exactly one.

@@ -1,6 +1,6 @@
 """Where the files of a manifest may lie: in its own folder, or below a root that the JSON beside it names.
 
-A manifest from elsewhere could name any file of this machine as a picture, and a report would show it. It may come
+A manifest from elsewhere could name any file of this machine as an image, and a report would show it. It may come
 with a JSON of its own: the environment variable `CLINVIT_ROOTS` holds the folders that no root may lead out of.
 """
 

@@ -19,37 +19,37 @@ PRETRAINED_ON = "pretrained_on.txt"  # of a model or of features: what their enc
 CHOSEN_ON = "chosen_on.txt"  # of a model: where the epoch, the thresholds and the calibration were chosen
 
 
-def case_mark(case: str) -> str:
+def case_hash(case: str) -> str:
     """A short hash of a case's id."""
     return hashlib.sha256(case.encode()).hexdigest()[:16]
 
 
-def patient_mark(patient: str) -> str:
+def patient_hash(patient: str) -> str:
     """A short hash of a patient, another than that of a case of this name."""
-    return case_mark(f"patient\0{patient}")
+    return case_hash(f"patient\0{patient}")
 
 
-def write_marks(path: Path, ids: Iterable[str], patients: Iterable[str] = ()) -> None:
-    """Write the marks of cases, and of patients."""
-    save_marks(path, {*map(case_mark, ids), *map(patient_mark, patients)})
+def write_hashes(path: Path, ids: Iterable[str], patients: Iterable[str] = ()) -> None:
+    """Write the hashes of cases, and of patients."""
+    save_hashes(path, {*map(case_hash, ids), *map(patient_hash, patients)})
 
 
-def save_marks(path: Path, marks: Set[str] | None) -> None:
-    """Write marks, a line each; None, which is not known, leaves no file."""
-    if marks is None:
+def save_hashes(path: Path, hashes: Set[str] | None) -> None:
+    """Write hashes, a line each; None, which is not known, leaves no file."""
+    if hashes is None:
         Path(path).unlink(missing_ok=True)
     else:
-        write_text(path, "".join(f"{mark}\n" for mark in sorted(marks)))
+        write_text(path, "".join(f"{hash_}\n" for hash_ in sorted(hashes)))
 
 
-def read_marks(path: Path) -> frozenset[str] | None:
-    """Marks of a file that `write_marks` wrote; None where there is none: then nothing is known."""
+def read_hashes(path: Path) -> frozenset[str] | None:
+    """Hashes of a file that `write_hashes` wrote; None where there is none: then nothing is known."""
     path = Path(path)
     return frozenset(path.read_text(encoding="utf-8").split()) if path.is_file() else None
 
 
-def seen_cases(cases: pd.DataFrame, marks: frozenset[str]) -> tuple[np.ndarray, np.ndarray]:
+def seen_cases(cases: pd.DataFrame, hashes: frozenset[str]) -> tuple[np.ndarray, np.ndarray]:
     """(N,) whether each case (`id`, `patient`) was seen itself, and whether at least its patient was."""
-    own = cases["id"].map(case_mark).isin(marks).to_numpy(bool)
-    patients = {patient: patient_mark(patient) in marks for patient in cases["patient"].unique()}
+    own = cases["id"].map(case_hash).isin(hashes).to_numpy(bool)
+    patients = {patient: patient_hash(patient) in hashes for patient in cases["patient"].unique()}
     return own, own | cases["patient"].map(patients).to_numpy(bool)

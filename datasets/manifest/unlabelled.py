@@ -1,4 +1,4 @@
-"""A folder of pictures or clips without labels, for pre-training: any tree of files."""
+"""A folder of images or clips without labels, for pre-training: any tree of files."""
 
 import hashlib
 import secrets

@@ -98,7 +98,7 @@ def _labels(manifest: Manifest, found: Findings) -> None:
 
 
 def _files(manifest: Manifest, read: Callable, count: int, found: Findings) -> float:
-    """Read files; gives their mean number of frames, 1 for pictures."""
+    """Read files; gives their mean number of frames, 1 for images."""
     paths = manifest.files()
     missing = [path for path in paths if not path.exists()]
     if missing:

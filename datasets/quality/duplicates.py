@@ -1,4 +1,4 @@
-"""Pictures and clips that stand twice in a data set, as they are or re-encoded, resized, brightened, slightly cropped.
+"""Images and clips that stand twice in a data set, as they are or re-encoded, resized, brightened, slightly cropped.
 
 Equal ones have one digest of their decoded pixels. For the others every case gets 143 bits, the signs of its low waves
 against the data set's medians (chest X-rays all look alike: against a fixed level most of their bits are the same);
@@ -24,7 +24,7 @@ NEAR = 0.5  # of candidates that are worth aligning
 MOST_ALIGNED = 5000
 TABLES, BUCKET = 64, 8
 MOST_BITS = (WAVES**2 - 1) // 4
-ALL_PAIRS = 1500  # so many pictures are compared each with each: medians of a few pictures say little
+ALL_PAIRS = 1500  # so many images are compared each with each: medians of a few images say little
 CHUNK = 4000
 WARP = 0.45  # by so much an aligned copy may be larger, smaller and shifted, taken together
 

@@ -1,4 +1,4 @@
-"""What is kept of a picture or clip: a digest of its pixels, small high-passed copies and their waves to know it again,
+"""What is kept of an image or clip: a digest of its pixels, small high-passed copies and their waves to know it again,
 and what a network could see of how it was made (`datasets.shortcuts`).
 
 A copy that was re-encoded, resized, brightened or slightly cropped has another digest, but nearly the same small copy.
@@ -15,19 +15,19 @@ import numpy as np
 SMALL_PX = 64
 WAVES = 12  # of the cosine transform, along each side
 FRAMES = 5  # of a clip, spread over it
-BLUR_PX = 4  # sigma; what is coarser than this all pictures of a kind share
+BLUR_PX = 4  # sigma; what is coarser than this all images of a kind share
 EDGE_PX = 8  # side of a corner of a small copy
 
 
 @dataclass
 class Looks:
-    """Of N cases, in the order in which they were added; F frames each (1 of a picture).
+    """Of N cases, in the order in which they were added; F frames each (1 of an image).
 
     Attributes:
         rows: N rows of the manifest.
         digests: N digests of all pixels that were looked at.
         owners: N x F places in `rows`.
-        small: N x F high-passed copies, (64, 64) int8; all 0 where the picture is flat.
+        small: N x F high-passed copies, (64, 64) int8; all 0 where the image is flat.
         waves: N x F x 143 signed weights of its low waves, float32.
         sizes: N x (height, width, frames) as read.
         borders: N x 4 shares of a flat border: top, bottom, left, right.
@@ -84,7 +84,7 @@ def look_at(pixels: Any) -> Look:
     """Look at a case.
 
     Args:
-        pixels: (H, W) or (H, W, 3) of a picture, (T, H, W) or (T, H, W, 3) of a clip, uint8 or float in 0..1; or an
+        pixels: (H, W) or (H, W, 3) of an image, (T, H, W) or (T, H, W, 3) of a clip, uint8 or float in 0..1; or an
             open clip, of which a few frames are decoded.
     """
     whole = isinstance(pixels, np.ndarray)
@@ -122,7 +122,7 @@ def _fine(grey: np.ndarray) -> np.ndarray:
 
     fine = grey - cv2.GaussianBlur(grey, (0, 0), BLUR_PX)
     fine -= fine.mean()
-    if fine.std() < 1:  # less than a grey level of structure is the noise of an empty picture
+    if fine.std() < 1:  # less than a grey level of structure is the noise of an empty image
         return np.zeros(fine.shape, np.int8)
     for _ in range(3):  # letters and markers that were burned in must not outweigh the rest
         most = 2 * fine.std()
@@ -146,4 +146,4 @@ def _borders(grey: np.ndarray) -> np.ndarray:
 def _corners(grey: np.ndarray) -> np.ndarray:
     ends = slice(None, EDGE_PX), slice(-EDGE_PX, None)
     corners = [grey[rows, columns] for rows in ends for columns in ends]
-    return np.array([figure for corner in corners for figure in (corner.mean(), corner.std())])
+    return np.array([metric for corner in corners for metric in (corner.mean(), corner.std())])

@@ -1,4 +1,4 @@
-"""Labels that can be told without looking at the patient: from the size, the borders or the corners of a picture, from
+"""Labels that can be told without looking at the patient: from the size, the borders or the corners of an image, from
 the kind of file, or from where and how the manifest says it was taken. A network finds such a way if there is one.
 """
 
@@ -44,7 +44,7 @@ def shortcuts(manifest: Manifest, looks: Looks) -> list[str]:
                 found.setdefault(what, []).append(label)
     return [
         f"{_listed(labels)} can be told from {what} alone. A network may learn that and not the finding: take all "
-        "classes from the same sources, or crop, pad and encode them alike, and score another hospital's pictures."
+        "classes from the same sources, or crop, pad and encode them alike, and score another hospital's images."
         for what, labels in found.items()
     ]
 
@@ -78,7 +78,7 @@ def _seen(looks: Looks) -> Iterator[Way]:
     sizes = np.column_stack([sizes, sizes[:, 0] / sizes[:, 1]])
     yield "the size in pixels and frames", rows, sizes
     yield "flat borders", rows, np.array(looks.borders)
-    yield "the corners of the pictures (burned-in letters and markers)", rows, np.array(looks.corners)
+    yield "the corners of the images (burned-in letters and markers)", rows, np.array(looks.corners)
 
 
 def _tags(manifest: Manifest, looks: Looks) -> Iterator[Way]:

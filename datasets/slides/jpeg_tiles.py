@@ -1,6 +1,6 @@
 """Slides stored as TIFF of JPEG tiles (SVS, Philips, Camelyon16), decoded tile by tile, without OpenSlide.
 
-OpenSlide puts a region together from transparent pictures, which takes six times as long as decoding it. What is
+OpenSlide puts a region together from transparent images, which takes six times as long as decoding it. What is
 given here are OpenSlide's pixels, or nothing: whatever is unusual is left to OpenSlide, and so are its errors.
 """
 

@@ -1,6 +1,6 @@
 """Whole slides: tiles asked for in microns, read from the best level and resized once; overviews in little memory.
 
-A slide is anything OpenSlide opens (SVS, NDPI, MRXS, SCN, VMS, BIF, CZI, tiled TIFF, DICOM), or a plain picture
+A slide is anything OpenSlide opens (SVS, NDPI, MRXS, SCN, VMS, BIF, CZI, tiled TIFF, DICOM), or a plain image
 (PNG, JPEG, untiled TIFF).
 """
 
@@ -14,14 +14,14 @@ from ...core.errors import DataError
 from ...core.files import refuse_irregular
 from ..loading.limits import SLIDE_GIGAPIXELS
 from .scale import microns_per_px
-from .sources import OpenSlideSource, PictureSource, Source
+from .sources import ImageSource, OpenSlideSource, Source
 
 SLIDE_SUFFIXES = (
     ".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".czi", ".dcm",
     ".png", ".jpg", ".jpeg",
 )  # fmt: skip
 
-_PICTURES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
+_IMAGES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
 # A level counts as fine enough when its downsample is greater than wanted by this share at most: levels of
 # 62 px for 250 say 4.03 and mean 4.
 _LEVEL_TOLERANCE = 0.02
@@ -73,7 +73,7 @@ class Slide:
             x: Left edge in level-0 px.
             y: Upper edge.
             tile_um: Side in microns: round(tile_um / mpp) level-0 px.
-            tile_px: Side of the picture returned.
+            tile_px: Side of the image returned.
 
         Returns:
             (tile_px, tile_px, 3) uint8 RGB, read from the coarsest level that is fine enough and resized once
@@ -103,7 +103,7 @@ class Slide:
         It is read in blocks and averaged as they come: a slide without coarse levels never lies in memory whole.
 
         Args:
-            longest_px: The longer side of the picture; a slide is not enlarged.
+            longest_px: The longer side of the image; a slide is not enlarged.
 
         Returns:
             (h, w, 3) uint8 RGB.
@@ -118,10 +118,10 @@ class Slide:
         factor = max(1, max(self._source.sizes[level]) // max(*wanted, _REDUCED_PX))
         if (level, factor) not in self._overviews:  # kept: a slide of one level takes minutes to go through
             self._overviews = {(level, factor): self._reduced(level, factor)}
-        picture = self._overviews[level, factor]
-        if picture.shape[1::-1] == wanted:
-            return picture.copy()
-        return cv2.resize(picture, wanted, interpolation=cv2.INTER_AREA)
+        image = self._overviews[level, factor]
+        if image.shape[1::-1] == wanted:
+            return image.copy()
+        return cv2.resize(image, wanted, interpolation=cv2.INTER_AREA)
 
     def _level(self, downsample: float) -> int:
         """The coarsest level that is at least as fine as wanted."""
@@ -194,8 +194,8 @@ def _source(path: Path) -> Source:
     try:
         return OpenSlideSource(path)
     except openslide.OpenSlideUnsupportedFormatError:
-        if suffix in _PICTURES:
-            return PictureSource(path)
+        if suffix in _IMAGES:
+            return ImageSource(path)
         if suffix in (".mrxs", ".vms", ".vmu"):
             raise DataError(
                 f"{path}: OpenSlide cannot read it. A {suffix[1:].upper()} slide is several files: are those that "

@@ -50,7 +50,7 @@ class Tiling:
 
     Attributes:
         tile_um: Side of a tile in microns; 112 in 224 px is 0.5 microns per pixel, nominally 20x.
-        tile_px: Side of its picture.
+        tile_px: Side of its image.
         overlap_um: What neighbours share, microns.
         min_tissue: A tile is kept if more than this share of it is tissue.
         tissue: How tissue is found.

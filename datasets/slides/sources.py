@@ -1,4 +1,4 @@
-"""Where the pixels of a slide come from: OpenSlide, or a plain picture.
+"""Where the pixels of a slide come from: OpenSlide, or a plain image.
 
 A source gives regions of one level as RGB, or raises a DataError that names the file and the place. What was
 never scanned is white; what cannot be read is an error, never white.
@@ -141,7 +141,7 @@ class OpenSlideSource:
         self._slide = self._jpegs = None
 
 
-class PictureSource:
+class ImageSource:
     """A PNG, JPEG or untiled TIFF file of 8 bits per channel, decoded whole at the first read.
 
     Its size is limited as Pillow limits it (twice `PIL.Image.MAX_IMAGE_PIXELS`). An EXIF orientation is ignored,
@@ -153,7 +153,7 @@ class PictureSource:
     def __init__(self, path: Path):
         self._path = path
         self._pixels = None
-        with _picture(path) as image:
+        with _image(path) as image:
             self.sizes = (image.size,)
             dpi = image.info.get("dpi", (0, 0))
             um_x, um_y = (_UM_PER_INCH / float(value) if value else None for value in dpi)
@@ -161,7 +161,7 @@ class PictureSource:
 
     def region(self, x: int, y: int, level: int, width: int, height: int) -> np.ndarray:
         if self._pixels is None:
-            with _picture(self._path) as image:
+            with _image(self._path) as image:
                 self._pixels = _decoded(self._path, image)
         return self._pixels[y : y + height, x : x + width].copy()
 
@@ -182,8 +182,8 @@ def _on_white(rgba: np.ndarray) -> np.ndarray:
 _BROKEN = (OSError, ValueError, TypeError, SyntaxError, EOFError)
 
 
-def _picture(path: Path):
-    """The Pillow image of a file, not decoded yet, if it is a plain picture of 8 bits and not too large."""
+def _image(path: Path):
+    """The Pillow image of a file, not decoded yet, if it is a plain image of 8 bits and not too large."""
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -192,7 +192,7 @@ def _picture(path: Path):
             image = Image.open(path, formats=("PNG", "JPEG", "TIFF"))
     except Image.DecompressionBombError:
         raise DataError(
-            f"{path}: a plain picture of more than {2 * Image.MAX_IMAGE_PIXELS / 1e6:.0f} million px is not decoded "
+            f"{path}: a plain image of more than {2 * Image.MAX_IMAGE_PIXELS / 1e6:.0f} million px is not decoded "
             "at once. Save it as a tiled pyramidal TIFF, which is read in parts."
         ) from None
     except (UnidentifiedImageError, *_BROKEN):
@@ -210,13 +210,13 @@ def _picture(path: Path):
 
 def _not_to_be_opened(path: Path) -> DataError:
     return DataError(
-        f"{path}: neither a slide that OpenSlide knows nor a PNG, JPEG or TIFF picture that can be opened; it may "
+        f"{path}: neither a slide that OpenSlide knows nor a PNG, JPEG or TIFF image that can be opened; it may "
         "be cut off. Fetch or export it again."
     )
 
 
 def _refuse_unusual(path: Path, image) -> None:
-    """Raise DataError for a stack of pictures and for pixels that do not become 8-bit RGB without a guess."""
+    """Raise DataError for a stack of images and for pixels that do not become 8-bit RGB without a guess."""
     bits = _bits(path, image)
     if bits > 8 or image.mode not in _PLAIN_MODES:
         _refuse_depth(path, f"{bits} bits per channel" if bits > 8 else f"pixels of the kind {image.mode!r}")
@@ -225,7 +225,7 @@ def _refuse_unusual(path: Path, image) -> None:
         image.seek(page)
         if image.width * image.height >= size[0] * size[1]:
             raise DataError(
-                f"{path}: a stack of pictures; which is the slide, it does not say. Save that one as a file of its own."
+                f"{path}: a stack of images; which is the slide, it does not say. Save that one as a file of its own."
             )
     if getattr(image, "n_frames", 1) > 1:
         image.seek(0)
@@ -264,7 +264,7 @@ def _refuse_depth(path: Path, what: str) -> None:
 
 
 def _decoded(path: Path, image) -> np.ndarray:
-    """(h, w, 3) uint8 of a whole picture; transparent parts become white."""
+    """(h, w, 3) uint8 of a whole image; transparent parts become white."""
     try:
         image.load()
         if image.format == "PNG":
@@ -276,7 +276,7 @@ def _decoded(path: Path, image) -> np.ndarray:
     except DataError:
         raise
     except (OSError, ValueError, SyntaxError, EOFError, struct.error) as error:
-        raise DataError(f"{path}: the picture cannot be decoded ({error}). It is cut off: fetch it again.") from None
+        raise DataError(f"{path}: the image cannot be decoded ({error}). It is cut off: fetch it again.") from None
 
 
 def _reason(error: Exception, path: Path) -> str:

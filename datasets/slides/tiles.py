@@ -1,4 +1,4 @@
-"""A grid of tiles in microns over the tissue of a slide, and a picture of it."""
+"""A grid of tiles in microns over the tissue of a slide, and an image of it."""
 
 from dataclasses import dataclass
 
@@ -22,7 +22,7 @@ class TileGrid:
     Attributes:
         coords: (N, 2) int64: x and y of the upper left corners, level-0 px, row by row.
         tissue: (N,) float32 share of tissue in each; NaN where a file does not say.
-        tile_px: Side of a tile's picture.
+        tile_px: Side of a tile's image.
         tile_um: Its side in microns.
         overlap_um: What neighbours share, microns; NaN where a file does not say.
         tile_level0_px: Its side in level-0 px.
@@ -95,7 +95,7 @@ def draw_grid(slide: Slide, grid: TileGrid, mask: TissueMask | None = None, long
         slide: The slide.
         grid: Its tiles.
         mask: Its tissue, if it is to be outlined.
-        longest_px: The longer side of the picture.
+        longest_px: The longer side of the image.
 
     Returns:
         (h, w, 3) uint8 RGB.
@@ -103,19 +103,19 @@ def draw_grid(slide: Slide, grid: TileGrid, mask: TissueMask | None = None, long
     Raises:
         DataError: The slide cannot be read.
     """
-    picture = slide.overview(longest_px)
-    scale = max(picture.shape[:2]) / max(slide.width_px, slide.height_px)
+    image = slide.overview(longest_px)
+    scale = max(image.shape[:2]) / max(slide.width_px, slide.height_px)
     if mask is not None:
-        height, width = picture.shape[:2]
+        height, width = image.shape[:2]
         tissue = cv2.resize(mask.mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)
         outlines, _ = cv2.findContours(tissue, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(picture, outlines, -1, _OUTLINE, 2)
+        cv2.drawContours(image, outlines, -1, _OUTLINE, 2)
     side = max(1.0, grid.tile_level0_px * scale)
     corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) * (side - 1)
     squares = np.rint(grid.coords[:, None] * scale + corners).astype(np.int32)
-    tinted = picture.copy()
+    tinted = image.copy()
     cv2.fillPoly(tinted, list(squares), _TILE) if side < 6 else cv2.polylines(tinted, list(squares), True, _TILE, 1)
-    return cv2.addWeighted(tinted, 0.6, picture, 0.4, 0)
+    return cv2.addWeighted(tinted, 0.6, image, 0.4, 0)
 
 
 def _refuse_size(slide: Slide, tiling: Tiling, side: int) -> None:

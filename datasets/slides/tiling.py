@@ -1,4 +1,4 @@
-"""One slide tiled: its grid found and written, with a picture of it. No torch: a process is started for every slide."""
+"""One slide tiled: its grid found and written, with an image of it. No torch: a process is started for every slide."""
 
 from pathlib import Path
 
@@ -12,11 +12,11 @@ from .shared_work import slide_file
 from .tiles import draw_grid, tile_grid
 from .tissue import find_tissue
 
-PICTURES = "pictures"
+IMAGES = "images"
 
 
 def tile_slide(path: Path, recipe: Tiling, mpp: float | None, out: Path, slide: str) -> dict:
-    """Write `out/<slide>.h5` and `out/pictures/<slide>.jpg`; gives the facts for its row of the status table.
+    """Write `out/<slide>.h5` and `out/images/<slide>.jpg`; gives the facts for its row of the status table.
 
     Args:
         path: The slide's file.
@@ -31,7 +31,7 @@ def tile_slide(path: Path, recipe: Tiling, mpp: float | None, out: Path, slide: 
     with open_slide(path, mpp) as opened:
         tissue = find_tissue(opened, recipe.tissue)
         grid = tile_grid(opened, recipe, tissue)
-        with written_aside(slide_file(out / PICTURES, slide, ".jpg")) as aside:
+        with written_aside(slide_file(out / IMAGES, slide, ".jpg")) as aside:
             Image.fromarray(draw_grid(opened, grid, tissue)).save(aside, quality=85)
         write_tiles(slide_file(out, slide), grid)
         return {

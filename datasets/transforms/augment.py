@@ -1,4 +1,4 @@
-"""Augmentation of pictures by albumentations: one channel stays one, and a seed decides every draw."""
+"""Augmentation of images by albumentations: one channel stays one, and a seed decides every draw."""
 
 import os
 from collections.abc import Callable
@@ -18,11 +18,11 @@ _INTERPOLATIONS = {"bicubic": "INTER_CUBIC", "bilinear": "INTER_LINEAR"}  # name
 
 @dataclass(frozen=True)
 class Augment:
-    """What is drawn for a training picture. The defaults are the thorax paper's pre-training (section 3.2).
+    """What is drawn for a training image. The defaults are the thorax paper's pre-training (section 3.2).
 
     Attributes:
         size: Side of the square result, px.
-        crop_scale: Least and greatest share of the picture's area that is cropped.
+        crop_scale: Least and greatest share of the image's area that is cropped.
         crop_ratio: Least and greatest width / height of the crop.
         flip: Probability of mirroring left and right.
         rotate_deg: Greatest rotation to either side, degrees; corners become black.

@@ -1,4 +1,4 @@
-"""DINO's multi-crop: two large and several small crops of one picture, each with its own colours and blur.
+"""DINO's multi-crop: two large and several small crops of one image, each with its own colours and blur.
 
 Caron et al. 2021, "Emerging Properties in Self-Supervised Vision Transformers", section 3.1; main_dino.py. On OpenCV:
 brightness, contrast, saturation and grey are products with one 3 x 3 matrix, so they cost one pass over the pixels.
@@ -16,21 +16,21 @@ _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R 601, as Pillow's grey
 
 @dataclass(frozen=True)
 class MultiCrop:
-    """What is drawn for each picture; the defaults are DINO's and Self-ViT-MIL's.
+    """What is drawn for each image; the defaults are DINO's and Self-ViT-MIL's.
 
     Attributes:
         local_crops: Small crops beside the two large ones (those have the size of the model's input).
         local_px: Side of a small crop, px; a multiple of the patch size.
-        global_scale: Least and greatest share of the picture's area in a large crop.
+        global_scale: Least and greatest share of the image's area in a large crop.
         local_scale: The same of a small crop.
         flip: Probability of mirroring left and right.
         turns: Mirror top and bottom and turn by multiples of 90 degrees too: for slides, which have no upright.
         jitter: Probability of changing the colours.
         brightness: Greatest change as a share.
         contrast: Greatest change as a share.
-        saturation: Greatest change as a share; of no account for grey pictures.
-        hue: Greatest change as a share of the circle; of no account for grey pictures.
-        grey: Probability of making a colour picture grey.
+        saturation: Greatest change as a share; of no account for grey images.
+        hue: Greatest change as a share of the circle; of no account for grey images.
+        grey: Probability of making a colour image grey.
         blur: Probability of a Gaussian blur (sigma 0.1 to 2 px) of the first large, the second large, and small crops.
         solarise: Probability of inverting the bright half of the values in the second large crop.
     """
@@ -67,7 +67,7 @@ class MultiCrop:
 
 
 class MultiCropView:
-    """The draws of one picture, a view for `Cases`; picklable for worker processes.
+    """The draws of one image, a view for `Cases`; picklable for worker processes.
 
     Args:
         crops: What is drawn.
@@ -80,7 +80,7 @@ class MultiCropView:
         self.crops, self.global_px = crops, global_px
 
     def __call__(self, pixels: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-        """The crops of a picture (H, W) or (H, W, 3) uint8, decided by the seed.
+        """The crops of an image (H, W) or (H, W, 3) uint8, decided by the seed.
 
         Returns:
             `image` (1, 2, C, S, S) and, where there are any, `local` (1, n, C, s, s), uint8.
@@ -156,7 +156,7 @@ class MultiCropView:
         return cv2.transform(image, np.column_stack([matrix, shift]))
 
     def _grey_jitter(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Brightness and contrast of a picture without colours."""
+        """Brightness and contrast of an image without colours."""
         import cv2
 
         bright, contrast = (rng.uniform(1 - limit, 1 + limit) for limit in (self.crops.brightness, self.crops.contrast))

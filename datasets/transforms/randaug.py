@@ -1,4 +1,4 @@
-"""RandAugment for one-channel 8-bit pictures, op by op as timm on a grey Pillow picture.
+"""RandAugment for one-channel 8-bit images, op by op as timm on a grey Pillow image.
 
 Cubuk et al. 2020, as changed by timm (`timm/data/auto_augment.py`): n ops drawn with replacement, each
 applied with probability 0.5 at a magnitude ~ N(m, mstd) within 0..10, from the 15 ops whose strength
@@ -16,7 +16,7 @@ import numpy as np
 
 from ...core.errors import UserError
 
-FILL = 128  # what comes in from outside the picture; timm's
+FILL = 128  # what comes in from outside the image; timm's
 MAGNITUDE_MAX = 10.0
 PROBABILITY = 0.5
 _LEVELS = np.arange(256)
@@ -28,7 +28,7 @@ class RandAugment:
 
     Attributes:
         magnitude: Mean strength, 0..10.
-        ops: How many ops are drawn for a picture.
+        ops: How many ops are drawn for an image.
         magnitude_std: Standard deviation of the strength.
     """
 
@@ -49,7 +49,7 @@ class RandAugment:
 def parse_randaug(text: str) -> RandAugment:
     """Read a policy such as `m6-n2-mstd0.5-inc1` or timm's `rand-m6-mstd0.5-inc1`.
 
-    m (magnitude, 10 if not given), n (ops per picture, 2), mstd (0), inc (only the increasing set, inc1, is
+    m (magnitude, 10 if not given), n (ops per image, 2), mstd (0), inc (only the increasing set, inc1, is
     here).
 
     Raises:
@@ -139,7 +139,7 @@ def brightness(image: np.ndarray, level: float, sign: int) -> np.ndarray:
 
 
 def sharpness(image: np.ndarray, level: float, sign: int) -> np.ndarray:
-    """Away from or towards the picture smoothed by 3x3 (whose outermost pixels Pillow leaves alone)."""
+    """Away from or towards the image smoothed by 3x3 (whose outermost pixels Pillow leaves alone)."""
     import cv2
 
     kernel = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], np.float32) / 13
@@ -192,13 +192,13 @@ _OP_LIST = tuple(OPS.values())
 
 
 def _factor(level: float, sign: int) -> float:
-    """Enhancement factor: 1 is the picture itself, 0.1 almost the degenerate one, 1.9 as far beyond."""
+    """Enhancement factor: 1 is the image itself, 0.1 almost the degenerate one, 1.9 as far beyond."""
     return max(0.1, 1.0 + sign * level * 0.9)
 
 
-def _blended(degenerate: int | np.ndarray, picture: np.ndarray, factor: float) -> np.ndarray:
+def _blended(degenerate: int | np.ndarray, image: np.ndarray, factor: float) -> np.ndarray:
     """Pillow's `Image.blend`, in its single precision, before clipping; fractions are cut off."""
-    return (degenerate + np.float32(factor) * (picture - degenerate).astype(np.float32)).astype(np.int64)
+    return (degenerate + np.float32(factor) * (image - degenerate).astype(np.float32)).astype(np.int64)
 
 
 def _looked_up(image: np.ndarray, levels: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """How the pixels of a case become the model's input: which frames, then which part of them, in training and in testing.
 
-Pictures and clips go the same way; a picture has no frames to choose.
+Images and clips go the same way; an image has no frames to choose.
 """
 
 from contextlib import closing, nullcontext
@@ -21,7 +21,7 @@ class TrainView:
     Args:
         augment: What is drawn in space.
         clip: How frames are drawn.
-        frames: Frames of the model's input; 1 for pictures.
+        frames: Frames of the model's input; 1 for images.
     """
 
     def __init__(self, augment: Augment, clip: Clip, frames: int):
@@ -59,7 +59,7 @@ class EvalView:
         size: Side of the square result, px.
         mode, resize_px: As in `build_eval`.
         clip: How frames are chosen.
-        frames: Frames of the model's input; 1 for pictures.
+        frames: Frames of the model's input; 1 for images.
         segments: Views in time; 1 is the middle.
         crops: Views of each in space; 1 is the centre, more are squares spread along the longer side.
     """
@@ -104,9 +104,9 @@ class EvalView:
 
 
 def over_frames(in_space, frames: np.ndarray, seed: int, one_by_one: bool = False) -> np.ndarray:
-    """Apply a transform of pictures to a clip, with the same draw for all frames.
+    """Apply a transform of images to a clip, with the same draw for all frames.
 
-    The frames go through as channels of one picture, which is faster than one after the other.
+    The frames go through as channels of one image, which is faster than one after the other.
 
     Args:
         in_space: `(image (H, W[, C]), seed)` to (S, S[, C]).

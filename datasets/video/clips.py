@@ -1,4 +1,4 @@
-"""Clips from video files, GIFs, multi-frame DICOM and folders of frames: uint8 pictures over time.
+"""Clips from video files, GIFs, multi-frame DICOM and folders of frames: uint8 images over time.
 
 What a file is, its first bytes say, not its name: many `.avi` files are MP4 inside. Its size is checked before
 anything is decoded, only the frames that are asked for are kept, and a clip that is damaged or cut off is
@@ -34,7 +34,7 @@ _STARTS = (
     (0, b"\0\0\1\xb3", "mpegvideo"),
     *((0, group, "DICOM") for group in (b"\x02\x00", b"\x08\x00", b"\x00\x02", b"\x00\x08")),  # without the preamble
 )
-_PICTURES = (b"\x89PNG", b"\xff\xd8\xff", b"BM")
+_IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"BM")
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,11 @@ class ClipInfo:
 
     Attributes:
         frames: Frames that can be decoded.
-        height, width: Of the upright picture, px.
+        height, width: Of the upright image, px.
         fps: Frames per second on average; None where unknown.
         seconds: Frames by frames per second; None where unknown.
         container, codec: In FFmpeg's or DICOM's words, such as `mov` and `h264`.
-        colour: Whether its pixels hold colours; many ultrasound clips are grey pictures stored so.
+        colour: Whether its pixels hold colours; many ultrasound clips are grey images stored so.
     """
 
     frames: int
@@ -77,7 +77,7 @@ class Frames(Protocol):
     codec: str
     colour: bool
 
-    def pictures(self, ids: np.ndarray, size: tuple[int, int]) -> Iterator[np.ndarray]:
+    def images(self, ids: np.ndarray, size: tuple[int, int]) -> Iterator[np.ndarray]:
         """(h, w) or (h, w, 3) uint8 of each of the increasing `ids`, shrunk to `size` or not at all."""
 
     def close(self) -> None: ...
@@ -89,7 +89,7 @@ class Clip:
     Attributes:
         times: (T,) float64, seconds of every frame after the first (its number if there is no `fps`).
         fps: Frames per second on average; None where unknown, as for a folder of frames.
-        size: (height, width) px of the pictures that it gives.
+        size: (height, width) px of the images that it gives.
     """
 
     def __init__(self, path: Path, frames: Frames, *, colour: bool, shorter_px: int | None):
@@ -119,10 +119,10 @@ class Clip:
                 f"{self._path}: {len(wanted)} frames of {self.size[1]}x{self.size[0]} px are too much at once "
                 f"({CLIP_GB.said()}). Cut it into clips, or shrink it."
             )
-        pictures = np.empty(shape, np.uint8)
-        for row, picture in enumerate(self._frames.pictures(wanted, self.size)):
-            pictures[row] = _converted(picture, self.size, self._colour)
-        return pictures if np.array_equal(places, np.arange(len(wanted))) else pictures[places]
+        images = np.empty(shape, np.uint8)
+        for row, image in enumerate(self._frames.images(wanted, self.size)):
+            images[row] = _converted(image, self.size, self._colour)
+        return images if np.array_equal(places, np.arange(len(wanted))) else images[places]
 
     def close(self) -> None:
         self._frames.close()
@@ -155,20 +155,20 @@ def open_clip(
 ) -> Clip:
     """Open a clip; frames are decoded when they are asked for.
 
-    The picture is turned upright as the file says; pixels that are not square stay as they are. A folder is a
-    clip of the pictures in it, in the order of the numbers in their names.
+    The image is turned upright as the file says; pixels that are not square stay as they are. A folder is a
+    clip of the images in it, in the order of the numbers in their names.
 
     Args:
         path: A video (MP4, MOV, AVI, Matroska, WebM, WMV, MPEG), a GIF, a DICOM file, or a folder of JPEG or
             PNG frames.
         colour: RGB instead of grey.
-        shorter_px: If given, pictures are shrunk by area averaging so that the shorter side has so many px.
+        shorter_px: If given, images are shrunk by area averaging so that the shorter side has so many px.
             They are never enlarged.
-        max_megapixels: Greatest height x width / 10^6 of the file's picture; None for `limits.FRAME_MEGAPIXELS`.
+        max_megapixels: Greatest height x width / 10^6 of the file's image; None for `limits.FRAME_MEGAPIXELS`.
         max_frames: Greatest number of frames; None for `limits.FRAMES`.
 
     Raises:
-        DataError: The file cannot be opened, is none of these, holds no pictures, is cut off, or too large.
+        DataError: The file cannot be opened, is none of these, holds no images, is cut off, or too large.
     """
     path = Path(path)
     kind = _kind(path)
@@ -231,8 +231,8 @@ def _kind(path: Path) -> str:
     for place, start, kind in _STARTS:
         if head.startswith(start, place):
             return kind
-    if head.startswith(_PICTURES):
-        raise DataError(f"{path}: a single picture, not a clip. Put the frames of a clip into a folder and name that.")
+    if head.startswith(_IMAGES):
+        raise DataError(f"{path}: a single image, not a clip. Put the frames of a clip into a folder and name that.")
     raise DataError(
         f"{path}: no clip that is read here: its first bytes are those of no MP4, MOV, AVI, Matroska, WebM, WMV, "
         "MPEG, GIF or DICOM file. Whatever its name says, look what it is."
@@ -246,14 +246,14 @@ def _shrunk_size(size: tuple[int, int], shorter_px: int | None) -> tuple[int, in
     return height, width
 
 
-def _converted(picture: np.ndarray, size: tuple[int, int], colour: bool) -> np.ndarray:
+def _converted(image: np.ndarray, size: tuple[int, int], colour: bool) -> np.ndarray:
     """(H, W) or (H, W, 3) from what a reader gave."""
     import cv2
 
-    if picture.shape[:2] != size:
-        picture = cv2.resize(picture, size[::-1], interpolation=cv2.INTER_AREA)
-    if colour and picture.ndim == 2:
-        return np.repeat(picture[..., None], 3, axis=2)
-    if not colour and picture.ndim == 3:
-        return cv2.transform(picture, np.full((1, 3), 1 / 3))  # the mean, rounded
-    return picture
+    if image.shape[:2] != size:
+        image = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
+    if colour and image.ndim == 2:
+        return np.repeat(image[..., None], 3, axis=2)
+    if not colour and image.ndim == 3:
+        return cv2.transform(image, np.full((1, 3), 1 / 3))  # the mean, rounded
+    return image

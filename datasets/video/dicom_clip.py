@@ -45,14 +45,14 @@ class DicomFrames:
             self.times, self.fps = _times(header, count)
         self._dataset.NumberOfFrames = 1
 
-    def pictures(self, ids: np.ndarray, size: tuple[int, int]) -> Iterator[np.ndarray]:
+    def images(self, ids: np.ndarray, size: tuple[int, int]) -> Iterator[np.ndarray]:
         """(H, W) or (H, W, 3) RGB of each frame in its full size."""
         for number in ids:
             with decoding(self._path), quiet():
                 frame = self._stored[number]
                 self._dataset.PixelData = encapsulate([frame]) if self._encapsulated else bytes(frame)
-                picture = _picture(self._path, self._dataset)
-            yield picture
+                image = _image(self._path, self._dataset)
+            yield image
 
     def close(self) -> None:
         self._stored = []
@@ -64,7 +64,7 @@ def _extent(path: Path, header: Dataset) -> tuple[tuple[int, int], int]:
     if "Rows" not in header or "Columns" not in header:
         kind = header.get("SOPClassUID")
         kind = f" (it is a {kind.name})" if isinstance(kind, UID) and kind.name != kind else ""
-        raise DataError(f"{path}: a DICOM file without pictures{kind}. Take it out of the list.")
+        raise DataError(f"{path}: a DICOM file without images{kind}. Take it out of the list.")
     height, width, count = int(header.Rows), int(header.Columns), int(header.get("NumberOfFrames") or 1)
     if min(height, width, count) < 1:
         raise DataError(f"{path}: its header describes no possible frames. Fetch the file again.")
@@ -90,7 +90,7 @@ def _stored_frames(path: Path, dataset: Dataset, count: int) -> list[bytes | mem
     return frames[:count]
 
 
-def _picture(path: Path, dataset: Dataset) -> np.ndarray:
+def _image(path: Path, dataset: Dataset) -> np.ndarray:
     """(H, W) or (H, W, 3) uint8 of a data set that holds one frame."""
     stored, colour = stored_pixels(path, dataset)
     if colour == "RGB":

@@ -11,13 +11,13 @@ from ..loading.limits import FRAME_MEGAPIXELS, FRAMES
 def refuse_large(
     path: Path, size: tuple[int, int], count: int, max_megapixels: float | None, max_frames: int | None
 ) -> None:
-    """Raise DataError if pictures of `size` (height, width) or their number are beyond the limits; None for those of
+    """Raise DataError if images of `size` (height, width) or their number are beyond the limits; None for those of
     all clips.
     """
     height, width = size
     if FRAME_MEGAPIXELS.broken(height * width / 1e6, max_megapixels):
         raise DataError(
-            f"{path}: its pictures are {width}x{height} px, too large ({FRAME_MEGAPIXELS.said(max_megapixels)}). "
+            f"{path}: its images are {width}x{height} px, too large ({FRAME_MEGAPIXELS.said(max_megapixels)}). "
             "Shrink the clip, or leave it out."
         )
     if FRAMES.broken(count, max_frames):

@@ -34,14 +34,14 @@ class FolderFrames:
             self.size = ImageOps.exif_transpose(image).size[::-1]
         self.times, self.fps = steady_times(len(files), None)
 
-    def pictures(self, ids: np.ndarray, size: tuple[int, int]) -> Iterator[np.ndarray]:
+    def images(self, ids: np.ndarray, size: tuple[int, int]) -> Iterator[np.ndarray]:
         for number in ids:
-            yield self._picture(self._files[number], size)
+            yield self._image(self._files[number], size)
 
     def close(self) -> None:
         """Nothing stays open."""
 
-    def _picture(self, file: Path, size: tuple[int, int]) -> np.ndarray:
+    def _image(self, file: Path, size: tuple[int, int]) -> np.ndarray:
         """(h, w) or (h, w, 3) uint8, of a JPEG perhaps smaller than stored, but at least twice `size`."""
         with _opened(file) as image:
             if image.size != self._stored:
@@ -65,7 +65,7 @@ def _by_number(file: Path) -> list[tuple[bool, int, str]]:
 
 @contextlib.contextmanager
 def _opened(file: Path) -> Iterator[Image.Image]:
-    """Open a picture; whatever Pillow raises on a broken one is a DataError, its warnings are kept to itself."""
+    """Open an image; whatever Pillow raises on a broken one is a DataError, its warnings are kept to itself."""
     try:
         with warnings.catch_warnings(), Image.open(file, formats=("JPEG", "PNG")) as image:
             warnings.simplefilter("ignore")

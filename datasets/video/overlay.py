@@ -1,4 +1,4 @@
-"""What lies around the picture of an ultrasound clip: names, logos, scales and grey wedges do not move.
+"""What lies around the image of an ultrasound clip: names, logos, scales and grey wedges do not move.
 
 The scanned sector does, and so it is found. What is written *inside* the sector stays.
 """
@@ -10,7 +10,7 @@ from ...core.errors import DataError
 
 _LOOKS = 32  # frames that are compared
 _LEAST_CHANGE = 3.0  # grey levels: more than compression makes of what stands still
-_LEAST_SHARE = 0.02  # of the picture's area
+_LEAST_SHARE = 0.02  # of the image's area
 _PIECE = 0.1  # of the largest piece
 
 
@@ -24,7 +24,7 @@ def moving_region(frames: np.ndarray) -> np.ndarray:
         (H, W) bool.
 
     Raises:
-        DataError: Nothing that is large enough moves (also a single frame), so that the picture cannot be told
+        DataError: Nothing that is large enough moves (also a single frame), so that the image cannot be told
             from what is written around it. Nothing is kept then, for what is not known may be a name.
     """
     height, width = frames.shape[1:3]
@@ -38,7 +38,7 @@ def moving_region(frames: np.ndarray) -> np.ndarray:
     areas[0] = 0  # what stands still
     if areas.max() < _LEAST_SHARE * height * width:
         raise DataError(
-            f"no moving region in {len(frames)} frames: the picture cannot be told from what is written around it. "
+            f"no moving region in {len(frames)} frames: the image cannot be told from what is written around it. "
             "Mark the region by hand, or leave the clip out."
         )
     # Black fluid may part the sector into a near and a far piece.

@@ -1,6 +1,6 @@
 """Videos and GIFs as clips, decoded by FFmpeg through PyAV.
 
-Grey and colour come from RGB at full range, whatever range and depth the file stores. A picture in its own
+Grey and colour come from RGB at full range, whatever range and depth the file stores. An image in its own
 size is converted as torchvision and decord do it; a smaller one is averaged over areas by FFmpeg's scaler,
 with its exact arithmetic (its fast one is about a grey level too dark).
 """
@@ -73,17 +73,15 @@ class VideoFrames:
         self.size = self._turned(self._stored)
         self.colour = not first.format.name.startswith(_GREY)
 
-    def pictures(self, ids: np.ndarray, size: tuple[int, int]) -> Iterator[np.ndarray]:
+    def images(self, ids: np.ndarray, size: tuple[int, int]) -> Iterator[np.ndarray]:
         """(h, w, 3) RGB of each frame in the wanted size."""
         height, width = self._turned(size)
         convert, how = VideoReformatter(), _OWN_SIZE if size == self.size else _SHRUNK
         for number, frame in zip(ids, self._decoded(ids)):
             if (frame.height, frame.width) != self._stored:
-                raise DataError(
-                    f"{self._path}: the size of the pictures changes at frame {number}. Cut the clip there."
-                )
-            picture = convert.reformat(frame, width, height, "rgb24", interpolation=how, threads=1).to_ndarray()
-            yield np.rot90(picture, self._turns)
+                raise DataError(f"{self._path}: the size of the images changes at frame {number}. Cut the clip there.")
+            image = convert.reformat(frame, width, height, "rgb24", interpolation=how, threads=1).to_ndarray()
+            yield np.rot90(image, self._turns)
 
     def close(self) -> None:
         self._container.close()
@@ -134,12 +132,12 @@ class VideoFrames:
         return _Table(stamps, stamps * float(self._stream.time_base), np.sort(keys))
 
     def _decoded_table(self) -> _Table:
-        """From the frames themselves, of which no picture is made."""
+        """From the frames themselves, of which no image is made."""
         frames = itertools.islice(self._container.decode(self._stream), self._most_frames + 1)
         seconds = [np.nan if frame.pts is None else float(frame.pts * self._stream.time_base) for frame in frames]
         refuse_large(self._path, (0, 0), len(seconds), self._max_megapixels, self._max_frames)
         if not seconds:
-            raise DataError(f"{self._path}: a video without a picture that can be decoded. Fetch it again.")
+            raise DataError(f"{self._path}: a video without an image that can be decoded. Fetch it again.")
         return _Table(np.arange(len(seconds)), np.array(seconds), None)
 
     def _decoded(self, ids: np.ndarray) -> Iterator[av.VideoFrame]:
@@ -247,7 +245,7 @@ def _decoding(path: Path, where: str = "") -> Iterator[None]:
     try:
         yield
     except av.ArgumentError:  # how a decoder refuses a size
-        raise DataError(f"{path}: its pictures are too large, or of no size{where}. Leave it out.") from None
+        raise DataError(f"{path}: its images are too large, or of no size{where}. Leave it out.") from None
     except av.FFmpegError as error:
         raise DataError(
             f"{path}: broken, cut off or not finished{where} ({error.strerror}). Fetch or record it again."

@@ -1,7 +1,7 @@
-"""Whether a model of pictures looked at the finding: its maps against boxes that readers drew.
+"""Whether a model of images looked at the finding: its maps against boxes that readers drew.
 
-Only findings with a box count: one box or several of one label in one picture. Each figure stands beside what two maps
-get that know nothing about the picture: a uniform one, and one that points at the picture's middle.
+Only findings with a box count: one box or several of one label in one image. Each metric stands beside what two maps
+get that know nothing about the image: a uniform one, and one that points at the image's middle.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from scipy import ndimage
 from ..statistics.intervals import Estimate, estimates, proportions
 from ..statistics.metrics import ratio
 from ..statistics.resampling import PatientBootstrap, Resampling, Reweighted
-from .image_map import PictureMap
+from .image_map import ImageMap
 
 FRAME_PX = 224  # shorter side of the raster on which maps are measured
 REGION_SHARE = 0.5  # of the map's maximum, from which on a pixel belongs to the region
@@ -24,33 +24,33 @@ BASELINES = ("uniform", "centre")
 
 @dataclass(frozen=True, eq=False)
 class BoxedFinding:
-    """One finding in one picture.
+    """One finding in one image.
 
     Attributes:
         id, patient: Of the case.
         label: Of the finding.
         map: Where the model looked for it.
-        boxes: (K, 4) left, top, right and bottom in px of the picture.
+        boxes: (K, 4) left, top, right and bottom in px of the image.
     """
 
     id: str
     patient: str
     label: str
-    map: PictureMap
+    map: ImageMap
     boxes: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
-class BoxFigures:
+class BoxMetrics:
     """What the report shows of one model. Lists run over `labels` and, last, all findings together.
 
     Attributes:
         labels: Those with a box, in the order given.
         findings, patients: How many.
-        figures: By name: those of `MEASURES`, and `iou_at_0.1` ... `iou_at_0.7`, the share of findings whose IoU is so
+        metrics: By name: those of `MEASURES`, and `iou_at_0.1` ... `iou_at_0.7`, the share of findings whose IoU is so
             large or larger.
-        baseline: Baseline to name to the same figure of a map that knows nothing, (L + 1,).
-        gain: Baseline to measure to the model's figure minus the baseline's, paired by finding.
+        baseline: Baseline to name to the same metric of a map that knows nothing, (L + 1,).
+        gain: Baseline to measure to the model's metric minus the baseline's, paired by finding.
         each: (N, 3) the measures of every finding, in the order of `MEASURES`.
         method: How the maps were made.
         without_map: Findings with a box that have no map; they are left out.
@@ -60,7 +60,7 @@ class BoxFigures:
     labels: tuple[str, ...]
     findings: list[int]
     patients: list[int]
-    figures: dict[str, list[Estimate]]
+    metrics: dict[str, list[Estimate]]
     baseline: dict[str, dict[str, np.ndarray]]
     gain: dict[str, dict[str, list[Estimate]]]
     each: np.ndarray
@@ -69,13 +69,13 @@ class BoxFigures:
     empty: int
 
 
-def measures(found: PictureMap, boxes: np.ndarray, tolerance_px: float = 0) -> tuple[float, float, float]:
+def measures(found: ImageMap, boxes: np.ndarray, tolerance_px: float = 0) -> tuple[float, float, float]:
     """Pointing game, energy and IoU of one map against the boxes of its finding.
 
     Args:
         found: The map. One that is 0 everywhere points nowhere: all three are 0.
-        boxes: (K, 4) left, top, right and bottom in px of the picture.
-        tolerance_px: How far from a box the maximum may lie, in px of a picture whose shorter side is 224 px; Zhang et
+        boxes: (K, 4) left, top, right and bottom in px of the image.
+        tolerance_px: How far from a box the maximum may lie, in px of an image whose shorter side is 224 px; Zhang et
             al. allow 15.
 
     Returns:
@@ -99,15 +99,15 @@ def measures(found: PictureMap, boxes: np.ndarray, tolerance_px: float = 0) -> t
     return pointing, energy, float(max(_iou(_region(raster), box) for box in boxes))
 
 
-def box_figures(
+def box_metrics(
     findings: Sequence[BoxedFinding],
     labels: Sequence[str],
     resampling: Resampling,
     *,
     method: str = "",
     without_map: int = 0,
-) -> BoxFigures:
-    """All figures of one model, with intervals by patient.
+) -> BoxMetrics:
+    """All metrics of one model, with intervals by patient.
 
     Args:
         findings: At least one.
@@ -125,11 +125,11 @@ def box_figures(
         "uniform": np.array([measures(each.map.uniform(), each.boxes) for each in findings]),
         "centre": np.array([measures(each.map.central(), each.boxes) for each in findings]),
     }
-    return BoxFigures(
+    return BoxMetrics(
         labels=labels,
         findings=among.sum(axis=0).tolist(),
         patients=[bootstrap.having(column) for column in among.T],
-        figures=_estimates(model, among, bootstrap) | _shares_hit(model, among, bootstrap),
+        metrics=_estimates(model, among, bootstrap) | _shares_hit(model, among, bootstrap),
         baseline={name: _means(values, among) for name, values in ignorant.items()},
         gain={name: _estimates(model - values, among, bootstrap) for name, values in ignorant.items()},
         each=model,
@@ -155,7 +155,7 @@ def _shares(weights: Reweighted, values: np.ndarray, among: np.ndarray) -> np.nd
 
 
 def _shares_hit(values: np.ndarray, among: np.ndarray, bootstrap: PatientBootstrap) -> dict[str, list[Estimate]]:
-    """The figures that are shares of findings, whose intervals are wide enough where all or none are hit."""
+    """The metrics that are shares of findings, whose intervals are wide enough where all or none are hit."""
     reasons = [""] * among.shape[1]
     hits = {"pointing_game": values[:, 0]} | {f"iou_at_{least:g}": values[:, 2] >= least for least in OVERLAPS}
     return {

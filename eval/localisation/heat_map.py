@@ -1,4 +1,4 @@
-"""Tile scores as a picture: put on a grid, smoothed if wanted, coloured.
+"""Tile scores as an image: put on a grid, smoothed if wanted, coloured.
 
 The grid lies on the tiles where they lie on a lattice (then each cell is a tile, or an exact part of one where they
 overlap); tiles that start anywhere, as CLAM's and TRIDENT's do for each piece of tissue, are shared out to the cells

@@ -1,4 +1,4 @@
-"""The heat map over the slide's overview as one picture, with colour bar, scale bar and annotation."""
+"""The heat map over the slide's overview as one image, with colour bar, scale bar and annotation."""
 
 import io
 from collections.abc import Sequence
@@ -63,12 +63,12 @@ def overlay_png(
     """
     from PIL import Image, ImageDraw
 
-    picture = Image.fromarray(blended(overview, found, downsample))
-    unit = max(12, round(max(picture.size) / 70))  # of type and lines, so that large pictures stay readable
-    _draw_outlines(ImageDraw.Draw(picture), outlines, downsample, unit)
-    page = Image.new("RGB", (max(picture.width, 34 * unit), picture.height + 4 * unit), _PAPER)
-    page.paste(picture, ((page.width - picture.width) // 2, 0))
-    _draw_legend(page, picture.height, unit, mpp * downsample, title, score_name)
+    image = Image.fromarray(blended(overview, found, downsample))
+    unit = max(12, round(max(image.size) / 70))  # of type and lines, so that large images stay readable
+    _draw_outlines(ImageDraw.Draw(image), outlines, downsample, unit)
+    page = Image.new("RGB", (max(image.width, 34 * unit), image.height + 4 * unit), _PAPER)
+    page.paste(image, ((page.width - image.width) // 2, 0))
+    _draw_legend(page, image.height, unit, mpp * downsample, title, score_name)
     file = io.BytesIO()
     page.save(file, "PNG")
     return file.getvalue()
@@ -88,7 +88,7 @@ def _draw_outlines(draw: "ImageDraw.ImageDraw", outlines: Sequence[np.ndarray], 
 
 
 def _draw_legend(page: "Image.Image", top: int, unit: int, um_per_px: float, title: str, score_name: str) -> None:
-    """Below the picture: title left, colour bar in the middle, scale bar right."""
+    """Below the image: title left, colour bar in the middle, scale bar right."""
     from PIL import Image, ImageDraw, ImageFont
 
     draw, font = ImageDraw.Draw(page), ImageFont.load_default(unit)

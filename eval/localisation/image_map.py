@@ -1,20 +1,20 @@
-"""A map of where a model looked in one picture, on the picture's own pixels."""
+"""A map of where a model looked in one image, on the image's own pixels."""
 
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-CENTRE_SPREAD = 0.25  # standard deviation of the central map, as a share of the picture's sides
+CENTRE_STD = 0.25  # standard deviation of the central map, as a share of the image's sides
 
 
 @dataclass(frozen=True, eq=False)
-class PictureMap:
-    """A coarse grid over a picture, or over the part of it that the model saw.
+class ImageMap:
+    """A coarse grid over an image, or over the part of it that the model saw.
 
     Attributes:
         values: (gh, gw) at least 0, of any scale.
-        extent_px: Left, top, right and bottom of the grid in px of the picture; parts may lie outside of it.
-        width_px, height_px: Of the picture.
+        extent_px: Left, top, right and bottom of the grid in px of the image; parts may lie outside of it.
+        width_px, height_px: Of the image.
     """
 
     values: np.ndarray
@@ -23,7 +23,7 @@ class PictureMap:
     height_px: float
 
     def centres(self) -> tuple[np.ndarray, np.ndarray]:
-        """x (gw,) and y (gh,) of the cells' middles, in px of the picture."""
+        """x (gw,) and y (gh,) of the cells' middles, in px of the image."""
         left, top, right, bottom = self.extent_px
         rows, columns = self.values.shape
         across, down = (np.arange(columns) + 0.5) / columns, (np.arange(rows) + 0.5) / rows
@@ -38,7 +38,7 @@ class PictureMap:
         return np.column_stack([x[columns], y[rows]])
 
     def sampled(self, width: int, height: int) -> np.ndarray:
-        """(height, width) the whole picture's map, linear between cells' middles; NaN where the model did not look."""
+        """(height, width) the whole image's map, linear between cells' middles; NaN where the model did not look."""
         left, top, right, bottom = self.extent_px
         x = (np.arange(width) + 0.5) / width * self.width_px
         y = (np.arange(height) + 0.5) / height * self.height_px
@@ -48,15 +48,15 @@ class PictureMap:
         out[:, (x < left) | (x > right)] = np.nan
         return out
 
-    def uniform(self) -> "PictureMap":
+    def uniform(self) -> "ImageMap":
         """The map that prefers no place."""
         return replace(self, values=np.ones(self.values.shape))
 
-    def central(self) -> "PictureMap":
-        """The map that always points at the middle of the picture, on the same grid."""
+    def central(self) -> "ImageMap":
+        """The map that always points at the middle of the image, on the same grid."""
         x, y = self.centres()
-        away_x = (x / self.width_px - 0.5) / CENTRE_SPREAD
-        away_y = (y / self.height_px - 0.5) / CENTRE_SPREAD
+        away_x = (x / self.width_px - 0.5) / CENTRE_STD
+        away_y = (y / self.height_px - 0.5) / CENTRE_STD
         # Rounded, so that cells as far from the middle tie.
         return replace(self, values=np.round(np.exp(-(away_x[None] ** 2 + away_y[:, None] ** 2) / 2), 9))
 

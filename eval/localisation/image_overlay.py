@@ -1,4 +1,4 @@
-"""A map laid over its picture: for a page, and as a PNG of its own with colour bar, case, label and score."""
+"""A map laid over its image: for a page, and as a PNG of its own with colour bar, case, label and score."""
 
 import io
 
@@ -6,21 +6,21 @@ import numpy as np
 
 from .heat_map import colour_table, coloured
 from .heat_overlay import OPACITY
-from .image_map import PictureMap
+from .image_map import ImageMap
 
 _BOX_RGB = (64, 224, 255)
 _INK, _MUTED, _PAPER = (27, 31, 36), (93, 102, 112), (253, 253, 251)
 _NARROWEST = 34  # letters
 
 
-def blended(picture: np.ndarray, found: PictureMap) -> np.ndarray:
-    """(h, w, 3) uint8: the picture with the map over it, the more opaque the higher.
+def blended(image: np.ndarray, found: ImageMap) -> np.ndarray:
+    """(h, w, 3) uint8: the image with the map over it, the more opaque the higher.
 
     Args:
-        picture: (h, w) or (h, w, 3), uint8 or float in 0..1, the whole picture at any size.
+        image: (h, w) or (h, w, 3), uint8 or float in 0..1, the whole image at any size.
         found: The map; it is divided by its maximum.
     """
-    pixels = picture if picture.dtype == np.uint8 else np.rint(np.clip(picture, 0, 1) * 255)
+    pixels = image if image.dtype == np.uint8 else np.rint(np.clip(image, 0, 1) * 255)
     pixels = np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels
     values = np.nan_to_num(found.sampled(pixels.shape[1], pixels.shape[0]))
     values = values / values.max() if values.max() > 0 else values
@@ -40,12 +40,12 @@ def with_boxes(pixels: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     return np.asarray(image)
 
 
-def overlay_png(picture: np.ndarray, found: PictureMap, *, case: str, label: str, score: float) -> bytes:
+def overlay_png(image: np.ndarray, found: ImageMap, *, case: str, label: str, score: float) -> bytes:
     """A PNG to look at or print: `blended`, and below it the case's id, the label with its score, and the colours."""
     from PIL import Image, ImageDraw, ImageFont
 
-    shown = Image.fromarray(blended(picture, found))
-    unit = max(12, round(max(shown.size) / 40))  # of the type, so that large pictures stay readable
+    shown = Image.fromarray(blended(image, found))
+    unit = max(12, round(max(shown.size) / 40))  # of the type, so that large images stay readable
     page = Image.new("RGB", (max(shown.width, _NARROWEST * unit), shown.height + 5 * unit), _PAPER)
     page.paste(shown, ((page.width - shown.width) // 2, 0))
     draw, font = ImageDraw.Draw(page), ImageFont.load_default(unit)

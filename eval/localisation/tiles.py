@@ -1,7 +1,7 @@
 """Where the model sees it: tiles to detections, tile-level AUROC and Dice, and all of it for the report.
 
 Truth of a tile is 1, 0, or NaN where the tile lies on a border or in an area that nobody annotated; NaN tiles count in
-no figure. Each patient's slides are drawn together in the intervals, since the tiles of one slide resemble each other.
+no metric. Each patient's slides are drawn together in the intervals, since the tiles of one slide resemble each other.
 """
 
 from collections.abc import Iterable, Sequence
@@ -36,7 +36,7 @@ class TileSlide:
 
 
 @dataclass(frozen=True)
-class SlideFigures:
+class SlideMetrics:
     """One slide's line in the report: its tiles with known truth, AUROC and Dice (NaN with a reason where undefined),
     lesions, how many of them a detection hit, and detections outside of any.
     """
@@ -57,16 +57,16 @@ class Localisation:
 
     Attributes:
         froc: Curve and score.
-        figures: By name. `tile_auroc` and `dice` are over all tiles, slides without tumour included; the means are
-            over the slides in which the figure is defined.
+        metrics: By name. `tile_auroc` and `dice` are over all tiles, slides without tumour included; the means are
+            over the slides in which the metric is defined.
         point: The threshold behind Dice.
         slides: One by one.
     """
 
     froc: Froc
-    figures: dict[str, Estimate]
+    metrics: dict[str, Estimate]
     point: OperatingPoint
-    slides: tuple[SlideFigures, ...]
+    slides: tuple[SlideMetrics, ...]
 
 
 def tile_truth(tumour_fraction: np.ndarray, least: float = 0.5) -> np.ndarray:
@@ -192,7 +192,7 @@ def choose_dice_threshold(slides: Sequence[TileSlide], chosen_on: str = "val") -
     return OperatingPoint(float((steps[best] + steps[best + 1]) / 2), "dice", chosen_on)
 
 
-def dice_figures(
+def dice_metrics(
     slides: Sequence[TileSlide], point: OperatingPoint, resamples: int = 2000, seed: int = 0
 ) -> dict[str, Estimate]:
     """`dice` over the tiles of all slides together and `dice_mean` over the slides with tumour, with intervals."""
@@ -216,7 +216,7 @@ def localisation(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Localisation:
-    """All figures of one model on the evaluated slides.
+    """All metrics of one model on the evaluated slides.
 
     Args:
         slides: Their tiles.
@@ -231,9 +231,9 @@ def localisation(
         raise DataError(
             "tiles and detections are not of the same slides in the same order. Give one of each per slide."
         )
-    figures = tile_auroc(slides, resamples, seed) | dice_figures(slides, point, resamples, seed)
+    metrics = tile_auroc(slides, resamples, seed) | dice_metrics(slides, point, resamples, seed)
     lines = tuple(
-        SlideFigures(
+        SlideMetrics(
             id=slide.id,
             tiles=int((~np.isnan(slide.truth)).sum()),
             tumour_tiles=int((slide.truth == 1).sum()),
@@ -245,7 +245,7 @@ def localisation(
         )
         for slide, own in zip(slides, hits)
     )
-    return Localisation(froc(hits, resamples, seed), figures, point, lines)
+    return Localisation(froc(hits, resamples, seed), metrics, point, lines)
 
 
 def _joined(parts: Iterable[np.ndarray]) -> np.ndarray:

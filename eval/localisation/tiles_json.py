@@ -1,4 +1,4 @@
-"""A model's localisation figures as plain values, for report.json."""
+"""A model's localisation metrics as plain values, for report.json."""
 
 from dataclasses import asdict, replace
 from typing import Any
@@ -10,7 +10,7 @@ from .tiles import Localisation
 
 
 def as_plain(found: Localisation) -> dict[str, Any]:
-    """The figures as lists, dicts, numbers and None; of the curve the corners only."""
+    """The metrics as lists, dicts, numbers and None; of the curve the corners only."""
     return {"rates": list(RATES)} | _plain(asdict(replace(found, froc=corners(found.froc))))
 
 

@@ -6,13 +6,13 @@ from typing import Any
 import markupsafe
 import numpy as np
 
-from ..localisation.boxes import BASELINES, MEASURES, OVERLAPS, BoxedFinding, BoxFigures
+from ..localisation.boxes import BASELINES, MEASURES, OVERLAPS, BoxedFinding, BoxMetrics
 from ..localisation.image_overlay import blended, with_boxes
 from ..statistics.intervals import Estimate
 from .metrics_json import estimate_json
 from .page import jpeg_uri, number
 from .plots import GRID, INK, MODELS, MUTED, axes_px, short, svg_style, svg_text
-from .section import Figure, Section
+from .section import MetricRow, Section
 
 ALL = "All findings"
 MOST_EXAMPLES = 8
@@ -24,18 +24,18 @@ METHOD_WORDS = {
 
 
 def boxes_section(
-    found: Mapping[str, BoxFigures],
+    found: Mapping[str, BoxMetrics],
     places: Mapping[str, int],
     findings: Sequence[BoxedFinding],
-    picture: Callable[[str], np.ndarray | None] | None = None,
+    image: Callable[[str], np.ndarray | None] | None = None,
 ) -> Section:
     """The section after "Discrimination".
 
     Args:
-        found: Model name to its figures, at least one.
+        found: Model name to its metrics, at least one.
         places: Model name to its place among all models of the report, which decides its colour.
-        findings: Those that the first model's figures are of, in that order, for the examples.
-        picture: Case id to its picture, (h, w) or (h, w, 3), or None if there is none; without it no examples.
+        findings: Those that the first model's metrics are of, in that order, for the examples.
+        image: Case id to its image, (h, w) or (h, w, 3), or None if there is none; without it no examples.
     """
     first_name, first = next(iter(found.items()))
     return Section(
@@ -48,50 +48,50 @@ def boxes_section(
             "overlaps": [(f"{least:g}", _overlap(found, f"iou_at_{least:g}")) for least in OVERLAPS],
             "measures": NAMES,
             "plot": markupsafe.Markup(_plot(found, places)),
-            "examples": [] if picture is None else _examples(first, findings, picture),
+            "examples": [] if image is None else _examples(first, findings, image),
             "first": first_name,
             "verdicts": [_verdict(name, each, len(found) > 1) for name, each in found.items()],
             "marked": any(
-                _marked(each.figures[measure][place])
+                _marked(each.metrics[measure][place])
                 for each in found.values()
                 for measure in MEASURES
                 for place in range(len(each.labels) + 1)
             ),
         },
         plain={name: _plain(each) for name, each in found.items()},
-        figures=[figure for name, each in found.items() for figure in _figures(name, each)],
+        metrics=[metric for name, each in found.items() for metric in _metrics(name, each)],
         methods=_methods(found),
     )
 
 
-def _places(found: BoxFigures) -> dict[str, int]:
+def _places(found: BoxMetrics) -> dict[str, int]:
     return {label: place for place, label in enumerate((*found.labels, ALL))}
 
 
-def _row(found: Mapping[str, BoxFigures], label: str) -> dict[str, Any]:
+def _row(found: Mapping[str, BoxMetrics], label: str) -> dict[str, Any]:
     """One label: of each model that has findings of it, how many, its measures and what the baselines get."""
     models = []
     for name, each in found.items():
         place = _places(each).get(label)
         if place is not None:
             shown = [
-                (each.figures[measure][place], [each.baseline[base][measure][place] for base in BASELINES])
+                (each.metrics[measure][place], [each.baseline[base][measure][place] for base in BASELINES])
                 for measure in MEASURES
             ]
             models.append({"name": name, "findings": each.findings[place], "shown": shown})
     return {"label": label, "models": models}
 
 
-def _overlap(found: Mapping[str, BoxFigures], name: str) -> list[tuple[Estimate, list[float]]]:
-    return [(each.figures[name][-1], [each.baseline[base][name][-1] for base in BASELINES]) for each in found.values()]
+def _overlap(found: Mapping[str, BoxMetrics], name: str) -> list[tuple[Estimate, list[float]]]:
+    return [(each.metrics[name][-1], [each.baseline[base][name][-1] for base in BASELINES]) for each in found.values()]
 
 
-def _verdict(name: str, found: BoxFigures, several: bool) -> str:
+def _verdict(name: str, found: BoxMetrics, several: bool) -> str:
     """Whether the maps point at findings more often than a map that knows nothing."""
-    value, head = found.figures["pointing_game"][-1], f"{name}: the" if several else "The"
+    value, head = found.metrics["pointing_game"][-1], f"{name}: the" if several else "The"
     said = f"{head} maximum lies in the box for {100 * value.value:.0f} % of {found.findings[-1]:,} findings"
     better = []
-    for base, words in (("uniform", "a random place"), ("centre", "the middle of the picture")):
+    for base, words in (("uniform", "a random place"), ("centre", "the middle of the image")):
         gain, chance = found.gain[base]["pointing_game"][-1], found.baseline[base]["pointing_game"][-1]
         if np.isnan(gain.low):
             verdict = f"no comparison: {gain.reason}"
@@ -107,7 +107,7 @@ def _signed(value: float) -> str:
 
 
 def _examples(
-    found: BoxFigures, findings: Sequence[BoxedFinding], picture: Callable[[str], np.ndarray | None]
+    found: BoxMetrics, findings: Sequence[BoxedFinding], image: Callable[[str], np.ndarray | None]
 ) -> list[dict[str, Any]]:
     """Of the most frequent labels the finding with the median energy: neither the best nor the worst."""
     by_frequency = sorted(range(len(found.labels)), key=lambda place: -found.findings[place])[:MOST_EXAMPLES]
@@ -115,7 +115,7 @@ def _examples(
     for place in sorted(by_frequency):
         rows = [row for row, each in enumerate(findings) if each.label == found.labels[place]]
         row = sorted(rows, key=lambda row: (found.each[row, 1], findings[row].id))[len(rows) // 2]
-        each, pixels = findings[row], picture(findings[row].id)
+        each, pixels = findings[row], image(findings[row].id)
         if pixels is None:
             continue
         laid = blended(pixels, each.map)
@@ -133,7 +133,7 @@ def _examples(
     return shown
 
 
-def _plot(found: Mapping[str, BoxFigures], places: Mapping[str, int]) -> str:
+def _plot(found: Mapping[str, BoxMetrics], places: Mapping[str, int]) -> str:
     """Pointing game by label: a mark with its interval per model; a stroke for chance, a ring for the middle."""
     labels = list(dict.fromkeys(label for each in found.values() for label in (*each.labels, ALL) if label != ALL))
     labels.append(ALL)
@@ -154,7 +154,7 @@ def _plot(found: Mapping[str, BoxFigures], places: Mapping[str, int]) -> str:
             colour, marker = MODELS[places[name] % len(MODELS)], "osD^"[places[name] % 4]
             for label, place in _places(each).items():
                 y = labels.index(label) + (i - (len(found) - 1) / 2) * 9 / pitch
-                estimate = each.figures["pointing_game"][place]
+                estimate = each.metrics["pointing_game"][place]
                 axes.hlines(y, estimate.low, estimate.high, color=colour, lw=1.5)
                 axes.plot(estimate.value, y, marker=marker, ms=5, color=colour, mec=colour, clip_on=False)
                 uniform, centre = (each.baseline[base]["pointing_game"][place] for base in BASELINES)
@@ -166,22 +166,22 @@ def _plot(found: Mapping[str, BoxFigures], places: Mapping[str, int]) -> str:
         return svg_text(figure, "boxes", alt, texts)
 
 
-def _figures(name: str, found: BoxFigures) -> list[Figure]:
+def _metrics(name: str, found: BoxMetrics) -> list[MetricRow]:
     rows = []
     for label, place in _places(found).items():
         head, size = (name, "" if label == ALL else label), found.findings[place]
-        for metric, estimates in found.figures.items():
-            rows.append(Figure(*head, f"boxes_{metric}", estimates[place], size, size))
+        for metric, estimates in found.metrics.items():
+            rows.append(MetricRow(*head, f"boxes_{metric}", estimates[place], size, size))
         for base in BASELINES:
             for metric, values in found.baseline[base].items():
                 chance = Estimate(float(values[place]))
-                rows.append(Figure(*head, f"boxes_{metric}_of_a_{base}_map", chance, size, size))
+                rows.append(MetricRow(*head, f"boxes_{metric}_of_a_{base}_map", chance, size, size))
             for metric, estimates in found.gain[base].items():
-                rows.append(Figure(*head, f"boxes_{metric}_minus_{base}", estimates[place], size, size))
+                rows.append(MetricRow(*head, f"boxes_{metric}_minus_{base}", estimates[place], size, size))
     return rows
 
 
-def _plain(found: BoxFigures) -> dict[str, Any]:
+def _plain(found: BoxMetrics) -> dict[str, Any]:
     return {
         "maps": found.method,
         "findings_without_map": found.without_map,
@@ -191,7 +191,7 @@ def _plain(found: BoxFigures) -> dict[str, Any]:
                 "label": "" if label == ALL else label,
                 "findings": found.findings[place],
                 "patients": found.patients[place],
-                "figures": {name: estimate_json(estimates[place]) for name, estimates in found.figures.items()},
+                "metrics": {name: estimate_json(estimates[place]) for name, estimates in found.metrics.items()},
                 "baselines": {
                     base: {name: float(values[place]) for name, values in found.baseline[base].items()}
                     for base in BASELINES
@@ -206,16 +206,16 @@ def _plain(found: BoxFigures) -> dict[str, Any]:
     }
 
 
-def _methods(found: Mapping[str, BoxFigures]) -> str:
+def _methods(found: Mapping[str, BoxMetrics]) -> str:
     made = "; ".join(dict.fromkeys(METHOD_WORDS[each.method] for each in found.values()))
     return (
-        f"Boxes: maps by {made}. A finding is one label in one picture, with one box or several. Pointing game (Zhang "
+        f"Boxes: maps by {made}. A finding is one label in one image, with one box or several. Pointing game (Zhang "
         "et al. 2018): the middle of the highest cell of the map lies in a box, without tolerance; ties count by their "
         "share. Energy (Wang et al. 2020): share of the map’s sum that lies in the boxes. IoU: of the box around "
         "the connected region of the maximum, down to half its height, with the box of the finding; T(IoU) as "
         "Wang et al. 2017, "
         "but by this one rule for the region. The uniform map prefers no place; the central one is a Gaussian in the "
-        "middle of the picture with a standard deviation of a quarter of its sides; both on the grid of the "
+        "middle of the image with a standard deviation of a quarter of its sides; both on the grid of the "
         "model’s own map. "
         "Differences to them are paired by finding."
     )

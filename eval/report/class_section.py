@@ -6,7 +6,7 @@ import numpy as np
 from ..statistics.classes import FREQUENT, PER_CLASS, ClassResult
 from ..statistics.intervals import Estimate
 from ..statistics.results import ModelResult, Results
-from .matrix import confusion_matrix, confusion_picture, matrix_is_wide
+from .matrix import confusion_image, confusion_matrix, matrix_is_wide
 
 MOST_CONFUSED = 12  # pairs of classes listed where the matrix shows no numbers
 NAMES = {
@@ -28,7 +28,7 @@ def class_section(found: Results) -> dict | None:
     return {
         "models": [_model(model, f"matrix{i}") for i, model in enumerate(models)],
         "others": [model.name for model in found.models if model.classes is None],
-        "figures": [(name, metric) for metric, name in NAMES.items() if metric in models[0].classes.figures],
+        "metrics": [(name, metric) for metric, name in NAMES.items() if metric in models[0].classes.metrics],
         "rates": list(PER_CLASS),
         "marked": any(_marked(estimate) for model in models for estimate in _shown_estimates(model.classes)),
     }
@@ -37,7 +37,7 @@ def class_section(found: Results) -> dict | None:
 def undefined_classes(model: str, found: ClassResult) -> dict[tuple[str, str, str], list[str]]:
     """What is NaN, by model, class and reason; of many classes only how many they are."""
     lines: dict[tuple[str, str, str], list[str]] = {}
-    for metric, estimate in found.figures.items():
+    for metric, estimate in found.metrics.items():
         if np.isnan(estimate.value):
             lines.setdefault((model, "all classes", estimate.reason), []).append(metric)
     for metric, estimates in found.per_class.items():
@@ -50,7 +50,7 @@ def undefined_classes(model: str, found: ClassResult) -> dict[tuple[str, str, st
 
 def _model(model: ModelResult, name: str) -> dict:
     found = model.classes
-    alt = f"Confusion matrix of {model.name}, truth by decision; the figures follow."
+    alt = f"Confusion matrix of {model.name}, truth by decision; the metrics follow."
     return {
         "name": model.name,
         "classes": found,
@@ -58,7 +58,7 @@ def _model(model: ModelResult, name: str) -> dict:
         "sizes": found.confusion.sum(axis=1),
         "wide": matrix_is_wide(found.labels),
         "matrix": "" if found.many else markupsafe.Markup(confusion_matrix(found.confusion, found.labels, name, alt)),
-        "picture": confusion_picture(found.confusion) if found.many else "",
+        "image": confusion_image(found.confusion) if found.many else "",
         "confused": _confused(found),
     }
 
@@ -84,7 +84,7 @@ def _confused(found: ClassResult) -> list[tuple[str, str, int, int]]:
 
 def _shown_estimates(found: ClassResult) -> list[Estimate]:
     own = [estimates[place] for estimates in found.per_class.values() for place in _frequent(found)]
-    return [*found.figures.values(), *own]
+    return [*found.metrics.values(), *own]
 
 
 def _marked(estimate: Estimate) -> bool:

@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 
 from ..statistics.compare import LISTED, Comparison
-from ..statistics.compare_decisions import CallComparison
+from ..statistics.compare_decisions import DecisionComparison
 from ..statistics.results import Results
 from .metrics_json import estimate_json, number_json
 
@@ -37,7 +37,7 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
                 "delong": estimate_json(comparison.tests[i].difference)
                 | {"p": number_json(comparison.tests[i].p), "p_holm": number_json(comparison.adjusted[i])},
             }
-            | _calls_json(comparison.calls, i)
+            | _decisions_json(comparison.decisions, i)
             for i, label in enumerate(comparison.labels)
         ],
         "disagreements": [
@@ -47,7 +47,7 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _calls_json(calls: CallComparison, label: int) -> dict[str, Any]:
+def _decisions_json(calls: DecisionComparison, label: int) -> dict[str, Any]:
     return {
         "sensitivity": estimate_json(calls.sensitivity[label]),
         "specificity": estimate_json(calls.specificity[label]),
@@ -75,14 +75,14 @@ def _difference_rows(pair: str, comparison: Comparison) -> list[tuple]:
         rows.append((pair, "", f"macro_{metric}_difference", e.value, e.low, e.high, cases, "", e.reason))
     for i, label in enumerate(comparison.labels):
         own = {metric: each[i] for metric, each in comparison.differences.items()}
-        own |= {"sensitivity": comparison.calls.sensitivity[i], "specificity": comparison.calls.specificity[i]}
+        own |= {"sensitivity": comparison.decisions.sensitivity[i], "specificity": comparison.decisions.specificity[i]}
         for metric, e in own.items():
             rows.append((pair, label, f"{metric}_difference", e.value, e.low, e.high, cases, "", e.reason))
         for name, p in {
             "delong_p": comparison.tests[i].p,
             "delong_p_holm": comparison.adjusted[i],
-            "mcnemar_p": comparison.calls.p[i],
-            "mcnemar_p_holm": comparison.calls.adjusted[i],
+            "mcnemar_p": comparison.decisions.p[i],
+            "mcnemar_p_holm": comparison.decisions.adjusted[i],
         }.items():
             rows.append((pair, label, name, p, nan, nan, cases, "", ""))
     return rows

@@ -12,7 +12,7 @@ from ..statistics.decision_curve import THRESHOLDS, DecisionCurve, decision_curv
 from ..statistics.intervals import NO_INTERVAL
 from ..statistics.resampling import Resampling
 from .plots import DASHES, MODELS, MUTED, axes_px, svg_style, svg_text
-from .section import Figure, Section
+from .section import MetricRow, Section
 
 CASES = 1000  # that the page gives the net benefit for
 MOST_DRAWN = 30  # labels drawn, those with the most positive cases; tables hold all
@@ -58,8 +58,8 @@ def decision_section(tables: Mapping[str, Predictions], split: str, resampling: 
                 for name, own in found.items()
             ],
         },
-        figures=[
-            Figure(name, label, f"decisions_net_benefit_at_{at:g}", curve.at(at), curve.cases, curve.positives)
+        metrics=[
+            MetricRow(name, label, f"decisions_net_benefit_at_{at:g}", curve.at(at), curve.cases, curve.positives)
             for name, own in found.items()
             for label, curve in own.items()
             for at in SHOWN

@@ -1,4 +1,4 @@
-"""The figures of an evaluation as LaTeX: `report.tex` compiles as it is, and its tables can be copied into a paper.
+"""The metrics of an evaluation as LaTeX: `report.tex` compiles as it is, and its tables can be copied into a paper.
 
 It needs the packages booktabs, longtable, geometry, iftex and fontspec, which every TeX distribution has. Names in
 other scripts than Latin need XeLaTeX or LuaLaTeX.
@@ -49,7 +49,7 @@ _AT_PREVALENCE = {"ppv_at_prevalence": "PPV", "npv_at_prevalence": "NPV"}
 
 
 def latex(found: Results, title: str, headline: Sequence[str]) -> str:
-    """A whole document: figures over all labels, per label of each model, and comparisons.
+    """A whole document: metrics over all labels, per label of each model, and comparisons.
 
     Args:
         title: Of the document.
@@ -89,20 +89,20 @@ def _kind(found: Results) -> str:
 def _overall(found: Results) -> str:
     own = []
     for model in found.models:
-        figures = {f"macro_{metric}": estimate for metric, estimate in model.macro.items()}
-        own.append(figures | ({} if model.classes is None else model.classes.figures))
+        metrics = {f"macro_{metric}": estimate for metric, estimate in model.macro.items()}
+        own.append(metrics | ({} if model.classes is None else model.classes.metrics))
     rows = [
-        [name, *(_estimate(figures.get(metric)) for figures in own)]
+        [name, *(_estimate(metrics.get(metric)) for metrics in own)]
         for metric, name in _OVERALL.items()
-        if any(metric in figures for figures in own)
+        if any(metric in metrics for metrics in own)
     ]
-    return _table("All labels together.", ["Figure", *(escape(model.name) for model in found.models)], rows)
+    return _table("All labels together.", ["Metric", *(escape(model.name) for model in found.models)], rows)
 
 
 def _discrimination(model: ModelResult) -> str:
     rows = [
         [escape(row.label), f"{row.positives:,} / {row.cases:,}"]
-        + [_estimate(row.figures[metric]) for metric in ("auroc", "average_precision", "brier")]
+        + [_estimate(row.metrics[metric]) for metric in ("auroc", "average_precision", "brier")]
         for row in model.labels
         if row.detailed
     ]
@@ -113,7 +113,7 @@ def _discrimination(model: ModelResult) -> str:
 def _operating_points(model: ModelResult) -> str:
     names = {"sensitivity": "Sensitivity", "specificity": "Specificity", "ppv": "PPV", "npv": "NPV", "mcc": "MCC"}
     rows = [
-        [escape(row.label), _number(row.point.threshold)] + [_estimate(row.figures.get(name), 2) for name in names]
+        [escape(row.label), _number(row.point.threshold)] + [_estimate(row.metrics.get(name), 2) for name in names]
         for row in model.labels
         if row.detailed
     ]
@@ -122,7 +122,7 @@ def _operating_points(model: ModelResult) -> str:
     if stated:
         rows = [
             [escape(row.label), rf"{100 * row.prevalence:g}\,\%"]
-            + [_estimate(row.figures[name], 2) for name in _AT_PREVALENCE]
+            + [_estimate(row.metrics[name], 2) for name in _AT_PREVALENCE]
             for row in stated
         ]
         head = ["Label", "Prevalence", *_AT_PREVALENCE.values()]
@@ -149,7 +149,7 @@ def _differences(first: str, other: str, comparison: Comparison) -> str:
 
 
 def _calls(first: str, other: str, comparison: Comparison) -> str:
-    calls = comparison.calls
+    calls = comparison.decisions
     rows = [
         [
             escape(label),

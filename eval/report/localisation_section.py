@@ -36,40 +36,40 @@ def localisation_section(
     """
     if not found:
         return None
-    own = {name: localisation_figures(each) for name, each in found.items()}
+    own = {name: localisation_metrics(each) for name, each in found.items()}
     score = "; ".join(f"{name} {each.froc.score.value:.3f}" for name, each in found.items())
     drawn = {places[name]: each.froc for name, each in found.items() if each.froc.lesions}
     first_name, first = next(iter(found.items()))
     return {
         "models": [{"name": name, "place": places[name], "found": each} for name, each in found.items()],
         "first": first_name,
-        "rows": [(words, [figures[key] for figures in own.values()]) for key, words in NAMES.items()],
+        "rows": [(words, [metrics[key] for metrics in own.values()]) for key, words in NAMES.items()],
         "curve": markupsafe.Markup(froc_plot(drawn, "froc", f"FROC curve. Score: {score}.")) if drawn else "",
         "slides": first.slides[:MOST_SLIDES],
         "left_out": max(0, len(first.slides) - MOST_SLIDES),
         "pages": pages,
         "marked": any(
             estimate.reason and not np.isnan(estimate.value)
-            for figures in own.values()
-            for estimate in figures.values()
+            for metrics in own.values()
+            for estimate in metrics.values()
         ),
     }
 
 
-def localisation_figures(found: Localisation) -> dict[str, Estimate]:
-    """All figures of a model by the keys of `NAMES`."""
+def localisation_metrics(found: Localisation) -> dict[str, Estimate]:
+    """All metrics of a model by the keys of `NAMES`."""
     at_rates = zip(RATES, found.froc.sensitivities)
     return {
         "froc": found.froc.score,
         **{f"sensitivity_at_{rate:g}": estimate for rate, estimate in at_rates},
-        **found.figures,
+        **found.metrics,
     }
 
 
 def undefined_localisation(model: str, found: Localisation) -> dict[tuple[str, str, str], list[str]]:
     """What is NaN, by model, "localisation" and reason; single slides are not listed."""
     lines: dict[tuple[str, str, str], list[str]] = {}
-    for key, estimate in localisation_figures(found).items():
+    for key, estimate in localisation_metrics(found).items():
         if np.isnan(estimate.value):
             lines.setdefault((model, "localisation", estimate.reason), []).append(key)
     return lines

@@ -1,4 +1,4 @@
-"""The confusion matrix as a picture: a drawing with numbers, or one pixel per cell where classes are many."""
+"""The confusion matrix as an image: a drawing with numbers, or one pixel per cell where classes are many."""
 
 import base64
 import io
@@ -51,8 +51,8 @@ def matrix_is_wide(labels: Sequence[str]) -> bool:
     return len(labels) > 6
 
 
-def confusion_picture(counts: np.ndarray) -> str:
-    """(L, L) cases of many classes as a picture of one pixel per cell, without numbers: a PNG as `data:` URI.
+def confusion_image(counts: np.ndarray) -> str:
+    """(L, L) cases of many classes as an image of one pixel per cell, without numbers: a PNG as `data:` URI.
 
     The opacity is the square root of the share of the row, so that a rare confusion can be seen; the colour is one
     that shows on light and on dark paper.

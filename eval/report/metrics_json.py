@@ -1,4 +1,4 @@
-"""Figures as JSON can hold them: NaN becomes None, and the reason stands beside it."""
+"""Metrics as JSON can hold them: NaN becomes None, and the reason stands beside it."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from ..statistics.intervals import Estimate
 
 
 def estimate_json(estimate: Estimate) -> dict[str, Any]:
-    """A figure with its interval, reason and method."""
+    """A metric with its interval, reason and method."""
     return {
         "value": number_json(estimate.value),
         "low": number_json(estimate.low),

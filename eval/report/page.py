@@ -1,4 +1,4 @@
-"""The report page: sentences, tables, drawings and pictures put into `templates/`."""
+"""The report page: sentences, tables, drawings and images put into `templates/`."""
 
 import base64
 import io
@@ -23,10 +23,10 @@ from .plots import calibration_panel, forest, pr_panel, roc_panel
 from .section import Section
 
 MOST_PANELS = 30  # labels drawn; tables always hold all
-MOST_PICTURED = 20  # labels whose most wrong cases are shown
+MOST_SHOWN = 20  # labels whose most wrong cases are shown
 MOST_WRONG = 2  # cases per label and kind
 MOST_FAILED = 200  # failed cases listed on the page; report.json lists all
-PICTURE_PX = 224
+IMAGE_PX = 224
 ALPHA = 0.05
 
 
@@ -36,7 +36,7 @@ def page(
     title: str,
     unit: str,
     facts: Mapping[str, Mapping[str, Any]],
-    picture: Callable[[str], np.ndarray | None] | None,
+    image: Callable[[str], np.ndarray | None] | None,
     meaning: Mapping[str, str],
     localisation: Mapping[str, Localisation],
     slide_pages: Mapping[str, str],
@@ -75,16 +75,16 @@ def page(
         localised=localisation_section(
             localisation, {model.name: place for place, model in enumerate(found.models)}, slide_pages
         ),
-        wrong=_wrong(found.models[0], drawn_labels(found, MOST_PICTURED), picture),
+        wrong=_wrong(found.models[0], drawn_labels(found, MOST_SHOWN), image),
         undefined=_undefined(found, localisation, sections),
         rule_text=_rule_text(found.models),
         most_failed=MOST_FAILED,
         most_panels=MOST_PANELS,
-        most_pictured=MOST_PICTURED,
+        most_shown=MOST_SHOWN,
         few=FEW,
         no_interval=NO_INTERVAL,
         marked=any(
-            not np.isnan(row.figures["auroc"].value) and row.figures["auroc"].reason
+            not np.isnan(row.metrics["auroc"].value) and row.metrics["auroc"].reason
             for model in found.models
             for row in model.labels
             if row.detailed
@@ -128,7 +128,7 @@ def _auroc_sentences(model: ModelResult, unit: str) -> list[str]:
 def _class_sentences(model: ModelResult, unit: str) -> list[str]:
     found = model.classes
     size = f"{many(found.cases, unit)} of {many(found.patients, 'patient')}"
-    score, strict = found.figures["accuracy"], found.figures["accuracy_failed_as_wrong"]
+    score, strict = found.metrics["accuracy"], found.metrics["accuracy_failed_as_wrong"]
     if np.isnan(score.value):
         sentences = [f"The accuracy of {model.name} is undefined on {size}: {score.reason}."]
     else:
@@ -176,7 +176,7 @@ def interval(estimate: Estimate, digits: int = 3, sign: bool = False) -> str:
 
 
 def many(count: int, noun: str) -> str:
-    """`1 picture`, `25,596 pictures`."""
+    """`1 image`, `25,596 images`."""
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
@@ -233,20 +233,20 @@ def _by_model(found: Results, label: str) -> list[tuple[ModelResult, LabelResult
 def _forest(found: Results) -> str:
     """Macro mean of several labels first, then these by falling AUROC of the first model; "" if none is defined."""
     first = found.models[0]
-    defined = [row for row in first.labels if not np.isnan(row.figures["auroc"].value)]
+    defined = [row for row in first.labels if not np.isnan(row.metrics["auroc"].value)]
     if not defined:
         return ""
     kept = set(drawn_labels(found, MOST_PANELS))
-    labels = [row.label for row in sorted(defined, key=lambda row: -row.figures["auroc"].value) if row.label in kept]
+    labels = [row.label for row in sorted(defined, key=lambda row: -row.metrics["auroc"].value) if row.label in kept]
     rows = []
     for model in found.models:
-        own = {row.label: row.figures["auroc"] for row in model.labels}
+        own = {row.label: row.metrics["auroc"] for row in model.labels}
         missing = Estimate(float("nan"))
         rows.append([model.macro["auroc"], *(own.get(label, missing) for label in labels)])
     if len(first.labels) == 1:
-        alt = f"AUROC with 95 % interval of {first.labels[0].label}; figures in the table."
+        alt = f"AUROC with 95 % interval of {first.labels[0].label}; metrics in the table."
         return forest(labels, [row[1:] for row in rows], "forest", alt)
-    alt = f"AUROC with 95 % interval: macro mean and {many(len(labels), 'finding')}; figures in the table."
+    alt = f"AUROC with 95 % interval: macro mean and {many(len(labels), 'finding')}; metrics in the table."
     return forest(["Macro mean", *labels], rows, "forest", alt)
 
 
@@ -269,7 +269,7 @@ def _differences(found: Results, other: str) -> str:
         "AUROC difference (95 % interval)",
         name,
         f"Differences of AUROC, {found.models[0].name} minus {other}, with 95 % intervals: macro mean and "
-        f"{many(len(rows), 'finding')}; figures in the table.",
+        f"{many(len(rows), 'finding')}; metrics in the table.",
     )
 
 
@@ -282,11 +282,11 @@ def _panels(found: Results, label: str, bootstraps: Sequence[PatientBootstrap]) 
                 curves.append((model.truth[:, i], model.scores[:, i]))
                 bands.append(curve_bands(*curves[-1], bootstrap) or (None, None))
                 calibrations.append(row.calibration)
-                told.append((model.name, row.figures))
+                told.append((model.name, row.metrics))
     of_roc, of_pr = zip(*bands)
     name = f"p{[row['label'] for row in found.truths].index(label)}"
     said = {
-        metric: "; ".join(f"{model} {number(figures[metric].value)}" for model, figures in told)
+        metric: "; ".join(f"{model} {number(metrics[metric].value)}" for model, metrics in told)
         for metric in ("auroc", "average_precision", "calibration_error")
     }
     return {
@@ -298,8 +298,8 @@ def _panels(found: Results, label: str, bootstraps: Sequence[PatientBootstrap]) 
     }
 
 
-def _wrong(model: ModelResult, labels: list[str], picture: Callable[[str], np.ndarray | None] | None) -> list[dict]:
-    """Per label the most wrong cases, each with its picture as a data URI or a word why there is none."""
+def _wrong(model: ModelResult, labels: list[str], image: Callable[[str], np.ndarray | None] | None) -> list[dict]:
+    """Per label the most wrong cases, each with its image as a data URI or a word why there is none."""
     shown = []
     for i, row in enumerate(model.labels):
         if row.label not in labels:
@@ -307,7 +307,7 @@ def _wrong(model: ModelResult, labels: list[str], picture: Callable[[str], np.nd
         cases = []
         for kind, table in wrong_cases(model, i, MOST_WRONG).items():
             for case in table.itertuples():
-                uri, why = ("", "") if picture is None else _picture_uri(picture, case.id)
+                uri, why = ("", "") if image is None else _image_uri(image, case.id)
                 cases.append(
                     {
                         "kind": kind,
@@ -322,12 +322,12 @@ def _wrong(model: ModelResult, labels: list[str], picture: Callable[[str], np.nd
     return shown
 
 
-def _picture_uri(picture: Callable[[str], np.ndarray | None], case: str) -> tuple[str, str]:
+def _image_uri(image: Callable[[str], np.ndarray | None], case: str) -> tuple[str, str]:
     try:
-        pixels = picture(case)
+        pixels = image(case)
     except (UserError, OSError) as error:
-        return "", f"picture not readable: {error}"
-    return ("", "no picture") if pixels is None else (jpeg_uri(pixels), "")
+        return "", f"image not readable: {error}"
+    return ("", "no image") if pixels is None else (jpeg_uri(pixels), "")
 
 
 def jpeg_uri(pixels: np.ndarray) -> str:
@@ -346,14 +346,14 @@ def jpeg_uri(pixels: np.ndarray) -> str:
     elif pixels.dtype != np.uint8:
         pixels = np.rint(np.clip(np.nan_to_num(pixels.astype(np.float64)), 0, 1) * 255)
     small = Image.fromarray(pixels.astype(np.uint8))
-    small.thumbnail((PICTURE_PX, PICTURE_PX), Image.Resampling.LANCZOS)
+    small.thumbnail((IMAGE_PX, IMAGE_PX), Image.Resampling.LANCZOS)
     file = io.BytesIO()
     small.save(file, "JPEG", quality=80, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
 
 def _undefined(found: Results, localisation: Mapping[str, Localisation], sections: Sequence[Section]) -> list[dict]:
-    """Every figure that is NaN, those with the same reason in one line."""
+    """Every metric that is NaN, those with the same reason in one line."""
     lines: dict[tuple[str, str, str], list[str]] = {}
     for model in found.models:
         for metric, estimate in model.macro.items():
@@ -366,13 +366,13 @@ def _undefined(found: Results, localisation: Mapping[str, Localisation], section
         for row in model.labels:
             if np.isnan(row.point.threshold) and row.detailed:
                 lines.setdefault((model.name, row.label, row.point.reason), []).append("threshold")
-            for metric, estimate in row.figures.items():
+            for metric, estimate in row.metrics.items():
                 if np.isnan(estimate.value):
                     lines.setdefault((model.name, row.label, estimate.reason), []).append(metric)
-    for figure in (figure for section in sections for figure in section.figures):
-        if np.isnan(figure.estimate.value):
-            place = (figure.model, figure.label or "all findings", figure.estimate.reason)
-            lines.setdefault(place, []).append(figure.metric)
+    for entry in (entry for section in sections for entry in section.metrics):
+        if np.isnan(entry.estimate.value):
+            place = (entry.model, entry.label or "all findings", entry.estimate.reason)
+            lines.setdefault(place, []).append(entry.metric)
     return [
         {"model": model, "label": label, "reason": reason, "metrics": ", ".join(names).replace("_", " ")}
         for (model, label, reason), names in lines.items()

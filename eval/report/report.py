@@ -19,7 +19,7 @@ from ..statistics.intervals import LEVEL
 from ..statistics.results import ModelResult, Results, results
 from .comparison_tables import comparison_json, difference_rows, disagreements_table
 from .latex import latex
-from .localisation_section import localisation_figures
+from .localisation_section import localisation_metrics
 from .metrics_json import estimate_json, number_json
 from .page import headline, page
 from .section import Section
@@ -40,9 +40,9 @@ def evaluate(
     interval: str = "percentile",
     stratify: bool = False,
     title: str = "Evaluation",
-    unit: str = "picture",
+    unit: str = "image",
     provenance: Mapping[str, Mapping[str, Any]] | None = None,
-    picture: Callable[[str], np.ndarray | None] | None = None,
+    image: Callable[[str], np.ndarray | None] | None = None,
     what_one_means: Mapping[str, str] | None = None,
     localisation: Mapping[str, Localisation] | None = None,
     slide_pages: Mapping[str, str] | None = None,
@@ -62,9 +62,9 @@ def evaluate(
         prevalence: At which predictive values are wanted beside those of the cases: one for all labels, or by label.
         resamples, seed, interval, stratify: See `resampling.Resampling`.
         title: Heading of the page.
-        unit: What a case is, in the singular: picture, slide, clip.
+        unit: What a case is, in the singular: image, slide, clip.
         provenance: Model name to what it was made of and by (recipe, versions, fingerprints), shown as it is.
-        picture: Case id to a picture, (H, W) or (H, W, 3), uint8, uint16 or float in 0..1; None if there is
+        image: Case id to an image, (H, W) or (H, W, 3), uint8, uint16 or float in 0..1; None if there is
             none.
         what_one_means: Label to the meaning of a 1.
         localisation: Model name to where it saw it, of whole slides; the report gets a section on it.
@@ -99,17 +99,17 @@ def evaluate(
     )
     parts = list(sections(found))
     facts = {name: _plain(dict((provenance or {}).get(name, {}))) for name in tables}
-    figures = as_json(found, title, unit, facts, dict(what_one_means or {}))
-    for model in figures["models"]:
+    metrics = as_json(found, title, unit, facts, dict(what_one_means or {}))
+    for model in metrics["models"]:
         if model["model"] in localisation:
             model["localisation"] = as_plain(localisation[model["model"]])
-    figures |= {section.anchor: _plain(section.plain) for section in parts}
+    metrics |= {section.anchor: _plain(section.plain) for section in parts}
     html = page(
         found,
         title=title,
         unit=unit,
         facts=facts,
-        picture=picture,
+        image=image,
         meaning=what_one_means or {},
         localisation=localisation,
         slide_pages=slide_pages or {},
@@ -121,16 +121,16 @@ def evaluate(
     if found.comparisons:
         with written_aside(out / "disagreements.csv") as aside:
             for_spreadsheets(disagreements_table(found)).to_csv(aside, **PLAIN)
-    write_text(out / "report.tex", latex(found, title, figures["headline"]))
-    write_json(out / "report.json", figures)
+    write_text(out / "report.tex", latex(found, title, metrics["headline"]))
+    write_json(out / "report.json", metrics)
     write_text(out / "report.html", html)
-    return figures
+    return metrics
 
 
 def as_json(
     found: Results, title: str, unit: str, facts: Mapping[str, Any], meaning: Mapping[str, str]
 ) -> dict[str, Any]:
-    """All figures as plain dicts, lists, strings, numbers and None."""
+    """All metrics as plain dicts, lists, strings, numbers and None."""
     return {
         "title": title,
         "headline": headline(found, unit),
@@ -156,7 +156,7 @@ def as_json(
 def metrics_table(
     found: Results, localisation: Mapping[str, Localisation], sections: Sequence[Section] = ()
 ) -> pd.DataFrame:
-    """One row per figure, the columns as named below. Macro means have no label. Of exclusive classes,
+    """One row per metric, the columns as named below. Macro means have no label. Of exclusive classes,
     `classes_accuracy` and the like are over all of them, `class_sensitivity` and the like are each one's own; both are
     of the decisions, not of a threshold.
     """
@@ -167,16 +167,16 @@ def metrics_table(
         rows += [] if model.classes is None else _class_rows(model.name, model.classes)
         if model.name in localisation:
             slides = localisation[model.name].froc.slides
-            for metric, e in localisation_figures(localisation[model.name]).items():
+            for metric, e in localisation_metrics(localisation[model.name]).items():
                 rows.append((model.name, "", f"localisation_{metric}", e.value, e.low, e.high, slides, "", e.reason))
         for label in model.labels:
             head, size = (model.name, label.label), (label.cases, label.positives)
             threshold = label.point
             rows.append((*head, "threshold", threshold.threshold, np.nan, np.nan, *size, threshold.reason))
-            for metric, e in label.figures.items():
+            for metric, e in label.metrics.items():
                 rows.append((*head, metric, e.value, e.low, e.high, *size, e.reason))
     rows += difference_rows(found)
-    for model, label, metric, e, cases, positives in (figure for section in sections for figure in section.figures):
+    for model, label, metric, e, cases, positives in (entry for section in sections for entry in section.metrics):
         rows.append((model, label, metric, e.value, e.low, e.high, cases, positives, e.reason))
     columns = ["model", "label", "metric", "value", "low", "high", "n", "positives", "reason"]
     return pd.DataFrame(rows, columns=columns)
@@ -184,7 +184,7 @@ def metrics_table(
 
 def _class_rows(model: str, found: ClassResult) -> list[tuple]:
     rows = []
-    for metric, e in found.figures.items():
+    for metric, e in found.metrics.items():
         cases = found.cases + (found.failed if metric == "accuracy_failed_as_wrong" else 0)
         rows.append((model, "", f"classes_{metric}", e.value, e.low, e.high, cases, "", e.reason))
     for i, label in enumerate(found.labels):
@@ -216,7 +216,7 @@ def _model_json(model: ModelResult) -> dict[str, Any]:
                     "reason": label.point.reason,
                 },
                 "prevalence": number_json(label.prevalence),
-                "figures": {metric: estimate_json(e) for metric, e in label.figures.items()},
+                "metrics": {metric: estimate_json(e) for metric, e in label.metrics.items()},
                 "calibration": [
                     {"mean_score": number_json(score), "n": int(n)} | {"observed": estimate_json(observed)}
                     for score, n, observed in zip(
@@ -241,7 +241,7 @@ def _classes_json(found: ClassResult | None) -> dict[str, Any]:
             "failed_with_known_truth": found.failed,
             "decisions_from_the_table": found.ruled,
             "decisions_not_the_largest_score": found.differing,
-            "figures": {metric: estimate_json(e) for metric, e in found.figures.items()},
+            "metrics": {metric: estimate_json(e) for metric, e in found.metrics.items()},
             "labels": [
                 {"label": label, "n": int(found.confusion[i].sum())}
                 | {metric: estimate_json(estimates[i]) for metric, estimates in found.per_class.items()}

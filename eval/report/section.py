@@ -7,12 +7,12 @@ from typing import Any, Literal, NamedTuple
 from ..statistics.intervals import Estimate
 
 
-class Figure(NamedTuple):
+class MetricRow(NamedTuple):
     """One row of `metrics.csv`.
 
     Attributes:
-        model: Name; empty where the figure is of no model.
-        label: Name; empty for a figure over all labels.
+        model: Name; empty where the metric is of no model.
+        label: Name; empty for a metric over all labels.
         metric: Key in lower case, with its section first: `subgroup_sex_auroc`.
         estimate: Value, interval and reason.
         cases, positives: How many it is over; None where that means nothing.
@@ -37,7 +37,7 @@ class Section:
         after: The section of the page that it follows.
         content: For the template.
         plain: For `report.json`: dicts, lists, texts, numbers and None.
-        figures: For `metrics.csv`; those that are NaN are listed on the page with their reasons.
+        metrics: For `metrics.csv`; those that are NaN are listed on the page with their reasons.
         methods: A paragraph for the section on methods; empty if nothing is to be said.
     """
 
@@ -46,5 +46,5 @@ class Section:
     after: Literal["cases", "results", "thresholds", "calibration"]
     content: Mapping[str, Any]
     plain: Any
-    figures: Sequence[Figure] = field(default_factory=list)
+    metrics: Sequence[MetricRow] = field(default_factory=list)
     methods: str = ""

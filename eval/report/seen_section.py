@@ -1,4 +1,4 @@
-"""The report's section on which of the cases a model has met before."""
+"""The report's section on which of the cases a model has seen before."""
 
 from collections.abc import Mapping, Sequence
 

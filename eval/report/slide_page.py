@@ -1,6 +1,6 @@
 """One self-contained HTML page per slide: its overview with the heat map over it, to move, zoom and ask.
 
-Everything is inside the file (pictures as JPEG, numbers as base64), and its content security policy forbids any
+Everything is inside the file (images as JPEG, numbers as base64), and its content security policy forbids any
 request, so that it can be passed on and opened on a machine without a network. The overview is at most `OVERVIEW_PX`
 long; full resolution is there for the highest tiles.
 """
@@ -166,9 +166,9 @@ def _overview_uri(pixels: np.ndarray) -> str:
 def _small(pixels: np.ndarray, longest: int) -> np.ndarray:
     from PIL import Image
 
-    picture = Image.fromarray(np.ascontiguousarray(pixels, dtype=np.uint8))
-    picture.thumbnail((longest, longest), Image.Resampling.LANCZOS)
-    return np.asarray(picture)
+    image = Image.fromarray(np.ascontiguousarray(pixels, dtype=np.uint8))
+    image.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+    return np.asarray(image)
 
 
 def _jpeg_uri(pixels: np.ndarray, quality: int) -> str:

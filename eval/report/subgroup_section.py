@@ -7,10 +7,10 @@ import markupsafe
 import numpy as np
 
 from ..statistics.intervals import Estimate
-from ..statistics.subgroups import Contrast, LabelFigures, Subgroup, Subgroups
+from ..statistics.subgroups import Contrast, LabelMetrics, Subgroup, Subgroups
 from .metrics_json import estimate_json
 from .plots import GRID, INK, MODELS, MUTED, axes_px, short, svg_style, svg_text
-from .section import Figure, Section
+from .section import MetricRow, Section
 
 MOST_TABLES = 30  # labels with a table of their own on the page, those with the most positive cases
 NAMES = {"auroc": "AUROC", "macro_auroc": "macro AUROC", "accuracy": "accuracy"}
@@ -29,7 +29,7 @@ def subgroup_section(found: Mapping[str, Subgroups]) -> Section:
         found: Model name to its subgroups, the first model first.
     """
     first_name, first = next(iter(found.items()))
-    lead = next(iter(first.whole.figures), "auroc")
+    lead = next(iter(first.whole.metrics), "auroc")
     return Section(
         anchor="subgroups",
         title="Subgroups",
@@ -39,11 +39,11 @@ def subgroup_section(found: Mapping[str, Subgroups]) -> Section:
             "found": first,
             "lead": lead,
             "lead_name": NAMES[lead],
-            "names": {name: NAMES[name] for name in first.whole.figures},
+            "names": {name: NAMES[name] for name in first.whole.metrics},
             "columns": [(column, list(own)) for column, own in groupby(first.groups, lambda group: group.column)],
             "forest": markupsafe.Markup(_forest(first, lead)),
             "labels": _tabled(first.whole),
-            "tested": [name for name in first.whole.figures if name in first.whole.contrasts],
+            "tested": [name for name in first.whole.metrics if name in first.whole.contrasts],
             "marked": any(_marked(estimate) for group in [first.whole, *first.groups] for estimate in _shown(group)),
         },
         plain={
@@ -58,7 +58,7 @@ def subgroup_section(found: Mapping[str, Subgroups]) -> Section:
                 for name, own in found.items()
             ],
         },
-        figures=[figure for name, own in found.items() for group in own.groups for figure in _figures(name, group)],
+        metrics=[metric for name, own in found.items() for group in own.groups for metric in _metrics(name, group)],
         methods=METHODS,
     )
 
@@ -71,25 +71,25 @@ def _tabled(whole: Subgroup) -> list[int]:
 
 def _shown(group: Subgroup) -> list[Estimate]:
     contrasts = [*group.contrasts.values(), *(label.contrast for label in group.labels)]
-    own = [estimate for label in group.labels for estimate in label.figures.values()]
-    return [*group.figures.values(), *own, *(contrast.difference for contrast in contrasts)]
+    own = [estimate for label in group.labels for estimate in label.metrics.values()]
+    return [*group.metrics.values(), *own, *(contrast.difference for contrast in contrasts)]
 
 
 def _marked(estimate: Estimate) -> bool:
     return bool(estimate.reason) and not np.isnan(estimate.value)
 
 
-def _figures(model: str, group: Subgroup) -> list[Figure]:
+def _metrics(model: str, group: Subgroup) -> list[MetricRow]:
     place = f"[{group.column}={group.name}]"
-    found = [Figure(model, "", f"subgroup_{name}{place}", e, group.cases) for name, e in group.figures.items()]
+    found = [MetricRow(model, "", f"subgroup_{name}{place}", e, group.cases) for name, e in group.metrics.items()]
     found += [
-        Figure(model, "", f"subgroup_{name}_difference{place}", contrast.difference, group.cases)
+        MetricRow(model, "", f"subgroup_{name}_difference{place}", contrast.difference, group.cases)
         for name, contrast in group.contrasts.items()
     ]
     for label in group.labels:
-        own = label.figures | {"auroc_difference": label.contrast.difference}
+        own = label.metrics | {"auroc_difference": label.contrast.difference}
         found += [
-            Figure(model, label.label, f"subgroup_{name}{place}", estimate, label.cases, label.positives)
+            MetricRow(model, label.label, f"subgroup_{name}{place}", estimate, label.cases, label.positives)
             for name, estimate in own.items()
         ]
     return found
@@ -102,20 +102,20 @@ def _plain(group: Subgroup, whole: bool) -> dict:
         "patients": group.patients,
         "cases": group.cases,
         "failed": group.failed,
-        "figures": {name: estimate_json(e) for name, e in group.figures.items()},
+        "metrics": {name: estimate_json(e) for name, e in group.metrics.items()},
         "differences": {} if whole else {name: _contrast_json(each) for name, each in group.contrasts.items()},
         "labels": [_plain_label(label, whole) for label in group.labels],
     }
 
 
-def _plain_label(label: LabelFigures, whole: bool) -> dict:
+def _plain_label(label: LabelMetrics, whole: bool) -> dict:
     return {
         "label": label.label,
         "patients": label.patients,
         "n": label.cases,
         "positives": label.positives,
         "patients_in_smaller_class": label.smaller_class,
-        "figures": {name: estimate_json(e) for name, e in label.figures.items()},
+        "metrics": {name: estimate_json(e) for name, e in label.metrics.items()},
     } | ({} if whole else {"auroc_difference": _contrast_json(label.contrast)})
 
 
@@ -151,9 +151,9 @@ def _forest(found: Subgroups, lead: str) -> str:
             if e is not None:
                 axes.hlines(y, e.low, e.high, color=MODELS[0], lw=1.5)
                 axes.plot(e.value, y, ls="none", marker="o", ms=5, color=MODELS[0], mec=MODELS[0], clip_on=False)
-        alt = f"{NAMES[lead]} with 95 % interval of {len(found.groups)} groups; figures in the table."
+        alt = f"{NAMES[lead]} with 95 % interval of {len(found.groups)} groups; metrics in the table."
         return svg_text(figure, "subgroups", alt, texts)
 
 
 def _lead(group: Subgroup, lead: str) -> Estimate:
-    return group.figures[lead] if lead in group.figures else group.labels[0].figures[lead]
+    return group.metrics[lead] if lead in group.metrics else group.labels[0].metrics[lead]

@@ -1,6 +1,6 @@
 """Whether a score of 0.3 means that 3 in 10 have the finding: reliability curve, error, slope, intercept.
 
-Van Calster et al. 2019 (BMC Medicine 17:230) for what the figures mean: intercept 0 and slope 1 are ideal; a
+Van Calster et al. 2019 (BMC Medicine 17:230) for what the metrics mean: intercept 0 and slope 1 are ideal; a
 slope below 1 says that scores are too extreme.
 """
 

@@ -1,6 +1,6 @@
 """Exclusive classes: every case belongs to one class and gets one decision, and accuracy counts how often they agree.
 
-All figures but top-5 follow from three counts per class: cases of the class, decisions for it, and right decisions
+All metrics but top-5 follow from three counts per class: cases of the class, decisions for it, and right decisions
 for it. In a resample of patients these are sparse sums, so that 400 classes and 2,000 resamples take seconds.
 Kappa: Cohen 1960 (Educ. Psychol. Meas. 20:37). MCC of several classes: Gorodkin 2004 (Comput. Biol. Chem. 28:367).
 """
@@ -37,12 +37,12 @@ class ClassResult:
     Attributes:
         labels: The L classes.
         many: Whether there are more than 20, so that only the 12 most frequent are shown one by one.
-        cases, patients: Scored cases with known truth, which the figures are about, and their patients.
+        cases, patients: Scored cases with known truth, which the metrics are about, and their patients.
         unknown: Scored cases without known truth.
         failed: Failed cases with known truth.
         ruled: Whether the decisions come from the table's column `decision`, not from the largest score.
         differing: Scored cases whose decision is not the class with the largest score.
-        figures: Of all classes together, by name.
+        metrics: Of all classes together, by name.
         per_class: `sensitivity`, `specificity`, `ppv`, `f1`: L estimates each.
         confusion: (L, L) cases by truth (rows) and decision (columns).
     """
@@ -55,7 +55,7 @@ class ClassResult:
     failed: int
     ruled: bool
     differing: int
-    figures: dict[str, Estimate]
+    metrics: dict[str, Estimate]
     per_class: dict[str, list[Estimate]]
     confusion: np.ndarray
 
@@ -134,7 +134,7 @@ def class_result(
     interval: str = "percentile",
     stratify: bool = False,
 ) -> ClassResult:
-    """The figures of an exclusive table.
+    """The metrics of an exclusive table.
 
     Args:
         asked: All requested cases of the evaluated split, failed ones too.
@@ -152,10 +152,10 @@ def class_result(
     groups = _groups(truth[counted], decided[counted], right_top, classes)
     drawn = bootstrap.drawn(lambda weights: _drawn(groups, classes, weights))
     per_class = _per_class(margins, drawn, truth[counted], decided[counted], bootstrap)
-    figures = _overall(margins, drawn, bootstrap, per_class)
+    metrics = _overall(margins, drawn, bootstrap, per_class)
     if classes > TOP:
-        figures[f"top{TOP}_accuracy"] = _share(right_top.sum(), len(right_top), bootstrap, drawn["top"])
-    figures["accuracy_failed_as_wrong"] = _failed_as_wrong(asked, truth, decided, resampling)
+        metrics[f"top{TOP}_accuracy"] = _share(right_top.sum(), len(right_top), bootstrap, drawn["top"])
+    metrics["accuracy_failed_as_wrong"] = _failed_as_wrong(asked, truth, decided, resampling)
     return ClassResult(
         labels=asked.labels,
         many=classes > MANY,
@@ -165,7 +165,7 @@ def class_result(
         failed=int((~ok & (truth >= 0)).sum()),
         ruled=asked.decisions() is not None,
         differing=int((decided[ok] != _largest(scored.scores())).sum()),
-        figures=figures,
+        metrics=metrics,
         per_class=per_class,
         confusion=confusion,
     )
@@ -197,7 +197,7 @@ def _groups(truth: np.ndarray, decided: np.ndarray, right_top: np.ndarray, class
 
 
 def _drawn(groups: np.ndarray, classes: int, weights: Reweighted) -> dict[str, np.ndarray]:
-    """All figures in each resample: (R, L) per class, (R, 1) over all classes."""
+    """All metrics in each resample: (R, L) per class, (R, 1) over all classes."""
     sums = weights.tallies(groups, 3 * classes + 1)
     margins = Margins(*np.split(sums[:, :-1].astype(np.float64), 3, axis=1))
     overall = _agreement(margins) | {"top": ratio(sums[:, -1], margins.truth.sum(axis=1))}
@@ -207,7 +207,7 @@ def _drawn(groups: np.ndarray, classes: int, weights: Reweighted) -> dict[str, n
 
 
 def _rates(margins: Margins) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """The figures per class as pairs: what hits, and what is counted."""
+    """The metrics per class as pairs: what hits, and what is counted."""
     right, truth, decided = margins
     others = truth.sum(axis=-1, keepdims=True) - truth
     return {
@@ -244,18 +244,18 @@ def _overall(
 ) -> dict[str, Estimate]:
     """Accuracy, balanced accuracy, macro F1, kappa and MCC."""
     values = _agreement(margins)
-    figures = {"accuracy": _share(margins.right.sum(), int(margins.truth.sum()), bootstrap, drawn["accuracy"])}
+    metrics = {"accuracy": _share(margins.right.sum(), int(margins.truth.sum()), bootstrap, drawn["accuracy"])}
     present = int((margins.truth > 0).sum())
     why = NO_TRUTH if present == 0 else "cases of one class only"
     for name, rate in {"balanced_accuracy": "sensitivity", "macro_f1": "f1"}.items():
         own = np.array([estimate.value for estimate in per_class[rate]])
         mean = macro_estimate(own, drawn[rate]) if present > 1 else Estimate(np.nan, reason=why)
         note = f"over {present} of {len(own)} classes: the others have no case" if 1 < present < len(own) else ""
-        figures[name] = replace(mean, reason="; ".join(filter(None, [mean.reason, note])))
+        metrics[name] = replace(mean, reason="; ".join(filter(None, [mean.reason, note])))
     why = NO_TRUTH if present == 0 else "all cases or all decisions are of one class"
     for name in ("kappa", "mcc"):
-        figures[name] = estimates(values[name][None], drawn[name], [why])[0]
-    return figures
+        metrics[name] = estimates(values[name][None], drawn[name], [why])[0]
+    return metrics
 
 
 def _share(hits: int, cases: int, bootstrap: PatientBootstrap, drawn: Drawn) -> Estimate:

@@ -9,7 +9,7 @@ import pandas as pd
 from ...core.errors import DataError
 from ...datasets.manifest.tables import Predictions
 from .classes import MANY, detailed_labels, exclusive
-from .compare_decisions import CallComparison, compare_calls
+from .compare_decisions import DecisionComparison, compare_decisions
 from .delong import PairedTest, delong_test
 from .holm import holm
 from .intervals import NO_INTERVAL, Estimate, estimates, macro_draws, macro_estimate
@@ -52,7 +52,7 @@ class Comparison:
     differences: dict[str, list[Estimate]]
     tests: list[PairedTest]
     adjusted: np.ndarray
-    calls: CallComparison | None
+    calls: DecisionComparison | None
     p: dict[str, float]
     disagreements: pd.DataFrame
     classes: ClassComparison | None
@@ -113,7 +113,7 @@ def compare(
         differences=differences,
         tests=tests,
         adjusted=holm(np.array([test.p for test in tests])),
-        calls=None if thresholds is None else compare_calls(own[0], own[1:], tuple(cuts[:, detailed]), bootstrap),
+        calls=None if thresholds is None else compare_decisions(own[0], own[1:], tuple(cuts[:, detailed]), bootstrap),
         p=p,
         disagreements=_disagreements(one, labels, truth, (first, second), cuts, most),
         classes=compare_classes(replace(a, table=one), replace(b, table=two), bootstrap) if same_classes else None,

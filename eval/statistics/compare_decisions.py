@@ -14,7 +14,7 @@ NO_THRESHOLD = "a model has no threshold"
 
 
 @dataclass(frozen=True)
-class CallComparison:
+class DecisionComparison:
     """Calls of two models on the same cases, by label.
 
     Attributes:
@@ -32,12 +32,12 @@ class CallComparison:
     adjusted: np.ndarray
 
 
-def compare_calls(
+def compare_decisions(
     truth: np.ndarray,
     scores: tuple[np.ndarray, np.ndarray],
     thresholds: tuple[np.ndarray, np.ndarray],
     bootstrap: PatientBootstrap,
-) -> CallComparison:
+) -> DecisionComparison:
     """Compare two models at their thresholds.
 
     Args:
@@ -57,7 +57,7 @@ def compare_calls(
         why = [NO_THRESHOLD if np.isnan(sum(pair)) else RATE_REASONS[name] for pair in zip(*thresholds)]
         found[name] = estimates(values[name], drawn[name], why, [bootstrap.having(column) for column in cases.T])
     p = np.array([mcnemar(g[known], bootstrap.index[known]) for g, known in zip(gap.T, compared.T)])
-    return CallComparison(
+    return DecisionComparison(
         sensitivity=found["sensitivity"],
         specificity=found["specificity"],
         only_first=(gap > 0).sum(axis=0),

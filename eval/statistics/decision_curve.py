@@ -73,11 +73,11 @@ def _curves(truth: np.ndarray, scores: np.ndarray, bootstrap: PatientBootstrap) 
     tally = np.bincount(groups[groups >= 0], minlength=size)[None]
     net, gain, treat_all = (values[0] for values in _net_benefits(tally, labels))
 
-    def figures(reweighted: Reweighted) -> dict[str, np.ndarray]:
+    def metrics(reweighted: Reweighted) -> dict[str, np.ndarray]:
         drawn, advantage, _ = _net_benefits(reweighted.tallies(groups, size), labels)
         return {"net": drawn.reshape(len(drawn), -1), "gain": advantage.reshape(len(advantage), -1)}
 
-    draws = bootstrap.drawn(figures)
+    draws = bootstrap.drawn(metrics)
     why, few = reasons(truth), bootstrap.smaller_class(truth)
     one_class = np.array([bool(reason) for reason in why])
     net[one_class] = gain[one_class] = treat_all[one_class] = np.nan

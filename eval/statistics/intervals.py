@@ -1,4 +1,4 @@
-"""95 % intervals of figures: percentile and BCa intervals of bootstrap draws, and Wilson's interval for proportions.
+"""95 % intervals of metrics: percentile and BCa intervals of bootstrap draws, and Wilson's interval for proportions.
 
 The draws are those of `resampling.PatientBootstrap`.
 """
@@ -13,21 +13,21 @@ from .metrics import ratio
 from .resampling import Drawn, PatientBootstrap, Reweighted
 
 LEVEL = 0.95
-NO_INTERVAL = "no interval is computed"  # how the reason of a figure begins that is shown without one on purpose
+NO_INTERVAL = "no interval is computed"  # how the reason of a metric begins that is shown without one on purpose
 FEW = 10  # patients in the smaller class below which bootstrap intervals are clearly too narrow
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """One figure with its interval.
+    """One metric with its interval.
 
     Attributes:
-        value: The figure; NaN if undefined.
+        value: The metric; NaN if undefined.
         low, high: Ends of the 95 % interval; NaN if there is none.
-        reason: Why the figure or its interval is undefined, or what to bear in mind; empty if nothing is to
+        reason: Why the metric or its interval is undefined, or what to bear in mind; empty if nothing is to
             be said.
         method: How the interval was made (`bootstrap`, `wilson`, ...).
-        undefined: Resamples in which the figure was undefined (a macro mean: in which a label was); they are
+        undefined: Resamples in which the metric was undefined (a macro mean: in which a label was); they are
             left out of the interval (a macro mean keeps them; see `macro_percentile`).
     """
 
@@ -42,11 +42,11 @@ class Estimate:
 def percentile(
     value: float, draws: np.ndarray, reason: str = "", few: int | None = None, acceleration: float | None = None
 ) -> Estimate:
-    """The figure with the 2.5th and 97.5th percentile of its (R,) draws; undefined ones are left out.
+    """The metric with the 2.5th and 97.5th percentile of its (R,) draws; undefined ones are left out.
 
     Args:
-        value: The figure on the cases themselves.
-        draws: The figure in each resample.
+        value: The metric on the cases themselves.
+        draws: The metric in each resample.
         reason: Why `value` is NaN, where it is.
         few: Patients in the smaller class. With one there is no interval, for resampling one patient shows no
             spread; below `FEW` the estimate says that its interval is too narrow to trust.
@@ -65,7 +65,7 @@ def percentile(
     if acceleration is not None:
         levels = _bca_levels(value, defined, acceleration, levels)
     if np.isnan(levels).any():
-        return Estimate(value, reason="no interval: every resample is on one side of the figure", undefined=undefined)
+        return Estimate(value, reason="no interval: every resample is on one side of the metric", undefined=undefined)
     low, high = np.quantile(defined, levels)
     note = ""
     if low == high:
@@ -78,7 +78,7 @@ def percentile(
 
 def _bca_levels(value: float, draws: np.ndarray, acceleration: float, levels: np.ndarray) -> np.ndarray:
     """The levels at which BCa reads the draws (Efron 1987, equation 2.3); NaN where all draws lie on one side."""
-    whisker = 1e-12  # equal figures computed in two ways must tie
+    whisker = 1e-12  # equal metrics computed in two ways must tie
     if np.ptp(draws) <= whisker:
         return levels
     below = ((draws < value - whisker).mean() + (draws <= value + whisker).mean()) / 2
@@ -92,7 +92,7 @@ def _bca_levels(value: float, draws: np.ndarray, acceleration: float, levels: np
 def estimates(
     values: np.ndarray, drawn: Drawn, reasons: Sequence[str], few: Sequence[int | None] | None = None
 ) -> list[Estimate]:
-    """`percentile` of K figures.
+    """`percentile` of K metrics.
 
     Args:
         values: (K,) on the cases themselves.
@@ -115,7 +115,7 @@ def estimates(
 
 
 def macro_estimate(values: np.ndarray, drawn: Drawn, reason: str = "no label is defined") -> Estimate:
-    """`macro_percentile` of (L,) figures and their draws."""
+    """`macro_percentile` of (L,) metrics and their draws."""
     mean = drawn.map(lambda draws: macro_draws(values, draws)[:, None])
     acceleration = mean.acceleration()
     return macro_percentile(values, drawn.resampled, reason, None if acceleration is None else float(acceleration[0]))
@@ -127,7 +127,7 @@ def macro_percentile(
     """Mean over the labels that are defined on the cases themselves, with its interval.
 
     Args:
-        values: (L,) figures, NaN where undefined.
+        values: (L,) metrics, NaN where undefined.
         draws: (R, L) the same in each resample.
         reason: What to say where no label is defined.
         acceleration: See `percentile`.
@@ -144,11 +144,11 @@ def macro_percentile(
 
 
 def macro_draws(values: np.ndarray, draws: np.ndarray) -> np.ndarray:
-    """The macro mean in each resample (R,), from (L,) figures and their (R, L) draws.
+    """The macro mean in each resample (R,), from (L,) metrics and their (R, L) draws.
 
     A resample may miss all positive cases of a rare label. To leave that label out of the resample's mean
     would mix means over different labels, so deviations are averaged: the macro mean plus the mean deviation
-    of the labels that are defined in that resample from their own figures.
+    of the labels that are defined in that resample from their own metrics.
     """
     deviations = draws - values
     mean_deviation = ratio(np.nansum(deviations, axis=1), (~np.isnan(deviations)).sum(axis=1))

@@ -1,4 +1,4 @@
-"""Figures of merit for all labels at once. Truth is (N, L) of 0, 1 and NaN (unknown), scores are (N, L) in
+"""Metrics for all labels at once. Truth is (N, L) of 0, 1 and NaN (unknown), scores are (N, L) in
 0..1.
 
 An unknown truth leaves a case out of that label only. What cannot be computed is NaN, never 0, and `reasons`

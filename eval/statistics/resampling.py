@@ -1,8 +1,8 @@
-"""The bootstrap by patient: figures of merit under weights of patients, without copying or sorting a case.
+"""The bootstrap by patient: metrics under weights of patients, without copying or sorting a case.
 
-Pictures of one patient resemble each other, so the unit drawn with replacement is the patient: all pictures of a
+Images of one patient resemble each other, so the unit drawn with replacement is the patient: all images of a
 patient come together (cluster bootstrap; Field & Welsh 2007, J. R. Stat. Soc. B 69:369). A resample is a count per
-patient, and every figure of merit is computed from those counts as integer weights of the cases, which is why 2,000
+patient, and every metric is computed from those counts as integer weights of the cases, which is why 2,000
 resamples take seconds (`Reweighted.ranks`). The jackknife, which BCa intervals need, is more of the same: counts of
 1, and 0 for the patients left out.
 """
@@ -142,16 +142,16 @@ class PatientBootstrap(Reweighted):
         self._exact = strata is not None or self.size <= _POISSON
         self.jackknife = PatientJackknife(patients, seed, self._strata) if bca and self.size else None
 
-    def drawn(self, figures: "Callable[[Reweighted], dict[str, np.ndarray]]") -> dict[str, "Drawn"]:
-        """Figures under these resamples.
+    def drawn(self, metrics: "Callable[[Reweighted], dict[str, np.ndarray]]") -> dict[str, "Drawn"]:
+        """Metrics under these resamples.
 
         Args:
-            figures: Gives (R, K) arrays by name from R reweightings of the cases.
+            metrics: Gives (R, K) arrays by name from R reweightings of the cases.
         """
-        draws = figures(self)
+        draws = metrics(self)
         if self.jackknife is None:
             return {name: Drawn(values, None, None) for name, values in draws.items()}
-        left_out = figures(self.jackknife)
+        left_out = metrics(self.jackknife)
         return {name: Drawn(values, left_out[name], self.jackknife) for name, values in draws.items()}
 
     def _members(self, strata: np.ndarray) -> list[np.ndarray]:
@@ -198,7 +198,7 @@ class PatientJackknife(Reweighted):
         self._of_stratum, self.resamples = np.array(of_stratum, dtype=int), len(self._groups)
 
     def acceleration(self, left_out: np.ndarray) -> np.ndarray:
-        """BCa's acceleration (Efron 1987, J. Am. Stat. Assoc. 82:171), (K,) from (J, K) figures with patients left
+        """BCa's acceleration (Efron 1987, J. Am. Stat. Assoc. 82:171), (K,) from (J, K) metrics with patients left
         out; 0 where nothing changes. NaN counts as no change.
         """
         size = np.bincount(self._of_stratum)[self._of_stratum, None]
@@ -221,7 +221,7 @@ class PatientJackknife(Reweighted):
 
 
 class Drawn(NamedTuple):
-    """A figure in the resamples.
+    """A metric in the resamples.
 
     Attributes:
         resampled: (R, K).
@@ -238,7 +238,7 @@ class Drawn(NamedTuple):
         return None if self.left_out is None else self.jackknife.acceleration(self.left_out)
 
     def map(self, change: Callable[[np.ndarray], np.ndarray]) -> "Drawn":
-        """Another figure that follows from this one, by the resample."""
+        """Another metric that follows from this one, by the resample."""
         return self._replace(
             resampled=change(self.resampled), left_out=None if self.left_out is None else change(self.left_out)
         )
@@ -251,7 +251,7 @@ class Resampling:
     Attributes:
         resamples, seed: Of the bootstrap by patient.
         interval: `percentile`, or `bca` (bias-corrected and accelerated; Efron 1987), which is more exact for skewed
-            figures and small cohorts and takes about twice as long.
+            metrics and small cohorts and takes about twice as long.
         stratify: Whether resamples hold as many patients with a finding as the cohort does; see `rarest_finding`.
 
     Raises:

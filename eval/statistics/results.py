@@ -1,4 +1,4 @@
-"""All figures of an evaluation, computed once: the report page, the JSON and the CSV only show them."""
+"""All metrics of an evaluation, computed once: the report page, the JSON and the CSV only show them."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -20,21 +20,21 @@ from .resampling import Drawn, PatientBootstrap, Resampling, Reweighted
 
 @dataclass(frozen=True)
 class LabelResult:
-    """One model's figures for one label.
+    """One model's metrics for one label.
 
     Attributes:
         cases, positives: Scored cases with known truth, and the positive ones among them.
-        figures: By metric name.
+        metrics: By metric name.
         point: The threshold behind sensitivity and the like.
         detailed: Whether intervals, threshold and calibration were computed; of many exclusive classes only the most
             frequent get them.
-        prevalence: At which the figures `ppv_at_prevalence` and `npv_at_prevalence` are; NaN where they are not.
+        prevalence: At which the metrics `ppv_at_prevalence` and `npv_at_prevalence` are; NaN where they are not.
     """
 
     label: str
     cases: int
     positives: int
-    figures: dict[str, Estimate]
+    metrics: dict[str, Estimate]
     point: OperatingPoint
     calibration: Calibration
     detailed: bool = True
@@ -43,7 +43,7 @@ class LabelResult:
 
 @dataclass(frozen=True)
 class ModelResult:
-    """One model's figures on the evaluated split.
+    """One model's metrics on the evaluated split.
 
     Attributes:
         table: The scored cases.
@@ -254,21 +254,21 @@ def _details(
 ) -> tuple[dict[str, LabelResult], dict[str, Estimate]]:
     """Everything by label, and the macro means."""
     truth, scores, patients = scored.truth(), scored.scores(), scored.table["patient"]
-    figures = _rank_figures(truth, scores, bootstrap)
-    macro = {metric: _macro(found, drawn) for metric, (found, drawn) in figures.items()}
+    by_metric = _rank_metrics(truth, scores, bootstrap)
+    macro = {metric: _macro(found, drawn) for metric, (found, drawn) in by_metric.items()}
     wanted = np.array([prevalences.get(label, np.nan) for label in scored.labels])
     at_threshold = transfer(truth, scores, points, bootstrap, wanted)
     positives, negatives = metrics.counts(truth)
     labels = {}
     for i, label in enumerate(scored.labels):
         curve = calibration(truth[:, i], scores[:, i], bootstrap)
-        own = {metric: found[i] for metric, (found, _) in figures.items()}
+        own = {metric: found[i] for metric, (found, _) in by_metric.items()}
         own["auroc_delong"] = delong_interval(truth[:, i], scores[:, i], patients)
         labels[label] = LabelResult(
             label=label,
             cases=int(positives[i] + negatives[i]),
             positives=int(positives[i]),
-            figures=own | at_threshold[i] | _calibration_figures(curve),
+            metrics=own | at_threshold[i] | _calibration_metrics(curve),
             point=points[i],
             calibration=curve,
             prevalence=float(wanted[i]),
@@ -289,7 +289,7 @@ def _values_only(scored: Predictions, rule: str) -> tuple[dict[str, LabelResult]
             label=label,
             cases=int(positives[i] + negatives[i]),
             positives=int(positives[i]),
-            figures={metric: Estimate(float(v[i]), reason=why[i] or no_interval) for metric, v in values.items()},
+            metrics={metric: Estimate(float(v[i]), reason=why[i] or no_interval) for metric, v in values.items()},
             point=point,
             calibration=empty,
             detailed=False,
@@ -318,7 +318,7 @@ def _points(table: Predictions, given: Mapping[str, float] | None, rule: str) ->
     return [OperatingPoint(nan, rule, reason=why)] * len(points)
 
 
-def _rank_figures(
+def _rank_metrics(
     truth: np.ndarray, scores: np.ndarray, bootstrap: PatientBootstrap
 ) -> dict[str, tuple[list[Estimate], Drawn]]:
     """AUROC, average precision and Brier score: L estimates and the draws behind them."""
@@ -354,7 +354,7 @@ def _macro(found: list[Estimate], drawn: Drawn) -> Estimate:
     )
 
 
-def _calibration_figures(curve: Calibration) -> dict[str, Estimate]:
+def _calibration_metrics(curve: Calibration) -> dict[str, Estimate]:
     why = curve.reason or NO_INTERVAL
     return {
         "calibration_error": curve.error,

@@ -1,4 +1,4 @@
-"""Figures of groups of cases, one label for all groups at once, so that the same resamples serve them all."""
+"""Metrics of groups of cases, one label for all groups at once, so that the same resamples serve them all."""
 
 from typing import NamedTuple
 
@@ -32,13 +32,13 @@ class RatedLabel(NamedTuple):
     """One label in G groups.
 
     Attributes:
-        figures: G dicts by name.
+        metrics: G dicts by name.
         auroc, drawn: (G,) and the same in the resamples.
         smaller: (G, 2) patients in the smaller class, inside and outside of each group.
         gaps: Of the AUROC.
     """
 
-    figures: list[dict[str, Estimate]]
+    metrics: list[dict[str, Estimate]]
     auroc: np.ndarray
     drawn: Drawn
     smaller: np.ndarray
@@ -46,7 +46,7 @@ class RatedLabel(NamedTuple):
 
 
 def rated_label(cases: GroupedCases, label: int, point: OperatingPoint | None) -> RatedLabel:
-    """One label's figures in every group; without a point only the AUROC."""
+    """One label's metrics in every group; without a point only the AUROC."""
     bootstrap, score = cases.bootstrap, cases.scores[:, label]
     truth = np.where(cases.inside, cases.truth[:, [label]], np.nan)
     outside = np.where(cases.inside, np.nan, cases.truth[:, [label]])
@@ -54,12 +54,12 @@ def rated_label(cases: GroupedCases, label: int, point: OperatingPoint | None) -
     smaller = np.column_stack([bootstrap.smaller_class(truth), bootstrap.smaller_class(outside)])
     drawn = bootstrap.drawn(lambda weights: {"auroc": weights.ranks(truth, scores)["auroc"]})["auroc"]
     values = metrics.auroc(truth, scores)
-    figures = {"auroc": estimates(values, drawn, metrics.reasons(truth), smaller[:, 0])}
+    by_metric = {"auroc": estimates(values, drawn, metrics.reasons(truth), smaller[:, 0])}
     if point is not None:
-        figures |= _at_threshold(truth, scores, point, bootstrap)
-        figures["calibration_in_the_large"] = _calibration_in_the_large(truth, scores, bootstrap)
+        by_metric |= _at_threshold(truth, scores, point, bootstrap)
+        by_metric["calibration_in_the_large"] = _calibration_in_the_large(truth, scores, bootstrap)
     return RatedLabel(
-        figures=[dict(zip(figures, own)) for own in zip(*figures.values())],
+        metrics=[dict(zip(by_metric, own)) for own in zip(*by_metric.values())],
         auroc=values,
         drawn=drawn,
         smaller=smaller,

@@ -1,6 +1,6 @@
 """One model by groups of cases: by sex, age, view, scanner, or any other column of the manifest.
 
-Each group has its figures, and is compared with all other cases. That a difference is real does not make the model its
+Each group has its metrics, and is compared with all other cases. That a difference is real does not make the model its
 cause: groups differ in their cases too.
 """
 
@@ -30,7 +30,7 @@ class Contrast(NamedTuple):
     """A group minus all other cases.
 
     Attributes:
-        difference: Of the figure, with its interval.
+        difference: Of the metric, with its interval.
         p: Two-sided; NaN without an interval, or with fewer than 10 patients in a class here or among all others.
         adjusted: By Holm, over all groups of all columns.
     """
@@ -41,13 +41,13 @@ class Contrast(NamedTuple):
 
 
 @dataclass(frozen=True)
-class LabelFigures:
+class LabelMetrics:
     """One label in one group.
 
     Attributes:
         patients, cases, positives: Scored, with known truth.
         smaller_class: Patients with a positive case or with a negative one, whichever are fewer.
-        figures: `auroc`, `sensitivity` and `specificity` at the model's threshold, and `calibration_in_the_large`,
+        metrics: `auroc`, `sensitivity` and `specificity` at the model's threshold, and `calibration_in_the_large`,
             which is the mean score minus the prevalence.
         contrast: Of the AUROC.
     """
@@ -57,7 +57,7 @@ class LabelFigures:
     cases: int
     positives: int
     smaller_class: int
-    figures: dict[str, Estimate]
+    metrics: dict[str, Estimate]
     contrast: Contrast
 
 
@@ -69,7 +69,7 @@ class Subgroup:
         column, name: Where it is from; empty and "all cases" for these.
         patients, cases: Scored.
         failed: Cases that were not.
-        figures: Over all labels: `macro_auroc`, and of exclusive classes `accuracy`; empty for one label.
+        metrics: Over all labels: `macro_auroc`, and of exclusive classes `accuracy`; empty for one label.
         contrasts: Of these.
         defined, small: Labels with an AUROC, and those of them with fewer than 10 patients in the smaller class.
         labels: By label; empty for exclusive classes.
@@ -80,11 +80,11 @@ class Subgroup:
     patients: int
     cases: int
     failed: int
-    figures: dict[str, Estimate]
+    metrics: dict[str, Estimate]
     contrasts: dict[str, Contrast]
     defined: int
     small: int
-    labels: list[LabelFigures]
+    labels: list[LabelMetrics]
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def subgroups(
     split: str = "test",
     resampling: Resampling | None = None,
 ) -> dict[str, Subgroups]:
-    """Figures of each model by groups of cases (`groups.groups`).
+    """Metrics of each model by groups of cases (`groups.groups`).
 
     The AUROC of a group minus that of all other cases is tested (`unpaired.differences`), and p is adjusted by Holm
     over all groups of all columns, for each label and for the macro mean; of exclusive classes the accuracy is too.
@@ -156,7 +156,7 @@ def _of_model(
         rated_label(cases, i, None if classes else points[i]) for i in range(len(table.labels))
     ]  # fmt: skip
     by_label = [_family(cases, each.gaps, each.smaller.min(axis=1)) for each in rated[: len(labels)]]
-    figures, families = _overall(cases, rated, asked.scored() if classes else None)
+    metrics, families = _overall(cases, rated, asked.scored() if classes else None)
     ok = (asked.table["status"] == "ok").to_numpy()
     found = [
         Subgroup(
@@ -165,7 +165,7 @@ def _of_model(
             patients=cases.bootstrap.having(group.rows[ok]),
             cases=int((group.rows & ok).sum()),
             failed=int((group.rows & ~ok).sum()),
-            figures={name: each[g] for name, each in figures.items()},
+            metrics={name: each[g] for name, each in metrics.items()},
             contrasts={name: each[g] for name, each in families.items()},
             defined=sum(not np.isnan(each.auroc[g]) for each in rated),
             small=sum(not np.isnan(each.auroc[g]) and each.smaller[g, 0] < FEW for each in rated),
@@ -181,17 +181,17 @@ def _of_model(
 def _overall(
     cases: GroupedCases, rated: Sequence[RatedLabel], classes: Predictions | None
 ) -> tuple[dict[str, list[Estimate]], dict[str, list[Contrast]]]:
-    """Figures over all labels, and their contrasts, of G groups each; `classes` is the scored table where the labels
+    """Metrics over all labels, and their contrasts, of G groups each; `classes` is the scored table where the labels
     are exclusive.
     """
-    figures, families = {}, {}
+    metrics, families = {}, {}
     if classes is not None:
-        figures["accuracy"], families["accuracy"] = _accuracy(cases, classes)
+        metrics["accuracy"], families["accuracy"] = _accuracy(cases, classes)
     if not rated:
-        figures["macro_auroc"] = _macro_values(cases)
+        metrics["macro_auroc"] = _macro_values(cases)
     elif len(rated) > 1:
-        figures["macro_auroc"], families["macro_auroc"] = _macro_means(cases, rated), _macro_family(cases, rated)
-    return figures, families
+        metrics["macro_auroc"], families["macro_auroc"] = _macro_means(cases, rated), _macro_family(cases, rated)
+    return metrics, families
 
 
 def _groups(asked: Predictions, columns: pd.DataFrame, names: Sequence[str]) -> tuple[list[tuple[str, Group]], int]:
@@ -304,14 +304,14 @@ def _family(cases: GroupedCases, gaps: Gaps, smaller: np.ndarray | None) -> list
 
 def _label(
     cases: GroupedCases, label: int, group: int, name: str, rated: RatedLabel, contrast: Contrast
-) -> LabelFigures:
+) -> LabelMetrics:
     truth = np.where(cases.inside[:, group], cases.truth[:, label], np.nan)
-    return LabelFigures(
+    return LabelMetrics(
         label=name,
         patients=cases.bootstrap.having(~np.isnan(truth)),
         cases=int((~np.isnan(truth)).sum()),
         positives=int((truth == 1).sum()),
         smaller_class=int(rated.smaller[group, 0]),
-        figures=rated.figures[group],
+        metrics=rated.metrics[group],
         contrast=contrast,
     )

@@ -1,7 +1,7 @@
-"""Groups of cases under one model: does a figure of a group differ from that of all other cases?
+"""Groups of cases under one model: does a metric of a group differ from that of all other cases?
 
-A patient may have cases inside and outside of a group. So each figure comes with its influences: what each patient adds
-to it. The variance of a difference of two figures, or of a mean of several, is then a sum of squares over patients. For
+A patient may have cases inside and outside of a group. So each metric comes with its influences: what each patient adds
+to it. The variance of a difference of two metrics, or of a mean of several, is then a sum of squares over patients. For
 the AUROC the influences are DeLong's placements (1988, Biometrics 44:837), summed by patient as in Obuchowski 1997
 (Biometrics 53:567); where no two cases are of one patient, this is DeLong's variance of two independent AUROCs exactly.
 """
@@ -19,7 +19,7 @@ NO_VARIANCE = "no interval: a class has cases of one patient only, or nothing va
 
 
 class Gaps(NamedTuple):
-    """A figure inside of each of G groups minus outside.
+    """A metric inside of each of G groups minus outside.
 
     Attributes:
         values: (G,), NaN where it is undefined on either side.
@@ -64,8 +64,8 @@ def differences(gaps: Gaps) -> tuple[list[Estimate], np.ndarray]:
     return estimates, 2 * norm.sf(np.abs(gaps.values) / error)
 
 
-def _gaps(figure: Callable[[np.ndarray], tuple[float, np.ndarray]], inside: np.ndarray) -> Gaps:
-    pairs = [(figure(rows), figure(~rows)) for rows in inside.T]
+def _gaps(metric: Callable[[np.ndarray], tuple[float, np.ndarray]], inside: np.ndarray) -> Gaps:
+    pairs = [(metric(rows), metric(~rows)) for rows in inside.T]
     return Gaps(
         np.array([one[0] - other[0] for one, other in pairs]),
         np.array([one[1] - other[1] for one, other in pairs]),

@@ -9,7 +9,7 @@ from .networks import NETWORKS, VolumeClassifier
 # The last layer of each kind of network, whose rows are the labels.
 LAST = ("cls.fc2.weight", "classification_head.weight", "model.fc.weight", "model.last_linear.weight")
 # A tensor that only this network has.
-TOLD_BY = {
+RECOGNISED_BY = {
     "enc.patch_embedding.patch_embeddings.weight": ("vit3d", "mean"),
     "enc.vit.patch_embedding.patch_embeddings.weight": ("unetr", "mean"),
     "model.layer0.conv1.weight": ("senet154", "mean"),
@@ -37,7 +37,7 @@ def published_network(state: State) -> tuple[str, str] | None:
     state = _names(state)
     if not any(name in state for name in LAST):
         return None
-    return next((found for name, found in TOLD_BY.items() if name in state), None)
+    return next((found for name, found in RECOGNISED_BY.items() if name in state), None)
 
 
 def load_published(path: str | Path, pool_ratio: float | None = None) -> tuple[str, VolumeClassifier, LoadReport]:

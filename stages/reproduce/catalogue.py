@@ -49,7 +49,7 @@ def chosen_rows(table: Table, names: Sequence[str]) -> list[Row]:
 
 
 def listing() -> str:
-    """Every table and row with the paper's figures, as text."""
+    """Every table and row with the paper's values, as text."""
     return "\n\n".join(_told(table) for table in tables().values())
 
 
@@ -57,6 +57,6 @@ def _told(table: Table) -> str:
     width = max(len(row.name) for row in table.rows) + 2
     lines = [table.name, f"  {table.title}", f"  {table.source}", f"  data: {table.data or 'none needed'}"]
     for row in table.rows:
-        figures = ", ".join(f"{metric.words} {metric.printed(row.paper.get(metric.key))}" for metric in table.metrics)
-        lines.append(f"    {row.name:{width}}{row.words}: {figures}")
+        metrics = ", ".join(f"{metric.words} {metric.printed(row.paper.get(metric.key))}" for metric in table.metrics)
+        lines.append(f"    {row.name:{width}}{row.words}: {metrics}")
     return "\n".join(lines)

@@ -6,7 +6,7 @@ from .table import Table
 
 
 def latex(table: Table, rows: Rows, title: str, banner: str) -> str:
-    """One `longtable`, a line per row and figure, with the same numbers as the other files.
+    """One `longtable`, a line per row and metric, with the same numbers as the other files.
 
     Args:
         table: The table.
@@ -15,7 +15,7 @@ def latex(table: Table, rows: Rows, title: str, banner: str) -> str:
         banner: Of invented data; empty for real ones.
     """
     caption = " ".join(filter(None, [f"{title}.", banner, "95 % intervals in parentheses. Printed:", table.source]))
-    head = ["Row", "Figure", "Measured", "Paper", "Verdict", "Cost"]
+    head = ["Row", "Metric", "Measured", "Paper", "Verdict", "Cost"]
     lines = [
         "% packages: booktabs, longtable, array",
         r"\begin{longtable}{@{}>{\raggedright}p{38mm}lllp{32mm}p{32mm}@{}}",

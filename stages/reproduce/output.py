@@ -10,19 +10,19 @@ from pathlib import Path
 from ...core.files import write_json, write_text
 from ...datasets.manifest.tables import Manifest
 from ...eval.statistics.intervals import Estimate
-from .figures import plain
+from .metrics import plain
 from .result import DONE, FAILED, RowResult
-from .table import Figure, Metric, Row, Table
+from .table import Metric, Printed, Row, Table
 from .verdict import verdict
 
 BANNER = (
-    "Invented data. Every measured figure here is of a small model on phantoms: it shows that the recipe runs, and "
-    "says nothing about the paper's figures."
+    "Invented data. Every measured metric here is of a small model on phantoms: it shows that the recipe runs, and "
+    "says nothing about the paper's values."
 )
 REAL, INVENTED = "real data", "INVENTED DATA (phantoms)"
 READING = (
     "The interval is of the test cases, drawn by patient: it does not tell how much a second training would differ, "
-    "and of twenty true figures one falls outside by chance."
+    "and of twenty true metrics one falls outside by chance."
 )
 
 
@@ -33,19 +33,19 @@ class Cell:
     Attributes:
         metric: The column.
         measured: None where it was not measured.
-        paper: None where the paper prints no such figure.
+        paper: None where the paper prints no such metric.
         verdict: See `verdict.py`.
     """
 
     metric: Metric
     measured: Estimate | None
-    paper: Figure | None
+    paper: Printed | None
     verdict: str
 
 
 def cells(table: Table, row: Row, result: RowResult, phantoms: bool) -> list[Cell]:
     """The cells of a row, one per metric."""
-    found = result.measured.figures
+    found = result.measured.metrics
     return [
         Cell(
             metric, found.get(metric.key), row.paper.get(metric.key),
@@ -102,13 +102,13 @@ def _long(seconds: float) -> str:
 
 
 def remarks(row: Row, result: RowResult) -> list[str]:
-    """What the reader should know of a row: why it has no figures, what it started from, the table's own note."""
+    """What the reader should know of a row: why it has no metrics, what it started from, the table's own note."""
     found = result.measured
     told = [f"{result.state}: {result.reason}"] if result.state != DONE else []
     told += [f"started from {result.start}"] if result.start else []
     told += [f"recipe changed: {' '.join(result.changes)}"] if result.changes else []
     told += [f"left out without data: {', '.join(result.left_out)}"] if result.left_out else []
-    told += [f"{found.failed} test cases failed and are not in the figures"] if found.failed else []
+    told += [f"{found.failed} test cases failed and are not in the metrics"] if found.failed else []
     return told + ([row.note] if row.note and row.note != result.reason else [])
 
 
@@ -133,14 +133,14 @@ def _csv(rows: Rows, phantoms: bool) -> str:
             own += [""] * 5
         for cell in found:
             estimate = cell.measured or Estimate(math.nan)
-            figures = [_plain(value) for value in (estimate.value, estimate.low, estimate.high)]
+            metrics = [_plain(value) for value in (estimate.value, estimate.low, estimate.high)]
             paper = ["", ""] if cell.paper is None else [_plain(cell.paper.value), cell.paper.source]
             writer.writerow(
                 [
                     row.name,
                     row.words,
                     cell.metric.key,
-                    *figures,
+                    *metrics,
                     *paper,
                     cell.verdict,
                     *own,

@@ -7,7 +7,7 @@ from pathlib import Path
 from ...core.errors import UserError
 from ...core.files import write_json
 from .cost import Cost
-from .figures import Measured, estimate, plain
+from .metrics import Measured, estimate, plain
 
 DONE, FAILED, NOT_RUN = "done", "failed", "not run"
 
@@ -20,7 +20,7 @@ class RowResult:
         name: Of the row.
         state: `done`, `failed` or `not run`.
         reason: Why it failed or was not run, one line.
-        measured: Figures, cases, patients.
+        measured: Metrics, cases, patients.
         cost: Of its steps together; a step shared with another row counts in each.
         data: Fingerprint of the manifest; empty where no data set was needed.
         start: What it started from, where that is not the row's own pre-training.
@@ -42,7 +42,7 @@ class RowResult:
 def save_result(folder: Path, result: RowResult) -> None:
     """Write `rows/<row>.json`."""
     fields = asdict(result)
-    fields["measured"]["figures"] = {key: plain(value) for key, value in result.measured.figures.items()}
+    fields["measured"]["metrics"] = {key: plain(value) for key, value in result.measured.metrics.items()}
     write_json(folder / "rows" / f"{result.name}.json", fields)
 
 
@@ -51,11 +51,11 @@ def load_result(folder: Path, name: str, data: str) -> RowResult:
     path = folder / "rows" / f"{name}.json"
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
-        figures = {key: estimate(value) for key, value in fields["measured"]["figures"].items()}
+        metrics = {key: estimate(value) for key, value in fields["measured"]["metrics"].items()}
         result = RowResult(
             **fields
             | {
-                "measured": Measured(**fields["measured"] | {"figures": figures}),
+                "measured": Measured(**fields["measured"] | {"metrics": metrics}),
                 "cost": Cost(**fields["cost"]),
                 "changes": tuple(fields["changes"]),
                 "left_out": tuple(fields["left_out"]),

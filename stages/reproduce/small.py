@@ -1,4 +1,4 @@
-"""A recipe made small for phantoms: size, picture, epochs, batch and rate shrink; what a row is about stays as it is.
+"""A recipe made small for phantoms: size, image, epochs, batch and rate shrink; what a row is about stays as it is.
 
 Mask ratio, crop range, layer decay, RandAugment, drop path, network, pooling, aggregator, stain and tissue are never
 touched, so that a table on phantoms runs through the very settings that it compares.
@@ -30,10 +30,10 @@ class Scale:
     """How small.
 
     Attributes:
-        image_px: Side of pictures, pixels.
+        image_px: Side of images, pixels.
         clip_px, tile_px: Side of frames and of tiles.
         frames: Frames of a clip, at most.
-        pretrain_epochs, finetune_epochs, cnn_epochs: Lengths, of pictures.
+        pretrain_epochs, finetune_epochs, cnn_epochs: Lengths, of images.
         clip_epochs: Of pre-training and of fine-tuning on clips.
         dino_epochs, mil_epochs, volume_epochs: Of the other trainings.
         tiles_per_slide: Tiles of each slide in an epoch.

@@ -1,4 +1,4 @@
-"""A paper's table as data: rows made of steps, figures of merit, and the figures that the paper printed.
+"""A paper's table as data: rows made of steps, metrics, and the metrics that the paper printed.
 
 Each task lists its tables in `tasks/<task>/tables.py` as `TABLES`, a dict of name to `Table`.
 """
@@ -14,7 +14,7 @@ from .work import Work
 
 
 @dataclass(frozen=True)
-class Figure:
+class Printed:
     """What the paper printed.
 
     Attributes:
@@ -28,11 +28,11 @@ class Figure:
 
 @dataclass(frozen=True)
 class Metric:
-    """One column of figures.
+    """One column of metrics.
 
     Attributes:
-        key: What is measured, as `figures.py` names it: `macro_auroc`, `auroc`, `sensitivity`, ..., or the name of a
-            figure that a step writes (`figures.json`), such as `froc`, `peak_memory_gib`, `step_seconds`.
+        key: What is measured, as `metrics.py` names it: `macro_auroc`, `auroc`, `sensitivity`, ..., or the name of a
+            metric that a step writes (`metrics.json`), such as `froc`, `peak_memory_gib`, `step_seconds`.
         words: Heading of the column.
         digits: Decimals that the paper prints, of the value itself (82.3 % is 0.823: 3).
         how: How value and interval are computed, in words, for the page.
@@ -51,9 +51,9 @@ class Metric:
             return "–"
         return f"{100 * value:.{max(0, self.digits - 2)}f} %" if self.percent else f"{value:.{self.digits}f}"
 
-    def printed(self, figure: Figure | None) -> str:
-        """The paper's figure, or that it is not known."""
-        return "not known" if figure is None or figure.value is None else self.number(figure.value)
+    def printed(self, metric: Printed | None) -> str:
+        """The paper's value, or that it is not known."""
+        return "not known" if metric is None or metric.value is None else self.number(metric.value)
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Step:
     recipe: Callable[[], Any]
 
     def run(self, work: Work) -> None:
-        """Do it: write into `work.out` what the next step reads; the last one a `predictions.csv` or `figures.json`."""
+        """Do it: write into `work.out` what the next step reads; the last one a `predictions.csv` or `metrics.json`."""
         raise NotImplementedError
 
 
@@ -93,7 +93,7 @@ class Pretrain(Step):
 
 @dataclass(frozen=True)
 class Finetune(Step):
-    """Fine-tuning of pictures and clips: `model/` and `predictions.csv` (validation and test).
+    """Fine-tuning of images and clips: `model/` and `predictions.csv` (validation and test).
 
     Attributes:
         encoder: `pretrain` (the encoder of the row's own pre-training), `none` (from scratch), `weights` (must be given
@@ -161,10 +161,10 @@ class Mil(Step):
 
 @dataclass(frozen=True)
 class Measure(Step):
-    """Measures what a step costs, or figures that no predictions table holds: `figures.json`.
+    """Measures what a step costs, or metrics that no predictions table holds: `metrics.json`.
 
     Attributes:
-        measure: Takes the work, gives figures by metric key: numbers, or estimates with an interval.
+        measure: Takes the work, gives metrics by metric key: numbers, or estimates with an interval.
         data: Whether it needs the data set.
     """
 
@@ -174,9 +174,9 @@ class Measure(Step):
     data: bool = False
 
     def run(self, work: Work) -> None:
-        from .figures import write_figures
+        from .metrics import write_metrics
 
-        write_figures(work.out, self.measure(work))
+        write_metrics(work.out, self.measure(work))
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,7 @@ class Row:
         name: Short name for `--rows` and `--weights`, such as `vit-s-xrays`.
         words: What the row is, as the paper writes it.
         steps: In their order; empty for a row that is printed in the paper and not built here (say why in `note`).
-        paper: Metric key to the paper's figure.
+        paper: Metric key to the paper's value.
         labels: Labels to learn; None for all of the manifest.
         note: What the reader should know.
     """
@@ -195,7 +195,7 @@ class Row:
     name: str
     words: str
     steps: tuple[Step, ...]
-    paper: Mapping[str, Figure]
+    paper: Mapping[str, Printed]
     labels: tuple[str, ...] | None = None
     note: str = ""
 
@@ -212,7 +212,7 @@ class Table:
     Attributes:
         name: `task/table`, such as `thorax/main`.
         title: Heading.
-        source: The paper and where the figures come from.
+        source: The paper and where the metrics come from.
         task: Package below `clinvit.tasks` that prepares the data.
         data: What data set it wants, in words.
         layout: For `--layout` of `clinvit prepare`, where a data set as downloaded is given.
@@ -220,8 +220,8 @@ class Table:
         rows: Rows, in the paper's order.
         phantoms: Writes invented data in the real layout into a folder and gives the manifest.
         rule: For thresholds on validation; the papers of ERDES score at `0.5`.
-        unit: What a case is: picture, clip, slide.
-        notes: What to bear in mind when measured and printed figures differ, a sentence each.
+        unit: What a case is: image, clip, slide.
+        notes: What to bear in mind when measured and printed values differ, a sentence each.
         options: Options of the layout.
     """
 
@@ -235,6 +235,6 @@ class Table:
     rows: tuple[Row, ...]
     phantoms: Callable[[Path], Path]
     rule: str = "youden"
-    unit: str = "picture"
+    unit: str = "image"
     notes: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))

@@ -1,30 +1,30 @@
-"""Does the measured figure agree with the printed one?"""
+"""Does the measured metric agree with the printed one?"""
 
 import math
 
 from ...eval.statistics.intervals import Estimate
-from .table import Figure, Metric
+from .table import Metric, Printed
 
-INSIDE = "agrees: the paper's figure is inside the interval"
+INSIDE = "agrees: the paper's value is inside the interval"
 ABOVE = "measured above the paper"
 BELOW = "measured below the paper"
-UNKNOWN = "paper's figure not known to us"
+UNKNOWN = "paper's value not known to us"
 NO_INTERVAL = "no interval to judge by"
 UNDEFINED = "undefined"
 NOT_RUN = "not run"
 INVENTED = "not comparable: invented data"
 
 
-def verdict(measured: Estimate | None, paper: Figure | None, metric: Metric, phantoms: bool = False) -> str:
+def verdict(measured: Estimate | None, paper: Printed | None, metric: Metric, phantoms: bool = False) -> str:
     """One of the sentences above.
 
-    The printed figure stands for everything that rounds to it, so it agrees if any of that is inside the 95 % interval.
+    The printed value stands for everything that rounds to it, so it agrees if any of that is inside the 95 % interval.
 
     Args:
         measured: None where the row was not run or the metric was not measured.
-        paper: None, or a figure without value, where it is not known.
+        paper: None, or a metric without value, where it is not known.
         metric: Says how many decimals are printed.
-        phantoms: Measured on invented data, which the paper's figure says nothing about.
+        phantoms: Measured on invented data, which the paper's value says nothing about.
     """
     if measured is None:
         return NOT_RUN

@@ -107,11 +107,11 @@ def fingerprint(path: Path) -> str:
 
 
 def predict_given(model: Path, recipe: Any, manifest: Manifest, out: Path) -> None:
-    """Predict validation and test with a given model of pictures or clips into `out/predictions.csv`.
+    """Predict validation and test with a given model of images or clips into `out/predictions.csv`.
 
     Args:
         model: Model folder, or a checkpoint with a head: that becomes the model folder `out/model` first.
-        recipe: The row's fine-tuning: how pictures are shown, and what the outputs mean.
+        recipe: The row's fine-tuning: how images are shown, and what the outputs mean.
         manifest: The cases.
         out: The step's folder.
 

@@ -20,7 +20,7 @@ MASK_DOWNSAMPLE = 32
 def localised(
     maps: Path, manifest: Manifest, label: str, split: str, resamples: int = 2000, seed: int = 0
 ) -> Localisation | None:
-    """The localisation figures of a split; None where no slide of it has both a map and a known truth.
+    """The localisation metrics of a split; None where no slide of it has both a map and a known truth.
 
     A slide without tumour is truth as it stands; one with tumour needs outlines. Where only part of the tumour is
     outlined (`outlined` = part), tiles outside of the outlines are unknown and detections there are not counted.

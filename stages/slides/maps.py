@@ -15,7 +15,7 @@ from ...engine.run_folder import run_folder
 SCORES, DETECTIONS = "scores", "detections"
 # The lowest tile score that is drawn as a region where no validation slide has outlines to choose it on.
 REGION_THRESHOLD = 0.5
-PICTURE_PX = 1600
+IMAGE_PX = 1600
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def _write(
                 f"{path}: {size_px[0]} x {size_px[1]} px, but {features} was made of a slide of {grid.width_px} x "
                 f"{grid.height_px} px. Is it the same slide? Extract its features again."
             )
-        overview, small = opened.overview(OVERVIEW_PX), opened.overview(PICTURE_PX)
+        overview, small = opened.overview(OVERVIEW_PX), opened.overview(IMAGE_PX)
         highest = highest_tiles(shown.scores)
         corners = grid.coords[highest].tolist()
         gallery = {int(n): opened.tile(x, y, grid.tile_um, min(side, 448)) for n, (x, y) in zip(highest, corners)}

@@ -1,4 +1,4 @@
-"""Where an aggregator sees tumour, as figures of a table: heat maps of the slides held against their outlines."""
+"""Where an aggregator sees tumour, as metrics of a table: heat maps of the slides held against their outlines."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from ...eval.statistics.intervals import Estimate
 
 
-def localisation_figures(work: Work) -> "Mapping[str, Estimate]":
+def localisation_metrics(work: Work) -> "Mapping[str, Estimate]":
     """`froc`, `sensitivity_at_0.25` to `sensitivity_at_8`, `tile_auroc` and `dice` of the test slides.
 
     Heat maps of the validation slides (which the threshold for Dice is chosen on) and the test slides are written
@@ -37,4 +37,4 @@ def localisation_figures(work: Work) -> "Mapping[str, Estimate]":
     at_rates = {
         f"sensitivity_at_{rate:g}": estimate for rate, estimate in zip(RATES, found.froc.sensitivities, strict=True)
     }
-    return {"froc": found.froc.score} | at_rates | {name: found.figures[name] for name in ("tile_auroc", "dice")}
+    return {"froc": found.froc.score} | at_rates | {name: found.metrics[name] for name in ("tile_auroc", "dice")}

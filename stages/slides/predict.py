@@ -23,7 +23,7 @@ from ...mil.extract_recipe import Extract
 from ...mil.model import MilCard, load_mil
 from ...mil.predict import BagPrediction, predict_mil
 from ...mil.slide_encoder import load_tile_encoder
-from ..predict import beside, model_facts, with_calls, write_table
+from ..predict import beside, model_facts, with_predicted_labels, write_table
 from ..requested import requested_cases
 from ..seen import seen_facts
 from .localise import annotation_of, tile_truth_of
@@ -87,7 +87,7 @@ def predict_slides(request: Request) -> pd.DataFrame:
     scores = calibrated(card, np.array([each.probabilities for each in found]).reshape(len(cases), len(card.labels)))
     found = [replace(each, probabilities=own) for each, own in zip(found, scores)]
     table = predictions_table(cases, card.labels, truth, scores, [each.reason for each in found])
-    table = with_calls(table, card)
+    table = with_predicted_labels(table, card)
     write_table(request.out, table, card.labels)
     more = {"seen": seen_facts(request.model, cases), "sha256": file_sha256(request.model / WEIGHTS)}
     write_json(beside(request.out, "model"), model_facts(request.model, card) | more)

@@ -1,4 +1,4 @@
-"""Tile coordinates of every slide: one HDF5 per slide, a picture of the grid, a status table."""
+"""Tile coordinates of every slide: one HDF5 per slide, an image of the grid, a status table."""
 
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from ...engine.run_folder import run_folder
 
 
 def tile_slides(recipe: Tiling, manifest: Manifest, out: Path) -> pd.DataFrame:
-    """Write `out/<id>.h5`, `out/pictures/<id>.jpg` and `out/status.csv`; no tile is copied out of its slide.
+    """Write `out/<id>.h5`, `out/images/<id>.jpg` and `out/status.csv`; no tile is copied out of its slide.
 
     Any number of processes may be given the same command; what was done is not done again.
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from ...core.errors import UserError
-from ...datasets.manifest.seen import TRAINED_ON, case_mark, read_marks
+from ...datasets.manifest.seen import TRAINED_ON, case_hash, read_hashes
 from ...datasets.manifest.tables import Predictions, predictions_table, read_predictions, write_predictions
 
 OUTCOMES = ("no detachment", "macula intact", "macula detached")
@@ -100,9 +100,9 @@ def _finished(detachment: Path, macula: Path, tables: list[Predictions], out: Pa
     labels = detachment_label(detachment), _require(macula, (MACULA,))
     thresholds = _threshold(detachment, labels[0]), _threshold(macula, labels[1])
     table = cascade(*tables, thresholds, labels)
-    marks = (read_marks(folder / TRAINED_ON) for folder in (detachment, macula))
-    seen = frozenset().union(*(each or () for each in marks))
-    table.loc[table["id"].map(case_mark).isin(seen), "split"] = "train"
+    hashes = (read_hashes(folder / TRAINED_ON) for folder in (detachment, macula))
+    seen = frozenset().union(*(each or () for each in hashes))
+    table.loc[table["id"].map(case_hash).isin(seen), "split"] = "train"
     write_predictions(out, table)
     return table
 

@@ -29,7 +29,7 @@ def demo(out: Path, seed: int = 0, clips: int = CLIPS) -> dict:
         clips: Invented clips.
 
     Returns:
-        The figures of the report on detachment.
+        The metrics of the report on detachment.
     """
     started = time.monotonic()
     root, data = out / "erdes", out / "manifest.csv"
@@ -70,7 +70,7 @@ def demo(out: Path, seed: int = 0, clips: int = CLIPS) -> dict:
     _step(8, "evaluating: detachment by three models, then the cascade of two")
     predictions = {name: out / name / "predictions.csv" for name in ("pretrained", "scratch", "unetplusplus")}
     title = "Invented eyes: retinal detachment"
-    figures = reporting.evaluate_stage(predictions, out / "report", data=data, title=title)
+    metrics = reporting.evaluate_stage(predictions, out / "report", data=data, title=title)
     cascade_of_runs(out / "pretrained", out / "macula", out / "cascade.csv")
     outcome = reporting.evaluate_stage(
         {"cascade": out / "cascade.csv"},
@@ -78,11 +78,11 @@ def demo(out: Path, seed: int = 0, clips: int = CLIPS) -> dict:
         data=data,
         title="Invented eyes: detachment, then macula",
     )
-    print(f"\n{' '.join(figures['headline'])}\n{' '.join(outcome['headline'])}")
+    print(f"\n{' '.join(metrics['headline'])}\n{' '.join(outcome['headline'])}")
     print(f"Took {(time.monotonic() - started) / 60:.1f} minutes. Look at:")
     for page in ("report/report.html", "cascade-report/report.html", "pretrain/reconstructions.png"):
         print(f"  {(out / page).resolve()}")
-    return figures
+    return metrics
 
 
 def _step(number: int, text: str) -> None:

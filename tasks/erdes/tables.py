@@ -1,15 +1,15 @@
 """ERDES's tables 1 to 3: eight networks on five two-class tasks, and selective temporal pooling.
 
-Ozkut et al. 2025, arXiv 2508.04735; figures read from the images of the tables in its public code (docs/media).
+Ozkut et al. 2025, arXiv 2508.04735; metrics read from the images of the tables in its public code (docs/media).
 """
 
 from functools import partial
 from pathlib import Path
 
-from ...stages.reproduce.table import Figure, Finetune, Metric, Row, Table
+from ...stages.reproduce.table import Finetune, Metric, Printed, Row, Table
 from .recipes import baseline_of_table
 
-Figures = tuple[float, float, float, float, float]  # sensitivity, specificity, precision, F1, accuracy
+Metrics = tuple[float, float, float, float, float]  # sensitivity, specificity, precision, F1, accuracy
 
 CLIPS = 120  # of phantoms: enough for every task to have both classes in every split
 HOW = "at a probability of 0.5, as in the paper"
@@ -31,7 +31,7 @@ NETWORKS = {
     "unet3d": "3D U-Net",
 }
 
-NORMAL_VS_RD: dict[str, Figures] = {
+NORMAL_VS_RD: dict[str, Metrics] = {
     "vit3d": (0.643, 0.971, 0.730, 0.684, 0.937),
     "unetr": (0.702, 0.975, 0.771, 0.735, 0.946),
     "senet154": (0.732, 0.995, 0.948, 0.826, 0.967),
@@ -41,7 +41,7 @@ NORMAL_VS_RD: dict[str, Figures] = {
     "unetplusplus": (0.910, 0.994, 0.948, 0.929, 0.985),
     "unet3d": (0.950, 0.996, 0.969, 0.959, 0.991),
 }
-PVD_VS_RD: dict[str, Figures] = {
+PVD_VS_RD: dict[str, Metrics] = {
     "vit3d": (0.676, 0.790, 0.718, 0.696, 0.740),
     "unetr": (0.617, 0.883, 0.807, 0.699, 0.766),
     "senet154": (0.705, 0.961, 0.935, 0.804, 0.848),
@@ -51,7 +51,7 @@ PVD_VS_RD: dict[str, Figures] = {
     "unetplusplus": (0.921, 0.860, 0.839, 0.878, 0.887),
     "unet3d": (0.901, 0.852, 0.828, 0.863, 0.874),
 }
-NON_RD_VS_RD: dict[str, Figures] = {
+NON_RD_VS_RD: dict[str, Metrics] = {
     "vit3d": (0.689, 0.969, 0.696, 0.693, 0.943),
     "unetr": (0.569, 0.972, 0.678, 0.619, 0.935),
     "senet154": (0.689, 0.992, 0.907, 0.784, 0.964),
@@ -61,7 +61,7 @@ NON_RD_VS_RD: dict[str, Figures] = {
     "unetplusplus": (0.879, 0.986, 0.871, 0.875, 0.976),
     "unet3d": (0.920, 0.988, 0.893, 0.906, 0.982),
 }
-MACULA: dict[str, Figures] = {
+MACULA: dict[str, Metrics] = {
     "vit3d": (0.699, 0.741, 0.636, 0.666, 0.725),
     "unetr": (0.774, 0.709, 0.632, 0.696, 0.735),
     "senet154": (0.625, 0.903, 0.806, 0.704, 0.794),
@@ -71,7 +71,7 @@ MACULA: dict[str, Figures] = {
     "unetplusplus": (0.699, 0.967, 0.933, 0.800, 0.862),
     "unet3d": (0.899, 0.870, 0.818, 0.857, 0.882),
 }
-NORMAL_VS_PVD: dict[str, Figures] = {
+NORMAL_VS_PVD: dict[str, Metrics] = {
     "vit3d": (0.453, 0.964, 0.662, 0.538, 0.896),
     "unetr": (0.453, 0.974, 0.728, 0.559, 0.904),
     "senet154": (0.569, 0.968, 0.732, 0.640, 0.915),
@@ -82,7 +82,7 @@ NORMAL_VS_PVD: dict[str, Figures] = {
     "unet3d": (0.784, 0.985, 0.894, 0.836, 0.959),
 }
 # Network and share of the time steps that are kept; of SENet154 and Swin-UNETR the paper has no 70 %, of ViT none.
-TOP: dict[tuple[str, float], Figures] = {
+TOP: dict[tuple[str, float], Metrics] = {
     ("unetr", 0.7): (0.484, 0.965, 0.684, 0.567, 0.901),
     ("vnet", 0.7): (0.453, 0.961, 0.641, 0.531, 0.893),
     ("resnet3d", 0.7): (0.723, 0.982, 0.862, 0.786, 0.947),
@@ -105,13 +105,13 @@ TOP: dict[tuple[str, float], Figures] = {
 }
 
 EVERYWHERE = (
-    "All figures are at a probability of 0.5, as in the paper; the epoch is the one of best accuracy on validation.",
-    "The paper's figures are cut off, not rounded, after the third decimal (our reading of them).",
-    "The paper's splits are the official lists; on any other split the figures are of other clips.",
+    "All metrics are at a probability of 0.5, as in the paper; the epoch is the one of best accuracy on validation.",
+    "The paper's values are cut off, not rounded, after the third decimal (our reading of them).",
+    "The paper's splits are the official lists; on any other split the metrics are of other clips.",
     "These splits are by clip, and no patients or eyes are published: clips of one eye may be in training and test.",
 )
 THREE_PROCESSES = (
-    "The paper's figures fit a test set of {} clips, the list has {}: it seems to have been tested by three processes, "
+    "The paper's values fit a test set of {} clips, the list has {}: it seems to have been tested by three processes, "
     "whose sampler gives a clip or two twice, and these were counted. Expect a difference of a clip or two."
 )
 
@@ -133,12 +133,12 @@ def phantoms(out: Path) -> Path:
     return data
 
 
-def _row(network: str, task: str, figures: Figures, top_share: float | None = None) -> Row:
+def _row(network: str, task: str, metrics: Metrics, top_share: float | None = None) -> Row:
     name, words = network, NETWORKS[network]
     if top_share is not None:
         name, words = f"{name}-top{top_share * 100:.0f}", f"{words}, top {top_share * 100:.0f} %"
     step = Finetune(f"{name}-{task}", partial(baseline_of_table, network, task, top_share), encoder="none")
-    paper = {metric.key: Figure(value) for metric, value in zip(METRICS, figures, strict=True)}
+    paper = {metric.key: Printed(value) for metric, value in zip(METRICS, metrics, strict=True)}
     return Row(name, words, (step,), paper, labels=(task,))
 
 
@@ -160,8 +160,8 @@ def _table(name: str, number: int, title: str, task: str, rows: tuple[Row, ...],
     )
 
 
-def _rows(task: str, figures: dict[str, Figures]) -> tuple[Row, ...]:
-    return tuple(_row(network, task, values) for network, values in figures.items())
+def _rows(task: str, metrics: dict[str, Metrics]) -> tuple[Row, ...]:
+    return tuple(_row(network, task, values) for network, values in metrics.items())
 
 
 DETECTION = "{} against retinal detachment"
@@ -175,7 +175,7 @@ _TABLES = (
         "normal_vs_rd",
         _rows("normal_vs_rd", NORMAL_VS_RD),
         (
-            "The list has 100 detachments, but the figures of ViT, UNETR, SENet154, Swin-UNETR, V-Net and 3D ResNet "
+            "The list has 100 detachments, but the metrics of ViT, UNETR, SENet154, Swin-UNETR, V-Net and 3D ResNet "
             "fit 101 only: these six seem to have been tested on another version of the split.",
         ),
     ),
@@ -185,7 +185,7 @@ _TABLES = (
         DETECTION.format("Normal or vitreous detachment"),
         "non_rd_vs_rd",
         _rows("non_rd_vs_rd", NON_RD_VS_RD),
-        ("All figures of the paper fit the list: 100 clips with detachment, 977 without.",),
+        ("All metrics of the paper fit the list: 100 clips with detachment, 977 without.",),
     ),
     _table(
         "pvd_vs_rd",
@@ -219,7 +219,7 @@ _TABLES = (
         3,
         "Normal against vitreous detachment (PVD), selective temporal pooling",
         "normal_vs_pvd",
-        (*NORMAL_VS_PVD_ROWS, *(_row(name, "normal_vs_pvd", figures, share) for (name, share), figures in TOP.items())),
+        (*NORMAL_VS_PVD_ROWS, *(_row(name, "normal_vs_pvd", metrics, share) for (name, share), metrics in TOP.items())),
         (
             PVD_NOTE,
             "3D ResNet and SENet154 have one linear layer with average pooling and two with selective pooling: their "

@@ -1,6 +1,6 @@
 """VideoMAE V2's tables: what decoder masking costs, and top-1 and top-5 of the fine-tuned models, a table per data set.
 
-Wang et al., CVPR 2023. The paper's own text and its ablations were not at hand: figures are those of the model zoo of
+Wang et al., CVPR 2023. The paper's own text and its ablations were not at hand: metrics are those of the model zoo of
 its public code (docs/MODEL_ZOO.md).
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from ...core.files import write_text
 from ...finetune.recipe import Finetune as FinetuneRecipe
 from ...pretrain.recipe import Pretrain as PretrainRecipe
-from ...stages.reproduce.table import Figure, Finetune, Measure, Metric, Pretrain, Row, Table
+from ...stages.reproduce.table import Finetune, Measure, Metric, Pretrain, Printed, Row, Table
 from .general_video import finetune, pretrain
 from .measure import training_cost
 
@@ -56,40 +56,40 @@ def phantoms(out: Path) -> Path:
     return data
 
 
-# name: (decoder mask, share rebuilt, whether what the encoder saw is rebuilt too), and what it is.
+# name: (decoder mask, share reconstructed, whether what the encoder saw is reconstructed too), and what it is.
 DECODER_MASKS: dict[str, tuple[str, float, bool, str]] = {
-    "none": ("random", 1.0, True, "No decoder mask: all hidden tokens are rebuilt (VideoMAE)"),
+    "none": ("random", 1.0, True, "No decoder mask: all masked tokens are reconstructed (VideoMAE)"),
     "running-cell-50": ("running_cell", 0.5, True, "Running cells, 50 % masked (VideoMAE V2)"),
     "running-cell-75": ("running_cell", 0.25, True, "Running cells, 75 % masked"),
-    "random-50": ("random", 0.5, True, "Random, 50 % of the hidden tokens masked"),
+    "random-50": ("random", 0.5, True, "Random, 50 % of the masked tokens masked"),
     "running-cell-50-hidden": ("running_cell", 0.5, False, "Running cells, 50 % masked, without what the encoder saw"),
 }
 
 
-def masked_pretrain(mask: str, decode_ratio: float, rebuild_visible: bool) -> PretrainRecipe:
+def masked_pretrain(mask: str, decode_ratio: float, reconstruct_visible: bool) -> PretrainRecipe:
     """ViT-B on Something-Something V2 (stride 2) with another decoder mask, else as `v2_base`."""
     base = pretrain("base")
     return replace(
-        base, decoder_mask=mask, decode_ratio=decode_ratio, rebuild_visible=rebuild_visible,
+        base, decoder_mask=mask, decode_ratio=decode_ratio, reconstruct_visible=reconstruct_visible,
         data=replace(base.data, clip=replace(base.data.clip, stride=2)),
     )  # fmt: skip
 
 
 def _masked_row(name: str) -> Row:
-    mask, decode_ratio, rebuild_visible, words = DECODER_MASKS[name]
-    recipe = partial(masked_pretrain, mask, decode_ratio, rebuild_visible)
+    mask, decode_ratio, reconstruct_visible, words = DECODER_MASKS[name]
+    recipe = partial(masked_pretrain, mask, decode_ratio, reconstruct_visible)
     steps = (
         Measure(f"cost-{name}", recipe, training_cost),
         Pretrain(f"v2-base-ssv2-{name}", recipe),
         Finetune(f"v2-base-ssv2-{name}-finetuned", partial(finetune, "ssv2", "base")),
     )
-    return Row(name, words, steps, {metric.key: Figure(None) for metric in (*COSTS, TOP1)})
+    return Row(name, words, steps, {metric.key: Printed(None) for metric in (*COSTS, TOP1)})
 
 
 DUAL_MASKING = Table(
     "video/dual-masking",
     "Decoder masks: cost of a pre-training step, and accuracy",
-    "VideoMAE V2 (Wang et al., CVPR 2023), ablation of the decoder mask; its figures are not known to us",
+    "VideoMAE V2 (Wang et al., CVPR 2023), ablation of the decoder mask; its metrics are not known to us",
     task="erdes",
     data=LISTS.format("Something-Something V2") + "; the cost is measured without data",
     layout="list",
@@ -100,17 +100,17 @@ DUAL_MASKING = Table(
     notes=(
         "Cost: one step of ViT-B/16 on 16 frames of 224 px (2 clips on a CPU, 32 on a GPU), forward, backward and "
         "optimiser, on noise: reading clips is not counted.",
-        "A random mask drops half of the hidden tokens, running cells half of all, among them some that the encoder "
-        "saw, which are rebuilt but do not count in the loss: the last row leaves these out.",
+        "A random mask drops half of the masked tokens, running cells half of all, among them some that the encoder "
+        "saw, which are reconstructed but do not count in the loss: the last row leaves these out.",
         CHOSEN_ON_TEST,
     ),
 )
 
 
 def _row(
-    name: str, words: str, figures: tuple[float, ...], recipe: Callable[[], FinetuneRecipe], start: str, note: str = ""
+    name: str, words: str, metrics: tuple[float, ...], recipe: Callable[[], FinetuneRecipe], start: str, note: str = ""
 ) -> Row:
-    paper = {metric.key: Figure(value) for metric, value in zip((TOP1, TOP5), figures)}
+    paper = {metric.key: Printed(value) for metric, value in zip((TOP1, TOP5), metrics)}
     return Row(name, words, (Finetune(f"video-{name}", recipe, encoder=start),), paper, note=note)
 
 

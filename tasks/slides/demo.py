@@ -30,7 +30,7 @@ def demo(out: Path, seed: int = 0, slides: tuple[int, int, int] = (NORMAL, TUMOU
         slides: Invented slides: normal and with tumour for training, and for the test.
 
     Returns:
-        The figures of the report.
+        The metrics of the report.
     """
     started = time.monotonic()
     root, data = out / "camelyon16", out / "manifest.csv"
@@ -77,19 +77,19 @@ def demo(out: Path, seed: int = 0, slides: tuple[int, int, int] = (NORMAL, TUMOU
 
     _step(8, "evaluating: slides, tiles, lesions")
     title = "Invented slides: metastases"
-    figures = reporting.evaluate_stage(predictions, out / "report", data=data, title=title)
-    print(f"\n{' '.join(figures['headline'])}")
-    for model in figures["models"]:
+    metrics = reporting.evaluate_stage(predictions, out / "report", data=data, title=title)
+    print(f"\n{' '.join(metrics['headline'])}")
+    for model in metrics["models"]:
         where = model["localisation"]
         print(
-            f"{model['model']}: tile AUROC {where['figures']['tile_auroc']['value']:.2f}, FROC score "
+            f"{model['model']}: tile AUROC {where['metrics']['tile_auroc']['value']:.2f}, FROC score "
             f"{where['froc']['score']['value']:.2f}"
         )
     print(f"Took {(time.monotonic() - started) / 60:.1f} minutes. Look at:")
     shown = sorted((out / "gated_attention" / reporting.EXPLANATIONS).glob("test_*.html"))
     for page in (out / "report/report.html", *shown[:2], out / "dino/attention.png"):
         print(f"  {page.resolve()}")
-    return figures
+    return metrics
 
 
 def _counted(table) -> None:

@@ -1,7 +1,7 @@
 """Recipes of the slides task: Self-ViT-MIL as published, the aggregators it is compared with, and small ones.
 
 Gul et al., "Histopathological Image Classification based on Self-Supervised Vision Transformer and Weak Labels", SPIE
-Medical Imaging 2022 (arXiv 2210.09021); settings from its public code. Figures of the other aggregators on Camelyon16:
+Medical Imaging 2022 (arXiv 2210.09021); settings from its public code. Metrics of the other aggregators on Camelyon16:
 Li, Li and Eliceiri, CVPR 2021 (DSMIL), table 1, with features of their own.
 """
 
@@ -68,7 +68,7 @@ def pretrain_dino_s() -> Dino:
 
 
 def pretrain_mae_s() -> Pretrain:
-    """ViT-S/16 by the masked autoencoder on tiles (75 % hidden, normalised targets).
+    """ViT-S/16 by the masked autoencoder on tiles (75 % masked, normalised targets).
 
     Command: clinvit pretrain slides --recipe mae_s --data manifest.csv --tiles tiles --out runs/mae
     Not run by us at this scale; the paper does not try it.

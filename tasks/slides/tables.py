@@ -1,6 +1,6 @@
 """Self-ViT-MIL on Camelyon16 beside the aggregators of DSMIL's table 1: slides, and where the tumour is.
 
-Gul et al., SPIE Medical Imaging 2022 (arXiv 2210.09021; its own text was not at hand, its two figures are those of a
+Gul et al., SPIE Medical Imaging 2022 (arXiv 2210.09021; its own text was not at hand, its two metrics are those of a
 summary of it); Li, Li and Eliceiri, CVPR 2021, table 1, as public repositories transcribe it.
 """
 
@@ -10,8 +10,8 @@ from pathlib import Path
 from ...datasets.slides.settings import Stain
 from ...mil.extract_recipe import Extract as Features
 from ...pretrain.recipe import Dino
-from ...stages.reproduce.table import Extract, Figure, Measure, Metric, Mil, Pretrain, Row, Step, Table, Tile
-from ...stages.slides.measure import localisation_figures
+from ...stages.reproduce.table import Extract, Measure, Metric, Mil, Pretrain, Printed, Row, Step, Table, Tile
+from ...stages.slides.measure import localisation_metrics
 from .recipes import FINETUNE, extract_self_vit_mil, pretrain_self_vit_mil, tile_self_vit_mil
 
 DSMIL = "Li, Li and Eliceiri, CVPR 2021 (DSMIL), table 1"
@@ -69,7 +69,7 @@ NOTES = (
     "DSMIL's table has features of SimCLR on a ResNet-18, which are not built here: max pooling, ABMIL and DSMIL have "
     "the DINO features of Self-ViT-MIL. Compare these rows with each other rather than with the paper's.",
     "Both papers' codes choose the epoch and the threshold on the test slides; here both come from validation slides "
-    "cut out of the training slides, so figures a little lower are to be expected.",
+    "cut out of the training slides, so metrics a little lower are to be expected.",
     "Stain (Macenko) is estimated per slide. The paper's code does it per tile and drops the tiles where that fails; "
     "how many is not known.",
     "129 test slides; test_049 (a duplicate) is left out. Some papers leave out two more.",
@@ -112,19 +112,19 @@ def _steps(name: str) -> tuple[Step, ...]:
         Pretrain("dino", pretrain),
         Extract("features", extract),
         Mil(f"mil-{name}", recipe),
-        Measure(f"localisation-{name}", recipe, localisation_figures, data=True),
+        Measure(f"localisation-{name}", recipe, localisation_metrics, data=True),
     )
 
 
 def _row(name: str, metrics: tuple[Metric, ...]) -> Row:
-    _, words, figures, source, note = AGGREGATORS[name]
-    printed = dict(zip((metric.key for metric in METRICS), figures, strict=True))
-    paper = {metric.key: Figure(printed.get(metric.key), source) for metric in metrics}
+    _, words, values, source, note = AGGREGATORS[name]
+    printed = dict(zip((metric.key for metric in METRICS), values, strict=True))
+    paper = {metric.key: Printed(printed.get(metric.key), source) for metric in metrics}
     return Row(name, words, _steps(name), paper, note=note)
 
 
-def _not_run(name: str, words: str, figures: tuple[float, float, float], note: str) -> Row:
-    paper = {metric.key: Figure(value, DSMIL) for metric, value in zip(METRICS, figures, strict=True)}
+def _not_run(name: str, words: str, metrics: tuple[float, float, float], note: str) -> Row:
+    paper = {metric.key: Printed(value, DSMIL) for metric, value in zip(METRICS, metrics, strict=True)}
     return Row(name, words, (), paper, note=note)
 
 

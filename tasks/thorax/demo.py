@@ -22,10 +22,10 @@ def demo(out: Path, seed: int = 0, patients: int = 400) -> dict:
     Args:
         out: Folder to write. Repeating the command continues there.
         seed: Of the phantoms and the training.
-        patients: Invented patients, about two pictures each.
+        patients: Invented patients, about two images each.
 
     Returns:
-        The figures of the report.
+        The metrics of the report.
     """
     started = time.monotonic()
     root, data = out / "ChestX-ray14", out / "manifest.csv"
@@ -55,12 +55,12 @@ def demo(out: Path, seed: int = 0, patients: int = 400) -> dict:
     _step(6, "evaluating both on the test patients")
     predictions = {name: out / name / "predictions.csv" for name in ("pretrained", "scratch")}
     title = "Invented chest X-rays: pre-trained or from scratch"
-    figures = reporting.evaluate_stage(predictions, out / "report", data=data, title=title)
-    print(f"\n{' '.join(figures['headline'])}")
+    metrics = reporting.evaluate_stage(predictions, out / "report", data=data, title=title)
+    print(f"\n{' '.join(metrics['headline'])}")
     print(f"Took {(time.monotonic() - started) / 60:.1f} minutes. Look at:")
     print(f"  {(out / 'report' / 'report.html').resolve()}")
     print(f"  {(out / 'pretrain' / 'reconstructions.png').resolve()}")
-    return figures
+    return metrics
 
 
 def _step(number: int, text: str) -> None:

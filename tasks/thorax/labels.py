@@ -49,5 +49,5 @@ MEANING = {
     "chestxray14": "1 = the radiology report names the finding (text mining), 0 = it does not",
     "chexpert": "1 = the report affirms the finding, 0 = it denies it (valid.csv: three radiologists)",
     "mimic": "1 = the report of the study affirms the finding, 0 = it denies it",
-    "covidx": "1 = the class of the picture; exactly one class is 1 (binary lists: 1 = COVID-19 positive)",
+    "covidx": "1 = the class of the image; exactly one class is 1 (binary lists: 1 = COVID-19 positive)",
 }

@@ -45,7 +45,7 @@ def chexpert(folder: Path, patients: int = 240) -> Path:
                 findings = [FINDING_OF.get(label, label) for label in own]
                 for study in range(1, PER_PATIENT + 1):
                     name = f"{part}/patient{patient:05d}/study{study}/view1_frontal.jpg"
-                    _write_picture(root / name, findings, rng)
+                    _write_image(root / name, findings, rng)
                     cells = [1.0 if label in own else 0.0 if label in CHEXPERT else "" for label in CHEXPERT14]
                     rows.append([f"CheXpert-v1.0-small/{name}", "Female", 50, "Frontal", "AP", *cells])
             head = ["Path", "Sex", "Age", "Frontal/Lateral", "AP/PA", *CHEXPERT14]
@@ -63,9 +63,9 @@ def covidx(folder: Path, patients: int = 240) -> Path:
             for patient in numbers:
                 rng = np.random.default_rng((2, patient))
                 name = COVIDX[patient % len(COVIDX)]
-                for picture in range(PER_PATIENT):
-                    file = f"{patient:04d}-{picture}.png"
-                    _write_picture(root / folder / file, OF_CLASS[name], rng)
+                for image in range(PER_PATIENT):
+                    file = f"{patient:04d}-{image}.png"
+                    _write_image(root / folder / file, OF_CLASS[name], rng)
                     lines.append(f"{patient} {file} {name} phantom")
             write_text(root / f"{folder}_COVIDx9A.txt", "\n".join(lines) + "\n")
 
@@ -92,14 +92,14 @@ def _parts(patients: int) -> list[tuple[str, range]]:
     return [("train", range(1, patients - test + 1)), ("valid", range(patients - test + 1, patients + 1))]
 
 
-def _write_picture(path: Path, findings: Iterable[str], rng: np.random.Generator) -> None:
+def _write_image(path: Path, findings: Iterable[str], rng: np.random.Generator) -> None:
     from PIL import Image
 
     from ...phantoms.radiographs import chest_phantom
 
-    picture, _ = chest_phantom(findings, size=SIZE_PX, rng=rng)
+    image, _ = chest_phantom(findings, size=SIZE_PX, rng=rng)
     with written_aside(path) as aside:
-        Image.fromarray(picture).save(aside)
+        Image.fromarray(image).save(aside)
 
 
 def _csv(rows: list[list], head: list[str]) -> str:

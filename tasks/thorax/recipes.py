@@ -16,10 +16,10 @@ from .labels import CHEXPERT, COVIDX
 
 
 def pretrain_vit_s() -> Pretrain:
-    """ViT-S/16 as the paper pre-trains it: 90 % hidden, mild crops, plain pixel targets, 800 epochs.
+    """ViT-S/16 as the paper pre-trains it: 90 % masked, mild crops, plain pixel targets, 800 epochs.
 
     Command: clinvit pretrain thorax --recipe vit_s --data manifest.csv --out runs/vit-s
-    Data: ChestX-ray14 official train + CheXpert frontal train, 266,339 pictures. Cost: 8 GPUs x 256 in the paper.
+    Data: ChestX-ray14 official train + CheXpert frontal train, 266,339 images. Cost: 8 GPUs x 256 in the paper.
     Score to expect after `finetune --recipe vit_s`: macro AUROC 0.823 on the ChestX-ray14 test list (paper's README).
     Not run by us at this scale.
     """
@@ -120,7 +120,7 @@ def finetune_resnet50() -> Finetune:
 
 
 def ablated_pretraining(mask_ratio: float = 0.90, least_crop: float = 0.5) -> Pretrain:
-    """`vit_s` with another mask ratio or another least share of the picture's area in a crop."""
+    """`vit_s` with another mask ratio or another least share of the image's area in a crop."""
     paper = pretrain_vit_s()
     return replace(paper, mask_ratio=mask_ratio, augment=replace(paper.augment, crop_scale=(least_crop, 1.0)))
 
@@ -148,10 +148,10 @@ def finetune_covidx(paper: Finetune) -> Finetune:
 
 
 def pretrain_tiny() -> Pretrain:
-    """For 2 CPU cores and about a thousand pictures: 128 px, ten minutes, many epochs.
+    """For 2 CPU cores and about a thousand images: 128 px, ten minutes, many epochs.
 
     Command: clinvit pretrain thorax --recipe tiny --data manifest.csv --out runs/tiny
-    Chosen on patient-grouped folds inside the training split of 600 real pictures: 320 epochs gave a fine-tuned AUROC
+    Chosen on patient-grouped folds inside the training split of 600 real images: 320 epochs gave a fine-tuned AUROC
     for Pneumonia of 0.864 there, 80 epochs 0.837; patches of 8 px cost four times as much and gave no more.
     """
     return Pretrain(

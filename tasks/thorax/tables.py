@@ -1,4 +1,4 @@
-"""The tables of the thorax paper: Xiao et al., WACV 2023 (arXiv 2210.12843), figures from its repository's README.
+"""The tables of the thorax paper: Xiao et al., WACV 2023 (arXiv 2210.12843), metrics from its repository's README.
 
 The README prints two tables. The paper's ablations (mask ratio, crops, layer decay, RandAugment, drop path) are not
 printed there and not known to us but for the final setting, which is the table's 82.3.
@@ -6,7 +6,7 @@ printed there and not known to us but for the final setting, which is the table'
 
 from functools import partial
 
-from ...stages.reproduce.table import Figure, Finetune, Metric, Pretrain, Row, Table
+from ...stages.reproduce.table import Finetune, Metric, Pretrain, Printed, Row, Table
 from . import phantoms
 from .recipes import (
     ablated_finetuning,
@@ -22,16 +22,16 @@ from .recipes import (
 )
 
 PAPER = "Xiao et al., Delving into Masked Autoencoders for Multi-Label Thorax Disease Classification, WACV 2023"
-README = f"{PAPER}; figures of the repository's README (lambert-x/medical_mae)."
-ABLATION = f"{PAPER}. The ablation's own figures are not known to us; the final setting's is the README's."
+README = f"{PAPER}; metrics of the repository's README (lambert-x/medical_mae)."
+ABLATION = f"{PAPER}. The ablation's own metrics are not known to us; the final setting's is the README's."
 CHESTXRAY14 = (
     "ChestX-ray14 with its official test list. The paper pre-trains on its training list and frontal CheXpert, 266,340 "
-    "pictures (ViT-B: and MIMIC-CXR): one manifest of them with --pretrain-data; without it, on the training "
+    "images (ViT-B: and MIMIC-CXR): one manifest of them with --pretrain-data; without it, on the training "
     "split of --data."
 )
 CHOSEN_ON_TEST = (
-    "The paper's code looks at the test pictures every 10 epochs and prints the best; here the epoch is chosen on "
-    "validation, so a figure a little below the paper's is to be expected."
+    "The paper's code looks at the test images every 10 epochs and prints the best; here the epoch is chosen on "
+    "validation, so a metric a little below the paper's is to be expected."
 )
 README_WEIGHTS = (
     "The README of lambert-x/medical_mae links, for every row, the weights that it starts from and the fine-tuned "
@@ -42,7 +42,7 @@ MEAN_AUROC = Metric(
 )
 ACCURACY = Metric(
     "top1", "accuracy", 3,
-    "share of pictures whose most probable class is the true one; Wilson's interval or the bootstrap by patient.", True,
+    "share of images whose most probable class is the true one; Wilson's interval or the bootstrap by patient.", True,
 )  # fmt: skip
 
 MAE_S = Pretrain("thorax-mae-vit-s", pretrain_vit_s)
@@ -52,7 +52,7 @@ XRAYS_B = (MAE_B, Finetune("thorax-ft-vit-b", finetune_vit_b))
 
 
 def _row(name: str, words: str, steps, paper: float | None, key: str = "macro_auroc", note: str = "") -> Row:
-    return Row(name, words, steps, {key: Figure(paper)}, note=note)
+    return Row(name, words, steps, {key: Printed(paper)}, note=note)
 
 
 def _given(name: str, words: str, recipe, encoder: str, paper: float, note: str = "") -> Row:
@@ -127,7 +127,7 @@ CHEXPERT = _target(
     options={"uncertain": "paper", "blanks": "zeros"},
     notes=(
         "The paper's settings on CheXpert are not published: those of ChestX-ray14 are taken.",
-        "The test set has about 200 pictures: intervals are wide.",
+        "The test set has about 200 images: intervals are wide.",
         CHOSEN_ON_TEST,
     ),
 )  # fmt: skip
@@ -139,7 +139,7 @@ COVIDX = _target(
     finetune_covidx, ACCURACY, (0.952, 0.953), phantoms=phantoms.covidx,
     notes=(
         "The paper's settings on COVIDx are not published: those of ChestX-ray14 are taken, with the cross-entropy of "
-        "three classes. The paper's network has a fourth output that no picture has.",
+        "three classes. The paper's network has a fourth output that no image has.",
         CHOSEN_ON_TEST,
     ),
 )  # fmt: skip
@@ -180,11 +180,11 @@ def _final(name: str, words: str) -> Row:
 
 ABLATIONS = (
     _ablation(
-        "mask", "Share of patches hidden in pre-training, ViT-S/16 on ChestX-ray14",
+        "mask", "Share of patches masked in pre-training, ViT-S/16 on ChestX-ray14",
         (
-            *(_pretrained_with(f"mask-{n}", f"{n} % hidden", mask_ratio=n / 100) for n in (60, 75, 85)),
-            _final("mask-90", "90 % hidden"),
-            _pretrained_with("mask-95", "95 % hidden", mask_ratio=0.95),
+            *(_pretrained_with(f"mask-{n}", f"{n} % masked", mask_ratio=n / 100) for n in (60, 75, 85)),
+            _final("mask-90", "90 % masked"),
+            _pretrained_with("mask-95", "95 % masked", mask_ratio=0.95),
         ),
         "60 to 95 %",
     ),

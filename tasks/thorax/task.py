@@ -1,7 +1,7 @@
 """What the command needs of the thorax task: recipes, layouts, the reader, the demo."""
 
 from ...datasets.images.radiographs import read_radiograph
-from ...datasets.loading.readers import PictureReader as CachedAs
+from ...datasets.loading.readers import ImageReader as CachedAs
 from ...datasets.manifest.tables import Manifest
 from ...datasets.quality.check import Findings, check_manifest
 from .demo import demo

@@ -15,14 +15,14 @@ from clinvit.tasks.thorax.recipes import finetune_tiny, pretrain_tiny
 
 
 def main(data: Path, out: Path) -> None:
-    """Pre-train on the training pictures, fine-tune from that encoder, evaluate on the test split."""
+    """Pre-train on the training images, fine-tune from that encoder, evaluate on the test split."""
     pretraining = pretrain_tiny()
     # Change whatever you like; names and meanings stand in `clinvit pretrain thorax --help`.
     pretraining = replace(pretraining, optim=replace(pretraining.optim, epochs=50))
     encoder = stages.pretrain_stage(pretraining, data, out / "pretrain")
     stages.finetune_stage(finetune_tiny(), data, out / "finetune", encoder=encoder)
-    figures = reporting.evaluate_stage({"model": out / "finetune" / "predictions.csv"}, out / "report", data=data)
-    print(*figures["headline"], sep="\n")
+    metrics = reporting.evaluate_stage({"model": out / "finetune" / "predictions.csv"}, out / "report", data=data)
+    print(*metrics["headline"], sep="\n")
 
 
 if __name__ == "__main__":

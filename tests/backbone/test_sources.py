@@ -17,8 +17,8 @@ from torch import nn
 
 FC_NORM = ("fc_norm.weight", "fc_norm.bias")
 SIZES = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
-PICTURE = {"image_size": 32, "patch_size": 8, **SIZES}
-CLIP = {**PICTURE, "num_frames": 8, "tubelet_size": 2, "intermediate_size": 512}
+IMAGE = {"image_size": 32, "patch_size": 8, **SIZES}
+CLIP = {**IMAGE, "num_frames": 8, "tubelet_size": 2, "intermediate_size": 512}
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def same(ours: torch.Tensor, theirs: torch.Tensor) -> None:
 @pytest.mark.parametrize("kind", ["ViTMAEModel", "ViTMAEForPreTraining"])
 @torch.no_grad()
 def test_hugging_face_mae(transformers, tmp_path, kind):
-    config = transformers.ViTMAEConfig(**PICTURE, intermediate_size=512, mask_ratio=0.0, decoder_hidden_size=32,
+    config = transformers.ViTMAEConfig(**IMAGE, intermediate_size=512, mask_ratio=0.0, decoder_hidden_size=32,
         decoder_num_hidden_layers=1, decoder_num_attention_heads=2, decoder_intermediate_size=64)  # fmt: skip
     theirs = randomised(getattr(transformers, kind)(config))
     theirs.save_pretrained(tmp_path)
@@ -81,7 +81,7 @@ def test_hugging_face_videomae(transformers, tmp_path, kind):
 @torch.no_grad()
 def test_hugging_face_dinov2(transformers, tmp_path, registers):
     name = "Dinov2WithRegisters" if registers else "Dinov2"
-    config = getattr(transformers, f"{name}Config")(**PICTURE)
+    config = getattr(transformers, f"{name}Config")(**IMAGE)
     theirs = randomised(getattr(transformers, f"{name}Model")(config))
     theirs.save_pretrained(tmp_path)
     vit, card, report = open_reported(tmp_path)

@@ -57,7 +57,7 @@ def test_clip_and_still_share_the_model():
 
 
 def test_visible_ids_choose_tokens_before_projection():
-    """Without blocks, the visible tokens equal the same tokens of the whole picture."""
+    """Without blocks, the visible tokens equal the same tokens of the whole image."""
     torch.manual_seed(0)
     vit = ViT(small(depth=0)).eval()
     images = torch.randn(2, 1, 32, 32)

@@ -50,7 +50,7 @@ def png(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0\0")) + chunk(b"IEND", b"")
 
 
-def picture(size: int = 40) -> bytes:
+def image(size: int = 40) -> bytes:
     file = io.BytesIO()
     pixels = np.random.default_rng(0).integers(0, 255, (size, size)).astype(np.uint8)
     Image.fromarray(pixels).save(file, "PNG")
@@ -72,8 +72,8 @@ def dicom_without_pixels() -> bytes:
 
 
 BROKEN = {
-    "truncated.png": picture()[:300],
-    "text.png": b"this is not a picture\n",
+    "truncated.png": image()[:300],
+    "text.png": b"this is not an image\n",
     "empty.png": b"",
     "nopixels.dcm": dicom_without_pixels(),
     "tiny.png": png(1, 1),
@@ -84,7 +84,7 @@ BROKEN = {
 def test_every_requested_file_is_a_row(capsys, model, tmp_path):
     for name, content in BROKEN.items():
         (tmp_path / name).write_bytes(content)
-    (tmp_path / "good.png").write_bytes(picture())
+    (tmp_path / "good.png").write_bytes(image())
     out = tmp_path / "out/predictions.csv"
     code, text, errors = run(
         capsys, "predict", "thorax", "--model", model, "--out", out, tmp_path, tmp_path / "none.png"

@@ -20,9 +20,9 @@ SMALL = (
 
 @pytest.fixture
 def workloads(small_recipes, small_clip_recipes):
-    """Masked pictures, clips with running cells, and DINO on tiles."""
+    """Masked images, clips with running cells, and DINO on tiles."""
     dino = SLIDES["tiny"]()
-    recipes = {"pictures": small_recipes[0], "clips": small_clip_recipes[0], "tiles": dino}
+    recipes = {"images": small_recipes[0], "clips": small_clip_recipes[0], "tiles": dino}
     return {
         name: workload(replace(recipe, run=replace(recipe.run, precision="32-true")), 1000)
         for name, recipe in recipes.items()
@@ -30,7 +30,7 @@ def workloads(small_recipes, small_clip_recipes):
 
 
 @pytest.mark.parametrize("recompute", [False, True])
-@pytest.mark.parametrize("kind", ["pictures", "clips", "tiles"])
+@pytest.mark.parametrize("kind", ["images", "clips", "tiles"])
 def test_a_dry_run_counts_the_bytes_of_a_real_step(workloads, kind, recompute):
     work = workloads[kind]
     dry = footprint(work, 4, recompute, fused=True, accumulate=False)
@@ -53,23 +53,21 @@ def test_a_dry_run_counts_the_bytes_of_a_real_step(workloads, kind, recompute):
 
 
 def test_checkpointing_saves_memory_and_costs_a_forward_pass(workloads):
-    plain, saving = (
-        footprint(workloads["pictures"], 64, again, fused=True, accumulate=False) for again in (False, True)
-    )
+    plain, saving = (footprint(workloads["images"], 64, again, fused=True, accumulate=False) for again in (False, True))
     assert saving.activations < plain.activations / 3 and saving.peak < plain.peak
-    once, twice = (flops_per_case(workloads["pictures"], again) for again in (False, True))
+    once, twice = (flops_per_case(workloads["images"], again) for again in (False, True))
     assert 1.2 < twice / once < 4 / 3
 
 
 def test_flops_are_those_of_the_products(workloads):
-    """Pictures of 16 patches, 4 of them seen: the tokens through the blocks, by hand."""
+    """Images of 16 patches, 4 of them seen: the tokens through the blocks, by hand."""
     width, depth, tokens, mlp = 128, 4, 1 + 4, 4
     encoder = depth * tokens * (4 + 2 * mlp) * width**2 + depth * 2 * tokens**2 * width + 4 * 64 * width
     width, depth, tokens = 32, 1, 1 + 16
     decoder = depth * tokens * (4 + 2 * mlp) * width**2 + depth * 2 * tokens**2 * width
     decoder += 5 * 128 * width + 12 * width * 64
     # A backward pass is twice a forward pass, but for the pixels, and attention's makes its matrix anew.
-    assert flops_per_case(workloads["pictures"], False) == pytest.approx(6 * (encoder + decoder), rel=0.03)
+    assert flops_per_case(workloads["images"], False) == pytest.approx(6 * (encoder + decoder), rel=0.03)
 
 
 def test_largest_that_fits():
@@ -79,7 +77,7 @@ def test_largest_that_fits():
 
 def test_out_of_memory_halves_the_cases(workloads, monkeypatch):
     """As on a GPU; here the loss says that memory ran out."""
-    work, tried = workloads["pictures"], []
+    work, tried = workloads["images"], []
     loss = type(work).loss
 
     def full(self, training, batch):

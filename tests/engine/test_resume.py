@@ -140,15 +140,15 @@ def test_the_profile_flag_changes_no_weight(cohort, tmp_path):
     assert equal_files(*(tmp_path / name / "encoder/encoder.safetensors" for name in ("plain", "profiled")))
 
 
-@pytest.mark.parametrize("kind", ["pictures", "clips"])
+@pytest.mark.parametrize("kind", ["images", "clips"])
 def test_parts_and_recomputed_blocks_change_no_loss(
     cohort, clip_cohort, small_recipes, small_clip_recipes, tmp_path, kind
 ):
     """A batch in two parts sees the same cases, crops and masks, and an epoch ends with a whole step: in batches of 14,
     48 (36) training cases are three (two) steps either way.
     """
-    recipe = (small_recipes if kind == "pictures" else small_clip_recipes)[0]
-    manifest = read_manifest((cohort if kind == "pictures" else clip_cohort)(), ())
+    recipe = (small_recipes if kind == "images" else small_clip_recipes)[0]
+    manifest = read_manifest((cohort if kind == "images" else clip_cohort)(), ())
     recipe = replace(recipe, optim=replace(recipe.optim, batch_size=14, base_lr=1e-3))
     saving = replace(recipe, model=replace(recipe.model, checkpoint_blocks=True))
     parts = replace(recipe, optim=replace(recipe.optim, accumulate=2))
@@ -350,8 +350,8 @@ def test_killed_or_interrupted_and_the_same_command(cohort, tmp_path):
     assert equal_files(tmp_path / "a" / weights, tmp_path / "b" / weights)
 
 
-# The clips of `demo` have two time slots: running cells count more tokens in some clips than in others, and the losses,
-# which are float32, are then divided by numbers that are no power of two apart.
+# The clips of `demo` have two temporal positions: running cells count more tokens in some clips than in others, and
+# the losses, which are float32, are then divided by numbers that are no power of two apart.
 @pytest.mark.parametrize(
     "task, recipe, tolerance",
     [
@@ -383,9 +383,7 @@ def test_two_processes_equal_one(cohort, clip_cohort, tmp_path, task, recipe, to
 def test_sharded_over_two_processes_equals_one(cohort, tmp_path):
     """FSDP; in float32, as Lightning offers it in no other, and with steps as small as its rounding allows."""
     script = tmp_path / "start.py"
-    script.write_text(
-        "import sys\nfrom clinvit.cli import main\nif __name__ == '__main__':\n    sys.exit(main())\n"
-    )
+    script.write_text("import sys\nfrom clinvit.cli import main\nif __name__ == '__main__':\n    sys.exit(main())\n")
     data = cohort()
     for strategy, devices in (("ddp", 1), ("fsdp", 2)):
         run = command(

@@ -2,13 +2,13 @@
 
 import pytest
 from clinvit.core.errors import DataError, RunError
-from clinvit.engine.workers import told_if_killed
+from clinvit.engine.workers import reporting_killed_readers
 from torch._utils import ExceptionWrapper
 
 
 @pytest.mark.parametrize("kind", [DataError, RunError])
 def test_an_error_of_a_process_is_one_line(kind):
-    with pytest.raises(kind) as told, told_if_killed("Repeat."):
+    with pytest.raises(kind) as told, reporting_killed_readers("Repeat."):
         try:
             raise kind("a.png: damaged. Copy it again.")
         except kind:
@@ -16,5 +16,5 @@ def test_an_error_of_a_process_is_one_line(kind):
         assert "Traceback" in wrapped.exc_msg
         wrapped.reraise()
     assert str(told.value) == "a.png: damaged. Copy it again."
-    with pytest.raises(kind, match=r"^b\.png: as it is\.$"), told_if_killed("Repeat."):
+    with pytest.raises(kind, match=r"^b\.png: as it is\.$"), reporting_killed_readers("Repeat."):
         raise kind("b.png: as it is.")

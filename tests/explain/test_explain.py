@@ -122,8 +122,8 @@ def test_what_is_seen_is_what_the_view_shows(tmp_path, view, width, height):
     expected = []
     for axis, side in ((1, width), (0, height)):
         ramp = np.linspace(40, 215, side)
-        picture = np.broadcast_to(ramp if axis else ramp[:, None], (height, width))
-        Image.fromarray(np.rint(picture).astype(np.uint8)).save(tmp_path / "ramp.png")
+        image = np.broadcast_to(ramp if axis else ramp[:, None], (height, width))
+        Image.fromarray(np.rint(image).astype(np.uint8)).save(tmp_path / "ramp.png")
         pixels = own.views()(Files([tmp_path / "ramp.png"], own.reader())[0])[0, 0].astype(float)
         line = np.median(np.where(pixels > 20, pixels, np.nan), axis=1 - axis) if view.mode != "pad" else None
         if line is None:

@@ -292,9 +292,7 @@ def test_an_interrupted_run_goes_on_exactly(cohort, encoder, small_recipes, tmp_
 def test_two_processes_equal_one(cohort, encoder, tmp_path):
     """In float64: in float32 AdamW makes full steps of gradients that are rounding alone."""
     script = tmp_path / "start.py"
-    script.write_text(
-        "import sys\nfrom clinvit.cli import main\nif __name__ == '__main__':\n    sys.exit(main())\n"
-    )
+    script.write_text("import sys\nfrom clinvit.cli import main\nif __name__ == '__main__':\n    sys.exit(main())\n")
     options = (
         f"--data {cohort()} --encoder {encoder} --mode lora --lora_rank 2 --select last --run.precision 64-true "
         "--model.size micro --model.image_size 32 --model.patch_size 8 --model.class_token true --augment.size 32 "

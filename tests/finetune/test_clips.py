@@ -1,4 +1,4 @@
-"""Clips through both stages: motion is learned, views are averaged, picture weights inflate, baselines train."""
+"""Clips through both stages: motion is learned, views are averaged, image weights inflate, baselines train."""
 
 from dataclasses import replace
 
@@ -57,9 +57,9 @@ def test_files_without_a_cache_give_the_same_model(clip_cohort, small_clip_recip
     assert all(torch.equal(one[name], two[name]) for name in one) and not (tmp_path / "none").exists()
 
 
-def test_an_encoder_of_pictures_inflates_to_clips(cohort, clip_cohort, small_recipes, small_clip_recipes, tmp_path):
-    pictures = replace(small_recipes[0], model=replace(small_recipes[0].model, class_token=False))
-    pretrain(pictures, read_manifest(cohort()), tmp_path / "mae", tmp_path / "cache")
+def test_an_encoder_of_images_inflates_to_clips(cohort, clip_cohort, small_recipes, small_clip_recipes, tmp_path):
+    images = replace(small_recipes[0], model=replace(small_recipes[0].model, class_token=False))
+    pretrain(images, read_manifest(cohort()), tmp_path / "mae", tmp_path / "cache")
     fine = replace(small_clip_recipes[1], optim=replace(small_clip_recipes[1].optim, epochs=2))
     finetune(fine, read_manifest(clip_cohort()), tmp_path / "ft", tmp_path / "cache", tmp_path / "mae/encoder")
     card = load_model(tmp_path / "ft/model")[1]
@@ -67,7 +67,7 @@ def test_an_encoder_of_pictures_inflates_to_clips(cohort, clip_cohort, small_rec
     assert read_encoder_card(tmp_path / "mae/encoder").arch.tubelet == 1
 
 
-def test_an_encoder_of_clips_refuses_pictures(cohort, clip_cohort, small_recipes, small_clip_recipes, tmp_path):
+def test_an_encoder_of_clips_refuses_images(cohort, clip_cohort, small_recipes, small_clip_recipes, tmp_path):
     pretrain(small_clip_recipes[0], read_manifest(clip_cohort()), tmp_path / "mae", tmp_path / "cache")
     with pytest.raises(UserError, match="1 frames are not a multiple of the tubelet 2"):
         finetune(
@@ -112,13 +112,13 @@ def test_importance_decodes_the_frames_that_are_seen(clip_cohort, small_clip_rec
     torch.nn.init.normal_(model.head.weight)
     clip = next(file for file in manifest.files() if len(list(file.iterdir())) == 13)
     decoded = []
-    pictures = FolderFrames.pictures
+    images = FolderFrames.images
 
     def look(self, ids, size):
         decoded.extend(ids)
-        return pictures(self, ids, size)
+        return images(self, ids, size)
 
-    monkeypatch.setattr(FolderFrames, "pictures", look)
+    monkeypatch.setattr(FolderFrames, "images", look)
     found = frame_importance(model, card, clip)
     assert decoded == card.views().frames_of(13).tolist() and len(set(decoded)) == 8
     monkeypatch.setattr(Files, "__getitem__", lambda self, row: self.reader.read(self.files[row]))
@@ -129,7 +129,7 @@ def test_importance_decodes_the_frames_that_are_seen(clip_cohort, small_clip_rec
     assert np.abs(found.change).max() > 1e-3
 
 
-def test_figures_of_validation():
+def test_metrics_of_validation():
     scores = torch.tensor([[0.9, 0.1], [0.4, 0.6], [0.5, 0.5]])
     target = torch.tensor([[1.0, 0.0], [1.0, 0.0], [torch.nan, 1.0]])
     assert accuracy(scores, target, exclusive=True) == 0.5

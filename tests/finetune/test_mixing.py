@@ -10,7 +10,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def batch(count: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pictures that are constant at the number of the case, which is also the first target."""
+    """Images that are constant at the number of the case, which is also the first target."""
     numbers = torch.arange(count, dtype=torch.float32)
     return numbers.view(-1, 1, 1, 1).expand(-1, 1, 12, 16).clone(), numbers.view(-1, 1).repeat(1, 2)
 

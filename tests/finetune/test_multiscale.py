@@ -38,7 +38,7 @@ def vit(**fields) -> ViT:
 
 @torch.no_grad()
 def direct(encoder: ViT, x: torch.Tensor, scales) -> tuple[torch.Tensor, torch.Tensor]:
-    """Section 3 of the paper, place by place: the class feature and the grid of one picture (C, H, W)."""
+    """Section 3 of the paper, place by place: the class feature and the grid of one image (C, H, W)."""
     side, patch = encoder.arch.image_size[0], encoder.arch.patch_size
     grid = side // patch
     classes, features = [], torch.zeros(grid, grid, 0)
@@ -82,7 +82,7 @@ def test_equals_the_direct_calculation(scales):
 
 @pytest.fixture
 def encoder(tmp_path):
-    """An encoder folder of pictures of 32 px, weights random."""
+    """An encoder folder of images of 32 px, weights random."""
     network = vit(width=64)
     return save_encoder(tmp_path / "encoder", network, EncoderCard(network.arch, (0.5,), (0.25,), method="mae"))
 
@@ -111,7 +111,7 @@ def test_a_probe_of_several_scales(cohort, encoder, small_recipes, tmp_path, mod
     x = torch.randn(1, 1, 64, 64, device=next(model.parameters()).device)
     fine = x + torch.tensor([1.0, -1.0], device=x.device).repeat(32)
     with torch.no_grad():
-        seen = [encoded(model.encoder, pictures, model.scales).patches.mean(dim=1)[0] for pictures in (x, fine)]
+        seen = [encoded(model.encoder, images, model.scales).patches.mean(dim=1)[0] for images in (x, fine)]
     change = (seen[1] - seen[0]).abs().cpu()
     assert change[64:].mean() > 3 * change[:64].mean()
 
@@ -124,8 +124,8 @@ def test_a_probe_of_several_scales(cohort, encoder, small_recipes, tmp_path, mod
         ({"mode": "full"}, r"scales \[1, 2\] are for a frozen encoder .*not for mode 'full'"),
         ({"mode": "lora", "lora_rank": 2}, "not for mode 'lora'"),
         ({"patch_drop": 0.5}, "need all patches: set --patch_drop 0, not 0.5"),
-        ({"cache_px": 63}, "read pictures at 64 px, data.cache_px 63 keeps fewer: set --data.cache_px 64"),
-        ({"view": View("crop", 36), "scales": (1, 2, 3)}, "read pictures at 108 px, .*: set --data.cache_px 108"),
+        ({"cache_px": 63}, "read images at 64 px, data.cache_px 63 keeps fewer: set --data.cache_px 64"),
+        ({"view": View("crop", 36), "scales": (1, 2, 3)}, "read images at 108 px, .*: set --data.cache_px 108"),
     ],
 )
 def test_what_scales_do_not_go_with(cohort, encoder, small_recipes, tmp_path, fields, words):
@@ -139,14 +139,14 @@ def test_what_scales_do_not_go_with(cohort, encoder, small_recipes, tmp_path, fi
 def test_clips_have_one_scale(clip_cohort, small_clip_recipes, tmp_path):
     arch = small_clip_recipes[1].model.architecture()
     encoder = save_encoder(tmp_path / "encoder", ViT(arch), EncoderCard(arch, (0.5,), (0.25,)))
-    with pytest.raises(UserError, match=r"scales \[1, 2\] are for pictures, not for clips"):
+    with pytest.raises(UserError, match=r"scales \[1, 2\] are for images, not for clips"):
         finetune(
             several(small_clip_recipes[1], "linear"), read_manifest(clip_cohort(5)), tmp_path / "run",
             tmp_path / "cache", encoder,
         )  # fmt: skip
 
 
-def test_no_picture_is_enlarged(cohort, encoder, small_recipes, tmp_path):
+def test_no_image_is_enlarged(cohort, encoder, small_recipes, tmp_path):
     """A file of too few pixels is one that cannot be read, also where a cache of one scale holds it already."""
     manifest = read_manifest(cohort(size=64))
     row = manifest.rows("test")
@@ -163,7 +163,7 @@ def test_no_picture_is_enlarged(cohort, encoder, small_recipes, tmp_path):
 
 @pytest.fixture
 def slide(tmp_path):
-    """A picture as a slide of 0.5 microns per px, two tiles of 32 px for 64 of it; gives manifest, tiles, pixels."""
+    """An image as a slide of 0.5 microns per px, two tiles of 32 px for 64 of it; gives manifest, tiles, pixels."""
     pixels = np.random.default_rng(0).integers(0, 256, (128, 160, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
     table = pd.DataFrame([{"id": "a", "path": "a.png", "patient": "p", "split": "train", "mpp": 0.5, "tumor": 0}])

@@ -52,7 +52,7 @@ def test_frozen_features(cohort, small_recipes, tmp_path, mode):
 def test_neighbours_are_the_files_that_could_be_read(cohort, small_recipes, tmp_path):
     manifest = read_manifest(cohort())
     encoder = pretrain(small_recipes[0], manifest.with_labels(()), tmp_path / "pre", tmp_path / "cache")
-    manifest.files()[0].write_text("no picture")
+    manifest.files()[0].write_text("no image")
     recipe = replace(small_recipes[1], mode="knn", run=replace(small_recipes[1].run, max_bad=0.1))
     model, card = load_model(finetune(recipe, manifest, tmp_path / "run", tmp_path / "cache", encoder))
     assert card.reference_cases == len(model.known_targets) == len(manifest.rows("train")) - 1
@@ -78,7 +78,7 @@ def test_bad_files_train_on_a_cap_and_are_rows_in_validation(cohort, small_recip
     path = cohort()
     table = pd.read_csv(path, dtype=str)
     for split in ("train", "val"):
-        (path.parent / table[table["split"] == split]["path"].iloc[0]).write_text("not a picture")
+        (path.parent / table[table["split"] == split]["path"].iloc[0]).write_text("not an image")
     manifest = read_manifest(path)
     recipe = replace(small_recipes[1], optim=replace(small_recipes[1].optim, epochs=2))
     with pytest.raises(DataError, match=r"1 of 48 training files cannot be read.*run\.max_bad"):
@@ -87,7 +87,7 @@ def test_bad_files_train_on_a_cap_and_are_rows_in_validation(cohort, small_recip
     folder = finetune(recipe, manifest, tmp_path / "run", tmp_path / "cache")
     assert load_model(folder)[1].data["unreadable_train"] == 1
     failed = read_predictions(tmp_path / "run/predictions.csv").failed().table
-    assert len(failed) == 1 and "not a picture" not in failed["reason"].iloc[0] and failed["reason"].iloc[0]
+    assert len(failed) == 1 and "not an image" not in failed["reason"].iloc[0] and failed["reason"].iloc[0]
 
 
 def changed(path, **columns):
@@ -124,7 +124,7 @@ def test_what_cannot_be_learned_is_refused(cohort, small_recipes, tmp_path, colu
         ({"pool": "topk"}, "set --pool_ratio"),
         ({"pool_ratio": 0.3}, "pool_ratio 0.3 is for pool topk, not 'mean'"),
         ({"pool": "topk", "pool_ratio": 0.3}, "unknown pool"),
-        ({"view": View("squash", None, segments=2)}, "view.segments 2: with pictures every view is the same"),
+        ({"view": View("squash", None, segments=2)}, "view.segments 2: with images every view is the same"),
         ({"loss": "ce"}, "exactly one 1 per case"),
     ],
 )

@@ -147,7 +147,7 @@ def test_features_of_another_encoder_are_refused(slides, tmp_path):
             next(predict_mil(model, card, BagFolder(["x"], tmp_path / "other")))
 
 
-def test_a_model_of_pictures_is_no_model_of_bags(tmp_path):
+def test_a_model_of_images_is_no_model_of_bags(tmp_path):
     (tmp_path / "model.json").write_text('{"labels": ["a"]}')
     with pytest.raises(UserError, match="not a model of bags"):
         load_mil(tmp_path)

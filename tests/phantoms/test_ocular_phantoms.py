@@ -197,8 +197,8 @@ def test_the_grey_of_a_file_is_the_grey_of_the_phantom(tmp_path):
     clip = eye_phantom("macula_detached_td", 2, size_px=96, frames=6)
     _write_mp4(tmp_path / "clip.mp4", clip, 25.0)
     assert np.abs(decode(tmp_path / "clip.mp4")[0].astype(float) - clip).mean() < 6
-    ok, picture = cv2.VideoCapture(str(tmp_path / "clip.mp4")).read()
-    assert ok and abs(picture.mean() - clip[0].mean()) < 2
+    ok, image = cv2.VideoCapture(str(tmp_path / "clip.mp4")).read()
+    assert ok and abs(image.mean() - clip[0].mean()) < 2
 
 
 def test_the_same_seed_gives_the_same_bytes_and_a_clip_does_not_depend_on_the_others(tmp_path):

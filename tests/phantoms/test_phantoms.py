@@ -13,7 +13,7 @@ from clinvit.phantoms.chest_findings import FINDINGS
 from clinvit.phantoms.radiographs import BOXED, chest_phantom, write_chestxray14
 
 
-def picture(*findings, seed=0, size=128, **options):
+def image(*findings, seed=0, size=128, **options):
     return chest_phantom(findings, size=size, rng=np.random.default_rng(seed), **options)
 
 
@@ -24,15 +24,15 @@ def digest(folder):
     return found.hexdigest()
 
 
-def test_a_picture_is_grey_square_and_uses_its_range():
-    grey, boxes = picture()
+def test_a_image_is_grey_square_and_uses_its_range():
+    grey, boxes = image()
     assert grey.shape == (128, 128) and grey.dtype == np.uint8 and boxes == {}
     assert np.ptp(grey) > 120
 
 
 @pytest.mark.parametrize("size", [64, 97, 256])
 def test_any_size(size):
-    assert picture("Effusion", size=size)[0].shape == (size, size)
+    assert image("Effusion", size=size)[0].shape == (size, size)
 
 
 def test_lungs_are_darker_than_the_heart_and_outside_is_black():
@@ -45,12 +45,12 @@ def test_lungs_are_darker_than_the_heart_and_outside_is_black():
 
 
 @pytest.mark.parametrize("finding", FINDINGS)
-def test_each_finding_changes_the_picture_where_its_box_is(finding):
+def test_each_finding_changes_the_image_where_its_box_is(finding):
     """The same draws with and without the finding: the change is stronger inside the box than outside."""
     for seed in range(3):
         body = Body.draw(np.random.default_rng((7, seed)))
-        healthy, _ = picture(seed=seed, body=body)
-        ill, boxes = picture(finding, seed=seed, body=body)
+        healthy, _ = image(seed=seed, body=body)
+        ill, boxes = image(finding, seed=seed, body=body)
         x, y, w, h = (round(value) for value in boxes[finding])
         assert 0 <= x < x + w <= 128 and 0 <= y < y + h <= 128
         change = np.abs(ill.astype(float) - healthy)
@@ -62,34 +62,34 @@ def test_each_finding_changes_the_picture_where_its_box_is(finding):
 
 def test_the_heart_is_wider_with_cardiomegaly():
     for seed in range(5):
-        box = picture("Cardiomegaly", seed=seed)[1]["Cardiomegaly"]
+        box = image("Cardiomegaly", seed=seed)[1]["Cardiomegaly"]
         assert box[2] > 0.3 * 128
 
 
 def test_follow_ups_share_the_place_of_a_finding():
     body = Body.draw(np.random.default_rng(1))
-    first, second = (picture("Mass", seed=seed, body=body)[1]["Mass"] for seed in (1, 2))
+    first, second = (image("Mass", seed=seed, body=body)[1]["Mass"] for seed in (1, 2))
     assert np.abs(np.array(first) - second).max() < 0.2 * 128
 
 
 def test_mean_grey_does_not_tell_the_finding():
     """Exposure varies more than a finding adds."""
-    healthy = [picture(seed=seed)[0].mean() for seed in range(20)]
-    ill = [picture("Mass", seed=100 + seed)[0].mean() for seed in range(20)]
+    healthy = [image(seed=seed)[0].mean() for seed in range(20)]
+    ill = [image("Mass", seed=100 + seed)[0].mean() for seed in range(20)]
     assert abs(np.mean(healthy) - np.mean(ill)) < np.std(healthy)
 
 
-def test_the_same_seed_gives_the_same_picture():
-    first, second = picture("Edema", "Effusion", seed=5), picture("Effusion", "Edema", seed=5)
+def test_the_same_seed_gives_the_same_image():
+    first, second = image("Edema", "Effusion", seed=5), image("Effusion", "Edema", seed=5)
     np.testing.assert_array_equal(first[0], second[0])
     assert first[1] == second[1]
 
 
 def test_an_unknown_finding_or_view_is_refused():
     with pytest.raises(UserError, match="did you mean 'Effusion'"):
-        picture("Efusion")
+        image("Efusion")
     with pytest.raises(UserError, match="PA or AP"):
-        picture(view="lateral")
+        image(view="lateral")
 
 
 def test_a_tree_is_laid_out_as_downloaded(tmp_path):
@@ -105,10 +105,10 @@ def test_a_tree_is_laid_out_as_downloaded(tmp_path):
     with (root / "Data_Entry_2017.csv").open() as file:
         rows = list(csv.reader(file))[1:]
     assert all(len(row) == 12 for row in rows)
-    pictures = {path.name: path for path in root.glob("images_0*/images/*.png")}
-    assert len({path.parent for path in pictures.values()}) == 3
+    images = {path.name: path for path in root.glob("images_0*/images/*.png")}
+    assert len({path.parent for path in images.values()}) == 3
     lists = [(root / f"{part}_list.txt").read_text().split() for part in ("train_val", "test")]
-    assert {row[0] for row in rows} == set(pictures) == {*lists[0], *lists[1]}
+    assert {row[0] for row in rows} == set(images) == {*lists[0], *lists[1]}
     assert not {name[:8] for name in lists[0]} & {name[:8] for name in lists[1]}
     for row in rows:
         assert row[0] == f"{int(row[3]):08d}_{int(row[2]):03d}.png"
@@ -118,7 +118,7 @@ def test_a_tree_is_laid_out_as_downloaded(tmp_path):
     assert all(float(row[2]) + float(row[4]) <= 1024 for row in boxed)
 
 
-def test_some_pictures_have_four_channels_and_all_are_readable(tmp_path, monkeypatch):
+def test_some_images_have_four_channels_and_all_are_readable(tmp_path, monkeypatch):
     monkeypatch.setattr(radiographs, "RGBA_EVERY", 3)
     root = write_chestxray14(tmp_path, patients=8, size=32)
     shapes = [cv2.imread(str(path), cv2.IMREAD_UNCHANGED).shape for path in root.glob("images_*/images/*.png")]

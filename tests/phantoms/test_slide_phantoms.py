@@ -50,22 +50,22 @@ def test_the_same_seed_gives_the_same_slide_and_another_another():
 
 
 def test_glass_is_pale_and_tissue_coloured():
-    picture = drawn(2048, 2048)
-    coloured = np.ptp(picture, axis=-1) > 25
+    image = drawn(2048, 2048)
+    coloured = np.ptp(image, axis=-1) > 25
     assert 0.15 < coloured.mean() < 0.8
-    assert picture[:40].min() > 225 and picture[:, :40].min() > 225  # the section does not reach the edge
-    red, green, blue = picture[coloured].mean(axis=0)
+    assert image[:40].min() > 225 and image[:, :40].min() > 225  # the section does not reach the edge
+    red, green, blue = image[coloured].mean(axis=0)
     assert red > green and blue > green  # pink and violet
 
 
 def test_tumour_lies_on_tissue_and_is_richer_in_nuclei_than_the_rest_of_it():
     slide = Histology(3000, 2600, seed=8, tumours=2)
-    picture = np.vstack(list(slide.strips()))
+    image = np.vstack(list(slide.strips()))
     mask = rasterise(outlines_of(slide), 3000, 2600, 1)
-    tissue = np.ptp(picture, axis=-1) > 25
+    tissue = np.ptp(image, axis=-1) > 25
     assert slide.tumour and 0.01 < mask.mean() < 0.6
     assert tissue[mask].mean() > 0.9
-    dark = picture[..., 0] < 150
+    dark = image[..., 0] < 150
     assert dark[mask].mean() > 1.3 * dark[tissue & ~mask].mean()
 
 
@@ -119,8 +119,8 @@ def test_colours_follow_beer_and_lambert(blue, pink, centre, seed):
 
 @pytest.mark.parametrize("height, width", [(1280, 1536), (700, 1000), (300, 200)])
 def test_a_pyramid_is_what_openslide_reads(tmp_path, height, width):
-    picture = drawn(1600, 1300)[:height, :width]
-    write_pyramid(tmp_path / "a.tif", (picture[y : y + BLOCK_PX] for y in range(0, height, BLOCK_PX)), mpp=0.25)
+    image = drawn(1600, 1300)[:height, :width]
+    write_pyramid(tmp_path / "a.tif", (image[y : y + BLOCK_PX] for y in range(0, height, BLOCK_PX)), mpp=0.25)
     with openslide.OpenSlide(tmp_path / "a.tif") as slide:
         assert slide.properties["openslide.vendor"] == "generic-tiff"
         assert float(slide.properties["openslide.mpp-x"]) == float(slide.properties["openslide.mpp-y"]) == 0.25
@@ -128,7 +128,7 @@ def test_a_pyramid_is_what_openslide_reads(tmp_path, height, width):
         assert max(slide.level_dimensions[-1]) <= 512
         for level, (wide, high) in enumerate(slide.level_dimensions):
             assert (wide, high) == (width >> level, height >> level)
-            small = picture[: high << level, : wide << level].reshape(high, 1 << level, wide, 1 << level, 3)
+            small = image[: high << level, : wide << level].reshape(high, 1 << level, wide, 1 << level, 3)
             difference = np.abs(small.mean(axis=(1, 3)) - pixels(slide, level))
             assert difference.mean() < 4  # JPEG
 
@@ -183,10 +183,10 @@ def test_one_slide_of_the_tree_has_no_scale(camelyon):
 def test_outlines_of_the_tree_lie_on_tissue(camelyon):
     for path in camelyon.glob("training/lesion_annotations/*.xml"):
         with openslide.OpenSlide(camelyon / "training" / "tumor" / f"{path.stem}.tif") as slide:
-            picture, (width, height) = pixels(slide), slide.dimensions
+            image, (width, height) = pixels(slide), slide.dimensions
         outlines = read_outlines(path)
         mask = rasterise(outlines, width, height, 1)
-        assert (np.ptp(picture, axis=-1) > 25)[mask].mean() > 0.85
+        assert (np.ptp(image, axis=-1) > 25)[mask].mean() > 0.85
         x, y = np.meshgrid(np.arange(0, width, 64), np.arange(0, height, 64))
         share = tumour_fraction(np.stack([x, y], axis=-1).reshape(-1, 2), 64, outlines)
         assert share.sum() * 64**2 == pytest.approx(mask.sum(), rel=0.02)
@@ -229,10 +229,10 @@ def test_texture_tells_the_tumour_and_the_colour_of_a_slide_does_not():
     rows, truth, group, colour = [], [], [], []
     for number in range(16):
         slide = Histology(2560, 2560, seed=number, tumours=number % 2, centre=number // 2 % 2)
-        picture = np.vstack(list(slide.strips()))
+        image = np.vstack(list(slide.strips()))
         x, y = np.meshgrid(np.arange(0, 2560 - 224, 224), np.arange(0, 2560 - 224, 224))
         coords = np.stack([x, y], axis=-1).reshape(-1, 2)
-        tiles = np.stack([picture[y : y + 224, x : x + 224] for x, y in coords])
+        tiles = np.stack([image[y : y + 224, x : x + 224] for x, y in coords])
         solid = (np.ptp(tiles, axis=-1) > 25).mean(axis=(1, 2)) > 0.6
         colour.append(tiles[solid].mean())
         red = tiles[solid, ..., 0].astype(np.float32)

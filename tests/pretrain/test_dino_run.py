@@ -32,7 +32,7 @@ WEIGHTS = "encoder/encoder.safetensors"
 
 @pytest.fixture
 def recipe(small_recipes):
-    """DINO on grey pictures in seconds: 48 training cases are three batches."""
+    """DINO on grey images in seconds: 48 training cases are three batches."""
     pre = small_recipes[0]
     return Dino(
         model=replace(pre.model, positions="learned", drop_path=0.1),
@@ -80,7 +80,7 @@ def test_encoder_is_the_teacher_and_its_card_says_so(cohort, recipe, tmp_path, p
     sheet = np.asarray(Image.open(tmp_path / "run/attention.png"))
     assert sheet.ndim == 3 and sheet.std() > 20
     log = pd.read_csv(tmp_path / "run/log.csv")
-    assert log[["loss", "teacher_entropy", "centre_norm", "feature_spread"]].notna().all(axis=None)
+    assert log[["loss", "teacher_entropy", "centre_norm", "feature_std"]].notna().all(axis=None)
 
 
 def test_resumed_equals_uninterrupted(cohort, recipe, tmp_path, monkeypatch):
@@ -162,7 +162,7 @@ def test_a_loss_that_is_not_finite_names_its_cases(cohort, recipe, tmp_path, mon
 
 
 def test_collapse_is_said(cohort, recipe, tmp_path, monkeypatch):
-    """An encoder that sees nothing gives every picture the same features."""
+    """An encoder that sees nothing gives every image the same features."""
     monkeypatch.setattr(ViT, "embed", lambda self, x, ids=None: self.cls_token.expand(len(x), 2, -1) + 0 * x.mean())
     monkeypatch.setattr("clinvit.pretrain.dino_training.attention_sheet", lambda *_: np.zeros((8, 8, 3), np.uint8))
     short = replace(recipe, optim=replace(recipe.optim, epochs=1, warmup_epochs=0))
@@ -201,7 +201,7 @@ def test_textures_come_apart_without_collapse(gratings, recipe, tmp_path):
     pretrain(recipe, gratings, tmp_path / "run", tmp_path / "cache")
     log = pd.read_csv(tmp_path / "run/log.csv")
     assert log["knn"].dropna().iloc[-1] > 0.8
-    assert log["feature_spread"].iloc[-1] > 0.05
+    assert log["feature_std"].iloc[-1] > 0.05
     assert log["teacher_entropy"].max() > 1.0
 
 
@@ -323,7 +323,7 @@ def test_masked_pretraining_on_tiles(slide_cohort, small_recipes, tmp_path):
 
 
 @pytest.mark.parametrize("change", [{"channels": 1}, {"channels": 3, "frames": 4, "tubelet": 2}])
-def test_tiles_are_pictures_in_colour(slide_cohort, small_recipes, tmp_path, change):
+def test_tiles_are_images_in_colour(slide_cohort, small_recipes, tmp_path, change):
     manifest, tiles = slide_cohort
     pre = replace(small_recipes[0], model=replace(small_recipes[0].model, positions="learned", **change))
     with pytest.raises(UserError, match=r"model.channels 3"):

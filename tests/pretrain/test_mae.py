@@ -151,7 +151,7 @@ def test_equals_hugging_face_on_clips(norm, hugging_face_video):
     torch.testing.assert_close(got.loss, expected.loss, atol=1e-5, rtol=1e-5)
 
 
-def test_decoder_masking_rebuilds_a_part_and_leaves_the_rest_alone():
+def test_decoder_masking_reconstructs_a_part_and_leaves_the_rest_alone():
     torch.manual_seed(0)
     mae = MaskedAutoencoder(ViT(Architecture(32, 1, 2, image_size=(32, 48), patch_size=8)), Decoder(16, 1, 2))
     visible, hidden = random_masking(torch.rand(3, 24), 0.75)

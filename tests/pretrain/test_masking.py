@@ -20,9 +20,9 @@ def test_masks_are_a_partition(tokens, ratio, seed):
             visible_count(tokens, ratio)
         return
     draw = noise(3, tokens, torch.Generator().manual_seed(seed))
-    visible, hidden = random_masking(draw, ratio)
+    visible, masked = random_masking(draw, ratio)
     assert visible.shape[1] == int(tokens * (1 - ratio))
-    assert torch.equal(torch.cat([visible, hidden], 1).sort(1).values, torch.arange(tokens).expand(3, -1))
+    assert torch.equal(torch.cat([visible, masked], 1).sort(1).values, torch.arange(tokens).expand(3, -1))
     again = noise(3, tokens, torch.Generator().manual_seed(seed))
     assert torch.equal(draw, again)
 
@@ -37,17 +37,17 @@ def test_running_cells_equal_the_official_maps(name, decode_ratio):
 
 @given(st.integers(1, 6), st.integers(1, 8), st.integers(1, 8), st.floats(0.1, 0.95), st.integers(0, 2**31))
 @settings(max_examples=50, deadline=None)
-def test_tubes_hide_the_same_places_in_every_slot(slots, rows, columns, ratio, seed):
+def test_tubes_mask_the_same_places_in_every_slot(times, rows, columns, ratio, seed):
     places = rows * columns
     draw = noise(3, places, torch.Generator().manual_seed(seed))
     if places == int(places * ratio):
         return
-    visible, hidden = tube_masking(draw, slots, ratio)
-    assert visible.shape[1] == slots * (places - int(places * ratio))
-    everything = torch.cat([visible, hidden], 1).sort(1).values
-    assert torch.equal(everything, torch.arange(slots * places).expand(3, -1))
-    by_slot = (visible % places).view(3, slots, -1)
-    assert torch.equal(by_slot, by_slot[:, :1].expand_as(by_slot))
+    visible, masked = tube_masking(draw, times, ratio)
+    assert visible.shape[1] == times * (places - int(places * ratio))
+    everything = torch.cat([visible, masked], 1).sort(1).values
+    assert torch.equal(everything, torch.arange(times * places).expand(3, -1))
+    by_time = (visible % places).view(3, times, -1)
+    assert torch.equal(by_time, by_time[:, :1].expand_as(by_time))
 
 
 def test_videomae_v2_keeps_its_published_numbers_of_tokens():
@@ -55,7 +55,7 @@ def test_videomae_v2_keeps_its_published_numbers_of_tokens():
     masks = draw_masks((8, 14, 14), 3, draw, mask="tube", mask_ratio=0.9, decoder_mask="running_cell", decode_ratio=0.5)
     assert masks.visible_ids.shape == (3, 160) and masks.target_ids.shape == (3, 784)
     seen = (masks.target_ids.unsqueeze(2) == masks.visible_ids.unsqueeze(1)).any(2)
-    assert torch.equal(masks.counted, ~seen) and seen.sum() == 3 * 80
+    assert torch.equal(masks.loss_mask, ~seen) and seen.sum() == 3 * 80
     giant = draw_masks((8, 16, 16), 1, draw, mask="tube", mask_ratio=0.9)
     assert giant.visible_ids.shape == (1, 208) and giant.target_ids.shape == (1, 2048 - 208)
 
@@ -63,11 +63,11 @@ def test_videomae_v2_keeps_its_published_numbers_of_tokens():
 def test_what_the_encoder_saw_can_be_left_out():
     options = {"mask": "tube", "mask_ratio": 0.9, "decoder_mask": "running_cell", "decode_ratio": 0.5}
     whole = draw_masks((8, 14, 14), 3, torch.Generator().manual_seed(1), **options)
-    less = draw_masks((8, 14, 14), 3, torch.Generator().manual_seed(1), **options, rebuild_visible=False)
+    less = draw_masks((8, 14, 14), 3, torch.Generator().manual_seed(1), **options, reconstruct_visible=False)
     assert less.counted is None and less.target_ids.shape == (3, 784 - 80)
-    assert torch.equal(less.target_ids.flatten(), whole.target_ids[whole.counted])
-    with pytest.raises(ValueError, match="multiple of 4 time slots"):
-        draw_masks((6, 14, 14), 3, torch.Generator(), **options, rebuild_visible=False)
+    assert torch.equal(less.target_ids.flatten(), whole.target_ids[whole.loss_mask])
+    with pytest.raises(ValueError, match="multiple of 4 temporal positions"):
+        draw_masks((6, 14, 14), 3, torch.Generator(), **options, reconstruct_visible=False)
 
 
 def test_a_random_share_of_tubes_reaches_every_slot():

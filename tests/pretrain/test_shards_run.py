@@ -17,16 +17,16 @@ from clinvit.pretrain.masked import MaskedPretraining
 from clinvit.pretrain.run import pretrain
 from clinvit.pretrain.sources import reader_of
 
-GB = 40 * 40 / 1e9  # of one picture
+GB = 40 * 40 / 1e9  # of one image
 
 
 @pytest.fixture
 def shards(cohort, small_recipes, tmp_path):
-    """Shards of 8 pictures each, their manifest, and `shards(pictures)`: with room for so many here."""
+    """Shards of 8 images each, their manifest, and `shards(images)`: with room for so many here."""
     manifest = read_manifest(cohort())
     url = f"file://{tmp_path}/bucket"
     pack(manifest, build_cache(manifest.files(), tmp_path / "cache", reader_of(small_recipes[0])), url, 8 * 40 * 40)
-    return lambda pictures, name="local": Shards(url, tmp_path / name, pictures * GB), manifest
+    return lambda images, name="local": Shards(url, tmp_path / name, images * GB), manifest
 
 
 def encoder(folder):
@@ -52,8 +52,8 @@ def test_the_command_packs_and_reads(cohort, tmp_path, capsys, monkeypatch):
         assert main([*run, "--out", str(tmp_path / name), *place]) == 0
     assert f"shards of {bucket}; at most 50 GB of them are kept in {tmp_path}/data" in capsys.readouterr().out
     one, other = encoder(tmp_path / "cached"), encoder(tmp_path / "shards")
-    assert all(torch.equal(one[name], other[name]) for name in one), "all fit: the same pictures in the same order"
-    assert len(list((tmp_path / "data/pixel-cache/shards").glob("*.shard"))) == 1, "the training pictures alone"
+    assert all(torch.equal(one[name], other[name]) for name in one), "all fit: the same images in the same order"
+    assert len(list((tmp_path / "data/pixel-cache/shards").glob("*.shard"))) == 1, "the training images alone"
     assert main([*run, "--out", str(tmp_path / "other"), "--cache", bucket, "--data.cache_px", "36"]) == 2
     assert "36px-v2/index.json: no shards there for this recipe" in capsys.readouterr().err
 

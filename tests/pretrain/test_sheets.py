@@ -24,8 +24,8 @@ def test_a_perfect_prediction_is_the_original(target, channels, monkeypatch):
     sheet = reconstruction_sheet(mae, x, Masks(visible, hidden))
     width = 48 * (SIDE // 32)
     assert sheet.shape == (TITLE + 2 * (SIDE + GAP) - GAP, len(COLUMNS) * (width + GAP) - GAP)
-    original, seen, rebuilt = (sheet[TITLE:, c * (width + GAP) :][:, :width].astype(int) for c in range(3))
-    assert np.abs(original - rebuilt).max() <= 1
+    original, seen, reconstructed = (sheet[TITLE:, c * (width + GAP) :][:, :width].astype(int) for c in range(3))
+    assert np.abs(original - reconstructed).max() <= 1
     assert (np.abs(original - seen) > 3).mean() > 0.4
 
 

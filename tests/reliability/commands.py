@@ -100,8 +100,8 @@ def _open(path: Path) -> None:
         with h5py.File(path) as file:
             assert np.isfinite(file["features"][:]).all() and len(file["coords"]) == len(file["features"])
     elif suffix in (".png", ".jpg"):
-        with Image.open(path) as picture:
-            picture.load()
+        with Image.open(path) as image:
+            image.load()
     elif suffix == ".html":
         assert path.read_text().rstrip().endswith("</html>")
 
@@ -141,6 +141,6 @@ def remove(folder: Path) -> None:
 
 
 def show(request, text: str) -> None:
-    """Print through pytest's capturing: figures that are to be read."""
+    """Print through pytest's capturing: metrics that are to be read."""
     with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
         print(text, flush=True)

@@ -8,14 +8,14 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from clinvit.datasets.loading.readers import PictureReader
+from clinvit.datasets.loading.readers import ImageReader
 from clinvit.datasets.slides.reading import Slide
 from clinvit.datasets.slides.stain import Normaliser
 from clinvit.datasets.slides.tiles import TileGrid
 
 
-class DeadlyReader(PictureReader):
-    """Reads pictures, but for files whose text says what to do; a file beside each counts how often it was opened."""
+class DeadlyReader(ImageReader):
+    """Reads images, but for files whose text says what to do; a file beside each counts how often it was opened."""
 
     def read(self, path: Path) -> np.ndarray:
         with path.with_suffix(".tries").open("a") as tries:
@@ -37,9 +37,9 @@ class DeadlyReader(PictureReader):
 
 
 class Enlarging:
-    """Reads pictures and repeats their pixels 200 times along both sides."""
+    """Reads images and repeats their pixels 200 times along both sides."""
 
-    def __init__(self, reader: PictureReader):
+    def __init__(self, reader: ImageReader):
         self.reader = reader
 
     def __call__(self, path: Path) -> np.ndarray:
@@ -47,7 +47,7 @@ class Enlarging:
 
 
 class KilledWhenStarted:
-    """Reads pictures, but that so many processes are killed while they start; the file `counter` counts them."""
+    """Reads images, but that so many processes are killed while they start; the file `counter` counts them."""
 
     def __init__(self, counter: Path, deaths: int):
         self.counter, self.deaths = counter, deaths
@@ -64,7 +64,7 @@ def _started(counter: Path, deaths: int):
         file.write("x")
     if len(counter.read_text()) <= deaths:
         os.kill(os.getpid(), signal.SIGKILL)
-    return PictureReader(32).read
+    return ImageReader(32).read
 
 
 def tries(path: Path) -> int:

@@ -48,7 +48,7 @@ def poisoned(arguments: list[str], output: Path, at: int) -> None:
     run_command(arguments, output)
 
 
-def watched(arguments: list[str], output: Path, steps: int, looks: int, figures: Path) -> None:
+def watched(arguments: list[str], output: Path, steps: int, looks: int, metrics: Path) -> None:
     """The command for so many steps; writes what it held at so many looks."""
     step, seen, count = Training.training_step, [], itertools.count()
 
@@ -57,7 +57,7 @@ def watched(arguments: list[str], output: Path, steps: int, looks: int, figures:
         if done and done % (steps // looks) == 0:
             seen.append(_held() | {"step": done, "epoch": self.current_epoch})
         if done == steps:
-            figures.write_text(json.dumps(seen))
+            metrics.write_text(json.dumps(seen))
             os._exit(0)
         return step(self, batch, index)
 

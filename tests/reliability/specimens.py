@@ -38,7 +38,7 @@ def read_radiograph(path: Path):
     from clinvit.datasets.images.radiographs import radiograph_size, read_radiograph
 
     pixels = read_radiograph(path)
-    assert pixels.shape == radiograph_size(path), "the size that is announced is not that of the picture"
+    assert pixels.shape == radiograph_size(path), "the size that is announced is not that of the image"
     return [pixels]
 
 
@@ -160,12 +160,12 @@ def specimens() -> list[Specimen]:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         return [
-            *_pictures(), *_dicom(root), *_clips(root), *_dicom_clips(root), *_slides(root), *_hdf5(root), *_tables(),
+            *_images(), *_dicom(root), *_clips(root), *_dicom_clips(root), *_slides(root), *_hdf5(root), *_tables(),
             *_models(root),
         ]  # fmt: skip
 
 
-def _picture(bits: int = 8, channels: int = 1) -> np.ndarray:
+def _image(bits: int = 8, channels: int = 1) -> np.ndarray:
     """A ramp with noise, so that no part of a file is without meaning."""
     ramp = np.add.outer(np.linspace(0.1, 0.6, HEIGHT), np.linspace(0, 0.3, WIDTH))
     noise = np.random.default_rng(bits).uniform(0, 0.08, (*ramp.shape, channels))
@@ -173,7 +173,7 @@ def _picture(bits: int = 8, channels: int = 1) -> np.ndarray:
     return pixels[..., 0] if channels == 1 else pixels
 
 
-def _pictures() -> list[Specimen]:
+def _images() -> list[Specimen]:
     import cv2
 
     def saved(pixels: np.ndarray, kind: str, **options) -> bytes:
@@ -182,8 +182,8 @@ def _pictures() -> list[Specimen]:
         return file.getvalue()
 
     sides = (HEIGHT, WIDTH)
-    grey, deep, colour = _picture(), _picture(16), _picture(8, 3)
-    deep_colour = cv2.imencode(".png", _picture(16, 3))[1].tobytes()
+    grey, deep, colour = _image(), _image(16), _image(8, 3)
+    deep_colour = cv2.imencode(".png", _image(16, 3))[1].tobytes()
     return [
         Specimen("PNG 8 bit", "radiograph", Good(saved(grey, "PNG"), ".png", sides), True),
         Specimen("PNG 16 bit", "radiograph", Good(saved(deep, "PNG"), ".png", sides), True),
@@ -214,7 +214,7 @@ def _dicom(root: Path) -> list[Specimen]:
     }  # fmt: skip
     found, sides = [], (HEIGHT, WIDTH, 8, 12, 16)
     for bits in (8, 12, 16):
-        pixels = _picture(bits)
+        pixels = _image(bits)
         for name, syntax in plain.items():
             path = saved(dicom(pixels, bits, syntax), root)
             found.append(Specimen(f"DICOM {name} {bits}", "radiograph", Good(path.read_bytes(), ".dcm", sides)))

@@ -45,13 +45,13 @@ def start(target: Callable, *arguments):
 )
 @pytest.mark.parametrize("name", TRAININGS)
 def test_nothing_grows(work, table, name, steps):
-    out, figures = work.root / f"long-{steps}" / name, work.root / f"{name}-{steps}.json"
+    out, metrics = work.root / f"long-{steps}" / name, work.root / f"{name}-{steps}.json"
     arguments = [str(each) for each in work.arguments(name, out, epochs=steps)]
     began = time.monotonic()
-    process = start(watched, arguments, work.output, steps, SAMPLES, figures)
+    process = start(watched, arguments, work.output, steps, SAMPLES, metrics)
     minutes = (time.monotonic() - began) / 60
     assert process.exitcode == 0, work.output.read_text()
-    seen = pd.DataFrame(json.loads(figures.read_text()))
+    seen = pd.DataFrame(json.loads(metrics.read_text()))
     warm, late = seen.iloc[SAMPLES // 3 : SAMPLES // 2], seen.iloc[-SAMPLES // 6 :]
     early_mib, late_mib = (part["bytes"].median() / 2**20 for part in (warm, late))
     assert late_mib - early_mib < 8 + 0.01 * early_mib, seen["bytes"].tolist()

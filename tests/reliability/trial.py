@@ -24,7 +24,7 @@ from clinvit.tests.reliability.specimens import ENTRIES, Specimen
 # Beyond what the process has; a mutant's file has some kB, and the limits below allow a few million pixels.
 MEMORY_MB, SPACE_GB, SLOW_S, HUNG = 400, 6, 10, Limit("CLINVIT_READ_SECONDS", 60, "seconds")
 LIMITS = {
-    "CLINVIT_MAX_PICTURE_MEGAPIXELS": "4", "CLINVIT_MAX_FRAME_MEGAPIXELS": "4", "CLINVIT_MAX_FRAMES": "500",
+    "CLINVIT_MAX_IMAGE_MEGAPIXELS": "4", "CLINVIT_MAX_FRAME_MEGAPIXELS": "4", "CLINVIT_MAX_FRAMES": "500",
     "CLINVIT_MAX_CLIP_GB": "0.1", "CLINVIT_MAX_SLIDE_GIGAPIXELS": "0.05", "CLINVIT_MAX_FEATURES_GB": "0.1",
 }  # fmt: skip
 GOOD = ("refused", "limit", "same", "different", "other size", "ended alone")

@@ -1,4 +1,4 @@
-"""What tests of prediction share: a model that was never trained, and pictures of which some are broken."""
+"""What tests of prediction share: a model that was never trained, and images of which some are broken."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -29,11 +29,11 @@ def random_model(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def small_pictures(tmp_path_factory):
-    """`small_pictures(count, broken)` writes pictures of noise, named by their numbers; those of `broken` are none."""
+def small_images(tmp_path_factory):
+    """`small_images(count, broken)` writes images of noise, named by their numbers; those of `broken` are none."""
 
     def write(count: int, broken: Collection[int]) -> Path:
-        folder, generator = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
+        folder, generator = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
         for number in range(count):
             path = folder / f"{number:0{len(str(count - 1))}d}.png"
             Image.fromarray(generator.integers(0, 255, (40, 40), np.uint8)).save(path)

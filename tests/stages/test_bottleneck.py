@@ -26,7 +26,7 @@ def test_check_says_what_will_hold_a_run_up(cohort, capsys):
 
 
 @pytest.mark.parametrize("stage", [0, 1], ids=["pretrain", "finetune"])
-@pytest.mark.parametrize("kind", ["pictures", "clips"])
+@pytest.mark.parametrize("kind", ["images", "clips"])
 def test_both_stages_and_kinds_are_measured(request, kind, stage):
     clips = kind == "clips"
     manifest = read_manifest(request.getfixturevalue("clip_cohort" if clips else "cohort")())

@@ -226,7 +226,7 @@ def test_the_card_says_what_is_known(tmp_path):
     text = (tmp_path / "card/README.md").read_text()
     assert "| Mass | 1 = a mass | 0.4 | youden | val |" in text and "| Edema | present | none (not chosen) |" in text
     assert "Not evaluated here" in text and "train: 7" in text and "no medical device" in text
-    label = {"label": "Mass", "positives": 3, "n": 9, "figures": {"auroc": {"value": 0.8, "low": 0.6, "high": 0.9}}}
+    label = {"label": "Mass", "positives": 3, "n": 9, "metrics": {"auroc": {"value": 0.8, "low": 0.6, "high": 0.9}}}
     report = {"headline": ["AUROC 0.80."], "split": "test", "models": [{"labels": [label]}]}
     (tmp_path / "run/report.json").write_text(json.dumps(report))
     export(folder, "card", tmp_path / "card")
@@ -256,7 +256,7 @@ def trained_positions(folder):
         (lambda f: saved_encoder(f, replace(ARCH, class_token=False)), "huggingface", [], "has a class token"),
         (trained_positions, "huggingface", [], "those of this model were trained"),
         (bag_model, "onnx", [], "TransMIL"),
-        (bag_model, "timm", [], "networks of pictures"),
+        (bag_model, "timm", [], "networks of images"),
         (lambda f: saved_model(f, CARD), "timm", ["--int8"], "--int8 belongs to --to onnx"),
         (lambda f: f, "onnx", [], "not a model folder"),
     ],

@@ -1,4 +1,4 @@
-"""`check` looks for pictures in two splits and for what an encoder has seen, and says it once, with a remedy."""
+"""`check` looks for images in two splits and for what an encoder has seen, and says it once, with a remedy."""
 
 import shutil
 from dataclasses import replace
@@ -14,7 +14,7 @@ from PIL import Image
 
 @pytest.fixture
 def textured(tmp_path):
-    """A manifest of 20 patients with a picture each; gives its path and how to save a copy of one as another."""
+    """A manifest of 20 patients with an image each; gives its path and how to save a copy of one as another."""
     rng = np.random.default_rng(0)
     (tmp_path / "data").mkdir()
     rows = []
@@ -34,12 +34,12 @@ def check(capsys, *arguments) -> str:
     return capsys.readouterr().out
 
 
-def test_pictures_in_two_splits(textured, capsys):
+def test_images_in_two_splits(textured, capsys):
     said = check(capsys, textured)
-    assert "no picture of all 20 files stands in two splits" in said and "show the same picture" not in said
+    assert "no image of all 20 files stands in two splits" in said and "show the same image" not in said
     shutil.copy(textured / "0.png", textured / "4.png")  # train and test, Mass 1 and 0
-    with Image.open(textured / "1.png") as picture:
-        picture.resize((90, 72)).convert("RGB").save(textured / "9.png", "JPEG", quality=60)  # train and test
+    with Image.open(textured / "1.png") as image:
+        image.resize((90, 72)).convert("RGB").save(textured / "9.png", "JPEG", quality=60)  # train and test
     shutil.copy(textured / "2.png", textured / "5.png")  # both train
     said = check(capsys, textured)
     (across,) = [line for line in said.splitlines() if "in two splits (" in line]
@@ -50,14 +50,14 @@ def test_pictures_in_two_splits(textured, capsys):
         "2 of test stand in an earlier split too" in across and "0 (train) = 4 (test), 1 (train) = 9 (test)" in across
     )
     assert "--resplit" in across
-    assert "1 pair of cases of different patients show the same picture within a split, first: 2 (train) = 5" in said
-    assert "2 pairs of cases show the same picture with different labels, first 0 and 4 (Mass)" in said
+    assert "1 pair of cases of different patients show the same image within a split, first: 2 (train) = 5" in said
+    assert "2 pairs of cases show the same image with different labels, first 0 and 4 (Mass)" in said
 
 
 @pytest.mark.parametrize("cached", [False, True])
 def test_all_files_are_compared_and_written(textured, capsys, monkeypatch, cached):
     shutil.copy(textured / "1.png", textured / "19.png")
-    assert "no picture of the 3 of 20 files read" in check(capsys, textured, "--files", 3)
+    assert "no image of the 3 of 20 files read" in check(capsys, textured, "--files", 3)
     if cached:
         table = textured / "manifest.csv"
         assert (
@@ -66,7 +66,7 @@ def test_all_files_are_compared_and_written(textured, capsys, monkeypatch, cache
         textured = textured / "m"
         from clinvit.datasets.loading import readers
 
-        monkeypatch.setattr(readers.PictureReader, "read", None)  # the cache has all of them
+        monkeypatch.setattr(readers.ImageReader, "read", None)  # the cache has all of them
     said = check(capsys, textured, "--duplicates", textured / "pairs.csv", "--files", 3, "--cache-px", 64)
     assert "among all 20 files: 1 of test stand" in said and "All stand in" in said
     pairs = pd.read_csv(textured / "pairs.csv", dtype=str)
@@ -88,12 +88,12 @@ def test_what_an_encoder_has_seen(cohort, small_recipes, tmp_path, capsys, split
     else:
         (warning,) = [line for line in said.splitlines() if "has seen 16 of the 16 val cases" in line]
         assert warning.startswith("warning") and "without labels" in warning and "--data.splits '[train]'" in warning
-    # The patients of other pictures are known too; a foreign encoder says that it does not know.
+    # The patients of other images are known too; a foreign encoder says that it does not know.
     table = pd.read_csv(data, dtype=str, keep_default_na=False)
     table.assign(id="new" + table["id"]).to_csv(data, index=False)
     said = check(capsys, data, "--encoder", encoder)
     assert "the encoder has seen 0 of the 48 train cases" in said
-    assert ("and other pictures of the patients of 16 more" in said) == (splits != ("train",))
+    assert ("and other images of the patients of 16 more" in said) == (splits != ("train",))
     (encoder / "trained_on.txt").unlink()
     assert main(["check", "thorax", str(data), "--encoder", str(encoder)]) == 2
     assert "no list of the cases that this encoder has seen" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""`clinvit predict` on pictures: killed and resumed, JSON lines, calls by threshold, names of people kept out."""
+"""`clinvit predict` on images: killed and resumed, JSON lines, calls by threshold, names of people kept out."""
 
 import json
 import os
@@ -36,9 +36,9 @@ def model(random_model):
 
 
 @pytest.fixture(scope="module")
-def pictures(small_pictures):
-    """200 small pictures, two of them broken."""
-    return small_pictures(200, (17, 150))
+def images(small_images):
+    """200 small images, two of them broken."""
+    return small_images(200, (17, 150))
 
 
 def dicom(path, patient="SECRET-17"):
@@ -55,39 +55,39 @@ def dicom(path, patient="SECRET-17"):
     pydicom.dcmwrite(path, header, enforce_file_format=True)
 
 
-def test_every_file_is_a_row_and_the_model_is_named(model, pictures, tmp_path, capsys):
+def test_every_file_is_a_row_and_the_model_is_named(model, images, tmp_path, capsys):
     out = tmp_path / "p.csv"
-    assert main(["predict", "thorax", str(pictures), "--model", str(model), "--out", str(out), "--batch", "7"]) == 0
+    assert main(["predict", "thorax", str(images), "--model", str(model), "--out", str(out), "--batch", "7"]) == 0
     assert "200 requested = 198 ok + 2 failed" in capsys.readouterr().out
     table = read_predictions(out).table.set_index("id")
     assert list(table.index) == [f"{number:03d}" for number in range(200)]
     assert set(table.index[table["status"] == "failed"]) == {"017", "150"}
     raw = pd.read_csv(out, dtype={"id": str}).set_index("id")
     ok = raw["status"] == "ok"
-    np.testing.assert_array_equal(raw["call_Square"][ok], (table["p_Square"][ok] >= 0.5).astype(float))
-    assert raw["call_Square"][~ok].isna().all() and "call_Bar" not in raw
+    np.testing.assert_array_equal(raw["pred_Square"][ok], (table["p_Square"][ok] >= 0.5).astype(float))
+    assert raw["pred_Square"][~ok].isna().all() and "pred_Bar" not in raw
     facts = json.loads((tmp_path / "p.model.json").read_text())
     assert facts["thresholds"] == THRESHOLDS and facts["what_one_means"]["Square"] == "1 = a square"
     assert not list(tmp_path.glob("*.partial*"))
 
 
-def test_bf16_gives_nearly_the_same_and_says_so(model, pictures, tmp_path, monkeypatch):
-    exact = predict_stage(Request(model, [str(pictures)], tmp_path / "exact.csv"))
-    table = predict_stage(Request(model, [str(pictures)], tmp_path / "p.csv", bf16=True))
+def test_bf16_gives_nearly_the_same_and_says_so(model, images, tmp_path, monkeypatch):
+    exact = predict_stage(Request(model, [str(images)], tmp_path / "exact.csv"))
+    table = predict_stage(Request(model, [str(images)], tmp_path / "p.csv", bf16=True))
     ok = table["status"] == "ok"
     off = (table["p_Bar"] - exact["p_Bar"])[ok].abs()
     assert 0 < off.max() < 0.02 and (table["status"] == exact["status"]).all()
     precisions = [json.loads((tmp_path / f"{name}.model.json").read_text())["precision"] for name in ("exact", "p")]
     assert precisions == ["fp32", "bf16"]
     out = tmp_path / "begun.csv"
-    interrupted(model, pictures, out, monkeypatch, after=2)
+    interrupted(model, images, out, monkeypatch, after=2)
     with pytest.raises(UserError, match="was begun with another precision"):
-        predict_stage(Request(model, [str(pictures)], out, resume=True, bf16=True))
+        predict_stage(Request(model, [str(images)], out, resume=True, bf16=True))
 
 
-def test_json_lines_say_the_same(model, pictures, tmp_path):
-    table = predict_stage(Request(model, [str(pictures)], tmp_path / "p.csv"))
-    predict_stage(Request(model, [str(pictures)], tmp_path / "p.jsonl"))
+def test_json_lines_say_the_same(model, images, tmp_path):
+    table = predict_stage(Request(model, [str(images)], tmp_path / "p.csv"))
+    predict_stage(Request(model, [str(images)], tmp_path / "p.jsonl"))
     lines = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
     assert [line["id"] for line in lines] == table["id"].tolist()
     assert lines[17]["status"] == "failed" and lines[17]["scores"] == {"Square": None, "Bar": None}
@@ -97,7 +97,7 @@ def test_json_lines_say_the_same(model, pictures, tmp_path):
     pd.testing.assert_series_equal(read_table(tmp_path / "p.jsonl")["p_Bar"], table["p_Bar"], check_exact=False)
 
 
-def interrupted(model, pictures, out, monkeypatch, after: int):
+def interrupted(model, images, out, monkeypatch, after: int):
     """A prediction that dies after so many batches."""
     seen, append = [], Journal.append
 
@@ -110,47 +110,47 @@ def interrupted(model, pictures, out, monkeypatch, after: int):
     with monkeypatch.context() as patch:
         patch.setattr(Journal, "append", dies)
         with pytest.raises(KeyboardInterrupt):
-            predict_stage(Request(model, [str(pictures)], out, batch=16))
+            predict_stage(Request(model, [str(images)], out, batch=16))
     return seen
 
 
-def test_resumed_it_reads_nothing_twice_and_writes_the_same(model, pictures, tmp_path, monkeypatch):
-    whole = predict_stage(Request(model, [str(pictures)], tmp_path / "whole.csv", batch=16))
+def test_resumed_it_reads_nothing_twice_and_writes_the_same(model, images, tmp_path, monkeypatch):
+    whole = predict_stage(Request(model, [str(images)], tmp_path / "whole.csv", batch=16))
     out = tmp_path / "cut.csv"
-    first = interrupted(model, pictures, out, monkeypatch, after=5)
+    first = interrupted(model, images, out, monkeypatch, after=5)
     assert not out.exists()
     with (tmp_path / "cut.csv.partial.jsonl").open("a") as file:
         file.write('{"path": "cut off in the mid')
     read, append = [], Journal.append
     monkeypatch.setattr(Journal, "append", lambda self, paths, *rest: (read.extend(paths), append(self, paths, *rest)))
-    predict_stage(Request(model, [str(pictures)], out, batch=16, resume=True))
+    predict_stage(Request(model, [str(images)], out, batch=16, resume=True))
     assert len(read) == len(whole) - 80 and not set(read) & {path for batch in first for path in batch}
     assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
 
     read.clear()
-    again = predict_stage(Request(model, [str(pictures)], out, batch=16, resume=True))
+    again = predict_stage(Request(model, [str(images)], out, batch=16, resume=True))
     assert not read and len(again) == len(whole)
-    predict_stage(Request(model, [str(pictures)], out, batch=16))
+    predict_stage(Request(model, [str(images)], out, batch=16))
     assert len(read) == len(whole), "without --resume everything is predicted anew"
 
 
-def test_another_model_does_not_go_on(model, pictures, tmp_path, monkeypatch, capsys):
+def test_another_model_does_not_go_on(model, images, tmp_path, monkeypatch, capsys):
     out = tmp_path / "p.csv"
-    interrupted(model, pictures, out, monkeypatch, after=2)
+    interrupted(model, images, out, monkeypatch, after=2)
     other = tmp_path / "other"
     torch.manual_seed(1)
     save_model(other, build_model(load_card(model)), load_card(model))
-    arguments = ["predict", "thorax", str(pictures), "--model", str(other), "--out", str(out)]
+    arguments = ["predict", "thorax", str(images), "--model", str(other), "--out", str(out)]
     assert main([*arguments, "--resume"]) == 2
     assert "was begun with another model" in capsys.readouterr().err
     assert main(arguments) == 0
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_and_resumed(model, pictures, tmp_path):
-    whole = predict_stage(Request(model, [str(pictures)], tmp_path / "whole.csv", batch=2))
+def test_killed_at_any_moment_and_resumed(model, images, tmp_path):
+    whole = predict_stage(Request(model, [str(images)], tmp_path / "whole.csv", batch=2))
     out = tmp_path / "killed.csv"
-    arguments = ["-m", "clinvit.cli", "predict", "thorax", str(pictures), "--model", str(model), "--out", str(out)]
+    arguments = ["-m", "clinvit.cli", "predict", "thorax", str(images), "--model", str(model), "--out", str(out)]
     command = [sys.executable, *arguments, "--batch", "2", "--resume"]
     journal, kills = tmp_path / "killed.csv.partial.jsonl", 0
     for lines in (3, 40, 120):
@@ -196,15 +196,15 @@ def test_no_name_of_a_dicom_file_or_its_patient_is_written(model, tmp_path, caps
         (["--features", "f"], "--features is not for thorax"),
     ],
 )
-def test_a_wrong_request_is_one_line(model, pictures, tmp_path, monkeypatch, capsys, options, words):
+def test_a_wrong_request_is_one_line(model, images, tmp_path, monkeypatch, capsys, options, words):
     monkeypatch.chdir(tmp_path)
-    assert main(["predict", "thorax", str(pictures), "--model", str(model), *options]) == 2
+    assert main(["predict", "thorax", str(images), "--model", str(model), *options]) == 2
     errors = capsys.readouterr().err
     assert words in errors and errors.count("\n") == 1
 
 
-def test_explained_pictures_go_on_too(model, pictures, tmp_path, monkeypatch):
-    some = [str(pictures / f"{number:03d}.png") for number in (0, 1, 17)]
+def test_explained_images_go_on_too(model, images, tmp_path, monkeypatch):
+    some = [str(images / f"{number:03d}.png") for number in (0, 1, 17)]
     request = Request(model, some, tmp_path / "p.csv", explain=tmp_path / "explanations")
     predict_stage(request)
     maps = sorted((tmp_path / "explanations/maps").glob("*.h5"))
@@ -215,9 +215,9 @@ def test_explained_pictures_go_on_too(model, pictures, tmp_path, monkeypatch):
     assert maps[1].is_file() and maps[0].stat().st_mtime_ns == times[0]
 
 
-def test_exclusive_classes_have_no_calls(model, pictures, tmp_path):
+def test_exclusive_classes_have_no_calls(model, images, tmp_path):
     card = replace(load_card(model), exclusive=True)
     folder = save_model(tmp_path / "exclusive", build_model(card), card)
-    table = predict_stage(Request(folder, [str(pictures / "000.png")], tmp_path / "p.csv"))
-    assert not [column for column in table if column.startswith(prediction.CALL)]
+    table = predict_stage(Request(folder, [str(images / "000.png")], tmp_path / "p.csv"))
+    assert not [column for column in table if column.startswith(prediction.PREDICTED)]
     np.testing.assert_allclose(table[["p_Square", "p_Bar"]].sum(axis=1), 1, atol=1e-6)

@@ -57,16 +57,16 @@ def model(random_model):
 
 
 @pytest.fixture(scope="module")
-def pictures(small_pictures):
-    """30 small pictures, two of them broken."""
-    return small_pictures(30, (2, 17))
+def images(small_images):
+    """30 small images, two of them broken."""
+    return small_images(30, (2, 17))
 
 
 @pytest.fixture(scope="module")
-def whole(model, pictures, tmp_path_factory):
+def whole(model, images, tmp_path_factory):
     """The table of one process, and what stands beside it."""
     out = tmp_path_factory.mktemp("whole") / "p.jsonl"
-    predict_stage(Request(model, [str(pictures)], out, batch=BATCH))
+    predict_stage(Request(model, [str(images)], out, batch=BATCH))
     return out.read_bytes(), out.with_name("p.model.json").read_bytes()
 
 
@@ -117,20 +117,20 @@ def found(folder):
     return (folder / "p.jsonl").read_bytes(), (folder / "p.model.json").read_bytes()
 
 
-def test_two_processes_write_what_one_does(start, ended, pictures, tmp_path, whole):
+def test_two_processes_write_what_one_does(start, ended, images, tmp_path, whole):
     # Of an older prediction, thrown away: not by --resume.
     (tmp_path / "p.jsonl.partial-1of2.jsonl").write_text('{"model": "another"}\n')
     (tmp_path / "p.jsonl.partial-2of5.jsonl").write_text('{"model": "another"}\n')
-    codes, said = ended([start(number, 2, [pictures]) for number in (0, 1)])
+    codes, said = ended([start(number, 2, [images]) for number in (0, 1)])
     assert codes == [0, 0], said
     assert "30 requested = 28 ok + 2 failed" in said[0] and "requested" not in said[1]
     assert found(tmp_path) == whole
 
 
 @pytest.mark.parametrize("again", [2, 1])
-def test_killed_and_resumed_it_is_the_same_table(start, ended, pictures, tmp_path, whole, again):
+def test_killed_and_resumed_it_is_the_same_table(start, ended, images, tmp_path, whole, again):
     """`again`: by how many processes it goes on."""
-    first, second = start(0, 2, [pictures]), start(1, 2, [pictures])
+    first, second = start(0, 2, [images]), start(1, 2, [images])
     journal = tmp_path / "p.jsonl.partial-1of2.jsonl"
     end = time.monotonic() + 60
     while not (journal.is_file() and journal.read_bytes().count(b"\n") > BATCH):
@@ -143,29 +143,29 @@ def test_killed_and_resumed_it_is_the_same_table(start, ended, pictures, tmp_pat
     assert codes == [1, -signal.SIGKILL]
     assert said[0].count("process 1 has ended with") == 1 and "--resume" in said[0]
     assert not (tmp_path / "p.jsonl").exists()
-    codes, said = ended([start(number, again, [pictures], "--resume") for number in range(again)])
+    codes, said = ended([start(number, again, [images], "--resume") for number in range(again)])
     assert codes == [0] * again, said
     assert found(tmp_path) == whole
 
 
-def test_what_is_finished_is_found_so_by_all(start, ended, pictures, tmp_path, whole):
+def test_what_is_finished_is_found_so_by_all(start, ended, images, tmp_path, whole):
     (tmp_path / "p.jsonl").write_bytes(whole[0])
     (tmp_path / "p.model.json").write_bytes(whole[1])
-    codes, said = ended([start(number, 2, [pictures], "--resume") for number in (0, 1)])
+    codes, said = ended([start(number, 2, [images], "--resume") for number in (0, 1)])
     assert codes == [0, 0], said
     assert found(tmp_path) == whole
 
 
-def test_three_processes_for_two_cases(start, ended, pictures, tmp_path):
-    two = [pictures / "00.png", pictures / "01.png"]
+def test_three_processes_for_two_cases(start, ended, images, tmp_path):
+    two = [images / "00.png", images / "01.png"]
     codes, said = ended([start(number, 3, two, batch=1) for number in range(3)])
     assert codes == [0, 0, 0], said
     table = found(tmp_path)[0].decode().splitlines()
     assert len(table) == 2 and all('"status": "ok"' in line for line in table)
 
 
-def test_other_files_are_refused(start, ended, pictures, tmp_path):
-    first, second = start(0, 2, [pictures]), start(1, 2, [pictures / "00.png"])
+def test_other_files_are_refused(start, ended, images, tmp_path):
+    first, second = start(0, 2, [images]), start(1, 2, [images / "00.png"])
     codes, said = ended([first])
     assert codes == [2] and "process 1 finds other files than process 0" in said[0]
     os.kill(second[0], signal.SIGKILL)

@@ -21,11 +21,11 @@ from clinvit.finetune.training import FineTuning
 from clinvit.stages.reproduce import catalogue, plan, run
 from clinvit.stages.reproduce.cost import Cost, costed, read_cost, total
 from clinvit.stages.reproduce.download import fetch
-from clinvit.stages.reproduce.figures import measured, read_figures, write_figures
+from clinvit.stages.reproduce.metrics import measured, read_metrics, write_metrics
 from clinvit.stages.reproduce.result import load_result
 from clinvit.stages.reproduce.run import Request, reproduce
 from clinvit.stages.reproduce.small import Scale, small
-from clinvit.stages.reproduce.table import Figure, Finetune, Measure, Metric, Row
+from clinvit.stages.reproduce.table import Finetune, Measure, Metric, Printed, Row
 from clinvit.tasks.thorax import phantoms
 from clinvit.tasks.thorax import tables as thorax
 
@@ -64,7 +64,7 @@ def ask(tmp_path):
 
 
 def row(name: str, *steps, words: str = "", paper: float | None = 0.8) -> Row:
-    return Row(name, words or name, steps, {"macro_auroc": Figure(paper)})
+    return Row(name, words or name, steps, {"macro_auroc": Printed(paper)})
 
 
 def scratch(key: str = "scratch", **changes) -> Finetune:
@@ -95,7 +95,7 @@ def test_an_interrupted_table_ends_as_an_uninterrupted_one(small_table, ask, tmp
     again = ask(small_table(), out=tmp_path / "broken")
     for name, result in straight.items():
         assert result.state == "done" and again[name].measured == result.measured
-        assert 0 < result.measured.figures["macro_auroc"].low < result.measured.figures["macro_auroc"].value < 1
+        assert 0 < result.measured.metrics["macro_auroc"].low < result.measured.metrics["macro_auroc"].value < 1
     assert [straight[name].cost.starts for name in straight] == [2, 2]
     assert [again[name].cost.starts for name in again] == [3, 2], "the interrupted start counts too"
     before = {name: result.cost for name, result in again.items()}
@@ -162,15 +162,15 @@ def test_a_failing_row_is_exit_code_1(small_table, monkeypatch, tmp_path, capsys
 
 
 def test_without_data_what_needs_none_is_measured(small_table, ask):
-    figures = {"step_seconds": 1.5, "macro_auroc": Estimate(0.7, 0.6, 0.8)}
+    metrics = {"step_seconds": 1.5, "macro_auroc": Estimate(0.7, 0.6, 0.8)}
     table = replace(
-        small_table(row("a", Measure("cost", thorax.pretrain_vit_s, lambda work: figures), scratch())),
+        small_table(row("a", Measure("cost", thorax.pretrain_vit_s, lambda work: metrics), scratch())),
         metrics=(thorax.MEAN_AUROC, Metric("step_seconds", "seconds a step", 1, "")),
     )
     found = ask(table, phantoms=False)["a"]
     assert found.state == "done" and found.left_out == ("scratch",) and found.measured.cases == 0
-    assert found.measured.figures["step_seconds"].value == 1.5
-    assert found.measured.figures["macro_auroc"].low == 0.6, "what a step measured itself goes first"
+    assert found.measured.metrics["step_seconds"].value == 1.5
+    assert found.measured.metrics["macro_auroc"].low == 0.6, "what a step measured itself goes first"
     with pytest.raises(UserError, match="--data is missing"):
         ask(small_table(row("a", scratch())), phantoms=False)
 
@@ -216,8 +216,8 @@ def test_weights_that_are_given(small_table, ask, tmp_path):
 
 
 def close(one, two) -> bool:
-    """The same figures but for rounding in files and batches."""
-    a, b = (result.measured.figures["macro_auroc"].value for result in (one, two))
+    """The same metrics but for rounding in files and batches."""
+    a, b = (result.measured.metrics["macro_auroc"].value for result in (one, two))
     return abs(a - b) < 1e-4
 
 
@@ -397,7 +397,7 @@ def with_metrics(table, *keys: str, rule: str = "youden"):
     return replace(table, metrics=tuple(Metric(key, key, 3, "") for key in keys), rule=rule)
 
 
-def test_figures_of_one_label(small_table, tmp_path):
+def test_metrics_of_one_label(small_table, tmp_path):
     rng = np.random.default_rng(0)
     truth = rng.integers(0, 2, (200, 1)).astype(float)
     scores = np.clip(0.3 * truth + rng.uniform(0, 0.7, (200, 1)), 0, 1)
@@ -405,23 +405,23 @@ def test_figures_of_one_label(small_table, tmp_path):
     table = with_metrics(small_table(), "sensitivity", "precision", "f1", "accuracy", "macro_auroc", "froc", rule="0.5")
     found = measured(table, [tmp_path], 200)
     called, true = scores[1::2, 0] >= 0.5, truth[1::2, 0] == 1
-    assert found.figures["sensitivity"].value == pytest.approx(called[true].mean())
-    assert found.figures["precision"].value == pytest.approx(true[called].mean())
-    assert found.figures["accuracy"].value == pytest.approx((called == true).mean())
-    assert "froc" not in found.figures and found.cases == found.patients == 100
-    write_figures(tmp_path, {"froc": Estimate(0.4, 0.3, 0.5), "f1": math.nan})
+    assert found.metrics["sensitivity"].value == pytest.approx(called[true].mean())
+    assert found.metrics["precision"].value == pytest.approx(true[called].mean())
+    assert found.metrics["accuracy"].value == pytest.approx((called == true).mean())
+    assert "froc" not in found.metrics and found.cases == found.patients == 100
+    write_metrics(tmp_path, {"froc": Estimate(0.4, 0.3, 0.5), "f1": math.nan})
     found = measured(table, [tmp_path], 200)
-    assert found.figures["froc"] == Estimate(0.4, 0.3, 0.5) and math.isnan(found.figures["f1"].value)
+    assert found.metrics["froc"] == Estimate(0.4, 0.3, 0.5) and math.isnan(found.metrics["f1"].value)
 
 
-def test_figures_of_classes(small_table, tmp_path):
+def test_metrics_of_classes(small_table, tmp_path):
     truth = np.eye(3)[np.arange(60) % 3]
     scores = np.tile([0.5, 0.3, 0.2], (60, 1))
     write_scores(tmp_path, truth, scores, ("a", "b", "c"))
     table = with_metrics(small_table(), "top1", "class_kappa", "macro_auroc")
-    figures = measured(table, [tmp_path], 100).figures
-    assert figures["top1"].value == pytest.approx(1 / 3) and figures["class_kappa"].value == pytest.approx(0)
-    assert figures["macro_auroc"].value == 0.5
+    metrics = measured(table, [tmp_path], 100).metrics
+    assert metrics["top1"].value == pytest.approx(1 / 3) and metrics["class_kappa"].value == pytest.approx(0)
+    assert metrics["macro_auroc"].value == 0.5
     with pytest.raises(UserError, match="sensitivity is of one label"):
         measured(with_metrics(small_table(), "sensitivity"), [tmp_path], 100)
     write_scores(tmp_path, truth, scores * 0.5, ("a", "b", "c"))
@@ -429,10 +429,10 @@ def test_figures_of_classes(small_table, tmp_path):
         measured(with_metrics(small_table(), "top1"), [tmp_path], 100)
 
 
-def test_damaged_figures_are_one_line(tmp_path):
-    (tmp_path / "figures.json").write_text("[]")
+def test_damaged_metrics_are_one_line(tmp_path):
+    (tmp_path / "metrics.json").write_text("[]")
     with pytest.raises(UserError, match="damaged"):
-        read_figures(tmp_path)
+        read_metrics(tmp_path)
 
 
 def test_a_hub_that_is_out_of_reach_is_one_line(tmp_path, monkeypatch):
@@ -454,7 +454,7 @@ def test_only_the_first_process_writes(small_table, ask, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_the_command_end_to_end(tmp_path, monkeypatch, capsys):
-    """`clinvit reproduce thorax/ablation-mask --phantoms`: five rows, each with a figure, and a page."""
+    """`clinvit reproduce thorax/ablation-mask --phantoms`: five rows, each with a metric, and a page."""
     monkeypatch.setattr(plan, "SCALE", replace(TINY, image_px=48))
     table = catalogue.find_table("thorax/ablation-mask")
     few = replace(table, phantoms=partial(table.phantoms, patients=40))

@@ -12,7 +12,7 @@ from clinvit.eval.statistics.intervals import Estimate
 from clinvit.stages.reproduce import verdict as words
 from clinvit.stages.reproduce.catalogue import chosen_rows, find_table, tables
 from clinvit.stages.reproduce.small import small
-from clinvit.stages.reproduce.table import Figure, Metric
+from clinvit.stages.reproduce.table import Metric, Printed
 from clinvit.stages.reproduce.verdict import verdict
 
 TABLES = tables()
@@ -36,8 +36,8 @@ def test_names_are_unique_and_rows_complete():
         for row in table.rows:
             assert set(row.paper) <= keys, (name, row.name)
             assert row.steps or row.note, f"{name} {row.name}: say why it is not built"
-            for figure in row.paper.values():
-                assert figure.value is None or figure.value > 0
+            for printed in row.paper.values():
+                assert printed.value is None or printed.value > 0
 
 
 def test_rows_that_share_a_key_share_recipe_labels_and_start():
@@ -134,8 +134,8 @@ AUROC = Metric("macro_auroc", "mean AUROC", 3, "", percent=True)
     ],
 )
 def test_verdict(measured, paper, phantoms, expected):
-    assert verdict(measured, Figure(paper), AUROC, phantoms) == expected
+    assert verdict(measured, Printed(paper), AUROC, phantoms) == expected
 
 
-def test_a_figure_that_the_paper_has_not_is_unknown():
+def test_a_metric_that_the_paper_has_not_is_unknown():
     assert verdict(Estimate(0.82, 0.81, 0.83), None, AUROC) == words.UNKNOWN

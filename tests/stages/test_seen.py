@@ -1,4 +1,4 @@
-"""A report says which of its cases the model has met before: trained on, chosen on, or seen by its encoder."""
+"""A report says which of its cases the model has seen before: trained on, chosen on, or seen by its encoder."""
 
 import html
 import json
@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from clinvit.cli import main
 from clinvit.core.errors import UserError
-from clinvit.datasets.manifest.seen import case_mark, patient_mark, read_marks, save_marks, seen_cases, write_marks
+from clinvit.datasets.manifest.seen import case_hash, patient_hash, read_hashes, save_hashes, seen_cases, write_hashes
 from clinvit.datasets.manifest.tables import read_manifest, read_predictions
 from clinvit.eval.statistics.operating_points import parse_rule
 from clinvit.finetune.model import load_card
@@ -19,17 +19,17 @@ from clinvit.stages.seen import seen_sentences
 from clinvit.stages.stages import finetune_stage, store_thresholds
 
 
-def test_marks(tmp_path):
-    path = tmp_path / "marks.txt"
-    assert read_marks(path) is None
-    write_marks(path, ["a", "b"], ["p"])
-    assert read_marks(path) == {case_mark("a"), case_mark("b"), patient_mark("p")} and case_mark("p") != patient_mark(
+def test_hashes(tmp_path):
+    path = tmp_path / "hashes.txt"
+    assert read_hashes(path) is None
+    write_hashes(path, ["a", "b"], ["p"])
+    assert read_hashes(path) == {case_hash("a"), case_hash("b"), patient_hash("p")} and case_hash("p") != patient_hash(
         "p"
     )
     cases = pd.DataFrame({"id": ["a", "c", "p", "d"], "patient": ["q", "p", "r", "a"]})
-    own, patients = seen_cases(cases, read_marks(path))
+    own, patients = seen_cases(cases, read_hashes(path))
     assert own.tolist() == [True, False, False, False] and patients.tolist() == [True, True, False, False]
-    save_marks(path, None)
+    save_hashes(path, None)
     assert not path.exists()
 
 
@@ -51,11 +51,11 @@ def run(cohort, small_recipes, tmp_path):
 
 
 def report(table, tmp_path, split="test") -> dict:
-    figures = evaluate_stage({"own": table}, tmp_path / "report", split=split, resamples=20)
-    assert json.loads((tmp_path / "report/report.json").read_text())["seen"] == figures["seen"]
+    metrics = evaluate_stage({"own": table}, tmp_path / "report", split=split, resamples=20)
+    assert json.loads((tmp_path / "report/report.json").read_text())["seen"] == metrics["seen"]
     page = html.unescape(" ".join((tmp_path / "report/report.html").read_text(encoding="utf-8").split()))
-    assert all(text in page for text in figures["seen"]["warnings"])
-    return figures["seen"] | {"page": page}
+    assert all(text in page for text in metrics["seen"]["warnings"])
+    return metrics["seen"] | {"page": page}
 
 
 @pytest.mark.parametrize(
@@ -104,9 +104,9 @@ def test_a_split_that_chose_or_trained(run, tmp_path, capsys):
 
 def test_nothing_was_chosen(run, tmp_path):
     folder, _ = run(select="last")
-    assert len(read_marks(folder / "model/chosen_on.txt")) == 12, "youden chose thresholds on val"
+    assert len(read_hashes(folder / "model/chosen_on.txt")) == 12, "youden chose thresholds on val"
     store_thresholds(folder / "model", read_predictions(folder / "predictions.csv"), "0.5")
-    assert read_marks(folder / "model/chosen_on.txt") == frozenset()
+    assert read_hashes(folder / "model/chosen_on.txt") == frozenset()
 
 
 def test_stored_thresholds_travel_with_the_table(run, tmp_path):
@@ -116,9 +116,9 @@ def test_stored_thresholds_travel_with_the_table(run, tmp_path):
     table[table["split"] == "test"].to_csv(data.with_name("test.csv"), index=False)
     out = tmp_path / "elsewhere/p.csv"
     predict_stage(Request(folder / "model", [str(data.with_name("test.csv"))], out))
-    figures = evaluate_stage({"own": out}, tmp_path / "report", resamples=20)
+    metrics = evaluate_stage({"own": out}, tmp_path / "report", resamples=20)
     stored = load_card(folder / "model").thresholds
-    for label in figures["models"][0]["labels"]:
+    for label in metrics["models"][0]["labels"]:
         assert label["threshold"]["value"] == pytest.approx(stored[label["label"]]["value"])
     # Without these there are none: no rule is ever applied to the cases that are evaluated.
     out.with_name("p.model.json").unlink()

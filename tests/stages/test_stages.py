@@ -155,7 +155,7 @@ def test_exclusive_classes_share_a_temperature(cohort, small_recipes, tmp_path):
     np.testing.assert_allclose(again.scores(), found.scores(), atol=2e-5)
 
 
-def test_bags_are_calibrated_as_pictures_are(tmp_path):
+def test_bags_are_calibrated_as_images_are(tmp_path):
     h5py = pytest.importorskip("h5py")
     rng, rows = np.random.default_rng(0), []
     (tmp_path / "features").mkdir()

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ....core.errors import RunError, UserError
-from ....core.files import told_if_full
+from ....core.files import reporting_a_full_disk
 
 TRIES = 4
 PAUSE_S = 1.0  # before the second try; each later one waits twice as long
@@ -86,7 +86,7 @@ class Storage:
         fs, root = self._fs()
 
         def copy() -> None:
-            with told_if_full(file):
+            with reporting_a_full_disk(file):
                 fs.get_file(f"{root}/{name}", str(file))
             check(file)
 
@@ -114,7 +114,7 @@ class Storage:
             else:
                 fs.pipe_file(path, content)
 
-        with told_if_full(self.place(name)):
+        with reporting_a_full_disk(self.place(name)):
             patiently(put, self.place(name))
 
     def _fs(self) -> tuple[Any, str]:

@@ -11,7 +11,7 @@
   const ink = canvas.getContext("2d");
   const heat = document.createElement("canvas");
   const numbers = new Intl.NumberFormat("en");
-  const full = new Map();  // tile -> picture at full resolution, from the gallery
+  const full = new Map();  // tile -> image at full resolution, from the gallery
   let view = { x: 0, y: 0, scale: 1 };  // level-0 px at the top left corner, screen px per level-0 px
   let size = { width: 1, height: 1 };
   let marked = -1, ready = false, waiting = false, moved = false;
@@ -43,7 +43,7 @@
     ink.fillStyle = "#fff";
     ink.fillRect(0, 0, size.width, size.height);
     place(overview, 0, 0, data.width, data.height, true);
-    for (const [tile, picture] of full) place(picture, coords[2 * tile], coords[2 * tile + 1], data.tile, data.tile, true);
+    for (const [tile, image] of full) place(image, coords[2 * tile], coords[2 * tile + 1], data.tile, data.tile, true);
     ink.globalAlpha = Number($("opacity").value) / 100;
     const { x, y, cell, width, height } = data.map;
     place(heat, x, y, width * cell, height * cell, false);
@@ -55,10 +55,10 @@
     drawMinimap();
   }
 
-  function place(picture, x, y, width, height, smooth) {
-    ink.imageSmoothingEnabled = smooth && view.scale * width < 8 * (picture.naturalWidth || 1);
+  function place(image, x, y, width, height, smooth) {
+    ink.imageSmoothingEnabled = smooth && view.scale * width < 8 * (image.naturalWidth || 1);
     ink.imageSmoothingQuality = "high";
-    ink.drawImage(picture, (x - view.x) * view.scale, (y - view.y) * view.scale, width * view.scale, height * view.scale);
+    ink.drawImage(image, (x - view.x) * view.scale, (y - view.y) * view.scale, width * view.scale, height * view.scale);
   }
 
   function visible(tile) {
@@ -305,8 +305,8 @@
     thresholded();
   });
   for (const button of document.querySelectorAll(".go")) {
-    const tile = Number(button.dataset.tile), picture = button.querySelector("img");
-    picture.decode().then(() => { full.set(tile, picture); later(); });
+    const tile = Number(button.dataset.tile), image = button.querySelector("img");
+    image.decode().then(() => { full.set(tile, image); later(); });
     button.addEventListener("click", () => {
       if (!ready) return;
       marked = tile;

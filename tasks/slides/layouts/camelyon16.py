@@ -193,7 +193,7 @@ def _compare_counts(table: pd.DataFrame) -> None:
         f"{(kinds == kind).sum()} of {count} {kind}" for kind, count in COUNTS.items() if (kinds == kind).sum() < count
     ]
     if short:
-        warn(table, f"this is not all of Camelyon16 ({', '.join(short)}): figures do not compare with those of papers.")
+        warn(table, f"this is not all of Camelyon16 ({', '.join(short)}): metrics do not compare with those of papers.")
 
 
 def _scale(root: Path, mpp: float) -> float:

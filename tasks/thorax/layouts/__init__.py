@@ -1,4 +1,4 @@
-"""Chest X-ray sets as they are downloaded, and pictures of one's own, read into a manifest's table."""
+"""Chest X-ray sets as they are downloaded, and images of one's own, read into a manifest's table."""
 
 from pathlib import Path
 

@@ -37,22 +37,22 @@ def read(
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Read ChestX-ray14.
 
-    Pictures are found by name in `images_001/images` ... `images_012/images`, in one flat folder, or anywhere
+    Images are found by name in `images_001/images` ... `images_012/images`, in one flat folder, or anywhere
     below `root`, and may be JPEG copies. A table with 11 or 12 columns, `Patient Gender` or `Patient Sex`,
-    both do. Where BBox_List_2017.csv is there too, `table.attrs["boxes"]` holds the boxes of the pictures listed.
+    both do. Where BBox_List_2017.csv is there too, `table.attrs["boxes"]` holds the boxes of the images listed.
 
     Args:
         root: The folder with Data_Entry_2017.csv.
         paper_lists: Folder with train_official.txt, val_official.txt and test_official.txt (or .txt.gz) of
             the thorax paper. Default: train_val_list.txt and test_list.txt of the download, val being cut
             from train by patient.
-        keep_missing: Keep the rows of pictures that are not there (single zips are often downloaded).
+        keep_missing: Keep the rows of images that are not there (single zips are often downloaded).
         seed: For the cut of val.
 
     Raises:
-        DataError: A file or column is missing, a finding is unknown, a picture or patient stands in two
+        DataError: A file or column is missing, a finding is unknown, an image or patient stands in two
         lists, or more
-            than half of the pictures are not there.
+            than half of the images are not there.
     """
     root = Path(root)
     path = _entry_file(root)
@@ -61,7 +61,7 @@ def read(
     require_columns(path, raw, (*columns, "View Position"), "the table of ChestX-ray14")
     table = pd.DataFrame({"id": _stem(raw["Image Index"]), "path": raw["Image Index"].str.strip()})
     table["patient"] = raw["Patient ID"].str.strip().str.zfill(8)  # as in the file names
-    refuse_repeated(path, table["id"], "picture")
+    refuse_repeated(path, table["id"], "image")
     table["split"] = _splits(root, table["id"], paper_lists)
     table[list(CHESTXRAY14)] = _findings(path, raw["Finding Labels"])
     table["view"], table["sex"] = raw["View Position"].str.strip(), raw["Patient Gender"].str.strip()
@@ -70,9 +70,9 @@ def read(
     unlisted = table["split"] == ""
     table = table[~unlisted].reset_index(drop=True)
     if unlisted.any():
-        note(table, f"{int(unlisted.sum()):,} pictures are in none of the lists and were left out.")
+        note(table, f"{int(unlisted.sum()):,} images are in none of the lists and were left out.")
     if table.empty:
-        raise DataError(f"{path}: none of its pictures is in the lists. Are table and lists of the same data set?")
+        raise DataError(f"{path}: none of its images is in the lists. Are table and lists of the same data set?")
     if odd_ages:
         note(table, f"{odd_ages:,} ages are no number or above {OLDEST}; their cells are empty.")
     files = files_below(root, (".png", ".jpg", ".jpeg"))
@@ -87,11 +87,11 @@ def read(
 
 
 def boxes(root: str | Path) -> pd.DataFrame:
-    """The outlines of BBox_List_2017.csv (test pictures only).
+    """The outlines of BBox_List_2017.csv (test images only).
 
     Returns:
-        `id, label, x, y, w, h`: upper left corner, width and height as fractions (0..1) of the picture,
-        whatever its size. The table counts in pixels of a 1024-px picture, for down-scaled copies too.
+        `id, label, x, y, w, h`: upper left corner, width and height as fractions (0..1) of the image,
+        whatever its size. The table counts in pixels of a 1024-px image, for down-scaled copies too.
 
     Raises:
         DataError: The file or a column is missing, a label is unknown or a number is none.
@@ -114,14 +114,14 @@ def boxes(root: str | Path) -> pd.DataFrame:
 
 
 def _boxes_of(root: Path, ids: set[str]) -> tuple[Box, ...]:
-    """The boxes of these pictures, in the 1024-px frame in which they were drawn; what sticks out of it is cut off."""
+    """The boxes of these images, in the 1024-px frame in which they were drawn; what sticks out of it is cut off."""
     found = []
     for row in boxes(root).itertuples(index=False):
         left, top, right, bottom = (
             NOMINAL_PX * min(1.0, edge) for edge in (row.x, row.y, row.x + row.w, row.y + row.h)
         )
         if left >= right or top >= bottom:
-            raise DataError(f"{root / BOX_LIST}: the box of {row.label} in {row.id} lies outside of its picture.")
+            raise DataError(f"{root / BOX_LIST}: the box of {row.label} in {row.id} lies outside of its image.")
         if row.id in ids:
             found.append(Box(row.id, row.label, left, top, right - left, bottom - top, NOMINAL_PX, NOMINAL_PX))
     return tuple(found)
@@ -130,9 +130,7 @@ def _boxes_of(root: Path, ids: set[str]) -> tuple[Box, ...]:
 def _entry_file(root: Path) -> Path:
     found = sorted(root.glob("Data_Entry_2017*.csv"))
     if not found:
-        raise DataError(
-            f"{root}: no Data_Entry_2017.csv (or Data_Entry_2017_v2020.csv). Download it with the pictures."
-        )
+        raise DataError(f"{root}: no Data_Entry_2017.csv (or Data_Entry_2017_v2020.csv). Download it with the images.")
     return found[-1]  # the corrected table of 2020, if both are there
 
 
@@ -153,12 +151,12 @@ def _splits(root: Path, ids: pd.Series, paper_lists: str | Path | None) -> pd.Se
     named = pd.concat([pd.Series(split, _list(folder / name)) for split, name in lists.items()])
     repeated = named.index[named.index.duplicated()]
     if len(repeated):
-        raise DataError(f"{folder}: picture {repeated[0]} stands twice in the lists {', '.join(lists.values())}.")
+        raise DataError(f"{folder}: image {repeated[0]} stands twice in the lists {', '.join(lists.values())}.")
     return ids.map(named).fillna("")
 
 
 def _list(path: Path) -> pd.Series:
-    """Ids of a list: one picture per line, in the paper's lists followed by its labels."""
+    """Ids of a list: one image per line, in the paper's lists followed by its labels."""
     zipped = path.with_name(path.name + ".gz")
     if not path.is_file() and not zipped.is_file():
         raise DataError(f"{path}: no such list. It comes with the data set; without it there is no official test set.")

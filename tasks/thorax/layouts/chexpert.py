@@ -50,11 +50,11 @@ def read(
         uncertain: What -1 becomes: unknown, ones, zeros, or paper (see `report_labels`).
         blanks: What an empty cell becomes: unknown or zeros.
         lateral: Keep lateral views too.
-        keep_missing: Keep the rows of pictures that are not there.
+        keep_missing: Keep the rows of images that are not there.
         seed: For the cut of val.
 
     Raises:
-        DataError: A file, column or cell is wrong, or more than half of the pictures are not there.
+        DataError: A file, column or cell is wrong, or more than half of the images are not there.
     """
     root = Path(root)
     base = _base(root)
@@ -66,7 +66,7 @@ def read(
     prefix = "" if base == root else base.relative_to(root).as_posix() + "/"
     parts = [_read(base / f"{part}.csv", prefix, split, names, uncertain, blanks) for part, split in SPLIT_OF.items()]
     table = pd.concat(parts, ignore_index=True)
-    refuse_repeated(base, table["id"], "picture")
+    refuse_repeated(base, table["id"], "image")
     if not lateral:
         side = table["view"] == "lateral"
         table = table[~side].reset_index(drop=True)

@@ -32,12 +32,12 @@ def read(
         root: The folder with the lists.
         version: What the names of the lists end with, such as "9A" or "_CXR-3A". Needed where there are
             several.
-        keep_missing: Keep the rows of pictures that are not there (some listed ones are missing in newer
+        keep_missing: Keep the rows of images that are not there (some listed ones are missing in newer
             archives).
         seed: For the cut of val.
 
     Raises:
-        DataError: A list is missing, a line has not four fields, a class is unknown, or most pictures are not
+        DataError: A list is missing, a line has not four fields, a class is unknown, or most images are not
         there.
     """
     root = Path(root)
@@ -51,14 +51,14 @@ def read(
         raise DataError(f"{path}: unknown class {name!r}{hint}; there are {', '.join(known)}.")
     table, labels = _labelled(table, known)
     table = _without_test_patients(table.drop_duplicates(ignore_index=True))
-    refuse_repeated(lists["train"], table["id"], "picture")
+    refuse_repeated(lists["train"], table["id"], "image")
     refuse_patient_overlap(lists["train"], table)
-    present = [f"{part}/{file}" for part in PARTS if (root / part).is_dir() for file in _pictures(root / part)]
+    present = [f"{part}/{file}" for part in PARTS if (root / part).is_dir() for file in _images(root / part)]
     table = keep_present(table, root, present, keep_missing)
     return complete_splits(lists["train"], table, labels, seed), labels
 
 
-def _pictures(folder: Path) -> list[str]:
+def _images(folder: Path) -> list[str]:
     return files_below(folder, (".png", ".jpg", ".jpeg"))
 
 
@@ -114,5 +114,5 @@ def _without_test_patients(table: pd.DataFrame) -> pd.DataFrame:
     twice = (table["split"] == "train") & table["patient"].isin(tested)
     table = table[~twice].reset_index(drop=True)
     if twice.any():
-        note(table, f"{int(twice.sum()):,} train pictures of patients who are in test were left out.")
+        note(table, f"{int(twice.sum()):,} train images of patients who are in test were left out.")
     return table

@@ -39,33 +39,33 @@ def read(
         no_finding_is_zero: In a study with `No Finding` = 1 every pathology is 0 (not Support Devices, which
             are none).
         views: View positions to keep; an empty tuple keeps all.
-        keep_missing: Keep the rows of pictures that are not there.
+        keep_missing: Keep the rows of images that are not there.
 
     Raises:
-        DataError: A file, column or cell is wrong, a picture has no split, or more than half of the pictures
+        DataError: A file, column or cell is wrong, an image has no split, or more than half of the images
         are absent.
     """
     root = Path(root)
     if labeller not in LABELLERS:
         raise DataError(f"labeller {labeller!r}{nearest(labeller, LABELLERS)}; there are {', '.join(LABELLERS)}.")
-    path, pictures = _table(root, "metadata", ("dicom_id", "subject_id", "study_id", "ViewPosition"))
-    refuse_repeated(path, pictures["dicom_id"], "picture")
-    table = pd.DataFrame({"id": pictures["dicom_id"], "path": _paths(pictures), "patient": pictures["subject_id"]})
-    table["split"] = _splits(root, pictures["dicom_id"])
-    table["view"], table["study"] = pictures["ViewPosition"], pictures["study_id"]
+    path, images = _table(root, "metadata", ("dicom_id", "subject_id", "study_id", "ViewPosition"))
+    refuse_repeated(path, images["dicom_id"], "image")
+    table = pd.DataFrame({"id": images["dicom_id"], "path": _paths(images), "patient": images["subject_id"]})
+    table["split"] = _splits(root, images["dicom_id"])
+    table["view"], table["study"] = images["ViewPosition"], images["study_id"]
     studies = _studies(root, labeller, uncertain, blanks, no_finding_is_zero)
     reported = table["study"].isin(studies.index)
     table[list(MIMIC)] = studies.reindex(table["study"]).to_numpy()
     kept = table["view"].isin(views) if views else pd.Series(True, table.index)
     table = table[kept].reset_index(drop=True)
     if table.empty:
-        raise DataError(f"{path}: no picture with the views {', '.join(views)}.")
+        raise DataError(f"{path}: no image with the views {', '.join(views)}.")
     if not kept.all():
-        note(table, f"{int((~kept).sum()):,} pictures with views other than {', '.join(views)} were left out.")
+        note(table, f"{int((~kept).sum()):,} images with views other than {', '.join(views)} were left out.")
     if not reported[kept].all():
         note(
             table,
-            f"{int((~reported[kept]).sum()):,} pictures have a study without labels; theirs are unknown.",
+            f"{int((~reported[kept]).sum()):,} images have a study without labels; theirs are unknown.",
         )
     refuse_patient_overlap(path, table)
     present = None if keep_missing else [f"files/{file}" for file in _walk(root)]
@@ -75,7 +75,7 @@ def read(
 
 def _walk(root: Path) -> list[str]:
     if not (root / "files").is_dir():
-        raise DataError(f"{root}: no folder files/ with the pictures.")
+        raise DataError(f"{root}: no folder files/ with the images.")
     return files_below(root / "files", (".jpg",))
 
 
@@ -88,17 +88,17 @@ def _table(root: Path, name: str, columns: tuple[str, ...]) -> tuple[Path, pd.Da
     return found[0], table
 
 
-def _paths(pictures: pd.DataFrame) -> pd.Series:
-    subject, study = pictures["subject_id"], pictures["study_id"]
-    return "files/p" + subject.str[:2] + "/p" + subject + "/s" + study + "/" + pictures["dicom_id"] + ".jpg"
+def _paths(images: pd.DataFrame) -> pd.Series:
+    subject, study = images["subject_id"], images["study_id"]
+    return "files/p" + subject.str[:2] + "/p" + subject + "/s" + study + "/" + images["dicom_id"] + ".jpg"
 
 
 def _splits(root: Path, ids: pd.Series) -> pd.Series:
     path, listed = _table(root, "split", ("dicom_id", "split"))
-    refuse_repeated(path, listed["dicom_id"], "picture")
+    refuse_repeated(path, listed["dicom_id"], "image")
     splits = ids.map(listed.set_index("dicom_id")["split"].map(SPLITS))
     if splits.isna().any():
-        raise DataError(f"{path}: picture {ids[splits.isna()].iloc[0]} has no split among {', '.join(SPLITS)}.")
+        raise DataError(f"{path}: image {ids[splits.isna()].iloc[0]} has no split among {', '.join(SPLITS)}.")
     return splits
 
 

@@ -64,7 +64,7 @@ def dicom(pixels: np.ndarray, bits: int | None = None, syntax=ExplicitVRLittleEn
     return dataset
 
 
-def saved(dataset: Dataset, folder: Path, name: str = "picture.dcm") -> Path:
+def saved(dataset: Dataset, folder: Path, name: str = "image.dcm") -> Path:
     path = folder / name
     syntax = dataset.file_meta.TransferSyntaxUID
     dataset.save_as(
@@ -364,7 +364,7 @@ def without(name: str) -> Dataset:
     ("dataset", "words"),
     [
         (without("PixelData"), "without pixel data"),
-        (without("Rows"), "without a picture .it is a Digital X-Ray"),
+        (without("Rows"), "without an image .it is a Digital X-Ray"),
         (without("BitsAllocated"), "broken or truncated"),
         (dicom(RAMP, NumberOfFrames=12), "multi-frame DICOM file .12 frames"),
         (dicom(RAMP.astype(np.uint16), 12, HighBit=15), "retired layout"),
@@ -437,7 +437,7 @@ def test_nothing_is_printed_and_nobody_named(tmp_path, capfd, caplog):
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_constant_picture_is_allowed(tmp_path):
+def test_a_constant_image_is_allowed(tmp_path):
     path = saved(dicom(np.full((20, 20), 700, np.uint16), 12), tmp_path)
     assert np.all(read_radiograph(path) == 0)
 
@@ -459,7 +459,7 @@ def test_truncated_files_are_refused(tmp_path, share):
     assert str(caught.value).startswith(str(path))
 
 
-def test_a_huge_picture_is_refused_by_its_header(tmp_path, monkeypatch):
+def test_a_huge_image_is_refused_by_its_header(tmp_path, monkeypatch):
     path = saved(dicom(RAMP, Rows=30000, Columns=30000), tmp_path)
     monkeypatch.setattr("clinvit.datasets.images.dicom_frames.get_decoder", lambda syntax: pytest.fail("decoded"))
     with pytest.raises(DataError, match=r"30000x30000 px, too large \(at most 200 million px"):

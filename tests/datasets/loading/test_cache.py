@@ -1,4 +1,4 @@
-"""The picture cache: read once, survives a kill, forgets nothing; batches whose randomness needs no memory."""
+"""The image cache: read once, survives a kill, forgets nothing; batches whose randomness needs no memory."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from clinvit.datasets.images.radiographs import read_radiograph
 from clinvit.datasets.loading.cache import build_cache
 from clinvit.datasets.loading.isolation import isolated
 from clinvit.datasets.loading.loaders import Cases, TrainBatches, eval_loader, readable_rows, train_loader
-from clinvit.datasets.loading.readers import ClipReader, PictureReader
+from clinvit.datasets.loading.readers import ClipReader, ImageReader
 from clinvit.datasets.manifest.tables import read_manifest
 from clinvit.datasets.quality.check import check_manifest
 from clinvit.datasets.quality.check import cohort as cohort_table
@@ -21,7 +21,7 @@ from clinvit.datasets.transforms.augment import Augment
 from clinvit.datasets.transforms.views import EvalView, TrainView
 from PIL import Image, ImageOps
 
-SMALL = PictureReader(32)
+SMALL = ImageReader(32)
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def asked_for(monkeypatch) -> list:
     return asked
 
 
-def test_pictures_come_back_in_the_order_asked_for(files, tmp_path):
+def test_images_come_back_in_the_order_asked_for(files, tmp_path):
     cache = build_cache(files, tmp_path, SMALL)
     turned = build_cache(files[::-1], tmp_path, SMALL)
     assert len(cache) == len(files) and cache[0].shape == (32, 32) and cache[0].dtype == np.uint8
@@ -124,7 +124,7 @@ def test_a_changed_byte_is_read_from_its_file_again_and_mended(files, tmp_path, 
         pickle.loads(pickle.dumps(again))[7]
 
 
-def test_a_changed_index_never_gives_another_picture(files, tmp_path):
+def test_a_changed_index_never_gives_another_image(files, tmp_path):
     whole = build_cache(files, tmp_path, SMALL)
     index = tmp_path / "32px-v2/index.jsonl"
     good = index.read_text()
@@ -150,9 +150,9 @@ def test_a_cache_without_checksums_gets_them(files, tmp_path, capsys):
 
 DEADLY = """
 import os, signal
-from clinvit.datasets.readers import PictureReader
+from clinvit.datasets.readers import ImageReader
 
-class Deadly(PictureReader):
+class Deadly(ImageReader):
     def read(self, path):
         if path.name == "003_0.png":
             os.kill(os.getpid(), signal.SIGKILL)
@@ -191,7 +191,7 @@ def test_processes_give_the_same_as_one(files, tmp_path):
 
 def test_a_bad_file_has_a_reason_and_is_tried_again(files, tmp_path):
     good = files[1].read_bytes()
-    files[1].write_text("no picture")
+    files[1].write_text("no image")
     cache = build_cache(files, tmp_path, SMALL)
     assert [bool(reason) for reason in cache.reasons()] == [row == 1 for row in range(len(files))]
     with pytest.raises(DataError, match=files[1].name):
@@ -214,7 +214,7 @@ def test_workers_get_the_place_of_the_pixels_not_the_pixels(files, tmp_path):
 
 
 def test_batches_are_decided_by_seed_epoch_and_rank(files, tmp_path):
-    cache = build_cache(files, tmp_path, PictureReader(40))
+    cache = build_cache(files, tmp_path, ImageReader(40))
     whole = TrainBatches(80, 16, seed=3)
     whole.set_epoch(4)
     shares = [TrainBatches(80, 16, seed=3, rank=rank, world=2) for rank in range(2)]
@@ -232,7 +232,7 @@ def test_batches_are_decided_by_seed_epoch_and_rank(files, tmp_path):
 
 def test_evaluation_sees_every_case_once_in_order(files, tmp_path):
     dataset = Cases(
-        build_cache(files, tmp_path, PictureReader(40)), np.arange(5, 38), EvalView(32, "squash", None, Clip(), 1)
+        build_cache(files, tmp_path, ImageReader(40)), np.arange(5, 38), EvalView(32, "squash", None, Clip(), 1)
     )
     rows = [int(row) for batch in eval_loader(dataset, 8, 0) for row in batch["row"]]
     assert rows == list(range(5, 38))

@@ -13,7 +13,7 @@ from clinvit.datasets.loading.cache import Files, build_cache
 from clinvit.datasets.loading.isolation import isolated, read_alone
 from clinvit.datasets.loading.limits import Limit
 from clinvit.datasets.loading.loaders import Cases, eval_loader
-from clinvit.datasets.loading.readers import PictureReader
+from clinvit.datasets.loading.readers import ImageReader
 from clinvit.datasets.settings import Clip
 from clinvit.datasets.transforms.views import EvalView
 from clinvit.tests.reliability.deadly import DeadlyReader, Enlarging, KilledWhenStarted, tries
@@ -32,7 +32,7 @@ DEEDS = {
 
 @pytest.fixture
 def files(tmp_path):
-    """20 pictures, the first and last one good, and a deed between two of them each."""
+    """20 images, the first and last one good, and a deed between two of them each."""
     paths = [tmp_path / f"{number:02d}.png" for number in range(20)]
     for number, path in enumerate(paths):
         Image.fromarray(np.full((20, 24), 5 * number, np.uint8)).save(path)
@@ -87,7 +87,7 @@ def test_what_is_no_fault_of_a_file_ends_the_work(files):
     with pytest.raises(UserError, match="CLINVIT_READ_SECONDS=soon: not a number above 0"):
         os.environ["CLINVIT_READ_SECONDS"] = "soon"
         try:
-            list(isolated(PictureReader(32).read, files))
+            list(isolated(ImageReader(32).read, files))
         finally:
             del os.environ["CLINVIT_READ_SECONDS"]
     with pytest.raises(RunError, match="ended before it read any"):
@@ -113,12 +113,12 @@ class _Lost:
 
 
 def test_nothing_is_left_when_the_reader_of_results_stops(files):
-    results = isolated(PictureReader(32).read, files, 2)
+    results = isolated(ImageReader(32).read, files, 2)
     next(results)
     children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
     results.close()
     assert not [
-        pid for pid in children.read_text().split() if "PictureReader" in Path(f"/proc/{pid}/cmdline").read_text()
+        pid for pid in children.read_text().split() if "ImageReader" in Path(f"/proc/{pid}/cmdline").read_text()
     ]
 
 
@@ -144,8 +144,8 @@ def test_a_script_without_a_guard(files, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
         "import sys\nfrom pathlib import Path\nfrom clinvit.datasets.loading.isolation import isolated\n"
-        "from clinvit.datasets.loading.readers import PictureReader\nprint('begun')\n"
-        "print(sum(r.sum() for r in isolated(PictureReader(32).read, [Path(sys.argv[1])] * 3, 2)))\n"
+        "from clinvit.datasets.loading.readers import ImageReader\nprint('begun')\n"
+        "print(sum(r.sum() for r in isolated(ImageReader(32).read, [Path(sys.argv[1])] * 3, 2)))\n"
     )
     done = subprocess.run([sys.executable, script, files[2]], capture_output=True, text=True)
     assert done.stdout.split() == ["begun", str(3 * 10 * 20 * 24)] and not done.stderr

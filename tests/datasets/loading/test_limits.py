@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from clinvit.core.errors import DataError, UserError
 from clinvit.datasets.images.radiographs import read_radiograph
-from clinvit.datasets.loading.limits import PICTURE_MEGAPIXELS
+from clinvit.datasets.loading.limits import IMAGE_MEGAPIXELS
 from clinvit.datasets.slides.hdf5 import open_features
 from clinvit.datasets.slides.reading import open_slide
 from clinvit.datasets.video.clips import read_clip
@@ -13,32 +13,32 @@ from PIL import Image
 
 
 @pytest.fixture
-def picture(tmp_path):
+def image(tmp_path):
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (100, 120), np.uint8)).save(tmp_path / "a.png")
     return tmp_path / "a.png"
 
 
-def frames(picture):
-    folder = picture.parent / "clip"
+def frames(image):
+    folder = image.parent / "clip"
     folder.mkdir()
     for number in range(3):
-        (folder / f"{number}.png").write_bytes(picture.read_bytes())
+        (folder / f"{number}.png").write_bytes(image.read_bytes())
     return folder
 
 
 CASES = {
-    "CLINVIT_MAX_PICTURE_MEGAPIXELS": (0.01, read_radiograph, lambda picture: picture),
+    "CLINVIT_MAX_IMAGE_MEGAPIXELS": (0.01, read_radiograph, lambda image: image),
     "CLINVIT_MAX_FRAME_MEGAPIXELS": (0.01, read_clip, frames),
     "CLINVIT_MAX_FRAMES": (2, read_clip, frames),
     "CLINVIT_MAX_CLIP_GB": (1e-6, read_clip, frames),
-    "CLINVIT_MAX_SLIDE_GIGAPIXELS": (1e-6, lambda path: open_slide(path, 0.5).close(), lambda picture: picture),
+    "CLINVIT_MAX_SLIDE_GIGAPIXELS": (1e-6, lambda path: open_slide(path, 0.5).close(), lambda image: image),
 }
 
 
 @pytest.mark.parametrize("variable", CASES)
-def test_a_limit_is_moved_by_its_variable(picture, monkeypatch, variable):
+def test_a_limit_is_moved_by_its_variable(image, monkeypatch, variable):
     value, read, make = CASES[variable]
-    path = make(picture)
+    path = make(image)
     read(path)
     monkeypatch.setenv(variable, str(value))
     with pytest.raises(DataError, match=rf"{path.name}.*at most {value:g} .*{variable} sets another limit"):
@@ -54,7 +54,7 @@ def test_features_that_were_never_written_are_not_made_up(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["many", "-1", "0", "nan"])
-def test_a_limit_is_a_number_above_0(picture, monkeypatch, text):
-    monkeypatch.setenv(PICTURE_MEGAPIXELS.variable, text)
-    with pytest.raises(UserError, match=f"{PICTURE_MEGAPIXELS.variable}={text}: not a number above 0"):
-        read_radiograph(picture)
+def test_a_limit_is_a_number_above_0(image, monkeypatch, text):
+    monkeypatch.setenv(IMAGE_MEGAPIXELS.variable, text)
+    with pytest.raises(UserError, match=f"{IMAGE_MEGAPIXELS.variable}={text}: not a number above 0"):
+        read_radiograph(image)

@@ -6,7 +6,7 @@ import torch
 from clinvit.core.errors import DataError
 from clinvit.datasets.loading.cache import Files, build_cache, open_pixels
 from clinvit.datasets.loading.loaders import Cases
-from clinvit.datasets.loading.readers import ClipReader, PictureReader, VolumeReader, make_reader
+from clinvit.datasets.loading.readers import ClipReader, ImageReader, VolumeReader, make_reader
 from clinvit.datasets.settings import Clip, Data
 from clinvit.datasets.transforms.views import EvalView
 from clinvit.phantoms.ocular import eye_phantom
@@ -44,12 +44,12 @@ def test_a_volume_equals_the_official_preprocessing(folder, shape):
 
 def test_names_tell_all_that_pixels_depend_on():
     readers = [
-        PictureReader(64), PictureReader(65), ClipReader(64), ClipReader(64, colour=True),
+        ImageReader(64), ImageReader(65), ClipReader(64), ClipReader(64, colour=True),
         ClipReader(64, black_out=True), VolumeReader(16, 64), VolumeReader(32, 64),
         VolumeReader(16, 64, black_out=True),
     ]  # fmt: skip
     assert len({reader.name for reader in readers}) == len(readers)
-    assert make_reader(Clip(), frames=1, size_px=32, cache_px=64) == PictureReader(64)
+    assert make_reader(Clip(), frames=1, size_px=32, cache_px=64) == ImageReader(64)
     assert make_reader(Clip("volume"), frames=16, size_px=32, cache_px=64) == VolumeReader(16, 32)
     assert make_reader(Clip(colour=True), frames=16, size_px=32, cache_px=64) == ClipReader(64, colour=True)
 

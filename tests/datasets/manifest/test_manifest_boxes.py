@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from clinvit.core.errors import DataError
-from clinvit.datasets.images.image_maps import PictureMaps, case_file, read_maps, write_maps
+from clinvit.datasets.images.image_maps import ImageMaps, case_file, read_maps, write_maps
 from clinvit.datasets.manifest.boxes import Box, read_boxes, write_boxes
 from clinvit.datasets.manifest.tables import read_manifest
 from hypothesis import given
@@ -72,13 +72,13 @@ def test_every_id_has_a_file_of_its_own_inside_of_the_folder(ids):
     assert all(str(file.parent) == "/folder" and len(file.name.encode()) < 200 for file in files)
 
 
-def maps(**changes) -> PictureMaps:
+def maps(**changes) -> ImageMaps:
     values = np.array([[[0, 1], [2, 4.0]], [[0, 0], [0, 0]]])
     facts = {
         "id": "../ä", "labels": ("Mass", "Nodule"), "maps": values, "extent_px": (-3.5, 0, 103.5, 90), "width_px": 100,
         "height_px": 90, "method": "gradient", "model": "abc",
     }  # fmt: skip
-    return PictureMaps(**facts | changes)
+    return ImageMaps(**facts | changes)
 
 
 def test_maps_are_read_as_they_were_written_but_for_their_scale(tmp_path):
@@ -99,7 +99,7 @@ def test_maps_that_are_none_are_refused(tmp_path):
     with pytest.raises(DataError, match="no such file"):
         read_maps(tmp_path / "x.h5")
     (tmp_path / "x.h5").write_bytes(b"no HDF5")
-    with pytest.raises(DataError, match="no readable maps of a picture"):
+    with pytest.raises(DataError, match="no readable maps of an image"):
         read_maps(tmp_path / "x.h5")
     write_maps(tmp_path / "y.h5", maps(labels=("Mass",)))
     with pytest.raises(DataError, match="for 1 labels"):

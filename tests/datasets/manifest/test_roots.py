@@ -20,7 +20,7 @@ from PIL import Image
 
 @pytest.fixture
 def place(tmp_path):
-    """`data/` with a picture, `secret/` with another, and links from the first to the second."""
+    """`data/` with an image, `secret/` with another, and links from the first to the second."""
     for folder in ("data/images", "secret"):
         (tmp_path / folder).mkdir(parents=True)
         Image.new("L", (32, 32)).save(tmp_path / folder / "x.png")

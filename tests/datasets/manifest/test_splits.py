@@ -12,7 +12,7 @@ LABELS = ["common", "rare"]
 
 
 def cases(patients: int, seed: int = 0) -> pd.DataFrame:
-    """One to four pictures of each patient; a third have the common finding, a twelfth the rare one."""
+    """One to four images of each patient; a third have the common finding, a twelfth the rare one."""
     rng = np.random.default_rng(seed)
     who = np.repeat(np.arange(patients), rng.integers(1, 5, patients))
     table = pd.DataFrame({"patient": [f"p{number:04d}" for number in who]})

@@ -1,4 +1,4 @@
-"""Pictures that stand twice are found however they were saved again, and those of different patients are not."""
+"""Images that stand twice are found however they were saved again, and those of different patients are not."""
 
 import time
 
@@ -13,7 +13,7 @@ from clinvit.datasets.quality.looks import Looks, look_at
 
 
 def scene(rng) -> np.ndarray:
-    """(96, 120) uint8: blobs over a shape that all pictures share."""
+    """(96, 120) uint8: blobs over a shape that all images share."""
     y, x = np.mgrid[:96, :120] / 96
     pixels = 90 + 60 * np.exp(-((x - 0.4) ** 2 + (y - 0.5) ** 2) / 0.1) + 50 * (x > 0.9)
     for _ in range(60):
@@ -45,9 +45,9 @@ COPIES = {
 }
 
 
-def looked(pictures) -> Looks:
+def looked(images) -> Looks:
     looks = Looks()
-    for row, pixels in enumerate(pictures):
+    for row, pixels in enumerate(images):
         looks.add(row, look_at(pixels))
     return looks
 
@@ -61,26 +61,26 @@ def names(count: int) -> list[str]:
 def test_a_copy_is_found(copy, hashed, monkeypatch):
     monkeypatch.setattr(search, "ALL_PAIRS", 0 if hashed else 10**6)
     rng = np.random.default_rng(1)
-    pictures = [scene(rng) for _ in range(60)]
-    pictures += [COPIES[copy](pixels) for pixels in pictures[:20]]
-    found = duplicates(looked(pictures), names(80))
+    images = [scene(rng) for _ in range(60)]
+    images += [COPIES[copy](pixels) for pixels in images[:20]]
+    found = duplicates(looked(images), names(80))
     true = (found["b"] - found["a"] == 60).to_numpy()
     assert true.all() and true.sum() >= (18 if copy.startswith("cropped") else 20)
     assert not found["equal"].any() and (found["likeness"] >= search.ALIKE).all()
 
 
-def test_equal_pictures_and_their_groups():
+def test_equal_images_and_their_groups():
     rng = np.random.default_rng(0)
     first, second = scene(rng), scene(rng)
-    pictures = [first, second, first.copy(), jpeg(first, 50), first.copy(), np.zeros_like(first), np.zeros_like(first)]
-    found = duplicates(looked(pictures), names(7))
+    images = [first, second, first.copy(), jpeg(first, 50), first.copy(), np.zeros_like(first), np.zeros_like(first)]
+    found = duplicates(looked(images), names(7))
     rows = [(row.a, row.b, row.equal) for row in found.itertuples()]
-    # Flat pictures are alike only where they are equal; the near one stands with the first of the equal ones.
+    # Flat images are alike only where they are equal; the near one stands with the first of the equal ones.
     assert rows == [(0, 2, True), (0, 4, True), (5, 6, True), (0, 3, False)]
     assert duplicates(Looks(), []).empty and duplicates(looked([first]), names(1)).empty
 
 
-def test_pictures_of_one_patient_are_no_pair_unless_they_are_equal():
+def test_images_of_one_patient_are_no_pair_unless_they_are_equal():
     rng = np.random.default_rng(0)
     first = scene(rng)
     found = duplicates(looked([first, first.copy(), jpeg(first, 50), scene(rng)]), ["a", "a", "a", "b"])
@@ -119,12 +119,10 @@ def test_the_cost_grows_with_the_number_not_with_its_square():
 
 @pytest.mark.slow
 def test_on_real_radiographs(shared_data):
-    """Every fifth of 750 X-rays, and copies of half of these: no two patients are taken for one picture."""
+    """Every fifth of 750 X-rays, and copies of half of these: no two patients are taken for one image."""
     table = pd.read_csv(shared_data / "cxr14/labels.csv", dtype=str).iloc[::5]
-    pictures = [
-        (read_radiograph(shared_data / "cxr14" / path) * 255).round().astype(np.uint8) for path in table["path"]
-    ]
+    images = [(read_radiograph(shared_data / "cxr14" / path) * 255).round().astype(np.uint8) for path in table["path"]]
     copies = [COPIES[copy] for copy in ("re-encoded", "half", "brighter", "gamma", "cropped by 2 %")]
-    pictures += [copies[i % 5](pictures[i]) for i in range(75)]
-    found = duplicates(looked(pictures), names(225))
+    images += [copies[i % 5](images[i]) for i in range(75)]
+    found = duplicates(looked(images), names(225))
     assert ((found["b"] - found["a"]) == 150).all() and len(found) >= 73

@@ -36,7 +36,7 @@ def case(rng, ill: int, way: str) -> np.ndarray:
 
 
 def data(way: str, patients: int = 60, seed: int = 0, **columns) -> tuple[Manifest, Looks]:
-    """Two pictures of each patient; the label is the patient's."""
+    """Two images of each patient; the label is the patient's."""
     rng = np.random.default_rng(seed)
     ill = rng.permutation(np.arange(patients) % 2).repeat(2)
     looks = Looks()

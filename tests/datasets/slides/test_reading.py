@@ -116,7 +116,7 @@ def test_missing_tiles_of_a_sparse_file_are_white(tmp_path, tiff, ramp):
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])
-def test_plain_pictures(tmp_path, ramp, suffix):
+def test_plain_images(tmp_path, ramp, suffix):
     path = tmp_path / f"a{suffix}"
     Image.fromarray(ramp).save(path, **({"quality": 98} if suffix == ".jpg" else {}))
     with pytest.raises(DataError, match="column `mpp`"):
@@ -128,7 +128,7 @@ def test_plain_pictures(tmp_path, ramp, suffix):
             slide.tile(350, 0, 50, 100)
 
 
-def test_resolution_of_a_plain_picture(tmp_path, ramp):
+def test_resolution_of_a_plain_image(tmp_path, ramp):
     Image.fromarray(ramp).save(tmp_path / "a.tif", dpi=(50_800, 50_800))
     Image.fromarray(ramp).save(tmp_path / "b.png", dpi=(72, 72))
     assert open_slide(tmp_path / "a.tif").mpp == pytest.approx(0.5)
@@ -196,7 +196,7 @@ def test_a_folder_is_no_slide(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])
-def test_cut_off_pictures(tmp_path, suffix):
+def test_cut_off_images(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
     noise = np.random.default_rng(0).integers(0, 255, (200, 200, 3), np.uint8)
     Image.fromarray(noise).save(path)

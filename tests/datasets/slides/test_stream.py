@@ -69,9 +69,9 @@ def test_every_row_is_its_tile(slides):
     source = TileSource([(file, None) for file in files], grids)
     assert len(source) == 8 + 12 + 16 + 20 == len(source.reasons()) and source.counts.tolist() == [8, 12, 16, 20]
     row = 0
-    for picture, grid, file in zip(pixels, grids, files):
+    for image, grid, file in zip(pixels, grids, files):
         for x, y in grid.coords.tolist():
-            assert np.array_equal(source[row], picture[y : y + SIDE, x : x + SIDE])
+            assert np.array_equal(source[row], image[y : y + SIDE, x : x + SIDE])
             assert source.ids[row] == f"{file.stem}@{x},{y}"
             row += 1
     source.close()
@@ -232,7 +232,7 @@ def test_no_tiles_per_slide_is_refused():
         TileBatches([3], 0, 1, 0)
 
 
-def test_views_of_colour_pictures_are_channels_first():
+def test_views_of_colour_images_are_channels_first():
     pixels = np.zeros((20, 20, 3), np.uint8)
     pixels[..., 1] = 200
     out = TrainView(Augment(size=16), Clip(), 1)(pixels, 0)

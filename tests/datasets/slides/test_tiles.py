@@ -1,4 +1,4 @@
-"""The tile grid: microns, no drift, exact shares of tissue; its picture; and a slide of eight gigapixels."""
+"""The tile grid: microns, no drift, exact shares of tissue; its image; and a slide of eight gigapixels."""
 
 import subprocess
 import sys
@@ -125,14 +125,14 @@ def test_tiles_of_a_file_lie_on_its_tissue(tmp_path, tiff, tissue_pixels):
 
 
 @pytest.mark.parametrize("longest_px, drawn_as", [(800, "outlines"), (100, "areas")])
-def test_the_picture_shows_tiles_and_outline(tmp_path, tiff, tissue_pixels, longest_px, drawn_as):
+def test_the_image_shows_tiles_and_outline(tmp_path, tiff, tissue_pixels, longest_px, drawn_as):
     with open_slide(tiff(tmp_path / "a.tif", tissue_pixels(1600, 1200), levels=4)) as slide:
         grid = tile_grid(slide, Tiling(tile_um=25, tile_px=50))
         mask = np.zeros((75, 100), bool)
         mask[19:56, 25:75] = True
-        plain, picture = slide.overview(longest_px), draw_grid(slide, grid, mask_of(mask, 16), longest_px)
-    assert picture.shape == plain.shape == (longest_px * 3 // 4, longest_px, 3)
-    changed = (picture != plain).any(axis=2)
+        plain, image = slide.overview(longest_px), draw_grid(slide, grid, mask_of(mask, 16), longest_px)
+    assert image.shape == plain.shape == (longest_px * 3 // 4, longest_px, 3)
+    changed = (image != plain).any(axis=2)
     scale = longest_px / 1600
     inside = np.zeros(changed.shape, bool)
     inside[int(280 * scale) - 2 : int(920 * scale) + 3, int(380 * scale) - 2 : int(1220 * scale) + 3] = True

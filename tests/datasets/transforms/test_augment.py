@@ -17,7 +17,7 @@ from torchvision.transforms import v2
 MOVING = ("Rotate", "ShearX", "ShearY", "TranslateXRel", "TranslateYRel")
 
 
-def picture(height: int = 96, width: int = 128) -> np.ndarray:
+def source(height: int = 96, width: int = 128) -> np.ndarray:
     """Smooth like a radiograph, with a bright disc."""
     noise = np.random.default_rng(0).integers(0, 256, (height, width), dtype=np.uint8)
     smooth = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 4), None, 20, 220, cv2.NORM_MINMAX)
@@ -36,7 +36,7 @@ def test_ops_agree_with_timm(monkeypatch, name, magnitude, sign):
     to_arguments = timm_ops.LEVEL_TO_ARG[name]
     arguments = to_arguments(magnitude, {}) if to_arguments else ()
     bicubic = Image.Resampling.BICUBIC
-    image = picture()
+    image = source()
     expected = timm_ops.NAME_TO_OP[name](Image.fromarray(image), *arguments, fillcolor=128, resample=bicubic)
     difference = np.abs(OPS[name](image, magnitude / 10, sign).astype(int) - np.asarray(expected).astype(int))
     if name in MOVING:
@@ -52,7 +52,7 @@ def test_the_set_of_ops_is_timms():
 
 @pytest.mark.parametrize("level", [0, 128, 255])
 @pytest.mark.parametrize("name", OPS)
-def test_ops_bear_constant_pictures_and_full_strength(name, level):
+def test_ops_bear_constant_images_and_full_strength(name, level):
     image = np.full((20, 30), level, np.uint8)
     for sign in (-1, 1):
         changed = OPS[name](image, 1.0, sign)
@@ -69,7 +69,7 @@ def test_policies_are_parsed():
 
 
 def test_half_of_the_draws_are_applied():
-    image = picture()
+    image = source()
     policy = RandAugment(6, 1, 0)
     changed = [not np.array_equal(policy(image, np.random.default_rng(i)), image) for i in range(600)]
     assert 0.40 < np.mean(changed) < 0.53  # 1/2 x 14/15, colour doing nothing
@@ -78,7 +78,7 @@ def test_half_of_the_draws_are_applied():
 @pytest.mark.parametrize("shape", [(96, 128), (96, 128, 1), (96, 128, 3)])
 @pytest.mark.parametrize("augment", [Augment(size=64), EVERYTHING])
 def test_shapes_and_types(shape, augment):
-    image = picture() if len(shape) == 2 else np.dstack([picture()] * shape[2])
+    image = source() if len(shape) == 2 else np.dstack([source()] * shape[2])
     for transform in (build_train(augment), build_eval(64, 72), build_eval(64, mode="pad")):
         result = transform(image, 3)
         assert result.shape == (64, 64, *shape[2:])
@@ -87,7 +87,7 @@ def test_shapes_and_types(shape, augment):
 
 
 def test_the_seed_decides_everything():
-    image = picture()
+    image = source()
     transform = build_train(EVERYTHING)
     first = [transform(image, seed) for seed in range(20)]
     np.random.seed(0)  # noqa: NPY002
@@ -101,8 +101,8 @@ def test_the_seed_decides_everything():
 def test_channels_and_frames_share_a_draw():
     transform = build_train(EVERYTHING)
     for seed in range(10):
-        one = transform(picture(), seed)
-        three = transform(np.dstack([picture()] * 3), seed)
+        one = transform(source(), seed)
+        three = transform(np.dstack([source()] * 3), seed)
         assert np.array_equal(three, np.dstack([one] * 3))
 
 
@@ -118,7 +118,7 @@ def test_the_draws_of_the_transforms_are_independent():
 
 @pytest.mark.parametrize("shape", [(80, 100), (100, 80), (96, 96), (300, 217)])
 def test_eval_crop_is_torchvisions(shape):
-    image = picture(*shape)
+    image = source(*shape)
     expected = v2.CenterCrop(56)(v2.Resize(64, v2.InterpolationMode.BICUBIC)(Image.fromarray(image)))
     assert np.array_equal(build_eval(56, 64)(image, 0), np.asarray(expected))
 

@@ -14,7 +14,7 @@ PLAIN = {"flip": 0.0, "jitter": 0.0, "grey": 0.0, "blur": (0.0, 0.0, 0.0), "sola
 
 @pytest.fixture
 def tile():
-    """A smooth RGB picture of mid-range values, so that nothing is clipped between two changes."""
+    """A smooth RGB image of mid-range values, so that nothing is clipped between two changes."""
     rng = np.random.default_rng(0)
     small = Image.fromarray(rng.integers(90, 150, (12, 12, 3)).astype(np.uint8))
     return np.asarray(small.resize((64, 64), Image.Resampling.BICUBIC))
@@ -64,7 +64,7 @@ def test_grey_and_solarised(tile):
     assert (out["image"][0, 0] == 200).all() and (out["image"][0, 1] == 55).all() and (out["local"] == 200).all()
 
 
-def test_grey_pictures_keep_their_brightness_rules():
+def test_grey_images_keep_their_brightness_rules():
     pixels = np.tile(np.arange(60, 160, dtype=np.uint8), (100, 1))
     crops = MultiCrop(**(PLAIN | {"jitter": 1.0, "brightness": 0.0, "contrast": 0.4}))
     out = MultiCropView(crops, 64)._colours(pixels, np.random.default_rng(1)).astype(float)
@@ -90,8 +90,8 @@ def test_turns_reach_all_eight_ways():
     corner[:20, :10] = 255
     crops = MultiCrop(**(PLAIN | {"turns": True, "flip": 0.5, "local_crops": 0, "global_scale": (1.0, 1.0)}))
     seen = {(MultiCropView(crops, 40)(corner, seed)["image"][0, 0, 0] > 127).tobytes() for seed in range(200)}
-    pictures = {np.rot90(corner[:, ::s] > 127, k).tobytes() for s in (1, -1) for k in range(4)}
-    assert pictures <= seen
+    images = {np.rot90(corner[:, ::s] > 127, k).tobytes() for s in (1, -1) for k in range(4)}
+    assert images <= seen
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""From pixels to the model's input: the same way for pictures and clips, the same draw for every frame."""
+"""From pixels to the model's input: the same way for images and clips, the same draw for every frame."""
 
 import numpy as np
 import pytest
@@ -39,11 +39,11 @@ def test_colours_are_changed_three_channels_at_a_time():
     assert view(clip_of(9, 40, 40, 3), 1).shape == (1, 3, 4, 32, 32)
 
 
-def test_pictures_go_the_same_way():
-    picture = clip_of(50, 60)
-    assert TrainView(AUGMENT, Clip(repeats=4), 1)(picture, 3).shape == (1, 1, 32, 32)
+def test_images_go_the_same_way():
+    image = clip_of(50, 60)
+    assert TrainView(AUGMENT, Clip(repeats=4), 1)(image, 3).shape == (1, 1, 32, 32)
     view = EvalView(32, "crop", 40, Clip(), 1, crops=3)
-    crops = [view(picture, number) for number in range(len(view))]
+    crops = [view(image, number) for number in range(len(view))]
     assert len(crops) == 3 and crops[0].shape == (1, 1, 32, 32)
     assert not (crops[0] == crops[2]).all()
 

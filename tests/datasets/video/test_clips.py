@@ -55,8 +55,8 @@ def video(path: Path, frames: np.ndarray, codec="libx264", pixels="yuv420p", rat
 
 
 def gif(path: Path, frames: np.ndarray, ms: int = 40) -> Path:
-    pictures = [Image.fromarray(frame) for frame in frames]
-    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=ms, loop=0)
+    images = [Image.fromarray(frame) for frame in frames]
+    images[0].save(path, save_all=True, append_images=images[1:], duration=ms, loop=0)
     return path
 
 
@@ -198,7 +198,7 @@ def turned(path: Path, matrix: tuple[int, int, int, int]) -> Path:
         ((0, -1, 1, 0), lambda x: np.rot90(x, 1, (1, 2))),
     ],
 )
-def test_pictures_are_turned_upright(tmp_path, matrix, upright):
+def test_images_are_turned_upright(tmp_path, matrix, upright):
     path = video(tmp_path / "clip.mp4", numbered(3), crf=1)
     stored = read_clip(path, colour=True)
     turned(path, matrix)
@@ -326,7 +326,7 @@ BAD = {
     "missing": (lambda d: d / "none.mp4", "no such file"),
     "empty": (lambda d: ((d / "x.mp4").write_bytes(b"") and None) or d / "x.mp4", "is empty"),
     "text": (lambda d: (d / "x.mp4").write_text("not a video") and d / "x.mp4", "first bytes"),
-    "one picture": (lambda d: Image.new("L", (8, 8)).save(d / "x.png") or d / "x.png", "a single picture"),
+    "one image": (lambda d: Image.new("L", (8, 8)).save(d / "x.png") or d / "x.png", "a single image"),
     "empty folder": (lambda d: (d / "x").mkdir() or d / "x", "no JPEG or PNG frames"),
     "sound only": (lambda d: sound(d / "x.mp4"), "no video"),
     "header only": (lambda d: shortened(video(d / "x.mp4", numbered(3)), 0.02), "broken, cut off"),

@@ -206,7 +206,7 @@ BAD = {
     "fewer frames": (lambda d: saved(dicom(GREY, NumberOfFrames=9), d), "cut off: of 9 frames only 5"),
     "fewer compressed": (lambda d: saved(rle(2), d), "cut off: of 5 frames only 3"),
     "no pixels": (lambda d: saved(dicom(GREY, PixelData=None), d), "cut off: of 5 frames only 0"),
-    "no picture": (lambda d: saved(dicom(GREY, Rows=None, PixelData=None), d), "without pictures"),
+    "no image": (lambda d: saved(dicom(GREY, Rows=None, PixelData=None), d), "without images"),
     "too large": (lambda d: saved(dicom(GREY, Rows=20_000, Columns=20_000), d), "20000x20000 px, too large"),
     "too long": (lambda d: saved(dicom(GREY, NumberOfFrames=30_000), d), "at most 20000 frames"),
     "odd colours": (lambda d: saved(dicom(COLOUR, PhotometricInterpretation="HSV"), d), "truncated|not read"),

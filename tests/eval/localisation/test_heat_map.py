@@ -117,10 +117,10 @@ def test_colours_rise_in_lightness():
 def test_overlay_is_the_overview_where_there_is_no_tile():
     overview = np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)
     found = score_map(np.array([[200, 100]]), [1.0], 100)
-    picture = blended(overview, found, downsample=10, opacity=1)
-    changed = (picture != overview).any(axis=2)
+    image = blended(overview, found, downsample=10, opacity=1)
+    changed = (image != overview).any(axis=2)
     assert not np.delete(np.delete(changed, slice(10, 20), 0), slice(20, 30), 1).any()
-    assert (picture[10:20, 20:30] == colour_table()[-1]).all()
+    assert (image[10:20, 20:30] == colour_table()[-1]).all()
 
 
 def test_overlay_png_with_everything(tmp_path):

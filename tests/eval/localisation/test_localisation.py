@@ -13,7 +13,7 @@ from clinvit.eval.localisation.tiles import (
     choose_dice_threshold,
     detections_from_tiles,
     dice,
-    dice_figures,
+    dice_metrics,
     localisation,
     tile_auroc,
     tile_truth,
@@ -128,13 +128,13 @@ def test_the_dice_threshold_is_the_best_of_all(seed):
         return
     best = max(dice(scores, truth, threshold).value for threshold in np.arange(0, 1.06, 0.05))
     assert dice(scores, truth, point.threshold).value == pytest.approx(best)
-    assert dice_figures(slides, point, resamples=5)["dice"].value == pytest.approx(best)
+    assert dice_metrics(slides, point, resamples=5)["dice"].value == pytest.approx(best)
 
 
 def test_no_tumour_anywhere_is_undefined_with_reasons():
     tiles, hits = cohort(slides=4)
     found = localisation(tiles, hits, choose_dice_threshold(tiles), resamples=10)
-    for estimate in (*found.figures.values(), found.froc.score):
+    for estimate in (*found.metrics.values(), found.froc.score):
         assert np.isnan(estimate.value)
         assert estimate.reason
     assert all(np.isnan(slide.dice.value) and np.isnan(slide.auroc.value) for slide in found.slides)
@@ -185,12 +185,12 @@ def test_the_report_gets_a_section(tmp_path):
     assert 'href="slides/&#34;s5&#34;.html"' in html
     assert "chosen on these slides: optimistic" in html
     assert "no tumour tile" in html
-    figures = json.loads((tmp_path / "out" / "report.json").read_text())
-    told = {model["model"]: model["localisation"] for model in figures["models"]}
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    told = {model["model"]: model["localisation"] for model in report["models"]}
     assert told["two"]["froc"]["score"]["value"] == pytest.approx(found["two"].froc.score.value)
     assert told["two"]["rates"] == list(RATES)
     metrics = pd.read_csv(tmp_path / "out" / "metrics.csv").query("model == 'two'").set_index("metric")
-    assert metrics.loc["localisation_dice", "value"] == pytest.approx(found["two"].figures["dice"].value, rel=1e-5)
+    assert metrics.loc["localisation_dice", "value"] == pytest.approx(found["two"].metrics["dice"].value, rel=1e-5)
     assert metrics.loc["localisation_froc", "n"] == 12
 
 

@@ -1,4 +1,4 @@
-"""Every text of the tables is hostile at once: no report, table or picture that `evaluate` writes lets one through."""
+"""Every text of the tables is hostile at once: no report, table or image that `evaluate` writes lets one through."""
 
 import csv
 import json
@@ -16,7 +16,7 @@ from clinvit.stages.model_card import markdown
 HOSTILE = {
     "script": "</script><script>document.title='RAN'</script>",
     "attribute": "\" onerror=\"document.title='RAN'\" x='",
-    "picture": "<img src=x onerror=document.title='RAN'>",
+    "image": "<img src=x onerror=document.title='RAN'>",
     "template": "{{ 7*191 }}{% include 'x' %}",
     "latex": r"\input{/etc/passwd}\write18{touch RAN} 100% $x_1^2$ & # ~",
     "formula": '=HYPERLINK("http://x";"RAN")',
@@ -59,19 +59,19 @@ def report(tmp_path_factory):
     table["patient"] = [f"{texts[i % 8]}p{i // 2}" for i in range(n)]
     # Two rows of a patient must be in one split.
     table["split"] = np.where(np.arange(n) // 2 % 4 == 0, "val", "test")
-    pictures = table[["id", "patient", "split"]].assign(path="x.png")
-    pictures["sex"] = [texts[i % 2] for i in range(n)]
-    pictures["site"] = [texts[2 + i % 6] for i in range(n)]
+    images = table[["id", "patient", "split"]].assign(path="x.png")
+    images["sex"] = [texts[i % 2] for i in range(n)]
+    images["site"] = [texts[2 + i % 6] for i in range(n)]
     truths = rng.integers(0, 2, (len(labels), n))
     for name in "ab":
         rows = table.assign(status="ok", reason="")
         rows.loc[5:12, ["status", "reason"]] = [["failed", text] for text in texts]
         for label, truth in zip(labels, truths):
-            rows[f"y_{label}"], pictures[label] = truth, truth
+            rows[f"y_{label}"], images[label] = truth, truth
             scores = pd.Series((truth + rng.random(n) * 1.2) / 2.2).round(4).astype(str)
             rows[f"p_{label}"] = scores.mask(rows["status"] == "failed", "")
         rows.to_csv(folder / f"{name}.csv", index=False)
-    pictures.to_csv(folder / "manifest.csv", index=False)
+    images.to_csv(folder / "manifest.csv", index=False)
     tables = [f"{texts[2]}={folder}/a.csv", f"{texts[7].replace('=', '')}={folder}/b.csv"]
     names = [table.replace("src=x onerror=document.title=", "src onerror ") for table in tables]
     more = ["--data", folder / "manifest.csv", "--resamples", 50, "--title", texts[0] + texts[4]]
@@ -82,7 +82,7 @@ def report(tmp_path_factory):
 def test_the_page_runs_and_fetches_nothing(report):
     page = Live((report / "report.html").read_text(encoding="utf-8"))
     assert page.found == []
-    for name in ("script", "picture", "template", "latex", "formula"):
+    for name in ("script", "image", "template", "latex", "formula"):
         assert HOSTILE[name] in page.text, name
     assert "1337" not in page.text
 

@@ -1,4 +1,4 @@
-"""Pictures: the film strip of a clip and the confusion matrix."""
+"""Images: the film strip of a clip and the confusion matrix."""
 
 import base64
 import io
@@ -6,14 +6,14 @@ import re
 
 import numpy as np
 import pytest
-from clinvit.eval.report.matrix import confusion_matrix, confusion_picture
+from clinvit.eval.report.matrix import confusion_image, confusion_matrix
 from clinvit.eval.report.plots import frame_importance_plot
 from PIL import Image
 
 ACCENT = (196, 80, 10)
 
 
-def picture(data: bytes) -> np.ndarray:
+def image(data: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
 
 
@@ -28,7 +28,7 @@ def test_film_strip_marks_the_frames_blanked_together(sign):
     importance = np.zeros(32)
     importance[24:28] = sign * 2.0
     frames = np.full((32, 96, 96), 128, np.uint8)
-    pixels = picture(frame_importance_plot(np.arange(32) / 8, importance, frames, "clip", "detached", fps=8))
+    pixels = image(frame_importance_plot(np.arange(32) / 8, importance, frames, "clip", "detached", fps=8))
     assert pixels.shape == (600, 1200, 3)
     left, right = accent_columns(pixels)
     # The axis runs from 0.095 over 0.885 of the width; frames 24-27 are the seventh of its eight thumbnails.
@@ -38,7 +38,7 @@ def test_film_strip_marks_the_frames_blanked_together(sign):
 def test_the_most_important_frame_is_shown_even_between_the_regular_ones():
     importance, frames = np.zeros(40), np.zeros((40, 64, 64), np.uint8)
     importance[20], frames[20] = 1, 255
-    pixels = picture(frame_importance_plot(np.arange(40) / 10, importance, frames, "clip", "x"))
+    pixels = image(frame_importance_plot(np.arange(40) / 10, importance, frames, "clip", "x"))
     left, right = accent_columns(pixels)
     inside = pixels[60:250, int(left * 1200) + 10 : int(right * 1200) - 10]
     assert (inside == 255).all(axis=2).mean() > 0.5
@@ -47,7 +47,7 @@ def test_the_most_important_frame_is_shown_even_between_the_regular_ones():
 @pytest.mark.parametrize("frames", [1, 3, 9])
 def test_film_strip_of_few_frames_without_any_importance(frames):
     data = frame_importance_plot(np.arange(frames), np.zeros(frames), np.zeros((frames, 9, 16), np.uint8), "$x", "<y>")
-    assert not (np.abs(picture(data).astype(int) - ACCENT) < 8).all(axis=2).any()
+    assert not (np.abs(image(data).astype(int) - ACCENT) < 8).all(axis=2).any()
 
 
 def test_matrix_shows_counts_and_shares_and_escapes_labels():
@@ -63,6 +63,6 @@ def test_matrix_shows_counts_and_shares_and_escapes_labels():
 def test_matrix_of_many_classes_is_one_pixel_per_cell():
     counts = np.diag([4, 0, 9])
     counts[0, 2] = 12
-    data = base64.b64decode(confusion_picture(counts).removeprefix("data:image/png;base64,"))
+    data = base64.b64decode(confusion_image(counts).removeprefix("data:image/png;base64,"))
     alpha = np.asarray(Image.open(io.BytesIO(data)))[:, :, 3]
     np.testing.assert_array_equal(alpha, [[128, 0, 221], [0, 0, 0], [0, 0, 255]])

@@ -67,10 +67,10 @@ def predictions(path, *, n=60, labels=("mass", "edema"), split="test", failed=()
 
 def report(tables, out, **options):
     """Evaluate with few resamples; the JSON read back, the parsed page and its source."""
-    figures = evaluate(tables, out, resamples=options.pop("resamples", 100), **options)
+    metrics = evaluate(tables, out, resamples=options.pop("resamples", 100), **options)
     html = (out / "report.html").read_text(encoding="utf-8")
-    assert json.loads((out / "report.json").read_text(encoding="utf-8")) == json.loads(json.dumps(figures))
-    return figures, Page(html), html
+    assert json.loads((out / "report.json").read_text(encoding="utf-8")) == json.loads(json.dumps(metrics))
+    return metrics, Page(html), html
 
 
 def test_two_models_whole_report(tmp_path):
@@ -79,28 +79,26 @@ def test_two_models_whole_report(tmp_path):
         "scratch": predictions(tmp_path / "b.csv", seed=1, failed=(5,)),
     }
     before = dict(matplotlib.rcParams)
-    figures, page, html = report(
+    metrics, page, html = report(
         tables,
         tmp_path / "out",
         title="Two models",
-        picture=lambda case: np.full((300, 200), 0.5),
+        image=lambda case: np.full((300, 200), 0.5),
         provenance={"pretrained": {"recipe": {"epochs": 3, "lr": math.nan}, "path": tmp_path, "n": np.int64(2)}},
         what_one_means={"mass": "opacity > 3 cm"},
     )
     assert dict(matplotlib.rcParams) == before
-    assert re.match(
-        r"Macro AUROC 0\.\d\d \(95 % CI .*\) over 2 of 2 findings on 58 pictures of", figures["headline"][0]
-    )
-    assert "pretrained minus scratch" in figures["headline"][1]
-    assert "zero" in figures["headline"][1]
-    assert figures["headline"][0] in page.text
-    assert "2 of 60 requested cases failed; they are not in the figures and not counted as negative." in page.text
+    assert re.match(r"Macro AUROC 0\.\d\d \(95 % CI .*\) over 2 of 2 findings on 58 images of", metrics["headline"][0])
+    assert "pretrained minus scratch" in metrics["headline"][1]
+    assert "zero" in metrics["headline"][1]
+    assert metrics["headline"][0] in page.text
+    assert "2 of 60 requested cases failed; they are not in the metrics and not counted as negative." in page.text
     assert "chosen on these cases" not in page.text
     assert "Not for clinical use" in page.text
     assert "opacity > 3 cm" in page.text
     assert "recipe.epochs" in page.text
-    assert figures["models"][0]["provenance"]["recipe"] == {"epochs": 3, "lr": None}
-    assert figures["comparisons"][0]["left_out"] == 3
+    assert metrics["models"][0]["provenance"]["recipe"] == {"epochs": 3, "lr": None}
+    assert metrics["comparisons"][0]["left_out"] == 3
     assert len(page.ids) == len(set(page.ids))
     assert all(image["alt"] and image["src"].startswith("data:image/jpeg;base64,") for image in page.named("img"))
     assert page.named("img")
@@ -125,27 +123,27 @@ def test_page_of_exclusive_classes_parses(tmp_path, classes):
         scores = table.scores()
         cells[[f"p_{label}" for label in labels]] = scores / scores.sum(axis=1, keepdims=True)
         tables[name] = table
-    figures, page, html = report(tables, tmp_path / "out", resamples=20)
+    metrics, page, html = report(tables, tmp_path / "out", resamples=20)
     assert "over 2 of 3 classes" in page.text or classes > 3
     assert ("1 of 25 classes" in page.text) == (
         classes > 3
-    )  # of many classes, those with undefined figures are counted
+    )  # of many classes, those with undefined metrics are counted
     assert len(page.ids) == len(set(page.ids))
     assert all(svg.get("aria-label") or svg.get("aria-hidden") for svg in page.named("svg"))
     assert len(page.named("caption")) == len(page.named("table"))
     assert all("scope" in cell for cell in page.named("th"))
     assert {link["href"][1:] for link in page.named("a")} <= set(page.ids)
     assert not re.search(r"#0000\d\d|@\d+@", html)
-    assert figures["models"][0]["classes"]["failed_with_known_truth"] == 1
+    assert metrics["models"][0]["classes"]["failed_with_known_truth"] == 1
 
 
 def test_metrics_csv_agrees_with_json(tmp_path):
-    figures, _, _ = report({"m": predictions(tmp_path / "a.csv")}, tmp_path / "out")
+    metrics, _, _ = report({"m": predictions(tmp_path / "a.csv")}, tmp_path / "out")
     table = pd.read_csv(tmp_path / "out" / "metrics.csv", keep_default_na=False)
     assert ",".join(table.columns) == "model,label,metric,value,low,high,n,positives,reason"
     row = table[(table["label"] == "edema") & (table["metric"] == "auroc")].iloc[0]
-    told = figures["models"][0]["labels"][1]
-    assert float(row["value"]) == pytest.approx(told["figures"]["auroc"]["value"], abs=1e-5)
+    told = metrics["models"][0]["labels"][1]
+    assert float(row["value"]) == pytest.approx(told["metrics"]["auroc"]["value"], abs=1e-5)
     assert (int(row["n"]), int(row["positives"])) == (told["n"], told["positives"])
     assert table["metric"].isin(["macro_auroc", "threshold", "sensitivity", "ppv", "brier"]).any()
 
@@ -164,37 +162,37 @@ def test_everything_from_data_is_escaped(tmp_path):
         tmp_path / "a.csv", labels=(bad, dollar, "@0@ ünï 肺炎 🫁"), ids=[f"{bad}{i}" for i in range(9)]
     )
 
-    def picture(case):
+    def image(case):
         raise DataError(f"{case}: {bad}")
 
-    figures, page, html = report(
+    metrics, page, html = report(
         {bad: table, f"{bad}2": table},
         tmp_path / "out",
         title=bad,
         unit=bad,
         provenance={bad: {bad: bad}},
-        picture=picture,
+        image=image,
         what_one_means={bad: bad},
     )
     assert "<script" not in html
     assert bad in page.text
     assert "肺炎" in html
-    assert figures["title"] == bad
+    assert metrics["title"] == bad
 
 
-def test_undefined_figures_have_reasons(tmp_path):
+def test_undefined_metrics_have_reasons(tmp_path):
     truth = np.column_stack([np.zeros(60), np.ones(60), np.full(60, np.nan), np.tile([0, 1], 30)])
     table = predictions(tmp_path / "a.csv", labels=("none", "every", "unknown", "both"), truth=truth)
-    figures, page, _ = report({"m": table}, tmp_path / "out")
-    auroc = {row["label"]: row["figures"]["auroc"] for row in figures["models"][0]["labels"]}
+    metrics, page, _ = report({"m": table}, tmp_path / "out")
+    auroc = {row["label"]: row["metrics"]["auroc"] for row in metrics["models"][0]["labels"]}
     assert (auroc["none"]["value"], auroc["none"]["reason"]) == (None, "no positive case")
     assert (auroc["every"]["value"], auroc["every"]["reason"]) == (None, "no negative case")
     assert (auroc["unknown"]["value"], auroc["unknown"]["reason"]) == (None, "no case with known truth")
     assert auroc["both"]["value"] is not None
-    assert "over 1 of 4 findings" in figures["headline"][0]
+    assert "over 1 of 4 findings" in metrics["headline"][0]
     assert "no case with known truth" in page.text
-    walk = [figures]
-    while walk:  # no figure is missing without a reason
+    walk = [metrics]
+    while walk:  # no metric is missing without a reason
         item = walk.pop()
         if isinstance(item, dict):
             assert item.get("value", 0) is not None or item["reason"]
@@ -204,22 +202,22 @@ def test_undefined_figures_have_reasons(tmp_path):
 
 
 def test_all_failed(tmp_path):
-    figures, page, _ = report({"m": predictions(tmp_path / "a.csv", n=5, failed=range(5))}, tmp_path / "out")
-    assert figures["headline"] == ["The AUROC of m is undefined on 0 pictures of 0 patients: no scored case."]
+    metrics, page, _ = report({"m": predictions(tmp_path / "a.csv", n=5, failed=range(5))}, tmp_path / "out")
+    assert metrics["headline"] == ["The AUROC of m is undefined on 0 images of 0 patients: no scored case."]
     assert "5 of 5 requested cases failed" in page.text
     assert page.text.count("file truncated <b>") == 5
 
 
 def test_one_case(tmp_path):
-    figures, page, _ = report({"m": predictions(tmp_path / "a.csv", n=1)}, tmp_path / "out")
-    assert "1 picture of 1 patient" in figures["headline"][0]
+    metrics, page, _ = report({"m": predictions(tmp_path / "a.csv", n=1)}, tmp_path / "out")
+    assert "1 image of 1 patient" in metrics["headline"][0]
     assert "no positive case" in page.text or "no negative case" in page.text
 
 
 def test_two_hundred_labels(tmp_path):
     labels = [f"finding {i}" for i in range(200)]
-    figures, page, html = report({"m": predictions(tmp_path / "a.csv", labels=labels)}, tmp_path / "out")
-    assert len(figures["models"][0]["labels"]) == 200
+    metrics, page, html = report({"m": predictions(tmp_path / "a.csv", labels=labels)}, tmp_path / "out")
+    assert len(metrics["models"][0]["labels"]) == 200
     assert "finding 199" in page.text
     assert "30 of 200 findings" in page.text
     assert len(html) < 4e6
@@ -227,15 +225,15 @@ def test_two_hundred_labels(tmp_path):
 
 def test_thresholds_on_the_evaluated_cases_are_called_optimistic(tmp_path):
     table = predictions(tmp_path / "a.csv", split="val")
-    figures, page, _ = report({"m": table}, tmp_path / "out", split="val")
-    assert figures["models"][0]["thresholds_chosen_on_these_cases"]
+    metrics, page, _ = report({"m": table}, tmp_path / "out", split="val")
+    assert metrics["models"][0]["thresholds_chosen_on_these_cases"]
     assert "chosen on these cases: optimistic" in page.text
 
 
 def test_stored_thresholds(tmp_path):
     table = predictions(tmp_path / "a.csv")
-    figures, page, _ = report({"m": table}, tmp_path / "out", thresholds={"m": {"mass": 0.25}})
-    mass, edema = (row["threshold"] for row in figures["models"][0]["labels"])
+    metrics, page, _ = report({"m": table}, tmp_path / "out", thresholds={"m": {"mass": 0.25}})
+    mass, edema = (row["threshold"] for row in metrics["models"][0]["labels"])
     assert (mass["value"], mass["rule"]) == (0.25, "given")
     assert edema["value"] is None
     assert "no threshold" in edema["reason"]
@@ -246,10 +244,10 @@ def test_stored_thresholds(tmp_path):
 
 def test_no_validation_rows_no_threshold(tmp_path):
     table = predictions(tmp_path / "a.csv").rows("test")
-    figures, _, _ = report({"m": table}, tmp_path / "out")
-    assert "no scored val row" in figures["models"][0]["labels"][0]["threshold"]["reason"]
-    figures, _, _ = report({"m": table}, tmp_path / "out", rule="0.5")
-    assert figures["models"][0]["labels"][0]["threshold"]["value"] == 0.5
+    metrics, _, _ = report({"m": table}, tmp_path / "out")
+    assert "no scored val row" in metrics["models"][0]["labels"][0]["threshold"]["reason"]
+    metrics, _, _ = report({"m": table}, tmp_path / "out", rule="0.5")
+    assert metrics["models"][0]["labels"][0]["threshold"]["value"] == 0.5
 
 
 def test_missing_split_names_those_there_are(tmp_path):
@@ -270,7 +268,7 @@ def test_missing_split_names_those_there_are(tmp_path):
         np.ones((5, 5, 1)),
     ],
 )
-def test_pictures_of_any_kind_become_small_jpegs(pixels):
+def test_images_of_any_kind_become_small_jpegs(pixels):
     uri = jpeg_uri(pixels)
     assert uri.startswith("data:image/jpeg;base64,")
     assert len(uri) < 5000

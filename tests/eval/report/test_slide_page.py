@@ -84,7 +84,7 @@ def test_numbers_in_the_page_are_those_of_the_slide(slide):
         assert words in page.text
 
 
-def test_the_gallery_is_sorted_and_its_pictures_decode(slide):
+def test_the_gallery_is_sorted_and_its_images_decode(slide):
     page = Page(slide_page(slide))
     tiles = [int(attrs["data-tile"]) for attrs in page.named("button") if "data-tile" in attrs]
     assert tiles == highest_tiles(slide.scores, 5).tolist()
@@ -169,7 +169,7 @@ def test_the_script_runs_in_a_browser(slide, tmp_path):
     }, 200));</script></body>"""
     (tmp_path / "page.html").write_text(html.replace("</body>", probe))
     title, budget_ms = "", 5000
-    while not title.startswith("{") and budget_ms < 50_000:  # decoding a picture does not wait for virtual time
+    while not title.startswith("{") and budget_ms < 50_000:  # decoding an image does not wait for virtual time
         done = subprocess.run(
             [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--virtual-time-budget={budget_ms}", "--dump-dom",
              f"--user-data-dir={tmp_path / 'profile'}", (tmp_path / "page.html").as_uri()],

@@ -54,15 +54,15 @@ def written(tmp_path, labels, exclusive=False, models=1):
     sections = [cohort_section(cohort(manifest)), subgroup_section(found)]
     evaluate(tables, tmp_path / "out", resamples=20, sections=lambda _: sections)
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    figures = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
-    return found, page, figures, pd.read_csv(tmp_path / "out" / "metrics.csv", keep_default_na=False)
+    metrics = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
+    return found, page, metrics, pd.read_csv(tmp_path / "out" / "metrics.csv", keep_default_na=False)
 
 
 @pytest.mark.parametrize(
     ("labels", "exclusive", "details"), [(["mass"], False, 0), (["a <i>", "b"], False, 2), (["a", "b"], True, 0)]
 )
 def test_page_of_one_label_of_findings_and_of_classes(tmp_path, labels, exclusive, details):
-    found, page, figures, table = written(tmp_path, labels, exclusive)
+    found, page, metrics, table = written(tmp_path, labels, exclusive)
     assert page.count("<details>") == page.count("<summary>") == details
     assert "<b>Y" not in page
     assert "&lt;b&gt;Y &amp; Z&lt;/b&gt;" in page
@@ -71,21 +71,21 @@ def test_page_of_one_label_of_findings_and_of_classes(tmp_path, labels, exclusiv
     assert len(ids) == len(set(ids))
     assert page.count("<caption") == page.count("<table")
     assert {"cohort", "subgroups"} <= set(re.findall(r'href="#(\w+)"', page)) & set(ids)
-    groups = figures["subgroups"]["models"][0]["groups"]
+    groups = metrics["subgroups"]["models"][0]["groups"]
     assert [group["group"] for group in groups] == ["all cases", *(group.name for group in found["model 0"].groups)]
     assert len(groups) == 1 + 3 + 3
-    assert figures["cohort"]["splits"]["test"]["cases"] == 100
+    assert metrics["cohort"]["splits"]["test"]["cases"] == 100
     name = "accuracy" if exclusive else "auroc"
     row = table[table["metric"] == f"subgroup_{name}[sex=F]"].iloc[0]
     told = next(group for group in found["model 0"].groups if group.name == "F")
-    value = told.figures["accuracy"] if exclusive else told.labels[0].figures["auroc"]
+    value = told.metrics["accuracy"] if exclusive else told.labels[0].metrics["auroc"]
     assert float(row["value"]) == pytest.approx(value.value, abs=1e-5)
     assert (table["metric"] == f"subgroup_{name}_difference[sex=F]").any()
 
 
 def test_other_models_are_in_the_json_and_the_csv_only(tmp_path):
-    _, page, figures, table = written(tmp_path, ["mass"], models=2)
-    assert [model["model"] for model in figures["subgroups"]["models"]] == ["model 0", "model 1"]
+    _, page, metrics, table = written(tmp_path, ["mass"], models=2)
+    assert [model["model"] for model in metrics["subgroups"]["models"]] == ["model 0", "model 1"]
     assert table[table["metric"].str.startswith("subgroup_auroc[")]["model"].value_counts().to_dict() == {
         "model 0": 6, "model 1": 6,
     }  # fmt: skip

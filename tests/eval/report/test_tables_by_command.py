@@ -1,4 +1,4 @@
-"""Hand-made predictions tables through `clinvit evaluate` and `clinvit compare`: right figures or one clear line."""
+"""Hand-made predictions tables through `clinvit evaluate` and `clinvit compare`: right metrics or one clear line."""
 
 import json
 import resource
@@ -30,12 +30,12 @@ def report(folder: Path, *tables: Path) -> dict:
     return json.loads((folder / "out" / "report.json").read_text(encoding="utf-8"))
 
 
-def figures(folder: Path, rows: list[str]) -> dict:
-    return report(folder, table(folder, rows))["models"][0]["labels"][0]["figures"]
+def metrics(folder: Path, rows: list[str]) -> dict:
+    return report(folder, table(folder, rows))["models"][0]["labels"][0]["metrics"]
 
 
 def test_ties(tmp_path):
-    found = figures(tmp_path, ROWS)
+    found = metrics(tmp_path, ROWS)
     # Pairs: b above both, d above a and level with c.
     assert found["auroc"]["value"] == pytest.approx(3.5 / 4)
     assert found["average_precision"]["value"] == pytest.approx((1 + 2 / 3) / 2)
@@ -43,27 +43,27 @@ def test_ties(tmp_path):
 
 
 def test_all_scores_equal(tmp_path):
-    found = figures(tmp_path, [row.rpartition(",")[0] + ",0.5" for row in ROWS])
+    found = metrics(tmp_path, [row.rpartition(",")[0] + ",0.5" for row in ROWS])
     assert (found["auroc"]["value"], found["average_precision"]["value"]) == (0.5, 0.5)
     assert "no spread" in found["auroc"]["reason"] or "too narrow" in found["auroc"]["reason"]
 
 
 def test_one_class(tmp_path):
-    found = figures(tmp_path, [row for row in ROWS if ",ok,,0," in row])
+    found = metrics(tmp_path, [row for row in ROWS if ",ok,,0," in row])
     assert (found["auroc"]["value"], found["auroc"]["reason"]) == (None, "no positive case")
     assert found["brier"]["value"] == pytest.approx((0.01 + 0.09) / 2)
 
 
 def test_all_unknown(tmp_path):
-    found = figures(tmp_path, [row.replace("ok,,0", "ok,,").replace("ok,,1", "ok,,") for row in ROWS])
-    assert {name: figure["value"] for name, figure in found.items()} == dict.fromkeys(found)
+    found = metrics(tmp_path, [row.replace("ok,,0", "ok,,").replace("ok,,1", "ok,,") for row in ROWS])
+    assert {name: metric["value"] for name, metric in found.items()} == dict.fromkeys(found)
     assert found["auroc"]["reason"] == "no case with known truth"
-    assert all(figure["reason"] for figure in found.values())
+    assert all(metric["reason"] for metric in found.values())
 
 
 def test_one_patient(tmp_path):
     rows = [",".join([row.split(",")[0], "1", *row.split(",")[2:]]) for row in ROWS]
-    found = figures(tmp_path, rows)
+    found = metrics(tmp_path, rows)
     assert found["auroc"]["value"] == pytest.approx(3.5 / 4)
     assert (found["auroc"]["low"], found["auroc"]["high"]) == (None, None)
     assert "one patient only" in found["auroc"]["reason"]
@@ -168,7 +168,7 @@ def test_a_million_rows(tmp_path, rows):
     assert main(["evaluate", str(tmp_path / "p.csv"), "--out", str(tmp_path / "out")]) == 0
     assert time.perf_counter() - start < 400
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 4_000_000  # KiB
-    found = json.loads((tmp_path / "out" / "report.json").read_text())["models"][0]["labels"][0]["figures"]
+    found = json.loads((tmp_path / "out" / "report.json").read_text())["models"][0]["labels"][0]["metrics"]
     assert found["auroc"]["low"] < found["auroc_delong"]["value"] < found["auroc"]["high"]
     width = found["auroc_delong"]["high"] - found["auroc_delong"]["low"]
     assert found["auroc"]["high"] - found["auroc"]["low"] == pytest.approx(width, rel=0.1)

@@ -66,7 +66,7 @@ def cascade(path, *, seed=0, **options):
     return table(path, CASCADE, truth, scores, decision=decision, **options), truth, scores, np.array(decision)
 
 
-def test_figures_agree_with_scikit_learn(tmp_path):
+def test_metrics_agree_with_scikit_learn(tmp_path):
     labels = [f"class {i}" for i in range(7)]
     truth, scores = drawn(7, 210)
     found = class_result(table(tmp_path / "p.csv", labels, truth, scores), resamples=50)
@@ -80,7 +80,7 @@ def test_figures_agree_with_scikit_learn(tmp_path):
         "mcc": matthews_corrcoef(truth, decided),
         "accuracy_failed_as_wrong": accuracy_score(truth, decided),
     }
-    assert {name: e.value for name, e in found.figures.items()} == pytest.approx(expected, abs=1e-12)
+    assert {name: e.value for name, e in found.metrics.items()} == pytest.approx(expected, abs=1e-12)
     np.testing.assert_array_equal(found.confusion, confusion_matrix(truth, decided))
     per_class = {
         "sensitivity": recall_score(truth, decided, average=None),
@@ -90,12 +90,12 @@ def test_figures_agree_with_scikit_learn(tmp_path):
     }
     for name, values in per_class.items():
         np.testing.assert_allclose([e.value for e in found.per_class[name]], values, atol=1e-12)
-    every = [*found.figures.values(), *itertools.chain(*found.per_class.values())]
+    every = [*found.metrics.values(), *itertools.chain(*found.per_class.values())]
     assert all(e.low < e.value < e.high for e in every)
 
 
 def test_intervals_are_the_percentiles_of_resampled_patients(tmp_path):
-    """Each figure computed again with scikit-learn on every resample, case by case."""
+    """Each metric computed again with scikit-learn on every resample, case by case."""
     truth, scores = drawn(4, 80)
     predictions = table(tmp_path / "p.csv", list("abcd"), truth, scores)
     found = class_result(predictions, resamples=40, seed=3)
@@ -109,10 +109,10 @@ def test_intervals_are_the_percentiles_of_resampled_patients(tmp_path):
         draws["mcc"].append(matthews_corrcoef(truth[rows], decided[rows]))
         draws["macro_f1"].append(f1_score(truth[rows], decided[rows], average="macro"))
     for name, values in draws.items():
-        assert (found.figures[name].low, found.figures[name].high) == pytest.approx(
+        assert (found.metrics[name].low, found.metrics[name].high) == pytest.approx(
             tuple(np.quantile(values, [0.025, 0.975])), abs=1e-12
         )
-        assert found.figures[name].method == "bootstrap"
+        assert found.metrics[name].method == "bootstrap"
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_nothing_scored_is_not_exclusive_and_decisions_need_exclusive_classes(tm
 
 
 @pytest.mark.parametrize(
-    ("row", "cell", "said"),
+    ("row", "cell", "report"),
     [
         (
             0,
@@ -154,12 +154,12 @@ def test_nothing_scored_is_not_exclusive_and_decisions_need_exclusive_classes(tm
         (3, "no detachment", "row 5: a failed case carries the decision 'no detachment'"),
     ],
 )
-def test_wrong_decisions_are_refused(tmp_path, row, cell, said):
+def test_wrong_decisions_are_refused(tmp_path, row, cell, report):
     cascade(tmp_path / "p.csv")
     cells = pd.read_csv(tmp_path / "p.csv", dtype=str, keep_default_na=False)
     cells.loc[row, "decision"] = cell
     cells.to_csv(tmp_path / "p.csv", index=False)
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=report):
         read_predictions(tmp_path / "p.csv")
 
 
@@ -173,39 +173,39 @@ def test_cascade_is_judged_by_its_decisions(tmp_path):
     right = decided == truth[:100]
     assert (found.cases, found.failed, found.unknown, found.ruled) == (96, 3, 1, True)
     assert found.differing == (decided != scores[:100].argmax(axis=1))[scored].sum() > 5
-    assert found.figures["accuracy"].value == pytest.approx(right[counted].mean())
-    assert found.figures["accuracy_failed_as_wrong"].value == pytest.approx(right[counted].sum() / 99)
+    assert found.metrics["accuracy"].value == pytest.approx(right[counted].mean())
+    assert found.metrics["accuracy_failed_as_wrong"].value == pytest.approx(right[counted].sum() / 99)
     assert found.confusion.sum() == 96
     assert (decided_classes(asked)[~scored] == -1).all()
-    assert "top5_accuracy" not in found.figures
+    assert "top5_accuracy" not in found.metrics
 
 
-def test_undefined_figures_have_reasons(tmp_path):
+def test_undefined_metrics_have_reasons(tmp_path):
     truth = np.zeros(12, dtype=int)
     found = class_result(table(tmp_path / "p.csv", CASCADE, truth, np.tile([0.5, 0.3, 0.2], (12, 1))), resamples=20)
-    reasons = {name: e.reason for name, e in found.figures.items() if np.isnan(e.value)}
+    reasons = {name: e.reason for name, e in found.metrics.items() if np.isnan(e.value)}
     assert reasons == {
         "balanced_accuracy": "cases of one class only",
         "macro_f1": "cases of one class only",
         "kappa": "all cases or all decisions are of one class",
         "mcc": "all cases or all decisions are of one class",
     }
-    assert found.figures["accuracy"].value == 1
-    assert found.figures["accuracy"].low < 0.9  # Wilson's: resampling shows no spread
+    assert found.metrics["accuracy"].value == 1
+    assert found.metrics["accuracy"].low < 0.9  # Wilson's: resampling shows no spread
     assert found.per_class["sensitivity"][1].reason == "no case of this class"
     assert found.per_class["specificity"][0].reason == "no case of another class"
     assert found.per_class["ppv"][2].reason == "never decided for"
     nothing = class_result(table(tmp_path / "q.csv", CASCADE, truth, np.full((12, 3), 1 / 3), failed=range(12)))
-    assert nothing.figures["accuracy"].reason == "no scored case with known truth"
-    assert nothing.figures["accuracy_failed_as_wrong"].value == 0
+    assert nothing.metrics["accuracy"].reason == "no scored case with known truth"
+    assert nothing.metrics["accuracy_failed_as_wrong"].value == 0
 
 
 def test_a_class_without_cases_is_left_out_of_the_means_and_said(tmp_path):
     truth, scores = drawn(2, 40)
     scores = np.column_stack([0.9 * scores, np.full(40, 0.1)])
-    figure = class_result(table(tmp_path / "p.csv", CASCADE, truth, scores), resamples=20).figures["balanced_accuracy"]
-    assert figure.value == pytest.approx(balanced_accuracy_score(truth, scores.argmax(axis=1)))
-    assert figure.reason == "over 2 of 3 classes: the others have no case"
+    metric = class_result(table(tmp_path / "p.csv", CASCADE, truth, scores), resamples=20).metrics["balanced_accuracy"]
+    assert metric.value == pytest.approx(balanced_accuracy_score(truth, scores.argmax(axis=1)))
+    assert metric.reason == "over 2 of 3 classes: the others have no case"
 
 
 @settings(max_examples=60, deadline=None)
@@ -252,21 +252,21 @@ def test_report_of_a_cascade_beside_one_model(tmp_path):
     truth, scores = drawn(3, 120, seed=1, strength=0.8)
     two = table(tmp_path / "b.csv", CASCADE, truth, scores, unknown=(7,), val=20)
     evaluate({"cascade": one, "<b>one": two}, tmp_path / "out", resamples=100, unit="clip")
-    figures, html, metrics = read_report(tmp_path / "out")
-    assert figures["headline"][0].startswith("Accuracy 0.")
-    assert "over 3 classes on 96 clips of 50 patients." in figures["headline"][0]
-    assert "With 3 failed clips counted as wrong: 0." in figures["headline"][1]
-    assert "accuracy difference" in figures["headline"][2]
-    found = figures["models"][0]["classes"]
+    report, html, metrics = read_report(tmp_path / "out")
+    assert report["headline"][0].startswith("Accuracy 0.")
+    assert "over 3 classes on 96 clips of 50 patients." in report["headline"][0]
+    assert "With 3 failed clips counted as wrong: 0." in report["headline"][1]
+    assert "accuracy difference" in report["headline"][2]
+    found = report["models"][0]["classes"]
     words = " ".join(html.split())
     assert "decisions come from the table (rule of the cascade), not from the largest score; the two differ in" in words
     assert f"{found['decisions_not_the_largest_score']} of 97 scored cases" in words
     assert "&lt;b&gt;one: the decision is the class with the largest score." in words
     assert "<b>one" not in html
     assert sum(cell["cases"] for cell in found["confusion"]) == found["n"] == 96
-    assert 0 <= figures["comparisons"][0]["classes"]["mcnemar_p"] <= 1
+    assert 0 <= report["comparisons"][0]["classes"]["mcnemar_p"] <= 1
     own = metrics[metrics["model"] == "cascade"].set_index(["metric", "label"])["value"]
-    assert own["classes_accuracy"].item() == pytest.approx(found["figures"]["accuracy"]["value"], abs=1e-5)
+    assert own["classes_accuracy"].item() == pytest.approx(found["metrics"]["accuracy"]["value"], abs=1e-5)
     assert own["class_ppv", "macula intact"] == pytest.approx(found["labels"][1]["ppv"]["value"], abs=1e-5)
 
 
@@ -278,19 +278,19 @@ def test_report_of_many_classes_stays_small_and_says_what_is_left_out(tmp_path):
     assert detailed_labels(predictions, "val") != labels
     assert len(detailed_labels(predictions, "test")) == 12
     evaluate({"m": predictions, "again": predictions}, tmp_path / "out", resamples=50)
-    figures, html, metrics = read_report(tmp_path / "out")
-    shown = [row["label"] for row in figures["models"][0]["labels"] if row["figures"]["auroc"]["low"] is not None]
+    report, html, metrics = read_report(tmp_path / "out")
+    shown = [row["label"] for row in report["models"][0]["labels"] if row["metrics"]["auroc"]["low"] is not None]
     assert shown == list(detailed_labels(predictions, "test"))
     words = " ".join(html.split())
     assert "Shown: the 12 most frequent of 30 classes." in words
     assert "without numbers" in words
     assert "data:image/png;base64," in html
     assert len(html) < 500_000
-    left_out = next(row for row in figures["models"][0]["labels"] if row["label"] not in shown)
-    assert left_out["figures"]["auroc"]["value"] is not None
-    assert "none of the 12 most frequent" in left_out["figures"]["auroc"]["reason"]
+    left_out = next(row for row in report["models"][0]["labels"] if row["label"] not in shown)
+    assert left_out["metrics"]["auroc"]["value"] is not None
+    assert "none of the 12 most frequent" in left_out["metrics"]["auroc"]["reason"]
     assert "none of the 12 most frequent" in left_out["threshold"]["reason"]
-    assert len(figures["comparisons"][0]["labels"]) == 12
+    assert len(report["comparisons"][0]["labels"]) == 12
     for metric in ("auroc", "class_sensitivity", "class_f1"):
         assert set(metrics.loc[metrics["metric"] == metric, "label"]) == set(labels)
     assert metrics.loc[metrics["metric"] == "class_sensitivity", "low"].notna().all()
@@ -299,8 +299,8 @@ def test_report_of_many_classes_stays_small_and_says_what_is_left_out(tmp_path):
 def test_a_report_of_labels_that_do_not_exclude_each_other_has_no_classes(tmp_path):
     truth, scores = drawn(3, 60)
     evaluate({"m": table(tmp_path / "p.csv", CASCADE, truth, scores * 0.9)}, tmp_path / "out", resamples=20)
-    figures, html, metrics = read_report(tmp_path / "out")
-    assert figures["headline"][0].startswith("Macro AUROC")
-    assert "classes" not in figures["models"][0]
+    report, html, metrics = read_report(tmp_path / "out")
+    assert report["headline"][0].startswith("Macro AUROC")
+    assert "classes" not in report["models"][0]
     assert 'id="classes"' not in html
     assert not metrics["metric"].str.startswith("class").any()

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from clinvit.datasets.manifest.tables import predictions_table, read_predictions, write_predictions
 from clinvit.eval.statistics.compare import compare
-from clinvit.eval.statistics.compare_decisions import compare_calls
+from clinvit.eval.statistics.compare_decisions import compare_decisions
 from clinvit.eval.statistics.mcnemar import mcnemar
 from clinvit.eval.statistics.resampling import PatientBootstrap
 from scipy.stats import binomtest, norm
@@ -20,7 +20,7 @@ def column(*values: float) -> np.ndarray:
 def test_by_hand():
     truth = column(1, 1, 1, 1, 0, 0, np.nan)
     first, second = column(0.9, 0.9, 0.9, 0.1, 0.1, 0.9, 0.9), column(0.9, 0.1, 0.1, 0.9, 0.1, 0.1, 0.1)
-    found = compare_calls(truth, (first, second), HALF, PatientBootstrap(np.arange(7), 200))
+    found = compare_decisions(truth, (first, second), HALF, PatientBootstrap(np.arange(7), 200))
     assert found.sensitivity[0].value == pytest.approx(3 / 4 - 2 / 4)
     assert found.specificity[0].value == pytest.approx(1 / 2 - 2 / 2)
     assert (found.only_first[0], found.only_second[0]) == (2, 2)
@@ -34,7 +34,7 @@ def test_a_label_without_threshold_is_undefined_and_no_test():
     truth[:, 2] = 0
     scores = [np.clip(truth * strength + generator.random((80, 3)) * 0.6, 0, 1) for strength in (0.4, 0.05)]
     cuts = np.array([0.5, np.nan, 0.5]), np.full(3, 0.5)
-    found = compare_calls(truth, tuple(scores), cuts, PatientBootstrap(np.arange(80), 200))
+    found = compare_decisions(truth, tuple(scores), cuts, PatientBootstrap(np.arange(80), 200))
     assert found.sensitivity[1].reason == "a model has no threshold"
     assert found.sensitivity[2].reason == "no positive case"
     assert found.specificity[2].reason != "no negative case"
@@ -73,7 +73,7 @@ def test_compare_tells_calls_disagreements_and_adjusted_p(tmp_path):
     raw = np.array([test.p for test in found.tests])
     assert (found.adjusted >= raw).all()
     assert found.adjusted.min() == pytest.approx(min(1, 3 * raw.min()))
-    assert np.isnan(found.calls.p[2])
+    assert np.isnan(found.decisions.p[2])
     x = found.disagreements[found.disagreements["label"] == "x"]
     assert (x["first_called"] == (x["first"] >= 0.5)).all()
     assert found.disagreements.loc[found.disagreements["label"] == "z", "first_called"].isna().all()

@@ -18,10 +18,10 @@ def noise(share: float, samples: int) -> float:
     return 3.5 * np.sqrt(share * (1 - share) / samples)
 
 
-def binormal(generator, positives: int, negatives: int, pictures: int = 1, alike: float = 0.0):
-    """Truth, score and patient; `alike` is the share of the score's variance that pictures of a patient share."""
+def binormal(generator, positives: int, negatives: int, images: int = 1, alike: float = 0.0):
+    """Truth, score and patient; `alike` is the share of the score's variance that images of a patient share."""
     patients = positives + negatives
-    of = np.repeat(np.arange(patients), pictures)
+    of = np.repeat(np.arange(patients), images)
     truth = np.repeat([1.0, 0.0], [positives, negatives])[of]
     shared, own = generator.normal(size=patients)[of], generator.normal(size=len(of))
     return truth, truth * 1.2 + np.sqrt(alike) * shared + np.sqrt(1 - alike) * own, of.astype(str)
@@ -60,28 +60,28 @@ SETTINGS = {
 }
 COHORTS = [
     {"positives": 60, "negatives": 90},
-    {"positives": 40, "negatives": 40, "pictures": 3, "alike": 0.6},
+    {"positives": 40, "negatives": 40, "images": 3, "alike": 0.6},
 ]
 
 
-@pytest.mark.parametrize("cohort", COHORTS, ids=["one picture each", "three alike pictures each"])
+@pytest.mark.parametrize("cohort", COHORTS, ids=["one image each", "three alike images each"])
 def test_intervals_of_the_auroc_cover_it(cohort):
     for name, share in coverage(200, 199, cohort, SETTINGS).items():
         assert 0.94 - noise(0.94, 200) < share < 0.955 + noise(0.955, 200), name
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("cohort", COHORTS, ids=["one picture each", "three alike pictures each"])
+@pytest.mark.parametrize("cohort", COHORTS, ids=["one image each", "three alike images each"])
 def test_intervals_of_the_auroc_cover_it_in_many_samples(cohort):
     found = coverage(800, 399, cohort, SETTINGS)
     for name, share in found.items():
         assert 0.94 - noise(0.94, 800) < share < 0.955 + noise(0.955, 800), found | {"worst": name}
 
 
-def test_intervals_by_picture_would_not_cover():
+def test_intervals_by_image_would_not_cover():
     generator, covered = np.random.default_rng(1), 0
     for _ in range(200):
-        truth, score, _ = binormal(generator, 40, 40, pictures=5, alike=0.8)
+        truth, score, _ = binormal(generator, 40, 40, images=5, alike=0.8)
         estimate = delong_interval(truth, score)
         covered += estimate.low <= AREA <= estimate.high
     assert covered / 200 < 0.85
@@ -92,7 +92,7 @@ def test_intervals_of_sensitivity_cover_it(share):
     generator, covered, samples = np.random.default_rng(2), np.zeros(2), 300
     for sample in range(samples):
         alone = (generator.random(80) < share).astype(float)
-        # Two pictures of a patient are called alike in half of the patients.
+        # Two images of a patient are called alike in half of the patients.
         twice = np.repeat((generator.random(80) < share).astype(float), 2)
         other = (generator.random(160) < share).astype(float)
         paired = np.where(np.repeat(generator.random(80) < 0.5, 2), twice, other)
@@ -103,13 +103,13 @@ def test_intervals_of_sensitivity_cover_it(share):
     assert (covered / samples < 0.965 + noise(0.965, samples)).all()
 
 
-def rejections(samples: int, resamples: int, pictures: int) -> dict[str, float]:
+def rejections(samples: int, resamples: int, images: int) -> dict[str, float]:
     """Share of p below 0.05 where two models are equally good: their scores share a part and differ by noise."""
     generator, rejected = np.random.default_rng(3), {"delong": 0, "bootstrap": 0, "mcnemar": 0}
     for sample in range(samples):
-        truth, common, patient = binormal(generator, 60, 60, pictures, alike=0.5)
+        truth, common, patient = binormal(generator, 60, 60, images, alike=0.5)
         # What a model adds of its own is alike within a patient too.
-        own = generator.normal(size=(2, 120, 1)) * 0.7 + generator.normal(size=(2, 120, pictures)) * 0.3
+        own = generator.normal(size=(2, 120, 1)) * 0.7 + generator.normal(size=(2, 120, images)) * 0.3
         first, second = (common + part.ravel() for part in own)
         bootstrap = PatientBootstrap(patient, resamples, sample)
         one, two = (bootstrap.ranks(truth[:, None], score[:, None])["auroc"][:, 0] for score in (first, second))
@@ -130,20 +130,20 @@ def check(found: dict[str, float], samples: int) -> None:
     assert 0.02 - noise(0.02, samples) < found["mcnemar"] < 0.05 + noise(0.05, samples)  # exact, so conservative
 
 
-@pytest.mark.parametrize("pictures", [1, 3])
-def test_paired_tests_reject_a_true_null_in_5_percent(pictures):
-    check(rejections(250, 199, pictures), 250)
+@pytest.mark.parametrize("images", [1, 3])
+def test_paired_tests_reject_a_true_null_in_5_percent(images):
+    check(rejections(250, 199, images), 250)
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("pictures", [1, 3])
-def test_paired_tests_reject_a_true_null_in_5_percent_of_many_samples(pictures):
-    check(rejections(2000, 599, pictures), 2000)
+@pytest.mark.parametrize("images", [1, 3])
+def test_paired_tests_reject_a_true_null_in_5_percent_of_many_samples(images):
+    check(rejections(2000, 599, images), 2000)
 
 
-@pytest.mark.parametrize("pictures", [1, 4])
-def test_delong_and_bootstrap_agree(pictures):
-    truth, score, patient = binormal(np.random.default_rng(6), 150, 300, pictures, alike=0.5)
+@pytest.mark.parametrize("images", [1, 4])
+def test_delong_and_bootstrap_agree(images):
+    truth, score, patient = binormal(np.random.default_rng(6), 150, 300, images, alike=0.5)
     other = score + np.random.default_rng(7).normal(size=len(score))
     bootstrap = PatientBootstrap(patient, 2000, 1)
     one, two = (bootstrap.ranks(truth[:, None], each[:, None])["auroc"][:, 0] for each in (score, other))

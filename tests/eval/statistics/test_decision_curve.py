@@ -134,9 +134,9 @@ def test_the_section(tmp_path):
     first = section.plain["models"][0]["labels"][1]
     assert len(first["net_benefit"]) == len(section.plain["thresholds"]) == 99
     assert first["n"] == np.isfinite(tables["first"].scored().truth()[:, 1]).sum()
-    figures = {(f.model, f.label, f.metric): f.estimate for f in section.figures}
-    assert figures["first", "mass <b>", "decisions_net_benefit_at_0.2"].value == first["net_benefit"][19]
-    assert np.isnan(figures["second", "never", "decisions_net_benefit_at_0.5"].value)
+    metrics = {(f.model, f.label, f.metric): f.estimate for f in section.metrics}
+    assert metrics["first", "mass <b>", "decisions_net_benefit_at_0.2"].value == first["net_benefit"][19]
+    assert np.isnan(metrics["second", "never", "decisions_net_benefit_at_0.5"].value)
     row = section.content["rows"]["mass <b>"][0]
     assert row["net_benefit"][1].value == pytest.approx(1000 * first["net_benefit"][19])
 
@@ -144,20 +144,20 @@ def test_the_section(tmp_path):
 def test_the_page_holds_it(tmp_path):
     tables = {"only": table(tmp_path / "a.csv")}
     section = decision_section(tables, "test", Resampling(50))
-    figures = evaluate(
+    report = evaluate(
         tables, tmp_path, resamples=50, sections=lambda _: [section], provenance={"only": {"calibration": "none"}}
     )
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert html.index('id="calibration"') < html.index('id="decisions"') < html.index('id="wrong"')
     assert "Net benefit assumes calibrated scores" in html and "mass <b>" not in html
     assert "Scores are as the model gave them, not calibrated afterwards." in html
-    assert figures["decisions"]["models"][0]["model"] == "only"
+    assert report["decisions"]["models"][0]["model"] == "only"
     metrics = pd.read_csv(tmp_path / "metrics.csv")
     assert metrics["metric"].str.startswith("decisions_net_benefit_at_").sum() == 2 * 3
 
 
 @pytest.mark.slow
-def test_a_test_set_of_25596_pictures_takes_seconds():
+def test_a_test_set_of_25596_images_takes_seconds():
     import time
 
     generator = np.random.default_rng(0)

@@ -12,10 +12,10 @@ from clinvit.eval.statistics.metrics import auroc
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 
-def clustered(seed: int, patients: int = 40, pictures: int = 5, alike: float = 1.5):
-    """Pictures of one patient share a truth and part of the score."""
+def clustered(seed: int, patients: int = 40, images: int = 5, alike: float = 1.5):
+    """Images of one patient share a truth and part of the score."""
     generator = np.random.default_rng(seed)
-    of = np.repeat(np.arange(patients), pictures)
+    of = np.repeat(np.arange(patients), images)
     truth = (generator.random(patients) < 0.4).astype(float)[of]
     latent = truth + alike * generator.normal(size=patients)[of] + generator.normal(size=len(of))
     return truth[:, None], 1 / (1 + np.exp(-latent))[:, None], of.astype(str)
@@ -56,7 +56,7 @@ def test_same_seed_same_draws_in_blocks_of_any_size_and_rows_in_any_order(monkey
     assert (PatientBootstrap(patients, 100, 8).ranks(truth, scores)["auroc"] != whole).any()
 
 
-def test_interval_by_patient_is_wider_than_by_picture():
+def test_interval_by_patient_is_wider_than_by_image():
     truth, scores, patients = clustered(1)
     widths = []
     for unit in (patients, np.arange(len(patients))):
@@ -64,8 +64,8 @@ def test_interval_by_patient_is_wider_than_by_picture():
         widths.append(high - low)
     assert widths[0] > 1.3 * widths[1]
     by_patient = delong_interval(truth[:, 0], scores[:, 0], patients)
-    by_picture = delong_interval(truth[:, 0], scores[:, 0])
-    assert by_patient.high - by_patient.low > 1.3 * (by_picture.high - by_picture.low)
+    by_image = delong_interval(truth[:, 0], scores[:, 0])
+    assert by_patient.high - by_patient.low > 1.3 * (by_image.high - by_image.low)
     # Obuchowski's interval and the bootstrap by patient answer the same question.
     assert by_patient.high - by_patient.low == pytest.approx(widths[0], rel=0.2)
 

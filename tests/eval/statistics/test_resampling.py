@@ -33,7 +33,7 @@ def test_bca_is_scipys_on_the_same_resamples(seed):
     assert ours.method == "bootstrap, bca"
     assert (ours.low, ours.high) == pytest.approx(theirs.confidence_interval, rel=1e-9)
     plain = percentile(float(values.mean()), drawn.resampled[:, 0])
-    assert ours.high > plain.high  # a figure skewed to the right
+    assert ours.high > plain.high  # a metric skewed to the right
 
 
 def test_bca_of_an_auroc_is_scipys():

@@ -59,18 +59,18 @@ def test_each_group_is_what_scikit_learn_says_of_its_cases(tmp_path):
         for i, label in enumerate(group.labels):
             y, p = truth[rows, i], scores[rows, i]
             aurocs.append(roc_auc_score(y, p))
-            assert label.figures["auroc"].value == pytest.approx(aurocs[-1], abs=1e-12)
-            assert label.figures["sensitivity"].value == pytest.approx((p[y == 1] >= 0.5).mean())
-            assert label.figures["specificity"].value == pytest.approx((p[y == 0] < 0.5).mean())
-            assert label.figures["calibration_in_the_large"].value == pytest.approx(p.mean() - y.mean())
+            assert label.metrics["auroc"].value == pytest.approx(aurocs[-1], abs=1e-12)
+            assert label.metrics["sensitivity"].value == pytest.approx((p[y == 1] >= 0.5).mean())
+            assert label.metrics["specificity"].value == pytest.approx((p[y == 0] < 0.5).mean())
+            assert label.metrics["calibration_in_the_large"].value == pytest.approx(p.mean() - y.mean())
             others = roc_auc_score(truth[~rows, i], scores[~rows, i])
             assert label.contrast.difference.value == pytest.approx(aurocs[-1] - others, abs=1e-12)
             assert (label.cases, label.positives) == (rows.sum(), y.sum())
             assert label.patients == cells.loc[rows, "patient"].nunique()
-            assert all(e.low <= e.value <= e.high for e in label.figures.values())
-        assert group.figures["macro_auroc"].value == pytest.approx(np.mean(aurocs), abs=1e-12)
+            assert all(e.low <= e.value <= e.high for e in label.metrics.values())
+        assert group.metrics["macro_auroc"].value == pytest.approx(np.mean(aurocs), abs=1e-12)
     assert sum(group.failed for group in found.groups) == 2 * 3
-    assert found.whole.labels[0].figures["auroc"].value == pytest.approx(roc_auc_score(truth[:, 0], scores[:, 0]))
+    assert found.whole.labels[0].metrics["auroc"].value == pytest.approx(roc_auc_score(truth[:, 0], scores[:, 0]))
     assert [group.name for group in found.groups][-5:] == ["0–17", "18–39", "40–59", "60–79", "80+"]
 
 
@@ -95,7 +95,7 @@ def test_intervals_are_those_of_the_group_alone(tmp_path, interval):
     rows = (columns["view"] == "AP").to_numpy()
     alone = found_in(replace(table, table=table.table[rows].reset_index(drop=True)), columns, ["view"], resampling)
     for name in ("auroc", "sensitivity", "calibration_in_the_large"):
-        one, two = of(own, "AP").labels[0].figures[name], alone.whole.labels[0].figures[name]
+        one, two = of(own, "AP").labels[0].metrics[name], alone.whole.labels[0].metrics[name]
         assert (one.low, one.high) == pytest.approx((two.low, two.high), abs=0.03)
 
 
@@ -109,11 +109,11 @@ def test_what_is_small_or_undefined_is_said_so(tmp_path):
     columns["site"] = ["healthy"] * 20 + ["few"] * 10 + ["unknown truth"] * 3 + ["many"] * 267
     found = found_in(table, columns, ["site"])
     healthy, few, unknown, many = (of(found, name).labels[0] for name in ("healthy", "few", "unknown truth", "many"))
-    assert np.isnan(healthy.figures["auroc"].value)
-    assert healthy.figures["auroc"].reason == healthy.figures["sensitivity"].reason == "no positive case"
+    assert np.isnan(healthy.metrics["auroc"].value)
+    assert healthy.metrics["auroc"].reason == healthy.metrics["sensitivity"].reason == "no positive case"
     assert healthy.contrast.difference.reason == "undefined here or in all other cases"
-    assert unknown.figures["calibration_in_the_large"].reason == "no case with known truth"
-    assert "3 patients only" in few.figures["auroc"].reason
+    assert unknown.metrics["calibration_in_the_large"].reason == "no case with known truth"
+    assert "3 patients only" in few.metrics["auroc"].reason
     assert "3 patients only" in few.contrast.difference.reason
     # In the others together there are these 3 patients with the finding too.
     assert np.isnan([few.contrast.p, many.contrast.p]).all()
@@ -141,12 +141,12 @@ def test_no_threshold_and_nothing_scored(tmp_path):
     table, columns = predictions(tmp_path, n=60)
     points = [OperatingPoint(float("nan"), "given", reason="the model has none")] * 2
     found = subgroups({"m": table}, columns, ["sex"], points={"m": points}, resampling=FEWER)["m"]
-    assert found.groups[0].labels[0].figures["sensitivity"].reason == "the model has none"
-    assert found.groups[0].labels[0].figures["auroc"].value > 0.5
+    assert found.groups[0].labels[0].metrics["sensitivity"].reason == "the model has none"
+    assert found.groups[0].labels[0].metrics["auroc"].value > 0.5
     none, columns = predictions(tmp_path, n=60, failed=range(60))
     found = found_in(none, columns, ["sex"])
     assert (found.whole.cases, found.whole.failed) == (0, 60)
-    assert np.isnan(found.whole.figures["macro_auroc"].value)
+    assert np.isnan(found.whole.metrics["macro_auroc"].value)
 
 
 @pytest.mark.parametrize("classes", [3, 25])
@@ -161,11 +161,11 @@ def test_exclusive_classes_get_accuracy_and_macro_auroc(tmp_path, classes):
     right = table.scores().argmax(axis=1) == truth.argmax(axis=1)
     poor = (columns["view"] == "AP").to_numpy()
     group = of(found, "AP")
-    assert group.figures["accuracy"].value == pytest.approx(right[poor].mean())
+    assert group.metrics["accuracy"].value == pytest.approx(right[poor].mean())
     assert group.contrasts["accuracy"].difference.value == pytest.approx(right[poor].mean() - right[~poor].mean())
     assert group.contrasts["accuracy"].adjusted < 0.001
     aurocs = [roc_auc_score(truth[poor, i], table.scores()[poor, i]) for i in range(classes)]
-    assert group.figures["macro_auroc"].value == pytest.approx(np.mean(aurocs))
+    assert group.metrics["macro_auroc"].value == pytest.approx(np.mean(aurocs))
     assert ("macro_auroc" in group.contrasts) == (classes == 3)
     assert found.comparisons == (4 if classes == 3 else 2)
     assert group.labels == []

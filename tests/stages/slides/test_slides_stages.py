@@ -118,7 +118,7 @@ def test_every_requested_slide_is_a_row(work):
     tiles, features = status(work / "tiles").drop(WITHOUT_SCALE), status(work / "features").drop(WITHOUT_SCALE)
     assert (tiles["tiles"].astype(float) == features["tiles"].astype(float)).all()
     assert (features["width"].astype(float) == WIDTH).all()
-    assert len(list((work / "tiles/pictures").glob("*.jpg"))) == SLIDES - 1
+    assert len(list((work / "tiles/images").glob("*.jpg"))) == SLIDES - 1
 
 
 def test_a_second_run_does_nothing(work, capsys):
@@ -234,7 +234,7 @@ def test_evaluate_says_where(work, mapped, capsys):
     assert code == 0
     (model,) = json.loads((out / "report.json").read_text())["models"]
     where = model["localisation"]
-    assert 0 <= where["figures"]["tile_auroc"]["value"] <= 1
+    assert 0 <= where["metrics"]["tile_auroc"]["value"] <= 1
     assert 0 <= where["froc"]["score"]["value"] <= 1 and where["froc"]["slides"] == TEST and where["froc"]["lesions"]
     page = (out / "report.html").read_text()
     links = [link for link in re.findall(r'href="([^"#]+)"', page) if link.endswith(".html")]
@@ -452,16 +452,16 @@ def test_what_lies_outside_of_whole_outlines_is_false(outlined):
     found = localised(*outlined("all"), "tumor", "test", resamples=20)
     assert found.froc.slides == 2 and max(found.froc.fps_per_slide) == 0.5
     # The healthy tile of the ill slide has the highest score of all: the tumour tile beats two of three.
-    assert found.figures["tile_auroc"].value == pytest.approx(2 / 3)
+    assert found.metrics["tile_auroc"].value == pytest.approx(2 / 3)
 
 
 def test_what_lies_outside_of_outlines_of_a_part_is_unknown(outlined):
     found = localised(*outlined("part"), "tumor", "test", resamples=20)
     assert max(found.froc.fps_per_slide) == 0 and max(found.froc.sensitivity) == 1
-    assert found.figures["tile_auroc"].value == 1
+    assert found.metrics["tile_auroc"].value == 1
 
 
-def test_no_maps_no_figures(outlined, tmp_path):
+def test_no_maps_no_metrics(outlined, tmp_path):
     _, manifest = outlined("all")
     assert localised(tmp_path / "nothing", manifest, "tumor", "test") is None
     assert localised(tmp_path / "explanations", manifest, "tumor", "val") is None

@@ -21,10 +21,10 @@ def write_lists(root, clips: int) -> None:
         frames = []
         start, step = rng.integers(0, 20, 2), rng.integers(-2, 3, 2)
         for frame in range(12):
-            picture = Image.fromarray(rng.integers(0, 60, (36, 48, 3), np.uint8))
+            image = Image.fromarray(rng.integers(0, 60, (36, 48, 3), np.uint8))
             left, top = (start + frame * step) % 24
-            picture.paste(COLOURS[label], (int(left), int(top), int(left) + 14, int(top) + 12))
-            frames.append(picture)
+            image.paste(COLOURS[label], (int(left), int(top), int(left) + 14, int(top) + 12))
+            frames.append(image)
         name = f"some clips/{number:03d}.mp4"
         frames[0].save(root / name, format="GIF", save_all=True, append_images=frames[1:], duration=40)
         lines["val" if number % 4 == 3 else "train"].append(f"{name} {label}")
@@ -52,10 +52,10 @@ def test_a_list_trains_and_evaluates_with_the_official_recipe(tmp_path):
     np.testing.assert_allclose(table.scores().sum(axis=1), 1, atol=1e-5)
     report = tmp_path / "report"
     assert run("evaluate", out, "--split", "val", "--out", report, "--resamples", 200) == 0
-    figures = {}
+    metrics = {}
     for line in (report / "metrics.csv").read_text().splitlines()[1:]:
         cells = line.split(",")
-        figures.setdefault(cells[2], cells[3])
-    assert float(figures["classes_accuracy"]) > 0.4, "six classes: chance is 0.17"
-    assert float(figures["classes_top5_accuracy"]) >= float(figures["classes_accuracy"])
+        metrics.setdefault(cells[2], cells[3])
+    assert float(metrics["classes_accuracy"]) > 0.4, "six classes: chance is 0.17"
+    assert float(metrics["classes_top5_accuracy"]) >= float(metrics["classes_accuracy"])
     assert json.loads((report / "report.json").read_text())["models"]

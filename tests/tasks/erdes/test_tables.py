@@ -1,4 +1,4 @@
-"""The tables of ERDES and VideoMAE V2: their figures against a second transcription, their recipes, their phantoms."""
+"""The tables of ERDES and VideoMAE V2: their metrics against a second transcription, their recipes, their phantoms."""
 
 import csv
 import subprocess
@@ -18,7 +18,7 @@ from clinvit.tasks.erdes.video_tables import DUAL_MASKING
 
 ALL = tables.TABLES | video_tables.TABLES
 ROWS = [pytest.param(table, row, id=f"{table.name}:{row.name}") for table in ALL.values() for row in table.rows]
-# Clips of class 1 and class 0 that the figures of the papers fit, twice counted ones included.
+# Clips of class 1 and class 0 that the metrics of the papers fit, twice counted ones included.
 CASES = {
     "erdes/non_rd_vs_rd": [(100, 977)],
     "erdes/normal_vs_rd": [(100, 845), (101, 845), (101, 844), (100, 846)],
@@ -123,40 +123,40 @@ vit-g-hmdb51 .881 .985
 
 
 def typed() -> dict[str, dict[str, tuple[float, ...]]]:
-    """Table to row to figures."""
+    """Table to row to metrics."""
     found: dict[str, dict[str, tuple[float, ...]]] = {}
     for line in PRINTED.strip().splitlines():
-        name, *figures = line.split()
-        if not figures:
+        name, *metrics = line.split()
+        if not metrics:
             rows = found.setdefault(name, {})
         else:
-            rows[name] = tuple(map(float, figures))
+            rows[name] = tuple(map(float, metrics))
     return found
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if name != "video/dual-masking"])
-def test_figures_are_those_of_the_paper(name):
+def test_metrics_are_those_of_the_paper(name):
     expected = typed()[name] | (typed()["erdes/normal_vs_pvd"] if name == "erdes/pooling" else {})
-    assert {row.name: tuple(figure.value for figure in row.paper.values()) for row in ALL[name].rows} == expected
+    assert {row.name: tuple(metric.value for metric in row.paper.values()) for row in ALL[name].rows} == expected
 
 
-def test_the_decoder_masks_figures_are_not_known():
+def test_the_decoder_masks_metrics_are_not_known():
     for row in DUAL_MASKING.rows:
         assert set(row.paper) == {"step_seconds", "peak_memory_gib", "top1"}
-        assert all(figure.value is None for figure in row.paper.values()), row.name
+        assert all(metric.value is None for metric in row.paper.values()), row.name
     assert "not known to us" in DUAL_MASKING.source
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_every_row_fits_counts_of_clips(name):
-    """Five figures of one confusion matrix, cut off or rounded to three decimals: a slip of a digit fits no counts."""
+    """Five metrics of one confusion matrix, cut off or rounded to three decimals: a slip of a digit fits no counts."""
     for row in ALL[name].rows:
-        figures = [row.paper[metric.key].value for metric in ALL[name].metrics]
-        assert any(fits(figures, *cases) for cases in CASES[name]), (row.name, figures)
+        metrics = [row.paper[metric.key].value for metric in ALL[name].metrics]
+        assert any(fits(metrics, *cases) for cases in CASES[name]), (row.name, metrics)
 
 
-def fits(figures: list[float], positives: int, negatives: int) -> bool:
-    sensitivity, specificity, precision, f1, accuracy = figures
+def fits(metrics: list[float], positives: int, negatives: int) -> bool:
+    sensitivity, specificity, precision, f1, accuracy = metrics
     near = lambda exact, shown: -0.5e-3 - 1e-9 <= exact - shown < 1e-3 + 1e-5
     for hit in [n for n in range(positives + 1) if near(n / positives, sensitivity)]:
         for spared in [n for n in range(negatives + 1) if near(n / negatives, specificity)]:
@@ -267,8 +267,8 @@ def test_decoder_masks_differ_in_nothing_else():
         cost, pre, fine = row.steps
         recipe = pre.recipe()
         assert cost.recipe() == recipe and fine.recipe().data.clip.sampling == "sparse" and recipe.data.clip.stride == 2
-        seen.add((recipe.decoder_mask, recipe.decode_ratio, recipe.rebuild_visible))
-        plain = replace(recipe, decoder_mask="random", decode_ratio=1.0, rebuild_visible=True)
+        seen.add((recipe.decoder_mask, recipe.decode_ratio, recipe.reconstruct_visible))
+        plain = replace(recipe, decoder_mask="random", decode_ratio=1.0, reconstruct_visible=True)
         assert plain == DUAL_MASKING.rows[0].steps[1].recipe()
     assert len(seen) == 5 and ("running_cell", 0.25, True) in seen
 
@@ -281,8 +281,8 @@ def step_recipe():
 
 def test_a_step_is_measured(step_recipe, monkeypatch):
     monkeypatch.setattr(measure, "WARM_UP", 1)
-    figures = measure.measure_steps(step_recipe, clips=2, steps=3)
-    seconds, memory = figures["step_seconds"], figures["peak_memory_gib"]
+    metrics = measure.measure_steps(step_recipe, clips=2, steps=3)
+    seconds, memory = metrics["step_seconds"], metrics["peak_memory_gib"]
     assert 0 < seconds.low <= seconds.value <= seconds.high < 60 and "2 clips a step" in seconds.reason
     assert 0 <= memory.value < 50
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from clinvit.cli import main
-from clinvit.datasets.manifest.seen import case_mark, read_marks
+from clinvit.datasets.manifest.seen import case_hash, read_hashes
 from clinvit.datasets.manifest.tables import Predictions, read_manifest, read_predictions
 from clinvit.finetune.model import load_card
 from clinvit.phantoms.ocular import write_erdes
@@ -80,7 +80,7 @@ def test_models_say_what_they_are(work):
     manifest = read_manifest(work / "manifest.csv")
     train = manifest.rows("train").table
     known = train.loc[train[MACULA].notna(), "id"]
-    assert read_marks(work / "macula/model/trained_on.txt") == frozenset(map(case_mark, known))
+    assert read_hashes(work / "macula/model/trained_on.txt") == frozenset(map(case_hash, known))
 
 
 @pytest.mark.slow
@@ -88,7 +88,7 @@ def test_the_cascade_keeps_seen_clips_out_of_the_test_split(work):
     table, manifest = read_predictions(work / "cascade.csv"), read_manifest(work / "manifest.csv")
     assert table.labels == OUTCOMES and len(table) == len(manifest)
     assert set(table.rows("test").table["id"]) == set(manifest.rows("test").table["id"])
-    assert not set(table.rows("test").table["id"].map(case_mark)) & read_marks(work / "rd/model/trained_on.txt")
+    assert not set(table.rows("test").table["id"].map(case_hash)) & read_hashes(work / "rd/model/trained_on.txt")
     np.testing.assert_allclose(table.scores().sum(axis=1), 1, atol=1e-5)
     report = json.loads((work / "cascade-report/report.json").read_text())
     assert "accuracy" in " ".join(report["headline"]).lower()
@@ -112,8 +112,8 @@ def test_importance_of_frames_is_drawn(work):
     one = next((work / "raw/Retinal_Detachment/Macula_Detached/TD").glob("*.mp4"))
     options = ["--model", work / "rd/model", "--explain", work / "importance", "--out", work / "one.csv"]
     assert run("predict", "erdes", one, *options) == 0
-    (picture,) = (work / "importance").glob("*.png")
-    assert Image.open(picture).size == (1200, 600)
+    (image,) = (work / "importance").glob("*.png")
+    assert Image.open(image).size == (1200, 600)
 
 
 def table_of(label: str, rows: list[tuple]) -> Predictions:

@@ -21,7 +21,7 @@ MODELS = ("self_vit_mil", "gated_attention")
 
 @pytest.fixture(scope="module")
 def shown(tmp_path_factory):
-    """The demo's folder and the figures it gives, with few small slides and short training."""
+    """The demo's folder and the metrics it gives, with few small slides and short training."""
     out = tmp_path_factory.mktemp("demo")
     pre, fine = demo.pretrain_demo(), demo.mil_demo()
     pre = replace(
@@ -36,8 +36,8 @@ def shown(tmp_path_factory):
         patch.setattr(demo, "mil_demo_attention", lambda: replace(fine, aggregator="gated_attention"))
         evaluate = partial(demo.reporting.evaluate_stage, resamples=50)
         patch.setattr(demo.reporting, "evaluate_stage", evaluate)
-        figures = demo.demo(out, slides=(5, 5, 4))
-    return out, figures
+        metrics = demo.demo(out, slides=(5, 5, 4))
+    return out, metrics
 
 
 def small_slides(root, **options):
@@ -59,13 +59,13 @@ def test_the_demo_leaves_every_file(shown):
 
 
 @pytest.mark.slow
-def test_the_demo_has_figures_of_slides_tiles_and_lesions(shown):
-    out, figures = shown
-    assert [model["model"] for model in figures["models"]] == list(MODELS)
-    for model in figures["models"]:
+def test_the_demo_has_metrics_of_slides_tiles_and_lesions(shown):
+    out, metrics = shown
+    assert [model["model"] for model in metrics["models"]] == list(MODELS)
+    for model in metrics["models"]:
         where = model["localisation"]
         assert where["froc"]["slides"] == 4 and where["froc"]["lesions"] >= 1
-        assert 0 <= where["froc"]["score"]["value"] <= 1 and 0 <= where["figures"]["tile_auroc"]["value"] <= 1
+        assert 0 <= where["froc"]["score"]["value"] <= 1 and 0 <= where["metrics"]["tile_auroc"]["value"] <= 1
     report = (out / "report/report.html").read_text()
     pages = [link for link in re.findall(r'href="([^"#]+)"', report) if "explanations/" in link]
     assert pages and all((out / "report" / page).is_file() for page in pages)
@@ -112,7 +112,7 @@ def test_a_model_of_telling_features_finds_the_tumour(tmp_path):
     assert test.scores()[ill].min() > test.scores()[~ill].max()
     (model,) = json.loads((tmp_path / "report/report.json").read_text())["models"]
     where = model["localisation"]
-    assert where["figures"]["tile_auroc"]["value"] > 0.9
+    assert where["metrics"]["tile_auroc"]["value"] > 0.9
     assert where["froc"]["lesions"] >= 2 and where["froc"]["score"]["value"] > 0.5
 
 

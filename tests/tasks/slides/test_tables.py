@@ -1,4 +1,4 @@
-"""The tables of slides: their figures against a second transcription, their recipes, two rows on phantoms."""
+"""The tables of slides: their metrics against a second transcription, their recipes, two rows on phantoms."""
 
 import csv
 
@@ -15,7 +15,7 @@ MAIN, WHERE = TABLES["slides/main"], TABLES["slides/localisation"]
 ROWS = [pytest.param(table, row, id=f"{table.name}:{row.name}") for table in TABLES.values() for row in table.rows]
 
 
-def test_figures_are_those_of_the_papers():
+def test_metrics_are_those_of_the_papers():
     found = {row.name: [row.paper[metric.key].value for metric in MAIN.metrics] for row in MAIN.rows}
     assert [metric.key for metric in MAIN.metrics] == ["accuracy", "auroc", "froc"]
     assert found == {
@@ -37,7 +37,7 @@ def test_rates_are_those_of_the_froc():
 
 def test_only_froc_is_known_of_localisation():
     for row in WHERE.rows:
-        known = {key for key, figure in row.paper.items() if figure.value is not None}
+        known = {key for key, printed in row.paper.items() if printed.value is not None}
         assert known == (set() if row.name == "self-vit-mil" else {"froc"})
         assert set(row.paper) == {metric.key for metric in WHERE.metrics}
 

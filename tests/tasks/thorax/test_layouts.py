@@ -59,7 +59,7 @@ def nih(
     patients=20,
     header_comma=True,
 ):
-    """Twenty patients with two pictures each; the last four are the test patients."""
+    """Twenty patients with two images each; the last four are the test patients."""
     rows, lists = [], {"train_val": [], "test": []}
     for patient in range(1, patients + 1):
         for follow_up in range(2):
@@ -181,10 +181,10 @@ def test_chestxray14_with_the_lists_of_the_paper(tmp_path, shared_data):
             "Data_Entry_2017.csv",
             "00000002_000.png",
             "00000001_000.png",
-            "picture '00000001_000' stands twice",
+            "image '00000001_000' stands twice",
         ),
         ("test_list.txt", "00000017_000.png", "00000001_000.png", "stands twice in the lists"),
-        ("test_list.txt", "00000017_000.png\n", "", "1 pictures are in none of the lists"),
+        ("test_list.txt", "00000017_000.png\n", "", "1 images are in none of the lists"),
         ("BBox_List_2017.csv", "Infiltrate", "Infiltrat", "did you mean 'Infiltration'"),
     ],
 )
@@ -302,16 +302,16 @@ def test_chexpert_what_is_wrong_is_named(tmp_path, old, new, options, message):
 
 
 def mimic(root):
-    pictures, splits, labels = [], [], []
+    images, splits, labels = [], [], []
     names = sorted(CHEXPERT14)
     for number in range(12):
         subject, study = 10000032 + number * 100003, 50414267 + number
         split = "train" if number < 8 else ("validate", "test")[number % 2]
         for view in ("PA", "LATERAL"):
-            picture = f"{number:08x}-{view.lower()}"
-            pictures.append(f"{picture},{subject},{study},CHEST,{view},3056,2544,21800506,213014.531,,,Erect")
-            splits.append(f"{picture},{study},{subject},{split}")
-            touch(root, f"files/p{str(subject)[:2]}/p{subject}/s{study}/{picture}.jpg")
+            image = f"{number:08x}-{view.lower()}"
+            images.append(f"{image},{subject},{study},CHEST,{view},3056,2544,21800506,213014.531,,,Erect")
+            splits.append(f"{image},{study},{subject},{split}")
+            touch(root, f"files/p{str(subject)[:2]}/p{subject}/s{study}/{image}.jpg")
         cells = dict.fromkeys(names, "")
         if number % 3 == 0:
             cells["No Finding"] = "1.0"
@@ -323,7 +323,7 @@ def mimic(root):
         root / "mimic-cxr-2.0.0-metadata.csv.gz",
         "dicom_id,subject_id,study_id,PerformedProcedureStepDescription,ViewPosition,Rows,Columns,StudyDate,StudyTime,"
         "ProcedureCodeSequence_CodeMeaning,ViewCodeSequence_CodeMeaning,PatientOrientationCodeSequence_CodeMeaning",
-        *pictures,
+        *images,
     )
     write(root / "mimic-cxr-2.0.0-split.csv.gz", "dicom_id,study_id,subject_id,split", *splits)
     write(root / "mimic-cxr-2.0.0-chexpert.csv.gz", "subject_id,study_id," + ",".join(names), *labels)
@@ -352,7 +352,7 @@ def test_mimic_options(tmp_path):
     assert to_manifest(root, uncertain="zeros")[0].loc[1, "Pneumonia"] == 0
     with pytest.raises(DataError, match="negbio"):
         to_manifest(root, labeller="negbio")
-    with pytest.raises(DataError, match="no picture with the views XX"):
+    with pytest.raises(DataError, match="no image with the views XX"):
         to_manifest(root, views=("XX",))
 
 
@@ -390,7 +390,7 @@ def test_covidx_as_downloaded(tmp_path, version):
     assert labels == ("normal", "pneumonia", "COVID-19") and table.attrs["exclusive"]
     assert (table[list(labels)].sum(axis=1) == 1).all() and set(table["source"]) == {"rsna"}
     assert len(table) == 35 and "shared" in patients(table, "test") and patients(table, "val")
-    assert any("1 train pictures of patients who are in test" in sentence for sentence in table.attrs["notes"])
+    assert any("1 train images of patients who are in test" in sentence for sentence in table.attrs["notes"])
     assert_sound(table, labels, root)
 
 

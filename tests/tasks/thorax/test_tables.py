@@ -1,4 +1,4 @@
-"""The tables of the thorax paper: their figures typed a second time, and every recipe beside the paper's commands."""
+"""The tables of the thorax paper: their metrics typed a second time, and every recipe beside the paper's commands."""
 
 import pytest
 from clinvit.tasks.thorax.tables import TABLES
@@ -20,7 +20,7 @@ vit-b-xrays-mae        ViT-B/16     X-rays   MAE        83.0
 """
 
 
-def figures(name: str) -> dict[str, float | None]:
+def metrics(name: str) -> dict[str, float | None]:
     (metric,) = TABLES[name].metrics
     return {row.name: row.paper[metric.key].value for row in TABLES[name].rows}
 
@@ -28,17 +28,17 @@ def figures(name: str) -> dict[str, float | None]:
 def test_main_is_the_readmes_table():
     lines = [line.split() for line in README.strip().splitlines()]
     assert [row.name for row in MAIN.rows] == [line[0] for line in lines]
-    assert figures("thorax/main") == {line[0]: pytest.approx(float(line[4]) / 100) for line in lines}
+    assert metrics("thorax/main") == {line[0]: pytest.approx(float(line[4]) / 100) for line in lines}
     for row, (_, model, data, method, _) in zip(MAIN.rows, lines, strict=True):
         assert row.words.startswith(f"{model}, {data}") and method in row.words
 
 
 def test_other_sets_and_the_final_setting():
-    assert figures("thorax/chexpert") == {"vit-s-xrays-mae": 0.892, "vit-b-xrays-mae": 0.893}
-    assert figures("thorax/covidx") == {"vit-s-xrays-mae": 0.952, "vit-b-xrays-mae": 0.953}
+    assert metrics("thorax/chexpert") == {"vit-s-xrays-mae": 0.892, "vit-b-xrays-mae": 0.893}
+    assert metrics("thorax/covidx") == {"vit-s-xrays-mae": 0.952, "vit-b-xrays-mae": 0.953}
     final = {"mask": "mask-90", "crop": "crop-50", "layer-decay": "layer-decay-55", "randaug": "randaug-6"}
     for name, row in {**final, "drop-path": "drop-path-20"}.items():
-        known = {key: value for key, value in figures(f"thorax/ablation-{name}").items() if value is not None}
+        known = {key: value for key, value in metrics(f"thorax/ablation-{name}").items() if value is not None}
         assert known == {row: 0.823}, name
         assert TABLES[f"thorax/ablation-{name}"].notes[0].endswith("the paper's list is not known to us.")
 

@@ -12,7 +12,7 @@ import pytest
 from clinvit.core.errors import DataError, RunError, UserError
 from clinvit.datasets.loading.cache import build_cache
 from clinvit.datasets.loading.loaders import Cases, train_loader
-from clinvit.datasets.loading.readers import PictureReader
+from clinvit.datasets.loading.readers import ImageReader
 from clinvit.datasets.loading.shards import storage as storage_module
 from clinvit.datasets.loading.shards.batches import ShardBatches
 from clinvit.datasets.loading.shards.packing import pack
@@ -23,9 +23,9 @@ from clinvit.datasets.settings import Clip
 from clinvit.datasets.transforms.views import EvalView
 from fsspec.registry import known_implementations
 
-SMALL = PictureReader(32)
-PICTURE = 32 * 32
-TEN = 10 * PICTURE  # bytes of a shard of ten pictures
+SMALL = ImageReader(32)
+IMAGE = 32 * 32
+TEN = 10 * IMAGE  # bytes of a shard of ten images
 
 
 @pytest.fixture(autouse=True)
@@ -48,8 +48,8 @@ def url(tmp_path):
     return f"file://{tmp_path}/bucket"
 
 
-def shards_of(url, tmp_path, picture_bound=10_000):
-    return Shards(url, tmp_path / "local", picture_bound * PICTURE / 1e9)
+def shards_of(url, tmp_path, image_bound=10_000):
+    return Shards(url, tmp_path / "local", image_bound * IMAGE / 1e9)
 
 
 def here(tmp_path):
@@ -60,8 +60,8 @@ def here(tmp_path):
 def test_shards_give_the_same_pixels_as_the_cache(manifest, cache, tmp_path, kind):
     url = {"memory": f"memory://{uuid.uuid4()}"}.get(kind, f"file://{tmp_path}/bucket")
     index = pack(manifest, cache, url, TEN)
-    # 48, 16 and 16 pictures: each split has its own shards.
-    assert [size // PICTURE for _, size in index.shards] == [10, 6, 10, 10, 10, 10, 8, 10, 6]
+    # 48, 16 and 16 images: each split has its own shards.
+    assert [size // IMAGE for _, size in index.shards] == [10, 6, 10, 10, 10, 10, 8, 10, 6]
     server = None
     if kind == "http":
         quiet = type("Quiet", (SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
@@ -111,7 +111,7 @@ def test_packing_goes_on_and_replaces_nothing(manifest, cache, tmp_path, url, mo
 
 
 def test_an_unreadable_file_keeps_its_reason(manifest, tmp_path, url):
-    manifest.files()[4].write_text("no picture")
+    manifest.files()[4].write_text("no image")
     pack(manifest, build_cache(manifest.files(), tmp_path / "cache", SMALL), url, TEN)
     pixels = shards_of(url, tmp_path).pixels(manifest, SMALL)
     assert [row for row, reason in enumerate(pixels.reasons()) if reason] == [4]
@@ -225,7 +225,7 @@ def test_other_data_do_not_fit(cohort, cache, manifest, tmp_path, url):
         shards_of(url, tmp_path).pixels(other, SMALL)
     text = (tmp_path / "bucket/32px-v2/index.json").read_text()
     assert "000_0" not in text, "no name of a case goes into the storage"
-    (tmp_path / "bucket/32px-v2/index.json").write_text(text.replace(f",{PICTURE},", f",{2 * PICTURE},", 1))
+    (tmp_path / "bucket/32px-v2/index.json").write_text(text.replace(f",{IMAGE},", f",{2 * IMAGE},", 1))
     with pytest.raises(RunError, match=r"index\.json: damaged"):
         shards_of(url, tmp_path).pixels(manifest, SMALL)
     assert len(index.places) == 80

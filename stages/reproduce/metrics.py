@@ -1,4 +1,4 @@
-"""The figures of a row: from a step's `figures.json`, else from the evaluation of its predictions."""
+"""The metrics of a row: from a step's `metrics.json`, else from the evaluation of its predictions."""
 
 import json
 import math
@@ -13,7 +13,7 @@ from ...eval.statistics.intervals import Estimate
 from ...eval.statistics.results import ModelResult, results
 from .table import Table
 
-FILE = "figures.json"
+FILE = "metrics.json"
 # Names of the papers for what the evaluation calls otherwise.
 LABEL = {"precision": "ppv"}
 CLASSES = {"top1": "accuracy", "top5": "top5_accuracy"}
@@ -24,24 +24,24 @@ class Measured:
     """What was measured of a row.
 
     Attributes:
-        figures: By metric key; a metric that no step measured is missing.
+        metrics: By metric key; a metric that no step measured is missing.
         cases, patients: Scored test cases and their patients; 0 where there are no predictions.
         failed: Test cases that failed.
     """
 
-    figures: dict[str, Estimate]
+    metrics: dict[str, Estimate]
     cases: int = 0
     patients: int = 0
     failed: int = 0
 
 
-def write_figures(folder: Path, figures: Mapping[str, Estimate | float]) -> None:
-    """Write `figures.json`; a number becomes an estimate without interval."""
-    write_json(folder / FILE, {key: plain(value) for key, value in figures.items()})
+def write_metrics(folder: Path, metrics: Mapping[str, Estimate | float]) -> None:
+    """Write `metrics.json`; a number becomes an estimate without interval."""
+    write_json(folder / FILE, {key: plain(value) for key, value in metrics.items()})
 
 
-def read_figures(folder: Path) -> dict[str, Estimate]:
-    """The figures that a step wrote; none where there is no such file."""
+def read_metrics(folder: Path) -> dict[str, Estimate]:
+    """The metrics that a step wrote; none where there is no such file."""
     path = folder / FILE
     try:
         return {key: estimate(value) for key, value in json.loads(path.read_text(encoding="utf-8")).items()}
@@ -64,7 +64,7 @@ def estimate(fields: Mapping) -> Estimate:
 
 
 def measured(table: Table, folders: Sequence[Path], resamples: int) -> Measured:
-    """The figures of a row from the folders of its steps, in their order.
+    """The metrics of a row from the folders of its steps, in their order.
 
     Thresholds come from the validation rows of the predictions; nothing is chosen on test.
 
@@ -73,19 +73,19 @@ def measured(table: Table, folders: Sequence[Path], resamples: int) -> Measured:
     """
     from ...datasets.manifest.tables import read_predictions
 
-    figures: dict[str, Estimate] = {}
+    metrics: dict[str, Estimate] = {}
     for folder in folders:
-        figures |= read_figures(folder)
-    figures = {metric.key: figures[metric.key] for metric in table.metrics if metric.key in figures}
+        metrics |= read_metrics(folder)
+    metrics = {metric.key: metrics[metric.key] for metric in table.metrics if metric.key in metrics}
     tables = [folder / "predictions.csv" for folder in folders if (folder / "predictions.csv").is_file()]
     if not tables:
-        return Measured(figures)
+        return Measured(metrics)
     predictions = read_predictions(tables[-1])
     model = results({"row": predictions}, split="test", rule=table.rule, resamples=resamples).models[0]
-    missing = [metric.key for metric in table.metrics if metric.key not in figures]
-    figures |= {key: found for key in missing if (found := evaluated(model, key, predictions)) is not None}
+    missing = [metric.key for metric in table.metrics if metric.key not in metrics]
+    metrics |= {key: found for key in missing if (found := evaluated(model, key, predictions)) is not None}
     cases = max(label.cases for label in model.labels)  # those of which a label is known
-    return Measured(figures, cases, model.patients, len(model.failed))
+    return Measured(metrics, cases, model.patients, len(model.failed))
 
 
 def evaluated(model: ModelResult, key: str, predictions: Predictions) -> Estimate | None:
@@ -93,8 +93,8 @@ def evaluated(model: ModelResult, key: str, predictions: Predictions) -> Estimat
 
     Args:
         model: The evaluation on test.
-        key: `macro_auroc` and the other means over labels; `top1`, `top5`, `class_macro_f1` and other figures of
-            exclusive classes; else a figure of the only label: `auroc`, `sensitivity`, `precision`, `accuracy`, ...
+        key: `macro_auroc` and the other means over labels; `top1`, `top5`, `class_macro_f1` and other metrics of
+            exclusive classes; else a metric of the only label: `auroc`, `sensitivity`, `precision`, `accuracy`, ...
         predictions: For messages.
     """
     if key.startswith("macro_"):
@@ -102,8 +102,8 @@ def evaluated(model: ModelResult, key: str, predictions: Predictions) -> Estimat
     if key in CLASSES or key.startswith("class_"):
         if model.classes is None:
             raise DataError(f"{predictions.path}: {key} needs exclusive classes, one 1 per case.")
-        return model.classes.figures[CLASSES.get(key, key.removeprefix("class_"))]
-    found = model.labels[0].figures.get(LABEL.get(key, key))
+        return model.classes.metrics[CLASSES.get(key, key.removeprefix("class_"))]
+    found = model.labels[0].metrics.get(LABEL.get(key, key))
     if found is not None and len(model.labels) > 1:
         raise DataError(f"{predictions.path}: {key} is of one label; the table has {', '.join(predictions.labels)}.")
     return found
