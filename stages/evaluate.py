@@ -11,7 +11,8 @@ from ..core.errors import DataError, UserError
 from ..datasets.manifest.tables import Manifest, Predictions, read_predictions
 from ..mil.calibrated import calibration_facts
 from .explain import EXPLANATIONS
-from .seen import facts_beside, seen_beside, seen_sentences
+from .facts import facts_beside
+from .seen import seen_beside, seen_sentences
 from .stages import open_manifest
 
 

@@ -17,7 +17,7 @@ from ..core.files import write_json, written_aside
 from ..finetune.model import ModelCard, load_model
 from ..mil.cards import load_any_card
 from ..mil.model import MilCard, load_mil
-from .predict import model_facts
+from .facts import model_facts
 
 FACTS = "clinvit.json"  # beside every export: labels, normalisation, thresholds, calibration
 

@@ -16,6 +16,7 @@ from ..core.errors import UserError
 from ..core.files import file_sha256, write_json, write_text
 from ..datasets.manifest.tables import predictions_table, read_predictions, write_predictions
 from ..mil.calibrated import calibrated
+from .facts import beside, model_facts
 from .journal import Journal, remove_journals
 from .requested import is_dicom, pseudonymised, requested_cases
 from .seen import seen_facts
@@ -115,24 +116,6 @@ def _predict(request: Request, network, card) -> pd.DataFrame | None:
 
         explain_cases(request, network, card, cases, table)
     return table
-
-
-def beside(out: Path, what: str) -> Path:
-    """`predictions.csv` -> `predictions.model.json`."""
-    return out.with_name(f"{out.stem}.{what}.json")
-
-
-def model_facts(model: Path, card) -> dict:
-    """What was applied to the scores, for people and programs that only see the table."""
-    meaning = {label: card.meaning.get(label, "1 = present") for label in card.labels}
-    return {
-        "model": Path(model).resolve().name,
-        "labels": list(card.labels),
-        "what_one_means": meaning,
-        "exclusive": card.exclusive,
-        "thresholds": card.thresholds,
-        "calibration": card.calibration,
-    }
 
 
 def with_predicted_labels(table: pd.DataFrame, card) -> pd.DataFrame:

@@ -2,7 +2,6 @@
 chosen, or without labels in the pre-training of its encoder.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pandas as pd
 from ..core.errors import UserError
 from ..datasets.manifest.seen import CHOSEN_ON, PRETRAINED_ON, TRAINED_ON, case_hash, read_hashes, seen_cases
 from ..datasets.manifest.tables import SPLITS, Manifest
+from .facts import facts_beside
 
 
 def seen_facts(model: Path, cases: pd.DataFrame) -> dict:
@@ -50,17 +50,6 @@ def seen_beside(predictions: Path, cases: pd.DataFrame) -> dict:
         return said["seen"]
     folder = Path(predictions).parent / "model"
     return seen_facts(folder, cases) if folder.is_dir() else {}
-
-
-def facts_beside(predictions: Path) -> dict:
-    """What `predict` has written beside a table of its own; empty for another table."""
-    from .predict import beside
-
-    path = beside(Path(predictions), "model")
-    try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except ValueError as error:
-        raise UserError(f"{path}: not readable ({error}). Predict anew, or remove it.") from None
 
 
 def seen_sentences(split: str, found: Mapping) -> tuple[list[str], list[str]]:

@@ -3,72 +3,92 @@
 import ast
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
 from clinvit.datasets.loading.isolation import PRELOAD
+from setuptools import find_packages
 
 ROOT = Path(__file__).resolve().parents[1]
-LEAVES = {"errors", "files", "locking"}
+BASE = {"core", "backbone", "engine", "datasets", "eval"}
+# Which rooms a room may import; its own files always. `clinvit` itself and `api` are the public face above all.
 ALLOWED = {
-    "errors": set(),
-    "files": {"errors"},
-    "locking": {"errors", "files"},
-    "backbone": LEAVES,
-    "engine": LEAVES,
-    "datasets": LEAVES,
-    "pretrain": LEAVES | {"backbone", "engine", "datasets"},
-    "finetune": LEAVES | {"backbone", "engine", "datasets"},
-    "eval": LEAVES | {"datasets"},
-    "tasks": LEAVES | {"backbone", "engine", "datasets", "pretrain", "finetune", "eval"},
-    "arguments": LEAVES | {"", "tasks"},
-    "cli": LEAVES | {"", "arguments", "backbone", "engine", "datasets", "pretrain", "finetune", "eval", "tasks"},
-    "": LEAVES,
+    "core": set(),
+    "backbone": {"core"},
+    "engine": {"core"},
+    "datasets": {"core"},
+    "phantoms": {"core", "datasets"},
+    "eval": {"core", "datasets"},
+    "pretrain": BASE,
+    "finetune": BASE,
+    "mil": BASE | {"finetune"},
+    "explain": BASE | {"finetune", "mil"},
+    "compress": BASE | {"finetune"},
+    "stages": BASE | {"phantoms", "pretrain", "finetune", "mil", "explain", "compress"},
+    "tasks": BASE | {"phantoms", "pretrain", "finetune", "mil", "explain", "compress", "stages"},
+    "cli": BASE | {"phantoms", "pretrain", "finetune", "mil", "explain", "compress", "stages", "tasks", ""},
 }
-SOURCES = sorted(
-    path for path in ROOT.rglob("*.py") if path.relative_to(ROOT).parts[0].removesuffix(".py") in {*ALLOWED, "__init__"}
-)
+TABLES = {("datasets", "manifest", "tables")}  # the format that eval reads, and nothing else of datasets
 
 
-def room(parts: tuple[str, ...]) -> str:
-    """The room of a module given by its path below the package."""
-    return parts[0] if parts and parts[0] != "__init__" else ""
+def modules() -> dict[tuple[str, ...], Path]:
+    """Every module of the product by its path below the package."""
+    found = {}
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        if parts[0] in ALLOWED or parts in (("__init__",), ("api",)):
+            found[parts[:-1] if parts[-1] == "__init__" else parts] = path
+    return found
 
 
-def imports(path: Path):
-    """Rooms of ours that a file imports, with the whole module path."""
+MODULES = modules()
+
+
+def room(module: tuple[str, ...]) -> str:
+    """The room of a module; empty for the package's own face."""
+    return module[0] if module and module[0] in ALLOWED else ""
+
+
+def imports(path: Path) -> set[tuple[str, ...]]:
+    """Modules of ours that a file imports, at the top or later."""
     own = path.relative_to(ROOT).with_suffix("").parts
+    found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.level:
-            base = own[: len(own) - node.level]
-            module = (*base, *(node.module.split(".") if node.module else ()))
-            for name in node.names:
-                yield (*module, name.name)
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "clinvit":
-            for name in node.names:
-                yield (*node.module.split(".")[1:], name.name)
+        if isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").split(".")[0] == "clinvit"):
+            base = own[: len(own) - node.level] if node.level else ()
+            names = tuple(node.module.split(".")) if node.module else ()
+            module = (*base, *(names if node.level else names[1:]))
+            found |= {(*module, name.name) if (*module, name.name) in MODULES else module for name in node.names}
         elif isinstance(node, ast.Import):
             for name in node.names:
                 assert name.name.split(".")[0] != "clinvit", f"{path}: import by relative path"
+    return found
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_imports_go_one_way(path):
-    here = room(path.relative_to(ROOT).with_suffix("").parts)
-    for module in imports(path):
-        there = room(module)
-        if there not in ALLOWED:
-            there = ""
-        assert there == here or there in ALLOWED[here], f"{here or 'top level'} imports {'.'.join(module)}"
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: ".".join(module) or "clinvit")
+def test_imports_go_one_way(module):
+    here = room(module)
+    for target in imports(MODULES[module]):
+        there = room(target)
+        assert there == here or here == "" or there in ALLOWED[here], f"{here} imports {'.'.join(target)}"
         if here == "eval" and there == "datasets":
-            assert module[1] == "tables", "eval reads tables only"
+            assert target in TABLES, f"eval reads tables only, not {'.'.join(target)}"
 
 
-def test_every_package_is_in_the_wheel():
-    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    rooms = {path.parent.relative_to(ROOT).parts for path in SOURCES if path.name == "__init__.py"}
-    assert sorted(listed) == sorted(".".join(("clinvit", *parts)) for parts in rooms)
+def test_no_files_import_each_other_in_a_circle():
+    graph = {module: imports(path) & MODULES.keys() - {module} for module, path in MODULES.items()}
+    with_imports = True
+    while with_imports:  # what imports nothing that is left, or is imported by nothing that is left, is in no circle
+        ends = {module for module, targets in graph.items() if not targets}
+        graph = {module: targets - ends for module, targets in graph.items() if module not in ends}
+        with_imports = bool(ends)
+    assert not graph, f"circle among {', '.join(sorted('.'.join(module) for module in graph))}"
+
+
+def test_the_wheel_holds_exactly_our_rooms():
+    listed = {f"clinvit.{name}" for name in find_packages(str(ROOT))}
+    packages = {path.parent.relative_to(ROOT).parts for path in MODULES.values()} - {()}
+    assert listed == {".".join(("clinvit", *parts)) for parts in packages}
 
 
 READERS = {"albumentations", "av", "cv2", "decord", "gdcm", "h5py", "monai", "openslide", "pydicom", "tifffile"}

@@ -1,7 +1,7 @@
 """The table as LaTeX, to be taken into a paper by `\\input` (packages booktabs and longtable)."""
 
 from ...eval.report.latex import escape
-from .output import Rows, cost_words, interval
+from .cells import Rows, cost_words, interval
 from .table import Table
 
 

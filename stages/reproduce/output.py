@@ -4,16 +4,16 @@ import csv
 import io
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from ...core.files import write_json, write_text
 from ...datasets.manifest.tables import Manifest
 from ...eval.statistics.intervals import Estimate
+from .cells import Rows, cells, cost_words, interval, remarks
+from .latex import latex
 from .metrics import plain
-from .result import DONE, FAILED, RowResult
-from .table import Metric, Printed, Row, Table
-from .verdict import verdict
+from .result import DONE, RowResult
+from .table import Table
 
 BANNER = (
     "Invented data. Every measured metric here is of a small model on phantoms: it shows that the recipe runs, and "
@@ -24,45 +24,6 @@ READING = (
     "The interval is of the test cases, drawn by patient: it does not tell how much a second training would differ, "
     "and of twenty true metrics one falls outside by chance."
 )
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One metric of one row.
-
-    Attributes:
-        metric: The column.
-        measured: None where it was not measured.
-        paper: None where the paper prints no such metric.
-        verdict: See `verdict.py`.
-    """
-
-    metric: Metric
-    measured: Estimate | None
-    paper: Printed | None
-    verdict: str
-
-
-def cells(table: Table, row: Row, result: RowResult, phantoms: bool) -> list[Cell]:
-    """The cells of a row, one per metric."""
-    found = result.measured.metrics
-    return [
-        Cell(
-            metric, found.get(metric.key), row.paper.get(metric.key),
-            FAILED if result.state == FAILED else verdict(
-                found.get(metric.key), row.paper.get(metric.key), metric, phantoms
-            ),
-        )
-        for metric in table.metrics
-    ]  # fmt: skip
-
-
-def interval(measured: Estimate, metric: Metric) -> str:
-    """`80.9 to 82.7 %`; empty where there is none."""
-    if math.isnan(measured.low):
-        return ""
-    low, high = metric.number(measured.low), metric.number(measured.high)
-    return f"{low.removesuffix(' %')} to {high}"
 
 
 def write_table(
@@ -77,8 +38,6 @@ def write_table(
         phantoms: Measured on invented data: said in every file, and nothing is judged.
         manifest: What was measured on; None without data.
     """
-    from .latex import latex
-
     rows = [(row, result, cells(table, row, result, phantoms)) for row, result in zip(table.rows, results, strict=True)]
     write_text(folder / "table.csv", _csv(rows, phantoms))
     write_json(folder / "table.json", _json(table, rows, phantoms, manifest))
@@ -87,32 +46,6 @@ def write_table(
     write_text(folder / "table.html", _html(table, rows, phantoms, manifest))
 
 
-def cost_words(result: RowResult) -> str:
-    """`3.2 h (25.6 h of all devices), NVIDIA H200, peak 41.0 GiB (GPU)`; empty where nothing ran."""
-    cost = result.cost
-    if not cost.starts:
-        return ""
-    several = cost.device_seconds > 1.001 * cost.seconds
-    devices = f" ({_long(cost.device_seconds)} of all devices)" if several else ""
-    return f"{_long(cost.seconds)}{devices}, {cost.device}, peak {cost.peak_gib:.1f} GiB ({cost.memory})"
-
-
-def _long(seconds: float) -> str:
-    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min"
-
-
-def remarks(row: Row, result: RowResult) -> list[str]:
-    """What the reader should know of a row: why it has no metrics, what it started from, the table's own note."""
-    found = result.measured
-    told = [f"{result.state}: {result.reason}"] if result.state != DONE else []
-    told += [f"started from {result.start}"] if result.start else []
-    told += [f"recipe changed: {' '.join(result.changes)}"] if result.changes else []
-    told += [f"left out without data: {', '.join(result.left_out)}"] if result.left_out else []
-    told += [f"{found.failed} test cases failed and are not in the metrics"] if found.failed else []
-    return told + ([row.note] if row.note and row.note != result.reason else [])
-
-
-Rows = Sequence[tuple[Row, RowResult, list[Cell]]]
 COLUMNS = (
     "row", "words", "metric", "measured", "low", "high", "paper", "paper_source", "verdict", "cases", "patients",
     "failed_cases", "state", "remarks", "hours", "device_hours", "device", "peak_memory_gib", "memory", "data",

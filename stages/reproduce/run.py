@@ -18,7 +18,7 @@ from ...tasks import load
 from ..stages import MANIFEST, open_manifest, prepare_stage
 from .catalogue import chosen_rows
 from .cost import costed, processes, read_cost, total
-from .metrics import measured
+from .measured import measured
 from .output import write_table
 from .plan import Plan, Planned, make_plan, unused_options
 from .result import DONE, FAILED, NOT_RUN, RowResult, load_result, save_result

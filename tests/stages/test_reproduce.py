@@ -21,7 +21,8 @@ from clinvit.finetune.training import FineTuning
 from clinvit.stages.reproduce import catalogue, plan, run
 from clinvit.stages.reproduce.cost import Cost, costed, read_cost, total
 from clinvit.stages.reproduce.download import fetch
-from clinvit.stages.reproduce.metrics import measured, read_metrics, write_metrics
+from clinvit.stages.reproduce.measured import measured
+from clinvit.stages.reproduce.metrics import read_metrics, write_metrics
 from clinvit.stages.reproduce.result import load_result
 from clinvit.stages.reproduce.run import Request, reproduce
 from clinvit.stages.reproduce.small import Scale, small

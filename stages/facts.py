@@ -1,0 +1,33 @@
+"""What stands beside a predictions table: `predictions.model.json`, the model it is of and what was applied to it."""
+
+import json
+from pathlib import Path
+
+from ..core.errors import UserError
+
+
+def beside(out: Path, what: str) -> Path:
+    """`predictions.csv` -> `predictions.model.json`."""
+    return out.with_name(f"{out.stem}.{what}.json")
+
+
+def model_facts(model: Path, card) -> dict:
+    """What was applied to the scores, for people and programs that only see the table."""
+    meaning = {label: card.meaning.get(label, "1 = present") for label in card.labels}
+    return {
+        "model": Path(model).resolve().name,
+        "labels": list(card.labels),
+        "what_one_means": meaning,
+        "exclusive": card.exclusive,
+        "thresholds": card.thresholds,
+        "calibration": card.calibration,
+    }
+
+
+def facts_beside(predictions: Path) -> dict:
+    """What `predict` has written beside a table of its own; empty for another table."""
+    path = beside(Path(predictions), "model")
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except ValueError as error:
+        raise UserError(f"{path}: not readable ({error}). Predict anew, or remove it.") from None
