@@ -23,8 +23,8 @@ from clinvit.finetune.recipe import Finetune
 from clinvit.finetune.run import finetune
 from clinvit.phantoms.radiographs import write_chestxray14
 from clinvit.pretrain.run import pretrain
-from clinvit.stages import stages
-from clinvit.tasks.thorax import layouts
+from clinvit.stages.prepare import prepare_stage
+from clinvit.tasks.thorax.layouts import LAYOUTS
 from clinvit.tasks.thorax.phantoms import COMMON
 from clinvit.tasks.thorax.recipes import finetune_demo, pretrain_demo
 
@@ -77,7 +77,7 @@ def _phantoms(out: Path, patients: int) -> Manifest:
     path = out / "manifest.csv"
     if not path.is_file():
         write_chestxray14(out / "raw", patients=patients, size=SIZE_PX, prevalence=COMMON)
-        stages.prepare_stage(layouts, out / "raw", path)
+        prepare_stage(LAYOUTS, out / "raw", path)
     return read_manifest(path)
 
 

@@ -1,4 +1,4 @@
-"""The command `clinvit`."""
+"""The command `clinvit`: a file per verb."""
 
 from .command import main
 

@@ -23,6 +23,7 @@ from ..finetune.recipe import Finetune
 from ..finetune.workload import workload as finetune_workload
 from ..pretrain.recipe import Pretrain
 from ..pretrain.workload import workload as pretrain_workload
+from .task import Task
 
 SECONDS = 1.5  # of each measurement
 
@@ -42,22 +43,24 @@ class Rates:
     consumed: float
 
 
-def bottleneck(task, manifest: Manifest, name: str) -> list[str]:
+def bottleneck(task: Task, manifest: Manifest, name: str) -> list[str]:
     """What `clinvit check --recipe` says of it: two sentences with metrics.
 
     Args:
-        task: The task's module.
+        task: Whose recipe it is.
         manifest: The cases.
         name: Of the recipe: of pre-training, or of fine-tuning alone.
 
     Raises:
         UserError: There is no such recipe, or nothing of it can be measured here.
     """
-    if not hasattr(task, "CachedAs"):
+    if not task.cached:
         raise UserError("--recipe is for images and clips: tiles of slides come from no cache. Leave it out.")
-    stage, recipes = ("pretrain", task.PRETRAIN) if name in task.PRETRAIN else ("finetune", task.FINETUNE)
+    stage = "pretrain" if name in task.recipes["pretrain"] else "finetune"
+    recipes = task.recipes[stage]
     if name not in recipes:
-        raise UserError(f"--recipe {name!r}: known are {', '.join(task.PRETRAIN | task.FINETUNE)}.")
+        known = ", ".join([*task.recipes["pretrain"], *task.recipes["finetune"]])
+        raise UserError(f"--recipe {name!r}: known are {known}.")
     recipe = recipes[name]()
     if isinstance(recipe, Finetune) and not manifest.labels:
         raise UserError(f"--recipe {name}: fine-tuning needs labels, and {manifest.path} has none.")

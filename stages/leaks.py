@@ -18,19 +18,26 @@ from ..datasets.quality.looks import Look, Looks, look_at
 from ..datasets.quality.shortcuts import shortcuts, unseen_codes
 from .seen import encoder_sentences
 from .stages import CACHE
+from .task import Task
 
 LISTED = 3
 
 
 def add_leaks(
-    found: Findings, manifest: Manifest, task, *, cache_px: int, encoder: Path | None = None, pairs: Path | None = None
+    found: Findings,
+    manifest: Manifest,
+    task: Task,
+    *,
+    cache_px: int,
+    encoder: Path | None = None,
+    pairs: Path | None = None,
 ) -> None:
     """Add to what `check` found.
 
     Args:
         found: With the looks of the files that were read.
         manifest: The cases.
-        task: The task's module.
+        task: Whose cases they are.
         cache_px: Of the pixel cache that may lie beside the manifest.
         encoder: Folder whose training cases are looked for.
         pairs: A CSV for the pairs; then all files are compared, by way of the cache if there is one.
@@ -123,13 +130,13 @@ def _some(pairs: pd.DataFrame) -> str:
     return ", ".join(f"{p.id_a} ({p.split_a}) = {p.id_b} ({p.split_b})" for p in shown.itertuples())
 
 
-def _look_at_all(manifest: Manifest, task, cache_px: int) -> Looks:
+def _look_at_all(manifest: Manifest, task: Task, cache_px: int) -> Looks:
     """Look at every file that can be read, in the cache if it is there."""
     from ..datasets.loading.cache import Files, build_cache
     from ..datasets.loading.isolation import isolated
     from ..datasets.loading.loaders import reading_workers
 
-    files, reader = manifest.files(), task.looked_at(manifest, cache_px)
+    files, reader = manifest.files(), task.reader(manifest, cache_px)
     folder = manifest.path.parent / CACHE
     cached = (folder / reader.name).is_dir()
     looks, workers = Looks(), reading_workers(-1, True)

@@ -1,20 +1,14 @@
 """The stages of every task, put together from the rooms: prepare, pretrain, finetune."""
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from ..core.alone import file_alone
 from ..core.errors import DataError, UserError
-from ..datasets.manifest.boxes import BOXES, write_boxes
-from ..datasets.manifest.inventory import warn
-from ..datasets.manifest.patients import alike_patients
 from ..datasets.manifest.seen import CHOSEN_ON, write_hashes
-from ..datasets.manifest.tables import Manifest, Predictions, read_manifest, read_predictions, write_manifest
+from ..datasets.manifest.tables import Manifest, Predictions, read_manifest, read_predictions
 from ..engine.recipe import parse_recipe
 from ..mil.calibrated import check_calibration, store_calibration
 
@@ -145,65 +139,3 @@ def store_thresholds(model: Path, predictions: Predictions, rule: str) -> None:
         for label, p in zip(val.labels, points)
     }
     save_any_card(model, replace(card, thresholds=stored))
-
-
-class Prepared(NamedTuple):
-    """A data set that was read.
-
-    Attributes:
-        manifest: Read back from the file that was written.
-        notes: What was left out or decided, a sentence each.
-        warnings: What may spoil a result.
-        lists_only: There were only lists, no files.
-    """
-
-    manifest: Manifest
-    notes: list[str]
-    warnings: list[str]
-    lists_only: bool
-
-
-def prepare_stage(
-    task,
-    root: Path,
-    out: Path,
-    *,
-    layout: str | None = None,
-    options: Mapping | None = None,
-    resplit: int | None = None,
-    data_roots: Sequence[Path] = (),
-) -> Prepared:
-    """A data set as downloaded to a manifest whose paths are relative to its own folder, and its boxes beside it.
-
-    Args:
-        task: The task's module.
-        root: Folder of the data set (or a CSV of one's own).
-        out: The manifest to write.
-        layout, options: Of the task's `to_manifest`.
-        resplit: Seed of new patient-grouped splits; None keeps those of the data set.
-        data_roots: Folders outside of `root` in which files may lie too.
-
-    Raises:
-        UserError: Another process is writing `out`, or a file lies outside of `root` and the `data_roots`.
-    """
-    from ..datasets.manifest.splits import assign_splits
-
-    table, labels = task.to_manifest(root, layout, **dict(options or {}))
-    if resplit is not None:
-        table["split"] = assign_splits(table, labels, seed=resplit)
-    folder = root if root.is_dir() else root.parent
-    base = os.path.relpath(folder.resolve(), out.parent.resolve())
-    paths = table["path"] if base == "." else base + "/" + table["path"]
-    if "annotation" in table and base != ".":
-        table["annotation"] = table["annotation"].mask(table["annotation"] != "", base + "/" + table["annotation"])
-    if alike := alike_patients(table):
-        warn(table, alike)
-    about = table.attrs
-    given = [*data_roots, *([options["data_root"]] if options and options.get("data_root") else [])]
-    # Links that lead out of the data set are not followed unasked: they may have come with it.
-    roots = [base] * base.startswith("..") + [str(Path(each).resolve()) for each in given]
-    with file_alone(out, out.parent / BOXES):
-        write_manifest(out, table.assign(path=paths), labels, about["meaning"], roots)
-        if "boxes" in about:
-            write_boxes(out.parent / BOXES, about["boxes"])
-    return Prepared(read_manifest(out, labels), about["notes"], about["warnings"], about.get("lists_only", False))

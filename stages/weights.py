@@ -1,7 +1,8 @@
 """The stage of the verb `weights`: what a checkpoint is, and the folder that it becomes. No code in it is ever run."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from ..backbone.encoder import EncoderCard, open_reported, save_encoder
 from ..backbone.sizes import Architecture
@@ -38,15 +39,17 @@ def inspect_weights(source: str | Path) -> str:
 
 
 def convert_weights(
-    source: str | Path, out: Path, labels: Sequence[str] | None = None, pool_ratio: float | None = None
-) -> str:
-    """Make an encoder folder of a ViT, or a model folder of a published aggregator or ERDES baseline; tells of it.
+    source: str | Path, out: Path, labels: Sequence[str] | None = None, pool_ratio: float | None = None,
+    recipe_of: Callable[[str], Any] | None = None,
+) -> str:  # fmt: skip
+    """Make an encoder folder of a ViT, or a model folder of a published aggregator or ERDES baseline; returns a line.
 
     Args:
         source: As of `inspect_weights`.
         out: The folder to write.
         labels: Names of the outputs of a model, in their order; an encoder has none.
         pool_ratio: Of an ERDES baseline with selective pooling (see `load_published`).
+        recipe_of: Name of a baseline to the recipe that it was trained by, which says how clips are shown to it.
 
     Raises:
         UserError: As of `inspect_weights`, or labels are missing, too many or not needed.
@@ -60,7 +63,7 @@ def convert_weights(
     if kind == "aggregator":
         return f"model: {_convert_aggregator(path, state, out, labels)}"
     if kind == "volumes":
-        return f"model: {_convert_volumes(path, out, labels, pool_ratio)}"
+        return f"model: {_convert_volumes(path, out, labels, pool_ratio, recipe_of)}"
     if labels is not None:
         raise UserError(f"--labels are for models; {source} becomes an encoder: leave them out.")
     vit, card, report = _vit(source)
@@ -118,16 +121,17 @@ def _convert_aggregator(path: Path, state: State, out: Path, labels: Sequence[st
     return save_mil(out, model, card)
 
 
-def _convert_volumes(path: Path, out: Path, labels: Sequence[str] | None, pool_ratio: float | None) -> Path:
+def _convert_volumes(path: Path, out: Path, labels: Sequence[str] | None, pool_ratio: float | None, recipe_of) -> Path:
     from ..engine.run_folder import versions
     from ..finetune.model import ModelCard, save_model
     from ..finetune.volumes.weights import LAST, load_published
-    from ..tasks.erdes.recipes import baseline
 
     name, model, _ = load_published(path, pool_ratio)
     own = model.state_dict()
     labels = _named(labels, next(len(own[key]) for key in LAST if key in own), path)
-    recipe = baseline(name)
+    recipe = recipe_of(name) if recipe_of is not None else None
+    if recipe is None:
+        raise UserError(f"{path}: the network {name}; no task says how clips are shown to it.")
     card = ModelCard(
         labels=labels, meaning=_meaning(labels), exclusive=False, mode="full", network=name,
         pool="mean" if pool_ratio is None else "topk", pool_ratio=1.0 if pool_ratio is None else pool_ratio,

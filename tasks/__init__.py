@@ -1,11 +1,28 @@
-"""The task packages. Each offers recipes, layouts and a demo; `load` imports one when it is asked for."""
+"""The tasks: each folder here with a `task.py` is one. Nothing else names them."""
 
 import importlib
-from types import ModuleType
+import pkgutil
+from collections.abc import Iterator
+from functools import cache
+from typing import TYPE_CHECKING
 
-NAMES = ("thorax", "slides", "erdes")
+if TYPE_CHECKING:
+    from ..stages.task import Task
 
 
-def load(name: str) -> ModuleType:
-    """The module `clinvit.tasks.<name>.task`, which names what the command needs of a task."""
-    return importlib.import_module(f".{name}.task", __package__)
+@cache
+def names() -> tuple[str, ...]:
+    """Return the names of all tasks, those of the papers first, then by the alphabet."""
+    order = ("thorax", "slides", "erdes")
+    found = [module.name for module in pkgutil.iter_modules(__path__) if module.ispkg]
+    return tuple(sorted(found, key=lambda name: (order.index(name) if name in order else len(order), name)))
+
+
+def load(name: str) -> "Task":
+    """Return a task by its name; only its own folder is imported."""
+    return importlib.import_module(f".{name}.task", __package__).TASK
+
+
+def all_tasks() -> Iterator["Task"]:
+    """Yield every task."""
+    return map(load, names())

@@ -104,10 +104,10 @@ PAGES = {"jinja2", "matplotlib"}
             "clinvit.pretrain.run, clinvit.finetune.run, clinvit.finetune.predict, clinvit.mil.run",
             READERS,
         ),
-        ("clinvit.cli, clinvit.stages.stages, clinvit.tasks.thorax.recipes", TORCH | READERS | PAGES),
+        ("clinvit.cli, clinvit.stages.stages, clinvit.tasks; [*clinvit.tasks.all_tasks()]", TORCH | READERS | PAGES),
         ("clinvit.eval.report.report", TORCH | READERS | PAGES),
         (
-            "clinvit.stages.reproduce.catalogue as c; c.listing()",
+            "clinvit.tasks, clinvit.stages.reproduce.catalogue as c; c.listing(clinvit.tasks.all_tasks())",
             TORCH | READERS | PAGES | {"pandas", "scipy", "sklearn"},
         ),
         # What reading processes are sent: they are started anew for every slide.

@@ -1,31 +1,21 @@
 """All tables of all tasks, found by name."""
 
-import importlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from ...core.errors import UserError
+from ..task import Task
 from .table import Row, Table
 
-# What tables' names begin with, and the modules below `tasks` that hold them.
-MODULES = {"thorax": "thorax.tables", "slides": "slides.tables", "erdes": "erdes.tables", "video": "erdes.video_tables"}
 
-
-def tables(*beginnings: str) -> dict[str, Table]:
-    """Name to table, in the order of the tasks: all, or those that begin so."""
-    found: dict[str, Table] = {}
-    for beginning in beginnings or MODULES:
-        found |= importlib.import_module(f"clinvit.tasks.{MODULES[beginning]}").TABLES
-    return found
-
-
-def find_table(name: str) -> Table:
-    """The table of this name.
+def find_table(name: str, tasks: Iterable[Task]) -> tuple[Table, Task]:
+    """Return the table of this name, and the task that it is of.
 
     Raises:
         UserError: There is none.
     """
-    beginning = name.partition("/")[0]
-    known = tables(beginning) if beginning in MODULES else tables()
+    tasks = list(tasks)
+    own = [task for task in tasks if task.name == name.partition("/")[0]]
+    known = {each: (table, task) for task in own or tasks for each, table in task.tables().items()}
     if name not in known:
         from ...datasets.manifest.tables import nearest
 
@@ -48,12 +38,12 @@ def chosen_rows(table: Table, names: Sequence[str]) -> list[Row]:
     return [row for row in table.rows if row.name in names]
 
 
-def listing() -> str:
-    """Every table and row with the paper's values, as text."""
-    return "\n\n".join(_told(table) for table in tables().values())
+def listing(tasks: Iterable[Task]) -> str:
+    """Return every table and row with the paper's values, as text."""
+    return "\n\n".join(_listed(table) for task in tasks for table in task.tables().values())
 
 
-def _told(table: Table) -> str:
+def _listed(table: Table) -> str:
     width = max(len(row.name) for row in table.rows) + 2
     lines = [table.name, f"  {table.title}", f"  {table.source}", f"  data: {table.data or 'none needed'}"]
     for row in table.rows:

@@ -14,8 +14,9 @@ from ...core.files import write_json, write_text
 from ...datasets.manifest.tables import Manifest
 from ...engine.recipe import flat
 from ...engine.run_folder import FREE, rank
-from ...tasks import load
-from ..stages import MANIFEST, open_manifest, prepare_stage
+from ..prepare import prepare_stage
+from ..stages import MANIFEST, open_manifest
+from ..task import Task
 from .catalogue import chosen_rows
 from .cost import costed, processes, read_cost, total
 from .measured import measured
@@ -36,6 +37,7 @@ class Request:
 
     Attributes:
         table: The table.
+        task: That it is of.
         out: Folder of tables and steps.
         data: Manifest, its folder, or a data set as downloaded; None with `phantoms`, or to measure cost alone.
         pretrain_data: The same for what encoders are pre-trained on; None for `data`.
@@ -48,6 +50,7 @@ class Request:
     """
 
     table: Table
+    task: Task
     out: Path
     data: Path | None = None
     pretrain_data: Path | None = None
@@ -161,20 +164,21 @@ def _place(request: Request) -> _Place:
         name = f"{request.table.task}-{request.table.layout}"
         data = open_manifest(request.table.phantoms(root / "data" / name))
         return _Place(root, folder, data, data)
-    data = _manifest(request.table, request.data, root) if request.data is not None else None
+    data = _manifest(request, request.data, root) if request.data is not None else None
     before = request.pretrain_data
-    place = _Place(root, folder, data, _manifest(request.table, before, root) if before is not None else data)
+    place = _Place(root, folder, data, _manifest(request, before, root) if before is not None else data)
     if data is not None and not len(data.rows("test")):
         raise UserError(f"{data.path}: no case in the split test, on which the table is measured.")
     return place
 
 
-def _manifest(table: Table, data: Path, root: Path) -> Manifest:
+def _manifest(request: Request, data: Path, root: Path) -> Manifest:
     """The manifest itself, or of a data set as downloaded."""
     if data.is_file() or (data / MANIFEST).is_file() or not data.is_dir():
         return open_manifest(data)
     out = root / "data" / data.resolve().name / MANIFEST
-    found = prepare_stage(load(table.task), data, out, layout=table.layout, options=table.options)
+    table = request.table
+    found = prepare_stage(request.task.layouts(), data, out, layout=table.layout, options=table.options)
     for text in [*found.notes, *found.warnings]:
         _say(f"      {text}")
     return found.manifest

@@ -12,8 +12,9 @@ from ...datasets.video.clips import read_clip
 from ...phantoms.ocular import write_erdes
 from ...stages import evaluate as reporting
 from ...stages import stages
-from . import layouts
+from ...stages.prepare import prepare_stage
 from .cascade import cascade_of_runs
+from .layouts import LAYOUTS
 from .recipes import finetune_demo, finetune_demo_cnn, pretrain_demo
 
 CLIPS = 360
@@ -42,7 +43,7 @@ def demo(out: Path, seed: int = 0, clips: int = CLIPS) -> dict:
         write_text(root / "whole", "")
 
     _step(2, "reading them as a data set that was downloaded, writing manifest.csv, checking it")
-    manifest, notes, warnings, _ = stages.prepare_stage(layouts, root, data)
+    manifest, notes, warnings, _ = prepare_stage(LAYOUTS, root, data)
     found = check_manifest(manifest, read_clip, files=50, cache_px=pretrain_demo().data.cache_px)
     for text in [*notes, *found.facts, *warnings, *found.warnings]:
         print(f"      {text}")

@@ -13,8 +13,6 @@ from ...datasets.transforms.augment import Augment
 from ...engine.recipe import Optim, Run
 from ...finetune.recipe import Finetune, View
 from ...pretrain.recipe import Decoder, Pretrain
-from .general_video import FINETUNE as GENERAL_FINETUNE
-from .general_video import PRETRAIN as GENERAL_PRETRAIN
 
 # Ultrasound is dark: mean and spread of the grey levels of B-scans, in 0..1.
 ULTRASOUND = {"mean": (0.2,), "std": (0.2,)}
@@ -203,14 +201,10 @@ def _baseline(network: str):
     return make
 
 
-PRETRAIN = {"demo": pretrain_demo, "tiny": pretrain_tiny, "vit_s": pretrain_vit_s} | GENERAL_PRETRAIN
-FINETUNE = (
-    {
-        "demo": finetune_demo,
-        "demo_cnn": finetune_demo_cnn,
-        "tiny": finetune_tiny,
-        "vit_s": finetune_vit_s,
-    }
-    | {network: _baseline(network) for network in BATCHES}
-    | GENERAL_FINETUNE
-)
+PRETRAIN = {"demo": pretrain_demo, "tiny": pretrain_tiny, "vit_s": pretrain_vit_s}
+FINETUNE = {
+    "demo": finetune_demo,
+    "demo_cnn": finetune_demo_cnn,
+    "tiny": finetune_tiny,
+    "vit_s": finetune_vit_s,
+} | {network: _baseline(network) for network in BATCHES}

@@ -123,13 +123,14 @@ def phantoms(out: Path) -> Path:
         out: Folder to write; what is whole there is not written again.
     """
     from ...phantoms.ocular import write_erdes
-    from ...stages.stages import MANIFEST, prepare_stage
-    from . import layouts
+    from ...stages.prepare import prepare_stage
+    from ...stages.stages import MANIFEST
+    from .layouts import LAYOUTS
 
     data = out / MANIFEST
     if not data.is_file():
         root = write_erdes(out / "erdes", clips=CLIPS, size_px=96, seconds=(0.8, 1.2))
-        prepare_stage(layouts, root, data)
+        prepare_stage(LAYOUTS, root, data)
     return data
 
 

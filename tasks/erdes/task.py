@@ -1,22 +1,66 @@
-"""What the command needs of the ocular-ultrasound task: recipes, layouts, the reader, the cascade, the demo."""
+"""The ocular-ultrasound task: retinal detachment, and the macula in it (ERDES; Ozkut et al. 2025)."""
 
-from ...datasets.loading.readers import ClipReader as CachedAs
-from ...datasets.manifest.tables import Manifest
-from ...datasets.quality.check import Findings, check_manifest
-from ...datasets.video.clips import read_clip
-from .cascade import predict_cascade
-from .demo import demo
-from .layouts import to_manifest
-from .recipes import FINETUNE, PRETRAIN
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
-__all__ = ["FINETUNE", "PRETRAIN", "CachedAs", "check", "demo", "looked_at", "predict_cascade", "to_manifest"]
+from ...core.errors import UserError
+from ...finetune.recipe import Finetune
+from ...stages.task import Arguments, ClipTask
+from .recipes import BATCHES, FINETUNE, PRETRAIN, baseline
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ...datasets.manifest.layouts import Layout
+    from ...stages.reproduce.table import Table
 
 
-def check(manifest: Manifest, files: int | None, cache_px: int) -> Findings:
-    """Check a manifest and its files (see `check_manifest`)."""
-    return check_manifest(manifest, read_clip, files=files, cache_px=cache_px)
+class Erdes(ClipTask):
+    """ERDES, its official lists, and clips of one's own; two models in a cascade."""
+
+    name = "erdes"
+    summary = "ocular ultrasound clips"
+    recipes: ClassVar = {"pretrain": PRETRAIN, "finetune": FINETUNE}
+
+    def layouts(self) -> "Mapping[str, Layout]":
+        from .layouts import LAYOUTS
+
+        return LAYOUTS
+
+    def tables(self) -> "Mapping[str, Table]":
+        from .tables import TABLES
+
+        return TABLES
+
+    def demo(self, out: Path, seed: int) -> object:
+        from .demo import demo
+
+        return demo(out, seed)
+
+    def baseline(self, network: str) -> Finetune | None:
+        return baseline(network) if network in BATCHES else None
+
+    def add_arguments(self, verb: str, parser: Arguments) -> None:
+        super().add_arguments(verb, parser)
+        if verb == "predict":
+            parser.add_argument(
+                "--macula", type=Path, metavar="MODEL",
+                help="second model of the cascade: --model detects detachment, this one classifies the macula",
+            )  # fmt: skip
+
+    def predict(self, options: Namespace) -> "pd.DataFrame | None":
+        if options.macula is None:
+            return super().predict(options)
+        from .cascade import predict_cascade
+
+        for name in ("explain", "explain_method", "resume", "bf16"):
+            if getattr(options, name):
+                raise UserError(f"--{name.replace('_', '-')} is of one model: predict with each model alone.")
+        return predict_cascade(
+            options.model, options.macula, options.inputs, options.out, options.batch, options.workers
+        )
 
 
-def looked_at(manifest: Manifest, cache_px: int) -> CachedAs:
-    """The reader for a look at every file."""
-    return CachedAs(cache_px)
+TASK = Erdes()

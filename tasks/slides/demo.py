@@ -12,9 +12,10 @@ from ...mil.extract import extract
 from ...phantoms.slides import write_camelyon16
 from ...stages import evaluate as reporting
 from ...stages import stages
+from ...stages.prepare import prepare_stage
 from ...stages.slides.predict import Request, predict_slides
 from ...stages.slides.tile import tile_slides
-from . import layouts
+from .layouts import LAYOUTS
 from .recipes import extract_demo, mil_demo, mil_demo_attention, pretrain_demo, tile_demo
 
 NORMAL, TUMOUR, TEST = 18, 18, 14
@@ -47,7 +48,7 @@ def demo(out: Path, seed: int = 0, slides: tuple[int, int, int] = (NORMAL, TUMOU
         write_text(root / "whole", "")
 
     _step(2, "reading them as a data set that was downloaded, writing manifest.csv, checking it")
-    manifest, notes, warnings, _ = stages.prepare_stage(layouts, root, data)
+    manifest, notes, warnings, _ = prepare_stage(LAYOUTS, root, data)
     found = check_slides(manifest, files=20)
     for text in [*notes, *found.facts, *warnings, *found.warnings]:
         print(f"      {text}")

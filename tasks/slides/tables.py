@@ -11,7 +11,7 @@ from ...datasets.slides.settings import Stain
 from ...mil.extract_recipe import Extract as Features
 from ...pretrain.recipe import Dino
 from ...stages.reproduce.table import Extract, Measure, Metric, Mil, Pretrain, Printed, Row, Step, Table, Tile
-from ...stages.slides.measure import localisation_metrics
+from .measure import localisation_metrics
 from .recipes import FINETUNE, extract_self_vit_mil, pretrain_self_vit_mil, tile_self_vit_mil
 
 DSMIL = "Li, Li and Eliceiri, CVPR 2021 (DSMIL), table 1"
@@ -93,14 +93,15 @@ def phantoms(out: Path) -> Path:
         out: Folder to write; what is whole there is not written again.
     """
     from ...phantoms.slides import write_camelyon16
-    from ...stages.stages import MANIFEST, prepare_stage
-    from . import layouts
+    from ...stages.prepare import prepare_stage
+    from ...stages.stages import MANIFEST
+    from .layouts import LAYOUTS
 
     data = out / MANIFEST
     if not data.is_file():
         normal, tumour, test = SLIDES
         root = write_camelyon16(out / "camelyon16", normal=normal, tumour=tumour, test=test, size_px=(1472, 1536))
-        prepare_stage(layouts, root, data)
+        prepare_stage(LAYOUTS, root, data)
     return data
 
 

@@ -1,34 +1,38 @@
-"""What the command needs of the slides task: recipes, layouts, checks, tiles, features, prediction, the demo."""
+"""The slides task: whole slides from slide labels (Self-ViT-MIL; Gul et al., SPIE 2022)."""
 
-from ...datasets.manifest.tables import Manifest
-from ...datasets.quality.check import Findings
-from ...datasets.slides.check import OverviewReader, check_slides
-from ...stages.slides.predict import Request, predict_slides
-from ...stages.slides.tile import tile_slides
-from .demo import demo
-from .layouts import to_manifest
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from ...stages.task import SlideTask
 from .recipes import EXTRACT, FINETUNE, PRETRAIN, TILE
 
-__all__ = [
-    "EXTRACT",
-    "FINETUNE",
-    "PRETRAIN",
-    "TILE",
-    "Request",
-    "check",
-    "demo",
-    "looked_at",
-    "predict_slides",
-    "tile_slides",
-    "to_manifest",
-]
+if TYPE_CHECKING:
+    from ...datasets.manifest.layouts import Layout
+    from ...stages.reproduce.table import Table
 
 
-def check(manifest: Manifest, files: int | None, cache_px: int) -> Findings:
-    """Check a manifest and open its slides; no pixel of a slide is ever cached."""
-    return check_slides(manifest, files)
+class Slides(SlideTask):
+    """Camelyon16, and slides of one's own with a CSV of labels."""
+
+    name = "slides"
+    summary = "whole slides"
+    recipes: ClassVar = {"tile": TILE, "pretrain": PRETRAIN, "extract": EXTRACT, "finetune": FINETUNE}
+
+    def layouts(self) -> "Mapping[str, Layout]":
+        from .layouts import LAYOUTS
+
+        return LAYOUTS
+
+    def tables(self) -> "Mapping[str, Table]":
+        from .tables import TABLES
+
+        return TABLES
+
+    def demo(self, out: Path, seed: int) -> object:
+        from .demo import demo
+
+        return demo(out, seed)
 
 
-def looked_at(manifest: Manifest, cache_px: int) -> OverviewReader:
-    """The reader for a look at every slide."""
-    return OverviewReader(dict(zip(manifest.files(), manifest.microns_per_px())))
+TASK = Slides()

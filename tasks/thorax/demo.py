@@ -12,7 +12,8 @@ from ...datasets.quality.check import check_manifest
 from ...phantoms.radiographs import write_chestxray14
 from ...stages import evaluate as reporting
 from ...stages import stages
-from . import layouts
+from ...stages.prepare import prepare_stage
+from .layouts import LAYOUTS
 from .recipes import finetune_demo, pretrain_demo
 
 
@@ -38,7 +39,7 @@ def demo(out: Path, seed: int = 0, patients: int = 400) -> dict:
         write_text(root / "whole", "")
 
     _step(2, "reading them as a data set that was downloaded, writing manifest.csv, checking it")
-    manifest, notes, warnings, _ = stages.prepare_stage(layouts, root, data)
+    manifest, notes, warnings, _ = prepare_stage(LAYOUTS, root, data)
     found = check_manifest(manifest, read_radiograph, files=50, cache_px=pretrain_demo().data.cache_px)
     for text in [*notes, *found.facts, *warnings, *found.warnings]:
         print(f"      {text}")

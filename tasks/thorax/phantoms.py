@@ -74,15 +74,16 @@ def covidx(folder: Path, patients: int = 240) -> Path:
 
 def _prepared(folder: Path, write: Callable[[Path], None], layout: str, options: Mapping) -> Path:
     """Write the tree once (a killed command starts it again), and its manifest."""
-    from ...stages.stages import MANIFEST, prepare_stage
-    from . import layouts
+    from ...stages.prepare import prepare_stage
+    from ...stages.stages import MANIFEST
+    from .layouts import LAYOUTS
 
     root, path = folder / "raw", folder / MANIFEST
     if not (root / "whole").is_file():
         write(root)
         write_text(root / "whole", "")
     if not path.is_file():
-        prepare_stage(layouts, root, path, layout=layout, options=options)
+        prepare_stage(LAYOUTS, root, path, layout=layout, options=options)
     return path
 
 

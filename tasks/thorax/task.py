@@ -1,21 +1,38 @@
-"""What the command needs of the thorax task: recipes, layouts, the reader, the demo."""
+"""The thorax task: several findings on chest X-rays (Xiao et al., WACV 2023)."""
 
-from ...datasets.images.radiographs import read_radiograph
-from ...datasets.loading.readers import ImageReader as CachedAs
-from ...datasets.manifest.tables import Manifest
-from ...datasets.quality.check import Findings, check_manifest
-from .demo import demo
-from .layouts import to_manifest
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from ...stages.task import ImageTask
 from .recipes import FINETUNE, PRETRAIN
 
-__all__ = ["FINETUNE", "PRETRAIN", "CachedAs", "check", "demo", "looked_at", "to_manifest"]
+if TYPE_CHECKING:
+    from ...datasets.manifest.layouts import Layout
+    from ...stages.reproduce.table import Table
 
 
-def check(manifest: Manifest, files: int | None, cache_px: int) -> Findings:
-    """Check a manifest and its files (see `check_manifest`)."""
-    return check_manifest(manifest, read_radiograph, files=files, cache_px=cache_px)
+class Thorax(ImageTask):
+    """ChestX-ray14, CheXpert, MIMIC-CXR, COVIDx, and X-rays of one's own."""
+
+    name = "thorax"
+    summary = "chest X-rays"
+    recipes: ClassVar = {"pretrain": PRETRAIN, "finetune": FINETUNE}
+
+    def layouts(self) -> "Mapping[str, Layout]":
+        from .layouts import LAYOUTS
+
+        return LAYOUTS
+
+    def tables(self) -> "Mapping[str, Table]":
+        from .tables import TABLES
+
+        return TABLES
+
+    def demo(self, out: Path, seed: int) -> object:
+        from .demo import demo
+
+        return demo(out, seed)
 
 
-def looked_at(manifest: Manifest, cache_px: int) -> CachedAs:
-    """The reader for a look at every file."""
-    return CachedAs(cache_px)
+TASK = Thorax()

@@ -268,8 +268,13 @@ def test_help_reads_well(capsys, verb):
         main([verb, "--help"] if verb else ["--help"])
     text = capsys.readouterr().out
     assert done.value.code == 0 and "usage: clinvit" in text and "==SUPPRESS==" not in text
+    assert text.count("\n") < 75, "the whole of it is for --help-all"
     if verb in ("pretrain", "finetune"):
-        assert "--optim.base_lr" in text and "vit_s" in text
+        assert "--optim.base_lr" in text and "vit_s" in text and "--optim.clip_tensor_norm" not in text
+        with pytest.raises(SystemExit):
+            main([verb, "thorax", "--help-all"])
+        text = capsys.readouterr().out
+        assert "--optim.clip_tensor_norm" in text and "--cache-gb" in text
 
 
 def test_a_full_disk_is_one_line(capsys, cohort, tmp_path, monkeypatch):

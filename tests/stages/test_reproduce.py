@@ -27,6 +27,7 @@ from clinvit.stages.reproduce.result import load_result
 from clinvit.stages.reproduce.run import Request, reproduce
 from clinvit.stages.reproduce.small import Scale, small
 from clinvit.stages.reproduce.table import Finetune, Measure, Metric, Printed, Row
+from clinvit.tasks import all_tasks, load
 from clinvit.tasks.thorax import phantoms
 from clinvit.tasks.thorax import tables as thorax
 
@@ -58,7 +59,7 @@ def ask(tmp_path):
 
     def request(table, **more):
         options = ("--run.checkpoint_minutes", "0", "--run.precision", "32-true")
-        asked = Request(table, tmp_path, phantoms=True, resamples=100, options=options)
+        asked = Request(table, load(table.task), tmp_path, phantoms=True, resamples=100, options=options)
         return {result.name: result for result in reproduce(replace(asked, **more))[1]}
 
     return request
@@ -156,7 +157,7 @@ def test_a_failing_row_is_exit_code_1(small_table, monkeypatch, tmp_path, capsys
         raise UserError("the disk is upside down.")
 
     table = small_table(row("bad", Measure("bad", thorax.pretrain_vit_s, broken)), row("good", scratch()))
-    monkeypatch.setattr(catalogue, "find_table", lambda name: table)
+    monkeypatch.setattr(catalogue, "find_table", lambda name, tasks: (table, load(table.task)))
     code = main(["reproduce", "x", "--phantoms", "--out", str(tmp_path), "--resamples", "50"])
     captured = capsys.readouterr()
     assert code == 1 and "1 of 2 rows failed: bad" in captured.err and "upside down" in captured.out
@@ -457,9 +458,9 @@ def test_only_the_first_process_writes(small_table, ask, tmp_path, monkeypatch):
 def test_the_command_end_to_end(tmp_path, monkeypatch, capsys):
     """`clinvit reproduce thorax/ablation-mask --phantoms`: five rows, each with a metric, and a page."""
     monkeypatch.setattr(plan, "SCALE", replace(TINY, image_px=48))
-    table = catalogue.find_table("thorax/ablation-mask")
+    table, task = catalogue.find_table("thorax/ablation-mask", all_tasks())
     few = replace(table, phantoms=partial(table.phantoms, patients=40))
-    monkeypatch.setattr(catalogue, "find_table", lambda name: few if name == few.name else None)
+    monkeypatch.setattr(catalogue, "find_table", lambda name, tasks: (few, task) if name == few.name else None)
     command = ["reproduce", "thorax/ablation-mask", "--phantoms", "--out", str(tmp_path), "--resamples", "200"]
     assert main(command) == 0
     folder = tmp_path / "phantoms/thorax/ablation-mask"
@@ -483,8 +484,8 @@ def test_the_command_end_to_end(tmp_path, monkeypatch, capsys):
 )
 def test_the_other_thorax_tables_run_small(name, rows, tmp_path, monkeypatch):
     monkeypatch.setattr(plan, "SCALE", replace(TINY, finetune_epochs=1, pretrain_epochs=1))
-    table = catalogue.find_table(name)
+    table, task = catalogue.find_table(name, all_tasks())
     small_set = replace(table, phantoms=partial(table.phantoms, patients=60))
-    _, results = reproduce(Request(small_set, tmp_path, phantoms=True, resamples=50, rows=rows))
+    _, results = reproduce(Request(small_set, task, tmp_path, phantoms=True, resamples=50, rows=rows))
     states = {result.name: (result.state, result.reason) for result in results if result.name in rows}
     assert states == dict.fromkeys(rows, ("done", ""))

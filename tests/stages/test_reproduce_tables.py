@@ -10,12 +10,13 @@ from clinvit.core.errors import UserError
 from clinvit.engine.recipe import flat, parse_recipe, to_yaml
 from clinvit.eval.statistics.intervals import Estimate
 from clinvit.stages.reproduce import verdict as words
-from clinvit.stages.reproduce.catalogue import chosen_rows, find_table, tables
+from clinvit.stages.reproduce.catalogue import chosen_rows, find_table
 from clinvit.stages.reproduce.small import small
 from clinvit.stages.reproduce.table import Metric, Printed
 from clinvit.stages.reproduce.verdict import verdict
+from clinvit.tasks import all_tasks
 
-TABLES = tables()
+TABLES = {name: table for task in all_tasks() for name, table in task.tables().items()}
 STEPS = {step.key: step for table in TABLES.values() for row in table.rows for step in row.steps}
 RECIPES = {str(step.recipe()): key for key, step in reversed(STEPS.items())}.values()  # equal ones once
 # What `small` may change; everything else is what a row may be about.
@@ -107,7 +108,7 @@ def test_what_is_asked_wrongly_is_one_line(arguments, told, capsys, tmp_path):
 
 
 def test_rows_come_in_the_tables_order():
-    table = find_table("thorax/ablation-mask")
+    table = find_table("thorax/ablation-mask", all_tasks())[0]
     assert [row.name for row in chosen_rows(table, ["mask-90", "mask-60"])] == ["mask-60", "mask-90"]
     with pytest.raises(UserError, match="it has mask-60, mask-75"):
         chosen_rows(table, ["crop-20"])

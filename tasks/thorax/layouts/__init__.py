@@ -1,11 +1,6 @@
 """Chest X-ray sets as they are downloaded, and images of one's own, read into a manifest's table."""
 
-from pathlib import Path
-
-import pandas as pd
-
 from ....datasets.images.radiographs import RADIOGRAPH_SUFFIXES
-from ....datasets.manifest import layouts
 from ....datasets.manifest.layouts import Layout, own_layouts
 from ..labels import MEANING
 from . import chestxray14, chexpert, covidx, mimic
@@ -19,13 +14,3 @@ LAYOUTS: dict[str, Layout] = {
     "covidx": Layout(covidx.recognise, covidx.read, "train_COVIDx*.txt and test_COVIDx*.txt", MEANING["covidx"]),
     **own_layouts(RADIOGRAPH_SUFFIXES),
 }
-
-
-def recognise(root: str | Path) -> str:
-    """The name of the layout in this folder (see `tasks.layouts.recognise`)."""
-    return layouts.recognise(LAYOUTS, root)
-
-
-def to_manifest(root: str | Path, layout: str | None = None, **options: object) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """The table and the labels of the data set in `root` (see `tasks.layouts.to_manifest`)."""
-    return layouts.to_manifest(LAYOUTS, root, layout, **options)

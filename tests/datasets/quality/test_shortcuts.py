@@ -95,7 +95,7 @@ def test_phantoms_have_none(name, tmp_path):
     else:
         write_erdes(tmp_path / "raw", clips=24, seed=0, size_px=64, seconds=(0.3, 0.6))
     task = load(name)
-    manifest = prepare_stage(task, tmp_path / "raw", tmp_path / "manifest.csv").manifest
+    manifest = prepare_stage(task.layouts(), tmp_path / "raw", tmp_path / "manifest.csv").manifest
     found = task.check(manifest, 0, 64)
     assert shortcuts(manifest, found.looks) == []
     assert duplicates(found.looks, manifest.table["patient"]).empty

@@ -11,10 +11,12 @@ from clinvit.cli import main
 from clinvit.datasets.manifest.tables import read_manifest
 from clinvit.finetune.volumes.networks import VolumeClassifier
 from clinvit.phantoms.ocular import PLACES
+from clinvit.stages.reproduce import step_cost as measure
 from clinvit.stages.reproduce.small import small
-from clinvit.tasks.erdes import measure, tables, video_tables
+from clinvit.tasks.clips import tables as video_tables
+from clinvit.tasks.clips.tables import DUAL_MASKING
+from clinvit.tasks.erdes import tables
 from clinvit.tasks.erdes.labels import LABELS
-from clinvit.tasks.erdes.video_tables import DUAL_MASKING
 
 ALL = tables.TABLES | video_tables.TABLES
 ROWS = [pytest.param(table, row, id=f"{table.name}:{row.name}") for table in ALL.values() for row in table.rows]
@@ -96,28 +98,28 @@ vnet-top30         .446 .966 .674 .537 .897
 resnet3d-top30     .476 .983 .815 .601 .916
 unetplusplus-top30 .699 .983 .866 .774 .945
 unet3d-top30       .807 .977 .846 .826 .955
-video/k710
+clips/k710
 vit-g-k710 .838 .964
 vit-s-k710 .776
 vit-b-k710 .815
-video/k400
+clips/k400
 vit-g-k400 .872 .974
 vit-g-k400-after-k710 .884 .980
 vit-s-k400 .837
 vit-s-k400-further .840
 vit-b-k400 .866
 vit-b-k400-further .871
-video/k600
+clips/k600
 vit-g-k600-after-k710 .888 .982
 vit-s-k600 .831
 vit-s-k600-further .846
 vit-b-k600 .859
 vit-b-k600-further .874
-video/ssv2
+clips/ssv2
 vit-g-ssv2 .770 .959
-video/ucf101
+clips/ucf101
 vit-g-ucf101 .996 1.000
-video/hmdb51
+clips/hmdb51
 vit-g-hmdb51 .881 .985
 """
 
@@ -134,7 +136,7 @@ def typed() -> dict[str, dict[str, tuple[float, ...]]]:
     return found
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if name != "video/dual-masking"])
+@pytest.mark.parametrize("name", [name for name in ALL if name != "clips/dual-masking"])
 def test_metrics_are_those_of_the_paper(name):
     expected = typed()[name] | (typed()["erdes/normal_vs_pvd"] if name == "erdes/pooling" else {})
     assert {row.name: tuple(metric.value for metric in row.paper.values()) for row in ALL[name].rows} == expected
@@ -171,8 +173,8 @@ def test_the_tables_have_the_rows_of_the_papers():
     sizes = {name: len(table.rows) for name, table in ALL.items()}
     assert sizes == {
         "erdes/normal_vs_rd": 8, "erdes/non_rd_vs_rd": 8, "erdes/pvd_vs_rd": 8, "erdes/macula": 8,
-        "erdes/normal_vs_pvd": 8, "erdes/pooling": 8 + 5 + 7 + 7, "video/dual-masking": 5, "video/k710": 3,
-        "video/k400": 6, "video/k600": 5, "video/ssv2": 1, "video/ucf101": 1, "video/hmdb51": 1,
+        "erdes/normal_vs_pvd": 8, "erdes/pooling": 8 + 5 + 7 + 7, "clips/dual-masking": 5, "clips/k710": 3,
+        "clips/k400": 6, "clips/k600": 5, "clips/ssv2": 1, "clips/ucf101": 1, "clips/hmdb51": 1,
     }  # fmt: skip
 
 
@@ -233,13 +235,13 @@ def test_notes_say_where_the_paper_counted_clips_twice():
 @pytest.mark.parametrize(
     "table, row, expected",
     [
-        ("video/k710", "vit-g-k710", (5, 3, 35, 96, 1e-3 * 96 / 256, 0.9, 0.3, 0.1)),
-        ("video/k400", "vit-g-k400", (5, 3, 30, 192, 1e-3 * 192 / 256, 0.9, 0.2, 0.1)),
-        ("video/k400", "vit-g-k400-after-k710", (5, 3, 3, 96, 1e-5 * 96 / 256, 0.9, 0.25, 0.1)),
-        ("video/k600", "vit-g-k600-after-k710", (5, 3, 3, 96, 1e-5 * 96 / 256, 0.9, 0.25, 0.1)),
-        ("video/ssv2", "vit-g-ssv2", (2, 3, 20, 96, 3e-4 * 96 / 256, 0.9, 0.25, 0.05)),
-        ("video/ucf101", "vit-g-ucf101", (5, 3, 50, 24, 1e-3 * 24 / 256, 0.9, 0.35, 0.05)),
-        ("video/hmdb51", "vit-g-hmdb51", (5, 3, 15, 24, 5e-4 * 24 / 256, 0.9, 0.35, 0.05)),
+        ("clips/k710", "vit-g-k710", (5, 3, 35, 96, 1e-3 * 96 / 256, 0.9, 0.3, 0.1)),
+        ("clips/k400", "vit-g-k400", (5, 3, 30, 192, 1e-3 * 192 / 256, 0.9, 0.2, 0.1)),
+        ("clips/k400", "vit-g-k400-after-k710", (5, 3, 3, 96, 1e-5 * 96 / 256, 0.9, 0.25, 0.1)),
+        ("clips/k600", "vit-g-k600-after-k710", (5, 3, 3, 96, 1e-5 * 96 / 256, 0.9, 0.25, 0.1)),
+        ("clips/ssv2", "vit-g-ssv2", (2, 3, 20, 96, 3e-4 * 96 / 256, 0.9, 0.25, 0.05)),
+        ("clips/ucf101", "vit-g-ucf101", (5, 3, 50, 24, 1e-3 * 24 / 256, 0.9, 0.35, 0.05)),
+        ("clips/hmdb51", "vit-g-hmdb51", (5, 3, 15, 24, 5e-4 * 24 / 256, 0.9, 0.35, 0.05)),
     ],
 )
 def test_giant_rows_have_the_settings_of_their_script(table, row, expected):
@@ -255,7 +257,7 @@ def test_giant_rows_have_the_settings_of_their_script(table, row, expected):
 
 
 def test_further_fine_tuned_models_are_seen_in_seven_segments():
-    for name in ("video/k400", "video/k600"):
+    for name in ("clips/k400", "clips/k600"):
         for row in ALL[name].rows:
             segments = row.steps[0].recipe().view.segments
             assert segments == (7 if row.name.endswith("-further") else 5), row.name
@@ -300,7 +302,7 @@ def test_the_measured_step_trains(step_recipe):
 def test_memory_is_of_this_process_alone():
     """A small process says how little it holds, whatever this one held when it started it."""
     code = (
-        "from clinvit.tasks.erdes.measure import peak_resident as peak\n"
+        "from clinvit.stages.reproduce.step_cost import peak_resident as peak\n"
         "before = peak(); held = bytearray(64 * 2**20); held[::4096] = b'1' * len(held[::4096]); print(before, peak())"
     )
     mine = bytearray(2**30)
@@ -367,9 +369,9 @@ def test_a_row_of_the_macula(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_a_decoder_mask_from_cost_to_accuracy_and_a_fine_tuned_row(tmp_path, monkeypatch):
     monkeypatch.setattr(video_tables, "CLIPS", 6)
-    found = reproduced(tmp_path, "video/dual-masking", "running-cell-75", *SMALLEST)
+    found = reproduced(tmp_path, "clips/dual-masking", "running-cell-75", *SMALLEST)
     assert float(found["running-cell-75", "step_seconds"]["measured"]) > 0
     assert 0 <= float(found["running-cell-75", "top1"]["measured"]) <= 1
-    found = reproduced(tmp_path, "video/k400", "vit-s-k400-further", *SMALLEST)
+    found = reproduced(tmp_path, "clips/k400", "vit-s-k400-further", *SMALLEST)
     top1, top5 = (float(found["vit-s-k400-further", key]["measured"]) for key in ("top1", "top5"))
     assert 0 <= top1 <= top5 <= 1

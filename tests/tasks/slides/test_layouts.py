@@ -1,13 +1,17 @@
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
 from clinvit.core.errors import DataError
+from clinvit.datasets.manifest import layouts
 from clinvit.datasets.slides.outlines import read_outlines
 from clinvit.phantoms.slides import write_camelyon16, write_slide_folder
-from clinvit.stages import stages
-from clinvit.tasks.slides import layouts
+from clinvit.stages.prepare import prepare_stage
 from clinvit.tasks.slides.labels import COUNTS, LABELS, PARTLY_OUTLINED
-from clinvit.tasks.slides.layouts import LAYOUTS, recognise, to_manifest
+from clinvit.tasks.slides.layouts import LAYOUTS
+
+recognise, to_manifest = (partial(function, LAYOUTS) for function in (layouts.recognise, layouts.to_manifest))
 
 OFFICIAL = {
     "training/normal/normal": [n for n in range(1, 161) if n != 86],
@@ -180,13 +184,13 @@ def test_nothing_of_it_is_no_camelyon16(tmp_path):
 def test_phantoms_walk_to_a_manifest_elsewhere(tmp_path):
     root = write_camelyon16(tmp_path / "raw", normal=2, tumour=2, test=2, size_px=SMALL)
     before = sorted(path for path in root.rglob("*"))
-    prepared = stages.prepare_stage(layouts, root, tmp_path / "made" / "manifest.csv")
+    prepared = prepare_stage(LAYOUTS, root, tmp_path / "made" / "manifest.csv")
     manifest = prepared.manifest
     assert manifest.labels == LABELS and manifest.meaning["tumor"].startswith("1 = ")
     assert all(file.is_file() for file in manifest.files()) and sorted(root.rglob("*")) == before
     drawn = [cell for cell in manifest.table["annotation"] if cell]
     assert len(drawn) == 3 and all(read_outlines(manifest.path.parent / cell) for cell in drawn)
-    beside = stages.prepare_stage(layouts, root, root / "manifest.csv").manifest
+    beside = prepare_stage(LAYOUTS, root, root / "manifest.csv").manifest
     assert all((root / cell).is_file() for cell in beside.table["annotation"] if cell)
 
 
@@ -281,7 +285,7 @@ def test_the_table_may_lie_elsewhere(tmp_path):
 
 def test_phantoms_of_ones_own(tmp_path):
     root = write_slide_folder(tmp_path / "mine", slides=6, size_px=SMALL)
-    manifest = stages.prepare_stage(layouts, root, tmp_path / "manifest.csv").manifest
+    manifest = prepare_stage(LAYOUTS, root, tmp_path / "manifest.csv").manifest
     assert manifest.labels == LABELS and manifest.table["mpp"].isin(["", "0.5"]).all()
     assert all(file.is_file() for file in manifest.files())
     assert all((tmp_path / cell).is_file() for cell in manifest.table["annotation"] if cell)

@@ -1,20 +1,24 @@
 import gzip
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from clinvit.core.errors import DataError
+from clinvit.datasets.manifest import layouts
 from clinvit.datasets.manifest.tables import read_manifest, write_manifest
 from clinvit.phantoms.radiographs import write_chestxray14
 from clinvit.tasks.thorax.labels import CHESTXRAY14, CHEXPERT, CHEXPERT14, MIMIC
-from clinvit.tasks.thorax.layouts import LAYOUTS, recognise, to_manifest
+from clinvit.tasks.thorax.layouts import LAYOUTS
 from clinvit.tasks.thorax.layouts.chestxray14 import boxes
 
 NIH_HEADER = (
     "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
     "OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y]"
 )
+
+recognise, to_manifest = (partial(function, LAYOUTS) for function in (layouts.recognise, layouts.to_manifest))
 CHEXPERT_HEADER = "Path,Sex,Age,Frontal/Lateral,AP/PA," + ",".join(CHEXPERT14)
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from ...core.errors import RunError
 from ...pretrain.recipe import Pretrain
-from ...stages.reproduce.work import Work
+from .work import Work
 
 if TYPE_CHECKING:
     from torch import Tensor

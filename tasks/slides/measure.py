@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ...tasks.slides.labels import TUMOR
-from ..reproduce.work import Work
+from ...stages.reproduce.work import Work
+from .labels import TUMOR
 
 if TYPE_CHECKING:
     from ...eval.statistics.intervals import Estimate
@@ -20,10 +20,10 @@ def localisation_metrics(work: Work) -> "Mapping[str, Estimate]":
         work: After a row's steps of features and aggregator.
     """
     from ...eval.localisation.froc import RATES
-    from ..explain import EXPLANATIONS
-    from ..stages import open_manifest
-    from .localise import localised
-    from .predict import Request, predict_slides
+    from ...stages.explain import EXPLANATIONS
+    from ...stages.slides.localise import localised
+    from ...stages.slides.predict import Request, predict_slides
+    from ...stages.stages import open_manifest
 
     manifest = open_manifest(work.data)
     model, maps = work.before["mil"] / "model", work.out / EXPLANATIONS

@@ -37,7 +37,7 @@ def test_a_list_trains_and_evaluates_with_the_official_recipe(tmp_path):
     write_lists(tmp_path / "lists", 96)
     run = lambda *arguments: main([str(argument) for argument in arguments])
     data = tmp_path / "manifest.csv"
-    assert run("prepare", "erdes", tmp_path / "lists", "--out", data) == 0
+    assert run("prepare", "clips", tmp_path / "lists", "--out", data) == 0
     options = (
         "--model.size micro --model.image_size 32 --model.frames 4 --model.patch_size 16 --augment.size 32 "
         "--view.resize_px 32 --view.segments 2 --data.cache_px 36 --data.clip.stride 2 --mixup 0 --cutmix 0 "
@@ -45,7 +45,7 @@ def test_a_list_trains_and_evaluates_with_the_official_recipe(tmp_path):
         "--optim.base_lr 0.03 --optim.layer_decay 1 --optim.epochs 16 --eval_every 8 --run.checkpoint_minutes 0"
     ).split()
     out = tmp_path / "run"
-    assert run("finetune", "erdes", "--recipe", "v2_base_k400", "--data", data, "--out", out, *options) == 0
+    assert run("finetune", "clips", "--recipe", "v2_base_k400", "--data", data, "--out", out, *options) == 0
     card = load_card(out / "model")
     assert card.exclusive and len(card.labels) == 6 and len(card.views()) == 2 * 3 and card.clip.colour
     table = read_predictions(out / "predictions.csv")

@@ -12,9 +12,9 @@ from pathlib import Path
 from ...core.files import write_text
 from ...finetune.recipe import Finetune as FinetuneRecipe
 from ...pretrain.recipe import Pretrain as PretrainRecipe
+from ...stages.reproduce.step_cost import training_cost
 from ...stages.reproduce.table import Finetune, Measure, Metric, Pretrain, Printed, Row, Table
-from .general_video import finetune, pretrain
-from .measure import training_cost
+from .videomae_v2 import finetune, pretrain
 
 ZOO = "VideoMAE V2 (Wang et al., CVPR 2023), docs/MODEL_ZOO.md of its public code"
 VIEWS = "probabilities averaged over {} x 3 views of 16 frames"
@@ -40,8 +40,9 @@ def phantoms(out: Path) -> Path:
         out: Folder to write; what is whole there is not written again.
     """
     from ...phantoms.ocular import PLACES, write_erdes
-    from ...stages.stages import MANIFEST, prepare_stage
-    from . import layouts
+    from ...stages.prepare import prepare_stage
+    from ...stages.stages import MANIFEST
+    from .layouts import LAYOUTS
 
     data = out / MANIFEST
     if not data.is_file():
@@ -52,7 +53,7 @@ def phantoms(out: Path) -> Path:
                 lines[SPLITS[number % len(SPLITS)]].append(f"{file.relative_to(root).as_posix()} {label}\n")
         for split, rows in lines.items():
             write_text(root / f"{split}.csv", "".join(rows))
-        prepare_stage(layouts, root, data, layout="list")
+        prepare_stage(LAYOUTS, root, data, layout="list")
     return data
 
 
@@ -87,10 +88,10 @@ def _masked_row(name: str) -> Row:
 
 
 DUAL_MASKING = Table(
-    "video/dual-masking",
+    "clips/dual-masking",
     "Decoder masks: cost of a pre-training step, and accuracy",
     "VideoMAE V2 (Wang et al., CVPR 2023), ablation of the decoder mask; its metrics are not known to us",
-    task="erdes",
+    task="clips",
     data=LISTS.format("Something-Something V2") + "; the cost is measured without data",
     layout="list",
     metrics=(*COSTS, TOP1),
@@ -161,10 +162,10 @@ def _distilled(dataset: str) -> tuple[Row, ...]:
 
 def _table(dataset: str, title: str, rows: tuple[Row, ...], *notes: str) -> Table:
     return Table(
-        f"video/{dataset}",
+        f"clips/{dataset}",
         f"{title}: top-1 and top-5",
         ZOO,
-        task="erdes",
+        task="clips",
         data=LISTS.format(title),
         layout="list",
         metrics=(TOP1, TOP5),

@@ -1,0 +1,28 @@
+"""`clinvit demo`: the whole way on invented data."""
+
+from pathlib import Path
+
+from ..tasks import load, names
+from .parser import Parser
+
+SUMMARY = "the whole way on invented data: phantoms to report, offline, on 2 CPU cores"
+WITH_DEMO = ("thorax", "slides", "erdes")
+
+
+def add_arguments(parser: Parser, task: object) -> None:
+    """Add what the verb takes."""
+    parser.add_argument(
+        "task", nargs="?", default="thorax", choices=[*names(), "all"], metavar="TASK",
+        help=f"{', '.join(WITH_DEMO)}, or all of them (default: thorax)",
+    )  # fmt: skip
+    parser.add_argument("--out", type=Path, default=Path("clinvit-demo"), help="folder to write (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the invented data and of the training")
+
+
+def run(options) -> None:
+    """Run one demo, or all."""
+    if options.task != "all":
+        options.task.demo(options.out, options.seed)
+        return
+    for name in WITH_DEMO:
+        load(name).demo(options.out / name, options.seed)

@@ -1,0 +1,75 @@
+"""`clinvit evaluate`: the report of one or more predictions tables."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import UserError
+from .options import THRESHOLD
+from .parser import Parser
+from .values import columns, named_path, prevalence
+
+SUMMARY = "write the report of one or more predictions tables"
+
+
+def add_arguments(parser: Parser, task: Any) -> None:
+    """Add what the verb takes."""
+    parser.add_argument("predictions", nargs="+", metavar="[NAME=]PREDICTIONS", help="predictions.csv or run folders")
+    add_evaluation(parser)
+    parser.add_argument("--title", default="Evaluation", help="heading of the report")
+
+
+def run(options) -> None:
+    """Evaluate."""
+    report(options, options.predictions, options.title)
+
+
+def add_evaluation(parser: Parser) -> None:
+    """Add how tables are evaluated."""
+    parser.add_argument("--out", type=Path, default=Path("report"), help="folder of the report (default: %(default)s)")
+    parser.add_argument("--split", default="test", help="split to evaluate (default: %(default)s)")
+    parser.add_argument(
+        "--data", type=Path, help="manifest: who the cases are, subgroups, boxes, images of the most wrong cases"
+    )
+    parser.add_argument(
+        "--subgroups", metavar="COLUMNS",
+        help="columns of the manifest, separated by commas, or none (default: sex, age, view, scanner and site, where "
+        "there)",
+    )  # fmt: skip
+    parser.add_argument("--threshold", default="youden", help=THRESHOLD)
+    parser.add_argument(
+        "--prevalence", metavar="P",
+        help="give predictive values at this prevalence too: 0.02, or by label, Mass=0.02,Edema=0.1",
+    )  # fmt: skip
+    parser.add_argument(
+        "--resamples", type=int, default=2000, advanced=True, help="of the bootstrap by patient (default: 2000)"
+    )
+    parser.add_argument(
+        "--interval", choices=["percentile", "bca"], default="percentile", advanced=True,
+        help="of the bootstrap: percentile, or bias-corrected and accelerated (default: percentile)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--stratify", action="store_true", advanced=True,
+        help="resamples keep the numbers of patients with and without a finding",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, advanced=True, help="of the bootstrap")
+
+
+def report(options, named: Sequence[str], title: str) -> None:
+    """Write the report of named tables and print its headline."""
+    predictions: dict[str, Path] = {}
+    for name, path in map(named_path, named):
+        if name in predictions:
+            raise UserError(f"{predictions[name]} and {path} are both called {name!r}: name them, NAME=PATH.")
+        predictions[name] = path
+    print(f"{options.verb}: split {options.split} of {', '.join(map(str, predictions.values()))} -> {options.out}")
+    from ..stages.evaluate import evaluate_stage
+
+    metrics = evaluate_stage(
+        predictions, options.out, split=options.split, data=options.data, rule=options.threshold,
+        prevalence=prevalence(options.prevalence), subgroups=columns(options.subgroups), resamples=options.resamples,
+        seed=options.seed, interval=options.interval, stratify=options.stratify,
+        title=title or ", ".join(predictions),
+    )  # fmt: skip
+    print(*metrics["headline"], *(f"warning: {text}" for text in metrics["seen"]["warnings"]), sep="\n")
+    print(f"report: {options.out / 'report.html'}")

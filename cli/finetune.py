@@ -1,0 +1,52 @@
+"""`clinvit finetune`: a classifier, from an encoder or from scratch."""
+
+from typing import Any
+
+from ..core.errors import UserError
+from .options import THRESHOLD, add_cost, add_recipe, begin, chosen, recipe_help, say
+from .parser import Parser
+
+SUMMARY = "train a classifier, from an encoder or from scratch"
+TASKS = RECIPES = "finetune"
+
+
+def add_arguments(parser: Parser, task: Any) -> None:
+    """Add what the verb takes."""
+    add_recipe(parser, task, RECIPES, "run folder; repeating the command continues there")
+    add_cost(parser)
+    parser.add_argument("--threshold", default="youden", help=THRESHOLD)
+    parser.add_argument(
+        "--calibrate", choices=["temperature", "platt"],
+        help="scale the scores to probabilities on validation, and those of predict too; a finished run is calibrated "
+        "by repeating its command with this",
+    )  # fmt: skip
+
+
+def more_help(parser: Parser, task: Any, everything: bool) -> str:
+    """Return the recipes."""
+    return recipe_help(task, RECIPES, "tiny", everything)
+
+
+def run(options) -> None:
+    """Fine-tune, or estimate what it would cost."""
+    task = options.task
+    needed = () if options.estimate or isinstance(task, str | None) else ("data", "out", *task.needs("finetune"))
+    recipe = chosen(options, RECIPES, needed)
+    what = f"finetune {task.name}, recipe {options.recipe}"
+    if options.estimate:
+        from ..stages.estimate import estimate_finetuning
+
+        if not task.cached:
+            raise UserError("--estimate is not for slides: an epoch over bags takes minutes.")
+        print(estimate_finetuning(recipe, what, options.data, options.cases, options.encoder))
+        return
+    if options.cases:
+        raise UserError("--cases belongs to --estimate: leave it out.")
+    begin(what, options.data, options.out)
+    from ..stages.stages import finetune_stage
+
+    model = finetune_stage(
+        recipe, options.data, options.out, rule=options.threshold, calibrate=options.calibrate,
+        **task.inputs("finetune", options),
+    )  # fmt: skip
+    say(f"model: {model}\npredictions: {options.out / 'predictions.csv'}")

@@ -1,0 +1,45 @@
+"""`clinvit predict`: a row with scores per file; a file that fails is a row with its reason."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import RunError
+from .options import add_task, begin
+from .parser import Parser
+
+SUMMARY = "predict files; a file that fails is a row with its reason"
+TASKS = "all"
+
+
+def add_arguments(parser: Parser, task: Any) -> None:
+    """Add what the verb takes."""
+    add_task(parser)
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="files, folders, globs, or one manifest CSV")
+    parser.add_argument("--model", type=Path, required=True, help="model folder")
+    parser.add_argument(
+        "--out", type=Path, default=Path("predictions.csv"), help="table, .csv or .jsonl (default: %(default)s)"
+    )
+    if task is not None:
+        task.add_arguments("predict", parser)
+
+
+def run(options) -> None:
+    """Predict, and print how many were requested, went well and failed.
+
+    Raises:
+        RunError: Every case failed.
+    """
+    inputs = options.inputs
+    listed = Path(inputs[0]) if len(inputs) == 1 and inputs[0].lower().endswith(".csv") else None
+    about = "" if listed else f" on {', '.join(inputs[:3])}{' ...' if len(inputs) > 3 else ''}"
+    begin(f"predict {options.task.name} with {options.model}{about}", listed, options.out)
+    table = options.task.predict(options)
+    if table is None:
+        return
+    failed = table[table["status"] == "failed"]
+    for _, row in failed.head(20).iterrows():
+        print(f"failed: {row['reason']}", file=sys.stderr)
+    print(f"{options.out}: {len(table)} requested = {len(table) - len(failed)} ok + {len(failed)} failed")
+    if len(failed) == len(table):
+        raise RunError(f"{options.out}: every case failed; the reasons stand in the table.")

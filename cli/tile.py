@@ -1,0 +1,37 @@
+"""`clinvit tile`: the tissue of slides, and a grid of tiles over it."""
+
+from typing import Any
+
+from .options import add_recipe, begin, chosen, recipe_help
+from .parser import Parser
+
+SUMMARY = "find the tissue of slides and lay a grid of tiles over it"
+TASKS = RECIPES = "tile"
+
+
+def add_arguments(parser: Parser, task: Any) -> None:
+    """Add what the verb takes."""
+    add_recipe(parser, task, RECIPES, "folder of tile coordinates; repeating the command continues", "standard")
+
+
+def more_help(parser: Parser, task: Any, everything: bool) -> str:
+    """Return the recipes."""
+    return recipe_help(task, RECIPES, "standard", everything)
+
+
+def run(options) -> None:
+    """Tile every slide."""
+    recipe = chosen(options, RECIPES, ("data", "out"))
+    begin(f"tile {options.task.name}, recipe {options.recipe}", options.data, options.out)
+    from ..stages.slides.tile import tile_slides
+    from ..stages.stages import open_manifest
+
+    print(status(tile_slides(recipe, open_manifest(options.data, labels=()), options.out), options.out))
+
+
+def status(table, out) -> str:
+    """Return a line on a status table: requested = ok + failed + open."""
+    counts = table["status"].value_counts()
+    words = " + ".join(f"{counts.get(each, 0)} {each}" for each in ("ok", "failed", "open"))
+    tiles = int(table["tiles"].sum()) if "tiles" in table else 0
+    return f"{out}: {len(table)} requested = {words} (status.csv); {tiles} tiles"

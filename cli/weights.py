@@ -1,0 +1,42 @@
+"""`clinvit weights`: what a checkpoint is, and the folder that it becomes. No code in it is ever run."""
+
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import UserError
+from ..tasks import all_tasks
+from .parser import Parser
+
+SUMMARY = "say what a checkpoint is, or make an encoder folder of it"
+
+
+def add_arguments(parser: Parser, task: Any) -> None:
+    """Add what the verb takes."""
+    parser.add_argument("action", choices=["inspect", "convert"], help="only say what it is, or make a folder of it")
+    parser.add_argument(
+        "file",
+        help="checkpoint file, folder (ours, Hugging Face's), timm:NAME or hf-hub:OWNER/NAME; no code in it runs",
+    )
+    parser.add_argument("--out", type=Path, help="encoder (or model) folder to write (convert)")
+    parser.add_argument("--labels", help="names of a model's outputs, a,b,c (convert of DSMIL, CLAM, ERDES baselines)")
+    parser.add_argument("--pool-ratio", type=float, help="of an ERDES baseline with selective pooling (convert)")
+
+
+def run(options) -> None:
+    """Inspect or convert."""
+    from ..stages.weights import convert_weights, inspect_weights
+
+    if options.action == "inspect":
+        for name in ("out", "labels", "pool_ratio"):
+            if getattr(options, name):
+                raise UserError(f"--{name.replace('_', '-')} is not for inspect: leave it out.")
+        print(inspect_weights(options.file))
+        return
+    if options.out is None:
+        raise UserError("weights convert needs --out FOLDER")
+    labels = options.labels.split(",") if options.labels else None
+    print(convert_weights(options.file, options.out, labels, options.pool_ratio, _recipe_of))
+
+
+def _recipe_of(network: str) -> Any:
+    return next((recipe for task in all_tasks() if (recipe := task.baseline(network)) is not None), None)

@@ -1,0 +1,266 @@
+"""What a task is. One folder below `tasks/` fills it in, and every stage and verb takes what it needs from here."""
+
+from argparse import Namespace
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from ..core.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ..datasets.manifest.layouts import Layout
+    from ..datasets.manifest.tables import Manifest
+    from ..datasets.quality.check import Findings
+    from .reproduce.table import Table
+
+Recipes = Mapping[str, Callable[[], Any]]
+
+
+class Arguments(Protocol):
+    """Where a task's own options go: the parser of a verb."""
+
+    def add_argument(self, *names: str, **settings: Any) -> Any:
+        """Add an option, as argparse does; with `advanced=True` only `--help-all` shows it."""
+
+
+class Task:
+    """A clinical question: what its cases are, how its data sets are laid out, which recipes answer it.
+
+    A task is a subclass of `ImageTask`, `ClipTask` or `SlideTask` in `tasks/<name>/task.py`, whose instance is called
+    `TASK` there. Methods import what they need when they are called: the command lists tasks without torch.
+
+    Attributes:
+        name: As on the command line, and the folder below `tasks/`.
+        summary: What its cases are, for help: `chest X-rays`.
+        unit: What a case is called in reports: `image`, `clip`, `slide`.
+        recipes: By stage (`pretrain`, `finetune`; of slides also `tile` and `extract`), then by name.
+        cached: Whether decoded files are kept in a cache of pixels.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    unit: ClassVar[str]
+    recipes: ClassVar[Mapping[str, Recipes]]
+    cached: ClassVar[bool] = True
+
+    def layouts(self) -> "Mapping[str, Layout]":
+        """Return the layouts of data sets that `prepare` reads, by name."""
+        raise NotImplementedError
+
+    def tables(self) -> "Mapping[str, Table]":
+        """Return the tables of papers that `reproduce` rebuilds, by name: `<task>/<table>`."""
+        return {}
+
+    def demo(self, out: Path, seed: int) -> object:
+        """Run the whole way on invented data.
+
+        Args:
+            out: Folder to write. Repeating the command continues there.
+            seed: Of the invented data and of the training.
+        """
+        raise UserError(f"{self.name} has no demo: thorax, slides and erdes have one.")
+
+    def check(self, manifest: "Manifest", files: int | None, cache_px: int) -> "Findings":
+        """Look at a manifest and its files before anything runs (see `datasets.quality.check.check_manifest`)."""
+        raise NotImplementedError
+
+    def reader(self, manifest: "Manifest", cache_px: int) -> Any:
+        """Return the reader of this task's files, at `cache_px` pixels, for a look at each or for a cache."""
+        raise NotImplementedError
+
+    def add_arguments(self, verb: str, parser: Arguments) -> None:
+        """Add the options that a verb has for this task alone."""
+
+    def needs(self, verb: str) -> tuple[str, ...]:
+        """Return the names of options that a training verb cannot do without, beside `data` and `out`."""
+        return ()
+
+    def inputs(self, verb: str, options: Namespace) -> dict[str, Any]:
+        """Return what `pretrain_stage` and `finetune_stage` are given of this task's own options."""
+        return {}
+
+    def baseline(self, network: str) -> Any:
+        """Return the recipe of a published network that a paper of this task compares; None of any other."""
+        return None
+
+    def predict(self, options: Namespace) -> "pd.DataFrame | None":
+        """Predict what the command line asks for; None in a process that only helps another one."""
+        raise NotImplementedError
+
+
+class ImageTask(Task):
+    """Cases are image files; a subclass adds layouts and recipes."""
+
+    unit = "image"
+
+    def layouts(self) -> "Mapping[str, Layout]":
+        from ..datasets.images.radiographs import RADIOGRAPH_SUFFIXES
+        from ..datasets.manifest.layouts import own_layouts
+
+        return own_layouts(RADIOGRAPH_SUFFIXES)
+
+    def check(self, manifest: "Manifest", files: int | None, cache_px: int) -> "Findings":
+        from ..datasets.images.radiographs import read_radiograph
+        from ..datasets.quality.check import check_manifest
+
+        return check_manifest(manifest, read_radiograph, files=files, cache_px=cache_px)
+
+    def reader(self, manifest: "Manifest", cache_px: int) -> Any:
+        from ..datasets.loading.readers import ImageReader
+
+        return ImageReader(cache_px)
+
+    def add_arguments(self, verb: str, parser: Arguments) -> None:
+        if verb in ("pretrain", "finetune"):
+            parser.add_argument(
+                "--cache", type=lambda text: text if "://" in text else Path(text), metavar="FOLDER or URL",
+                advanced=True, help="folder for decoded files, or the URL of shards made by `prepare` (default: "
+                "pixel-cache, beside --out)",
+            )  # fmt: skip
+            parser.add_argument(
+                "--cache-gb", type=float, default=50.0, advanced=True,
+                help="of shards, what is kept on this machine, GB (default: 50)",
+            )  # fmt: skip
+        if verb == "finetune":
+            parser.add_argument(
+                "--encoder", type=Path,
+                help="encoder folder, or a checkpoint of MAE, thorax-MAE, VideoMAE, DINO, timm; from scratch without",
+            )  # fmt: skip
+        if verb == "predict":
+            self._add_prediction(parser)
+
+    def _add_prediction(self, parser: Arguments) -> None:
+        parser.add_argument("--resume", action="store_true", help="go on where a killed prediction stopped")
+        parser.add_argument("--batch", type=int, default=32, help="files per batch (default: %(default)s)")
+        parser.add_argument("--workers", type=int, default=1, help="reading processes (default: %(default)s)")
+        parser.add_argument(
+            "--explain", type=Path, metavar="FOLDER",
+            help="also write where the model looked: maps of images, frames of clips; as `explanations` beside --out, "
+            "`evaluate` holds them against boxes",
+        )  # fmt: skip
+        parser.add_argument(
+            "--explain-method", choices=["gradient", "attention"], advanced=True,
+            help="of images: gradient-weighted attention, of a CNN Grad-CAM; or attention rollout (default: gradient)",
+        )  # fmt: skip
+        parser.add_argument(
+            "--bf16", action="store_true", advanced=True,
+            help="matmuls in bfloat16: quicker where the processor has them; scores differ by up to about 0.01",
+        )  # fmt: skip
+        parser.add_argument(
+            "--identifiers", action="store_true", advanced=True,
+            help="name DICOM files by their file names and patient numbers (default: hashes, and a key beside --out)",
+        )  # fmt: skip
+
+    def inputs(self, verb: str, options: Namespace) -> dict[str, Any]:
+        encoder = {"encoder": options.encoder} if verb == "finetune" else {}
+        return {"cache": options.cache, "cache_gb": options.cache_gb} | encoder
+
+    def predict(self, options: Namespace) -> "pd.DataFrame | None":
+        from .predict import Request, predict_stage
+        from .share import own_share
+
+        if options.explain is None and options.explain_method:
+            raise UserError("--explain-method belongs to --explain: leave it out.")
+        return predict_stage(
+            Request(
+                options.model, options.inputs, options.out, options.batch, options.workers, options.explain,
+                options.explain_method, options.resume, options.identifiers, options.bf16, own_share(),
+            )
+        )  # fmt: skip
+
+
+class ClipTask(ImageTask):
+    """Cases are clips: video files, GIFs, multi-frame DICOM or folders of frames."""
+
+    unit = "clip"
+
+    def layouts(self) -> "Mapping[str, Layout]":
+        from ..datasets.manifest.layouts import own_layouts
+        from ..datasets.video.clips import CLIP_SUFFIXES
+
+        return own_layouts(CLIP_SUFFIXES)
+
+    def check(self, manifest: "Manifest", files: int | None, cache_px: int) -> "Findings":
+        from ..datasets.quality.check import check_manifest
+        from ..datasets.video.clips import read_clip
+
+        return check_manifest(manifest, read_clip, files=files, cache_px=cache_px)
+
+    def reader(self, manifest: "Manifest", cache_px: int) -> Any:
+        from ..datasets.loading.readers import ClipReader
+
+        return ClipReader(cache_px)
+
+
+class SlideTask(Task):
+    """Cases are whole slides: tiled, encoded to features, and classified as bags of these."""
+
+    unit = "slide"
+    cached = False
+
+    def check(self, manifest: "Manifest", files: int | None, cache_px: int) -> "Findings":
+        from ..datasets.slides.check import check_slides
+
+        return check_slides(manifest, files)
+
+    def reader(self, manifest: "Manifest", cache_px: int) -> Any:
+        from ..datasets.slides.check import OverviewReader
+
+        return OverviewReader(dict(zip(manifest.files(), manifest.microns_per_px())))
+
+    def add_arguments(self, verb: str, parser: Arguments) -> None:
+        if verb in ("pretrain", "extract"):
+            parser.add_argument("--tiles", type=Path, help="folder of tile coordinates (`clinvit tile`)")
+        if verb == "extract":
+            parser.add_argument("--encoder", help="encoder folder, checkpoint file, timm:NAME, or hf-hub:OWNER/NAME")
+        if verb == "finetune":
+            parser.add_argument("--features", type=Path, help="folder of features (`clinvit extract`)")
+        if verb == "predict":
+            self._add_prediction(parser)
+
+    def _add_prediction(self, parser: Arguments) -> None:
+        parser.add_argument(
+            "--features", type=Path, metavar="FOLDER", help="features of the slides, or where to put them"
+        )
+        parser.add_argument("--encoder", help="what makes the features that are missing, as for `extract`")
+        parser.add_argument(
+            "--explain", type=Path, metavar="FOLDER",
+            help="also write heat maps and a page per slide; as `explanations` beside --out, `evaluate` holds them "
+            "against outlines",
+        )  # fmt: skip
+        parser.add_argument("--tiff", action="store_true", help="with --explain, heat maps as pyramidal TIFF too")
+        parser.add_argument(
+            "--tile-geojson", action="store_true", help="with --explain, every tile with its score for QuPath too"
+        )
+        parser.add_argument("--split", action="append", help="of a manifest, only this split; may be repeated")
+
+    def needs(self, verb: str) -> tuple[str, ...]:
+        return {"pretrain": ("tiles",), "extract": ("tiles", "encoder"), "finetune": ("features",)}.get(verb, ())
+
+    def inputs(self, verb: str, options: Namespace) -> dict[str, Any]:
+        return {name: getattr(options, name) for name in self.needs(verb)}
+
+    def predict(self, options: Namespace) -> "pd.DataFrame":
+        from .share import own_share
+        from .slides.maps import Maps
+        from .slides.predict import Request, predict_slides
+
+        if own_share().of > 1:
+            raise UserError(
+                "slides are shared by several processes in `clinvit tile` and `clinvit extract`: extract first, and "
+                "predict with one process."
+            )
+        if options.features is None:
+            raise UserError(
+                "--features is missing: the folder of the slides' features, or where to put them (--encoder)."
+            )
+        if options.explain is None and (options.tiff or options.tile_geojson):
+            raise UserError("--tiff and --tile-geojson belong to --explain: leave them out.")
+        return predict_slides(
+            Request(
+                options.model, options.inputs, options.out, options.features, options.encoder, options.explain,
+                options.split, Maps(options.tiff, options.tile_geojson),
+            )
+        )  # fmt: skip

@@ -1,0 +1,1 @@
+"""The neutral task for clips: anybody's classes in anybody's videos, and VideoMAE V2's own recipes."""

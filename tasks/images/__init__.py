@@ -1,0 +1,1 @@
+"""The neutral task for images: anybody's labels on anybody's images, in colour or grey."""
