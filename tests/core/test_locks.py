@@ -10,11 +10,13 @@ import time
 
 import pytest
 from clinvit.cli import main
+from clinvit.core import platform as system
 from clinvit.core.errors import UserError
 from clinvit.core.files import remove_leftovers, remove_leftovers_of, written_aside
 from clinvit.core.locks import Lock
 from clinvit.engine.recipe import Run
 from clinvit.engine.run_folder import run_folder
+from clinvit.tests.core.windows import msvcrt
 
 CONTEXT = multiprocessing.get_context("fork")
 HOLDER = r"\(process {} on {} since \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d UTC\)"
@@ -26,6 +28,17 @@ def hold(path, ready, shared):
             lock.share()
         ready.set()
         time.sleep(600)
+
+
+@pytest.fixture(params=["fcntl", "msvcrt"], autouse=True)
+def interface(request, monkeypatch):
+    """The module and the function by which the system locks files: Linux's and macOS's, and Windows's."""
+    if request.param == "fcntl":
+        return fcntl, "flock"
+    windows = msvcrt()
+    monkeypatch.setattr(system, "fcntl", None)
+    monkeypatch.setattr(system, "msvcrt", windows)
+    return windows, "locking"
 
 
 @pytest.fixture
@@ -123,11 +136,11 @@ def test_a_lock_that_is_removed_still_lets_one_in_at_a_time(tmp_path):
 
 
 @pytest.mark.parametrize("shared", [False, True])
-def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch, capsys, shared):
+def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch, capsys, interface, shared):
     def refuse(*_):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr(fcntl, "flock", refuse)
+    monkeypatch.setattr(*interface, refuse)
     with written_aside(tmp_path / "log.csv") as aside:
         with run_folder(tmp_path, Run(), {}, shared=shared):
             assert aside.exists(), "without a lock nobody knows whose it is"
