@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,19 +23,9 @@ SMALL = [
 
 
 @pytest.fixture
-def elsewhere(tmp_path):
-    """`elsewhere(code, *arguments)` runs Python without anything that Windows lacks; gives what it wrote."""
-    (tmp_path / "site").mkdir()
-    (tmp_path / "site" / "sitecustomize.py").write_text(SITE)
-
-    def run(code: str, *arguments: str) -> subprocess.CompletedProcess:
-        environment = os.environ | {"PYTHONPATH": str(tmp_path / "site"), "OMP_NUM_THREADS": "1"}
-        return subprocess.run(
-            [sys.executable, "-c", code, *arguments], capture_output=True, text=True, env=environment, timeout=300,
-            cwd=tmp_path, check=False,
-        )  # fmt: skip
-
-    return run
+def elsewhere(python_after):
+    """`elsewhere(code, *arguments)` runs Python without anything that Windows lacks."""
+    return partial(python_after, SITE)
 
 
 @pytest.mark.slow
