@@ -24,6 +24,7 @@ try:
 except ImportError:  # Linux, macOS
     msvcrt = None
 
+WINDOWS = os.name == "nt"
 # How processes that read files are started: by a small server where there is one, else from nothing (Windows).
 START_METHOD = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
 # Whether a pipe is a file descriptor, into which the bytes of an array are written as they lie in memory.
@@ -125,13 +126,22 @@ def read_at(file: IO[bytes], size: int, offset: int) -> bytes:
     return file.read(size)
 
 
-def remove_open(file: IO, path: Path) -> None:
-    """Remove a file that we have open; it is closed first where the system cannot do it otherwise."""
-    try:
-        path.unlink(missing_ok=True)
-    except PermissionError:
+def rename_open(file: IO[bytes], old: Path, new: Path) -> IO[bytes]:
+    """Rename a file that we have open for appending, without a buffer; gives it open under its new name.
+
+    Windows does not rename what is open: it is closed first, and a lock on it ends.
+    """
+    if WINDOWS:
         file.close()
-        remove_unless_open(path)
+    old.replace(new)
+    return new.open("ab", buffering=0) if WINDOWS else file
+
+
+def remove_open(file: IO, path: Path) -> None:
+    """Remove a file that we have open; on Windows it is closed first, and stays if others have it open."""
+    if WINDOWS:
+        file.close()
+    remove_unless_open(path)
 
 
 def remove_unless_open(path: Path) -> bool:
@@ -139,7 +149,7 @@ def remove_unless_open(path: Path) -> bool:
     try:
         path.unlink(missing_ok=True)
     except PermissionError:
-        if os.name != "nt":
+        if not WINDOWS:
             raise
         return False
     return True
@@ -148,7 +158,7 @@ def remove_unless_open(path: Path) -> bool:
 def hide_from_others(path: Path) -> None:
     """Let only the owner read and write a file; on Windows, where its folder decides, say so."""
     path.chmod(0o600)
-    if os.name == "nt":
+    if WINDOWS:
         print(f"note: {path}: on Windows whoever may open its folder may read it.", file=sys.stderr)
 
 

@@ -135,3 +135,60 @@ def test_peak_and_free_memory_are_known_without_proc(monkeypatch):
     monkeypatch.setattr(psutil.Process, "memory_info", lambda self: facts)
     assert platform.peak_memory() == peak
     assert platform.free_memory() == pytest.approx(free, rel=0.5)
+
+
+@pytest.fixture
+def windows(monkeypatch):
+    """Files that somebody has open can be neither renamed nor removed, as on Windows; gives those that are open."""
+    held = []
+
+    def refusing(change):
+        def changed(path, *arguments, **options):
+            if any(not file.closed and Path(file.name) == path for file in held):
+                raise PermissionError(13, "used by another process", str(path))
+            return change(path, *arguments, **options)
+
+        return changed
+
+    monkeypatch.setattr(platform, "WINDOWS", True)
+    for name in ("replace", "unlink"):
+        monkeypatch.setattr(Path, name, refusing(getattr(Path, name)))
+    return held
+
+
+def test_a_journal_is_renamed_and_goes_on(windows, tmp_path):
+    old, new = tmp_path / "aside", tmp_path / "journal"
+    file = old.open("ab", buffering=0)
+    windows.append(file)
+    file.write(b"1\n")
+    with platform.rename_open(file, old, new) as renamed:
+        renamed.write(b"2\n")
+    assert new.read_bytes() == b"1\n2\n" and not old.exists()
+
+
+def test_a_lock_goes_after_it_is_closed_and_what_others_have_open_stays(windows, tmp_path):
+    own, other = (tmp_path / name for name in ("own", "other"))
+    windows += [own.open("w"), other.open("w")]
+    platform.remove_open(windows[0], own)
+    assert not own.exists()
+    assert not platform.remove_unless_open(other) and other.exists()
+    windows[1].close()
+    assert platform.remove_unless_open(other) and not other.exists()
+
+
+def test_a_refusal_that_is_not_of_windows_is_an_error(windows, monkeypatch, tmp_path):
+    monkeypatch.setattr(platform, "WINDOWS", False)
+    windows.append((tmp_path / "file").open("ab", buffering=0))
+    with pytest.raises(PermissionError):
+        platform.rename_open(windows[0], tmp_path / "file", tmp_path / "new")
+    with pytest.raises(PermissionError):
+        platform.remove_open(windows[0], tmp_path / "file")
+
+
+def test_a_secret_file_is_the_owners(monkeypatch, tmp_path, capsys):
+    (tmp_path / "key").touch()
+    platform.hide_from_others(tmp_path / "key")
+    assert (tmp_path / "key").stat().st_mode & 0o777 == 0o600 and not capsys.readouterr().err
+    monkeypatch.setattr(platform, "WINDOWS", True)
+    platform.hide_from_others(tmp_path / "key")
+    assert "whoever may open its folder may read it" in capsys.readouterr().err
