@@ -13,7 +13,7 @@ from clinvit.cli import main
 from clinvit.core import platform as system
 from clinvit.core.errors import UserError
 from clinvit.core.files import remove_leftovers, remove_leftovers_of, written_aside
-from clinvit.core.locks import Lock
+from clinvit.core.locks import Lock, try_lock
 from clinvit.engine.recipe import Run
 from clinvit.engine.run_folder import run_folder
 from clinvit.tests.core.windows import msvcrt
@@ -146,6 +146,21 @@ def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch, capsys, inte
             assert aside.exists(), "without a lock nobody knows whose it is"
         aside.write_text("1\n")
     assert "this file system has no locks" in capsys.readouterr().err
+
+
+def test_one_of_two_gets_a_lock_without_a_name(tmp_path):
+    with (tmp_path / "a").open("a") as first, (tmp_path / "a").open("a") as second:
+        assert try_lock(first, tmp_path) and not try_lock(second, tmp_path)
+        first.close()
+        assert try_lock(second, tmp_path)
+
+
+def test_a_system_without_locks_is_told_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(system, "fcntl", None)
+    monkeypatch.setattr(system, "HAS_LOCKS", False)
+    with (tmp_path / "a").open("a") as first, (tmp_path / "a").open("a") as second:
+        assert try_lock(first, tmp_path) and try_lock(second, tmp_path)
+    assert capsys.readouterr().err.count("has no locks; see to it that no other process writes here") == 1
 
 
 def die_while_writing(path):
