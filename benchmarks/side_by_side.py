@@ -2,7 +2,6 @@
 
 import contextlib
 import ctypes
-import os
 import platform
 import re
 import statistics
@@ -12,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from clinvit.core.platform import usable_cores
 from clinvit.engine.allocation import keep_freed_memory
 from clinvit.engine.trainer import cpu_multiplies_bf16
 from timm.layers import Attention
@@ -32,7 +32,7 @@ def machine(*peers: str, device: str = "cpu") -> str:
     bf16 = next((what for flag, what in (("amx_bf16", "AMX"), ("avx512_bf16", "AVX512")) if flag in said), "none")
     parts = [
         f"{name[1] if name else platform.processor()} (bf16 matmuls: {bf16})",
-        f"{len(os.sched_getaffinity(0))} cores, {torch.get_num_threads()} threads",
+        f"{usable_cores()} cores, {torch.get_num_threads()} threads",
         f"Python {platform.python_version()}, torch {torch.__version__}",
         *[f"{peer} {version(peer)}" for peer in peers],
     ]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import UserError
+from ..core.platform import usable_cores
 from ..tasks import load, names
 from .parser import Parser
 
@@ -172,5 +173,5 @@ def _device() -> str:
     """Return what will compute, as far as it can be known before torch is loaded."""
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "all") in ("", "-1")
     gpus = [] if hidden else list(Path("/proc/driver/nvidia/gpus").glob("*"))
-    cores = os.cpu_count()
+    cores = usable_cores()
     return f"{len(gpus)} GPU(s), {cores} cores" if gpus else f"the CPU, {cores} cores"

@@ -1,19 +1,18 @@
 """One writer at a time: a lock on a file, which the system takes back when its holder ends, however it ends."""
 
-import errno
-import fcntl
 import os
 import platform
 import sys
 import time
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
+from typing import IO
 
 from .errors import UserError
 from .files import reporting_a_full_disk
+from .platform import HAS_LOCKS, WITHOUT_LOCKS, remove_open, share_lock, take_lock
 
-# What `flock` answers where a file system has no locks (some network and cluster file systems).
-WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 # How long those who may share wait for one who cleans up before sharing.
 PATIENCE_S = 10.0
 
@@ -55,10 +54,7 @@ class Lock:
                 self._file.close()
                 raise
             self.alone = False
-            print(
-                f"note: {place}: this file system has no locks; see to it that no other process writes here.",
-                file=sys.stderr,
-            )
+            _note_missing(place)
         except BaseException:
             self._file.close()
             raise
@@ -73,12 +69,12 @@ class Lock:
         """Let others in who ask for sharing."""
         if self.alone:
             self.alone = False
-            fcntl.flock(self._file, fcntl.LOCK_SH)
+            share_lock(self._file)
 
     def remove(self) -> None:
         """Leave no file behind. Only for who holds it alone; whoever waits for it makes it anew."""
         if self.alone:
-            self.path.unlink(missing_ok=True)
+            remove_open(self._file, self.path)
 
     def _stands(self) -> bool:
         try:
@@ -87,27 +83,19 @@ class Lock:
             return False
 
     def _take_or_refuse(self, shared: bool, wait: bool) -> None:
-        self.alone = self._take(fcntl.LOCK_EX)
+        self.alone = take_lock(self._file)
         if self.alone:
             return
         if wait:
             print(f"{self.place}: waiting for {self._holder()}", file=sys.stderr, flush=True)
-            fcntl.flock(self._file, fcntl.LOCK_EX)
-            self.alone = True
+            self.alone = take_lock(self._file, wait=True)
             return
         end = time.monotonic() + PATIENCE_S
         while shared and time.monotonic() < end:
-            if self._take(fcntl.LOCK_SH):
+            if take_lock(self._file, shared=True):
                 return
             time.sleep(0.05)
         raise UserError(f"{self.place}: another run is at work here ({self._holder()}). Wait, or choose another --out.")
-
-    def _take(self, kind: int) -> bool:
-        try:
-            fcntl.flock(self._file, kind | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
 
     def _holder(self) -> str:
         self._file.seek(0)
@@ -119,3 +107,24 @@ class Lock:
         with reporting_a_full_disk(self.place):
             os.ftruncate(self._file.fileno(), 0)
             os.write(self._file.fileno(), name.encode())
+
+
+def try_lock(file: IO, place: str | Path) -> bool:
+    """Lock an open file alone, without a holder's name; gives False where another process has it.
+
+    Where there are no locks, a note says so and whoever asks has it.
+    """
+    try:
+        return take_lock(file)
+    except OSError as error:
+        if error.errno not in WITHOUT_LOCKS:
+            raise
+        _note_missing(place)
+        return True
+
+
+@cache
+def _note_missing(place: str | Path) -> None:
+    """Say once of a place that nothing is locked there."""
+    system = "file system" if HAS_LOCKS else "system"
+    print(f"note: {place}: this {system} has no locks; see to it that no other process writes here.", file=sys.stderr)

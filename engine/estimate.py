@@ -1,15 +1,14 @@
 """What a run will cost, before it is started: matmuls, time, memory, and the parts that its batches fit in."""
 
-import os
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 import torch
 
 from ..core.errors import UserError
+from ..core.platform import free_memory as free_main_memory
 from .footprint import Footprint, flops_per_case, footprint
 from .trainer import processes
 from .workload import Steps, Workload
@@ -108,12 +107,7 @@ def free_memory(device: torch.device) -> tuple[int, str]:
     if device.type == "cuda":
         free = torch.cuda.mem_get_info(device)[0]
         return free, f"{torch.cuda.get_device_name(device)} ({_size(free)} free)"
-    free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    lines = _read("/proc/meminfo").splitlines()
-    free = next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), free)
-    limit, used = _read("/sys/fs/cgroup/memory.max").strip(), _read("/sys/fs/cgroup/memory.current").strip()
-    if limit.isdigit() and used.isdigit():
-        free = min(free, int(limit) - int(used))
+    free = free_main_memory()
     return free, f"{torch.get_num_threads()} CPU core{'s' * (torch.get_num_threads() > 1)} ({_size(free)} free)"
 
 
@@ -195,13 +189,6 @@ def _processes(workload: Workload) -> int:
             f"{workload.optim.accumulate} parts."
         )
     return count
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except OSError:
-        return ""
 
 
 def _line(name: str, text: str) -> str:

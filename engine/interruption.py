@@ -9,10 +9,11 @@ from types import FrameType
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
+from ..core.platform import REQUEUE_SIGNAL, warning_signals
 from .launcher import requeue
 
-# What a scheduler sends before it kills; SLURM sends the second where a job asks for it (`--signal=USR1@120`).
-WARNINGS = (signal.SIGTERM, signal.SIGUSR1)
+# What a scheduler sends before it kills.
+WARNINGS = warning_signals()
 # The system's signal to a job comes once more by torchrun, which passes on what it gets; later ones mean it, seconds.
 ECHO_S = 5.0
 
@@ -57,7 +58,8 @@ class Interruption(Callback):
         """Ask SLURM to start the job anew, where it warned any process by SIGUSR1 (after SIGTERM it does so itself, if
         at all). All processes call this.
         """
-        asked = trainer.strategy.reduce_boolean_decision(self.warned == signal.SIGUSR1, all=False)
+        warned = self.warned is not None and self.warned == REQUEUE_SIGNAL
+        asked = trainer.strategy.reduce_boolean_decision(warned, all=False)
         if asked and trainer.is_global_zero:
             requeue()
 

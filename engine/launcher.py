@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NamedTuple
 
+from ..core.platform import REQUEUE_SIGNAL
+
 
 class Launch(NamedTuple):
     """What a launcher started.
@@ -61,14 +63,15 @@ def requeued_when_warned() -> Iterator[None]:
     """Within, SLURM's warning (SIGUSR1) to a job stops a command as Ctrl-C does and has the job started anew. It may
     come while files are still read; training, whose state is to be saved before, handles it itself (`Interruption`).
     """
-    if "SLURM_JOB_ID" not in os.environ or threading.current_thread() is not threading.main_thread():
+    in_main = threading.current_thread() is threading.main_thread()
+    if REQUEUE_SIGNAL is None or "SLURM_JOB_ID" not in os.environ or not in_main:
         yield
         return
-    before = signal.signal(signal.SIGUSR1, _stop)
+    before = signal.signal(REQUEUE_SIGNAL, _stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGUSR1, before)
+        signal.signal(REQUEUE_SIGNAL, before)
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

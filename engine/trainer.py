@@ -22,6 +22,7 @@ from torch import nn
 
 from ..core.errors import RunError, UserError
 from ..core.files import wrong_checksum
+from ..core.platform import REQUEUE_SIGNAL
 from .checkpoint import KeepLast, find
 from .interruption import Interruption
 from .launcher import launched
@@ -103,7 +104,7 @@ def make_trainer(
     if nodes > 1 and launched() is None:
         raise UserError(f"run.nodes {nodes}: start the command on every machine by torchrun or srun.")
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-    return pl.Trainer(
+    trainer = pl.Trainer(
         accelerator="auto",
         devices=here,
         num_nodes=nodes,
@@ -132,6 +133,9 @@ def make_trainer(
         log_every_n_steps=50,
         default_root_dir=folder,
     )
+    if REQUEUE_SIGNAL is None:  # Lightning looks for SIGUSR1; its handlers give way to `Interruption` anyway
+        trainer._signal_connector.register_signal_handlers = lambda: None
+    return trainer
 
 
 def precision(run: Run, model: nn.Module) -> str:

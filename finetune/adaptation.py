@@ -7,6 +7,7 @@ from torch import nn
 
 from ..backbone.sizes import Architecture
 from ..core.errors import UserError
+from ..core.extras import require
 from .multiscale import check_scales
 from .recipe import Finetune
 
@@ -113,11 +114,8 @@ def add_lora(encoder: nn.Module, rank: int, alpha: float) -> None:
     Raises:
         UserError: peft is not installed.
     """
-    try:
-        from peft import LoraConfig, inject_adapter_in_model
-    except ImportError:
-        raise UserError("mode 'lora' needs peft: pip install 'clinvit[lora]'") from None
-    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=alpha, target_modules=LORA_TARGETS), encoder)
+    peft = require("peft", "lora", "mode 'lora'")
+    peft.inject_adapter_in_model(peft.LoraConfig(r=rank, lora_alpha=alpha, target_modules=LORA_TARGETS), encoder)
 
 
 def merge_lora(model: nn.Module) -> nn.Module:

@@ -1,7 +1,6 @@
 """Features of all tiles of all slides: one HDF5 per slide, resumed slide by slide, shared among processes."""
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import yaml
 
 from ..core.errors import DataError, UserError
 from ..core.files import file_sha256, write_json
+from ..core.platform import usable_cores
 from ..datasets.manifest.seen import PRETRAINED_ON, TRAINED_ON, read_hashes, save_hashes
 from ..datasets.manifest.tables import Manifest
 from ..datasets.slides.shared_work import SharedWork, slide_file, work_through
@@ -108,7 +108,7 @@ def encode(encoder: TileEncoder, tiles: np.ndarray, precision: str, scales: Sequ
 
 def reading_processes(recipe: Extract) -> int:
     """As asked, else one per core, at most 16."""
-    return recipe.workers if recipe.workers > 0 else min(16, len(os.sched_getaffinity(0)))
+    return recipe.workers if recipe.workers > 0 else min(16, usable_cores())
 
 
 def _tiles_of(tiles: Path, slide: str) -> Path:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import UserError
+from ..core.extras import require
 from ..core.files import write_text, written_aside
 from ..datasets.manifest.tables import nearest
 from .eye import Eye
@@ -178,7 +179,7 @@ def _write_clip(
 
 def _write_mp4(path: Path, clip: np.ndarray, fps: float) -> None:
     """Grey (T, H, W), even sides, as H.264 in yuv420p."""
-    import av
+    av = require("av", "video", path)
 
     x264 = "libx264" in av.codec.codecs_available
     height, width = clip.shape[1:]

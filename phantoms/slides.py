@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import UserError
+from ..core.extras import require
 from ..core.files import write_text, written_aside
 from ..datasets.slides.outlines import Outline, write_outlines
 from .histology import BLOCK_PX, Histology
@@ -41,7 +42,7 @@ def write_pyramid(path: str | Path, strips: Iterable[np.ndarray], *, mpp: float 
         strips: The image from top to bottom: (BLOCK_PX, W, 3) uint8 each, the last one perhaps lower.
         mpp: Microns per pixel, written as resolution; None writes none.
     """
-    import tifffile
+    tifffile = require("tifffile", "slides", path)
 
     levels: list[_Level] = [_Level()]
     for strip in strips:

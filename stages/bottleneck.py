@@ -4,7 +4,6 @@ files and with the recipe's own model.
 
 import contextlib
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 
 from ..core.errors import DataError, UserError
+from ..core.platform import usable_cores
 from ..datasets.loading.isolation import isolated
 from ..datasets.loading.loaders import reading_workers
 from ..datasets.loading.readers import Reader, make_reader
@@ -81,7 +81,7 @@ def verdict(rates: Rates, what: str, device: str, cases: int, cached: bool = Tru
         cases: Of the training.
         cached: Whether the recipe keeps decoded files.
     """
-    cores, workers = len(os.sched_getaffinity(0)), max(1, reading_workers(-1))
+    cores, workers = usable_cores(), max(1, reading_workers(-1))
     one_core = rates.loaded if cached else 1 / (1 / rates.loaded + 1 / rates.decoded)
     loading = workers * one_core
     facts = (

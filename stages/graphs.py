@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..backbone.vit import ViT
 from ..core.errors import UserError
+from ..core.extras import require
 from ..finetune.classifier import pooled
 from ..finetune.model import ModelCard, input_shape, predict_batch, probabilities
 from ..mil.model import MilCard
@@ -177,9 +178,5 @@ def write_int8(onnx_file: Path, path: Path) -> None:
 
 def require_onnx() -> None:
     """Raise UserError where what ONNX needs is missing."""
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise UserError(f"export to ONNX needs {error.name}: pip install 'clinvit[export]'.") from None
+    for name in ("onnx", "onnxruntime", "onnxscript"):
+        require(name, "export", "export to ONNX")

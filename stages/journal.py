@@ -11,6 +11,7 @@ import numpy as np
 
 from ..core.errors import UserError
 from ..core.files import refuse_irregular, reporting_a_full_disk
+from ..core.platform import rename_open
 
 
 class Journal:
@@ -58,7 +59,7 @@ class Journal:
             hold(self._file)
             self._file.truncate(0)
             self._write([self._said | facts, *(self.done[path] for path in paths if path in self.done)])
-            aside.replace(self.path)
+            self._file = rename_open(self._file, aside, self.path)
         except BaseException:
             self.close()
             raise

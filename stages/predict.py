@@ -14,6 +14,7 @@ from tqdm import tqdm
 from ..core.alone import file_alone
 from ..core.errors import UserError
 from ..core.files import file_sha256, write_json, write_text
+from ..core.platform import hide_from_others
 from ..datasets.manifest.tables import predictions_table, read_predictions, write_predictions
 from ..mil.calibrated import calibrated
 from .facts import beside, model_facts
@@ -185,7 +186,7 @@ def _named(request: Request, cases: pd.DataFrame) -> pd.DataFrame:
     if request.share.rank > 0:
         return cases
     write_json(key, {"salt": salt, "files": dict(zip(cases["id"], cases["path"]))})
-    key.chmod(0o600)
+    hide_from_others(key)
     return cases
 
 

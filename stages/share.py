@@ -5,7 +5,6 @@ a living process, one that is free is whole or of a dead one. Process 0 waits un
 own which it has met, and reads them when they are let go.
 """
 
-import fcntl
 import hashlib
 import json
 import sys
@@ -19,7 +18,7 @@ from typing import IO, NamedTuple, TypeVar
 import numpy as np
 
 from ..core.errors import RunError, UserError
-from ..core.locks import WITHOUT_LOCKS
+from ..core.platform import WITHOUT_LOCKS, take_lock
 from ..engine.run_folder import rank, world_size
 from .journal import Journal, journal_of, remove_journals, whole_lines
 
@@ -118,9 +117,9 @@ class Team:
         lines: dict[str, dict] = {}
         for number, file in self._others.items():
             with file:
-                if not _take(file, fcntl.LOCK_SH):
+                if not _take(file, shared=True):
                     print(f"{self._out}: waiting for process {number}", file=sys.stderr, flush=True)
-                    fcntl.flock(file, fcntl.LOCK_SH)
+                    take_lock(file, shared=True, wait=True)
                 file.seek(0)
                 found = {line["path"]: line for line in whole_lines(file)[1:]}
             own = [self._paths[row] for row in self.rows(number)]
@@ -156,7 +155,7 @@ class Team:
 def _hold(path: Path, file: IO[bytes]) -> None:
     """Lock what will stand at a path, unless a living process has what stands there or has just begun the same."""
     there = _opened_if_held(path)
-    if there is not None or not _take(file, fcntl.LOCK_EX):
+    if there is not None or not _take(file):
         raise UserError(f"{path}: another run is at work here. Wait, or choose another --out.")
 
 
@@ -166,7 +165,7 @@ def _opened_if_held(path: Path) -> IO[bytes] | None:
         file = path.open("rb")
     except FileNotFoundError:
         return None
-    if not _take(file, fcntl.LOCK_SH):
+    if not _take(file, shared=True):
         return file
     file.close()
     return None
@@ -181,11 +180,9 @@ def _head(path: Path) -> dict:
         return {}
 
 
-def _take(file: IO[bytes], kind: int) -> bool:
+def _take(file: IO[bytes], shared: bool = False) -> bool:
     try:
-        fcntl.flock(file, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
+        return take_lock(file, shared=shared)
     except OSError as error:
         if error.errno not in WITHOUT_LOCKS:
             raise
@@ -193,4 +190,3 @@ def _take(file: IO[bytes], kind: int) -> bool:
             f"{file.name}: this file system has no locks, by which several processes know of each other. Predict with "
             "one process, or choose another --out."
         ) from None
-    return True

@@ -23,13 +23,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...core.errors import DataError, RunError, UserError
+from ...core.platform import KILLED, RAW_PIPES, START_METHOD, TIME_OVER, end_after, end_not
 from .limits import READ_SECONDS, Limit
 
-_CONTEXT = get_context("forkserver")
+_CONTEXT = get_context(START_METHOD)
 # Loaded once, for all processes that are started, also in place of dead ones.
 _READERS = ("images.radiographs", "images.dicom", "video.video_file", "transforms.views", "slides.tile_reading")
 PRELOAD = [f"{__package__.rpartition('.')[0]}.{name}" for name in _READERS]
-_CONTEXT.set_forkserver_preload(PRELOAD)
+if START_METHOD == "forkserver":
+    _CONTEXT.set_forkserver_preload(PRELOAD)
 # What a process is at, if at no item: not begun; waiting.
 _NOT_BEGUN, _WAITING = -1, -2
 # How long a result may take to be sent before the next file is begun, whose reading may take the process down.
@@ -157,22 +159,22 @@ class _Team:
 
     def _bury(self, member: "_Member", results: dict[int, Any]) -> None:
         at, code = member.end()
-        if at == _NOT_BEGUN and (code != -signal.SIGKILL or at in self._killed):
+        if at == _NOT_BEGUN and (code != KILLED or at in self._killed):
             raise RunError(f"a process for reading files ended before it read any (exit code {code}); see above.")
-        if at in member.under_way and (code != -signal.SIGKILL or at in self._killed):
+        if at in member.under_way and (code != KILLED or at in self._killed):
             results[at] = self._reason(member.under_way.pop(at), code)
         # Nobody kills itself so: memory ran out, perhaps for others' sake. Such a file, or start, is tried once more.
         self._killed.add(at)
         self.give(member.under_way.items())
 
     def _reason(self, item: Any, code: int) -> DataError:
-        if code == -signal.SIGALRM:
+        if code == TIME_OVER:
             return DataError(
                 f"{item}: reading it took longer than {self._seconds:g} s ({self._time.variable}). Is the "
                 "file damaged, or does its disk not answer?"
             )
         name = signal.Signals(-code).name if -code in set(signal.Signals) else f"exit code {code}"
-        short = ", as when memory runs out" if code == -signal.SIGKILL else ""
+        short = ", as when memory runs out" if code == KILLED else ""
         return DataError(
             f"{item}: reading it took the process down ({name}{short}). The file is damaged: copy or export it again."
         )
@@ -190,7 +192,7 @@ class _Member:
     def __init__(self, read: Callable, seconds: float):
         self.pipe, theirs = _CONTEXT.Pipe()
         self._at = _CONTEXT.RawValue("q", _NOT_BEGUN)
-        self._process = _CONTEXT.Process(target=_serve, args=(read, theirs, self._at, seconds), daemon=True)
+        self._process = _CONTEXT.Process(target=_serve, args=(read, theirs, self._at, seconds, RAW_PIPES), daemon=True)
         with _without_script():
             self._process.start()
         theirs.close()
@@ -230,10 +232,9 @@ def one_thread() -> None:
         cv2.setNumThreads(1)
 
 
-def _serve(read: Callable, pipe: Connection, at, seconds: float) -> None:
-    """What the processes do. The time limit is the system's alarm, which also ends native code."""
+def _serve(read: Callable, pipe: Connection, at, seconds: float, raw: bool) -> None:
+    """Read what comes through the pipe; the time limit also ends native code."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
     one_thread()
     at.value = _WAITING
     # Where nobody takes a result at once, it is sent while the next file is read.
@@ -243,11 +244,11 @@ def _serve(read: Callable, pipe: Connection, at, seconds: float) -> None:
             number, item = pipe.recv()
             futures.wait(sent, _PATIENCE_S)
             at.value = number
-            signal.setitimer(signal.ITIMER_REAL, seconds)
+            end_after(seconds)
             result = _tried(read, number, item)
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            end_not()
             at.value = _WAITING
-            sent = [post.submit(_send, pipe, *result)]
+            sent = [post.submit(_send, pipe, raw, *result)]
 
 
 class _Large(NamedTuple):
@@ -270,9 +271,11 @@ def _tried(read: Callable, number: int, item: Any) -> tuple[bytes, memoryview]:
         return pickle.dumps((number, _told(item, error))), memoryview(b"")
 
 
-def _send(pipe: Connection, told: bytes, pixels: memoryview) -> None:
+def _send(pipe: Connection, raw: bool, told: bytes, pixels: memoryview) -> None:
     pipe.send_bytes(told)
-    while pixels:
+    if pixels and not raw:
+        pipe.send_bytes(pixels)
+    while pixels and raw:
         pixels = pixels[os.write(pipe.fileno(), pixels) :]
 
 
@@ -287,7 +290,9 @@ def _received(pipe: Connection) -> tuple[int, Any]:
         return number, result
     array = np.empty(result.shape, result.dtype)
     place = _bytes(array)
-    while place:
+    if not RAW_PIPES:
+        pipe.recv_bytes_into(place)
+    while place and RAW_PIPES:
         got = os.readv(pipe.fileno(), [place])
         if not got:
             raise EOFError

@@ -2,7 +2,6 @@
 interrupted, or has another number of workers or processes, sees the same images as one that was not.
 """
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from multiprocessing import current_process
@@ -14,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ...core.errors import DataError, UserError
+from ...core.platform import START_METHOD, usable_cores
 from .cache import Draw, Drawing, Files, PixelCache
 from .isolation import Reading, one_thread
 from .limits import READ_SECONDS
@@ -160,7 +160,7 @@ def reading_workers(workers: int, decoding: bool = False) -> int:
         workers: `run.workers`.
         decoding: Files are decoded (the cache is built), which is worth every core.
     """
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     if workers >= 0:
         return workers
     if decoding:
@@ -195,7 +195,7 @@ def _loader(dataset: Dataset, batches, workers: int) -> DataLoader:
         collate_fn=_as_is,
         pin_memory=torch.cuda.is_available(),
         persistent_workers=workers > 0,
-        multiprocessing_context="forkserver" if workers else None,
+        multiprocessing_context=START_METHOD if workers else None,
         worker_init_fn=_start_worker,
     )
 

@@ -11,6 +11,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from ...core.errors import DataError
+from ...core.platform import usable_cores
 from ..loading.isolation import isolated
 from ..manifest.patients import alike_patients
 from ..manifest.tables import SPLITS, Manifest
@@ -106,7 +107,7 @@ def _files(manifest: Manifest, read: Callable, count: int, found: Findings) -> f
     chosen = range(len(paths)) if not count else np.unique(np.linspace(0, len(paths) - 1, count).astype(int))
     bad, shapes = [], []
     there = [row for row in chosen if paths[row].exists()]
-    looks = isolated(LookAt(read), [paths[row] for row in there], len(os.sched_getaffinity(0)))
+    looks = isolated(LookAt(read), [paths[row] for row in there], usable_cores())
     for row, look in tqdm(zip(there, looks), "reading files", len(there), unit="file", disable=None):
         if isinstance(look, DataError):
             bad.append(str(look))

@@ -10,11 +10,11 @@ of the nearest also after these were aligned (ECC, Evangelidis and Psarakis 2008
 import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from os import sched_getaffinity
 
 import numpy as np
 import pandas as pd
 
+from ...core.platform import usable_cores
 from .looks import SMALL_PX, WAVES, Looks
 
 # On 750 chest X-rays (280,875 pairs) two of different patients reached 0.81, and 0.88 after alignment. Moments of one
@@ -137,7 +137,7 @@ def _hashed(small: np.ndarray, waves: np.ndarray) -> Pairs:
 
 def _aligned(small: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
     """Correlations of pairs once the second is laid over the first."""
-    with ThreadPoolExecutor(len(sched_getaffinity(0))) as pool:  # OpenCV lets go of Python's lock
+    with ThreadPoolExecutor(usable_cores()) as pool:  # OpenCV lets go of Python's lock
         return np.array(list(pool.map(_likeness, small[i], small[j])), np.float64)
 
 

@@ -1,7 +1,6 @@
 """Bags of instance features: a folder of HDF5 files made from slides, or a classical table; and padded batches."""
 
 import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ...core.errors import DataError
+from ...core.platform import usable_cores
 from ..loading.isolation import isolated
 from ..manifest.tables import nearest, read_csv
 from .shared_work import slide_file
@@ -116,7 +116,7 @@ class BagFolder:
         from .hdf5 import features_head
 
         rows = [row for row in range(len(self)) if self.path(row).is_file()]
-        workers = min(len(os.sched_getaffinity(0)), 1 + len(rows) // 100)
+        workers = min(usable_cores(), 1 + len(rows) // 100)
         return dict(zip(rows, isolated(features_head, map(self.path, rows), workers, ahead=16)))
 
     def _look(self, row: int, head: tuple[int, int, dict] | DataError | None, first: int | None) -> int:

@@ -1,6 +1,5 @@
 """Look at the slides of a manifest before anything runs: do they open, and how large is a pixel."""
 
-import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,6 +8,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ...core.errors import DataError
+from ...core.platform import usable_cores
 from ..loading.isolation import isolated
 from ..loading.limits import SLIDE_SECONDS
 from ..manifest.tables import Manifest
@@ -50,7 +50,7 @@ def check_slides(manifest: Manifest, files: int | None = 200) -> Findings:
     sizes, mpps, bad = [], [], []
     there = [row for row in chosen if paths[row].exists()]
     work = partial(_look, scales={paths[row]: scales[row] for row in there})
-    looks = isolated(work, [paths[row] for row in there], len(os.sched_getaffinity(0)), time=SLIDE_SECONDS)
+    looks = isolated(work, [paths[row] for row in there], usable_cores(), time=SLIDE_SECONDS)
     for row, look in tqdm(zip(there, looks), "opening slides", len(there), unit="slide", disable=None):
         if isinstance(look, DataError):
             bad.append(str(look))

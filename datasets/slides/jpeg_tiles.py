@@ -4,13 +4,14 @@ OpenSlide puts a region together from transparent images, which takes six times 
 given here are OpenSlide's pixels, or nothing: whatever is unusual is left to OpenSlide, and so are its errors.
 """
 
-import os
 import struct
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
+
+from ...core.platform import read_at
 
 if TYPE_CHECKING:
     from tifffile import TiffPage
@@ -98,8 +99,7 @@ class _Level:
         if number >= len(self._offsets) or not 4 < self._counts[number] <= self._bytes + len(self._head):
             return None
         try:
-            # In forked processes the place in the file is shared: none is used.
-            data = self._head + os.pread(self._file.fileno(), self._counts[number], self._offsets[number])[2:]
+            data = self._head + read_at(self._file, self._counts[number], self._offsets[number])[2:]
             if simplejpeg.decode_jpeg_header(data)[:3] != (self._height, self._width, self._colours):
                 return None
             return simplejpeg.decode_jpeg(data, "RGB")  # strict: a warning is an error

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from ...core.errors import DataError
+from ...core.extras import require
 from ...core.files import refuse_irregular
 from ..loading.limits import SLIDE_GIGAPIXELS
 from .scale import microns_per_px
@@ -188,8 +189,7 @@ def _refuse_unreadable(path: Path) -> None:
 
 def _source(path: Path) -> Source:
     """OpenSlide where it can, else what else reads such a file."""
-    import openslide
-
+    openslide = require("openslide", "slides", path)
     suffix = path.suffix.lower()
     try:
         return OpenSlideSource(path)

@@ -5,7 +5,6 @@ a slide holds a lock on `status/<id>.lock`, which the system takes back when the
 of a killed process is free for the next one.
 """
 
-import fcntl
 import json
 import sys
 import time
@@ -18,6 +17,7 @@ from tqdm import tqdm
 
 from ...core.errors import DataError
 from ...core.files import write_json, written_aside
+from ...core.locks import try_lock
 from ..manifest.tables import for_spreadsheets
 
 FOLDER, TABLE = "status", "status.csv"
@@ -51,12 +51,8 @@ class SharedWork:
             path = self._state(slide, ".lock")
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("a") as lock:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    continue
                 # It may have been finished between the first look and the lock.
-                if not self.settled(slide):
+                if try_lock(lock, self.folder) and not self.settled(slide):
                     yield slide
 
     def settled(self, slide: str) -> bool:

@@ -15,6 +15,7 @@ from typing import Protocol, Self
 import numpy as np
 
 from ...core.errors import DataError
+from ...core.extras import require
 from ..loading.limits import CLIP_GB
 
 CLIP_SUFFIXES = (
@@ -178,6 +179,7 @@ def open_clip(
     elif kind == "DICOM":
         from .dicom_clip import DicomFrames as Reader
     else:
+        require("av", "video", path)
         from .video_file import VideoFrames as Reader
     frames = Reader(path, kind, max_megapixels=max_megapixels, max_frames=max_frames)
     return Clip(path, frames, colour=colour, shorter_px=shorter_px)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ...core.extras import require
 from ...core.files import write_text, written_aside
 from .heat_map import ScoreMap, coloured
 from .regions import regions
@@ -75,8 +76,9 @@ def write_heat_tiff(path: Path, found: ScoreMap, size_px: tuple[int, int], mpp: 
         downsample: Level-0 px per pixel of the file. The file lies over the slide when its scale is heeded; the last
             pixels may stick out by less than one of its own.
     """
-    import tifffile
     from PIL import Image
+
+    tifffile = require("tifffile", "slides", path)
 
     width, height = (-(-side // downsample) for side in size_px)
     level = Image.fromarray(coloured(found.sampled(width, height, downsample)))

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from ...core.extras import require
 from ...datasets.manifest.tables import nearest
 from .pooling import Head
 from .swin import SwinEncoder
@@ -73,6 +74,7 @@ class VolumeClassifier(nn.Sequential):
         pool_ratio: float = 1.0,
     ):
         _refuse(name, frames, size_px, pool, pool_ratio)
+        require("monai", "volumes", f"network {name}")
         network = REGISTRY[name]
         size = (frames, size_px, size_px)
         parts: OrderedDict[str, nn.Module] = OrderedDict()

@@ -1,16 +1,16 @@
 """What a step cost: wall time, device and peak memory, kept in its folder and summed over interruptions."""
 
 import json
-import platform
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ...core.errors import UserError
 from ...core.files import write_json
+from ...core.platform import forget_peak_memory, peak_memory
 
 FILE = "cost.json"
 EVERY_S = 60.0  # how much of a run that is killed may be forgotten
@@ -103,29 +103,11 @@ class _Meter:
         if self.gpu:
             torch.cuda.reset_peak_memory_stats()
         else:
-            _forget_host_peak()
+            forget_peak_memory()
 
     def read(self) -> Cost:
         import torch
 
-        peak = torch.cuda.max_memory_allocated() / 2**30 if self.gpu else _host_peak_gib()
+        peak = torch.cuda.max_memory_allocated() / 2**30 if self.gpu else peak_memory() / 2**30
         seconds = time.monotonic() - self.started
         return Cost(seconds, seconds * processes(), 0, self.device, "GPU" if self.gpu else "host", peak)
-
-
-def _forget_host_peak() -> None:
-    """Let Linux count the process's peak memory anew (proc(5), clear_refs)."""
-    # Where that is not allowed (some containers), the peak counts from the start of the process: an upper bound.
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
-
-
-def _host_peak_gib() -> float:
-    """Peak resident memory of this process, GiB."""
-    if platform.system() == "Linux":
-        status = Path("/proc/self/status").read_text(encoding="utf-8")
-        return int(status.partition("VmHWM:")[2].split()[0]) / 2**20
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**30 if platform.system() == "Darwin" else peak / 2**20

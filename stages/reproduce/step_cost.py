@@ -6,18 +6,16 @@ noise in place of clips, since its cost does not depend on what is seen.
 """
 
 import multiprocessing
-import platform
-import resource
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ...core.errors import RunError
+from ...core.platform import peak_memory
 from ...pretrain.recipe import Pretrain
 from .work import Work
 
@@ -68,10 +66,10 @@ def measure_steps(recipe: Pretrain, clips: int | None = None, steps: int = STEPS
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     clips = clips or CLIPS[device]
-    before = 0 if device == "cuda" else peak_resident()
+    before = 0 if device == "cuda" else peak_memory()
     training, batch = training_steps(recipe, clips, device)
     times = [sum(training.run(batch)) for _ in range(WARM_UP + steps)]
-    peak = torch.cuda.max_memory_allocated() if device == "cuda" else peak_resident() - before
+    peak = torch.cuda.max_memory_allocated() if device == "cuda" else peak_memory() - before
     low, middle, high = np.quantile(times[WARM_UP:], (0.025, 0.5, 0.975)).tolist()
     name = torch.cuda.get_device_name() if device == "cuda" else f"cpu, {torch.get_num_threads()} threads"
     where = f"{clips} clips a step on {name}"
@@ -91,16 +89,3 @@ def training_steps(recipe: Pretrain, clips: int, device: str) -> "tuple[Steps, d
     recipe = replace(recipe, data=replace(recipe.data, clip=replace(recipe.data.clip, repeats=1)))
     steps = Steps(workload(recipe, clips).resolved(), torch.device(device))
     return steps, steps.batch(clips)
-
-
-def peak_resident() -> int:
-    """Bytes that this process has held in memory at most.
-
-    Not `ru_maxrss` on Linux: there it counts what the parent held when it started this process.
-    """
-    status = Path("/proc/self/status")
-    if status.is_file():
-        line = next(line for line in status.read_text(encoding="ascii").splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) * 1024
-    unit = 1 if platform.system() == "Darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -10,11 +10,13 @@ import time
 
 import pytest
 from clinvit.cli import main
+from clinvit.core import platform as system
 from clinvit.core.errors import UserError
 from clinvit.core.files import remove_leftovers, remove_leftovers_of, written_aside
-from clinvit.core.locks import Lock
+from clinvit.core.locks import Lock, try_lock
 from clinvit.engine.recipe import Run
 from clinvit.engine.run_folder import run_folder
+from clinvit.tests.core.windows import msvcrt
 
 CONTEXT = multiprocessing.get_context("fork")
 HOLDER = r"\(process {} on {} since \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d UTC\)"
@@ -26,6 +28,17 @@ def hold(path, ready, shared):
             lock.share()
         ready.set()
         time.sleep(600)
+
+
+@pytest.fixture(params=["fcntl", "msvcrt"], autouse=True)
+def interface(request, monkeypatch):
+    """The module and the function by which the system locks files: Linux's and macOS's, and Windows's."""
+    if request.param == "fcntl":
+        return fcntl, "flock"
+    windows = msvcrt()
+    monkeypatch.setattr(system, "fcntl", None)
+    monkeypatch.setattr(system, "msvcrt", windows)
+    return windows, "locking"
 
 
 @pytest.fixture
@@ -123,16 +136,31 @@ def test_a_lock_that_is_removed_still_lets_one_in_at_a_time(tmp_path):
 
 
 @pytest.mark.parametrize("shared", [False, True])
-def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch, capsys, shared):
+def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch, capsys, interface, shared):
     def refuse(*_):
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    monkeypatch.setattr(fcntl, "flock", refuse)
+    monkeypatch.setattr(*interface, refuse)
     with written_aside(tmp_path / "log.csv") as aside:
         with run_folder(tmp_path, Run(), {}, shared=shared):
             assert aside.exists(), "without a lock nobody knows whose it is"
         aside.write_text("1\n")
     assert "this file system has no locks" in capsys.readouterr().err
+
+
+def test_one_of_two_gets_a_lock_without_a_name(tmp_path):
+    with (tmp_path / "a").open("a") as first, (tmp_path / "a").open("a") as second:
+        assert try_lock(first, tmp_path) and not try_lock(second, tmp_path)
+        first.close()
+        assert try_lock(second, tmp_path)
+
+
+def test_a_system_without_locks_is_told_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(system, "fcntl", None)
+    monkeypatch.setattr(system, "HAS_LOCKS", False)
+    with (tmp_path / "a").open("a") as first, (tmp_path / "a").open("a") as second:
+        assert try_lock(first, tmp_path) and try_lock(second, tmp_path)
+    assert capsys.readouterr().err.count("has no locks; see to it that no other process writes here") == 1
 
 
 def die_while_writing(path):

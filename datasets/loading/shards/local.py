@@ -1,13 +1,12 @@
 """The shards that are on this machine: fetched once for all its processes, up to a bound; the longest unused go."""
 
-import fcntl
 import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ....core.locks import WITHOUT_LOCKS
+from ....core.platform import WITHOUT_LOCKS, remove_unless_open, take_lock
 from .storage import Storage
 
 SUFFIX = ".shard"
@@ -63,8 +62,8 @@ class LocalShards:
         for _, bytes_, file in sorted(states):
             if held + size <= self.bound:
                 return
-            file.unlink(missing_ok=True)
-            held -= bytes_
+            if remove_unless_open(file):
+                held -= bytes_
 
 
 def _used(file: Path) -> bool:
@@ -90,7 +89,7 @@ def _alone(path: Path) -> Iterator[None]:
     """One process or thread at a time. Without locks two may fetch the same, and the checks tell what is whole."""
     with path.open("a") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            take_lock(file, wait=True)
         except OSError as error:
             if error.errno not in WITHOUT_LOCKS:
                 raise

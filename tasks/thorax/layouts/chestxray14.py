@@ -160,7 +160,7 @@ def _list(path: Path) -> pd.Series:
     zipped = path.with_name(path.name + ".gz")
     if not path.is_file() and not zipped.is_file():
         raise DataError(f"{path}: no such list. It comes with the data set; without it there is no official test set.")
-    text = path.read_text() if path.is_file() else gzip.decompress(zipped.read_bytes()).decode()
+    text = path.read_text(encoding="utf-8") if path.is_file() else gzip.decompress(zipped.read_bytes()).decode()
     return _stem(pd.Series(text.splitlines(), dtype=str).str.split(n=1).str[0].dropna())
 
 

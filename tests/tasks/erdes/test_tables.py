@@ -302,7 +302,7 @@ def test_the_measured_step_trains(step_recipe):
 def test_memory_is_of_this_process_alone():
     """A small process says how little it holds, whatever this one held when it started it."""
     code = (
-        "from clinvit.stages.reproduce.step_cost import peak_resident as peak\n"
+        "from clinvit.core.platform import peak_memory as peak\n"
         "before = peak(); held = bytearray(64 * 2**20); held[::4096] = b'1' * len(held[::4096]); print(before, peak())"
     )
     mine = bytearray(2**30)
