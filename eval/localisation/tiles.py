@@ -169,8 +169,8 @@ def dice(scores: np.ndarray, truth: np.ndarray, threshold: float) -> Estimate:
         return Estimate(float("nan"), reason=NO_TUMOUR)
     if np.isnan(threshold):
         return Estimate(float("nan"), reason="no threshold")
-    called = scores[known] >= threshold
-    return Estimate(float(2 * (called & (truth[known] == 1)).sum() / (called.sum() + (truth == 1).sum())))
+    predicted = scores[known] >= threshold
+    return Estimate(float(2 * (predicted & (truth[known] == 1)).sum() / (predicted.sum() + (truth == 1).sum())))
 
 
 def choose_dice_threshold(slides: Sequence[TileSlide], chosen_on: str = "val") -> OperatingPoint:
@@ -185,7 +185,7 @@ def choose_dice_threshold(slides: Sequence[TileSlide], chosen_on: str = "val") -
         return OperatingPoint(float("nan"), "dice", chosen_on, f"{NO_TUMOUR} in {chosen_on}")
     order = np.argsort(-scores, kind="stable")
     found, falling = np.cumsum(truth[order]), scores[order]
-    last = np.append(falling[1:] != falling[:-1], True)  # of equal scores, all are called or none
+    last = np.append(falling[1:] != falling[:-1], True)  # of equal scores, all are predicted positive or none
     values = (2 * found / (np.arange(1, len(order) + 1) + truth.sum()))[last]
     steps = np.append(falling[last], 0.0)
     best = int(values.argmax())
@@ -254,8 +254,8 @@ def _joined(parts: Iterable[np.ndarray]) -> np.ndarray:
 
 def _overlap(slide: TileSlide, threshold: float) -> tuple[float, float]:
     """Twice the tiles in both, and the tiles in one plus those in the other."""
-    called, tumour = (slide.scores >= threshold) & ~np.isnan(slide.truth), slide.truth == 1
-    return 2 * float((called & tumour).sum()), float(called.sum() + tumour.sum())
+    predicted, tumour = (slide.scores >= threshold) & ~np.isnan(slide.truth), slide.truth == 1
+    return 2 * float((predicted & tumour).sum()), float(predicted.sum() + tumour.sum())
 
 
 def _mean(values: np.ndarray, slides: Sequence[TileSlide], resamples: int, seed: int, reason: str) -> Estimate:

@@ -47,15 +47,15 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _decisions_json(calls: DecisionComparison, label: int) -> dict[str, Any]:
+def _decisions_json(decided: DecisionComparison, label: int) -> dict[str, Any]:
     return {
-        "sensitivity": estimate_json(calls.sensitivity[label]),
-        "specificity": estimate_json(calls.specificity[label]),
-        "calls": {
-            "only_first_right": int(calls.only_first[label]),
-            "only_second_right": int(calls.only_second[label]),
-            "mcnemar_p": number_json(calls.p[label]),
-            "mcnemar_p_holm": number_json(calls.adjusted[label]),
+        "sensitivity": estimate_json(decided.sensitivity[label]),
+        "specificity": estimate_json(decided.specificity[label]),
+        "decisions": {
+            "only_first_right": int(decided.only_first[label]),
+            "only_second_right": int(decided.only_second[label]),
+            "mcnemar_p": number_json(decided.p[label]),
+            "mcnemar_p_holm": number_json(decided.adjusted[label]),
         },
     }
 

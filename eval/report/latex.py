@@ -70,7 +70,7 @@ def latex(found: Results, title: str, headline: Sequence[str]) -> str:
     for other, comparison in found.comparisons.items():
         parts += [
             _differences(found.models[0].name, other, comparison),
-            _calls(found.models[0].name, other, comparison),
+            _decisions(found.models[0].name, other, comparison),
         ]
     return "\n".join([*parts, r"\end{document}", ""])
 
@@ -148,16 +148,16 @@ def _differences(first: str, other: str, comparison: Comparison) -> str:
     return _table(caption, head, rows)
 
 
-def _calls(first: str, other: str, comparison: Comparison) -> str:
-    calls = comparison.decisions
+def _decisions(first: str, other: str, comparison: Comparison) -> str:
+    decided = comparison.decisions
     rows = [
         [
             escape(label),
-            _estimate(calls.sensitivity[i], 3, "+"),
-            _estimate(calls.specificity[i], 3, "+"),
-            f"{calls.only_first[i]:,} : {calls.only_second[i]:,}",
-            _p(calls.p[i]),
-            _p(calls.adjusted[i]),
+            _estimate(decided.sensitivity[i], 3, "+"),
+            _estimate(decided.specificity[i], 3, "+"),
+            f"{decided.only_first[i]:,} : {decided.only_second[i]:,}",
+            _p(decided.p[i]),
+            _p(decided.adjusted[i]),
         ]
         for i, label in enumerate(comparison.labels)
     ]

@@ -14,7 +14,7 @@ from .delong import PairedTest, delong_test
 from .holm import holm
 from .intervals import NO_INTERVAL, Estimate, estimates, macro_draws, macro_estimate
 from .mcnemar import ClassComparison, compare_classes
-from .metrics import auroc, average_precision, calls, reasons
+from .metrics import auroc, average_precision, predicted_labels, reasons
 from .metrics import macro as macro_mean
 from .resampling import PatientBootstrap, Resampling, Reweighted
 
@@ -36,10 +36,10 @@ class Comparison:
         differences: The same per label, L estimates each.
         tests: DeLong's paired test per label.
         adjusted: (L,) p of these by Holm over the labels.
-        calls: The calls compared at both models' thresholds; None where no thresholds were given.
+        decisions: The predicted labels compared at both models' thresholds; None where no thresholds were given.
         p: Two-sided bootstrap p of the macro differences.
         disagreements: The cases with the largest difference of score: `id, patient, label, truth, first, second,
-            first_called, second_called` (1, 0, or NaN without a threshold).
+            first_predicted, second_predicted` (1, 0, or NaN without a threshold).
         classes: The decisions compared, where both tables have the same exclusive classes.
     """
 
@@ -52,7 +52,7 @@ class Comparison:
     differences: dict[str, list[Estimate]]
     tests: list[PairedTest]
     adjusted: np.ndarray
-    calls: DecisionComparison | None
+    decisions: DecisionComparison | None
     p: dict[str, float]
     disagreements: pd.DataFrame
     classes: ClassComparison | None
@@ -75,7 +75,7 @@ def compare(
     Args:
         a, b: Their predictions; rows may stand in different order.
         split: The split to compare on.
-        thresholds: Of either model, by label; with them the calls are compared too.
+        thresholds: Of either model, by label; with them the predicted labels are compared too.
         resamples, seed, interval, stratify: See `resampling.Resampling`.
         most: How many disagreements to list.
 
@@ -113,7 +113,9 @@ def compare(
         differences=differences,
         tests=tests,
         adjusted=holm(np.array([test.p for test in tests])),
-        calls=None if thresholds is None else compare_decisions(own[0], own[1:], tuple(cuts[:, detailed]), bootstrap),
+        decisions=None
+        if thresholds is None
+        else compare_decisions(own[0], own[1:], tuple(cuts[:, detailed]), bootstrap),
         p=p,
         disagreements=_disagreements(one, labels, truth, (first, second), cuts, most),
         classes=compare_classes(replace(a, table=one), replace(b, table=two), bootstrap) if same_classes else None,
@@ -203,8 +205,8 @@ def _disagreements(
         "truth": truth[row, label],
         "first": scores[0][row, label],
         "second": scores[1][row, label],
-        "first_called": calls(scores[0][row, label], thresholds[0][label]),
-        "second_called": calls(scores[1][row, label], thresholds[1][label]),
+        "first_predicted": predicted_labels(scores[0][row, label], thresholds[0][label]),
+        "second_predicted": predicted_labels(scores[1][row, label], thresholds[1][label]),
     }
     return pd.DataFrame(columns)
 

@@ -28,7 +28,7 @@ class DecisionCurve:
     Attributes:
         cases, positives: With known truth.
         net_benefit: T estimates; their intervals are pointwise.
-        treat_all: (T,) net benefit of calling every case positive; that of calling none is 0.
+        treat_all: (T,) net benefit of treating every case as positive; that of treating none is 0.
         gain: T estimates: `net_benefit` minus the better of these two.
         reason: Why there is no curve.
     """
@@ -56,7 +56,7 @@ def decision_curves(truth: np.ndarray, scores: np.ndarray, bootstrap: PatientBoo
 
     Args:
         truth: (N, L) of 0, 1 and NaN (unknown: left out of that label).
-        scores: (N, L) probabilities. A case is called positive at or above the threshold.
+        scores: (N, L) probabilities. A case is predicted positive at or above the threshold.
         bootstrap: The N cases' patients.
     """
     curves = []
@@ -110,9 +110,9 @@ def _net_benefits(tally: np.ndarray, labels: int) -> tuple[np.ndarray, np.ndarra
     """Net benefit, its gain and the net benefit of treating all, each (R, L, T), of (R, groups) cases."""
     tally = tally.reshape(-1, labels, 2, _LEVELS)
     reaching = np.cumsum(tally[..., ::-1], axis=-1)[..., ::-1]  # at least so many thresholds
-    everyone, called = reaching[..., 0].astype(float), reaching[..., 1:].astype(float)
+    everyone, predicted = reaching[..., 0].astype(float), reaching[..., 1:].astype(float)
     cases = everyone.sum(axis=-1)[..., None]
-    net = ratio(called[..., 1, :] - _WEIGHT * called[..., 0, :], cases)
+    net = ratio(predicted[..., 1, :] - _WEIGHT * predicted[..., 0, :], cases)
     treat_all = ratio(everyone[..., 1:] - _WEIGHT * everyone[..., :1], cases)
     return net, net - np.maximum(treat_all, 0), treat_all
 

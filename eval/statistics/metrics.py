@@ -2,7 +2,7 @@
 0..1.
 
 An unknown truth leaves a case out of that label only. What cannot be computed is NaN, never 0, and `reasons`
-says why. A case counts as called positive when its score is at or above the threshold.
+says why. A case is predicted positive when its score is at or above the threshold.
 """
 
 from typing import NamedTuple
@@ -78,33 +78,33 @@ def brier(truth: np.ndarray, scores: np.ndarray) -> np.ndarray:
     return ratio(np.where(known, (scores - truth) ** 2, 0.0).sum(axis=0), known.sum(axis=0))
 
 
-def calls(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-    """(N, L) of 1 (called positive), 0, and NaN where the label has no threshold. `thresholds` is (L,)."""
-    called = (scores >= thresholds).astype(np.float64)
-    return np.where(np.isnan(thresholds), np.nan, called)
+def predicted_labels(scores: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """(N, L) of 1 (predicted positive), 0, and NaN where the label has no threshold. `thresholds` is (L,)."""
+    predicted = (scores >= thresholds).astype(np.float64)
+    return np.where(np.isnan(thresholds), np.nan, predicted)
 
 
 def confusion(truth: np.ndarray, scores: np.ndarray, thresholds: np.ndarray) -> Confusion:
     """Counts at one threshold per label (L,); all four are 0 where the threshold is NaN."""
-    called = calls(scores, thresholds)
-    return Confusion(*(cell.sum(axis=0) for cell in confusion_cells(truth, called)))
+    predicted = predicted_labels(scores, thresholds)
+    return Confusion(*(cell.sum(axis=0) for cell in confusion_cells(truth, predicted)))
 
 
-def confusion_cells(truth: np.ndarray, called: np.ndarray) -> Confusion:
+def confusion_cells(truth: np.ndarray, predicted: np.ndarray) -> Confusion:
     """Which case falls into which cell: four (N, L) boolean arrays."""
     return Confusion(
-        tp=(truth == 1) & (called == 1),
-        fp=(truth == 0) & (called == 1),
-        fn=(truth == 1) & (called == 0),
-        tn=(truth == 0) & (called == 0),
+        tp=(truth == 1) & (predicted == 1),
+        fp=(truth == 0) & (predicted == 1),
+        fn=(truth == 1) & (predicted == 0),
+        tn=(truth == 0) & (predicted == 0),
     )
 
 
 def rates(cells: Confusion) -> dict[str, np.ndarray]:
     """Sensitivity, specificity, PPV, NPV, F1, balanced accuracy, MCC, accuracy; NaN where nothing is counted.
 
-    MCC is Matthews' correlation of truth and call (1975, Biochim. Biophys. Acta 405:442); scikit-learn says 0 where it
-    is undefined.
+    MCC is Matthews' correlation of truth and predicted label (1975, Biochim. Biophys. Acta 405:442); scikit-learn says
+    0 where it is undefined.
     """
     tp, fp, fn, tn = (np.asarray(cell, dtype=np.float64) for cell in cells)
     sensitivity, specificity = ratio(tp, tp + fn), ratio(tn, tn + fp)
@@ -124,14 +124,14 @@ def rates(cells: Confusion) -> dict[str, np.ndarray]:
 RATE_REASONS = {
     "sensitivity": "no positive case",
     "specificity": "no negative case",
-    "ppv": "no case called positive",
-    "npv": "no case called negative",
+    "ppv": "no case predicted positive",
+    "npv": "no case predicted negative",
     "f1": "no positive case",
     "balanced_accuracy": "one class only",
-    "mcc": "all cases or all calls are of one class",
+    "mcc": "all cases or all predicted labels are of one class",
     "accuracy": "no case with known truth",
-    "ppv_at_prevalence": "one class only, or no case called positive",
-    "npv_at_prevalence": "one class only, or no case called negative",
+    "ppv_at_prevalence": "one class only, or no case predicted positive",
+    "npv_at_prevalence": "one class only, or no case predicted negative",
 }
 
 
@@ -139,7 +139,7 @@ def predictive_values(
     sensitivity: np.ndarray, specificity: np.ndarray, prevalence: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """PPV and NPV that tests of this sensitivity and specificity have at another prevalence (Bayes); arrays of one
-    shape. NaN where no case would be called positive, or none negative.
+    shape. NaN where no case would be predicted positive, or none negative.
     """
     found, missed = sensitivity * prevalence, (1 - sensitivity) * prevalence
     spared, alarms = specificity * (1 - prevalence), (1 - specificity) * (1 - prevalence)

@@ -174,9 +174,9 @@ def wrong_cases(model: ModelResult, label: int, most: int) -> dict[str, pd.DataF
     """
     truth, score = model.truth[:, label], model.scores[:, label]
     threshold = model.labels[label].point.threshold
-    called = score >= threshold
-    missed = (truth == 1) & (~called | np.isnan(threshold))
-    alarms = (truth == 0) & (called | np.isnan(threshold))
+    predicted = score >= threshold
+    missed = (truth == 1) & (~predicted | np.isnan(threshold))
+    alarms = (truth == 0) & (predicted | np.isnan(threshold))
     cases = pd.DataFrame({"id": model.table["id"], "patient": model.table["patient"], "score": score})
     return {
         "missed": cases[missed].sort_values("score", kind="stable").head(most),

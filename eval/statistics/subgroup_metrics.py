@@ -71,10 +71,10 @@ def _at_threshold(
     truth: np.ndarray, scores: np.ndarray, point: OperatingPoint, bootstrap: PatientBootstrap
 ) -> dict[str, list[Estimate]]:
     """Sensitivity and specificity in G groups, from (N, G) truths and scores."""
-    called = metrics.calls(scores, np.full(truth.shape[1], point.threshold))
+    predicted = metrics.predicted_labels(scores, np.full(truth.shape[1], point.threshold))
     hits = {
-        "sensitivity": np.where(truth == 1, called, np.nan),
-        "specificity": np.where(truth == 0, 1 - called, np.nan),
+        "sensitivity": np.where(truth == 1, predicted, np.nan),
+        "specificity": np.where(truth == 0, 1 - predicted, np.nan),
     }
     return {
         name: proportions(own, bootstrap, [point.reason or metrics.RATE_REASONS[name]] * truth.shape[1])

@@ -75,9 +75,9 @@ def test_compare_tells_calls_disagreements_and_adjusted_p(tmp_path):
     assert found.adjusted.min() == pytest.approx(min(1, 3 * raw.min()))
     assert np.isnan(found.decisions.p[2])
     x = found.disagreements[found.disagreements["label"] == "x"]
-    assert (x["first_called"] == (x["first"] >= 0.5)).all()
-    assert found.disagreements.loc[found.disagreements["label"] == "z", "first_called"].isna().all()
-    assert compare(*tables, resamples=50).calls is None
+    assert (x["first_predicted"] == (x["first"] >= 0.5)).all()
+    assert found.disagreements.loc[found.disagreements["label"] == "z", "first_predicted"].isna().all()
+    assert compare(*tables, resamples=50).decisions is None
     bca = compare(*tables, resamples=200, interval="bca", stratify=True)
     assert {estimate.method for estimate in bca.differences["auroc"]} == {"bootstrap, bca"}
     assert bca.differences["auroc"][0].value == found.differences["auroc"][0].value
