@@ -295,6 +295,7 @@ def _compare(options) -> None:
 
 
 def _report(options, named: Sequence[str], title: str) -> None:
+    from ..eval import Evaluation
     from ..stages.evaluate import evaluate_stage
 
     predictions: dict[str, Path] = {}
@@ -302,14 +303,15 @@ def _report(options, named: Sequence[str], title: str) -> None:
         if name in predictions:
             raise UserError(f"{predictions[name]} and {path} are both called {name!r}: name them, NAME=PATH.")
         predictions[name] = path
-    metrics = evaluate_stage(
-        predictions, options.out, split=options.split, data=options.data, rule=options.threshold,
-        prevalence=prevalence(options.prevalence), subgroups=columns(options.subgroups), resamples=options.resamples,
-        seed=options.seed, interval=options.interval, stratify=options.stratify,
-        title=title or ", ".join(predictions),
+    evaluation = Evaluation(
+        split=options.split, rule=options.threshold, prevalence=prevalence(options.prevalence),
+        resamples=options.resamples, seed=options.seed, interval=options.interval, stratify=options.stratify,
+        subgroups=columns(options.subgroups),
     )  # fmt: skip
-    print(*metrics["headline"], *(f"warning: {text}" for text in metrics["seen"]["warnings"]), sep="\n")
-    print(f"report: {options.out / 'report.html'}")
+    title = title or ", ".join(predictions)
+    report = evaluate_stage(predictions, options.out, data=options.data, evaluation=evaluation, title=title)
+    print(*report.headline, *(f"warning: {text}" for text in report.to_dict()["seen"]["warnings"]), sep="\n")
+    print(f"report: {report.path}")
 
 
 def _bags(options) -> None:

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from ..evaluation import Evaluation
 from ..statistics.intervals import Estimate, estimates, proportions
 from ..statistics.metrics import ratio
-from ..statistics.resampling import PatientBootstrap, Resampling, Reweighted
+from ..statistics.resampling import PatientBootstrap, Reweighted
 from .image_map import ImageMap
 
 FRAME_PX = 224  # shorter side of the raster on which maps are measured
@@ -102,7 +103,7 @@ def measures(found: ImageMap, boxes: np.ndarray, tolerance_px: float = 0) -> tup
 def box_metrics(
     findings: Sequence[BoxedFinding],
     labels: Sequence[str],
-    resampling: Resampling,
+    evaluation: Evaluation,
     *,
     method: str = "",
     without_map: int = 0,
@@ -112,13 +113,13 @@ def box_metrics(
     Args:
         findings: At least one.
         labels: All labels, in their order; those without a finding are left out.
-        resampling: Of the intervals.
+        evaluation: How intervals are made.
         method, without_map: To be passed on.
     """
     labels = tuple(label for label in labels if any(each.label == label for each in findings))
     own = np.array([[each.label == label for label in labels] for each in findings])
     patients = [each.patient for each in findings]
-    bootstrap = resampling.of(patients, own.astype(np.float64))
+    bootstrap = evaluation.bootstrap(patients, own.astype(np.float64))
     among = np.column_stack([own, np.ones(len(findings), dtype=bool)])
     model = np.array([measures(each.map, each.boxes) for each in findings])
     ignorant = {

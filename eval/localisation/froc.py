@@ -9,7 +9,7 @@ A slide is reduced to its `SlideHits` at once, so that the masks of 129 slides n
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -198,6 +198,21 @@ def froc(slides: Sequence[SlideHits], resamples: int = 2000, seed: int = 0) -> F
         slides=len(slides),
         lesions=count,
         isolated=sum(slide.isolated for slide in slides),
+    )
+
+
+def corners(curve: Froc) -> Froc:
+    """Return the curve without the points inside its straight stretches, of which it may have a hundred thousand."""
+    points = np.column_stack([curve.fps_per_slide * curve.slides, curve.sensitivity * curve.lesions])
+    kept = np.ones(len(points), dtype=bool)
+    if curve.lesions and len(points) > 2:
+        steps = np.rint(np.diff(points, axis=0))  # counts, so that "straight" is exact
+        kept[1:-1] = steps[:-1, 0] * steps[1:, 1] != steps[:-1, 1] * steps[1:, 0]
+    return replace(
+        curve,
+        fps_per_slide=curve.fps_per_slide[kept],
+        sensitivity=curve.sensitivity[kept],
+        thresholds=curve.thresholds[kept],
     )
 
 

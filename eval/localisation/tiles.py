@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...core.errors import DataError
+from ..evaluation import STANDARD, Evaluation
 from ..statistics.intervals import Estimate, PatientBootstrap, percentile
 from ..statistics.metrics import auroc, ratio, reasons
 from ..statistics.operating_points import OperatingPoint
@@ -213,8 +214,7 @@ def localisation(
     slides: Sequence[TileSlide],
     hits: Sequence[SlideHits],
     point: OperatingPoint,
-    resamples: int = 2000,
-    seed: int = 0,
+    evaluation: Evaluation = STANDARD,
 ) -> Localisation:
     """All metrics of one model on the evaluated slides.
 
@@ -222,7 +222,7 @@ def localisation(
         slides: Their tiles.
         hits: What their detections come to (`froc.hits`), in the same order.
         point: From `choose_dice_threshold` on validation slides.
-        resamples, seed: Of the bootstrap by patient.
+        evaluation: Resamples and seed of the bootstrap by patient; intervals are percentiles.
 
     Raises:
         DataError: Tiles and detections are not of the same slides.
@@ -231,6 +231,7 @@ def localisation(
         raise DataError(
             "tiles and detections are not of the same slides in the same order. Give one of each per slide."
         )
+    resamples, seed = evaluation.resamples, evaluation.seed
     metrics = tile_auroc(slides, resamples, seed) | dice_metrics(slides, point, resamples, seed)
     lines = tuple(
         SlideMetrics(

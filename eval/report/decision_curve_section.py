@@ -7,10 +7,10 @@ import markupsafe
 import numpy as np
 
 from ...datasets.manifest.tables import Predictions
+from ..evaluation import Evaluation
 from ..statistics.classes import detailed_labels
 from ..statistics.decision_curve import THRESHOLDS, DecisionCurve, decision_curves
 from ..statistics.intervals import NO_INTERVAL
-from ..statistics.resampling import Resampling
 from .plots import DASHES, MODELS, MUTED, axes_px, svg_style, svg_text
 from .section import MetricRow, Section
 
@@ -25,16 +25,15 @@ METHODS = (
 )
 
 
-def decision_section(tables: Mapping[str, Predictions], split: str, resampling: Resampling) -> Section:
+def decision_section(tables: Mapping[str, Predictions], evaluation: Evaluation) -> Section:
     """Decision curves of all models on one split: of all labels, or of many exclusive classes the most frequent.
 
     Args:
         tables: Model name to its predictions, in the order of the report.
-        split: The split that is evaluated.
-        resampling: How the bands are made.
+        evaluation: The split, and how the bands are made.
     """
-    labels = detailed_labels(next(iter(tables.values())), split)
-    found = {name: _of_model(table, split, labels, resampling) for name, table in tables.items()}
+    labels = detailed_labels(next(iter(tables.values())), evaluation.split)
+    found = {name: _of_model(table, labels, evaluation) for name, table in tables.items()}
     rows = {label: [(name, own[label]) for name, own in found.items() if label in own] for label in labels}
     drawn = _drawn(rows)
     return Section(
@@ -68,12 +67,10 @@ def decision_section(tables: Mapping[str, Predictions], split: str, resampling: 
     )
 
 
-def _of_model(
-    table: Predictions, split: str, labels: Sequence[str], resampling: Resampling
-) -> dict[str, DecisionCurve]:
-    scored = table.rows(split).scored()
+def _of_model(table: Predictions, labels: Sequence[str], evaluation: Evaluation) -> dict[str, DecisionCurve]:
+    scored = table.rows(evaluation.split).scored()
     truth, scores = scored.truth(), scored.scores()
-    bootstrap = resampling.of(scored.table["patient"], truth)
+    bootstrap = evaluation.bootstrap(scored.table["patient"], truth)
     places = [table.labels.index(label) for label in labels if label in table.labels]
     curves = decision_curves(truth[:, places], scores[:, places], bootstrap)
     return {table.labels[place]: curve for place, curve in zip(places, curves)}

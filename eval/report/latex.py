@@ -60,8 +60,8 @@ def latex(found: Results, title: str, headline: Sequence[str]) -> str:
         rf"\section*{{{escape(title)}}}",
         escape(" ".join(headline)),
         "",
-        rf"\noindent Split ``{escape(found.split)}''. Intervals: 95\,\% in parentheses, {found.resamples:,} bootstrap "
-        rf"resamples of patients ({_kind(found)}). Not for clinical use.",
+        rf"\noindent Split ``{escape(found.evaluation.split)}''. Intervals: 95\,\% in parentheses, "
+        rf"{found.evaluation.resamples:,} bootstrap resamples of patients ({_kind(found)}). Not for clinical use.",
         "",
         _overall(found),
     ]
@@ -82,8 +82,8 @@ def escape(text: object) -> str:
 
 
 def _kind(found: Results) -> str:
-    drawn = "BCa" if found.resampling.interval == "bca" else "percentile"
-    return f"{drawn}, stratified by finding" if found.resampling.stratify else drawn
+    drawn = "BCa" if found.evaluation.interval == "bca" else "percentile"
+    return f"{drawn}, stratified by finding" if found.evaluation.stratify else drawn
 
 
 def _overall(found: Results) -> str:

@@ -17,8 +17,10 @@ from ..statistics.operating_points import parse_rule
 from ..statistics.resampling import PatientBootstrap
 from ..statistics.results import LabelResult, ModelResult, Results, wrong_cases
 from .class_section import class_section, undefined_classes
+from .context import Context
 from .difference_plot import difference_forest
 from .localisation_section import localisation_section, undefined_localisation
+from .metrics_json import plain
 from .plots import calibration_panel, forest, pr_panel, roc_panel
 from .section import Section
 
@@ -30,19 +32,8 @@ IMAGE_PX = 224
 ALPHA = 0.05
 
 
-def page(
-    found: Results,
-    *,
-    title: str,
-    unit: str,
-    facts: Mapping[str, Mapping[str, Any]],
-    image: Callable[[str], np.ndarray | None] | None,
-    meaning: Mapping[str, str],
-    localisation: Mapping[str, Localisation],
-    slide_pages: Mapping[str, str],
-    sections: Sequence[Section],
-) -> str:
-    """The page as one self-contained HTML text; the arguments are those of `report.evaluate`."""
+def page(found: Results, title: str, context: Context, sections: Sequence[Section]) -> str:
+    """Return the page as one self-contained HTML text; the arguments are those of `report.evaluate`."""
     import markupsafe
 
     from .templating import environment, inlined
@@ -50,19 +41,20 @@ def page(
     templates = environment()
     templates.filters.update(number=number, signed=signed, interval=interval, many=many, p_value=p_value)
     drawn = drawn_labels(found, MOST_PANELS)
-    resampling = replace(found.resampling, resamples=min(found.resamples, RESAMPLES))
-    bootstraps = [resampling.of(model.table["patient"], model.truth) for model in found.models]
+    fewer = replace(found.evaluation, resamples=min(found.evaluation.resamples, RESAMPLES))
+    bootstraps = [fewer.bootstrap(model.table["patient"], model.truth) for model in found.models]
     return templates.get_template("report.html.j2").render(
         found=found,
+        settings=found.evaluation,
         several=len(found.models) > 1,
         pairs=bool(found.comparisons),
         sections=sections,
         first=found.models[0],
         title=title,
-        unit=unit,
-        headline=headline(found, unit),
+        unit=context.unit,
+        headline=headline(found, context.unit),
         css=inlined("report.css"),
-        meaning=meaning,
+        meaning=context.meaning,
         forest=markupsafe.Markup(_forest(found)),
         differences={other: markupsafe.Markup(_differences(found, other)) for other in found.comparisons},
         most_listed=LISTED,
@@ -73,10 +65,10 @@ def page(
         rows={row.label: _by_model(found, row.label) for row in found.models[0].labels if row.detailed},
         classes=class_section(found),
         localised=localisation_section(
-            localisation, {model.name: place for place, model in enumerate(found.models)}, slide_pages
+            context.localisation, {model.name: place for place, model in enumerate(found.models)}, context.slide_pages
         ),
-        wrong=_wrong(found.models[0], drawn_labels(found, MOST_SHOWN), image),
-        undefined=_undefined(found, localisation, sections),
+        wrong=_wrong(found.models[0], drawn_labels(found, MOST_SHOWN), context.image),
+        undefined=_undefined(found, context.localisation, sections),
         rule_text=_rule_text(found.models),
         most_failed=MOST_FAILED,
         most_panels=MOST_PANELS,
@@ -89,7 +81,7 @@ def page(
             for row in model.labels
             if row.detailed
         ),
-        facts={name: _flat(values) for name, values in facts.items()},
+        facts={model.name: _flat(plain(context.provenance.get(model.name, {}))) for model in found.models},
     )
 
 

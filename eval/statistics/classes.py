@@ -12,9 +12,10 @@ import numpy as np
 
 from ...core.errors import DataError
 from ...datasets.manifest.tables import Predictions
+from ..evaluation import STANDARD, Evaluation
 from .intervals import Estimate, estimates, macro_estimate, proportions, proportions_of
 from .metrics import ratio
-from .resampling import Drawn, PatientBootstrap, Resampling, Reweighted
+from .resampling import Drawn, PatientBootstrap, Reweighted
 
 TOLERANCE = 1e-3  # by which the scores of a case may miss a sum of 1
 TOP = 5
@@ -127,24 +128,17 @@ def decided_classes(table: Predictions) -> np.ndarray:
     return given if given is not None else _largest(table.scores())
 
 
-def class_result(
-    asked: Predictions,
-    resamples: int = 2000,
-    seed: int = 0,
-    interval: str = "percentile",
-    stratify: bool = False,
-) -> ClassResult:
-    """The metrics of an exclusive table.
+def class_result(asked: Predictions, evaluation: Evaluation = STANDARD) -> ClassResult:
+    """Compute the metrics of an exclusive table.
 
     Args:
         asked: All requested cases of the evaluated split, failed ones too.
-        resamples, seed, interval, stratify: See `resampling.Resampling`.
+        evaluation: How intervals are made.
     """
-    resampling = Resampling(resamples, seed, interval, stratify)
     scored, decided = asked.scored(), decided_classes(asked)
     truth, ok = true_classes(asked), (asked.table["status"] == "ok").to_numpy()
     counted, classes = ok & (truth >= 0), len(asked.labels)
-    bootstrap = resampling.of(asked.table["patient"][counted], asked.truth()[counted])
+    bootstrap = evaluation.bootstrap(asked.table["patient"][counted], asked.truth()[counted])
     right_top = _in_top(asked.scores()[counted], truth[counted])
     confusion = np.zeros((classes, classes), dtype=int)
     np.add.at(confusion, (truth[counted], decided[counted]), 1)
@@ -155,7 +149,7 @@ def class_result(
     metrics = _overall(margins, drawn, bootstrap, per_class)
     if classes > TOP:
         metrics[f"top{TOP}_accuracy"] = _share(right_top.sum(), len(right_top), bootstrap, drawn["top"])
-    metrics["accuracy_failed_as_wrong"] = _failed_as_wrong(asked, truth, decided, resampling)
+    metrics["accuracy_failed_as_wrong"] = _failed_as_wrong(asked, truth, decided, evaluation)
     return ClassResult(
         labels=asked.labels,
         many=classes > MANY,
@@ -276,8 +270,8 @@ def _agreement(margins: Margins) -> dict[str, np.ndarray]:
     }
 
 
-def _failed_as_wrong(asked: Predictions, truth: np.ndarray, decided: np.ndarray, resampling: Resampling) -> Estimate:
+def _failed_as_wrong(asked: Predictions, truth: np.ndarray, decided: np.ndarray, evaluation: Evaluation) -> Estimate:
     """Accuracy over all requested cases with known truth, where a failed one is never right."""
     hits = np.where(truth >= 0, (decided == truth).astype(np.float64), np.nan)
-    bootstrap = resampling.of(asked.table["patient"], asked.truth())
+    bootstrap = evaluation.bootstrap(asked.table["patient"], asked.truth())
     return proportions(hits[:, None], bootstrap, ["no case with known truth"])[0]

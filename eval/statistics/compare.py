@@ -8,6 +8,8 @@ import pandas as pd
 
 from ...core.errors import DataError
 from ...datasets.manifest.tables import Predictions
+from ..evaluation import STANDARD, Evaluation
+from ..inputs import Table, open_predictions
 from .classes import MANY, detailed_labels, exclusive
 from .compare_decisions import DecisionComparison, compare_decisions
 from .delong import PairedTest, delong_test
@@ -16,13 +18,13 @@ from .intervals import NO_INTERVAL, Estimate, estimates, macro_draws, macro_esti
 from .mcnemar import ClassComparison, compare_classes
 from .metrics import auroc, average_precision, predicted_labels, reasons
 from .metrics import macro as macro_mean
-from .resampling import PatientBootstrap, Resampling, Reweighted
+from .resampling import PatientBootstrap, Reweighted
 
 LISTED = 12  # disagreements shown on the page
 KEPT = 5000  # and written to the table of disagreements
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """First model minus second, on the cases that both scored.
 
@@ -57,32 +59,48 @@ class Comparison:
     disagreements: pd.DataFrame
     classes: ClassComparison | None
 
+    def table(self) -> pd.DataFrame:
+        """Return the differences of AUROC and average precision with intervals and p: by label, then the macro mean."""
+        names, p = [*self.labels, "macro mean"], [*(test.p for test in self.tests), self.p["auroc"]]
+        found = {}
+        for metric, short in {"auroc": "auroc", "average_precision": "ap"}.items():
+            own = [*self.differences[metric], self.macro[metric]]
+            found |= {short: [e.value for e in own], f"{short}_low": [e.low for e in own]}
+            found[f"{short}_high"] = [e.high for e in own]
+        return pd.DataFrame(found | {"p": p, "p_holm": [*self.adjusted, np.nan]}, index=names)
+
+    def __repr__(self) -> str:
+        """Return the cases and the table."""
+        return f"{self._cases()}\n{self.table()}"
+
+    def _repr_html_(self) -> str:
+        """Return the same for notebooks."""
+        return f"<p>{self._cases()}</p>{self.table().to_html()}"
+
+    def _cases(self) -> str:
+        return f"first minus second, {self.cases:,} cases of {self.patients:,} patients, {self.left_out:,} left out"
+
 
 def compare(
-    a: Predictions,
-    b: Predictions,
+    a: Table,
+    b: Table,
+    evaluation: Evaluation = STANDARD,
     *,
-    split: str = "test",
     thresholds: tuple[Mapping[str, float], Mapping[str, float]] | None = None,
-    resamples: int = 2000,
-    seed: int = 0,
-    interval: str = "percentile",
-    stratify: bool = False,
     most: int = KEPT,
 ) -> Comparison:
     """Compare two models on the same cases of one split, by the same resamples of patients.
 
     Args:
-        a, b: Their predictions; rows may stand in different order.
-        split: The split to compare on.
+        a, b: Their predictions as tables, files or run folders; rows may stand in different order.
+        evaluation: The split, and how intervals are made.
         thresholds: Of either model, by label; with them the predicted labels are compared too.
-        resamples, seed, interval, stratify: See `resampling.Resampling`.
         most: How many disagreements to list.
 
     Raises:
         DataError: The ids, patients or truths of the split differ, or no label is shared.
-        UserError: See `resampling.Resampling`.
     """
+    a, b, split = open_predictions(a, "a"), open_predictions(b, "b"), evaluation.split
     labels = tuple(label for label in a.labels if label in b.labels)
     not_shared = tuple(sorted(set(a.labels) ^ set(b.labels)))
     if not labels:
@@ -93,7 +111,7 @@ def compare(
     one, two = one[scored].reset_index(drop=True), two[scored].reset_index(drop=True)
     table = replace(a, table=one, labels=labels)
     truth, first, second = table.truth(), table.scores(), replace(table, table=two).scores()
-    bootstrap = Resampling(resamples, seed, interval, stratify).of(one["patient"], truth)
+    bootstrap = evaluation.bootstrap(one["patient"], truth)
     detailed = np.isin(labels, detailed_labels(a, split))
     own = truth[:, detailed], first[:, detailed], second[:, detailed]
     macro, differences, p = _differences(*own, bootstrap)

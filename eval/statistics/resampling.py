@@ -8,7 +8,6 @@ resamples take seconds (`Reweighted.ranks`). The jackknife, which BCa intervals 
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -16,16 +15,13 @@ import pandas as pd
 from scipy.sparse import csr_array
 from scipy.stats import poisson
 
-from ...core.errors import UserError
 from .metrics import ratio
 
-INTERVALS = ("percentile", "bca")
 _BLOCK = 4_000_000  # numbers held at once per array while resampling: 32 MB
 _CHUNK = 1 << 16  # numbers that stay in a processor's cache
 _KEPT = 64_000_000  # patient counts kept for the next metric, not drawn again: 64 MB
 _POISSON = 100_000  # patients above which counts are drawn independently, which is three times as fast
 _LEFT_OUT = 2_000  # the jackknife leaves out at most so many groups of patients, one after the other
-_FEWEST = 10  # resamples
 
 
 class Reweighted:
@@ -242,37 +238,6 @@ class Drawn(NamedTuple):
         return self._replace(
             resampled=change(self.resampled), left_out=None if self.left_out is None else change(self.left_out)
         )
-
-
-@dataclass(frozen=True)
-class Resampling:
-    """How intervals are made.
-
-    Attributes:
-        resamples, seed: Of the bootstrap by patient.
-        interval: `percentile`, or `bca` (bias-corrected and accelerated; Efron 1987), which is more exact for skewed
-            metrics and small cohorts and takes about twice as long.
-        stratify: Whether resamples hold as many patients with a finding as the cohort does; see `rarest_finding`.
-
-    Raises:
-        UserError: Fewer than 10 resamples, or an unknown interval.
-    """
-
-    resamples: int = 2000
-    seed: int = 0
-    interval: str = "percentile"
-    stratify: bool = False
-
-    def __post_init__(self) -> None:
-        if self.resamples < _FEWEST:
-            raise UserError(f"{self.resamples} resamples are too few for an interval: take 2,000, or at least 10.")
-        if self.interval not in INTERVALS:
-            raise UserError(f"interval {self.interval!r}: one of {', '.join(INTERVALS)}.")
-
-    def of(self, patients: Sequence[str], truth: np.ndarray) -> PatientBootstrap:
-        """The bootstrap of N cases with (N, L) truths."""
-        strata = rarest_finding(truth, patients) if self.stratify else None
-        return PatientBootstrap(patients, self.resamples, self.seed, strata, self.interval == "bca")
 
 
 def rarest_finding(truth: np.ndarray, patients: Sequence[str]) -> np.ndarray:

@@ -13,13 +13,14 @@ import pandas as pd
 
 from ...core.errors import DataError
 from ...datasets.manifest.tables import Predictions
+from ..evaluation import STANDARD, Evaluation
 from . import metrics
 from .classes import MANY, NO_TRUTH, decided_classes, exclusive, true_classes
 from .groups import Group, groups, refuse_columns, texts
 from .holm import holm
 from .intervals import FEW, NO_INTERVAL, Estimate, macro_estimate, proportions
 from .operating_points import OperatingPoint
-from .resampling import Drawn, Resampling
+from .resampling import Drawn
 from .subgroup_metrics import GroupedCases, RatedLabel, rated_label
 from .unpaired import Gaps, differences, mean_gaps
 
@@ -110,10 +111,8 @@ def subgroups(
     tables: Mapping[str, Predictions],
     columns: pd.DataFrame,
     names: Sequence[str],
-    *,
     points: Mapping[str, Sequence[OperatingPoint]],
-    split: str = "test",
-    resampling: Resampling | None = None,
+    evaluation: Evaluation = STANDARD,
 ) -> dict[str, Subgroups]:
     """Metrics of each model by groups of cases (`groups.groups`).
 
@@ -125,31 +124,26 @@ def subgroups(
         columns: What is known of the cases, by id (`groups.manifest_columns`).
         names: Columns to group by, at least one.
         points: Model name to its operating points, one per label; unused where the labels are exclusive classes.
-        split: The split to evaluate.
-        resampling: Of the intervals within a group.
+        evaluation: The split, and how intervals within a group are made.
 
     Raises:
         UserError: A column is not there, is named twice, or makes no groups.
         DataError: A column stands twice, or none of a table's cases is known.
     """
     refuse_columns(columns, names)
-    return {
-        name: _of_model(table, split, columns, names, points.get(name, ()), resampling or Resampling())
-        for name, table in tables.items()
-    }
+    return {name: _of_model(table, columns, names, points.get(name, ()), evaluation) for name, table in tables.items()}
 
 
 def _of_model(
     table: Predictions,
-    split: str,
     columns: pd.DataFrame,
     names: Sequence[str],
     points: Sequence[OperatingPoint],
-    resampling: Resampling,
+    evaluation: Evaluation,
 ) -> Subgroups:
-    asked, classes = table.rows(split), exclusive(table)
+    asked, classes = table.rows(evaluation.split), exclusive(table)
     parted, absent = _groups(asked, columns, names)
-    cases = _cases(asked, parted, resampling)
+    cases = _cases(asked, parted, evaluation)
     labels = () if classes else table.labels
     assert len(points) == len(labels) or classes
     rated = [] if classes and len(table.labels) > MANY else [
@@ -210,7 +204,7 @@ def _groups(asked: Predictions, columns: pd.DataFrame, names: Sequence[str]) -> 
     return found + [(name, group) for name in names for group in groups(name, texts(known[name]))], absent
 
 
-def _cases(asked: Predictions, parted: list[tuple[str, Group]], resampling: Resampling) -> GroupedCases:
+def _cases(asked: Predictions, parted: list[tuple[str, Group]], evaluation: Evaluation) -> GroupedCases:
     scored = asked.scored()
     ok = (asked.table["status"] == "ok").to_numpy()
     truth = scored.truth()
@@ -220,7 +214,7 @@ def _cases(asked: Predictions, parted: list[tuple[str, Group]], resampling: Resa
         scores=scored.scores(),
         inside=np.column_stack([group.rows[ok] for _, group in parted]),
         mirrored=np.array([columns.count(name) == 2 and columns.index(name) < g for g, name in enumerate(columns)]),
-        bootstrap=resampling.of(scored.table["patient"], truth),
+        bootstrap=evaluation.bootstrap(scored.table["patient"], truth),
     )
 
 
