@@ -7,10 +7,11 @@ import markupsafe
 import numpy as np
 
 from ..localisation.boxes import BASELINES, MEASURES, OVERLAPS, BoxedFinding, BoxMetrics
-from ..localisation.image_overlay import blended, with_boxes
+from ..localisation.overlay import over_image, with_boxes
 from ..statistics.intervals import Estimate
+from .formats import number
+from .images import jpeg_uri
 from .metrics_json import estimate_json
-from .page import jpeg_uri, number
 from .plots import GRID, INK, MODELS, MUTED, axes_px, short, svg_style, svg_text
 from .section import MetricRow, Section
 
@@ -118,7 +119,7 @@ def _examples(
         each, pixels = findings[row], image(findings[row].id)
         if pixels is None:
             continue
-        laid = blended(pixels, each.map)
+        laid = over_image(pixels, each.map)
         scale = np.tile([laid.shape[1] / each.map.width_px, laid.shape[0] / each.map.height_px], 2)
         shown.append(
             {

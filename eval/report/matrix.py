@@ -1,13 +1,12 @@
 """The confusion matrix as an image: a drawing with numbers, or one pixel per cell where classes are many."""
 
-import base64
-import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..statistics.metrics import ratio
+from .images import data_uri
 from .plots import GRID, INK, MODELS, MUTED, axes_px, short, svg_style, svg_text
 
 if TYPE_CHECKING:
@@ -63,9 +62,7 @@ def confusion_image(counts: np.ndarray) -> str:
     pixels = np.empty((*counts.shape, 4), dtype=np.uint8)
     pixels[:, :, :3] = (48, 132, 196)
     pixels[:, :, 3] = np.rint(255 * np.sqrt(share))
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+    return data_uri(Image.fromarray(pixels), "PNG", optimize=True)
 
 
 def _cells(axes: "Axes", counts: np.ndarray, size: float) -> None:

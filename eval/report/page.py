@@ -1,7 +1,5 @@
 """The report page: sentences, tables, drawings and images put into `templates/`."""
 
-import base64
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -19,6 +17,9 @@ from ..statistics.results import LabelResult, ModelResult, Results, wrong_cases
 from .class_section import class_section, undefined_classes
 from .context import Context
 from .difference_plot import difference_forest
+from .formats import interval, many, number, p_value, signed
+from .headline import headline
+from .images import jpeg_uri
 from .localisation_section import localisation_section, undefined_localisation
 from .metrics_json import plain
 from .plots import calibration_panel, forest, pr_panel, roc_panel
@@ -28,7 +29,6 @@ MOST_PANELS = 30  # labels drawn; tables always hold all
 MOST_SHOWN = 20  # labels whose most wrong cases are shown
 MOST_WRONG = 2  # cases per label and kind
 MOST_FAILED = 200  # failed cases listed on the page; report.json lists all
-IMAGE_PX = 224
 ALPHA = 0.05
 
 
@@ -85,106 +85,12 @@ def page(found: Results, title: str, context: Context, sections: Sequence[Sectio
     )
 
 
-def headline(found: Results, unit: str) -> list[str]:
-    """The result in one sentence, and one more for each model that the first is compared with."""
-    first = found.models[0]
-    sentences = _auroc_sentences(first, unit) if first.classes is None else _class_sentences(first, unit)
-    for other, comparison in found.comparisons.items():
-        decided = comparison.classes
-        what, gap, cases = (
-            ("AUROC" if len(first.labels) == 1 else "macro AUROC", comparison.macro["auroc"], comparison.cases)
-            if decided is None
-            else ("accuracy", decided.accuracy, decided.cases)
-        )
-        if np.isnan(gap.value):
-            sentences.append(f"{first.name} and {other} cannot be compared: {gap.reason}.")
-            continue
-        sentences.append(
-            f"{first.name} minus {other}: {what} difference {signed(gap.value)}{_ci(gap, signed)} on the same "
-            f"{many(cases, unit)}. {_verdict(gap, first.name, other)}"
-        )
-    return sentences
-
-
-def _auroc_sentences(model: ModelResult, unit: str) -> list[str]:
-    size = f"{many(len(model.table), unit)} of {many(model.patients, 'patient')}"
-    score = model.macro["auroc"]
-    if np.isnan(score.value):
-        return [f"The AUROC of {model.name} is undefined on {size}: {score.reason}."]
-    if len(model.labels) == 1:
-        return [f"AUROC {number(score.value, 2)}{_ci(score)} for {model.labels[0].label} on {size}."]
-    over = f"{model.defined} of {many(len(model.labels), 'finding')}"
-    return [f"Macro AUROC {number(score.value, 2)}{_ci(score)} over {over} on {size}."]
-
-
-def _class_sentences(model: ModelResult, unit: str) -> list[str]:
-    found = model.classes
-    size = f"{many(found.cases, unit)} of {many(found.patients, 'patient')}"
-    score, strict = found.metrics["accuracy"], found.metrics["accuracy_failed_as_wrong"]
-    if np.isnan(score.value):
-        sentences = [f"The accuracy of {model.name} is undefined on {size}: {score.reason}."]
-    else:
-        sentences = [f"Accuracy {number(score.value, 2)}{_ci(score)} over {len(found.labels)} classes on {size}."]
-    if found.failed:
-        sentences.append(
-            f"With {many(found.failed, f'failed {unit}')} counted as wrong: {number(strict.value, 2)}{_ci(strict)}."
-        )
-    return sentences
-
-
 def drawn_labels(found: Results, most: int) -> list[str]:
     """At most so many labels, those with the most positive cases, in the table's order."""
     by_positives = sorted(found.truths, key=lambda row: -row["positive"])[:most]
     detailed = {row.label for row in found.models[0].labels if row.detailed}
     kept = {row["label"] for row in by_positives if row["positive"] and row["negative"]} & detailed
     return [row["label"] for row in found.truths if row["label"] in kept]
-
-
-def number(value: float, digits: int = 3) -> str:
-    """`0.874`, with a real minus sign; an en dash for NaN."""
-    if value is None or np.isnan(value):
-        return "–"
-    return f"{value:.{digits}f}".replace("-", "−")
-
-
-def signed(value: float, digits: int = 3) -> str:
-    """`+0.031` or `−0.004`."""
-    return "–" if np.isnan(value) else f"{value:+.{digits}f}".replace("-", "−")
-
-
-def p_value(p: float) -> str:
-    """`0.032`, `<0.001`; an en dash for NaN."""
-    return "<0.001" if p < 0.001 else number(p)
-
-
-def interval(estimate: Estimate, digits: int = 3, sign: bool = False) -> str:
-    """`0.84–0.90` or `−0.03 to 0.01`, empty if there is none; with signs `+0.01 to +0.05`."""
-    if np.isnan(estimate.low):
-        return ""
-    if sign:
-        return f"{signed(estimate.low, digits)} to {signed(estimate.high, digits)}"
-    between = " to " if estimate.low < 0 else "–"
-    return f"{number(estimate.low, digits)}{between}{number(estimate.high, digits)}"
-
-
-def many(count: int, noun: str) -> str:
-    """`1 image`, `25,596 images`."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
-
-
-def _ci(estimate: Estimate, form: Callable[[float], str] | None = None) -> str:
-    if np.isnan(estimate.low):
-        return f" ({estimate.reason})" if estimate.reason else ""
-    return f" (95 % CI {interval(estimate, 3, sign=True) if form else interval(estimate, 2)})"
-
-
-def _verdict(gap: Estimate, first: str, other: str) -> str:
-    if np.isnan(gap.low):
-        return "There is no interval, so nothing can be said about the difference."
-    if gap.low > 0 or gap.high < 0:
-        better = first if gap.value > 0 else other
-        return f"The interval excludes zero: {better} is better here than the choice of patients alone would explain."
-    return "The interval includes zero: these cases do not show that either is better."
 
 
 def _rule_text(models: list[ModelResult]) -> str:
@@ -320,28 +226,6 @@ def _image_uri(image: Callable[[str], np.ndarray | None], case: str) -> tuple[st
     except (UserError, OSError) as error:
         return "", f"image not readable: {error}"
     return ("", "no image") if pixels is None else (jpeg_uri(pixels), "")
-
-
-def jpeg_uri(pixels: np.ndarray) -> str:
-    """A small JPEG (longer side at most 224 px) as a `data:` URI.
-
-    Args:
-        pixels: (H, W), (H, W, 1) or (H, W, 3), uint8, uint16, or float in 0..1.
-    """
-    from PIL import Image
-
-    pixels = np.asarray(pixels)
-    if pixels.ndim == 3 and pixels.shape[2] == 1:
-        pixels = pixels[:, :, 0]
-    if pixels.dtype == np.uint16:
-        pixels = pixels >> 8
-    elif pixels.dtype != np.uint8:
-        pixels = np.rint(np.clip(np.nan_to_num(pixels.astype(np.float64)), 0, 1) * 255)
-    small = Image.fromarray(pixels.astype(np.uint8))
-    small.thumbnail((IMAGE_PX, IMAGE_PX), Image.Resampling.LANCZOS)
-    file = io.BytesIO()
-    small.save(file, "JPEG", quality=80, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
 
 def _undefined(found: Results, localisation: Mapping[str, Localisation], sections: Sequence[Section]) -> list[dict]:

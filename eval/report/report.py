@@ -19,10 +19,11 @@ from ..evaluation import STANDARD, Evaluation
 from ..inputs import Cases, Table, open_cases, open_predictions
 from ..statistics.results import Results, results
 from .context import Context
+from .headline import headline
 from .latex import latex
 from .metrics_csv import disagreements_table, metrics_table
 from .metrics_json import report_json
-from .page import headline, page
+from .page import page
 from .section import Section
 
 PAGE = "report.html"

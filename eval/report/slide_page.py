@@ -6,7 +6,6 @@ long; full resolution is there for the highest tiles.
 """
 
 import base64
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from ...core.errors import DataError
 from ...core.files import write_text
 from ..localisation.heat_map import colour_table, score_map
 from ..localisation.tiles import checked_tiles
+from .images import data_uri, jpeg_uri, thumbnail
 
 OVERVIEW_PX = 4000
 OVERVIEW_BYTES = 3_000_000  # of the JPEG; its quality falls until it fits
@@ -100,7 +100,7 @@ def slide_page(slide: SlideMap) -> str:
             data=_data(slide, coords, scores),
             gallery=[
                 {"tile": int(tile), "score": float(scores[tile]), "x": int(coords[tile][0]), "y": int(coords[tile][1])}
-                | {"uri": _jpeg_uri(_small(pixels, _GALLERY_PX), 85)}
+                | {"uri": jpeg_uri(pixels, _GALLERY_PX, 85)}
                 for tile, pixels in sorted(slide.gallery.items(), key=lambda item: -scores[item[0]])
             ],
             facts=_facts(slide, scores),
@@ -153,30 +153,14 @@ def _facts(slide: SlideMap, scores: np.ndarray) -> list[tuple[str, str]]:
 
 
 def _overview_uri(pixels: np.ndarray) -> str:
-    """The overview as a JPEG of at most 3 MB."""
-    small = _small(pixels, OVERVIEW_PX)
+    """Return the overview as a JPEG of at most 3 MB."""
+    small = thumbnail(pixels, OVERVIEW_PX)
     while True:
         for quality in _QUALITIES:
-            uri = _jpeg_uri(small, quality)
+            uri = data_uri(small, "JPEG", quality=quality, optimize=True)
             if len(uri) * 3 / 4 <= OVERVIEW_BYTES:
                 return uri
-        small = _small(small, max(small.shape) * 3 // 4)
-
-
-def _small(pixels: np.ndarray, longest: int) -> np.ndarray:
-    from PIL import Image
-
-    image = Image.fromarray(np.ascontiguousarray(pixels, dtype=np.uint8))
-    image.thumbnail((longest, longest), Image.Resampling.LANCZOS)
-    return np.asarray(image)
-
-
-def _jpeg_uri(pixels: np.ndarray, quality: int) -> str:
-    from PIL import Image
-
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "JPEG", quality=quality, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+        small = thumbnail(np.asarray(small), max(small.size) * 3 // 4)
 
 
 def _base64(values: np.ndarray) -> str:

@@ -11,7 +11,7 @@ from clinvit.datasets.manifest.tables import predictions_table, read_predictions
 from clinvit.eval import Context, Evaluation, evaluate
 from clinvit.eval.localisation.boxes import BoxedFinding, box_metrics, measures
 from clinvit.eval.localisation.image_map import ImageMap
-from clinvit.eval.localisation.image_overlay import blended, overlay_png, with_boxes
+from clinvit.eval.localisation.overlay import image_png, over_image, with_boxes
 from clinvit.eval.report.boxes_section import boxes_section
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -195,11 +195,11 @@ def test_no_image_is_no_example():
 
 def test_the_image_shows_through_where_the_map_is_low():
     grey = np.full((80, 80), 0.5)
-    laid = blended(grey, one_hot(1, 6))
+    laid = over_image(grey, one_hot(1, 6))
     assert laid.shape == (80, 80, 3) and (laid[60, 10] == 128).all()
     hottest = np.unravel_index(laid.astype(int)[..., 0].argmax(), (80, 80))
     assert 10 <= hottest[0] < 20 and 60 <= hottest[1] < 70
-    assert (blended(grey, ImageMap(np.zeros((4, 4)), (0, 0, 80, 80), 80, 80)) == 128).all()
+    assert (over_image(grey, ImageMap(np.zeros((4, 4)), (0, 0, 80, 80), 80, 80)) == 128).all()
     drawn = with_boxes(laid, box(10, 40, 30, 70))
     assert (drawn != laid).any(axis=2)[40:71, 10].all() and (drawn[50, 20] == laid[50, 20]).all()
 
@@ -209,7 +209,7 @@ def test_an_overlay_holds_the_image_and_the_words_below(size):
     width, height = size
     found = ImageMap(np.eye(4), (0, 0, width, height), width, height)
     long = "a very long name " * 20
-    page = Image.open(io.BytesIO(overlay_png(np.zeros((height, width)), found, case=long, label=long, score=0.5)))
+    page = Image.open(io.BytesIO(image_png(np.zeros((height, width)), found, case=long, label=long, score=0.5)))
     assert page.width >= width and page.height > height
     below = np.asarray(page)[height:]
     assert (below < 120).all(axis=2).any(), "there is ink"

@@ -12,7 +12,7 @@ import pytest
 from clinvit.core.errors import DataError, UserError
 from clinvit.datasets.manifest.tables import predictions_table, read_predictions, write_predictions
 from clinvit.eval import Context, Evaluation, evaluate
-from clinvit.eval.report.page import jpeg_uri
+from clinvit.eval.report.images import jpeg_uri
 
 VOID = {"meta", "img", "br", "link", "hr", "input"}
 
