@@ -111,8 +111,10 @@ def lesions(mask: np.ndarray, mpp_at_mask: float, downsample: float) -> Lesions:
 
 
 def major_axes(labels: np.ndarray) -> np.ndarray:
-    """(n,) lengths (px) of the major axis of regions 1 to n: of the ellipse with the same second moments, 4 times the
-    root of the larger eigenvalue of the covariance of the pixels' places (scikit-image's `axis_major_length`).
+    """Return the (n,) lengths (px) of the major axes of regions 1 to n.
+
+    That is, of the ellipse with the same second moments: 4 times the root of the larger eigenvalue of the covariance of
+    the pixels' positions (scikit-image's `axis_major_length`).
     """
     y, x = np.nonzero(labels)
     region = labels[y, x] - 1
@@ -132,7 +134,8 @@ def hits(
         detections: (M, 3) probability, x, y in level-0 px.
         reference: The slide's lesions; None on a slide without tumour, where every detection is false.
         size_px: Width and height of the slide at level 0.
-        slide, patient: Names; a slide without a patient's name is its own patient.
+        slide: Name of the slide.
+        patient: Name of its patient; a slide without one is its own patient.
 
     Raises:
         DataError: A detection lies outside of the slide, or its probability is not in 0..1.
@@ -163,11 +166,12 @@ def hits(
 
 
 def froc(slides: Sequence[SlideHits], resamples: int = 2000, seed: int = 0) -> Froc:
-    """The FROC curve over all slides, and its score with a bootstrap interval by patient.
+    """Compute the FROC curve over all slides, and its score with a bootstrap interval by patient.
 
     Args:
         slides: All slides that were evaluated, those without tumour and without detections too.
-        resamples, seed: Of the bootstrap.
+        resamples: Of the bootstrap.
+        seed: Of the bootstrap.
 
     Raises:
         DataError: A slide comes twice.
@@ -217,8 +221,9 @@ def corners(curve: Froc) -> Froc:
 
 
 class _Sweep:
-    """All slides' probabilities by falling threshold, as sparse counts (thresholds, patients): a resample is one
-    product with how often each patient is drawn.
+    """All slides' probabilities by falling threshold, as sparse counts (thresholds, patients).
+
+    A resample is one matrix product with how often each patient is drawn.
     """
 
     def __init__(self, slides: Sequence[SlideHits], bootstrap: PatientBootstrap):
@@ -242,18 +247,18 @@ class _Sweep:
         self.lesions = np.bincount(bootstrap.index, [len(own) for own in found], bootstrap.size)
 
     def curves(self, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """False positives and found lesions at or above each threshold: (K, r) each for (P, r) patient counts."""
+        """Count false positives and found lesions at or above each threshold: (K, r) each for (P, r) patient counts."""
         return tuple(np.cumsum(part @ counts, axis=0) for part in (self.false, self.found))
 
     def kept(self, counts: np.ndarray) -> np.ndarray:
-        """(r,) thresholds that are points of the curve: all above the smallest probability drawn."""
+        """Return (r,) thresholds that are points of the curve: all above the smallest probability drawn."""
         if not len(self.thresholds):
             return np.zeros(counts.shape[1], dtype=int)
         drawn = (self.any @ counts) > 0
         return np.where(drawn.any(axis=0), len(drawn) - 1 - drawn[::-1].argmax(axis=0), 0)
 
     def sensitivities(self, counts: np.ndarray) -> np.ndarray:
-        """(r, 6) at the rates; NaN where no lesion is drawn."""
+        """Return the (r, 6) sensitivities at the rates; NaN where no lesion is drawn."""
         false, true = self.curves(counts)
         slides, lesion_counts = self.slides @ counts, self.lesions @ counts
         out = np.full((counts.shape[1], len(RATES)), np.nan)
@@ -264,7 +269,7 @@ class _Sweep:
         return out
 
     def draws(self) -> np.ndarray:
-        """(R, 6) in each resample."""
+        """Return the (R, 6) sensitivities in each resample."""
         width = max(1, _BLOCK // max(len(self.thresholds), 1))
         blocks = (block[:, i : i + width] for block in self.bootstrap.counts() for i in range(0, block.shape[1], width))
         return np.concatenate([self.sensitivities(block) for block in blocks])
@@ -277,7 +282,7 @@ def write_detections(path: Path, detections: np.ndarray) -> None:
 
 
 def read_detections(path: Path) -> np.ndarray:
-    """Detections (M, 3) probability, x, y of one slide; a header that names the columns is accepted.
+    """Read the detections (M, 3) probability, x, y of one slide; a header that names the columns is accepted.
 
     Raises:
         DataError: Not three numbers in every row.

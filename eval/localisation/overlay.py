@@ -104,7 +104,7 @@ def slide_png(
 
 
 def _with_outlines(pixels: np.ndarray, outlines: Sequence[np.ndarray]) -> np.ndarray:
-    """(h, w, 3) uint8 with closed lines drawn through (K, 2) points x, y in its own px."""
+    """Return (h, w, 3) uint8 with closed lines drawn through (K, 2) points x, y in its own px."""
     from PIL import Image, ImageDraw
 
     image = Image.fromarray(pixels)
@@ -117,7 +117,7 @@ def _with_outlines(pixels: np.ndarray, outlines: Sequence[np.ndarray]) -> np.nda
 
 
 def _unit(image: "Image.Image", letters: int) -> int:
-    """Size of type and width of lines, so that large images stay readable: so many letters along the longer side."""
+    """Return the size of type and width of lines, so that large images stay readable."""
     return max(12, round(max(image.size) / letters))
 
 
@@ -128,7 +128,7 @@ def nice_length(longest: float) -> float:
 
 
 def _blended(pixels: np.ndarray, values: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """(h, w, 3) uint8 pixels under the colours of (h, w) values with (h, w) opacities."""
+    """Return (h, w, 3) uint8 pixels under the colours of (h, w) values with (h, w) opacities."""
     alpha = alpha[..., None]
     return np.rint(pixels * (1 - alpha) + coloured(values) * alpha).astype(np.uint8)
 

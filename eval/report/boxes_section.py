@@ -30,7 +30,7 @@ def boxes_section(
     findings: Sequence[BoxedFinding],
     image: Callable[[str], np.ndarray | None] | None = None,
 ) -> Section:
-    """The section after "Discrimination".
+    """Return the section after "Discrimination".
 
     Args:
         found: Model name to its metrics, at least one.
@@ -70,7 +70,7 @@ def _places(found: BoxMetrics) -> dict[str, int]:
 
 
 def _row(found: Mapping[str, BoxMetrics], label: str) -> dict[str, Any]:
-    """One label: of each model that has findings of it, how many, its measures and what the baselines get."""
+    """Return one label's row: of each model with findings of it, how many, its measures and the baselines'."""
     models = []
     for name, each in found.items():
         place = _places(each).get(label)
@@ -88,7 +88,7 @@ def _overlap(found: Mapping[str, BoxMetrics], name: str) -> list[tuple[Estimate,
 
 
 def _verdict(name: str, found: BoxMetrics, several: bool) -> str:
-    """Whether the maps point at findings more often than a map that knows nothing."""
+    """Say whether the maps point at findings more often than a map that knows nothing."""
     value, head = found.metrics["pointing_game"][-1], f"{name}: the" if several else "The"
     said = f"{head} maximum lies in the box for {100 * value.value:.0f} % of {found.findings[-1]:,} findings"
     better = []
@@ -110,7 +110,7 @@ def _signed(value: float) -> str:
 def _examples(
     found: BoxMetrics, findings: Sequence[BoxedFinding], image: Callable[[str], np.ndarray | None]
 ) -> list[dict[str, Any]]:
-    """Of the most frequent labels the finding with the median energy: neither the best nor the worst."""
+    """Return, of the most frequent labels, the finding with the median energy: neither the best nor the worst."""
     by_frequency = sorted(range(len(found.labels)), key=lambda place: -found.findings[place])[:MOST_EXAMPLES]
     shown = []
     for place in sorted(by_frequency):
@@ -135,7 +135,7 @@ def _examples(
 
 
 def _plot(found: Mapping[str, BoxMetrics], places: Mapping[str, int]) -> str:
-    """Pointing game by label: a mark with its interval per model; a stroke for chance, a ring for the middle."""
+    """Draw the pointing game by label: a mark with interval per model, a stroke for chance, a ring for the middle."""
     labels = list(dict.fromkeys(label for each in found.values() for label in (*each.labels, ALL) if label != ALL))
     labels.append(ALL)
     pitch = 13 + 8 * len(found)

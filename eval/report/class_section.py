@@ -21,7 +21,7 @@ NAMES = {
 
 
 def class_section(found: Results) -> dict | None:
-    """The section's contents; None where no model has exclusive classes."""
+    """Return the section's contents; None where no model has exclusive classes."""
     models = [model for model in found.models if model.classes is not None]
     if not models:
         return None
@@ -35,7 +35,7 @@ def class_section(found: Results) -> dict | None:
 
 
 def undefined_classes(model: str, found: ClassResult) -> dict[tuple[str, str, str], list[str]]:
-    """What is NaN, by model, class and reason; of many classes only how many they are."""
+    """Return what is NaN, by model, class and reason; of many classes only how many they are."""
     lines: dict[tuple[str, str, str], list[str]] = {}
     for metric, estimate in found.metrics.items():
         if np.isnan(estimate.value):
@@ -64,14 +64,14 @@ def _model(model: ModelResult, name: str) -> dict:
 
 
 def _frequent(found: ClassResult) -> list[int]:
-    """Places of the classes shown one by one, in the table's order."""
+    """Return the places of the classes shown one by one, in the table's order."""
     if not found.many:
         return list(range(len(found.labels)))
     return sorted(np.argsort(-found.confusion.sum(axis=1), kind="stable")[:FREQUENT].tolist())
 
 
 def _confused(found: ClassResult) -> list[tuple[str, str, int, int]]:
-    """The most frequent confusions: truth, decision, how many cases, of how many with that truth."""
+    """Return the most frequent confusions: truth, decision, how many cases, of how many with that truth."""
     wrong = found.confusion - np.diag(found.confusion.diagonal())
     order = np.argsort(-wrong, axis=None, kind="stable")[:MOST_CONFUSED]
     pairs = np.column_stack(np.unravel_index(order, wrong.shape))

@@ -5,7 +5,7 @@ from .section import Section
 
 
 def cohort_section(found: Cohort) -> Section:
-    """The section after "Cases", with its contents for the page and for `report.json`."""
+    """Return the section after "Cases", with its contents for the page and for `report.json`."""
     columns = [_plain_column(found, column) for column in found.columns]
     return Section(
         anchor="cohort",
@@ -21,7 +21,7 @@ def cohort_section(found: Cohort) -> Section:
 
 
 def spread_text(spread: Spread) -> tuple[str, str]:
-    """`58 (45–67)` and `0–94`; two en dashes where nothing is recorded."""
+    """Return `58 (45–67)` and `0–94`; two en dashes where nothing is recorded."""
     if spread.median != spread.median:
         return "–", ""
     median, lower, upper, smallest, largest = (f"{value:,.4g}".replace("-", "−") for value in spread)
@@ -29,7 +29,7 @@ def spread_text(spread: Spread) -> tuple[str, str]:
 
 
 def share_text(count: Count, recorded: int) -> str:
-    """`46.0 %` of the recorded cases; empty where there are none."""
+    """Return `46.0 %` of the recorded cases; empty where there are none."""
     return f"{100 * count.cases / recorded:.1f} %" if recorded else ""
 
 

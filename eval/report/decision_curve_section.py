@@ -26,7 +26,7 @@ METHODS = (
 
 
 def decision_section(tables: Mapping[str, Predictions], evaluation: Evaluation) -> Section:
-    """Decision curves of all models on one split: of all labels, or of many exclusive classes the most frequent.
+    """Return decision curves of all models on one split: of all labels, or of many exclusive classes the most frequent.
 
     Args:
         tables: Model name to its predictions, in the order of the report.
@@ -77,7 +77,7 @@ def _of_model(table: Predictions, labels: Sequence[str], evaluation: Evaluation)
 
 
 def _drawn(rows: Mapping[str, Sequence[tuple[str, DecisionCurve]]]) -> list[str]:
-    """At most 30 labels that have a curve, those with the most positive cases, in the table's order."""
+    """Return at most 30 labels that have a curve, those with the most positive cases, in the table's order."""
     positives = {
         label: max((curve.positives for _, curve in row if not curve.reason), default=0) for label, row in rows.items()
     }
@@ -86,7 +86,7 @@ def _drawn(rows: Mapping[str, Sequence[tuple[str, DecisionCurve]]]) -> list[str]
 
 
 def _row(model: str, curve: DecisionCurve) -> dict:
-    """A line of the table, per 1,000 cases."""
+    """Return a line of the table, per 1,000 cases."""
     shown = [curve.at(threshold) for threshold in SHOWN]
     scaled = [replace(e, value=CASES * e.value, low=CASES * e.low, high=CASES * e.high) for e in shown]
     return {"model": model, "reason": curve.reason, "net_benefit": scaled, "useful": curve.useful()}
@@ -112,7 +112,7 @@ def _plain(label: str, curve: DecisionCurve) -> dict:
 
 
 def _panel(curves: Sequence[tuple[str, DecisionCurve]], models: Sequence[str], name: str, label: str) -> str:
-    """Net benefit over the threshold, one line and band per model; dotted is treating all, solid grey treating none."""
+    """Draw net benefit over the threshold: a line and band per model, treating all dotted, treating none grey."""
     defined = [(models.index(model), curve) for model, curve in curves if not curve.reason]
     values = {place: CASES * np.array([e.value for e in curve.net_benefit]) for place, curve in defined}
     first = defined[0][1]
@@ -143,7 +143,7 @@ def _panel(curves: Sequence[tuple[str, DecisionCurve]], models: Sequence[str], n
 
 
 def _ticks(axes, right: float, top: float) -> None:
-    """Three on the first axis; 0 and a round number on the second."""
+    """Put three ticks on the first axis; 0 and a round number on the second."""
     unit = 10.0 ** np.floor(np.log10(top))
     high = max(step * unit for step in (1, 2, 5) if step * unit <= top)
     for place, ticks in (("x", [0, right / 2, right]), ("y", [0, high])):

@@ -13,13 +13,15 @@ _LEAST = 0.05  # the axis shows at least so much on either side of 0
 def difference_forest(
     labels: Sequence[str], rows: Sequence[Estimate], filled: Sequence[bool], axis: str, name: str, alt: str
 ) -> str:
-    """Differences with their intervals around a line at 0.
+    """Draw differences with their intervals around a line at 0.
 
     Args:
         labels: L names, top to bottom.
         rows: L differences; an undefined one leaves its line empty.
         filled: Whether each mark is filled.
         axis: What the differences are of.
+        name: Of the plot, unique on the page.
+        alt: What it shows, in words.
     """
     ends = [abs(end) for e in rows for end in (e.value, e.low, e.high) if not np.isnan(end)]
     reach = 1.06 * max([*ends, _LEAST])

@@ -23,7 +23,7 @@ def frame_importance_plot(
     label: str,
     fps: float | None = None,
 ) -> bytes:
-    """A film strip above the importance of each frame over time, as a PNG of 1200 x 600 px.
+    """Draw a film strip above the importance of each frame over time, as a PNG of 1200 x 600 px.
 
     The most important window is marked: the neighbouring frames that share the value farthest from 0, which were
     blanked together.
@@ -60,7 +60,7 @@ def frame_importance_plot(
 
 
 def _peak(importance: np.ndarray) -> slice | None:
-    """The neighbouring frames that share the value farthest from 0; None where nothing changes."""
+    """Return the neighbouring frames that share the value farthest from 0; None where nothing changes."""
     size = np.abs(np.nan_to_num(importance))
     place = int(size.argmax())
     if size[place] == 0:
@@ -71,7 +71,7 @@ def _peak(importance: np.ndarray) -> slice | None:
 
 
 def _film_strip(figure: "Figure", edges: np.ndarray, frames: np.ndarray, peak: slice | None) -> None:
-    """Thumbnails above the times at which they were taken, each from the middle of its share of the clip."""
+    """Draw thumbnails above the times at which they were taken, each from the middle of its share of the clip."""
     shown = min(_THUMBNAILS, len(frames))
     middles = edges[0] + (np.arange(shown) + 0.5) / shown * (edges[-1] - edges[0])
     places = np.clip(np.searchsorted(edges, middles, side="right") - 1, 0, len(frames) - 1)

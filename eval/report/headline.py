@@ -10,7 +10,7 @@ from .formats import interval, many, number, signed
 
 
 def headline(found: Results, unit: str) -> list[str]:
-    """The result in one sentence, and one more for each model that the first is compared with."""
+    """Say the result in one sentence, and in one more for each model that the first is compared with."""
     first = found.models[0]
     sentences = _auroc_sentences(first, unit) if first.classes is None else _class_sentences(first, unit)
     for other, comparison in found.comparisons.items():

@@ -49,9 +49,10 @@ _AT_PREVALENCE = {"ppv_at_prevalence": "PPV", "npv_at_prevalence": "NPV"}
 
 
 def latex(found: Results, title: str, headline: Sequence[str]) -> str:
-    """A whole document: metrics over all labels, per label of each model, and comparisons.
+    """Return a whole document: metrics over all labels, per label of each model, and comparisons.
 
     Args:
+        found: The evaluation.
         title: Of the document.
         headline: The result in sentences.
     """
@@ -76,7 +77,7 @@ def latex(found: Results, title: str, headline: Sequence[str]) -> str:
 
 
 def escape(text: object) -> str:
-    """Any text as LaTeX shows it; line breaks and control characters become spaces."""
+    """Return any text as LaTeX shows it; line breaks and control characters become spaces."""
     plain = "".join(char if char.isprintable() else " " for char in str(text))
     return "".join(_SPECIAL.get(char, char) for char in plain)
 
@@ -182,7 +183,7 @@ def _table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> 
 
 
 def _estimate(estimate: Estimate | None, digits: int = 3, sign: str = "") -> str:
-    """`0.874 (0.84--0.90)`; `--` where undefined or not there, a dagger where the interval is not to be trusted."""
+    """Return `0.874 (0.84--0.90)`; `--` where undefined or missing, a dagger where the interval is too narrow."""
     if estimate is None or np.isnan(estimate.value):
         return "--"
     value = _number(estimate.value, digits, sign)

@@ -74,7 +74,7 @@ def _class_rows(model: str, found: ClassResult) -> Iterator[MetricRow]:
 
 
 def _difference_rows(pair: str, comparison: Comparison) -> Iterator[MetricRow]:
-    """Differences of two models; the model of a row is `first - second`."""
+    """Return differences of two models; the model of a row is `first - second`."""
     decided = comparison.decisions
     for metric, estimate in comparison.macro.items():
         yield MetricRow(pair, "", f"macro_{metric}_difference", estimate, comparison.cases)

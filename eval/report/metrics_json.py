@@ -138,7 +138,7 @@ def _classes(found: ClassResult) -> dict[str, Any]:
 
 
 def _localisation(found: Localisation) -> dict[str, Any]:
-    """All metrics; of the curve the corners only."""
+    """Return all metrics; of the curve the corners only."""
     return {"rates": list(RATES)} | plain(asdict(replace(found, froc=corners(found.froc))))
 
 

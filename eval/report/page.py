@@ -86,7 +86,7 @@ def page(found: Results, title: str, context: Context, sections: Sequence[Sectio
 
 
 def drawn_labels(found: Results, most: int) -> list[str]:
-    """At most so many labels, those with the most positive cases, in the table's order."""
+    """Return at most so many labels, those with the most positive cases, in the table's order."""
     by_positives = sorted(found.truths, key=lambda row: -row["positive"])[:most]
     detailed = {row.label for row in found.models[0].labels if row.detailed}
     kept = {row["label"] for row in by_positives if row["positive"] and row["negative"]} & detailed
@@ -94,7 +94,7 @@ def drawn_labels(found: Results, most: int) -> list[str]:
 
 
 def _rule_text(models: list[ModelResult]) -> str:
-    """Where the thresholds come from, in words."""
+    """Say where the thresholds come from."""
     told = {
         "youden": "the largest sum of sensitivity and specificity (Youden)",
         "given": "stored with the model",
@@ -129,7 +129,7 @@ def _by_model(found: Results, label: str) -> list[tuple[ModelResult, LabelResult
 
 
 def _forest(found: Results) -> str:
-    """Macro mean of several labels first, then these by falling AUROC of the first model; "" if none is defined."""
+    """Draw the macro mean of several labels, then these by falling AUROC of the first model; "" if none is defined."""
     first = found.models[0]
     defined = [row for row in first.labels if not np.isnan(row.metrics["auroc"].value)]
     if not defined:
@@ -149,7 +149,7 @@ def _forest(found: Results) -> str:
 
 
 def _differences(found: Results, other: str) -> str:
-    """AUROC differences, macro mean first, then the findings by falling difference; "" if none is defined."""
+    """Draw AUROC differences, macro mean first, then findings by falling difference; "" if none is defined."""
     comparison, name = found.comparisons[other], f"difference{list(found.comparisons).index(other)}"
     rows = [
         (difference.value, label, difference, comparison.adjusted[i] < ALPHA)
@@ -172,7 +172,7 @@ def _differences(found: Results, other: str) -> str:
 
 
 def _panels(found: Results, label: str, bootstraps: Sequence[PatientBootstrap]) -> dict[str, str]:
-    """ROC, precision-recall and calibration drawings of one label, all models in each."""
+    """Draw ROC, precision-recall and calibration panels of one label, all models in each."""
     curves, bands, calibrations, told = [], [], [], []
     for model, bootstrap in zip(found.models, bootstraps, strict=True):
         for i, row in enumerate(model.labels):
@@ -197,7 +197,7 @@ def _panels(found: Results, label: str, bootstraps: Sequence[PatientBootstrap]) 
 
 
 def _wrong(model: ModelResult, labels: list[str], image: Callable[[str], np.ndarray | None] | None) -> list[dict]:
-    """Per label the most wrong cases, each with its image as a data URI or a word why there is none."""
+    """Return per label the most wrong cases, each with its image as a data URI or a word why there is none."""
     shown = []
     for i, row in enumerate(model.labels):
         if row.label not in labels:
@@ -229,7 +229,7 @@ def _image_uri(image: Callable[[str], np.ndarray | None], case: str) -> tuple[st
 
 
 def _undefined(found: Results, localisation: Mapping[str, Localisation], sections: Sequence[Section]) -> list[dict]:
-    """Every metric that is NaN, those with the same reason in one line."""
+    """Return every metric that is NaN, those with the same reason in one line."""
     lines: dict[tuple[str, str, str], list[str]] = {}
     for model in found.models:
         for metric, estimate in model.macro.items():
@@ -256,7 +256,7 @@ def _undefined(found: Results, localisation: Mapping[str, Localisation], section
 
 
 def _flat(facts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Nested facts as lines: `recipe.epochs`, `200`."""
+    """Return nested facts as lines: `recipe.epochs`, `200`."""
     lines = []
     for key, value in facts.items():
         if isinstance(value, Mapping):

@@ -52,8 +52,9 @@ _FINEST = 150  # curve points are rounded to this fraction of the panel's side, 
 def roc_panel(
     curves: Sequence[tuple[np.ndarray, np.ndarray]], bands: Sequence[Band | None], name: str, alt: str
 ) -> str:
-    """ROC curves of M models for one label, each (truth (N,), score (N,)), with their bands; "" if none has both
-    classes.
+    """Draw ROC curves of M models for one label, with their bands; "" if none has both classes.
+
+    Each curve is (truth (N,), score (N,)).
     """
     lines = []
     for truth, score in curves:
@@ -66,7 +67,7 @@ def roc_panel(
 
 
 def pr_panel(curves: Sequence[tuple[np.ndarray, np.ndarray]], bands: Sequence[Band | None], name: str, alt: str) -> str:
-    """Precision over recall, drawn as the steps that average precision sums; dotted is the prevalence."""
+    """Draw precision over recall as the steps that average precision sums; dotted is the prevalence."""
     lines, prevalence = [], 0.0
     for truth, score in curves:
         known = ~np.isnan(truth)
@@ -81,7 +82,7 @@ def pr_panel(curves: Sequence[tuple[np.ndarray, np.ndarray]], bands: Sequence[Ba
 
 
 def calibration_panel(curves: Sequence[Calibration], name: str, alt: str) -> str:
-    """Observed share over mean score by bins, with intervals; the dotted line is perfect calibration."""
+    """Draw the observed share over the mean score by bins, with intervals; perfect calibration is dotted."""
     if not any(len(curve.cases) for curve in curves):
         return ""
     highest = max(max(*curve.mean_score, *(e.value for e in curve.observed)) for curve in curves if len(curve.cases))
@@ -109,11 +110,13 @@ def calibration_panel(curves: Sequence[Calibration], name: str, alt: str) -> str
 
 
 def forest(labels: Sequence[str], rows: Sequence[Sequence[Estimate]], name: str, alt: str) -> str:
-    """AUROCs with intervals: one line per label and in it one mark per model.
+    """Draw AUROCs with intervals: one line per label and in it one mark per model.
 
     Args:
         labels: L names, top to bottom.
         rows: M models, L estimates each; an undefined one leaves its line empty.
+        name: Of the plot, unique on the page.
+        alt: What it shows, in words.
     """
     models = len(rows)
     pitch = 13 + 8 * models
@@ -170,7 +173,7 @@ def _curves_panel(
 
 
 def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The curve on a raster of 1/150, without repeated points and points inside a straight stretch."""
+    """Return the curve on a raster of 1/150, without repeated points and points inside a straight stretch."""
     points = np.rint(np.column_stack([x, y]) * _FINEST)
     points = points[np.concatenate([[True], (np.diff(points, axis=0) != 0).any(axis=1)])]
     if len(points) > 2:
@@ -196,7 +199,7 @@ def _name_axes(axes: "Axes", x: str, y: str) -> None:
 
 
 def axes_px(width: float, height: float, *, left: float, right: float, top: float, bottom: float):
-    """A figure of so many px with one pair of axes inside the margins (px)."""
+    """Return a figure of so many px with one pair of axes inside the margins (px)."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width / 72, height / 72), dpi=72)
@@ -205,25 +208,26 @@ def axes_px(width: float, height: float, *, left: float, right: float, top: floa
 
 
 def svg_style(name: str):
-    """Matplotlib's own defaults and our settings, within a `with` block only."""
+    """Set Matplotlib's own defaults and our settings, within a `with` block only."""
     import matplotlib
 
     return matplotlib.rc_context(matplotlib_defaults() | _STYLE | {"svg.hashsalt": name})
 
 
 def matplotlib_defaults() -> dict:
-    """Matplotlib's own settings, whatever the user's are."""
+    """Return Matplotlib's own settings, whatever the user's are."""
     import matplotlib
 
     return {key: value for key, value in matplotlib.rcParamsDefault.items() if not key.startswith("backend")}
 
 
 def short(label: str, longest: int = 20) -> str:
+    """Return the label, cut at its end where it is too long."""
     return label if len(label) <= longest else label[: longest - 1] + "…"
 
 
 def svg_text(figure: "Figure", name: str, alt: str, texts: dict[str, str]) -> str:
-    """The figure as an `<svg>` element: labelled, coloured by CSS, ids made unique by `name`."""
+    """Return the figure as an `<svg>` element: labelled, coloured by CSS, ids made unique by `name`."""
     file = io.StringIO()
     figure.savefig(file, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     svg = file.getvalue()

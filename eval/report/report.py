@@ -1,5 +1,7 @@
-"""The report of an evaluation: `report.html` to read, `report.json` and `metrics.csv` to go on with, `report.tex` for a
-paper, and of models compared `disagreements.csv`.
+"""The report of an evaluation, as files and as an object.
+
+`report.html` to read, `report.json` and `metrics.csv` to go on with, `report.tex` for a paper, and of models compared
+`disagreements.csv`.
 """
 
 import os
@@ -41,6 +43,7 @@ class Report:
     """
 
     def __init__(self, path: Path, content: dict[str, Any], metrics: pd.DataFrame):
+        """Hold what `evaluate` has written: the page, the content of `report.json`, and `metrics.csv`."""
         self.path, self.metrics = path, metrics
         self.headline: list[str] = content["headline"]
         self._content = content
@@ -59,7 +62,7 @@ class Report:
         return f"{sentences}{self._table().to_html()}<p>{escape(str(self.path))}</p>"
 
     def _table(self) -> pd.DataFrame:
-        """One row per model and label, one column per metric, each with its interval."""
+        """Return one row per model and label, one column per metric, each with its interval."""
         rows = self.metrics.assign(metric=self.metrics["metric"].str.replace(r"^(macro|classes)_", "", regex=True))
         rows = rows[rows["metric"].isin(SHOWN) & ~rows["model"].str.contains(" - ", regex=False)]
         told = [
@@ -130,7 +133,7 @@ def _thresholds(models: Mapping[str, Table], tables: Mapping[str, Predictions]) 
 
 
 def _sections(found: Results, tables: Mapping[str, Predictions], manifest: Manifest | None) -> list[Section]:
-    """What tables and manifest are enough for: decision curves, the cohort, subgroups."""
+    """Return what tables and manifest are enough for: decision curves, the cohort, subgroups."""
     from ..statistics.cohort import cohort
     from ..statistics.groups import manifest_columns, usual_columns
     from ..statistics.subgroups import subgroups

@@ -6,7 +6,7 @@ from .section import Section
 
 
 def seen_section(split: str, told: Mapping[str, tuple[Sequence[str], Sequence[str]]], facts: Mapping) -> Section:
-    """The section after "Cases".
+    """Return the section after "Cases".
 
     Args:
         split: The evaluated one.

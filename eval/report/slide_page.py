@@ -63,7 +63,7 @@ class SlideMap:
 
 
 def highest_tiles(scores: np.ndarray, most: int = GALLERY) -> np.ndarray:
-    """Numbers of the tiles with the highest scores, highest first, the earlier of equal ones first."""
+    """Return the numbers of the tiles with the highest scores, highest first, the earlier of equal ones first."""
     return np.argsort(-np.asarray(scores), kind="stable")[:most]
 
 
@@ -77,8 +77,7 @@ def write_slide_page(path: Path, slide: SlideMap) -> None:
 
 
 def slide_page(slide: SlideMap) -> str:
-    """The page as HTML; the arguments and errors of `write_slide_page`."""
-
+    """Return the page as HTML; the arguments and errors of `write_slide_page`."""
     from .templating import environment, inlined
 
     coords, scores = checked_tiles(slide.coords, slide.scores)
@@ -109,7 +108,7 @@ def slide_page(slide: SlideMap) -> str:
 
 
 def _data(slide: SlideMap, coords: np.ndarray, scores: np.ndarray) -> dict:
-    """What the script reads: numbers as they are, arrays as base64 of little-endian bytes."""
+    """Return what the script reads: numbers as they are, arrays as base64 of little-endian bytes."""
     found = score_map(coords, scores, slide.tile_level0_px)
     # 0 is "no tile", 1 to 255 are scores 0 to 1.
     cells = np.where(np.isnan(found.values), 0, 1 + np.rint(np.nan_to_num(found.values) * 254)).astype(np.uint8)

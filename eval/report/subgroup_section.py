@@ -23,7 +23,7 @@ METHODS = (
 
 
 def subgroup_section(found: Mapping[str, Subgroups]) -> Section:
-    """The section after "Calibration".
+    """Return the section after "Calibration".
 
     Args:
         found: Model name to its subgroups, the first model first.
@@ -64,7 +64,7 @@ def subgroup_section(found: Mapping[str, Subgroups]) -> Section:
 
 
 def _tabled(whole: Subgroup) -> list[int]:
-    """Places of the labels that get a table, in order."""
+    """Return the places of the labels that get a table, in order."""
     positives = np.array([label.positives for label in whole.labels], dtype=int)
     return sorted(np.argsort(-positives, kind="stable")[:MOST_TABLES].tolist())
 
@@ -124,7 +124,7 @@ def _contrast_json(contrast: Contrast) -> dict:
 
 
 def _forest(found: Subgroups, lead: str) -> str:
-    """One line per group under the name of its column; the dotted line is all cases. "" if nothing is defined."""
+    """Draw one line per group under the name of its column; all cases are dotted. "" if nothing is defined."""
     lines: list[tuple[str, Estimate | None]] = []
     for column, own in groupby(found.groups, lambda group: group.column):
         lines += [(column, None), *((group.name, _lead(group, lead)) for group in own)]

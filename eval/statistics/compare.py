@@ -92,7 +92,8 @@ def compare(
     """Compare two models on the same cases of one split, by the same resamples of patients.
 
     Args:
-        a, b: Their predictions as tables, files or run folders; rows may stand in different order.
+        a: Predictions of the first model: a table, a file or a run folder.
+        b: Those of the second; rows may stand in different order.
         evaluation: The split, and how intervals are made.
         thresholds: Of either model, by label; with them the predicted labels are compared too.
         most: How many disagreements to list.
@@ -143,7 +144,7 @@ def compare(
 def same_cases(
     a: Predictions, b: Predictions, labels: tuple[str, ...], split: str
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The split's rows of both tables in the same order, or a DataError that says where they differ."""
+    """Return the split's rows of both tables in the same order, or raise where they differ."""
     one, two = a.rows(split).table, b.rows(split).table
     for here, there, path in ((one, two, a.path), (two, one, b.path)):
         only = here.loc[~here["id"].isin(there["id"]), "id"]
@@ -190,7 +191,7 @@ def _rank_differences(
 
 
 def _macro_only(truth: np.ndarray, first: np.ndarray, second: np.ndarray) -> dict[str, Estimate]:
-    """The macro differences of many classes, without intervals."""
+    """Compute the macro differences of many classes, without intervals."""
     reason = f"{NO_INTERVAL}: more than {MANY} classes"
     return {
         name: Estimate(macro_mean(metric(truth, first) - metric(truth, second))[0], reason=reason)
@@ -199,7 +200,7 @@ def _macro_only(truth: np.ndarray, first: np.ndarray, second: np.ndarray) -> dic
 
 
 def _two_sided_p(draws: np.ndarray) -> float:
-    """Twice the smaller share of the (R,) resamples on one side of zero, never below 2 / (R + 1)."""
+    """Compute twice the smaller share of the (R,) resamples on one side of zero, never below 2 / (R + 1)."""
     drawn = draws[~np.isnan(draws)]
     side = min((drawn <= 0).sum(), (drawn >= 0).sum())
     return float(min(1.0, 2 * (1 + side) / (1 + len(drawn)))) if len(drawn) else float("nan")

@@ -31,12 +31,12 @@ class Group(NamedTuple):
 
 
 def manifest_columns(manifest: Manifest) -> pd.DataFrame:
-    """What a manifest says of each case: all columns but the path, by id."""
+    """Return what a manifest says of each case: all columns but the path, by id."""
     return manifest.table.set_index("id").drop(columns="path")
 
 
 def usual_columns(columns: pd.DataFrame) -> list[str]:
-    """Those named sex, age, view, scanner or site, in any case of letters, that have two values or more."""
+    """Return those named sex, age, view, scanner or site, in any case of letters, with two values or more."""
     named = {name.lower(): name for name in columns.columns}
     found = [named[name] for name in USUAL if name in named]
     return [name for name in found if texts(columns[name]).nunique() > 1 and not why_no_groups(texts(columns[name]))]
@@ -63,7 +63,7 @@ def refuse_columns(columns: pd.DataFrame, names: Sequence[str]) -> None:
 
 
 def texts(cells: pd.Series) -> pd.Series:
-    """The cells as stripped texts, '' where nothing is recorded."""
+    """Return the cells as stripped texts, '' where nothing is recorded."""
     if pd.api.types.is_numeric_dtype(cells):
         return cells.map(lambda cell: "" if pd.isna(cell) else f"{cell:.10g}").astype(object)
     told = cells.fillna("").astype(str).str.strip().astype(object)
@@ -71,14 +71,17 @@ def texts(cells: pd.Series) -> pd.Series:
 
 
 def numbers(told: pd.Series) -> np.ndarray | None:
-    """(N,) float64 of texts, NaN where nothing is recorded; None where one is no finite number, or all are ''."""
+    """Return texts as (N,) float64, NaN where nothing is recorded; None where one is no finite number.
+
+    None also where all are ''.
+    """
     found = pd.to_numeric(told.where(told != ""), errors="coerce").to_numpy(np.float64)
     numeric = np.isfinite(found) | (told == "").to_numpy()
     return found if numeric.all() and np.isfinite(found).any() else None
 
 
 def why_no_groups(told: pd.Series) -> str:
-    """Why texts are neither categories nor numbers, in words; empty where they are."""
+    """Say why texts are neither categories nor numbers; empty where they are."""
     known = told[told != ""]
     counts = known.value_counts()
     if len(known) and known.str.contains(r"\.[A-Za-z]\w{1,5}$").mean() > 0.5:
@@ -91,7 +94,7 @@ def why_no_groups(told: pd.Series) -> str:
 
 
 def groups(column: str, told: pd.Series) -> list[Group]:
-    """The groups of a column, which part the N cases; the last one holds those without an entry, if there are any.
+    """Return the groups of a column, which part the N cases; the last holds those without an entry, if any.
 
     A numeric column named `age` is cut into 0-17, 18-39, 40-59, 60-79 and 80+ years; any other numeric column with
     more than 8 values into quarters, whose edges are in their names. Else each value is a group, numbers in rising

@@ -40,10 +40,11 @@ class OperatingPoint:
 
 
 def choose(truth: np.ndarray, scores: np.ndarray, rule: str = "youden", chosen_on: str = "val") -> list[OperatingPoint]:
-    """One threshold per label from validation cases.
+    """Choose one threshold per label from validation cases.
 
     Args:
-        truth, scores: (N, L) of the validation cases.
+        truth: (N, L) of the validation cases.
+        scores: (N, L) of the same.
         rule: `youden` (largest sensitivity + specificity, Youden 1950), `sensitivity=S` (the highest
             threshold that finds at least the share S of the positive cases), `specificity=S` (the lowest
             threshold that leaves at least the share S of the negative cases alone), `cost=M:F` (the least
@@ -73,10 +74,11 @@ def transfer(
     bootstrap: PatientBootstrap,
     prevalences: np.ndarray | None = None,
 ) -> list[dict[str, Estimate]]:
-    """What the thresholds do on other cases: per label the rates of `metrics.rates`, each with its interval.
+    """Compute what the thresholds do on other cases: per label the rates of `metrics.rates` with intervals.
 
     Args:
-        truth, scores: (N, L) of the evaluated cases.
+        truth: (N, L) of the evaluated cases.
+        scores: (N, L) of the same.
         points: L operating points.
         bootstrap: The N cases' patients.
         prevalences: (L,) at which the predictive values are wanted too, as `ppv_at_prevalence` and
@@ -165,8 +167,9 @@ def _choose_one(truth: np.ndarray, score: np.ndarray, rule: Rule, name: str, cho
 
 
 def _cheapest(false: np.ndarray, true: np.ndarray, rule: Rule, observed: float) -> int:
-    """Place on the ROC curve with the least expected cost per case (Metz 1978, Semin. Nucl. Med. 8:283); of equal ones
-    the highest threshold that predicts a case positive.
+    """Return the position on the ROC curve with the least expected cost per case (Metz 1978, Semin. Nucl. Med. 8:283).
+
+    Of equal ones it is the highest threshold that predicts a case positive.
     """
     prevalence = observed if np.isnan(rule.prevalence) else rule.prevalence
     cost = prevalence * (1 - true) * rule.missed + (1 - prevalence) * false * rule.alarm
@@ -175,7 +178,7 @@ def _cheapest(false: np.ndarray, true: np.ndarray, rule: Rule, observed: float) 
 
 
 def _tables(cells: Confusion, weights: Reweighted) -> Confusion:
-    """The four counts in each resample, (R, L) each."""
+    """Return the four counts in each resample, (R, L) each."""
     return Confusion(*np.split(weights.sums(np.concatenate(cells, axis=1)), 4, axis=1))
 
 
@@ -188,7 +191,7 @@ def _all_rates(counts: Confusion, prevalences: np.ndarray) -> dict[str, np.ndarr
 def _estimates(
     name: str, values: np.ndarray, cells: Confusion, drawn: Drawn, bootstrap: PatientBootstrap, why: Sequence[str]
 ) -> list[Estimate]:
-    """L estimates of a rate: a proportion as `intervals.proportions` has it, another one from its draws."""
+    """Return L estimates of a rate: a proportion as `intervals.proportions` has it, another from its draws."""
     tp, fp, fn, tn = cells
     shares = {
         "sensitivity": (tp, tp | fn),

@@ -71,7 +71,7 @@ class ModelResult:
 
     @property
     def requested(self) -> int:
-        """Cases asked for: scored and failed."""
+        """Count the cases asked for: scored and failed."""
         return len(self.table) + len(self.failed)
 
 
@@ -139,7 +139,7 @@ def results(
 
 
 def wrong_cases(model: ModelResult, label: int, most: int) -> dict[str, pd.DataFrame]:
-    """The most wrong cases of a label: `missed` (present, lowest scores), `false_alarms` (absent, highest).
+    """Return the most wrong cases of a label: `missed` (present, lowest scores), `false_alarms` (the reverse).
 
     Where the label has a threshold, only cases on the wrong side of it count. Columns `id, patient, score`.
     """
@@ -208,7 +208,7 @@ def _details(
     prevalences: Mapping[str, float],
     bootstrap: PatientBootstrap,
 ) -> tuple[dict[str, LabelResult], dict[str, Estimate]]:
-    """Everything by label, and the macro means."""
+    """Compute everything by label, and the macro means."""
     truth, scores, patients = scored.truth(), scored.scores(), scored.table["patient"]
     by_metric = _rank_metrics(truth, scores, bootstrap)
     macro = {metric: _macro(found, drawn) for metric, (found, drawn) in by_metric.items()}
@@ -233,7 +233,7 @@ def _details(
 
 
 def _values_only(scored: Predictions, rule: str) -> tuple[dict[str, LabelResult], dict[str, Estimate]]:
-    """The same for many exclusive classes: AUROC, average precision and Brier score without intervals."""
+    """Compute the same for many exclusive classes: AUROC, average precision and Brier score without intervals."""
     truth, nan = scored.truth(), float("nan")
     values, why = _rank_values(truth, scored.scores()), metrics.reasons(truth)
     no_interval = f"{NO_INTERVAL}: {NOT_FREQUENT}"
@@ -277,7 +277,7 @@ def _points(table: Predictions, given: Mapping[str, float] | None, rule: str) ->
 def _rank_metrics(
     truth: np.ndarray, scores: np.ndarray, bootstrap: PatientBootstrap
 ) -> dict[str, tuple[list[Estimate], Drawn]]:
-    """AUROC, average precision and Brier score: L estimates and the draws behind them."""
+    """Compute AUROC, average precision and Brier score: L estimates and the draws behind them."""
     why, few = metrics.reasons(truth), bootstrap.smaller_class(truth)
     drawn = bootstrap.drawn(lambda weights: weights.ranks(truth, scores) | _brier_drawn(truth, scores, weights))
     return {
@@ -301,7 +301,7 @@ def _rank_values(truth: np.ndarray, scores: np.ndarray) -> dict[str, np.ndarray]
 
 
 def _macro(found: list[Estimate], drawn: Drawn) -> Estimate:
-    """The mean over the defined labels; where there is none, the reason that all share."""
+    """Return the mean over the defined labels; where there is none, the reason that all share."""
     why = {estimate.reason for estimate in found}
     return macro_estimate(
         np.array([estimate.value for estimate in found]),

@@ -114,7 +114,7 @@ def subgroups(
     points: Mapping[str, Sequence[OperatingPoint]],
     evaluation: Evaluation = STANDARD,
 ) -> dict[str, Subgroups]:
-    """Metrics of each model by groups of cases (`groups.groups`).
+    """Compute the metrics of each model by groups of cases (`groups.groups`).
 
     The AUROC of a group minus that of all other cases is tested (`unpaired.differences`), and p is adjusted by Holm
     over all groups of all columns, for each label and for the macro mean; of exclusive classes the accuracy is too.
@@ -175,8 +175,9 @@ def _of_model(
 def _overall(
     cases: GroupedCases, rated: Sequence[RatedLabel], classes: Predictions | None
 ) -> tuple[dict[str, list[Estimate]], dict[str, list[Contrast]]]:
-    """Metrics over all labels, and their contrasts, of G groups each; `classes` is the scored table where the labels
-    are exclusive.
+    """Compute metrics over all labels, and their contrasts, of G groups each.
+
+    `classes` is the scored table where the labels are exclusive.
     """
     metrics, families = {}, {}
     if classes is not None:
@@ -189,7 +190,7 @@ def _overall(
 
 
 def _groups(asked: Predictions, columns: pd.DataFrame, names: Sequence[str]) -> tuple[list[tuple[str, Group]], int]:
-    """All cases and then the groups of each column, with its name; and how many cases the manifest lacks."""
+    """Return all cases, then the groups of each column with its name; and how many cases the manifest lacks."""
     ids = asked.table["id"]
     if not len(ids):
         raise DataError(f"{asked.path}: no case in the split to evaluate.")
@@ -233,7 +234,7 @@ def _accuracy(cases: GroupedCases, scored: Predictions) -> tuple[list[Estimate],
 
 
 def _macro_means(cases: GroupedCases, rated: Sequence[RatedLabel]) -> list[Estimate]:
-    """The mean AUROC over the labels that are defined in each group."""
+    """Compute the mean AUROC over the labels that are defined in each group."""
     found = []
     for g in range(cases.inside.shape[1]):
         values = np.array([each.auroc[g] for each in rated])
@@ -248,7 +249,7 @@ def _macro_means(cases: GroupedCases, rated: Sequence[RatedLabel]) -> list[Estim
 
 
 def _macro_family(cases: GroupedCases, rated: Sequence[RatedLabel]) -> list[Contrast]:
-    """Differences of the mean AUROCs over the labels whose own difference has a variance."""
+    """Compute the differences of the mean AUROCs over the labels whose own difference has a variance."""
     total = Gaps(np.zeros(cases.inside.shape[1]), np.zeros((cases.inside.shape[1], cases.bootstrap.size)))
     counted, small = np.zeros((2, len(total.values)))
     for each in rated:
@@ -268,7 +269,7 @@ def _macro_family(cases: GroupedCases, rated: Sequence[RatedLabel]) -> list[Cont
 
 
 def _macro_values(cases: GroupedCases) -> list[Estimate]:
-    """Macro AUROC of many classes, without intervals."""
+    """Compute the macro AUROC of many classes, without intervals."""
     truths = (np.where(rows[:, None], cases.truth, np.nan) for rows in cases.inside.T)
     means = [metrics.macro(metrics.auroc(truth, cases.scores))[0] for truth in truths]
     undefined, plain = "no class with cases of another class", f"{NO_INTERVAL}: more than {MANY} classes"
@@ -276,8 +277,10 @@ def _macro_values(cases: GroupedCases) -> list[Estimate]:
 
 
 def _family(cases: GroupedCases, gaps: Gaps, smaller: np.ndarray | None) -> list[Contrast]:
-    """Tests that are adjusted together; `smaller` are the (G,) patients in the smallest class of both sides; fewer
-    than 10 get no p, for under the null it would fall below 0.05 in up to one in eight.
+    """Return tests that are adjusted together.
+
+    `smaller` are the (G,) patients in the smallest class of both sides; fewer than 10 get no p, for under the null it
+    would fall below 0.05 in up to one in eight.
     """
     found, p = differences(gaps)
     if smaller is not None:

@@ -39,12 +39,12 @@ def localised(maps: Path, manifest: Manifest, label: str, evaluation: Evaluation
 
 
 def dice_point(maps: Path, manifest: Manifest, label: str) -> OperatingPoint:
-    """The threshold for Dice, chosen on the validation slides."""
+    """Return the threshold for Dice, chosen on the validation slides."""
     return choose_dice_threshold([tiles for tiles, _ in _slides(maps, manifest.rows("val"), label)])
 
 
 def tile_truth_of(row: Mapping, manifest: Manifest, label: str, grid) -> np.ndarray | None:
-    """(N,) 1, 0 or NaN of the tiles of a slide; None where nothing is known about them."""
+    """Return (N,) 1, 0 or NaN of the tiles of a slide; None where nothing is known about them."""
     from ...datasets.slides.outlines import read_outlines, tumour_fraction
 
     if row[label] == 0:
@@ -59,13 +59,13 @@ def tile_truth_of(row: Mapping, manifest: Manifest, label: str, grid) -> np.ndar
 
 
 def annotation_of(row: Mapping, manifest: Manifest) -> Path | None:
-    """The outlines of a slide, if the manifest names some."""
+    """Return the outlines of a slide, if the manifest names some."""
     named = str(row.get("annotation", "")).strip()
     return manifest.path.parent / named if named else None
 
 
 def partly_outlined(row: Mapping) -> bool:
-    """Whether there is tumour outside of the outlines."""
+    """Return whether there is tumour outside of the outlines."""
     return row.get("outlined", "") == "part"
 
 
