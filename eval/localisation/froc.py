@@ -1,7 +1,7 @@
 """Lesion-level FROC as Camelyon16 defines it: sensitivity for lesions over false positives per slide.
 
 Ehteshami Bejnordi et al. 2017 (JAMA 318:2199) and the challenge's own evaluation script. The order of things matters
-and is kept: lesions grow by 37.5 µm before they are told apart, isolated tumour cells are left out, a lesion that
+and is kept: lesions grow by 37.5 µm before they are separated, isolated tumour cells are left out, a lesion that
 nothing hit stays in the list with probability 0, the smallest probability is no threshold, and the curve ends in
 (0, 0) and is read by linear interpolation.
 
@@ -86,7 +86,7 @@ class Froc:
 
 
 def lesions(mask: np.ndarray, mpp_at_mask: float, downsample: float) -> Lesions:
-    """Tell the lesions of a slide apart.
+    """Separate the lesions of a slide.
 
     Args:
         mask: (h, w) bool, the annotated tumour. Camelyon16 uses pyramid level 5.

@@ -16,7 +16,7 @@ from .section import MetricRow, Section
 
 CASES = 1000  # that the page gives the net benefit for
 MOST_DRAWN = 30  # labels drawn, those with the most positive cases; tables hold all
-SHOWN = (0.05, 0.2, 0.5)  # thresholds whose net benefit stands in the table
+SHOWN = (0.05, 0.2, 0.5)  # thresholds whose net benefit is in the table
 ALT = 0.2  # the one that a panel's description names
 METHODS = (
     "Decision curves (Vickers and Elkin): net benefit is the share of true positives minus the share of false "

@@ -95,12 +95,12 @@ def drawn_labels(found: Results, most: int) -> list[str]:
 
 def _rule_text(models: list[ModelResult]) -> str:
     """Say where the thresholds come from."""
-    told = {
+    words = {
         "youden": "the largest sum of sensitivity and specificity (Youden)",
         "given": "stored with the model",
         "0.5": "fixed at 0.5",
     }
-    told |= {
+    words |= {
         rule: _cost_text(rule)
         for model in models
         for rule in {row.point.rule for row in model.labels}
@@ -109,9 +109,9 @@ def _rule_text(models: list[ModelResult]) -> str:
     sentences = []
     for rule, split in dict.fromkeys((row.point.rule, row.point.chosen_on) for model in models for row in model.labels):
         if split:
-            sentences.append(f"Thresholds: {told.get(rule, rule)} on the {split} cases of the same model.")
+            sentences.append(f"Thresholds: {words.get(rule, rule)} on the {split} cases of the same model.")
         elif rule in ("given", "0.5"):
-            sentences.append(f"Thresholds: {told[rule]}.")
+            sentences.append(f"Thresholds: {words[rule]}.")
     return " ".join(sentences)
 
 
@@ -173,18 +173,18 @@ def _differences(found: Results, other: str) -> str:
 
 def _panels(found: Results, label: str, bootstraps: Sequence[PatientBootstrap]) -> dict[str, str]:
     """Draw ROC, precision-recall and calibration panels of one label, all models in each."""
-    curves, bands, calibrations, told = [], [], [], []
+    curves, bands, calibrations, named = [], [], [], []
     for model, bootstrap in zip(found.models, bootstraps, strict=True):
         for i, row in enumerate(model.labels):
             if row.label == label and row.detailed:
                 curves.append((model.truth[:, i], model.scores[:, i]))
                 bands.append(curve_bands(*curves[-1], bootstrap) or (None, None))
                 calibrations.append(row.calibration)
-                told.append((model.name, row.metrics))
+                named.append((model.name, row.metrics))
     of_roc, of_pr = zip(*bands)
     name = f"p{[row['label'] for row in found.truths].index(label)}"
     said = {
-        metric: "; ".join(f"{model} {number(metrics[metric].value)}" for model, metrics in told)
+        metric: "; ".join(f"{model} {number(metrics[metric].value)}" for model, metrics in named)
         for metric in ("auroc", "average_precision", "calibration_error")
     }
     return {

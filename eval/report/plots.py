@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, MUTED, GRID, PAPER = "#000001", "#000002", "#000003", "#000004"
-MODELS = ("#000011", "#000012", "#000013", "#000014")  # then they repeat, told apart by the dashes
+MODELS = ("#000011", "#000012", "#000013", "#000014")  # then they repeat, with other dashes
 DASHES = ((0, ()), (0, (4, 1.6)), (0, (1, 1.4)), (0, (5, 1.5, 1, 1.5)))
 _VARIABLES = {INK: "ink", MUTED: "muted", GRID: "grid", PAPER: "paper"} | {
     stand_in: f"model-{i + 1}" for i, stand_in in enumerate(MODELS)

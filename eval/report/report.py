@@ -65,12 +65,12 @@ class Report:
         """Return one row per model and label, one column per metric, each with its interval."""
         rows = self.metrics.assign(metric=self.metrics["metric"].str.replace(r"^(macro|classes)_", "", regex=True))
         rows = rows[rows["metric"].isin(SHOWN) & ~rows["model"].str.contains(" - ", regex=False)]
-        told = [
+        shown = [
             "–" if np.isnan(row.value) else f"{row.value:.3f}" + _interval(row.low, row.high)
             for row in rows.itertuples()
         ]
-        table = rows.assign(told=told, label=rows["label"].replace("", "all"))
-        return table.pivot_table("told", ["model", "label"], "metric", "first", sort=False).fillna("")
+        table = rows.assign(shown=shown, label=rows["label"].replace("", "all"))
+        return table.pivot_table("shown", ["model", "label"], "metric", "first", sort=False).fillna("")
 
 
 def evaluate(

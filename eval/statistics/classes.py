@@ -263,11 +263,11 @@ def _agreement(margins: Margins) -> dict[str, np.ndarray]:
     cases, hits = truth.sum(axis=-1), right.sum(axis=-1)
     by_chance = (truth * decided).sum(axis=-1)
     excess = hits * cases - by_chance
-    spread = (cases**2 - (truth**2).sum(axis=-1)) * (cases**2 - (decided**2).sum(axis=-1))
+    variances = (cases**2 - (truth**2).sum(axis=-1)) * (cases**2 - (decided**2).sum(axis=-1))
     return {
         "accuracy": ratio(hits, cases),
         "kappa": ratio(excess, cases**2 - by_chance),
-        "mcc": ratio(excess, np.sqrt(spread)),
+        "mcc": ratio(excess, np.sqrt(variances)),
     }
 
 

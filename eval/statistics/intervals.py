@@ -49,7 +49,7 @@ def percentile(
         draws: The metric in each resample.
         reason: Why `value` is NaN, where it is.
         few: Patients in the smaller class. With one there is no interval, for resampling one patient shows no
-            spread; below `FEW` the estimate says that its interval is too narrow to trust.
+            variation; below `FEW` the estimate says that its interval is too narrow to trust.
         acceleration: Of `PatientJackknife.acceleration`. With it the interval is BCa: other percentiles, corrected for
             bias and skewness.
     """
@@ -69,7 +69,7 @@ def percentile(
     low, high = np.quantile(defined, levels)
     note = ""
     if low == high:
-        note = "no spread between resamples: too few cases for an interval"
+        note = "no variation between resamples: too few cases for an interval"
     elif few is not None and few < FEW:
         note = f"a class has cases of {few} patients only: the interval is too narrow to trust"
     method = "bootstrap" if acceleration is None else "bootstrap, bca"
@@ -172,7 +172,7 @@ def proportions(hits: np.ndarray, bootstrap: PatientBootstrap, reasons: Sequence
     """Compute K proportions with intervals.
 
     Wilson's interval where every patient counted has one case; else the bootstrap by patient; and where all
-    or none are hits, so that resampling shows no spread, Wilson's with patients for cases, which is wide
+    or none are hits, so that resampling shows no variation, Wilson's with patients for cases, which is wide
     enough.
 
     Args:

@@ -259,12 +259,12 @@ def _macro_family(cases: GroupedCases, rated: Sequence[RatedLabel]) -> list[Cont
         counted += usable
         small += usable & (each.smaller.min(axis=1) < FEW)
     mean = Gaps(metrics.ratio(total.values, counted), metrics.ratio(total.influences, counted[:, None]))
-    told = _family(cases, mean, None)
+    contrasts = _family(cases, mean, None)
     return [
         contrast._replace(difference=replace(contrast.difference, reason=MOSTLY_SMALL))
         if not contrast.difference.reason and few >= of / 2
         else contrast
-        for contrast, few, of in zip(told, small, counted)
+        for contrast, few, of in zip(contrasts, small, counted)
     ]
 
 

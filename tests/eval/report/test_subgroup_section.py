@@ -82,4 +82,4 @@ def test_other_models_are_in_the_json_and_the_csv_only(tmp_path):
         "model 0": 6, "model 1": 6,
     }  # fmt: skip
     assert page.count('id="t-subgroups') == 1
-    assert "The other models’ groups stand in" in page
+    assert "The other models’ groups are in" in page

@@ -194,7 +194,7 @@ def test_undefined_metrics_have_reasons(tmp_path):
         "mcc": "all cases or all decisions are of one class",
     }
     assert found.metrics["accuracy"].value == 1
-    assert found.metrics["accuracy"].low < 0.9  # Wilson's: resampling shows no spread
+    assert found.metrics["accuracy"].low < 0.9  # Wilson's: resampling shows no variation
     assert found.per_class["sensitivity"][1].reason == "no case of this class"
     assert found.per_class["specificity"][0].reason == "no case of another class"
     assert found.per_class["ppv"][2].reason == "never decided for"
