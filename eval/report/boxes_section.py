@@ -12,7 +12,7 @@ from ..statistics.intervals import Estimate
 from .formats import number
 from .images import jpeg_uri
 from .metrics_json import estimate_json
-from .plots import GRID, INK, MODELS, MUTED, axes_px, short, svg_style, svg_text
+from .plots import MODELS, MUTED, row_axes, svg_style, svg_text
 from .section import MetricRow, Section
 
 ALL = "All findings"
@@ -53,7 +53,7 @@ def boxes_section(
             "first": first_name,
             "verdicts": [_verdict(name, each, len(found) > 1) for name, each in found.items()],
             "marked": any(
-                _marked(each.metrics[measure][place])
+                each.metrics[measure][place].marked
                 for each in found.values()
                 for measure in MEASURES
                 for place in range(len(each.labels) + 1)
@@ -140,16 +140,9 @@ def _plot(found: Mapping[str, BoxMetrics], places: Mapping[str, int]) -> str:
     labels.append(ALL)
     pitch = 13 + 8 * len(found)
     with svg_style("boxes"):
-        figure, axes = axes_px(400, len(labels) * pitch + 38, left=136, right=14, top=4, bottom=34)
+        figure, axes, texts = row_axes(labels, len(labels) * pitch + 38)
         axes.set_xlim(0, 1)
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", ".25", ".5", ".75", "1"])
-        axes.set_ylim(len(labels) - 0.5, -0.5)
-        axes.grid(axis="x", color=GRID, lw=0.6)
-        axes.set_axisbelow(True)
-        axes.spines["left"].set_visible(False)
-        texts = {f"@{i}@": short(label) for i, label in enumerate(labels)}
-        axes.set_yticks(range(len(labels)), list(texts), fontsize=11.5, color=INK)
-        axes.tick_params(axis="x", labelsize=11)
         axes.set_xlabel("share of findings with the maximum in the box", fontsize=11)
         for i, (name, each) in enumerate(found.items()):
             colour, marker = MODELS[places[name] % len(MODELS)], "osD^"[places[name] % 4]
@@ -220,7 +213,3 @@ def _methods(found: Mapping[str, BoxMetrics]) -> str:
         "model’s own map. "
         "Differences to them are paired by finding."
     )
-
-
-def _marked(estimate: Estimate) -> bool:
-    return bool(estimate.reason) and not np.isnan(estimate.value)

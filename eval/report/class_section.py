@@ -30,7 +30,7 @@ def class_section(found: Results) -> dict | None:
         "others": [model.name for model in found.models if model.classes is None],
         "metrics": [(name, metric) for metric, name in NAMES.items() if metric in models[0].classes.metrics],
         "rates": list(PER_CLASS),
-        "marked": any(_marked(estimate) for model in models for estimate in _shown_estimates(model.classes)),
+        "marked": any(estimate.marked for model in models for estimate in _shown_estimates(model.classes)),
     }
 
 
@@ -85,7 +85,3 @@ def _confused(found: ClassResult) -> list[tuple[str, str, int, int]]:
 def _shown_estimates(found: ClassResult) -> list[Estimate]:
     own = [estimates[place] for estimates in found.per_class.values() for place in _frequent(found)]
     return [*found.metrics.values(), *own]
-
-
-def _marked(estimate: Estimate) -> bool:
-    return bool(estimate.reason) and not np.isnan(estimate.value)

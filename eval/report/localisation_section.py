@@ -48,11 +48,7 @@ def localisation_section(
         "slides": first.slides[:MOST_SLIDES],
         "left_out": max(0, len(first.slides) - MOST_SLIDES),
         "pages": pages,
-        "marked": any(
-            estimate.reason and not np.isnan(estimate.value)
-            for metrics in own.values()
-            for estimate in metrics.values()
-        ),
+        "marked": any(estimate.marked for metrics in own.values() for estimate in metrics.values()),
     }
 
 

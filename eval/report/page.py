@@ -75,12 +75,7 @@ def page(found: Results, title: str, context: Context, sections: Sequence[Sectio
         most_shown=MOST_SHOWN,
         few=FEW,
         no_interval=NO_INTERVAL,
-        marked=any(
-            not np.isnan(row.metrics["auroc"].value) and row.metrics["auroc"].reason
-            for model in found.models
-            for row in model.labels
-            if row.detailed
-        ),
+        marked=any(row.metrics["auroc"].marked for model in found.models for row in model.labels if row.detailed),
         facts={model.name: _flat(plain(context.provenance.get(model.name, {}))) for model in found.models},
     )
 

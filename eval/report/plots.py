@@ -123,18 +123,10 @@ def forest(labels: Sequence[str], rows: Sequence[Sequence[Estimate]], name: str,
     ends = [end for row in rows for e in row for end in (e.value, e.low) if not np.isnan(end)]
     left = max(0.0, np.floor(min([*ends, 0.5]) * 10) / 10)
     with svg_style(name):
-        height = len(labels) * pitch + 38
-        figure, axes = axes_px(400, height, left=136, right=14, top=4, bottom=34)
+        figure, axes, texts = row_axes(labels, len(labels) * pitch + 38)
         axes.set_xlim(left, 1)
         axes.set_xticks(np.arange(1, left - 0.01, -0.1 if left >= 0.4 else -0.2))
-        axes.set_ylim(len(labels) - 0.5, -0.5)
         axes.axvline(0.5, color=MUTED, lw=0.8, ls=(0, (1, 2)))
-        axes.grid(axis="x", color=GRID, lw=0.6)
-        axes.set_axisbelow(True)
-        axes.spines["left"].set_visible(False)
-        texts = {f"@{i}@": short(label) for i, label in enumerate(labels)}
-        axes.set_yticks(range(len(labels)), list(texts), fontsize=11.5, color=INK)
-        axes.tick_params(axis="x", labelsize=11)
         axes.set_xlabel("AUROC (95 % interval)", fontsize=11)
         for i, row in enumerate(rows):
             y = np.arange(len(labels)) + (i - (models - 1) / 2) * 9 / pitch
@@ -205,6 +197,21 @@ def axes_px(width: float, height: float, *, left: float, right: float, top: floa
     figure = Figure(figsize=(width / 72, height / 72), dpi=72)
     box = (left / width, bottom / height, 1 - (left + right) / width, 1 - (top + bottom) / height)
     return figure, figure.add_axes(box)
+
+
+def row_axes(
+    labels: Sequence[str], height: float, *, left: float = 136, bottom: float = 34, longest: int = 20
+) -> "tuple[Figure, Axes, dict[str, str]]":
+    """Return a figure with one row per label, top to bottom, and the labels by their stand-ins for `svg_text`."""
+    figure, axes = axes_px(400, height, left=left, right=14, top=4, bottom=bottom)
+    texts = {f"@{i}@": short(label, longest) for i, label in enumerate(labels)}
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.set_yticks(range(len(labels)), list(texts), fontsize=11.5, color=INK)
+    axes.tick_params(axis="x", labelsize=11)
+    axes.grid(axis="x", color=GRID, lw=0.6)
+    axes.set_axisbelow(True)
+    axes.spines["left"].set_visible(False)
+    return figure, axes, texts
 
 
 def svg_style(name: str):

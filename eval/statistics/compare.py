@@ -71,7 +71,7 @@ class Comparison:
 
     def __repr__(self) -> str:
         """Return the cases and the table."""
-        return f"{self._cases()}\n{self.table()}"
+        return f"{self._cases()}\n{self.table().to_string(float_format='{:.3f}'.format)}"
 
     def _repr_html_(self) -> str:
         """Return the same for notebooks."""

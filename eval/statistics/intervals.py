@@ -38,6 +38,11 @@ class Estimate:
     method: str = ""
     undefined: int = 0
 
+    @property
+    def marked(self) -> bool:
+        """Return whether a defined metric has something to bear in mind: the page puts a dagger behind it."""
+        return bool(self.reason) and not np.isnan(self.value)
+
 
 def percentile(
     value: float, draws: np.ndarray, reason: str = "", few: int | None = None, acceleration: float | None = None
