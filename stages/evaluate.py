@@ -152,30 +152,21 @@ def _unit(cards: list) -> str:
 def _provenance(card) -> dict:
     from ..mil.model import MilCard
 
+    recipe = {"recipe": card.recipe, "versions": card.versions}
+    common = {"data": card.data, "calibration": calibration_facts(card)} | recipe
     if isinstance(card, MilCard):
-        return {
-            "network": f"{card.aggregator} over tile features of width {card.width}",
-            "features": card.features,
-            "pipeline": card.pipeline,
-            "data": card.data,
-            "calibration": calibration_facts(card),
-            "recipe": card.recipe,
-            "versions": card.versions,
-        }
-    start = card.encoder
+        network = f"{card.aggregator} over tile features of width {card.width}"
+        return {"network": network, "features": card.features, "pipeline": card.pipeline} | common
+    network, arch, start = card.network, card.arch, card.encoder
+    if network == "vit":
+        frames = f", {arch.frames} frames in tubelets of {arch.tubelet}" if arch.frames > 1 else ""
+        size = f"width {arch.width}, depth {arch.depth}, patch {arch.patch_size}, input {arch.image_size[0]} px"
+        network = f"ViT, {size}{frames}"
     return {
-        "network": card.network
-        if card.network != "vit"
-        else f"ViT, width {card.arch.width}, depth {card.arch.depth}, "
-        f"patch {card.arch.patch_size}, input {card.arch.image_size[0]} px"
-        + (f", {card.arch.frames} frames in tubelets of {card.arch.tubelet}" if card.arch.frames > 1 else ""),
+        "network": network,
         "start": f"encoder by {start['method']}" if start else "from scratch",
         "pre-training data": start.get("data", {}) if start else "",
-        "data": card.data,
-        "calibration": calibration_facts(card),
-        "recipe": card.recipe,
-        "versions": card.versions,
-    }
+    } | common
 
 
 def _images(manifest: Manifest) -> Callable[[str], np.ndarray | None]:

@@ -11,6 +11,7 @@ import numpy as np
 from ..statistics.compare import Comparison
 from ..statistics.intervals import NO_INTERVAL, Estimate
 from ..statistics.results import ModelResult, Results
+from .formats import interval, number, p_value, signed
 
 _SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "%": r"\%", "#": r"\#", "_": r"\_",
@@ -114,7 +115,8 @@ def _discrimination(model: ModelResult) -> str:
 def _operating_points(model: ModelResult) -> str:
     names = {"sensitivity": "Sensitivity", "specificity": "Specificity", "ppv": "PPV", "npv": "NPV", "mcc": "MCC"}
     rows = [
-        [escape(row.label), _number(row.point.threshold)] + [_estimate(row.metrics.get(name), 2) for name in names]
+        [escape(row.label), _math(number(row.point.threshold))]
+        + [_estimate(row.metrics.get(name), 2) for name in names]
         for row in model.labels
         if row.detailed
     ]
@@ -135,15 +137,15 @@ def _differences(first: str, other: str, comparison: Comparison) -> str:
     rows = [
         [
             escape(label),
-            _estimate(comparison.differences["auroc"][i], 3, "+"),
-            _estimate(comparison.differences["average_precision"][i], 3, "+"),
-            _p(comparison.tests[i].p),
-            _p(comparison.adjusted[i]),
+            _estimate(comparison.differences["auroc"][i], 3, True),
+            _estimate(comparison.differences["average_precision"][i], 3, True),
+            _math(p_value(comparison.tests[i].p)),
+            _math(p_value(comparison.adjusted[i])),
         ]
         for i, label in enumerate(comparison.labels)
     ]
-    macro = [_estimate(comparison.macro[metric], 3, "+") for metric in ("auroc", "average_precision")]
-    rows.append(["Macro mean", *macro, _p(comparison.p["auroc"]), "--"])
+    macro = [_estimate(comparison.macro[metric], 3, True) for metric in ("auroc", "average_precision")]
+    rows.append(["Macro mean", *macro, _math(p_value(comparison.p["auroc"])), "--"])
     head = ["Label", "AUROC difference", "AP difference", "$p$ (DeLong)", "$p$ (Holm)"]
     caption = f"{escape(first)} minus {escape(other)}, {comparison.cases:,} cases; $p$ of the macro mean by bootstrap."
     return _table(caption, head, rows)
@@ -154,11 +156,11 @@ def _decisions(first: str, other: str, comparison: Comparison) -> str:
     rows = [
         [
             escape(label),
-            _estimate(decided.sensitivity[i], 3, "+"),
-            _estimate(decided.specificity[i], 3, "+"),
+            _estimate(decided.sensitivity[i], 3, True),
+            _estimate(decided.specificity[i], 3, True),
             f"{decided.only_first[i]:,} : {decided.only_second[i]:,}",
-            _p(decided.p[i]),
-            _p(decided.adjusted[i]),
+            _math(p_value(decided.p[i])),
+            _math(p_value(decided.adjusted[i])),
         ]
         for i, label in enumerate(comparison.labels)
     ]
@@ -182,22 +184,16 @@ def _table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> 
     return "\n".join(lines) + "\n"
 
 
-def _estimate(estimate: Estimate | None, digits: int = 3, sign: str = "") -> str:
+def _estimate(estimate: Estimate | None, digits: int = 3, sign: bool = False) -> str:
     """Return `0.874 (0.84--0.90)`; `--` where undefined or missing, a dagger where the interval is too narrow."""
     if estimate is None or np.isnan(estimate.value):
         return "--"
-    value = _number(estimate.value, digits, sign)
-    if estimate.reason and not estimate.reason.startswith(NO_INTERVAL):
-        value += r"$^\dagger$"
-    if np.isnan(estimate.low):
-        return value
-    between = " to " if sign else "--"
-    return f"{value} ({_number(estimate.low, digits, sign)}{between}{_number(estimate.high, digits, sign)})"
+    dagger = r"$^\dagger$" if estimate.marked and not estimate.reason.startswith(NO_INTERVAL) else ""
+    between = interval(estimate, digits, sign)
+    value = signed(estimate.value, digits) if sign else number(estimate.value, digits)
+    return _math(value) + dagger + (f" ({_math(between)})" if between else "")
 
 
-def _number(value: float, digits: int = 3, sign: str = "") -> str:
-    return "--" if np.isnan(value) else f"{value:{sign}.{digits}f}".replace("-", "$-$").replace("+", "$+$")
-
-
-def _p(p: float) -> str:
-    return "$<$0.001" if p < 0.001 else _number(p)
+def _math(text: str) -> str:
+    """Return a number of the page with its signs as LaTeX sets them."""
+    return text.replace("−", "$-$").replace("+", "$+$").replace("<", "$<$").replace("–", "--")
