@@ -91,7 +91,7 @@ def _recipe(rate: float | None, fields: dict, epochs: int) -> Finetune:
 
 def _row(name: str, rate: float | None, run: Path) -> str:
     table, folder = read_predictions(run / "predictions.csv"), run / "model"
-    auroc = results({name: table}, split="test").models[0].macro["auroc"]
+    auroc = results({name: table}).models[0].macro["auroc"]
     counts, size = load_card(folder).parameters, (folder / WEIGHTS).stat().st_size
     trained, share = counts["trained"], counts["trained"] / counts["total"]
     shown = "-" if rate is None else f"{rate:g}"

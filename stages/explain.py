@@ -48,7 +48,7 @@ def explain_cases(request, network, card, cases: pd.DataFrame, table: pd.DataFra
 
 
 def _explain_clips(request, network, card, cases: pd.DataFrame) -> int:
-    from ..eval.report.plots import frame_importance_plot
+    from ..eval.report.film_strip import frame_importance_plot
     from ..explain.importance import frame_importance
 
     for case, path in tqdm(list(zip(cases["id"], cases["path"])), "explaining", unit="clip", disable=None):
@@ -117,12 +117,12 @@ def _shown(scores: np.ndarray, labels: Sequence[str], thresholds: Mapping[str, d
 def _write_images(out: Path, file: Path, found: ImageMaps, shown: Mapping[str, float]) -> None:
     from ..datasets.images.radiographs import read_radiograph
     from ..eval.localisation.image_map import ImageMap
-    from ..eval.localisation.image_overlay import overlay_png
+    from ..eval.localisation.overlay import image_png
 
     pixels = read_radiograph(file, shorter_px=IMAGE_PX)
     for label, values in zip(found.labels, found.maps, strict=True):
         if label in shown:
             grid = ImageMap(values, found.extent_px, found.width_px, found.height_px)
-            image = overlay_png(pixels, grid, case=found.id, label=label, score=shown[label])
+            image = image_png(pixels, grid, case=found.id, label=label, score=shown[label])
             with written_aside(case_file(case_file(out, label, ""), found.id, ".png")) as aside:
                 aside.write_bytes(image)

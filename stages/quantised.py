@@ -32,7 +32,7 @@ def write_quantised(model: Path, card, out: Path, data: Path | None) -> list[str
     if not isinstance(card, ModelCard):
         raise UserError("--data with --int8 is for classifiers of images and clips.")
     from ..datasets.manifest.tables import read_predictions
-    from ..eval.report.report import evaluate
+    from ..eval import Context, Evaluation, evaluate
 
     cases = open_manifest(data, card.labels).rows("val")
     if not len(cases):
@@ -44,9 +44,9 @@ def write_quantised(model: Path, card, out: Path, data: Path | None) -> list[str
         truth = cases.table[list(card.labels)].to_numpy(np.float64)
         write_predictions(path, predictions_table(cases.table, card.labels, truth, calibrated(card, scores), reasons))
         tables[name] = read_predictions(path)
-    title = "What int8 loses: validation cases"
-    metrics = evaluate(tables, out / "int8-report", split="val", title=title)
-    return [*said, *metrics["headline"], f"report: {out / 'int8-report/report.html'}"]
+    title, context = "What int8 loses: validation cases", Context(unit="image")
+    report = evaluate(tables, out / "int8-report", None, Evaluation(split="val"), title=title, context=context)
+    return [*said, *report.headline, f"report: {report.path}"]
 
 
 def _scores(graph: Path, card: ModelCard, files: list[Path]) -> tuple[np.ndarray, list[str]]:

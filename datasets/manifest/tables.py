@@ -273,8 +273,16 @@ def read_predictions(path: str | Path) -> Predictions:
         DataError: A column is missing, an id stands twice, a truth is not 0, 1 or empty, a score is not within
             0..1, a scored case has no score or no decision, a failed case carries one, or a decision is no label.
     """
-    path = Path(path)
-    table = read_csv(path)
+    return checked_predictions(Path(path), read_csv(Path(path)))
+
+
+def checked_predictions(path: Path, table: pd.DataFrame) -> Predictions:
+    """Return a predictions table of text cells as numbers, checked as by `read_predictions`.
+
+    Args:
+        path: What messages call the table.
+        table: All cells as text, '' where empty. It is changed.
+    """
     for key in ("id", "patient", "split", "status", "reason"):
         if key not in table.columns:
             raise DataError(f"{path}: no column {key!r}{nearest(key, table.columns)}. Is this a predictions.csv?")

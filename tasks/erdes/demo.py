@@ -71,14 +71,14 @@ def demo(out: Path, seed: int = 0, clips: int = CLIPS) -> dict:
     _step(8, "evaluating: detachment by three models, then the cascade of two")
     predictions = {name: out / name / "predictions.csv" for name in ("pretrained", "scratch", "unetplusplus")}
     title = "Invented eyes: retinal detachment"
-    metrics = reporting.evaluate_stage(predictions, out / "report", data=data, title=title)
+    metrics = reporting.evaluate_stage(predictions, out / "report", data=data, title=title).to_dict()
     cascade_of_runs(out / "pretrained", out / "macula", out / "cascade.csv")
     outcome = reporting.evaluate_stage(
         {"cascade": out / "cascade.csv"},
         out / "cascade-report",
         data=data,
         title="Invented eyes: detachment, then macula",
-    )
+    ).to_dict()
     print(f"\n{' '.join(metrics['headline'])}\n{' '.join(outcome['headline'])}")
     print(f"Took {(time.monotonic() - started) / 60:.1f} minutes. Look at:")
     for page in ("report/report.html", "cascade-report/report.html", "pretrain/reconstructions.png"):

@@ -56,7 +56,7 @@ def demo(out: Path, seed: int = 0, patients: int = 400) -> dict:
     _step(6, "evaluating both on the test patients")
     predictions = {name: out / name / "predictions.csv" for name in ("pretrained", "scratch")}
     title = "Invented chest X-rays: pre-trained or from scratch"
-    metrics = reporting.evaluate_stage(predictions, out / "report", data=data, title=title)
+    metrics = reporting.evaluate_stage(predictions, out / "report", data=data, title=title).to_dict()
     print(f"\n{' '.join(metrics['headline'])}")
     print(f"Took {(time.monotonic() - started) / 60:.1f} minutes. Look at:")
     print(f"  {(out / 'report' / 'report.html').resolve()}")
