@@ -100,6 +100,12 @@ class Training(pl.LightningModule):
         raise NotImplementedError
 
     @property
+    def share(self) -> tuple[int, int, int, int, int]:
+        """Which cases this process sees: of a part of a batch over all processes, seed, rank, processes, parts."""
+        part = self.optim.batch_size // self.optim.accumulate
+        return part, self.run.seed, self.global_rank, self.trainer.world_size, self.optim.accumulate
+
+    @property
     def final_model(self) -> nn.Module:
         """The weights to keep: the moving average where there is one."""
         return self.model if self.ema is None else self.ema.module

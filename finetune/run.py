@@ -15,10 +15,11 @@ from ..backbone.weights.hugging_face import WEIGHTS as HUGGING_FACE
 from ..backbone.weights.hugging_face import is_hugging_face
 from ..core.errors import DataError, UserError
 from ..core.files import file_sha256
-from ..datasets.loading.cache import Files, PixelCache, open_pixels
-from ..datasets.loading.loaders import Cases, eval_loader, readable_rows, reading_workers
+from ..datasets.loading.cache import Files
+from ..datasets.loading.loaders import Cases, eval_loader
 from ..datasets.loading.readers import Reader, make_reader
-from ..datasets.loading.shards.pixels import ShardPixels, Shards
+from ..datasets.loading.shards.pixels import Shards
+from ..datasets.loading.source import Source, open_files
 from ..datasets.manifest.seen import PRETRAINED_ON, TRAINED_ON, read_hashes, save_hashes, seen_cases, write_hashes
 from ..datasets.manifest.tables import Manifest, predictions_table, write_predictions
 from ..datasets.settings import for_channels
@@ -90,20 +91,20 @@ def finetune(
     if rank() == 0 and recipe.mode != "knn":
         print(f"mode {recipe.mode}: {trained:,} of {total:,} parameters are trained ({trained / total:.2%})")
     with run_folder(out, recipe, inputs) as folder:
-        pixels = _pixels(recipe, card, manifest, cache)
-        data = _Sets(recipe, card, manifest, pixels)
+        data = _Sets(recipe, card, _source(recipe, card, manifest, cache))
         if recipe.mode == "knn":
             _remember(model, card, data)
             card = replace(card, reference_cases=len(data.still))
         else:
             model = _train(model, recipe, card, data, folder)
         if rank() == 0:
-            card = replace(card, data=card.data | {"unreadable_train": len(data.bad)})
-            write_hashes(folder / "model" / TRAINED_ON, [data.ids[row] for row in data.train.rows])
+            source = data.source
+            card = replace(card, data=card.data | {"unreadable_train": len(source.bad)})
+            write_hashes(folder / "model" / TRAINED_ON, [source.ids[row] for row in source.rows])
             save_hashes(folder / "model" / PRETRAINED_ON, hashes)
             save_model(folder / "model", model, card)
             model, card = load_model(folder / "model")
-            write_predictions(folder / "predictions.csv", _predictions(model, card, manifest, pixels))
+            write_predictions(folder / "predictions.csv", _predictions(model, card, source))
     return out / "model"
 
 
@@ -115,17 +116,21 @@ def reader_of(recipe: Finetune, card: ModelCard) -> Reader:
     )  # fmt: skip
 
 
-def _pixels(
-    recipe: Finetune, card: ModelCard, manifest: Manifest, cache: Path | Shards
-) -> PixelCache | Files | ShardPixels:  # fmt: skip
-    reader = reader_of(recipe, card)
-    if not isinstance(cache, Shards):
-        decoding = reading_workers(recipe.run.workers, decoding=True)
-        return open_pixels(manifest.files(), recipe.data, cache, reader, decoding)
-    pixels = cache.pixels(manifest, reader)
-    if pixels.window:
+def _source(recipe: Finetune, card: ModelCard, manifest: Manifest, cache: Path | Shards) -> Source:
+    """Open all cases; those to train on are readable cases of the training splits with at least one known label."""
+    rows = np.flatnonzero(manifest.table["split"].isin(recipe.data.splits) & _known(manifest))
+    run = recipe.run
+    source = open_files(
+        manifest, cache, reader_of(recipe, card), recipe.data, workers=run.workers, max_bad=run.max_bad, rows=rows
+    )  # fmt: skip
+    if source.windowed:
         raise UserError(f"--cache-gb {cache.bound_gb:g}: fine-tuning takes shards only where all of them fit here.")
-    return pixels
+    return source
+
+
+def _known(manifest: Manifest) -> np.ndarray:
+    """Return of which cases at least one label is known."""
+    return ~np.isnan(manifest.targets()).all(axis=1)
 
 
 def _card_of(recipe: Finetune, encoder: Path) -> EncoderCard | None:
@@ -155,20 +160,17 @@ def seen_by_split(manifest: Manifest, hashes: frozenset[str] | None) -> dict[str
 class _Sets:
     """The training and validation sets of a run: the cases of which at least one label is known."""
 
-    def __init__(self, recipe: Finetune, card: ModelCard, manifest: Manifest, pixels: PixelCache | Files | ShardPixels):
-        splits, targets = manifest.table["split"], manifest.targets()
-        known = ~np.isnan(targets).all(axis=1)
-        train = np.flatnonzero(splits.isin(recipe.data.splits) & known)
-        max_bad = recipe.run.max_bad
-        rows, self.bad = readable_rows(pixels, train, max_bad, str(manifest.path))
-        val, _ = readable_rows(pixels, np.flatnonzero((splits == "val") & known), 1.0, str(manifest.path))
-        view = card.views().single()
+    def __init__(self, recipe: Finetune, card: ModelCard, source: Source):
+        manifest, max_bad = source.manifest, recipe.run.max_bad
+        targets = manifest.targets()
+        val, _ = source.readable(np.flatnonzero((manifest.table["split"] == "val") & _known(manifest)), 1.0)
+        still = card.views().single()
         drawn = replace(recipe.augment, size=recipe.augment.size * card.scales[-1])
         drawn = TrainView(drawn, recipe.data.clip, card.arch.frames)
-        self.ids = manifest.table["id"].tolist()
-        self.train = Cases(pixels, rows, drawn, targets, max_bad)
-        self.still = Cases(pixels, rows, view, targets, max_bad)
-        self.val = Cases(pixels, val, view, targets, max_bad=1.0)
+        self.source = source
+        self.train = Cases(source.pixels, source.rows, drawn, targets, max_bad)
+        self.still = Cases(source.pixels, source.rows, still, targets, max_bad)
+        self.val = Cases(source.pixels, val, still, targets, max_bad=1.0)
 
 
 def check_labels(recipe: Finetune, manifest: Manifest) -> None:
@@ -278,7 +280,7 @@ def _fitted(start: Architecture, own: Architecture) -> Architecture:
 
 
 def _train(model, recipe: Finetune, card: ModelCard, data: _Sets, folder: Path):
-    training = FineTuning(model, recipe, card, data.train, data.val, data.ids, folder)
+    training = FineTuning(model, recipe, card, data.train, data.val, data.source.ids, folder)
     with_val = len(data.val) > 0
     fit(training, recipe.optim, recipe.run, folder, "fine-tuning", recipe.eval_every if with_val else None)
     model = training.final_model.cpu()
@@ -300,7 +302,8 @@ def _remember(model: NearestNeighbours, card: ModelCard, data: _Sets) -> None:
     model.remember(torch.cat(features), torch.cat(targets))
 
 
-def _predictions(model, card: ModelCard, manifest: Manifest, pixels: PixelCache | Files | ShardPixels):
+def _predictions(model, card: ModelCard, source: Source):
+    manifest, pixels = source.manifest, source.pixels
     rows = np.flatnonzero(manifest.table["split"].isin(["val", "test"]))
     if isinstance(pixels, Files):
         scores, reasons = predict_files(model, card, [pixels.files[row] for row in rows])

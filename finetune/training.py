@@ -61,13 +61,7 @@ class FineTuning(Training):
         return torch.rand(batch, tokens, generator=self.draw).argsort(dim=1)[:, :keep].to(self.device)
 
     def train_dataloader(self):
-        optim = self.recipe.optim
-        batches = TrainBatches(
-            len(self.train_set), optim.batch_size // optim.accumulate, self.recipe.run.seed, self.global_rank,
-            self.trainer.world_size, optim.accumulate,
-        )  # fmt: skip
-        batches.done = self.done
-        return train_loader(self.train_set, batches, self.workers)
+        return train_loader(self.train_set, TrainBatches(len(self.train_set), *self.share), self.workers, self.done)
 
     def val_dataloader(self):
         # Every process sees every validation case: the score is exact whatever their number.

@@ -68,8 +68,7 @@ def pretrain_stage(
     """Pre-training, of slides on the tiles in a folder of tile coordinates; gives the encoder folder."""
     from ..pretrain.run import pretrain
 
-    # DINO may watch its features by the labels (`monitor`); nothing else looks at them.
-    manifest = open_manifest(data, labels=None if getattr(recipe, "monitor", 0) else ())
+    manifest = open_manifest(data, labels=None if recipe.reads_labels else ())
     return pretrain(recipe, manifest, out, cache_place(manifest, out, cache, cache_gb), tiles)
 
 

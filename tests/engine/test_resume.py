@@ -23,7 +23,8 @@ from clinvit.engine.run_folder import run_folder
 from clinvit.engine.schedule import learning_rate, scaled_rate
 from clinvit.engine.training import Training
 from clinvit.finetune.run import finetune
-from clinvit.pretrain.run import MaskedPretraining, pretrain
+from clinvit.pretrain.masked import MaskedPretraining
+from clinvit.pretrain.run import pretrain
 
 
 class Killed(Exception):
@@ -260,7 +261,7 @@ def test_ctrl_c_in_a_destructor_is_not_lost(cohort, small_recipes, tmp_path, mon
 
 
 def test_a_loss_that_is_not_finite_names_its_cases(cohort, small_recipes, tmp_path, monkeypatch):
-    monkeypatch.setattr("clinvit.pretrain.run.MaskedPretraining.loss", lambda self, batch: torch.tensor(np.nan))
+    monkeypatch.setattr("clinvit.pretrain.masked.MaskedPretraining.loss", lambda self, batch: torch.tensor(np.nan))
     with pytest.raises(RunError, match=r"loss is nan at epoch 0, batch 0; its cases: \d{3}_\d, "):
         pretrain(small_recipes[0], read_manifest(cohort()), tmp_path / "run", tmp_path / "cache")
 
