@@ -14,12 +14,12 @@ LAST = Path("checkpoints") / "last.ckpt"
 
 
 class KeepLast(Checkpoint):
-    """Write the whole state of training every so many minutes, at the last step, and when the scheduler warns.
+    """Write the whole state of training every so many minutes, at the last step, and when the run is interrupted.
 
     Args:
         folder: The run folder.
         minutes: Between two checkpoints; 0 writes one at the end of each epoch, and none within.
-        interruption: Knows whether the scheduler asked to stop; training ends after the state is saved.
+        interruption: Knows whether the run was asked to stop; training ends after the state is saved.
     """
 
     def __init__(self, folder: Path, minutes: float, interruption: Interruption):
@@ -71,6 +71,6 @@ def save(trainer: pl.Trainer, path: Path) -> None:
 
 
 def find(folder: Path) -> Path | None:
-    """The checkpoint of a run folder, if there is one."""
+    """Return the checkpoint of a run folder, if there is one."""
     path = folder / LAST
     return path if path.is_file() else None

@@ -1,4 +1,4 @@
-"""One progress bar over the whole training; without a terminal, a line now and then. And the log as a CSV table."""
+"""One progress bar over the whole training; without a terminal, a line now and then. And the log of the epochs."""
 
 import csv
 import io
@@ -14,7 +14,7 @@ from ..core.files import write_text
 
 
 class Progress(ProgressBar):
-    """Epoch, loss, rate, time left and the share of time spent waiting for data.
+    """Show epoch, loss, learning rate, validation metric, time left and the share of time spent waiting for data.
 
     Args:
         title: What is being trained, in a word or two.
@@ -74,12 +74,20 @@ class Progress(ProgressBar):
     def _state(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> str:
         loss = pl_module.epoch_means().get("loss", trainer.callback_metrics.get("loss"))
         shown = f"loss {float(loss):.4f}, " if loss is not None else ""
+        score = trainer.callback_metrics.get(pl_module.watched)
+        shown += f"{pl_module.watched} {float(score):.3f}, " if score is not None else ""
+        shown += f"lr {rate_of(trainer):.1e}, "
         waiting = self.waited / max(time.monotonic() - self.started, 1e-9)
         return f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}, {shown}waiting for data {waiting:.0%}"
 
 
 class EpochLog(Callback):
-    """`log.csv`: a row per epoch with all logged metrics, the learning rate and seconds. A resumed run goes on."""
+    """Write `log.csv`, a row per epoch with all logged metrics, the learning rate and seconds; a resumed run goes on.
+    The learning rate goes to TensorBoard and the trackers too, which have the metrics from Lightning.
+
+    Args:
+        folder: The run folder.
+    """
 
     def __init__(self, folder: Path):
         self.path = folder / "log.csv"
@@ -94,7 +102,7 @@ class EpochLog(Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         metrics = {name: f"{float(value):.6g}" for name, value in sorted(trainer.callback_metrics.items())}
         seconds, self.started = time.monotonic() - self.started, time.monotonic()
-        rate = max(group["lr"] for group in trainer.optimizers[0].param_groups)
+        rate = rate_of(trainer)
         self.rows.append(
             {
                 "epoch": str(trainer.current_epoch + 1),
@@ -105,9 +113,16 @@ class EpochLog(Callback):
         )
         if not trainer.is_global_zero:
             return
+        for logger in trainer.loggers:
+            logger.log_metrics({"lr": rate}, trainer.global_step)
         columns = list(dict.fromkeys(name for row in self.rows for name in row))
         text = io.StringIO()
         writer = csv.DictWriter(text, columns, lineterminator="\n", restval="")
         writer.writeheader()
         writer.writerows(self.rows)
         write_text(self.path, text.getvalue())
+
+
+def rate_of(trainer: pl.Trainer) -> float:
+    """Return the learning rate of the layers that learn fastest."""
+    return max(group["lr"] for group in trainer.optimizers[0].param_groups)

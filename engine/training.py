@@ -48,6 +48,8 @@ class Training(pl.LightningModule):
         super().__init__()
         self.model, self.optim, self.run, self.ids = model, optim, run, ids
         self.depth, self.no_decay = depth, no_decay
+        # The validation metric that the progress bar shows.
+        self.watched = ""
         # (epoch, batches of it that are done already) where a run goes on within an epoch.
         self.done = (0, 0)
         self.whole: list[nn.Module] = []
@@ -128,6 +130,14 @@ class Training(pl.LightningModule):
             for part in self.model.modules():
                 if isinstance(part, Attention):
                     part.fused_attn = False
+
+    def on_train_start(self) -> None:
+        # The checkpoint of a run that is extended has the rate of the shorter schedule; of any other, this very rate.
+        schedule = self.lr_schedulers()
+        if isinstance(schedule, LambdaLR):
+            rates = zip(schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True)
+            for group, peak, factor in rates:
+                group["lr"] = peak * factor(schedule.last_epoch)
 
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
         # Drop path and dropout draw from the global generator; masks and mixing from `generator`.

@@ -40,6 +40,7 @@ class FineTuning(Training):
         self.recipe, self.card, self.train_set, self.val_set, self.folder = recipe, card, train, val, folder
         self.workers = reading_workers(recipe.run.workers)
         self.best_score, self.best_epoch = -float("inf"), -1
+        self.watched = watched(recipe.select)
 
     def begin(self, batch: dict[str, Tensor], index: int) -> None:
         self.draw = torch.Generator().manual_seed(self.step_seed(index, self.global_rank))
@@ -97,6 +98,11 @@ class FineTuning(Training):
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         super().on_load_checkpoint(checkpoint)
         self.best_score, self.best_epoch = checkpoint["best"]["score"], checkpoint["best"]["epoch"]
+
+
+def watched(select: str) -> str:
+    """Return the logged name of the validation metric that chooses the epoch, or that is looked at where none does."""
+    return f"val_{SELECT.get(select, SELECT['best'])}"
 
 
 def macro_auroc(scores: Tensor, target: Tensor) -> float:

@@ -18,6 +18,7 @@ from ..engine.trainer import fit
 from ..engine.training import Training
 from ..finetune.losses import masked_bce, masked_cross_entropy
 from ..finetune.run import BEST, SELECT, FineTuning, check_labels, seen_by_split
+from ..finetune.training import watched
 from .aggregator import Aggregator
 from .extract import read_pipeline
 from .model import MilCard, load_mil, save_mil
@@ -35,6 +36,7 @@ class MilTraining(FineTuning):
         Training.__init__(self, model, recipe.optim, recipe.run, ids=ids, mean=(0.0,), std=(1.0,), depth=0)
         self.recipe, self.card, self.train_set, self.val_set, self.folder = recipe, card, train, val, folder
         self.workers, self.best_score, self.best_epoch = workers, -float("inf"), -1
+        self.watched = watched(recipe.select)
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
         criterion = masked_cross_entropy if self.card.exclusive else masked_bce

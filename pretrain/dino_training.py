@@ -99,6 +99,7 @@ class DinoPretraining(Method):
         return self.dino_loss(self.model(crops).logits, targets)
 
     def on_train_start(self) -> None:
+        super().on_train_start()
         self.stepped = self.global_step
 
     def on_before_optimizer_step(self, optimizer) -> None:
