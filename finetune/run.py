@@ -8,40 +8,41 @@ import pandas as pd
 import safetensors.torch
 import torch
 
-from ..backbone.encoder import WEIGHTS as ENCODER
-from ..backbone.encoder import EncoderCard, load_encoder, read_encoder_card
+from ..backbone.encoder import EncoderCard, fingerprint, load_encoder, read_encoder_card
 from ..backbone.sizes import Architecture
-from ..backbone.weights.hugging_face import WEIGHTS as HUGGING_FACE
-from ..backbone.weights.hugging_face import is_hugging_face
 from ..core.errors import DataError, UserError
-from ..core.files import file_sha256
 from ..datasets.loading.cache import Files
 from ..datasets.loading.loaders import Cases, eval_loader
+from ..datasets.loading.own import OwnPixels, Transformed
 from ..datasets.loading.readers import Reader, make_reader
 from ..datasets.loading.shards.pixels import Shards
-from ..datasets.loading.source import Source, open_files
+from ..datasets.loading.source import Place, Source, open_files
 from ..datasets.manifest.seen import PRETRAINED_ON, TRAINED_ON, read_hashes, save_hashes, seen_cases, write_hashes
 from ..datasets.manifest.tables import Manifest, predictions_table, write_predictions
 from ..datasets.settings import for_channels
 from ..datasets.transforms.views import TrainView
+from ..engine.hooks import Hooks
 from ..engine.recipe import plain
 from ..engine.run_folder import rank, run_folder, versions
 from ..engine.trainer import fit
 from .adaptation import adapt, check_mode, check_numbers, merge_lora
 from .classifier import NearestNeighbours
-from .model import ModelCard, best_device, build_model, load_model, save_model
+from .model import OWN, ModelCard, best_device, build_model, check_network, load_model, save_model
 from .predict import normalised, predict_cached, predict_files
 from .recipe import Finetune
 from .timm_weights import load_network
 from .training import BEST, SELECT, FineTuning
+
+NO_HOOKS = Hooks()
 
 
 def finetune(
     recipe: Finetune,
     manifest: Manifest,
     out: Path,
-    cache: Path | Shards,
+    cache: Place,
     encoder: Path | None = None,
+    hooks: Hooks = NO_HOOKS,
 ) -> Path:
     """Fine-tune and write `out/model/` and `out/predictions.csv` (validation and test).
 
@@ -49,9 +50,10 @@ def finetune(
         recipe: The resolved recipe.
         manifest: The cases.
         out: The run folder. A run that was interrupted there goes on.
-        cache: Folder where decoded images and clips are kept, or shards of them.
+        cache: Folder where decoded images and clips are kept, shards of them, or items of one's own.
         encoder: An encoder folder or a checkpoint file (of another network than a ViT: a checkpoint of that network);
             None starts from scratch.
+        hooks: Own parts; an own network goes with the recipe's network `own`.
 
     Returns:
         The model folder.
@@ -66,14 +68,21 @@ def finetune(
         print(f"note: {' and '.join(more)} is trained on too: scores on it, and what is chosen on it, will be too good")
     card = make_card(recipe, manifest, start)
     card = replace(card, data=card.data | {"seen_in_pretraining": seen})
-    inputs = {"data": manifest.fingerprint(), "encoder": _fingerprint(encoder)}
+    inputs = {
+        "data": manifest.fingerprint(),
+        "encoder": "" if encoder is None else fingerprint(encoder),
+    } | hooks.inputs()
     if isinstance(cache, Shards):
         inputs |= cache.inputs(reader_of(recipe, card))
         if rank() == 0:
             print(cache)
     torch.manual_seed(recipe.run.seed)
     try:
-        model = build_model(card, recipe.model.drop_path, recipe.model.checkpoint_blocks, recipe.head_drop)
+        model = hooks.network
+        if model is None:
+            model = build_model(card, recipe.model.drop_path, recipe.model.checkpoint_blocks, recipe.head_drop)
+        else:
+            check_network(model, card)
     except ValueError as error:
         raise UserError(str(error)) from None
     if encoder is not None:
@@ -91,19 +100,19 @@ def finetune(
     if rank() == 0 and recipe.mode != "knn":
         print(f"mode {recipe.mode}: {trained:,} of {total:,} parameters are trained ({trained / total:.2%})")
     with run_folder(out, recipe, inputs) as folder:
-        data = _Sets(recipe, card, _source(recipe, card, manifest, cache))
+        data = _Sets(recipe, card, _source(recipe, card, manifest, cache), hooks)
         if recipe.mode == "knn":
             _remember(model, card, data)
             card = replace(card, reference_cases=len(data.still))
         else:
-            model = _train(model, recipe, card, data, folder)
+            model = _train(model, recipe, card, data, folder, hooks)
         if rank() == 0:
             source = data.source
             card = replace(card, data=card.data | {"unreadable_train": len(source.bad)})
             write_hashes(folder / "model" / TRAINED_ON, [source.ids[row] for row in source.rows])
             save_hashes(folder / "model" / PRETRAINED_ON, hashes)
             save_model(folder / "model", model, card)
-            model, card = load_model(folder / "model")
+            model, card = load_model(folder / "model", hooks.network)
             write_predictions(folder / "predictions.csv", _predictions(model, card, source))
     return out / "model"
 
@@ -116,7 +125,7 @@ def reader_of(recipe: Finetune, card: ModelCard) -> Reader:
     )  # fmt: skip
 
 
-def _source(recipe: Finetune, card: ModelCard, manifest: Manifest, cache: Path | Shards) -> Source:
+def _source(recipe: Finetune, card: ModelCard, manifest: Manifest, cache: Place) -> Source:
     """Open all cases; those to train on are readable cases of the training splits with at least one known label."""
     rows = np.flatnonzero(manifest.table["split"].isin(recipe.data.splits) & _known(manifest))
     run = recipe.run
@@ -137,6 +146,8 @@ def _card_of(recipe: Finetune, encoder: Path) -> EncoderCard | None:
     """The card of the encoder that a ViT starts from; another network starts from a plain checkpoint, without card."""
     if recipe.network == "vit":
         return read_encoder_card(encoder)
+    if recipe.network == OWN:
+        raise UserError("encoder: a network of your own has its weights already; load them into it, and leave it out.")
     if recipe.model.frames > 1:
         raise UserError(f"network {recipe.network!r} starts from scratch; leave --encoder out.")
     if Path(encoder).is_dir():
@@ -160,13 +171,15 @@ def seen_by_split(manifest: Manifest, hashes: frozenset[str] | None) -> dict[str
 class _Sets:
     """The training and validation sets of a run: the cases of which at least one label is known."""
 
-    def __init__(self, recipe: Finetune, card: ModelCard, source: Source):
+    def __init__(self, recipe: Finetune, card: ModelCard, source: Source, hooks: Hooks):
         manifest, max_bad = source.manifest, recipe.run.max_bad
         targets = manifest.targets()
         val, _ = source.readable(np.flatnonzero((manifest.table["split"] == "val") & _known(manifest)), 1.0)
         still = card.views().single()
         drawn = replace(recipe.augment, size=recipe.augment.size * card.scales[-1])
         drawn = TrainView(drawn, recipe.data.clip, card.arch.frames)
+        if hooks.transform is not None:
+            drawn = Transformed(drawn, hooks.transform, card.arch.channels)
         self.source = source
         self.train = Cases(source.pixels, source.rows, drawn, targets, max_bad)
         self.still = Cases(source.pixels, source.rows, still, targets, max_bad)
@@ -279,10 +292,11 @@ def _fitted(start: Architecture, own: Architecture) -> Architecture:
     return replace(arch, frames=own.frames)
 
 
-def _train(model, recipe: Finetune, card: ModelCard, data: _Sets, folder: Path):
-    training = FineTuning(model, recipe, card, data.train, data.val, data.source.ids, folder)
+def _train(model, recipe: Finetune, card: ModelCard, data: _Sets, folder: Path, hooks: Hooks):
+    training = FineTuning(model, recipe, card, data.train, data.val, data.source.ids, folder, hooks.loss)
     with_val = len(data.val) > 0
-    fit(training, recipe.optim, recipe.run, folder, "fine-tuning", recipe.eval_every if with_val else None)
+    every = recipe.eval_every if with_val else None
+    fit(training, recipe.optim, recipe.run, folder, "fine-tuning", every, hooks.callbacks)
     model = training.final_model.cpu()
     if recipe.select in SELECT and training.best_epoch > 0:
         model.load_state_dict(safetensors.torch.load_file(folder / BEST))
@@ -310,15 +324,7 @@ def _predictions(model, card: ModelCard, source: Source):
     else:
         scores, reasons = predict_cached(model, card, pixels, rows)
     cases, files = manifest.table.iloc[rows], manifest.files()
-    # Names of files stay in the manifest.
-    reasons = [reason.replace(str(files[row]), case) for reason, row, case in zip(reasons, rows, cases["id"])]
+    # Names of files stay in the manifest; items of one's own have none.
+    if not isinstance(pixels, OwnPixels):
+        reasons = [reason.replace(str(files[row]), case) for reason, row, case in zip(reasons, rows, cases["id"])]
     return predictions_table(cases, card.labels, manifest.targets()[rows], scores, reasons)
-
-
-def _fingerprint(encoder: Path | None) -> str:
-    if encoder is None:
-        return ""
-    encoder = Path(encoder)
-    if is_hugging_face(encoder):
-        return file_sha256(encoder / HUGGING_FACE)
-    return file_sha256(encoder / ENCODER if encoder.is_dir() else encoder)

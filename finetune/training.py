@@ -1,5 +1,7 @@
 """Training of a classifier: its loss, and validation, which alone chooses the epoch."""
 
+from collections.abc import Callable
+
 import numpy as np
 import safetensors.torch
 import torch
@@ -7,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics.functional.classification import binary_auroc
 
+from ..core.errors import UserError
 from ..core.files import written_aside
 from ..datasets.loading.loaders import Cases, TrainBatches, eval_loader, reading_workers, train_loader
 from ..engine.training import Training
@@ -32,13 +35,15 @@ class FineTuning(Training):
         val: Cases,
         ids,
         folder,
+        loss: Callable[[Tensor, Tensor], Tensor] | None = None,
     ):
         super().__init__(
             model, recipe.optim, recipe.run, ids=ids, mean=card.mean, std=card.std,
-            depth=card.arch.depth if card.network == "vit" else 0, no_decay=model.no_weight_decay(),
+            depth=card.arch.depth if card.network == "vit" else 0, no_decay=getattr(model, "no_weight_decay", set)(),
         )  # fmt: skip
         self.recipe, self.card, self.train_set, self.val_set, self.folder = recipe, card, train, val, folder
         self.workers = reading_workers(recipe.run.workers)
+        self.criterion = loss or (masked_cross_entropy if card.exclusive else masked_bce)
         self.best_score, self.best_epoch = -float("inf"), -1
         self.watched = watched(recipe.select)
 
@@ -52,7 +57,10 @@ class FineTuning(Training):
         if self.recipe.mixup or self.recipe.cutmix:
             x, target = mix_batch(x, target, self.recipe.mixup, self.recipe.cutmix, self.draw)
         logits = self.model(x, self.some_patches(len(x))) if self.recipe.patch_drop else self.model(x)
-        return (masked_cross_entropy if self.card.exclusive else masked_bce)(logits, target)
+        value = self.criterion(logits, target)
+        if value.ndim:
+            raise UserError(f"the loss gives the shape {tuple(value.shape)}, not a scalar: return its mean.")
+        return value
 
     def some_patches(self, batch: int) -> Tensor:
         """(B, n) ids of the patches that a training step keeps (PatchDropout, Liu et al. 2022)."""

@@ -17,6 +17,7 @@ from .masking import Masks
 from .recipe import Decoder
 
 TARGETS = ("pixels", "patch", "channel")
+DECODER = Decoder()  # of MAE
 
 
 class Reconstruction(NamedTuple):
@@ -43,7 +44,7 @@ class MaskedAutoencoder(nn.Module):
             (VideoMAE: per channel over the tubelet).
     """
 
-    def __init__(self, encoder: ViT, decoder: Decoder, target: str = "pixels"):
+    def __init__(self, encoder: ViT, decoder: Decoder = DECODER, target: str = "pixels"):
         super().__init__()
         if target not in TARGETS:
             raise ValueError(f"unknown target {target!r}; known: {', '.join(TARGETS)}")
@@ -71,7 +72,7 @@ class MaskedAutoencoder(nn.Module):
         nn.init.normal_(self.mask_token, std=0.02)
 
     def forward(self, x: Tensor, masks: Masks, pixels: Tensor | None = None) -> Reconstruction:
-        """Rebuild the tokens `target_ids` from the tokens `visible_ids`.
+        """Reconstruct the tokens `target_ids` from the tokens `visible_ids`.
 
         Args:
             x: (B, C, H, W) or (B, C, T, H, W), normalised.

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from ..core.errors import UserError
+from ..datasets.loading.own import OwnPixels
 from ..datasets.loading.readers import Reader, make_reader
-from ..datasets.loading.shards.pixels import Shards
-from ..datasets.loading.source import Source, open_files, open_tiles, try_slides
+from ..datasets.loading.source import Place, Source, open_files, open_tiles, try_slides
 from ..datasets.manifest.tables import Manifest
 from ..datasets.slides.settings import Stain
 from ..datasets.slides.stream import SlideSet
@@ -29,7 +29,7 @@ def open_slides(recipe: PretrainRecipe, chosen: Manifest, tiles: Path) -> SlideS
     return try_slides(chosen, tiles, recipe.stain, recipe.run.workers)
 
 
-def open_source(recipe: PretrainRecipe, chosen: Manifest, place: Path | Shards, slides: SlideSet | None) -> Source:
+def open_source(recipe: PretrainRecipe, chosen: Manifest, place: Place, slides: SlideSet | None) -> Source:
     """Open the tiles of slides, or images and clips (`open_files`).
 
     Raises:
@@ -41,6 +41,6 @@ def open_source(recipe: PretrainRecipe, chosen: Manifest, place: Path | Shards, 
     for name, unset in (("tiles_per_slide", None), ("stain", Stain())):
         if getattr(recipe, name) != unset:
             raise UserError(f"{name} is for tiles of slides: name the folder of tiles, or leave it out.")
-    if recipe.model.frames == 1 and recipe.model.channels != 1:
+    if recipe.model.frames == 1 and recipe.model.channels != 1 and not isinstance(place, OwnPixels):
         raise UserError(f"model.channels {recipe.model.channels}: images are read in grey; set model.channels 1.")
     return open_files(chosen, place, reader_of(recipe), recipe.data, workers=run.workers, max_bad=run.max_bad)

@@ -14,9 +14,12 @@ from ..slides.settings import Stain
 from ..slides.stream import SlideSet, TileSource
 from .cache import Files, PixelCache, open_pixels
 from .loaders import TrainBatches, readable_rows, reading_workers
+from .own import OwnPixels
 from .readers import Reader
 from .shards.batches import ShardBatches
 from .shards.pixels import ShardPixels, Shards
+
+Place = Path | Shards | OwnPixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +35,7 @@ class Source:
         slides: Rows of the manifest whose tiles these are, slide after slide; None where a row is a file itself.
     """
 
-    pixels: PixelCache | Files | ShardPixels | TileSource
+    pixels: PixelCache | Files | ShardPixels | OwnPixels | TileSource
     rows: np.ndarray
     ids: Sequence[str]
     bad: list[str]
@@ -69,14 +72,14 @@ class Source:
 
 
 def open_files(
-    manifest: Manifest, place: Path | Shards, reader: Reader, data: Data, *, workers: int, max_bad: float,
+    manifest: Manifest, place: Place, reader: Reader, data: Data, *, workers: int, max_bad: float,
     rows: Sequence[int] | None = None,
 ) -> Source:  # fmt: skip
-    """Open images or clips: from shards, or from the cache if the recipe wants one, which is filled first.
+    """Open images or clips: of one's own, from shards, or from the cache if the recipe wants one, filled first.
 
     Args:
         manifest: The files.
-        place: Folder of caches, or shards.
+        place: Folder of caches, shards, or items of one's own.
         reader: Gives the pixels of a file.
         data: The recipe's settings of data.
         workers: `run.workers`.
@@ -86,7 +89,9 @@ def open_files(
     Raises:
         DataError: More of the rows cannot be read.
     """
-    if isinstance(place, Shards):
+    if isinstance(place, OwnPixels):
+        pixels = place
+    elif isinstance(place, Shards):
         pixels = place.pixels(manifest, reader)
     else:
         pixels = open_pixels(manifest.files(), data, place, reader, reading_workers(workers, decoding=True))
