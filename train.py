@@ -49,7 +49,8 @@ def pretrain(
         data: A manifest, its folder or file, or a `Dataset` of one's own (`clinvit.datasets.loading.own`).
         out: The run folder.
         encoder: What to start from: an encoder, its folder, or a checkpoint; None is a random start.
-        transform, callbacks: See `clinvit.engine.hooks.Hooks`.
+        transform: Of training images (`clinvit.engine.hooks.Hooks`).
+        callbacks: Lightning's.
         tiles: Of slides: folder of tile coordinates.
         cache: Folder of decoded files, or URL of shards; None lies beside the manifest or `out`.
         cache_gb: Of shards: how much of them is kept on this machine.
@@ -99,12 +100,16 @@ def finetune(
         out: The run folder.
         encoder: What to start from: an encoder, its folder, or a checkpoint; None is a random start.
         network: A name for the recipe's `network` (`vit`, any of timm's), or a module (`Hooks`).
-        loss, transform, callbacks: See `clinvit.engine.hooks.Hooks`.
-        val, test: The other cases, where `data` is a `Dataset`.
+        loss: (logits, target) to a scalar (`Hooks`).
+        transform: Of training images (`Hooks`).
+        callbacks: Lightning's.
+        val: Validation cases, where `data` is a `Dataset`.
+        test: Test cases, likewise.
         features: Of slides: folder of the features that an aggregator is trained on.
         rule: For the thresholds.
         calibrate: `temperature` or `platt`, None to leave the scores as they are.
-        cache, cache_gb: As of `pretrain`.
+        cache: As of `pretrain`.
+        cache_gb: As of `pretrain`.
 
     Raises:
         UserError: The recipe, the data or the folder do not fit; the message says how to mend it.
@@ -113,6 +118,8 @@ def finetune(
     if network is not None:
         recipe = replace(recipe, network=network if own is None else OWN)
     hooks, cache = Hooks(own, loss, transform, callbacks), _cache(cache)
+    if features is not None and hooks != Hooks():
+        raise UserError("network, loss, transform and callbacks are for images and clips, not for features of slides.")
     if isinstance(data, Dataset):
         _refuse_places(features=features, cache=cache)
         parts = {"train": data, "val": val, "test": test}

@@ -20,12 +20,12 @@ SAVING = "\nCtrl-C: this step is finished and the state saved, then the run ends
 
 
 class Interruption(Callback):
-    """Remember Ctrl-C or a scheduler's warning until the state is saved (`KeepLast`); a callback, and a context for the
-    time of training.
+    """Remember Ctrl-C or a scheduler's warning until the state is saved (`KeepLast`).
 
-    Before the first step there is nothing to save, and Ctrl-C ends at once, as a second one does at any time. Python
-    raises KeyboardInterrupt wherever it happens to be; inside a destructor or a callback of the garbage collector it
-    prints and forgets it, and the run would go on: so it is raised again after the batch.
+    It is a callback, and a context for the time of training. Before the first step there is nothing to save, and Ctrl-C
+    ends at once, as a second one does at any time. Python raises KeyboardInterrupt wherever it happens to be; inside a
+    destructor or a callback of the garbage collector it prints and forgets it, and the run would go on: so it is raised
+    again after the batch.
 
     Attributes:
         warned: The signal by which the run was asked to stop, None as long as it was not.
@@ -50,17 +50,20 @@ class Interruption(Callback):
             raise KeyboardInterrupt  # it came after the last state was saved
 
     def on_train_start(self, *_) -> None:
+        """Take over the signals."""
         # Lightning sets its own handlers shortly before; they write another checkpoint than ours.
         for number in self.before:
             signal.signal(number, self._warn)
 
     def on_train_batch_end(self, *_, **__) -> None:
+        """End where an interruption was lost in a destructor."""
         if self.at_once:
             raise KeyboardInterrupt
 
     def requeue(self, trainer: pl.Trainer) -> None:
-        """Ask SLURM to start the job anew, where it warned any process by SIGUSR1 (after SIGTERM it does so itself, if
-        at all). All processes call this.
+        """Ask SLURM to start the job anew, where it warned any process by SIGUSR1. All processes call this.
+
+        After SIGTERM it does so itself, if at all.
         """
         asked = trainer.strategy.reduce_boolean_decision(self.warned == signal.SIGUSR1, all=False)
         if asked and trainer.is_global_zero:

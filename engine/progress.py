@@ -29,7 +29,7 @@ class Progress(ProgressBar):
         self.shown = True
 
     def disable(self) -> None:
-        """Lightning calls this on every process but the first."""
+        """Show nothing; Lightning calls this on every process but the first."""
         self.shown = False
 
     def enable(self) -> None:
@@ -37,6 +37,7 @@ class Progress(ProgressBar):
         self.shown = True
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin to count."""
         total = trainer.num_training_batches * trainer.max_epochs
         self.done = self.first = trainer.num_training_batches * trainer.current_epoch + pl_module.done[1]
         self.started = self.ready = self.spoken = time.monotonic()
@@ -45,9 +46,11 @@ class Progress(ProgressBar):
             self.bar = tqdm(total=total, initial=self.first, desc=self.title, unit="step", dynamic_ncols=True)
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        """Count the time that was spent waiting for the batch."""
         self.waited += time.monotonic() - self.ready
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        """Show the step."""
         self.done += 1
         self.ready = now = time.monotonic()
         if not self.shown:
@@ -68,6 +71,7 @@ class Progress(ProgressBar):
             )
 
     def on_train_end(self, trainer, pl_module) -> None:
+        """Close the bar."""
         if self.bar is not None:
             self.bar.close()
 
@@ -83,6 +87,7 @@ class Progress(ProgressBar):
 
 class EpochLog(Callback):
     """Write `log.csv`, a row per epoch with all logged metrics, the learning rate and seconds; a resumed run goes on.
+
     The learning rate goes to TensorBoard and the trackers too, which have the metrics from Lightning.
 
     Args:
@@ -94,12 +99,14 @@ class EpochLog(Callback):
         self.rows: list[dict[str, str]] = []
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take over the rows of a run that goes on."""
         self.started = time.monotonic()
         if trainer.current_epoch and self.path.is_file():
             with self.path.open(encoding="utf-8", newline="") as file:
                 self.rows = [row for row in csv.DictReader(file) if int(row["epoch"]) <= trainer.current_epoch]
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Add a row."""
         metrics = {name: f"{float(value):.6g}" for name, value in sorted(trainer.callback_metrics.items())}
         seconds, self.started = time.monotonic() - self.started, time.monotonic()
         rate = rate_of(trainer)

@@ -163,7 +163,7 @@ def _flatten(value: dict, prefix: str = "") -> dict:
 
 
 def _git_state() -> str:
-    """Commit of the source and whether it was changed; empty for an installed package."""
+    """Return the commit of the source and whether it was changed; empty for an installed package."""
     root = Path(__file__).resolve().parents[1]
     if not (root / ".git").exists():
         return ""

@@ -118,7 +118,7 @@ def finetune(
 
 
 def reader_of(recipe: Finetune, card: ModelCard) -> Reader:
-    """What makes pixels of the files of a recipe."""
+    """Return what makes pixels of the files of a recipe."""
     return make_reader(
         recipe.data.clip, frames=card.arch.frames, size_px=card.arch.image_size[0], cache_px=recipe.data.cache_px,
         least_px=card.least_px(),
@@ -143,7 +143,7 @@ def _known(manifest: Manifest) -> np.ndarray:
 
 
 def _card_of(recipe: Finetune, encoder: Path) -> EncoderCard | None:
-    """The card of the encoder that a ViT starts from; another network starts from a plain checkpoint, without card."""
+    """Return the card of the encoder that a ViT starts from; another network starts from a checkpoint without card."""
     if recipe.network == "vit":
         return read_encoder_card(encoder)
     if recipe.network == OWN:
@@ -156,12 +156,12 @@ def _card_of(recipe: Finetune, encoder: Path) -> EncoderCard | None:
 
 
 def encoder_hashes(encoder: Path | None) -> frozenset[str] | None:
-    """Hashes of what an encoder (or None) has seen; None where its folder does not say."""
+    """Return hashes of what an encoder (or None) has seen; None where its folder does not say."""
     return frozenset() if encoder is None else read_hashes(Path(encoder) / TRAINED_ON)
 
 
 def seen_by_split(manifest: Manifest, hashes: frozenset[str] | None) -> dict[str, int] | None:
-    """How many cases of each split an encoder has seen (without their labels); None where that is not known."""
+    """Return how many cases of each split an encoder has seen (without labels); None where that is not known."""
     if hashes is None:
         return None
     own, _ = seen_cases(manifest.table, hashes)
@@ -179,7 +179,7 @@ class _Sets:
         drawn = replace(recipe.augment, size=recipe.augment.size * card.scales[-1])
         drawn = TrainView(drawn, recipe.data.clip, card.arch.frames)
         if hooks.transform is not None:
-            drawn = Transformed(drawn, hooks.transform, card.arch.channels)
+            drawn = Transformed(drawn, hooks.transform, card.arch.channels, card.arch.frames)
         self.source = source
         self.train = Cases(source.pixels, source.rows, drawn, targets, max_bad)
         self.still = Cases(source.pixels, source.rows, still, targets, max_bad)
@@ -217,7 +217,7 @@ def check_labels(recipe: Finetune, manifest: Manifest) -> None:
 
 
 def make_card(recipe: Finetune, manifest: Manifest, start: EncoderCard | None) -> ModelCard:
-    """The card of the model to come; with an encoder its architecture and input statistics are taken over."""
+    """Return the card of the model to come; with an encoder its architecture and input statistics are taken over."""
     check_mode(recipe, start is not None)
     for name, known in (
         ("loss", ("bce", "ce")),
@@ -285,7 +285,7 @@ def make_card(recipe: Finetune, manifest: Manifest, start: EncoderCard | None) -
 
 
 def _fitted(start: Architecture, own: Architecture) -> Architecture:
-    """The encoder's architecture for the recipe's input; one of images is inflated where the input is clips."""
+    """Return the encoder's architecture for the recipe's input; one of images is inflated for clips."""
     arch = replace(start, image_size=own.image_size, channels=own.channels)
     if start.frames == 1 and own.frames > 1:
         return replace(arch, frames=own.frames, tubelet=own.tubelet, positions=own.positions)

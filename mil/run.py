@@ -39,15 +39,18 @@ class MilTraining(FineTuning):
         self.watched = watched(recipe.select)
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
+        """Return the loss of a batch of bags."""
         criterion = masked_cross_entropy if self.card.exclusive else masked_bce
         out = self.model(batch["features"], batch["mask"])
         return self.model.loss(out, batch["target"], batch["mask"], criterion)
 
     def val_dataloader(self):
+        """Return every validation bag."""
         # One whole bag at a time: bags differ too much in size to be padded.
         return eval_loader(self.val_set, 1, self.workers)
 
     def validation_step(self, batch: dict[str, Tensor], index: int) -> None:
+        """Score a bag."""
         out = self.final_model.eval()(batch["features"])
         self.scored.append((bag_probabilities(out, None, self.card), batch["target"]))
 
@@ -91,7 +94,7 @@ def train_mil(recipe: Mil, manifest: Manifest, features: Path, out: Path) -> Pat
 
 
 def make_mil_card(recipe: Mil, manifest: Manifest, bags: BagFolder) -> MilCard:
-    """The card of the model to come."""
+    """Return the card of the model to come."""
     hidden, attention, _ = settings(recipe)
     readable = np.array([not reason for reason in bags.reasons()])
     return MilCard(
@@ -117,7 +120,7 @@ def make_mil_card(recipe: Mil, manifest: Manifest, bags: BagFolder) -> MilCard:
 
 
 def _sets(recipe: Mil, manifest: Manifest, bags: BagFolder) -> tuple[BagCases, BagCases]:
-    """Training and validation bags: those with features of which at least one label is known."""
+    """Return training and validation bags: those with features of which at least one label is known."""
     splits, targets = manifest.table["split"], manifest.targets()
     known = ~np.isnan(targets).all(axis=1)
     rows = {

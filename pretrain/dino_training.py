@@ -81,6 +81,7 @@ class DinoPretraining(Method):
         return self.teacher
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
+        """Return the loss of a batch of crops, and note what the centre moves towards."""
         crops = [
             self.normalised(batch[name].transpose(0, 1).flatten(0, 1).float() / 255)
             for name in ("image", "local")
@@ -99,16 +100,19 @@ class DinoPretraining(Method):
         return self.dino_loss(self.model(crops).logits, targets)
 
     def on_train_start(self) -> None:
+        """Set the rate of the first step, and begin to count steps."""
         super().on_train_start()
         self.stepped = self.global_step
 
     def on_before_optimizer_step(self, optimizer) -> None:
+        """Keep the prototypes still in the first epochs."""
         super().on_before_optimizer_step(optimizer)
         if self.current_epoch < self.recipe.head.freeze_epochs:
             for parameter in self.model.head.last_layer.parameters():
                 parameter.grad = None
 
     def on_train_batch_end(self, outputs, batch, batch_idx: int) -> None:
+        """Let teacher and centre follow."""
         if self.global_step == self.stepped:
             return  # a part of a batch
         self.stepped = self.global_step
@@ -119,6 +123,7 @@ class DinoPretraining(Method):
         self.means.clear()
 
     def on_train_epoch_end(self) -> None:
+        """Warn where the features have collapsed."""
         std = float(self.trainer.callback_metrics["feature_std"])
         if std < COLLAPSED and self.trainer.is_global_zero:
             warnings.warn(

@@ -18,8 +18,10 @@ from .sheets import reconstruction_sheet
 
 
 class MaskedPretraining(Method):
-    """Training of a masked autoencoder; masks are drawn for the whole batch, over all its parts and processes, then
-    shared out: neither number changes a mask.
+    """Train a masked autoencoder.
+
+    Masks are drawn for the whole batch, over all its parts and processes, then shared out: neither number changes a
+    mask.
     """
 
     name, image = "mae", "reconstructions.png"
@@ -48,12 +50,15 @@ class MaskedPretraining(Method):
 
     @property
     def shardable(self) -> bool:
+        """Whether `run.strategy` fsdp can train it."""
         return self.ema is None
 
     def begin(self, batch: dict[str, Tensor], index: int) -> None:
+        """Draw the masks."""
         self.masks = self.draw_masks(len(batch["row"]), index)
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
+        """Return the loss of a batch under its masks."""
         pixels = batch["image"].float() / 255
         # VideoMAE makes its target of the pixels as they were before they were normalised.
         target_of = pixels if self.recipe.target == "channel" else None

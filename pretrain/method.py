@@ -83,6 +83,7 @@ class Method(Training):
         return self.final_model.encoder
 
     def train_dataloader(self) -> DataLoader:
+        """Return this process's shuffled batches."""
         batches = self.source.batches(self.share, self.recipe.tiles_per_slide)
         return train_loader(self.dataset, batches, reading_workers(self.run.workers), self.done)
 
@@ -112,6 +113,7 @@ class ShowImage(Callback):
         self.folder = folder
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Method) -> None:
+        """Draw the image when it is due."""
         if pl_module.whole:
             return  # this process holds a share of the weights alone
         done = trainer.current_epoch + 1

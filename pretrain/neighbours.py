@@ -46,6 +46,7 @@ class NeighbourCheck(Callback):
             )
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Method) -> None:
+        """Log the check when it is due."""
         if not trainer.is_global_zero:
             return
         due = (trainer.current_epoch + 1) % self.every == 0

@@ -62,7 +62,8 @@ def pretrain(
         source = open_source(recipe, chosen, cache, slides)
         training, images = method(model, recipe, source), ShowImage(folder)
         if hooks.transform is not None:
-            training.dataset.view = Transformed(training.dataset.view, hooks.transform, recipe.model.channels)
+            shape = recipe.model.channels, recipe.model.frames
+            training.dataset.view = Transformed(training.dataset.view, hooks.transform, *shape)
         more = [*method.callbacks(recipe, source), *hooks.callbacks]
         fit(training, recipe.optim, recipe.run, folder, "pre-training", callbacks=[images, *more])
         if rank() == 0:

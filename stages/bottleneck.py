@@ -44,7 +44,7 @@ class Rates:
 
 
 def bottleneck(task, manifest: Manifest, name: str) -> list[str]:
-    """What `clinvit check --recipe` says of it: two sentences with metrics.
+    """Return what `clinvit check --recipe` says of it: two sentences with metrics.
 
     Args:
         task: The task's module.
@@ -70,7 +70,7 @@ def bottleneck(task, manifest: Manifest, name: str) -> list[str]:
 
 
 def verdict(rates: Rates, what: str, device: str, cases: int, cached: bool = True) -> list[str]:
-    """The rates in words.
+    """Return the rates in words.
 
     Args:
         rates: As measured.
@@ -109,7 +109,7 @@ def verdict(rates: Rates, what: str, device: str, cases: int, cached: bool = Tru
 
 
 def rate(value: float) -> str:
-    """Cases per second, readable."""
+    """Return cases per second, readable."""
     return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
@@ -129,7 +129,7 @@ def measure(recipe: PretrainRecipe | Finetune, manifest: Manifest, device: str) 
 
 
 def workload(recipe: PretrainRecipe | Finetune, manifest: Manifest) -> Workload:
-    """The training of a recipe on a manifest's cases, without them."""
+    """Return the training of a recipe on a manifest's cases, without them."""
     cases = len(manifest.rows(*recipe.data.splits))
     if isinstance(recipe, PretrainRecipe):
         return pretrain_workload(recipe, cases)
@@ -137,7 +137,7 @@ def workload(recipe: PretrainRecipe | Finetune, manifest: Manifest) -> Workload:
 
 
 def _decoded(reader: Reader, manifest: Manifest) -> tuple[float, list[np.ndarray]]:
-    """Files per second of one core, and the pixels of those that were read, spread over the manifest."""
+    """Return files per second of one core, and the pixels of those that were read, from all over the manifest."""
     files, pixels, error = manifest.files(), [], None
     places = np.random.default_rng(0).permutation(len(files))[:64]
     with contextlib.closing(isolated(reader.read, [files[place] for place in places])) as results:
@@ -156,7 +156,7 @@ def _decoded(reader: Reader, manifest: Manifest) -> tuple[float, list[np.ndarray
 
 
 def per_second(work: Callable[[int], object]) -> float:
-    """How often `work(i)` is done in a second, on one core, after three times that do not count."""
+    """Return how often `work(i)` is done in a second, on one core, after three times that do not count."""
     for i in range(3):
         work(i)
     start, done = time.perf_counter(), 0
@@ -167,7 +167,7 @@ def per_second(work: Callable[[int], object]) -> float:
 
 
 def step_rate(workload: Workload, device: str) -> float:
-    """Cases per second that training steps take: forward, backward and optimiser, in the precision of a run.
+    """Return cases per second that training steps take: forward, backward and optimiser, in the precision of a run.
 
     The batch grows while a step is short, up to the recipe's; larger ones give no other rate.
 

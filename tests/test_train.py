@@ -144,12 +144,22 @@ def test_own_network_loss_transform_and_callbacks(cohort, small_recipes, tmp_pat
     with pytest.raises(UserError, match=r"the loss gives the shape \(16, 2\)"):
         finetune(fine, data=data, out=tmp_path / "other", loss=lambda logits, target: logits)
     assert not (tmp_path / "other/recipe.yaml").exists()
+    with pytest.raises(UserError, match="not for features of slides"):
+        finetune(fine, data=data, out=tmp_path / "other", loss=loss, features=tmp_path)
+    with pytest.raises(UserError, match="val and test belong to a Dataset"):
+        finetune(fine, data=data, out=tmp_path / "other", val=Cohort(data, "val"))
 
 
 def test_a_network_of_timm_by_its_name(cohort, small_recipes, tmp_path):
     fine = replace(small_recipes[1], optim=replace(small_recipes[1].optim, epochs=2))
     model = finetune(fine, data=cohort(), out=tmp_path / "run", network="test_resnet")
     assert model.card.network == "test_resnet" and clinvit.load(tmp_path / "run").labels == model.labels
+
+
+def test_a_transform_is_for_images(clip_cohort, small_clip_recipes, tmp_path):
+    for stage, recipe in zip((pretrain, finetune), small_clip_recipes):
+        with pytest.raises(UserError, match="transform is for images"):
+            stage(recipe, data=clip_cohort(folder=stage.__name__), out=tmp_path / "run", transform=lambda image: image)
 
 
 @pytest.mark.parametrize(

@@ -80,9 +80,15 @@ class Transformed:
         view: The recipe's.
         transform: (H, W[, 3]) uint8 to an image as described above.
         channels: Of the model.
+        frames: Of the model.
+
+    Raises:
+        UserError: The cases are clips.
     """
 
-    def __init__(self, view: View, transform: Callable[[np.ndarray], Any], channels: int):
+    def __init__(self, view: View, transform: Callable[[np.ndarray], Any], channels: int, frames: int):
+        if frames > 1:
+            raise UserError("transform is for images; how clips are changed the recipe's augment says. Leave it out.")
         self.view, self.transform, self.channels, self.repeats = view, transform, channels, view.repeats
 
     def __call__(self, pixels: np.ndarray, seed: int) -> np.ndarray | dict[str, np.ndarray]:
