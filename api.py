@@ -19,6 +19,7 @@ from .core.errors import DataError, UserError
 
 if TYPE_CHECKING:
     import pandas as pd
+    from torch import nn
 
     from .backbone.vit import ViT
 
@@ -47,10 +48,10 @@ class Classifier:
         card: All that is known of the model: what 1 means, thresholds, calibration, recipe, data.
     """
 
-    def __init__(self, folder: str | os.PathLike):
+    def __init__(self, folder: str | os.PathLike, network: "nn.Module | None" = None):
         from .finetune.model import load_model
 
-        self._network, self.card = load_model(folder)
+        self._network, self.card = load_model(folder, network)
         self.labels: tuple[str, ...] = self.card.labels
 
     def predict(self, paths: Paths, *, batch: int = 32, workers: int = 1, progress: bool = False) -> "pd.DataFrame":
@@ -101,6 +102,7 @@ class Encoder:
     """An encoder folder (`clinvit pretrain`) or a checkpoint of a ViT; see `load`.
 
     Attributes:
+        path: Where it lies.
         card: Architecture, normalisation, method, recipe and data.
     """
 
@@ -108,6 +110,7 @@ class Encoder:
         from .backbone.encoder import open_reported
         from .finetune.model import best_device
 
+        self.path = Path(path)
         self.vit, self.card, self.report = open_reported(path)
         self.vit.to(best_device())
 
@@ -196,12 +199,15 @@ class Aggregator:
         return with_predicted_labels(table, self.card)
 
 
-def load(folder: str | os.PathLike) -> Classifier | Encoder | Aggregator:
+def load(
+    folder: str | os.PathLike, *, network: "nn.Module | None" = None
+) -> Classifier | Encoder | Aggregator:  # fmt: skip
     """What is in a folder that the command has written, or in a checkpoint file of a ViT.
 
     Args:
         folder: A model folder (`clinvit finetune`), an encoder folder (`clinvit pretrain`), a run folder with either,
             or a checkpoint (MAE, DINO, timm, VideoMAE, ...).
+        network: Of a model that was trained with a module of one's own: that module, built as in training.
 
     Raises:
         UserError: It is none of these, or it is damaged. No code in it is ever run.
@@ -218,7 +224,7 @@ def load(folder: str | os.PathLike) -> Classifier | Encoder | Aggregator:
         return Encoder(path)
     if not path.is_dir():
         raise UserError(f"{path}: no such folder or file.")
-    return Aggregator(path) if isinstance(load_any_card(path), MilCard) else Classifier(path)
+    return Aggregator(path) if isinstance(load_any_card(path), MilCard) else Classifier(path, network)
 
 
 def vit(size: str = "small", *, weights: str | os.PathLike | None = None, **changes: Any) -> "ViT":

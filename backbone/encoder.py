@@ -23,6 +23,7 @@ from .weights import (
     set_weights,
 )
 from .weights.hub import is_timm_name
+from .weights.hugging_face import WEIGHTS as HUGGING_FACE
 from .weights.hugging_face import is_hugging_face
 
 WEIGHTS, CARD = "encoder.safetensors", "encoder.json"
@@ -86,6 +87,14 @@ def read_encoder_card(path: str | Path) -> EncoderCard:
     """
     path = Path(path)
     return _read_card(path) if _is_ours(path) else _foreign_card(open_checkpoint(path))
+
+
+def fingerprint(path: str | Path) -> str:
+    """Return the SHA-256 of an encoder's weights: of an encoder folder, a folder of transformers, or a checkpoint."""
+    path = Path(path)
+    if is_hugging_face(path):
+        return file_sha256(path / HUGGING_FACE)
+    return file_sha256(path / WEIGHTS if path.is_dir() else path)
 
 
 def load_encoder(vit: ViT, path: str | Path) -> LoadReport:

@@ -32,7 +32,7 @@ class Launch(NamedTuple):
 
 
 def launched() -> Launch | None:
-    """What started this process together with others; None for a process that stands for itself."""
+    """Return what started this process together with others; None for a process on its own."""
     seen = os.environ
     if "TORCHELASTIC_RUN_ID" in seen:
         rank, world, here = (int(seen[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"))
@@ -60,8 +60,10 @@ def requeue() -> None:
 
 @contextmanager
 def requeued_when_warned() -> Iterator[None]:
-    """Within, SLURM's warning (SIGUSR1) to a job stops a command as Ctrl-C does and has the job started anew. It may
-    come while files are still read; training, whose state is to be saved before, handles it itself (`Interruption`).
+    """Let SLURM's warning (SIGUSR1) to a job stop a command as Ctrl-C does, and have the job started anew.
+
+    It may come while files are still read; training, whose state is to be saved before, handles it itself
+    (`Interruption`).
     """
     in_main = threading.current_thread() is threading.main_thread()
     if REQUEUE_SIGNAL is None or "SLURM_JOB_ID" not in os.environ or not in_main:

@@ -23,6 +23,8 @@ from .classifier import Classifier, NearestNeighbours, TimmClassifier
 from .recipe import View
 
 WEIGHTS, CARD = "model.safetensors", "model.json"
+# In place of a network's name: a module that somebody gave to `finetune`; no file can tell how to build it.
+OWN = "own"
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,11 @@ def build_model(
     card: ModelCard, drop_path: float = 0.0, checkpoint_blocks: bool = False, head_drop: float = 0.0
 ) -> nn.Module:
     """The network of a card, weights still random."""
+    if card.network == OWN:
+        raise UserError(
+            "the network is a module of somebody's own, of which the folder holds the weights alone: give one built "
+            "alike, `clinvit.load(folder, network=...)`. Its scores are in predictions.csv."
+        )
     if card.network != "vit" and card.arch.frames > 1:
         from .volumes.networks import VolumeClassifier
 
@@ -192,8 +199,31 @@ def load_card(folder: str | Path) -> ModelCard:
         return card
 
 
-def load_model(folder: str | Path) -> tuple[nn.Module, ModelCard]:
+def check_network(network: nn.Module, card: ModelCard) -> None:
+    """Try a network of somebody's own on two cases.
+
+    Raises:
+        UserError: It does not make (B, L) logits of the input of the card.
+    """
+    shape, was_training = input_shape(card), network.training
+    device = next((parameter.device for parameter in network.parameters()), None)
+    with torch.no_grad():
+        logits = network.eval()(torch.zeros(2, *shape, device=device))
+    network.train(was_training)
+    if not isinstance(logits, Tensor) or logits.shape != (2, len(card.labels)):
+        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise UserError(
+            f"the network makes {found} of input {(2, *shape)}; (2, {len(card.labels)}) logits are needed, one for "
+            f"each of {', '.join(card.labels)}."
+        )
+
+
+def load_model(folder: str | Path, network: nn.Module | None = None) -> tuple[nn.Module, ModelCard]:
     """Network in eval mode, on the GPU where there is one, and card of a model folder; strict.
+
+    Args:
+        folder: The model folder.
+        network: Built as in training, where it was a module of somebody's own.
 
     Raises:
         UserError: The weights do not belong to the card.
@@ -204,7 +234,7 @@ def load_model(folder: str | Path) -> tuple[nn.Module, ModelCard]:
     if card.network == "vit":
         refuse_larger(Path(folder), card.arch.weights, state)
     with card_errors(Path(folder) / CARD):
-        model = build_model(card)
+        model = build_model(card) if network is None or card.network != OWN else network
     try:
         model.load_state_dict(state, strict=True)
     except RuntimeError as error:

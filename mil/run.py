@@ -18,6 +18,7 @@ from ..engine.trainer import fit
 from ..engine.training import Training
 from ..finetune.losses import masked_bce, masked_cross_entropy
 from ..finetune.run import BEST, SELECT, FineTuning, check_labels, seen_by_split
+from ..finetune.training import watched
 from .aggregator import Aggregator
 from .extract import read_pipeline
 from .model import MilCard, load_mil, save_mil
@@ -35,17 +36,21 @@ class MilTraining(FineTuning):
         Training.__init__(self, model, recipe.optim, recipe.run, ids=ids, mean=(0.0,), std=(1.0,), depth=0)
         self.recipe, self.card, self.train_set, self.val_set, self.folder = recipe, card, train, val, folder
         self.workers, self.best_score, self.best_epoch = workers, -float("inf"), -1
+        self.watched = watched(recipe.select)
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
+        """Return the loss of a batch of bags."""
         criterion = masked_cross_entropy if self.card.exclusive else masked_bce
         out = self.model(batch["features"], batch["mask"])
         return self.model.loss(out, batch["target"], batch["mask"], criterion)
 
     def val_dataloader(self):
+        """Return every validation bag."""
         # One whole bag at a time: bags differ too much in size to be padded.
         return eval_loader(self.val_set, 1, self.workers)
 
     def validation_step(self, batch: dict[str, Tensor], index: int) -> None:
+        """Score a bag."""
         out = self.final_model.eval()(batch["features"])
         self.scored.append((bag_probabilities(out, None, self.card), batch["target"]))
 
@@ -89,7 +94,7 @@ def train_mil(recipe: Mil, manifest: Manifest, features: Path, out: Path) -> Pat
 
 
 def make_mil_card(recipe: Mil, manifest: Manifest, bags: BagFolder) -> MilCard:
-    """The card of the model to come."""
+    """Return the card of the model to come."""
     hidden, attention, _ = settings(recipe)
     readable = np.array([not reason for reason in bags.reasons()])
     return MilCard(
@@ -115,7 +120,7 @@ def make_mil_card(recipe: Mil, manifest: Manifest, bags: BagFolder) -> MilCard:
 
 
 def _sets(recipe: Mil, manifest: Manifest, bags: BagFolder) -> tuple[BagCases, BagCases]:
-    """Training and validation bags: those with features of which at least one label is known."""
+    """Return training and validation bags: those with features of which at least one label is known."""
     splits, targets = manifest.table["split"], manifest.targets()
     known = ~np.isnan(targets).all(axis=1)
     rows = {

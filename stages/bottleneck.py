@@ -21,7 +21,8 @@ from ..datasets.transforms.views import TrainView
 from ..engine.workload import Steps, Workload
 from ..finetune.recipe import Finetune
 from ..finetune.workload import workload as finetune_workload
-from ..pretrain.recipe import Pretrain
+from ..pretrain.method import method_of
+from ..pretrain.recipe import PretrainRecipe
 from ..pretrain.workload import workload as pretrain_workload
 from .task import Task
 
@@ -44,7 +45,7 @@ class Rates:
 
 
 def bottleneck(task: Task, manifest: Manifest, name: str) -> list[str]:
-    """What `clinvit check --recipe` says of it: two sentences with metrics.
+    """Return what `clinvit check --recipe` says of it: two sentences with metrics.
 
     Args:
         task: Whose recipe it is.
@@ -72,7 +73,7 @@ def bottleneck(task: Task, manifest: Manifest, name: str) -> list[str]:
 
 
 def verdict(rates: Rates, what: str, device: str, cases: int, cached: bool = True) -> list[str]:
-    """The rates in words.
+    """Return the rates in words.
 
     Args:
         rates: As measured.
@@ -111,11 +112,11 @@ def verdict(rates: Rates, what: str, device: str, cases: int, cached: bool = Tru
 
 
 def rate(value: float) -> str:
-    """Cases per second, readable."""
+    """Return cases per second, readable."""
     return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
-def measure(recipe: Pretrain | Finetune, manifest: Manifest, device: str) -> Rates:
+def measure(recipe: PretrainRecipe | Finetune, manifest: Manifest, device: str) -> Rates:
     """Measure a recipe on a manifest's own files.
 
     Raises:
@@ -124,21 +125,22 @@ def measure(recipe: Pretrain | Finetune, manifest: Manifest, device: str) -> Rat
     model, data = recipe.model, recipe.data
     reader = make_reader(data.clip, frames=model.frames, size_px=model.image_size, cache_px=data.cache_px)
     decoded, pixels = _decoded(reader, manifest)
-    view = TrainView(recipe.augment, data.clip, model.frames)
+    pretraining = isinstance(recipe, PretrainRecipe)
+    view = method_of(recipe).view(recipe) if pretraining else TrainView(recipe.augment, data.clip, model.frames)
     loaded = per_second(lambda i: view(pixels[i % len(pixels)], i))
     return Rates(decoded, loaded, step_rate(workload(recipe, manifest), device))
 
 
-def workload(recipe: Pretrain | Finetune, manifest: Manifest) -> Workload:
-    """The training of a recipe on a manifest's cases, without them."""
+def workload(recipe: PretrainRecipe | Finetune, manifest: Manifest) -> Workload:
+    """Return the training of a recipe on a manifest's cases, without them."""
     cases = len(manifest.rows(*recipe.data.splits))
-    if isinstance(recipe, Pretrain):
+    if isinstance(recipe, PretrainRecipe):
         return pretrain_workload(recipe, cases)
     return finetune_workload(recipe, cases, manifest)
 
 
 def _decoded(reader: Reader, manifest: Manifest) -> tuple[float, list[np.ndarray]]:
-    """Files per second of one core, and the pixels of those that were read, spread over the manifest."""
+    """Return files per second of one core, and the pixels of those that were read, from all over the manifest."""
     files, pixels, error = manifest.files(), [], None
     places = np.random.default_rng(0).permutation(len(files))[:64]
     with contextlib.closing(isolated(reader.read, [files[place] for place in places])) as results:
@@ -157,7 +159,7 @@ def _decoded(reader: Reader, manifest: Manifest) -> tuple[float, list[np.ndarray
 
 
 def per_second(work: Callable[[int], object]) -> float:
-    """How often `work(i)` is done in a second, on one core, after three times that do not count."""
+    """Return how often `work(i)` is done in a second, on one core, after three times that do not count."""
     for i in range(3):
         work(i)
     start, done = time.perf_counter(), 0
@@ -168,7 +170,7 @@ def per_second(work: Callable[[int], object]) -> float:
 
 
 def step_rate(workload: Workload, device: str) -> float:
-    """Cases per second that training steps take: forward, backward and optimiser, in the precision of a run.
+    """Return cases per second that training steps take: forward, backward and optimiser, in the precision of a run.
 
     The batch grows while a step is short, up to the recipe's; larger ones give no other rate.
 

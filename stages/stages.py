@@ -17,8 +17,10 @@ CACHE_GB = 50.0
 MANIFEST = "manifest.csv"
 
 
-def open_manifest(data: Path, labels: Sequence[str] | None = None) -> Manifest:
+def open_manifest(data: Path | Manifest, labels: Sequence[str] | None = None) -> Manifest:
     """The manifest itself, or the one in a folder."""
+    if isinstance(data, Manifest):
+        return data if labels is None else data.with_labels(labels)
     data = Path(data)
     if data.is_dir():
         if not (data / MANIFEST).is_file():
@@ -57,14 +59,14 @@ def choose_recipe(recipes: Mapping[str, Callable], name: str, config: Path | Non
 
 def pretrain_stage(
     recipe, data: Path, out: Path, cache: Path | str | None = None, tiles: Path | None = None,
-    cache_gb: float = CACHE_GB,
+    cache_gb: float = CACHE_GB, encoder: Path | None = None, hooks=None,
 ) -> Path:  # fmt: skip
     """Pre-training, of slides on the tiles in a folder of tile coordinates; gives the encoder folder."""
     from ..pretrain.run import pretrain
 
-    # DINO may watch its features by the labels (`monitor`); nothing else looks at them.
-    manifest = open_manifest(data, labels=None if getattr(recipe, "monitor", 0) else ())
-    return pretrain(recipe, manifest, out, cache_place(manifest, out, cache, cache_gb), tiles)
+    manifest = open_manifest(data, labels=None if recipe.reads_labels else ())
+    place, own = cache_place(manifest, out, cache, cache_gb), {} if hooks is None else {"hooks": hooks}
+    return pretrain(recipe, manifest, out, place, tiles, encoder, **own)
 
 
 def finetune_stage(
@@ -78,6 +80,7 @@ def finetune_stage(
     features: Path | None = None,
     rule: str = "youden",
     calibrate: str | None = None,
+    hooks=None,
 ) -> Path:
     """Fine-tuning, then calibration and thresholds from the validation cases into the model's card; gives the model
     folder. Repeated in a finished folder, it only predicts anew, calibrates and chooses: by another rule, if asked.
@@ -90,6 +93,7 @@ def finetune_stage(
         features: Of slides: folder of their tiles' features, on which an aggregator is trained.
         rule: For the thresholds.
         calibrate: `temperature` or `platt` (`eval.scaling`), None to leave the scores as they are.
+        hooks: Own parts of a fine-tuning on images or clips (`engine.hooks.Hooks`).
 
     Raises:
         UserError: The calibration is unknown, not for exclusive classes, or there is no validation case for it.
@@ -106,7 +110,8 @@ def finetune_stage(
     else:
         from ..finetune.run import finetune
 
-        folder = finetune(recipe, manifest, out, cache_place(manifest, out, cache, cache_gb), encoder)
+        place, own = cache_place(manifest, out, cache, cache_gb), {} if hooks is None else {"hooks": hooks}
+        folder = finetune(recipe, manifest, out, place, encoder, **own)
     if rank() == 0:
         table = Path(out) / "predictions.csv"
         if calibrate is not None:

@@ -141,8 +141,16 @@ class TrainBatches(Sampler):
         return draw.permutation(self.cases)
 
 
-def train_loader(dataset: Cases, batches: TrainBatches, workers: int) -> DataLoader:
-    """A loader over shuffled batches; workers live through all epochs."""
+def train_loader(dataset: Dataset, batches: TrainBatches, workers: int, done: tuple[int, int] = (0, 0)) -> DataLoader:
+    """A loader over shuffled batches; workers live through all epochs.
+
+    Args:
+        dataset: Gives batches by `__getitems__`.
+        batches: Of positions and seeds.
+        workers: Loading processes.
+        done: See `TrainBatches.done`.
+    """
+    batches.done = done
     return _loader(dataset, batches, workers)
 
 
