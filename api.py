@@ -207,7 +207,6 @@ def load(folder: str | os.PathLike) -> Classifier | Encoder | Aggregator:
         UserError: It is none of these, or it is damaged. No code in it is ever run.
     """
     from .mil.cards import load_any_card
-    from .mil.model import MilCard
 
     path = Path(folder)
     if path.is_file():
@@ -218,7 +217,7 @@ def load(folder: str | os.PathLike) -> Classifier | Encoder | Aggregator:
         return Encoder(path)
     if not path.is_dir():
         raise UserError(f"{path}: no such folder or file.")
-    return Aggregator(path) if isinstance(load_any_card(path), MilCard) else Classifier(path)
+    return (Aggregator if load_any_card(path).kind == "mil" else Classifier)(path)
 
 
 def vit(size: str = "small", *, weights: str | os.PathLike | None = None, **changes: Any) -> "ViT":

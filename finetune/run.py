@@ -8,7 +8,6 @@ import pandas as pd
 import safetensors.torch
 import torch
 
-from ..backbone.encoder import WEIGHTS as ENCODER
 from ..backbone.encoder import EncoderCard, load_encoder, read_encoder_card
 from ..backbone.sizes import Architecture
 from ..backbone.weights.hugging_face import WEIGHTS as HUGGING_FACE
@@ -318,4 +317,4 @@ def _fingerprint(encoder: Path | None) -> str:
     encoder = Path(encoder)
     if is_hugging_face(encoder):
         return file_sha256(encoder / HUGGING_FACE)
-    return file_sha256(encoder / ENCODER if encoder.is_dir() else encoder)
+    return file_sha256(encoder / EncoderCard.weights_file if encoder.is_dir() else encoder)

@@ -39,7 +39,7 @@ def store_calibration(model: Path, table: Path, method: str) -> None:
         method: `temperature` or `platt` (`eval.scaling`).
     """
     from ..eval.statistics.scaling import fit_scaling
-    from .cards import load_any_card, save_any_card
+    from .cards import load_any_card
 
     card, predictions = load_any_card(model), read_predictions(table)
     assert not card.calibration, f"{model}: calibrated already"
@@ -49,7 +49,7 @@ def store_calibration(model: Path, table: Path, method: str) -> None:
     scores = calibrated(card, predictions.scores())
     new = {f"p_{label}": scores[:, place] for place, label in enumerate(card.labels)}
     write_predictions(table, predictions.table.assign(**new))
-    save_any_card(model, card)
+    card.write(model)
     for line in _left_alone(card):
         print(f"note: scores stay as they are for {line}")
 

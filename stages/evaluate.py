@@ -168,37 +168,13 @@ def _card_beside(predictions: Path):
 
 def _unit(cards: list) -> str:
     """What a case is called in the report."""
-    from ..mil.model import MilCard
-
-    if not cards:
-        return "case"
-    if isinstance(cards[0], MilCard):
-        return "slide"
-    return "clip" if cards[0].arch.frames > 1 else "image"
+    return cards[0].unit if cards else "case"
 
 
 def _provenance(card) -> dict:
-    from ..mil.model import MilCard
-
-    if isinstance(card, MilCard):
-        return {
-            "network": f"{card.aggregator} over tile features of width {card.width}",
-            "features": card.features,
-            "pipeline": card.pipeline,
-            "data": card.data,
-            "calibration": calibration_facts(card),
-            "recipe": card.recipe,
-            "versions": card.versions,
-        }
-    start = card.encoder
     return {
-        "network": card.network
-        if card.network != "vit"
-        else f"ViT, width {card.arch.width}, depth {card.arch.depth}, "
-        f"patch {card.arch.patch_size}, input {card.arch.image_size[0]} px"
-        + (f", {card.arch.frames} frames in tubelets of {card.arch.tubelet}" if card.arch.frames > 1 else ""),
-        "start": f"encoder by {start['method']}" if start else "from scratch",
-        "pre-training data": start.get("data", {}) if start else "",
+        "network": card.network_words(),
+        **card.origin(),
         "data": card.data,
         "calibration": calibration_facts(card),
         "recipe": card.recipe,

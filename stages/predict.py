@@ -87,11 +87,9 @@ def predict_stage(request: Request) -> pd.DataFrame | None:
 
 
 def _predict(request: Request, network, card) -> pd.DataFrame | None:
-    from ..finetune.model import WEIGHTS
-
     cases, truth = requested_cases(request.inputs, card.labels, card.suffixes())
     cases = _named(request, cases)
-    sha256 = file_sha256(request.model / WEIGHTS)
+    sha256 = file_sha256(request.model / card.weights_file)
     said = model_facts(request.model, card) | {"seen": seen_facts(request.model, cases)}
     said |= {"sha256": sha256, "cases": _fingerprint(cases), "precision": _precision(request)}
     finished = request.resume and _finished(request.out, said)

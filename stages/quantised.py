@@ -29,7 +29,7 @@ def write_quantised(model: Path, card, out: Path, data: Path | None) -> list[str
     said = [f"{file}: int8 weights, {size:.0%} of the float32 file"]
     if data is None:
         return [*said, "what it loses is not known: give --data with validation cases"]
-    if not isinstance(card, ModelCard):
+    if card.kind != ModelCard.kind:
         raise UserError("--data with --int8 is for classifiers of images and clips.")
     from ..datasets.manifest.tables import read_predictions
     from ..eval.report.report import evaluate

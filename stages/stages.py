@@ -124,7 +124,7 @@ def finetune_stage(
 def store_thresholds(model: Path, predictions: Predictions, rule: str) -> None:
     """Choose a threshold per label on the validation cases and write it into the model's card."""
     from ..eval.statistics.operating_points import choose
-    from ..mil.cards import load_any_card, save_any_card
+    from ..mil.cards import load_any_card
 
     val = predictions.rows("val").scored()
     if not len(val):
@@ -144,7 +144,7 @@ def store_thresholds(model: Path, predictions: Predictions, rule: str) -> None:
         }
         for label, p in zip(val.labels, points)
     }
-    save_any_card(model, replace(card, thresholds=stored))
+    replace(card, thresholds=stored).write(model)
 
 
 class Prepared(NamedTuple):

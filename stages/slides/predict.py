@@ -16,7 +16,6 @@ from ...datasets.slides.bags import BagFolder
 from ...datasets.slides.settings import Stain, Tiling, Tissue
 from ...datasets.slides.shared_work import SharedWork, slide_file
 from ...eval.localisation.tiles import TileSlide, choose_dice_threshold
-from ...finetune.model import WEIGHTS
 from ...mil.calibrated import calibrated
 from ...mil.extract import extract
 from ...mil.extract_recipe import Extract
@@ -89,7 +88,7 @@ def predict_slides(request: Request) -> pd.DataFrame:
     table = predictions_table(cases, card.labels, truth, scores, [each.reason for each in found])
     table = with_predicted_labels(table, card)
     write_table(request.out, table, card.labels)
-    more = {"seen": seen_facts(request.model, cases), "sha256": file_sha256(request.model / WEIGHTS)}
+    more = {"seen": seen_facts(request.model, cases), "sha256": file_sha256(request.model / card.weights_file)}
     write_json(beside(request.out, "model"), model_facts(request.model, card) | more)
     if request.maps is not None:
         for place, label in enumerate(card.labels):
