@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 from ..core.errors import RunError, UserError
+from ..core.pixels import normalised
 from .allocation import keep_freed_memory
 from .optim import make_optimizer, parameter_groups
 from .recipe import Optim, Run
@@ -106,12 +107,11 @@ class Training(pl.LightningModule):
 
     def pixels(self, batch: dict[str, Tensor]) -> Tensor:
         """`image` (B, C, [T,] H, W) uint8 of a batch, normalised on the device (a quarter of the bytes travels)."""
-        return self.normalised(batch["image"].float() / 255)
+        return self.normalised(batch["image"])
 
     def normalised(self, pixels: Tensor) -> Tensor:
-        """Pixels (B, C, [T,] H, W) in 0..1, normalised."""
-        shape = (1, -1, *[1] * (pixels.ndim - 2))
-        return (pixels - self.mean.view(shape)) / self.std.view(shape)
+        """Return pixels (B, C, [T,] H, W), uint8 or in 0..1, normalised."""
+        return normalised(pixels, self.mean, self.std)
 
     def on_fit_start(self) -> None:
         if self.device.type == "cpu":

@@ -11,19 +11,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..core.errors import DataError, UserError
+from ..core.pixels import normalised
 from ..datasets.loading.cache import PixelCache
 from ..datasets.loading.isolation import isolated
 from ..datasets.loading.loaders import Cases, eval_loader
 from ..datasets.transforms.views import FileViews
 from .classifier import Classifier, NearestNeighbours, TimmClassifier
 from .model import ModelCard, predict_batch
-
-
-def normalised(images: Tensor, card: ModelCard, device: torch.device) -> Tensor:
-    """(B, C, [T,] H, W) uint8 to normalised float on the device."""
-    shape = (1, -1, *[1] * (images.ndim - 2))
-    mean, std = (torch.tensor(values, device=device).view(shape) for values in (card.mean, card.std))
-    return (images.to(device).float() / 255 - mean) / std
 
 
 def predict_cached(
@@ -42,7 +36,8 @@ def predict_cached(
     if len(good):
         views = card.views()
         loader = eval_loader(Cases(cache, np.asarray(rows)[good], views), batch, workers, len(views))
-        parts = [predict_batch(model, normalised(b["image"], card, device), card).cpu().numpy() for b in loader]
+        pixels = (normalised(batch["image"].to(device), card.mean, card.std) for batch in loader)
+        parts = [predict_batch(model, each, card).cpu().numpy() for each in pixels]
         scores[good] = np.concatenate(parts).reshape(len(good), len(views), -1).mean(axis=1)
     return _refuse_non_finite(scores, reasons)
 
@@ -100,7 +95,7 @@ def stream(
         good = [place for place, reason in enumerate(reasons) if not reason]
         if good:
             images = torch.from_numpy(np.concatenate([items[place] for place in good]))
-            part = values_of(normalised(images, card, device)).float().cpu().numpy()
+            part = values_of(normalised(images.to(device), card.mean, card.std)).float().cpu().numpy()
             values[good] = part.reshape(len(good), -1, width).mean(axis=1)
         yield FileScores(list(range(start, start + len(items))), *_refuse_non_finite(values, reasons))
 

@@ -14,6 +14,7 @@ from ..backbone.weights.hugging_face import WEIGHTS as HUGGING_FACE
 from ..backbone.weights.hugging_face import is_hugging_face
 from ..core.errors import DataError, UserError
 from ..core.files import file_sha256
+from ..core.pixels import normalised
 from ..datasets.loading.cache import Files, PixelCache, open_pixels
 from ..datasets.loading.loaders import Cases, eval_loader, readable_rows, reading_workers
 from ..datasets.loading.readers import Reader, make_reader
@@ -28,7 +29,7 @@ from ..engine.trainer import fit
 from .adaptation import adapt, check_mode, check_numbers, merge_lora
 from .classifier import NearestNeighbours
 from .model import ModelCard, best_device, build_model, load_model, save_model
-from .predict import normalised, predict_cached, predict_files
+from .predict import predict_cached, predict_files
 from .recipe import Finetune
 from .timm_weights import load_network
 from .training import BEST, SELECT, FineTuning
@@ -294,7 +295,7 @@ def _remember(model: NearestNeighbours, card: ModelCard, data: _Sets) -> None:
     model.to(device).eval()
     features, targets = [], []
     for batch in eval_loader(data.still, 64, 0):
-        features.append(model.features(normalised(batch["image"], card, device)))
+        features.append(model.features(normalised(batch["image"].to(device), card.mean, card.std)))
         targets.append(batch["target"].to(device))
     model.remember(torch.cat(features), torch.cat(targets))
 

@@ -1,15 +1,14 @@
 """Training of a classifier: its loss, and validation, which alone chooses the epoch."""
 
-import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics.functional.classification import binary_auroc
 
 from ..core.files import written_aside
 from ..datasets.loading.loaders import Cases, TrainBatches, eval_loader, reading_workers, train_loader
 from ..engine.training import Training
+from ..eval.statistics.metrics import macro_auroc
 from .losses import masked_bce, masked_cross_entropy
 from .mixing import mix_batch
 from .model import ModelCard, predict_batch
@@ -83,7 +82,7 @@ class FineTuning(Training):
     def on_validation_epoch_end(self) -> None:
         scores, target = (torch.cat(parts) for parts in zip(*self.scored))
         metrics = {
-            "macro_auroc": macro_auroc(scores, target),
+            "macro_auroc": macro_auroc(target.cpu().numpy(), scores.double().cpu().numpy()),
             "accuracy": accuracy(scores, target, self.card.exclusive),
         }
         self.log_dict({f"val_{name}": metric for name, metric in metrics.items()}, rank_zero_only=True)
@@ -103,16 +102,6 @@ class FineTuning(Training):
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         super().on_load_checkpoint(checkpoint)
         self.best_score, self.best_epoch = checkpoint["best"]["score"], checkpoint["best"]["epoch"]
-
-
-def macro_auroc(scores: Tensor, target: Tensor) -> float:
-    """Mean AUROC over the labels that have both values among their known cases; NaN if none has."""
-    each = []
-    for score, truth in zip(scores.T, target.T):
-        known = ~truth.isnan()
-        if 0 < truth[known].sum() < known.sum():
-            each.append(binary_auroc(score[known], truth[known].long()).item())
-    return float(np.mean(each)) if each else float("nan")
 
 
 def accuracy(scores: Tensor, target: Tensor, exclusive: bool) -> float:

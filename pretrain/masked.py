@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..backbone.vit import ViT
 from ..core.errors import UserError
+from ..core.pixels import unit_range
 from ..datasets.transforms.views import TrainView
 from .mae import MaskedAutoencoder
 from .masking import Masks, draw_masks
@@ -35,7 +36,7 @@ class MaskedPretraining(Pretraining):
         self.masks = self.draw_masks(len(batch["row"]), index)
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
-        pixels = batch["image"].float() / 255
+        pixels = unit_range(batch["image"])
         # VideoMAE makes its target of the pixels as they were before they were normalised.
         target_of = pixels if self.recipe.target == "channel" else None
         loss = self.model(self.normalised(pixels), self.masks, target_of).loss

@@ -8,16 +8,16 @@ import pytest
 import torch
 from clinvit.core.errors import DataError, UserError
 from clinvit.datasets.manifest.tables import read_manifest, read_predictions
+from clinvit.eval.statistics.metrics import macro_auroc
 from clinvit.finetune.model import load_model
 from clinvit.finetune.predict import predict_files
 from clinvit.finetune.recipe import View
 from clinvit.finetune.run import finetune
-from clinvit.finetune.training import macro_auroc
 from clinvit.pretrain.run import pretrain
 
 
 def auroc(table) -> float:
-    return macro_auroc(torch.from_numpy(table.scores()), torch.from_numpy(table.truth()))
+    return macro_auroc(table.truth(), table.scores())
 
 
 def test_learns_and_predicts_the_same_from_files(cohort, small_recipes, tmp_path):

@@ -12,7 +12,7 @@ from clinvit.datasets.manifest.tables import read_manifest, read_predictions
 from clinvit.datasets.slides.bags import BagFolder
 from clinvit.engine.recipe import Optim, Run
 from clinvit.engine.training import Training
-from clinvit.finetune.training import macro_auroc
+from clinvit.eval.statistics.metrics import macro_auroc
 from clinvit.mil.cards import load_any_card
 from clinvit.mil.dsmil import DualStream
 from clinvit.mil.model import load_mil
@@ -58,7 +58,7 @@ def slides(tmp_path):
 
 
 def auroc(table) -> float:
-    return macro_auroc(torch.tensor(table.scores()), torch.tensor(table.truth()))
+    return macro_auroc(table.truth(), table.scores())
 
 
 @pytest.mark.parametrize("name", ["self_vit_mil", "gated_attention", "max"])
