@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .core.errors import DataError, UserError
+from .core.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,18 +70,15 @@ class Classifier:
         Raises:
             DataError: A folder or glob without a file, or a wrong manifest. A file that cannot be read is a row.
         """
-        from .datasets.manifest.tables import predictions_table
-        from .finetune.predict import predict_files
-        from .mil.calibrated import calibrated
-        from .stages.predict import with_predicted_labels
+        from .finetune.pipeline import predicted
+        from .finetune.predict import model_predictor
         from .stages.requested import requested_cases
 
         cases, truth = requested_cases(_texts(paths), self.labels, self.card.suffixes())
-        files = [Path(path) for path in cases["path"]]
-        scores, reasons = predict_files(self._network, self.card, files, batch, workers, progress)
-        table = predictions_table(cases, self.labels, truth, calibrated(self.card, scores), reasons)
+        predictor = model_predictor(self._network, self.card, batch, workers)
+        table = predicted(cases, truth, predictor, progress)
         table.insert(1, "path", cases["path"].tolist())
-        return with_predicted_labels(table, self.card)
+        return table
 
     def features(self, paths: Paths, *, batch: int = 32, workers: int = 1) -> Features:
         """What the last layer sees of files: pooled tokens of a ViT, pooled features of a timm network.
@@ -170,30 +167,21 @@ class Aggregator:
             A row per bag: `id, path, patient, split, status, reason, y_<label>, p_<label>` and, where the model has a
             threshold, `pred_<label>`.
         """
+        import numpy as np
         import pandas as pd
 
-        from .datasets.manifest.tables import predictions_table
-        from .datasets.slides.bags import BagFolder
-        from .mil.calibrated import calibrated
-        from .mil.predict import predict_mil
-        from .stages.predict import with_predicted_labels
+        from .finetune.pipeline import predicted
+        from .mil.predict import BagPredictor, predict_feature_files
         from .stages.requested import expand
 
-        files = expand(_texts(paths), (".h5",))
-        scores, reasons = np.full((len(files), len(self.labels)), np.nan), [""] * len(files)
-        for row, file in enumerate(files):
-            try:
-                bags = BagFolder([file.stem], file.parent, cache_gib=0)
-                (found,) = predict_mil(self._network, self.card, bags)
-                scores[row], reasons[row] = found.probabilities, found.reason
-            except DataError as error:  # features of another width or kind: this bag's row says so
-                reasons[row] = str(error)
+        files = expand(_texts(paths), self.card.suffixes())
         names = [file.stem for file in files]
-        cases = pd.DataFrame({"id": names, "patient": names, "split": "new"})
-        unknown = np.full(scores.shape, np.nan)
-        table = predictions_table(cases, self.labels, unknown, calibrated(self.card, scores), reasons)
-        table.insert(1, "path", [str(file) for file in files])
-        return with_predicted_labels(table, self.card)
+        cases = pd.DataFrame({"id": names, "path": map(str, files), "patient": names, "split": "new"})
+        predictor = BagPredictor(self.card, lambda _: predict_feature_files(self._network, self.card, files))
+        unknown = np.full((len(files), len(self.labels)), np.nan)
+        table = predicted(cases, unknown, predictor, progress=False)
+        table.insert(1, "path", cases["path"])
+        return table
 
 
 def load(folder: str | os.PathLike) -> Classifier | Encoder | Aggregator:
@@ -250,16 +238,14 @@ def _features(network, card, values_of, paths: Paths, batch: int, workers: int) 
     import torch
 
     from .finetune.model import input_shape
-    from .finetune.predict import stream
+    from .finetune.pipeline import collected
+    from .finetune.predict import PixelPredictor
     from .stages.requested import requested_cases
 
     cases, _ = requested_cases(_texts(paths), card.labels, card.suffixes())
-    files = [Path(path) for path in cases["path"]]
+    device = next(network.parameters()).device
     with torch.inference_mode():
-        width = values_of(torch.zeros(1, *input_shape(card), device=next(network.parameters()).device)).shape[1]
-        values, reasons = np.full((len(files), width), np.nan, dtype=np.float32), [""] * len(files)
-        for found in stream(values_of, width, network, card, files, batch, workers):
-            values[found.positions] = found.scores
-            for position, reason in zip(found.positions, found.reasons, strict=True):
-                reasons[position] = reason
-    return Features(files, values, reasons)
+        width = values_of(torch.zeros(1, *input_shape(card), device=device)).shape[1]
+        predictor = PixelPredictor(card, values_of, device, batch, workers, width)
+        values, reasons = collected(predictor.scores(cases), len(cases), width)
+    return Features([Path(path) for path in cases["path"]], values.astype(np.float32), reasons)

@@ -20,7 +20,7 @@ from ..datasets.loading.loaders import Cases, eval_loader, readable_rows, readin
 from ..datasets.loading.readers import Reader, make_reader
 from ..datasets.loading.shards.pixels import ShardPixels, Shards
 from ..datasets.manifest.seen import PRETRAINED_ON, TRAINED_ON, read_hashes, save_hashes, seen_cases, write_hashes
-from ..datasets.manifest.tables import Manifest, predictions_table, write_predictions
+from ..datasets.manifest.tables import Manifest, write_predictions
 from ..datasets.settings import for_channels
 from ..datasets.transforms.views import TrainView
 from ..engine.recipe import plain
@@ -29,7 +29,8 @@ from ..engine.trainer import fit
 from .adaptation import adapt, check_mode, check_numbers, merge_lora
 from .classifier import NearestNeighbours
 from .model import ModelCard, best_device, build_model, load_model, save_model
-from .predict import predict_cached, predict_files
+from .pipeline import manifest_cases, predicted
+from .predict import CachedPredictor, model_predictor
 from .recipe import Finetune
 from .timm_weights import load_network
 from .training import BEST, SELECT, FineTuning
@@ -301,15 +302,10 @@ def _remember(model: NearestNeighbours, card: ModelCard, data: _Sets) -> None:
 
 
 def _predictions(model, card: ModelCard, manifest: Manifest, pixels: PixelCache | Files | ShardPixels):
+    as_files = isinstance(pixels, Files)
     rows = np.flatnonzero(manifest.table["split"].isin(["val", "test"]))
-    if isinstance(pixels, Files):
-        scores, reasons = predict_files(model, card, [pixels.files[row] for row in rows])
-    else:
-        scores, reasons = predict_cached(model, card, pixels, rows)
-    cases, files = manifest.table.iloc[rows], manifest.files()
-    # Names of files stay in the manifest.
-    reasons = [reason.replace(str(files[row]), case) for reason, row, case in zip(reasons, rows, cases["id"])]
-    return predictions_table(cases, card.labels, manifest.targets()[rows], scores, reasons)
+    predictor = model_predictor(model, card) if as_files else CachedPredictor(model, card, pixels, rows)
+    return predicted(*manifest_cases(manifest.rows("val", "test"), card.labels), predictor, progress=as_files)
 
 
 def _fingerprint(encoder: Path | None) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from ..core.alone import folder_alone
 from ..core.errors import DataError, UserError
 from ..datasets.manifest.tables import Manifest, Predictions, read_predictions
-from ..mil.calibrated import calibration_facts
+from .calibration import calibration_facts
 from .explain import EXPLANATIONS
 from .facts import facts_beside
 from .seen import seen_beside, seen_sentences

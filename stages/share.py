@@ -70,6 +70,11 @@ class Team:
         self._out, self._share, self._paths, self._batch = out, share, paths, batch
         self._others: dict[int, IO[bytes]] = {}
 
+    @property
+    def first(self) -> bool:
+        """Whether this is process 0, which writes."""
+        return self._share.rank == 0
+
     def rows(self, number: int | None = None) -> list[int]:
         """Of a process, of this one if none is named."""
         share = self._share if number is None else self._share._replace(rank=number)

@@ -16,7 +16,7 @@ from ..datasets.manifest.patients import alike_patients
 from ..datasets.manifest.seen import CHOSEN_ON, write_hashes
 from ..datasets.manifest.tables import Manifest, Predictions, read_manifest, read_predictions, write_manifest
 from ..engine.recipe import parse_recipe
-from ..mil.calibrated import check_calibration, store_calibration
+from .calibration import check_calibration, store_calibration
 
 CACHE = "pixel-cache"
 CACHE_GB = 50.0

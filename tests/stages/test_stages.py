@@ -12,7 +12,7 @@ from clinvit.core.errors import UserError
 from clinvit.datasets.manifest.tables import read_predictions
 from clinvit.engine.recipe import Optim, Run
 from clinvit.eval.statistics.operating_points import choose
-from clinvit.mil.calibrated import calibrated
+from clinvit.finetune.pipeline import calibrated
 from clinvit.mil.cards import load_any_card
 from clinvit.mil.recipe import Mil
 from clinvit.stages.evaluate import evaluate_stage
