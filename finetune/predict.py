@@ -1,6 +1,7 @@
-"""Predictors of pixels: files as they come, and cached cases; a case that fails is a row with its reason."""
+"""Predictors of pixels: files and arrays as they come, and cached cases; a case that fails is a row with its reason."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 
@@ -11,9 +12,11 @@ from torch import Tensor, nn
 
 from ..core.errors import DataError, UserError
 from ..core.pixels import normalised
+from ..datasets.loading.arrays import ArrayReader, InMemory
 from ..datasets.loading.cache import PixelCache
 from ..datasets.loading.isolation import isolated
 from ..datasets.loading.loaders import Cases, eval_loader
+from ..datasets.loading.readers import ImageReader
 from ..datasets.transforms.views import FileViews
 from .classifier import Classifier, NearestNeighbours, TimmClassifier
 from .model import ModelCard, predict_batch
@@ -57,7 +60,7 @@ class CachedPredictor:
 
 
 class PixelPredictor:
-    """Scores of files, batch after batch, read as they come; memory holds a few batches.
+    """Scores of files, or of images in memory, batch after batch, read as they come; memory holds a few batches.
 
     Args:
         card: How the cases are read and shown.
@@ -79,9 +82,9 @@ class PixelPredictor:
         """Yield the values of the cases, averaged over the views of each.
 
         Args:
-            cases: N rows with `path`.
+            cases: N rows with `path`; or with `id` and `image`, an image in memory (`ArrayReader`).
         """
-        read = self._file_views(cases["path"])
+        read = self._views_in_memory(cases) if "image" in cases else self._file_views(cases["path"])
         done = 0
         while items := list(islice(read, self.batch)):
             reasons = [str(item) if isinstance(item, DataError) else "" for item in items]
@@ -98,6 +101,17 @@ class PixelPredictor:
         ahead = max(4, 2 * self.batch // max(1, self.workers))
         views = FileViews(self.card.reader(), self.card.views())
         return isolated(views, [Path(path) for path in paths], self.workers, ahead=ahead)
+
+    def _views_in_memory(self, cases: pd.DataFrame) -> Iterator:
+        reader = self.card.reader()
+        if not isinstance(reader, ImageReader):
+            raise UserError("a model of clips, which are read from files: give paths.")
+        views = FileViews(ArrayReader(**asdict(reader)), self.card.views())
+        for name, image in zip(cases["id"], cases["image"], strict=True):
+            try:
+                yield views(InMemory(name, image))
+            except DataError as error:
+                yield error
 
 
 def model_predictor(
