@@ -238,7 +238,7 @@ def _predict(options) -> None:
 
 
 def _predict_alone(why: str) -> None:
-    from ..stages.share import own_share
+    from ..stages.processes import own_share
 
     if own_share().of > 1:
         raise UserError(f"{why} Predict with one process.")
@@ -264,7 +264,7 @@ def _predict_slides(options):
 
 def _predict_files(options):
     from ..stages.predict import Request, predict_stage
-    from ..stages.share import own_share
+    from ..stages.processes import own_share
 
     batch, workers = options.batch or 32, options.workers or 1
     if options.macula is not None:

@@ -18,9 +18,9 @@ from ..finetune.pipeline import PREDICTED, predicted
 from .facts import beside, model_facts
 from .journal import Journal, remove_journals
 from .journalled import JournalledPredictor
+from .processes import ALONE, Share, Team
 from .requested import is_dicom, pseudonymised, requested_cases
 from .seen import seen_facts
-from .share import ALONE, Share, Team
 
 
 @dataclass(frozen=True)
@@ -80,19 +80,19 @@ def predict_stage(request: Request) -> pd.DataFrame | None:
         raise UserError(
             f"{request.model}: sees images at scales {list(card.scales)}; --explain is for models of one scale."
         )
-    with contextlib.nullcontext() if request.share.rank > 0 else file_alone(request.out):
-        return _predict(request, network, card)
+    with Team(request.out, request.share) as team, file_alone(request.out) if team.first else contextlib.nullcontext():
+        return _predict(request, network, card, team)
 
 
-def _predict(request: Request, network, card) -> pd.DataFrame | None:
+def _predict(request: Request, network, card, team: Team) -> pd.DataFrame | None:
     cases, truth = requested_cases(request.inputs, card.labels, card.suffixes())
     cases = _named(request, cases)
     sha256 = file_sha256(request.model / card.weights_file)
     said = model_facts(request.model, card) | {"seen": seen_facts(request.model, cases)}
     said |= {"sha256": sha256, "cases": _fingerprint(cases), "precision": _precision(request)}
     finished = request.resume and _finished(request.out, said)
-    predictor = None if finished else _predictor(request, network, card, cases, sha256)
-    if request.share.rank > 0:
+    predictor = None if finished else _predictor(request, network, card, team, sha256)
+    if not team.first:
         if predictor is not None:
             deque(predictor.scores(cases), maxlen=0)
         return None
@@ -168,13 +168,10 @@ def _named(request: Request, cases: pd.DataFrame) -> pd.DataFrame:
     return cases
 
 
-def _predictor(request: Request, network, card, cases: pd.DataFrame, sha256: str) -> JournalledPredictor:
+def _predictor(request: Request, network, card, team: Team, sha256: str) -> JournalledPredictor:
     from ..finetune.predict import model_predictor
 
-    journal = Journal(
-        request.out, {"model": sha256, "precision": _precision(request)}, request.resume, request.share.part
-    )
-    team = Team(request.out, request.share, cases["path"].tolist(), request.batch)
-    return JournalledPredictor(
-        model_predictor(network, card, request.batch, request.workers, request.bf16), journal, team
-    )
+    made_by = {"model": sha256, "precision": _precision(request)}
+    journal = Journal(request.out, made_by, request.resume, request.share.part)
+    predictor = model_predictor(network, card, request.batch, request.workers, request.bf16)
+    return JournalledPredictor(predictor, journal, team, request.batch)
