@@ -138,7 +138,7 @@ def test_a_second_run_does_nothing(work, capsys):
 STUCK = """
 import sys, time
 from clinvit.cli import main
-from clinvit.finetune import extract
+from clinvit.mil import extract
 real, done = extract.extract_slide, []
 
 def stuck(*arguments):
