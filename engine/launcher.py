@@ -45,6 +45,21 @@ def launched() -> Launch | None:
     return None
 
 
+def meeting_point() -> str:
+    """Return the address by which the processes of a launch find each other (`torch.distributed`'s `init_method`)."""
+    launch = launched()
+    if launch is None or launch.name == "torchrun":
+        return "env://"
+    from lightning.fabric.plugins.environments import SLURMEnvironment
+
+    seen = os.environ
+    nodes = seen.get("SLURM_STEP_NODELIST", seen.get("SLURM_NODELIST", "127.0.0.1"))
+    address = seen.get("MASTER_ADDR") or SLURMEnvironment.resolve_root_node_address(nodes)
+    # A port that all processes find by themselves, another one for each step of a job.
+    job, step = (int(seen.get(name, 0)) for name in ("SLURM_JOB_ID", "SLURM_STEP_ID"))
+    return f"tcp://{address}:{seen.get('MASTER_PORT') or 15000 + (job + 97 * step) % 20000}"
+
+
 def requeue() -> None:
     """Ask SLURM to start this process's job anew; nothing where there is none."""
     job = os.environ.get("SLURM_JOB_ID")

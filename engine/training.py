@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 from ..core.errors import RunError, UserError
+from ..core.pixels import normalised
 from .allocation import keep_freed_memory
 from .optim import make_optimizer, parameter_groups
 from .recipe import Optim, Run
@@ -115,12 +116,11 @@ class Training(pl.LightningModule):
 
     def pixels(self, batch: dict[str, Tensor]) -> Tensor:
         """Return a batch's `image` (B, C, [T,] H, W) uint8, normalised on the device: fewer bytes travel."""
-        return self.normalised(batch["image"].float() / 255)
+        return self.normalised(batch["image"])
 
     def normalised(self, pixels: Tensor) -> Tensor:
-        """Return pixels (B, C, [T,] H, W) in 0..1 normalised."""
-        shape = (1, -1, *[1] * (pixels.ndim - 2))
-        return (pixels - self.mean.view(shape)) / self.std.view(shape)
+        """Return pixels (B, C, [T,] H, W), uint8 or in 0..1, normalised."""
+        return normalised(pixels, self.mean, self.std)
 
     def on_fit_start(self) -> None:
         """Set what is quicker on a CPU."""

@@ -11,6 +11,7 @@ import torch
 from ..backbone.encoder import EncoderCard, fingerprint, load_encoder, read_encoder_card
 from ..backbone.sizes import Architecture
 from ..core.errors import DataError, UserError
+from ..core.pixels import normalised
 from ..datasets.loading.cache import Files
 from ..datasets.loading.loaders import Cases, eval_loader
 from ..datasets.loading.own import OwnPixels, Transformed
@@ -18,7 +19,7 @@ from ..datasets.loading.readers import Reader, make_reader
 from ..datasets.loading.shards.pixels import Shards
 from ..datasets.loading.source import Place, Source, open_files
 from ..datasets.manifest.seen import PRETRAINED_ON, TRAINED_ON, read_hashes, save_hashes, seen_cases, write_hashes
-from ..datasets.manifest.tables import Manifest, predictions_table, write_predictions
+from ..datasets.manifest.tables import Manifest, write_predictions
 from ..datasets.settings import for_channels
 from ..datasets.transforms.views import TrainView
 from ..engine.hooks import Hooks
@@ -28,7 +29,8 @@ from ..engine.trainer import fit
 from .adaptation import adapt, check_mode, check_numbers, merge_lora
 from .classifier import NearestNeighbours
 from .model import OWN, ModelCard, best_device, build_model, check_network, load_model, save_model
-from .predict import normalised, predict_cached, predict_files
+from .pipeline import manifest_cases, predicted
+from .predict import CachedPredictor, model_predictor
 from .recipe import Finetune
 from .timm_weights import load_network
 from .training import BEST, SELECT, FineTuning
@@ -311,20 +313,17 @@ def _remember(model: NearestNeighbours, card: ModelCard, data: _Sets) -> None:
     model.to(device).eval()
     features, targets = [], []
     for batch in eval_loader(data.still, 64, 0):
-        features.append(model.features(normalised(batch["image"], card, device)))
+        features.append(model.features(normalised(batch["image"].to(device), card.mean, card.std)))
         targets.append(batch["target"].to(device))
     model.remember(torch.cat(features), torch.cat(targets))
 
 
 def _predictions(model, card: ModelCard, source: Source):
     manifest, pixels = source.manifest, source.pixels
+    as_files = isinstance(pixels, Files)
     rows = np.flatnonzero(manifest.table["split"].isin(["val", "test"]))
-    if isinstance(pixels, Files):
-        scores, reasons = predict_files(model, card, [pixels.files[row] for row in rows])
-    else:
-        scores, reasons = predict_cached(model, card, pixels, rows)
-    cases, files = manifest.table.iloc[rows], manifest.files()
-    # Names of files stay in the manifest; items of one's own have none.
-    if not isinstance(pixels, OwnPixels):
-        reasons = [reason.replace(str(files[row]), case) for reason, row, case in zip(reasons, rows, cases["id"])]
-    return predictions_table(cases, card.labels, manifest.targets()[rows], scores, reasons)
+    predictor = model_predictor(model, card) if as_files else CachedPredictor(model, card, pixels, rows)
+    cases, truth = manifest_cases(manifest.rows("val", "test"), card.labels)
+    if isinstance(pixels, OwnPixels):  # no files, whose names would have to stay in the manifest
+        cases = cases.drop(columns="shown")
+    return predicted(cases, truth, predictor, progress=as_files)

@@ -2,17 +2,16 @@
 
 from collections.abc import Callable
 
-import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics.functional.classification import binary_auroc
 
 from ..core.errors import UserError
 from ..core.files import written_aside
 from ..datasets.loading.loaders import Cases, TrainBatches, eval_loader, reading_workers, train_loader
 from ..engine.training import Training
+from ..eval.statistics.metrics import macro_auroc
 from .losses import masked_bce, masked_cross_entropy
 from .mixing import mix_batch
 from .model import ModelCard, predict_batch
@@ -93,7 +92,7 @@ class FineTuning(Training):
         """Log the metrics, and keep the weights of the best epoch."""
         scores, target = (torch.cat(parts) for parts in zip(*self.scored))
         metrics = {
-            "macro_auroc": macro_auroc(scores, target),
+            "macro_auroc": macro_auroc(target.cpu().numpy(), scores.double().cpu().numpy()),
             "accuracy": accuracy(scores, target, self.card.exclusive),
         }
         self.log_dict({f"val_{name}": metric for name, metric in metrics.items()}, rank_zero_only=True)
@@ -120,16 +119,6 @@ class FineTuning(Training):
 def watched(select: str) -> str:
     """Return the logged name of the validation metric that chooses the epoch, or that is looked at where none does."""
     return f"val_{SELECT.get(select, SELECT['best'])}"
-
-
-def macro_auroc(scores: Tensor, target: Tensor) -> float:
-    """Return the mean AUROC over the labels that have both values among their known cases; NaN if none has."""
-    each = []
-    for score, truth in zip(scores.T, target.T):
-        known = ~truth.isnan()
-        if 0 < truth[known].sum() < known.sum():
-            each.append(binary_auroc(score[known], truth[known].long()).item())
-    return float(np.mean(each)) if each else float("nan")
 
 
 def accuracy(scores: Tensor, target: Tensor, exclusive: bool) -> float:

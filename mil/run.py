@@ -10,19 +10,20 @@ from torch import Tensor
 
 from ..datasets.loading.loaders import eval_loader, readable_rows, reading_workers
 from ..datasets.manifest.seen import PRETRAINED_ON, TRAINED_ON, read_hashes, save_hashes, write_hashes
-from ..datasets.manifest.tables import Manifest, predictions_table, write_predictions
+from ..datasets.manifest.tables import Manifest, write_predictions
 from ..datasets.slides.bags import BagCases, BagFolder
 from ..engine.recipe import plain
 from ..engine.run_folder import rank, run_folder, versions
 from ..engine.trainer import fit
 from ..engine.training import Training
 from ..finetune.losses import masked_bce, masked_cross_entropy
+from ..finetune.pipeline import manifest_cases, predicted
 from ..finetune.run import BEST, SELECT, FineTuning, check_labels, seen_by_split
 from ..finetune.training import watched
 from .aggregator import Aggregator
 from .extract import read_pipeline
 from .model import MilCard, load_mil, save_mil
-from .predict import bag_probabilities, score_bags
+from .predict import BagPredictor, bag_probabilities, predict_mil
 from .recipe import Mil, build_aggregator, settings
 
 
@@ -149,5 +150,5 @@ def _train(model, recipe: Mil, card: MilCard, train, val, ids: list[str], folder
 
 def _predictions(model: Aggregator, card: MilCard, manifest: Manifest, bags: BagFolder):
     rows = np.flatnonzero(manifest.table["split"].isin(["val", "test"]))
-    scores, reasons = score_bags(model, card, bags, rows)
-    return predictions_table(manifest.table.iloc[rows], card.labels, manifest.targets()[rows], scores, reasons)
+    predictor = BagPredictor(card, lambda cases: predict_mil(model, card, bags, rows))
+    return predicted(*manifest_cases(manifest.rows("val", "test"), card.labels), predictor)

@@ -83,9 +83,7 @@ class DinoPretraining(Method):
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
         """Return the loss of a batch of crops, and note what the centre moves towards."""
         crops = [
-            self.normalised(batch[name].transpose(0, 1).flatten(0, 1).float() / 255)
-            for name in ("image", "local")
-            if name in batch
+            self.normalised(batch[name].transpose(0, 1).flatten(0, 1)) for name in ("image", "local") if name in batch
         ]
         recipe = self.recipe
         temperature = teacher_temperature(

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..backbone.vit import ViT
 from ..core.errors import UserError
+from ..core.pixels import unit_range
 from ..datasets.loading.loaders import View
 from ..datasets.transforms.views import TrainView
 from .mae import MaskedAutoencoder
@@ -59,7 +60,7 @@ class MaskedPretraining(Method):
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
         """Return the loss of a batch under its masks."""
-        pixels = batch["image"].float() / 255
+        pixels = unit_range(batch["image"])
         # VideoMAE makes its target of the pixels as they were before they were normalised.
         target_of = pixels if self.recipe.target == "channel" else None
         loss = self.model(self.normalised(pixels), self.masks, target_of).loss

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from ..core.errors import UserError
 from ..datasets.loading.source import Source
+from ..eval.statistics.metrics import auroc, macro
 from .method import Method
 
 CASES, BATCH = 1024, 64
@@ -73,8 +74,6 @@ def neighbour_auroc(features: Tensor, targets: np.ndarray, patients: np.ndarray,
         patients: (N,) whose they are; no neighbour is of the same.
         cases: (N,) what they are parts of; scores of one case are averaged.
     """
-    from sklearn.metrics import roc_auc_score
-
     directions = F.normalize(features, dim=1)
     similarity = directions @ directions.T
     similarity[torch.from_numpy(patients[:, None] == patients[None])] = -torch.inf
@@ -86,9 +85,8 @@ def neighbour_auroc(features: Tensor, targets: np.ndarray, patients: np.ndarray,
         votes = ((near / TEMPERATURE).softmax(dim=1) * truth[index]).sum(dim=1).nan_to_num(0.5).numpy()
         _, first, place = np.unique(cases[known], return_index=True, return_inverse=True)
         scores = np.bincount(place, votes) / np.bincount(place)
-        if len(set(target[known][first])) == 2:
-            found.append(roc_auc_score(target[known][first], scores))
-    return float(np.mean(found))
+        found.append(auroc(target[known][first, None], scores[:, None]))
+    return macro(np.concatenate(found))[0]
 
 
 def _sample(source: Source, rng: np.random.Generator) -> np.ndarray:

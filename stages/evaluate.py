@@ -10,7 +10,7 @@ import numpy as np
 from ..core.alone import folder_alone
 from ..core.errors import DataError, UserError
 from ..datasets.manifest.tables import Manifest, Predictions, read_predictions
-from ..mil.calibrated import calibration_facts
+from .calibration import calibration_facts
 from .explain import EXPLANATIONS
 from .facts import facts_beside
 from .seen import seen_beside, seen_sentences
@@ -140,33 +140,18 @@ def _card_beside(predictions: Path):
 
 def _unit(cards: list) -> str:
     """Return what a case is called in the report."""
-    from ..mil.model import MilCard
-
-    if not cards:
-        return "case"
-    if isinstance(cards[0], MilCard):
-        return "slide"
-    return "clip" if cards[0].arch.frames > 1 else "image"
+    return cards[0].unit if cards else "case"
 
 
 def _provenance(card) -> dict:
-    from ..mil.model import MilCard
-
-    recipe = {"recipe": card.recipe, "versions": card.versions}
-    common = {"data": card.data, "calibration": calibration_facts(card)} | recipe
-    if isinstance(card, MilCard):
-        network = f"{card.aggregator} over tile features of width {card.width}"
-        return {"network": network, "features": card.features, "pipeline": card.pipeline} | common
-    network, arch, start = card.network, card.arch, card.encoder
-    if network == "vit":
-        frames = f", {arch.frames} frames in tubelets of {arch.tubelet}" if arch.frames > 1 else ""
-        size = f"width {arch.width}, depth {arch.depth}, patch {arch.patch_size}, input {arch.image_size[0]} px"
-        network = f"ViT, {size}{frames}"
     return {
-        "network": network,
-        "start": f"encoder by {start['method']}" if start else "from scratch",
-        "pre-training data": start.get("data", {}) if start else "",
-    } | common
+        "network": card.network_words(),
+        **card.origin(),
+        "data": card.data,
+        "calibration": calibration_facts(card),
+        "recipe": card.recipe,
+        "versions": card.versions,
+    }
 
 
 def _images(manifest: Manifest) -> Callable[[str], np.ndarray | None]:

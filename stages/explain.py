@@ -65,12 +65,11 @@ def _explain_clips(request, network, card, cases: pd.DataFrame) -> int:
 
 def _explain_images(request, network, card, cases: pd.DataFrame, table: pd.DataFrame) -> int:
     from ..explain.maps import explain_files
-    from ..finetune.model import WEIGHTS
 
     method, out = request.method or "gradient", request.explain
     scores = table[[f"p_{label}" for label in card.labels]].to_numpy(np.float64)
     files = [Path(path) for path in cases["path"]]
-    ids, targets, weights = table["id"].tolist(), _explained(scores), file_sha256(request.model / WEIGHTS)
+    ids, targets, weights = table["id"].tolist(), _explained(scores), file_sha256(request.model / card.weights_file)
     shown = _shown(scores, card.labels, card.thresholds)
     done = 0
     batch = min(request.batch, LARGEST_BATCH)

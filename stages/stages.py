@@ -10,7 +10,7 @@ from ..core.errors import DataError, UserError
 from ..datasets.manifest.seen import CHOSEN_ON, write_hashes
 from ..datasets.manifest.tables import Manifest, Predictions, read_manifest, read_predictions
 from ..engine.recipe import parse_recipe
-from ..mil.calibrated import check_calibration, store_calibration
+from .calibration import check_calibration, store_calibration
 
 CACHE = "pixel-cache"
 CACHE_GB = 50.0
@@ -123,7 +123,7 @@ def finetune_stage(
 def store_thresholds(model: Path, predictions: Predictions, rule: str) -> None:
     """Choose a threshold per label on the validation cases and write it into the model's card."""
     from ..eval.statistics.operating_points import choose
-    from ..mil.cards import load_any_card, save_any_card
+    from ..mil.cards import load_any_card
 
     val = predictions.rows("val").scored()
     if not len(val):
@@ -143,4 +143,4 @@ def store_thresholds(model: Path, predictions: Predictions, rule: str) -> None:
         }
         for label, p in zip(val.labels, points)
     }
-    save_any_card(model, replace(card, thresholds=stored))
+    replace(card, thresholds=stored).write(model)

@@ -159,7 +159,7 @@ class ImageTask(Task):
 
     def predict(self, options: Namespace) -> "pd.DataFrame | None":
         from .predict import Request, predict_stage
-        from .share import own_share
+        from .processes import own_share
 
         if options.explain is None and options.explain_method:
             raise UserError("--explain-method belongs to --explain: leave it out.")
@@ -243,7 +243,7 @@ class SlideTask(Task):
         return {name: getattr(options, name) for name in self.needs(verb)}
 
     def predict(self, options: Namespace) -> "pd.DataFrame":
-        from .share import own_share
+        from .processes import own_share
         from .slides.maps import Maps
         from .slides.predict import Request, predict_slides
 

@@ -153,6 +153,11 @@ def macro(values: np.ndarray) -> tuple[float, int]:
     return (float(defined.mean()), len(defined)) if len(defined) else (float("nan"), 0)
 
 
+def macro_auroc(truth: np.ndarray, scores: np.ndarray) -> float:
+    """Return the mean AUROC over the labels that have both classes; NaN where none has."""
+    return macro(auroc(truth, scores))[0]
+
+
 def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """Return `part / whole`, NaN where `whole` is 0."""
     part, whole = np.asarray(part, dtype=np.float64), np.asarray(whole, dtype=np.float64)

@@ -150,7 +150,8 @@ def test_another_model_does_not_go_on(model, images, tmp_path, monkeypatch, caps
 def test_killed_at_any_moment_and_resumed(model, images, tmp_path):
     whole = predict_stage(Request(model, [str(images)], tmp_path / "whole.csv", batch=2))
     out = tmp_path / "killed.csv"
-    arguments = ["-m", "clinvit.cli", "predict", "thorax", str(images), "--model", str(model), "--out", str(out)]
+    run = "import sys; from clinvit.cli import main; sys.exit(main())"
+    arguments = ["-c", run, "predict", "thorax", str(images), "--model", str(model), "--out", str(out)]
     command = [sys.executable, *arguments, "--batch", "2", "--resume"]
     journal, kills = tmp_path / "killed.csv.partial.jsonl", 0
     for lines in (3, 40, 120):

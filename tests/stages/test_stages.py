@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from clinvit.cli import main
+from clinvit.core.cards import Card
 from clinvit.core.errors import UserError
 from clinvit.datasets.manifest.tables import read_predictions
 from clinvit.engine.recipe import Optim, Run
 from clinvit.eval import Evaluation
 from clinvit.eval.statistics.operating_points import choose
-from clinvit.mil import cards
-from clinvit.mil.calibrated import calibrated
+from clinvit.finetune.pipeline import calibrated
 from clinvit.mil.cards import load_any_card
 from clinvit.mil.recipe import Mil
 from clinvit.stages.evaluate import evaluate_stage
@@ -92,7 +92,7 @@ def test_a_run_interrupted_while_calibrating_gives_the_same(trained, monkeypatch
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(cards, "save_any_card", stop)
+        patch.setattr(Card, "write", stop)
         with pytest.raises(KeyboardInterrupt):
             trained("temperature")
     assert files(run)[0] == whole[0]
