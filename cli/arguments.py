@@ -82,6 +82,10 @@ def build_parser() -> argparse.ArgumentParser:
     prepare.add_argument("--seed", type=int, default=0, help="of the splits")
     prepare.add_argument("--cache-px", type=int, help="also decode all files now, at this shorter side in pixels")
     prepare.add_argument(
+        "--channels", type=int, choices=(1, 3), default=1,
+        help="with --cache-px: 1 decodes to grey, 3 to RGB, as the recipe's model.channels (default: 1)",
+    )  # fmt: skip
+    prepare.add_argument(
         "--shards", metavar="URL",
         help="also pack the decoded files into shards there, such as s3://bucket/folder; repeated, it goes on",
     )  # fmt: skip

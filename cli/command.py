@@ -131,13 +131,14 @@ def _prepare(options) -> None:
         print(f"warning: {warning}")
     if options.cache_px:
         folder = options.out.parent / CACHE
-        cache = build_cache(
-            manifest.files(), folder, task.CachedAs(options.cache_px), reading_workers(options.workers, True)
-        )
+        reader = task.CachedAs(options.cache_px, channels=options.channels)
+        cache = build_cache(manifest.files(), folder, reader, reading_workers(options.workers, True))
         failed = [reason for reason in cache.reasons() if reason]
         print(f"{folder}: {len(cache) - len(failed)} files cached, {len(failed)} failed")
         for reason in failed[:20]:
             print(f"  {reason}")
+        if note := cache.colour_note():
+            print(f"note: {note}")
     if options.shards:
         from ..datasets.loading.shards.packing import pack
 

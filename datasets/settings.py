@@ -18,14 +18,12 @@ class Clip:
             a square, resampled in space and time; nothing is drawn).
         stride: Frames from one to the next, for strided and dense.
         repeats: Draws from each decoded clip in a step (repeated augmentation); they do not count in `batch_size`.
-        colour: Read three channels; else grey, the mean of the three.
         black_out: Blacken all that never moves, where names, scales and logos are burned in.
     """
 
     sampling: str = "strided"
     stride: int = 4
     repeats: int = 1
-    colour: bool = False
     black_out: bool = False
 
     def __post_init__(self):

@@ -91,6 +91,8 @@ def finetune(
         print(f"mode {recipe.mode}: {trained:,} of {total:,} parameters are trained ({trained / total:.2%})")
     with run_folder(out, recipe, inputs) as folder:
         pixels = _pixels(recipe, card, manifest, cache)
+        if rank() == 0 and (note := pixels.colour_note()):
+            print(f"note: {note}")
         data = _Sets(recipe, card, manifest, pixels)
         if recipe.mode == "knn":
             _remember(model, card, data)
@@ -111,7 +113,7 @@ def reader_of(recipe: Finetune, card: ModelCard) -> Reader:
     """What makes pixels of the files of a recipe."""
     return make_reader(
         recipe.data.clip, frames=card.arch.frames, size_px=card.arch.image_size[0], cache_px=recipe.data.cache_px,
-        least_px=card.least_px(),
+        channels=card.arch.channels, least_px=card.least_px(),
     )  # fmt: skip
 
 

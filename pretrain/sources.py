@@ -15,6 +15,7 @@ from ..datasets.loading.shards.pixels import ShardPixels, Shards
 from ..datasets.manifest.tables import Manifest
 from ..datasets.slides.settings import Stain
 from ..datasets.slides.stream import SlideSet, TileSource
+from ..engine.run_folder import rank
 from .recipe import Dino, Pretrain
 
 
@@ -53,7 +54,9 @@ class Source:
 def reader_of(recipe: Pretrain | Dino) -> Reader:
     """What makes pixels of the files of a recipe."""
     data, model = recipe.data, recipe.model
-    return make_reader(data.clip, frames=model.frames, size_px=model.image_size, cache_px=data.cache_px)
+    return make_reader(
+        data.clip, frames=model.frames, size_px=model.image_size, cache_px=data.cache_px, channels=model.channels
+    )
 
 
 def open_files(recipe: Pretrain | Dino, chosen: Manifest, place: Path | Shards) -> Source:
@@ -66,8 +69,8 @@ def open_files(recipe: Pretrain | Dino, chosen: Manifest, place: Path | Shards) 
         pixels = place.pixels(chosen, reader)
     else:
         pixels = open_pixels(chosen.files(), recipe.data, place, reader, reading_workers(recipe.run.workers, True))
-    if recipe.model.frames == 1 and recipe.model.channels != 1:
-        raise UserError(f"model.channels {recipe.model.channels}: images are read in grey; set model.channels 1.")
+    if rank() == 0 and (note := pixels.colour_note()):
+        print(f"note: {note}")
     rows, bad = readable_rows(pixels, range(len(chosen)), recipe.run.max_bad, str(chosen.path))
     source = Source(pixels, rows, chosen.table["id"].tolist(), bad, chosen)
     if source.windowed and isinstance(recipe, Dino) and recipe.monitor:

@@ -119,7 +119,9 @@ def measure(recipe: Pretrain | Finetune, manifest: Manifest, device: str) -> Rat
         DataError: None of the files that were tried can be read.
     """
     model, data = recipe.model, recipe.data
-    reader = make_reader(data.clip, frames=model.frames, size_px=model.image_size, cache_px=data.cache_px)
+    reader = make_reader(
+        data.clip, frames=model.frames, size_px=model.image_size, cache_px=data.cache_px, channels=model.channels
+    )
     decoded, pixels = _decoded(reader, manifest)
     view = TrainView(recipe.augment, data.clip, model.frames)
     loaded = per_second(lambda i: view(pixels[i % len(pixels)], i))

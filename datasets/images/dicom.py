@@ -31,12 +31,10 @@ from pydicom.uid import (
 
 from ...core.errors import DataError
 from ..loading.limits import INFLATED_GB
+from .colour import LUMA, holds_colour
 from .dicom_frames import stored_pixels
 
 DICOM_SUFFIXES = (".dcm", ".dicom")
-
-# ITU-R BT.601 as Pillow rounds it: weights that add up to 1 exactly, so that equal channels give their value.
-LUMA = np.array([19595, 38470, 7471]) / 65536
 
 _PALETTE_TAGS = tuple(
     f"{prefix}PaletteColorLookupTable{part}"
@@ -102,11 +100,15 @@ class DicomImage:
             )
         self.negative = header.get("PhotometricInterpretation") == "MONOCHROME1"
 
-    def decode(self, shorter_px: int | None = None) -> np.ndarray:
-        """(H, W) grey levels in 0..1 before the inversion of MONOCHROME1, in the full size.
+    def decode(self, shorter_px: int | None = None, channels: int = 1) -> np.ndarray:
+        """Return levels in 0..1 before the inversion of MONOCHROME1, in the full size.
 
         Args:
             shorter_px: Without meaning here; images in other formats are decoded smaller.
+            channels: 3 keeps colours.
+
+        Returns:
+            (H, W), or (H, W, 3) of colours that are kept.
 
         Raises:
             DataError: No pixels, a transfer syntax or a layout that is not read, or broken data.
@@ -118,7 +120,12 @@ class DicomImage:
                 "Fetch or export it again."
             )
         with decoding(self._path), quiet():
-            return _grey_levels(self._path, dataset)
+            levels, self._coloured = _levels(self._path, dataset, channels)
+            return levels
+
+    def holds_colour(self) -> bool:
+        """Return whether the image, decoded before, holds colours."""
+        return self._coloured
 
 
 def dicom_facts(path: str | Path, salt: str) -> dict[str, str | float | None]:
@@ -222,18 +229,19 @@ def quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _grey_levels(path: Path, dataset: Dataset) -> np.ndarray:
-    """(H, W) in 0..1 of a parsed file, before the inversion of MONOCHROME1."""
+def _levels(path: Path, dataset: Dataset, channels: int) -> tuple[np.ndarray, bool]:
+    """Return levels in 0..1 of a parsed file, before the inversion of MONOCHROME1, and whether it holds colours."""
     stored, colour = stored_pixels(path, dataset)
-    if colour == "RGB":
-        return stored @ LUMA / (2**dataset.BitsStored - 1)
-    if colour == "PALETTE COLOR":
-        depth = dataset.RedPaletteColorLookupTableDescriptor[2]
-        return apply_color_lut(stored, dataset)[..., :3] @ LUMA / (2**depth - 1)
+    if colour in ("RGB", "PALETTE COLOR"):
+        bits = dataset.BitsStored
+        if colour == "PALETTE COLOR":
+            stored, bits = apply_color_lut(stored, dataset)[..., :3], dataset.RedPaletteColorLookupTableDescriptor[2]
+        coloured = holds_colour((stored >> max(0, bits - 8)).astype(np.uint8))
+        return (stored if channels == 3 else stored @ LUMA) / (2**bits - 1), coloured
     if colour not in ("MONOCHROME1", "MONOCHROME2"):
         raise DataError(f"{path}: colours of the kind {colour!r} are not read. Export the file as MONOCHROME2.")
     values, full_range = _modality_values(stored, dataset)
-    return _presented(values, dataset, lambda: full_range or _range(values[~_padding(stored, dataset)]))
+    return _presented(values, dataset, lambda: full_range or _range(values[~_padding(stored, dataset)])), False
 
 
 def frame_levels(stored: np.ndarray, dataset: Dataset) -> np.ndarray:

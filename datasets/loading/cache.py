@@ -2,8 +2,8 @@
 
 `pixels.u8` holds the images one after the other, `index.jsonl` one line per file that was read. Both only grow,
 and a line is written after its pixels: a killed run leaves at worst a tail without a line, which is cut off. A line
-ends in a checksum of itself and its pixels. Every process compares it when it first takes an image; one that has
-changed on the disk is read from its file again.
+ends in a checksum of itself and its pixels, and a 1 where colours were lost. Every process compares the checksum when
+it first takes an image; one that has changed on the disk is read from its file again.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ import os
 import stat
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,19 +24,31 @@ from ...core.counter import Counter
 from ...core.errors import DataError, RunError
 from ...core.files import write_text
 from ...core.locks import Lock
+from ..images.colour import colour_note
 from ..settings import Data
 from .isolation import isolated
 from .readers import Reader
 
+SAMPLE = 20  # files that are looked at for colours where there is no cache
+
 
 @dataclass(frozen=True)
 class Entry:
-    """Where an image or clip lies in `pixels.u8`, or why it does not."""
+    """Where an image or clip lies in `pixels.u8`, or why it does not.
+
+    Attributes:
+        offset: Of its first byte.
+        shape: Of its pixels.
+        reason: Why it could not be read; empty if it could.
+        checksum: CRC-32 of its line and its pixels.
+        lost_colour: Whether it was in colour and was read as grey.
+    """
 
     offset: int
     shape: tuple[int, ...]
     reason: str = ""
     checksum: int = 0
+    lost_colour: bool = False
 
     @property
     def size(self) -> int:
@@ -49,6 +61,7 @@ class PixelCache:
 
     Attributes:
         apart: See `Files`.
+        lost_colour: How many of the files were in colour and were read as grey.
 
     Args:
         folder: Holds `pixels.u8` and `index.jsonl`.
@@ -72,6 +85,7 @@ class PixelCache:
         # An array, for the same reason.
         self._files = np.array([os.fsencode(file) for file in files], bytes)
         self._reasons = {row: entry.reason for row, entry in enumerate(entries) if entry.reason}
+        self.lost_colour = sum(entry.lost_colour for entry in entries)
         self._pixels: np.ndarray | None = None
         self._seen = np.zeros(len(entries), bool)
 
@@ -108,6 +122,10 @@ class PixelCache:
     def reasons(self) -> list[str]:
         """N texts: why a file could not be read, empty where it could."""
         return [self._reasons.get(row, "") for row in range(len(self))]
+
+    def colour_note(self) -> str:
+        """Say how many files were in colour and were read as grey; empty if none was."""
+        return colour_note(self.lost_colour, len(self))
 
     def sizes(self) -> np.ndarray:
         """(N,) bytes of each file's pixels."""
@@ -157,8 +175,17 @@ class Files:
         return self.files[row]
 
     def reasons(self) -> list[str]:
-        """N empty texts: nothing has been tried yet."""
+        """Return N empty texts: nothing has been tried yet."""
         return [""] * len(self)
+
+    def colour_note(self) -> str:
+        """Say how many of a few files, spread evenly, are in colour and are read as grey; empty if none is."""
+        if self.reader.channels != 1:
+            return ""
+        sample = np.unique(np.linspace(0, len(self) - 1, min(SAMPLE, len(self))).astype(int))
+        looks = isolated(self.reader.loses_colour, [self.files[row] for row in sample])
+        lost_colour = [look for look in looks if not isinstance(look, DataError)]
+        return colour_note(sum(lost_colour), len(lost_colour))
 
 
 @contextmanager
@@ -281,7 +308,7 @@ def _start(key: str, entry: Entry) -> int:
 
 
 def _lines(folder: Path) -> Iterator[tuple[str, Entry, int]]:
-    """The lines of the index that can be read: key, entry, and where the line ends. A checksum may be missing (-1)."""
+    """Read the lines of the index that can be: key, entry, and where the line ends. A checksum may be missing (-1)."""
     end = 0
     with (folder / "index.jsonl").open("rb") as lines:
         for line in lines:
@@ -289,8 +316,8 @@ def _lines(folder: Path) -> Iterator[tuple[str, Entry, int]]:
             if not line.endswith(b"\n"):
                 return
             try:
-                key, offset, shape, *sums = json.loads(line)
-                yield key, Entry(offset, tuple(shape), checksum=sums[0] if sums else -1), end
+                key, offset, shape, *rest = json.loads(line)
+                yield key, Entry(offset, tuple(shape), "", rest[0] if rest else -1, rest[1:] == [1]), end
             except (ValueError, TypeError):
                 continue
 
@@ -325,7 +352,7 @@ def _summed(folder: Path, entries: dict[str, Entry]) -> dict[str, Entry]:
 
 
 def _line(key: str, entry: Entry) -> str:
-    return json.dumps([key, entry.offset, entry.shape, entry.checksum]) + "\n"
+    return json.dumps([key, entry.offset, entry.shape, entry.checksum, *[1] * entry.lost_colour]) + "\n"
 
 
 def _append(
@@ -339,12 +366,13 @@ def _append(
         Counter(len(todo), "reading files", "file", progress) as counter,
     ):
         offset = data.tell()
-        for key, pixels in _read_all(todo, reader, workers):
-            if isinstance(pixels, str):
-                added[key] = Entry(0, (), pixels)
+        reads = isolated(reader.load, (file for _, file in todo), workers)
+        for (key, _), read in zip(todo, reads, strict=True):
+            if isinstance(read, DataError):
+                added[key] = Entry(0, (), str(read))
             else:
-                entry = Entry(offset, pixels.shape)
-                pixels = np.ascontiguousarray(pixels)
+                pixels = np.ascontiguousarray(read.pixels)
+                entry = Entry(offset, pixels.shape, lost_colour=read.lost_colour)
                 added[key] = replace(entry, checksum=zlib.crc32(pixels, _start(key, entry)))
                 data.write(pixels)
                 data.flush()
@@ -352,9 +380,3 @@ def _append(
                 offset += pixels.size
             counter.update()
     return added
-
-
-def _read_all(todo: list[tuple[str, Path]], reader: Reader, workers: int) -> Iterable[tuple[str, np.ndarray | str]]:
-    results = isolated(reader.read, (file for _, file in todo), workers)
-    for (key, _), result in zip(todo, results, strict=True):
-        yield key, str(result) if isinstance(result, DataError) else result

@@ -1,7 +1,8 @@
 """Processes that read files for another one: a decoder that dies or hangs over a file costs this file, not the run.
 
 Native decoders (FFmpeg, OpenJPEG, GDCM, OpenSlide, HDF5) end their process over some broken files. Where files come
-from outside, they are read here. Results are pickled through a pipe; a large array is sent as it lies in memory.
+from outside, they are read here. Results are pickled through a pipe; large arrays in them are sent as they lie in
+memory.
 """
 
 import contextlib
@@ -18,7 +19,7 @@ from itertools import islice
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -250,57 +251,53 @@ def _serve(read: Callable, pipe: Connection, at, seconds: float) -> None:
             sent = [post.submit(_send, pipe, *result)]
 
 
-class _Large(NamedTuple):
-    """What is told of an array that is sent as it lies in memory, after this."""
+def _tried(read: Callable, number: int, item: Any) -> tuple[bytes, list[memoryview]]:
+    """Read an item.
 
-    shape: tuple[int, ...]
-    dtype: np.dtype
+    Returns:
+        Number and result (or error), pickled, and the bytes of the large arrays in it, which are not.
+    """
+    arrays: list[memoryview] = []
 
+    def in_pickle(buffer: pickle.PickleBuffer) -> bool:
+        small = buffer.raw().nbytes < _LARGE_BYTES
+        if not small:
+            arrays.append(buffer.raw())
+        return small
 
-def _tried(read: Callable, number: int, item: Any) -> tuple[bytes, memoryview]:
-    """Number and result, pickled, and the pixels of a large array, which are not."""
     try:
-        result = read(item)
-        if isinstance(result, np.ndarray) and result.nbytes >= _LARGE_BYTES and not result.dtype.hasobject:
-            told, pixels = _Large(result.shape, result.dtype), _bytes(np.ascontiguousarray(result))
-        else:
-            told, pixels = result, memoryview(b"")
-        return pickle.dumps((number, told), pickle.HIGHEST_PROTOCOL), pixels
+        return pickle.dumps((number, read(item)), 5, buffer_callback=in_pickle), arrays
     except BaseException as error:
-        return pickle.dumps((number, _told(item, error))), memoryview(b"")
+        return pickle.dumps((number, _as_ours(item, error))), []
 
 
-def _send(pipe: Connection, told: bytes, pixels: memoryview) -> None:
-    pipe.send_bytes(told)
-    while pixels:
-        pixels = pixels[os.write(pipe.fileno(), pixels) :]
+def _send(pipe: Connection, pickled: bytes, arrays: list[memoryview]) -> None:
+    pipe.send((pickled, [array.nbytes for array in arrays]))
+    for array in arrays:
+        while array:
+            array = array[os.write(pipe.fileno(), array) :]
 
 
 def _received(pipe: Connection) -> tuple[int, Any]:
-    """Number and result.
+    """Receive number and result.
 
     Raises:
         EOFError, OSError: The other process ended before all was sent.
     """
-    number, result = pipe.recv()
-    if not isinstance(result, _Large):
-        return number, result
-    array = np.empty(result.shape, result.dtype)
-    place = _bytes(array)
-    while place:
-        got = os.readv(pipe.fileno(), [place])
-        if not got:
-            raise EOFError
-        place = place[got:]
-    return number, array
+    pickled, sizes = pipe.recv()
+    arrays = [np.empty(size, np.uint8) for size in sizes]
+    for array in arrays:
+        place = array.data
+        while place:
+            got = os.readv(pipe.fileno(), [place])
+            if not got:
+                raise EOFError
+            place = place[got:]
+    return pickle.loads(pickled, buffers=arrays)
 
 
-def _bytes(array: np.ndarray) -> memoryview:
-    return array.reshape(-1).view(np.uint8).data
-
-
-def _told(item: Any, error: BaseException) -> Exception:
-    """What is said of an error; also of what is no Exception, as a panic of a library in Rust."""
+def _as_ours(item: Any, error: BaseException) -> Exception:
+    """Return an error as one of ours; also what is no Exception, as a panic of a library in Rust."""
     if isinstance(error, UserError | RunError):
         return error
     if isinstance(error, MemoryError):

@@ -11,6 +11,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from ...core.errors import DataError
+from ..images.colour import Read, colour_note
 from ..loading.isolation import isolated
 from ..manifest.patients import alike_patients
 from ..manifest.tables import SPLITS, Manifest
@@ -31,13 +32,13 @@ class Findings:
 
 
 def check_manifest(
-    manifest: Manifest, read: Callable[[Path], np.ndarray], *, files: int | None = 200, cache_px: int = 256
+    manifest: Manifest, read: Callable[[Path], Read], *, files: int | None = 200, cache_px: int = 256
 ) -> Findings:
     """Check a manifest's splits, labels and files.
 
     Args:
         manifest: Already validated row by row.
-        read: Reads one file, (H, W) or (T, H, W), or raises DataError.
+        read: Reads one file in grey, (H, W) or (T, H, W), or raises DataError.
         files: How many files to read, spread evenly over the table; 0 reads all, None looks for none.
         cache_px: Shorter side of the cache to estimate, pixels.
     """
@@ -104,7 +105,7 @@ def _files(manifest: Manifest, read: Callable, count: int, found: Findings) -> f
     if missing:
         found.errors.append(f"{len(missing)} of {len(paths)} files are missing, first: {missing[0]}")
     chosen = range(len(paths)) if not count else np.unique(np.linspace(0, len(paths) - 1, count).astype(int))
-    bad, shapes = [], []
+    bad, shapes, lost_colour = [], [], 0
     there = [row for row in chosen if paths[row].exists()]
     looks = isolated(LookAt(read), [paths[row] for row in there], len(os.sched_getaffinity(0)))
     for row, look in tqdm(zip(there, looks), "reading files", len(there), unit="file", disable=None):
@@ -113,6 +114,7 @@ def _files(manifest: Manifest, read: Callable, count: int, found: Findings) -> f
         else:
             height, width, frames = look.size
             shapes.append((frames, height, width))
+            lost_colour += look.lost_colour
             found.looks.add(row, look)
     found.errors += bad[:20]
     if len(bad) > 20:
@@ -125,6 +127,8 @@ def _files(manifest: Manifest, read: Callable, count: int, found: Findings) -> f
         f"{len(shapes)} of {len(paths)} files read well: {min(heights)}..{max(heights)} px high, "
         f"{min(widths)}..{max(widths)} px wide{length}"
     )
+    if note := colour_note(lost_colour, len(shapes)):
+        found.facts.append(note)
     return float(np.mean(frames))
 
 

@@ -6,11 +6,13 @@ A copy that was re-encoded, resized, brightened or slightly cropped has another 
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from ..images.colour import Read
 
 SMALL_PX = 64
 WAVES = 12  # of the cosine transform, along each side
@@ -31,7 +33,7 @@ class Looks:
         waves: N x F x 143 signed weights of its low waves, float32.
         sizes: N x (height, width, frames) as read.
         borders: N x 4 shares of a flat border: top, bottom, left, right.
-        corners: N x 8: mean and spread of the grey levels in each corner.
+        corners: N x 8: mean and std of the grey levels in each corner.
     """
 
     rows: list[int] = field(default_factory=list)
@@ -60,7 +62,7 @@ class Looks:
 
 @dataclass(frozen=True)
 class Look:
-    """Of one case: what `Looks` has of N."""
+    """What `Looks` has of N cases, of one; and whether colours were lost when it was read."""
 
     digest: bytes
     small: list[np.ndarray]
@@ -68,16 +70,18 @@ class Look:
     size: tuple[int, int, int]
     borders: np.ndarray
     corners: np.ndarray
+    lost_colour: bool = False
 
 
 @dataclass(frozen=True)
 class LookAt:
     """From a file to its `Look`, which is all that a process need send of a file that is only tried."""
 
-    read: Callable[[Path], Any]
+    read: Callable[[Path], Read]
 
     def __call__(self, path: Path) -> Look:
-        return look_at(self.read(path))
+        pixels, lost_colour = self.read(path)
+        return replace(look_at(pixels), lost_colour=lost_colour)
 
 
 def look_at(pixels: Any) -> Look:

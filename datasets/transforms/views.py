@@ -28,8 +28,7 @@ class TrainView:
         self.clip, self.frames = clip, frames
         self.repeats = clip.repeats if frames > 1 else 1
         self.in_space = build_train(augment)
-        # What changes colours looks at three channels at a time.
-        self.frame_by_frame = augment.randaug is not None and clip.colour
+        self.frame_by_frame = augment.randaug is not None  # which looks at the colours of one image
 
     def __call__(self, pixels, seed: int) -> np.ndarray:
         """One case's draws.
@@ -111,13 +110,13 @@ def over_frames(in_space, frames: np.ndarray, seed: int, one_by_one: bool = Fals
     Args:
         in_space: `(image (H, W[, C]), seed)` to (S, S[, C]).
         frames: (T, H, W) or (T, H, W, 3) uint8.
-        one_by_one: The transform must see three channels at a time.
+        one_by_one: Three channels are colours to the transform: it must see those of one frame, and no three frames.
 
     Returns:
         (C, T, S, S) uint8.
     """
-    if one_by_one and frames.ndim == 4:
-        return np.stack([in_space(frame, seed) for frame in frames]).transpose(3, 0, 1, 2)
+    if one_by_one and (frames.ndim == 4 or len(frames) == 3):
+        return np.stack([_channels_first(in_space(frame, seed)) for frame in frames], axis=1)
     length, height, width = frames.shape[:3]
     planes = frames if frames.ndim == 3 else frames.transpose(3, 0, 1, 2).reshape(-1, height, width)
     # A view: interleaving whole frames would cost as much as cropping them.

@@ -15,6 +15,7 @@ from typing import Protocol, Self
 import numpy as np
 
 from ...core.errors import DataError
+from ..images.colour import Read, holds_colour
 from ..loading.limits import CLIP_GB
 
 CLIP_SUFFIXES = (
@@ -90,12 +91,15 @@ class Clip:
         times: (T,) float64, seconds of every frame after the first (its number if there is no `fps`).
         fps: Frames per second on average; None where unknown, as for a folder of frames.
         size: (height, width) px of the images that it gives.
+        lost_colour: Whether a decoded frame held colours and grey was made of it; of what is decoded at once the
+            first, the middle and the last frame are looked at.
     """
 
     def __init__(self, path: Path, frames: Frames, *, colour: bool, shorter_px: int | None):
         self._path, self._frames, self._colour = path, frames, colour
         self.times, self.fps = frames.times, frames.fps
         self.size = _shrunk_size(frames.size, shorter_px)
+        self.lost_colour = False
 
     def __len__(self) -> int:
         return len(self.times)
@@ -120,7 +124,9 @@ class Clip:
                 f"({CLIP_GB.said()}). Cut it into clips, or shrink it."
             )
         images = np.empty(shape, np.uint8)
+        sample = set() if self._colour else {0, len(wanted) // 2, len(wanted) - 1}
         for row, image in enumerate(self._frames.images(wanted, self.size)):
+            self.lost_colour |= row in sample and holds_colour(image)
             images[row] = _converted(image, self.size, self._colour)
         return images if np.array_equal(places, np.arange(len(wanted))) else images[places]
 
@@ -196,6 +202,16 @@ def read_clip(
     limits = {"max_megapixels": max_megapixels, "max_frames": max_frames}
     with open_clip(path, colour=colour, shorter_px=shorter_px, **limits) as clip:
         return clip[slice(None) if ids is None else ids]
+
+
+def read_grey_clip(path: str | Path) -> Read:
+    """Read all frames of a clip in grey, as `read_clip` does, and note whether they hold colours.
+
+    Raises:
+        DataError: As `read_clip`.
+    """
+    with open_clip(path) as clip:
+        return Read(clip[:], clip.lost_colour)
 
 
 def clip_info(path: str | Path) -> ClipInfo:

@@ -3,7 +3,7 @@
 from ...datasets.loading.readers import ClipReader as CachedAs
 from ...datasets.manifest.tables import Manifest
 from ...datasets.quality.check import Findings, check_manifest
-from ...datasets.video.clips import read_clip
+from ...datasets.video.clips import read_grey_clip
 from .cascade import predict_cascade
 from .demo import demo
 from .layouts import to_manifest
@@ -14,7 +14,7 @@ __all__ = ["FINETUNE", "PRETRAIN", "CachedAs", "check", "demo", "looked_at", "pr
 
 def check(manifest: Manifest, files: int | None, cache_px: int) -> Findings:
     """Check a manifest and its files (see `check_manifest`)."""
-    return check_manifest(manifest, read_clip, files=files, cache_px=cache_px)
+    return check_manifest(manifest, read_grey_clip, files=files, cache_px=cache_px)
 
 
 def looked_at(manifest: Manifest, cache_px: int) -> CachedAs:

@@ -19,11 +19,13 @@ class Index:
         shards: Name and bytes of each shard; the name is the BLAKE2b checksum of its content.
         places: By case: number of the shard, offset in it, CRC-32 of the pixels, and their shape.
         unread: Cases whose file could not be read.
+        lost_colour: How many files were in colour and were read as grey.
     """
 
     shards: list[tuple[str, int]] = field(default_factory=list)
     places: dict[str, list[int]] = field(default_factory=dict)
     unread: list[str] = field(default_factory=list)
+    lost_colour: int = 0
 
     def to_bytes(self) -> bytes:
         """As it is stored."""

@@ -29,6 +29,7 @@ def pack(manifest: Manifest, cache: PixelCache, url: str, shard_bytes: int = SHA
     """
     storage, folder, index = Storage(url), cache.reader.name, Index()
     keys, reasons = case_keys(manifest), cache.reasons()
+    index.lost_colour = cache.lost_colour
     index.unread = [key for key, reason in zip(keys, reasons) if reason]
     good = [row for row in range(len(keys)) if not reasons[row]]
     with Counter(len(good), "packing shards", "case") as counter:

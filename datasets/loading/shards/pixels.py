@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ....core.errors import DataError, RunError, UserError
+from ...images.colour import colour_note
 from ...manifest.tables import Manifest
 from ..readers import Reader
 from .index import Index, case_keys, read_index
@@ -39,6 +40,7 @@ class ShardPixels:
 
     def __init__(self, index: Index, keys: list[str], files: list[Path], local: LocalShards):
         self.local, self.shards = local, index.shards
+        self._lost_colour, self._packed = index.lost_colour, len(index.places)
         # Shard, offset, checksum, up to four sides.
         self.places = np.zeros((len(keys), 7), np.int64)
         self.places[:, 0] = -1
@@ -105,6 +107,10 @@ class ShardPixels:
     def reasons(self) -> list[str]:
         """N texts: why a case could not be read, empty where it could."""
         return [self._reasons.get(row, "") for row in range(len(self))]
+
+    def colour_note(self) -> str:
+        """Say how many files were in colour and were packed as grey; empty if none was."""
+        return colour_note(self._lost_colour, self._packed)
 
     def fetch(self, shard: int) -> Path:
         """The file of a shard, by its number."""
