@@ -210,7 +210,7 @@ def _opened(path: Path) -> Iterator[_Opened]:
 
 
 def _kind(path: Path, head: bytes) -> str:
-    """The format that the first 132 bytes announce."""
+    """Return the format that the first 132 bytes announce."""
     if not head:
         raise DataError(f"{path}: the file is empty (0 bytes). Fetch it again.")
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -239,9 +239,9 @@ def _refuse_size(path: Path, size: tuple[int, int], min_px: int, max_megapixels:
         raise DataError(
             f"{path}: the image is {width}x{height} px, too small (at least {min_px}x{min_px} px). Leave it out."
         )
-    if IMAGE_MEGAPIXELS.broken(height * width / 1e6, max_megapixels):
+    if IMAGE_MEGAPIXELS.exceeded(height * width / 1e6, max_megapixels):
         raise DataError(
-            f"{path}: the image is {width}x{height} px, too large ({IMAGE_MEGAPIXELS.said(max_megapixels)}). "
+            f"{path}: the image is {width}x{height} px, too large ({IMAGE_MEGAPIXELS.text(max_megapixels)}). "
             "Shrink it, or leave it out."
         )
 
@@ -270,7 +270,7 @@ def _orientation(image: ImageFile.ImageFile, kind: str) -> int:
 
 
 def _png_bits(file: BinaryIO, kind: str) -> int:
-    """Bits per channel of a PNG (the byte after width and height in its header); 8 for other formats."""
+    """Return bits per channel of a PNG (the byte after width and height in its header); 8 for other formats."""
     if kind != "PNG":
         return 8
     position = file.tell()
@@ -320,7 +320,7 @@ def _shrunk(grey: np.ndarray, size: tuple[int, int], shorter_px: int) -> np.ndar
 
 
 def _snapped(grey: np.ndarray) -> np.ndarray:
-    """float32 within 0..1 in multiples of `STEP`; weights and averages may end a digit beyond."""
+    """Return float32 within 0..1 in multiples of `STEP`; weights and averages may end a digit beyond."""
     grey = np.clip(grey, 0, 1).astype(np.float32, copy=False)
     grey *= np.float32(1 / STEP)
     np.rint(grey, out=grey)

@@ -29,7 +29,7 @@ from ..settings import Data
 from .isolation import isolated
 from .readers import Reader
 
-SAMPLE = 20  # files that are looked at for colours where there is no cache
+LOOKS = 20  # files that are looked at for colours where there is no cache
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Entry:
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Return bytes."""
         return math.prod(self.shape)
 
 
@@ -93,7 +93,7 @@ class PixelCache:
         return len(self.places)
 
     def __getitem__(self, row: int) -> np.ndarray:
-        """uint8 view of file `row`, of the shape that the reader gave; nothing is copied or decoded.
+        """Return uint8 view of file `row`, of the shape that the reader gave; nothing is copied or decoded.
 
         Raises:
             DataError: The file could not be read.
@@ -120,7 +120,7 @@ class PixelCache:
         self._seen = np.zeros(len(self), bool)
 
     def reasons(self) -> list[str]:
-        """N texts: why a file could not be read, empty where it could."""
+        """Return N texts: why a file could not be read, empty where it could."""
         return [self._reasons.get(row, "") for row in range(len(self))]
 
     def colour_note(self) -> str:
@@ -128,11 +128,11 @@ class PixelCache:
         return colour_note(self.lost_colour, len(self))
 
     def sizes(self) -> np.ndarray:
-        """(N,) bytes of each file's pixels."""
+        """Return (N,) bytes of each file's pixels."""
         return np.maximum(self.places[:, 3:], 1).prod(axis=1)
 
     def _read_again(self, row: int) -> np.ndarray:
-        """The pixels of a row from the file itself; they are put back in their place."""
+        """Read the pixels of a row from the file itself, and put them back in the cache."""
         offset, start, expected = self.places[row, :3].tolist()
         damaged = f"{self.folder / 'pixels.u8'}: the pixels at byte {offset} have changed on the disk"
         key = next((key for key, entry, _ in _lines(self.folder) if entry.offset == offset), "")
@@ -167,11 +167,11 @@ class Files:
         return len(self.files)
 
     def __getitem__(self, row: int):
-        """Pixels of file `row`, or a clip that decodes the frames it is asked for."""
+        """Return pixels of file `row`, or a clip that decodes the frames it is asked for."""
         return self.reader.open(self.files[row])
 
     def file(self, row: int) -> Path:
-        """The file of a row."""
+        """Return the file of a row."""
         return self.files[row]
 
     def reasons(self) -> list[str]:
@@ -182,7 +182,7 @@ class Files:
         """Say how many of a few files, spread evenly, are in colour and are read as grey; empty if none is."""
         if self.reader.channels != 1:
             return ""
-        sample = np.unique(np.linspace(0, len(self) - 1, min(SAMPLE, len(self))).astype(int))
+        sample = np.unique(np.linspace(0, len(self) - 1, min(LOOKS, len(self))).astype(int))
         looks = isolated(self.reader.loses_colour, [self.files[row] for row in sample])
         lost_colour = [look for look in looks if not isinstance(look, DataError)]
         return colour_note(sum(lost_colour), len(lost_colour))
@@ -190,7 +190,7 @@ class Files:
 
 @contextmanager
 def opened(source: PixelCache | Files, row: int) -> Iterator:
-    """The pixels of a row; a file that was opened for them is closed at the end."""
+    """Open the pixels of a row; a file that was opened for them is closed at the end."""
     pixels = source[row]
     try:
         yield pixels
@@ -200,8 +200,8 @@ def opened(source: PixelCache | Files, row: int) -> Iterator:
 
 
 @dataclass(frozen=True)
-class Draw:
-    """A view of a row of a source, by its seed or number; as text, the file that it is read from."""
+class Sample:
+    """A sample to be made: a view of a row of a source, by its seed or number; as text, its file."""
 
     row: int
     seed: int
@@ -212,26 +212,26 @@ class Draw:
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """Makes views of the rows of a source, or gives their pixels; can be sent to another process."""
+class SampleMaker:
+    """Makes samples of the rows of a source, or gives their pixels; can be sent to another process."""
 
     source: "PixelCache | Files"
     view: Callable | None
 
-    def __call__(self, draw: Draw) -> np.ndarray | dict[str, np.ndarray]:
-        """What the view gives, or the pixels.
+    def __call__(self, sample: Sample) -> np.ndarray | dict[str, np.ndarray]:
+        """Return what the view gives, or the pixels.
 
         Raises:
             DataError: The file cannot be read.
         """
-        with opened(self.source, draw.row) as pixels:
-            return pixels if self.view is None else self.view(pixels, draw.seed)
+        with opened(self.source, sample.row) as pixels:
+            return pixels if self.view is None else self.view(pixels, sample.seed)
 
 
 def open_pixels(
     files: Sequence[Path], data: Data, folder: Path, reader: Reader, workers: int = 1
 ) -> PixelCache | Files:  # fmt: skip
-    """The pixels of files as a recipe wants them: from a cache that is built first, or from the files each time.
+    """Open the pixels of files as a recipe wants them: from a cache that is built first, or from the files each time.
 
     Args:
         files: N files, in the order of the result.
@@ -276,8 +276,9 @@ def build_cache(
 
 
 def _key(file: Path) -> str:
-    """What identifies the content of a file or of a folder of frames cheaply: a hash of its place, sizes and times of
-    change. Names of files may be those of people, and caches are copied.
+    """Hash what identifies the content of a file or of a folder of frames cheaply.
+
+    These are its path, sizes and times of change. Names of files may be those of people, and caches are copied.
     """
     try:
         # A frame that is replaced in place leaves the size and time of its folder as they were.
@@ -294,7 +295,7 @@ def _frames_state(folder: Path) -> str:
 
 
 def _state(file: Path | os.DirEntry) -> str:
-    """Size and time of change; a link that leads nowhere has neither."""
+    """Return size and time of change; a link that leads nowhere has neither."""
     try:
         status = file.stat()
     except FileNotFoundError:
@@ -303,7 +304,7 @@ def _state(file: Path | os.DirEntry) -> str:
 
 
 def _start(key: str, entry: Entry) -> int:
-    """What the checksum of an entry's pixels starts from: a changed line is noticed like a changed pixel."""
+    """Return what the checksum of an entry's pixels starts from: a changed line is noticed like a changed pixel."""
     return zlib.crc32(json.dumps([key, entry.offset, entry.shape]).encode())
 
 
@@ -342,7 +343,7 @@ def _repair(folder: Path) -> dict[str, Entry]:
 
 
 def _summed(folder: Path, entries: dict[str, Entry]) -> dict[str, Entry]:
-    """Entries of a cache from before there were checksums, with those of the pixels as they are now."""
+    """Return entries of a cache from before there were checksums, with those of the pixels as they are now."""
     print(f"{folder}: {len(entries)} entries of an older version get their checksums now.", file=sys.stderr, flush=True)
     pixels = np.memmap(folder / "pixels.u8", np.uint8, "r").view(np.ndarray)
     return {

@@ -91,7 +91,7 @@ class Reading:
         weakref.finalize(self, self._team.close)
 
     def __call__(self, items: Sequence) -> list:
-        """What `isolated` yields for the items.
+        """Return what `isolated` yields for the items.
 
         Raises:
             UserError, RunError: As `isolated`.
@@ -106,7 +106,7 @@ class Reading:
 
 
 def read_alone(read: Callable[[Any], Any], item: Any, time: Limit = READ_SECONDS) -> Any:
-    """One item by a process of its own.
+    """Read one item by a process of its own.
 
     Raises:
         DataError: It cannot be read, or took the process down, or too long.
@@ -118,11 +118,11 @@ def read_alone(read: Callable[[Any], Any], item: Any, time: Limit = READ_SECONDS
     return result
 
 
-def _result(found: Any) -> Any:
-    """What was read, or the DataError of a file; any other error of ours is raised."""
-    if isinstance(found, UserError | RunError) and not isinstance(found, DataError):
-        raise found
-    return found
+def _result(result: Any) -> Any:
+    """Return what was read, or the DataError of a file; any other error of ours is raised."""
+    if isinstance(result, UserError | RunError) and not isinstance(result, DataError):
+        raise result
+    return result
 
 
 class _Team:
@@ -151,12 +151,12 @@ class _Team:
                 number, result = _received(pipe)
             except (EOFError, OSError):
                 self._members.remove(member)
-                self._bury(member, results)
+                self._settle_death(member, results)
             else:
                 del member.under_way[number]
                 results[number] = result
 
-    def _bury(self, member: "_Member", results: dict[int, Any]) -> None:
+    def _settle_death(self, member: "_Member", results: dict[int, Any]) -> None:
         at, code = member.end()
         if at == _NOT_BEGUN and (code != -signal.SIGKILL or at in self._killed):
             raise RunError(f"a process for reading files ended before it read any (exit code {code}); see above.")
@@ -206,7 +206,7 @@ class _Member:
         self._process.kill()
 
     def end(self) -> tuple[int, int]:
-        """What it was at, and its exit code."""
+        """Return what it was at, and its exit code."""
         self._process.join()
         self.pipe.close()
         return self._at.value, self._process.exitcode
@@ -214,7 +214,7 @@ class _Member:
 
 @contextlib.contextmanager
 def _without_script() -> Iterator[None]:
-    """Processes need nothing of the script that runs; it would be run anew in each, without a guard for ever."""
+    """Hide the script that runs from new processes: it would be run anew in each, without a guard for ever."""
     script = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
     try:
@@ -232,7 +232,7 @@ def one_thread() -> None:
 
 
 def _serve(read: Callable, pipe: Connection, at, seconds: float) -> None:
-    """What the processes do. The time limit is the system's alarm, which also ends native code."""
+    """Serve items until the pipe closes. The time limit is the system's alarm, which also ends native code."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     one_thread()

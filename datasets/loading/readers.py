@@ -3,10 +3,11 @@
 A reader is small and picklable. Its `name` says all that its pixels depend on: it names the cache folder.
 """
 
+from abc import ABC, abstractmethod
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -21,16 +22,23 @@ _RGB = {1: "", 3: "-rgb"}
 _BLACKED = {False: "", True: "-blacked"}
 
 
-class Reader(Protocol):
-    """What caches and loaders ask of a reader."""
+class Reader(ABC):
+    """What caches and loaders ask of a reader.
+
+    Attributes:
+        channels: 1 for grey, 3 for RGB.
+    """
+
+    channels: int
 
     @property
+    @abstractmethod
     def name(self) -> str:
-        """A folder name for the pixels that it gives."""
-        ...
+        """Return a folder name for the pixels that it gives."""
 
-    def open(self, path: Path) -> Any:
-        """Open what gives uint8 pixels by `[...]`: an array, or a clip that decodes the frames it is asked for.
+    @abstractmethod
+    def load(self, path: Path) -> Read:
+        """Read all pixels, uint8, and note whether colours were lost.
 
         Raises:
             DataError: The file cannot be read.
@@ -38,24 +46,19 @@ class Reader(Protocol):
 
     def read(self, path: Path) -> np.ndarray:
         """Read all pixels, uint8."""
-        ...
+        return self.load(path).pixels
 
-    def load(self, path: Path) -> Read:
-        """Read all pixels, uint8, and note whether colours were lost."""
-        ...
+    def open(self, path: Path) -> Any:
+        """Open what gives uint8 pixels by `[...]`: an array, or a clip that decodes the frames it is asked for."""
+        return self.read(path)
 
     def loses_colour(self, path: Path) -> bool:
-        """Return whether a file is in colour and is read as grey; of a clip one frame is looked at."""
-        ...
-
-    @property
-    def channels(self) -> int:
-        """1 for grey, 3 for RGB."""
-        ...
+        """Return whether a file is in colour and is read as grey; of a clip the middle frame is looked at."""
+        return self.load(path).lost_colour
 
 
 @dataclass(frozen=True)
-class ImageReader:
+class ImageReader(Reader):
     """Reads images: (H, W) grey, or (H, W, 3) RGB.
 
     Attributes:
@@ -70,10 +73,12 @@ class ImageReader:
 
     @property
     def name(self) -> str:
+        """Return a folder name for the pixels."""
         least = f"-least{self.least_px}px" if self.least_px else ""
         return f"{self.shorter_px}px{least}{_RGB[self.channels]}-v{VERSION}"
 
     def load(self, path: Path) -> Read:
+        """Read an image, and note whether colours were lost."""
         from ..images.radiographs import read_grey, read_radiograph
 
         if self.channels == 1:
@@ -89,17 +94,9 @@ class ImageReader:
             )
         return Read(pixels, lost_colour)
 
-    def read(self, path: Path) -> np.ndarray:
-        return self.load(path).pixels
-
-    def loses_colour(self, path: Path) -> bool:
-        return self.load(path).lost_colour
-
-    open = read
-
 
 @dataclass(frozen=True)
-class ClipReader:
+class ClipReader(Reader):
     """Reads clips, every frame: (T, H, W) grey, or (T, H, W, 3) RGB.
 
     Attributes:
@@ -114,27 +111,30 @@ class ClipReader:
 
     @property
     def name(self) -> str:
+        """Return a folder name for the pixels."""
         return f"clips-{self.shorter_px}px{_RGB[self.channels]}{_BLACKED[self.black_out]}-v{VERSION}"
 
     def open(self, path: Path) -> Any:
+        """Open a clip, of which the frames that are asked for are decoded."""
         from ..video.clips import open_clip
 
         clip = open_clip(path, colour=self.channels == 3, shorter_px=self.shorter_px)
         return _Blacked(clip, path) if self.black_out else clip
 
     def load(self, path: Path) -> Read:
+        """Read all frames, and note whether colours were lost."""
         with closing(self.open(path)) as clip:
             return Read(clip[:], clip.lost_colour)
 
-    def read(self, path: Path) -> np.ndarray:
-        return self.load(path).pixels
-
     def loses_colour(self, path: Path) -> bool:
-        return self.channels == 1 and _middle_in_colour(path)
+        """Return whether a clip is in colour and is read as grey, by its middle frame."""
+        with closing(self.open(path)) as clip:
+            clip[[len(clip) // 2]]
+            return clip.lost_colour
 
 
 @dataclass(frozen=True)
-class VolumeReader:
+class VolumeReader(Reader):
     """Reads whole clips as ERDES's networks take them: (`frames`, `size_px`, `size_px`) grey, or with 3 channels last.
 
     Mean over the channels, zero-padded to a square, then trilinear resampling of time, height and width at once
@@ -148,10 +148,12 @@ class VolumeReader:
 
     @property
     def name(self) -> str:
+        """Return a folder name for the pixels."""
         rgb, blacked = _RGB[self.channels], _BLACKED[self.black_out]
         return f"volumes-{self.frames}x{self.size_px}px{rgb}{blacked}-v{VERSION}"
 
     def load(self, path: Path) -> Read:
+        """Read and resample a clip, and note whether colours were lost."""
         from ..video.clips import open_clip
 
         with open_clip(path, colour=self.channels == 3) as clip:
@@ -167,13 +169,9 @@ class VolumeReader:
         share = share.reshape(-1, *[1] * (squares.ndim - 1))
         return Read(np.rint(first + (second - first) * share).astype(np.uint8), lost_colour)
 
-    def read(self, path: Path) -> np.ndarray:
-        return self.load(path).pixels
-
     def loses_colour(self, path: Path) -> bool:
-        return self.channels == 1 and _middle_in_colour(path)
-
-    open = read
+        """Return whether a clip is in colour and is read as grey, by its middle frame."""
+        return ClipReader(self.size_px, self.channels).loses_colour(path)
 
 
 def make_reader(
@@ -210,9 +208,9 @@ class _Blacked:
         from ..video.overlay import moving_region
 
         self.clip, self.size = clip, clip.size
-        spread = np.unique(np.linspace(0, len(clip) - 1, self.LOOKS).round().astype(int))
+        sample = np.unique(np.linspace(0, len(clip) - 1, self.LOOKS).round().astype(int))
         try:
-            self.region = moving_region(clip[spread])
+            self.region = moving_region(clip[sample])
         except DataError as error:
             raise DataError(f"{path}: {error}") from None
 
@@ -232,17 +230,8 @@ class _Blacked:
         return self.clip.lost_colour
 
 
-def _middle_in_colour(path: Path) -> bool:
-    """Return whether the middle frame of a clip holds colours."""
-    from ..video.clips import open_clip
-
-    with open_clip(path) as clip:
-        clip[[len(clip) // 2]]
-        return clip.lost_colour
-
-
 def _between(old: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For linear resampling of `old` places to `new`: the place before, the one after, and the share of the latter."""
+    """Return for linear resampling of `old` positions to `new` the one before, the one after and the latter's share."""
     place = ((np.arange(new) + 0.5) * (old / new) - 0.5).clip(0)
     early = np.minimum(place.astype(np.int64), old - 1)
     return early, np.minimum(early + 1, old - 1), (place - early).clip(0, 1).astype(np.float32)

@@ -1,5 +1,7 @@
-"""What is kept of an image or clip: a digest of its pixels, small high-passed copies and their waves to know it again,
-and what a network could see of how it was made (`datasets.shortcuts`).
+"""What is kept of an image or clip.
+
+A digest of its pixels, small high-passed copies and their waves to know it again, and what a network could see of how
+it was made (`datasets.shortcuts`).
 
 A copy that was re-encoded, resized, brightened or slightly cropped has another digest, but nearly the same small copy.
 """
@@ -80,6 +82,7 @@ class LookAt:
     read: Callable[[Path], Read]
 
     def __call__(self, path: Path) -> Look:
+        """Read a file in grey and look at it."""
         pixels, lost_colour = self.read(path)
         return replace(look_at(pixels), lost_colour=lost_colour)
 
@@ -113,7 +116,7 @@ def look_at(pixels: Any) -> Look:
 
 
 def _grey(frame: np.ndarray) -> np.ndarray:
-    """(64, 64) float32 in 0..255."""
+    """Return (64, 64) float32 in 0..255."""
     import cv2
 
     grey = frame if frame.ndim == 2 else frame.mean(axis=2)

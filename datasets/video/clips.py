@@ -79,9 +79,10 @@ class Frames(Protocol):
     colour: bool
 
     def images(self, ids: np.ndarray, size: tuple[int, int]) -> Iterator[np.ndarray]:
-        """(h, w) or (h, w, 3) uint8 of each of the increasing `ids`, shrunk to `size` or not at all."""
+        """Yield (h, w) or (h, w, 3) uint8 of each of the increasing `ids`, shrunk to `size` or not at all."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Close the file."""
 
 
 class Clip:
@@ -118,10 +119,10 @@ class Clip:
         """
         wanted, places = np.unique(self._numbers(ids), return_inverse=True)
         shape = (len(wanted), *self.size, *([3] if self._colour else []))
-        if CLIP_GB.broken(math.prod(shape) / 1e9):
+        if CLIP_GB.exceeded(math.prod(shape) / 1e9):
             raise DataError(
                 f"{self._path}: {len(wanted)} frames of {self.size[1]}x{self.size[0]} px are too much at once "
-                f"({CLIP_GB.said()}). Cut it into clips, or shrink it."
+                f"({CLIP_GB.text()}). Cut it into clips, or shrink it."
             )
         images = np.empty(shape, np.uint8)
         sample = set() if self._colour else {0, len(wanted) // 2, len(wanted) - 1}
@@ -131,6 +132,7 @@ class Clip:
         return images if np.array_equal(places, np.arange(len(wanted))) else images[places]
 
     def close(self) -> None:
+        """Close the file."""
         self._frames.close()
 
     def __enter__(self) -> Self:
@@ -198,7 +200,7 @@ def read_clip(
     max_megapixels: float | None = None,
     max_frames: int | None = None,
 ) -> np.ndarray:
-    """All frames of a clip, or those of `ids`; arguments, result and errors as of `open_clip` and `Clip`."""
+    """Read all frames of a clip, or those of `ids`; arguments, result and errors as of `open_clip` and `Clip`."""
     limits = {"max_megapixels": max_megapixels, "max_frames": max_frames}
     with open_clip(path, colour=colour, shorter_px=shorter_px, **limits) as clip:
         return clip[slice(None) if ids is None else ids]
@@ -215,7 +217,7 @@ def read_grey_clip(path: str | Path) -> Read:
 
 
 def clip_info(path: str | Path) -> ClipInfo:
-    """What opening a clip tells, its limits being those of `open_clip`.
+    """Return what is known of a clip once it is open, its limits being those of `open_clip`.
 
     Raises:
         DataError: As `open_clip`.
@@ -227,7 +229,7 @@ def clip_info(path: str | Path) -> ClipInfo:
 
 
 def _kind(path: Path) -> str:
-    """`folder`, `DICOM`, or FFmpeg's name of the container that the first bytes announce."""
+    """Return `folder`, `DICOM`, or FFmpeg's name of the container that the first bytes announce."""
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
@@ -263,7 +265,7 @@ def _shrunk_size(size: tuple[int, int], shorter_px: int | None) -> tuple[int, in
 
 
 def _converted(image: np.ndarray, size: tuple[int, int], colour: bool) -> np.ndarray:
-    """(H, W) or (H, W, 3) from what a reader gave."""
+    """Return (H, W) or (H, W, 3) from what a reader gave."""
     import cv2
 
     if image.shape[:2] != size:

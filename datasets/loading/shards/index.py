@@ -28,13 +28,13 @@ class Index:
     lost_colour: int = 0
 
     def to_bytes(self) -> bytes:
-        """As it is stored."""
+        """Return the index as it is stored."""
         text = json.dumps(asdict(self), separators=(",", ":")).encode()
         return text + b"\n" + digest(text).encode() + b"\n"
 
 
 def read_index(storage: Storage, folder: str) -> tuple[Index, str]:
-    """The index in a folder of the storage, and its checksum.
+    """Read the index in a folder of the storage, and its checksum.
 
     Raises:
         UserError: There is none.
@@ -54,12 +54,12 @@ def read_index(storage: Storage, folder: str) -> tuple[Index, str]:
 
 
 def digest(content) -> str:
-    """BLAKE2b, 128 bits, in hexadecimal."""
+    """Return BLAKE2b, 128 bits, in hexadecimal."""
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def case_keys(manifest: Manifest) -> list[str]:
-    """What a case is called in an index: the same wherever the manifest and its files lie, and telling no name.
+    """Return a key for each case in an index: the same wherever the manifest and its files lie, and without names.
 
     The patient and the name of the file belong to it, so that shards of another data set with like ids do not fit.
     """
