@@ -30,7 +30,7 @@ def save_encoder(folder: str | Path, vit: ViT, card: EncoderCard) -> Path:
 
 
 def read_encoder_card(path: str | Path) -> EncoderCard:
-    """The card of an encoder folder, or one inferred from a foreign checkpoint (MAE, DINO, timm, ...).
+    """Read the card of an encoder folder, or one inferred from a foreign checkpoint (MAE, DINO, timm, ...).
 
     Args:
         path: An encoder folder, a folder of Hugging Face's transformers, or a checkpoint file.
@@ -59,7 +59,7 @@ def load_encoder(vit: ViT, path: str | Path) -> LoadReport:
 
 
 def open_vit(path: str | Path) -> tuple[ViT, EncoderCard]:
-    """The ViT of an encoder folder or a foreign checkpoint, in eval mode on the CPU, and its card.
+    """Open the ViT of an encoder folder or a foreign checkpoint, in eval mode on the CPU, and its card.
 
     Where the file has no final norm (fine-tuned with the mean of unnormed tokens), the ViT has none either.
 
@@ -74,7 +74,7 @@ def open_vit(path: str | Path) -> tuple[ViT, EncoderCard]:
 
 
 def open_reported(path: str | Path) -> tuple[ViT, EncoderCard, LoadReport]:
-    """As `open_vit`, and what became of the tensors."""
+    """Open as `open_vit` does, and return what became of the tensors."""
     path = Path(path)
     if _is_ours(path):
         card, named = EncoderCard.read(path), _stored(path)

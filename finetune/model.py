@@ -87,8 +87,9 @@ class ModelCard(PixelCard):
         """Reads files as this model was trained on them."""
         arch = self.arch
         return make_reader(
-            self.clip, frames=arch.frames, size_px=arch.image_size[0], cache_px=self.cache_px, least_px=self.least_px()
-        )
+            self.clip, frames=arch.frames, size_px=arch.image_size[0], cache_px=self.cache_px, channels=arch.channels,
+            least_px=self.least_px(),
+        )  # fmt: skip
 
     def suffixes(self) -> tuple[str, ...]:
         """Suffixes of the files that this model reads."""

@@ -102,7 +102,10 @@ def finetune(
     if rank() == 0 and recipe.mode != "knn":
         print(f"mode {recipe.mode}: {trained:,} of {total:,} parameters are trained ({trained / total:.2%})")
     with run_folder(out, recipe, inputs) as folder:
-        data = _Sets(recipe, card, _source(recipe, card, manifest, cache), hooks)
+        source = _source(recipe, card, manifest, cache)
+        if rank() == 0 and (note := source.colour_note()):
+            print(f"note: {note}")
+        data = _Sets(recipe, card, source, hooks)
         if recipe.mode == "knn":
             _remember(model, card, data)
             card = replace(card, reference_cases=len(data.still))
@@ -123,7 +126,7 @@ def reader_of(recipe: Finetune, card: ModelCard) -> Reader:
     """Return what makes pixels of the files of a recipe."""
     return make_reader(
         recipe.data.clip, frames=card.arch.frames, size_px=card.arch.image_size[0], cache_px=recipe.data.cache_px,
-        least_px=card.least_px(),
+        channels=card.arch.channels, least_px=card.least_px(),
     )  # fmt: skip
 
 

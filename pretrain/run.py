@@ -60,6 +60,8 @@ def pretrain(
             print(cache)
     with run_folder(out, recipe, inputs) as folder:
         source = open_source(recipe, chosen, cache, slides)
+        if rank() == 0 and (note := source.colour_note()):
+            print(f"note: {note}")
         training, images = method(model, recipe, source), ShowImage(folder)
         if hooks.transform is not None:
             shape = recipe.model.channels, recipe.model.frames

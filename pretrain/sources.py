@@ -15,7 +15,9 @@ from .recipe import PretrainRecipe
 def reader_of(recipe: PretrainRecipe) -> Reader:
     """Return what makes pixels of the files of a recipe."""
     data, model = recipe.data, recipe.model
-    return make_reader(data.clip, frames=model.frames, size_px=model.image_size, cache_px=data.cache_px)
+    return make_reader(
+        data.clip, frames=model.frames, size_px=model.image_size, cache_px=data.cache_px, channels=model.channels
+    )
 
 
 def open_slides(recipe: PretrainRecipe, chosen: Manifest, tiles: Path) -> SlideSet:

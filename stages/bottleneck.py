@@ -123,7 +123,9 @@ def measure(recipe: PretrainRecipe | Finetune, manifest: Manifest, device: str) 
         DataError: None of the files that were tried can be read.
     """
     model, data = recipe.model, recipe.data
-    reader = make_reader(data.clip, frames=model.frames, size_px=model.image_size, cache_px=data.cache_px)
+    reader = make_reader(
+        data.clip, frames=model.frames, size_px=model.image_size, cache_px=data.cache_px, channels=model.channels
+    )
     decoded, pixels = _decoded(reader, manifest)
     pretraining = isinstance(recipe, PretrainRecipe)
     view = method_of(recipe).view(recipe) if pretraining else TrainView(recipe.augment, data.clip, model.frames)

@@ -119,7 +119,7 @@ MIL = """
 import sys
 from dataclasses import replace
 from pathlib import Path
-from clinvit.datasets.tables import read_manifest
+from clinvit.datasets.manifest.tables import read_manifest
 from clinvit.engine.recipe import Optim, Run
 from clinvit.finetune.mil.recipe import Mil
 from clinvit.finetune.mil.run import train_mil

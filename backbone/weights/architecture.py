@@ -11,7 +11,7 @@ FRAMES = 16  # of the published VideoMAE models; their files do not say
 
 
 def infer_architecture(state: State, heads: int | None = None, **known) -> Architecture:
-    """The architecture that a state dict of any known source was made with.
+    """Return the architecture that a state dict of any known source was made with.
 
     Args:
         state: From `read_checkpoint`.
@@ -25,7 +25,7 @@ def infer_architecture(state: State, heads: int | None = None, **known) -> Archi
 
 
 def architecture_of(named: Named, heads: int | None = None, **known) -> Architecture:
-    """As `infer_architecture`, of a state dict under our names."""
+    """Infer as `infer_architecture` does, of a state dict under our names."""
     state = named.state
     try:
         kernel = state["patch_embed.proj.weight"]
@@ -61,12 +61,12 @@ def architecture_of(named: Named, heads: int | None = None, **known) -> Architec
 
 
 def depth_of(state: State) -> int:
-    """Number of blocks in a state dict of our names."""
+    """Return number of blocks in a state dict of our names."""
     return 1 + max(int(match[1]) for name in state if (match := re.match(r"blocks\.(\d+)\.", name)))
 
 
 def _side(state: State, times: int, default: int) -> int:
-    """Tokens along one side of the square grid."""
+    """Return tokens along one side of the square grid."""
     if "pos_embed" not in state:
         return default
     positions = state["pos_embed"].shape[1] - int("cls_token" in state)

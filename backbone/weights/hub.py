@@ -15,12 +15,12 @@ from .report import LoadReport
 
 
 def is_timm_name(source: str) -> bool:
-    """Whether `timm:NAME` or `hf-hub:OWNER/NAME` is meant, and not a file."""
+    """Return whether `timm:NAME` or `hf-hub:OWNER/NAME` is meant, and not a file."""
     return source.startswith(("timm:", "hf-hub:"))
 
 
 def fetch_network(source: str, **options) -> nn.Module:
-    """A network of timm with its published weights, fetched from its hub unless they are kept already.
+    """Make a network of timm with its published weights, fetched from its hub unless they are kept already.
 
     Args:
         source: `timm:NAME`, or `hf-hub:OWNER/NAME`.
@@ -46,7 +46,7 @@ def fetch_network(source: str, **options) -> nn.Module:
 
 
 def fetch_vit(source: str) -> tuple[ViT, Checkpoint, LoadReport]:
-    """The ViT that a timm name stands for, as one of ours: on the same noise both give the same.
+    """Return the ViT that a timm name stands for, as one of ours: on the same noise both give the same.
 
     Args:
         source: As of `fetch_network`.
@@ -73,7 +73,7 @@ def fetch_vit(source: str) -> tuple[ViT, Checkpoint, LoadReport]:
 
 @torch.inference_mode()
 def _same(vit: ViT, network: nn.Module) -> bool:
-    """Whether both give the same tokens of one image of noise, within what float32 rounds away."""
+    """Return whether both give the same tokens of one image of noise, within what float32 rounds away."""
     arch = vit.arch
     x = torch.randn(1, arch.channels, *arch.image_size, generator=torch.Generator().manual_seed(0))
     ours, theirs = vit(x), network.forward_features(x)

@@ -1,7 +1,8 @@
 """Processes that read files for another one: a decoder that dies or hangs over a file costs this file, not the run.
 
 Native decoders (FFmpeg, OpenJPEG, GDCM, OpenSlide, HDF5) end their process over some broken files. Where files come
-from outside, they are read here. Results are pickled through a pipe; a large array is sent as it lies in memory.
+from outside, they are read here. Results are pickled through a pipe; large arrays in them are sent as they lie in
+memory.
 """
 
 import contextlib
@@ -18,7 +19,7 @@ from itertools import islice
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -92,7 +93,7 @@ class Reading:
         weakref.finalize(self, self._team.close)
 
     def __call__(self, items: Sequence) -> list:
-        """What `isolated` yields for the items.
+        """Return what `isolated` yields for the items.
 
         Raises:
             UserError, RunError: As `isolated`.
@@ -107,7 +108,7 @@ class Reading:
 
 
 def read_alone(read: Callable[[Any], Any], item: Any, time: Limit = READ_SECONDS) -> Any:
-    """One item by a process of its own.
+    """Read one item by a process of its own.
 
     Raises:
         DataError: It cannot be read, or took the process down, or too long.
@@ -119,11 +120,11 @@ def read_alone(read: Callable[[Any], Any], item: Any, time: Limit = READ_SECONDS
     return result
 
 
-def _result(found: Any) -> Any:
-    """What was read, or the DataError of a file; any other error of ours is raised."""
-    if isinstance(found, UserError | RunError) and not isinstance(found, DataError):
-        raise found
-    return found
+def _result(result: Any) -> Any:
+    """Return what was read, or the DataError of a file; any other error of ours is raised."""
+    if isinstance(result, UserError | RunError) and not isinstance(result, DataError):
+        raise result
+    return result
 
 
 class _Team:
@@ -152,12 +153,12 @@ class _Team:
                 number, result = _received(pipe)
             except (EOFError, OSError):
                 self._members.remove(member)
-                self._bury(member, results)
+                self._settle_death(member, results)
             else:
                 del member.under_way[number]
                 results[number] = result
 
-    def _bury(self, member: "_Member", results: dict[int, Any]) -> None:
+    def _settle_death(self, member: "_Member", results: dict[int, Any]) -> None:
         at, code = member.end()
         if at == _NOT_BEGUN and (code != KILLED or at in self._killed):
             raise RunError(f"a process for reading files ended before it read any (exit code {code}); see above.")
@@ -207,7 +208,7 @@ class _Member:
         self._process.kill()
 
     def end(self) -> tuple[int, int]:
-        """What it was at, and its exit code."""
+        """Return what it was at, and its exit code."""
         self._process.join()
         self.pipe.close()
         return self._at.value, self._process.exitcode
@@ -215,7 +216,7 @@ class _Member:
 
 @contextlib.contextmanager
 def _without_script() -> Iterator[None]:
-    """Processes need nothing of the script that runs; it would be run anew in each, without a guard for ever."""
+    """Hide the script that runs from new processes: it would be run anew in each, without a guard for ever."""
     script = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
     try:
@@ -233,7 +234,7 @@ def one_thread() -> None:
 
 
 def _serve(read: Callable, pipe: Connection, at, seconds: float, raw: bool) -> None:
-    """Read what comes through the pipe; the time limit also ends native code."""
+    """Serve items until the pipe closes. The time limit also ends native code."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     one_thread()
     at.value = _WAITING
@@ -251,61 +252,57 @@ def _serve(read: Callable, pipe: Connection, at, seconds: float, raw: bool) -> N
             sent = [post.submit(_send, pipe, raw, *result)]
 
 
-class _Large(NamedTuple):
-    """What is told of an array that is sent as it lies in memory, after this."""
+def _tried(read: Callable, number: int, item: Any) -> tuple[bytes, list[memoryview]]:
+    """Read an item.
 
-    shape: tuple[int, ...]
-    dtype: np.dtype
+    Returns:
+        Number and result (or error), pickled, and the bytes of the large arrays in it, which are not.
+    """
+    arrays: list[memoryview] = []
 
+    def in_pickle(buffer: pickle.PickleBuffer) -> bool:
+        small = buffer.raw().nbytes < _LARGE_BYTES
+        if not small:
+            arrays.append(buffer.raw())
+        return small
 
-def _tried(read: Callable, number: int, item: Any) -> tuple[bytes, memoryview]:
-    """Number and result, pickled, and the pixels of a large array, which are not."""
     try:
-        result = read(item)
-        if isinstance(result, np.ndarray) and result.nbytes >= _LARGE_BYTES and not result.dtype.hasobject:
-            told, pixels = _Large(result.shape, result.dtype), _bytes(np.ascontiguousarray(result))
-        else:
-            told, pixels = result, memoryview(b"")
-        return pickle.dumps((number, told), pickle.HIGHEST_PROTOCOL), pixels
+        return pickle.dumps((number, read(item)), 5, buffer_callback=in_pickle), arrays
     except BaseException as error:
-        return pickle.dumps((number, _told(item, error))), memoryview(b"")
+        return pickle.dumps((number, _as_ours(item, error))), []
 
 
-def _send(pipe: Connection, raw: bool, told: bytes, pixels: memoryview) -> None:
-    pipe.send_bytes(told)
-    if pixels and not raw:
-        pipe.send_bytes(pixels)
-    while pixels and raw:
-        pixels = pixels[os.write(pipe.fileno(), pixels) :]
+def _send(pipe: Connection, raw: bool, pickled: bytes, arrays: list[memoryview]) -> None:
+    pipe.send((pickled, [array.nbytes for array in arrays]))
+    for array in arrays:
+        if not raw:
+            pipe.send_bytes(array)
+        while array and raw:
+            array = array[os.write(pipe.fileno(), array) :]
 
 
 def _received(pipe: Connection) -> tuple[int, Any]:
-    """Number and result.
+    """Receive number and result.
 
     Raises:
         EOFError, OSError: The other process ended before all was sent.
     """
-    number, result = pipe.recv()
-    if not isinstance(result, _Large):
-        return number, result
-    array = np.empty(result.shape, result.dtype)
-    place = _bytes(array)
-    if not RAW_PIPES:
-        pipe.recv_bytes_into(place)
-    while place and RAW_PIPES:
-        got = os.readv(pipe.fileno(), [place])
-        if not got:
-            raise EOFError
-        place = place[got:]
-    return number, array
+    pickled, sizes = pipe.recv()
+    arrays = [np.empty(size, np.uint8) for size in sizes]
+    for array in arrays:
+        place = array.data
+        if not RAW_PIPES:
+            pipe.recv_bytes_into(place)
+        while place and RAW_PIPES:
+            got = os.readv(pipe.fileno(), [place])
+            if not got:
+                raise EOFError
+            place = place[got:]
+    return pickle.loads(pickled, buffers=arrays)
 
 
-def _bytes(array: np.ndarray) -> memoryview:
-    return array.reshape(-1).view(np.uint8).data
-
-
-def _told(item: Any, error: BaseException) -> Exception:
-    """What is said of an error; also of what is no Exception, as a panic of a library in Rust."""
+def _as_ours(item: Any, error: BaseException) -> Exception:
+    """Return an error as one of ours; also what is no Exception, as a panic of a library in Rust."""
     if isinstance(error, UserError | RunError):
         return error
     if isinstance(error, MemoryError):

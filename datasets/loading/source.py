@@ -47,6 +47,10 @@ class Source:
         """Whether rows must be taken in the order of their shards."""
         return isinstance(self.pixels, ShardPixels) and self.pixels.window > 0
 
+    def colour_note(self) -> str:
+        """Say how many files are in colour and read as grey; empty where none is, or where no file is read."""
+        return "" if isinstance(self.pixels, OwnPixels | TileSource) else self.pixels.colour_note()
+
     def case_of(self, rows: np.ndarray) -> np.ndarray:
         """Return the rows of the manifest that rows of the pixels belong to."""
         if self.slides is None:

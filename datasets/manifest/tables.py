@@ -75,26 +75,26 @@ class Manifest:
         return len(self.table)
 
     def rows(self, *splits: str) -> "Manifest":
-        """The cases of the named splits, in file order."""
+        """Return the cases of the named splits, in file order."""
         return replace(self, table=self.table[self.table["split"].isin(splits)].reset_index(drop=True))
 
     def with_labels(self, labels: Sequence[str]) -> "Manifest":
-        """The same cases with these labels only, in this order."""
+        """Return the same cases with these labels only, in this order."""
         for label in labels:
             if label not in self.labels:
                 raise DataError(f"{self.path}: no label column {label!r}{nearest(label, self.labels)}.")
         return replace(self, labels=tuple(labels))
 
     def targets(self) -> np.ndarray:
-        """(N, L) float32 of 0, 1 and NaN (unknown)."""
+        """Return (N, L) float32 of 0, 1 and NaN (unknown)."""
         return self.table[list(self.labels)].to_numpy(np.float32)
 
     def files(self) -> list[Path]:
-        """The N files, relative paths joined to the manifest's folder."""
+        """Return the N files, relative paths joined to the manifest's folder."""
         return [self.path.parent / path for path in self.table["path"]]
 
     def microns_per_px(self) -> list[float | None]:
-        """The N cells of the column `mpp` (slides); None where it is empty or there is no such column.
+        """Return the N cells of the column `mpp` (slides); None where it is empty or there is no such column.
 
         Raises:
             DataError: A cell is no number.
@@ -112,7 +112,7 @@ class Manifest:
         return [None if np.isnan(number) else float(number) for number in numbers]
 
     def fingerprint(self) -> str:
-        """SHA-256 over ids, paths, patients, splits and labels: which data a run saw."""
+        """Return SHA-256 over ids, paths, patients, splits and labels: which data a run saw."""
         columns = self.table[[*KEYS, *self.labels]]
         return hashlib.sha256(columns.to_csv(index=False, lineterminator="\n").encode()).hexdigest()
 
@@ -200,27 +200,30 @@ class Predictions:
         return len(self.table)
 
     def rows(self, *splits: str) -> "Predictions":
-        """The cases of the named splits."""
+        """Return the cases of the named splits."""
         return replace(self, table=self.table[self.table["split"].isin(splits)].reset_index(drop=True))
 
     def scored(self) -> "Predictions":
-        """The cases with status `ok`."""
+        """Return the cases with status `ok`."""
         return replace(self, table=self.table[self.table["status"] == "ok"].reset_index(drop=True))
 
     def failed(self) -> "Predictions":
-        """The cases with status `failed`."""
+        """Return the cases with status `failed`."""
         return replace(self, table=self.table[self.table["status"] == "failed"].reset_index(drop=True))
 
     def truth(self) -> np.ndarray:
-        """(N, L) float64 of 0, 1, NaN (unknown)."""
+        """Return (N, L) float64 of 0, 1, NaN (unknown)."""
         return self.table[[f"y_{label}" for label in self.labels]].to_numpy(np.float64)
 
     def scores(self) -> np.ndarray:
-        """(N, L) float64 probabilities in 0..1, NaN for failed cases."""
+        """Return (N, L) float64 probabilities in 0..1, NaN for failed cases."""
         return self.table[[f"p_{label}" for label in self.labels]].to_numpy(np.float64)
 
     def decisions(self) -> np.ndarray | None:
-        """(N,) places of the decided labels in `labels`, -1 for failed cases; None without a column `decision`."""
+        """Return (N,) places of the decided labels in `labels`, -1 for failed cases.
+
+        None without a column `decision`.
+        """
         if "decision" not in self.table.columns:
             return None
         return pd.Index(self.labels).get_indexer(self.table["decision"])
@@ -345,7 +348,9 @@ def refuse_patient_overlap(path: Path, table: pd.DataFrame) -> None:
 
 
 def for_spreadsheets(table: pd.DataFrame) -> pd.DataFrame:
-    """The table for people to open: texts that a spreadsheet would take for a formula get an apostrophe before them.
+    """Return the table for people to open.
+
+    Texts that a spreadsheet would take for a formula get an apostrophe before them.
 
     Manifests and predictions are not written so: their ids must stay what they are.
     """
@@ -358,13 +363,13 @@ def for_spreadsheets(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """' (did you mean 'x'?)' where something alike exists, else ''."""
+    """Return ' (did you mean 'x'?)' where something alike exists, else ''."""
     close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def _beside(path: Path) -> tuple[dict[str, str], list[str]]:
-    """What 1 means by label, and the roots."""
+    """Return what 1 means by label, and the roots."""
     if not path.is_file():
         return {}, []
     try:

@@ -125,7 +125,7 @@ def _model(size: str, patch: int, **fields) -> Model:
 
 def _data(sampling: str, repeats: int, stride: int = 4) -> Data:
     # Hundreds of thousands of colour clips are more than a disk holds: decoded each time.
-    return Data(cache=False, cache_px=256, clip=Clip(sampling, stride, repeats, colour=True), mean=MEAN, std=STD)
+    return Data(cache=False, cache_px=256, clip=Clip(sampling, stride, repeats), mean=MEAN, std=STD)
 
 
 def _named(text: str, make, *names: str):
