@@ -165,7 +165,7 @@ class _Image:
             if self._bits > 8 and not image.mode.startswith("I;16"):
                 return _deep_colour(self._path, self._file, channels)
             if image.mode.startswith("I;16"):
-                return _by_used_bits(np.asarray(image))
+                return by_used_bits(np.asarray(image))
             mode = "L" if channels == 1 or self._grey else "RGB"
             return np.asarray(image.convert(mode)).astype(np.float32) / 255
 
@@ -291,10 +291,10 @@ def _deep_colour(path: Path, file: BinaryIO, channels: int) -> np.ndarray:
         raise DataError(f"{path}: 16 bits per channel in a layout that is not read. Save it as a 16-bit grey PNG.")
     if pixels.ndim == 3:
         pixels = pixels[..., 2::-1] if channels == 3 else pixels[..., 2::-1] @ LUMA
-    return _by_used_bits(pixels)
+    return by_used_bits(pixels)
 
 
-def _by_used_bits(pixels: np.ndarray) -> np.ndarray:
+def by_used_bits(pixels: np.ndarray) -> np.ndarray:
     """Divide by the greatest number of the fewest bits, 8 to 16, that hold the brightest pixel."""
     bits = max(8, int(np.rint(pixels.max())).bit_length())
     return pixels.astype(np.float32) / (2**bits - 1)
@@ -303,15 +303,15 @@ def _by_used_bits(pixels: np.ndarray) -> np.ndarray:
 def _finished(path: Path, levels: np.ndarray, image: _Opened, shorter_px: int | None, channels: int) -> np.ndarray:
     """Shrink decoded levels, refuse what are no numbers, turn bright to dense and the image upright."""
     if shorter_px is not None:
-        levels = _shrunk(levels, image.size, shorter_px)
+        levels = shrunk(levels, image.size, shorter_px)
     if not np.isfinite(levels.sum()):
         raise DataError(f"{path}: some of its grey levels are NaN or infinite. Export the file again.")
-    levels = _snapped(levels)
+    levels = snapped(levels)
     levels = np.ascontiguousarray(_upright(1 - levels if image.negative else levels, image.orientation))
     return np.repeat(levels[..., None], 3, axis=2) if channels == 3 and levels.ndim == 2 else levels
 
 
-def _shrunk(grey: np.ndarray, size: tuple[int, int], shorter_px: int) -> np.ndarray:
+def shrunk(grey: np.ndarray, size: tuple[int, int], shorter_px: int) -> np.ndarray:
     """Area-average (H, W[, 3]), stored as `size`, so that the shorter side has `shorter_px`; smaller ones stay."""
     if min(size) <= shorter_px:
         return grey
@@ -319,7 +319,7 @@ def _shrunk(grey: np.ndarray, size: tuple[int, int], shorter_px: int) -> np.ndar
     return cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA)
 
 
-def _snapped(grey: np.ndarray) -> np.ndarray:
+def snapped(grey: np.ndarray) -> np.ndarray:
     """Return float32 within 0..1 in multiples of `STEP`; weights and averages may end a digit beyond."""
     grey = np.clip(grey, 0, 1).astype(np.float32, copy=False)
     grey *= np.float32(1 / STEP)

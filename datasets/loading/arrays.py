@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ...core.errors import DataError
-from ..images.radiographs import LUMA, _by_used_bits, _shrunk, _snapped
+from ..images.colour import LUMA
 
 LEAST_PX = 16
 SHAPES = "an image is (H, W) or (H, W, 3), a tensor also (1, H, W) or (3, H, W); give several as a list"
@@ -46,11 +46,13 @@ class ArrayReader:
         Raises:
             DataError: Another shape or type, values out of range, or an image that is too small.
         """
+        from ..images.radiographs import shrunk, snapped
+
         pixels = _array(item)
         size, least = pixels.shape[:2], max(LEAST_PX, self.least_px)
         if min(size) < least:
             raise DataError(f"{item.name}: {size[1]} x {size[0]} px, too small (at least {least} px).")
-        levels = _snapped(_shrunk(_levels(item.name, pixels, self.channels), size, self.shorter_px))
+        levels = snapped(shrunk(_levels(item.name, pixels, self.channels), size, self.shorter_px))
         levels = np.rint(levels * 255).astype(np.uint8)
         return np.repeat(levels[..., None], 3, axis=2) if self.channels == 3 and levels.ndim == 2 else levels
 
@@ -81,6 +83,8 @@ def _of_pil(name: str, image: Image.Image) -> np.ndarray:
 
 def _levels(name: str, pixels: np.ndarray, channels: int) -> np.ndarray:
     """(H, W), or of colours that are wanted (H, W, 3), float32 in 0..1."""
+    from ..images.radiographs import by_used_bits
+
     to_grey = channels == 1 and pixels.ndim == 3
     if pixels.dtype == np.uint8:
         pixels = np.asarray(Image.fromarray(pixels).convert("L")) if to_grey else pixels
@@ -90,4 +94,4 @@ def _levels(name: str, pixels: np.ndarray, channels: int) -> np.ndarray:
     if pixels.dtype != np.uint16 and not (pixels.min() >= 0 and pixels.max() <= 1):
         raise DataError(f"{name}: floats are in 0..1; these are in {pixels.min():.3g}..{pixels.max():.3g}.")
     grey = pixels @ LUMA if to_grey else pixels
-    return _by_used_bits(grey) if pixels.dtype == np.uint16 else grey.astype(np.float32)
+    return by_used_bits(grey) if pixels.dtype == np.uint16 else grey.astype(np.float32)
