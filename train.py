@@ -125,7 +125,8 @@ def finetune(
             raise UserError("a Dataset, network, loss, transform and callbacks are for images and clips, not for bags.")
     elif network is not None:
         recipe = replace(recipe, network=network if isinstance(network, str) else OWN)
-    if isinstance(cases, Dataset) and isinstance(recipe, Finetune):
+    if isinstance(cases, Dataset):
+        assert isinstance(recipe, Finetune)
         _refuse_places(features=features, cache=cache)
         given = {"train": cases, "val": val, "test": test}
         parts = {split: dataset for split, dataset in given.items() if dataset is not None}

@@ -68,10 +68,8 @@ def finetune(
         print(f"note: {' and '.join(more)} is trained on too: scores on it, and what is chosen on it, will be too good")
     card = make_card(recipe, manifest, start)
     card = replace(card, data=card.data | {"seen_in_pretraining": seen})
-    inputs: dict[str, str | float] = {
-        "data": manifest.fingerprint(),
-        "encoder": "" if encoder is None else fingerprint(encoder),
-    } | hooks.inputs()
+    inputs: dict[str, str | float] = {"data": manifest.fingerprint(), **hooks.inputs()}
+    inputs["encoder"] = "" if encoder is None else fingerprint(encoder)
     if isinstance(cache, Shards):
         inputs |= cache.inputs(reader_of(recipe, card))
         if rank() == 0:
