@@ -58,14 +58,16 @@ def pretrain(
     Raises:
         UserError: The recipe, the data or the folder do not fit; the message says how to mend it.
     """
-    hooks, cache = Hooks(transform=transform, callbacks=callbacks), _cache(cache)
-    if isinstance(data, Dataset):
+    hooks = Hooks(transform=transform, callbacks=callbacks)
+    place: Path | str | OwnPixels | None = _cache(cache)
+    cases = data if isinstance(data, Manifest | Dataset) else Path(data)
+    if isinstance(cases, Dataset):
         _refuse_places(tiles=tiles, cache=cache)
-        cache = OwnPixels([data], recipe.model.channels, recipe.model.frames)
-        data = own_manifest({"train": data}, recipe.data.labels if recipe.reads_labels else ())
+        place = OwnPixels([cases], recipe.model.channels, recipe.model.frames)
+        cases = own_manifest({"train": cases}, recipe.data.labels if recipe.reads_labels else ())
     return Encoder(
         pretrain_stage(
-            recipe, _place(data), Path(out), cache, None if tiles is None else Path(tiles), cache_gb,
+            recipe, cases, Path(out), place, None if tiles is None else Path(tiles), cache_gb,
             encoder=_weights(encoder), hooks=hooks,
         )
     )  # fmt: skip
@@ -115,33 +117,35 @@ def finetune(
         UserError: The recipe, the data or the folder do not fit; the message says how to mend it.
     """
     own = network if isinstance(network, nn.Module) else None
-    if network is not None:
-        recipe = replace(recipe, network=network if own is None else OWN)
-    hooks, cache = Hooks(own, loss, transform, callbacks), _cache(cache)
-    if features is not None and hooks != Hooks():
-        raise UserError("network, loss, transform and callbacks are for images and clips, not for features of slides.")
-    if isinstance(data, Dataset):
+    hooks = Hooks(own, loss, transform, tuple(callbacks))
+    place: Path | str | OwnPixels | None = _cache(cache)
+    cases = data if isinstance(data, Manifest | Dataset) else Path(data)
+    if isinstance(recipe, Mil):
+        if network is not None or hooks != Hooks() or isinstance(data, Dataset):
+            raise UserError("a Dataset, network, loss, transform and callbacks are for images and clips, not for bags.")
+    elif network is not None:
+        recipe = replace(recipe, network=network if isinstance(network, str) else OWN)
+    if isinstance(cases, Dataset):
+        assert isinstance(recipe, Finetune)
         _refuse_places(features=features, cache=cache)
-        parts = {"train": data, "val": val, "test": test}
-        parts = {split: dataset for split, dataset in parts.items() if dataset is not None}
-        cache = OwnPixels(list(parts.values()), recipe.model.channels, recipe.model.frames)
-        data = own_manifest(parts, recipe.data.labels)
+        given = {"train": cases, "val": val, "test": test}
+        parts = {split: dataset for split, dataset in given.items() if dataset is not None}
+        place = OwnPixels(list(parts.values()), recipe.model.channels, recipe.model.frames)
+        cases = own_manifest(parts, recipe.data.labels)
     elif val is not None or test is not None:
         raise UserError("val and test belong to a Dataset as data; a manifest has its own splits.")
     folder = finetune_stage(
-        recipe, _place(data), Path(out), encoder=_weights(encoder), cache=cache, cache_gb=cache_gb,
+        recipe, cases, Path(out), encoder=_weights(encoder), cache=place, cache_gb=cache_gb,
         features=None if features is None else Path(features), rule=rule, calibrate=calibrate, hooks=hooks,
     )  # fmt: skip
-    return load(folder, network=own)
+    model = load(folder, network=own)
+    assert not isinstance(model, Encoder)
+    return model
 
 
-def _cache(cache: Place | None) -> Place | None:
+def _cache(cache: Place | None) -> Path | str | None:
     """Return a URL of shards as text and a folder as a path, which is how the stages tell them apart."""
-    return cache if cache is None or "://" in str(cache) else Path(cache)
-
-
-def _place(data: Place | Manifest) -> Path | Manifest:
-    return data if isinstance(data, Manifest) else Path(data)
+    return None if cache is None else str(cache) if "://" in str(cache) else Path(cache)
 
 
 def _weights(encoder: Place | Encoder | None) -> Path | None:

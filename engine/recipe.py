@@ -152,7 +152,7 @@ def recipe_parser(default: Any):
 
 def flat(recipe: Any, prefix: str = "") -> dict[str, Any]:
     """Return dotted names and values of a recipe, in order."""
-    out = {}
+    out: dict[str, Any] = {}
     for field in dataclasses.fields(recipe):
         value = getattr(recipe, field.name)
         if dataclasses.is_dataclass(value):

@@ -156,7 +156,7 @@ def _free(path: Path) -> None:
 
 
 def _flatten(value: dict, prefix: str = "") -> dict:
-    out = {}
+    out: dict[str, Any] = {}
     for key, item in value.items():
         out |= _flatten(item, f"{prefix}{key}.") if isinstance(item, dict) else {f"{prefix}{key}": item}
     return out

@@ -209,7 +209,7 @@ def _sharded(run: Run) -> ModelParallelStrategy:
 def processes(run: Run) -> int:
     """Return the number of all processes of a run, one for each device."""
     here, nodes = placement(run)
-    return nodes * (max(1, torch.cuda.device_count()) if here == "auto" else here)
+    return nodes * (max(1, torch.cuda.device_count()) if here == "auto" else int(here))
 
 
 def _check(checkpoint: Path, training: Training) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
@@ -219,7 +220,7 @@ class Training(pl.LightningModule):
         """Return a generator on the device, the same on every rank."""
         return torch.Generator(self.device).manual_seed(self.step_seed(index))
 
-    def configure_optimizers(self) -> dict:
+    def configure_optimizers(self) -> dict[str, Any]:
         """Return the optimiser and its schedule."""
         optim = self.optim
         groups = parameter_groups(

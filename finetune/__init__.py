@@ -1,21 +1,22 @@
 """Fine-tuning, probes and adaptation of encoders. Parts are imported when they are first used."""
 
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..train import finetune
+    from .losses import masked_bce, masked_cross_entropy
+    from .recipe import Finetune, View
 
 __all__ = ["Finetune", "View", "finetune", "masked_bce", "masked_cross_entropy"]
+_PLACES = {"Finetune": ".recipe", "View": ".recipe", "finetune": "..train"}
 
 
 def __getattr__(name: str) -> Any:
     """Return a public part of this room; recipes need no torch."""
-    if name in ("Finetune", "View"):
-        from . import recipe as module
-    elif name in ("masked_bce", "masked_cross_entropy"):
-        from . import losses as module
-    elif name == "finetune":
-        from .. import train as module
-    else:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(module, name)
+    return getattr(import_module(_PLACES.get(name, ".losses"), __name__), name)
 
 
 def __dir__() -> list[str]:

@@ -13,7 +13,7 @@ from ..backbone.sizes import Architecture
 from ..core.errors import DataError, UserError
 from ..core.pixels import normalised
 from ..datasets.loading.cache import Files
-from ..datasets.loading.loaders import Cases, eval_loader
+from ..datasets.loading.loaders import Cases, View, eval_loader
 from ..datasets.loading.own import OwnPixels, Transformed
 from ..datasets.loading.readers import Reader, make_reader
 from ..datasets.loading.shards.pixels import Shards
@@ -70,10 +70,8 @@ def finetune(
         print(f"note: {' and '.join(more)} is trained on too: scores on it, and what is chosen on it, will be too good")
     card = make_card(recipe, manifest, start)
     card = replace(card, data=card.data | {"seen_in_pretraining": seen})
-    inputs = {
-        "data": manifest.fingerprint(),
-        "encoder": "" if encoder is None else fingerprint(encoder),
-    } | hooks.inputs()
+    inputs: dict[str, str | float] = {"data": manifest.fingerprint(), **hooks.inputs()}
+    inputs["encoder"] = "" if encoder is None else fingerprint(encoder)
     if isinstance(cache, Shards):
         inputs |= cache.inputs(reader_of(recipe, card))
         if rank() == 0:
@@ -137,7 +135,7 @@ def _source(recipe: Finetune, card: ModelCard, manifest: Manifest, cache: Place)
     source = open_files(
         manifest, cache, reader_of(recipe, card), recipe.data, workers=run.workers, max_bad=run.max_bad, rows=rows
     )  # fmt: skip
-    if source.windowed:
+    if source.windowed and isinstance(cache, Shards):
         raise UserError(f"--cache-gb {cache.bound_gb:g}: fine-tuning takes shards only where all of them fit here.")
     return source
 
@@ -181,8 +179,8 @@ class _Sets:
         targets = manifest.targets()
         val, _ = source.readable(np.flatnonzero((manifest.table["split"] == "val") & _known(manifest)), 1.0)
         still = card.views().single()
-        drawn = replace(recipe.augment, size=recipe.augment.size * card.scales[-1])
-        drawn = TrainView(drawn, recipe.data.clip, card.arch.frames)
+        augment = replace(recipe.augment, size=recipe.augment.size * card.scales[-1])
+        drawn: View = TrainView(augment, recipe.data.clip, card.arch.frames)
         if hooks.transform is not None:
             drawn = Transformed(drawn, hooks.transform, card.arch.channels, card.arch.frames)
         self.source = source
@@ -255,8 +253,8 @@ def make_card(recipe: Finetune, manifest: Manifest, start: EncoderCard | None) -
     except ValueError as error:
         raise UserError(str(error)) from None
     check_numbers(recipe, arch)
-    known = start if start is not None else recipe.data
-    mean, std = for_channels(known.mean, arch.channels), for_channels(known.std, arch.channels)
+    seen = start if start is not None else recipe.data
+    mean, std = for_channels(seen.mean, arch.channels), for_channels(seen.std, arch.channels)
     data = {"fingerprint": manifest.fingerprint(), "cases": manifest.table["split"].value_counts().to_dict()}
     train = manifest.rows(*recipe.data.splits)
     card = ModelCard(

@@ -1,25 +1,24 @@
 """Pre-training: masked reconstruction, DINO, and methods of one's own. Parts are imported when they are first used."""
 
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..train import pretrain
+    from .mae import MaskedAutoencoder
+    from .masking import draw_masks
+    from .method import Method
+    from .recipe import Decoder, Dino, Pretrain, PretrainRecipe
 
 __all__ = ["Decoder", "Dino", "MaskedAutoencoder", "Method", "Pretrain", "PretrainRecipe", "draw_masks", "pretrain"]
+_PLACES = {"MaskedAutoencoder": ".mae", "Method": ".method", "draw_masks": ".masking", "pretrain": "..train"}
 
 
 def __getattr__(name: str) -> Any:
     """Return a public part of this room; recipes need no torch."""
-    if name in ("Decoder", "Dino", "Pretrain", "PretrainRecipe"):
-        from . import recipe as module
-    elif name == "MaskedAutoencoder":
-        from . import mae as module
-    elif name == "Method":
-        from . import method as module
-    elif name == "draw_masks":
-        from . import masking as module
-    elif name == "pretrain":
-        from .. import train as module
-    else:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(module, name)
+    return getattr(import_module(_PLACES.get(name, ".recipe"), __name__), name)
 
 
 def __dir__() -> list[str]:

@@ -105,6 +105,7 @@ class DinoLoss(nn.Module):
     def __init__(self, out_dim: int, student_temp: float, centre_momentum: float):
         super().__init__()
         self.student_temp, self.centre_momentum = student_temp, centre_momentum
+        self.center: Tensor
         self.register_buffer("center", torch.zeros(1, out_dim))  # the official files' name
 
     def forward(self, student: Tensor, targets: Tensor) -> Tensor:

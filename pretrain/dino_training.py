@@ -28,7 +28,7 @@ RESIZE_OFFSET = 0.1
 COLLAPSED = 0.01
 
 
-class DinoPretraining(Method):
+class DinoPretraining(Method[Dino]):
     """Training of a student; the teacher and the centre follow after each step of the optimiser.
 
     Logged beside the loss: `teacher_entropy` (nats; near 0 or near log(out_dim) it has collapsed one way or the other),
@@ -70,7 +70,7 @@ class DinoPretraining(Method):
     def sample_shapes(cls, recipe: Dino) -> dict[str, tuple[int, ...]]:
         """Return the shapes of the crops of a case."""
         channels, side, crops = recipe.model.channels, recipe.model.image_size, recipe.crops
-        shapes = {"image": (1, 2, channels, side, side)}
+        shapes: dict[str, tuple[int, ...]] = {"image": (1, 2, channels, side, side)}
         if crops.local_crops:
             shapes["local"] = (1, crops.local_crops, channels, crops.local_px, crops.local_px)
         return shapes

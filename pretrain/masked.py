@@ -18,7 +18,7 @@ from .recipe import Pretrain
 from .sheets import reconstruction_sheet
 
 
-class MaskedPretraining(Method):
+class MaskedPretraining(Method[Pretrain]):
     """Train a masked autoencoder.
 
     Masks are drawn for the whole batch, over all its parts and processes, then shared out: neither number changes a

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import ClassVar
+from typing import ClassVar, Generic, TypeVar
 
 import lightning.pytorch as pl
 import numpy as np
@@ -20,8 +20,10 @@ from ..datasets.transforms.views import EvalView
 from ..engine.training import Training
 from .recipe import PretrainRecipe
 
+R = TypeVar("R", bound=PretrainRecipe)
 
-class Method(Training):
+
+class Method(Training, Generic[R]):
     """Base of all methods; a subclass gives the class attributes, `build`, `view`, `loss` and `sheet`.
 
     Args:
@@ -37,7 +39,7 @@ class Method(Training):
     name: ClassVar[str]
     image: ClassVar[str]
 
-    def __init__(self, model: nn.Module, recipe: PretrainRecipe, source: Source):
+    def __init__(self, model: nn.Module, recipe: R, source: Source):
         mean, std = statistics(recipe)
         super().__init__(
             model, recipe.optim, recipe.run, ids=source.ids, mean=mean, std=std, depth=model.encoder.arch.depth
@@ -46,7 +48,7 @@ class Method(Training):
         self.dataset = Cases(source.pixels, source.rows, self.view(recipe), max_bad=recipe.run.max_bad)
 
     @classmethod
-    def build(cls, recipe: PretrainRecipe) -> nn.Module:
+    def build(cls, recipe: R) -> nn.Module:
         """Return the model of a recipe, with its random start decided by the seed.
 
         Raises:
@@ -55,17 +57,17 @@ class Method(Training):
         raise NotImplementedError
 
     @classmethod
-    def view(cls, recipe: PretrainRecipe) -> View:
+    def view(cls, recipe: R) -> View:
         """Return what makes training samples of the pixels of a case."""
         raise NotImplementedError
 
     @classmethod
-    def callbacks(cls, recipe: PretrainRecipe, source: Source) -> list[Callback]:
+    def callbacks(cls, recipe: R, source: Source) -> list[Callback]:
         """Return what else is done during training; none by default."""
         return []
 
     @classmethod
-    def sample_shapes(cls, recipe: PretrainRecipe) -> dict[str, tuple[int, ...]]:
+    def sample_shapes(cls, recipe: R) -> dict[str, tuple[int, ...]]:
         """Return the shapes of what `view` makes of a case, by name; the first axis is samples of the case."""
         model = recipe.model
         side = (model.image_size, model.image_size)

@@ -7,7 +7,7 @@ from ..core.errors import UserError
 from ..datasets.loading.own import Transformed
 from ..datasets.loading.shards.pixels import Shards
 from ..datasets.loading.source import Place, Source
-from ..datasets.manifest.seen import TRAINED_ON, read_hashes, save_hashes, write_hashes
+from ..datasets.manifest.seen import TRAINED_ON, read_hashes, write_hashes
 from ..datasets.manifest.tables import Manifest
 from ..engine.hooks import Hooks
 from ..engine.recipe import plain
@@ -45,7 +45,8 @@ def pretrain(
         raise UserError(f"{manifest.path}: no case in the splits {', '.join(recipe.data.splits)} (data.splits).")
     method = method_of(recipe)
     model = method.build(recipe)
-    inputs, slides = {"data": chosen.fingerprint()} | hooks.inputs(), None
+    inputs: dict[str, str | float] = {"data": chosen.fingerprint(), **hooks.inputs()}
+    slides = None
     if encoder is not None:
         inputs["encoder"] = fingerprint(encoder)
         report = load_encoder(model.encoder, encoder)
@@ -81,10 +82,8 @@ def pretrain(
 def _write_seen(path: Path, source: Source, encoder: Path | None) -> None:
     """Write the hashes of what the encoder has seen, what the one that it started from has seen included."""
     table = source.manifest.table
-    write_hashes(path, table["id"], table["patient"])
     before = None if encoder is None else read_hashes(encoder / TRAINED_ON)
-    if before:
-        save_hashes(path, read_hashes(path) | before)
+    write_hashes(path, table["id"], table["patient"], before or ())
 
 
 def _card(recipe: PretrainRecipe, training: Method, manifest: Manifest, source: Source) -> EncoderCard:

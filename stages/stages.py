@@ -58,7 +58,7 @@ def choose_recipe(recipes: Mapping[str, Callable], name: str, config: Path | Non
 
 
 def pretrain_stage(
-    recipe, data: Path, out: Path, cache: Path | str | None = None, tiles: Path | None = None,
+    recipe, data: Path | Manifest, out: Path, cache=None, tiles: Path | None = None,
     cache_gb: float = CACHE_GB, encoder: Path | None = None, hooks=None,
 ) -> Path:  # fmt: skip
     """Pre-training, of slides on the tiles in a folder of tile coordinates; gives the encoder folder."""
@@ -71,11 +71,11 @@ def pretrain_stage(
 
 def finetune_stage(
     recipe,
-    data: Path,
+    data: Path | Manifest,
     out: Path,
     *,
     encoder: Path | None = None,
-    cache: Path | str | None = None,
+    cache=None,
     cache_gb: float = CACHE_GB,
     features: Path | None = None,
     rule: str = "youden",

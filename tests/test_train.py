@@ -14,6 +14,7 @@ from clinvit.datasets.loading.own import as_pixels, own_manifest
 from clinvit.datasets.manifest.tables import read_manifest
 from clinvit.finetune import finetune
 from clinvit.finetune.losses import masked_bce
+from clinvit.mil.recipe import Mil
 from clinvit.pretrain import pretrain
 from lightning.pytorch.callbacks import Callback
 from PIL import Image
@@ -144,8 +145,8 @@ def test_own_network_loss_transform_and_callbacks(cohort, small_recipes, tmp_pat
     with pytest.raises(UserError, match=r"the loss gives the shape \(16, 2\)"):
         finetune(fine, data=data, out=tmp_path / "other", loss=lambda logits, target: logits)
     assert not (tmp_path / "other/recipe.yaml").exists()
-    with pytest.raises(UserError, match="not for features of slides"):
-        finetune(fine, data=data, out=tmp_path / "other", loss=loss, features=tmp_path)
+    with pytest.raises(UserError, match="not for bags"):
+        finetune(Mil(), data=data, out=tmp_path / "other", loss=loss, features=tmp_path)
     with pytest.raises(UserError, match="val and test belong to a Dataset"):
         finetune(fine, data=data, out=tmp_path / "other", val=Cohort(data, "val"))
 

@@ -57,7 +57,7 @@ class Source:
             return rows
         return self.slides[np.searchsorted(self.pixels.ends, rows, side="right")]
 
-    def readable(self, rows: Sequence[int], max_bad: float) -> tuple[np.ndarray, list[str]]:
+    def readable(self, rows: Sequence[int] | np.ndarray, max_bad: float) -> tuple[np.ndarray, list[str]]:
         """Return those of some rows that can be read, and the reasons of the others (`readable_rows`)."""
         return readable_rows(self.pixels, rows, max_bad, str(self.manifest.path))
 
@@ -77,7 +77,7 @@ class Source:
 
 def open_files(
     manifest: Manifest, place: Place, reader: Reader, data: Data, *, workers: int, max_bad: float,
-    rows: Sequence[int] | None = None,
+    rows: Sequence[int] | np.ndarray | None = None,
 ) -> Source:  # fmt: skip
     """Open images or clips: of one's own, from shards, or from the cache if the recipe wants one, filled first.
 

@@ -30,9 +30,9 @@ def patient_hash(patient: str) -> str:
     return case_hash(f"patient\0{patient}")
 
 
-def write_hashes(path: Path, ids: Iterable[str], patients: Iterable[str] = ()) -> None:
-    """Write the hashes of cases, and of patients."""
-    save_hashes(path, {*map(case_hash, ids), *map(patient_hash, patients)})
+def write_hashes(path: Path, ids: Iterable[str], patients: Iterable[str] = (), before: Iterable[str] = ()) -> None:
+    """Write the hashes of cases and of patients, beside hashes from before."""
+    save_hashes(path, {*map(case_hash, ids), *map(patient_hash, patients), *before})
 
 
 def save_hashes(path: Path, hashes: Set[str] | None) -> None:
