@@ -43,7 +43,8 @@ if TYPE_CHECKING:
 # The file of the public names; it is imported when one of them is first used.
 _FILES = {
     "settings": "Clip Data",
-    "manifest.tables": "Manifest Predictions predictions_table read_manifest read_predictions write_manifest write_predictions",
+    "manifest.tables": "Manifest Predictions predictions_table read_manifest read_predictions write_manifest "
+    "write_predictions",
     "manifest.splits": "assign_splits patient_folds",
     "images.radiographs": "read_radiograph",
     "images.dicom": "dicom_facts",
