@@ -65,6 +65,7 @@ class PatchEmbed(nn.Module):
     def __init__(self, channels: int, width: int, patch: int, tubelet: int = 1):
         super().__init__()
         self.patch, self.tubelet = patch, tubelet
+        self.proj: nn.Conv2d | nn.Conv3d
         if tubelet == 1:
             self.proj = nn.Conv2d(channels, width, patch, patch)
         else:

@@ -1,7 +1,7 @@
 """The one Vision Transformer, for images and clips, on timm's blocks and with timm's parameter names."""
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from timm.models.vision_transformer import Block
@@ -92,7 +92,7 @@ class ViT(nn.Module):
             tokens = tokens + positions.expand(x.shape[0], -1, -1).gather(
                 1, visible_ids.unsqueeze(-1).expand(-1, -1, positions.shape[-1])
             )
-        if self.cls_token is not None:
+        if self.cls_token is not None and cls_position is not None:
             cls = (self.cls_token + cls_position).expand(x.shape[0], -1, -1)
             before = [cls] if self.reg_token is None else [cls, self.reg_token.expand(x.shape[0], -1, -1)]
             tokens = torch.cat([*(part.to(tokens.dtype) for part in before), tokens], dim=1)
@@ -118,8 +118,8 @@ class ViT(nn.Module):
         tokens = self.embed(x)
         for block in self.blocks[:-1]:
             tokens = block(tokens)
-        attn = self.blocks[-1].attn
-        qkv = attn.qkv(self.blocks[-1].norm1(tokens))
+        last: Any = self.blocks[-1]
+        qkv = last.attn.qkv(last.norm1(tokens))
         # (3, B, heads, M, D / heads)
         query, key, _ = qkv.unflatten(2, (3, self.arch.heads, -1)).permute(2, 0, 3, 1, 4)
         return (query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5).softmax(dim=-1)
@@ -157,9 +157,10 @@ class LastTokensBlock(Block):
     Its numbers are those of timm's block without drop path, dropout or layer scale.
     """
 
-    def forward(self, tokens: Tensor, count: int) -> Tensor:
+    def forward(self, tokens: Tensor, count: int) -> Tensor:  # type: ignore[override]
         """Return the last tokens (B, count, D) of (B, n, D)."""
-        attn, asked = self.attn, tokens[:, -count:]
+        attn: Any = self.attn
+        asked = tokens[:, -count:]
         qkv = attn.qkv(self.norm1(tokens))
         # (3, B, heads, n, D / heads)
         query, key, value = qkv.unflatten(2, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4)
@@ -186,7 +187,7 @@ def make_blocks(
     Stochastic depth rises linearly to `drop_path`; what a block adds is scaled per channel, from `layer_scale` on.
     """
     rates = [drop_path * i / max(depth - 1, 1) for i in range(depth)]
-    norm = partial(nn.LayerNorm, eps=1e-6)
+    norm: Any = partial(nn.LayerNorm, eps=1e-6)
     kinds = [last if i == depth - 1 else Block for i in range(depth)]
     return nn.ModuleList(
         kind(width, heads, mlp_ratio=mlp_ratio, qkv_bias=True, drop_path=rate, norm_layer=norm, init_values=layer_scale)

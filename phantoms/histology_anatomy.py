@@ -127,7 +127,8 @@ def _islands(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
 
 
 def _tumours(tissue: np.ndarray, count: int, rng: np.random.Generator) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    tumour, spared, taken = [], [], []
+    tumour, spared = [], []
+    taken: list[np.ndarray] = []
     depth = _within_um(tissue > 0.03)
     deepest = float(depth.max())
     for _ in range(40 * count):

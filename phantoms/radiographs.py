@@ -151,9 +151,10 @@ def write_chestxray14(
     for name in prevalence:
         if name not in FINDINGS:
             raise UserError(f"No phantom of {name!r}{nearest(name, FINDINGS)}. There are: {', '.join(FINDINGS)}.")
-    entries, boxes, lists = [], [], {"train_val": [], "test": []}
-    tested = np.random.default_rng((seed, 0)).permutation(patients)[: max(1, round(TEST_SHARE * patients))]
-    tested = frozenset(tested.tolist())
+    entries, boxes = [], []
+    lists: dict[str, list[str]] = {"train_val": [], "test": []}
+    order = np.random.default_rng((seed, 0)).permutation(patients)
+    tested = frozenset(order[: max(1, round(TEST_SHARE * patients))].tolist())
     for patient in range(patients):
         part = "test" if patient in tested else "train_val"
         folder = root / f"images_{1 + patient * FOLDERS // patients:03d}" / "images"

@@ -3,7 +3,7 @@
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -53,11 +53,9 @@ def write_pyramid(path: str | Path, strips: Iterable[np.ndarray], *, mpp: float 
     with written_aside(path) as aside:
         with tifffile.TiffWriter(aside, bigtiff=sum(map(_Level.size, levels)) > 2**31) as file:
             for number, level in enumerate(levels):
-                scale = (
-                    {}
-                    if mpp is None
-                    else {"resolution": (1e4 / (mpp * 2**number),) * 2, "resolutionunit": "CENTIMETER"}
-                )
+                scale: dict[str, Any] = {}
+                if mpp is not None:
+                    scale = {"resolution": (1e4 / (mpp * 2**number),) * 2, "resolutionunit": "CENTIMETER"}
                 file.write(
                     iter(level.tiles), shape=(*level.shape, 3), dtype=np.uint8, tile=(TILE_PX, TILE_PX),
                     photometric="ycbcr", compression="deflate", predictor=False, subfiletype=int(number > 0),

@@ -72,7 +72,8 @@ def hugging_face_state(state: Mapping[str, Tensor], arch: Architecture, prefix: 
     Raises:
         UserError: There is no place for a tensor, or the positions of a model of clips were trained.
     """
-    clips, found = arch.frames > 1, {}
+    clips = arch.frames > 1
+    found: dict[str, Tensor] = {}
     if clips and not torch.allclose(
         state["pos_embed"][0].cpu(), position_table("sine1d", arch.grid, arch.width), atol=1e-5
     ):

@@ -1,6 +1,7 @@
 """The architecture that a checkpoint was made with, read from the shapes of its tensors."""
 
 import re
+from typing import Any
 
 from ...core.errors import UserError
 from ..sizes import SIZES, Architecture
@@ -39,11 +40,12 @@ def architecture_of(named: Named, heads: int | None = None, **known) -> Architec
     if heads is None:
         raise UserError(f"width {width} is no published size: say how many attention heads it has (heads=...).")
     patch, tubelet = kernel.shape[-1], kernel.shape[2] if kernel.ndim == 5 else 1
-    fields = {
+    frames = FRAMES if kernel.ndim == 5 else 1
+    fields: dict[str, Any] = {
         "mlp_ratio": hidden / width,
         "patch_size": patch,
         "tubelet": tubelet,
-        "frames": FRAMES if kernel.ndim == 5 else 1,
+        "frames": frames,
         "channels": kernel.shape[1],
         "class_token": "cls_token" in state,
         "positions": "learned" if "pos_embed" in state else "sine1d",
@@ -52,7 +54,7 @@ def architecture_of(named: Named, heads: int | None = None, **known) -> Architec
     }
     fields |= named.source.fields | known
     if "image_size" not in known:
-        side = _side(state, fields["frames"] // tubelet, 224 // patch) * patch
+        side = _side(state, frames // tubelet, 224 // patch) * patch
         fields["image_size"] = (side, side)
     try:
         return Architecture(width, depth_of(state), heads, **fields)

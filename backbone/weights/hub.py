@@ -1,6 +1,7 @@
 """Networks that timm fetches from its hub, only because the user named them."""
 
 import os
+from typing import Any
 
 import torch
 from torch import nn
@@ -61,7 +62,8 @@ def fetch_vit(source: str) -> tuple[ViT, Checkpoint, LoadReport]:
     if not isinstance(network, VisionTransformer):
         raise UserError(f"{source}: a {type(network).__name__}, not a plain ViT: it cannot become an encoder of ours.")
     settings, named = resolve_model_data_config(network), under_our_names(network.state_dict())
-    arch = architecture_of(named, network.blocks[0].attn.num_heads, image_size=settings["input_size"][1:])
+    blocks: Any = network.blocks
+    arch = architecture_of(named, blocks[0].attn.num_heads, image_size=settings["input_size"][1:])
     vit = ViT(arch, final_norm="norm.weight" in named.state).eval()
     report = set_weights(vit, named, arch.grid)
     if not _same(vit, network):
@@ -72,7 +74,7 @@ def fetch_vit(source: str) -> tuple[ViT, Checkpoint, LoadReport]:
 
 
 @torch.inference_mode()
-def _same(vit: ViT, network: nn.Module) -> bool:
+def _same(vit: ViT, network: Any) -> bool:
     """Return whether both give the same tokens of one image of noise, within what float32 rounds away."""
     arch = vit.arch
     x = torch.randn(1, arch.channels, *arch.image_size, generator=torch.Generator().manual_seed(0))

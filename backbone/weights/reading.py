@@ -31,6 +31,7 @@ def read_checkpoint(path: str | Path) -> State:
     """
     path = Path(path)
     refuse_irregular(path)
+    content: object
     if path.suffix == ".safetensors":
         try:
             content = safetensors.torch.load_file(path)

@@ -6,6 +6,7 @@ is given is looked at before.
 
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydicom import Dataset
@@ -71,7 +72,7 @@ def stored_pixels(path: Path, dataset: Dataset) -> tuple[np.ndarray, str]:
         if syntax == JPEGExtended12Bit and bits > 8:
             return _extended_jpeg(frame, dataset), dataset.PhotometricInterpretation
     stored, properties = decoder.as_array(dataset, index=0, decoding_plugin=_PLUGINS.get(syntax, ""))
-    return stored, properties["photometric_interpretation"]
+    return stored, str(properties["photometric_interpretation"])
 
 
 def _extended_jpeg(frame: bytes, dataset: Dataset) -> np.ndarray:
@@ -125,5 +126,5 @@ def _jpeg2000_header(frame: bytes) -> tuple[int, int, int, int]:
     """Read as `_jpeg_header` does. OpenJPEG takes the memory that this header asks for: 300 bytes can ask for 36 GB."""
     from openjpeg import get_parameters
 
-    header = get_parameters(frame)
+    header: dict[str, Any] = get_parameters(frame)
     return header["precision"], header["rows"], header["columns"], header["samples_per_pixel"]

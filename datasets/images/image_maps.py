@@ -101,11 +101,12 @@ def read_maps(path: Path) -> ImageMaps:
         with h5py.File(path) as file:
             refuse_pointers(path, file)
             maps, attrs = file["maps"][:].astype(np.float64), dict(file["maps"].attrs)
+        left, top, right, bottom = map(float, attrs["extent_px"])
         case = ImageMaps(
             id=attrs["id"],
             labels=tuple(attrs["labels"]),
             maps=maps,
-            extent_px=tuple(map(float, attrs["extent_px"])),
+            extent_px=(left, top, right, bottom),
             width_px=int(attrs["width_px"]),
             height_px=int(attrs["height_px"]),
             method=attrs["method"],
@@ -113,7 +114,7 @@ def read_maps(path: Path) -> ImageMaps:
         )
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: no readable maps of an image ({' '.join(str(error).split())}). {advice}") from None
-    if maps.ndim != 3 or len(maps) != len(case.labels) or len(case.extent_px) != 4:
+    if maps.ndim != 3 or len(maps) != len(case.labels):
         raise DataError(f"{path}: maps of the shape {maps.shape} for {len(case.labels)} labels. {advice}")
     if not (np.isfinite(maps).all() and (maps >= 0).all()):
         raise DataError(f"{path}: a map holds what is no number at or above 0. {advice}")

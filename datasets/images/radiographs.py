@@ -9,7 +9,7 @@ import stat
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import cv2
 import numpy as np
@@ -135,7 +135,7 @@ class _Image:
     def __init__(self, path: Path, file: BinaryIO, kind: str):
         self._path, self._file, self._kind = path, file, kind
         with _pillow(path, kind):
-            self._image: ImageFile.ImageFile = _OPENERS[kind](file)
+            self._image: Any = _OPENERS[kind](file)
             frames = getattr(self._image, "n_frames", 1)
             self.size = self._image.height, self._image.width
             # Pillow has taken the orientation of a TIFF into its size already, and turns it when it decodes.

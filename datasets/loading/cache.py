@@ -107,7 +107,7 @@ class PixelCache:
         shape = [side for side in sides if side]
         pixels = self._pixels[offset : offset + math.prod(shape)].reshape(shape)
         if not self._seen[row]:
-            if zlib.crc32(pixels, start) != expected:
+            if zlib.crc32(pixels.data, start) != expected:
                 return self._read_again(row)
             self._seen[row] = True
         return pixels
@@ -140,13 +140,13 @@ class PixelCache:
         if _key(file) != key:
             raise RunError(f"{damaged}, and {file} is not there as it was. Repeat the command, which reads it anew.")
         pixels = np.ascontiguousarray(self.reader.read(file))
-        if zlib.crc32(pixels, start) != expected:
+        if zlib.crc32(pixels.data, start) != expected:
             raise RunError(f"{damaged}, and {file} reads otherwise now. Remove {self.folder} and repeat the command.")
         print(f"warning: {damaged}; {file} was read again. Test that disk.", file=sys.stderr, flush=True)
         if os.access(self.folder / "pixels.u8", os.W_OK):
             with (self.folder / "pixels.u8").open("r+b") as data:
                 data.seek(offset)
-                data.write(pixels)
+                data.write(pixels.data)
         return pixels
 
 
@@ -347,7 +347,7 @@ def _summed(folder: Path, entries: dict[str, Entry]) -> dict[str, Entry]:
     print(f"{folder}: {len(entries)} entries of an older version get their checksums now.", file=sys.stderr, flush=True)
     pixels = np.memmap(folder / "pixels.u8", np.uint8, "r").view(np.ndarray)
     return {
-        key: replace(entry, checksum=zlib.crc32(pixels[entry.offset : entry.offset + entry.size], _start(key, entry)))
+        key: replace(entry, checksum=zlib.crc32(pixels[entry.offset :][: entry.size].data, _start(key, entry)))
         for key, entry in entries.items()
     }
 
@@ -374,8 +374,8 @@ def _append(
             else:
                 pixels = np.ascontiguousarray(read.pixels)
                 entry = Entry(offset, pixels.shape, lost_colour=read.lost_colour)
-                added[key] = replace(entry, checksum=zlib.crc32(pixels, _start(key, entry)))
-                data.write(pixels)
+                added[key] = replace(entry, checksum=zlib.crc32(pixels.data, _start(key, entry)))
+                data.write(pixels.data)
                 data.flush()
                 index.write(_line(key, added[key]))
                 offset += pixels.size

@@ -44,7 +44,8 @@ class Cases(Dataset):
         max_bad: float = 0.0,
     ):  # fmt: skip
         self.source, self.rows, self.view, self.targets = source, np.asarray(rows), view, targets
-        self.max_bad, self.bad = max_bad, set()
+        self.max_bad = max_bad
+        self.bad: set[int] = set()
         self._reading: Reading | None = None
         self._time = READ_SECONDS.fixed()
 

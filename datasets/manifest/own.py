@@ -313,7 +313,10 @@ def patients_by_pattern(root: Path, below_class: pd.Series, pattern: str) -> pd.
         expression = re.compile(pattern)
     except re.error as error:
         raise DataError(f"patient_pattern {pattern!r} is no regular expression: {error}.") from None
-    found = [expression.search(path) for path in below_class]
-    if None in found:
-        raise DataError(f"{root}: patient_pattern {pattern!r} finds no patient in {below_class[found.index(None)]!r}.")
-    return pd.Series([match[match.re.groups and 1] for match in found], below_class.index)
+    patients = []
+    for path in below_class:
+        match = expression.search(path)
+        if match is None:
+            raise DataError(f"{root}: patient_pattern {pattern!r} finds no patient in {path!r}.")
+        patients.append(match[match.re.groups and 1])
+    return pd.Series(patients, below_class.index)

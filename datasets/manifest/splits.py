@@ -107,7 +107,8 @@ def _fill_empty_parts(part_of: dict[str, int], held: np.ndarray, seed: int) -> N
         largest = int(held.argmax())
         patient = min((p for p in part_of if part_of[p] == largest), key=lambda p: _shuffled(p, seed))
         part_of[patient] = int(part)
-        held[[largest, part]] += -1, 1
+        held[largest] -= 1
+        held[part] += 1
 
 
 def _patient_classes(table: pd.DataFrame, labels: Sequence[str]) -> pd.Series:

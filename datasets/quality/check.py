@@ -33,20 +33,20 @@ class Findings:
 
 
 def check_manifest(
-    manifest: Manifest, read: Callable[[Path], Read], *, files: int | None = 200, cache_px: int = 256
+    manifest: Manifest, read: Callable[[Path], Read] | None, *, files: int | None = 200, cache_px: int = 256
 ) -> Findings:
     """Check a manifest's splits, labels and files.
 
     Args:
         manifest: Already validated row by row.
-        read: Reads one file in grey, (H, W) or (T, H, W), or raises DataError.
+        read: Reads one file in grey, (H, W) or (T, H, W), or raises DataError; None looks at no file.
         files: How many files to read, spread evenly over the table; 0 reads all, None looks for none.
         cache_px: Shorter side of the cache to estimate, pixels.
     """
     findings = Findings()
     _splits(manifest, findings)
     _labels(manifest, findings)
-    if files is not None:
+    if files is not None and read is not None:
         frames = _files(manifest, read, files, findings)
         _space(manifest, cache_px, frames, findings)
     return findings

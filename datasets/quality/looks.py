@@ -102,7 +102,7 @@ def look_at(pixels: Any) -> Look:
         frames, length = pixels[np.unique(places)], len(pixels)
     content = np.ascontiguousarray(pixels if whole else frames)
     digest = hashlib.blake2b(repr(content.shape).encode(), digest_size=16)
-    digest.update(content)
+    digest.update(content.data)
     greys = [_grey(frame) for frame in frames]
     middle = greys[len(greys) // 2]
     return Look(

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -53,10 +53,12 @@ class BagFolder:
 
     def __init__(self, ids: Sequence[str], folder: str | Path, cache_gib: float = 4.0):
         self.ids, self.folder = list(ids), Path(folder)
-        self._left, self._kept = int(cache_gib * 2**30), {}
+        self._left = int(cache_gib * 2**30)
+        self._kept: dict[int, np.ndarray] = {}
         self._counts = np.zeros(len(self.ids), dtype=np.int64)
         self._reasons = [""] * len(self.ids)
-        self.width, self.attributes = 0, {}
+        self.width = 0
+        self.attributes: dict[str, Any] = {}
         first, heads = None, self._heads()
         for row in range(len(self.ids)):
             try:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -333,7 +334,7 @@ def _refuse_large(path: Path, dataset: h5py.Dataset) -> None:
         )
 
 
-def _attributes(dataset: h5py.Dataset) -> dict[str, str | int | float | list]:
+def _attributes(dataset: h5py.Dataset) -> dict[str, Any]:
     """Return attributes as plain Python values."""
     values = {name: value.decode() if isinstance(value, bytes) else value for name, value in dataset.attrs.items()}
     return {name: value.tolist() if hasattr(value, "tolist") else value for name, value in values.items()}

@@ -154,7 +154,7 @@ class ImageSource:
 
     def __init__(self, path: Path):
         self._path = path
-        self._pixels = None
+        self._pixels: np.ndarray | None = None
         with _image(path) as image:
             self.sizes = (image.size,)
             dpi = image.info.get("dpi", (0, 0))

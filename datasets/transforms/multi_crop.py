@@ -110,7 +110,7 @@ class MultiCropView:
         if rng.random() < crops.flip:
             image = cv2.flip(image, 1)
         if crops.turns:
-            image = np.ascontiguousarray(np.rot90(image[:: rng.choice((-1, 1))], rng.integers(4)))
+            image = np.ascontiguousarray(np.rot90(image[:: rng.choice((-1, 1))], int(rng.integers(4))))
         image = self._colours(image, rng)
         if rng.random() < blur:
             image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.1, 2.0))

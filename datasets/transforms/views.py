@@ -6,6 +6,7 @@ Images and clips go the same way; an image has no frames to choose.
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -64,7 +65,7 @@ class EvalView:
     """
 
     size: int
-    mode: str
+    mode: Literal["crop", "squash", "pad"]
     resize_px: int | None
     clip: Clip
     frames: int

@@ -10,7 +10,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 
@@ -181,15 +181,22 @@ def open_clip(
     """
     path = Path(path)
     kind = _kind(path)
+    limits: dict[str, Any] = {"max_megapixels": max_megapixels, "max_frames": max_frames}
+    frames: Frames
     # Each reader is loaded when it is needed.
     if kind == "folder":
-        from .frame_folder import FolderFrames as Reader
+        from .frame_folder import FolderFrames
+
+        frames = FolderFrames(path, kind, **limits)
     elif kind == "DICOM":
-        from .dicom_clip import DicomFrames as Reader
+        from .dicom_clip import DicomFrames
+
+        frames = DicomFrames(path, kind, **limits)
     else:
         require("av", "video", path)
-        from .video_file import VideoFrames as Reader
-    frames = Reader(path, kind, max_megapixels=max_megapixels, max_frames=max_frames)
+        from .video_file import VideoFrames
+
+        frames = VideoFrames(path, kind, **limits)
     return Clip(path, frames, colour=colour, shorter_px=shorter_px)
 
 
@@ -203,8 +210,9 @@ def read_clip(
     max_frames: int | None = None,
 ) -> np.ndarray:
     """Read all frames of a clip, or those of `ids`; arguments, result and errors as of `open_clip` and `Clip`."""
-    limits = {"max_megapixels": max_megapixels, "max_frames": max_frames}
-    with open_clip(path, colour=colour, shorter_px=shorter_px, **limits) as clip:
+    with open_clip(
+        path, colour=colour, shorter_px=shorter_px, max_megapixels=max_megapixels, max_frames=max_frames
+    ) as clip:
         return clip[slice(None) if ids is None else ids]
 
 

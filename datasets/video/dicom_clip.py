@@ -78,8 +78,11 @@ def _stored_frames(path: Path, dataset: Dataset, count: int) -> list[bytes | mem
     if not dataset.file_meta.TransferSyntaxUID.is_encapsulated:
         samples = 2 if dataset.PhotometricInterpretation == "YBR_FULL_422" else dataset.SamplesPerPixel
         length = dataset.Rows * dataset.Columns * samples * (dataset.BitsAllocated // 8)
-        frames = [memoryview(data)[place : place + length] for place in range(0, count * length, length)]
-        frames = [frame for frame in frames if len(frame) == length]
+        frames: list[bytes | memoryview] = [
+            memoryview(data)[start : start + length]
+            for start in range(0, count * length, length)
+            if start + length <= len(data)
+        ]
     else:
         offsets = [dataset.get(name) for name in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")]
         tables = tuple(offsets) if all(offsets) else None

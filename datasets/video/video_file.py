@@ -9,7 +9,7 @@ import contextlib
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
@@ -94,7 +94,7 @@ class VideoFrames:
         """Open the container anew, at its first packet."""
         # FFmpeg reads a name with a colon as an address, unless it is told that it is a file.
         self._container = av.open(f"file:{self._path}", format=self.container, metadata_errors="ignore")
-        self._stream = self._container.streams.best("video")
+        self._stream: Any = self._container.streams.best("video")  # PyAV's types allow no stream, and no video
         if self._stream is None or self._stream.disposition & Disposition.attached_pic:
             raise DataError(f"{self._path}: holds no video, perhaps sound only. Take it out of the list.")
         context = self._stream.codec_context
@@ -143,7 +143,8 @@ class VideoFrames:
 
     def _decoded(self, ids: np.ndarray) -> Iterator[av.VideoFrame]:
         """Yield the frames of increasing numbers, leaping to a key frame where that saves decoding."""
-        frames, last = iter(()), None
+        frames: Iterator[tuple[int, av.VideoFrame]] = iter(())
+        last = None
         for number in ids:
             with _decoding(self._path, f" near frame {number}"):
                 key = self._key(number)
@@ -188,7 +189,9 @@ class VideoFrames:
         begin = self._table.keys[key]
         self._container.seek(int(begin), stream=self._stream)
         # Frames shown before the key frame may lack what they are built on.
-        frames = itertools.dropwhile(lambda one: one[0] < begin, self._timed_frames())
+        frames: Iterator[tuple[int, av.VideoFrame]] = itertools.dropwhile(
+            lambda one: one[0] < begin, self._timed_frames()
+        )
         first = next(frames, None)
         if first is None or (first[0] > begin and first[0] > self._table.stamps[0]):  # led past it
             self._reopen()

@@ -37,7 +37,7 @@ def pack(manifest: Manifest, cache: PixelCache, url: str, shard_bytes: int = SHA
             content = bytearray()
             for row in rows:
                 pixels = cache[row]
-                index.places[keys[row]] = [len(index.shards), len(content), zlib.crc32(pixels), *pixels.shape]
+                index.places[keys[row]] = [len(index.shards), len(content), zlib.crc32(pixels.data), *pixels.shape]
                 content += pixels.data
             name = digest(content)
             if storage.size(f"{folder}/{name}") != len(content):
@@ -53,7 +53,8 @@ def _shares(
 ) -> Iterator[list[int]]:
     """Return rows of each shard: one split after the other, and within it by key, which is as good as by chance."""
     splits, sizes = manifest.table["split"].tolist(), cache.sizes().tolist()
-    rows, filled, split = [], 0, None
+    rows: list[int] = []
+    filled, split = 0, None
     for row in sorted(good, key=lambda row: (splits[row], keys[row])):
         size = sizes[row]
         if rows and (splits[row] != split or filled + size > shard_bytes):

@@ -87,14 +87,14 @@ class ShardPixels:
             raise DataError(self._reasons[row])
         pixels, expected = self._pixels(row)
         if not self._seen[row]:
-            if zlib.crc32(pixels) != expected:
+            if zlib.crc32(pixels.data) != expected:
                 # Whole when it came, so damaged on this disk.
                 shard = int(self.places[row, 0])
                 print(f"warning: {self.local.folder}: a shard has changed; it is fetched again.", file=sys.stderr)
                 self._open.pop(shard)
                 self.local.drop(self.shards[shard][0])
                 pixels, _ = self._pixels(row)
-                if zlib.crc32(pixels) != expected:
+                if zlib.crc32(pixels.data) != expected:
                     raise RunError(f"{self.local.folder}: what is written here reads otherwise. Test that disk.")
             self._seen[row] = True
         return pixels
