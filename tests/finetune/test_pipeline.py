@@ -1,4 +1,4 @@
-"""The one way from cases to a table: whatever predicts, rows, calibration, reasons and predicted labels come out alike."""
+"""The way from cases to a table: whatever predicts, rows, calibration, reasons and labels come out alike."""
 
 from types import SimpleNamespace
 
