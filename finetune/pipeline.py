@@ -30,26 +30,30 @@ class Scored(NamedTuple):
 
 
 class PredictorCard(Protocol):
-    """What the pipeline asks of the card of a model."""
-
-    labels: tuple[str, ...]
-    exclusive: bool
-    thresholds: dict[str, dict]
-    calibration: dict[str, dict]
+    """What the pipeline asks of the card of a model; see `ModelCard`."""
 
     @property
-    def unit(self) -> str:
-        """What a case is."""
+    def labels(self) -> tuple[str, ...]: ...
+
+    @property
+    def exclusive(self) -> bool: ...
+
+    @property
+    def thresholds(self) -> dict[str, dict]: ...
+
+    @property
+    def calibration(self) -> dict[str, dict]: ...
+
+    @property
+    def unit(self) -> str: ...
 
 
 class Predictor(Protocol):
-    """What gives scores of cases.
+    """What gives scores of cases."""
 
-    Attributes:
-        card: Of the model.
-    """
-
-    card: PredictorCard
+    @property
+    def card(self) -> PredictorCard:
+        """Of the model."""
 
     def scores(self, cases: pd.DataFrame) -> Iterator[Scored]:
         """Yield the scores of all cases, some at a time, before any calibration.

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from ..core.errors import DataError, UserError
 from ..core.pixels import normalised
-from ..datasets.loading.arrays import ArrayReader, InMemory
 from ..datasets.loading.cache import PixelCache
 from ..datasets.loading.isolation import isolated
 from ..datasets.loading.loaders import Cases, eval_loader
@@ -103,6 +102,8 @@ class PixelPredictor:
         return isolated(views, [Path(path) for path in paths], self.workers, ahead=ahead)
 
     def _views_in_memory(self, cases: pd.DataFrame) -> Iterator:
+        from ..datasets.loading.arrays import ArrayReader, InMemory
+
         reader = self.card.reader()
         if not isinstance(reader, ImageReader):
             raise UserError("a model of clips, which are read from files: give paths.")

@@ -1,7 +1,6 @@
 """A predictor that keeps what it has done in a journal, takes up what others have kept, and does only its own share."""
 
 import contextlib
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 
@@ -43,7 +42,7 @@ class JournalledPredictor:
         with contextlib.closing(self._journal):
             if team.first:
                 yield from self._own(cases, paths, own)
-                yield from team.gather(len(paths), self._batch)
+                yield from team.gather(len(paths), len(self.card.labels), self._batch)
             else:
                 scores, reasons = collected(self._own(cases, paths, own), len(paths), len(self.card.labels))
                 team.send(scores[own], [reasons[row] for row in own])
@@ -52,7 +51,7 @@ class JournalledPredictor:
     def _begin(self, paths: Sequence[str], own: np.ndarray) -> None:
         """Make the journal anew when all processes have read those of an earlier prediction."""
         team, journal = self._team, self._journal
-        team.agree(hashlib.sha256(json.dumps([self._batch, *paths]).encode()).hexdigest())
+        team.agree(json.dumps([self._batch, *paths]))
         journal.begin([paths[row] for row in own])
         team.agree("begun")
         if team.first:

@@ -129,7 +129,7 @@ def _line(row: Mapping, labels: Sequence[str]) -> dict:
         return {label: None if value != value else kind(value) for label, value in named.items()}
 
     head = {key: row[key] for key in ("id", "patient", "split", "status", "reason")}
-    return head | {"scores": values("p_", float), "calls": values(PREDICTED, int), "truth": values("y_", int)}
+    return head | {"scores": values("p_", float), "predicted": values(PREDICTED, int), "truth": values("y_", int)}
 
 
 def read_table(out: Path) -> pd.DataFrame:

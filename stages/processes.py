@@ -1,10 +1,12 @@
 """One prediction by several processes that a launcher started (torchrun, srun): who does what, and one table of it all.
 
-They speak through `torch.distributed` (gloo). One that ends early closes its connections, which ends the others as soon
-as they need it.
+They speak through `torch.distributed` (gloo), in numbers and text. One that ends early closes its connections, which
+ends the others as soon as they need it.
 """
 
 import contextlib
+import hashlib
+import json
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import numpy as np
+import torch
 import torch.distributed as dist
 
 from ..core.errors import RunError, UserError
@@ -98,29 +101,42 @@ class Team:
         """
         if self.share.of == 1:
             return
-        of_all: list[str] = [""] * self.share.of
+        own = _bytes(hashlib.sha256(asked.encode()).digest())
+        of_all = [torch.empty_like(own) for _ in range(self.share.of)]
         with self._ended("another process has ended before all had begun; see what it says."):
-            dist.all_gather_object(of_all, asked, group=self._group)
-        if other := [number for number, each in enumerate(of_all) if each != of_all[0]]:
+            dist.all_gather(of_all, own, group=self._group)
+        if other := [number for number, each in enumerate(of_all) if not torch.equal(each, of_all[0])]:
             raise UserError(
                 f"{self.out}: process {other[0]} finds other files than process 0, or has another --batch. Give all "
                 "processes the same command, in the same folder."
             )
 
     def send(self, scores: np.ndarray, reasons: Sequence[str]) -> None:
-        """Give process 0 the scores of the own rows."""
+        """Give process 0 the (n, L) scores of the own rows and n reasons."""
+        text = _bytes(json.dumps(list(reasons)).encode())
         with self._ended(_early(0)):
-            dist.send_object_list([scores, list(reasons)], dst=0, group=self._group)
+            for each in (torch.tensor([len(text)]), text, torch.from_numpy(np.ascontiguousarray(scores))):
+                dist.send(each, dst=0, group=self._group)
 
-    def gather(self, cases: int, batch: int) -> Iterator[Scored]:
-        """Yield, in process 0, the scores of all others."""
+    def gather(self, cases: int, width: int, batch: int) -> Iterator[Scored]:
+        """Yield, in process 0, the scores of all others.
+
+        Args:
+            cases: All cases.
+            width: Scores of each.
+            batch: Cases per batch.
+        """
         for number in range(1, self.share.of):
             if number == 1:
                 print(f"{self.out}: waiting for the other processes", file=sys.stderr, flush=True)
-            found: list[Any] = [None, None]
+            rows = self.share._replace(rank=number).rows(cases, batch)
+            size, scores = torch.empty(1, dtype=torch.int64), torch.empty(len(rows), width, dtype=torch.float64)
             with self._ended(_early(number)):
-                dist.recv_object_list(found, src=number, group=self._group)
-            yield Scored(self.share._replace(rank=number).rows(cases, batch), *found)
+                dist.recv(size, src=number, group=self._group)
+                text = torch.empty(int(size), dtype=torch.uint8)
+                dist.recv(text, src=number, group=self._group)
+                dist.recv(scores, src=number, group=self._group)
+            yield Scored(rows, scores.numpy(), json.loads(text.numpy().tobytes()))
 
     @contextlib.contextmanager
     def _ended(self, words: str) -> Iterator[None]:
@@ -129,6 +145,10 @@ class Team:
             yield
         except RuntimeError as error:
             raise RunError(f"{self.out}: {words}") from error
+
+
+def _bytes(content: bytes) -> torch.Tensor:
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8)
 
 
 def _early(number: int) -> str:

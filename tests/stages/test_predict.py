@@ -1,4 +1,4 @@
-"""`clinvit predict` on images: killed and resumed, JSON lines, calls by threshold, names of people kept out."""
+"""`clinvit predict` on images: killed and resumed, JSON lines, labels by threshold, names of people kept out."""
 
 import json
 import os
@@ -91,9 +91,9 @@ def test_json_lines_say_the_same(model, images, tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
     assert [line["id"] for line in lines] == table["id"].tolist()
     assert lines[17]["status"] == "failed" and lines[17]["scores"] == {"Square": None, "Bar": None}
-    assert lines[17]["calls"] == {"Square": None} and lines[17]["truth"] == {"Square": None, "Bar": None}
+    assert lines[17]["predicted"] == {"Square": None} and lines[17]["truth"] == {"Square": None, "Bar": None}
     np.testing.assert_allclose(lines[3]["scores"]["Bar"], table["p_Bar"][3])
-    assert lines[3]["calls"]["Square"] == int(table["p_Square"][3] >= 0.5)
+    assert lines[3]["predicted"]["Square"] == int(table["p_Square"][3] >= 0.5)
     pd.testing.assert_series_equal(read_table(tmp_path / "p.jsonl")["p_Bar"], table["p_Bar"], check_exact=False)
 
 
