@@ -1,13 +1,11 @@
 """Own Dataset, network, loss and transform through the whole pipeline: training, thresholds, report."""
 
-from pathlib import Path
-
 import numpy as np
 import timm
 import torch
 from clinvit.engine.recipe import Optim
+from clinvit.eval import evaluate
 from clinvit.finetune import Finetune, finetune
-from clinvit.stages.evaluate import evaluate_stage
 
 
 class Squares(torch.utils.data.Dataset):  # yours: any Dataset that gives an image and a target
@@ -32,8 +30,8 @@ def focal(logits, target):
 
 if __name__ == "__main__":
     recipe = Finetune(optim=Optim(epochs=5, warmup_epochs=1, batch_size=16, base_lr=0.02, betas=(0.9, 0.999)))
-    model = finetune(
+    finetune(
         recipe, data=Squares(64, 0), val=Squares(32, 1), test=Squares(64, 2), out="runs/squares", loss=focal,
         network=timm.create_model("convnext_atto", num_classes=2, in_chans=1), transform=lambda x: x[::-1].copy(),
     )  # fmt: skip
-    evaluate_stage({"convnext": Path("runs/squares/predictions.csv")}, Path("runs/squares-report"), resamples=200)
+    print(evaluate({"convnext": "runs/squares"}, out="runs/squares-report"))

@@ -124,13 +124,15 @@ def with_predicted_labels(table: pd.DataFrame, card: PredictorCard) -> pd.DataFr
     """
     if card.exclusive:
         return table
-    columns = {}
-    for label in card.labels:
-        cut = (card.thresholds.get(label) or {}).get("value")
-        if cut is not None:
-            scores = table[f"p_{label}"].to_numpy(np.float64)
-            columns[PREDICTED + label] = np.where(np.isnan(scores), np.nan, scores >= cut)
-    return pd.concat([table, pd.DataFrame(columns, index=table.index)], axis=1)
+    cuts = {label: (card.thresholds.get(label) or {}).get("value") for label in card.labels}
+    cuts = {label: cut for label, cut in cuts.items() if cut is not None}
+    scores = {label: table[f"p_{label}"].to_numpy(np.float64) for label in cuts}
+    columns = {
+        PREDICTED + label: np.where(np.isnan(scores[label]), np.nan, scores[label] >= cuts[label]) for label in cuts
+    }
+    table = pd.concat([table, pd.DataFrame(columns, index=table.index)], axis=1)
+    table.attrs["thresholds"] = cuts  # which an evaluation without validation cases takes
+    return table
 
 
 def manifest_cases(manifest: Manifest, labels: Sequence[str]) -> tuple[pd.DataFrame, np.ndarray]:

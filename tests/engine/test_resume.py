@@ -429,7 +429,7 @@ def test_killed_or_interrupted_and_the_same_command(cohort, tmp_path):
     )
     subprocess.run(whole, check=True, capture_output=True)
     checkpoint = tmp_path / "b/run/checkpoints/last.ckpt"
-    for kill, code in ((signal.SIGINT, 1), (signal.SIGKILL, -signal.SIGKILL)):
+    for kill, code in ((signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)):
         before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
         process = subprocess.Popen(cut, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         deadline = time.monotonic() + 120
