@@ -24,7 +24,7 @@ from .output import write_table
 from .plan import Plan, Planned, make_plan, unused_options
 from .result import DONE, FAILED, NOT_RUN, RowResult, load_result, save_result
 from .table import Measure, Mil, Pretrain, Table, Tile
-from .weights import fingerprint, predict_given
+from .weights import predict_given, weights_fingerprint
 from .work import Work
 
 STEP = "step.json"
@@ -71,8 +71,8 @@ class _Place:
     data: Manifest | None
     pretrain_data: Manifest | None
 
-    def mark(self) -> str:
-        """Fingerprint of the data."""
+    def fingerprint(self) -> str:
+        """Return the fingerprint of the data; empty without data."""
         return self.data.fingerprint() if self.data is not None else ""
 
 
@@ -98,10 +98,10 @@ def reproduce(request: Request) -> tuple[Path, list[RowResult]]:
     ]  # fmt: skip
     _refuse_plans(request, plans)
     _probe(place)
-    results = {row.name: load_result(place.folder, row.name, place.mark()) for row in table.rows}
+    results = {row.name: load_result(place.folder, row.name, place.fingerprint()) for row in table.rows}
     before = {name for name, result in results.items() if result.state == FAILED}
     for plan in plans:
-        open_row = RowResult(plan.row.name, NOT_RUN, plan.missing or "waits for its turn", data=place.mark())
+        open_row = RowResult(plan.row.name, NOT_RUN, plan.missing or "waits for its turn", data=place.fingerprint())
         results[plan.row.name] = open_row
     _write(request, place, results)
     # What failed before goes last: with several processes a failure ends the command, which is then repeated.
@@ -199,7 +199,7 @@ def _probe(place: _Place) -> None:
 
 def _run_row(plan: Plan, request: Request, place: _Place) -> RowResult:
     """Run the steps and measure; whatever fails becomes the row's reason, and the other rows go on."""
-    common = {"data": place.mark(), "changes": tuple(request.options), "left_out": plan.left_out}
+    common = {"data": place.fingerprint(), "changes": tuple(request.options), "left_out": plan.left_out}
     common["start"] = _start(plan, request)
     folders: list[Path] = []
     try:
@@ -227,10 +227,10 @@ def _start(plan: Plan, request: Request) -> str:
 
 def _run_steps(plan: Plan, request: Request, place: _Place, folders: list[Path]) -> None:
     """Run the steps that are not finished; `folders` grows by each as it begins."""
-    given = "".join(fingerprint(path) for path in plan.given.paths())
+    given = "".join(weights_fingerprint(path) for path in plan.given.paths())
     suffix = f"-given-{hashlib.sha256(given.encode()).hexdigest()[:6]}" if given else ""
     before: dict[str, Path] = {}
-    marks: dict[str, str] = {}
+    fingerprints: dict[str, str] = {}
     for planned in plan.steps:
         step, manifest = planned.step, place.data
         if isinstance(step, Pretrain) and "tile" not in before:
@@ -244,17 +244,17 @@ def _run_steps(plan: Plan, request: Request, place: _Place, folders: list[Path])
             planned.recipe, manifest.path if manifest is not None else Path(), out, dict(before),
             given=plan.given.encoder, phantoms=request.phantoms, download=request.download, rule=request.table.rule,
         )  # fmt: skip
-        read = [mark for kind, mark in marks.items() if step.reads is None or kind in step.reads]
-        marks[step.kind] = mark = _mark(
+        read = [value for kind, value in fingerprints.items() if step.reads is None or kind in step.reads]
+        fingerprints[step.kind] = fingerprint = _fingerprint(
             planned, manifest, [] if manifest is None else read, "" if on_its_own else given
         )
-        if not _finished(out, mark):
+        if not _finished(out, fingerprint):
             _say(f"      {step.key} -> {out}")
             with costed(out) if rank() == 0 else contextlib.nullcontext():
                 _run_step(planned, plan, work, manifest)
             if rank() == 0:
-                write_json(out / STEP, {"mark": mark, "kind": step.kind})
-            _meet()
+                write_json(out / STEP, {"fingerprint": fingerprint, "kind": step.kind})
+            _wait_for_first()
         before[step.kind] = out
 
 
@@ -287,8 +287,8 @@ def _data_name(manifest: Manifest | None) -> str:
     return f"{manifest.path.resolve().parent.name}-{manifest.fingerprint()[:8]}"
 
 
-def _mark(planned: Planned, manifest: Manifest | None, before: Sequence[str], given: str) -> str:
-    """A short hash of all that decides a step's result: recipe, data, weights and the steps before it."""
+def _fingerprint(planned: Planned, manifest: Manifest | None, before: Sequence[str], given: str) -> str:
+    """Return a short hash of all that decides a step's result: recipe, data, weights and the steps before it."""
     recipe = {key: value for key, value in flat(planned.recipe).items() if key not in FREE}
     data = manifest.fingerprint() if manifest is not None else ""
     start = getattr(planned.step, "encoder", "")
@@ -296,14 +296,14 @@ def _mark(planned: Planned, manifest: Manifest | None, before: Sequence[str], gi
     return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:16]
 
 
-def _finished(folder: Path, mark: str) -> bool:
+def _finished(folder: Path, fingerprint: str) -> bool:
     try:
-        known = json.loads((folder / STEP).read_text(encoding="utf-8"))["mark"]
+        known = json.loads((folder / STEP).read_text(encoding="utf-8"))["fingerprint"]
     except FileNotFoundError:
         return False
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise UserError(f"{folder / STEP}: damaged ({error}). Remove the file to repeat the step.") from None
-    if known != mark:
+    if known != fingerprint:
         raise UserError(
             f"{folder}: holds a finished step of another recipe, start or weights. Remove the folder, or choose "
             "another --out."
@@ -317,7 +317,7 @@ def _write(request: Request, place: _Place, results: Mapping[str, RowResult]) ->
         write_table(place.folder, request.table, rows, phantoms=request.phantoms, manifest=place.data)
 
 
-def _meet() -> None:
+def _wait_for_first() -> None:
     """Let all processes of a training wait for the first, which alone writes what the next step looks for."""
     import torch
 

@@ -98,7 +98,7 @@ def _check_encoder(row: Row, encoder: Path, recipe: Any, labels: int) -> None:
         )
 
 
-def fingerprint(path: Path) -> str:
+def weights_fingerprint(path: Path) -> str:
     """SHA-256 of a checkpoint, or of the weights in an encoder or model folder."""
     files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
     if not files or not files[0].is_file():

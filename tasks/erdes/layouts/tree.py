@@ -42,7 +42,7 @@ def read(
             one must be named; its clips and its label are taken.
         official_task: The task of `splits`.
         keep_missing: Keep the rows of listed clips that are not there.
-        seed: For splits that are dealt out.
+        seed: Seed of new splits.
 
     Returns:
         The table `id, path, patient, split`, the labels, `diagnosis`, `side` (ND nasal, TD temporal, Bilateral or

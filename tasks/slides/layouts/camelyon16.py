@@ -36,7 +36,7 @@ def read(
         root: The folder with training/ and testing/ (or images/), or the one above it.
         leave_out: Ids to leave out as well, such as test_114 and test_124, which some papers drop.
         mpp: Microns per level-0 pixel, for slides whose file does not say it.
-        seed: For the cut of val from train.
+        seed: Seed of the random choice of validation slides.
 
     Returns:
         The table `id, path, patient, split, tumor, mpp, annotation, outlined`: `annotation` is the XML (relative to

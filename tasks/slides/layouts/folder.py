@@ -46,9 +46,16 @@ def read(
         table: The CSV, if it is not the only one in `root`.
         path_column: Slides: a path relative to `root`, an absolute one, or a name with or without suffix.
         id_column: Unique names. Default: the file's name without suffix, as features are stored by it.
-        patient_column, split_column, labels, class_column, positive, each_file_own_patient, resplit, keep_missing,
-        seed: As in `datasets.own.read_own_csv`.
+        patient_column: Who the patient is.
+        split_column: train, val, test (or training, valid, dev, ...). May be absent: then patients are dealt out.
+        labels: Columns of 0, 1 or empty. Default: every other column that holds nothing else, and is no known fact.
+        class_column: A column of class names instead of labels; an empty cell is an unknown class.
+        positive: Which of two classes is 1. Default: the one that does not read like "normal".
+        each_file_own_patient: There is no patient column because no patient has two files.
+        resplit: Ignore the splits of the table and deal the patients out anew.
+        keep_missing: Keep rows whose file is missing.
         mpp: Microns per level-0 pixel, for rows without a cell `mpp` and slides whose file does not say it.
+        seed: Seed of new splits.
 
     Returns:
         The table `id, path, patient, split`, the labels, `mpp` and `annotation` (empty where not known; relative to

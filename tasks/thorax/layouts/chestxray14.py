@@ -38,21 +38,19 @@ def read(
     """Read ChestX-ray14.
 
     Images are found by name in `images_001/images` ... `images_012/images`, in one flat folder, or anywhere
-    below `root`, and may be JPEG copies. A table with 11 or 12 columns, `Patient Gender` or `Patient Sex`,
-    both do. Where BBox_List_2017.csv is there too, `table.attrs["boxes"]` holds the boxes of the images listed.
+    below `root`, and may be JPEG copies. The table may have 11 or 12 columns, and `Patient Gender` or
+    `Patient Sex`. Where BBox_List_2017.csv is there too, `table.attrs["boxes"]` holds the boxes of the images listed.
 
     Args:
         root: The folder with Data_Entry_2017.csv.
-        paper_lists: Folder with train_official.txt, val_official.txt and test_official.txt (or .txt.gz) of
-            the thorax paper. Default: train_val_list.txt and test_list.txt of the download, val being cut
-            from train by patient.
+        paper_lists: Folder with the thorax paper's train_official.txt, val_official.txt and test_official.txt (or
+            .txt.gz). Default: train_val_list.txt and test_list.txt of the download; val is cut from train by patient.
         keep_missing: Keep the rows of images that are not there (single zips are often downloaded).
-        seed: For the cut of val.
+        seed: Seed of the random choice of validation patients.
 
     Raises:
-        DataError: A file or column is missing, a finding is unknown, an image or patient stands in two
-        lists, or more
-            than half of the images are not there.
+        DataError: A file or column is missing, a finding is unknown, an image or patient is in two lists, or more than
+            half of the images are missing.
     """
     root = Path(root)
     path = _entry_file(root)

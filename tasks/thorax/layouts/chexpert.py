@@ -51,7 +51,7 @@ def read(
         blanks: What an empty cell becomes: unknown or zeros.
         lateral: Keep lateral views too.
         keep_missing: Keep the rows of images that are not there.
-        seed: For the cut of val.
+        seed: Seed of the random choice of validation patients.
 
     Raises:
         DataError: A file, column or cell is wrong, or more than half of the images are not there.

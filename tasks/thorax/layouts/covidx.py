@@ -1,5 +1,4 @@
-"""COVIDx (V9A, V9B, CXR-2, CXR-3): train_COVIDx*.txt and test_COVIDx*.txt beside the folders train/ and
-test/."""
+"""COVIDx (V9A, V9B, CXR-2, CXR-3): train_COVIDx*.txt and test_COVIDx*.txt beside train/ and test/."""
 
 from pathlib import Path
 
@@ -24,21 +23,18 @@ def read(
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Read COVIDx.
 
-    Three classes (lists ...A) become three labels of which exactly one is 1; the binary lists (...B) become
-    the one label COVID-19. Patients of the test list are dropped from train; val is cut from train by
+    The three classes of the lists ...A become three labels, of which exactly one is 1. The two classes of the lists
+    ...B become the one label COVID-19. Patients of the test list are dropped from train; val is cut from train by
     patient.
 
     Args:
         root: The folder with the lists.
-        version: What the names of the lists end with, such as "9A" or "_CXR-3A". Needed where there are
-            several.
-        keep_missing: Keep the rows of images that are not there (some listed ones are missing in newer
-            archives).
-        seed: For the cut of val.
+        version: What the names of the lists end with, such as "9A" or "_CXR-3A". Needed where there are several.
+        keep_missing: Keep the rows of images that are not there (newer archives lack some).
+        seed: Seed of the random choice of validation patients.
 
     Raises:
-        DataError: A list is missing, a line has not four fields, a class is unknown, or most images are not
-        there.
+        DataError: A list is missing, a line has not four fields, a class is unknown, or most images are missing.
     """
     root = Path(root)
     lists = {part: _list_file(root, part, version) for part in PARTS}

@@ -1,5 +1,4 @@
-"""Labels that a program read from reports (CheXpert, MIMIC): 1 affirmed, 0 denied, -1 uncertain, empty not
-mentioned."""
+"""Labels that a program read from reports (CheXpert, MIMIC): 1 present, 0 absent, -1 uncertain, empty not mentioned."""
 
 from collections.abc import Sequence
 from pathlib import Path
