@@ -34,7 +34,7 @@ class Counter:
             self._line(time.monotonic())
 
     def update(self, count: int = 1) -> None:
-        """Some more are done."""
+        """Count some more as done."""
         self.done += count
         self.bar.update(count)
         now = time.monotonic()

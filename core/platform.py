@@ -111,7 +111,7 @@ def end_after(seconds: float) -> None:
 
 
 def end_not() -> None:
-    """Call off `end_after`."""
+    """Cancel `end_after`."""
     if _HAS_ALARM:
         signal.setitimer(signal.ITIMER_REAL, 0)
     else:
@@ -191,8 +191,10 @@ def peak_memory() -> int:
 
 
 def forget_peak_memory() -> None:
-    """Let Linux count the peak anew (proc(5), clear_refs). Elsewhere, and where that is not allowed (some containers),
-    the peak counts from the start of the process: an upper bound.
+    """Let Linux count the peak anew (proc(5), clear_refs).
+
+    Elsewhere, and where that is not allowed (some containers), the peak counts from the start of the process: an upper
+    bound.
     """
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
@@ -201,7 +203,7 @@ def forget_peak_memory() -> None:
 
 
 def _cpu_quota() -> float:
-    """Return the cores' worth of time that the control groups of this process allow; infinite where none does.
+    """Return the cores that the control groups of this process allow it on average; infinite where none sets a limit.
 
     Version 2 (`cpu.max`) and 1 (`cpu.cfs_quota_us`); a group is bound by those above it.
     """
@@ -220,7 +222,7 @@ def _cpu_quota() -> float:
 
 
 def _take_bytes(file: IO, shared: bool) -> bool:
-    """Take a lock on Windows, which knows no shared ones: who shares holds one byte of many, who is alone all."""
+    """Take a lock on Windows, which knows no shared locks: a sharer locks one byte of many, a lone holder all."""
     if not shared:
         return _at_byte(file, 0, msvcrt.LK_NBLCK, _SHARERS)
     return any(_at_byte(file, number, msvcrt.LK_NBLCK, 1) for number in range(_SHARERS))

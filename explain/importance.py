@@ -31,10 +31,13 @@ class FrameImportance(NamedTuple):
 
 @torch.inference_mode()
 def frame_importance(model: nn.Module, card: ModelCard, file: Path) -> FrameImportance:
-    """Blank the clip part by part (Zeiler & Fergus 2014, in time): each part becomes the mean frame of the clip.
+    """Measure what each part of a clip adds to the score, by blanking it (Zeiler & Fergus 2014, in time).
+
+    A blanked part becomes the mean frame of the clip.
 
     Args:
-        model, card: Of a model of clips.
+        model: A model of clips.
+        card: Its card.
         file: The clip.
 
     Raises:

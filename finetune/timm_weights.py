@@ -46,18 +46,18 @@ def load_network(model: TimmClassifier, path: Path, head: bool = False) -> LoadR
 
 
 def is_head(model: TimmClassifier, name: str) -> bool:
-    """Whether a tensor of the network belongs to its last layer."""
+    """Return whether a tensor of the network belongs to its last layer."""
     return name.startswith(f"{model.network.pretrained_cfg['classifier']}.")
 
 
 def head_size(model: TimmClassifier, state: dict[str, Tensor]) -> int:
-    """How many outputs the last layer of a checkpoint has; 0 where it has none."""
+    """Return the number of outputs of a checkpoint's last layer; 0 where it has none."""
     weights = [t for name, t in state.items() if name.endswith(f"{model.network.pretrained_cfg['classifier']}.weight")]
     return len(weights[0]) if weights else 0
 
 
 def _prefix(state: dict[str, Tensor], needed: set[str], path: Path) -> str:
-    """What stands before the network's names in the file; of several copies (MoCo) the first in the file."""
+    """Return what precedes the network's names in the file; of several copies (MoCo) the first in the file."""
     first = min(needed)
     for prefix in dict.fromkeys(name.removesuffix(first) for name in state if name.endswith(first)):
         missing = sorted(name for name in needed if prefix + name not in state)

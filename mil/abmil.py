@@ -37,7 +37,7 @@ class AttentionScores(nn.Module):
         self.w = nn.Linear(attention, heads)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, N, D) to (B, N, A)."""
+        """Return (B, N, A) scores of (B, N, D) instances."""
         hidden = self.v(x).tanh()
         if self.u is not None:
             hidden = hidden * self.u(x).sigmoid()
@@ -72,7 +72,7 @@ class AttentionPooling(Aggregator):
 def attended(
     features: Tensor, mask: Tensor | None, embed: nn.Module, attention: nn.Module, instances: nn.Module | None = None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Attention-weighted means of the embedded instances.
+    """Return the attention-weighted means of the embedded instances.
 
     Of large bags the embedded instances are never held together: every chunk gives its own weighted mean and the sum of
     its weights, and these are put together.

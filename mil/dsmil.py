@@ -79,12 +79,15 @@ class DualStream(Aggregator):
         return Aggregated(self.b_classifier["fcc"](bags).squeeze(2), attention, instance_logits)
 
     def loss(self, out: Aggregated, target: Tensor, mask: Tensor | None, criterion: Criterion) -> Tensor:
-        """Half the loss of each stream."""
+        """Return the mean loss of the two streams."""
         return 0.5 * criterion(out.logits, target) + 0.5 * criterion(max_stream(out, mask), target)
 
 
 def weighted_sum(attention: Tensor, x: Tensor, dropout: nn.Module, dtype: torch.dtype) -> Tensor:
-    """(B, A, D) of (B, A, N) weights and (B, N, D) instances, in `dtype`; large bags are converted chunk by chunk."""
+    """Return (B, A, D) of (B, A, N) weights and (B, N, D) instances, in `dtype`.
+
+    Large bags are converted chunk by chunk.
+    """
 
     def chunk(weights: Tensor, part: Tensor) -> Tensor:
         return weights.to(dtype) @ dropout(in_type(part, dtype))
@@ -95,5 +98,5 @@ def weighted_sum(attention: Tensor, x: Tensor, dropout: nn.Module, dtype: torch.
 
 
 def max_stream(out: Aggregated, mask: Tensor | None) -> Tensor:
-    """(B, C) logits of the first stream: of the critical instances."""
+    """Return the (B, C) logits of the first stream: those of the critical instances."""
     return at_instances(out.instance_logits, critical_instances(out.instance_logits, mask))

@@ -24,7 +24,7 @@ class _InstanceClassifier(Aggregator):
         self.head = nn.Linear(hidden or width, classes)
 
     def instance_logits(self, features: Tensor) -> Tensor:
-        """(B, N, C)."""
+        """Return (B, N, C) logits."""
         return each_instance(lambda x: self.head(self.embed(x)), features, compute_type(self))
 
 

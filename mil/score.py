@@ -8,12 +8,12 @@ from .dsmil import max_stream
 
 
 def bag_logits(out: Aggregated, mask: Tensor | None, score: str) -> Tensor:
-    """(B, C) logits that a bag is judged by: its own, or (`average`) the mean of both streams of DSMIL."""
+    """Return the (B, C) logits that a bag is judged by: its own, or (`average`) the mean of both streams of DSMIL."""
     return (out.logits + max_stream(out, mask)) / 2 if score == "average" else out.logits
 
 
 def instance_scores(out: Aggregated, probability: Tensor, localise: str) -> Tensor:
-    """(B, N, C) in 0..1 of every instance, for localisation.
+    """Return (B, N, C) scores in 0..1 of every instance, for localisation.
 
     Args:
         out: Of the aggregator in eval mode.

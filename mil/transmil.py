@@ -25,7 +25,10 @@ class PyramidPositions(nn.Module):
         self.layers = nn.ModuleList(nn.Conv2d(width, width, k, padding=k // 2, groups=width) for k in (7, 5, 3))
 
     def forward(self, bands: Sequence[Tensor], side: int) -> list[Tensor]:
-        """Bands of rows (B, rows * side, W) of a square to the same; each but the last has 3 rows or more."""
+        """Return bands of rows (B, rows * side, W) of a square with positions added.
+
+        Each band but the last has 3 rows or more.
+        """
         parts = zip(bands, *neighbours(bands, 3 * side))
         return [in_pieces(bands, self._band, *part, side) for part in parts]
 
@@ -78,7 +81,7 @@ class TransMil(Aggregator):
         return Aggregated(torch.cat(logits)[order], torch.cat(maps)[order] if maps else None)
 
     def _bags(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
-        """(B, C) logits of bags of one size (B, N, D), and outside of training (B, N) attention of the class token."""
+        """Return (B, C) logits of (B, N, D) bags, and outside of training the (B, N) attention of the class token."""
         count, dtype = features.shape[1], compute_type(self)
         side = math.isqrt(count - 1) + 1
         bands = _bands(features, side)
@@ -90,7 +93,7 @@ class TransMil(Aggregator):
 
     @staticmethod
     def _on_instances(attention: Tensor, count: int) -> Tensor:
-        """Weights of (class token, instances, repeated ones) as weights of the instances alone."""
+        """Return the weights of the instances alone, of those of (class token, instances, repeated ones)."""
         own, repeated = attention[:, 1 : 1 + count], attention[:, 1 + count :]
         own = own + F.pad(repeated, (0, count - repeated.shape[1]))
         total = own.sum(dim=1, keepdim=True)
@@ -98,7 +101,7 @@ class TransMil(Aggregator):
 
 
 def _bands(features: Tensor, side: int) -> list[Tensor]:
-    """The instances (B, N, D), the first ones repeated at the end to make a square, in bands of its rows."""
+    """Return the instances (B, N, D) in bands of a square's rows; the first ones are repeated at its end."""
     count = features.shape[1]
     rows = side if side * side <= WHOLE else max(3, CHUNK // side)
     *bands, last = features.split(rows * side, dim=1)

@@ -1,5 +1,6 @@
-"""Which will hold a training up on this machine, loading or computing: a few seconds of both, on the data set's own
-files and with the recipe's own model.
+"""Whether loading or computing limits a training on this machine.
+
+Both are measured for a few seconds, on the data set's own files and with the recipe's own model.
 """
 
 import contextlib
@@ -44,7 +45,7 @@ class Rates:
 
 
 def bottleneck(task: Task, manifest: Manifest, name: str) -> list[str]:
-    """What `clinvit check --recipe` says of it: two sentences with metrics.
+    """Return what `clinvit check --recipe` reports: two sentences with the rates.
 
     Args:
         task: Whose recipe it is.
@@ -72,7 +73,7 @@ def bottleneck(task: Task, manifest: Manifest, name: str) -> list[str]:
 
 
 def verdict(rates: Rates, what: str, device: str, cases: int, cached: bool = True) -> list[str]:
-    """The rates in words.
+    """Return the rates in words.
 
     Args:
         rates: As measured.
@@ -111,7 +112,7 @@ def verdict(rates: Rates, what: str, device: str, cases: int, cached: bool = Tru
 
 
 def rate(value: float) -> str:
-    """Cases per second, readable."""
+    """Return cases per second as text."""
     return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
@@ -130,7 +131,7 @@ def measure(recipe: Pretrain | Finetune, manifest: Manifest, device: str) -> Rat
 
 
 def workload(recipe: Pretrain | Finetune, manifest: Manifest) -> Workload:
-    """The training of a recipe on a manifest's cases, without them."""
+    """Return the training of a recipe on a manifest's cases, without their files."""
     cases = len(manifest.rows(*recipe.data.splits))
     if isinstance(recipe, Pretrain):
         return pretrain_workload(recipe, cases)
@@ -138,7 +139,7 @@ def workload(recipe: Pretrain | Finetune, manifest: Manifest) -> Workload:
 
 
 def _decoded(reader: Reader, manifest: Manifest) -> tuple[float, list[np.ndarray]]:
-    """Files per second of one core, and the pixels of those that were read, spread over the manifest."""
+    """Return files per second of one core, read from all over the manifest, and the pixels of those that were read."""
     files, pixels, error = manifest.files(), [], None
     places = np.random.default_rng(0).permutation(len(files))[:64]
     with contextlib.closing(isolated(reader.read, [files[place] for place in places])) as results:
@@ -157,7 +158,7 @@ def _decoded(reader: Reader, manifest: Manifest) -> tuple[float, list[np.ndarray
 
 
 def per_second(work: Callable[[int], object]) -> float:
-    """How often `work(i)` is done in a second, on one core, after three times that do not count."""
+    """Return how often one core does `work(i)` in a second, after three warm-up calls that do not count."""
     for i in range(3):
         work(i)
     start, done = time.perf_counter(), 0
@@ -168,7 +169,7 @@ def per_second(work: Callable[[int], object]) -> float:
 
 
 def step_rate(workload: Workload, device: str) -> float:
-    """Cases per second that training steps take: forward, backward and optimiser, in the precision of a run.
+    """Return the cases per second of training steps: forward, backward and optimiser, in the precision of a run.
 
     The batch grows while a step is short, up to the recipe's; larger ones give no other rate.
 

@@ -16,7 +16,7 @@ from .stages import open_manifest
 
 
 def estimate_pretraining(recipe, title: str, data: Path | None, cases: int | None, of_tiles: bool) -> str:
-    """The estimate of a pre-training as text.
+    """Return the estimate of a pre-training as text.
 
     Args:
         recipe: The resolved recipe.
@@ -38,7 +38,7 @@ def estimate_pretraining(recipe, title: str, data: Path | None, cases: int | Non
 def estimate_finetuning(
     recipe: Finetune, title: str, data: Path | None, cases: int | None, encoder: Path | None
 ) -> str:
-    """The estimate of a fine-tuning as text.
+    """Return the estimate of a fine-tuning as text.
 
     Args:
         recipe: The resolved recipe.

@@ -1,5 +1,7 @@
-"""What `check` looks for across the splits: patients under two spellings, images that stand twice, labels that can be
-told by other things than the image, and cases that an encoder has seen already.
+"""What `check` looks for across the splits.
+
+Patients under two spellings, images that occur twice, labels that can be predicted from other things than the image,
+and cases that an encoder has seen already.
 """
 
 from functools import partial
@@ -32,7 +34,7 @@ def add_leaks(
     encoder: Path | None = None,
     pairs: Path | None = None,
 ) -> None:
-    """Add to what `check` found.
+    """Add the leaks across splits to the result of `check`.
 
     Args:
         found: With the looks of the files that were read.
@@ -60,8 +62,10 @@ def add_leaks(
 
 
 def pairs_table(manifest: Manifest, looks: Looks) -> pd.DataFrame:
-    """Pairs that show the same: `id_a, patient_a, split_a`, the same of b, `likeness`, `equal`, and `contradict`: the
-    labels that one has and the other has not. Pairs of one patient stand there only if they contradict.
+    """Return the pairs that show the same image.
+
+    Columns: `id_a, patient_a, split_a`, the same of b, `likeness`, `equal`, and `contradict`, the labels that one has
+    and the other has not. Pairs of one patient are listed only if they contradict.
     """
     table = manifest.table
     pairs = duplicates(looks, table["patient"])
@@ -78,7 +82,7 @@ def pairs_table(manifest: Manifest, looks: Looks) -> pd.DataFrame:
 
 
 def pair_sentences(manifest: Manifest, table: pd.DataFrame, looked: int, file: Path | None) -> tuple[list, list]:
-    """What is said of the pairs: facts and warnings."""
+    """Return facts and warnings on the pairs."""
     files = f"all {looked:,} files" if looked == len(manifest) else f"the {looked:,} of {len(manifest):,} files read"
     more = "" if looked == len(manifest) else "; --duplicates PAIRS.csv compares all"
     across = table[table["split_a"] != table["split_b"]]
@@ -113,7 +117,7 @@ def pair_sentences(manifest: Manifest, table: pd.DataFrame, looked: int, file: P
 
 
 def _held_out(across: pd.DataFrame) -> dict[str, int]:
-    """How many cases of val and test stand in an earlier split too."""
+    """Return how many cases of val and test are in an earlier split too."""
     order = {split: place for place, split in enumerate(SPLITS)}
     later = across["split_a"].map(order) < across["split_b"].map(order)
     ids = across["id_b"].where(later, across["id_a"])

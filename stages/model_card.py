@@ -28,7 +28,7 @@ def write_model_card(folder: Path, card, out: Path) -> Path:
 
 
 def model_card(name: str, card, metrics: Mapping[str, Any] | None) -> str:
-    """The card's text.
+    """Return the card's text.
 
     Args:
         name: Of the folder.
@@ -61,7 +61,7 @@ def _block(title: str, values: Mapping[str, Any]) -> list[str]:
 
 
 def markdown(text: object) -> str:
-    """Any text as Markdown shows it, in one line: no link, no image, no HTML."""
+    """Return any text so that Markdown shows it as it is, in one line: no link, no image, no HTML."""
     return re.sub(r"([\\`*_\[\]<>#|!~&])", r"\\\1", " ".join(printable(text).split()))
 
 

@@ -1,5 +1,6 @@
-"""Which cases of a split a model has seen before it is scored on them: in training, where its thresholds were
-chosen, or without labels in the pre-training of its encoder.
+"""Which cases of a split a model has seen before it is scored on them.
+
+In training, where its thresholds were chosen, or without labels in the pre-training of its encoder.
 """
 
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from .facts import facts_beside
 
 
 def seen_facts(model: Path, cases: pd.DataFrame) -> dict:
-    """What a model folder knows of cases (`id, patient, split`), as plain values.
+    """Return what a model folder stores about cases (`id, patient, split`), as plain values.
 
     Returns:
         By split `cases`; how many of them the model was `trained_on` and `chosen_on` (epoch, thresholds, calibration);
@@ -42,8 +43,9 @@ def seen_facts(model: Path, cases: pd.DataFrame) -> dict:
 
 
 def seen_beside(predictions: Path, cases: pd.DataFrame) -> dict:
-    """The same for a predictions table: as `predict` wrote it beside the table, or by the model folder there; empty
-    where there is neither.
+    """Return the same for a predictions table; empty where nothing is known.
+
+    It is read from the file that `predict` wrote beside the table, or from the model folder there.
     """
     said = facts_beside(predictions)
     if "seen" in said:
@@ -53,7 +55,7 @@ def seen_beside(predictions: Path, cases: pd.DataFrame) -> dict:
 
 
 def seen_sentences(split: str, found: Mapping) -> tuple[list[str], list[str]]:
-    """What `seen_facts` says of one split: warnings, and what else is known."""
+    """Return what `seen_facts` means for one split: warnings, and what else is known."""
     warnings, facts = [], []
     own = found.get(split, {})
     count = own.get("cases", 0)
@@ -95,7 +97,7 @@ def seen_sentences(split: str, found: Mapping) -> tuple[list[str], list[str]]:
 
 
 def encoder_sentences(folder: Path, manifest: Manifest) -> tuple[list[str], list[str]]:
-    """Facts and warnings on the cases that an encoder, or the encoder of a model, has seen.
+    """Return facts and warnings on the cases that an encoder, or the encoder of a model, has seen.
 
     Raises:
         UserError: The folder does not say.

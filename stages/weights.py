@@ -12,7 +12,7 @@ from ..core.errors import UserError
 
 
 def inspect_weights(source: str | Path) -> str:
-    """What a checkpoint is, in a few lines: kind, architecture, sizes, what would be left over.
+    """Return what a checkpoint is, in a few lines: kind, architecture, sizes, what would be left over.
 
     Args:
         source: A checkpoint file, an encoder or model folder, a folder of Hugging Face's transformers, or a name of
@@ -75,7 +75,7 @@ def _is_name(source: str | Path) -> bool:
 
 
 def _kind(path: Path) -> tuple[str, State]:
-    """`aggregator`, `volumes` or `vit`, and the tensors of a file (none of a folder or name)."""
+    """Return `aggregator`, `volumes` or `vit`, and the tensors of a file (none of a folder or name)."""
     from ..finetune.volumes.weights import published_network
     from ..mil.weights import official_kind
 
@@ -95,7 +95,7 @@ def _vit(source: str | Path) -> tuple[ViT, EncoderCard, LoadReport]:
 
 
 def _aggregator(path: Path, state: State):
-    """Kind, aggregator and a line about it."""
+    """Return kind, aggregator and a line about it."""
     from ..mil.weights import load_official_clam, load_official_dsmil, official_kind
 
     kind = official_kind(state)

@@ -1,4 +1,4 @@
-"""Published checkpoints of the ERDES baselines: the network is told by its names, then set strictly."""
+"""Published checkpoints of the ERDES baselines: the names say which network, then it is loaded strictly."""
 
 from pathlib import Path
 
@@ -28,8 +28,9 @@ UNUSED = (
 
 
 def published_network(state: State) -> tuple[str, str] | None:
-    """Which baseline a state dict holds, and the pool that its names fit (`topk` has the names of `mean` in most); None
-    if none.
+    """Return which baseline a state dict holds, and the pool that its names fit; None if no baseline.
+
+    Most networks with `topk` have the names of `mean`.
 
     Args:
         state: From `read_checkpoint`, with the published prefix `net.` or without.
@@ -41,7 +42,7 @@ def published_network(state: State) -> tuple[str, str] | None:
 
 
 def load_published(path: str | Path, pool_ratio: float | None = None) -> tuple[str, VolumeClassifier, LoadReport]:
-    """Name and network of a published checkpoint, in eval mode.
+    """Return name and network of a published checkpoint, in eval mode.
 
     Args:
         path: Lightning's `.ckpt` or safetensors.

@@ -24,7 +24,7 @@ def find_table(name: str, tasks: Iterable[Task]) -> tuple[Table, Task]:
 
 
 def chosen_rows(table: Table, names: Sequence[str]) -> list[Row]:
-    """The rows of these names, in the table's order.
+    """Return the rows of these names, in the table's order.
 
     Raises:
         UserError: One of them is none.

@@ -1,4 +1,4 @@
-"""The table as LaTeX, to be taken into a paper by `\\input` (packages booktabs and longtable)."""
+r"""The table as LaTeX, to be taken into a paper by `\input` (packages booktabs and longtable)."""
 
 from ...eval.report.latex import escape
 from .cells import Rows, cost_words, interval
@@ -6,7 +6,7 @@ from .table import Table
 
 
 def latex(table: Table, rows: Rows, title: str, banner: str) -> str:
-    """One `longtable`, a line per row and metric, with the same numbers as the other files.
+    """Return one `longtable`, a line per row and metric, with the same numbers as the other files.
 
     Args:
         table: The table.

@@ -16,7 +16,7 @@ CLASSES = {"top1": "accuracy", "top5": "top5_accuracy"}
 
 
 def measured(table: Table, folders: Sequence[Path], resamples: int) -> Measured:
-    """The metrics of a row from the folders of its steps, in their order.
+    """Return the metrics of a row from the folders of its steps, in their order.
 
     Thresholds come from the validation rows of the predictions; nothing is chosen on test.
 
@@ -41,7 +41,7 @@ def measured(table: Table, folders: Sequence[Path], resamples: int) -> Measured:
 
 
 def evaluated(model: ModelResult, key: str, predictions: Predictions) -> Estimate | None:
-    """One metric of an evaluation; None for one that only a step measures (`froc`, `peak_memory_gib`).
+    """Return one metric of an evaluation; None for one that only a step measures (`froc`, `peak_memory_gib`).
 
     Args:
         model: The evaluation on test.

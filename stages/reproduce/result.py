@@ -47,7 +47,7 @@ def save_result(folder: Path, result: RowResult) -> None:
 
 
 def load_result(folder: Path, name: str, data: str) -> RowResult:
-    """What an earlier command found for this row on the same data; `not run` where there is nothing."""
+    """Return what an earlier command stored for this row on the same data; `not run` where there is nothing."""
     path = folder / "rows" / f"{name}.json"
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))

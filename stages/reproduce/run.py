@@ -173,7 +173,7 @@ def _place(request: Request) -> _Place:
 
 
 def _manifest(request: Request, data: Path, root: Path) -> Manifest:
-    """The manifest itself, or of a data set as downloaded."""
+    """Return the manifest itself, or that of a data set as downloaded."""
     if data.is_file() or (data / MANIFEST).is_file() or not data.is_dir():
         return open_manifest(data)
     out = root / "data" / data.resolve().name / MANIFEST
@@ -216,7 +216,7 @@ def _run_row(plan: Plan, request: Request, place: _Place) -> RowResult:
 
 
 def _start(plan: Plan, request: Request) -> str:
-    """What the row started from, where that is not its own pre-training."""
+    """Return what the row started from, where that is not its own pre-training."""
     paths = plan.given.paths()
     if paths:
         return "given weights " + ", ".join(path.name for path in paths)
@@ -268,7 +268,7 @@ def _run_step(planned: Planned, plan: Plan, work: Work, manifest: Manifest | Non
 
 
 def _predict_slides(model: Path, work: Work) -> None:
-    """A given aggregator on the row's features; the model is copied, for steps that look at it."""
+    """Predict with a given aggregator on the row's features; the model is copied, for steps that read it."""
     from ..slides.predict import Request as Slides
     from ..slides.predict import predict_slides
 

@@ -58,7 +58,7 @@ SCALE = Scale()
 
 @singledispatch
 def small(recipe: Any, scale: Scale = SCALE) -> Any:
-    """The small version of a recipe.
+    """Return the small version of a recipe.
 
     Args:
         recipe: Of any stage.
@@ -171,7 +171,7 @@ def _view(view: View, before_px: int, px: int) -> View:
 
 
 def _optim(optim: Optim, epochs: int, batch: int, least: float = PEAK) -> Optim:
-    """Fewer epochs and a small batch at the same peak rate, or at the least one that so few steps need."""
+    """Return fewer epochs and a small batch at the same peak rate, or at the least one that so few steps need."""
     peak = max(optim.base_lr * optim.batch_size / 256, least)
     epochs, batch = min(epochs, optim.epochs), min(batch, optim.batch_size)
     return replace(

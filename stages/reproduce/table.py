@@ -46,13 +46,13 @@ class Metric:
     percent: bool = False
 
     def number(self, value: float) -> str:
-        """As the paper prints it; an en dash where it is undefined."""
+        """Return a value as the paper prints it; an en dash where it is undefined."""
         if math.isnan(value):
             return "–"
         return f"{100 * value:.{max(0, self.digits - 2)}f} %" if self.percent else f"{value:.{self.digits}f}"
 
     def printed(self, metric: Printed | None) -> str:
-        """The paper's value, or that it is not known."""
+        """Return the paper's value, or that it is not known."""
         return "not known" if metric is None or metric.value is None else self.number(metric.value)
 
 
@@ -73,7 +73,7 @@ class Step:
     recipe: Callable[[], Any]
 
     def run(self, work: Work) -> None:
-        """Do it: write into `work.out` what the next step reads; the last one a `predictions.csv` or `metrics.json`."""
+        """Write into `work.out` what the next step reads; the last step writes `predictions.csv` or `metrics.json`."""
         raise NotImplementedError
 
 
@@ -200,7 +200,7 @@ class Row:
     note: str = ""
 
     def needs(self) -> str:
-        """The checkpoint that the row cannot do without, in words; empty where it trains everything itself."""
+        """Return the checkpoint that the row cannot do without, in words; empty where it trains everything itself."""
         asked = [step.encoder for step in self.steps if isinstance(step, Finetune | Extract)]
         return next((encoder for encoder in asked if encoder not in ("pretrain", "none")), "")
 

@@ -16,7 +16,7 @@ INVENTED = "not comparable: invented data"
 
 
 def verdict(measured: Estimate | None, paper: Printed | None, metric: Metric, phantoms: bool = False) -> str:
-    """One of the sentences above.
+    """Return one of the sentences above.
 
     The printed value stands for everything that rounds to it, so it agrees if any of that is inside the 95 % interval.
 

@@ -13,21 +13,23 @@ from .table import Finetune, Row
 
 @dataclass(frozen=True)
 class Given:
-    """Attributes:
-    encoder: Encoder folder or checkpoint.
-    model: Model folder, or a checkpoint with a head for the labels.
+    """The weights that the user gave for a row.
+
+    Attributes:
+        encoder: Encoder folder or checkpoint.
+        model: Model folder, or a checkpoint with a head for the labels.
     """
 
     encoder: Path | None = None
     model: Path | None = None
 
     def paths(self) -> list[Path]:
-        """What was given."""
+        """Return the paths of what was given."""
         return [path for path in (self.encoder, self.model) if path is not None]
 
 
 def sort_weights(row: Row, paths: Sequence[Path], recipes: dict[str, Any], labels: Sequence[str]) -> Given:
-    """Tell encoders from models.
+    """Separate encoders from models.
 
     Args:
         row: The row that they are for.
@@ -58,10 +60,13 @@ def sort_weights(row: Row, paths: Sequence[Path], recipes: dict[str, Any], label
 
 
 def check_given(row: Row, given: Given, recipes: dict[str, Any], labels: Sequence[str]) -> None:
-    """Refuse weights that would fail, or pass for what the row is not, when the row's turn comes.
+    """Refuse weights now that would fail later, or that are not those of the row.
 
     Args:
-        row, given, recipes, labels: As in `sort_weights`.
+        row: The row that they are for.
+        given: The weights.
+        recipes: The row's recipes by the kind of step.
+        labels: That the row predicts.
 
     Raises:
         UserError: A model of other labels, an encoder of another size, a checkpoint of another network.
@@ -99,7 +104,7 @@ def _check_encoder(row: Row, encoder: Path, recipe: Any, labels: int) -> None:
 
 
 def weights_fingerprint(path: Path) -> str:
-    """SHA-256 of a checkpoint, or of the weights in an encoder or model folder."""
+    """Return the SHA-256 of a checkpoint, or of the weights in an encoder or model folder."""
     files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
     if not files or not files[0].is_file():
         raise UserError(f"{path}: no weights there.")
@@ -157,7 +162,7 @@ def _is_model(path: Path, recipes: dict[str, Any], labels: int) -> bool:
 
 
 def _adopt(checkpoint: Path, recipe: Any, manifest: Manifest, out: Path) -> Path:
-    """A checkpoint with a head as a model folder; every tensor of the classifier must be in it."""
+    """Make a model folder of a checkpoint with a head; every tensor of the classifier must be in it."""
     from ...backbone.encoder import load_encoder, read_encoder_card
     from ...backbone.weights import read_checkpoint
     from ...finetune.model import build_model, save_model

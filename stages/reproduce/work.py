@@ -35,7 +35,7 @@ class Work:
     rule: str = "youden"
 
     def encoder(self, asked: str, network: str = "vit") -> Path | None:
-        """The weights that a fine-tuning starts from.
+        """Return the weights that a fine-tuning starts from.
 
         Args:
             asked: As `Finetune.encoder`.
@@ -57,7 +57,7 @@ class Work:
         raise UserError(f"needs weights: {asked}")
 
     def tile_encoder(self, asked: str) -> str:
-        """The encoder of tiles, as `clinvit extract --encoder` takes it."""
+        """Return the encoder of tiles, as `clinvit extract --encoder` takes it."""
         if self.given is None and asked.startswith("timm:") and self.download:
             return asked
         found = self.encoder(asked)

@@ -22,7 +22,7 @@ DETACHED, MACULA = "non_rd_vs_rd", "macula_detached_vs_intact"
 
 
 def demo(out: Path, seed: int = 0, clips: int = CLIPS) -> dict:
-    """Phantoms -> manifest -> check -> pre-train -> fine-tune with and without, and a CNN -> cascade -> two reports.
+    """Run the demo: invented clips, check, pre-training, fine-tuning with it, without it, of a CNN; cascade, reports.
 
     Args:
         out: Folder to write. Repeating the command continues there.

@@ -23,7 +23,7 @@ STEPS = 8
 
 
 def demo(out: Path, seed: int = 0, slides: tuple[int, int, int] = (NORMAL, TUMOUR, TEST)) -> dict:
-    """Phantoms -> manifest -> tiles -> DINO -> features -> two aggregators -> heat maps -> report with FROC.
+    """Run the demo: invented slides, tiles, DINO, features, two aggregators, heat maps, a report with FROC.
 
     Args:
         out: Folder to write. Repeating the command continues there.

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def localisation_metrics(work: Work) -> "Mapping[str, Estimate]":
-    """`froc`, `sensitivity_at_0.25` to `sensitivity_at_8`, `tile_auroc` and `dice` of the test slides.
+    """Return `froc`, `sensitivity_at_0.25` to `sensitivity_at_8`, `tile_auroc` and `dice` of the test slides.
 
     Heat maps of the validation slides (which the threshold for Dice is chosen on) and the test slides are written
     beside, into `work.out/explanations`; those that are there already are not made again.

@@ -18,7 +18,7 @@ from .recipes import finetune_demo, pretrain_demo
 
 
 def demo(out: Path, seed: int = 0, patients: int = 400) -> dict:
-    """Phantoms -> manifest -> check -> pre-train -> fine-tune with and without the encoder -> report of both.
+    """Run the demo: invented X-rays, check, pre-training, fine-tuning with and without the encoder, a report of both.
 
     Args:
         out: Folder to write. Repeating the command continues there.

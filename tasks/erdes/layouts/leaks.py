@@ -1,4 +1,7 @@
-"""How the official lists of ERDES leak: test clips of one task that another is trained on, and telling file names."""
+"""How the official lists of ERDES leak.
+
+Test clips of one task are trained on in another, and file names give the diagnosis away.
+"""
 
 from collections.abc import Mapping
 
@@ -15,7 +18,7 @@ Lists = Mapping[str, pd.DataFrame]  # by task: `id, path, split, diagnosis` of i
 
 
 def counts(lists: Lists) -> list[str]:
-    """How many clips the lists hold, as sentences."""
+    """Return how many clips the lists hold, as sentences."""
     every = pd.concat(lists.values())["id"].nunique()
     sizes = {
         task: " / ".join(f"{int((table['split'] == split).sum()):,}" for split in SPLITS)
@@ -29,7 +32,7 @@ def counts(lists: Lists) -> list[str]:
 
 
 def leaks(lists: Lists) -> list[str]:
-    """What may spoil results on the official lists, as sentences.
+    """Return what may spoil results on the official lists, as sentences.
 
     Args:
         lists: By task, a table with `id, path, split, diagnosis`.
@@ -60,7 +63,7 @@ def _in_two_splits(table: pd.DataFrame) -> int:
 
 
 def _seen_elsewhere(task: str, lists: Lists) -> str:
-    """How many test clips of a task other tasks train or choose on, '' if none."""
+    """Return how many test clips of a task other tasks train or choose on, '' if none."""
     test = lists[task].loc[lists[task]["split"] == "test", "id"]
     parts = []
     for other, table in lists.items():
@@ -73,6 +76,6 @@ def _seen_elsewhere(task: str, lists: Lists) -> str:
 
 
 def name_leaks(table: pd.DataFrame) -> list[str]:
-    """Warnings on patients, and on codes of the diagnosis in the names of the files."""
+    """Return warnings on patients, and on codes of the diagnosis in the names of the files."""
     codes = class_codes_in_names(table["path"], table["diagnosis"])
     return [NO_PATIENTS, codes] if codes else [NO_PATIENTS]

@@ -20,7 +20,7 @@ FACT_OF = {"fps": "fps", "frame_count": "frames"}  # columns of metadata.csv, an
 
 
 def recognise(root: Path) -> bool:
-    """Is one of the folders of the tree there: here, below `clips/`, or one folder further down?"""
+    """Return whether a folder of the tree is there: here, below `clips/`, or one folder further down."""
     return bool(_bases(root))
 
 
@@ -78,7 +78,7 @@ def read(
 
 
 def _bases(root: Path) -> list[Path]:
-    """Folders that hold a folder of the tree."""
+    """Return folders that hold a folder of the tree."""
     if not root.is_dir():
         return []
     below = sorted(folder for folder in root.iterdir() if folder.is_dir())
@@ -106,7 +106,7 @@ def _refuse_half_asked(root: Path, splits: str | Path | None, official_task: str
 
 
 def _own_splits(root: Path, table: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """One split per clip for all tasks, the folders spread evenly; and the labels of which both classes are there."""
+    """Return the table, split once for all tasks and stratified by folder, and the labels that have both classes."""
     folders = pd.get_dummies(table["diagnosis"] + " " + table["side"])
     try:
         table["split"] = assign_splits(pd.concat([table["patient"], folders], axis=1), list(folders), seed=seed)
@@ -127,7 +127,7 @@ def _own_splits(root: Path, table: pd.DataFrame, seed: int) -> tuple[pd.DataFram
 
 
 def _with_metadata(table: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """The table with the facts of metadata.csv; where that names another class than the folder, a warning."""
+    """Return the table with the facts of metadata.csv, and a warning where its class is not the folder's."""
     raw = read_csv(path)
     if "file_path" not in raw.columns:
         note(table, f"{path.name} has no column file_path and was not used.")

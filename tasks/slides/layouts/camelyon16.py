@@ -20,7 +20,7 @@ TRUTH = {"normal": 0.0, "tumor": 1.0}
 
 
 def recognise(root: Path) -> bool:
-    """Is a slide of Camelyon16 in one of its folders, here or one folder further down?"""
+    """Return whether a slide of Camelyon16 is in one of its folders, here or one folder further down."""
     return bool(_bases(root))
 
 
@@ -139,7 +139,7 @@ def _test_truth(base: Path, table: pd.DataFrame, files: pd.Series) -> None:
 
 
 def _reference(path: Path) -> pd.Series:
-    """Truth by id from `test_001,Tumor,...`; a header is let pass."""
+    """Return the truth by id from `test_001,Tumor,...`; a header is skipped."""
     raw = read_csv(path, header=None)
     if raw.shape[1] < 2:
         raise DataError(f"{path}: expected rows such as test_001,Tumor.")

@@ -16,7 +16,7 @@ NAMES = "(name of the file)"  # a column that no table has
 
 
 def recognise(root: Path) -> bool:
-    """A CSV, or a folder with exactly one and slides below it."""
+    """Return whether this is a CSV, or a folder with exactly one CSV and slides below it."""
     if root.is_file():
         return root.suffix.lower() == ".csv"
     return len(list(root.glob("*.csv"))) == 1 and bool(files_below(root, SLIDE_SUFFIXES))
@@ -110,7 +110,7 @@ def _stem(files: pd.Series) -> pd.Series:
 
 
 def _found(path: Path, root: Path, cells: pd.Series, present: pd.Series) -> pd.Series:
-    """Cells as paths relative to `root`: names become the one slide they fit; what fits none stays as it is."""
+    """Return cells as paths relative to `root`: a name becomes the one slide that it fits, others stay as they are."""
     cells = relative_paths(cells.str.strip().str.replace("\\", "/", regex=False), root)
     names = present.str.rpartition("/")[2]
     places = pd.concat([pd.Series(present.to_numpy(), names), pd.Series(present.to_numpy(), _stem(present))])
@@ -126,7 +126,7 @@ def _found(path: Path, root: Path, cells: pd.Series, present: pd.Series) -> pd.S
 
 
 def _with_absolute(root: Path, listed: pd.Series, present: pd.Series) -> list[str]:
-    """The slides below `root`, and those that are listed outside of it and are there."""
+    """Return the slides below `root`, and those that exist elsewhere and are listed."""
     outside = listed[listed.str.startswith("../")]
     return [*present, *(file for file in outside if (root / file).is_file())]
 
@@ -145,7 +145,7 @@ def _refuse_one_name(path: Path, files: pd.Series) -> None:
 
 
 def _check_scale(path: Path, table: pd.DataFrame, mpp: float | None) -> None:
-    """Fill in `mpp` where the cell is empty; refuse what is no scale."""
+    """Fill in `mpp` where the cell is empty; refuse a value that is no scale."""
     cells = table["mpp"].mask(table["mpp"].str.lower().isin(UNKNOWN_CELLS), "" if mpp is None else str(mpp))
     numbers = pd.to_numeric(cells, errors="coerce")
     wrong = np.flatnonzero((cells != "") & ~((numbers > 0) & (numbers < 100)))

@@ -28,7 +28,7 @@ PAPER_LISTS = {split: f"{split}_official.txt" for split in ("train", "val", "tes
 
 
 def recognise(root: Path) -> bool:
-    """Is there a Data_Entry_2017*.csv?"""
+    """Return whether there is a Data_Entry_2017*.csv."""
     return any(root.glob("Data_Entry_2017*.csv"))
 
 
@@ -85,7 +85,7 @@ def read(
 
 
 def boxes(root: str | Path) -> pd.DataFrame:
-    """The outlines of BBox_List_2017.csv (test images only).
+    """Return the boxes of BBox_List_2017.csv (test images only).
 
     Returns:
         `id, label, x, y, w, h`: upper left corner, width and height as fractions (0..1) of the image,
@@ -112,7 +112,7 @@ def boxes(root: str | Path) -> pd.DataFrame:
 
 
 def _boxes_of(root: Path, ids: set[str]) -> tuple[Box, ...]:
-    """The boxes of these images, in the 1024-px frame in which they were drawn; what sticks out of it is cut off."""
+    """Return the boxes of these images, in the 1024-px frame in which they were drawn, cut off at its edge."""
     found = []
     for row in boxes(root).itertuples(index=False):
         left, top, right, bottom = (
@@ -133,7 +133,7 @@ def _entry_file(root: Path) -> Path:
 
 
 def _comma_ended(path: Path) -> pd.DataFrame:
-    """A table whose rows may end with more commas than its header: without index_col they would shift."""
+    """Read a table whose rows may end with more commas than its header: without index_col they would shift."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", pd.errors.ParserWarning)
         return read_csv(path, index_col=False)
@@ -154,7 +154,7 @@ def _splits(root: Path, ids: pd.Series, paper_lists: str | Path | None) -> pd.Se
 
 
 def _list(path: Path) -> pd.Series:
-    """Ids of a list: one image per line, in the paper's lists followed by its labels."""
+    """Return the ids of a list: one image per line, in the paper's lists followed by its labels."""
     zipped = path.with_name(path.name + ".gz")
     if not path.is_file() and not zipped.is_file():
         raise DataError(f"{path}: no such list. It comes with the data set; without it there is no official test set.")
@@ -163,7 +163,7 @@ def _list(path: Path) -> pd.Series:
 
 
 def _findings(path: Path, cells: pd.Series) -> np.ndarray:
-    """(N, 14) of 0 and 1; each distinct cell is read once."""
+    """Return (N, 14) of 0 and 1; each distinct cell is read once."""
     codes, distinct = pd.factorize(cells)
     rows = np.zeros((len(distinct), len(CHESTXRAY14)))
     for row, cell in zip(rows, distinct):
@@ -179,7 +179,7 @@ def _findings(path: Path, cells: pd.Series) -> np.ndarray:
 
 
 def _years(cells: pd.Series) -> tuple[pd.Series, int]:
-    """Ages in whole years from `58`, `058Y`, `007M` or `012D`, and how many are unusable."""
+    """Return ages in whole years from `58`, `058Y`, `007M` or `012D`, and how many are unusable."""
     parts = cells.str.strip().str.extract(r"^(\d+)\s*([YMD]?)$")
     years = parts[0].astype("float64") / parts[1].map({"": 1, "Y": 1, "M": 12, "D": 365.25})
     years = np.floor(years).where(years <= OLDEST)

@@ -21,7 +21,7 @@ FACTS = ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA")
 
 
 def recognise(root: Path) -> bool:
-    """Are there train.csv and valid.csv with CheXpert's columns (here, or in a folder CheXpert* below)?"""
+    """Return whether there are train.csv and valid.csv with CheXpert's columns, here or in a folder CheXpert* below."""
     base = _base(root)
     if base is None:
         return False

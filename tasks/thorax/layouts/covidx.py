@@ -14,7 +14,7 @@ PARTS = ("train", "test")
 
 
 def recognise(root: Path) -> bool:
-    """Are there a train_COVIDx*.txt and a test_COVIDx*.txt?"""
+    """Return whether there are a train_COVIDx*.txt and a test_COVIDx*.txt."""
     return all(any(root.glob(f"{part}_COVIDx*.txt")) for part in PARTS)
 
 
@@ -70,7 +70,7 @@ def _list_file(root: Path, part: str, version: str | None) -> Path:
 
 
 def _read(path: Path, part: str) -> pd.DataFrame:
-    """A line is `patient file class source`."""
+    """Read a list; a line is `patient file class source`."""
     try:
         lines = pd.Series(path.read_text(encoding="utf-8").splitlines(), dtype=str)
     except (OSError, UnicodeDecodeError) as error:
@@ -105,7 +105,7 @@ def _labelled(table: pd.DataFrame, classes: tuple[str, ...]) -> tuple[pd.DataFra
 
 
 def _without_test_patients(table: pd.DataFrame) -> pd.DataFrame:
-    """Some patients stand in both lists: they stay in test."""
+    """Leave out of train the patients that are in both lists."""
     tested = frozenset(table.loc[table["split"] == "test", "patient"])
     twice = (table["split"] == "train") & table["patient"].isin(tested)
     table = table[~twice].reset_index(drop=True)

@@ -15,7 +15,7 @@ LABELLERS = ("chexpert", "negbio")
 
 
 def recognise(root: Path) -> bool:
-    """Is there a mimic-cxr-*-metadata.csv(.gz)?"""
+    """Return whether there is a mimic-cxr-*-metadata.csv(.gz)."""
     return any(root.glob("mimic-cxr-*-metadata.csv*"))
 
 
@@ -102,7 +102,7 @@ def _splits(root: Path, ids: pd.Series) -> pd.Series:
 
 
 def _studies(root: Path, labeller: str, uncertain: str, blanks: str, no_finding_is_zero: bool) -> pd.DataFrame:
-    """Labels by study_id."""
+    """Return the labels by study_id."""
     path, raw = _table(root, labeller, ("subject_id", "study_id", "No Finding", *MIMIC))
     refuse_repeated(path, raw["study_id"], "study")
     values = report_labels(path, raw, MIMIC, uncertain, blanks)

@@ -15,7 +15,7 @@ PAPER_ONES = ("Edema", "Atelectasis")  # -1 becomes 1 for these, 0 for the other
 
 
 def report_labels(path: Path, raw: pd.DataFrame, labels: Sequence[str], uncertain: str, blanks: str) -> pd.DataFrame:
-    """Cells to 0, 1 and NaN.
+    """Turn cells into 0, 1 and NaN.
 
     Args:
         path: Named in messages.
