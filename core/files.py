@@ -172,7 +172,7 @@ def wrong_checksum(path: Path) -> str:
         with zipfile.ZipFile(path) as archive:
             # Such an entry PyTorch takes for a folder, and its tensor for whatever was in memory.
             if folders := [entry.filename for entry in archive.infolist() if entry.external_attr & 0x10]:
-                return f"{folders[0]} is said to be a folder"
+                return f"{folders[0]} is declared a folder"
             part = archive.testzip()
         return f"the checksum of {part} is wrong" if part is not None else ""
     except Exception as error:  # a damaged archive lets anything fail

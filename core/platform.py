@@ -207,18 +207,18 @@ def _cpu_quota() -> float:
 
     Version 2 (`cpu.max`) and 1 (`cpu.cfs_quota_us`); a group is bound by those above it.
     """
-    found = [math.inf]
+    quotas = [math.inf]
     for line in _text(_OWN_CGROUP).splitlines():
-        controllers, own = line.split(":", 2)[1:]
+        controllers, path = line.split(":", 2)[1:]
         if controllers and "cpu" not in controllers.split(","):
             continue
-        for group in (PurePosixPath(own), *PurePosixPath(own).parents):
+        for group in (PurePosixPath(path), *PurePosixPath(path).parents):
             folder = _CGROUPS / ("cpu" if controllers else "") / str(group).lstrip("/")
             names = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if controllers else ("cpu.max",)
             quota = [word for name in names for word in _text(folder / name).split()]
             if len(quota) == 2 and all(word.isdigit() for word in quota):
-                found.append(int(quota[0]) / int(quota[1]))
-    return min(found)
+                quotas.append(int(quota[0]) / int(quota[1]))
+    return min(quotas)
 
 
 def _take_bytes(file: IO, shared: bool) -> bool:
@@ -231,14 +231,14 @@ def _take_bytes(file: IO, shared: bool) -> bool:
 def _at_byte(file: IO, number: int, mode: int, count: int) -> bool:
     """Lock or unlock bytes, and leave the place in the file as it was; gives False where another holds one of them."""
     handle = file.fileno()
-    place = os.lseek(handle, 0, os.SEEK_CUR)
+    before = os.lseek(handle, 0, os.SEEK_CUR)
     os.lseek(handle, _LOCK_START + number, os.SEEK_SET)
     try:
         msvcrt.locking(handle, mode, count)
     except PermissionError:
         return False
     finally:
-        os.lseek(handle, place, os.SEEK_SET)
+        os.lseek(handle, before, os.SEEK_SET)
     return True
 
 

@@ -18,9 +18,9 @@ class FrameImportance(NamedTuple):
     """What each frame that the model saw adds to its scores.
 
     Attributes:
-        times_s: (T,) when the frames stand in the clip, seconds.
+        times_s: (T,) time of each frame in the clip, seconds.
         change: (L, T) change of the log-odds, per label, when the frame is blanked together with its neighbours in the
-            same part of the clip. Below 0: the frame speaks for the label.
+            same part of the clip. Below 0: the frame raises the score of the label.
         frames: (T, S, S) uint8, the frames as the model saw them.
     """
 

@@ -119,10 +119,10 @@ def explain_files(
             good = [(position, pixels) for position, pixels, _, reason in items if not reason]
             maps = {}
             if good:
-                places = [position for position, _ in good]
+                positions = [position for position, _ in good]
                 x = normalised(torch.cat([pixels for _, pixels in good]), card, device)
-                wanted = torch.from_numpy(np.ascontiguousarray(targets[places])).to(device)
-                maps = dict(zip(places, relevance_maps(model, x, wanted, method).cpu().numpy()))
+                wanted = torch.from_numpy(np.ascontiguousarray(targets[positions])).to(device)
+                maps = dict(zip(positions, relevance_maps(model, x, wanted, method).cpu().numpy()))
             for position, _, (width, height), reason in items:
                 if reason:
                     yield Explained(position, None, reason=reason)

@@ -21,9 +21,9 @@ METHODS = ("gradient", "attention")
 def relevance_maps(model: nn.Module, x: Tensor, targets: Tensor, method: str) -> Tensor:
     """Return one relevance map per image and label.
 
-    `gradient` tells labels apart: of a ViT it is the attention of all layers, weighted by the gradient of the label's
-    logit (Chefer et al. 2021), of a timm network Grad-CAM (Selvaraju et al. 2017). `attention` is attention rollout
-    (Abnar & Zuidema 2020), the same map for every label.
+    `gradient` gives each label a map of its own. For a ViT it is the attention of all layers, weighted by the gradient
+    of the label's logit (Chefer et al. 2021); for a timm network it is Grad-CAM (Selvaraju et al. 2017). `attention` is
+    attention rollout (Abnar & Zuidema 2020), the same map for every label.
 
     Args:
         model: `Classifier`, `NearestNeighbours` or `TimmClassifier`, in eval mode.

@@ -24,25 +24,26 @@ def load_network(model: TimmClassifier, path: Path, head: bool = False) -> LoadR
     Raises:
         UserError: Not a checkpoint, or not of this network.
     """
-    own = {name: tensor for name, tensor in model.network.state_dict().items() if head or not is_head(model, name)}
+    expected = {name: tensor for name, tensor in model.network.state_dict().items() if head or not is_head(model, name)}
     state = {OLD_DENSENET.sub(r"\1\2.", name): tensor for name, tensor in read_checkpoint(path).items()}
     # Checkpoints older than PyTorch 0.4 do not count batches; the count matters to no result.
-    needed = {name for name in own if not name.endswith("num_batches_tracked")}
+    needed = {name for name in expected if not name.endswith("num_batches_tracked")}
     prefix = _prefix(state, needed, path)
-    found = {name: state[prefix + name] for name in own if prefix + name in state}
+    loaded = {name: state[prefix + name] for name in expected if prefix + name in state}
     adapted = []
     for name in needed:
-        if found[name].shape[1:2] != own[name].shape[1:2] and own[name].ndim == 4 and found[name].shape[1] in (1, 3):
-            found[name] = fold_channels(found[name], own[name].shape[1])
-            adapted.append(f"{name} folded to {own[name].shape[1]} channel(s)")
-        if found[name].shape != own[name].shape:
+        shape = expected[name].shape
+        if loaded[name].shape[1:2] != shape[1:2] and len(shape) == 4 and loaded[name].shape[1] in (1, 3):
+            loaded[name] = fold_channels(loaded[name], shape[1])
+            adapted.append(f"{name} folded to {shape[1]} channel(s)")
+        if loaded[name].shape != shape:
             raise UserError(
-                f"{path}: {prefix}{name} is {tuple(found[name].shape)}, in the network {tuple(own[name].shape)}. Give "
-                "a checkpoint of this very network."
+                f"{path}: {prefix}{name} is {tuple(loaded[name].shape)}, in the network {tuple(shape)}. Give a "
+                "checkpoint of this very network."
             )
-    model.network.load_state_dict(found, strict=False)
-    used = {prefix + name for name in found}
-    return LoadReport("timm", len(found), tuple(adapted), tuple(name for name in state if name not in used))
+    model.network.load_state_dict(loaded, strict=False)
+    used = {prefix + name for name in loaded}
+    return LoadReport("timm", len(loaded), tuple(adapted), tuple(name for name in state if name not in used))
 
 
 def is_head(model: TimmClassifier, name: str) -> bool:

@@ -131,7 +131,7 @@ def compute_type(module: nn.Module) -> torch.dtype:
 
 def in_type(x: Tensor, dtype: torch.dtype) -> Tensor:
     """Return features in the type of all matmuls with them: autocast would convert them for each one again."""
-    # PyTorch's direct way takes twice the time of the one through float32 on a CPU: it is not vectorised.
+    # PyTorch's direct conversion takes twice the time of the one through float32 on a CPU: it is not vectorised.
     if x.dtype == torch.float16 and dtype == torch.bfloat16 and x.device.type == "cpu":
         x = x.float()
     return x.to(dtype)

@@ -106,14 +106,14 @@ def cross_validate(
         UserError: A setting that does nothing here, or too few bags of a class.
     """
     _check(bags, recipe, folds)
-    found = []
+    rounds = []
     with tqdm(
         total=repeats * recipe.optim.epochs, desc=recipe.aggregator, unit="epoch", disable=None if progress else True
     ) as bar:
         for repeat in range(repeats):
             fold = _folds(bags, folds, recipe.run.seed + repeat)
-            found.append(_repeat(bags, recipe, fold, recipe.run.seed + repeat, bar.update))
-    scores = np.stack([one["scores"] for one in found])
+            rounds.append(_repeat(bags, recipe, fold, recipe.run.seed + repeat, bar.update))
+    scores = np.stack([one["scores"] for one in rounds])
     exclusive = recipe.loss == "ce"
     right = np.stack([_right(one, bags.targets, exclusive) for one in scores])
     accuracy, auroc = _metrics(right, scores, bags.targets)
@@ -121,10 +121,10 @@ def cross_validate(
         aggregator=recipe.aggregator,
         accuracy=accuracy,
         auroc=auroc,
-        inner_accuracy=float(np.mean([one["inner"] for one in found])),
-        last_accuracy=float(np.mean([_right(one["last"], bags.targets, exclusive).mean() for one in found])),
-        epochs=[one["epochs"] for one in found],
-        scores=[one["scores"].round(6).tolist() for one in found],
+        inner_accuracy=float(np.mean([one["inner"] for one in rounds])),
+        last_accuracy=float(np.mean([_right(one["last"], bags.targets, exclusive).mean() for one in rounds])),
+        epochs=[one["epochs"] for one in rounds],
+        scores=[one["scores"].round(6).tolist() for one in rounds],
         recipe=plain(recipe),
     )
 

@@ -73,7 +73,7 @@ class DualStream(Aggregator):
         scores = (query @ asked.transpose(1, 2)).transpose(1, 2)
         attention = masked_softmax(scores / math.sqrt(query.shape[-1]), mask)
         # The value layer is linear and the weights of a bag sum to 1: it acts alike on the pooled features, where it
-        # costs one product per class instead of one per instance.
+        # costs one matmul per class instead of one per instance.
         dropout, value = self.b_classifier["v"]
         bags = value(weighted_sum(attention, x, dropout, dtype))
         return Aggregated(self.b_classifier["fcc"](bags).squeeze(2), attention, instance_logits)

@@ -61,7 +61,7 @@ def train_many(
 
     losses = vmap(loss, in_dims=(0, 0, 0, 0, None, None), randomness="different")
     scores = vmap(score, in_dims=(0, 0, 0, None, None))
-    found = np.empty((optim.epochs, len(members), len(bags), len(bags.labels)), dtype=np.float32)
+    logits = np.empty((optim.epochs, len(members), len(bags), len(bags.labels)), dtype=np.float32)
     for epoch in range(optim.epochs):
         base.train()
         batches = _batches(bags, optim.batch_size, draw)
@@ -82,9 +82,9 @@ def train_many(
         base.eval()
         with torch.no_grad():
             for rows, (features, mask) in zip(np.array_split(*_by_size(bags)), ready):
-                found[epoch][:, rows] = scores(parameters, *scale, features, mask).numpy()
+                logits[epoch][:, rows] = scores(parameters, *scale, features, mask).numpy()
         on_epoch()
-    return found
+    return logits
 
 
 def _standards(bags: BagTable, members: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -99,11 +99,11 @@ def _standards(bags: BagTable, members: np.ndarray) -> tuple[Tensor, Tensor]:
 
 def _groups(parameters: dict[str, Tensor], weight_decay: float) -> list[dict]:
     """Return the optimiser's groups: weight matrices decay, all else does not. The first dimension counts models."""
-    products = [parameter for parameter in parameters.values() if parameter.ndim > 2]
+    matrices = [parameter for parameter in parameters.values() if parameter.ndim > 2]
     others = [parameter for parameter in parameters.values() if parameter.ndim <= 2]
     return [
         {"params": group, "lr_scale": 1.0, "weight_decay": decay}
-        for group, decay in ((products, weight_decay), (others, 0.0))
+        for group, decay in ((matrices, weight_decay), (others, 0.0))
         if group
     ]
 

@@ -24,7 +24,7 @@ class NystromLayer(nn.Module):
     Args:
         width: Of a token.
         heads: Of the attention.
-        landmarks: Tokens m that stand for all; up to so many tokens attention is exact.
+        landmarks: Number m of tokens that represent all; attention over up to m tokens is exact.
         dropout: Of the attention's output.
     """
 
@@ -69,9 +69,9 @@ class NystromLayer(nn.Module):
         if first:
             x, before, after = parts[0]
             after = torch.cat([x[:, 1:], after], dim=1)[:, : KERNEL // 2]
-            out = [self._spread(k, mixed, x[:, :1], before, after)]
+            out = [self._output(k, mixed, x[:, :1], before, after)]
             return out, self._first_attends(pieces, q, k, inverse, sizes.logsumexp(dim=0)) if seen else None
-        return [in_pieces(pieces, self._spread, k, mixed, *part) for part in parts], None
+        return [in_pieces(pieces, self._output, k, mixed, *part) for part in parts], None
 
     def _landmarks(self, pieces: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Return queries and keys (B, heads, m, d) of the landmarks: means over the tokens of each landmark."""
@@ -96,7 +96,7 @@ class NystromLayer(nn.Module):
         total = weights.sum(dim=3, keepdim=True)
         return (largest + total.log()).squeeze(3), weights @ v.float() / total
 
-    def _spread(self, k: Tensor, mixed: Tensor, x: Tensor, before: Tensor, after: Tensor) -> Tensor:
+    def _output(self, k: Tensor, mixed: Tensor, x: Tensor, before: Tensor, after: Tensor) -> Tensor:
         """Return some tokens after the layer; `before` and `after` are their neighbours, for the convolution."""
         (q,) = self._projected(x, "q")
         (v,) = self._projected(torch.cat([before, x, after], dim=1), "v")

@@ -68,16 +68,16 @@ class TransMil(Aggregator):
             logits, attention = self._bags(features)
             return Aggregated(logits, None if attention is None else attention[:, None])
         counts = mask.sum(dim=1)
-        places, logits, maps = [], [], []
+        indices, logits, maps = [], [], []
         for count in counts.unique().tolist():
             rows = (counts == count).nonzero().squeeze(1)
-            own = mask[rows].nonzero()[:, 1].view(len(rows), count)
-            found, attention = self._bags(features[rows[:, None], own])
-            places.append(rows)
-            logits.append(found)
+            columns = mask[rows].nonzero()[:, 1].view(len(rows), count)
+            scores, attention = self._bags(features[rows[:, None], columns])
+            indices.append(rows)
+            logits.append(scores)
             if attention is not None:
-                maps.append(attention.new_zeros(len(rows), mask.shape[1]).scatter(1, own, attention)[:, None])
-        order = torch.cat(places).argsort()
+                maps.append(attention.new_zeros(len(rows), mask.shape[1]).scatter(1, columns, attention)[:, None])
+        order = torch.cat(indices).argsort()
         return Aggregated(torch.cat(logits)[order], torch.cat(maps)[order] if maps else None)
 
     def _bags(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -94,10 +94,10 @@ class TransMil(Aggregator):
     @staticmethod
     def _on_instances(attention: Tensor, count: int) -> Tensor:
         """Return the weights of the instances alone, of those of (class token, instances, repeated ones)."""
-        own, repeated = attention[:, 1 : 1 + count], attention[:, 1 + count :]
-        own = own + F.pad(repeated, (0, count - repeated.shape[1]))
-        total = own.sum(dim=1, keepdim=True)
-        return torch.where(total > 0, own / total.clamp(min=1e-12), torch.full_like(own, 1 / count))
+        weights, repeated = attention[:, 1 : 1 + count], attention[:, 1 + count :]
+        weights = weights + F.pad(repeated, (0, count - repeated.shape[1]))
+        total = weights.sum(dim=1, keepdim=True)
+        return torch.where(total > 0, weights / total.clamp(min=1e-12), torch.full_like(weights, 1 / count))
 
 
 def _bands(features: Tensor, side: int) -> list[Tensor]:

@@ -141,8 +141,8 @@ def workload(recipe: Pretrain | Finetune, manifest: Manifest) -> Workload:
 def _decoded(reader: Reader, manifest: Manifest) -> tuple[float, list[np.ndarray]]:
     """Return files per second of one core, read from all over the manifest, and the pixels of those that were read."""
     files, pixels, error = manifest.files(), [], None
-    places = np.random.default_rng(0).permutation(len(files))[:64]
-    with contextlib.closing(isolated(reader.read, [files[place] for place in places])) as results:
+    rows = np.random.default_rng(0).permutation(len(files))[:64]
+    with contextlib.closing(isolated(reader.read, [files[row] for row in rows])) as results:
         for number, result in enumerate(results):
             if number == 0:  # before the first one, a process starts
                 start = time.perf_counter()

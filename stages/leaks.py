@@ -86,17 +86,15 @@ def pair_sentences(manifest: Manifest, table: pd.DataFrame, looked: int, file: P
     files = f"all {looked:,} files" if looked == len(manifest) else f"the {looked:,} of {len(manifest):,} files read"
     more = "" if looked == len(manifest) else "; --duplicates PAIRS.csv compares all"
     across = table[table["split_a"] != table["split_b"]]
-    where = f" All stand in {file}." if file is not None else " --duplicates PAIRS.csv writes all of them."
+    where = f" {file} lists all." if file is not None else " --duplicates PAIRS.csv writes all of them."
     facts, warnings = [], []
     if across.empty:
-        facts.append(
-            f"no image of {files} stands in two splits, as it is or re-encoded, resized, slightly cropped{more}"
-        )
+        facts.append(f"no image of {files} is in two splits, as it is or re-encoded, resized, slightly cropped{more}")
     else:
-        told = ", ".join(f"{count:,} of {split}" for split, count in _held_out(across).items() if count)
+        held_out = ", ".join(f"{count:,} of {split}" for split, count in _held_out(across).items() if count)
         warnings.append(
             f"{_pairs(across)} of cases of different patients show the same image in two splits "
-            f"({int(across['equal'].sum()):,} equal, the others nearly), among {files}: {told} stand in an earlier "
+            f"({int(across['equal'].sum()):,} equal, the others nearly), among {files}: {held_out} are in an earlier "
             f"split too, so scores on them are too good. First: {_some(across)}.{where} Leave one of each out, or give "
             "both one patient and split anew (`clinvit prepare --resplit`)."
         )

@@ -101,9 +101,9 @@ def _metrics(metrics: Mapping[str, Any] | None) -> list[str]:
         return ["Not evaluated here: no `report.json` beside this folder."]
     rows = ["| label | AUROC | 95 % interval | positive / n |", "|---|---|---|---|"]
     for label in metrics["models"][0]["labels"]:
-        found = label["metrics"]["auroc"]
-        value = "–" if found["value"] is None else f"{found['value']:.3f}"
-        between = "–" if found["low"] is None else f"{found['low']:.3f} to {found['high']:.3f}"
+        auroc = label["metrics"]["auroc"]
+        value = "–" if auroc["value"] is None else f"{auroc['value']:.3f}"
+        between = "–" if auroc["low"] is None else f"{auroc['low']:.3f} to {auroc['high']:.3f}"
         rows.append(f"| {markdown(label['label'])} | {value} | {between} | {label['positives']} / {label['n']} |")
     return [
         *map(markdown, metrics["headline"]),

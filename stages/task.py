@@ -50,7 +50,7 @@ class Task:
         raise NotImplementedError
 
     def tables(self) -> "Mapping[str, Table]":
-        """Return the tables of papers that `reproduce` rebuilds, by name: `<task>/<table>`."""
+        """Return the tables of papers that `reproduce` measures, by name: `<task>/<table>`."""
         return {}
 
     def demo(self, out: Path, seed: int) -> object:

@@ -30,9 +30,9 @@ def inspect_weights(source: str | Path) -> str:
     if kind == "volumes":
         from ..finetune.volumes.weights import load_published, published_network
 
-        _, told = published_network(state)
+        _, pooling = published_network(state)
         # Which share does not matter to the tensors.
-        name, model, report = load_published(path, 1.0 if told == "topk" else None)
+        name, model, report = load_published(path, 1.0 if pooling == "topk" else None)
         return f"{source}: the baseline {name} of ERDES, {_size(model)}; `weights convert` needs --labels\n{report}"
     _, card, report = _vit(source)
     return f"{source}: {_describe(card)}\n{report}"
@@ -109,11 +109,11 @@ def _convert_aggregator(path: Path, state: State, out: Path, labels: Sequence[st
 
     kind, model, _ = _aggregator(path, state)
     clam = kind.startswith("clam")
-    own = model.state_dict()
-    classes = len(own["bias"] if clam else own["i_classifier.fc.0.weight"])
+    weights = model.state_dict()
+    classes = len(weights["bias"] if clam else weights["i_classifier.fc.0.weight"])
     labels = _named(labels, classes, path)
-    first = own["attention.v.weight"] if clam else next(own[n] for n in own if n.startswith("b_classifier.q."))
-    hidden, width = own["embed.0.weight"].shape if clam else (0, first.shape[1])
+    first = weights[next(name for name in weights if name.startswith(("attention.v.", "b_classifier.q.")))]
+    hidden, width = weights["embed.0.weight"].shape if clam else (0, first.shape[1])
     card = MilCard(
         labels=labels, meaning=_meaning(labels), exclusive=clam, aggregator=kind, hidden=hidden,
         attention=len(first), score="bag", width=width, recipe={"weights": str(path)}, versions=versions(),
@@ -127,8 +127,8 @@ def _convert_volumes(path: Path, out: Path, labels: Sequence[str] | None, pool_r
     from ..finetune.volumes.weights import LAST, load_published
 
     name, model, _ = load_published(path, pool_ratio)
-    own = model.state_dict()
-    labels = _named(labels, next(len(own[key]) for key in LAST if key in own), path)
+    weights = model.state_dict()
+    labels = _named(labels, next(len(weights[key]) for key in LAST if key in weights), path)
     recipe = recipe_of(name) if recipe_of is not None else None
     if recipe is None:
         raise UserError(f"{path}: the network {name}; no task says how clips are shown to it.")

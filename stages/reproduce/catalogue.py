@@ -14,8 +14,8 @@ def find_table(name: str, tasks: Iterable[Task]) -> tuple[Table, Task]:
         UserError: There is none.
     """
     tasks = list(tasks)
-    own = [task for task in tasks if task.name == name.partition("/")[0]]
-    known = {each: (table, task) for task in own or tasks for each, table in task.tables().items()}
+    named = [task for task in tasks if task.name == name.partition("/")[0]]
+    known = {each: (table, task) for task in named or tasks for each, table in task.tables().items()}
     if name not in known:
         from ...datasets.manifest.tables import nearest
 

@@ -29,12 +29,12 @@ class Cell:
 
 def cells(table: Table, row: Row, result: RowResult, phantoms: bool) -> list[Cell]:
     """Return the cells of a row, one per metric."""
-    found = result.measured.metrics
+    metrics = result.measured.metrics
     return [
         Cell(
-            metric, found.get(metric.key), row.paper.get(metric.key),
+            metric, metrics.get(metric.key), row.paper.get(metric.key),
             FAILED if result.state == FAILED else verdict(
-                found.get(metric.key), row.paper.get(metric.key), metric, phantoms
+                metrics.get(metric.key), row.paper.get(metric.key), metric, phantoms
             ),
         )
         for metric in table.metrics
@@ -68,10 +68,10 @@ def _long(seconds: float) -> str:
 
 def remarks(row: Row, result: RowResult) -> list[str]:
     """Return what the reader should know of a row: why it has no metrics, what it started from, the table's note."""
-    found = result.measured
-    told = [f"{result.state}: {result.reason}"] if result.state != DONE else []
-    told += [f"started from {result.start}"] if result.start else []
-    told += [f"recipe changed: {' '.join(result.changes)}"] if result.changes else []
-    told += [f"left out without data: {', '.join(result.left_out)}"] if result.left_out else []
-    told += [f"{found.failed} test cases failed and are not in the metrics"] if found.failed else []
-    return told + ([row.note] if row.note and row.note != result.reason else [])
+    measured = result.measured
+    sentences = [f"{result.state}: {result.reason}"] if result.state != DONE else []
+    sentences += [f"started from {result.start}"] if result.start else []
+    sentences += [f"recipe changed: {' '.join(result.changes)}"] if result.changes else []
+    sentences += [f"left out without data: {', '.join(result.left_out)}"] if result.left_out else []
+    sentences += [f"{measured.failed} test cases failed and are not in the metrics"] if measured.failed else []
+    return sentences + ([row.note] if row.note and row.note != result.reason else [])

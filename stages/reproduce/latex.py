@@ -32,7 +32,7 @@ def latex(table: Table, rows: Rows, title: str, banner: str) -> str:
             shown = "–" if cell.measured is None else cell.metric.number(cell.measured.value)
             if cell.measured is not None and (between := interval(cell.measured, cell.metric)):
                 shown += f" ({between})"
-            own = [row.words if not number else "", cell.metric.words, shown, cell.metric.printed(cell.paper)]
-            own += [cell.verdict, cost_words(result) if not number else ""]
-            lines.append(" & ".join(map(escape, own)) + r" \\")
+            values = [row.words if not number else "", cell.metric.words, shown, cell.metric.printed(cell.paper)]
+            values += [cell.verdict, cost_words(result) if not number else ""]
+            lines.append(" & ".join(map(escape, values)) + r" \\")
     return "\n".join([*lines, r"\end{longtable}", ""])

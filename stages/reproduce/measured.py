@@ -55,7 +55,7 @@ def evaluated(model: ModelResult, key: str, predictions: Predictions) -> Estimat
         if model.classes is None:
             raise DataError(f"{predictions.path}: {key} needs exclusive classes, one 1 per case.")
         return model.classes.metrics[CLASSES.get(key, key.removeprefix("class_"))]
-    found = model.labels[0].metrics.get(LABEL.get(key, key))
-    if found is not None and len(model.labels) > 1:
+    estimate = model.labels[0].metrics.get(LABEL.get(key, key))
+    if estimate is not None and len(model.labels) > 1:
         raise DataError(f"{predictions.path}: {key} is of one label; the table has {', '.join(predictions.labels)}.")
-    return found
+    return estimate

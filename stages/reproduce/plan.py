@@ -99,8 +99,8 @@ def _resolved(step: Step, row: Row, phantoms: bool, options: Sequence[str]) -> A
     if phantoms:
         recipe = small(recipe, SCALE)
     known = flat(recipe)
-    own = [part for key, parts in _pairs(options) if key in known for part in parts]
-    return parse_recipe(recipe, None, own) if own else recipe
+    known_options = [part for key, parts in _pairs(options) if key in known for part in parts]
+    return parse_recipe(recipe, None, known_options) if known_options else recipe
 
 
 def _check_finetune(row: Row, recipe: Any, manifest: Manifest) -> None:

@@ -178,14 +178,14 @@ def _manifest(request: Request, data: Path, root: Path) -> Manifest:
         return open_manifest(data)
     out = root / "data" / data.resolve().name / MANIFEST
     table = request.table
-    found = prepare_stage(request.task.layouts(), data, out, layout=table.layout, options=table.options)
-    for text in [*found.notes, *found.warnings]:
+    prepared = prepare_stage(request.task.layouts(), data, out, layout=table.layout, options=table.options)
+    for text in [*prepared.notes, *prepared.warnings]:
         _say(f"      {text}")
-    return found.manifest
+    return prepared.manifest
 
 
 def _probe(place: _Place) -> None:
-    """Look for some of the files, evenly spread, so that a wrong folder is noticed before days of training."""
+    """Look for some of the files, evenly over the table, so that a wrong folder is noticed before days of training."""
     for manifest in {id(each): each for each in (place.data, place.pretrain_data) if each is not None}.values():
         files = manifest.files()
         probed = files[:: max(1, len(files) // PROBED)]
@@ -204,15 +204,15 @@ def _run_row(plan: Plan, request: Request, place: _Place) -> RowResult:
     folders: list[Path] = []
     try:
         _run_steps(plan, request, place, folders)
-        found = measured(request.table, folders, request.resamples) if rank() == 0 else None
+        metrics = measured(request.table, folders, request.resamples) if rank() == 0 else None
     except Exception as error:  # A row may fail for any reason, memory and disk included; its table must not.
         if not isinstance(error, UserError | RunError) and rank() == 0:
             write_text(place.folder / "rows" / f"{plan.row.name}.traceback.txt", traceback.format_exc())
         reason = " ".join(str(error).split())[:400] or type(error).__name__
         return RowResult(plan.row.name, FAILED, reason, cost=total(map(read_cost, folders)), **common)
-    if found is None:
+    if metrics is None:
         return RowResult(plan.row.name, DONE, **common)
-    return RowResult(plan.row.name, DONE, "", found, total(map(read_cost, folders)), **common)
+    return RowResult(plan.row.name, DONE, "", metrics, total(map(read_cost, folders)), **common)
 
 
 def _start(plan: Plan, request: Request) -> str:

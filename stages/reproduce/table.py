@@ -19,7 +19,7 @@ class Printed:
 
     Attributes:
         value: In the unit of the metric (shares in 0..1); None where it is not known to us.
-        source: Where it stands (table, page, README); empty where the table's own source says it.
+        source: Where it is printed (table, page, README); empty where the table's own source says it.
     """
 
     value: float | None
@@ -66,7 +66,7 @@ class Step:
     """
 
     kind: ClassVar[str] = ""  # by which later steps of the row find this one's folder
-    trains: ClassVar[str] = ""  # which given weights stand in for it: "encoder", "model", or neither
+    trains: ClassVar[str] = ""  # which given weights replace it: "encoder", "model", or neither
     reads: ClassVar[tuple[str, ...] | None] = None  # kinds of earlier steps whose results it reads; None for all
 
     key: str

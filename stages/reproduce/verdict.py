@@ -18,7 +18,7 @@ INVENTED = "not comparable: invented data"
 def verdict(measured: Estimate | None, paper: Printed | None, metric: Metric, phantoms: bool = False) -> str:
     """Return one of the sentences above.
 
-    The printed value stands for everything that rounds to it, so it agrees if any of that is inside the 95 % interval.
+    A printed value means every value that rounds to it. It agrees if any of these is inside the 95 % interval.
 
     Args:
         measured: None where the row was not run or the metric was not measured.

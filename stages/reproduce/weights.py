@@ -40,13 +40,13 @@ def sort_weights(row: Row, paths: Sequence[Path], recipes: dict[str, Any], label
     Raises:
         UserError: Neither of both, two of a kind, or weights that the row would not use.
     """
-    found: dict[str, Path] = {}
+    paths_of: dict[str, Path] = {}
     for path in paths:
         kind = "model" if _is_model(path, recipes, len(labels)) else "encoder"
-        if kind in found:
-            raise UserError(f"row {row.name}: {found[kind]} and {path} are both {kind}s: give one.")
-        found[kind] = path
-    given = Given(**found)
+        if kind in paths_of:
+            raise UserError(f"row {row.name}: {paths_of[kind]} and {path} are both {kind}s: give one.")
+        paths_of[kind] = path
+    given = Given(**paths_of)
     starts = [step.encoder for step in row.steps if hasattr(step, "encoder")]
     if given.encoder is not None and (not starts or starts[0] == "none"):
         raise UserError(
@@ -154,8 +154,8 @@ def _is_model(path: Path, recipes: dict[str, Any], labels: int) -> bool:
         return False
     state = read_checkpoint(path)
     if recipe.network != "vit" and recipe.model.frames > 1:
-        found = published_network(state)
-        return found is not None and found[0] == recipe.network
+        published = published_network(state)
+        return published is not None and published[0] == recipe.network
     if recipe.network != "vit":
         return head_size(TimmClassifier(recipe.network, labels, recipe.model.channels), state) == labels
     return "head.weight" in state and len(state["head.weight"]) == labels
@@ -181,9 +181,9 @@ def _adopt(checkpoint: Path, recipe: Any, manifest: Manifest, out: Path) -> Path
     card = make_card(recipe, manifest, read_encoder_card(checkpoint))
     model, state = build_model(card), read_checkpoint(checkpoint)
     load_encoder(model.encoder, checkpoint)
-    own = [name for name in model.state_dict() if not name.startswith("encoder.")]
-    missing = [name for name in own if name not in state]
+    head = [name for name in model.state_dict() if not name.startswith("encoder.")]
+    missing = [name for name in head if name not in state]
     if missing:
         raise UserError(f"{checkpoint}: has a head, but no {', '.join(missing)} (pool {recipe.pool!r}).")
-    model.load_state_dict({name: state[name] for name in own}, strict=False)
+    model.load_state_dict({name: state[name] for name in head}, strict=False)
     return save_model(out, model, card)

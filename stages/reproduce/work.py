@@ -60,7 +60,7 @@ class Work:
         """Return the encoder of tiles, as `clinvit extract --encoder` takes it."""
         if self.given is None and asked.startswith("timm:") and self.download:
             return asked
-        found = self.encoder(asked)
-        if found is None:
+        encoder = self.encoder(asked)
+        if encoder is None:
             raise UserError(f"needs weights: {asked}")
-        return str(found)
+        return str(encoder)

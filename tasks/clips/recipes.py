@@ -1,6 +1,6 @@
 """Recipes of the neutral task for clips: small ones by VideoMAE V2's method, in colour.
 
-`--model.channels 1 --data.clip.colour false` reads clips grey. VideoMAE V2's published recipes stand in
+`--model.channels 1 --data.clip.colour false` reads clips grey. VideoMAE V2's published recipes are in
 `videomae_v2.py`. None was run by us at full scale.
 """
 

@@ -118,12 +118,12 @@ def _require(model: Path, wanted: Sequence[str]) -> str:
     from ...finetune.model import load_card
 
     labels = load_card(model).labels
-    found = [label for label in wanted if label in labels]
-    if not found:
+    usable = [label for label in wanted if label in labels]
+    if not usable:
         raise UserError(
             f"{model}: the model has the labels {', '.join(labels)}; the cascade needs {' or '.join(wanted)}."
         )
-    return found[0]
+    return usable[0]
 
 
 def _threshold(model: Path, label: str) -> float:

@@ -14,7 +14,7 @@ from ...engine.recipe import Optim, Run
 from ...finetune.recipe import Finetune, View
 from ...pretrain.recipe import Decoder, Pretrain
 
-# Ultrasound is dark: mean and spread of the grey levels of B-scans, in 0..1.
+# Ultrasound is dark: mean and std of the grey levels of B-scans, in 0..1.
 ULTRASOUND = {"mean": (0.2,), "std": (0.2,)}
 
 

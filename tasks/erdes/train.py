@@ -19,7 +19,7 @@ def main(data: Path, out: Path) -> None:
     """Pre-train on the training clips, fine-tune for detachment and for the macula, evaluate the cascade."""
     encoder = stages.pretrain_stage(pretrain_tiny(), data, out / "pretrain")
     recipe = finetune_tiny()
-    # Change whatever you like; names and meanings stand in `clinvit finetune erdes --help`.
+    # Change whatever you like; `clinvit finetune erdes --help` explains the options.
     for name, label in (("detachment", "non_rd_vs_rd"), ("macula", "macula_detached_vs_intact")):
         one = replace(recipe, data=replace(recipe.data, labels=(label,)))
         stages.finetune_stage(one, data, out / name, encoder=encoder)

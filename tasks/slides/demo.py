@@ -38,7 +38,7 @@ def demo(out: Path, seed: int = 0, slides: tuple[int, int, int] = (NORMAL, TUMOU
     normal, tumour, test = slides
 
     _step(1, f"inventing {sum(slides)} slides, laid out like Camelyon16; one has no scale")
-    # The mark stands only when the tree is whole: a demo that was killed here starts it again.
+    # The file `whole` is written last: a demo that was killed before it starts the tree again.
     if not (root / "whole").is_file():
         with tqdm(total=sum(slides), unit="slide", disable=None) as bar:
             write_camelyon16(

@@ -23,7 +23,7 @@ def main(data: Path, out: Path) -> None:
     tile_slides(tile_demo(), manifest, tiles)
     encoder = stages.pretrain_stage(pretrain_tiny(), data, out / "dino", tiles=tiles)
     extract(extract_standard(), manifest, tiles, features, str(encoder))
-    # Change whatever you like; names and meanings stand in `clinvit finetune slides --help`.
+    # Change whatever you like; `clinvit finetune slides --help` explains the options.
     model = stages.finetune_stage(mil_tiny(), data, run, features=features)
     wanted = Request(model, [str(manifest.path)], run / "predictions.csv", features, maps=run / reporting.EXPLANATIONS)
     predict_slides(wanted)

@@ -32,7 +32,7 @@ def demo(out: Path, seed: int = 0, patients: int = 400) -> dict:
     root, data = out / "ChestX-ray14", out / "manifest.csv"
 
     _step(1, f"inventing chest X-rays of {patients} patients, laid out like ChestX-ray14")
-    # The mark stands only when the tree is whole: a demo that was killed here starts it again.
+    # The file `whole` is written last: a demo that was killed before it starts the tree again.
     if not (root / "whole").is_file():
         with tqdm(total=patients, unit="patient", disable=None) as bar:
             write_chestxray14(root, patients=patients, seed=seed, size=256, progress=lambda *_: bar.update())

@@ -17,7 +17,7 @@ from clinvit.tasks.thorax.recipes import finetune_tiny, pretrain_tiny
 def main(data: Path, out: Path) -> None:
     """Pre-train on the training images, fine-tune from that encoder, evaluate on the test split."""
     pretraining = pretrain_tiny()
-    # Change whatever you like; names and meanings stand in `clinvit pretrain thorax --help`.
+    # Change whatever you like; `clinvit pretrain thorax --help` explains the options.
     pretraining = replace(pretraining, optim=replace(pretraining.optim, epochs=50))
     encoder = stages.pretrain_stage(pretraining, data, out / "pretrain")
     stages.finetune_stage(finetune_tiny(), data, out / "finetune", encoder=encoder)

@@ -11,7 +11,7 @@ from ....datasets.manifest.inventory import class_codes_in_names
 from ....datasets.manifest.tables import SPLITS
 
 NO_PATIENTS = (
-    "ERDES names no patients or eyes: each clip counts as a patient of its own, so clips of one eye may stand in train "
+    "ERDES names no patients or eyes: each clip counts as a patient of its own, so clips of one eye may be in train "
     "and in test, scores may be too good and intervals too narrow."
 )
 Lists = Mapping[str, pd.DataFrame]  # by task: `id, path, split, diagnosis` of its clips
@@ -25,10 +25,10 @@ def counts(lists: Lists) -> list[str]:
         for task, table in lists.items()
     }
     listed = ", ".join(f"{task} {size}" for task, size in sizes.items())
-    found = [f"{every:,} clips are in the official lists; train / val / test: {listed}."]
+    sentences = [f"{every:,} clips are in the official lists; train / val / test: {listed}."]
     if not any(map(_in_two_splits, lists.values())):
-        found.append("within each task no clip stands in two splits.")
-    return found
+        sentences.append("within each task no clip is in two splits.")
+    return sentences
 
 
 def leaks(lists: Lists) -> list[str]:
@@ -41,21 +41,21 @@ def leaks(lists: Lists) -> list[str]:
         Clips in two splits of one task (none in the published lists), test clips that other tasks are trained on,
         missing patients, and codes of the diagnosis in file names.
     """
-    found = []
+    sentences = []
     for task, table in lists.items():
         twice = _in_two_splits(table)
         if twice:
-            found.append(f"{task}: {twice:,} clips stand in two of its splits.")
+            sentences.append(f"{task}: {twice:,} clips are in two of its splits.")
     union = pd.concat(lists.values())
     trained, tested = (frozenset(union.loc[union["split"] == split, "id"]) for split in ("train", "test"))
     if trained & tested:
-        found.append(
+        sentences.append(
             f"the tasks were split independently: {len(trained & tested):,} of {union['id'].nunique():,} clips are in "
             "train of one task and in test of another. On these splits no model may be chained to, or started from, "
             "one of another task; the layout erdes without `splits` makes one split for all tasks."
         )
-    found += [sentence for task in lists if (sentence := _seen_elsewhere(task, lists))]
-    return found + name_leaks(union.drop_duplicates("id"))
+    sentences += [sentence for task in lists if (sentence := _seen_elsewhere(task, lists))]
+    return sentences + name_leaks(union.drop_duplicates("id"))
 
 
 def _in_two_splits(table: pd.DataFrame) -> int:

@@ -69,7 +69,7 @@ def official_table(folder: str | Path, lists: Mapping[str, pd.DataFrame], task: 
         prefix: Put before the paths.
 
     Raises:
-        DataError: The task is unknown, or a clip stands twice in its lists.
+        DataError: The task is unknown, or a clip is twice in its lists.
     """
     if task not in lists:
         raise DataError(

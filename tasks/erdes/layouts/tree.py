@@ -14,8 +14,8 @@ from .folders import DIAGNOSIS_OF, clip_paths, clip_table, without_labels
 from .leaks import name_leaks
 from .official import official_table, read_lists
 
-# What tells the tree; `train/PVD` alone may be anybody's.
-MARKS = ("train/Non_RD", *(name for name in DIAGNOSIS_OF if not name.startswith("train/")))
+# What identifies the tree; `train/PVD` alone may be anybody's.
+TREE_FOLDERS = ("train/Non_RD", *(name for name in DIAGNOSIS_OF if not name.startswith("train/")))
 FACT_OF = {"fps": "fps", "frame_count": "frames"}  # columns of metadata.csv, and what a manifest calls them
 
 
@@ -83,16 +83,16 @@ def _bases(root: Path) -> list[Path]:
         return []
     below = sorted(folder for folder in root.iterdir() if folder.is_dir())
     folders = [root, *below, *(folder / "clips" for folder in below)]
-    return [folder for folder in folders if any((folder / name).is_dir() for name in MARKS)]
+    return [folder for folder in folders if any((folder / name).is_dir() for name in TREE_FOLDERS)]
 
 
 def _base(root: Path) -> Path:
-    found = _bases(root)
-    if not found:
+    bases = _bases(root)
+    if not bases:
         raise DataError(f"{root}: no folder Non_Retinal_Detachment or Retinal_Detachment, here, in clips/ or below.")
-    if len(found) > 1:
-        raise DataError(f"{root}: ERDES lies there more than once: {found[0]} and {found[1]}. Name one of them.")
-    return found[0]
+    if len(bases) > 1:
+        raise DataError(f"{root}: ERDES lies there more than once: {bases[0]} and {bases[1]}. Name one of them.")
+    return bases[0]
 
 
 def _refuse_half_asked(root: Path, splits: str | Path | None, official_task: str | None) -> None:
@@ -116,7 +116,7 @@ def _own_splits(root: Path, table: pd.DataFrame, seed: int) -> tuple[pd.DataFram
     there = set(table["diagnosis"])
     labels = tuple(task for task, classes in CLASSES.items() if all(there & set(names) for names in classes))
     if not labels:
-        raise DataError(f"{root}: all clips are {there.pop()}; there is nothing to tell apart. Is the download whole?")
+        raise DataError(f"{root}: all clips are {there.pop()}; there is nothing to classify. Is the download whole?")
     if labels != LABELS:
         missing = ", ".join(task for task in LABELS if task not in labels)
         note(table, f"labels of which only one class is there were left out: {missing}.")

@@ -75,18 +75,18 @@ def _holds_slides(folder: Path) -> bool:
 
 
 def _base(root: Path) -> Path:
-    found = _bases(root)
-    if not found:
+    bases = _bases(root)
+    if not bases:
         raise DataError(f"{root}: no slide such as {PLACES[1]}/tumor_001.tif, here or one folder further down.")
-    if len(found) > 1 and found[0] != root:
-        raise DataError(f"{root}: Camelyon16 lies there more than once: {found[0]} and {found[1]}. Name one of them.")
-    return found[0]
+    if len(bases) > 1 and bases[0] != root:
+        raise DataError(f"{root}: Camelyon16 lies there more than once: {bases[0]} and {bases[1]}. Name one of them.")
+    return bases[0]
 
 
 def _slides(base: Path, files: pd.Series) -> pd.DataFrame:
-    found = files.str.extract(SLIDE)
-    there = found[0].notna()
-    ids, kinds = found.loc[there, 0].str.lower(), found.loc[there, 1].str.lower()
+    names = files.str.extract(SLIDE)
+    there = names[0].notna()
+    ids, kinds = names.loc[there, 0].str.lower(), names.loc[there, 1].str.lower()
     refuse_repeated(base, ids, "slide")
     table = pd.DataFrame({"id": ids, "path": files[there], "patient": ids})
     table["split"] = np.where(kinds == "test", "test", "train")
@@ -95,7 +95,7 @@ def _slides(base: Path, files: pd.Series) -> pd.DataFrame:
 
 
 def _leave_out(base: Path, table: pd.DataFrame, asked: Sequence[str]) -> None:
-    """Mark the withdrawn slides and those asked for in a column `dropped`."""
+    """Add a column `dropped`: True for the withdrawn slides and those asked for."""
     asked = [asked] if isinstance(asked, str) else [str(name) for name in asked]
     for name in asked:
         if name not in set(table["id"]):

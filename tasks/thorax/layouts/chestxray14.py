@@ -149,7 +149,7 @@ def _splits(root: Path, ids: pd.Series, paper_lists: str | Path | None) -> pd.Se
     named = pd.concat([pd.Series(split, _list(folder / name)) for split, name in lists.items()])
     repeated = named.index[named.index.duplicated()]
     if len(repeated):
-        raise DataError(f"{folder}: image {repeated[0]} stands twice in the lists {', '.join(lists.values())}.")
+        raise DataError(f"{folder}: image {repeated[0]} is listed twice in {', '.join(lists.values())}.")
     return ids.map(named).fillna("")
 
 
