@@ -4,34 +4,48 @@ import clinvit
 
 model = clinvit.load("runs/ft/model")
 table = model.predict("new-cases/")  # a pandas table, one row per file
+table = model.predict("manifest.csv", split="test")
+table = model.predict([array, image, tensor])  # arrays, PIL images and tensors
 vectors = model.features(["a.png", "b.dcm"])  # (2, D), NaN where a file failed
+maps = model.explain("a.png")  # where it looked, per label
 vit = clinvit.vit("small", weights="runs/mae/encoder")
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from .core.errors import DataError, UserError
+from .core.errors import UserError
 
 if TYPE_CHECKING:
     import pandas as pd
+    from numpy.typing import ArrayLike
+    from PIL.Image import Image
+    from torch import Tensor, nn
 
+    from .backbone.card import EncoderCard
     from .backbone.vit import ViT
+    from .explain.maps import Explained
+    from .finetune.model import ModelCard
+    from .finetune.predict import Values
+    from .mil.model import MilCard
 
-Paths = str | os.PathLike | Sequence[str | os.PathLike]
+    Images = ArrayLike | Image | Tensor | Sequence[ArrayLike | Image | Tensor]
+
+Paths = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
+MOST_SHOWN = 12  # labels in a `repr`
 
 
 class Features(NamedTuple):
-    """Vectors of files.
+    """Vectors of cases.
 
     Attributes:
-        files: The N files, in the order asked for.
-        values: (N, D) float32; NaN where a file failed.
-        reasons: N texts, empty where a file went well.
+        files: The N files, in the order asked for; of images in memory `array-0`, `array-1`, ...
+        values: (N, D) float32; NaN where a case failed.
+        reasons: N texts, empty where a case went well.
     """
 
     files: list[Path]
@@ -39,85 +53,166 @@ class Features(NamedTuple):
     reasons: list[str]
 
 
-class Classifier:
+class _Loaded:
+    """What a folder holds, as an object that shows what it is."""
+
+    def facts(self) -> dict[str, str]:
+        """Return what it is, in words."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        lines = [f"  {name}: {value}" for name, value in self.facts().items()]
+        return "\n".join([f"{type(self).__name__}(", *lines, ")"])
+
+    def __dir__(self) -> list[str]:
+        return sorted(name for name in super().__dir__() if not name.startswith("_"))
+
+
+class Classifier(_Loaded):
     """A model folder of images or clips (`clinvit finetune`); see `load`.
 
     Attributes:
+        network: The PyTorch module, in eval mode.
         labels: Names of the scores.
         card: All that is known of the model: what 1 means, thresholds, calibration, recipe, data.
     """
 
-    def __init__(self, folder: str | os.PathLike):
+    def __init__(self, folder: str | os.PathLike[str], network: "nn.Module | None" = None):
         from .finetune.model import load_model
 
-        self._network, self.card = load_model(folder)
+        self.network: nn.Module
+        self.card: ModelCard
+        self.network, self.card = load_model(folder, network)
         self.labels: tuple[str, ...] = self.card.labels
 
-    def predict(self, paths: Paths, *, batch: int = 32, workers: int = 1, progress: bool = False) -> "pd.DataFrame":
-        """Scores of files, after the model's calibration.
+    def facts(self) -> dict[str, str]:
+        """Return network, input, labels and thresholds in words."""
+        return {
+            "network": self.card.network_words(),
+            "input": self.card.input_words(),
+            "labels": _listed(self.labels),
+            "thresholds": _thresholds(self.card),
+        }
+
+    def predict(
+        self, inputs: "Paths | Images", *, split: str | None = None, batch: int = 32, workers: int = 1,
+        progress: bool = False,
+    ) -> "pd.DataFrame":  # fmt: skip
+        """Return scores of cases, after the model's calibration.
 
         Args:
-            paths: A file, a folder (searched below), a glob, a manifest CSV, or several files, folders and globs.
-            batch: Files per batch.
-            workers: Reading processes, at least one.
+            inputs: A file, a folder (searched below), a glob, a manifest CSV, or several files, folders and globs; or
+                of a model of images an array, (H, W) or (H, W, 3), uint8, uint16 or floats in 0..1, a PIL image, a
+                tensor, also with channels first, or several of these.
+            split: Only the cases of this split of a manifest.
+            batch: Cases per batch.
+            workers: Reading processes, at least one; images in memory are read here.
             progress: Whether to show a bar.
 
         Returns:
-            A row per file: `id, path, patient, split, status, reason`, per label `y_<label>` (1, 0 or NaN, where a
-            manifest says), `p_<label>` (NaN where the file failed) and `pred_<label>` where the model has a threshold.
-            Names are those of the files: nothing is hashed here.
+            A row per case: `id, path, patient, split, status, reason`, per label `y_<label>` (1, 0 or NaN, where a
+            manifest says), `p_<label>` (NaN where the case failed) and `pred_<label>` where the model has a threshold.
+            Names are those of the files: nothing is hashed here. The ids of images in memory are `array-0`, ...
 
         Raises:
-            DataError: A folder or glob without a file, or a wrong manifest. A file that cannot be read is a row.
+            DataError: A folder or glob without a file, a wrong manifest, or no case of the split. A file or an array
+                that cannot be read is a row.
+            UserError: Images in memory for a model of clips.
         """
-        from .datasets.manifest.tables import predictions_table
-        from .finetune.predict import predict_files
-        from .mil.calibrated import calibrated
-        from .stages.predict import with_predicted_labels
-        from .stages.requested import requested_cases
+        from .finetune.pipeline import predicted
+        from .finetune.predict import model_predictor
+        from .stages.given import given_cases
 
-        cases, truth = requested_cases(_texts(paths), self.labels, self.card.suffixes())
-        files = [Path(path) for path in cases["path"]]
-        scores, reasons = predict_files(self._network, self.card, files, batch, workers, progress)
-        table = predictions_table(cases, self.labels, truth, calibrated(self.card, scores), reasons)
-        table.insert(1, "path", cases["path"].tolist())
-        return with_predicted_labels(table, self.card)
+        cases, truth = given_cases(inputs, self.labels, self.card.suffixes(), split)
+        table = predicted(cases, truth, model_predictor(self.network, self.card, batch, workers), progress)
+        table.insert(1, "path", cases["path"])
+        return table
 
-    def features(self, paths: Paths, *, batch: int = 32, workers: int = 1) -> Features:
-        """What the last layer sees of files: pooled tokens of a ViT, pooled features of a timm network.
+    def features(self, inputs: "Paths | Images", *, batch: int = 32, workers: int = 1) -> Features:
+        """Return what the last layer sees of cases: pooled tokens of a ViT, pooled features of a timm network.
 
         Args:
-            paths, batch, workers: As of `predict`.
+            inputs, batch, workers: As of `predict`.
 
         Raises:
             UserError: A network that has no such features.
         """
         from .finetune.predict import pooled_features
 
-        return _features(self._network, self.card, pooled_features(self._network), paths, batch, workers)
+        return _features(self.network, self.card, pooled_features(self.network), inputs, batch, workers)
+
+    def explain(
+        self, paths: Paths, *, labels: Sequence[str] | None = None, method: str = "gradient", batch: int = 8,
+        workers: int = 0,
+    ) -> "list[Explained]":  # fmt: skip
+        """Return where the model looks in files of images.
+
+        Args:
+            paths: As of `predict`.
+            labels: K labels to explain; None for all.
+            method: `gradient`, a map per label (gradient-weighted attention of a ViT, Grad-CAM of a timm network), or
+                `attention` (rollout), the same map for each.
+            batch: Images whose gradients are held at once.
+            workers: Reading processes.
+
+        Returns:
+            Per file its `maps` (K, gh, gw), what part of the image they cover (`extent_px`), the image's size, and the
+            `reason` where there are none.
+
+        Raises:
+            UserError: An unknown label or method, or a model of clips or of several scales.
+        """
+        from .explain.maps import explain_files
+        from .stages.given import as_texts
+        from .stages.requested import requested_cases
+
+        if self.card.unit != "image" or len(self.card.scales) > 1:
+            raise UserError("maps are of models that see images at one scale.")
+        wanted = self.labels if labels is None else tuple(labels)
+        if unknown := [label for label in wanted if label not in self.labels]:
+            raise UserError(f"no label {unknown[0]!r} in the model: {', '.join(self.labels)}.")
+        cases, _ = requested_cases(as_texts(paths), self.labels, self.card.suffixes())
+        targets = np.tile([self.labels.index(label) for label in wanted], (len(cases), 1))
+        files = [Path(path) for path in cases["path"]]
+        return list(explain_files(self.network, self.card, files, targets, method, batch, workers))
 
 
-class Encoder:
+class Encoder(_Loaded):
     """An encoder folder (`clinvit pretrain`) or a checkpoint of a ViT; see `load`.
 
     Attributes:
+        path: Where it lies.
+        vit: The network, in eval mode.
         card: Architecture, normalisation, method, recipe and data.
+        report: What became of the tensors of the file.
     """
 
-    def __init__(self, path: str | os.PathLike):
+    def __init__(self, path: str | os.PathLike[str]):
         from .backbone.encoder import open_reported
         from .finetune.model import best_device
 
+        self.path = Path(path)
+        self.card: EncoderCard
         self.vit, self.card, self.report = open_reported(path)
         self.vit.to(best_device())
 
-    def features(self, paths: Paths, *, pool: str = "mean", batch: int = 32, workers: int = 1) -> Features:
-        """Pooled tokens of images or clips.
+    def facts(self) -> dict[str, str]:
+        """Return network, input and method in words."""
+        arch = self.card.arch
+        return {
+            "network": f"ViT, width {arch.width}, depth {arch.depth}, patch {arch.patch_size}",
+            "input": self.card.input_words(),
+            "method": self.card.method,
+        }
+
+    def features(self, inputs: "Paths | Images", *, pool: str = "mean", batch: int = 32, workers: int = 1) -> Features:
+        """Return pooled tokens of images or clips.
 
         Args:
-            paths: A file, a folder (searched below), a glob, or several of these.
+            inputs: A file, a folder (searched below), a glob, or several of these; or images in memory, as of
+                `Classifier.predict`.
             pool: `mean` of the patch tokens, or the `class` token.
-            batch: Files per batch.
+            batch: Cases per batch.
             workers: Reading processes, at least one.
 
         Raises:
@@ -129,39 +224,41 @@ class Encoder:
 
         if pool not in ("mean", "class") or (pool == "class" and not self.card.arch.class_token):
             raise UserError(f"pool {pool!r}: `mean`, or of an encoder with a class token `class`.")
-        arch = self.card.arch
+        own, side = self.card, self.card.arch.image_size[0]
         card = ModelCard(
-            (),
-            {},
-            False,
-            "linear",
-            "vit",
-            pool,
-            arch,
-            self.card.mean,
-            self.card.std,
-            View(resize_px=None),
-            cache_px=2 * arch.image_size[0],
-        )
-        return _features(self.vit, card, lambda pixels: pooled(self.vit(pixels), pool), paths, batch, workers)
+            labels=(), meaning={}, exclusive=False, mode="linear", network="vit", pool=pool, arch=own.arch,
+            mean=own.mean, std=own.std, view=View(resize_px=None), cache_px=2 * side,
+        )  # fmt: skip
+        return _features(self.vit, card, lambda pixels: pooled(self.vit(pixels), pool), inputs, batch, workers)
 
 
-class Aggregator:
+class Aggregator(_Loaded):
     """A model folder of bags (`clinvit finetune slides`); see `load`.
 
     Attributes:
+        network: The PyTorch module, in eval mode.
         labels: Names of the scores.
         card: All that is known of the model: what its features are, what 1 means, thresholds, calibration.
     """
 
-    def __init__(self, folder: str | os.PathLike):
+    def __init__(self, folder: str | os.PathLike[str]):
         from .mil.model import load_mil
 
-        self._network, self.card = load_mil(folder)
+        self.card: MilCard
+        self.network, self.card = load_mil(folder)
         self.labels: tuple[str, ...] = self.card.labels
 
+    def facts(self) -> dict[str, str]:
+        """Return network, input, labels and thresholds in words."""
+        return {
+            "network": self.card.network_words(),
+            "input": f"features of {self.card.features.get('encoder', 'an unknown encoder')}",
+            "labels": _listed(self.labels),
+            "thresholds": _thresholds(self.card),
+        }
+
     def predict(self, paths: Paths) -> "pd.DataFrame":
-        """Scores of bags, after the model's calibration.
+        """Return scores of bags, after the model's calibration.
 
         Args:
             paths: Feature files (`<slide>.h5`, of `clinvit extract`, CLAM or TRIDENT), or folders of them.
@@ -172,42 +269,34 @@ class Aggregator:
         """
         import pandas as pd
 
-        from .datasets.manifest.tables import predictions_table
-        from .datasets.slides.bags import BagFolder
-        from .mil.calibrated import calibrated
-        from .mil.predict import predict_mil
-        from .stages.predict import with_predicted_labels
+        from .finetune.pipeline import predicted
+        from .mil.predict import BagPredictor, predict_feature_files
+        from .stages.given import as_texts
         from .stages.requested import expand
 
-        files = expand(_texts(paths), (".h5",))
-        scores, reasons = np.full((len(files), len(self.labels)), np.nan), [""] * len(files)
-        for row, file in enumerate(files):
-            try:
-                bags = BagFolder([file.stem], file.parent, cache_gib=0)
-                (found,) = predict_mil(self._network, self.card, bags)
-                scores[row], reasons[row] = found.probabilities, found.reason
-            except DataError as error:  # features of another width or kind: this bag's row says so
-                reasons[row] = str(error)
+        files = expand(as_texts(paths), self.card.suffixes())
         names = [file.stem for file in files]
-        cases = pd.DataFrame({"id": names, "patient": names, "split": "new"})
-        unknown = np.full(scores.shape, np.nan)
-        table = predictions_table(cases, self.labels, unknown, calibrated(self.card, scores), reasons)
-        table.insert(1, "path", [str(file) for file in files])
-        return with_predicted_labels(table, self.card)
+        cases = pd.DataFrame({"id": names, "path": [str(file) for file in files], "patient": names, "split": "new"})
+        predictor = BagPredictor(self.card, lambda _: predict_feature_files(self.network, self.card, files))
+        table = predicted(cases, np.full((len(files), len(self.labels)), np.nan), predictor, progress=False)
+        table.insert(1, "path", cases["path"])
+        return table
 
 
-def load(folder: str | os.PathLike) -> Classifier | Encoder | Aggregator:
-    """What is in a folder that the command has written, or in a checkpoint file of a ViT.
+def load(
+    folder: str | os.PathLike[str], *, network: "nn.Module | None" = None
+) -> Classifier | Encoder | Aggregator:  # fmt: skip
+    """Return what is in a folder that the command has written, or in a checkpoint file of a ViT.
 
     Args:
         folder: A model folder (`clinvit finetune`), an encoder folder (`clinvit pretrain`), a run folder with either,
             or a checkpoint (MAE, DINO, timm, VideoMAE, ...).
+        network: Of a model that was trained with a module of one's own: that module, built as in training.
 
     Raises:
         UserError: It is none of these, or it is damaged. No code in it is ever run.
     """
     from .mil.cards import load_any_card
-    from .mil.model import MilCard
 
     path = Path(folder)
     if path.is_file():
@@ -218,11 +307,11 @@ def load(folder: str | os.PathLike) -> Classifier | Encoder | Aggregator:
         return Encoder(path)
     if not path.is_dir():
         raise UserError(f"{path}: no such folder or file.")
-    return Aggregator(path) if isinstance(load_any_card(path), MilCard) else Classifier(path)
+    return Aggregator(path) if load_any_card(path).kind == "mil" else Classifier(path, network)
 
 
-def vit(size: str = "small", *, weights: str | os.PathLike | None = None, **changes: Any) -> "ViT":
-    """A Vision Transformer.
+def vit(size: str = "small", *, weights: str | os.PathLike[str] | None = None, **changes: Any) -> "ViT":
+    """Return a Vision Transformer.
 
     Args:
         size: `tiny` to `giant` (`backbone.sizes`).
@@ -243,24 +332,31 @@ def vit(size: str = "small", *, weights: str | os.PathLike | None = None, **chan
     return network.eval()
 
 
-def _texts(paths: Paths) -> list[str]:
-    return [os.fspath(paths)] if isinstance(paths, str | os.PathLike) else [os.fspath(path) for path in paths]
-
-
-def _features(network, card, values_of, paths: Paths, batch: int, workers: int) -> Features:
+def _features(
+    network: "nn.Module", card: "ModelCard", values_of: "Values", inputs: "Paths | Images", batch: int, workers: int
+) -> Features:
     import torch
 
     from .finetune.model import input_shape
-    from .finetune.predict import stream
-    from .stages.requested import requested_cases
+    from .finetune.pipeline import collected
+    from .finetune.predict import PixelPredictor
+    from .stages.given import given_cases
 
-    cases, _ = requested_cases(_texts(paths), card.labels, card.suffixes())
-    files = [Path(path) for path in cases["path"]]
+    cases, _ = given_cases(inputs, card.labels, card.suffixes())
+    device = next(network.parameters()).device
     with torch.inference_mode():
-        width = values_of(torch.zeros(1, *input_shape(card), device=next(network.parameters()).device)).shape[1]
-        values, reasons = np.full((len(files), width), np.nan, dtype=np.float32), [""] * len(files)
-        for found in stream(values_of, width, network, card, files, batch, workers):
-            values[found.positions] = found.scores
-            for position, reason in zip(found.positions, found.reasons, strict=True):
-                reasons[position] = reason
-    return Features(files, values, reasons)
+        width = values_of(torch.zeros(1, *input_shape(card), device=device)).shape[1]
+        predictor = PixelPredictor(card, values_of, device, batch, workers, width)
+        values, reasons = collected(predictor.scores(cases), len(cases), width)
+    named = cases["id" if "image" in cases else "path"]
+    return Features([Path(name) for name in named], values.astype(np.float32), reasons)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - MOST_SHOWN
+    return ", ".join(names[:MOST_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _thresholds(card: "ModelCard | MilCard") -> str:
+    found = {label: (card.thresholds.get(label) or {}).get("value") for label in card.labels}
+    return _listed([f"{label} {cut:.3g}" for label, cut in found.items() if cut is not None]) or "none"

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 
 def as_clip(x: Tensor) -> Tensor:
-    """(B, C, H, W) images as (B, C, 1, H, W) clips; clips stay as they are."""
+    """Return (B, C, H, W) images as (B, C, 1, H, W) clips; clips stay as they are."""
     if x.ndim == 4:
         return x.unsqueeze(2)
     if x.ndim == 5:
@@ -15,7 +15,7 @@ def as_clip(x: Tensor) -> Tensor:
 
 
 def patch_view(x: Tensor, patch: int, tubelet: int) -> Tensor:
-    """(B, C, T, H, W) seen, without a copy, as (B, T/t, H/p, W/p, C, t, p, p)."""
+    """Return (B, C, T, H, W) seen, without a copy, as (B, T/t, H/p, W/p, C, t, p, p)."""
     batch, channels, frames, height, width = x.shape
     if frames % tubelet or height % patch or width % patch:
         raise ValueError(
@@ -27,10 +27,12 @@ def patch_view(x: Tensor, patch: int, tubelet: int) -> Tensor:
 
 
 def gather_patches(x: Tensor, patch: int, tubelet: int, ids: Tensor | None = None) -> Tensor:
-    """The patches of a clip as (B, n, C, t, p, p), all of them or those of `ids`; only these pixels are copied.
+    """Return the patches of a clip as (B, n, C, t, p, p), all of them or those of `ids`; only these pixels are copied.
 
     Args:
         x: (B, C, T, H, W).
+        patch: Side p of a patch, px.
+        tubelet: Frames t of a patch.
         ids: (B, n) token indices in order (t * H + h) * W + w, or None for all.
     """
     view = patch_view(x.contiguous(), patch, tubelet)
@@ -42,7 +44,7 @@ def gather_patches(x: Tensor, patch: int, tubelet: int, ids: Tensor | None = Non
 
 
 def scatter_patches(patches: Tensor, grid: tuple[int, int, int]) -> Tensor:
-    """The inverse of `gather_patches` without ids: (B, N, C, t, p, p) to (B, C, T, H, W)."""
+    """Undo `gather_patches` without ids: (B, N, C, t, p, p) to (B, C, T, H, W)."""
     batch, _, channels, tubelet, patch, _ = patches.shape
     times, rows, columns = grid
     x = patches.view(batch, times, rows, columns, channels, tubelet, patch, patch)
@@ -63,12 +65,13 @@ class PatchEmbed(nn.Module):
     def __init__(self, channels: int, width: int, patch: int, tubelet: int = 1):
         super().__init__()
         self.patch, self.tubelet = patch, tubelet
+        self.proj: nn.Conv2d | nn.Conv3d
         if tubelet == 1:
             self.proj = nn.Conv2d(channels, width, patch, patch)
         else:
             self.proj = nn.Conv3d(channels, width, (tubelet, patch, patch), (tubelet, patch, patch))
 
     def forward(self, x: Tensor, ids: Tensor | None = None) -> Tensor:
-        """(B, C, T, H, W) to (B, n, D), for all tokens or for `ids` (B, n)."""
+        """Project (B, C, T, H, W) to (B, n, D), for all tokens or for `ids` (B, n)."""
         patches = gather_patches(x, self.patch, self.tubelet, ids).flatten(2)
         return F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)

@@ -11,10 +11,12 @@ Grid = tuple[int, int, int]
 
 
 def position_table(kind: str, grid: Grid, width: int) -> Tensor:
-    """(N, D) float32 table for the N = T*H*W tokens of `grid`.
+    """Return (N, D) float32 table for the N = T*H*W tokens of `grid`.
 
     Args:
         kind: `sine2d`, `sine1d`, `sine3d`, or `learned` (the values to start learning from: normal, std 0.02).
+        grid: Tokens along time, height and width.
+        width: Channels D.
     """
     match kind:
         case "sine2d":
@@ -33,7 +35,10 @@ def position_table(kind: str, grid: Grid, width: int) -> Tensor:
 
 
 def sine_2d(height: int, width: int, channels: int) -> Tensor:
-    """(H*W, D): the first half of the channels encodes the column, the second the row (MAE, util/pos_embed.py)."""
+    """Return (H*W, D).
+
+    The first half of the channels encodes the column, the second the row (MAE, util/pos_embed.py).
+    """
     if channels % 4:
         raise ValueError(f"2-D sine positions need a width that is a multiple of 4, not {channels}")
     rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
@@ -42,14 +47,20 @@ def sine_2d(height: int, width: int, channels: int) -> Tensor:
 
 
 def sine_1d(length: int, channels: int) -> Tensor:
-    """(N, D): sine on even and cosine on odd channels of the flat token index (VideoMAE, modeling_finetune.py)."""
+    """Return (N, D).
+
+    Sine on even and cosine on odd channels of the flat token index (VideoMAE, modeling_finetune.py).
+    """
     channel = torch.arange(channels, dtype=torch.float64)
     angle = torch.arange(length, dtype=torch.float64)[:, None] / 10000 ** (2 * (channel // 2) / channels)
     return torch.where(channel.long() % 2 == 0, angle.sin(), angle.cos()).float()
 
 
 def sine_3d(grid: Grid, channels: int) -> Tensor:
-    """(T*H*W, D): a quarter of the channels (rounded to even) encodes time, the rest column and row as `sine_2d`."""
+    """Return (T*H*W, D).
+
+    A quarter of the channels (rounded to even) encodes time, the rest column and row as `sine_2d`.
+    """
     time = channels // 4 // 2 * 2
     space = channels - time
     if space % 4:
@@ -65,6 +76,9 @@ def resize_positions(table: Tensor, old: Grid, new: Grid, offset: float = 0.0) -
     Bicubic within a frame (align_corners False, as MAE and DINO do), linear over time.
 
     Args:
+        table: (N, D), N the tokens of `old`.
+        old: Tokens along time, height and width.
+        new: The same of the result.
         offset: Added to the rows and columns of `new` where the scale of the resampling is computed: 0.1 gives the
             values that DINO's weights were trained with (its guard against rounding, vision_transformer.py).
     """
@@ -90,7 +104,7 @@ def resize_positions(table: Tensor, old: Grid, new: Grid, offset: float = 0.0) -
 
 
 def _waves(position: Tensor, channels: int) -> Tensor:
-    """(N, C) float64: sines, then cosines, at C/2 wavelengths from 1 to 10000."""
+    """Return (N, C) float64: sines, then cosines, at C/2 wavelengths from 1 to 10000."""
     omega = 10000 ** -(torch.arange(channels // 2, dtype=torch.float64) / (channels / 2))
     angle = position.double()[:, None] * omega
     return torch.cat([angle.sin(), angle.cos()], dim=1)

@@ -3,7 +3,7 @@
 import math
 from dataclasses import asdict, dataclass
 
-# Mean and spread of ImageNet's images, three channels in 0..1: what many released networks were trained with.
+# Mean and std of ImageNet's images, three channels in 0..1: what many released networks were trained with.
 IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 # width, depth, heads, MLP ratio. tiny..huge: DeiT, ViT and MAE; giant: VideoMAE V2 (hidden width 6144).
 # micro and mini are ours: a 2-core laptop trains them in minutes.
@@ -80,28 +80,28 @@ class Architecture:
 
     @property
     def grid(self) -> tuple[int, int, int]:
-        """Tokens along time, height and width."""
+        """Return tokens along time, height and width."""
         height, width = self.image_size
         return self.frames // self.tubelet, height // self.patch_size, width // self.patch_size
 
     @property
     def weights(self) -> float:
-        """How many numbers its blocks and its table of positions hold, about."""
+        """Return how many numbers its blocks and its table of positions hold, about."""
         blocks = self.depth * self.width**2 * (4 + 2 * self.mlp_ratio)
         return blocks + math.prod(self.grid) * self.width
 
     @property
     def values_per_patch(self) -> int:
-        """Pixel values that one token stands for."""
+        """Return pixel values that one token stands for."""
         return self.channels * self.tubelet * self.patch_size**2
 
     def to_dict(self) -> dict:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return asdict(self) | {"image_size": list(self.image_size)}
 
 
 def architecture(size: str, **fields) -> Architecture:
-    """The `Architecture` of a named size, with any other field given by name."""
+    """Return the `Architecture` of a named size, with any other field given by name."""
     if size not in SIZES:
         raise ValueError(f"unknown model size {size!r}; known: {', '.join(SIZES)}")
     width, depth, heads, mlp_ratio = SIZES[size]
@@ -138,7 +138,7 @@ class Model:
     checkpoint_blocks: bool = False
 
     def architecture(self) -> Architecture:
-        """The architecture of these settings."""
+        """Return the architecture of these settings."""
         return architecture(
             self.size,
             image_size=(self.image_size, self.image_size),

@@ -1,7 +1,7 @@
 """The one Vision Transformer, for images and clips, on timm's blocks and with timm's parameter names."""
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from timm.models.vision_transformer import Block
@@ -26,7 +26,7 @@ class Tokens(NamedTuple):
     patches: Tensor
 
     def sequence(self) -> Tensor:
-        """(B, 1 + n, D) with the class token first, or (B, n, D) without one."""
+        """Return (B, 1 + n, D) with the class token first, or (B, n, D) without one."""
         return self.patches if self.cls is None else torch.cat([self.cls.unsqueeze(1), self.patches], dim=1)
 
 
@@ -77,7 +77,10 @@ class ViT(nn.Module):
         return self._named(self.norm(self.encode(self.embed(x, visible_ids))))
 
     def embed(self, x: Tensor, visible_ids: Tensor | None = None) -> Tensor:
-        """(B, [1 + registers +] n, D) tokens with their positions, before the first block; arguments of `forward`."""
+        """Return (B, [1 + registers +] n, D) tokens with their positions, before the first block.
+
+        The arguments are those of `forward`.
+        """
         x = as_clip(x)
         if x.shape[1] != self.arch.channels:
             raise ValueError(f"the model takes {self.arch.channels} channels, the input has {x.shape[1]}")
@@ -89,15 +92,16 @@ class ViT(nn.Module):
             tokens = tokens + positions.expand(x.shape[0], -1, -1).gather(
                 1, visible_ids.unsqueeze(-1).expand(-1, -1, positions.shape[-1])
             )
-        if self.cls_token is not None:
+        if self.cls_token is not None and cls_position is not None:
             cls = (self.cls_token + cls_position).expand(x.shape[0], -1, -1)
             before = [cls] if self.reg_token is None else [cls, self.reg_token.expand(x.shape[0], -1, -1)]
             tokens = torch.cat([*(part.to(tokens.dtype) for part in before), tokens], dim=1)
         return tokens
 
     def last_layers(self, x: Tensor, count: int) -> list[Tokens]:
-        """What the last `count` blocks give for whole inputs, each through the final norm, in the order of the blocks
-        (DINO's `get_intermediate_layers`).
+        """Return what the last `count` blocks give for whole inputs, each through the final norm, in their order.
+
+        As DINO's `get_intermediate_layers`.
         """
         tokens, out = self.embed(x), []
         for i, block in enumerate(self.blocks):
@@ -107,14 +111,15 @@ class ViT(nn.Module):
         return out
 
     def last_attention(self, x: Tensor) -> Tensor:
-        """(B, heads, M, M) attention weights of the last block for whole inputs, M all tokens in the order of `embed`;
-        row 0 is the class token's (DINO's `get_last_selfattention`).
+        """Return (B, heads, M, M) attention weights of the last block for whole inputs (`get_last_selfattention`).
+
+        M are all tokens in the order of `embed`; row 0 is the class token's.
         """
         tokens = self.embed(x)
         for block in self.blocks[:-1]:
             tokens = block(tokens)
-        attn = self.blocks[-1].attn
-        qkv = attn.qkv(self.blocks[-1].norm1(tokens))
+        last: Any = self.blocks[-1]
+        qkv = last.attn.qkv(last.norm1(tokens))
         # (3, B, heads, M, D / heads)
         query, key, _ = qkv.unflatten(2, (3, self.arch.heads, -1)).permute(2, 0, 3, 1, 4)
         return (query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5).softmax(dim=-1)
@@ -125,16 +130,16 @@ class ViT(nn.Module):
         return Tokens(tokens[:, 0], tokens[:, 1 + self.arch.registers :])
 
     def encode(self, tokens: Tensor) -> Tensor:
-        """(B, n, D) through all blocks, before the final norm."""
+        """Return (B, n, D) through all blocks, before the final norm."""
         return through(self.blocks, tokens, self.checkpoint_blocks and self.training)
 
     def grid_of(self, x: Tensor) -> tuple[int, int, int]:
-        """Tokens along time, height and width of a clip (B, C, T, H, W)."""
+        """Return tokens along time, height and width of a clip (B, C, T, H, W)."""
         patch = self.arch.patch_size
         return x.shape[2] // self.arch.tubelet, x.shape[3] // patch, x.shape[4] // patch
 
     def positions(self, grid: tuple[int, int, int]) -> tuple[Tensor | None, Tensor]:
-        """Position of the class token (1, 1, D), if there is one, and of the patches (1, N, D) of `grid`."""
+        """Return position of the class token (1, 1, D), if there is one, and of the patches (1, N, D) of `grid`."""
         extra = int(self.cls_token is not None)
         table = self.pos_embed[0, extra:]
         if grid != self.arch.grid:
@@ -142,18 +147,20 @@ class ViT(nn.Module):
         return self.pos_embed[:, :extra] if extra else None, table.unsqueeze(0)
 
     def no_weight_decay(self) -> set[str]:
-        """Parameters that are no weights of a product and are never decayed."""
+        """Return the parameters that are no weight matrices and are never decayed."""
         return {"pos_embed", "cls_token", "reg_token"}
 
 
 class LastTokensBlock(Block):
-    """A block that is asked for its last tokens alone: of the others it takes keys and values, no more. Its numbers are
-    those of timm's block without drop path, dropout or layer scale.
+    """A block that is asked for its last tokens alone: of the others it takes keys and values, no more.
+
+    Its numbers are those of timm's block without drop path, dropout or layer scale.
     """
 
-    def forward(self, tokens: Tensor, count: int) -> Tensor:
-        """(B, n, D) to (B, count, D)."""
-        attn, asked = self.attn, tokens[:, -count:]
+    def forward(self, tokens: Tensor, count: int) -> Tensor:  # type: ignore[override]
+        """Return the last tokens (B, count, D) of (B, n, D)."""
+        attn: Any = self.attn
+        asked = tokens[:, -count:]
         qkv = attn.qkv(self.norm1(tokens))
         # (3, B, heads, n, D / heads)
         query, key, value = qkv.unflatten(2, (3, attn.num_heads, -1)).permute(2, 0, 3, 1, 4)
@@ -175,11 +182,12 @@ def make_blocks(
     layer_scale: float | None = None,
     last: type[Block] = Block,
 ) -> nn.ModuleList:
-    """`depth` pre-norm Transformer blocks (timm's), stochastic depth rising linearly to `drop_path`, what each adds
-    scaled per channel from `layer_scale` on; the last one of the class `last`.
+    """Return `depth` pre-norm Transformer blocks (timm's); the last one is of the class `last`.
+
+    Stochastic depth rises linearly to `drop_path`; what a block adds is scaled per channel, from `layer_scale` on.
     """
     rates = [drop_path * i / max(depth - 1, 1) for i in range(depth)]
-    norm = partial(nn.LayerNorm, eps=1e-6)
+    norm: Any = partial(nn.LayerNorm, eps=1e-6)
     kinds = [last if i == depth - 1 else Block for i in range(depth)]
     return nn.ModuleList(
         kind(width, heads, mlp_ratio=mlp_ratio, qkv_bias=True, drop_path=rate, norm_layer=norm, init_values=layer_scale)
@@ -188,21 +196,22 @@ def make_blocks(
 
 
 def through(blocks: nn.ModuleList, tokens: Tensor, recompute: bool) -> Tensor:
-    """(B, n, D) through blocks in turn, with or without gradient checkpointing."""
+    """Return (B, n, D) through blocks in turn, with or without gradient checkpointing."""
     for block in blocks:
         tokens = through_one(block, recompute, tokens)
     return tokens
 
 
 def through_one(block: nn.Module, recompute: bool, *inputs) -> Tensor:
-    """A block's output; to `recompute` is gradient checkpointing: its inputs alone are kept for the backward pass (Chen
-    et al. 2016), and the same random numbers are drawn again.
+    """Return a block's output; to `recompute` is gradient checkpointing.
+
+    Its inputs alone are kept for the backward pass (Chen et al. 2016), and the same random numbers are drawn again.
     """
     return checkpoint(block, *inputs, use_reentrant=False) if recompute else block(*inputs)
 
 
 def initialise(module: nn.Module) -> None:
-    """MAE's start: Xavier-uniform matmuls (patch projections seen as matrices), zero biases, unit norms."""
+    """Initialise as MAE does: Xavier-uniform matmuls (patch projections seen as matrices), zero biases, unit norms."""
     for part in module.modules():
         if isinstance(part, nn.Linear):
             nn.init.xavier_uniform_(part.weight)
@@ -217,7 +226,7 @@ def initialise(module: nn.Module) -> None:
 
 
 def _full_table(arch: Architecture) -> Tensor:
-    """(1, N, D), or (1, 1 + N, D) with a zero position for the class token."""
+    """Return (1, N, D), or (1, 1 + N, D) with a zero position for the class token."""
     table = position_table(arch.positions, arch.grid, arch.width)
     if arch.class_token:
         table = torch.cat([torch.zeros(1, arch.width), table])

@@ -18,7 +18,7 @@ from clinvit.datasets.loading.cache import build_cache
 from clinvit.datasets.loading.readers import ImageReader
 from clinvit.datasets.manifest.tables import Manifest, read_manifest, read_predictions
 from clinvit.eval.statistics.results import results
-from clinvit.finetune.model import WEIGHTS, load_card
+from clinvit.finetune.model import ModelCard, load_card
 from clinvit.finetune.recipe import Finetune
 from clinvit.finetune.run import finetune
 from clinvit.phantoms.radiographs import write_chestxray14
@@ -91,8 +91,8 @@ def _recipe(rate: float | None, fields: dict, epochs: int) -> Finetune:
 
 def _row(name: str, rate: float | None, run: Path) -> str:
     table, folder = read_predictions(run / "predictions.csv"), run / "model"
-    auroc = results({name: table}, split="test").models[0].macro["auroc"]
-    counts, size = load_card(folder).parameters, (folder / WEIGHTS).stat().st_size
+    auroc = results({name: table}).models[0].macro["auroc"]
+    counts, size = load_card(folder).parameters, (folder / ModelCard.weights_file).stat().st_size
     trained, share = counts["trained"], counts["trained"] / counts["total"]
     shown = "-" if rate is None else f"{rate:g}"
     return (

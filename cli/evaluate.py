@@ -63,13 +63,15 @@ def report(options, named: Sequence[str], title: str) -> None:
             raise UserError(f"{predictions[name]} and {path} are both called {name!r}: name them, NAME=PATH.")
         predictions[name] = path
     print(f"{options.verb}: split {options.split} of {', '.join(map(str, predictions.values()))} -> {options.out}")
+    from ..eval import Evaluation
     from ..stages.evaluate import evaluate_stage
 
-    metrics = evaluate_stage(
-        predictions, options.out, split=options.split, data=options.data, rule=options.threshold,
-        prevalence=prevalence(options.prevalence), subgroups=columns(options.subgroups), resamples=options.resamples,
-        seed=options.seed, interval=options.interval, stratify=options.stratify,
-        title=title or ", ".join(predictions),
+    evaluation = Evaluation(
+        split=options.split, rule=options.threshold, prevalence=prevalence(options.prevalence),
+        resamples=options.resamples, seed=options.seed, interval=options.interval, stratify=options.stratify,
+        subgroups=columns(options.subgroups),
     )  # fmt: skip
-    print(*metrics["headline"], *(f"warning: {text}" for text in metrics["seen"]["warnings"]), sep="\n")
-    print(f"report: {options.out / 'report.html'}")
+    title = title or ", ".join(predictions)
+    found = evaluate_stage(predictions, options.out, data=options.data, evaluation=evaluation, title=title)
+    print(*found.headline, *(f"warning: {text}" for text in found.to_dict()["seen"]["warnings"]), sep="\n")
+    print(f"report: {found.path}")

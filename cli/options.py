@@ -173,7 +173,7 @@ def _cases(data: Path | None) -> int | None:
 
 def _device() -> str:
     """Return what will compute, as far as it can be known before torch is loaded."""
-    hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "all") in ("", "-1")
-    gpus = [] if hidden else list(Path("/proc/driver/nvidia/gpus").glob("*"))
+    no_gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "all") in ("", "-1")
+    gpus = [] if no_gpu else list(Path("/proc/driver/nvidia/gpus").glob("*"))
     cores = usable_cores()
     return f"{len(gpus)} GPU(s), {cores} cores" if gpus else f"the CPU, {cores} cores"

@@ -26,6 +26,10 @@ def add_arguments(parser: Parser, task: Any) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the splits")
     parser.add_argument("--cache-px", type=int, help="also decode all files now, at this shorter side in pixels")
     parser.add_argument(
+        "--channels", type=int, choices=(1, 3), advanced=True,
+        help="with --cache-px: 1 decodes to grey, 3 to RGB, as the recipe's model.channels (default: the task's)",
+    )  # fmt: skip
+    parser.add_argument(
         "--shards", metavar="URL", advanced=True,
         help="also pack the decoded files into shards there, such as s3://bucket/folder; repeated, it goes on",
     )  # fmt: skip
@@ -65,12 +69,14 @@ def _decode(options, manifest) -> None:
     from ..stages.stages import CACHE
 
     folder = options.out.parent / CACHE
-    reader = options.task.reader(manifest, options.cache_px)
+    reader = options.task.reader(manifest, options.cache_px, options.channels)
     cache = build_cache(manifest.files(), folder, reader, reading_workers(options.workers, True))
     failed = [reason for reason in cache.reasons() if reason]
     print(f"{folder}: {len(cache) - len(failed)} files cached, {len(failed)} failed")
     for reason in failed[:20]:
         print(f"  {reason}")
+    if note := cache.colour_note():
+        print(f"note: {note}")
     if options.shards:
         from ..datasets.loading.shards.packing import pack
 

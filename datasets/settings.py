@@ -15,17 +15,15 @@ class Clip:
         sampling: `strided` (VideoMAE V2's pre-training: every `stride`-th frame from a random start), `dense` (its
             fine-tuning: evenly within a window of frames x stride), `sparse` (one frame of each equal segment, as for
             Something-Something), `uniform` (evenly over the whole clip) or `volume` (ERDES: the whole clip, padded to
-            a square, resampled in space and time; nothing is drawn).
+            a square, resampled in space and time; nothing is random).
         stride: Frames from one to the next, for strided and dense.
-        repeats: Draws from each decoded clip in a step (repeated augmentation); they do not count in `batch_size`.
-        colour: Read three channels; else grey, the mean of the three.
+        repeats: Samples of each decoded clip in a step (repeated augmentation); they do not count in `batch_size`.
         black_out: Blacken all that never moves, where names, scales and logos are burned in.
     """
 
     sampling: str = "strided"
     stride: int = 4
     repeats: int = 1
-    colour: bool = False
     black_out: bool = False
 
     def __post_init__(self):
@@ -61,5 +59,5 @@ class Data:
 
 
 def for_channels(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
-    """Input statistics for another number of channels: one has the mean of three, three have that of the one."""
+    """Return input statistics for another number of channels: one has the mean of three, three have that of the one."""
     return tuple(values) if len(values) == channels else (sum(values) / len(values),) * channels

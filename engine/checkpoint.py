@@ -14,12 +14,12 @@ LAST = Path("checkpoints") / "last.ckpt"
 
 
 class KeepLast(Checkpoint):
-    """Write the whole state of training every so many minutes, at the last step, and when the scheduler warns.
+    """Write the whole state of training every so many minutes, at the last step, and when the run is interrupted.
 
     Args:
         folder: The run folder.
         minutes: Between two checkpoints; 0 writes one at the end of each epoch, and none within.
-        interruption: Knows whether the scheduler asked to stop; training ends after the state is saved.
+        interruption: Knows whether the run was asked to stop; training ends after the state is saved.
     """
 
     def __init__(self, folder: Path, minutes: float, interruption: Interruption):
@@ -27,12 +27,14 @@ class KeepLast(Checkpoint):
         self.interruption = interruption
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch, batch_idx: int) -> None:
+        """Save within an epoch, when it is due."""
         # Here all that belongs to the step before is done, moving averages too. The last batch waits for the epoch's
         # end, and gradients that are still being added up are not part of the state.
         if batch_idx and batch_idx % trainer.accumulate_grad_batches == 0 and not trainer.is_last_batch:
             self._save(trainer, self.seconds > 0 and self._due())
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save at the end of an epoch, when it is due, and of the last one always."""
         self._save(trainer, trainer.current_epoch + 1 >= trainer.max_epochs or self._due())
 
     def _due(self) -> bool:
@@ -71,6 +73,6 @@ def save(trainer: pl.Trainer, path: Path) -> None:
 
 
 def find(folder: Path) -> Path | None:
-    """The checkpoint of a run folder, if there is one."""
+    """Return the checkpoint of a run folder, if there is one."""
     path = folder / LAST
     return path if path.is_file() else None

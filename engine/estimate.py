@@ -38,7 +38,7 @@ class Timing:
 
 
 def estimate(workload: Workload, title: str) -> str:
-    """The estimate of a run on this machine as text for a reader.
+    """Return the estimate of a run on this machine as text for a reader.
 
     Args:
         workload: The training.
@@ -89,7 +89,7 @@ def estimate(workload: Workload, title: str) -> str:
 
 
 def largest(sizes: list[int], fits) -> int:
-    """The largest of rising sizes that fits, as smaller ones do; 0 where none does."""
+    """Return the largest of rising sizes that fits, as smaller ones do; 0 where none does."""
     if fits(sizes[-1]):
         return sizes[-1]
     low, high = 0, len(sizes) - 1
@@ -103,7 +103,7 @@ def largest(sizes: list[int], fits) -> int:
 
 
 def free_memory(device: torch.device) -> tuple[int, str]:
-    """Bytes that may be used, and of what: the GPU, or main memory as the system and its control group allow."""
+    """Return the bytes that may be used, and of what: the GPU, or main memory as system and control group allow."""
     if device.type == "cuda":
         free = torch.cuda.mem_get_info(device)[0]
         return free, f"{torch.cuda.get_device_name(device)} ({_size(free)} free)"

@@ -36,7 +36,7 @@ class Footprint:
 
 
 def footprint(workload: Workload, cases: int, recompute: bool, *, fused: bool, accumulate: bool) -> Footprint:
-    """Memory of a step, found on tensors that have a shape and a kind but no memory.
+    """Return the memory of a step, found on tensors that have a shape and a kind but no memory.
 
     Args:
         workload: The training.
@@ -71,8 +71,9 @@ def footprint(workload: Workload, cases: int, recompute: bool, *, fused: bool, a
 
 
 def flops_per_case(workload: Workload, recompute: bool) -> float:
-    """Operations of forward and backward pass, two per multiplication and addition; matmuls, convolutions and
-    attention alone, and what gradient checkpointing does twice.
+    """Return the operations of forward and backward pass, two per multiplication and addition.
+
+    Matmuls, convolutions and attention alone are counted, and what gradient checkpointing does twice.
     """
     cases = 2
     training, batch, without_memory = _dry(workload, cases, recompute, fused=True)
@@ -84,7 +85,7 @@ def flops_per_case(workload: Workload, recompute: bool) -> float:
 
 
 def _dry(workload: Workload, cases: int, recompute: bool, fused: bool):
-    """The training and a batch for a dry run, and the mode for it."""
+    """Return the training and a batch for a dry run, and the mode for it."""
     training, without_memory = workload.training(recompute, "meta"), FakeTensorMode(allow_non_fake_inputs=True)
     with without_memory:
         training.to_empty(device="cpu")
@@ -98,7 +99,7 @@ def _dry(workload: Workload, cases: int, recompute: bool, fused: bool):
 
 
 def bytes_of(values) -> int:
-    """Bytes of those that are tensors."""
+    """Return the bytes of those that are tensors."""
     return sum(value.nbytes for value in values if isinstance(value, Tensor))
 
 

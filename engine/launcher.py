@@ -32,7 +32,7 @@ class Launch(NamedTuple):
 
 
 def launched() -> Launch | None:
-    """What started this process together with others; None for a process that stands for itself."""
+    """Return what started this process together with others; None for a process on its own."""
     seen = os.environ
     if "TORCHELASTIC_RUN_ID" in seen:
         rank, world, here = (int(seen[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"))
@@ -43,6 +43,21 @@ def launched() -> Launch | None:
         here = int(seen.get("SLURM_NTASKS_PER_NODE", 0)) if world > 1 else 1
         return Launch("SLURM", int(seen["SLURM_PROCID"]), world, here, "--ntasks-per-node")
     return None
+
+
+def meeting_point() -> str:
+    """Return the address by which the processes of a launch find each other (`torch.distributed`'s `init_method`)."""
+    launch = launched()
+    if launch is None or launch.name == "torchrun":
+        return "env://"
+    from lightning.fabric.plugins.environments import SLURMEnvironment
+
+    seen = os.environ
+    nodes = seen.get("SLURM_STEP_NODELIST", seen.get("SLURM_NODELIST", "127.0.0.1"))
+    address = seen.get("MASTER_ADDR") or SLURMEnvironment.resolve_root_node_address(nodes)
+    # A port that all processes find by themselves, another one for each step of a job.
+    job, step = (int(seen.get(name, 0)) for name in ("SLURM_JOB_ID", "SLURM_STEP_ID"))
+    return f"tcp://{address}:{seen.get('MASTER_PORT') or 15000 + (job + 97 * step) % 20000}"
 
 
 def requeue() -> None:
@@ -60,8 +75,10 @@ def requeue() -> None:
 
 @contextmanager
 def requeued_when_warned() -> Iterator[None]:
-    """Within, SLURM's warning (SIGUSR1) to a job stops a command as Ctrl-C does and has the job started anew. It may
-    come while files are still read; training, whose state is to be saved before, handles it itself (`Interruption`).
+    """Let SLURM's warning (SIGUSR1) to a job stop a command as Ctrl-C does, and have the job started anew.
+
+    It may come while files are still read; training, whose state is to be saved before, handles it itself
+    (`Interruption`).
     """
     in_main = threading.current_thread() is threading.main_thread()
     if REQUEUE_SIGNAL is None or "SLURM_JOB_ID" not in os.environ or not in_main:

@@ -18,7 +18,7 @@ def parameter_groups(
     depth: int = 0,
     no_decay: Collection[str] = (),
 ) -> list[dict]:
-    """Groups with `lr_scale` and `weight_decay`, one per layer and kind (MAE, util/lr_decay.py).
+    """Return groups with `lr_scale` and `weight_decay`, one per layer and kind (MAE, util/lr_decay.py).
 
     Args:
         named: Names and parameters; frozen ones are left out. A leading `encoder.` is ignored.
@@ -49,7 +49,7 @@ def parameter_groups(
 
 
 def layer_of(name: str, depth: int) -> int:
-    """0 for the embedding, i + 1 for block i, depth + 1 for whatever comes after."""
+    """Return 0 for the embedding, i + 1 for block i, depth + 1 for whatever comes after."""
     if name in ("cls_token", "reg_token", "pos_embed") or name.startswith("patch_embed."):
         return 0
     block = re.match(r"blocks\.(\d+)\.", name)
@@ -57,7 +57,7 @@ def layer_of(name: str, depth: int) -> int:
 
 
 def make_optimizer(groups: list[dict], optim: Optim, rate: float, fused: bool = True) -> Optimizer:
-    """The optimiser, each group at `rate` times its scale; `fused` AdamW is quicker, but no friend of loss scaling."""
+    """Return the optimiser, each group at `rate` times its scale; `fused` is quicker, but bears no loss scaling."""
     groups = [{key: value for key, value in g.items() if key != "names"} | {"lr": rate * g["lr_scale"]} for g in groups]
     if optim.optimizer == "adamw":
         return AdamW(groups, lr=rate, betas=optim.betas, fused=fused)

@@ -26,6 +26,7 @@ class Profile(Callback):
         self.profiler: profile | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the profiler."""
         if not trainer.is_global_zero:
             return
         activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * torch.cuda.is_available()
@@ -34,10 +35,12 @@ class Profile(Callback):
         self.profiler.start()
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        """Count a step."""
         if self.profiler is not None:
             self.profiler.step()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop the profiler."""
         if self.profiler is not None:
             self.profiler.stop()
             self.profiler = None

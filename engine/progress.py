@@ -1,4 +1,4 @@
-"""One progress bar over the whole training; without a terminal, a line now and then. And the log as a CSV table."""
+"""One progress bar over the whole training; without a terminal, a line now and then. And the log of the epochs."""
 
 import csv
 import io
@@ -14,7 +14,7 @@ from ..core.files import write_text
 
 
 class Progress(ProgressBar):
-    """Epoch, loss, rate, time left and the share of time spent waiting for data.
+    """Show epoch, loss, learning rate, validation metric, time left and the share of time spent waiting for data.
 
     Args:
         title: What is being trained, in a word or two.
@@ -29,7 +29,7 @@ class Progress(ProgressBar):
         self.shown = True
 
     def disable(self) -> None:
-        """Lightning calls this on every process but the first."""
+        """Show nothing; Lightning calls this on every process but the first."""
         self.shown = False
 
     def enable(self) -> None:
@@ -37,6 +37,7 @@ class Progress(ProgressBar):
         self.shown = True
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin to count."""
         total = trainer.num_training_batches * trainer.max_epochs
         self.done = self.first = trainer.num_training_batches * trainer.current_epoch + pl_module.done[1]
         self.started = self.ready = self.spoken = time.monotonic()
@@ -45,9 +46,11 @@ class Progress(ProgressBar):
             self.bar = tqdm(total=total, initial=self.first, desc=self.title, unit="step", dynamic_ncols=True)
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        """Count the time that was spent waiting for the batch."""
         self.waited += time.monotonic() - self.ready
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
+        """Show the step."""
         self.done += 1
         self.ready = now = time.monotonic()
         if not self.shown:
@@ -68,33 +71,45 @@ class Progress(ProgressBar):
             )
 
     def on_train_end(self, trainer, pl_module) -> None:
+        """Close the bar."""
         if self.bar is not None:
             self.bar.close()
 
     def _state(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> str:
         loss = pl_module.epoch_means().get("loss", trainer.callback_metrics.get("loss"))
         shown = f"loss {float(loss):.4f}, " if loss is not None else ""
+        score = trainer.callback_metrics.get(pl_module.watched)
+        shown += f"{pl_module.watched} {float(score):.3f}, " if score is not None else ""
+        shown += f"lr {rate_of(trainer):.1e}, "
         waiting = self.waited / max(time.monotonic() - self.started, 1e-9)
         return f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}, {shown}waiting for data {waiting:.0%}"
 
 
 class EpochLog(Callback):
-    """`log.csv`: a row per epoch with all logged metrics, the learning rate and seconds. A resumed run goes on."""
+    """Write `log.csv`, a row per epoch with all logged metrics, the learning rate and seconds; a resumed run goes on.
+
+    The learning rate goes to TensorBoard and the trackers too, which have the metrics from Lightning.
+
+    Args:
+        folder: The run folder.
+    """
 
     def __init__(self, folder: Path):
         self.path = folder / "log.csv"
         self.rows: list[dict[str, str]] = []
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take over the rows of a run that goes on."""
         self.started = time.monotonic()
         if trainer.current_epoch and self.path.is_file():
             with self.path.open(encoding="utf-8", newline="") as file:
                 self.rows = [row for row in csv.DictReader(file) if int(row["epoch"]) <= trainer.current_epoch]
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Add a row."""
         metrics = {name: f"{float(value):.6g}" for name, value in sorted(trainer.callback_metrics.items())}
         seconds, self.started = time.monotonic() - self.started, time.monotonic()
-        rate = max(group["lr"] for group in trainer.optimizers[0].param_groups)
+        rate = rate_of(trainer)
         self.rows.append(
             {
                 "epoch": str(trainer.current_epoch + 1),
@@ -105,9 +120,16 @@ class EpochLog(Callback):
         )
         if not trainer.is_global_zero:
             return
+        for logger in trainer.loggers:
+            logger.log_metrics({"lr": rate}, trainer.global_step)
         columns = list(dict.fromkeys(name for row in self.rows for name in row))
         text = io.StringIO()
         writer = csv.DictWriter(text, columns, lineterminator="\n", restval="")
         writer.writeheader()
         writer.writerows(self.rows)
         write_text(self.path, text.getvalue())
+
+
+def rate_of(trainer: pl.Trainer) -> float:
+    """Return the learning rate of the layers that learn fastest."""
+    return max(group["lr"] for group in trainer.optimizers[0].param_groups)

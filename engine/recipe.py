@@ -140,7 +140,7 @@ def parse_recipe(default: Recipe, config: Path | None = None, options: Sequence[
 
 
 def recipe_parser(default: Any):
-    """A jsonargparse parser whose options are the fields of the recipe, with its values as defaults."""
+    """Return a jsonargparse parser whose options are the fields of the recipe, with its values as defaults."""
     import jsonargparse
 
     parser = jsonargparse.ArgumentParser(exit_on_error=False, add_help=False, usage=argparse.SUPPRESS)
@@ -151,8 +151,8 @@ def recipe_parser(default: Any):
 
 
 def flat(recipe: Any, prefix: str = "") -> dict[str, Any]:
-    """Dotted names and values of a recipe, in order."""
-    out = {}
+    """Return dotted names and values of a recipe, in order."""
+    out: dict[str, Any] = {}
     for field in dataclasses.fields(recipe):
         value = getattr(recipe, field.name)
         if dataclasses.is_dataclass(value):
@@ -163,12 +163,12 @@ def flat(recipe: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def plain(recipe: Any) -> dict:
-    """A recipe as nested plain values, for YAML and JSON."""
+    """Return a recipe as nested plain values, for YAML and JSON."""
     return yaml.safe_load(to_yaml(recipe))
 
 
 def to_yaml(recipe: Any) -> str:
-    """A recipe as YAML that `parse_recipe` reads back."""
+    """Return a recipe as YAML that `parse_recipe` reads back."""
 
     def lists(value):
         if isinstance(value, dict):
@@ -179,7 +179,7 @@ def to_yaml(recipe: Any) -> str:
 
 
 def _yaml_keys(path: Path) -> list[str]:
-    """Dotted keys of a YAML file."""
+    """Return the dotted keys of a YAML file."""
 
     def walk(value, prefix=""):
         for key, item in value.items():

@@ -1,6 +1,7 @@
 """The folder of a run: what was asked (`recipe.yaml`), where it ran (`environment.json`), logs and checkpoints.
 
-Repeating the same command in a run folder continues it; another recipe or other data in it is refused.
+Repeating the same command in a run folder continues it, with more epochs too; another recipe or other data in it is
+refused. A run that ends before it has done anything, as a refused one does, leaves the folder free.
 """
 
 import importlib.metadata
@@ -9,7 +10,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,10 @@ from .launcher import launched
 from .recipe import to_yaml
 
 PACKAGES = ("clinvit", "torch", "timm", "lightning", "numpy", "albumentations", "pydicom")
+RECIPE, ENVIRONMENT = "recipe.yaml", "environment.json"
+# What there is once something has been done that a repeated command goes on from.
+WORK = ("checkpoints/*", "status/*.json")
+EPOCHS = "optim.epochs"
 # Options that may change between two starts of one run, because they change no result.
 FREE = {f"run.{name}" for name in "devices nodes workers checkpoint_minutes profile strategy track".split()}
 
@@ -30,6 +35,8 @@ FREE = {f"run.{name}" for name in "devices nodes workers checkpoint_minutes prof
 @contextmanager
 def run_folder(path: str | Path, recipe: Any, inputs: dict[str, Any], *, shared: bool = False) -> Iterator[Path]:
     """Open a run folder for one process at a time; the lock is released by the end of the process, however it ends.
+
+    A folder that was free is free again if what is done within fails before anything is done (`WORK`).
 
     Args:
         path: The folder, made if missing.
@@ -49,19 +56,25 @@ def run_folder(path: str | Path, recipe: Any, inputs: dict[str, Any], *, shared:
         lock = Lock(path / LOCK, path, shared=shared)
     except OSError as error:
         raise UserError(f"{path}: the run folder cannot be written ({error.strerror}). Choose another --out.") from None
-    with lock:
-        if lock.alone:
-            remove_leftovers(path)
-        if shared:
-            lock.share()
-        _refuse_another(path, recipe, inputs)
-        write_text(path / "recipe.yaml", to_yaml(recipe))
-        write_json(path / "environment.json", environment() | {"inputs": inputs})
-        yield path
+    free = False
+    try:
+        with lock:
+            if lock.alone:
+                remove_leftovers(path)
+            if shared:
+                lock.share()
+            free = not _holds_this(path, recipe, inputs)
+            write_text(path / RECIPE, to_yaml(recipe))
+            write_json(path / ENVIRONMENT, environment() | {"inputs": inputs})
+            yield path
+    except BaseException:
+        if free:
+            _free(path)
+        raise
 
 
 def environment() -> dict:
-    """Versions, machine, device and the state of the source, as plain values."""
+    """Return versions, machine, device and the state of the source, as plain values."""
     return {
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "python": platform.python_version(),
@@ -73,7 +86,7 @@ def environment() -> dict:
 
 
 def versions() -> dict[str, str]:
-    """Versions of the packages that a result depends on, where installed."""
+    """Return the versions of the packages that a result depends on, where installed."""
     found = {}
     for name in PACKAGES:
         try:
@@ -84,13 +97,13 @@ def versions() -> dict[str, str]:
 
 
 def rank() -> int:
-    """Rank of this process among those that a launcher started (torchrun, SLURM, Lightning); 0 when alone."""
+    """Return the rank of this process among those that were started (torchrun, SLURM, Lightning); 0 when alone."""
     launch = launched()
     return int(os.environ.get("LOCAL_RANK", 0)) if launch is None else launch.rank
 
 
 def world_size() -> int:
-    """How many processes a launcher started for one work (torchrun, srun); 1 when alone."""
+    """Return how many processes a launcher started for one work (torchrun, srun); 1 when alone."""
     launch = launched()
     if launch is None or launch.name == "torchrun":
         return 1 if launch is None else launch.world
@@ -98,36 +111,59 @@ def world_size() -> int:
     return int(os.environ.get("SLURM_STEP_NUM_TASKS", 1))
 
 
-def _refuse_another(path: Path, recipe: Any, inputs: dict[str, Any]) -> None:
+def _holds_this(path: Path, recipe: Any, inputs: dict[str, Any]) -> bool:
+    """Return whether the folder holds this run already, or a shorter one that it goes on from; refuse another."""
     try:
-        before = yaml.safe_load((path / "recipe.yaml").read_text(encoding="utf-8"))
-        known = yaml.safe_load((path / "environment.json").read_text(encoding="utf-8"))["inputs"]
+        before = yaml.safe_load((path / RECIPE).read_text(encoding="utf-8"))
+        known = yaml.safe_load((path / ENVIRONMENT).read_text(encoding="utf-8"))["inputs"]
     except FileNotFoundError:
-        return
+        return False
     except (yaml.YAMLError, KeyError, TypeError, OSError) as error:
         raise UserError(
             f"{path}: recipe.yaml or environment.json is damaged ({error}). Choose another --out."
         ) from None
     old, new = _flatten(before) | known, _flatten(yaml.safe_load(to_yaml(recipe))) | inputs
     changed = [key for key in sorted(old | new) if key not in FREE and old.get(key) != new.get(key)]
-    if changed:
+    if changed == [EPOCHS]:
+        _extend(path, old[EPOCHS], new[EPOCHS])
+    elif changed:
         first = changed[0]
         raise UserError(
             f"{path}: this folder holds another run: {first} was {old.get(first)!r}, now {new.get(first)!r}"
             f"{f' (and {len(changed) - 1} more)' if len(changed) > 1 else ''}. Choose another --out, or repeat the "
             "old command to continue it."
         )
+    return True
+
+
+def _extend(path: Path, before: int, now: int) -> None:
+    """Say that a run goes on for more epochs than it was begun with, or refuse fewer."""
+    if now < before:
+        raise UserError(
+            f"{path}: this folder holds a run of {before} epochs, whose learning rate follows their number; {EPOCHS} "
+            f"{now} would not be its beginning. Choose another --out, or a number from {before} on."
+        )
+    print(f"{path}: goes on, for {now} epochs instead of {before}; from here on the learning rate is that of {now}.")
+
+
+def _free(path: Path) -> None:
+    """Free the folder of a run that has done nothing, unless another process is at work there."""
+    if any(any(path.glob(pattern)) for pattern in WORK):
+        return
+    with suppress(UserError, OSError), Lock(path / LOCK, path):
+        for name in (RECIPE, ENVIRONMENT):
+            (path / name).unlink(missing_ok=True)
 
 
 def _flatten(value: dict, prefix: str = "") -> dict:
-    out = {}
+    out: dict[str, Any] = {}
     for key, item in value.items():
         out |= _flatten(item, f"{prefix}{key}.") if isinstance(item, dict) else {f"{prefix}{key}": item}
     return out
 
 
 def _git_state() -> str:
-    """Commit of the source and whether it was changed; empty for an installed package."""
+    """Return the commit of the source and whether it was changed; empty for an installed package."""
     root = Path(__file__).resolve().parents[1]
     if not (root / ".git").exists():
         return ""

@@ -6,7 +6,7 @@ import math
 def learning_rate(
     epoch: float, *, peak: float, minimum: float, warmup: float, epochs: float, constant: bool = False
 ) -> float:
-    """Learning rate at a fractional epoch (MAE, util/lr_sched.py).
+    """Return the learning rate at a fractional epoch (MAE, util/lr_sched.py).
 
     Args:
         epoch: Position in training, 0..epochs.
@@ -22,10 +22,10 @@ def learning_rate(
 
 
 def half_cosine(progress: float, start: float, end: float) -> float:
-    """From `start` at progress 0 to `end` at 1 (DINO, utils.py: weight decay and the teacher's momentum)."""
+    """Return a value between `start` at progress 0 and `end` at 1 (DINO, utils.py: weight decay, momentum)."""
     return end + (start - end) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def scaled_rate(base: float, batch: int) -> float:
-    """Peak learning rate of a batch size: base x batch / 256 (the linear rule of MAE and VideoMAE)."""
+    """Return the peak learning rate of a batch size: base x batch / 256 (the linear rule of MAE and VideoMAE)."""
     return base * batch / 256

@@ -27,17 +27,20 @@ class Curves(TensorBoardLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Write metrics."""
         with reporting_a_full_disk(self.log_dir):
             for name, value in metrics.items():
                 self.experiment.add_scalar(name, value, step)
 
     @rank_zero_only
     def save(self) -> None:
+        """Write what is still in memory."""
         with reporting_a_full_disk(self.log_dir):
             self.experiment.flush()
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
+        """Close the files."""
         if self._experiment is None:
             return
         try:
@@ -45,7 +48,7 @@ class Curves(TensorBoardLogger):
                 self.experiment.flush()
                 self.experiment.close()
         except (OSError, RunError):
-            # After a failure, that is what is to be told, and not the end of the curves.
+            # After a failure, that is what is to be reported, and not the end of the curves.
             if status == "success":
                 raise
 
@@ -55,11 +58,11 @@ def reported_once() -> Iterator[None]:
     """Keep the traceback of TensorBoard's writing thread from the terminal: its error is raised in ours again."""
     before = threading.excepthook
 
-    def told(failed) -> None:
+    def report(failed) -> None:
         if not type(failed.thread).__module__.startswith("tensorboard."):
             before(failed)
 
-    threading.excepthook = told
+    threading.excepthook = report
     try:
         yield
     finally:
@@ -67,7 +70,7 @@ def reported_once() -> Iterator[None]:
 
 
 def loggers(folder: Path, run: Run) -> list[Logger]:
-    """Lightning's loggers of a run folder.
+    """Return Lightning's loggers of a run folder.
 
     Where they send to is their own affair (`WANDB_MODE`, `WANDB_API_KEY`, `MLFLOW_TRACKING_URI`); without the last,
     MLflow writes `mlflow.db` into the run folder. The recipe and the curves are sent: no names of files or patients,

@@ -47,7 +47,8 @@ def fit(
 
     Args:
         training: With its loaders.
-        optim, run: The shared parts of the recipe.
+        optim: The recipe's optimiser.
+        run: The recipe's machine.
         folder: The run folder.
         title: For the progress bar.
         eval_every: Epochs between validations; None for no validation.
@@ -84,7 +85,7 @@ def make_trainer(
     interruption: Interruption,
     callbacks: Sequence[Callback] = (),
 ) -> pl.Trainer:
-    """The Trainer of a recipe."""
+    """Return the Trainer of a recipe."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     # What Lightning says about workers (the progress bar shows what waiting costs), intervals of its own logs, the
@@ -139,7 +140,7 @@ def make_trainer(
 
 
 def precision(run: Run, model: nn.Module) -> str:
-    """Lightning's name; `auto` is bf16 where the hardware multiplies it, fp16 on older GPUs, else fp32.
+    """Return Lightning's name; `auto` is bf16 where the hardware multiplies it, fp16 on older GPUs, else fp32.
 
     On a CPU `auto` leaves networks with 3-D convolutions in fp32: oneDNN's gradients of their bf16 weights are at times
     not finite (seen in PyTorch 2.15 with kernels of 3 on maps of 2 x 2 x 2).
@@ -153,7 +154,7 @@ def precision(run: Run, model: nn.Module) -> str:
 
 
 def cpu_multiplies_bf16() -> bool:
-    """Whether the processor has bf16 matmuls (AVX512-BF16 or AMX), as far as Linux tells."""
+    """Return whether the processor has bf16 matmuls (AVX512-BF16 or AMX), as far as Linux tells."""
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -162,7 +163,7 @@ def cpu_multiplies_bf16() -> bool:
 
 
 def placement(run: Run) -> tuple[int | str, int]:
-    """Devices of each machine for Lightning (`auto` is all GPUs), and machines: as a launcher started the processes.
+    """Return devices of each machine for Lightning (`auto` is all GPUs), and machines: as processes were started.
 
     Raises:
         UserError: The recipe asks for another number, or the launcher started them unevenly or more than the GPUs.
@@ -192,7 +193,7 @@ def placement(run: Run) -> tuple[int | str, int]:
 
 
 def _environment() -> ClusterEnvironment:
-    """By what the processes find each other; without a launcher Lightning starts them itself."""
+    """Return by what the processes find each other; without a launcher Lightning starts them itself."""
     launch = launched()
     if launch is None:
         return LightningEnvironment()
@@ -201,14 +202,14 @@ def _environment() -> ClusterEnvironment:
 
 
 def _sharded(run: Run) -> ModelParallelStrategy:
-    """PyTorch's fully sharded data parallel over all processes; checkpoints are whole files, as without it."""
+    """Return PyTorch's fully sharded data parallel over all processes; checkpoints stay whole files."""
     return ModelParallelStrategy(processes(run), tensor_parallel_size=1, save_distributed_checkpoint=False)
 
 
 def processes(run: Run) -> int:
-    """All processes of a run, one for each device."""
+    """Return the number of all processes of a run, one for each device."""
     here, nodes = placement(run)
-    return nodes * (max(1, torch.cuda.device_count()) if here == "auto" else here)
+    return nodes * (max(1, torch.cuda.device_count()) if here == "auto" else int(here))
 
 
 def _check(checkpoint: Path, training: Training) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
 from ..core.errors import RunError, UserError
+from ..core.pixels import normalised
 from .allocation import keep_freed_memory
 from .optim import make_optimizer, parameter_groups
 from .recipe import Optim, Run
@@ -48,6 +50,8 @@ class Training(pl.LightningModule):
         super().__init__()
         self.model, self.optim, self.run, self.ids = model, optim, run, ids
         self.depth, self.no_decay = depth, no_decay
+        # The validation metric that the progress bar shows.
+        self.watched = ""
         # (epoch, batches of it that are done already) where a run goes on within an epoch.
         self.done = (0, 0)
         self.whole: list[nn.Module] = []
@@ -61,6 +65,7 @@ class Training(pl.LightningModule):
             model.compile()
 
     def configure_model(self) -> None:
+        """Share the weights among the processes, where the recipe asks for it."""
         if self.run.precision == "64-true":
             self.double()  # now, as Lightning does so after it has loaded a checkpoint, which is rounded by that
         # Lightning calls this again for a validation of its own; sharded once is enough.
@@ -84,7 +89,7 @@ class Training(pl.LightningModule):
         return False
 
     def gather(self) -> None:
-        """After a sharded training: the whole model in place of this process's share. All processes call this."""
+        """Put the whole model in place of this process's share, after a sharded training. All processes call this."""
         if self.whole:
             from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
@@ -96,8 +101,14 @@ class Training(pl.LightningModule):
         """Draw what the loss of this batch needs beside it: masks, say."""
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
-        """The scalar loss of a batch."""
+        """Return the scalar loss of a batch."""
         raise NotImplementedError
+
+    @property
+    def share(self) -> tuple[int, int, int, int, int]:
+        """Which cases this process sees: of a part of a batch over all processes, seed, rank, processes, parts."""
+        part = self.optim.batch_size // self.optim.accumulate
+        return part, self.run.seed, self.global_rank, self.trainer.world_size, self.optim.accumulate
 
     @property
     def final_model(self) -> nn.Module:
@@ -105,15 +116,15 @@ class Training(pl.LightningModule):
         return self.model if self.ema is None else self.ema.module
 
     def pixels(self, batch: dict[str, Tensor]) -> Tensor:
-        """`image` (B, C, [T,] H, W) uint8 of a batch, normalised on the device (a quarter of the bytes travels)."""
-        return self.normalised(batch["image"].float() / 255)
+        """Return a batch's `image` (B, C, [T,] H, W) uint8, normalised on the device: fewer bytes travel."""
+        return self.normalised(batch["image"])
 
     def normalised(self, pixels: Tensor) -> Tensor:
-        """Pixels (B, C, [T,] H, W) in 0..1, normalised."""
-        shape = (1, -1, *[1] * (pixels.ndim - 2))
-        return (pixels - self.mean.view(shape)) / self.std.view(shape)
+        """Return pixels (B, C, [T,] H, W), uint8 or in 0..1, normalised."""
+        return normalised(pixels, self.mean, self.std)
 
     def on_fit_start(self) -> None:
+        """Set what is quicker on a CPU."""
         if self.device.type == "cpu":
             keep_freed_memory()
         # In bf16 on a CPU the backward of PyTorch's fused attention is slow: a whole MAE step (width 192, 64 tokens,
@@ -123,7 +134,17 @@ class Training(pl.LightningModule):
                 if isinstance(part, Attention):
                     part.fused_attn = False
 
+    def on_train_start(self) -> None:
+        """Set the rate of the first step."""
+        # The checkpoint of a run that is extended has the rate of the shorter schedule; of any other, this very rate.
+        schedule = self.lr_schedulers()
+        if isinstance(schedule, LambdaLR):
+            rates = zip(schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True)
+            for group, peak, factor in rates:
+                group["lr"] = peak * factor(schedule.last_epoch)
+
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
+        """Return the loss of a batch, or stop the run where it is not finite."""
         # Drop path and dropout draw from the global generator; masks and mixing from `generator`.
         seed_all(self.step_seed(index, self.global_rank), self.device)
         self.begin(batch, index)
@@ -149,23 +170,27 @@ class Training(pl.LightningModule):
             self.tallied[name] = total + value, count + 1
 
     def epoch_means(self) -> dict[str, Tensor]:
-        """The means of the epoch so far."""
+        """Return the means of the epoch so far."""
         return {name: total / count for name, (total, count) in self.tallied.items()}
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
+        """Store the sums of the epoch so far."""
         # All processes load the file of the first one: each gets the mean of all.
         reduce = self.trainer.strategy.reduce
         tallied = {name: (reduce(total, reduce_op="mean"), count) for name, (total, count) in self.tallied.items()}
         checkpoint["tallied"] = {name: [float(total), count] for name, (total, count) in tallied.items()}
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
+        """Take the sums of the epoch so far."""
         self.tallied = {name: (total, count) for name, (total, count) in checkpoint.get("tallied", {}).items()}
 
     def on_train_batch_end(self, outputs, batch, batch_idx: int) -> None:
+        """Move the average of the weights."""
         if self.ema is not None and (batch_idx + 1) % self.optim.accumulate == 0:
             self.ema.update(self.model, step=self.global_step)
 
     def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None) -> None:
+        """Clip the gradients as the recipe says."""
         # Lightning refuses to clip for any fused optimiser, for fear of loss scaling, which `fused` excludes below.
         if gradient_clip_val is not None:
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), gradient_clip_val)
@@ -174,6 +199,7 @@ class Training(pl.LightningModule):
                 torch.nn.utils.clip_grad_norm_(parameter, self.optim.clip_tensor_norm)
 
     def on_before_optimizer_step(self, optimizer) -> None:
+        """Set the weight decay of this step."""
         if self.optim.weight_decay_end is not None:
             decay = half_cosine(self.progress, self.optim.weight_decay, self.optim.weight_decay_end)
             for group in optimizer.param_groups:
@@ -186,15 +212,16 @@ class Training(pl.LightningModule):
         return self.global_step / self.trainer.estimated_stepping_batches
 
     def step_seed(self, index: int, *more: int) -> int:
-        """A seed of this batch of this epoch."""
+        """Return a seed of this batch of this epoch."""
         entropy = np.random.SeedSequence([self.run.seed, self.current_epoch, index, *more])
         return int(entropy.generate_state(1, np.uint64)[0] >> np.uint64(1))
 
     def generator(self, index: int) -> torch.Generator:
-        """A generator on the device, the same on every rank."""
+        """Return a generator on the device, the same on every rank."""
         return torch.Generator(self.device).manual_seed(self.step_seed(index))
 
-    def configure_optimizers(self) -> dict:
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Return the optimiser and its schedule."""
         optim = self.optim
         groups = parameter_groups(
             self.model.named_parameters(), weight_decay=optim.weight_decay, layer_decay=optim.layer_decay,

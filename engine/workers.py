@@ -8,8 +8,9 @@ from ..core.errors import RunError, UserError
 
 @contextmanager
 def reporting_killed_readers(advice: str) -> Iterator[None]:
-    """Make one line of PyTorch's error for a reading process that was killed, whichever line of ours it interrupts, and
-    of an error of ours that comes from such a process with its traceback.
+    """Make one line of PyTorch's error for a reading process that was killed, whichever line of ours it interrupts.
+
+    The same is made of an error of ours that comes from such a process with its traceback.
 
     Args:
         advice: What to do, a sentence.

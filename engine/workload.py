@@ -37,11 +37,11 @@ class Workload:
     recompute: bool | None
 
     def resolved(self) -> "Workload":
-        """The same in the precision that a run would choose here."""
+        """Return the same in the precision that a run would choose here."""
         return replace(self, run=replace(self.run, precision=precision(self.run, self.make(False, "meta"))))
 
     def training(self, recompute: bool, device: str = "cpu") -> Training:
-        """The training, attached to what a step asks of Lightning's Trainer."""
+        """Return the training, attached to what a step asks of Lightning's Trainer."""
         training = self.make(recompute, device)
         steps = max(1, self.cases // self.optim.batch_size) * self.optim.epochs
         training.trainer = SimpleNamespace(
@@ -51,7 +51,7 @@ class Workload:
         return training.train()
 
     def loss(self, training: Training, batch: dict[str, Tensor]) -> Tensor:
-        """The loss of a batch in the run's precision."""
+        """Return the loss of a batch in the run's precision."""
         kind = MIXED.get(self.run.precision)
         device = batch["row"].device.type
         with torch.autocast(device, kind) if kind else nullcontext():
@@ -76,11 +76,11 @@ class Steps:
         self.optimizer = self.training.configure_optimizers()["optimizer"]
 
     def batch(self, cases: int) -> dict[str, Tensor]:
-        """A batch of so many cases on the device, `image` (B, C, [T,] S, S) uint8."""
+        """Return a batch of so many cases on the device, `image` (B, C, [T,] S, S) uint8."""
         return {name: tensor.to(self.device) for name, tensor in self.workload.batch(cases).items()}
 
     def run(self, batch: dict[str, Tensor]) -> tuple[float, float]:
-        """A step; gives the seconds of forward and backward pass, and of the optimiser."""
+        """Take a step; return the seconds of forward and backward pass, and of the optimiser."""
         started = self._now()
         self.training.begin(batch, 0)
         self.workload.loss(self.training, batch).backward()

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..core.pixels import normalised
 from ..datasets.loading.cache import Files, opened
 from ..finetune.model import ModelCard, predict_batch
-from ..finetune.predict import normalised
 
 WINDOWS = 16  # a clip is blanked in at most so many parts
 
@@ -51,7 +51,7 @@ def frame_importance(model: nn.Module, card: ModelCard, file: Path) -> FrameImpo
     with opened(Files([file], card.reader()), 0) as pixels:
         image = view(pixels)
     length = card.arch.frames
-    x = normalised(torch.from_numpy(image), card, next(model.parameters()).device)
+    x = normalised(torch.from_numpy(image).to(next(model.parameters()).device), card.mean, card.std)
     parts = min(WINDOWS, length)
     part_of = np.arange(length) * parts // length
     blanked = x.expand(parts, -1, -1, -1, -1).clone()

@@ -11,9 +11,9 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from ..core.errors import DataError
+from ..core.pixels import normalised
 from ..datasets.loading.cache import Files, opened
 from ..finetune.model import ModelCard
-from ..finetune.predict import normalised
 from .relevance import relevance_maps
 
 Extent = tuple[float, float, float, float]
@@ -120,7 +120,7 @@ def explain_files(
             maps = {}
             if good:
                 positions = [position for position, _ in good]
-                x = normalised(torch.cat([pixels for _, pixels in good]), card, device)
+                x = normalised(torch.cat([pixels for _, pixels in good]).to(device), card.mean, card.std)
                 wanted = torch.from_numpy(np.ascontiguousarray(targets[positions])).to(device)
                 maps = dict(zip(positions, relevance_maps(model, x, wanted, method).cpu().numpy()))
             for position, _, (width, height), reason in items:

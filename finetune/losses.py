@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 
 def masked_bce(logits: Tensor, targets: Tensor) -> Tensor:
-    """Binary cross-entropy, mean over the known labels.
+    """Return binary cross-entropy, mean over the known labels.
 
     Args:
         logits: (B, L).
@@ -19,7 +19,7 @@ def masked_bce(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def masked_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy of exclusive classes, mean over the cases whose class is known.
+    """Return the cross-entropy of exclusive classes, mean over the cases whose class is known.
 
     Args:
         logits: (B, L).
@@ -31,7 +31,12 @@ def masked_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def known_mean(values: Tensor, known: Tensor) -> Tensor:
-    """Sum over the known values (the others are 0) by their mean number per process: averaged gradients are exact."""
+    """Return the sum over the known values by their mean number per process: averaged gradients are exact.
+
+    Args:
+        values: The unknown ones are 0.
+        known: Which are known, bool of the same shape.
+    """
     count = known.sum().to(values.dtype)
     if dist.is_available() and dist.is_initialized():
         dist.all_reduce(count)

@@ -1,20 +1,21 @@
 """The model folder: `model.safetensors` + `model.json`, all that prediction needs."""
 
-import json
 import os
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, ClassVar, TypeVar
 
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from ..backbone.encoder import card_errors, refuse_larger
+from ..backbone.card import PixelCard
 from ..backbone.sizes import Architecture
 from ..backbone.vit import ViT
 from ..backbone.weights import read_checkpoint
+from ..core.cards import Card, card_errors, refuse_larger
 from ..core.errors import UserError
-from ..core.files import file_sha256, read_json, refuse_changed, write_json, written_aside
 from ..datasets.loading.readers import Reader, make_reader
 from ..datasets.settings import Clip
 from ..datasets.transforms.views import EvalView
@@ -22,11 +23,13 @@ from .adaptation import FROZEN
 from .classifier import Classifier, NearestNeighbours, TimmClassifier
 from .recipe import View
 
-WEIGHTS, CARD = "model.safetensors", "model.json"
+# In place of a network's name: a module that somebody gave to `finetune`; no file can tell how to build it.
+OWN = "own"
+Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
-class ModelCard:
+class ModelCard(PixelCard):
     """What is known about a classifier.
 
     Attributes:
@@ -48,6 +51,9 @@ class ModelCard:
         encoder: Card of the encoder that it started from; empty from scratch.
         recipe, data, versions: Provenance.
     """
+
+    kind: ClassVar[str] = "model"
+    another_words: ClassVar[str] = "not a model of images or clips: give one that was trained on these."
 
     labels: tuple[str, ...]
     meaning: dict[str, str]
@@ -73,25 +79,17 @@ class ModelCard:
     data: dict = field(default_factory=dict)
     versions: dict = field(default_factory=dict)
 
-    def to_dict(self) -> dict:
-        """Plain values for JSON."""
-        return json.loads(json.dumps(asdict(self)))
-
-    @classmethod
-    def from_dict(cls, card: dict) -> "ModelCard":
-        """The inverse of `to_dict`."""
-        tuples = {name: tuple(card[name]) for name in ("labels", "mean", "std", "scales") if name in card}
-        parts = {
-            name: kind(**card.get(name, {})) for name, kind in (("arch", Architecture), ("view", View), ("clip", Clip))
-        }
-        return cls(**(card | tuples | parts))
+    def validate(self) -> None:
+        """Raise where files cannot be read or shown as the values say."""
+        self.reader(), self.views()
 
     def reader(self) -> Reader:
         """Reads files as this model was trained on them."""
         arch = self.arch
         return make_reader(
-            self.clip, frames=arch.frames, size_px=arch.image_size[0], cache_px=self.cache_px, least_px=self.least_px()
-        )
+            self.clip, frames=arch.frames, size_px=arch.image_size[0], cache_px=self.cache_px, channels=arch.channels,
+            least_px=self.least_px(),
+        )  # fmt: skip
 
     def suffixes(self) -> tuple[str, ...]:
         """Suffixes of the files that this model reads."""
@@ -102,6 +100,33 @@ class ModelCard:
         from ..datasets.images.radiographs import RADIOGRAPH_SUFFIXES
 
         return RADIOGRAPH_SUFFIXES
+
+    def network_words(self) -> str:
+        """Return the network and its input size in words."""
+        arch = self.arch
+        if self.network != "vit":
+            return self.network
+        words = f"ViT, width {arch.width}, depth {arch.depth}, patch {arch.patch_size}, input {arch.image_size[0]} px"
+        return words + (f", {arch.frames} frames in tubelets of {arch.tubelet}" if arch.frames > 1 else "")
+
+    def origin(self) -> dict[str, Any]:
+        """Return what the training started from, for a report."""
+        start = self.encoder
+        return {
+            "start": f"encoder by {start['method']}" if start else "from scratch",
+            "pre-training data": start.get("data", {}) if start else "",
+        }
+
+    def description(self) -> str:
+        """Return network and labels in one line."""
+        return f"{self.network}, labels {', '.join(self.labels)}"
+
+    def summary(self) -> str:
+        """Return two sentences on what it is."""
+        arch = self.arch
+        network = self.network if self.network != "vit" else f"ViT of width {arch.width} and depth {arch.depth}"
+        what = "one of the classes" if self.exclusive else "each finding by itself"
+        return f"Classifier: {network}, {self.input_words()}; judges {what}. Mode {self.mode}, pooling {self.pool}."
 
     def views(self) -> EvalView:
         """Shows cases as this model is evaluated on them."""
@@ -136,6 +161,11 @@ def build_model(
     card: ModelCard, drop_path: float = 0.0, checkpoint_blocks: bool = False, head_drop: float = 0.0
 ) -> nn.Module:
     """The network of a card, weights still random."""
+    if card.network == OWN:
+        raise UserError(
+            "the network is a module of somebody's own, of which the folder holds the weights alone: give one built "
+            "alike, `clinvit.load(folder, network=...)`. Its scores are in predictions.csv."
+        )
     if card.network != "vit" and card.arch.frames > 1:
         from .volumes.networks import VolumeClassifier
 
@@ -161,17 +191,7 @@ def build_model(
 
 def save_model(folder: str | Path, model: nn.Module, card: ModelCard) -> Path:
     """Write a model folder; the card last, so that a folder with a card is whole."""
-    folder = Path(folder)
-    with written_aside(folder / WEIGHTS) as aside:
-        state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-        safetensors.torch.save_file(state, aside, metadata={"format": "pt"})
-    save_card(folder, card)
-    return folder
-
-
-def save_card(folder: Path, card: ModelCard) -> None:
-    """(Re)write the card of a model folder."""
-    write_json(folder / CARD, card.to_dict() | {"sha256": file_sha256(folder / WEIGHTS)})
+    return card.save(folder, model)
 
 
 def load_card(folder: str | Path) -> ModelCard:
@@ -180,47 +200,70 @@ def load_card(folder: str | Path) -> ModelCard:
     Raises:
         UserError: It is none, or the card is damaged.
     """
-    folder = Path(folder)
-    try:
-        card = read_json(folder / CARD)
-    except FileNotFoundError:
-        raise UserError(f"{folder}: no {CARD} in it: not a model folder (`clinvit finetune` makes one).") from None
-    card.pop("sha256", None)
-    with card_errors(folder / CARD):
-        card = ModelCard.from_dict(card)
-        card.reader(), card.views()
-        return card
+    return ModelCard.read(folder)
 
 
-def load_model(folder: str | Path) -> tuple[nn.Module, ModelCard]:
+def check_network(network: nn.Module, card: ModelCard) -> None:
+    """Try a network of somebody's own on two cases.
+
+    Raises:
+        UserError: It does not make (B, L) logits of the input of the card.
+    """
+    shape, was_training = input_shape(card), network.training
+    device = next((parameter.device for parameter in network.parameters()), None)
+    with torch.no_grad():
+        logits = network.eval()(torch.zeros(2, *shape, device=device))
+    network.train(was_training)
+    if not isinstance(logits, Tensor) or logits.shape != (2, len(card.labels)):
+        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise UserError(
+            f"the network makes {found} of input {(2, *shape)}; (2, {len(card.labels)}) logits are needed, one for "
+            f"each of {', '.join(card.labels)}."
+        )
+
+
+def load_model(folder: str | Path, network: nn.Module | None = None) -> tuple[nn.Module, ModelCard]:
     """Network in eval mode, on the GPU where there is one, and card of a model folder; strict.
+
+    Args:
+        folder: The model folder.
+        network: Built as in training, where it was a module of somebody's own.
 
     Raises:
         UserError: The weights do not belong to the card.
     """
     card = load_card(folder)
-    path = Path(folder) / WEIGHTS
-    state = stored_state(path)
-    if card.network == "vit":
-        refuse_larger(Path(folder), card.arch.weights, state)
-    with card_errors(Path(folder) / CARD):
-        model = build_model(card)
+
+    def build(card: ModelCard) -> nn.Module:
+        return build_model(card) if network is None or card.network != OWN else network
+
+    return load_weights(folder, card, build, card.arch.weights if card.network == "vit" else 0), card
+
+
+def load_weights(folder: str | Path, card: Card, build: Callable[[Any], Network], least: float) -> Network:
+    """Return the network of a model folder in eval mode, on the GPU where there is one; strict.
+
+    Args:
+        folder: The model folder.
+        card: Its card.
+        build: Makes the network of the card.
+        least: How many weights the card's network has at least.
+
+    Raises:
+        UserError: The weights are damaged, or do not belong to the card.
+    """
+    folder = Path(folder)
+    path = folder / card.weights_file
+    state = safetensors_state(path)
+    card.refuse_changed_weights(folder)
+    with card_errors(folder / card.card_file):
+        refuse_larger(folder, least, state)
+        model = build(card)
     try:
         model.load_state_dict(state, strict=True)
     except RuntimeError as error:
         raise UserError(f"{path}: the weights do not fit the card ({' '.join(str(error).split())[:200]}).") from None
-    return model.eval().to(best_device()), card
-
-
-def stored_state(path: Path) -> dict[str, Tensor]:
-    """Tensors of the weights in a model folder, whole as they were written.
-
-    Raises:
-        UserError: No such file, or damaged.
-    """
-    state = safetensors_state(path)
-    refuse_changed(path, read_json(path.with_name(CARD)).get("sha256"))
-    return state
+    return model.eval().to(best_device())
 
 
 def safetensors_state(path: Path) -> dict[str, Tensor]:

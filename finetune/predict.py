@@ -1,112 +1,141 @@
-"""Scores for cached cases and for files as they come; a case that fails is a row with its reason, never a negative."""
+"""Predictors of pixels: files and arrays as they come, and cached cases; a case that fails is a row with its reason."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from ..core.errors import DataError, UserError
+from ..core.pixels import normalised
 from ..datasets.loading.cache import PixelCache
 from ..datasets.loading.isolation import isolated
 from ..datasets.loading.loaders import Cases, eval_loader
+from ..datasets.loading.readers import ImageReader
 from ..datasets.transforms.views import FileViews
 from .classifier import Classifier, NearestNeighbours, TimmClassifier
 from .model import ModelCard, predict_batch
+from .pipeline import Scored
+
+Values = Callable[[Tensor], Tensor]  # of (B, C, [T,] H, W) normalised input, (B, width)
 
 
-def normalised(images: Tensor, card: ModelCard, device: torch.device) -> Tensor:
-    """(B, C, [T,] H, W) uint8 to normalised float on the device."""
-    shape = (1, -1, *[1] * (images.ndim - 2))
-    mean, std = (torch.tensor(values, device=device).view(shape) for values in (card.mean, card.std))
-    return (images.to(device).float() / 255 - mean) / std
+class CachedPredictor:
+    """Scores of cases whose pixels are kept.
 
-
-def predict_cached(
-    model: nn.Module, card: ModelCard, cache: PixelCache, rows: np.ndarray, batch: int = 64, workers: int = 0
-) -> tuple[np.ndarray, list[str]]:
-    """Scores of rows of a cache.
-
-    Returns:
-        (n, L) float64 probabilities (NaN where unreadable) and n reasons.
-    """
-    device = next(model.parameters()).device
-    all_reasons = cache.reasons()
-    reasons = [all_reasons[row] for row in rows]
-    good = np.array([i for i, reason in enumerate(reasons) if not reason], dtype=np.int64)
-    scores = np.full((len(rows), len(card.labels)), np.nan)
-    if len(good):
-        views = card.views()
-        loader = eval_loader(Cases(cache, np.asarray(rows)[good], views), batch, workers, len(views))
-        parts = [predict_batch(model, normalised(b["image"], card, device), card).cpu().numpy() for b in loader]
-        scores[good] = np.concatenate(parts).reshape(len(good), len(views), -1).mean(axis=1)
-    return _refuse_non_finite(scores, reasons)
-
-
-class FileScores(NamedTuple):
-    """What became of some files.
-
-    Attributes:
-        positions: n places among the files asked for, in order.
-        scores: (n, L) float64 probabilities, NaN where there are none.
-        reasons: n texts, empty where a file went well.
+    Args:
+        network: In eval mode.
+        card: Of the model.
+        pixels: Where the cases are kept.
+        rows: Of the cases in there.
+        batch, workers: Views per batch, loading processes.
     """
 
-    positions: list[int]
-    scores: np.ndarray
-    reasons: list[str]
+    def __init__(
+        self, network: nn.Module, card: ModelCard, pixels: PixelCache, rows: Sequence[int], batch: int = 64,
+        workers: int = 0,
+    ):  # fmt: skip
+        self.network, self.card, self.pixels, self.rows = network, card, pixels, np.asarray(rows)
+        self.batch, self.workers = batch, workers
+
+    def scores(self, cases: pd.DataFrame) -> Iterator[Scored]:
+        """Yield the scores of all cases at once."""
+        assert len(cases) == len(self.rows), "other cases than the rows of the cache"
+        network, card, all_reasons = self.network, self.card, self.pixels.reasons()
+        reasons = [all_reasons[row] for row in self.rows]
+        good = np.flatnonzero([not reason for reason in reasons])
+        scores = np.full((len(cases), len(card.labels)), np.nan)
+        if len(good):
+            device, views = next(network.parameters()).device, card.views()
+            loader = eval_loader(Cases(self.pixels, self.rows[good], views), self.batch, self.workers, len(views))
+            pixels = (normalised(batch["image"].to(device), card.mean, card.std) for batch in loader)
+            parts = [predict_batch(network, each, card).cpu().numpy() for each in pixels]
+            scores[good] = np.concatenate(parts).reshape(len(good), len(views), -1).mean(axis=1)
+        yield _without_non_finite(range(len(cases)), scores, reasons)
 
 
-def predict_stream(
-    model: nn.Module, card: ModelCard, files: Sequence[Path], batch: int = 32, workers: int = 1, bf16: bool = False
-) -> Iterator[FileScores]:
-    """Scores of files, batch after batch, read as they come; memory holds a few batches. `bf16`: matmuls in bfloat16,
-    quicker where the processor has them, and scores that differ by up to about 0.01.
+class PixelPredictor:
+    """Scores of files, or of images in memory, batch after batch, read as they come; memory holds a few batches.
+
+    Args:
+        card: How the cases are read and shown.
+        values_of: Scores of a batch, or whatever else is wanted of it.
+        width: Values per case; None for a score per label.
+        device: Where the pixels go.
+        batch: Cases per batch.
+        workers: Reading processes, at least one: a decoder that dies or hangs over a file costs that file only.
+    """
+
+    def __init__(
+        self, card: ModelCard, values_of: Values, device: torch.device | str, batch: int = 32, workers: int = 1,
+        width: int | None = None,
+    ):  # fmt: skip
+        self.card, self.values_of, self.device, self.batch, self.workers = card, values_of, device, batch, workers
+        self.width = len(card.labels) if width is None else width
+
+    def scores(self, cases: pd.DataFrame) -> Iterator[Scored]:
+        """Yield the values of the cases, averaged over the views of each.
+
+        Args:
+            cases: N rows with `path`; or with `id` and `image`, an image in memory (`ArrayReader`).
+        """
+        read = self._views_in_memory(cases) if "image" in cases else self._file_views(cases["path"])
+        done = 0
+        while items := list(islice(read, self.batch)):
+            reasons = [str(item) if isinstance(item, DataError) else "" for item in items]
+            values = np.full((len(items), self.width), np.nan)
+            good = [position for position, reason in enumerate(reasons) if not reason]
+            if good:
+                images = torch.from_numpy(np.concatenate([items[position] for position in good])).to(self.device)
+                part = self.values_of(normalised(images, self.card.mean, self.card.std)).float().cpu().numpy()
+                values[good] = part.reshape(len(good), -1, self.width).mean(axis=1)
+            yield _without_non_finite(range(done, done + len(items)), values, reasons)
+            done += len(items)
+
+    def _file_views(self, paths: Sequence[str]) -> Iterator:
+        ahead = max(4, 2 * self.batch // max(1, self.workers))
+        views = FileViews(self.card.reader(), self.card.views())
+        return isolated(views, [Path(path) for path in paths], self.workers, ahead=ahead)
+
+    def _views_in_memory(self, cases: pd.DataFrame) -> Iterator:
+        from ..datasets.loading.arrays import ArrayReader, InMemory
+
+        reader = self.card.reader()
+        if not isinstance(reader, ImageReader):
+            raise UserError("a model of clips, which are read from files: give paths.")
+        views = FileViews(ArrayReader(**asdict(reader)), self.card.views())
+        for name, image in zip(cases["id"], cases["image"], strict=True):
+            try:
+                yield views(InMemory(name, image))
+            except DataError as error:
+                yield error
+
+
+def model_predictor(
+    network: nn.Module, card: ModelCard, batch: int = 32, workers: int = 1, bf16: bool = False
+) -> PixelPredictor:
+    """Return the predictor of a model.
+
+    Args:
+        network: In eval mode; on its device the scores are made.
+        card: Of the model.
+        batch, workers: As of `PixelPredictor`.
+        bf16: Matmuls in bfloat16, quicker where the processor has them, and scores that differ by up to about 0.01.
     """
 
     def scores(pixels: Tensor) -> Tensor:
         with torch.autocast(pixels.device.type, torch.bfloat16, enabled=bf16):
-            return predict_batch(model, pixels, card)
+            return predict_batch(network, pixels, card)
 
-    return stream(scores, len(card.labels), model, card, files, batch, workers)
-
-
-def stream(
-    values_of: Callable[[Tensor], Tensor], width: int, model: nn.Module, card: ModelCard, files: Sequence[Path],
-    batch: int = 32, workers: int = 1,
-) -> Iterator[FileScores]:  # fmt: skip
-    """What a function makes of the views of files, averaged over the views of each.
-
-    Args:
-        values_of: (B, C, [T,] H, W) normalised input to (B, `width`).
-        width: Values per file.
-        model: On whose device it happens.
-        card: How files are read and shown.
-        files: N files.
-        batch: Files per batch.
-        workers: Reading processes, at least one: a decoder that dies or hangs over a file costs that file only.
-    """
-    device = next(model.parameters()).device
-    ahead = max(4, 2 * batch // max(1, workers))
-    read = isolated(FileViews(card.reader(), card.views()), files, workers, ahead=ahead)
-    for start in range(0, len(files), batch):
-        items = list(islice(read, batch))
-        reasons = [str(item) if isinstance(item, DataError) else "" for item in items]
-        values = np.full((len(items), width), np.nan)
-        good = [place for place, reason in enumerate(reasons) if not reason]
-        if good:
-            images = torch.from_numpy(np.concatenate([items[place] for place in good]))
-            part = values_of(normalised(images, card, device)).float().cpu().numpy()
-            values[good] = part.reshape(len(good), -1, width).mean(axis=1)
-        yield FileScores(list(range(start, start + len(items))), *_refuse_non_finite(values, reasons))
+    return PixelPredictor(card, scores, next(network.parameters()).device, batch, workers)
 
 
-def pooled_features(model: nn.Module) -> Callable[[Tensor], Tensor]:
-    """What gives (B, D) features of (B, C, [T,] H, W) normalised input: what the classifier's last layer sees.
+def pooled_features(model: nn.Module) -> Values:
+    """Return what gives (B, D) features of (B, C, [T,] H, W) normalised input: what the classifier's last layer sees.
 
     Raises:
         UserError: The network has no such features.
@@ -119,32 +148,9 @@ def pooled_features(model: nn.Module) -> Callable[[Tensor], Tensor]:
     raise UserError("features are given by ViTs and timm networks; the ERDES baselines have none.")
 
 
-def predict_files(
-    model: nn.Module,
-    card: ModelCard,
-    files: Sequence[Path],
-    batch: int = 32,
-    workers: int = 1,
-    progress: bool = True,
-) -> tuple[np.ndarray, list[str]]:
-    """Scores of files, all at once.
-
-    Returns:
-        (n, L) float64 probabilities (NaN where unreadable) and n reasons.
-    """
-    scores, reasons = np.full((len(files), len(card.labels)), np.nan), [""] * len(files)
-    with tqdm(total=len(files), desc="predicting", unit="file", disable=None if progress else True) as bar:
-        for found in predict_stream(model, card, files, batch, workers):
-            scores[found.positions] = found.scores
-            for position, reason in zip(found.positions, found.reasons, strict=True):
-                reasons[position] = reason
-            bar.update(len(found.positions))
-    return scores, reasons
-
-
-def _refuse_non_finite(scores: np.ndarray, reasons: list[str]) -> tuple[np.ndarray, list[str]]:
+def _without_non_finite(positions: Sequence[int], scores: np.ndarray, reasons: list[str]) -> Scored:
     """A score that is not finite is a failure, not a number."""
     for row in np.flatnonzero(~np.isfinite(scores).all(axis=1)):
         reasons[row] = reasons[row] or "the model gave a score that is not a number"
         scores[row] = np.nan
-    return scores, reasons
+    return Scored(positions, scores, reasons)

@@ -8,39 +8,43 @@ import pandas as pd
 import safetensors.torch
 import torch
 
-from ..backbone.encoder import WEIGHTS as ENCODER
-from ..backbone.encoder import EncoderCard, load_encoder, read_encoder_card
+from ..backbone.encoder import EncoderCard, fingerprint, load_encoder, read_encoder_card
 from ..backbone.sizes import Architecture
-from ..backbone.weights.hugging_face import WEIGHTS as HUGGING_FACE
-from ..backbone.weights.hugging_face import is_hugging_face
 from ..core.errors import DataError, UserError
-from ..core.files import file_sha256
-from ..datasets.loading.cache import Files, PixelCache, open_pixels
-from ..datasets.loading.loaders import Cases, eval_loader, readable_rows, reading_workers
+from ..core.pixels import normalised
+from ..datasets.loading.cache import Files
+from ..datasets.loading.loaders import Cases, View, eval_loader
+from ..datasets.loading.own import OwnPixels, Transformed
 from ..datasets.loading.readers import Reader, make_reader
-from ..datasets.loading.shards.pixels import ShardPixels, Shards
+from ..datasets.loading.shards.pixels import Shards
+from ..datasets.loading.source import Place, Source, open_files
 from ..datasets.manifest.seen import PRETRAINED_ON, TRAINED_ON, read_hashes, save_hashes, seen_cases, write_hashes
-from ..datasets.manifest.tables import Manifest, predictions_table, write_predictions
+from ..datasets.manifest.tables import Manifest, write_predictions
 from ..datasets.settings import for_channels
 from ..datasets.transforms.views import TrainView
+from ..engine.hooks import Hooks
 from ..engine.recipe import plain
 from ..engine.run_folder import rank, run_folder, versions
 from ..engine.trainer import fit
 from .adaptation import adapt, check_mode, check_numbers, merge_lora
 from .classifier import NearestNeighbours
-from .model import ModelCard, best_device, build_model, load_model, save_model
-from .predict import normalised, predict_cached, predict_files
+from .model import OWN, ModelCard, best_device, build_model, check_network, load_model, save_model
+from .pipeline import manifest_cases, predicted
+from .predict import CachedPredictor, model_predictor
 from .recipe import Finetune
 from .timm_weights import load_network
 from .training import BEST, SELECT, FineTuning
+
+NO_HOOKS = Hooks()
 
 
 def finetune(
     recipe: Finetune,
     manifest: Manifest,
     out: Path,
-    cache: Path | Shards,
+    cache: Place,
     encoder: Path | None = None,
+    hooks: Hooks = NO_HOOKS,
 ) -> Path:
     """Fine-tune and write `out/model/` and `out/predictions.csv` (validation and test).
 
@@ -48,9 +52,10 @@ def finetune(
         recipe: The resolved recipe.
         manifest: The cases.
         out: The run folder. A run that was interrupted there goes on.
-        cache: Folder where decoded images and clips are kept, or shards of them.
+        cache: Folder where decoded images and clips are kept, shards of them, or items of one's own.
         encoder: An encoder folder or a checkpoint file (of another network than a ViT: a checkpoint of that network);
             None starts from scratch.
+        hooks: Own parts; an own network goes with the recipe's network `own`.
 
     Returns:
         The model folder.
@@ -65,14 +70,19 @@ def finetune(
         print(f"note: {' and '.join(more)} is trained on too: scores on it, and what is chosen on it, will be too good")
     card = make_card(recipe, manifest, start)
     card = replace(card, data=card.data | {"seen_in_pretraining": seen})
-    inputs = {"data": manifest.fingerprint(), "encoder": _fingerprint(encoder)}
+    inputs: dict[str, str | float] = {"data": manifest.fingerprint(), **hooks.inputs()}
+    inputs["encoder"] = "" if encoder is None else fingerprint(encoder)
     if isinstance(cache, Shards):
         inputs |= cache.inputs(reader_of(recipe, card))
         if rank() == 0:
             print(cache)
     torch.manual_seed(recipe.run.seed)
     try:
-        model = build_model(card, recipe.model.drop_path, recipe.model.checkpoint_blocks, recipe.head_drop)
+        model = hooks.network
+        if model is None:
+            model = build_model(card, recipe.model.drop_path, recipe.model.checkpoint_blocks, recipe.head_drop)
+        else:
+            check_network(model, card)
     except ValueError as error:
         raise UserError(str(error)) from None
     if encoder is not None:
@@ -90,48 +100,57 @@ def finetune(
     if rank() == 0 and recipe.mode != "knn":
         print(f"mode {recipe.mode}: {trained:,} of {total:,} parameters are trained ({trained / total:.2%})")
     with run_folder(out, recipe, inputs) as folder:
-        pixels = _pixels(recipe, card, manifest, cache)
-        data = _Sets(recipe, card, manifest, pixels)
+        source = _source(recipe, card, manifest, cache)
+        if rank() == 0 and (note := source.colour_note()):
+            print(f"note: {note}")
+        data = _Sets(recipe, card, source, hooks)
         if recipe.mode == "knn":
             _remember(model, card, data)
             card = replace(card, reference_cases=len(data.still))
         else:
-            model = _train(model, recipe, card, data, folder)
+            model = _train(model, recipe, card, data, folder, hooks)
         if rank() == 0:
-            card = replace(card, data=card.data | {"unreadable_train": len(data.bad)})
-            write_hashes(folder / "model" / TRAINED_ON, [data.ids[row] for row in data.train.rows])
+            source = data.source
+            card = replace(card, data=card.data | {"unreadable_train": len(source.bad)})
+            write_hashes(folder / "model" / TRAINED_ON, [source.ids[row] for row in source.rows])
             save_hashes(folder / "model" / PRETRAINED_ON, hashes)
             save_model(folder / "model", model, card)
-            model, card = load_model(folder / "model")
-            write_predictions(folder / "predictions.csv", _predictions(model, card, manifest, pixels))
+            model, card = load_model(folder / "model", hooks.network)
+            write_predictions(folder / "predictions.csv", _predictions(model, card, source))
     return out / "model"
 
 
 def reader_of(recipe: Finetune, card: ModelCard) -> Reader:
-    """What makes pixels of the files of a recipe."""
+    """Return what makes pixels of the files of a recipe."""
     return make_reader(
         recipe.data.clip, frames=card.arch.frames, size_px=card.arch.image_size[0], cache_px=recipe.data.cache_px,
-        least_px=card.least_px(),
+        channels=card.arch.channels, least_px=card.least_px(),
     )  # fmt: skip
 
 
-def _pixels(
-    recipe: Finetune, card: ModelCard, manifest: Manifest, cache: Path | Shards
-) -> PixelCache | Files | ShardPixels:  # fmt: skip
-    reader = reader_of(recipe, card)
-    if not isinstance(cache, Shards):
-        decoding = reading_workers(recipe.run.workers, decoding=True)
-        return open_pixels(manifest.files(), recipe.data, cache, reader, decoding)
-    pixels = cache.pixels(manifest, reader)
-    if pixels.window:
+def _source(recipe: Finetune, card: ModelCard, manifest: Manifest, cache: Place) -> Source:
+    """Open all cases; those to train on are readable cases of the training splits with at least one known label."""
+    rows = np.flatnonzero(manifest.table["split"].isin(recipe.data.splits) & _known(manifest))
+    run = recipe.run
+    source = open_files(
+        manifest, cache, reader_of(recipe, card), recipe.data, workers=run.workers, max_bad=run.max_bad, rows=rows
+    )  # fmt: skip
+    if source.windowed and isinstance(cache, Shards):
         raise UserError(f"--cache-gb {cache.bound_gb:g}: fine-tuning takes shards only where all of them fit here.")
-    return pixels
+    return source
+
+
+def _known(manifest: Manifest) -> np.ndarray:
+    """Return of which cases at least one label is known."""
+    return ~np.isnan(manifest.targets()).all(axis=1)
 
 
 def _card_of(recipe: Finetune, encoder: Path) -> EncoderCard | None:
-    """The card of the encoder that a ViT starts from; another network starts from a plain checkpoint, without card."""
+    """Return the card of the encoder that a ViT starts from; another network starts from a checkpoint without card."""
     if recipe.network == "vit":
         return read_encoder_card(encoder)
+    if recipe.network == OWN:
+        raise UserError("encoder: a network of your own has its weights already; load them into it, and leave it out.")
     if recipe.model.frames > 1:
         raise UserError(f"network {recipe.network!r} starts from scratch; leave --encoder out.")
     if Path(encoder).is_dir():
@@ -140,12 +159,12 @@ def _card_of(recipe: Finetune, encoder: Path) -> EncoderCard | None:
 
 
 def encoder_hashes(encoder: Path | None) -> frozenset[str] | None:
-    """Hashes of what an encoder (or None) has seen; None where its folder does not say."""
+    """Return hashes of what an encoder (or None) has seen; None where its folder does not say."""
     return frozenset() if encoder is None else read_hashes(Path(encoder) / TRAINED_ON)
 
 
 def seen_by_split(manifest: Manifest, hashes: frozenset[str] | None) -> dict[str, int] | None:
-    """How many cases of each split an encoder has seen (without their labels); None where that is not known."""
+    """Return how many cases of each split an encoder has seen (without labels); None where that is not known."""
     if hashes is None:
         return None
     own, _ = seen_cases(manifest.table, hashes)
@@ -155,20 +174,19 @@ def seen_by_split(manifest: Manifest, hashes: frozenset[str] | None) -> dict[str
 class _Sets:
     """The training and validation sets of a run: the cases of which at least one label is known."""
 
-    def __init__(self, recipe: Finetune, card: ModelCard, manifest: Manifest, pixels: PixelCache | Files | ShardPixels):
-        splits, targets = manifest.table["split"], manifest.targets()
-        known = ~np.isnan(targets).all(axis=1)
-        train = np.flatnonzero(splits.isin(recipe.data.splits) & known)
-        max_bad = recipe.run.max_bad
-        rows, self.bad = readable_rows(pixels, train, max_bad, str(manifest.path))
-        val, _ = readable_rows(pixels, np.flatnonzero((splits == "val") & known), 1.0, str(manifest.path))
-        view = card.views().single()
-        drawn = replace(recipe.augment, size=recipe.augment.size * card.scales[-1])
-        drawn = TrainView(drawn, recipe.data.clip, card.arch.frames)
-        self.ids = manifest.table["id"].tolist()
-        self.train = Cases(pixels, rows, drawn, targets, max_bad)
-        self.still = Cases(pixels, rows, view, targets, max_bad)
-        self.val = Cases(pixels, val, view, targets, max_bad=1.0)
+    def __init__(self, recipe: Finetune, card: ModelCard, source: Source, hooks: Hooks):
+        manifest, max_bad = source.manifest, recipe.run.max_bad
+        targets = manifest.targets()
+        val, _ = source.readable(np.flatnonzero((manifest.table["split"] == "val") & _known(manifest)), 1.0)
+        still = card.views().single()
+        augment = replace(recipe.augment, size=recipe.augment.size * card.scales[-1])
+        drawn: View = TrainView(augment, recipe.data.clip, card.arch.frames)
+        if hooks.transform is not None:
+            drawn = Transformed(drawn, hooks.transform, card.arch.channels, card.arch.frames)
+        self.source = source
+        self.train = Cases(source.pixels, source.rows, drawn, targets, max_bad)
+        self.still = Cases(source.pixels, source.rows, still, targets, max_bad)
+        self.val = Cases(source.pixels, val, still, targets, max_bad=1.0)
 
 
 def check_labels(recipe: Finetune, manifest: Manifest) -> None:
@@ -202,7 +220,7 @@ def check_labels(recipe: Finetune, manifest: Manifest) -> None:
 
 
 def make_card(recipe: Finetune, manifest: Manifest, start: EncoderCard | None) -> ModelCard:
-    """The card of the model to come; with an encoder its architecture and input statistics are taken over."""
+    """Return the card of the model to come; with an encoder its architecture and input statistics are taken over."""
     check_mode(recipe, start is not None)
     for name, known in (
         ("loss", ("bce", "ce")),
@@ -235,8 +253,8 @@ def make_card(recipe: Finetune, manifest: Manifest, start: EncoderCard | None) -
     except ValueError as error:
         raise UserError(str(error)) from None
     check_numbers(recipe, arch)
-    known = start if start is not None else recipe.data
-    mean, std = for_channels(known.mean, arch.channels), for_channels(known.std, arch.channels)
+    seen = start if start is not None else recipe.data
+    mean, std = for_channels(seen.mean, arch.channels), for_channels(seen.std, arch.channels)
     data = {"fingerprint": manifest.fingerprint(), "cases": manifest.table["split"].value_counts().to_dict()}
     train = manifest.rows(*recipe.data.splits)
     card = ModelCard(
@@ -270,17 +288,18 @@ def make_card(recipe: Finetune, manifest: Manifest, start: EncoderCard | None) -
 
 
 def _fitted(start: Architecture, own: Architecture) -> Architecture:
-    """The encoder's architecture for the recipe's input; one of images is inflated where the input is clips."""
+    """Return the encoder's architecture for the recipe's input; one of images is inflated for clips."""
     arch = replace(start, image_size=own.image_size, channels=own.channels)
     if start.frames == 1 and own.frames > 1:
         return replace(arch, frames=own.frames, tubelet=own.tubelet, positions=own.positions)
     return replace(arch, frames=own.frames)
 
 
-def _train(model, recipe: Finetune, card: ModelCard, data: _Sets, folder: Path):
-    training = FineTuning(model, recipe, card, data.train, data.val, data.ids, folder)
+def _train(model, recipe: Finetune, card: ModelCard, data: _Sets, folder: Path, hooks: Hooks):
+    training = FineTuning(model, recipe, card, data.train, data.val, data.source.ids, folder, hooks.loss)
     with_val = len(data.val) > 0
-    fit(training, recipe.optim, recipe.run, folder, "fine-tuning", recipe.eval_every if with_val else None)
+    every = recipe.eval_every if with_val else None
+    fit(training, recipe.optim, recipe.run, folder, "fine-tuning", every, hooks.callbacks)
     model = training.final_model.cpu()
     if recipe.select in SELECT and training.best_epoch > 0:
         model.load_state_dict(safetensors.torch.load_file(folder / BEST))
@@ -295,27 +314,17 @@ def _remember(model: NearestNeighbours, card: ModelCard, data: _Sets) -> None:
     model.to(device).eval()
     features, targets = [], []
     for batch in eval_loader(data.still, 64, 0):
-        features.append(model.features(normalised(batch["image"], card, device)))
+        features.append(model.features(normalised(batch["image"].to(device), card.mean, card.std)))
         targets.append(batch["target"].to(device))
     model.remember(torch.cat(features), torch.cat(targets))
 
 
-def _predictions(model, card: ModelCard, manifest: Manifest, pixels: PixelCache | Files | ShardPixels):
+def _predictions(model, card: ModelCard, source: Source):
+    manifest, pixels = source.manifest, source.pixels
+    as_files = isinstance(pixels, Files)
     rows = np.flatnonzero(manifest.table["split"].isin(["val", "test"]))
-    if isinstance(pixels, Files):
-        scores, reasons = predict_files(model, card, [pixels.files[row] for row in rows])
-    else:
-        scores, reasons = predict_cached(model, card, pixels, rows)
-    cases, files = manifest.table.iloc[rows], manifest.files()
-    # Names of files stay in the manifest.
-    reasons = [reason.replace(str(files[row]), case) for reason, row, case in zip(reasons, rows, cases["id"])]
-    return predictions_table(cases, card.labels, manifest.targets()[rows], scores, reasons)
-
-
-def _fingerprint(encoder: Path | None) -> str:
-    if encoder is None:
-        return ""
-    encoder = Path(encoder)
-    if is_hugging_face(encoder):
-        return file_sha256(encoder / HUGGING_FACE)
-    return file_sha256(encoder / ENCODER if encoder.is_dir() else encoder)
+    predictor = model_predictor(model, card) if as_files else CachedPredictor(model, card, pixels, rows)
+    cases, truth = manifest_cases(manifest.rows("val", "test"), card.labels)
+    if isinstance(pixels, OwnPixels):  # no files, whose names would have to stay in the manifest
+        cases = cases.drop(columns="shown")
+    return predicted(cases, truth, predictor, progress=as_files)

@@ -1,15 +1,17 @@
 """Training of a classifier: its loss, and validation, which alone chooses the epoch."""
 
-import numpy as np
+from collections.abc import Callable
+
 import safetensors.torch
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics.functional.classification import binary_auroc
 
+from ..core.errors import UserError
 from ..core.files import written_aside
 from ..datasets.loading.loaders import Cases, TrainBatches, eval_loader, reading_workers, train_loader
 from ..engine.training import Training
+from ..eval.statistics.metrics import macro_auroc
 from .losses import masked_bce, masked_cross_entropy
 from .mixing import mix_batch
 from .model import ModelCard, predict_batch
@@ -32,58 +34,65 @@ class FineTuning(Training):
         val: Cases,
         ids,
         folder,
+        loss: Callable[[Tensor, Tensor], Tensor] | None = None,
     ):
         super().__init__(
             model, recipe.optim, recipe.run, ids=ids, mean=card.mean, std=card.std,
-            depth=card.arch.depth if card.network == "vit" else 0, no_decay=model.no_weight_decay(),
+            depth=card.arch.depth if card.network == "vit" else 0, no_decay=getattr(model, "no_weight_decay", set)(),
         )  # fmt: skip
         self.recipe, self.card, self.train_set, self.val_set, self.folder = recipe, card, train, val, folder
         self.workers = reading_workers(recipe.run.workers)
+        self.criterion = loss or (masked_cross_entropy if card.exclusive else masked_bce)
         self.best_score, self.best_epoch = -float("inf"), -1
+        self.watched = watched(recipe.select)
 
     def begin(self, batch: dict[str, Tensor], index: int) -> None:
+        """Seed what the batch is mixed and thinned by."""
         self.draw = torch.Generator().manual_seed(self.step_seed(index, self.global_rank))
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
+        """Return the loss of a batch, mixed and smoothed as the recipe says."""
         x, target = self.pixels(batch), batch["target"]
         if self.recipe.label_smoothing:
             target = target.lerp(torch.full_like(target, 1 / target.shape[1]), self.recipe.label_smoothing)
         if self.recipe.mixup or self.recipe.cutmix:
             x, target = mix_batch(x, target, self.recipe.mixup, self.recipe.cutmix, self.draw)
         logits = self.model(x, self.some_patches(len(x))) if self.recipe.patch_drop else self.model(x)
-        return (masked_cross_entropy if self.card.exclusive else masked_bce)(logits, target)
+        value = self.criterion(logits, target)
+        if value.ndim:
+            raise UserError(f"the loss gives the shape {tuple(value.shape)}, not a scalar: return its mean.")
+        return value
 
     def some_patches(self, batch: int) -> Tensor:
-        """(B, n) ids of the patches that a training step keeps (PatchDropout, Liu et al. 2022)."""
+        """Return (B, n) ids of the patches that a training step keeps (PatchDropout, Liu et al. 2022)."""
         times, rows, columns = self.card.arch.grid
         tokens = times * rows * columns
         keep = max(1, round(tokens * (1 - self.recipe.patch_drop)))
         return torch.rand(batch, tokens, generator=self.draw).argsort(dim=1)[:, :keep].to(self.device)
 
     def train_dataloader(self):
-        optim = self.recipe.optim
-        batches = TrainBatches(
-            len(self.train_set), optim.batch_size // optim.accumulate, self.recipe.run.seed, self.global_rank,
-            self.trainer.world_size, optim.accumulate,
-        )  # fmt: skip
-        batches.done = self.done
-        return train_loader(self.train_set, batches, self.workers)
+        """Return this process's shuffled batches."""
+        return train_loader(self.train_set, TrainBatches(len(self.train_set), *self.share), self.workers, self.done)
 
     def val_dataloader(self):
+        """Return every validation case."""
         # Every process sees every validation case: the score is exact whatever their number.
         return eval_loader(self.val_set, 64, self.workers)
 
     def on_validation_epoch_start(self) -> None:
+        """Begin to collect scores."""
         self.scored: list[tuple[Tensor, Tensor]] = []
 
     def validation_step(self, batch: dict[str, Tensor], index: int) -> None:
+        """Score a batch."""
         model = self.final_model.eval()
         self.scored.append((predict_batch(model, self.pixels(batch), self.card), batch["target"]))
 
     def on_validation_epoch_end(self) -> None:
+        """Log the metrics, and keep the weights of the best epoch."""
         scores, target = (torch.cat(parts) for parts in zip(*self.scored))
         metrics = {
-            "macro_auroc": macro_auroc(scores, target),
+            "macro_auroc": macro_auroc(target.cpu().numpy(), scores.double().cpu().numpy()),
             "accuracy": accuracy(scores, target, self.card.exclusive),
         }
         self.log_dict({f"val_{name}": metric for name, metric in metrics.items()}, rank_zero_only=True)
@@ -97,26 +106,23 @@ class FineTuning(Training):
                     safetensors.torch.save_file(state, aside)
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
+        """Store which epoch is the best."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["best"] = {"score": self.best_score, "epoch": self.best_epoch}
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
+        """Take which epoch is the best."""
         super().on_load_checkpoint(checkpoint)
         self.best_score, self.best_epoch = checkpoint["best"]["score"], checkpoint["best"]["epoch"]
 
 
-def macro_auroc(scores: Tensor, target: Tensor) -> float:
-    """Mean AUROC over the labels that have both values among their known cases; NaN if none has."""
-    each = []
-    for score, truth in zip(scores.T, target.T):
-        known = ~truth.isnan()
-        if 0 < truth[known].sum() < known.sum():
-            each.append(binary_auroc(score[known], truth[known].long()).item())
-    return float(np.mean(each)) if each else float("nan")
+def watched(select: str) -> str:
+    """Return the logged name of the validation metric that chooses the epoch, or that is looked at where none does."""
+    return f"val_{SELECT.get(select, SELECT['best'])}"
 
 
 def accuracy(scores: Tensor, target: Tensor, exclusive: bool) -> float:
-    """Share of known answers that are right: of the largest score (exclusive classes), else of each label at 0.5."""
+    """Return the share of known answers that are right: the largest score (exclusive classes), else each at 0.5."""
     known = ~target.isnan()
     if exclusive:
         known = known.all(dim=1)
@@ -125,7 +131,7 @@ def accuracy(scores: Tensor, target: Tensor, exclusive: bool) -> float:
 
 
 def log_loss(scores: Tensor, target: Tensor, exclusive: bool) -> float:
-    """Mean negative log likelihood of the known answers."""
+    """Return the mean negative log likelihood of the known answers."""
     known = ~target.isnan()
     if exclusive:
         known = known.all(dim=1)

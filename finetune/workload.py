@@ -23,7 +23,7 @@ NO_CASES = Manifest(Path("none"), pd.DataFrame(columns=["id", "path", "patient",
 
 
 def workload(recipe: Finetune, cases: int, manifest: Manifest = NO_CASES, start: EncoderCard | None = None) -> Workload:
-    """The fine-tuning of a recipe on random pixels, from random weights.
+    """Return the fine-tuning of a recipe on random pixels, from random weights.
 
     Args:
         recipe: The resolved recipe.

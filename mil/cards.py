@@ -1,16 +1,27 @@
-"""Cards of model folders of any kind: classifiers of images and clips, and aggregators of slides."""
+"""Model folders of either kind: classifiers of images and clips, aggregators of slides."""
 
 from pathlib import Path
 
-from ..finetune.model import ModelCard, load_card, save_card
-from .model import MilCard, is_mil, load_mil_card, save_mil_card
+from torch import nn
+
+from ..core.cards import stored_kind
+from ..finetune.model import ModelCard, load_model
+from .model import MilCard, load_mil
+
+CARDS = {card.kind: card for card in (ModelCard, MilCard)}
+OPENED_BY = {ModelCard.kind: load_model, MilCard.kind: load_mil}
 
 
-def load_any_card(folder: Path) -> ModelCard | MilCard:
-    """The card of a model folder (see `load_card`, `load_mil_card`)."""
-    return load_mil_card(folder) if is_mil(folder) else load_card(folder)
+def load_any_card(folder: str | Path) -> ModelCard | MilCard:
+    """Return the card of a model folder of whatever kind.
+
+    Raises:
+        UserError: It is none, or the card is damaged.
+    """
+    kind = stored_kind(Path(folder) / ModelCard.card_file)
+    return CARDS.get(kind, ModelCard).read(folder)
 
 
-def save_any_card(folder: Path, card: ModelCard | MilCard) -> None:
-    """(Re)write the card of a model folder."""
-    (save_mil_card if isinstance(card, MilCard) else save_card)(folder, card)
+def load_any_model(folder: str | Path) -> tuple[nn.Module, ModelCard | MilCard]:
+    """Return network and card of a model folder of whatever kind (see `load_model`, `load_mil`)."""
+    return OPENED_BY[load_any_card(folder).kind](folder)

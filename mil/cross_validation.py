@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from scipy.stats import rankdata
 from sklearn.model_selection import StratifiedKFold
 from tqdm import tqdm
 
@@ -22,6 +21,7 @@ from ..core.errors import DataError, RunError, UserError
 from ..core.files import file_sha256, write_json, write_text
 from ..datasets.slides.bags import BagTable, read_bag_table
 from ..engine.recipe import Optim, plain
+from ..eval.statistics.metrics import auroc
 from ..finetune.model import probabilities
 from .many_models import train_many
 from .recipe import AGGREGATORS, PAPER, Mil
@@ -266,10 +266,10 @@ def _right(scores: np.ndarray, truth: np.ndarray, exclusive: bool) -> np.ndarray
 
 def _auroc(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Return (...), the mean AUROC over labels of (..., B, L) scores and truth; NaN where a label has one value."""
-    positive = (truth == 1).sum(axis=-2)
-    pairs = positive * (truth.shape[-2] - positive)
-    above = (rankdata(scores, axis=-2) * truth).sum(axis=-2) - positive * (positive + 1) / 2
-    return np.where(pairs > 0, above / np.maximum(pairs, 1), np.nan).mean(axis=-1)
+    # Every column is a label of its own to `auroc`, whatever fold or resample it is of.
+    columns = [np.moveaxis(np.broadcast_to(each, scores.shape), -2, 0) for each in (truth, scores)]
+    values = auroc(*(each.reshape(len(each), -1) for each in columns))
+    return values.reshape(columns[0].shape[1:]).mean(axis=-1)
 
 
 def _metrics(right: np.ndarray, scores: np.ndarray, truth: np.ndarray) -> tuple[Summary, Summary]:

@@ -1,24 +1,19 @@
 """The model folder of an aggregator: `model.safetensors` + `model.json`, all that prediction from features needs."""
 
-import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, ClassVar
 
-import safetensors.torch
-
-from ..backbone.encoder import card_errors, refuse_larger
-from ..core.errors import DataError, UserError
-from ..core.files import file_sha256, read_json, write_json, written_aside
+from ..core.cards import Card
+from ..core.errors import DataError
 from ..datasets.slides.bags import Bags, differing
-from ..finetune.model import CARD, WEIGHTS, best_device, stored_state
+from ..finetune.model import load_weights
 from .aggregator import Aggregator
 from .recipe import Mil, build_aggregator
 
-KIND = "mil"
-
 
 @dataclass(frozen=True)
-class MilCard:
+class MilCard(Card):
     """What is known about a classifier of bags.
 
     Attributes:
@@ -33,8 +28,10 @@ class MilCard:
         calibration: Per label what is done to its scores before they are shown (`eval.scaling.Scaling`), fitted on
             validation; empty where nothing is.
         recipe, data, versions: Provenance.
-        kind: `mil`; models of images have none.
     """
+
+    kind: ClassVar[str] = "mil"
+    another_words: ClassVar[str] = "not a model of bags: give a model that was trained on features of slides."
 
     labels: tuple[str, ...]
     meaning: dict[str, str]
@@ -52,11 +49,36 @@ class MilCard:
     recipe: dict = field(default_factory=dict)
     data: dict = field(default_factory=dict)
     versions: dict = field(default_factory=dict)
-    kind: str = KIND
 
-    def to_dict(self) -> dict:
-        """Plain values for JSON."""
-        return json.loads(json.dumps(asdict(self)))
+    @property
+    def unit(self) -> str:
+        """What a case is."""
+        return "slide"
+
+    def suffixes(self) -> tuple[str, ...]:
+        """Return the suffixes of the files that this model reads."""
+        return (".h5",)
+
+    def network_words(self) -> str:
+        """Return the network and its input size in words."""
+        return f"{self.aggregator} over tile features of width {self.width}"
+
+    def origin(self) -> dict[str, Any]:
+        """Return what the features come from, for a report."""
+        return {"features": self.features, "pipeline": self.pipeline}
+
+    def description(self) -> str:
+        """Return aggregator and labels in one line."""
+        return f"{self.aggregator}, labels {', '.join(self.labels)}"
+
+    def summary(self) -> str:
+        """Return a sentence on what it is."""
+        made_by = self.features or "unknown"
+        return f"Classifier of bags: {self.aggregator} over features of width {self.width} ({made_by})."
+
+    def input_facts(self) -> dict[str, Any]:
+        """Return what goes with the weights: the features that it takes, and how instances become a score."""
+        return {"width": self.width, "features": self.features, "score": self.score}
 
     def network(self) -> Aggregator:
         """The aggregator, weights still random."""
@@ -91,25 +113,7 @@ class MilCard:
 
 def save_mil(folder: str | Path, model: Aggregator, card: MilCard) -> Path:
     """Write a model folder; the card last, so that a folder with a card is whole."""
-    folder = Path(folder)
-    with written_aside(folder / WEIGHTS) as aside:
-        state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-        safetensors.torch.save_file(state, aside, metadata={"format": "pt"})
-    save_mil_card(folder, card)
-    return folder
-
-
-def save_mil_card(folder: Path, card: MilCard) -> None:
-    """(Re)write the card of a model folder."""
-    write_json(Path(folder) / CARD, card.to_dict() | {"sha256": file_sha256(Path(folder) / WEIGHTS)})
-
-
-def is_mil(folder: str | Path) -> bool:
-    """Whether a folder holds a model of bags."""
-    try:
-        return read_json(Path(folder) / CARD).get("kind") == KIND
-    except (OSError, UserError):
-        return False
+    return card.save(folder, model)
 
 
 def load_mil_card(folder: str | Path) -> MilCard:
@@ -118,16 +122,7 @@ def load_mil_card(folder: str | Path) -> MilCard:
     Raises:
         UserError: It is none, or of another kind, or the card is damaged.
     """
-    path = Path(folder) / CARD
-    try:
-        card = read_json(path)
-    except FileNotFoundError:
-        raise UserError(f"{folder}: no {CARD} in it: not a model folder (`clinvit finetune` makes one).") from None
-    if card.get("kind") != KIND:
-        raise UserError(f"{path}: not a model of bags: give a model that was trained on features of slides.")
-    card.pop("sha256", None)
-    with card_errors(path):
-        return MilCard(**(card | {"labels": tuple(card["labels"])}))
+    return MilCard.read(folder)
 
 
 def load_mil(folder: str | Path) -> tuple[Aggregator, MilCard]:
@@ -136,13 +131,6 @@ def load_mil(folder: str | Path) -> tuple[Aggregator, MilCard]:
     Raises:
         UserError: The weights do not belong to the card.
     """
-    card, path = load_mil_card(folder), Path(folder) / WEIGHTS
-    state = stored_state(path)
-    with card_errors(path.with_name(CARD)):
-        refuse_larger(Path(folder), card.width * card.hidden + card.hidden**2, state)
-        model = card.network()
-    try:
-        model.load_state_dict(state, strict=True)
-    except RuntimeError as error:
-        raise UserError(f"{path}: the weights do not fit the card ({' '.join(str(error).split())[:200]}).") from None
-    return model.eval().to(best_device()), card
+    card = load_mil_card(folder)
+    least = card.width * card.hidden + card.hidden**2
+    return load_weights(folder, card, MilCard.network, least), card

@@ -1,16 +1,18 @@
 """Scores of bags and of their instances; a bag that fails is a row with its reason, never a negative."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from ..core.errors import DataError
-from ..datasets.slides.bags import Bags
+from ..datasets.slides.bags import BagFolder, Bags
 from ..finetune.model import probabilities
+from ..finetune.pipeline import Scored
 from .aggregator import Aggregated, Aggregator
 from .model import MilCard
 from .score import bag_logits, instance_scores
@@ -33,6 +35,43 @@ class BagPrediction:
     attention: np.ndarray
     instances: np.ndarray
     reason: str = ""
+
+
+class BagPredictor:
+    """Scores of bags, one by one.
+
+    Attributes:
+        card: Of the model.
+        found: What each bag gave beside its scores, in the order of the cases.
+
+    Args:
+        card: Of the model.
+        predictions: Makes the prediction of each case.
+    """
+
+    def __init__(self, card: MilCard, predictions: Callable[[pd.DataFrame], Iterator[BagPrediction]]):
+        self.card, self._predictions = card, predictions
+        self.found: list[BagPrediction] = []
+
+    def scores(self, cases: pd.DataFrame) -> Iterator[Scored]:
+        """Yield the scores of one case after the other.
+
+        Raises:
+            DataError: The features are not for this model.
+        """
+        for bag in self._predictions(cases):
+            self.found.append(bag)
+            yield Scored([len(self.found) - 1], bag.probabilities[None], [bag.reason])
+
+
+def predict_feature_files(model: Aggregator, card: MilCard, files: Sequence[Path]) -> Iterator[BagPrediction]:
+    """Predict single files of features; one of another width or encoder than the model's is failed."""
+    for row, file in enumerate(files):
+        try:
+            (found,) = predict_mil(model, card, BagFolder([file.stem], file.parent, cache_gib=0))
+            yield replace(found, row=row)
+        except DataError as error:
+            yield failed_bag(row, card, str(error))
 
 
 def predict_mil(
@@ -58,18 +97,7 @@ def predict_mil(
                 features = torch.from_numpy(bags.bag(row))[None].to(device)
             except DataError as error:
                 reason = str(error)
-        yield _failed(row, card, reason) if reason else _predicted(row, model, card, features)
-
-
-def score_bags(
-    model: Aggregator, card: MilCard, bags: Bags, rows: Sequence[int], progress: bool = True
-) -> tuple[np.ndarray, list[str]]:
-    """(n, C) float64 probabilities of bags (NaN where they failed) and n reasons."""
-    scores, reasons = np.full((len(rows), len(card.labels)), np.nan), [""] * len(rows)
-    found = predict_mil(model, card, bags, rows)
-    for i, bag in enumerate(tqdm(found, "predicting", len(rows), unit="bag", disable=None if progress else True)):
-        scores[i], reasons[i] = bag.probabilities, bag.reason
-    return scores, reasons
+        yield failed_bag(row, card, reason) if reason else _predicted(row, model, card, features)
 
 
 def bag_probabilities(out: Aggregated, mask: Tensor | None, card: MilCard) -> Tensor:
@@ -82,14 +110,15 @@ def _predicted(row: int, model: Aggregator, card: MilCard, features: Tensor) -> 
     out = model(features)
     scores = bag_probabilities(out, None, card)
     if not torch.isfinite(scores).all():
-        return _failed(row, card, "the model gave a score that is not a number")
+        return failed_bag(row, card, "the model gave a score that is not a number")
     attention, instances = out.attention[0].float(), instance_scores(out, scores, model.localise)[0]
     return BagPrediction(
         row, scores[0].double().cpu().numpy(), attention.cpu().numpy(), instances.float().cpu().numpy()
     )
 
 
-def _failed(row: int, card: MilCard, reason: str) -> BagPrediction:
+def failed_bag(row: int, card: MilCard, reason: str) -> BagPrediction:
+    """Return the prediction of a bag that has none."""
     count = len(card.labels)
     empty = np.empty((0, count), np.float32)
     return BagPrediction(row, np.full(count, np.nan), empty.reshape(count, 0), empty, reason)

@@ -24,7 +24,7 @@ PAPER = {
 
 
 def paper_optim() -> Optim:
-    """Self-ViT-MIL's (src/dsmil/train.py): Adam at 2e-4 with one bag a step, cosine to 5e-6 over 200 epochs."""
+    """Return Self-ViT-MIL's (src/dsmil/train.py): Adam at 2e-4 with one bag a step, cosine to 5e-6 over 200 epochs."""
     return Optim(
         epochs=200, warmup_epochs=0, batch_size=1, base_lr=2e-4 * 256, min_lr=5e-6, weight_decay=5e-3,
         betas=(0.5, 0.9), optimizer="adam",
@@ -113,14 +113,14 @@ class Mil:
 
 
 def settings(recipe: Mil) -> tuple[int, int, float]:
-    """Widths of embedding and attention, and dropout: as asked, else the paper's."""
+    """Return widths of embedding and attention, and dropout: as asked, else the paper's."""
     asked = (recipe.hidden, recipe.attention, recipe.dropout)
     hidden, attention, dropout = (b if a is None else a for a, b in zip(asked, PAPER[recipe.aggregator]))
     return hidden, attention, dropout
 
 
 def build_aggregator(recipe: Mil, width: int, classes: int) -> "Aggregator":
-    """The aggregator of a recipe for features of a width, weights random."""
+    """Return the aggregator of a recipe for features of a width, weights random."""
     from .aggregator import Standardised
 
     inner = _named_aggregator(recipe, width, classes)

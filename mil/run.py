@@ -10,18 +10,20 @@ from torch import Tensor
 
 from ..datasets.loading.loaders import eval_loader, readable_rows, reading_workers
 from ..datasets.manifest.seen import PRETRAINED_ON, TRAINED_ON, read_hashes, save_hashes, write_hashes
-from ..datasets.manifest.tables import Manifest, predictions_table, write_predictions
+from ..datasets.manifest.tables import Manifest, write_predictions
 from ..datasets.slides.bags import BagCases, BagFolder
 from ..engine.recipe import plain
 from ..engine.run_folder import rank, run_folder, versions
 from ..engine.trainer import fit
 from ..engine.training import Training
 from ..finetune.losses import masked_bce, masked_cross_entropy
+from ..finetune.pipeline import manifest_cases, predicted
 from ..finetune.run import BEST, SELECT, FineTuning, check_labels, seen_by_split
+from ..finetune.training import watched
 from .aggregator import Aggregator
 from .extract import read_pipeline
 from .model import MilCard, load_mil, save_mil
-from .predict import bag_probabilities, score_bags
+from .predict import BagPredictor, bag_probabilities, predict_mil
 from .recipe import Mil, build_aggregator, settings
 
 
@@ -35,17 +37,21 @@ class MilTraining(FineTuning):
         Training.__init__(self, model, recipe.optim, recipe.run, ids=ids, mean=(0.0,), std=(1.0,), depth=0)
         self.recipe, self.card, self.train_set, self.val_set, self.folder = recipe, card, train, val, folder
         self.workers, self.best_score, self.best_epoch = workers, -float("inf"), -1
+        self.watched = watched(recipe.select)
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
+        """Return the loss of a batch of bags."""
         criterion = masked_cross_entropy if self.card.exclusive else masked_bce
         out = self.model(batch["features"], batch["mask"])
         return self.model.loss(out, batch["target"], batch["mask"], criterion)
 
     def val_dataloader(self):
+        """Return every validation bag."""
         # One whole bag at a time: bags differ too much in size to be padded.
         return eval_loader(self.val_set, 1, self.workers)
 
     def validation_step(self, batch: dict[str, Tensor], index: int) -> None:
+        """Score a bag."""
         out = self.final_model.eval()(batch["features"])
         self.scored.append((bag_probabilities(out, None, self.card), batch["target"]))
 
@@ -89,7 +95,7 @@ def train_mil(recipe: Mil, manifest: Manifest, features: Path, out: Path) -> Pat
 
 
 def make_mil_card(recipe: Mil, manifest: Manifest, bags: BagFolder) -> MilCard:
-    """The card of the model to come."""
+    """Return the card of the model to come."""
     hidden, attention, _ = settings(recipe)
     readable = np.array([not reason for reason in bags.reasons()])
     return MilCard(
@@ -115,7 +121,7 @@ def make_mil_card(recipe: Mil, manifest: Manifest, bags: BagFolder) -> MilCard:
 
 
 def _sets(recipe: Mil, manifest: Manifest, bags: BagFolder) -> tuple[BagCases, BagCases]:
-    """Training and validation bags: those with features of which at least one label is known."""
+    """Return training and validation bags: those with features of which at least one label is known."""
     splits, targets = manifest.table["split"], manifest.targets()
     known = ~np.isnan(targets).all(axis=1)
     rows = {
@@ -144,5 +150,5 @@ def _train(model, recipe: Mil, card: MilCard, train, val, ids: list[str], folder
 
 def _predictions(model: Aggregator, card: MilCard, manifest: Manifest, bags: BagFolder):
     rows = np.flatnonzero(manifest.table["split"].isin(["val", "test"]))
-    scores, reasons = score_bags(model, card, bags, rows)
-    return predictions_table(manifest.table.iloc[rows], card.labels, manifest.targets()[rows], scores, reasons)
+    predictor = BagPredictor(card, lambda cases: predict_mil(model, card, bags, rows))
+    return predicted(*manifest_cases(manifest.rows("val", "test"), card.labels), predictor)

@@ -10,6 +10,7 @@ from ..backbone.encoder import open_vit
 from ..backbone.vit import ViT
 from ..backbone.weights.hub import fetch_network, is_timm_name
 from ..core.errors import UserError
+from ..core.pixels import normalised
 from ..finetune.multiscale import multiscale_vectors
 
 KINDS = ("class", "mean", "class_mean", "class4_mean", "pooled")
@@ -28,12 +29,12 @@ class TileEncoder(nn.Module):
     def __init__(self, network: nn.Module, name: str, input_px: int, mean: tuple[float, ...], std: tuple[float, ...]):
         super().__init__()
         self.network, self.name, self.input_px = network.eval().requires_grad_(False), name, input_px
-        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(mean), persistent=False)
+        self.register_buffer("std", torch.tensor(std), persistent=False)
 
     def forward(self, tiles: Tensor, scales: Sequence[int] = (1,)) -> Tensor:
         """Return (B, n D) features at n scales of (B, s S, s S, 3) uint8 tiles, read at the finest scale s."""
-        x = (tiles.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std
+        x = normalised(tiles.permute(0, 3, 1, 2), self.mean, self.std)
         return multiscale_vectors(self.network, x, scales)
 
     def fingerprint(self) -> str:

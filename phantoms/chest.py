@@ -52,7 +52,7 @@ class Body:
 
     @classmethod
     def draw(cls, rng: np.random.Generator, female: bool | None = None) -> "Body":
-        """A random healthy patient."""
+        """Draw a random healthy patient."""
         female = bool(rng.random() < 0.45) if female is None else female
         return cls(
             seed=int(rng.integers(2**31)),
@@ -71,21 +71,21 @@ class Body:
         )
 
     def wall(self, y: np.ndarray) -> np.ndarray:
-        """Half width of the lungs at height y; negative above the lung tips."""
+        """Return half width of the lungs at height y; negative above the lung tips."""
         depth = (y - self.apex) / (0.75 - self.apex)
         return self.width * curve(
             depth, [-1, 0, 0.03, 0.1, 0.25, 0.5, 0.8, 1, 2], [-1, 0.3, 0.46, 0.62, 0.81, 0.94, 1, 0.99, 0.9]
         )
 
     def diaphragm(self, x: np.ndarray) -> np.ndarray:
-        """y of the diaphragm at x: two domes, the left one lower, falling steeply towards the chest wall."""
+        """Return y of the diaphragm at x: two domes, the left one lower, falling steeply towards the chest wall."""
         side = np.clip(np.abs(x) / self.width, 0, 1.2)
         fall = curve(side, [0, 0.15, 0.45, 0.75, 0.92, 1.0, 1.2], [0.08, 0.05, 0, 0.05, 0.13, 0.21, 0.34])
         lower = np.where(x > 0, np.float32(0.05), np.float32(0))
         return self.dome + lower + fall * (1 - 0.6 * self.flatness) + 0.07 * self.flatness
 
     def silhouette(self, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Half widths of the mediastinal shadow left and right of the midline at height y, both positive."""
+        """Return half widths of the mediastinal shadow left and right of the midline at height y, both positive."""
         heart = self.ctr * 2 * self.width
         left, right = 0.68 * heart, 0.32 * heart
         arch, waist = -0.30, -0.08
@@ -152,7 +152,7 @@ class Chest(Frame):
         self.extra = np.zeros((size, size), np.float32)
 
     def shadow(self) -> np.ndarray:
-        """(S, S) float32: what the beam meets on its way, 0 = nothing, about 1 = the middle of the trunk."""
+        """Return (S, S) float32: what the beam meets on its way, 0 = nothing, about 1 = the middle of the trunk."""
         lung = np.clip(self.air, 0, 1.3)
         return self.tissue - 0.60 * lung + 0.17 * self.vessels * np.minimum(lung, 1) + self.bone + self.extra
 
@@ -168,7 +168,7 @@ class Chest(Frame):
 
 
 def curve(at: np.ndarray, knots: list[float], values: list[float]) -> np.ndarray:
-    """A smooth curve without overshoot through (knots, values), level beyond both ends."""
+    """Make a smooth curve without overshoot through (knots, values), level beyond both ends."""
     return PchipInterpolator(knots, values)(np.clip(at, knots[0], knots[-1])).astype(np.float32)
 
 
@@ -185,8 +185,7 @@ def ramp(distance: np.ndarray, width: float) -> np.ndarray:
 
 
 def draw_curves(canvas: np.ndarray, curves: Sequence[np.ndarray] | np.ndarray, width: float, value: int) -> None:
-    """Draw polylines, (curves, points, 2) in the body frame, into a uint8 raster. `width` is in the body
-    frame.
+    """Draw polylines, (curves, points, 2) in the body frame, into a uint8 raster. `width` is in the body frame.
 
     Lines thinner than a pixel are drawn one pixel wide and paler.
     """
@@ -198,14 +197,14 @@ def draw_curves(canvas: np.ndarray, curves: Sequence[np.ndarray] | np.ndarray, w
 
 
 def soft(canvas: np.ndarray, sigma: float) -> np.ndarray:
-    """A uint8 raster as float32 0..1, blurred by `sigma` (body frame)."""
+    """Return a uint8 raster as float32 0..1, blurred by `sigma` (body frame)."""
     pixels = sigma / 2 * canvas.shape[0]
     image = canvas.astype(np.float32) / 255
     return cv2.GaussianBlur(image, (0, 0), pixels) if pixels > 0.2 else image
 
 
 def window(frame: Frame, x: float, y: float, reach: float) -> tuple[slice, slice]:
-    """Rows and columns that hold everything within `reach` of (x, y)."""
+    """Return rows and columns that hold everything within `reach` of (x, y)."""
     low, high = (
         (np.array([y, x]) + 1 - reach) / 2 * frame.size,
         (np.array([y, x]) + 1 + reach) / 2 * frame.size,
@@ -215,7 +214,7 @@ def window(frame: Frame, x: float, y: float, reach: float) -> tuple[slice, slice
 
 
 def disc(frame: Frame, x: float, y: float, radius: float, edge: float) -> np.ndarray:
-    """(S, S) a disc with a soft edge."""
+    """Return (S, S): a disc with a soft edge."""
     image = np.zeros((frame.size, frame.size), np.float32)
     rows, columns = window(frame, x, y, radius + edge)
     image[rows, columns] = ramp(radius - np.hypot(frame.x[:, columns] - x, frame.y[rows] - y), edge)
@@ -263,7 +262,7 @@ def _bones(chest: Chest) -> np.ndarray:
 
 
 def _rib_cage(chest: Chest) -> tuple[np.ndarray, np.ndarray]:
-    """Posterior and anterior halves of ten pairs of ribs."""
+    """Draw posterior and anterior halves of ten pairs of ribs."""
     body = chest.body
     canvases = []
     pitch = 0.118 + 0.03 * (body.width - 0.6)
@@ -299,7 +298,7 @@ def _clavicles(chest: Chest) -> np.ndarray:
 
 
 def _shoulder_blades(chest: Chest) -> np.ndarray:
-    """Blade with its bright inner border, and the head of the upper arm."""
+    """Draw the shoulder blade with its bright inner border, and the head of the upper arm."""
     canvas = np.zeros((chest.size, chest.size), np.uint8)
     inner = chest.body.width + 0.02
     blade = np.array(
@@ -318,7 +317,7 @@ def _shoulder_blades(chest: Chest) -> np.ndarray:
 
 
 def _spine(chest: Chest) -> np.ndarray:
-    """A column of vertebrae that bends a little, paler at the discs, with spinous processes in the middle."""
+    """Draw a column of vertebrae that bends a little, paler at the discs, with spinous processes in the middle."""
     spine = np.zeros((chest.size, chest.size), np.float32)
     columns = slice(*np.flatnonzero(np.abs(chest.x[0]) < 0.2)[[0, -1]])
     phase = (chest.y + 1.2) * (7.5 - chest.y) * np.pi
@@ -332,7 +331,7 @@ def _spine(chest: Chest) -> np.ndarray:
 
 
 def _airways(chest: Chest) -> np.ndarray:
-    """Windpipe and main bronchi, as air."""
+    """Draw windpipe and main bronchi, as air."""
     canvas = np.zeros((chest.size, chest.size), np.uint8)
     carina = -0.24
     draw_curves(canvas, [np.array([[0, -1.0], [0.004, -0.6], [-0.012, carina - 0.02]])], 0.075, 255)
@@ -342,7 +341,7 @@ def _airways(chest: Chest) -> np.ndarray:
 
 
 def _vessels(chest: Chest) -> np.ndarray:
-    """Arteries and veins that branch from both hila and taper towards the rim."""
+    """Draw arteries and veins that branch from both hila and taper towards the rim."""
     rng = np.random.default_rng((chest.body.seed, 1))
     canvas = np.zeros((chest.size, chest.size), np.uint8)
     for side, hilum in ((LEFT, (0.17, -0.10)), (RIGHT, (0.14, -0.04))):
@@ -353,7 +352,7 @@ def _vessels(chest: Chest) -> np.ndarray:
 
 
 def _grow(canvas: np.ndarray, rng: np.random.Generator, side: float, hilum: tuple[float, float], reach: float) -> None:
-    """Six generations; all vessels of a generation are computed and drawn together."""
+    """Draw six generations of vessels; all vessels of a generation are computed and drawn together."""
     roots = np.deg2rad([-86, -76, -62, -40, -12, 15, 36, 54, 68, 80])
     angle = roots + rng.normal(0, 0.10, len(roots))
     start = np.tile([hilum[0], hilum[1]], (len(roots), 1)) + rng.normal(0, 0.02, (len(roots), 2))

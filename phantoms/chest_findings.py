@@ -18,7 +18,7 @@ Finding = Callable[[Chest, np.random.Generator], np.ndarray]
 
 
 def reshape(body: Body, findings: frozenset[str]) -> Body:
-    """The body with the findings that change its shape: heart size, lung volume."""
+    """Return the body with the findings that change its shape: heart size, lung volume."""
     if "Cardiomegaly" in findings:
         body = replace(body, ctr=_draws(body, "Cardiomegaly").uniform(0.59, 0.70))
     if "Emphysema" in findings:
@@ -58,7 +58,7 @@ def _opacify(chest: Chest, region: np.ndarray, share: float) -> None:
 
 
 def _place(chest: Chest, rng: np.random.Generator, margin: float) -> tuple[float, float]:
-    """A point of well-aerated lung, `margin` away from the chest wall."""
+    """Return a point of well-aerated lung, `margin` away from the chest wall."""
     step = max(1, chest.size // 64)
     lung = chest.air[::step, ::step] * (chest.inside[::step, ::step] > margin)
     lung = lung * (chest.y[::step] > chest.body.apex + 0.2) > 0.75 * lung.max()
@@ -68,7 +68,7 @@ def _place(chest: Chest, rng: np.random.Generator, margin: float) -> tuple[float
 
 
 def _cloud(chest: Chest, rng: np.random.Generator, grain: float) -> np.ndarray:
-    """(S, S) smooth random field with mean 0 and deviation about 1; `grain` is the size of its lumps."""
+    """Return (S, S) smooth random field with mean 0 and deviation about 1; `grain` is the size of its lumps."""
     field = np.zeros((chest.size, chest.size), np.float32)
     for share, octave in ((1.1, 1.0), (0.8, 0.55)):
         cells = round(2 / (grain * octave))
@@ -78,13 +78,13 @@ def _cloud(chest: Chest, rng: np.random.Generator, grain: float) -> np.ndarray:
 
 
 def cardiomegaly(chest: Chest, rng: np.random.Generator) -> np.ndarray:
-    """The heart was enlarged by `reshape`; its shadow below the hila is the region."""
+    """Return the heart's shadow below the hila as the region; `reshape` enlarged the heart."""
     across = np.where(chest.x > 0, chest.left - chest.x, chest.right + chest.x)
     return (across > 0) & (chest.y > -0.08) & (chest.y < chest.dome + 0.03)
 
 
 def effusion(chest: Chest, rng: np.random.Generator) -> np.ndarray:
-    """Fluid fills the costophrenic angle and climbs the chest wall as a meniscus."""
+    """Add fluid that fills the costophrenic angle and climbs the chest wall as a meniscus."""
     side = _side(rng)
     height = rng.uniform(0.10, 0.42)
     level = chest.body.dome + 0.06 - height - 0.22 * np.exp(-np.clip(chest.inside, 0, None) / 0.10)
@@ -96,7 +96,7 @@ def effusion(chest: Chest, rng: np.random.Generator) -> np.ndarray:
 
 
 def pneumothorax(chest: Chest, rng: np.random.Generator) -> np.ndarray:
-    """The lung has left the chest wall: a fine edge, and beyond it black air without vessels."""
+    """Take the lung off the chest wall: a fine edge, and beyond it black air without vessels."""
     side = _side(rng)
     gap = rng.uniform(0.15, 0.30) * (0.45 + 0.9 * np.exp(-np.clip(chest.y - chest.body.apex, 0, None) / 0.45))
     edge = chest.body.wall(chest.y - 0.5 * gap) - gap - np.abs(chest.x)
@@ -126,17 +126,17 @@ def _lump(chest: Chest, rng: np.random.Generator, radius: float, share: float) -
 
 
 def nodule(chest: Chest, rng: np.random.Generator) -> np.ndarray:
-    """A round spot below 3 cm."""
+    """Add a round spot below 3 cm."""
     return _lump(chest, rng, rng.uniform(0.042, 0.064), rng.uniform(0.42, 0.55))
 
 
 def mass(chest: Chest, rng: np.random.Generator) -> np.ndarray:
-    """A round shadow above 3 cm."""
+    """Add a round shadow above 3 cm."""
     return _lump(chest, rng, rng.uniform(0.11, 0.18), rng.uniform(0.46, 0.6))
 
 
 def infiltration(chest: Chest, rng: np.random.Generator) -> np.ndarray:
-    """Ill-defined patches of haze, in one or both lungs."""
+    """Add ill-defined patches of haze, in one or both lungs."""
     region = np.zeros((chest.size, chest.size), np.float32)
     for side in (LEFT, RIGHT) if rng.random() < 0.5 else (_side(rng),):
         x, y = side * rng.uniform(0.25, 0.42), rng.uniform(-0.1, 0.3)
@@ -148,7 +148,7 @@ def infiltration(chest: Chest, rng: np.random.Generator) -> np.ndarray:
 
 
 def consolidation(chest: Chest, rng: np.random.Generator) -> np.ndarray:
-    """A lobe full of fluid, ending at a fissure, with air-filled bronchi showing."""
+    """Add a lobe full of fluid, ending at a fissure, with air-filled bronchi showing."""
     side, upper = _side(rng), rng.random() < 0.5
     fissure = -0.10 + rng.normal(0, 0.03) + 0.18 * (np.abs(chest.x) - 0.3)
     lobe = ramp((fissure - chest.y) * (1 if upper else -1), 0.03) * ramp(side * chest.x - 0.05, 0.05)
@@ -160,7 +160,7 @@ def consolidation(chest: Chest, rng: np.random.Generator) -> np.ndarray:
 
 
 def pneumonia(chest: Chest, rng: np.random.Generator) -> np.ndarray:
-    """One segment, dense in the middle and woolly at its border."""
+    """Add one segment, dense in the middle and woolly at its border."""
     x, y = _place(chest, rng, 0.14)
     away = np.hypot(chest.x - x, chest.y - y) / rng.uniform(0.18, 0.28) + 0.13 * _cloud(chest, rng, 0.08)
     segment = ramp(1 - away, 0.7) * (chest.inside > 0)
@@ -169,7 +169,7 @@ def pneumonia(chest: Chest, rng: np.random.Generator) -> np.ndarray:
 
 
 def atelectasis(chest: Chest, rng: np.random.Generator) -> np.ndarray:
-    """Plates of airless lung above a diaphragm that is drawn up."""
+    """Add plates of airless lung above a diaphragm that is drawn up."""
     side = _side(rng)
     raised = chest.dome - rng.uniform(0.08, 0.16) * ramp(side * chest.x - 0.1, 0.2)
     _opacify(chest, ramp(chest.y - raised, 0.03) * (side * chest.x > 0), 0.9)
@@ -189,7 +189,7 @@ def atelectasis(chest: Chest, rng: np.random.Generator) -> np.ndarray:
 
 
 def edema(chest: Chest, rng: np.random.Generator) -> np.ndarray:
-    """Haze around both hila like a bat's wings, swollen and blurred vessels."""
+    """Add haze around both hila like a bat's wings, swollen and blurred vessels."""
     away = np.hypot((np.abs(chest.x) - 0.2) / rng.uniform(0.26, 0.36), (chest.y - 0.02) / rng.uniform(0.36, 0.46))
     wings = ramp(1 - away, 0.9) * np.clip(0.9 + 0.15 * _cloud(chest, rng, 0.07), 0, 1)
     chest.vessels = 1.5 * cv2.GaussianBlur(chest.vessels, (0, 0), 0.006 * chest.size)
@@ -198,14 +198,14 @@ def edema(chest: Chest, rng: np.random.Generator) -> np.ndarray:
 
 
 def emphysema(chest: Chest, rng: np.random.Generator) -> np.ndarray:
-    """Too much air: `reshape` flattened the diaphragm; dark lungs with few, thin vessels."""
+    """Add too much air: `reshape` flattened the diaphragm; dark lungs with few, thin vessels."""
     chest.air *= 1.16
     chest.vessels *= 0.55
     return (chest.air > 0.4).astype(np.float32)
 
 
 def fibrosis(chest: Chest, rng: np.random.Generator) -> np.ndarray:
-    """A net of coarse lines, densest at the rim and the bases of small lungs."""
+    """Add a net of coarse lines, densest at the rim and the bases of small lungs."""
     net = np.exp(-((_cloud(chest, rng, 0.035) / 0.4) ** 2)) + 0.6 * np.exp(-((_cloud(chest, rng, 0.06) / 0.3) ** 2))
     where = ramp(0.3 - chest.inside, 0.3) * 0.6 + ramp(chest.y - 0.05, 0.5)
     where = np.clip(where, 0, 1) * (chest.air > 0.05)
@@ -214,7 +214,7 @@ def fibrosis(chest: Chest, rng: np.random.Generator) -> np.ndarray:
 
 
 def pleural_thickening(chest: Chest, rng: np.random.Generator) -> np.ndarray:
-    """A band of soft tissue along the chest wall."""
+    """Add a band of soft tissue along the chest wall."""
     side, middle = _side(rng), rng.uniform(-0.35, 0.1)
     thick = rng.uniform(0.06, 0.10) * np.exp(-(((chest.y - middle) / rng.uniform(0.25, 0.4)) ** 2))
     band = ramp(thick - chest.inside, 0.02) * (side * chest.x > 0) * (thick > 0.015)
@@ -223,7 +223,7 @@ def pleural_thickening(chest: Chest, rng: np.random.Generator) -> np.ndarray:
 
 
 def hernia(chest: Chest, rng: np.random.Generator) -> np.ndarray:
-    """Stomach behind the heart: a round shadow whose upper part is gas above a level of fluid."""
+    """Add a stomach behind the heart: a round shadow whose upper part is gas above a level of fluid."""
     x, radius = rng.uniform(-0.02, 0.10), rng.uniform(0.12, 0.17)
     y = chest.body.dome - 0.6 * radius
     sac, gas = disc(chest, x, y, radius, 0.02), disc(chest, x, y, radius - 0.02, 0.02)

@@ -5,8 +5,7 @@ import numpy as np
 
 
 def projection(size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Where each pixel comes from (turn, zoom, shift, a slight smooth distortion), as cv2.remap's two
-    maps."""
+    """Return where each pixel comes from (turn, zoom, shift, a slight smooth distortion), as cv2.remap's two maps."""
     turn, zoom = np.deg2rad(rng.normal(0, 2)), rng.uniform(0.82, 1.02)
     shift = rng.normal(0, 0.025, 2) * size + [0, 0.02 * size]
     axis = np.arange(size, dtype=np.float32) - (size - 1) / 2
@@ -22,7 +21,7 @@ def projection(size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndar
 
 
 def expose(shadow: np.ndarray, view: str, rng: np.random.Generator) -> np.ndarray:
-    """Film and reader: tone curve, uneven beam, scatter, noise, collimator and the marker of the side."""
+    """Apply film and reader: tone curve, uneven beam, scatter, noise, collimator and the marker of the side."""
     size = len(shadow)
     axis = np.linspace(-1, 1, size, dtype=np.float32)
     shadow = shadow + np.float32(rng.normal(0, 0.05)) * axis[None, :] + np.float32(rng.normal(0, 0.05)) * axis[:, None]
@@ -56,7 +55,7 @@ def _mark_side(image: np.ndarray, rng: np.random.Generator) -> None:
 
 
 def framed(region: np.ndarray, maps: tuple[np.ndarray, np.ndarray]) -> tuple[float, float, float, float] | None:
-    """The frame around a region of the body frame, in pixels of the image."""
+    """Return the frame around a region of the body frame, in pixels of the image."""
     rows, columns = np.nonzero(cv2.remap(region, *maps, cv2.INTER_LINEAR) > 0.35)
     if len(rows) < 4:
         return None

@@ -58,7 +58,7 @@ class Eye:
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> "Eye":
-        """A random eye without a finding."""
+        """Draw a random eye without a finding."""
         disc = -rng.uniform(0.22, 0.36)
         front = -rng.uniform(0.76, 0.83)
         return cls(
@@ -75,7 +75,7 @@ class Eye:
         )
 
     def interfaces(self) -> list[Sheet]:
-        """Cornea, lens, iris, ciliary body and the smooth inner face of the wall on both sides of the disc."""
+        """Draw cornea, lens, iris, ciliary body and the smooth inner face of the wall on both sides of the disc."""
         across = np.linspace(-1, 1, 33)
         front, back, half = self.lens
         bulge = _arc(across * 0.80, 0.65, -1 - self.cornea + 0.65)
@@ -107,12 +107,12 @@ class Eye:
 
 
 def on_wall(angle: np.ndarray, radius: np.ndarray | float = 1.0) -> np.ndarray:
-    """(..., 2) point in the eye frame at an angle from the posterior pole."""
+    """Return the (..., 2) point in the eye frame at an angle from the posterior pole."""
     return np.stack([radius * np.sin(angle), radius * np.cos(angle)], -1)
 
 
 def turned(points: np.ndarray, gaze: np.ndarray) -> np.ndarray:
-    """Points (T or 1, K, 2) turned with the globe by gaze (T,): (T, K, 2)."""
+    """Turn points (T or 1, K, 2) with the globe by gaze (T,): (T, K, 2)."""
     cos, sin = np.cos(gaze)[:, None], np.sin(gaze)[:, None]
     x, y = points[..., 0], points[..., 1]
     return np.stack([x * cos + y * sin, y * cos - x * sin], -1)

@@ -16,7 +16,7 @@ LEAST_LIFT = 0.16  # of a detached retina off the wall, at its middle
 
 
 def membranes(diagnosis: str, eye: Eye, motion: Motion, rng: np.random.Generator) -> list[Sheet]:
-    """The membranes that make a diagnosis, as `eye_phantom` names them; none in a normal eye."""
+    """Return the membranes that make a diagnosis, as `eye_phantom` names them; none in a normal eye."""
     if diagnosis == "normal":
         return []
     if diagnosis == "pvd":
@@ -38,7 +38,7 @@ def membranes(diagnosis: str, eye: Eye, motion: Motion, rng: np.random.Generator
 
 
 def floaters(motion: Motion, rng: np.random.Generator) -> list[Sheet]:
-    """Now and then some specks and short strands that drift in the vitreous."""
+    """Return now and then some specks and short strands that drift in the vitreous."""
     if rng.random() > FLOATERS_SHARE:
         return []
     swing = _swing(motion, rng, modes=2, pull=0.8)
@@ -46,7 +46,7 @@ def floaters(motion: Motion, rng: np.random.Generator) -> list[Sheet]:
 
 
 def _retina(start: float, end: float, sag: float, echo: float, motion: Motion, rng: np.random.Generator) -> Sheet:
-    """A leaf of retina off the wall between two angles.
+    """Lift a leaf of retina off the wall between two angles.
 
     `sag`: 0 = flat against the wall, 1 = a straight chord, beyond = bulging into the vitreous.
     """
@@ -68,7 +68,7 @@ def _retina(start: float, end: float, sag: float, echo: float, motion: Motion, r
 
 
 def _hyaloid(eye: Eye, motion: Motion, rng: np.random.Generator) -> Sheet:
-    """The posterior vitreous face: from base to base, in front of the disc and the macula."""
+    """Draw the posterior vitreous face: from base to base, in front of the disc and the macula."""
     along = np.linspace(0, 1, NODES)
     nasal, temporal = eye.ora[0] + rng.uniform(0, 0.25), eye.ora[1] - rng.uniform(0, 0.25)
     angle = nasal + (temporal - nasal) * along
@@ -94,7 +94,7 @@ def _speck(swing: np.ndarray, rng: np.random.Generator) -> Sheet:
 
 
 def _swing(motion: Motion, rng: np.random.Generator, modes: int, pull: float) -> np.ndarray:
-    """(T, modes) of a jelly: slow, hardly damped; the first mode stays behind the globe, the others slosh."""
+    """Return (T, modes) of a jelly: slow, hardly damped; the first mode stays behind the globe, the others slosh."""
     hz, damping = rng.uniform(0.7, 1.8, modes), rng.uniform(0.10, 0.25, modes)
     sense = np.where(np.arange(modes) == 0, 1, rng.choice([-1, 1], modes))
     return motion.lag(hz, damping, pull * sense * rng.uniform(0.6, 1.1, modes))
@@ -107,12 +107,12 @@ def _waves(along: np.ndarray, rng: np.random.Generator, first: int, count: int, 
 
 
 def _patchy(along: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A strength that varies along the curve by about 4 dB."""
+    """Return a strength that varies along the curve by about 4 dB."""
     return 10 ** (_waves(along, rng, first=2, count=4, size=2.5) / 20)
 
 
 def _normals(points: np.ndarray) -> np.ndarray:
-    """(K, 2) unit normals of a curve that point to the globe's centre when its angle grows."""
+    """Return (K, 2) unit normals of a curve that point to the globe's centre when its angle grows."""
     tangent = np.gradient(points, axis=0)
     tangent /= np.linalg.norm(tangent, axis=1, keepdims=True)
     return np.stack([tangent[:, 1], -tangent[:, 0]], -1)

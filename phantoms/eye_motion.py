@@ -24,7 +24,7 @@ class Motion:
         self.gaze = self._path[self._shown]
 
     def lag(self, hz: np.ndarray, damping: np.ndarray, pull: np.ndarray) -> np.ndarray:
-        """Displacement, relative to the globe, of masses on springs that the turning globe drags along.
+        """Return the displacement, relative to the globe, of masses on springs that the turning globe drags along.
 
         Args:
             hz: (M,) natural frequencies. Stiff things have high ones and hardly leave their place.
@@ -46,14 +46,14 @@ class Motion:
 
 
 def drift(frames: int, fps: float, size: float, channels: int, rng: np.random.Generator) -> np.ndarray:
-    """(T, channels) slow wandering of about `size` about 0, as of the hand that holds the probe."""
+    """Return (T, channels) slow wandering of about `size` about 0, as of the hand that holds the probe."""
     hz, phase = rng.uniform(0.1, 0.7, (2, channels)), rng.uniform(0, 2 * np.pi, (2, channels))
     time = np.arange(frames)[:, None, None] / fps
     return size * np.sin(2 * np.pi * hz * time + phase).sum(1)
 
 
 def _gaze_path(steps: int, step_s: float, rng: np.random.Generator) -> np.ndarray:
-    """Holds and smooth turns from side to side, as when a patient is told to look left and right."""
+    """Make holds and smooth turns from side to side, as when a patient is told to look left and right."""
     rest, reach = np.deg2rad(rng.normal(0, 3)), np.deg2rad(rng.uniform(5, 13))
     if rng.random() < STILL_SHARE:
         reach = np.deg2rad(1.0)

@@ -44,7 +44,7 @@ class Setting:
 
     @classmethod
     def draw(cls, shape: tuple[int, int], rng: np.random.Generator) -> "Setting":
-        """A random examination, cropped to the globe for images of `shape` (H, W)."""
+        """Draw a random examination, cropped to the globe for images of `shape` (H, W)."""
         height, top, aside = rng.uniform(2.35, 2.65), rng.uniform(1.08, 1.20), rng.normal(0, 0.03)
         half = max(1.03, height / 2 * shape[1] / shape[0] * rng.uniform(0.94, 1.06))
         return cls(
@@ -79,12 +79,12 @@ class Scan:
         self._centre = np.array([-left * width / (right - left), -top * height / (bottom - top)])
         self._px = float(np.sqrt(np.abs(self._scale).prod()))  # per globe radius
         self._pad = int(0.2 * self._px) + 1
-        self._kernels = [_gaussian(spread * self._px) for spread in setting.pulse]
+        self._kernels = [_gaussian(sigma * self._px) for sigma in setting.pulse]
         self._tissue()
         self._optics()
 
     def film(self, sheets: list[Sheet], gaze: np.ndarray, fps: float) -> np.ndarray:
-        """The clip.
+        """Return the clip.
 
         Args:
             sheets: Interfaces and membranes, in the eye frame.
@@ -109,7 +109,7 @@ class Scan:
         return clip
 
     def _tissue(self) -> None:
-        """Static scatterers of the wall, which turns with the globe, and of what surrounds it."""
+        """Make static scatterers of the wall, which turns with the globe, and of what surrounds it."""
         x, y = self._grid(self._pad)
         radius = np.hypot(x, y)
         angle = np.abs(np.arctan2(x, y))
@@ -126,7 +126,7 @@ class Scan:
         self._orbit = [orbit[..., None] * self._noise(radius.shape) for _ in range(2)]
 
     def _optics(self) -> None:
-        """What the way of the sound does to each pixel: depth compensation, contact, near field, noise."""
+        """Return what the way of the sound does to each pixel: depth compensation, contact, near field, noise."""
         setting, rng = self.setting, self._rng
         height, width = self.shape
         depth = np.linspace(0, 1, height, dtype=np.float32)[:, None]
@@ -140,7 +140,7 @@ class Scan:
         self._near = (np.exp(-below / setting.gel) * ringing)[..., None] * self._noise((height, width))
 
     def _scatterers(self, sheets: list[Sheet], gaze: np.ndarray, hand: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Points of all interfaces: where, (T, N, 2) in pixels, and their complex strength (T, N, 2)."""
+        """Return points of all interfaces: where, (T, N, 2) in pixels, and their complex strength (T, N, 2)."""
         places, strengths = [], []
         across = self.setting.pulse[1] / self.setting.pulse[0]
         for sheet in sheets:
@@ -161,7 +161,7 @@ class Scan:
         return np.concatenate(places, 1).astype(np.float32), np.concatenate(strengths, 1).astype(np.float32)
 
     def _bulk(self, gaze: float, hand: np.ndarray, mix: float) -> np.ndarray:
-        """(H, W, 2) field of wall and orbit, with the nerve's dark band."""
+        """Return (H, W, 2) field of wall and orbit, with the nerve's dark band."""
         cos, sin = np.float32(np.cos(mix)), np.float32(np.sin(mix))
         height, width = self.shape
         turn = self._turn(gaze, hand)
@@ -173,7 +173,7 @@ class Scan:
         return field
 
     def _turn(self, gaze: float, hand: np.ndarray) -> np.ndarray:
-        """(2, 3) from a pixel to the padded raster of the globe at rest."""
+        """Return (2, 3) from a pixel to the padded raster of the globe at rest."""
         cos, sin = np.cos(gaze), np.sin(gaze)
         stretch = np.diag(self._scale)
         back = stretch @ np.array([[cos, -sin], [sin, cos]]) @ np.linalg.inv(stretch)
@@ -185,13 +185,15 @@ class Scan:
         x, y = self._grid(0, hand)
         top = max(0, int(np.searchsorted(y[:, 0], disc_y - 0.05)))
         y = y[top:]
-        way = np.clip((y - disc_y) / (2.0 - disc_y), 0, 1)
-        middle = disc_x + (self.eye.apex - disc_x) * way * (1.4 - 0.4 * way)
-        band = _ramp(half * (0.75 + 0.5 * np.minimum(4 * way, 1)) - np.abs(x - middle), 0.08) * _ramp(y - disc_y, 0.06)
+        depth = np.clip((y - disc_y) / (2.0 - disc_y), 0, 1)
+        middle = disc_x + (self.eye.apex - disc_x) * depth * (1.4 - 0.4 * depth)
+        band = _ramp(half * (0.75 + 0.5 * np.minimum(4 * depth, 1)) - np.abs(x - middle), 0.08) * _ramp(
+            y - disc_y, 0.06
+        )
         field[top:] *= (1 - depth * band)[..., None]
 
     def _shadow(self, gaze: float, hand: np.ndarray) -> np.ndarray:
-        """(H, W) of what passes: the lens bends sound away at its rim, which leaves two dark streaks below."""
+        """Return (H, W) of what passes: the lens bends sound away at its rim, which leaves two dark streaks below."""
         front, back, half = self.eye.lens
         level = (front + back) / 2
         rims = turned(np.array([[[-half, level], [half, level]]]), np.array([gaze]))[0, :, 0].tolist()
@@ -200,7 +202,7 @@ class Scan:
         return 1 - 0.55 * across * _ramp(y - level, 0.3)
 
     def _develop(self, field: np.ndarray, shadow: np.ndarray) -> np.ndarray:
-        """(H, W) float32 grey 0..255 of a field of scatterers."""
+        """Return (H, W) float32 grey 0..255 of a field of scatterers."""
         setting = self.setting
         height, width = self.shape
         field *= shadow[..., None]
@@ -214,7 +216,7 @@ class Scan:
         return np.clip(255 * (1 + (decibel - 3) / setting.range_db), 0, 255)
 
     def _grid(self, pad: int, hand: np.ndarray | float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-        """x (1, W) and y (H, 1) in the orbit's frame, float32."""
+        """Return x (1, W) and y (H, 1) in the orbit's frame, float32."""
         height, width = self.shape
         shift = self._centre + hand
         x = (np.arange(-pad, width + pad) - shift[0]) / self._scale[0]
@@ -222,18 +224,18 @@ class Scan:
         return np.float32(x)[None, :], np.float32(y)[:, None]
 
     def _noise(self, shape: tuple[int, int]) -> np.ndarray:
-        """(H, W, 2) scatterers of unit strength after the pulse's blur."""
-        gain = np.sqrt(4 * np.pi * np.prod([max(0.5, spread * self._px) for spread in self.setting.pulse]))
+        """Return (H, W, 2) scatterers of unit strength after the pulse's blur."""
+        gain = np.sqrt(4 * np.pi * np.prod([max(0.5, sigma * self._px) for sigma in self.setting.pulse]))
         return self._rng.standard_normal((*shape, 2), np.float32) * np.float32(gain / np.sqrt(2))
 
     def _lobules(self, shape: tuple[int, int]) -> np.ndarray:
-        """(H, W) coarse texture of fat."""
+        """Return (H, W) coarse texture of fat."""
         coarse = self._rng.normal(0, 0.5, (12, 12)).astype(np.float32)
         return np.exp(cv2.resize(coarse, shape[::-1], interpolation=cv2.INTER_CUBIC))
 
 
 def _splat(at: np.ndarray, strength: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """(H, W, 2) sum of points (N, 2: x, y in pixels) of strength (N, 2), shared between four pixels each."""
+    """Return (H, W, 2) sum of points (N, 2: x, y in pixels) of strength (N, 2), shared between four pixels each."""
     height, width = shape
     inside = (at[:, 0] >= 0) & (at[:, 0] < width - 1) & (at[:, 1] >= 0) & (at[:, 1] < height - 1)
     at, strength = at[inside], strength[inside]
@@ -252,5 +254,5 @@ def _gaussian(sigma: float) -> np.ndarray:
 
 
 def _ramp(distance: np.ndarray, width: float) -> np.ndarray:
-    """Straight step from 0 to 1 over `width` around distance 0."""
+    """Return a straight step from 0 to 1 over `width` around distance 0."""
     return np.clip(distance * np.float32(1 / width) + np.float32(0.5), 0, 1)

@@ -45,7 +45,8 @@ class Histology:
         """Draw the anatomy; pixels come with `rows`.
 
         Args:
-            width_px, height_px: Of level 0.
+            width_px: Of level 0.
+            height_px: Of level 0.
             seed: Everything random follows from it.
             mpp: Microns per pixel.
             tumours: Number of tumour regions.
@@ -70,17 +71,17 @@ class Histology:
         self._ink = INKS[rng.integers(len(INKS))]
 
     def strips(self) -> Iterator[np.ndarray]:
-        """The slide from top to bottom: (BLOCK_PX, width_px, 3) uint8 each, the last one perhaps lower."""
+        """Yield the slide from top to bottom: (BLOCK_PX, width_px, 3) uint8 each, the last one perhaps lower."""
         for top in range(0, self.height_px, BLOCK_PX):
             yield self.rows(top, min(top + BLOCK_PX, self.height_px))
 
     def rows(self, top: int, bottom: int) -> np.ndarray:
-        """(bottom - top, width_px, 3) uint8, rows of level 0."""
+        """Return (bottom - top, width_px, 3) uint8, rows of level 0."""
         steps = range(0, self.width_px, BLOCK_PX)
         return np.hstack([self.region(x, top, min(BLOCK_PX, self.width_px - x), bottom - top) for x in steps])
 
     def region(self, left: int, top: int, width: int, height: int) -> np.ndarray:
-        """(height, width, 3) uint8 of at most BLOCK_PX either way."""
+        """Return (height, width, 3) uint8 of at most BLOCK_PX either way."""
         block = _Block(self._anatomy, self.mpp, left, top, width, height)
         if block.is_empty():
             image = np.broadcast_to(self._tables[0, :, 0], (height, width, 3))
@@ -112,16 +113,16 @@ class _Block:
         self.width, self.height = width + 2 * self.margin, height + 2 * self.margin
 
     def is_empty(self) -> bool:
-        """Is there glass only?"""
+        """Return whether there is glass only."""
         step = CELL_UM / self.mpp
         rows = slice(max(0, int(self.top / step) - 1), int((self.top + self.height) / step) + 2)
         columns = slice(max(0, int(self.left / step) - 1), int((self.left + self.width) / step) + 2)
         return bool((self.anatomy.tissue[rows, columns] < -0.08).all())
 
     def stains(self) -> tuple[np.ndarray, np.ndarray]:
-        """(height, width) uint8 each, of haematoxylin and eosin in 1 / DENSITY, without the margin."""
+        """Return (height, width) uint8 each, of haematoxylin and eosin in 1 / DENSITY, without the margin."""
         anatomy = self.anatomy
-        fine, fibre = self._texture(grain(self.mpp)), self._swung(fibres(self.mpp))
+        fine, fibre = self._texture(grain(self.mpp)), self._bent(fibres(self.mpp))
         tissue = _edge(self._map(anatomy.tissue) + 0.005 * fibre, 0.02)
         nest = _edge(self._map(anatomy.nests) + 0.08 * fibre, 0.25)
         gland, open_ = self._drawn(anatomy.glands), self._drawn(anatomy.openings)
@@ -141,8 +142,7 @@ class _Block:
         return _stored(haematoxylin[inner, inner]), _stored(eosin[inner, inner])
 
     def _map(self, values: np.ndarray) -> np.ndarray:
-        """A map of the slide at the pixels of this block, between its cells."""
-
+        """Sample a map of the slide at the pixels of this block, between its cells."""
         step = self.mpp / CELL_UM
         offset = [(start + 0.5) * step - 0.5 for start in (self.left, self.top)]
         matrix = np.array([[step, 0, offset[0]], [0, step, offset[1]]])
@@ -154,9 +154,8 @@ class _Block:
         y, x = self.top % TEXTURE_PX, self.left % TEXTURE_PX
         return (texture[y : y + self.height, x : x + self.width] - np.float32(128)) / np.float32(48)
 
-    def _swung(self, texture: np.ndarray) -> np.ndarray:
-        """The fibres, bent as the anatomy bends them."""
-
+    def _bent(self, texture: np.ndarray) -> np.ndarray:
+        """Return the fibres, bent as the anatomy bends them."""
         maps = [self._map(swing) / np.float32(self.mpp) for swing in self.anatomy.swing]
         maps[0] += np.arange(self.width, dtype=np.float32) + self.left % TEXTURE_PX
         maps[1] += np.arange(self.height, dtype=np.float32)[:, None] + self.top % TEXTURE_PX
@@ -166,8 +165,7 @@ class _Block:
         return (bent - np.float32(128)) / np.float32(48)
 
     def _drawn(self, shapes: Shapes) -> np.ndarray:
-        """(H, W) float32: the share of each pixel that is covered."""
-
+        """Return (H, W) float32: the share of each pixel that is covered."""
         mask = np.zeros((self.height, self.width), np.uint8)
         corner, size = np.array([self.left, self.top]), np.array([self.width, self.height])
         for outline in shapes.near(corner * self.mpp, (corner + size) * self.mpp):
@@ -177,7 +175,7 @@ class _Block:
 
 
 def _edge(values: np.ndarray, width: float) -> np.ndarray:
-    """0 below 0, 1 above `width`, smooth between."""
+    """Return 0 below 0, 1 above `width`, smooth between."""
     ramp = np.clip(values / np.float32(width), 0, 1)
     return ramp * ramp * (3 - 2 * ramp)
 
@@ -187,7 +185,7 @@ def _stored(amount: np.ndarray) -> np.ndarray:
 
 
 def _pen_stroke(anatomy: Anatomy, rng: np.random.Generator) -> np.ndarray:
-    """(K, 2) µm: a curve beside the tissue, along its longer side."""
+    """Return (K, 2) µm: a curve beside the tissue, along its longer side."""
     height, width = (side * CELL_UM for side in anatomy.tissue.shape)
     along = np.linspace(0.15, 0.15 + rng.uniform(0.25, 0.6), 60)
     across = (0.06 if rng.random() < 0.5 else 0.94) + 0.015 * np.sin(along * 9 + rng.uniform(0, 6))

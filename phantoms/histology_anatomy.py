@@ -23,7 +23,7 @@ class Shapes:
         self.high = np.array([outline.max(axis=0) for outline in outlines]).reshape(-1, 2)
 
     def near(self, low: np.ndarray, high: np.ndarray) -> list[np.ndarray]:
-        """Those that may reach into the box from `low` to `high` (x, y in µm)."""
+        """Return those that may reach into the box from `low` to `high` (x, y in µm)."""
         touching = (self.high >= low).all(axis=1) & (self.low <= high).all(axis=1)
         return [self.outlines[number] for number in np.flatnonzero(touching)]
 
@@ -57,7 +57,7 @@ class Anatomy:
 
 
 def draw_anatomy(width_um: float, height_um: float, mpp: float, tumours: int, rng: np.random.Generator) -> Anatomy:
-    """A slide with so many tumour regions (fewer where there is no room, but one at least if any is asked for)."""
+    """Make a slide with so many tumour regions (fewer where there is no room, but one at least if any is asked for)."""
     shape = int(np.ceil(height_um / CELL_UM)) + 1, int(np.ceil(width_um / CELL_UM)) + 1
     tissue = _islands(shape, rng)
     tumour, spared = _tumours(tissue, tumours, rng)
@@ -91,7 +91,7 @@ def draw_anatomy(width_um: float, height_um: float, mpp: float, tumours: int, rn
 
 
 def filled(shape: tuple[int, int], outlines: list[np.ndarray], grow_um: float = 0) -> np.ndarray:
-    """(H, W) bool: the cells of the map that outlines (µm) cover, or come this near to."""
+    """Return (H, W) bool: the cells of the map that outlines (µm) cover, or come this near to."""
     mask = np.zeros(shape, np.uint8)
     for outline in outlines:
         cv2.fillPoly(mask, [np.rint(outline / CELL_UM - 0.5).astype(np.int32)], 1)
@@ -102,7 +102,7 @@ def filled(shape: tuple[int, int], outlines: list[np.ndarray], grow_um: float = 
 
 
 def _on(values: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """(N,) values of a map at (N, 2) places in µm; the nearest where a place is outside."""
+    """Return (N,) values of a map at (N, 2) places in µm; the nearest where a place is outside."""
     column, row = np.clip((places / CELL_UM).astype(int), 0, np.array(values.shape[::-1]) - 1).T
     return values[row, column]
 
@@ -127,7 +127,8 @@ def _islands(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
 
 
 def _tumours(tissue: np.ndarray, count: int, rng: np.random.Generator) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    tumour, spared, taken = [], [], []
+    tumour, spared = [], []
+    taken: list[np.ndarray] = []
     depth = _within_um(tissue > 0.03)
     deepest = float(depth.max())
     for _ in range(40 * count):
@@ -148,7 +149,7 @@ def _tumours(tissue: np.ndarray, count: int, rng: np.random.Generator) -> tuple[
 
 
 def _clipped(outline: np.ndarray, tissue: np.ndarray) -> np.ndarray:
-    """(K, 2) µm: the largest part of an outline's area that is on tissue, smoothed as a hand would draw it."""
+    """Return (K, 2) µm: the largest part of an outline's area that is on tissue, smoothed as a hand would draw it."""
     mask = (filled(tissue.shape, [outline]) & (tissue > 0)).astype(np.uint8)
     contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     largest = max(contours, key=cv2.contourArea)[:, 0].astype(np.float64)
@@ -156,12 +157,12 @@ def _clipped(outline: np.ndarray, tissue: np.ndarray) -> np.ndarray:
 
 
 def _within_um(mask: np.ndarray) -> np.ndarray:
-    """(H, W): how far inside the edge of a mask, 0 outside."""
+    """Return (H, W): how far inside the edge of a mask, 0 outside."""
     return cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5) * CELL_UM
 
 
 def _fat(shape: tuple[int, int], room: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
-    """Fat cells: what a shaken grid leaves of the plane between neighbours, less a thin wall."""
+    """Make fat cells: what a shaken grid leaves of the plane between neighbours, less a thin wall."""
     places = scattered(shape[1] * CELL_UM, shape[0] * CELL_UM, 58.0, rng)
     cells = Voronoi(places)
     found = []
@@ -173,7 +174,7 @@ def _fat(shape: tuple[int, int], room: np.ndarray, rng: np.random.Generator) -> 
 
 
 def _rounded(corners: np.ndarray, wall_um: float) -> np.ndarray:
-    """(64, 2): a convex polygon made smaller by the wall, its corners rounded."""
+    """Return (64, 2): a convex polygon made smaller by the wall, its corners rounded."""
     middle = corners.mean(axis=0)
     order = np.argsort(np.arctan2(*(corners - middle).T[::-1]))
     outline = _spaced(corners[order], 1.0)
@@ -183,7 +184,7 @@ def _rounded(corners: np.ndarray, wall_um: float) -> np.ndarray:
 
 
 def _glands(shape: tuple[int, int], room: np.ndarray, rng: np.random.Generator):
-    """Outlines, lumina, and the nuclei that line them (a population as `gather` takes it)."""
+    """Return outlines, lumina, and the nuclei that line them (a population as `gather` takes it)."""
     outlines, lumina, places, angles = [], [], [np.zeros((0, 2))], [np.zeros(0)]
     for centre in scattered(shape[1] * CELL_UM, shape[0] * CELL_UM, 84, rng):
         radius = rng.uniform(25, 45)
@@ -202,7 +203,7 @@ def _glands(shape: tuple[int, int], room: np.ndarray, rng: np.random.Generator):
 
 
 def _spaced(outline: np.ndarray, spacing: float) -> np.ndarray:
-    """Points along a closed outline, `spacing` apart."""
+    """Return points along a closed outline, `spacing` apart."""
     closed = np.vstack([outline, outline[:1]])
     length = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(closed, axis=0).T))])
     at = np.arange(0, length[-1] - spacing / 2, spacing)
@@ -210,7 +211,7 @@ def _spaced(outline: np.ndarray, spacing: float) -> np.ndarray:
 
 
 def _slits(shape: tuple[int, int], nests: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
-    """The few small lumina that tumour forms."""
+    """Make the few small lumina that tumour forms."""
     places = scattered(shape[1] * CELL_UM, shape[0] * CELL_UM, 150, rng)
     places = places[_on(nests, places) > 0.6]
     return [place + star(rng.uniform(5, 11), 0.35, 24, rng) for place in places]
@@ -237,6 +238,6 @@ def _populations(shape, tissue, follicle, nests, taken, swing, rng) -> list[tupl
 
 
 def _directions(swing: np.ndarray) -> np.ndarray:
-    """(H, W) angle of the fibres, which lie where y + swing[1] is constant."""
+    """Return (H, W) angle of the fibres, which lie where y + swing[1] is constant."""
     down, along = np.gradient(swing[1], CELL_UM)
     return np.arctan2(-along, 1 + down)

@@ -11,7 +11,7 @@ TEXTURE_PX = 1024  # after so many pixels a texture repeats
 
 
 def smooth(shape: tuple[int, int], wavelength: float, rng: np.random.Generator) -> np.ndarray:
-    """(H, W) float32 noise of mean 0 and variance about 1, `wavelength` pixels from crest to crest."""
+    """Return (H, W) float32 noise of mean 0 and variance about 1, `wavelength` pixels from crest to crest."""
     step = max(1.0, wavelength / 8)  # drawn coarsely, then enlarged
     coarse = [int(np.ceil(side / step)) + 2 for side in shape]
     sigma = wavelength / step / 4
@@ -22,7 +22,7 @@ def smooth(shape: tuple[int, int], wavelength: float, rng: np.random.Generator) 
 
 
 def star(radius: float, roughness: float, points: int, rng: np.random.Generator) -> np.ndarray:
-    """(points, 2) of a closed, rounded, irregular outline around 0 with this mean radius."""
+    """Return (points, 2) of a closed, rounded, irregular outline around 0 with this mean radius."""
     angle = np.linspace(0, 2 * np.pi, points, endpoint=False)
     orders = np.arange(2, 9)
     waves = rng.standard_normal((2, len(orders))) / orders
@@ -32,7 +32,7 @@ def star(radius: float, roughness: float, points: int, rng: np.random.Generator)
 
 
 def scattered(width: float, height: float, pitch: float, rng: np.random.Generator) -> np.ndarray:
-    """(N, 2) points over a rectangle about `pitch` apart: a hexagonal grid, shaken."""
+    """Return (N, 2) points over a rectangle about `pitch` apart: a hexagonal grid, shaken."""
     rows = np.arange(-pitch, height + pitch, pitch * 0.87)
     columns = np.arange(-pitch, width + pitch, pitch)
     x = columns[None] + pitch / 2 * (np.arange(len(rows)) % 2)[:, None]
@@ -42,7 +42,7 @@ def scattered(width: float, height: float, pitch: float, rng: np.random.Generato
 
 @cache
 def fibres(mpp: float) -> np.ndarray:
-    """Collagen running along x: (2 TEXTURE_PX, 2 TEXTURE_PX) uint8 of which each quarter is the same."""
+    """Make collagen running along x: (2 TEXTURE_PX, 2 TEXTURE_PX) uint8 of which each quarter is the same."""
     fx, fy = np.meshgrid(*(np.fft.fftfreq(TEXTURE_PX, mpp),) * 2)  # cycles per µm
     bundles = np.exp(-((fx * 34) ** 2) - ((np.abs(fy) - 0.05) / 0.035) ** 2)
     threads = np.exp(-((fx * 14) ** 2) - ((np.abs(fy) - 0.15) / 0.08) ** 2)
@@ -51,14 +51,14 @@ def fibres(mpp: float) -> np.ndarray:
 
 @cache
 def grain(mpp: float) -> np.ndarray:
-    """What cytoplasm is like at close sight, some 3 µm from crest to crest: as `fibres`, without direction."""
+    """Make what cytoplasm is like at close sight, some 3 µm from crest to crest: as `fibres`, without direction."""
     fx, fy = np.meshgrid(*(np.fft.fftfreq(TEXTURE_PX, mpp),) * 2)
     return _texture(np.exp(-np.hypot(fx, fy) * 3.2), 1)
 
 
 @cache
 def scanner_noise() -> np.ndarray:
-    """(2 TEXTURE_PX, 2 TEXTURE_PX, 3) int8 grey values, repeating as the others do."""
+    """Return (2 TEXTURE_PX, 2 TEXTURE_PX, 3) int8 grey values, repeating as the others do."""
     noise = np.random.default_rng(2).normal(0, 1.3, (TEXTURE_PX, TEXTURE_PX, 3))
     return np.tile(np.rint(noise).clip(-4, 4).astype(np.int8), (2, 2, 1))
 

@@ -15,7 +15,7 @@ class Kind(NamedTuple):
 
     Attributes:
         long_um, short_um: Half axes.
-        spread: Standard deviation of the size, as a share.
+        size_std: Standard deviation of the size, as a share.
         irregular: How far the outline leaves the ellipse, as a share.
         stain: Mean haematoxylin.
         clumps: Contrast of the chromatin, as a share.
@@ -25,7 +25,7 @@ class Kind(NamedTuple):
 
     long_um: float
     short_um: float
-    spread: float
+    size_std: float
     irregular: float
     stain: float
     clumps: float
@@ -59,7 +59,7 @@ class Nuclei(NamedTuple):
 
 
 def gather(parts: list[tuple[str, np.ndarray, np.ndarray]], mpp: float, rng: np.random.Generator) -> Nuclei:
-    """One table of all nuclei.
+    """Return one table of all nuclei.
 
     Args:
         parts: (kind, (N, 2) places in µm, (N,) angles in radians) of each population.
@@ -77,7 +77,10 @@ def gather(parts: list[tuple[str, np.ndarray, np.ndarray]], mpp: float, rng: np.
 
 @cache
 def stamps(mpp: float) -> np.ndarray:
-    """(kinds, ORIENTATIONS, VARIANTS, S, S) uint8 of haematoxylin in 1 / DENSITY, S odd; the same for every slide."""
+    """Return (kinds, ORIENTATIONS, VARIANTS, S, S) uint8 of haematoxylin in 1 / DENSITY, S odd.
+
+    The same for every slide.
+    """
     rng = np.random.default_rng(0)
     return np.stack([_stamps(kind, mpp, rng) for kind in KINDS.values()])
 
@@ -89,7 +92,8 @@ def press(density: np.ndarray, nuclei: Nuclei, images: np.ndarray, left: int, to
         density: (H, W) uint8, changed in place: where nuclei overlap, the denser one shows.
         nuclei: Of the slide; those that do not lie wholly within the part are left out.
         images: Of `stamps`.
-        left, top: Level-0 pixel of the part's first pixel.
+        left: Level-0 column of the part's first pixel.
+        top: Its row.
     """
     side = images.shape[-1]
     height, width = density.shape
@@ -109,7 +113,7 @@ def _stamps(kind: Kind, mpp: float, rng: np.random.Generator) -> np.ndarray:
     turn = np.arange(ORIENTATIONS)[:, None, None, None] * np.pi / ORIENTATIONS
     along, across = x * np.cos(turn) + y * np.sin(turn), y * np.cos(turn) - x * np.sin(turn)
     each = (1, VARIANTS, 1, 1)
-    size = np.clip(1 + kind.spread * rng.standard_normal(each), 0.6, 1.7)
+    size = np.clip(1 + kind.size_std * rng.standard_normal(each), 0.6, 1.7)
     stretch = np.exp(0.12 * rng.standard_normal(each))
     along, across = along / (kind.long_um * size * stretch), across / (kind.short_um * size / stretch)
     angle, shape = np.arctan2(across, along), (ORIENTATIONS, VARIANTS, *x.shape)

@@ -28,20 +28,23 @@ class Stain:
 
     @classmethod
     def draw(cls, centre: int, rng: np.random.Generator) -> "Stain":
-        """A slide of the laboratory `centre`: its vectors and strengths vary a little from slide to slide."""
+        """Draw a slide of the laboratory `centre`: its vectors and strengths vary a little from slide to slide."""
         vectors = np.array(CENTRES[centre % len(CENTRES)]) * rng.normal(1, 0.05, (2, 3))
         strength = rng.normal(1, 0.16, (2, 1)).clip(0.7, 1.35)
         return cls(vectors * strength, np.array([243.0, 241.0, 244.0]) + rng.normal(0, 1.5, 3))
 
     def tables(self) -> np.ndarray:
-        """(2, 3, 256) uint8: what 0..255 (in 1 / DENSITY) of haematoxylin, of eosin let through, of `light` and 255."""
+        """Return (2, 3, 256) uint8.
+
+        It is what 0..255 (in 1 / DENSITY) of haematoxylin, and of eosin, let through of `light` and of 255.
+        """
         amount = np.arange(256) / DENSITY
         through = np.exp(-self.absorption[..., None] * amount)
         return np.rint(through * np.stack([self.light, np.full(3, 255.0)])[..., None]).astype(np.uint8)
 
 
 def colours(haematoxylin: np.ndarray, eosin: np.ndarray, tables: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of two (H, W) uint8 maps of stain, by the tables of `Stain.tables`."""
+    """Return (H, W, 3) uint8 RGB of two (H, W) uint8 maps of stain, by the tables of `Stain.tables`."""
     first, second = (np.ascontiguousarray(table.T[None]) for table in tables)
     blue, pink = cv2.LUT(cv2.merge([haematoxylin] * 3), first), cv2.LUT(cv2.merge([eosin] * 3), second)
     return cv2.multiply(blue, pink, scale=1 / 255)

@@ -26,8 +26,13 @@ LEAST_MIDDLE_PX = 64  # of a set, whose images are down to 24 % smaller
 
 
 class Place(NamedTuple):
-    """Where ERDES keeps the clips of a diagnosis, how their names begin, what `metadata.csv` says of them, and their
-    share of a phantom set. The real set is nearly four fifths normal; here every task has enough of both classes.
+    """Where ERDES keeps the clips of a diagnosis.
+
+    Attributes:
+        folder: Below the root.
+        prefix: How their names begin.
+        diagnostic_class, subtype, anatomical_subclass: What `metadata.csv` says of them.
+        share: Of a phantom set. The real set is nearly four fifths normal; here every task has enough of both classes.
     """
 
     folder: str
@@ -51,7 +56,7 @@ PLACES = {
 
 
 def eye_phantom(diagnosis: str, seed: int, *, size_px: int = 160, frames: int = 48, fps: float = 25.0) -> np.ndarray:
-    """One clip of an eye that looks from side to side under a linear probe.
+    """Make one clip of an eye that looks from side to side under a linear probe.
 
     Args:
         diagnosis: "normal", "pvd" (posterior vitreous detachment), or a retinal detachment: "macula_intact_nd" (nasal),
@@ -136,7 +141,7 @@ def _known(diagnosis: str) -> None:
 
 
 def _numbers(clips: int | Mapping[str, int]) -> dict[str, int]:
-    """Clips of each diagnosis, in the order of `PLACES`."""
+    """Count the clips of each diagnosis, in the order of `PLACES`."""
     if isinstance(clips, Mapping):
         for name in clips:
             _known(name)
@@ -178,7 +183,7 @@ def _write_clip(
 
 
 def _write_mp4(path: Path, clip: np.ndarray, fps: float) -> None:
-    """Grey (T, H, W), even sides, as H.264 in yuv420p."""
+    """Write grey (T, H, W), even sides, as H.264 in yuv420p."""
     av = require("av", "video", path)
 
     x264 = "libx264" in av.codec.codecs_available

@@ -76,7 +76,7 @@ def chest_phantom(
     view: str = "PA",
     body: Body | None = None,
 ) -> tuple[np.ndarray, dict[str, Box]]:
-    """One image of a chest with these findings.
+    """Make one image of a chest with these findings.
 
     Args:
         findings: Names of ChestX-ray14, any of `FINDINGS`; none for a healthy chest.
@@ -108,7 +108,7 @@ def chest_phantom(
 
 
 def _posed(body: Body, view: str, rng: np.random.Generator) -> Body:
-    """The body as it breathes and stands in this image."""
+    """Return the body as it breathes and stands in this image."""
     breath = rng.normal(0, 0.025) - 0.07 * (view == "AP")
     swell = (1.07 if view == "AP" else 1.0) * rng.uniform(0.97, 1.03)
     return Body(**{**vars(body), "dome": body.dome + breath, "ctr": body.ctr * swell})
@@ -151,9 +151,10 @@ def write_chestxray14(
     for name in prevalence:
         if name not in FINDINGS:
             raise UserError(f"No phantom of {name!r}{nearest(name, FINDINGS)}. There are: {', '.join(FINDINGS)}.")
-    entries, boxes, lists = [], [], {"train_val": [], "test": []}
-    tested = np.random.default_rng((seed, 0)).permutation(patients)[: max(1, round(TEST_SHARE * patients))]
-    tested = frozenset(tested.tolist())
+    entries, boxes = [], []
+    lists: dict[str, list[str]] = {"train_val": [], "test": []}
+    order = np.random.default_rng((seed, 0)).permutation(patients)
+    tested = frozenset(order[: max(1, round(TEST_SHARE * patients))].tolist())
     for patient in range(patients):
         part = "test" if patient in tested else "train_val"
         folder = root / f"images_{1 + patient * FOLDERS // patients:03d}" / "images"
@@ -173,7 +174,7 @@ def write_chestxray14(
 
 
 def draw_findings(rng: np.random.Generator, prevalence: Mapping[str, float] = PREVALENCE) -> frozenset[str]:
-    """The findings of one patient: none, or some that go together."""
+    """Return the findings of one patient: none, or some that go together."""
     if rng.random() < HEALTHY_SHARE:
         return frozenset()
     found = {name for name, chance in prevalence.items() if rng.random() < chance}

@@ -3,7 +3,7 @@
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -53,11 +53,9 @@ def write_pyramid(path: str | Path, strips: Iterable[np.ndarray], *, mpp: float 
     with written_aside(path) as aside:
         with tifffile.TiffWriter(aside, bigtiff=sum(map(_Level.size, levels)) > 2**31) as file:
             for number, level in enumerate(levels):
-                scale = (
-                    {}
-                    if mpp is None
-                    else {"resolution": (1e4 / (mpp * 2**number),) * 2, "resolutionunit": "CENTIMETER"}
-                )
+                scale: dict[str, Any] = {}
+                if mpp is not None:
+                    scale = {"resolution": (1e4 / (mpp * 2**number),) * 2, "resolutionunit": "CENTIMETER"}
                 file.write(
                     iter(level.tiles), shape=(*level.shape, 3), dtype=np.uint8, tile=(TILE_PX, TILE_PX),
                     photometric="ycbcr", compression="deflate", predictor=False, subfiletype=int(number > 0),
@@ -91,7 +89,9 @@ def write_camelyon16(
 
     Args:
         root: The folder that is to hold `training` and `testing`.
-        normal, tumour, test: Numbers of slides; two fifths of the test slides have tumour.
+        normal: Number of slides without tumour for training.
+        tumour: Number of those with tumour.
+        test: Number of slides for testing; two fifths have tumour.
         seed: Everything random follows from it; a slide does not depend on how many there are.
         size_px: Shortest and longest side.
         mpp: Microns per pixel. The real slides have 0.23 to 0.25.
@@ -138,7 +138,10 @@ def write_slide_folder(
     Args:
         root: The folder.
         slides: How many.
-        seed, size_px, mpp, progress: As in `write_camelyon16`.
+        seed: As in `write_camelyon16`, as are the others.
+        size_px: Shortest and longest side.
+        mpp: Microns per pixel.
+        progress: Called with (slides done, slides in all).
 
     Returns:
         `root`.
@@ -161,7 +164,10 @@ def write_slide_folder(
 
 
 def outlines_of(phantom: Histology) -> list[Outline]:
-    """The tumour of a phantom as a pathologist of Camelyon16 would have drawn it; every third region is in group _1."""
+    """Return the tumour of a phantom as a pathologist of Camelyon16 would have drawn it.
+
+    Every third region is in group _1.
+    """
     found = [
         Outline(points, "_1" if number % 3 == 2 else "_0", f"Annotation {number}", False)
         for number, points in enumerate(phantom.tumour)
@@ -194,7 +200,7 @@ def _drawn(root, slides, size_px, mpp, progress) -> Iterator[tuple[_Slide, Histo
 
 
 def _some(count: int, share: float) -> frozenset[int]:
-    """This share of 1..count, spread evenly."""
+    """Return this share of 1..count, spread evenly."""
     return frozenset(k for k in range(1, count + 1) if int(k * share + 0.5) > int((k - 1) * share + 0.5))
 
 
@@ -213,7 +219,7 @@ class _Level:
         self._waiting: list[np.ndarray] = []
 
     def size(self) -> int:
-        """Bytes of all tiles."""
+        """Return the bytes of all tiles."""
         return sum(map(len, self.tiles))
 
     def add(self, rows: np.ndarray, levels: "list[_Level]") -> None:
@@ -223,7 +229,7 @@ class _Level:
             self._flush(levels)
 
     def finish(self, levels: "list[_Level]") -> None:
-        """There are no more rows, here and hence below."""
+        """Finish: there are no more rows, here and hence below."""
         if self._waiting:
             self._flush(levels)
         below = levels.index(self) + 1
@@ -246,7 +252,7 @@ class _Level:
 
 
 def _tiles(rows: np.ndarray) -> Iterator[np.ndarray]:
-    """(TILE_PX, TILE_PX, 3) pieces, row by row; what sticks out is filled with the last pixels."""
+    """Return (TILE_PX, TILE_PX, 3) pieces, row by row; what sticks out is filled with the last pixels."""
     height, width = rows.shape[:2]
     rows = np.pad(rows, ((0, -height % TILE_PX), (0, -width % TILE_PX), (0, 0)), mode="edge")
     for top in range(0, height, TILE_PX):

@@ -33,7 +33,7 @@ class NormedLinear(nn.Module):
         self.weight_g = nn.Parameter(torch.ones(out_dim, 1), requires_grad=not fixed)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, width) to (B, K)."""
+        """Map (B, width) to (B, K)."""
         return F.linear(x, self.weight_g * F.normalize(self.weight_v, dim=1))
 
 
@@ -55,7 +55,7 @@ class DinoHead(nn.Module):
         self.last_layer = NormedLinear(head.bottleneck, head.out_dim, head.norm_last_layer)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, D) class tokens to (B, K) logits."""
+        """Map (B, D) class tokens to (B, K) logits."""
         return self.last_layer(F.normalize(self.mlp(x), dim=-1))
 
 
@@ -88,7 +88,7 @@ class DinoNetwork(nn.Module):
         encoder.patch_embed.proj.reset_parameters()
 
     def forward(self, crops: Sequence[Tensor]) -> Views:
-        """Normalised crops (V*B, C, S, S), crop by crop, a tensor for each size: each goes through in one pass."""
+        """Map normalised crops (V*B, C, S, S), crop by crop, a tensor for each size: each goes through in one pass."""
         cls = torch.cat([self.encoder(same_size).cls for same_size in crops])
         return Views(cls, self.head(cls))
 
@@ -105,10 +105,11 @@ class DinoLoss(nn.Module):
     def __init__(self, out_dim: int, student_temp: float, centre_momentum: float):
         super().__init__()
         self.student_temp, self.centre_momentum = student_temp, centre_momentum
+        self.center: Tensor
         self.register_buffer("center", torch.zeros(1, out_dim))  # the official files' name
 
     def forward(self, student: Tensor, targets: Tensor) -> Tensor:
-        """The scalar loss.
+        """Return the scalar loss.
 
         Args:
             student: (V*B, K) logits of V crops, crop by crop, the two large ones first.
@@ -116,8 +117,8 @@ class DinoLoss(nn.Module):
         """
         scaled = (student.float() / self.student_temp).unflatten(0, (-1, targets.shape[1]))
         crops = len(scaled)
-        # As each target sums to 1, -target . log_softmax(s) = logsumexp(s) - target . s, and targets need not meet
-        # every crop: sums over crops do, less the pairs of a crop with itself.
+        # As each target sums to 1, -target . log_softmax(s) = logsumexp(s) - target . s, and targets need not be paired
+        # with every crop: sums over crops do, less the pairs of a crop with itself.
         normaliser = scaled.logsumexp(dim=-1)
         agreement = (targets.sum(0) * scaled.sum(0)).sum(-1) - (targets * scaled[:2]).sum((0, -1))
         total = 2 * normaliser.sum(0) - normaliser[:2].sum(0) - agreement
@@ -125,7 +126,7 @@ class DinoLoss(nn.Module):
 
     @torch.no_grad()
     def targets(self, teacher: Tensor, teacher_temp: float) -> Tensor:
-        """(2, B, K) centred and sharpened probabilities from the teacher's logits (2*B, K) of the large crops."""
+        """Return (2, B, K) centred, sharpened probabilities of the teacher's logits (2*B, K) of the large crops."""
         return ((teacher.float() - self.center) / teacher_temp).softmax(dim=-1).unflatten(0, (2, -1))
 
     @torch.no_grad()
@@ -135,7 +136,7 @@ class DinoLoss(nn.Module):
 
 
 def teacher_temperature(epoch: float, warm: float, final: float, warmup: int) -> float:
-    """The teacher's temperature at a fractional epoch: linear from `warm`, `final` from epoch `warmup` - 1 on.
+    """Return the teacher's temperature at a fractional epoch: linear from `warm` to `final` at epoch `warmup` - 1.
 
     At whole epochs it has the values of the official code, which is constant within an epoch.
     """
@@ -146,13 +147,13 @@ def teacher_temperature(epoch: float, warm: float, final: float, warmup: int) ->
 
 @torch.no_grad()
 def follow(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
-    """teacher = momentum * teacher + (1 - momentum) * student."""
+    """Move the teacher: teacher = momentum * teacher + (1 - momentum) * student."""
     for kept, learned in zip(teacher.parameters(), student.parameters(), strict=True):
         kept.lerp_(learned, 1 - momentum)
 
 
 def _normal_start(module: nn.Module) -> None:
-    """DINO's start of products: normal, standard deviation 0.02, cut off; zero biases."""
+    """Set DINO's random start of linear layers: normal, standard deviation 0.02, cut off; zero biases."""
     for part in module.modules():
         if isinstance(part, nn.Linear):
             nn.init.trunc_normal_(part.weight, std=0.02)

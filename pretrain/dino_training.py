@@ -6,41 +6,74 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..backbone.vit import ViT
 from ..core.errors import UserError
+from ..datasets.loading.loaders import View
+from ..datasets.loading.source import Source
 from ..datasets.transforms.multi_crop import MultiCropView
 from ..engine.schedule import half_cosine
 from .dino import DinoLoss, DinoNetwork, follow, teacher_temperature
+from .method import Method
+from .neighbours import NeighbourCheck
 from .recipe import Dino
 from .sheets import attention_sheet
-from .sources import Source
-from .training import Pretraining
 
 # DINO's positions are resampled with this offset (`resize_positions`).
 RESIZE_OFFSET = 0.1
-# Features of images that all differ have a spread near 1.
+# Features of images that all differ have a std near 1.
 COLLAPSED = 0.01
 
 
-class DinoPretraining(Pretraining):
+class DinoPretraining(Method[Dino]):
     """Training of a student; the teacher and the centre follow after each step of the optimiser.
 
     Logged beside the loss: `teacher_entropy` (nats; near 0 or near log(out_dim) it has collapsed one way or the other),
     `centre_norm`, and `feature_std` (of the teacher's unit class tokens in a batch; near 0 all images look alike).
     """
 
-    image = "attention.png"
+    name, image = "dino", "attention.png"
 
     def __init__(self, student: DinoNetwork, recipe: Dino, source: Source):
-        super().__init__(student, recipe, source, MultiCropView(recipe.crops, recipe.model.image_size))
+        super().__init__(student, recipe, source)
         self.teacher = copy.deepcopy(student).requires_grad_(False).eval()
         if recipe.run.compile:
             self.teacher.compile()
         self.dino_loss = DinoLoss(recipe.head.out_dim, recipe.student_temp, recipe.centre_momentum)
         self.means: list[Tensor] = []
+
+    @classmethod
+    def build(cls, recipe: Dino) -> DinoNetwork:
+        """Return the student of a recipe, with its random start decided by the seed."""
+        torch.manual_seed(recipe.run.seed)
+        try:
+            arch = replace(recipe.model.architecture(), resize_offset=RESIZE_OFFSET)
+            encoder = ViT(arch, drop_path=recipe.model.drop_path, checkpoint_blocks=recipe.model.checkpoint_blocks)
+            return DinoNetwork(encoder, recipe.head)
+        except ValueError as error:
+            raise UserError(str(error)) from None
+
+    @classmethod
+    def view(cls, recipe: Dino) -> View:
+        """Return what cuts the crops."""
+        return MultiCropView(recipe.crops, recipe.model.image_size)
+
+    @classmethod
+    def callbacks(cls, recipe: Dino, source: Source) -> list[Callback]:
+        """Return the check by nearest neighbours, where the recipe asks for it."""
+        return [NeighbourCheck(source, recipe.monitor, recipe.run.seed)] if recipe.monitor else []
+
+    @classmethod
+    def sample_shapes(cls, recipe: Dino) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of the crops of a case."""
+        channels, side, crops = recipe.model.channels, recipe.model.image_size, recipe.crops
+        shapes: dict[str, tuple[int, ...]] = {"image": (1, 2, channels, side, side)}
+        if crops.local_crops:
+            shapes["local"] = (1, crops.local_crops, channels, crops.local_px, crops.local_px)
+        return shapes
 
     @property
     def final_model(self) -> DinoNetwork:
@@ -48,10 +81,9 @@ class DinoPretraining(Pretraining):
         return self.teacher
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
+        """Return the loss of a batch of crops, and note what the centre moves towards."""
         crops = [
-            self.normalised(batch[name].transpose(0, 1).flatten(0, 1).float() / 255)
-            for name in ("image", "local")
-            if name in batch
+            self.normalised(batch[name].transpose(0, 1).flatten(0, 1)) for name in ("image", "local") if name in batch
         ]
         recipe = self.recipe
         temperature = teacher_temperature(
@@ -66,15 +98,19 @@ class DinoPretraining(Pretraining):
         return self.dino_loss(self.model(crops).logits, targets)
 
     def on_train_start(self) -> None:
+        """Set the rate of the first step, and begin to count steps."""
+        super().on_train_start()
         self.stepped = self.global_step
 
     def on_before_optimizer_step(self, optimizer) -> None:
+        """Keep the prototypes still in the first epochs."""
         super().on_before_optimizer_step(optimizer)
         if self.current_epoch < self.recipe.head.freeze_epochs:
             for parameter in self.model.head.last_layer.parameters():
                 parameter.grad = None
 
     def on_train_batch_end(self, outputs, batch, batch_idx: int) -> None:
+        """Let teacher and centre follow."""
         if self.global_step == self.stepped:
             return  # a part of a batch
         self.stepped = self.global_step
@@ -85,40 +121,30 @@ class DinoPretraining(Pretraining):
         self.means.clear()
 
     def on_train_epoch_end(self) -> None:
-        spread = float(self.trainer.callback_metrics["feature_std"])
-        if spread < COLLAPSED and self.trainer.is_global_zero:
+        """Warn where the features have collapsed."""
+        std = float(self.trainer.callback_metrics["feature_std"])
+        if std < COLLAPSED and self.trainer.is_global_zero:
             warnings.warn(
-                f"the features of all images are nearly equal (feature_std {spread:.2g}): DINO has collapsed. "
+                f"the features of all images are nearly equal (feature_std {std:.2g}): DINO has collapsed. "
                 "Start anew with a lower optim.base_lr, a larger optim.batch_size or teacher_temp 0.04.",
                 stacklevel=2,
             )
 
     @torch.no_grad()
     def sheet(self) -> np.ndarray:
-        """Where the teacher's class token looks on a few cases."""
-        images = self.still(self.spread(6))
+        """Return where the teacher's class token looks on a few cases, (height, width, 3) uint8."""
+        images = self.without_augmentation(self.evenly(6))
         return attention_sheet(self.kept, images.cpu().numpy(), self.pixels({"image": images}))
 
     @torch.no_grad()
     def _log_signs(self, cls: Tensor, targets: Tensor) -> None:
         directions = F.normalize(cls.float(), dim=-1)
         # The root of the variance summed over dimensions: 1 for directions that have nothing in common.
-        spread = directions.var(dim=0, unbiased=False).sum().sqrt()
+        std = directions.var(dim=0, unbiased=False).sum().sqrt()
         self.tally(
             {
                 "teacher_entropy": torch.special.entr(targets).sum(dim=-1).mean(),
                 "centre_norm": self.dino_loss.center.norm(),
-                "feature_std": spread,
+                "feature_std": std,
             }
         )
-
-
-def build_dino(recipe: Dino) -> DinoNetwork:
-    """The student of a recipe, with its random start decided by the seed."""
-    torch.manual_seed(recipe.run.seed)
-    try:
-        arch = replace(recipe.model.architecture(), resize_offset=RESIZE_OFFSET)
-        encoder = ViT(arch, drop_path=recipe.model.drop_path, checkpoint_blocks=recipe.model.checkpoint_blocks)
-        return DinoNetwork(encoder, recipe.head)
-    except ValueError as error:
-        raise UserError(str(error)) from None

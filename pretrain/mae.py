@@ -17,6 +17,7 @@ from .masking import Masks
 from .recipe import Decoder
 
 TARGETS = ("pixels", "patch", "channel")
+DECODER = Decoder()  # of MAE
 
 
 class Reconstruction(NamedTuple):
@@ -43,7 +44,7 @@ class MaskedAutoencoder(nn.Module):
             (VideoMAE: per channel over the tubelet).
     """
 
-    def __init__(self, encoder: ViT, decoder: Decoder, target: str = "pixels"):
+    def __init__(self, encoder: ViT, decoder: Decoder = DECODER, target: str = "pixels"):
         super().__init__()
         if target not in TARGETS:
             raise ValueError(f"unknown target {target!r}; known: {', '.join(TARGETS)}")
@@ -71,7 +72,7 @@ class MaskedAutoencoder(nn.Module):
         nn.init.normal_(self.mask_token, std=0.02)
 
     def forward(self, x: Tensor, masks: Masks, pixels: Tensor | None = None) -> Reconstruction:
-        """Rebuild the tokens `target_ids` from the tokens `visible_ids`.
+        """Reconstruct the tokens `target_ids` from the tokens `visible_ids`.
 
         Args:
             x: (B, C, H, W) or (B, C, T, H, W), normalised.
@@ -87,7 +88,7 @@ class MaskedAutoencoder(nn.Module):
         return Reconstruction(loss, prediction, target)
 
     def decode(self, latent: Tensor, visible_ids: Tensor, target_ids: Tensor) -> Tensor:
-        """(B, m, d): class token if any, visible and mask tokens through the blocks; the last gives the latter alone.
+        """Return (B, m, d): class token if any, visible and mask tokens through the blocks, the mask tokens alone.
 
         Attention does not care for the order, so nothing is shuffled back; positions say where a token is.
         """
@@ -104,7 +105,7 @@ class MaskedAutoencoder(nn.Module):
         return through_one(self.decoder_blocks[-1], recompute, tokens, target_ids.shape[1])
 
     def targets(self, x: Tensor, ids: Tensor) -> Tensor:
-        """(B, m, V) float32 targets of the tokens `ids`; gathered first, normalised after."""
+        """Return the (B, m, V) float32 targets of the tokens `ids`; gathered first, normalised after."""
         arch = self.encoder.arch
         patches = gather_patches(as_clip(x), arch.patch_size, arch.tubelet, ids).float()
         values = patches.permute(0, 1, 3, 4, 5, 2)
@@ -146,7 +147,7 @@ def load_official(mae: MaskedAutoencoder, state: dict[str, Tensor]) -> None:
 
 
 def _from_video(name: str) -> str:
-    """A name of VideoMAE's pre-training model as ours, which is MAE's."""
+    """Return a name of VideoMAE's pre-training model as ours, which is MAE's."""
     for theirs, ours in (
         ("encoder_to_decoder.", "decoder_embed."),
         ("decoder.head.", "decoder_pred."),

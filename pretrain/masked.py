@@ -8,41 +8,66 @@ from torch import Tensor
 
 from ..backbone.vit import ViT
 from ..core.errors import UserError
+from ..core.pixels import unit_range
+from ..datasets.loading.loaders import View
 from ..datasets.transforms.views import TrainView
 from .mae import MaskedAutoencoder
 from .masking import Masks, draw_masks
+from .method import Method
 from .recipe import Pretrain
 from .sheets import reconstruction_sheet
-from .sources import Source
-from .training import Pretraining
 
 
-class MaskedPretraining(Pretraining):
-    """Training of a masked autoencoder; masks are drawn for the whole batch, over all its parts and processes, then
-    shared out: neither number changes a mask.
+class MaskedPretraining(Method[Pretrain]):
+    """Train a masked autoencoder.
+
+    Masks are drawn for the whole batch, over all its parts and processes, then shared out: neither number changes a
+    mask.
     """
 
-    image = "reconstructions.png"
+    name, image = "mae", "reconstructions.png"
 
-    def __init__(self, mae: MaskedAutoencoder, recipe: Pretrain, source: Source):
-        super().__init__(mae, recipe, source, TrainView(recipe.augment, recipe.data.clip, recipe.model.frames))
+    @classmethod
+    def build(cls, recipe: Pretrain) -> MaskedAutoencoder:
+        """Return the model of a recipe, with its random start decided by the seed."""
+        if recipe.augment.size != recipe.model.image_size:
+            raise UserError(
+                f"augment.size {recipe.augment.size} and model.image_size {recipe.model.image_size} differ: set both."
+            )
+        torch.manual_seed(recipe.run.seed)
+        try:
+            arch = recipe.model.architecture()
+            # Masks that cannot be drawn are an error of the request, not of the first step.
+            recipe_masks(recipe, 1, torch.Generator())
+            encoder = ViT(arch, drop_path=recipe.model.drop_path, checkpoint_blocks=recipe.model.checkpoint_blocks)
+            return MaskedAutoencoder(encoder, recipe.decoder, recipe.target)
+        except ValueError as error:
+            raise UserError(str(error)) from None
+
+    @classmethod
+    def view(cls, recipe: Pretrain) -> View:
+        """Return what crops and flips."""
+        return TrainView(recipe.augment, recipe.data.clip, recipe.model.frames)
 
     @property
     def shardable(self) -> bool:
+        """Whether `run.strategy` fsdp can train it."""
         return self.ema is None
 
     def begin(self, batch: dict[str, Tensor], index: int) -> None:
+        """Draw the masks."""
         self.masks = self.draw_masks(len(batch["row"]), index)
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
-        pixels = batch["image"].float() / 255
+        """Return the loss of a batch under its masks."""
+        pixels = unit_range(batch["image"])
         # VideoMAE makes its target of the pixels as they were before they were normalised.
         target_of = pixels if self.recipe.target == "channel" else None
         loss = self.model(self.normalised(pixels), self.masks, target_of).loss
         return loss if self.weight is None else loss * self.weight.to(loss.dtype)
 
     def draw_masks(self, cases: int, index: int) -> Masks:
-        """The masks of one part of a batch (`optim.accumulate`), of it this process's share.
+        """Draw the masks of one part of a batch (`optim.accumulate`), of it this process's share.
 
         Running cells may count more tokens in some clips than in others. `weight` is this share of the tokens over
         its share of the cases, so that the mean over the parts and processes is the mean over all tokens.
@@ -58,9 +83,9 @@ class MaskedPretraining(Pretraining):
         return own
 
     def sheet(self) -> np.ndarray:
-        """A few cases reconstructed under a fixed mask."""
-        places = self.spread(6 if self.recipe.model.frames == 1 else 3)
-        batch = self.dataset.__getitems__([(place, 0) for place in places])
+        """Return a few cases reconstructed under a fixed mask, (height, width) uint8."""
+        positions = self.evenly(6 if self.recipe.model.frames == 1 else 3)
+        batch = self.dataset.__getitems__([(position, 0) for position in positions])
         one_of_each = batch["image"][:: self.dataset.view.repeats].to(self.device)
         x = self.pixels({"image": one_of_each})
         # All that is masked is reconstructed here, whatever share of it training takes.
@@ -73,26 +98,9 @@ class MaskedPretraining(Pretraining):
 
 
 def recipe_masks(recipe: Pretrain, batch: int, generator: torch.Generator) -> Masks:
-    """The masks of a batch, drawn as the recipe says."""
+    """Draw the masks of a batch as the recipe says."""
     return draw_masks(
         recipe.model.architecture().grid, batch, generator, mask=recipe.mask, mask_ratio=recipe.mask_ratio,
         decoder_mask=recipe.decoder_mask, decode_ratio=recipe.decode_ratio,
         reconstruct_visible=recipe.reconstruct_visible,
     )  # fmt: skip
-
-
-def build_mae(recipe: Pretrain) -> MaskedAutoencoder:
-    """The model of a recipe, with its random start decided by the seed."""
-    if recipe.augment.size != recipe.model.image_size:
-        raise UserError(
-            f"augment.size {recipe.augment.size} and model.image_size {recipe.model.image_size} differ: set both."
-        )
-    torch.manual_seed(recipe.run.seed)
-    try:
-        arch = recipe.model.architecture()
-        # Masks that cannot be drawn are an error of the request, not of the first step.
-        recipe_masks(recipe, 1, torch.Generator())
-        encoder = ViT(arch, drop_path=recipe.model.drop_path, checkpoint_blocks=recipe.model.checkpoint_blocks)
-        return MaskedAutoencoder(encoder, recipe.decoder, recipe.target)
-    except ValueError as error:
-        raise UserError(str(error)) from None

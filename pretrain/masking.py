@@ -28,7 +28,7 @@ class Masks(NamedTuple):
     loss_mask: Tensor | None = None
 
     def share(self, rank: int, world: int) -> "Masks":
-        """The part of one process of a run over several."""
+        """Return the part of one process of a run over several."""
         return Masks(*(None if part is None else part.chunk(world)[rank] for part in self))
 
 
@@ -89,12 +89,12 @@ def draw_masks(
 
 
 def noise(batch: int, tokens: int, generator: torch.Generator) -> Tensor:
-    """(B, N) uniform noise on the generator's device."""
+    """Return (B, N) uniform noise on the generator's device."""
     return torch.rand(batch, tokens, generator=generator, device=generator.device)
 
 
 def visible_count(tokens: int, ratio: float) -> int:
-    """How many of N tokens stay visible at a mask ratio: int(N * (1 - ratio)), as MAE rounds."""
+    """Return how many of N tokens stay visible at a mask ratio: int(N * (1 - ratio)), as MAE rounds."""
     return _some(int(tokens * (1 - _within(ratio))), tokens, ratio)
 
 
@@ -131,7 +131,7 @@ def tube_masking(noise: Tensor, times: int, ratio: float) -> tuple[Tensor, Tenso
 
 
 def running_cells(phase: Tensor, grid: Grid, decode_ratio: float) -> Tensor:
-    """The tokens that the decoder reconstructs under running cells (VideoMAE V2, section 3.2).
+    """Return the tokens that the decoder reconstructs under running cells (VideoMAE V2, section 3.2).
 
     Cells of 2 x 2 tokens drop int(4 * (1 - decode_ratio)) of their tokens each. Which ones moves on by one from each
     temporal position to the next, so that over four of them every spatial position is reconstructed.

@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..core.errors import UserError
-from .sources import Source
-from .training import Pretraining
+from ..datasets.loading.source import Source
+from ..eval.statistics.metrics import auroc, macro
+from .method import Method
 
 CASES, BATCH = 1024, 64
 NEIGHBOURS, TEMPERATURE = 20, 0.07  # DINO, eval_knn.py
@@ -32,9 +33,11 @@ class NeighbourCheck(Callback):
 
     def __init__(self, source: Source, every: int, seed: int):
         manifest = source.manifest
+        if source.windowed:
+            raise UserError("monitor looks at cases of all shards: set it to 0, or let all shards fit (--cache-gb).")
         self.every = every
-        self.places = _sample(source, np.random.default_rng(seed))
-        self.cases = source.case_of(source.rows[self.places])
+        self.positions = _sample(source, np.random.default_rng(seed))
+        self.cases = source.case_of(source.rows[self.positions])
         self.targets = manifest.targets()[self.cases]
         self.patients = manifest.table["patient"].factorize()[0][self.cases]
         if not any({0, 1} <= set(column) for column in self.targets.T):
@@ -43,7 +46,8 @@ class NeighbourCheck(Callback):
                 "monitor 0 to train without this check."
             )
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Pretraining) -> None:
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Method) -> None:
+        """Log the check when it is due."""
         if not trainer.is_global_zero:
             return
         due = (trainer.current_epoch + 1) % self.every == 0
@@ -51,18 +55,18 @@ class NeighbourCheck(Callback):
         pl_module.log("knn", value, rank_zero_only=True)
 
     @torch.no_grad()
-    def check(self, training: Pretraining) -> float:
-        """The mean AUROC by now."""
+    def check(self, training: Method) -> float:
+        """Return the mean AUROC by now."""
         features = []
-        for start in range(0, len(self.places), BATCH):
-            images = training.still(self.places[start : start + BATCH])
+        for start in range(0, len(self.positions), BATCH):
+            images = training.without_augmentation(self.positions[start : start + BATCH])
             with training.trainer.precision_plugin.forward_context():
                 features.append(training.kept(training.pixels({"image": images})).cls.float())
         return neighbour_auroc(torch.cat(features).cpu(), self.targets, self.patients, self.cases)
 
 
 def neighbour_auroc(features: Tensor, targets: np.ndarray, patients: np.ndarray, cases: np.ndarray) -> float:
-    """Mean AUROC over the labels, each case scored by its nearest neighbours among other patients.
+    """Return the mean AUROC over the labels, each case scored by its nearest neighbours among other patients.
 
     Args:
         features: (N, D).
@@ -70,8 +74,6 @@ def neighbour_auroc(features: Tensor, targets: np.ndarray, patients: np.ndarray,
         patients: (N,) whose they are; no neighbour is of the same.
         cases: (N,) what they are parts of; scores of one case are averaged.
     """
-    from sklearn.metrics import roc_auc_score
-
     directions = F.normalize(features, dim=1)
     similarity = directions @ directions.T
     similarity[torch.from_numpy(patients[:, None] == patients[None])] = -torch.inf
@@ -83,13 +85,12 @@ def neighbour_auroc(features: Tensor, targets: np.ndarray, patients: np.ndarray,
         votes = ((near / TEMPERATURE).softmax(dim=1) * truth[index]).sum(dim=1).nan_to_num(0.5).numpy()
         _, first, place = np.unique(cases[known], return_index=True, return_inverse=True)
         scores = np.bincount(place, votes) / np.bincount(place)
-        if len(set(target[known][first])) == 2:
-            found.append(roc_auc_score(target[known][first], scores))
-    return float(np.mean(found))
+        found.append(auroc(target[known][first, None], scores[:, None]))
+    return macro(np.concatenate(found))[0]
 
 
 def _sample(source: Source, rng: np.random.Generator) -> np.ndarray:
-    """At most 1024 places of the data set, as equal a number as there is of each case with a known label."""
+    """Return at most 1024 positions in the data set, as equal a number as there is of each case with a known label."""
     cases = source.case_of(source.rows)
     labelled = np.flatnonzero((~np.isnan(source.manifest.targets())).any(axis=1)[cases])
     order = rng.permutation(labelled)

@@ -1,6 +1,7 @@
-"""The recipes of pre-training: masked, and DINO."""
+"""The recipes of pre-training: masked, and DINO. Nothing here needs torch: recipes are listed without it."""
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from ..backbone.sizes import Model
 from ..core.errors import UserError
@@ -9,6 +10,33 @@ from ..datasets.slides.settings import Stain
 from ..datasets.transforms.augment import Augment
 from ..datasets.transforms.multi_crop import MultiCrop
 from ..engine.recipe import Optim, Run
+
+
+class PretrainRecipe:
+    """Base of the recipes of pre-training: a frozen dataclass with at least `model`, `data`, `optim` and `run`.
+
+    Attributes:
+        method: The `Method` that trains it, or where it is to be imported from (`module:class`): it needs torch.
+        tiles_per_slide: Tiles of each slide drawn anew for every epoch; None for all.
+        model: The encoder.
+        data: Cases and pixels.
+        stain: Stain normalisation of tiles.
+        optim: Optimiser.
+        run: Machine.
+    """
+
+    method: ClassVar[str | type]
+    tiles_per_slide: int | None = None
+    stain: Stain = Stain()
+    model: Model
+    data: Data
+    optim: Optim
+    run: Run
+
+    @property
+    def reads_labels(self) -> bool:
+        """Whether training looks at labels."""
+        return False
 
 
 @dataclass(frozen=True)
@@ -31,7 +59,7 @@ class Decoder:
 
 
 @dataclass(frozen=True)
-class Pretrain:
+class Pretrain(PretrainRecipe):
     """Masked pre-training of a ViT on unlabelled images or clips.
 
     Attributes:
@@ -54,6 +82,7 @@ class Pretrain:
         run: Machine.
     """
 
+    method: ClassVar[str] = f"{__package__}.masked:MaskedPretraining"
     mask: str = "random"
     mask_ratio: float = 0.75
     decoder_mask: str = "random"
@@ -90,7 +119,7 @@ class Head:
 
 
 @dataclass(frozen=True)
-class Dino:
+class Dino(PretrainRecipe):
     """DINO on unlabelled images or tiles of slides. The defaults are Self-ViT-MIL's (train_dino.py).
 
     Attributes:
@@ -112,6 +141,7 @@ class Dino:
         run: Machine.
     """
 
+    method: ClassVar[str] = f"{__package__}.dino_training:DinoPretraining"
     momentum: float = 0.996
     student_temp: float = 0.1
     teacher_temp: float = 0.04
@@ -156,3 +186,8 @@ class Dino:
             raise UserError(
                 f"crops.local_px {self.crops.local_px} is not a multiple of model.patch_size {self.model.patch_size}."
             )
+
+    @property
+    def reads_labels(self) -> bool:
+        """`monitor` does, and nothing else."""
+        return self.monitor > 0

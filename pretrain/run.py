@@ -1,74 +1,92 @@
-"""Pre-training from a manifest to an encoder folder: masked, or DINO."""
+"""Pre-training from a manifest to an encoder folder, by whatever method the recipe names."""
 
 from pathlib import Path
 
-from ..backbone.encoder import EncoderCard, save_encoder
+from ..backbone.encoder import EncoderCard, fingerprint, load_encoder, save_encoder
 from ..core.errors import UserError
+from ..datasets.loading.own import Transformed
 from ..datasets.loading.shards.pixels import Shards
-from ..datasets.manifest.seen import TRAINED_ON, write_hashes
+from ..datasets.loading.source import Place, Source
+from ..datasets.manifest.seen import TRAINED_ON, read_hashes, write_hashes
 from ..datasets.manifest.tables import Manifest
+from ..engine.hooks import Hooks
 from ..engine.recipe import plain
 from ..engine.run_folder import rank, run_folder, versions
 from ..engine.trainer import fit
-from .dino_training import DinoPretraining, build_dino
-from .masked import MaskedPretraining, build_mae
-from .neighbours import NeighbourCheck
-from .recipe import Dino, Pretrain
-from .sources import Source, open_files, open_tiles, reader_of, try_slides
-from .training import ShowImage, statistics
+from .method import Method, ShowImage, method_of, statistics
+from .recipe import PretrainRecipe
+from .sources import open_slides, open_source, reader_of
+
+NO_HOOKS = Hooks()
 
 
 def pretrain(
-    recipe: Pretrain | Dino, manifest: Manifest, out: Path, cache: Path | Shards, tiles: Path | None = None
+    recipe: PretrainRecipe, manifest: Manifest, out: Path, cache: Place, tiles: Path | None = None,
+    encoder: Path | None = None, hooks: Hooks = NO_HOOKS,
 ) -> Path:  # fmt: skip
     """Pre-train and write `out/encoder/`.
 
     Args:
-        recipe: The resolved recipe; its kind decides the method.
+        recipe: The resolved recipe, which knows its method.
         manifest: The cases; labels are looked at by DINO's `monitor` alone.
         out: The run folder. A run that was interrupted there goes on.
-        cache: Folder where decoded images are kept, or shards of them.
+        cache: Folder where decoded images are kept, shards of them, or items of one's own.
         tiles: For slides: folder of `<id>.h5` tile coordinates; then a case is a tile, read from its slide each time.
+        encoder: An encoder folder or a checkpoint file to start from; None is a random start.
+        hooks: Own parts.
 
     Returns:
         The encoder folder.
     """
-    if isinstance(recipe, Dino) and recipe.monitor and recipe.data.labels is not None:
+    if recipe.reads_labels and recipe.data.labels is not None:
         manifest = manifest.with_labels(recipe.data.labels)
     chosen = manifest.rows(*recipe.data.splits)
     if not len(chosen):
         raise UserError(f"{manifest.path}: no case in the splits {', '.join(recipe.data.splits)} (data.splits).")
-    model = build_dino(recipe) if isinstance(recipe, Dino) else build_mae(recipe)
-    inputs = {"data": chosen.fingerprint()}
+    method = method_of(recipe)
+    model = method.build(recipe)
+    inputs: dict[str, str | float] = {"data": chosen.fingerprint(), **hooks.inputs()}
+    slides = None
+    if encoder is not None:
+        inputs["encoder"] = fingerprint(encoder)
+        report = load_encoder(model.encoder, encoder)
+        if rank() == 0:
+            print(f"encoder {encoder}: {report}")
     if tiles is not None:
-        slides = try_slides(recipe, chosen, tiles)
+        slides = open_slides(recipe, chosen, tiles)
         inputs["tiles"] = slides.fingerprint()
     elif isinstance(cache, Shards):
         inputs |= cache.inputs(reader_of(recipe))
         if rank() == 0:
             print(cache)
     with run_folder(out, recipe, inputs) as folder:
-        source = open_files(recipe, chosen, cache) if tiles is None else open_tiles(recipe, chosen, slides)
-        images = ShowImage(folder)
-        callbacks = [images]
-        if isinstance(recipe, Dino):
-            training = DinoPretraining(model, recipe, source)
-            if recipe.monitor:
-                callbacks.append(NeighbourCheck(source, recipe.monitor, recipe.run.seed))
-        else:
-            training = MaskedPretraining(model, recipe, source)
-        fit(training, recipe.optim, recipe.run, folder, "pre-training", callbacks=callbacks)
+        source = open_source(recipe, chosen, cache, slides)
+        if rank() == 0 and (note := source.colour_note()):
+            print(f"note: {note}")
+        training, images = method(model, recipe, source), ShowImage(folder)
+        if hooks.transform is not None:
+            shape = recipe.model.channels, recipe.model.frames
+            training.dataset.view = Transformed(training.dataset.view, hooks.transform, *shape)
+        more = [*method.callbacks(recipe, source), *hooks.callbacks]
+        fit(training, recipe.optim, recipe.run, folder, "pre-training", callbacks=[images, *more])
         if rank() == 0:
             images.draw(training)
-            table = source.manifest.table
-            write_hashes(folder / "encoder" / TRAINED_ON, table["id"], table["patient"])
-            return save_encoder(folder / "encoder", training.kept, _card(recipe, training, manifest, source))
+            _write_seen(folder / "encoder" / TRAINED_ON, source, encoder)
+            card = _card(recipe, training, manifest, source)
+            if encoder is not None:
+                card.data["started_from"] = str(encoder)
+            return save_encoder(folder / "encoder", training.kept, card)
     return out / "encoder"
 
 
-def _card(
-    recipe: Pretrain | Dino, training: DinoPretraining | MaskedPretraining, manifest: Manifest, source: Source
-) -> EncoderCard:
+def _write_seen(path: Path, source: Source, encoder: Path | None) -> None:
+    """Write the hashes of what the encoder has seen, what the one that it started from has seen included."""
+    table = source.manifest.table
+    before = None if encoder is None else read_hashes(encoder / TRAINED_ON)
+    write_hashes(path, table["id"], table["patient"], before or ())
+
+
+def _card(recipe: PretrainRecipe, training: Method, manifest: Manifest, source: Source) -> EncoderCard:
     data = {
         "manifest": manifest.fingerprint(),
         "splits": list(recipe.data.splits),
@@ -79,5 +97,4 @@ def _card(
     if source.slides is not None:
         grid = source.pixels.sizes[0]
         data |= {"tiles": len(source.rows), "tile_um": grid[0], "tile_px": grid[1]}
-    method = "dino" if isinstance(recipe, Dino) else "mae"
-    return EncoderCard(training.kept.arch, *statistics(recipe), method, plain(recipe), data, versions())
+    return EncoderCard(training.kept.arch, *statistics(recipe), training.name, plain(recipe), data, versions())

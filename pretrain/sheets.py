@@ -16,9 +16,9 @@ COLUMNS = ("original", "visible", "reconstructed")
 
 @torch.no_grad()
 def reconstruction_sheet(mae: MaskedAutoencoder, x: Tensor, masks: Masks) -> np.ndarray:
-    """One row per image (of clips two frames): original, what the encoder saw, and that with the rest reconstructed.
+    """Draw a row per image (of clips two frames): original, what the encoder saw, that with the rest reconstructed.
 
-    Normalised targets are brought back with the mean and spread of the true patch, so there the image shows the
+    Normalised targets are brought back with the mean and std of the true patch, so there the image shows the
     reconstructed structure on the original's own brightness.
 
     Args:
@@ -55,8 +55,9 @@ def reconstruction_sheet(mae: MaskedAutoencoder, x: Tensor, masks: Masks) -> np.
 
 @torch.no_grad()
 def attention_sheet(vit: ViT, images: np.ndarray, x: Tensor) -> np.ndarray:
-    """One row per image: itself, the class token's attention in the last block (mean of the heads), and the image
-    lit by it. Each map is scaled to its own range.
+    """Draw a row per image: itself, the class token's attention in the last block, and the image lit by that.
+
+    The attention is the mean of the heads. Each map is scaled to its own range.
 
     Args:
         vit: In eval mode.
@@ -84,7 +85,7 @@ def attention_sheet(vit: ViT, images: np.ndarray, x: Tensor) -> np.ndarray:
 
 
 def _sheet(columns: dict[str, np.ndarray]) -> np.ndarray:
-    """Titled columns of images (B, H, W) or (B, H, W, 3) in 0..1, enlarged to at least 224 px."""
+    """Draw titled columns of images (B, H, W) or (B, H, W, 3) in 0..1, enlarged to at least 224 px."""
     count, height, width = next(iter(columns.values())).shape[:3]
     scale = -(-SIDE // height)
     height, width = height * scale, width * scale

@@ -1,21 +1,21 @@
 """Pre-training without its data: what `--estimate` measures."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..datasets.loading.source import Source
 from ..engine.training import Training
 from ..engine.workload import Workload
-from .dino_training import DinoPretraining, build_dino
-from .masked import MaskedPretraining, build_mae
-from .recipe import Dino, Pretrain
-from .sources import Source
+from .method import method_of
+from .recipe import PretrainRecipe
 
 
-def workload(recipe: Pretrain | Dino, cases: int) -> Workload:
-    """The pre-training of a recipe on random pixels.
+def workload(recipe: PretrainRecipe, cases: int) -> Workload:
+    """Return the pre-training of a recipe on random pixels.
 
     Args:
         recipe: The resolved recipe.
@@ -26,21 +26,18 @@ def workload(recipe: Pretrain | Dino, cases: int) -> Workload:
         asked = replace(recipe, model=replace(recipe.model, checkpoint_blocks=recompute))
         source = Source(None, np.arange(cases), range(cases), [], None)
         with torch.device(device):
-            model = build_dino(asked) if isinstance(recipe, Dino) else build_mae(asked)
-        return (DinoPretraining if isinstance(recipe, Dino) else MaskedPretraining)(model, asked, source)
+            model = method_of(recipe).build(asked)
+        return method_of(recipe)(model, asked, source)
 
-    def batch(count: int) -> dict[str, Tensor]:
-        model, crops = recipe.model, getattr(recipe, "crops", None)
-        side = (model.image_size, model.image_size)
-        if crops is not None:
-            shapes = {"image": (count, 2, model.channels, *side)}
-            if crops.local_crops:
-                shapes["local"] = (count, crops.local_crops, model.channels, crops.local_px, crops.local_px)
-        elif model.frames > 1:
-            shapes = {"image": (count * recipe.data.clip.repeats, model.channels, model.frames, *side)}
-        else:
-            shapes = {"image": (count, model.channels, *side)}
-        batch = {name: torch.randint(256, shape, dtype=torch.uint8) for name, shape in shapes.items()}
-        return batch | {"row": torch.zeros(len(batch["image"]), dtype=torch.int64)}
+    return Workload(
+        make, partial(random_batch, recipe), cases, recipe.optim, recipe.run, recipe.model.checkpoint_blocks
+    )
 
-    return Workload(make, batch, cases, recipe.optim, recipe.run, recipe.model.checkpoint_blocks)
+
+def random_batch(recipe: PretrainRecipe, cases: int) -> dict[str, Tensor]:
+    """Return a batch of random pixels, with the names and shapes of the loader's."""
+    shapes = method_of(recipe).sample_shapes(recipe)
+    batch = {
+        name: torch.randint(256, (cases * shape[0], *shape[1:]), dtype=torch.uint8) for name, shape in shapes.items()
+    }
+    return batch | {"row": torch.zeros(len(batch["image"]), dtype=torch.int64)}

@@ -22,7 +22,8 @@ from ..datasets.transforms.views import TrainView
 from ..engine.workload import Steps, Workload
 from ..finetune.recipe import Finetune
 from ..finetune.workload import workload as finetune_workload
-from ..pretrain.recipe import Pretrain
+from ..pretrain.method import method_of
+from ..pretrain.recipe import PretrainRecipe
 from ..pretrain.workload import workload as pretrain_workload
 from .task import Task
 
@@ -116,24 +117,27 @@ def rate(value: float) -> str:
     return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
-def measure(recipe: Pretrain | Finetune, manifest: Manifest, device: str) -> Rates:
+def measure(recipe: PretrainRecipe | Finetune, manifest: Manifest, device: str) -> Rates:
     """Measure a recipe on a manifest's own files.
 
     Raises:
         DataError: None of the files that were tried can be read.
     """
     model, data = recipe.model, recipe.data
-    reader = make_reader(data.clip, frames=model.frames, size_px=model.image_size, cache_px=data.cache_px)
+    reader = make_reader(
+        data.clip, frames=model.frames, size_px=model.image_size, cache_px=data.cache_px, channels=model.channels
+    )
     decoded, pixels = _decoded(reader, manifest)
-    view = TrainView(recipe.augment, data.clip, model.frames)
+    pretraining = isinstance(recipe, PretrainRecipe)
+    view = method_of(recipe).view(recipe) if pretraining else TrainView(recipe.augment, data.clip, model.frames)
     loaded = per_second(lambda i: view(pixels[i % len(pixels)], i))
     return Rates(decoded, loaded, step_rate(workload(recipe, manifest), device))
 
 
-def workload(recipe: Pretrain | Finetune, manifest: Manifest) -> Workload:
+def workload(recipe: PretrainRecipe | Finetune, manifest: Manifest) -> Workload:
     """Return the training of a recipe on a manifest's cases, without their files."""
     cases = len(manifest.rows(*recipe.data.splits))
-    if isinstance(recipe, Pretrain):
+    if isinstance(recipe, PretrainRecipe):
         return pretrain_workload(recipe, cases)
     return finetune_workload(recipe, cases, manifest)
 

@@ -9,11 +9,11 @@ from ..core.errors import DataError
 from ..datasets.images.image_maps import ImageMaps, case_file, read_maps
 from ..datasets.manifest.boxes import BOXES, Box, read_boxes
 from ..datasets.manifest.tables import Manifest, Predictions
+from ..eval.evaluation import Evaluation
 from ..eval.localisation.boxes import BoxedFinding, box_metrics
 from ..eval.localisation.image_map import ImageMap
 from ..eval.report.boxes_section import boxes_section
 from ..eval.report.section import Section
-from ..eval.statistics.resampling import Resampling
 from .explain import EXPLANATIONS, MAPS
 
 
@@ -21,18 +21,16 @@ def box_report(
     predictions: Mapping[str, Path],
     tables: Mapping[str, Predictions],
     manifest: Manifest,
-    split: str,
-    resampling: Resampling,
+    evaluation: Evaluation,
     image: Callable[[str], np.ndarray | None] | None = None,
 ) -> Section | None:
-    """The section, where `boxes.csv` lies beside the manifest and a folder `explanations` beside a predictions table.
+    """Return the section, where `boxes.csv` lies beside the manifest and `explanations` beside a predictions table.
 
     Args:
         predictions: Model name to its table's file.
         tables: The same, read.
         manifest: The cases, with the boxes beside it.
-        split: The split that is evaluated.
-        resampling: Of the intervals.
+        evaluation: The split, and how intervals are made.
         image: Case id to its image, for examples.
 
     Returns:
@@ -49,11 +47,11 @@ def box_report(
     boxes = read_boxes(path, manifest)
     metrics, first = {}, []
     for name, folder in folders.items():
-        table = tables[name].rows(split)
+        table = tables[name].rows(evaluation.split)
         findings, method, without = _findings(folder, table, boxes)
         if findings:
             first = first or findings
-            metrics[name] = box_metrics(findings, table.labels, resampling, method=method, without_map=without)
+            metrics[name] = box_metrics(findings, table.labels, evaluation, method=method, without_map=without)
     if not metrics:
         return None
     places = {name: place for place, name in enumerate(tables)}
@@ -61,7 +59,7 @@ def box_report(
 
 
 def _findings(folder: Path, table: Predictions, boxes: list[Box]) -> tuple[list[BoxedFinding], str, int]:
-    """The findings of a table's cases that have boxes and a map, how the maps were made, and how many have none."""
+    """Return the findings that have boxes and a map, how the maps were made, and how many have none."""
     patients = dict(zip(table.table["id"], table.table["patient"], strict=True))
     of_finding: dict[tuple[str, str], list[Box]] = {}
     for box in boxes:

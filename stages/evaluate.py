@@ -1,37 +1,34 @@
 """The stage `evaluate` of every task: predictions tables, and what lies beside them, to a report."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..core.alone import folder_alone
 from ..core.errors import DataError, UserError
 from ..datasets.manifest.tables import Manifest, Predictions, read_predictions
-from ..mil.calibrated import calibration_facts
+from .calibration import calibration_facts
 from .explain import EXPLANATIONS
 from .facts import facts_beside
 from .seen import seen_beside, seen_sentences
 from .stages import open_manifest
+
+if TYPE_CHECKING:
+    from ..eval import Context, Evaluation, Report
 
 
 def evaluate_stage(
     predictions: Mapping[str, Path],
     out: Path,
     *,
-    split: str = "test",
     data: Path | None = None,
-    rule: str = "youden",
-    prevalence: float | Mapping[str, float] | None = None,
-    subgroups: Sequence[str] | None = None,
-    resamples: int = 2000,
-    seed: int = 0,
-    interval: str = "percentile",
-    stratify: bool = False,
+    evaluation: "Evaluation | None" = None,
     title: str = "Evaluation",
-) -> dict:
-    """The report of one or more predictions tables; model folders beside them give thresholds and provenance.
+) -> "Report":
+    """Write the report of one or more predictions tables; model folders beside them give thresholds and provenance.
 
     Where a folder `explanations` lies beside a table (`predict --explain`) and `data` has outlines of tumours or boxes
     of findings, the maps are held against these.
@@ -39,61 +36,63 @@ def evaluate_stage(
     Args:
         predictions: Model name to its table's file, the model reported on first.
         out: Folder of the report.
-        split: The split to evaluate.
         data: Manifest or its folder: who the cases are, their subgroups, and images of the most wrong ones.
-        rule, prevalence, resamples, seed, interval, stratify, title: See `eval.report.evaluate`.
-        subgroups: Columns of the manifest; None for sex, age, view, scanner and site where it has them.
+        evaluation: What is evaluated, and how; the standard one by default.
+        title: Heading of the page.
 
     Raises:
         UserError: Subgroups are asked for without `data`, or by a column that it does not have; or another
             process is writing there.
     """
-    from ..eval.report.report import evaluate
-    from ..eval.statistics.resampling import Resampling
+    from ..eval import Evaluation, evaluate
 
-    if subgroups and data is None:
+    evaluation = evaluation or Evaluation()
+    if evaluation.subgroups and data is None:
         raise UserError("--subgroups needs --data: the columns are those of the manifest.")
-
     tables = {name: read_predictions(path) for name, path in predictions.items()}
+    manifest = open_manifest(data) if data is not None else None
+    with folder_alone(Path(out)):
+        context = _context(predictions, tables, manifest, Path(out), evaluation)
+        return evaluate(tables, out, manifest, evaluation, title=title, context=context)
+
+
+def _context(
+    predictions: Mapping[str, Path], tables: Mapping[str, Predictions], manifest: Manifest | None, out: Path,
+    evaluation: "Evaluation",
+) -> "Context":  # fmt: skip
+    """Gather what model folders, explanations and images beside the tables say."""
+    from ..eval import Context
+    from .box_report import box_report
+
     cards = {name: _card_beside(path) for name, path in predictions.items()}
+    known = {name: card for name, card in cards.items() if card is not None}
     thresholds = {
         name: {label: t["value"] for label, t in stored.items() if t["value"] is not None}
         for name, stored in _stored_thresholds(predictions, cards).items()
         if not len(tables[name].rows("val"))
     }
-    manifest = open_manifest(data) if data is not None else None
-    with folder_alone(Path(out)):
-        localisation, pages = _localisation(predictions, tables, manifest, Path(out), split, resamples, seed)
-        unit = _unit([card for card in cards.values() if card is not None])
-        image = _images(manifest) if manifest is not None and unit != "slide" else None
-        resampling = Resampling(resamples, seed, interval, stratify)
-        return evaluate(
-            tables,
-            Path(out),
-            split=split,
-            thresholds=thresholds or None,
-            rule=rule,
-            prevalence=prevalence,
-            resamples=resamples,
-            seed=seed,
-            interval=interval,
-            stratify=stratify,
-            title=title,
-            unit=unit,
-            provenance={name: _provenance(card) for name, card in cards.items() if card is not None},
-            image=image,
-            localisation=localisation,
-            slide_pages=pages,
-            what_one_means=next((card.meaning for card in cards.values() if card is not None), {}),
-            sections=lambda found: [
-                _seen(found.split, predictions, tables),
-                *_sections(found, predictions, tables, manifest, subgroups, resampling, image),
-            ],
-        )
+    localisation, pages = _localisation(predictions, tables, manifest, out, evaluation)
+    unit = _unit(list(known.values()))
+    image = _images(manifest) if manifest is not None and unit != "slide" else None
+
+    def sections(_) -> list:
+        boxes = None if manifest is None else box_report(predictions, tables, manifest, evaluation, image)
+        return [_seen(evaluation.split, predictions, tables), *([] if boxes is None else [boxes])]
+
+    return Context(
+        unit=unit,
+        thresholds=thresholds,
+        provenance={name: _provenance(card) for name, card in known.items()},
+        meaning=next((card.meaning for card in known.values()), {}),
+        image=image,
+        localisation=localisation,
+        slide_pages=pages,
+        sections=sections,
+    )
 
 
 def _stored_thresholds(predictions: Mapping[str, Path], cards: Mapping) -> dict[str, dict]:
-    """The thresholds of the models that have some: of the folder beside a table, or as `predict` wrote them there."""
+    """Return the thresholds of the models that have some: as `predict` wrote them beside the table, or of the model."""
     found = {
         name: facts_beside(path).get("thresholds") or getattr(cards[name], "thresholds", None)
         for name, path in predictions.items()
@@ -102,45 +101,18 @@ def _stored_thresholds(predictions: Mapping[str, Path], cards: Mapping) -> dict[
 
 
 def _seen(split: str, predictions: Mapping[str, Path], tables: Mapping[str, Predictions]):
-    """The section on cases that the models have seen before."""
+    """Return the section on cases that the models have seen before."""
     from ..eval.report.seen_section import seen_section
 
     facts = {name: seen_beside(path, tables[name].table) for name, path in predictions.items()}
     return seen_section(split, {name: seen_sentences(split, found) for name, found in facts.items()}, facts)
 
 
-def _sections(
-    found, predictions: Mapping[str, Path], tables: Mapping[str, Predictions], manifest: Manifest | None,
-    columns: Sequence[str] | None, resampling, image: Callable[[str], np.ndarray | None] | None,
-) -> list:  # fmt: skip
-    """What the report has beside the results: decision curves, and of a manifest the cohort, boxes and subgroups."""
-    from ..eval.report.cohort_section import cohort_section
-    from ..eval.report.decision_curve_section import decision_section
-    from ..eval.report.subgroup_section import subgroup_section
-    from ..eval.statistics.cohort import cohort
-    from ..eval.statistics.groups import manifest_columns, usual_columns
-    from ..eval.statistics.subgroups import subgroups
-    from .box_report import box_report
-
-    sections = [decision_section(tables, found.split, resampling)]
-    if manifest is None:
-        return sections
-    boxes = box_report(predictions, tables, manifest, found.split, resampling, image)
-    sections += [cohort_section(cohort(manifest)), *([] if boxes is None else [boxes])]
-    known = manifest_columns(manifest)
-    names = usual_columns(known) if columns is None else columns
-    if names:
-        points = {model.name: [label.point for label in model.labels] for model in found.models}
-        own = subgroups(tables, known, names, points=points, split=found.split, resampling=resampling)
-        sections.append(subgroup_section(own))
-    return sections
-
-
 def _localisation(
     predictions: Mapping[str, Path], tables: Mapping[str, Predictions], manifest: Manifest | None, out: Path,
-    split: str, resamples: int, seed: int,
+    evaluation: "Evaluation",
 ) -> tuple[dict, dict[str, str]]:  # fmt: skip
-    """Localisation by model, and the address of every slide's page (of the first model that has one)."""
+    """Return the localisation by model, and the address of every slide's page (of the first model that has one)."""
     found, pages = {}, {}
     for name, path in predictions.items():
         maps = Path(path).parent / EXPLANATIONS
@@ -149,7 +121,7 @@ def _localisation(
         from ..datasets.slides.shared_work import slide_file
         from .slides.localise import localised
 
-        metrics = localised(maps, manifest, tables[name].labels[0], split, resamples, seed)
+        metrics = localised(maps, manifest, tables[name].labels[0], evaluation)
         if metrics is not None:
             found[name] = metrics
             for slide in metrics.slides:
@@ -167,38 +139,14 @@ def _card_beside(predictions: Path):
 
 
 def _unit(cards: list) -> str:
-    """What a case is called in the report."""
-    from ..mil.model import MilCard
-
-    if not cards:
-        return "case"
-    if isinstance(cards[0], MilCard):
-        return "slide"
-    return "clip" if cards[0].arch.frames > 1 else "image"
+    """Return what a case is called in the report."""
+    return cards[0].unit if cards else "case"
 
 
 def _provenance(card) -> dict:
-    from ..mil.model import MilCard
-
-    if isinstance(card, MilCard):
-        return {
-            "network": f"{card.aggregator} over tile features of width {card.width}",
-            "features": card.features,
-            "pipeline": card.pipeline,
-            "data": card.data,
-            "calibration": calibration_facts(card),
-            "recipe": card.recipe,
-            "versions": card.versions,
-        }
-    start = card.encoder
     return {
-        "network": card.network
-        if card.network != "vit"
-        else f"ViT, width {card.arch.width}, depth {card.arch.depth}, "
-        f"patch {card.arch.patch_size}, input {card.arch.image_size[0]} px"
-        + (f", {card.arch.frames} frames in tubelets of {card.arch.tubelet}" if card.arch.frames > 1 else ""),
-        "start": f"encoder by {start['method']}" if start else "from scratch",
-        "pre-training data": start.get("data", {}) if start else "",
+        "network": card.network_words(),
+        **card.origin(),
         "data": card.data,
         "calibration": calibration_facts(card),
         "recipe": card.recipe,
@@ -207,7 +155,7 @@ def _provenance(card) -> dict:
 
 
 def _images(manifest: Manifest) -> Callable[[str], np.ndarray | None]:
-    """What the report shows of a case: the image, or four frames of the clip, two by two."""
+    """Return what the report shows of a case: the image, or four frames of the clip, two by two."""
     from ..datasets.images.radiographs import RADIOGRAPH_SUFFIXES, read_radiograph
     from ..datasets.video.clips import open_clip
 

@@ -48,7 +48,7 @@ def explain_cases(request, network, card, cases: pd.DataFrame, table: pd.DataFra
 
 
 def _explain_clips(request, network, card, cases: pd.DataFrame) -> int:
-    from ..eval.report.plots import frame_importance_plot
+    from ..eval.report.film_strip import frame_importance_plot
     from ..explain.importance import frame_importance
 
     for case, path in tqdm(list(zip(cases["id"], cases["path"])), "explaining", unit="clip", disable=None):
@@ -65,12 +65,11 @@ def _explain_clips(request, network, card, cases: pd.DataFrame) -> int:
 
 def _explain_images(request, network, card, cases: pd.DataFrame, table: pd.DataFrame) -> int:
     from ..explain.maps import explain_files
-    from ..finetune.model import WEIGHTS
 
     method, out = request.method or "gradient", request.explain
     scores = table[[f"p_{label}" for label in card.labels]].to_numpy(np.float64)
     files = [Path(path) for path in cases["path"]]
-    ids, targets, weights = table["id"].tolist(), _explained(scores), file_sha256(request.model / WEIGHTS)
+    ids, targets, weights = table["id"].tolist(), _explained(scores), file_sha256(request.model / card.weights_file)
     shown = _shown(scores, card.labels, card.thresholds)
     done = 0
     batch = min(request.batch, LARGEST_BATCH)
@@ -117,12 +116,12 @@ def _shown(scores: np.ndarray, labels: Sequence[str], thresholds: Mapping[str, d
 def _write_images(out: Path, file: Path, found: ImageMaps, shown: Mapping[str, float]) -> None:
     from ..datasets.images.radiographs import read_radiograph
     from ..eval.localisation.image_map import ImageMap
-    from ..eval.localisation.image_overlay import overlay_png
+    from ..eval.localisation.overlay import image_png
 
     pixels = read_radiograph(file, shorter_px=IMAGE_PX)
     for label, values in zip(found.labels, found.maps, strict=True):
         if label in shown:
             grid = ImageMap(values, found.extent_px, found.width_px, found.height_px)
-            image = overlay_png(pixels, grid, case=found.id, label=label, score=shown[label])
+            image = image_png(pixels, grid, case=found.id, label=label, score=shown[label])
             with written_aside(case_file(case_file(out, label, ""), found.id, ".png")) as aside:
                 aside.write_bytes(image)

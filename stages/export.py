@@ -14,9 +14,9 @@ from ..backbone.export.timm import NAME, batch_norm_into, timm_arguments, timm_s
 from ..backbone.vit import ViT
 from ..core.errors import UserError
 from ..core.files import write_json, written_aside
-from ..finetune.model import ModelCard, load_model
-from ..mil.cards import load_any_card
-from ..mil.model import MilCard, load_mil
+from ..finetune.model import ModelCard
+from ..mil.cards import load_any_model
+from ..mil.model import MilCard
 from .facts import model_facts
 
 FACTS = "clinvit.json"  # beside every export: labels, normalisation, thresholds, calibration
@@ -68,22 +68,12 @@ def open_folder(folder: Path) -> tuple[nn.Module, ModelCard | MilCard | EncoderC
     """The network of a model or encoder folder, and its card."""
     if (folder / "encoder.json").is_file() or folder.is_file():
         return open_vit(folder)
-    card = load_any_card(folder)
-    return load_mil(folder) if isinstance(card, MilCard) else load_model(folder)
+    return load_any_model(folder)
 
 
 def facts(folder: Path, card: ModelCard | MilCard | EncoderCard) -> dict[str, Any]:
     """What must go with the weights: input, normalisation, and of a model labels, thresholds and calibration."""
-    if isinstance(card, MilCard):
-        return model_facts(folder, card) | {"width": card.width, "features": card.features, "score": card.score}
-    pixels = {
-        "input": {"height": card.arch.image_size[0], "width": card.arch.image_size[1], "channels": card.arch.channels},
-        "frames": card.arch.frames,
-        "mean": list(card.mean),
-        "std": list(card.std),
-        "pixels": "grey or colour values in 0..1, minus mean, over std",
-    }
-    return pixels | (model_facts(folder, card) if isinstance(card, ModelCard) else {"method": card.method})
+    return card.input_facts() | (model_facts(folder, card) if card.kind != "encoder" else {})
 
 
 def _timm(network: nn.Module, card: ModelCard | MilCard | EncoderCard, out: Path) -> list[str]:
@@ -98,10 +88,10 @@ def _timm(network: nn.Module, card: ModelCard | MilCard | EncoderCard, out: Path
 
 
 def _for_timm(network: nn.Module, card) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    if isinstance(card, EncoderCard):
+    if card.kind == "encoder":
         pool = "class" if card.arch.class_token else "mean"
         return timm_state(network.state_dict(), card.arch), timm_arguments(card.arch, pool)
-    if isinstance(card, MilCard) or (card.network != "vit" and card.arch.frames > 1) or card.mode == "knn":
+    if card.kind == "mil" or (card.network != "vit" and card.unit == "clip") or card.mode == "knn":
         raise UserError("timm has networks of images with a linear layer only: export to onnx or torch.")
     if card.network != "vit":
         labels, channels = len(card.labels), card.arch.channels
@@ -134,11 +124,11 @@ def _try_timm(network: nn.Module, card, name: str, arguments: dict, file: Path) 
 
 
 def _hugging_face(network: nn.Module, card, out: Path) -> list[str]:
-    if isinstance(card, MilCard) or getattr(card, "network", "vit") != "vit":
+    if card.kind != "encoder" and card.network != "vit":
         raise UserError("transformers gets ViTs only: export to onnx or torch.")
     arch, clips = card.arch, card.arch.frames > 1
     head = {}
-    if isinstance(card, EncoderCard):
+    if card.kind == "encoder":
         vit, prefix = network, ""
         config = clip_config(arch, False) if clips else image_config(arch, "vit_mae")
         if not isinstance(vit.norm, nn.LayerNorm):
@@ -172,14 +162,9 @@ def _hugging_face_classifier(network: nn.Module, card: ModelCard, clips: bool) -
 
 
 def _graph(network: nn.Module, card, to: str, out: Path) -> list[str]:
-    from .graphs import bag_graph, encoder_graph, image_graph, write_onnx, write_program
+    from .graphs import GRAPHS, write_onnx, write_program
 
-    if isinstance(card, MilCard):
-        graph = bag_graph(network, card)
-    elif isinstance(card, EncoderCard):
-        graph = encoder_graph(network)
-    else:
-        graph = image_graph(network, card)
+    graph = GRAPHS[card.kind](network, card)
     file, write = (out / "model.onnx", write_onnx) if to == "onnx" else (out / "model.pt2", write_program)
     with written_aside(file) as aside:
         difference = write(graph, aside)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..backbone.card import EncoderCard
 from ..backbone.vit import ViT
 from ..core.errors import UserError
 from ..core.extras import require
@@ -85,9 +86,9 @@ def image_graph(network: nn.Module, card: ModelCard) -> Graph:
     return Graph(Scores(network, card).eval(), example, ("pixels", "probabilities"), {0: "batch"})
 
 
-def encoder_graph(vit: ViT) -> Graph:
+def encoder_graph(vit: ViT, card: EncoderCard) -> Graph:
     """Of an encoder: `pixels` -> `features`."""
-    arch = vit.arch
+    arch = card.arch
     example = torch.zeros(2, arch.channels, *([arch.frames] if arch.frames > 1 else []), *arch.image_size)
     return Graph(PooledTokens(vit).eval(), example, ("pixels", "features"), {0: "batch"})
 
@@ -102,6 +103,9 @@ def bag_graph(network: nn.Module, card: MilCard) -> Graph:
         raise UserError("TransMIL lays its instances in a square whose size a graph cannot follow: it is not exported.")
     names = ("features", "probabilities", "attention")
     return Graph(BagScores(network, card).eval(), torch.zeros(1, 7, card.width), names, {1: "tiles"})
+
+
+GRAPHS = {EncoderCard.kind: encoder_graph, ModelCard.kind: image_graph, MilCard.kind: bag_graph}  # by kind of card
 
 
 def write_onnx(graph: Graph, path: Path) -> float:

@@ -44,21 +44,18 @@ class Journal:
                 )
             self.done |= {line["path"]: line for line in lines[1:]}
 
-    def begin(self, paths: Iterable[str], hold=lambda file: None, **facts) -> None:
+    def begin(self, paths: Iterable[str]) -> None:
         """Make the file anew, with what is done of these paths; it stands in its place when it is whole.
 
         Args:
             paths: The files of this process.
-            hold: Locks the open file before anything is written.
-            facts: What else the first line says.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         aside = self.path.with_name(f".{self.path.name}")
         self._file = aside.open("ab", buffering=0)
         try:
-            hold(self._file)
             self._file.truncate(0)
-            self._write([self._said | facts, *(self.done[path] for path in paths if path in self.done)])
+            self._write([self._said, *(self.done[path] for path in paths if path in self.done)])
             self._file = rename_open(self._file, aside, self.path)
         except BaseException:
             self.close()

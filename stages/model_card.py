@@ -8,10 +8,8 @@ from typing import Any
 
 import yaml
 
-from ..backbone.encoder import EncoderCard
 from ..core.errors import printable
 from ..core.files import write_text
-from ..mil.model import MilCard
 
 LIMITS = (
     "For research; no medical device. The metrics hold for the cases named here and say nothing about other hospitals, "
@@ -35,9 +33,8 @@ def model_card(name: str, card, metrics: Mapping[str, Any] | None) -> str:
         card: Of a classifier, an aggregator or an encoder.
         metrics: What `report.json` holds, if there is one.
     """
-    encoder = isinstance(card, EncoderCard)
-    parts = [f"# {markdown(name)}", "", markdown(_what(card)), "", f"> {LIMITS}", ""]
-    if not encoder:
+    parts = [f"# {markdown(name)}", "", markdown(card.summary()), "", f"> {LIMITS}", ""]
+    if card.kind != "encoder":
         parts += [
             "## What it answers",
             "",
@@ -63,24 +60,6 @@ def _block(title: str, values: Mapping[str, Any]) -> list[str]:
 def markdown(text: object) -> str:
     """Return any text so that Markdown shows it as it is, in one line: no link, no image, no HTML."""
     return re.sub(r"([\\`*_\[\]<>#|!~&])", r"\\\1", " ".join(printable(text).split()))
-
-
-def _what(card) -> str:
-    if isinstance(card, MilCard):
-        return (
-            f"Classifier of bags: {card.aggregator} over features of width {card.width} ({card.features or 'unknown'})."
-        )
-    arch = card.arch
-    size = f"{arch.image_size[0]} x {arch.image_size[1]} px, {arch.channels} channel(s)"
-    size += f", {arch.frames} frames" if arch.frames > 1 else ""
-    if isinstance(card, EncoderCard):
-        return (
-            f"Encoder: ViT of width {arch.width} and depth {arch.depth}, patches of {arch.patch_size} px, {size}; "
-            f"trained by {card.method}."
-        )
-    network = card.network if card.network != "vit" else f"ViT of width {arch.width} and depth {arch.depth}"
-    kind = "one of the classes" if card.exclusive else "each finding by itself"
-    return f"Classifier: {network}, {size}; judges {kind}. Mode {card.mode}, pooling {card.pool}."
 
 
 def _label_row(card, label: str) -> str:

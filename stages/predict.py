@@ -3,27 +3,25 @@
 import contextlib
 import hashlib
 import json
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from ..core.alone import file_alone
 from ..core.errors import UserError
 from ..core.files import file_sha256, write_json, write_text
 from ..core.platform import hide_from_others
-from ..datasets.manifest.tables import predictions_table, read_predictions, write_predictions
-from ..mil.calibrated import calibrated
+from ..datasets.manifest.tables import read_predictions, write_predictions
+from ..finetune.pipeline import PREDICTED, predicted
 from .facts import beside, model_facts
 from .journal import Journal, remove_journals
+from .journalled import JournalledPredictor
+from .processes import ALONE, Share, Team
 from .requested import is_dicom, pseudonymised, requested_cases
 from .seen import seen_facts
-from .share import ALONE, Share, Team
-
-PREDICTED = "pred_"
 
 
 @dataclass(frozen=True)
@@ -83,30 +81,26 @@ def predict_stage(request: Request) -> pd.DataFrame | None:
         raise UserError(
             f"{request.model}: sees images at scales {list(card.scales)}; --explain is for models of one scale."
         )
-    with contextlib.nullcontext() if request.share.rank > 0 else file_alone(request.out):
-        return _predict(request, network, card)
+    with Team(request.out, request.share) as team, file_alone(request.out) if team.first else contextlib.nullcontext():
+        return _predict(request, network, card, team)
 
 
-def _predict(request: Request, network, card) -> pd.DataFrame | None:
-    from ..finetune.model import WEIGHTS
-
+def _predict(request: Request, network, card, team: Team) -> pd.DataFrame | None:
     cases, truth = requested_cases(request.inputs, card.labels, card.suffixes())
     cases = _named(request, cases)
-    sha256 = file_sha256(request.model / WEIGHTS)
+    sha256 = file_sha256(request.model / card.weights_file)
     said = model_facts(request.model, card) | {"seen": seen_facts(request.model, cases)}
     said |= {"sha256": sha256, "cases": _fingerprint(cases), "precision": _precision(request)}
     finished = request.resume and _finished(request.out, said)
-    if request.share.rank > 0:
-        if not finished:
-            _scores(request, network, card, cases["path"].tolist(), sha256)
+    predictor = None if finished else _predictor(request, network, card, team, sha256)
+    if not team.first:
+        if predictor is not None:
+            deque(predictor.scores(cases), maxlen=0)
         return None
-    if finished:
+    if predictor is None:
         table = read_table(request.out)
     else:
-        scores, reasons = _scores(request, network, card, cases["path"].tolist(), sha256)
-        reasons = [reason.replace(path, case) for reason, path, case in zip(reasons, cases["path"], cases["shown"])]
-        table = predictions_table(cases, card.labels, truth, calibrated(card, scores), reasons)
-        table = with_predicted_labels(table, card)
+        table = predicted(cases, truth, predictor, progress=False)
         # Killed between the two, a table of this model must not stand beside the facts of another.
         beside(request.out, "model").unlink(missing_ok=True)
         write_table(request.out, table, card.labels)
@@ -117,21 +111,6 @@ def _predict(request: Request, network, card) -> pd.DataFrame | None:
 
         explain_cases(request, network, card, cases, table)
     return table
-
-
-def with_predicted_labels(table: pd.DataFrame, card) -> pd.DataFrame:
-    """The table with `pred_<label>`: 1 where the score reaches the model's threshold, 0 where not, empty where the case
-    failed or the label has no threshold. Exclusive classes have none: the largest score decides.
-    """
-    if card.exclusive:
-        return table
-    calls = {}
-    for label in card.labels:
-        cut = (card.thresholds.get(label) or {}).get("value")
-        if cut is not None:
-            scores = table[f"p_{label}"].to_numpy(np.float64)
-            calls[PREDICTED + label] = np.where(np.isnan(scores), np.nan, scores >= cut)
-    return pd.concat([table, pd.DataFrame(calls, index=table.index)], axis=1)
 
 
 def write_table(out: Path, table: pd.DataFrame, labels: Sequence[str]) -> None:
@@ -150,7 +129,7 @@ def _line(row: Mapping, labels: Sequence[str]) -> dict:
         return {label: None if value != value else kind(value) for label, value in named.items()}
 
     head = {key: row[key] for key in ("id", "patient", "split", "status", "reason")}
-    return head | {"scores": values("p_", float), "calls": values(PREDICTED, int), "truth": values("y_", int)}
+    return head | {"scores": values("p_", float), "predicted": values(PREDICTED, int), "truth": values("y_", int)}
 
 
 def read_table(out: Path) -> pd.DataFrame:
@@ -190,33 +169,10 @@ def _named(request: Request, cases: pd.DataFrame) -> pd.DataFrame:
     return cases
 
 
-def _scores(request: Request, network, card, paths: list[str], sha256: str) -> tuple[np.ndarray, list[str]]:
-    """(N, L) scores and N reasons; those of the own share only, unless this is process 0."""
-    from ..finetune.predict import predict_stream
+def _predictor(request: Request, network, card, team: Team, sha256: str) -> JournalledPredictor:
+    from ..finetune.predict import model_predictor
 
     made_by = {"model": sha256, "precision": _precision(request)}
     journal = Journal(request.out, made_by, request.resume, request.share.part)
-    team = Team(request.out, request.share, paths, request.batch)
-    team.begin(journal)
-    own = team.rows()
-    done = {paths[row]: journal.done[paths[row]] for row in own if paths[row] in journal.done}
-    open_rows = [row for row in own if paths[row] not in done]
-    files, before = [Path(paths[row]) for row in open_rows], len(own) - len(open_rows)
-    scores, reasons = np.full((len(paths), len(card.labels)), np.nan), [""] * len(paths)
-    with contextlib.closing(journal):
-        shown = None if request.share.rank == 0 else True
-        with tqdm(total=len(own), initial=before, desc="predicting", unit="file", disable=shown) as bar:
-            for found in predict_stream(network, card, files, request.batch, request.workers, request.bf16):
-                rows = [open_rows[position] for position in found.positions]
-                scores[rows] = found.scores
-                for row, reason in zip(rows, found.reasons, strict=True):
-                    reasons[row] = reason
-                journal.append([paths[row] for row in rows], found.scores, found.reasons)
-                bar.update(len(rows))
-        done |= team.gather()
-    open_rows = set(open_rows)
-    for row, path in enumerate(paths):
-        if row not in open_rows and path in done:
-            reasons[row] = done[path]["reason"]
-            scores[row] = done[path].get("scores", np.nan)
-    return scores, reasons
+    predictor = model_predictor(network, card, request.batch, request.workers, request.bf16)
+    return JournalledPredictor(predictor, journal, team, request.batch)

@@ -2,15 +2,14 @@
 
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from ..core.errors import UserError
 from ..core.files import written_aside
-from ..datasets.manifest.tables import predictions_table, write_predictions
+from ..datasets.manifest.tables import write_predictions
 from ..finetune.model import ModelCard
-from ..finetune.predict import stream
-from ..mil.calibrated import calibrated
+from ..finetune.pipeline import manifest_cases, predicted
+from ..finetune.predict import PixelPredictor
 from .graphs import onnx_session, write_int8
 from .stages import open_manifest
 
@@ -29,10 +28,10 @@ def write_quantised(model: Path, card, out: Path, data: Path | None) -> list[str
     said = [f"{file}: int8 weights, {size:.0%} of the float32 file"]
     if data is None:
         return [*said, "what it loses is not known: give --data with validation cases"]
-    if not isinstance(card, ModelCard):
+    if card.kind != ModelCard.kind:
         raise UserError("--data with --int8 is for classifiers of images and clips.")
     from ..datasets.manifest.tables import read_predictions
-    from ..eval.report.report import evaluate
+    from ..eval import Context, Evaluation, evaluate
 
     cases = open_manifest(data, card.labels).rows("val")
     if not len(cases):
@@ -40,20 +39,14 @@ def write_quantised(model: Path, card, out: Path, data: Path | None) -> list[str
     tables = {}
     for name, graph in (("int8", file), ("float32", exact)):
         path = out / f"predictions-{name}.csv"
-        scores, reasons = _scores(graph, card, cases.files())
-        truth = cases.table[list(card.labels)].to_numpy(np.float64)
-        write_predictions(path, predictions_table(cases.table, card.labels, truth, calibrated(card, scores), reasons))
+        write_predictions(path, predicted(*manifest_cases(cases, card.labels), graph_predictor(graph, card)))
         tables[name] = read_predictions(path)
-    title = "What int8 loses: validation cases"
-    metrics = evaluate(tables, out / "int8-report", split="val", title=title)
-    return [*said, *metrics["headline"], f"report: {out / 'int8-report/report.html'}"]
+    title, context = "What int8 loses: validation cases", Context(unit="image")
+    report = evaluate(tables, out / "int8-report", None, Evaluation(split="val"), title=title, context=context)
+    return [*said, *report.headline, f"report: {report.path}"]
 
 
-def _scores(graph: Path, card: ModelCard, files: list[Path]) -> tuple[np.ndarray, list[str]]:
-    run, anchor = onnx_session(graph), torch.nn.Linear(1, 1)
-    scores, reasons = np.full((len(files), len(card.labels)), np.nan), [""] * len(files)
-    for found in stream(lambda x: torch.from_numpy(run(x.numpy())[0]), len(card.labels), anchor, card, files):
-        scores[found.positions] = found.scores
-        for position, reason in zip(found.positions, found.reasons, strict=True):
-            reasons[position] = reason
-    return scores, reasons
+def graph_predictor(graph: Path, card: ModelCard) -> PixelPredictor:
+    """Return the predictor of an ONNX file of a model of images or clips."""
+    run = onnx_session(graph)
+    return PixelPredictor(card, lambda pixels: torch.from_numpy(run(pixels.numpy())[0]), "cpu")

@@ -10,6 +10,7 @@ import pandas as pd
 
 from ..core.errors import DataError
 from ..datasets.manifest.tables import read_manifest
+from ..finetune.pipeline import manifest_cases
 
 
 def requested_cases(
@@ -26,12 +27,7 @@ def requested_cases(
         suffixes: Of the files that the model reads.
     """
     if len(inputs) == 1 and inputs[0].lower().endswith(".csv"):
-        manifest = read_manifest(inputs[0])
-        known = [label for label in labels if label in manifest.labels]
-        truth = manifest.table.reindex(columns=list(labels)).astype(float)
-        truth[[label for label in labels if label not in known]] = np.nan
-        files = [str(file) for file in manifest.files()]
-        return manifest.table.assign(path=files, shown=manifest.table["id"]), truth.to_numpy()
+        return manifest_cases(read_manifest(inputs[0]), labels)
     files = expand(inputs, suffixes)
     stems = [file.stem for file in files]
     ids = stems if len(set(stems)) == len(stems) else [file.as_posix() for file in files]

@@ -10,15 +10,17 @@ from ..core.errors import DataError, UserError
 from ..datasets.manifest.seen import CHOSEN_ON, write_hashes
 from ..datasets.manifest.tables import Manifest, Predictions, read_manifest, read_predictions
 from ..engine.recipe import parse_recipe
-from ..mil.calibrated import check_calibration, store_calibration
+from .calibration import check_calibration, store_calibration
 
 CACHE = "pixel-cache"
 CACHE_GB = 50.0
 MANIFEST = "manifest.csv"
 
 
-def open_manifest(data: Path, labels: Sequence[str] | None = None) -> Manifest:
+def open_manifest(data: Path | Manifest, labels: Sequence[str] | None = None) -> Manifest:
     """Return the manifest itself, or the one in a folder."""
+    if isinstance(data, Manifest):
+        return data if labels is None else data.with_labels(labels)
     data = Path(data)
     if data.is_dir():
         if not (data / MANIFEST).is_file():
@@ -56,28 +58,29 @@ def choose_recipe(recipes: Mapping[str, Callable], name: str, config: Path | Non
 
 
 def pretrain_stage(
-    recipe, data: Path, out: Path, cache: Path | str | None = None, tiles: Path | None = None,
-    cache_gb: float = CACHE_GB,
+    recipe, data: Path | Manifest, out: Path, cache=None, tiles: Path | None = None,
+    cache_gb: float = CACHE_GB, encoder: Path | None = None, hooks=None,
 ) -> Path:  # fmt: skip
     """Pre-train, on slides with the tiles in a folder of tile coordinates; return the encoder folder."""
     from ..pretrain.run import pretrain
 
-    # DINO may watch its features by the labels (`monitor`); nothing else looks at them.
-    manifest = open_manifest(data, labels=None if getattr(recipe, "monitor", 0) else ())
-    return pretrain(recipe, manifest, out, cache_place(manifest, out, cache, cache_gb), tiles)
+    manifest = open_manifest(data, labels=None if recipe.reads_labels else ())
+    place, own = cache_place(manifest, out, cache, cache_gb), {} if hooks is None else {"hooks": hooks}
+    return pretrain(recipe, manifest, out, place, tiles, encoder, **own)
 
 
 def finetune_stage(
     recipe,
-    data: Path,
+    data: Path | Manifest,
     out: Path,
     *,
     encoder: Path | None = None,
-    cache: Path | str | None = None,
+    cache=None,
     cache_gb: float = CACHE_GB,
     features: Path | None = None,
     rule: str = "youden",
     calibrate: str | None = None,
+    hooks=None,
 ) -> Path:
     """Fine-tune, then calibrate and choose thresholds on the validation cases; return the model folder.
 
@@ -94,6 +97,7 @@ def finetune_stage(
         features: Of slides: folder of their tiles' features, on which an aggregator is trained.
         rule: For the thresholds.
         calibrate: `temperature` or `platt` (`eval.statistics.scaling`), None to leave the scores as they are.
+        hooks: Own parts of a fine-tuning on images or clips (`engine.hooks.Hooks`).
 
     Raises:
         UserError: The calibration is unknown, not for exclusive classes, or there is no validation case for it.
@@ -110,7 +114,8 @@ def finetune_stage(
     else:
         from ..finetune.run import finetune
 
-        folder = finetune(recipe, manifest, out, cache_place(manifest, out, cache, cache_gb), encoder)
+        place, own = cache_place(manifest, out, cache, cache_gb), {} if hooks is None else {"hooks": hooks}
+        folder = finetune(recipe, manifest, out, place, encoder, **own)
     if rank() == 0:
         table = Path(out) / "predictions.csv"
         if calibrate is not None:
@@ -122,7 +127,7 @@ def finetune_stage(
 def store_thresholds(model: Path, predictions: Predictions, rule: str) -> None:
     """Choose a threshold per label on the validation cases and write it into the model's card."""
     from ..eval.statistics.operating_points import choose
-    from ..mil.cards import load_any_card, save_any_card
+    from ..mil.cards import load_any_card
 
     val = predictions.rows("val").scored()
     if not len(val):
@@ -142,4 +147,4 @@ def store_thresholds(model: Path, predictions: Predictions, rule: str) -> None:
         }
         for label, p in zip(val.labels, points)
     }
-    save_any_card(model, replace(card, thresholds=stored))
+    replace(card, thresholds=stored).write(model)

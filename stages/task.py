@@ -2,6 +2,7 @@
 
 from argparse import Namespace
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -37,6 +38,7 @@ class Task:
         unit: What a case is called in reports: `image`, `clip`, `slide`.
         recipes: By stage (`pretrain`, `finetune`; of slides also `tile` and `extract`), then by name.
         cached: Whether decoded files are kept in a cache of pixels.
+        channels: Of the recipes: 1 reads files grey, 3 in colour.
     """
 
     name: ClassVar[str]
@@ -44,6 +46,7 @@ class Task:
     unit: ClassVar[str]
     recipes: ClassVar[Mapping[str, Recipes]]
     cached: ClassVar[bool] = True
+    channels: ClassVar[int] = 1
 
     def layouts(self) -> "Mapping[str, Layout]":
         """Return the layouts of data sets that `prepare` reads, by name."""
@@ -54,7 +57,7 @@ class Task:
         return {}
 
     def demo(self, out: Path, seed: int) -> object:
-        """Run the whole way on invented data.
+        """Run all stages on invented data.
 
         Args:
             out: Folder to write. Repeating the command continues there.
@@ -66,8 +69,14 @@ class Task:
         """Look at a manifest and its files before anything runs (see `datasets.quality.check.check_manifest`)."""
         raise NotImplementedError
 
-    def reader(self, manifest: "Manifest", cache_px: int) -> Any:
-        """Return the reader of this task's files, at `cache_px` pixels, for a look at each or for a cache."""
+    def reader(self, manifest: "Manifest", cache_px: int, channels: int | None = None) -> Any:
+        """Return the reader of this task's files, for a look at each or for a cache.
+
+        Args:
+            manifest: The cases.
+            cache_px: Shorter side, pixels.
+            channels: 1 for grey, 3 for RGB; None for what the task's recipes have.
+        """
         raise NotImplementedError
 
     def add_arguments(self, verb: str, parser: Arguments) -> None:
@@ -102,15 +111,16 @@ class ImageTask(Task):
         return own_layouts(RADIOGRAPH_SUFFIXES)
 
     def check(self, manifest: "Manifest", files: int | None, cache_px: int) -> "Findings":
-        from ..datasets.images.radiographs import read_radiograph
+        from ..datasets.images.radiographs import read_grey, read_radiograph
         from ..datasets.quality.check import check_manifest
 
-        return check_manifest(manifest, read_radiograph, files=files, cache_px=cache_px)
+        read = read_grey if self.channels == 1 else partial(read_radiograph, channels=3)
+        return check_manifest(manifest, read, files=files, cache_px=cache_px)
 
-    def reader(self, manifest: "Manifest", cache_px: int) -> Any:
+    def reader(self, manifest: "Manifest", cache_px: int, channels: int | None = None) -> Any:
         from ..datasets.loading.readers import ImageReader
 
-        return ImageReader(cache_px)
+        return ImageReader(cache_px, channels=channels or self.channels)
 
     def add_arguments(self, verb: str, parser: Arguments) -> None:
         if verb in ("pretrain", "finetune"):
@@ -159,7 +169,7 @@ class ImageTask(Task):
 
     def predict(self, options: Namespace) -> "pd.DataFrame | None":
         from .predict import Request, predict_stage
-        from .share import own_share
+        from .processes import own_share
 
         if options.explain is None and options.explain_method:
             raise UserError("--explain-method belongs to --explain: leave it out.")
@@ -184,14 +194,15 @@ class ClipTask(ImageTask):
 
     def check(self, manifest: "Manifest", files: int | None, cache_px: int) -> "Findings":
         from ..datasets.quality.check import check_manifest
-        from ..datasets.video.clips import read_clip
+        from ..datasets.video.clips import read_clip, read_grey_clip
 
-        return check_manifest(manifest, read_clip, files=files, cache_px=cache_px)
+        read = read_grey_clip if self.channels == 1 else partial(read_clip, colour=True)
+        return check_manifest(manifest, read, files=files, cache_px=cache_px)
 
-    def reader(self, manifest: "Manifest", cache_px: int) -> Any:
+    def reader(self, manifest: "Manifest", cache_px: int, channels: int | None = None) -> Any:
         from ..datasets.loading.readers import ClipReader
 
-        return ClipReader(cache_px)
+        return ClipReader(cache_px, channels or self.channels)
 
 
 class SlideTask(Task):
@@ -205,7 +216,7 @@ class SlideTask(Task):
 
         return check_slides(manifest, files)
 
-    def reader(self, manifest: "Manifest", cache_px: int) -> Any:
+    def reader(self, manifest: "Manifest", cache_px: int, channels: int | None = None) -> Any:
         from ..datasets.slides.check import OverviewReader
 
         return OverviewReader(dict(zip(manifest.files(), manifest.microns_per_px())))
@@ -243,7 +254,7 @@ class SlideTask(Task):
         return {name: getattr(options, name) for name in self.needs(verb)}
 
     def predict(self, options: Namespace) -> "pd.DataFrame":
-        from .share import own_share
+        from .processes import own_share
         from .slides.maps import Maps
         from .slides.predict import Request, predict_slides
 

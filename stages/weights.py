@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from ..backbone.encoder import EncoderCard, open_reported, save_encoder
-from ..backbone.sizes import Architecture
 from ..backbone.vit import ViT
 from ..backbone.weights import LoadReport, State, hub, read_checkpoint
 from ..core.errors import UserError
@@ -35,7 +34,7 @@ def inspect_weights(source: str | Path) -> str:
         name, model, report = load_published(path, 1.0 if pooling == "topk" else None)
         return f"{source}: the baseline {name} of ERDES, {_size(model)}; `weights convert` needs --labels\n{report}"
     _, card, report = _vit(source)
-    return f"{source}: {_describe(card)}\n{report}"
+    return f"{source}: {card.description()}\n{report}"
 
 
 def convert_weights(
@@ -155,19 +154,7 @@ def _meaning(labels: Sequence[str]) -> dict[str, str]:
 def _model_folder(path: Path) -> str:
     from ..mil.cards import load_any_card
 
-    card = load_any_card(path)
-    what = getattr(card, "aggregator", None) or card.network
-    return f"a model folder: {what}, labels {', '.join(card.labels)}"
-
-
-def _describe(card: EncoderCard) -> str:
-    arch: Architecture = card.arch
-    extras = [f"{arch.frames} frames in tubelets of {arch.tubelet}"] if arch.frames > 1 else []
-    extras += [f"{arch.registers} registers"] if arch.registers else []
-    extras += ["layer scale"] if arch.layer_scale else []
-    text = f"width {arch.width}, depth {arch.depth}, heads {arch.heads}, patch {arch.patch_size}, input "
-    text += f"{arch.image_size[0]}x{arch.image_size[1]}, {arch.channels} channel(s), method {card.method}"
-    return ", ".join([text, *extras])
+    return f"a model folder: {load_any_card(path).description()}"
 
 
 def _size(model) -> str:

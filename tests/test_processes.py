@@ -119,10 +119,10 @@ MIL = """
 import sys
 from dataclasses import replace
 from pathlib import Path
-from clinvit.datasets.tables import read_manifest
+from clinvit.datasets.manifest.tables import read_manifest
 from clinvit.engine.recipe import Optim, Run
-from clinvit.finetune.mil.recipe import Mil
-from clinvit.finetune.mil.run import train_mil
+from clinvit.mil.recipe import Mil
+from clinvit.mil.run import train_mil
 
 root, out, names = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]
 optim = Optim(epochs=2, warmup_epochs=0, batch_size=4, base_lr=2.56, betas=(0.9, 0.999), optimizer="adam")

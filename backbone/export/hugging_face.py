@@ -22,7 +22,7 @@ BLOCK = (
 
 
 def image_config(arch: Architecture, kind: str) -> dict[str, Any]:
-    """`config.json` of `vit_mae` (ViTMAEModel, masks nothing) or `vit` (ViTModel, ViTForImageClassification).
+    """Return `config.json` of `vit_mae` (ViTMAEModel, masks nothing) or `vit` (ViTModel, ViTForImageClassification).
 
     Raises:
         UserError: transformers has no such ViT.
@@ -38,7 +38,7 @@ def image_config(arch: Architecture, kind: str) -> dict[str, Any]:
 
 
 def clip_config(arch: Architecture, mean_pooling: bool) -> dict[str, Any]:
-    """`config.json` of `videomae` (VideoMAEModel, VideoMAEForVideoClassification).
+    """Return `config.json` of `videomae` (VideoMAEModel, VideoMAEForVideoClassification).
 
     Raises:
         UserError: transformers has no such ViT.
@@ -60,7 +60,7 @@ def clip_config(arch: Architecture, mean_pooling: bool) -> dict[str, Any]:
 
 
 def hugging_face_state(state: Mapping[str, Tensor], arch: Architecture, prefix: str) -> dict[str, Tensor]:
-    """Our state dict of a ViT under their names.
+    """Return our state dict of a ViT under their names.
 
     VideoMAE's keys have no bias, and need none: it adds the same to all attention scores of a query.
 
@@ -72,7 +72,8 @@ def hugging_face_state(state: Mapping[str, Tensor], arch: Architecture, prefix: 
     Raises:
         UserError: There is no place for a tensor, or the positions of a model of clips were trained.
     """
-    clips, found = arch.frames > 1, {}
+    clips = arch.frames > 1
+    found: dict[str, Tensor] = {}
     if clips and not torch.allclose(
         state["pos_embed"][0].cpu(), position_table("sine1d", arch.grid, arch.width), atol=1e-5
     ):
@@ -141,7 +142,7 @@ def _refuse(arch: Architecture) -> None:
 
 
 def preprocessor(arch: Architecture, mean: tuple[float, ...], std: tuple[float, ...], kind: str) -> dict[str, Any]:
-    """`preprocessor_config.json`: size and normalisation of pixels in 0..1."""
+    """Return `preprocessor_config.json`: size and normalisation of pixels in 0..1."""
     return {
         "image_processor_type": "VideoMAEImageProcessor" if kind == "videomae" else "ViTImageProcessor",
         "do_resize": True,

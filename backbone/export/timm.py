@@ -15,7 +15,7 @@ NAME = "vit_base_patch16_224"  # its sizes are all given anew
 def timm_arguments(
     arch: Architecture, pool: str = "mean", norm_after_pool: bool = False, labels: int = 0
 ) -> dict[str, Any]:
-    """Arguments of `timm.create_model` for a network that is this ViT, with a linear layer for `labels` outputs.
+    """Return arguments of `timm.create_model` for a network that is this ViT, with a linear layer for `labels` outputs.
 
     Args:
         arch: Of images.
@@ -47,7 +47,10 @@ def timm_arguments(
 
 
 def timm_state(state: Mapping[str, Tensor], arch: Architecture) -> dict[str, Tensor]:
-    """Our state dict under timm's names, which are ours; with registers timm's class token carries its own position."""
+    """Return our state dict under timm's names, which are ours.
+
+    With registers timm's class token carries its own position.
+    """
     state = {name: value.detach().cpu() for name, value in state.items()}
     if "reg_token" in state:
         state["cls_token"] = state["cls_token"] + state["pos_embed"][:, :1]
@@ -56,7 +59,7 @@ def timm_state(state: Mapping[str, Tensor], arch: Architecture) -> dict[str, Ten
 
 
 def batch_norm_into(linear: Mapping[str, Tensor], norm: Mapping[str, Tensor], eps: float) -> dict[str, Tensor]:
-    """`weight` and `bias` of a linear layer that takes in the BatchNorm without parameters before it.
+    """Return `weight` and `bias` of a linear layer that takes in the BatchNorm without parameters before it.
 
     Args:
         linear: `weight` (L, D) and `bias` (L,).

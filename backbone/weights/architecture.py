@@ -1,6 +1,7 @@
 """The architecture that a checkpoint was made with, read from the shapes of its tensors."""
 
 import re
+from typing import Any
 
 from ...core.errors import UserError
 from ..sizes import SIZES, Architecture
@@ -11,7 +12,7 @@ FRAMES = 16  # of the published VideoMAE models; their files do not say
 
 
 def infer_architecture(state: State, heads: int | None = None, **known) -> Architecture:
-    """The architecture that a state dict of any known source was made with.
+    """Return the architecture that a state dict of any known source was made with.
 
     Args:
         state: From `read_checkpoint`.
@@ -25,7 +26,7 @@ def infer_architecture(state: State, heads: int | None = None, **known) -> Archi
 
 
 def architecture_of(named: Named, heads: int | None = None, **known) -> Architecture:
-    """As `infer_architecture`, of a state dict under our names."""
+    """Infer as `infer_architecture` does, of a state dict under our names."""
     state = named.state
     try:
         kernel = state["patch_embed.proj.weight"]
@@ -39,11 +40,12 @@ def architecture_of(named: Named, heads: int | None = None, **known) -> Architec
     if heads is None:
         raise UserError(f"width {width} is no published size: say how many attention heads it has (heads=...).")
     patch, tubelet = kernel.shape[-1], kernel.shape[2] if kernel.ndim == 5 else 1
-    fields = {
+    frames = FRAMES if kernel.ndim == 5 else 1
+    fields: dict[str, Any] = {
         "mlp_ratio": hidden / width,
         "patch_size": patch,
         "tubelet": tubelet,
-        "frames": FRAMES if kernel.ndim == 5 else 1,
+        "frames": frames,
         "channels": kernel.shape[1],
         "class_token": "cls_token" in state,
         "positions": "learned" if "pos_embed" in state else "sine1d",
@@ -52,7 +54,7 @@ def architecture_of(named: Named, heads: int | None = None, **known) -> Architec
     }
     fields |= named.source.fields | known
     if "image_size" not in known:
-        side = _side(state, fields["frames"] // tubelet, 224 // patch) * patch
+        side = _side(state, frames // tubelet, 224 // patch) * patch
         fields["image_size"] = (side, side)
     try:
         return Architecture(width, depth_of(state), heads, **fields)
@@ -61,12 +63,12 @@ def architecture_of(named: Named, heads: int | None = None, **known) -> Architec
 
 
 def depth_of(state: State) -> int:
-    """Number of blocks in a state dict of our names."""
+    """Return number of blocks in a state dict of our names."""
     return 1 + max(int(match[1]) for name in state if (match := re.match(r"blocks\.(\d+)\.", name)))
 
 
 def _side(state: State, times: int, default: int) -> int:
-    """Tokens along one side of the square grid."""
+    """Return tokens along one side of the square grid."""
     if "pos_embed" not in state:
         return default
     positions = state["pos_embed"].shape[1] - int("cls_token" in state)

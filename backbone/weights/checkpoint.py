@@ -17,10 +17,12 @@ from .report import LoadReport
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Attributes:
-    named: Tensors under our names.
-    arch: Architecture.
-    mean, std: What pixels in 0..1 are normalised with, one value per channel.
+    """What a checkpoint holds.
+
+    Attributes:
+        named: Tensors under our names.
+        arch: Architecture.
+        mean, std: What pixels in 0..1 are normalised with, one value per channel.
     """
 
     named: Named
@@ -40,21 +42,24 @@ def open_checkpoint(path: str | Path, heads: int | None = None) -> Checkpoint:
         UserError: Not a checkpoint, or not of a ViT.
     """
     with about(path):
-        named, known, said = read_named(Path(path))
+        named, known, statistics = read_named(Path(path))
         arch = architecture_of(named, **({"heads": heads} | known))
     if "pos_embed" not in named.state and "image_size" not in known:
         size = f"{arch.frames} frames of {arch.image_size[0]} px"
         named.adapted.append(f"the file has no positions: input taken to be {size}")
-    mean, std = (said.get(name, values) for name, values in zip(("mean", "std"), named.source.statistics))
+    mean, std = (statistics.get(name, values) for name, values in zip(("mean", "std"), named.source.statistics))
     return Checkpoint(named, arch, _per_channel(mean, arch.channels), _per_channel(std, arch.channels))
 
 
 def read_named(path: Path) -> tuple[Named, dict, dict]:
-    """Tensors under our names, and what lies beside them: `Architecture` fields, mean and std; as `open_checkpoint`."""
+    """Return tensors under our names, and what lies beside them: `Architecture` fields, mean and std.
+
+    As `open_checkpoint`.
+    """
     if os.path.isdir(path):  # noqa: PTH112, which fails on no path, however long
         named = under_our_names(read_checkpoint(path / hugging_face.WEIGHTS))
-        source, known, said = hugging_face.read_config(path)
-        return named._replace(source=replace(named.source, name=source)), known, said
+        source, known, statistics = hugging_face.read_config(path)
+        return named._replace(source=replace(named.source, name=source)), known, statistics
     named = under_our_names(read_checkpoint(path))
     if recipe := run_folder.recipe_of(path):
         return named._replace(source=run_folder.of_run(named.source)), *run_folder.read_recipe(recipe)

@@ -31,7 +31,7 @@ def load_into(vit: ViT, state: State, grid: tuple[int, int, int] | None = None) 
 
 
 def set_weights(vit: ViT, named: Named, grid: tuple[int, int, int] | None = None) -> LoadReport:
-    """As `load_into`, from a state dict under our names."""
+    """Load as `load_into` does, from a state dict under our names."""
     state, adapted = dict(named.state), list(named.adapted)
     _fit_positions(vit, state, grid, adapted)
     _fit_channels(vit, state, adapted)
@@ -67,7 +67,7 @@ def _refuse_missing(vit: ViT, state: State, missing: list[str]) -> None:
 
 
 def fold_channels(weight: Tensor, channels: int) -> Tensor:
-    """A patch projection (D, C, ...) for another number of channels.
+    """Return a patch projection (D, C, ...) for another number of channels.
 
     3 to 1: summed, exact for a grey image that stood in all three. 1 to 3: a third each, exact the other way.
     """
@@ -81,7 +81,10 @@ def fold_channels(weight: Tensor, channels: int) -> Tensor:
 
 
 def inflate(weight: Tensor, tubelet: int) -> Tensor:
-    """An image's projection (D, C, p, p) for tubelets (D, C, t, p, p): the mean over frames, equal on a still clip."""
+    """Return an image's projection (D, C, p, p) for tubelets (D, C, t, p, p).
+
+    The mean over frames, equal on a still clip.
+    """
     return weight.unsqueeze(2).repeat_interleave(tubelet, dim=2) / tubelet
 
 

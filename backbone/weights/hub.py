@@ -1,6 +1,7 @@
 """Networks that timm fetches from its hub, only because the user named them."""
 
 import os
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,12 +16,12 @@ from .report import LoadReport
 
 
 def is_timm_name(source: str) -> bool:
-    """Whether `timm:NAME` or `hf-hub:OWNER/NAME` is meant, and not a file."""
+    """Return whether `timm:NAME` or `hf-hub:OWNER/NAME` is meant, and not a file."""
     return source.startswith(("timm:", "hf-hub:"))
 
 
 def fetch_network(source: str, **options) -> nn.Module:
-    """A network of timm with its published weights, fetched from its hub unless they are kept already.
+    """Make a network of timm with its published weights, fetched from its hub unless they are kept already.
 
     Args:
         source: `timm:NAME`, or `hf-hub:OWNER/NAME`.
@@ -46,7 +47,7 @@ def fetch_network(source: str, **options) -> nn.Module:
 
 
 def fetch_vit(source: str) -> tuple[ViT, Checkpoint, LoadReport]:
-    """The ViT that a timm name stands for, as one of ours: on the same noise both give the same.
+    """Return the ViT that a timm name stands for, as one of ours: on the same noise both give the same.
 
     Args:
         source: As of `fetch_network`.
@@ -61,7 +62,8 @@ def fetch_vit(source: str) -> tuple[ViT, Checkpoint, LoadReport]:
     if not isinstance(network, VisionTransformer):
         raise UserError(f"{source}: a {type(network).__name__}, not a plain ViT: it cannot become an encoder of ours.")
     settings, named = resolve_model_data_config(network), under_our_names(network.state_dict())
-    arch = architecture_of(named, network.blocks[0].attn.num_heads, image_size=settings["input_size"][1:])
+    blocks: Any = network.blocks
+    arch = architecture_of(named, blocks[0].attn.num_heads, image_size=settings["input_size"][1:])
     vit = ViT(arch, final_norm="norm.weight" in named.state).eval()
     report = set_weights(vit, named, arch.grid)
     if not _same(vit, network):
@@ -72,8 +74,8 @@ def fetch_vit(source: str) -> tuple[ViT, Checkpoint, LoadReport]:
 
 
 @torch.inference_mode()
-def _same(vit: ViT, network: nn.Module) -> bool:
-    """Whether both give the same tokens of one image of noise, within what float32 rounds away."""
+def _same(vit: ViT, network: Any) -> bool:
+    """Return whether both give the same tokens of one image of noise, within what float32 rounds away."""
     arch = vit.arch
     x = torch.randn(1, arch.channels, *arch.image_size, generator=torch.Generator().manual_seed(0))
     ours, theirs = vit(x), network.forward_features(x)

@@ -33,12 +33,12 @@ NAMES = (
 
 
 def is_hugging_face(path: Path) -> bool:
-    """Whether a folder was written by transformers."""
+    """Return whether a folder was written by transformers."""
     return (path / CONFIG).is_file()
 
 
 def official_names(state: State) -> State:
-    """A state dict of transformers under the names of the official code; the decoder keeps its own."""
+    """Put a state dict of transformers under the names of the official code; the decoder keeps its own."""
     out = {}
     for name, value in state.items():
         name = PREFIX.sub("", name)
@@ -54,8 +54,7 @@ def official_names(state: State) -> State:
 
 
 def read_config(folder: Path) -> tuple[str, dict, dict]:
-    """The source and `Architecture` fields that a folder's config.json tells, and mean and std where it has a
-    preprocessor's file.
+    """Return the source and `Architecture` fields of a folder's config.json, and mean and std of its preprocessor.
 
     Raises:
         UserError: Damaged, or of another kind of model.

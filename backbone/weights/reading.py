@@ -21,7 +21,7 @@ KEPT = ("teacher.", "ema.module.", "model.")
 
 
 def read_checkpoint(path: str | Path) -> State:
-    """The tensors of a safetensors or PyTorch file, wrappers and common prefixes taken off.
+    """Read the tensors of a safetensors or PyTorch file, wrappers and common prefixes taken off.
 
     No code of the file is run: pickles are read by PyTorch's restricted reader, which knows tensors, plain values
     and (as MAE's files hold one) `argparse.Namespace`, and refuses everything else.
@@ -31,6 +31,7 @@ def read_checkpoint(path: str | Path) -> State:
     """
     path = Path(path)
     refuse_irregular(path)
+    content: object
     if path.suffix == ".safetensors":
         try:
             content = safetensors.torch.load_file(path)
@@ -45,7 +46,7 @@ def read_checkpoint(path: str | Path) -> State:
 
 
 def read_pickle(path: Path) -> object:
-    """The content of a PyTorch file: tensors and plain values.
+    """Read the content of a PyTorch file: tensors and plain values.
 
     Raises:
         UserError: As of `read_checkpoint`.
@@ -74,7 +75,7 @@ def read_pickle(path: Path) -> object:
 
 
 def _unwrap(content: object) -> State:
-    """Down to the dict of tensors, then without the prefixes that wrappers of models leave."""
+    """Unwrap down to the dict of tensors, then take off the prefixes that wrappers of models leave."""
     by_lightning = isinstance(content, dict) and "pytorch-lightning_version" in content
     while isinstance(content, dict) and (key := next((k for k in WRAPPERS if isinstance(content.get(k), dict)), None)):
         content = content[key]
@@ -92,7 +93,7 @@ def _unwrap(content: object) -> State:
 
 
 def _kept(state: State) -> State:
-    """The model to keep of a Lightning checkpoint of ours; of another's, everything."""
+    """Return the model to keep of a Lightning checkpoint of ours; of another's, everything."""
     for prefix in KEPT:
         if found := {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}:
             return found

@@ -29,7 +29,7 @@ class Named(NamedTuple):
 
 
 def under_our_names(state: State) -> Named:
-    """Any known source's state dict under our names, which are timm's."""
+    """Return any known source's state dict under our names, which are timm's."""
     adapted = []
     if any(name.endswith("embeddings.patch_embeddings.projection.weight") for name in state):
         state = hugging_face.official_names(state)

@@ -29,7 +29,7 @@ class LoadReport:
 
 
 def families(names: Iterable[str]) -> list[str]:
-    """`decoder_blocks.0.attn.qkv.weight`, ... as `decoder_blocks.* (24)`: short enough to read."""
+    """Write `decoder_blocks.0.attn.qkv.weight`, ... as `decoder_blocks.* (24)`: short enough to read."""
     counts: dict[str, int] = {}
     for name in names:
         family = name.split(".", 1)[0]

@@ -12,18 +12,18 @@ RECIPE = "recipe.yaml"
 
 
 def recipe_of(checkpoint: Path) -> Path | None:
-    """The recipe of the run that a checkpoint belongs to; None where it stands alone or is another's."""
+    """Return the recipe of the run that a checkpoint belongs to; None where it stands alone or is another's."""
     recipe = checkpoint.absolute().parent.parent / RECIPE
     return recipe if checkpoint.suffix == ".ckpt" and recipe.is_file() else None
 
 
 def of_run(source: Source) -> Source:
-    """The source of a checkpoint of ours whose names are also another's."""
+    """Return the source of a checkpoint of ours whose names are also another's."""
     return replace(source, name="clinvit")
 
 
 def read_recipe(recipe: Path) -> tuple[dict, dict]:
-    """`Architecture` fields, and mean and std.
+    """Return `Architecture` fields, and mean and std.
 
     Raises:
         UserError: Damaged, or of a run that trains no ViT.

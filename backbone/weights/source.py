@@ -10,7 +10,7 @@ Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 def unchanged(state: State, adapted: list[str]) -> State:
-    """For sources that use our names."""
+    """Return the state dict of sources that use our names."""
     return state
 
 

@@ -7,7 +7,7 @@ from .source import Source
 
 
 def _ours(state: State, adapted: list[str]) -> State:
-    """Some (DeiT III, DINOv2 with registers) have no position for their class token, which is a zero one."""
+    """Add the zero position that some (DeiT III, DINOv2 with registers) leave out for their class token."""
     table = state.get("pos_embed")
     if table is not None and "cls_token" in state and round(table.shape[1] ** 0.5) ** 2 == table.shape[1]:
         state["pos_embed"] = torch.cat([torch.zeros_like(table[:, :1]), table], dim=1)

@@ -7,7 +7,7 @@ from .source import Source
 
 
 def join_biases(state: State) -> State:
-    """VideoMAE keeps query and value biases apart and has no key bias: join them, the key's being zero."""
+    """Join the query and value biases that VideoMAE keeps apart; the key's, which it has not, is zero."""
     out = {}
     for name, value in state.items():
         if name.endswith("attn.q_bias"):

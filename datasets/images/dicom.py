@@ -31,12 +31,10 @@ from pydicom.uid import (
 
 from ...core.errors import DataError
 from ..loading.limits import INFLATED_GB
+from .colour import LUMA, holds_colour
 from .dicom_frames import stored_pixels
 
 DICOM_SUFFIXES = (".dcm", ".dicom")
-
-# ITU-R BT.601 as Pillow rounds it: weights that add up to 1 exactly, so that equal channels give their value.
-LUMA = np.array([19595, 38470, 7471]) / 65536
 
 _PALETTE_TAGS = tuple(
     f"{prefix}PaletteColorLookupTable{part}"
@@ -102,11 +100,15 @@ class DicomImage:
             )
         self.negative = header.get("PhotometricInterpretation") == "MONOCHROME1"
 
-    def decode(self, shorter_px: int | None = None) -> np.ndarray:
-        """(H, W) grey levels in 0..1 before the inversion of MONOCHROME1, in the full size.
+    def decode(self, shorter_px: int | None = None, channels: int = 1) -> np.ndarray:
+        """Return levels in 0..1 before the inversion of MONOCHROME1, in the full size.
 
         Args:
             shorter_px: Without meaning here; images in other formats are decoded smaller.
+            channels: 3 keeps colours.
+
+        Returns:
+            (H, W), or (H, W, 3) of colours that are kept.
 
         Raises:
             DataError: No pixels, a transfer syntax or a layout that is not read, or broken data.
@@ -118,11 +120,16 @@ class DicomImage:
                 "Fetch or export it again."
             )
         with decoding(self._path), quiet():
-            return _grey_levels(self._path, dataset)
+            levels, self._coloured = _levels(self._path, dataset, channels)
+            return levels
+
+    def holds_colour(self) -> bool:
+        """Return whether the image, decoded before, holds colours."""
+        return self._coloured
 
 
 def dicom_facts(path: str | Path, salt: str) -> dict[str, str | float | None]:
-    """Facts of a DICOM header for a manifest that say nothing about who the patient is.
+    """Read facts of a DICOM header for a manifest that say nothing about who the patient is.
 
     Args:
         path: The file.
@@ -181,12 +188,12 @@ def _refuse_bomb(path: Path, file: BinaryIO) -> None:
     inflate, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
     while packed := inflate.unconsumed_tail or file.read(2**20):
         size += len(inflate.decompress(packed, 2**24))
-        if INFLATED_GB.broken(size / 1e9):
-            raise DataError(f"{path}: a DICOM file that inflates to more than is read ({INFLATED_GB.said()}).")
+        if INFLATED_GB.exceeded(size / 1e9):
+            raise DataError(f"{path}: a DICOM file that inflates to more than is read ({INFLATED_GB.text()}).")
 
 
 def _meta(file: BinaryIO, implicit: bool) -> Dataset:
-    """The meta information; the file is left where the data set begins."""
+    """Return the meta information; the file is left where the data set begins."""
     file.seek(0)
     read_preamble(file, force=True)
     return read_dataset(file, implicit, True, stop_when=lambda tag, vr, length: tag >> 16 != 2)
@@ -222,22 +229,23 @@ def quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _grey_levels(path: Path, dataset: Dataset) -> np.ndarray:
-    """(H, W) in 0..1 of a parsed file, before the inversion of MONOCHROME1."""
+def _levels(path: Path, dataset: Dataset, channels: int) -> tuple[np.ndarray, bool]:
+    """Return levels in 0..1 of a parsed file, before the inversion of MONOCHROME1, and whether it holds colours."""
     stored, colour = stored_pixels(path, dataset)
-    if colour == "RGB":
-        return stored @ LUMA / (2**dataset.BitsStored - 1)
-    if colour == "PALETTE COLOR":
-        depth = dataset.RedPaletteColorLookupTableDescriptor[2]
-        return apply_color_lut(stored, dataset)[..., :3] @ LUMA / (2**depth - 1)
+    if colour in ("RGB", "PALETTE COLOR"):
+        bits = dataset.BitsStored
+        if colour == "PALETTE COLOR":
+            stored, bits = apply_color_lut(stored, dataset)[..., :3], dataset.RedPaletteColorLookupTableDescriptor[2]
+        coloured = holds_colour((stored >> max(0, bits - 8)).astype(np.uint8))
+        return (stored if channels == 3 else stored @ LUMA) / (2**bits - 1), coloured
     if colour not in ("MONOCHROME1", "MONOCHROME2"):
         raise DataError(f"{path}: colours of the kind {colour!r} are not read. Export the file as MONOCHROME2.")
     values, full_range = _modality_values(stored, dataset)
-    return _presented(values, dataset, lambda: full_range or _range(values[~_padding(stored, dataset)]))
+    return _presented(values, dataset, lambda: full_range or _range(values[~_padding(stored, dataset)])), False
 
 
 def frame_levels(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
-    """(H, W) in 0..1 of one monochrome frame of several, before the inversion of MONOCHROME1.
+    """Return (H, W) in 0..1 of one monochrome frame of several, before the inversion of MONOCHROME1.
 
     As for a radiograph, but that without VOI table and window all stored bits span 0..1: one frame's own range
     would flicker.
@@ -249,7 +257,7 @@ def frame_levels(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
 
 
 def _presented(values: np.ndarray, dataset: Dataset, span: Callable[[], tuple[float, float]]) -> np.ndarray:
-    """0..1 by the VOI table, else the VOI window, else over the `span` of values."""
+    """Return 0..1 by the VOI table, else the VOI window, else over the `span` of values."""
     voi_table = _table(dataset, "VOILUTSequence")
     if voi_table:
         return voi_table(values)
@@ -261,7 +269,7 @@ def _presented(values: np.ndarray, dataset: Dataset, span: Callable[[], tuple[fl
 
 
 def _modality_values(stored: np.ndarray, dataset: Dataset) -> tuple[np.ndarray, tuple[float, float] | None]:
-    """Values in modality units and, for 8 stored bits, the range that these span (None = the image's own).
+    """Return values in modality units and, for 8 stored bits, the range that these span (None = the image's own).
 
     pydicom's `apply_modality_lut` fails for tables of 10 to 15 bits and for tables that begin below 0.
     """
@@ -298,7 +306,7 @@ class _Table:
 
 
 def _table(dataset: Dataset, name: str) -> _Table | None:
-    """The first table of a sequence, VOI tables scaled to 0..1; None where there is none.
+    """Return the first table of a sequence, VOI tables scaled to 0..1; None where there is none.
 
     pydicom's `apply_voi` wraps around in tables of more than 256 entries of 8 bits, and wants whole numbers.
     """
@@ -318,7 +326,7 @@ def _table(dataset: Dataset, name: str) -> _Table | None:
 
 
 def _window(dataset: Dataset) -> Callable[[np.ndarray], np.ndarray] | None:
-    """The first VOI window as a function from modality values to 0..1 (PS3.3 C.11.2.1.2 and C.11.2.1.3).
+    """Return the first VOI window as a function from modality values to 0..1 (PS3.3 C.11.2.1.2 and C.11.2.1.3).
 
     None where there is none, or none that the standard allows: a width below 1 (LINEAR) or not above 0.
     pydicom's `apply_windowing` is the same up to its scale: it maps onto the stored range.
@@ -339,7 +347,7 @@ def _window(dataset: Dataset) -> Callable[[np.ndarray], np.ndarray] | None:
 
 
 def _padding(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
-    """(H, W) True where a pixel only fills the frame (PS3.3 C.7.5.1.1.2)."""
+    """Return (H, W) True where a pixel only fills the frame (PS3.3 C.7.5.1.1.2)."""
     value = dataset.get("PixelPaddingValue")
     if value is None:
         return np.zeros(stored.shape, bool)
@@ -353,7 +361,7 @@ def _range(values: np.ndarray) -> tuple[float, float]:
 
 
 def _first_number(dataset: Dataset, name: str) -> float:
-    """The first value of a decimal element, NaN if absent or empty."""
+    """Return the first value of a decimal element, NaN if absent or empty."""
     value = dataset.get(name)
     if value is not None and not isinstance(value, (int, float)):
         value = next(iter(value), None)
@@ -366,7 +374,7 @@ def _text(header: Dataset, name: str) -> str:
 
 
 def _years(age: str) -> float | None:
-    """`045Y`, `018M`, `003W`, `010D`, or `45` in years, to 2 digits; None if it is none of them."""
+    """Return an age such as `045Y`, `018M`, `003W`, `010D` or `45` in years, to 2 digits; None if it is no such."""
     match = re.fullmatch(r"(\d+)([DWMY]?)", age)
     return round(int(match[1]) / _AGE_UNITS_PER_YEAR[match[2] or "Y"], 2) if match else None
 

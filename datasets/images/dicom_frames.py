@@ -6,6 +6,7 @@ is given is looked at before.
 
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydicom import Dataset
@@ -71,11 +72,11 @@ def stored_pixels(path: Path, dataset: Dataset) -> tuple[np.ndarray, str]:
         if syntax == JPEGExtended12Bit and bits > 8:
             return _extended_jpeg(frame, dataset), dataset.PhotometricInterpretation
     stored, properties = decoder.as_array(dataset, index=0, decoding_plugin=_PLUGINS.get(syntax, ""))
-    return stored, properties["photometric_interpretation"]
+    return stored, str(properties["photometric_interpretation"])
 
 
 def _extended_jpeg(frame: bytes, dataset: Dataset) -> np.ndarray:
-    """(H, W) of a 12-bit JPEG by GDCM, which pydicom does not ask: it believes that GDCM cannot."""
+    """Return (H, W) of a 12-bit JPEG by GDCM, which pydicom does not ask: it believes that GDCM cannot."""
     import gdcm
 
     fragment = gdcm.Fragment()
@@ -98,18 +99,18 @@ def _extended_jpeg(frame: bytes, dataset: Dataset) -> np.ndarray:
 
 
 def _refuse_broken_frame(path: Path, frame: bytes, dataset: Dataset) -> None:
-    """Raise unless a frame of the JPEG family has its end and the size that is said."""
+    """Raise unless a frame of the JPEG family has its end and the announced size."""
     if _END not in frame.rstrip(b"\0")[-16:]:
         raise DataError(f"{path}: the compressed image ends too early. Fetch the file again.")
     header = _jpeg2000_header if dataset.file_meta.TransferSyntaxUID in JPEG2000TransferSyntaxes else _jpeg_header
     bits, height, width, channels = header(frame)
-    said = dataset.Rows, dataset.Columns, dataset.SamplesPerPixel
-    if (height, width, channels) != said or not 2 <= bits <= dataset.BitsAllocated:
+    announced = dataset.Rows, dataset.Columns, dataset.SamplesPerPixel
+    if (height, width, channels) != announced or not 2 <= bits <= dataset.BitsAllocated:
         raise DataError(f"{path}: the compressed image is not the one that the header tells of. Fetch it again.")
 
 
 def _jpeg_header(frame: bytes) -> tuple[int, int, int, int]:
-    """Bits per channel, height, width and channels from the start of frame; struct.error if there is none."""
+    """Return bits per channel, height, width and channels from the start of frame; struct.error if there is none."""
     place = 2
     while True:
         mark, kind, length = struct.unpack_from(">BBH", frame, place)
@@ -122,8 +123,8 @@ def _jpeg_header(frame: bytes) -> tuple[int, int, int, int]:
 
 
 def _jpeg2000_header(frame: bytes) -> tuple[int, int, int, int]:
-    """As `_jpeg_header`. OpenJPEG takes the memory that this header asks for: 300 bytes can ask for 36 GB."""
+    """Read as `_jpeg_header` does. OpenJPEG takes the memory that this header asks for: 300 bytes can ask for 36 GB."""
     from openjpeg import get_parameters
 
-    header = get_parameters(frame)
+    header: dict[str, Any] = get_parameters(frame)
     return header["precision"], header["rows"], header["columns"], header["samples_per_pixel"]

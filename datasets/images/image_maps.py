@@ -44,7 +44,7 @@ class ImageMaps:
 
 
 def case_file(folder: Path, case: str, suffix: str) -> Path:
-    """A file of its own for any id: what is not a letter, a digit or one of `_.-~` is percent-encoded.
+    """Name a file for any id: what is not a letter, a digit or one of `_.-~` is percent-encoded.
 
     Long names are cut and end in a hash of the whole.
     """
@@ -56,7 +56,7 @@ def case_file(folder: Path, case: str, suffix: str) -> Path:
     return Path(folder) / f"{name}{suffix}"
 
 
-def write_maps(path: Path, found: ImageMaps) -> None:
+def write_maps(path: Path, case: ImageMaps) -> None:
     """Write the maps of a case, atomically.
 
     Raises:
@@ -64,21 +64,21 @@ def write_maps(path: Path, found: ImageMaps) -> None:
     """
     import h5py
 
-    if not (np.isfinite(found.maps).all() and (found.maps >= 0).all()):
-        raise DataError(f"{found.id}: the model gives a map that is no number. Are its weights sound?")
-    highest = found.maps.max(axis=(1, 2), keepdims=True)
-    scaled = np.divide(found.maps, highest, out=np.zeros(found.maps.shape), where=highest > 0)
+    if not (np.isfinite(case.maps).all() and (case.maps >= 0).all()):
+        raise DataError(f"{case.id}: the model gives a map that is no number. Are its weights sound?")
+    highest = case.maps.max(axis=(1, 2), keepdims=True)
+    scaled = np.divide(case.maps, highest, out=np.zeros(case.maps.shape), where=highest > 0)
     with written_aside(path) as aside, h5py.File(aside, "w") as file:
         file["maps"] = scaled.astype(np.float16)
         file["maps"].attrs.update(
             {
-                "id": found.id,
-                "labels": list(found.labels),
-                "extent_px": found.extent_px,
-                "width_px": found.width_px,
-                "height_px": found.height_px,
-                "method": found.method,
-                "model": found.model,
+                "id": case.id,
+                "labels": list(case.labels),
+                "extent_px": case.extent_px,
+                "width_px": case.width_px,
+                "height_px": case.height_px,
+                "method": case.method,
+                "model": case.model,
             }
         )
 
@@ -100,21 +100,22 @@ def read_maps(path: Path) -> ImageMaps:
     try:
         with h5py.File(path) as file:
             refuse_pointers(path, file)
-            maps, said = file["maps"][:].astype(np.float64), dict(file["maps"].attrs)
-        found = ImageMaps(
-            id=said["id"],
-            labels=tuple(said["labels"]),
+            maps, attrs = file["maps"][:].astype(np.float64), dict(file["maps"].attrs)
+        left, top, right, bottom = map(float, attrs["extent_px"])
+        case = ImageMaps(
+            id=attrs["id"],
+            labels=tuple(attrs["labels"]),
             maps=maps,
-            extent_px=tuple(map(float, said["extent_px"])),
-            width_px=int(said["width_px"]),
-            height_px=int(said["height_px"]),
-            method=said["method"],
-            model=said["model"],
+            extent_px=(left, top, right, bottom),
+            width_px=int(attrs["width_px"]),
+            height_px=int(attrs["height_px"]),
+            method=attrs["method"],
+            model=attrs["model"],
         )
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: no readable maps of an image ({' '.join(str(error).split())}). {advice}") from None
-    if maps.ndim != 3 or len(maps) != len(found.labels) or len(found.extent_px) != 4:
-        raise DataError(f"{path}: maps of the shape {maps.shape} for {len(found.labels)} labels. {advice}")
+    if maps.ndim != 3 or len(maps) != len(case.labels):
+        raise DataError(f"{path}: maps of the shape {maps.shape} for {len(case.labels)} labels. {advice}")
     if not (np.isfinite(maps).all() and (maps >= 0).all()):
         raise DataError(f"{path}: a map holds what is no number at or above 0. {advice}")
-    return found
+    return case

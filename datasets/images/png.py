@@ -1,5 +1,7 @@
-"""Whether a PNG file is whole. Pillow fills up what is missing of a stream that ends well but too early, and overlooks
-chunks that were damaged beyond recognition.
+"""Whether a PNG file is whole.
+
+Pillow fills up what is missing of a stream that ends well but too early, and overlooks chunks that were damaged beyond
+recognition.
 """
 
 import struct

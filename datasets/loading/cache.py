@@ -2,8 +2,8 @@
 
 `pixels.u8` holds the images one after the other, `index.jsonl` one line per file that was read. Both only grow,
 and a line is written after its pixels: a killed run leaves at worst a tail without a line, which is cut off. A line
-ends in a checksum of itself and its pixels. Every process compares it when it first takes an image; one that has
-changed on the disk is read from its file again.
+ends in a checksum of itself and its pixels, and a 1 where colours were lost. Every process compares the checksum when
+it first takes an image; one that has changed on the disk is read from its file again.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ import os
 import stat
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,23 +24,35 @@ from ...core.counter import Counter
 from ...core.errors import DataError, RunError
 from ...core.files import write_text
 from ...core.locks import Lock
+from ..images.colour import colour_note
 from ..settings import Data
 from .isolation import isolated
 from .readers import Reader
 
+LOOKS = 20  # files that are looked at for colours where there is no cache
+
 
 @dataclass(frozen=True)
 class Entry:
-    """Where an image or clip lies in `pixels.u8`, or why it does not."""
+    """Where an image or clip lies in `pixels.u8`, or why it does not.
+
+    Attributes:
+        offset: Of its first byte.
+        shape: Of its pixels.
+        reason: Why it could not be read; empty if it could.
+        checksum: CRC-32 of its line and its pixels.
+        lost_colour: Whether it was in colour and was read as grey.
+    """
 
     offset: int
     shape: tuple[int, ...]
     reason: str = ""
     checksum: int = 0
+    lost_colour: bool = False
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Return bytes."""
         return math.prod(self.shape)
 
 
@@ -49,6 +61,7 @@ class PixelCache:
 
     Attributes:
         apart: See `Files`.
+        lost_colour: How many of the files were in colour and were read as grey.
 
     Args:
         folder: Holds `pixels.u8` and `index.jsonl`.
@@ -72,6 +85,7 @@ class PixelCache:
         # An array, for the same reason.
         self._files = np.array([os.fsencode(file) for file in files], bytes)
         self._reasons = {row: entry.reason for row, entry in enumerate(entries) if entry.reason}
+        self.lost_colour = sum(entry.lost_colour for entry in entries)
         self._pixels: np.ndarray | None = None
         self._seen = np.zeros(len(entries), bool)
 
@@ -79,7 +93,7 @@ class PixelCache:
         return len(self.places)
 
     def __getitem__(self, row: int) -> np.ndarray:
-        """uint8 view of file `row`, of the shape that the reader gave; nothing is copied or decoded.
+        """Return uint8 view of file `row`, of the shape that the reader gave; nothing is copied or decoded.
 
         Raises:
             DataError: The file could not be read.
@@ -93,7 +107,7 @@ class PixelCache:
         shape = [side for side in sides if side]
         pixels = self._pixels[offset : offset + math.prod(shape)].reshape(shape)
         if not self._seen[row]:
-            if zlib.crc32(pixels, start) != expected:
+            if zlib.crc32(pixels.data, start) != expected:
                 return self._read_again(row)
             self._seen[row] = True
         return pixels
@@ -106,15 +120,19 @@ class PixelCache:
         self._seen = np.zeros(len(self), bool)
 
     def reasons(self) -> list[str]:
-        """N texts: why a file could not be read, empty where it could."""
+        """Return N texts: why a file could not be read, empty where it could."""
         return [self._reasons.get(row, "") for row in range(len(self))]
 
+    def colour_note(self) -> str:
+        """Say how many files were in colour and were read as grey; empty if none was."""
+        return colour_note(self.lost_colour, len(self))
+
     def sizes(self) -> np.ndarray:
-        """(N,) bytes of each file's pixels."""
+        """Return (N,) bytes of each file's pixels."""
         return np.maximum(self.places[:, 3:], 1).prod(axis=1)
 
     def _read_again(self, row: int) -> np.ndarray:
-        """The pixels of a row from the file itself; they are put back in their place."""
+        """Read the pixels of a row from the file itself, and put them back in the cache."""
         offset, start, expected = self.places[row, :3].tolist()
         damaged = f"{self.folder / 'pixels.u8'}: the pixels at byte {offset} have changed on the disk"
         key = next((key for key, entry, _ in _lines(self.folder) if entry.offset == offset), "")
@@ -122,13 +140,13 @@ class PixelCache:
         if _key(file) != key:
             raise RunError(f"{damaged}, and {file} is not there as it was. Repeat the command, which reads it anew.")
         pixels = np.ascontiguousarray(self.reader.read(file))
-        if zlib.crc32(pixels, start) != expected:
+        if zlib.crc32(pixels.data, start) != expected:
             raise RunError(f"{damaged}, and {file} reads otherwise now. Remove {self.folder} and repeat the command.")
         print(f"warning: {damaged}; {file} was read again. Test that disk.", file=sys.stderr, flush=True)
         if os.access(self.folder / "pixels.u8", os.W_OK):
             with (self.folder / "pixels.u8").open("r+b") as data:
                 data.seek(offset)
-                data.write(pixels)
+                data.write(pixels.data)
         return pixels
 
 
@@ -149,21 +167,30 @@ class Files:
         return len(self.files)
 
     def __getitem__(self, row: int):
-        """Pixels of file `row`, or a clip that decodes the frames it is asked for."""
+        """Return pixels of file `row`, or a clip that decodes the frames it is asked for."""
         return self.reader.open(self.files[row])
 
     def file(self, row: int) -> Path:
-        """The file of a row."""
+        """Return the file of a row."""
         return self.files[row]
 
     def reasons(self) -> list[str]:
-        """N empty texts: nothing has been tried yet."""
+        """Return N empty texts: nothing has been tried yet."""
         return [""] * len(self)
+
+    def colour_note(self) -> str:
+        """Say how many of a few files, spread evenly, are in colour and are read as grey; empty if none is."""
+        if self.reader.channels != 1:
+            return ""
+        sample = np.unique(np.linspace(0, len(self) - 1, min(LOOKS, len(self))).astype(int))
+        looks = isolated(self.reader.loses_colour, [self.files[row] for row in sample])
+        lost_colour = [look for look in looks if not isinstance(look, DataError)]
+        return colour_note(sum(lost_colour), len(lost_colour))
 
 
 @contextmanager
 def opened(source: PixelCache | Files, row: int) -> Iterator:
-    """The pixels of a row; a file that was opened for them is closed at the end."""
+    """Open the pixels of a row; a file that was opened for them is closed at the end."""
     pixels = source[row]
     try:
         yield pixels
@@ -173,8 +200,8 @@ def opened(source: PixelCache | Files, row: int) -> Iterator:
 
 
 @dataclass(frozen=True)
-class Draw:
-    """A view of a row of a source, by its seed or number; as text, the file that it is read from."""
+class Sample:
+    """A sample to be made: a view of a row of a source, by its seed or number; as text, its file."""
 
     row: int
     seed: int
@@ -185,26 +212,26 @@ class Draw:
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """Makes views of the rows of a source, or gives their pixels; can be sent to another process."""
+class SampleMaker:
+    """Makes samples of the rows of a source, or gives their pixels; can be sent to another process."""
 
     source: "PixelCache | Files"
     view: Callable | None
 
-    def __call__(self, draw: Draw) -> np.ndarray | dict[str, np.ndarray]:
-        """What the view gives, or the pixels.
+    def __call__(self, sample: Sample) -> np.ndarray | dict[str, np.ndarray]:
+        """Return what the view gives, or the pixels.
 
         Raises:
             DataError: The file cannot be read.
         """
-        with opened(self.source, draw.row) as pixels:
-            return pixels if self.view is None else self.view(pixels, draw.seed)
+        with opened(self.source, sample.row) as pixels:
+            return pixels if self.view is None else self.view(pixels, sample.seed)
 
 
 def open_pixels(
     files: Sequence[Path], data: Data, folder: Path, reader: Reader, workers: int = 1
 ) -> PixelCache | Files:  # fmt: skip
-    """The pixels of files as a recipe wants them: from a cache that is built first, or from the files each time.
+    """Open the pixels of files as a recipe wants them: from a cache that is built first, or from the files each time.
 
     Args:
         files: N files, in the order of the result.
@@ -249,8 +276,9 @@ def build_cache(
 
 
 def _key(file: Path) -> str:
-    """What identifies the content of a file or of a folder of frames cheaply: a hash of its place, sizes and times of
-    change. Names of files may be those of people, and caches are copied.
+    """Hash what identifies the content of a file or of a folder of frames cheaply.
+
+    These are its path, sizes and times of change. Names of files may be those of people, and caches are copied.
     """
     try:
         # A frame that is replaced in place leaves the size and time of its folder as they were.
@@ -267,7 +295,7 @@ def _frames_state(folder: Path) -> str:
 
 
 def _state(file: Path | os.DirEntry) -> str:
-    """Size and time of change; a link that leads nowhere has neither."""
+    """Return size and time of change; a link that leads nowhere has neither."""
     try:
         status = file.stat()
     except FileNotFoundError:
@@ -276,12 +304,12 @@ def _state(file: Path | os.DirEntry) -> str:
 
 
 def _start(key: str, entry: Entry) -> int:
-    """What the checksum of an entry's pixels starts from: a changed line is noticed like a changed pixel."""
+    """Return what the checksum of an entry's pixels starts from: a changed line is noticed like a changed pixel."""
     return zlib.crc32(json.dumps([key, entry.offset, entry.shape]).encode())
 
 
 def _lines(folder: Path) -> Iterator[tuple[str, Entry, int]]:
-    """The lines of the index that can be read: key, entry, and where the line ends. A checksum may be missing (-1)."""
+    """Read the lines of the index that can be: key, entry, and where the line ends. A checksum may be missing (-1)."""
     end = 0
     with (folder / "index.jsonl").open("rb") as lines:
         for line in lines:
@@ -289,8 +317,8 @@ def _lines(folder: Path) -> Iterator[tuple[str, Entry, int]]:
             if not line.endswith(b"\n"):
                 return
             try:
-                key, offset, shape, *sums = json.loads(line)
-                yield key, Entry(offset, tuple(shape), checksum=sums[0] if sums else -1), end
+                key, offset, shape, *rest = json.loads(line)
+                yield key, Entry(offset, tuple(shape), "", rest[0] if rest else -1, rest[1:] == [1]), end
             except (ValueError, TypeError):
                 continue
 
@@ -315,17 +343,17 @@ def _repair(folder: Path) -> dict[str, Entry]:
 
 
 def _summed(folder: Path, entries: dict[str, Entry]) -> dict[str, Entry]:
-    """Entries of a cache from before there were checksums, with those of the pixels as they are now."""
+    """Return entries of a cache from before there were checksums, with those of the pixels as they are now."""
     print(f"{folder}: {len(entries)} entries of an older version get their checksums now.", file=sys.stderr, flush=True)
     pixels = np.memmap(folder / "pixels.u8", np.uint8, "r").view(np.ndarray)
     return {
-        key: replace(entry, checksum=zlib.crc32(pixels[entry.offset : entry.offset + entry.size], _start(key, entry)))
+        key: replace(entry, checksum=zlib.crc32(pixels[entry.offset :][: entry.size].data, _start(key, entry)))
         for key, entry in entries.items()
     }
 
 
 def _line(key: str, entry: Entry) -> str:
-    return json.dumps([key, entry.offset, entry.shape, entry.checksum]) + "\n"
+    return json.dumps([key, entry.offset, entry.shape, entry.checksum, *[1] * entry.lost_colour]) + "\n"
 
 
 def _append(
@@ -339,22 +367,17 @@ def _append(
         Counter(len(todo), "reading files", "file", progress) as counter,
     ):
         offset = data.tell()
-        for key, pixels in _read_all(todo, reader, workers):
-            if isinstance(pixels, str):
-                added[key] = Entry(0, (), pixels)
+        reads = isolated(reader.load, (file for _, file in todo), workers)
+        for (key, _), read in zip(todo, reads, strict=True):
+            if isinstance(read, DataError):
+                added[key] = Entry(0, (), str(read))
             else:
-                entry = Entry(offset, pixels.shape)
-                pixels = np.ascontiguousarray(pixels)
-                added[key] = replace(entry, checksum=zlib.crc32(pixels, _start(key, entry)))
-                data.write(pixels)
+                pixels = np.ascontiguousarray(read.pixels)
+                entry = Entry(offset, pixels.shape, lost_colour=read.lost_colour)
+                added[key] = replace(entry, checksum=zlib.crc32(pixels.data, _start(key, entry)))
+                data.write(pixels.data)
                 data.flush()
                 index.write(_line(key, added[key]))
                 offset += pixels.size
             counter.update()
     return added
-
-
-def _read_all(todo: list[tuple[str, Path]], reader: Reader, workers: int) -> Iterable[tuple[str, np.ndarray | str]]:
-    results = isolated(reader.read, (file for _, file in todo), workers)
-    for (key, _), result in zip(todo, results, strict=True):
-        yield key, str(result) if isinstance(result, DataError) else result

@@ -1,5 +1,7 @@
-"""How large files may be, and how long reading one may take: bombs are refused by what they declare, before anything
-is allocated. Each limit is an environment variable, which the message of a refusal names.
+"""How large files may be, and how long reading one may take.
+
+Bombs are refused by what they declare, before anything is allocated. Each limit is an environment variable, which the
+message of a refusal names.
 """
 
 import math
@@ -24,7 +26,7 @@ class Limit:
     unit: str
 
     def value(self) -> float:
-        """What holds now.
+        """Return the limit that holds now.
 
         Raises:
             UserError: The variable holds no number above 0.
@@ -41,17 +43,17 @@ class Limit:
         return value
 
     def fixed(self) -> "Limit":
-        """The same with what holds now as default, for a process that may have another environment."""
+        """Fix the limit that holds now as default, for a process that may have another environment."""
         return replace(self, default=self.value())
 
-    def broken(self, size: float, own: float | None = None) -> bool:
-        """Whether a size is too large, by a limit of the caller's `own`, else by this one."""
-        return size > (self.value() if own is None else own)
+    def exceeded(self, size: float, limit: float | None = None) -> bool:
+        """Return whether a size is too large, by the caller's `limit` if there is one, else by this one."""
+        return size > (self.value() if limit is None else limit)
 
-    def said(self, own: float | None = None) -> str:
-        """The limit, for the message of a refusal: `at most 200 million px: CLINVIT_...`."""
-        if own is not None:
-            return f"at most {own:g} {self.unit}"
+    def text(self, limit: float | None = None) -> str:
+        """Return the limit, for the message of a refusal: `at most 200 million px: CLINVIT_...`."""
+        if limit is not None:
+            return f"at most {limit:g} {self.unit}"
         return f"at most {self.value():g} {self.unit}; {self.variable} sets another limit"
 
 

@@ -1,5 +1,7 @@
-"""From images and clips to batches. All randomness of a sample comes from (seed, epoch, position): a run that was
-interrupted, or has another number of workers or processes, sees the same images as one that was not.
+"""From images and clips to batches.
+
+All randomness of a sample comes from (seed, epoch, position): a run that was interrupted, or has another number of
+workers or processes, sees the same images as one that was not.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ...core.errors import DataError, UserError
 from ...core.platform import START_METHOD, usable_cores
-from .cache import Draw, Drawing, Files, PixelCache
+from .cache import Files, PixelCache, Sample, SampleMaker
 from .isolation import Reading, one_thread
 from .limits import READ_SECONDS
 
@@ -22,8 +24,10 @@ View = Callable[[Any, int], np.ndarray | dict[str, np.ndarray]]
 
 
 class Cases(Dataset):
-    """Batches of images or clips, cut and augmented. Files that are decoded for them are so in a process of its own:
-    a decoder that dies or hangs over a file costs that file.
+    """Batches of images or clips, cut and augmented.
+
+    Files that are decoded for them are so in a process of its own: a decoder that dies or hangs over a file costs that
+    file.
 
     Args:
         source: Pixels by row: a `PixelCache`, `Files`, or another that says what is to be made `apart`.
@@ -40,7 +44,8 @@ class Cases(Dataset):
         max_bad: float = 0.0,
     ):  # fmt: skip
         self.source, self.rows, self.view, self.targets = source, np.asarray(rows), view, targets
-        self.max_bad, self.bad = max_bad, set()
+        self.max_bad = max_bad
+        self.bad: set[int] = set()
         self._reading: Reading | None = None
         self._time = READ_SECONDS.fixed()
 
@@ -51,39 +56,40 @@ class Cases(Dataset):
         return len(self.rows)
 
     def __getitems__(self, samples: list[tuple[int, int]]) -> dict[str, Tensor]:
-        """A batch: `image` (B, C, [T,] S, S) uint8, or what the view names; `row` (B,) rows of the source; and `target`
-        (B, L) if there are any. B counts every draw of a case.
+        """Return a batch: `image` (B, C, [T,] S, S) uint8, or what the view names; `row` (B,) rows of the source.
+
+        There is a `target` (B, L) where the data set has targets. B counts every sample of a case.
         """
-        draws, rows = [], []
-        wanted = [self._wanted(int(self.rows[position]), seed) for position, seed in samples]
-        for draw, drawn in zip(wanted, self._drawn(wanted)):
-            if isinstance(drawn, DataError):
-                self._count_bad(draw.row, drawn)
+        parts, rows = [], []
+        wanted = [self._sample(int(self.rows[position]), seed) for position, seed in samples]
+        for sample, arrays in zip(wanted, self._make(wanted)):
+            if isinstance(arrays, DataError):
+                self._count_bad(sample.row, arrays)
             else:
-                draws.append(drawn if isinstance(drawn, dict) else {"image": drawn})
-                rows += [draw.row] * len(next(iter(draws[-1].values())))
-        if not draws:
+                parts.append(arrays if isinstance(arrays, dict) else {"image": arrays})
+                rows += [sample.row] * len(next(iter(parts[-1].values())))
+        if not parts:
             raise DataError(f"none of the {len(samples)} files of a batch can be read.")
-        batch = {name: torch.from_numpy(np.concatenate([draw[name] for draw in draws])) for name in draws[0]}
+        batch = {name: torch.from_numpy(np.concatenate([part[name] for part in parts])) for name in parts[0]}
         batch["row"] = torch.tensor(rows)
         if self.targets is not None:
             batch["target"] = torch.from_numpy(self.targets[rows])
         return batch
 
-    def _wanted(self, row: int, seed: int) -> Draw:
-        return Draw(row, seed, self.source.file(row) if self.source.apart else "")
+    def _sample(self, row: int, seed: int) -> Sample:
+        return Sample(row, seed, self.source.file(row) if self.source.apart else "")
 
-    def _drawn(self, wanted: Sequence[Draw]) -> Iterable:
-        """What the view gives of each, or its DataError."""
+    def _make(self, wanted: Sequence[Sample]) -> Iterable:
+        """Return what the view gives of each, or its DataError."""
         if not self.source.apart:
-            return map(partial(_tried, Drawing(self.source, self.view)), wanted)
+            return map(partial(_tried, SampleMaker(self.source, self.view)), wanted)
         if self._reading is None:
             view = self.view if self.source.apart == "view" else None
-            self._reading = Reading(Drawing(self.source, view), self._time)
-        found = self._reading(wanted)
+            self._reading = Reading(SampleMaker(self.source, view), self._time)
+        results = self._reading(wanted)
         if self.source.apart == "view":
-            return found
-        return (x if isinstance(x, DataError) else self.view(x, draw.seed) for draw, x in zip(wanted, found))
+            return results
+        return (x if isinstance(x, DataError) else self.view(x, sample.seed) for sample, x in zip(wanted, results))
 
     def _count_bad(self, row: int, error: DataError) -> None:
         self.bad.add(row)
@@ -120,11 +126,14 @@ class TrainBatches(Sampler):
 
     @property
     def sampler(self) -> "TrainBatches":
-        """Lightning looks for `set_epoch` at a batch sampler's `sampler`, not at the batch sampler itself."""
+        """Return itself.
+
+        Lightning looks for `set_epoch` at a batch sampler's `sampler`, not at the batch sampler itself.
+        """
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """Lightning calls this before each epoch, also after a resume."""
+        """Set the epoch; Lightning calls this before each one, also after a resume."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
@@ -137,24 +146,33 @@ class TrainBatches(Sampler):
             yield [(int(order[i]), int(seeds[i])) for i in range(start, start + share)]
 
     def order(self, draw: np.random.Generator) -> np.ndarray:
-        """(cases,) positions of an epoch, in the order of their use."""
+        """Return (cases,) positions of an epoch, in the order of their use."""
         return draw.permutation(self.cases)
 
 
-def train_loader(dataset: Cases, batches: TrainBatches, workers: int) -> DataLoader:
-    """A loader over shuffled batches; workers live through all epochs."""
+def train_loader(dataset: Dataset, batches: TrainBatches, workers: int, done: tuple[int, int] = (0, 0)) -> DataLoader:
+    """Make a loader over shuffled batches; workers live through all epochs.
+
+    Args:
+        dataset: Gives batches by `__getitems__`.
+        batches: Of positions and seeds.
+        workers: Loading processes.
+        done: See `TrainBatches.done`.
+    """
+    batches.done = done
     return _loader(dataset, batches, workers)
 
 
 def eval_loader(dataset: Cases, batch: int, workers: int, views: int = 1) -> DataLoader:
-    """A loader over every case in order, each with all its views; the last batch is smaller."""
+    """Make a loader over every case in order, each with all its views; the last batch is smaller."""
     samples = [(position, view) for position in range(len(dataset)) for view in range(views)]
     return _loader(dataset, [samples[i : i + batch] for i in range(0, len(samples), batch)], workers)
 
 
 def reading_workers(workers: int, decoding: bool = False) -> int:
-    """Loading processes of one training process: as asked, or (-1) none beside a CPU, and beside a GPU its share of
-    the cores, at most 16.
+    """Return the number of loading processes of one training process.
+
+    As asked, or (-1) none beside a CPU, and beside a GPU its share of the cores, at most 16.
 
     Args:
         workers: `run.workers`.
@@ -171,7 +189,7 @@ def reading_workers(workers: int, decoding: bool = False) -> int:
 def readable_rows(
     cache: PixelCache | Files, rows: Sequence[int], max_bad: float, where: str
 ) -> tuple[np.ndarray, list[str]]:
-    """The rows whose file could be read, and the reasons of the others.
+    """Return the rows whose file could be read, and the reasons of the others.
 
     Raises:
         DataError: A larger share than `max_bad` failed; the first reason is given.
@@ -200,9 +218,9 @@ def _loader(dataset: Dataset, batches, workers: int) -> DataLoader:
     )
 
 
-def _tried(drawing: Drawing, draw: Draw) -> np.ndarray | dict[str, np.ndarray] | DataError:
+def _tried(make: SampleMaker, sample: Sample) -> np.ndarray | dict[str, np.ndarray] | DataError:
     try:
-        return drawing(draw)
+        return make(sample)
     except DataError as error:
         return error
 

@@ -3,91 +3,139 @@
 A reader is small and picklable. Its `name` says all that its pixels depend on: it names the cache folder.
 """
 
+from abc import ABC, abstractmethod
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 
-from ...core.errors import DataError
+from ...core.errors import DataError, UserError
+from ..images.colour import Read
 from ..settings import Clip
 
 # Part of every name: a change of what a reader returns must not meet old pixels.
 VERSION = 2
 
+_RGB = {1: "", 3: "-rgb"}
+_BLACKED = {False: "", True: "-blacked"}
 
-class Reader(Protocol):
-    """What caches and loaders ask of a reader."""
+
+class Reader(ABC):
+    """What caches and loaders ask of a reader.
+
+    Attributes:
+        channels: 1 for grey, 3 for RGB.
+    """
+
+    channels: int
 
     @property
+    @abstractmethod
     def name(self) -> str:
-        """A folder name for the pixels that it gives."""
+        """Return a folder name for the pixels that it gives."""
 
-    def open(self, path: Path):
-        """Something that gives uint8 pixels by `[...]`: an array, or a clip that decodes the frames it is asked for.
+    @abstractmethod
+    def load(self, path: Path) -> Read:
+        """Read all pixels, uint8, and note whether colours were lost.
 
         Raises:
             DataError: The file cannot be read.
         """
 
     def read(self, path: Path) -> np.ndarray:
-        """All pixels, uint8."""
+        """Read all pixels, uint8."""
+        return self.load(path).pixels
+
+    def open(self, path: Path) -> Any:
+        """Open what gives uint8 pixels by `[...]`: an array, or a clip that decodes the frames it is asked for."""
+        return self.read(path)
+
+    def loses_colour(self, path: Path) -> bool:
+        """Return whether a file is in colour and is read as grey; of a clip the middle frame is looked at."""
+        return self.load(path).lost_colour
 
 
 @dataclass(frozen=True)
-class ImageReader:
-    """Radiographs: (H, W), shorter side at most `shorter_px`; a file with less than `least_px` is refused."""
+class ImageReader(Reader):
+    """Reads images: (H, W) grey, or (H, W, 3) RGB.
+
+    Attributes:
+        shorter_px: Shorter side that larger images are shrunk to, px.
+        least_px: A file whose shorter side has less is refused.
+        channels: 1 for grey, 3 for RGB.
+    """
 
     shorter_px: int
     least_px: int = 0
+    channels: int = 1
 
     @property
     def name(self) -> str:
+        """Return a folder name for the pixels."""
         least = f"-least{self.least_px}px" if self.least_px else ""
-        return f"{self.shorter_px}px{least}-v{VERSION}"
+        return f"{self.shorter_px}px{least}{_RGB[self.channels]}-v{VERSION}"
 
-    def read(self, path: Path) -> np.ndarray:
-        from ..images.radiographs import read_radiograph
+    def load(self, path: Path) -> Read:
+        """Read an image, and note whether colours were lost."""
+        from ..images.radiographs import read_grey, read_radiograph
 
-        pixels = np.rint(read_radiograph(path, shorter_px=self.shorter_px) * 255).astype(np.uint8)
-        if min(pixels.shape) < self.least_px:
+        if self.channels == 1:
+            levels, lost_colour = read_grey(path, self.shorter_px)
+        else:
+            levels, lost_colour = read_radiograph(path, self.shorter_px, channels=self.channels), False
+        pixels = np.rint(levels * 255).astype(np.uint8)
+        height, width = pixels.shape[:2]
+        if min(height, width) < self.least_px:
             raise DataError(
-                f"{path}: {pixels.shape[1]} x {pixels.shape[0]} px, but its shorter side is read at {self.least_px}. "
+                f"{path}: {width} x {height} px, but its shorter side is read at {self.least_px}. "
                 "Export it larger, or leave the finest of `scales` out."
             )
-        return pixels
-
-    open = read
+        return Read(pixels, lost_colour)
 
 
 @dataclass(frozen=True)
-class ClipReader:
-    """Clips: (T, H, W) grey or (T, H, W, 3), every frame, shorter side at most `shorter_px`."""
+class ClipReader(Reader):
+    """Reads clips, every frame: (T, H, W) grey, or (T, H, W, 3) RGB.
+
+    Attributes:
+        shorter_px: Shorter side that larger frames are shrunk to, px.
+        channels: 1 for grey, the mean of the three; 3 for RGB.
+        black_out: Blacken what never moves.
+    """
 
     shorter_px: int
-    colour: bool = False
+    channels: int = 1
     black_out: bool = False
 
     @property
     def name(self) -> str:
-        what = ("-colour" if self.colour else "") + ("-blacked" if self.black_out else "")
-        return f"clips-{self.shorter_px}px{what}-v{VERSION}"
+        """Return a folder name for the pixels."""
+        return f"clips-{self.shorter_px}px{_RGB[self.channels]}{_BLACKED[self.black_out]}-v{VERSION}"
 
-    def open(self, path: Path):
+    def open(self, path: Path) -> Any:
+        """Open a clip, of which the frames that are asked for are decoded."""
         from ..video.clips import open_clip
 
-        clip = open_clip(path, colour=self.colour, shorter_px=self.shorter_px)
+        clip = open_clip(path, colour=self.channels == 3, shorter_px=self.shorter_px)
         return _Blacked(clip, path) if self.black_out else clip
 
-    def read(self, path: Path) -> np.ndarray:
+    def load(self, path: Path) -> Read:
+        """Read all frames, and note whether colours were lost."""
         with closing(self.open(path)) as clip:
-            return clip[:]
+            return Read(clip[:], clip.lost_colour)
+
+    def loses_colour(self, path: Path) -> bool:
+        """Return whether a clip is in colour and is read as grey, by its middle frame."""
+        with closing(self.open(path)) as clip:
+            clip[[len(clip) // 2]]
+            return clip.lost_colour
 
 
 @dataclass(frozen=True)
-class VolumeReader:
-    """Whole clips as ERDES's networks take them: (`frames`, `size_px`, `size_px`) grey.
+class VolumeReader(Reader):
+    """Reads whole clips as ERDES's networks take them: (`frames`, `size_px`, `size_px`) grey, or with 3 channels last.
 
     Mean over the channels, zero-padded to a square, then trilinear resampling of time, height and width at once
     (align_corners False, no anti-aliasing), whatever the length (official erdes_dataset.py). Rounded to uint8.
@@ -95,46 +143,60 @@ class VolumeReader:
 
     frames: int
     size_px: int
+    channels: int = 1
     black_out: bool = False
 
     @property
     def name(self) -> str:
-        return f"volumes-{self.frames}x{self.size_px}px{'-blacked' if self.black_out else ''}-v{VERSION}"
+        """Return a folder name for the pixels."""
+        rgb, blacked = _RGB[self.channels], _BLACKED[self.black_out]
+        return f"volumes-{self.frames}x{self.size_px}px{rgb}{blacked}-v{VERSION}"
 
-    def read(self, path: Path) -> np.ndarray:
+    def load(self, path: Path) -> Read:
+        """Read and resample a clip, and note whether colours were lost."""
         from ..video.clips import open_clip
 
-        with open_clip(path) as clip:
+        with open_clip(path, colour=self.channels == 3) as clip:
             frames = _Blacked(clip, path) if self.black_out else clip
             side = max(clip.size)
             # Time first, then space: the same numbers, and never more than the wanted frames in memory as float.
             early, late, share = _between(len(clip), self.frames)
             near = np.unique(np.concatenate([early, late]))
             pixels = frames[near]
+            lost_colour = clip.lost_colour
         squares = np.stack([_squared(frame, side, self.size_px) for frame in pixels])
         first, second = squares[np.searchsorted(near, early)], squares[np.searchsorted(near, late)]
-        return np.rint(first + (second - first) * share[:, None, None]).astype(np.uint8)
+        share = share.reshape(-1, *[1] * (squares.ndim - 1))
+        return Read(np.rint(first + (second - first) * share).astype(np.uint8), lost_colour)
 
-    open = read
+    def loses_colour(self, path: Path) -> bool:
+        """Return whether a clip is in colour and is read as grey, by its middle frame."""
+        return ClipReader(self.size_px, self.channels).loses_colour(path)
 
 
 def make_reader(
-    clip: Clip, *, frames: int, size_px: int, cache_px: int, least_px: int = 0
+    clip: Clip, *, frames: int, size_px: int, cache_px: int, channels: int, least_px: int = 0
 ) -> ImageReader | ClipReader | VolumeReader:  # fmt: skip
-    """The reader of a recipe.
+    """Make the reader of a recipe.
 
     Args:
         clip: How clips are read.
         frames: Frames of the model's input; 1 reads images.
         size_px: Side of its input.
         cache_px: Shorter side of what is kept.
+        channels: 1 reads everything in grey, 3 in RGB.
         least_px: Shorter side that an image must have.
+
+    Raises:
+        UserError: Another number of channels.
     """
+    if channels not in (1, 3):
+        raise UserError(f"model.channels {channels}: files are read with 1 channel (grey) or 3 (RGB).")
     if frames == 1:
-        return ImageReader(cache_px, least_px)
+        return ImageReader(cache_px, least_px, channels)
     if clip.sampling == "volume":
-        return VolumeReader(frames, size_px, clip.black_out)
-    return ClipReader(cache_px, clip.colour, clip.black_out)
+        return VolumeReader(frames, size_px, channels, clip.black_out)
+    return ClipReader(cache_px, channels, clip.black_out)
 
 
 class _Blacked:
@@ -146,9 +208,9 @@ class _Blacked:
         from ..video.overlay import moving_region
 
         self.clip, self.size = clip, clip.size
-        spread = np.unique(np.linspace(0, len(clip) - 1, self.LOOKS).round().astype(int))
+        sample = np.unique(np.linspace(0, len(clip) - 1, self.LOOKS).round().astype(int))
         try:
-            self.region = moving_region(clip[spread])
+            self.region = moving_region(clip[sample])
         except DataError as error:
             raise DataError(f"{path}: {error}") from None
 
@@ -163,19 +225,23 @@ class _Blacked:
     def close(self) -> None:
         self.clip.close()
 
+    @property
+    def lost_colour(self) -> bool:
+        return self.clip.lost_colour
+
 
 def _between(old: int, new: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For linear resampling of `old` places to `new`: the place before, the one after, and the share of the latter."""
+    """Return for linear resampling of `old` positions to `new` the one before, the one after and the latter's share."""
     place = ((np.arange(new) + 0.5) * (old / new) - 0.5).clip(0)
     early = np.minimum(place.astype(np.int64), old - 1)
     return early, np.minimum(early + 1, old - 1), (place - early).clip(0, 1).astype(np.float32)
 
 
 def _squared(frame: np.ndarray, side: int, size_px: int) -> np.ndarray:
-    """(H, W) uint8, padded with zeros to `side`, resampled bilinearly to (size_px, size_px) float32."""
+    """Pad a frame (H, W[, 3]) with zeros to `side` and resample it bilinearly to (size_px, size_px[, 3]) float32."""
     import cv2
 
-    top, left = ((side - extent) // 2 for extent in frame.shape)
-    square = np.zeros((side, side), np.float32)
+    top, left = ((side - extent) // 2 for extent in frame.shape[:2])
+    square = np.zeros((side, side, *frame.shape[2:]), np.float32)
     square[top : top + frame.shape[0], left : left + frame.shape[1]] = frame
     return cv2.resize(square, (size_px, size_px), interpolation=cv2.INTER_LINEAR)

@@ -41,7 +41,7 @@ class Box(NamedTuple):
     frame_height_px: float
 
     def within(self, width_px: float, height_px: float) -> tuple[float, float, float, float]:
-        """Left, top, right and bottom in a copy of the image that has this size."""
+        """Return left, top, right and bottom in a copy of the image that has this size."""
         across, down = width_px / self.frame_width_px, height_px / self.frame_height_px
         left, top = self.x_px * across, self.y_px * down
         return left, top, left + self.width_px * across, top + self.height_px * down

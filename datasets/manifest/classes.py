@@ -69,7 +69,7 @@ def class_labels(
 
 
 def _positive_first(source: Path, table: pd.DataFrame, classes: Sequence[str], positive: str | None) -> tuple[str, str]:
-    """The class that is 1, and the one that is 0."""
+    """Return the class that is 1, and the one that is 0."""
     if positive is not None and positive not in classes:
         raise DataError(
             f"{source}: no class {positive!r}{nearest(positive, classes)}; there are {' and '.join(classes)}."

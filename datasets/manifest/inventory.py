@@ -1,5 +1,4 @@
-"""From a listing to a manifest's table: which files are there, which splits are missing, and what was
-noticed.
+"""From a listing to a manifest's table: which files are there, which splits are missing, and what was noticed.
 
 What a person should know about a table (files left out, splits cut, policies applied) stands in its
 `attrs["notes"]`, what may spoil a result (leaks) in its `attrs["warnings"]`, one sentence each.
@@ -33,7 +32,7 @@ def warn(table: pd.DataFrame, text: str) -> None:
 
 
 def files_below(root: Path, suffixes: Iterable[str]) -> list[str]:
-    """Paths of all files with these suffixes (lower case), relative to `root`, with `/`, sorted.
+    """Return paths of all files with these suffixes (lower case), relative to `root`, with `/`, sorted.
 
     One walk with `os.scandir`, hidden files and folders left out: asking for 112,120 files one by one takes
     minutes on a network disk.
@@ -55,7 +54,7 @@ def files_below(root: Path, suffixes: Iterable[str]) -> list[str]:
 
 
 def relative_paths(files: pd.Series, root: Path) -> pd.Series:
-    """The same files with absolute paths made relative to `root`, as a manifest's table wants them."""
+    """Return the same files with absolute paths made relative to `root`, as a manifest's table wants them."""
     absolute = files.map(os.path.isabs).astype(bool)
     if not absolute.any():
         return files
@@ -154,7 +153,7 @@ def refuse_repeated(path: Path, names: pd.Series, what: str) -> None:
 
 
 def class_codes_in_names(paths: Sequence[str], classes: Sequence[str]) -> str | None:
-    """Whether the names of the files tell their class, as `164267_00001.mp4` does where 164267 is a code of a class.
+    """Return whether names of files tell their class, as `164267_00001.mp4` does where 164267 is a class's code.
 
     A name is cut into words and numbers, counted from either end. One such place tells the class if none of its
     values occurs in two classes, and that would be rare among names that know nothing of classes. Folders are not
@@ -189,6 +188,6 @@ def class_codes_in_names(paths: Sequence[str], classes: Sequence[str]) -> str | 
 
 
 def _log_chance(counts: pd.Series, log_share: pd.Series) -> float:
-    """The logarithm of the chance that the files of each value fall into one class by themselves."""
+    """Return the logarithm of the chance that the files of each value fall into one class by themselves."""
     sizes = counts.value_counts()
     return float(sum(number * np.logaddexp.reduce(size * log_share) for size, number in sizes.items()))

@@ -39,7 +39,7 @@ class Layout(NamedTuple):
 
 
 def own_layouts(suffixes: tuple[str, ...]) -> dict[str, Layout]:
-    """The layouts of data of one's own: `csv`, `folders` and `unlabelled`, for files with these suffixes."""
+    """Return the layouts of data of one's own: `csv`, `folders` and `unlabelled`, for files with these suffixes."""
     return {
         "csv": Layout(_is_own_csv, read_own_csv, "one CSV of your own"),
         "folders": Layout(
@@ -67,7 +67,7 @@ def _is_class_folders(root: Path, suffixes: tuple[str, ...]) -> bool:
 
 
 def _is_dicom_folder(root: Path, suffixes: tuple[str, ...]) -> bool:
-    """Other files without labels are taken only when asked for: a set whose CSV is missing must not become one."""
+    """Warn of files without labels, which are taken only when asked for: a set whose CSV is missing is none."""
     if not root.is_dir() or any(root.glob("*.csv")):
         return False
     files = files_below(root, suffixes)
@@ -75,7 +75,7 @@ def _is_dicom_folder(root: Path, suffixes: tuple[str, ...]) -> bool:
 
 
 def recognise(layouts: Mapping[str, Layout], root: str | Path) -> str:
-    """The name of the layout in this folder: the first of `layouts` that fits.
+    """Return the name of the layout in this folder: the first of `layouts` that fits.
 
     Raises:
         DataError: Nothing is there, or nothing fits.

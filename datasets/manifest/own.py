@@ -117,13 +117,10 @@ def own_table(
     keep_missing: bool,
     seed: int,
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """The table and labels of a CSV that was read (see `read_own_csv`, also for the options).
+    """Return the table and labels of a CSV that was read (see `read_own_csv`, also for the options).
 
-    Args:
-        path: The CSV, named in messages.
-        raw: Its cells as strings.
-        root: Folder that the paths in it are relative to.
-        present: The relative paths that exist. None: ask the disk for each.
+    `path` names the CSV in messages, `raw` holds its cells as strings, `root` is the folder that the paths in it are
+    relative to, `present` the relative paths that exist (None: ask the disk for each).
     """
     if class_column is None and positive is not None:
         raise DataError(f"{path}: positive={positive} is of classes; name their column too (class_column).")
@@ -181,7 +178,7 @@ def read_class_folders(
         root: The folder.
         suffixes: Which files count (lower case, with the dot).
         patient_pattern: Regular expression searched in the path below the class folder; its group (or all of
-            it) is the patient, such as `(person\\d+)_` or, for a folder per patient, `^([^/]+)/`.
+            it) is the patient, such as `(person[0-9]+)_` or, for a folder per patient, `^([^/]+)/`.
         each_file_own_patient: No patient has two files.
         positive: Which of two classes is 1. Default: the one that does not read like "normal".
         resplit: Ignore split folders.
@@ -227,7 +224,7 @@ def _finished(path, root, table, labels, present, keep_missing, seed) -> tuple[p
 
 
 def only_csv(path: Path) -> Path:
-    """The CSV itself, or the only one in a folder."""
+    """Return the CSV itself, or the only one in a folder."""
     if not path.is_dir():
         return path
     found = sorted(path.glob("*.csv"))
@@ -238,7 +235,7 @@ def only_csv(path: Path) -> Path:
 
 
 def file_ids(files: pd.Series) -> pd.Series:
-    """Paths without suffix, or with it where two files differ by nothing else."""
+    """Return paths without suffix, or with it where two files differ by nothing else."""
     names = files.str.replace(r"\.[^./]+$", "", regex=True)
     return files if names.duplicated().any() else names
 
@@ -256,7 +253,7 @@ def _splits(path: Path, cells: pd.Series) -> pd.Series:
 def _labelled(
     path: Path, raw: pd.DataFrame, table: pd.DataFrame, rest: list[str], labels: Sequence[str] | None
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """The table with its label columns: those that are named, or all that hold 0 and 1 only."""
+    """Return the table with its label columns: those that are named, or all that hold 0 and 1 only."""
     if labels is None:
         named = _zero_one_columns(path, raw, rest)
     else:
@@ -279,7 +276,7 @@ def _zero_one_columns(path: Path, raw: pd.DataFrame, columns: list[str]) -> tupl
 
 
 def _numbers(cells: pd.Series) -> tuple[pd.Series, pd.Series]:
-    """Numbers (NaN where there is none), and which cells are neither 0, 1 nor unknown."""
+    """Return numbers (NaN where there is none), and which cells are neither 0, 1 nor unknown."""
     text = cells.str.strip()
     numbers = pd.to_numeric(text, errors="coerce")
     return numbers.astype("float64"), ~(numbers.isin([0, 1]) | text.str.lower().isin(UNKNOWN_CELLS))
@@ -307,11 +304,19 @@ def _has_split_folders(files: pd.Series) -> bool:
 
 
 def patients_by_pattern(root: Path, below_class: pd.Series, pattern: str) -> pd.Series:
+    """Return the patient of each path below its class folder, by a regular expression.
+
+    Raises:
+        DataError: It is none, or finds no patient in a path.
+    """
     try:
         expression = re.compile(pattern)
     except re.error as error:
         raise DataError(f"patient_pattern {pattern!r} is no regular expression: {error}.") from None
-    found = [expression.search(path) for path in below_class]
-    if None in found:
-        raise DataError(f"{root}: patient_pattern {pattern!r} finds no patient in {below_class[found.index(None)]!r}.")
-    return pd.Series([match[match.re.groups and 1] for match in found], below_class.index)
+    patients = []
+    for path in below_class:
+        match = expression.search(path)
+        if match is None:
+            raise DataError(f"{root}: patient_pattern {pattern!r} finds no patient in {path!r}.")
+        patients.append(match[match.re.groups and 1])
+    return pd.Series(patients, below_class.index)

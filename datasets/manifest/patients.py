@@ -7,8 +7,9 @@ import pandas as pd
 
 
 def alike_patients(table: pd.DataFrame) -> str | None:
-    """Whether patients of different splits differ by their spelling alone: capitals, signs between words, zeros before
-    a number, or a `.0` that a spreadsheet has put behind one.
+    """Return whether patients of different splits differ by their spelling alone.
+
+    Capitals, signs between words, zeros before a number, or a `.0` that a spreadsheet has put behind one.
 
     Args:
         table: With `patient` and `split`.

@@ -63,7 +63,7 @@ def patient_folds(table: pd.DataFrame, labels: Sequence[str], k: int, seed: int 
 
 
 def _deal(table: pd.DataFrame, labels: Sequence[str], fractions: np.ndarray, seed: int) -> pd.Series:
-    """The number of the part for each row; every part gets a patient.
+    """Return the number of the part for each row; every part gets a patient.
 
     scikit-learn's StratifiedGroupKFold knows equal folds only and looks at the order of the rows.
     """
@@ -91,7 +91,10 @@ def _deal(table: pd.DataFrame, labels: Sequence[str], fractions: np.ndarray, see
 
 
 def _furthest_behind(fractions: np.ndarray, held_here: np.ndarray, held: np.ndarray) -> int:
-    """The part that lacks most of its share of this class (to a quarter of a patient), and then of all."""
+    """Return the split that is furthest below its share of this class.
+
+    Ties, within a quarter of a patient, go to the split that is furthest below its share of all patients.
+    """
     lack_here = fractions * (held_here.sum() + 1) - held_here
     lack = fractions * (held.sum() + 1) - held
     near = lack_here >= lack_here.max() - 0.25
@@ -99,16 +102,17 @@ def _furthest_behind(fractions: np.ndarray, held_here: np.ndarray, held: np.ndar
 
 
 def _fill_empty_parts(part_of: dict[str, int], held: np.ndarray, seed: int) -> None:
-    """With few patients a small part may have got none: give it one of the largest part."""
+    """Give a part that got no patient one of the largest part's: with few patients a small part may have none."""
     for part in np.flatnonzero(held == 0):
         largest = int(held.argmax())
         patient = min((p for p in part_of if part_of[p] == largest), key=lambda p: _shuffled(p, seed))
         part_of[patient] = int(part)
-        held[[largest, part]] += -1, 1
+        held[largest] -= 1
+        held[part] += 1
 
 
 def _patient_classes(table: pd.DataFrame, labels: Sequence[str]) -> pd.Series:
-    """The rarest positive finding of each patient ('' = none), by patient."""
+    """Return the rarest positive finding of each patient ('' = none), by patient."""
     positive = (table[list(labels)] == 1).groupby(table["patient"]).any()
     counts = positive.sum()
     by_rarity = sorted(labels, key=lambda label: (counts[label], label))
@@ -119,5 +123,5 @@ def _patient_classes(table: pd.DataFrame, labels: Sequence[str]) -> pd.Series:
 
 
 def _shuffled(patient: str, seed: int) -> str:
-    """A sort key that looks random, and is the same on every machine and in every order of rows."""
+    """Return a sort key that looks random, and is the same on every machine and in every order of rows."""
     return hashlib.sha256(f"{seed}\0{patient}".encode()).hexdigest()

@@ -7,8 +7,6 @@ predictions.csv  `id,patient,split,status,reason`, then `y_<label>`, `p_<label>`
                  An optional column `decision` names the label that a rule other than the largest score decided for.
 """
 
-import csv
-import difflib
 import hashlib
 import json
 import os
@@ -20,38 +18,20 @@ import numpy as np
 import pandas as pd
 
 from ...core.errors import DataError
-from ...core.files import refuse_irregular, write_json, written_aside
+from ...core.files import write_json
+from .cells import UNKNOWN_CELLS, is_numeric, label_cells, nearest, numbers, read_csv, write_csv
+from .cells import for_spreadsheets as for_spreadsheets
 from .roots import refuse_outside
 
 KEYS = ("id", "path", "patient", "split")
 SPLITS = ("train", "val", "test")
 # Columns that describe a case and are never a label, even though their cells are numbers.
 FACTS = frozenset(
-    [
-        "age",
-        "sex",
-        "view",
-        "follow_up",
-        "height",
-        "width",
-        "spacing",
-        "mpp",
-        "fps",
-        "frames",
-        "annotation",
-        "study",
-        "series",
-        "site",
-        "scanner",
-        "source",
-        "group",
-        "probe",
-        "original_split",
-        "duplicate_of",
-    ]
+    (
+        "age sex view follow_up height width spacing mpp fps frames annotation study series site scanner "
+        "source group probe original_split duplicate_of"
+    ).split()
 )
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
-UNKNOWN_CELLS = ("", "nan", "na", "n/a", "none", "null")
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,26 +55,26 @@ class Manifest:
         return len(self.table)
 
     def rows(self, *splits: str) -> "Manifest":
-        """The cases of the named splits, in file order."""
+        """Return the cases of the named splits, in file order."""
         return replace(self, table=self.table[self.table["split"].isin(splits)].reset_index(drop=True))
 
     def with_labels(self, labels: Sequence[str]) -> "Manifest":
-        """The same cases with these labels only, in this order."""
+        """Return the same cases with these labels only, in this order."""
         for label in labels:
             if label not in self.labels:
                 raise DataError(f"{self.path}: no label column {label!r}{nearest(label, self.labels)}.")
         return replace(self, labels=tuple(labels))
 
     def targets(self) -> np.ndarray:
-        """(N, L) float32 of 0, 1 and NaN (unknown)."""
+        """Return (N, L) float32 of 0, 1 and NaN (unknown)."""
         return self.table[list(self.labels)].to_numpy(np.float32)
 
     def files(self) -> list[Path]:
-        """The N files, relative paths joined to the manifest's folder."""
+        """Return the N files, relative paths joined to the manifest's folder."""
         return [self.path.parent / path for path in self.table["path"]]
 
     def microns_per_px(self) -> list[float | None]:
-        """The N cells of the column `mpp` (slides); None where it is empty or there is no such column.
+        """Return the N cells of the column `mpp` (slides); None where it is empty or there is no such column.
 
         Raises:
             DataError: A cell is no number.
@@ -102,17 +82,17 @@ class Manifest:
         if "mpp" not in self.table:
             return [None] * len(self)
         cells = self.table["mpp"].str.strip()
-        numbers = pd.to_numeric(cells, errors="coerce")
-        wrong = np.flatnonzero(numbers.isna() & ~cells.str.lower().isin(UNKNOWN_CELLS))
+        values = pd.to_numeric(cells, errors="coerce")
+        wrong = np.flatnonzero(values.isna() & ~cells.str.lower().isin(UNKNOWN_CELLS))
         if len(wrong):
             raise DataError(
                 f"{self.path}: the mpp of {self.table['id'].iloc[wrong[0]]} is {cells.iloc[wrong[0]]!r}; microns per "
                 "pixel are a number, or empty where the slide's file says them."
             )
-        return [None if np.isnan(number) else float(number) for number in numbers]
+        return [None if np.isnan(number) else float(number) for number in values]
 
     def fingerprint(self) -> str:
-        """SHA-256 over ids, paths, patients, splits and labels: which data a run saw."""
+        """Return SHA-256 over ids, paths, patients, splits and labels: which data a run saw."""
         columns = self.table[[*KEYS, *self.labels]]
         return hashlib.sha256(columns.to_csv(index=False, lineterminator="\n").encode()).hexdigest()
 
@@ -152,7 +132,7 @@ def read_manifest(path: str | Path, labels: Sequence[str] | None = None) -> Mani
     for label in found:
         if label not in table.columns:
             raise DataError(f"{path}: no label column {label!r}{nearest(label, table.columns)}.")
-        table[label] = _label_cells(path, table, label, named=labels is not None)
+        table[label] = label_cells(path, table, label, named=labels is not None)
     meaning, roots = _beside(path.with_suffix(".json"))
     for column in ("path", "annotation"):
         if column in table:
@@ -178,7 +158,7 @@ def write_manifest(
     if meaning or roots or beside.is_file():
         facts = {"meaning": dict(meaning or {}), "roots": list(roots)}
         write_json(beside, {key: value for key, value in facts.items() if value})
-    _write_csv(path, table)
+    write_csv(path, table)
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,27 +180,30 @@ class Predictions:
         return len(self.table)
 
     def rows(self, *splits: str) -> "Predictions":
-        """The cases of the named splits."""
+        """Return the cases of the named splits."""
         return replace(self, table=self.table[self.table["split"].isin(splits)].reset_index(drop=True))
 
     def scored(self) -> "Predictions":
-        """The cases with status `ok`."""
+        """Return the cases with status `ok`."""
         return replace(self, table=self.table[self.table["status"] == "ok"].reset_index(drop=True))
 
     def failed(self) -> "Predictions":
-        """The cases with status `failed`."""
+        """Return the cases with status `failed`."""
         return replace(self, table=self.table[self.table["status"] == "failed"].reset_index(drop=True))
 
     def truth(self) -> np.ndarray:
-        """(N, L) float64 of 0, 1, NaN (unknown)."""
+        """Return (N, L) float64 of 0, 1, NaN (unknown)."""
         return self.table[[f"y_{label}" for label in self.labels]].to_numpy(np.float64)
 
     def scores(self) -> np.ndarray:
-        """(N, L) float64 probabilities in 0..1, NaN for failed cases."""
+        """Return (N, L) float64 probabilities in 0..1, NaN for failed cases."""
         return self.table[[f"p_{label}" for label in self.labels]].to_numpy(np.float64)
 
     def decisions(self) -> np.ndarray | None:
-        """(N,) places of the decided labels in `labels`, -1 for failed cases; None without a column `decision`."""
+        """Return (N,) places of the decided labels in `labels`, -1 for failed cases.
+
+        None without a column `decision`.
+        """
         if "decision" not in self.table.columns:
             return None
         return pd.Index(self.labels).get_indexer(self.table["decision"])
@@ -263,7 +246,7 @@ def write_predictions(path: str | Path, table: pd.DataFrame) -> None:
     for column in table.columns:
         if column.startswith("y_"):
             table[column] = table[column].astype("Float64").astype("Int64")
-    _write_csv(path, table, float_format="%.7g")
+    write_csv(path, table, float_format="%.7g")
 
 
 def read_predictions(path: str | Path) -> Predictions:
@@ -273,8 +256,16 @@ def read_predictions(path: str | Path) -> Predictions:
         DataError: A column is missing, an id stands twice, a truth is not 0, 1 or empty, a score is not within
             0..1, a scored case has no score or no decision, a failed case carries one, or a decision is no label.
     """
-    path = Path(path)
-    table = read_csv(path)
+    return checked_predictions(Path(path), read_csv(Path(path)))
+
+
+def checked_predictions(path: Path, table: pd.DataFrame) -> Predictions:
+    """Return a predictions table of text cells as numbers, checked as by `read_predictions`.
+
+    Args:
+        path: What messages call the table.
+        table: All cells as text, '' where empty. It is changed.
+    """
     for key in ("id", "patient", "split", "status", "reason"):
         if key not in table.columns:
             raise DataError(f"{path}: no column {key!r}{nearest(key, table.columns)}. Is this a predictions.csv?")
@@ -291,8 +282,8 @@ def read_predictions(path: str | Path) -> Predictions:
     for label in labels:
         if f"y_{label}" not in table.columns:
             raise DataError(f"{path}: no column 'y_{label}' beside 'p_{label}'. Leave its cells empty if unknown.")
-        table[f"y_{label}"] = _label_cells(path, table, f"y_{label}", named=True)
-        scores = _numbers(path, table, f"p_{label}")
+        table[f"y_{label}"] = label_cells(path, table, f"y_{label}", named=True)
+        scores = numbers(path, table, f"p_{label}")
         with np.errstate(invalid="ignore"):
             wrong = np.flatnonzero(ok & ~((scores >= 0) & (scores <= 1)))
         if len(wrong):
@@ -309,21 +300,6 @@ def read_predictions(path: str | Path) -> Predictions:
     return Predictions(path, table, labels)
 
 
-def read_csv(path: Path, **options) -> pd.DataFrame:
-    """Read a CSV as strings (empty cells are ''), with one clear error where it is none."""
-    refuse_irregular(path, DataError)
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", **options)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file.") from None
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError, csv.Error) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DataError(f"{path}: not a readable CSV table ({reason}). Save it as comma-separated UTF-8.") from None
-    if table.empty:
-        raise DataError(f"{path}: the table has no rows.")
-    return table.fillna("")
-
-
 def refuse_patient_overlap(path: Path, table: pd.DataFrame) -> None:
     """Raise if a patient stands in more than one split; blanks before and after a name are no other patient."""
     splits = table.groupby(table["patient"].str.strip(), sort=False)["split"].unique()
@@ -336,27 +312,8 @@ def refuse_patient_overlap(path: Path, table: pd.DataFrame) -> None:
         )
 
 
-def for_spreadsheets(table: pd.DataFrame) -> pd.DataFrame:
-    """The table for people to open: texts that a spreadsheet would take for a formula get an apostrophe before them.
-
-    Manifests and predictions are not written so: their ids must stay what they are.
-    """
-
-    def text(cell: object) -> object:
-        return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell
-
-    texts = {column: table[column].map(text) for column in table.columns if table[column].dtype.kind not in "biuf"}
-    return table.assign(**texts).rename(columns=text)
-
-
-def nearest(name: str, names: Iterable[str]) -> str:
-    """' (did you mean 'x'?)' where something alike exists, else ''."""
-    close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
-    return f" (did you mean {close[0]!r}?)" if close else ""
-
-
 def _beside(path: Path) -> tuple[dict[str, str], list[str]]:
-    """What 1 means by label, and the roots."""
+    """Return what 1 means by label, and the roots."""
     if not path.is_file():
         return {}, []
     try:
@@ -383,35 +340,8 @@ def _label_columns(table: pd.DataFrame) -> tuple[str, ...]:
     return tuple(
         column
         for column in table.columns
-        if column not in KEYS and column.lower() not in FACTS and _is_numeric(table[column])
+        if column not in KEYS and column.lower() not in FACTS and is_numeric(table[column])
     )
-
-
-def _is_numeric(cells: pd.Series) -> bool:
-    known = cells[~cells.str.strip().str.lower().isin(UNKNOWN_CELLS)]
-    return bool(len(known)) and bool(pd.to_numeric(known, errors="coerce").notna().all())
-
-
-def _numbers(path: Path, table: pd.DataFrame, column: str) -> np.ndarray:
-    cells = table[column].str.strip()
-    unknown = cells.str.lower().isin(UNKNOWN_CELLS)
-    numbers = pd.to_numeric(cells.where(~unknown), errors="coerce")
-    wrong = np.flatnonzero(numbers.isna() & ~unknown)
-    if len(wrong):
-        raise DataError(f"{path}: row {wrong[0] + 2}: {column} is {cells.iloc[wrong[0]]!r}, not a number.")
-    return numbers.to_numpy(np.float64)
-
-
-def _label_cells(path: Path, table: pd.DataFrame, label: str, named: bool) -> np.ndarray:
-    values = _numbers(path, table, label)
-    wrong = np.flatnonzero(~(np.isnan(values) | (values == 0) | (values == 1)))
-    if len(wrong):
-        remedy = "" if named else f" If {label!r} is no label, name the labels with --data.labels (check: --labels)."
-        raise DataError(
-            f"{path}: row {wrong[0] + 2}: {label} is {table[label].iloc[wrong[0]]}; "
-            f"a label is 1 (present), 0 (absent) or empty (unknown).{remedy}"
-        )
-    return values
 
 
 def _refuse_wrong_decisions(path: Path, cells: pd.Series, labels: tuple[str, ...], ok: np.ndarray) -> None:
@@ -431,8 +361,3 @@ def _refuse_wrong_decisions(path: Path, cells: pd.Series, labels: tuple[str, ...
         f"{path}: row {row}: decision {cell!r} is none of the labels{nearest(cell, labels)}. The labels are the names "
         "behind p_ in the header."
     )
-
-
-def _write_csv(path: str | Path, table: pd.DataFrame, **options) -> None:
-    with written_aside(path) as aside:
-        table.to_csv(aside, index=False, lineterminator="\n", **options)

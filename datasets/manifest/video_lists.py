@@ -22,7 +22,7 @@ SUFFIX = r"\.\w*[A-Za-z]\w*$"  # what has none is a folder of frames
 
 
 def is_video_lists(root: Path) -> bool:
-    """Is there a train.csv that begins with `path label`?"""
+    """Return whether there is a train.csv that begins with `path label`."""
     if not (root / "train.csv").is_file():
         return False
     with (root / "train.csv").open(encoding="utf-8-sig", errors="replace") as file:
@@ -84,7 +84,7 @@ def read_video_lists(
 
 
 def _read(path: Path, split: str) -> pd.DataFrame:
-    """`path, split, frames, class` of a list; `frames` is empty for videos."""
+    """Return `path, split, frames, class` of a list; `frames` is empty for videos."""
     try:
         lines = pd.Series(path.read_text(encoding="utf-8-sig").splitlines(), dtype=str)
     except (OSError, UnicodeDecodeError) as error:
@@ -118,7 +118,7 @@ def _refuse_two_splits(root: Path, table: pd.DataFrame) -> None:
 
 
 def _classes(root: Path, table: pd.DataFrame, file: str | Path | None) -> tuple[pd.Series, list[str]]:
-    """The class name of each row, and the names that occur, in the order of their numbers."""
+    """Return the class name of each row, and the names that occur, in the order of their numbers."""
     occurring = sorted(table["class"].unique())
     if file is None:
         names = {number: f"class_{number}" for number in occurring}
@@ -144,7 +144,7 @@ def _names(file: Path) -> list[str]:
 
 
 def _present(root: Path, paths: pd.Series) -> list[str]:
-    """Those paths that exist; each folder is listed once, however many files are asked for."""
+    """Return those paths that exist; each folder is listed once, however many files are asked for."""
     found = []
     for folder, group in paths.groupby(paths.str.rpartition("/")[0]):
         if (root / folder).is_dir():

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from ...core.errors import DataError
 from ...core.platform import usable_cores
+from ..images.colour import Read, colour_note
 from ..loading.isolation import isolated
 from ..manifest.patients import alike_patients
 from ..manifest.tables import SPLITS, Manifest
@@ -32,27 +33,27 @@ class Findings:
 
 
 def check_manifest(
-    manifest: Manifest, read: Callable[[Path], np.ndarray], *, files: int | None = 200, cache_px: int = 256
+    manifest: Manifest, read: Callable[[Path], Read] | None, *, files: int | None = 200, cache_px: int = 256
 ) -> Findings:
     """Check a manifest's splits, labels and files.
 
     Args:
         manifest: Already validated row by row.
-        read: Reads one file, (H, W) or (T, H, W), or raises DataError.
+        read: Reads one file in grey, (H, W) or (T, H, W), or raises DataError; None looks at no file.
         files: How many files to read, spread evenly over the table; 0 reads all, None looks for none.
         cache_px: Shorter side of the cache to estimate, pixels.
     """
-    found = Findings()
-    _splits(manifest, found)
-    _labels(manifest, found)
-    if files is not None:
-        frames = _files(manifest, read, files, found)
-        _space(manifest, cache_px, frames, found)
-    return found
+    findings = Findings()
+    _splits(manifest, findings)
+    _labels(manifest, findings)
+    if files is not None and read is not None:
+        frames = _files(manifest, read, files, findings)
+        _space(manifest, cache_px, frames, findings)
+    return findings
 
 
 def cohort(manifest: Manifest) -> pd.DataFrame:
-    """Cases, patients, and per label positives/known, by split."""
+    """Count cases, patients, and per label positives/known, by split."""
     rows = {}
     for split in SPLITS:
         part = manifest.rows(split)
@@ -64,26 +65,26 @@ def cohort(manifest: Manifest) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _splits(manifest: Manifest, found: Findings) -> None:
+def _splits(manifest: Manifest, findings: Findings) -> None:
     counts = manifest.table["split"].value_counts()
-    found.facts.append(
+    findings.facts.append(
         f"{len(manifest)} cases of {manifest.table['patient'].nunique()} patients, no patient in two splits"
     )
     if alike := alike_patients(manifest.table):
-        found.warnings.append(alike)
+        findings.warnings.append(alike)
     if not counts.get("train"):
-        found.errors.append("the split train is empty: nothing to learn from.")
+        findings.errors.append("the split train is empty: nothing to learn from.")
     if not counts.get("val"):
-        found.warnings.append("the split val is empty: no best epoch and no threshold can be chosen.")
+        findings.warnings.append("the split val is empty: no best epoch and no threshold can be chosen.")
     if not counts.get("test"):
-        found.warnings.append(
+        findings.warnings.append(
             "the split test is empty: evaluate with --split val, and choose nothing on it (--select last)."
         )
 
 
-def _labels(manifest: Manifest, found: Findings) -> None:
+def _labels(manifest: Manifest, findings: Findings) -> None:
     if not manifest.labels:
-        found.warnings.append("no label column: good for pre-training only.")
+        findings.warnings.append("no label column: good for pre-training only.")
     for split in SPLITS:
         part = manifest.rows(split)
         for label, column in zip(manifest.labels, part.targets().T):
@@ -91,21 +92,21 @@ def _labels(manifest: Manifest, found: Findings) -> None:
             if len(part) and len(np.unique(known)) < 2:
                 what = f"is {known[0]:.0f} in all {len(known)} known cases" if len(known) else "is unknown in all cases"
                 if split == "train":
-                    found.errors.append(
+                    findings.errors.append(
                         f"label {label!r} {what} of train: nothing to learn. Leave it out with --data.labels."
                     )
                 else:
-                    found.warnings.append(f"label {label!r} {what} of {split}: its AUROC there is undefined.")
+                    findings.warnings.append(f"label {label!r} {what} of {split}: its AUROC there is undefined.")
 
 
-def _files(manifest: Manifest, read: Callable, count: int, found: Findings) -> float:
+def _files(manifest: Manifest, read: Callable, count: int, findings: Findings) -> float:
     """Read files; gives their mean number of frames, 1 for images."""
     paths = manifest.files()
     missing = [path for path in paths if not path.exists()]
     if missing:
-        found.errors.append(f"{len(missing)} of {len(paths)} files are missing, first: {missing[0]}")
+        findings.errors.append(f"{len(missing)} of {len(paths)} files are missing, first: {missing[0]}")
     chosen = range(len(paths)) if not count else np.unique(np.linspace(0, len(paths) - 1, count).astype(int))
-    bad, shapes = [], []
+    bad, shapes, lost_colour = [], [], 0
     there = [row for row in chosen if paths[row].exists()]
     looks = isolated(LookAt(read), [paths[row] for row in there], usable_cores())
     for row, look in tqdm(zip(there, looks), "reading files", len(there), unit="file", disable=None):
@@ -114,27 +115,30 @@ def _files(manifest: Manifest, read: Callable, count: int, found: Findings) -> f
         else:
             height, width, frames = look.size
             shapes.append((frames, height, width))
-            found.looks.add(row, look)
-    found.errors += bad[:20]
+            lost_colour += look.lost_colour
+            findings.looks.add(row, look)
+    findings.errors += bad[:20]
     if len(bad) > 20:
-        found.errors.append(f"... and {len(bad) - 20} more unreadable files.")
+        findings.errors.append(f"... and {len(bad) - 20} more unreadable files.")
     if not shapes:
         return 1
     frames, heights, widths = zip(*shapes)
     length = f", {min(frames)}..{max(frames)} frames" if max(frames) > 1 else ""
-    found.facts.append(
+    findings.facts.append(
         f"{len(shapes)} of {len(paths)} files read well: {min(heights)}..{max(heights)} px high, "
         f"{min(widths)}..{max(widths)} px wide{length}"
     )
+    if note := colour_note(lost_colour, len(shapes)):
+        findings.facts.append(note)
     return float(np.mean(frames))
 
 
-def _space(manifest: Manifest, cache_px: int, frames: float, found: Findings) -> None:
+def _space(manifest: Manifest, cache_px: int, frames: float, findings: Findings) -> None:
     need = len(manifest) * frames * cache_px**2 * CACHE_FACTOR / 1e9
     folder = manifest.path.parent if os.access(manifest.path.parent, os.W_OK) else Path.cwd()
     free = shutil.disk_usage(folder).free / 1e9
-    found.facts.append(f"a cache at {cache_px} px takes about {need:.2g} GB; {free:.0f} GB are free")
+    findings.facts.append(f"a cache at {cache_px} px takes about {need:.2g} GB; {free:.0f} GB are free")
     if need > free:
-        found.errors.append(
+        findings.errors.append(
             f"a cache at {cache_px} px takes about {need:.0f} GB, but {free:.0f} GB are free (data.cache_px)."
         )

@@ -30,7 +30,9 @@ WARP = 0.45  # by so much an aligned copy may be larger, smaller and shifted, ta
 
 
 def duplicates(looks: Looks, patients: Sequence[str]) -> pd.DataFrame:
-    """Pairs of cases that show the same, but for pairs of one patient that are merely alike (two exposures of a visit).
+    """Return pairs of cases that show the same image.
+
+    Pairs of one patient that are merely alike (two exposures of a visit) are left out.
 
     Args:
         looks: Of N cases.
@@ -56,7 +58,7 @@ def duplicates(looks: Looks, patients: Sequence[str]) -> pd.DataFrame:
 
 
 def _equal(looks: Looks) -> tuple[np.ndarray, np.ndarray]:
-    """(P, 2) places of equal cases, each with the first of its kind; and (N,) whether a case is the first."""
+    """Return (P, 2) places of equal cases, each with the first of its kind; and (N,) whether a case is the first."""
     first_of: dict[bytes, int] = {}
     firsts = np.array([first_of.setdefault(digest, place) for place, digest in enumerate(looks.digests)], np.int64)
     again = np.flatnonzero(firsts != np.arange(len(looks)))
@@ -64,7 +66,7 @@ def _equal(looks: Looks) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _alike(looks: Looks, firsts: np.ndarray, patient: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Places a < b of alike cases of different patients, and their correlation."""
+    """Return places a < b of alike cases of different patients, and their correlation."""
     small = np.array(looks.small, np.int8).reshape(-1, SMALL_PX**2)
     owner = np.array(looks.owners, np.int64)
     kept = np.flatnonzero(firsts[owner] & small.any(axis=1)) if len(small) else np.empty(0, np.int64)
@@ -97,7 +99,7 @@ Pairs = Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]  # places of both, a
 
 
 def _every_pair(small: np.ndarray) -> Pairs:
-    """All of M (64 x 64) copies, those before each other only."""
+    """Compare all of M (64 x 64) copies, those before each other only."""
     unit = _unit(small)
     for start in range(0, len(unit), 500):
         likeness = unit[start : start + 500] @ unit[start:].T
@@ -111,7 +113,7 @@ def _unit(small: np.ndarray) -> np.ndarray:
 
 
 def _hashed(small: np.ndarray, waves: np.ndarray) -> Pairs:
-    """Those whose (M, 143) waves meet in a table."""
+    """Return pairs whose (M, 143) waves fall together in a table."""
     bits = waves > np.median(waves, axis=0)
     words = np.packbits(np.pad(bits, ((0, 0), (0, -bits.shape[1] % 64))), axis=1).view(np.uint64)
     count, draw = len(bits), np.random.default_rng(0)
@@ -136,13 +138,16 @@ def _hashed(small: np.ndarray, waves: np.ndarray) -> Pairs:
 
 
 def _aligned(small: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
-    """Correlations of pairs once the second is laid over the first."""
+    """Return the correlations of pairs once the second is laid over the first."""
     with ThreadPoolExecutor(usable_cores()) as pool:  # OpenCV lets go of Python's lock
         return np.array(list(pool.map(_likeness, small[i], small[j])), np.float64)
 
 
 def _likeness(first: np.ndarray, second: np.ndarray) -> float:
-    """Correlation of two small copies, the second aligned to the first by an affine map; 0 where none is found."""
+    """Return correlation of two small copies, the second aligned to the first by an affine map.
+
+    0 where none is found.
+    """
     import cv2
 
     first, second = (copy.reshape(SMALL_PX, SMALL_PX).astype(np.float32) for copy in (first, second))

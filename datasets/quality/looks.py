@@ -1,16 +1,20 @@
-"""What is kept of an image or clip: a digest of its pixels, small high-passed copies and their waves to know it again,
-and what a network could see of how it was made (`datasets.shortcuts`).
+"""What is kept of an image or clip.
+
+A digest of its pixels, small high-passed copies and their waves to know it again, and what a network could see of how
+it was made (`datasets.shortcuts`).
 
 A copy that was re-encoded, resized, brightened or slightly cropped has another digest, but nearly the same small copy.
 """
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from ..images.colour import Read
 
 SMALL_PX = 64
 WAVES = 12  # of the cosine transform, along each side
@@ -31,7 +35,7 @@ class Looks:
         waves: N x F x 143 signed weights of its low waves, float32.
         sizes: N x (height, width, frames) as read.
         borders: N x 4 shares of a flat border: top, bottom, left, right.
-        corners: N x 8: mean and spread of the grey levels in each corner.
+        corners: N x 8: mean and std of the grey levels in each corner.
     """
 
     rows: list[int] = field(default_factory=list)
@@ -60,7 +64,7 @@ class Looks:
 
 @dataclass(frozen=True)
 class Look:
-    """Of one case: what `Looks` has of N."""
+    """What `Looks` has of N cases, of one; and whether colours were lost when it was read."""
 
     digest: bytes
     small: list[np.ndarray]
@@ -68,16 +72,19 @@ class Look:
     size: tuple[int, int, int]
     borders: np.ndarray
     corners: np.ndarray
+    lost_colour: bool = False
 
 
 @dataclass(frozen=True)
 class LookAt:
     """From a file to its `Look`, which is all that a process need send of a file that is only tried."""
 
-    read: Callable[[Path], Any]
+    read: Callable[[Path], Read]
 
     def __call__(self, path: Path) -> Look:
-        return look_at(self.read(path))
+        """Read a file in grey and look at it."""
+        pixels, lost_colour = self.read(path)
+        return replace(look_at(pixels), lost_colour=lost_colour)
 
 
 def look_at(pixels: Any) -> Look:
@@ -95,7 +102,7 @@ def look_at(pixels: Any) -> Look:
         frames, length = pixels[np.unique(places)], len(pixels)
     content = np.ascontiguousarray(pixels if whole else frames)
     digest = hashlib.blake2b(repr(content.shape).encode(), digest_size=16)
-    digest.update(content)
+    digest.update(content.data)
     greys = [_grey(frame) for frame in frames]
     middle = greys[len(greys) // 2]
     return Look(
@@ -109,7 +116,7 @@ def look_at(pixels: Any) -> Look:
 
 
 def _grey(frame: np.ndarray) -> np.ndarray:
-    """(64, 64) float32 in 0..255."""
+    """Return (64, 64) float32 in 0..255."""
     import cv2
 
     grey = frame if frame.ndim == 2 else frame.mean(axis=2)

@@ -1,5 +1,7 @@
-"""Labels that can be told without looking at the patient: from the size, the borders or the corners of an image, from
-the kind of file, or from where and how the manifest says it was taken. A network finds such a way if there is one.
+"""Labels that can be predicted without looking at the patient.
+
+From the size, the borders or the corners of an image, from the kind of file, or from where and how the manifest says it
+was taken. A network finds such a shortcut if there is one.
 """
 
 import math
@@ -24,9 +26,9 @@ MOST_VALUES = 20  # of a column: a tree of depth 3 asks for seven at most
 
 
 def shortcuts(manifest: Manifest, looks: Looks) -> list[str]:
-    """Which labels can be told by what a network can see, or by what leaves traces in the pixels.
+    """Return which labels can be predicted by what a network can see, or by what leaves traces in the pixels.
 
-    A small tree is fitted on patients and tried on others (5 folds); it tells a label if its AUROC over patients is
+    A small tree is fitted on patients and tried on others (5 folds); it predicts a label if its AUROC over patients is
     0.95 at least, and that by chance in fewer than one of 10,000 data sets (rank sum test, Bonferroni).
 
     Args:
@@ -36,11 +38,11 @@ def shortcuts(manifest: Manifest, looks: Looks) -> list[str]:
     Returns:
         Sentences for the warnings.
     """
-    ways = [*_seen(looks), *_tags(manifest, looks), *_written(manifest)]
+    sources = [*_seen(looks), *_tags(manifest, looks), *_written(manifest)]
     found: dict[str, list[str]] = {}
-    for what, rows, facts in ways:
+    for what, rows, facts in sources:
         for label in manifest.labels:
-            if _tells(manifest, rows, facts, label, CHANCE / (len(ways) * len(manifest.labels))):
+            if _predicts(manifest, rows, facts, label, CHANCE / (len(sources) * len(manifest.labels))):
                 found.setdefault(what, []).append(label)
     return [
         f"{_listed(labels)} can be told from {what} alone. A network may learn that and not the finding: take all "
@@ -50,16 +52,18 @@ def shortcuts(manifest: Manifest, looks: Looks) -> list[str]:
 
 
 def unseen_codes(manifest: Manifest) -> list[str]:
-    """Labels that stand in folders and names of files, which no network sees: sentences for the facts."""
+    """Return labels that stand in folders and names of files, which no network sees: sentences for the facts."""
     rows = _some(np.arange(len(manifest)))
     paths = manifest.table["path"].iloc[rows]
     folders = paths.str.rpartition("/")[0]
-    told = [
+    predicted = [
         label
         for label in manifest.labels
-        if folders.nunique() > 1 and _tells(manifest, rows, _values(folders), label, CHANCE / len(manifest.labels))
+        if folders.nunique() > 1 and _predicts(manifest, rows, _values(folders), label, CHANCE / len(manifest.labels))
     ]
-    found = [f"the folders tell {_listed(told)}: of no use to a network, which sees pixels only."] if told else []
+    found = (
+        [f"the folders tell {_listed(predicted)}: of no use to a network, which sees pixels only."] if predicted else []
+    )
     once = manifest.table.iloc[rows].drop_duplicates("patient")
     for label in manifest.labels:
         classes = once[label].map({0.0: "0", 1.0: "1"}).fillna("")
@@ -82,7 +86,7 @@ def _seen(looks: Looks) -> Iterator[Way]:
 
 
 def _tags(manifest: Manifest, looks: Looks) -> Iterator[Way]:
-    """What the DICOM headers of the files that were looked at say of the device."""
+    """Return what the DICOM headers of the files that were looked at say of the device."""
     from ..images.dicom import DICOM_SUFFIXES
 
     files = manifest.files()
@@ -104,7 +108,7 @@ def _device(path: Path) -> list[str]:
 
 
 def _written(manifest: Manifest) -> Iterator[Way]:
-    """What the manifest says of how a case was taken."""
+    """Return what the manifest says of how a case was taken."""
     rows = _some(np.arange(len(manifest)))
     table = manifest.table.iloc[rows]
     columns = {f"the column {name}": table[name] for name in TAKEN if name in table}
@@ -119,12 +123,12 @@ def _some(rows: np.ndarray) -> np.ndarray:
 
 
 def _values(cells: pd.Series) -> np.ndarray:
-    """(n, F) of 0 and 1: has it the F-th most frequent value?"""
+    """Return (n, F) of 0 and 1: whether it has the F-th most frequent value."""
     cells = cells.fillna("")
     return np.column_stack([cells == value for value in cells.value_counts().index[:MOST_VALUES]]).astype(np.float64)
 
 
-def _tells(manifest: Manifest, rows: np.ndarray, facts: np.ndarray, label: str, chance: float) -> bool:
+def _predicts(manifest: Manifest, rows: np.ndarray, facts: np.ndarray, label: str, chance: float) -> bool:
     from scipy.stats import mannwhitneyu
     from sklearn.metrics import roc_auc_score
     from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -27,13 +27,13 @@ class Bags(Protocol):
     def __len__(self) -> int: ...
 
     def count(self, row: int) -> int:
-        """Instances of a bag."""
+        """Return instances of a bag."""
 
     def bag(self, row: int, instances: np.ndarray | None = None) -> np.ndarray:
-        """(n, D) features of these instances (ascending), or of all."""
+        """Return (n, D) features of these instances (ascending), or of all."""
 
     def reasons(self) -> list[str]:
-        """Why each bag cannot be used; empty where it can."""
+        """Return why each bag cannot be used; empty where it can."""
 
 
 class BagFolder:
@@ -53,10 +53,12 @@ class BagFolder:
 
     def __init__(self, ids: Sequence[str], folder: str | Path, cache_gib: float = 4.0):
         self.ids, self.folder = list(ids), Path(folder)
-        self._left, self._kept = int(cache_gib * 2**30), {}
+        self._left = int(cache_gib * 2**30)
+        self._kept: dict[int, np.ndarray] = {}
         self._counts = np.zeros(len(self.ids), dtype=np.int64)
         self._reasons = [""] * len(self.ids)
-        self.width, self.attributes = 0, {}
+        self.width = 0
+        self.attributes: dict[str, Any] = {}
         first, heads = None, self._heads()
         for row in range(len(self.ids)):
             try:
@@ -75,19 +77,19 @@ class BagFolder:
         return len(self.ids)
 
     def path(self, row: int) -> Path:
-        """The file of a row."""
+        """Return the file of a row."""
         return slide_file(self.folder, self.ids[row])
 
     def count(self, row: int) -> int:
-        """Instances of a bag; 0 where there is none."""
+        """Return instances of a bag; 0 where there is none."""
         return int(self._counts[row])
 
     def reasons(self) -> list[str]:
-        """Why each bag cannot be used; empty where it can."""
+        """Return why each bag cannot be used; empty where it can."""
         return self._reasons
 
     def bag(self, row: int, instances: np.ndarray | None = None) -> np.ndarray:
-        """(n, D) float16 features of these instances (ascending), or of all.
+        """Return (n, D) float16 features of these instances (ascending), or of all.
 
         Raises:
             DataError: The file cannot be read, or has a value that is not finite in half precision.
@@ -101,18 +103,21 @@ class BagFolder:
         return self._kept[row] if instances is None else self._kept[row][instances]
 
     def fits(self) -> bool:
-        """Whether all bags stay in memory once they were read."""
+        """Return whether all bags stay in memory once they were read."""
         waiting = [row for row in range(len(self)) if row not in self._kept]
         return 2 * int(self._counts[waiting].sum()) * self.width <= self._left
 
     def fingerprint(self) -> str:
-        """SHA-256 over ids, instances and sizes of the files, and what they say of themselves."""
+        """Return SHA-256 over ids, instances and sizes of the files, and what they say of themselves."""
         sizes = [self.path(row).stat().st_size if self._counts[row] else 0 for row in range(len(self))]
-        said = [*zip(self.ids, self._counts.tolist(), sizes), sorted(self.attributes.items())]
-        return hashlib.sha256(repr(said).encode()).hexdigest()
+        facts = [*zip(self.ids, self._counts.tolist(), sizes), sorted(self.attributes.items())]
+        return hashlib.sha256(repr(facts).encode()).hexdigest()
 
     def _heads(self) -> dict[int, tuple[int, int, dict] | DataError]:
-        """The heads of the files that are there, by row: read by processes, since HDF5 may hang over a broken one."""
+        """Return the heads of the files that are there, by row.
+
+        Read by processes, since HDF5 may hang over a broken one.
+        """
         from .hdf5 import features_head
 
         rows = [row for row in range(len(self)) if self.path(row).is_file()]
@@ -158,7 +163,10 @@ class _Unlike(DataError):
 
 
 def described(attributes: dict) -> dict:
-    """Of a file's attributes those that must agree between bags: encoder and tile size, not what differs by slide."""
+    """Return of a file's attributes those that must agree between bags.
+
+    Encoder and tile size, not what differs by slide.
+    """
     return {
         name: value.item() if isinstance(value, np.generic) else value
         for name, value in attributes.items()
@@ -167,7 +175,7 @@ def described(attributes: dict) -> dict:
 
 
 def differing(one: dict, other: dict) -> list[str]:
-    """Names that both describe, differently."""
+    """Return names that both describe, differently."""
     return sorted(name for name in one.keys() & other.keys() if one[name] != other[name])
 
 
@@ -198,20 +206,20 @@ class BagTable:
 
     @property
     def width(self) -> int:
-        """Features D of an instance."""
+        """Return features D of an instance."""
         return self.features.shape[1]
 
     def count(self, row: int) -> int:
-        """Instances of a bag."""
+        """Return instances of a bag."""
         return int(self.offsets[row + 1] - self.offsets[row])
 
     def bag(self, row: int, instances: np.ndarray | None = None) -> np.ndarray:
-        """(n, D) float32 features of these instances, or of all."""
+        """Return (n, D) float32 features of these instances, or of all."""
         own = self.features[self.offsets[row] : self.offsets[row + 1]]
         return own if instances is None else own[instances]
 
     def reasons(self) -> list[str]:
-        """None fails: the table was checked when it was read."""
+        """Return N empty texts: the table was checked when it was read."""
         return [""] * len(self)
 
 
@@ -259,7 +267,7 @@ def read_bag_table(
 
 
 def _has_header(path: Path) -> bool:
-    """Whether no cell of the first line is a number."""
+    """Return whether no cell of the first line is a number."""
     return pd.to_numeric(read_csv(path, header=None, nrows=1).iloc[0], errors="coerce").isna().all()
 
 
@@ -275,7 +283,7 @@ def _place(path: Path, table: pd.DataFrame, column: str | int) -> int:
 
 
 def _targets(path: Path, truth: np.ndarray, group: np.ndarray, names: Sequence) -> tuple[np.ndarray, tuple[str, ...]]:
-    """(B, L) targets and the names of the labels."""
+    """Return (B, L) targets and the names of the labels."""
     first = np.zeros(len(names))
     first[group[::-1]] = truth[::-1]
     if np.any(split := truth != first[group]):
@@ -291,7 +299,9 @@ def _targets(path: Path, truth: np.ndarray, group: np.ndarray, names: Sequence) 
 
 
 def draw_instances(count: int, most: int | None, dropout: float, seed: int) -> np.ndarray | None:
-    """Which instances a training step sees: a random share, at most `most`, at least one; ascending. None is all.
+    """Choose which instances a training step sees: a random share, at most `most`, at least one; ascending.
+
+    None is all.
 
     Args:
         count: Instances of the bag.
@@ -306,7 +316,7 @@ def draw_instances(count: int, most: int | None, dropout: float, seed: int) -> n
 
 
 def pad_bags(bags: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
-    """(B, N, D) features, zero at padding, and (B, N) mask that is True at instances, of bags (n, D).
+    """Return (B, N, D) features, zero at padding, and (B, N) mask that is True at instances, of bags (n, D).
 
     The features of a lone bag are its own memory.
     """
@@ -342,7 +352,7 @@ class BagCases(Dataset):
         return len(self.rows)
 
     def __getitems__(self, samples: list[tuple[int, int]]) -> dict[str, Tensor]:
-        """`features` (B, N, D), `mask` (B, N), `target` (B, L) and `row` (B,) of (position, seed) samples."""
+        """Return `features` (B, N, D), `mask` (B, N), `target` (B, L) and `row` (B,) of (position, seed) samples."""
         bags, rows = [], []
         for position, seed in samples:
             row = int(self.rows[position])

@@ -29,7 +29,7 @@ class TileBatches(TrainBatches):
         super().__init__(cases, batch, seed, rank, world, parts)
 
     def order(self, draw: np.random.Generator) -> np.ndarray:
-        """(cases,) rows of an epoch, in the order of their use."""
+        """Return (cases,) rows of an epoch, in the order of their use."""
         share = self.tiles_per_slide
         if share is None:
             return super().order(draw)

@@ -27,7 +27,7 @@ class OverviewReader:
     name: str = "overviews"
 
     def open(self, path: Path) -> np.ndarray:
-        """(h, w, 3) uint8."""
+        """Return (h, w, 3) uint8."""
         with open_slide(path, self.mpp[path]) as slide:
             return slide.overview(OVERVIEW_PX)
 
@@ -39,13 +39,13 @@ def check_slides(manifest: Manifest, files: int | None = 200) -> Findings:
         manifest: Already validated row by row.
         files: How many slides to open, spread evenly over the table; 0 opens all, None looks for none.
     """
-    found = check_manifest(manifest, None, files=None)
+    findings = check_manifest(manifest, None, files=None)
     if files is None or not len(manifest):
-        return found
+        return findings
     paths, scales = manifest.files(), manifest.microns_per_px()
     missing = [path for path in paths if not path.exists()]
     if missing:
-        found.errors.append(f"{len(missing)} of {len(paths)} slides are missing, first: {missing[0]}")
+        findings.errors.append(f"{len(missing)} of {len(paths)} slides are missing, first: {missing[0]}")
     chosen = range(len(paths)) if not files else np.unique(np.linspace(0, len(paths) - 1, files).astype(int))
     sizes, mpps, bad = [], [], []
     there = [row for row in chosen if paths[row].exists()]
@@ -56,25 +56,25 @@ def check_slides(manifest: Manifest, files: int | None = 200) -> Findings:
             bad.append(str(look))
         else:
             look, size, mpp = look
-            found.looks.add(row, look)
+            findings.looks.add(row, look)
             sizes.append(size)
             mpps.append(mpp)
     # A slide that cannot be used is a row of the status tables; the others go on.
-    found.warnings += bad[:20]
+    findings.warnings += bad[:20]
     if len(bad) > 20:
-        found.warnings.append(f"... and {len(bad) - 20} more slides that cannot be used.")
+        findings.warnings.append(f"... and {len(bad) - 20} more slides that cannot be used.")
     if not sizes:
-        found.errors.append("no slide can be used.")
-        return found
+        findings.errors.append("no slide can be used.")
+        return findings
     widths, heights = zip(*sizes)
-    found.facts.append(
+    findings.facts.append(
         f"{len(sizes)} of {len(bad) + len(sizes)} slides opened: {min(widths)}..{max(widths)} px wide, "
         f"{min(heights)}..{max(heights)} px high, {min(mpps):.3g}..{max(mpps):.3g} microns per pixel"
     )
-    return found
+    return findings
 
 
 def _look(path: Path, scales: dict[Path, float | None]) -> tuple[Look, tuple[int, int], float]:
-    """A look at a slide that can be gone through, its width and height, and microns per pixel."""
+    """Look at a slide that can be gone through, its width and height, and microns per pixel."""
     with open_slide(path, scales[path]) as slide:
         return look_at(slide.overview(OVERVIEW_PX)), (slide.width_px, slide.height_px), slide.mpp

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -29,7 +30,7 @@ _ADVICE = "Write it again, or take it out of the list."
 
 @contextmanager
 def _written(path: str | os.PathLike, size_bytes: int) -> Iterator[h5py.File]:
-    """A new file for arrays of about this size, written aside."""
+    """Return a new file for arrays of about this size, written aside."""
     require_space(Path(path), size_bytes + size_bytes // 2 + _OVERHEAD_BYTES)
     with written_aside(path) as aside, h5py.File(aside, "w") as file:
         yield file
@@ -57,21 +58,21 @@ def read_tiles(path: str | os.PathLike, mpp: float | None = None) -> TileGrid:
     path = Path(path)
     with _reading(path), _opened(path) as file:
         coords = _coords(path, file)[:].astype(np.int64)
-        said = _attributes(file["coords"])
+        attrs = _attributes(file["coords"])
         tissue = _tissue(path, file, len(coords))
-        side = _tile_level0_px(said)
-        width, height = _slide_size(said)
+        side = _tile_level0_px(attrs)
+        width, height = _slide_size(attrs)
     if side is None or not width:
         raise DataError(f"{path}: does not say how large its tiles and its slide are. {_ADVICE}")
     with _reading(path):
-        mpp = _scale(path, said, mpp)
-        overlap_px = said.get("overlap", np.nan) / said["patch_size"] * side
+        mpp = _scale(path, attrs, mpp)
+        overlap_px = attrs.get("overlap", np.nan) / attrs["patch_size"] * side
         return TileGrid(
             coords=coords,
             tissue=tissue.astype(np.float32),
-            tile_px=int(said.get("tile_px", said["patch_size"])),
-            tile_um=float(said.get("tile_um", side * mpp)),
-            overlap_um=float(said.get("overlap_um", overlap_px * mpp)),
+            tile_px=int(attrs.get("tile_px", attrs["patch_size"])),
+            tile_um=float(attrs.get("tile_um", side * mpp)),
+            overlap_um=float(attrs.get("overlap_um", overlap_px * mpp)),
             tile_level0_px=side,
             mpp=mpp,
             width_px=width,
@@ -160,9 +161,9 @@ class FeatureFile:
         if self.count != len(coords):
             raise DataError(f"{path}: {self.count} features but {len(coords)} coordinates. {_ADVICE}")
         self.coords = coords[:].astype(np.int64)
-        said = _attributes(file["coords"])
-        self.tile_level0_px = _tile_level0_px(said)
-        self.attributes = {**said, **_attributes(file["features"])}
+        attrs = _attributes(file["coords"])
+        self.tile_level0_px = _tile_level0_px(attrs)
+        self.attributes = {**attrs, **_attributes(file["features"])}
 
     def __enter__(self) -> "FeatureFile":
         return self
@@ -232,13 +233,13 @@ def open_features(path: str | os.PathLike) -> FeatureFile:
 
 
 def features_head(path: Path) -> tuple[int, int, dict]:
-    """Tiles, width and attributes of a file of features, with the errors of `open_features`."""
+    """Return tiles, width and attributes of a file of features, with the errors of `open_features`."""
     with open_features(path) as file:
         return file.count, file.dim, file.attributes
 
 
 def all_finite(values: np.ndarray) -> bool:
-    """Whether no value of float16 or float32 is NaN or infinite."""
+    """Return whether no value of float16 or float32 is NaN or infinite."""
     if values.dtype == np.float16 and values.size:
         # NumPy looks at half floats one by one. By their bits, those that are not finite are the largest of each sign.
         return bool(values.view(np.int16).max() < 0x7C00 and values.view(np.uint16).max() < 0xFC00)
@@ -246,7 +247,7 @@ def all_finite(values: np.ndarray) -> bool:
 
 
 def _write_grid(file: h5py.File, path: Path, grid: TileGrid) -> None:
-    """`coords` and `tissue` of an open file; `path` is its name to be."""
+    """Return `coords` and `tissue` of an open file; `path` is its name to be."""
     coords = file.create_dataset("coords", data=grid.coords.astype(np.int64))
     magnification = max(1, round(10 / grid.mpp))
     size = np.array([grid.width_px, grid.height_px])
@@ -266,7 +267,7 @@ def _write_grid(file: h5py.File, path: Path, grid: TileGrid) -> None:
 
 
 def _overlap_px(grid: TileGrid) -> int:
-    """TRIDENT's overlap; 0 where it is unknown, for TRIDENT knows no such thing."""
+    """Return TRIDENT's overlap; 0 where it is unknown, for TRIDENT knows no such thing."""
     return 0 if np.isnan(grid.overlap_um) else round(grid.overlap_um / grid.mpp)
 
 
@@ -292,7 +293,7 @@ def _opened(path: Path) -> h5py.File:
 
 
 def _tissue(path: Path, file: h5py.File, count: int) -> np.ndarray:
-    """(count,) shares of tissue, NaN where the file does not say."""
+    """Return (count,) shares of tissue, NaN where the file does not say."""
     if "tissue" not in file:
         return np.full(count, np.nan, np.float32)
     if file["tissue"].shape != (count,):
@@ -301,7 +302,7 @@ def _tissue(path: Path, file: h5py.File, count: int) -> np.ndarray:
 
 
 def _coords(path: Path, file: h5py.File) -> h5py.Dataset:
-    """`coords`, (N, 2) whole numbers."""
+    """Return `coords`, (N, 2) whole numbers."""
     coords = file.get("coords")
     fits = isinstance(coords, h5py.Dataset) and coords.dtype.kind in "iu"
     if not fits or coords.ndim != 2 or coords.shape[1] != 2:
@@ -313,7 +314,7 @@ def _coords(path: Path, file: h5py.File) -> h5py.Dataset:
 
 
 def _features(path: Path, file: h5py.File) -> h5py.Dataset:
-    """`features`, (N, D) or (1, N, D)."""
+    """Return `features`, (N, D) or (1, N, D)."""
     features = file.get("features")
     fits = isinstance(features, h5py.Dataset) and features.dtype.kind == "f"
     if not fits or not (features.ndim == 2 or (features.ndim == 3 and len(features) == 1)):
@@ -326,54 +327,54 @@ def _features(path: Path, file: h5py.File) -> h5py.Dataset:
 
 def _refuse_large(path: Path, dataset: h5py.Dataset) -> None:
     """Raise DataError for an array that is larger than any slide's: HDF5 stores nothing of what was never written."""
-    if FEATURES_GB.broken(dataset.size * max(8, dataset.dtype.itemsize) / 1e9):
+    if FEATURES_GB.exceeded(dataset.size * max(8, dataset.dtype.itemsize) / 1e9):
         shape = " x ".join(map(str, dataset.shape))
         raise DataError(
-            f"{path}: `{dataset.name.strip('/')}` of {shape} is too large ({FEATURES_GB.said()}). {_ADVICE}"
+            f"{path}: `{dataset.name.strip('/')}` of {shape} is too large ({FEATURES_GB.text()}). {_ADVICE}"
         )
 
 
-def _attributes(dataset: h5py.Dataset) -> dict[str, str | int | float | list]:
-    """Attributes as plain Python values."""
+def _attributes(dataset: h5py.Dataset) -> dict[str, Any]:
+    """Return attributes as plain Python values."""
     values = {name: value.decode() if isinstance(value, bytes) else value for name, value in dataset.attrs.items()}
     return {name: value.tolist() if hasattr(value, "tolist") else value for name, value in values.items()}
 
 
-def _tile_level0_px(said: Mapping) -> int | None:
-    """Side of a tile in level-0 px by TRIDENT's attribute, else by CLAM's; None if they do not say."""
-    if "patch_size_level0" in said:
-        return int(said["patch_size_level0"])
-    if "patch_size" not in said or ("downsample" not in said and said.get("patch_level") != 0):
+def _tile_level0_px(attrs: Mapping) -> int | None:
+    """Return side of a tile in level-0 px by TRIDENT's attribute, else by CLAM's; None if they do not say."""
+    if "patch_size_level0" in attrs:
+        return int(attrs["patch_size_level0"])
+    if "patch_size" not in attrs or ("downsample" not in attrs and attrs.get("patch_level") != 0):
         return None
-    downsample = float(np.ravel(said.get("downsample", 1))[0])
-    return round(said["patch_size"] * downsample * said.get("custom_downsample", 1))
+    downsample = float(np.ravel(attrs.get("downsample", 1))[0])
+    return round(attrs["patch_size"] * downsample * attrs.get("custom_downsample", 1))
 
 
-def _slide_size(said: Mapping) -> tuple[int, int]:
-    """Width and height of level 0; (0, 0) if the file does not say."""
-    if "level0_width" in said:
-        return int(said["level0_width"]), int(said["level0_height"])
-    if "level_dim" not in said:
+def _slide_size(attrs: Mapping) -> tuple[int, int]:
+    """Return width and height of level 0; (0, 0) if the file does not say."""
+    if "level0_width" in attrs:
+        return int(attrs["level0_width"]), int(attrs["level0_height"])
+    if "level_dim" not in attrs:
         return 0, 0
-    width, height = np.ravel(said["level_dim"]) * np.ravel(said.get("downsample", 1))
+    width, height = np.ravel(attrs["level_dim"]) * np.ravel(attrs.get("downsample", 1))
     return round(width), round(height)
 
 
-def _scale(path: Path, said: Mapping, mpp: float | None) -> float:
-    """Microns per level-0 px, by the file or by the caller."""
-    own = said.get("mpp")
-    if own is None and mpp is None:
+def _scale(path: Path, attrs: Mapping, mpp: float | None) -> float:
+    """Return microns per level-0 px, by the file or by the caller."""
+    stored = attrs.get("mpp")
+    if stored is None and mpp is None:
         raise DataError(
             f"{path}: tiles of CLAM or TRIDENT, which do not say how many microns a pixel measures. Name the mpp of "
             "the slide."
         )
-    if own is not None and mpp is not None and abs(own / mpp - 1) > 0.05:
-        raise DataError(f"{path}: its tiles were cut at {own:.4g} microns per pixel; the slide has {mpp:.4g} now.")
-    return float(mpp if own is None else own)
+    if stored is not None and mpp is not None and abs(stored / mpp - 1) > 0.05:
+        raise DataError(f"{path}: its tiles were cut at {stored:.4g} microns per pixel; the slide has {mpp:.4g} now.")
+    return float(mpp if stored is None else stored)
 
 
 def _spans(rows: np.ndarray) -> list[tuple[int, int]]:
-    """Parts start:stop of sorted rows to be read in one go."""
+    """Return parts start:stop of sorted rows to be read in one go."""
     new = np.flatnonzero(np.diff(rows) > _GAP_ROWS) + 1
     runs = zip([0, *new.tolist()], [*new.tolist(), len(rows)]) if len(rows) else ()
     return [(at, min(at + _SPAN_ROWS, stop)) for start, stop in runs for at in range(start, stop, _SPAN_ROWS)]
@@ -392,5 +393,5 @@ def _refuse_unfinite(path: Path, features: np.ndarray, rows: np.ndarray | None =
 
 
 def _reason(error: Exception) -> str:
-    """The first clause of HDF5's words."""
+    """Return the first clause of HDF5's words."""
     return " ".join(str(error).split("(", 1)[-1].rstrip(")").split(",")[0].split())[:120] or type(error).__name__

@@ -40,7 +40,7 @@ class JpegTiles:
         self._levels = dict(enumerate(_levels(self._file, sizes)))
 
     def region(self, x: int, y: int, level: int, width: int, height: int) -> np.ndarray | None:
-        """(height, width, 3) uint8 RGB, arguments as of `Source.region`; None where OpenSlide must read it."""
+        """Return (height, width, 3) uint8 RGB, arguments as of `Source.region`; None where OpenSlide must read it."""
         tiles, downsample = self._levels.get(level), self._downsamples[level]
         left, top = round(x / downsample), round(y / downsample)
         if tiles is None or max(abs(x / downsample - left), abs(y / downsample - top)) > _WHOLE_PX:
@@ -76,7 +76,7 @@ class _Level:
         return self._width * self._height * 3
 
     def region(self, left: int, top: int, width: int, height: int) -> np.ndarray | None:
-        """(height, width, 3) of the level's px, or None where a tile is missing or not flawless."""
+        """Return (height, width, 3) of the level's px, or None where a tile is missing or not flawless."""
         out = np.empty((height, width, 3), np.uint8)
         for row in range(top // self._height, (top + height - 1) // self._height + 1):
             for column in range(left // self._width, (left + width - 1) // self._width + 1):
@@ -108,7 +108,7 @@ class _Level:
 
 
 def _levels(opened: BinaryIO, sizes: tuple[tuple[int, int], ...]) -> list[_Level | None]:
-    """For each size the page that has it; Philips's pages are larger, by less than a tile."""
+    """Return for each size the page that has it; Philips's pages are larger, by less than a tile."""
     import tifffile
 
     try:
@@ -120,7 +120,7 @@ def _levels(opened: BinaryIO, sizes: tuple[tuple[int, int], ...]) -> list[_Level
 
 
 def _is_plain(page: "TiffPage") -> bool:
-    """JPEG tiles of a usual size, 8-bit colours, channels together."""
+    """Return whether a page has JPEG tiles of a usual size, 8-bit colours, channels together."""
     from tifffile import COMPRESSION, PLANARCONFIG
 
     usual = 0 < page.tilewidth <= _LARGEST_PX and 0 < page.tilelength <= _LARGEST_PX
@@ -130,7 +130,7 @@ def _is_plain(page: "TiffPage") -> bool:
 
 
 def _colours(page: "TiffPage") -> str | None:
-    """What the channels are, in simplejpeg's words; None for what is neither."""
+    """Return what the channels are, in simplejpeg's words; None for what is neither."""
     from tifffile import PHOTOMETRIC
 
     return {PHOTOMETRIC.RGB: "RGB", PHOTOMETRIC.YCBCR: "YCbCr"}.get(page.photometric)
@@ -142,5 +142,5 @@ def _has(page: "TiffPage", size: tuple[int, int]) -> bool:
 
 
 def _marker(colours: str) -> bytes:
-    """Adobe's; without it a decoder would guess."""
+    """Make Adobe's marker; without it a decoder would guess."""
     return _ADOBE.pack(0xFFEE, _ADOBE.size - 2, b"Adobe", 100, 0, 0, ("RGB", "YCbCr").index(colours))

@@ -37,7 +37,7 @@ class Outline:
 
 
 def read_outlines(path: str | Path) -> list[Outline]:
-    """The outlines of an ASAP XML, in file order. Marks without an area (dots, measurements) are left out.
+    """Read the outlines of an ASAP XML, in file order. Marks without an area (dots, measurements) are left out.
 
     Raises:
         DataError: No such file, no ASAP XML, an outline with fewer than three points, a coordinate that is no number,
@@ -69,11 +69,12 @@ def write_outlines(path: str | Path, outlines: Sequence[Outline]) -> None:
 
 
 def rasterise(outlines: Sequence[Outline], width_px: int, height_px: int, downsample: float) -> np.ndarray:
-    """The tumour as a mask: every tumour outline filled, then every excluded one cut out.
+    """Return the tumour as a mask: every tumour outline filled, then every excluded one cut out.
 
     Args:
         outlines: In level-0 pixels; parts outside the slide are cut off.
-        width_px, height_px: Of level 0.
+        width_px: Of level 0.
+        height_px: Of level 0.
         downsample: Level-0 pixels per pixel of the mask.
 
     Returns:
@@ -84,7 +85,7 @@ def rasterise(outlines: Sequence[Outline], width_px: int, height_px: int, downsa
 
 
 def tumour_fraction(coords: np.ndarray, tile_level0_px: int, outlines: Sequence[Outline]) -> np.ndarray:
-    """The share of each tile that is tumour.
+    """Return the share of each tile that is tumour.
 
     Args:
         coords: (N, 2), x and y of the tiles' upper left corners in level-0 pixels.
@@ -154,7 +155,7 @@ def _outline(path: Path, mark: ET.Element, number: int) -> Outline:
 def _tumour_mask(
     outlines: Sequence[Outline], start: np.ndarray, shape: tuple[int, int], downsample: float
 ) -> np.ndarray:
-    """(H, W) bool whose upper left corner is at `start` (x, y in level-0 pixels)."""
+    """Return (H, W) bool whose upper left corner is at `start` (x, y in level-0 pixels)."""
     mask = np.zeros(shape, bool)
     for outline in sorted(outlines, key=lambda outline: outline.excluded):
         _fill(mask, (outline.points - start) / downsample, not outline.excluded)
@@ -194,7 +195,10 @@ def _fill(mask: np.ndarray, points: np.ndarray, value: bool) -> None:
 
 
 def _between(sums: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """(N,) of (H + 1, W + 1) running sums at places between their pixels, bilinear: exact for a mask of squares."""
+    """Return (N,) of (H + 1, W + 1) running sums at places between their pixels, bilinear.
+
+    Exact for a mask of squares.
+    """
     height, width = np.array(sums.shape) - 1
     x, y = np.clip(x, 0, width), np.clip(y, 0, height)
     column, row = np.minimum(x.astype(int), width - 1), np.minimum(y.astype(int), height - 1)

@@ -49,9 +49,9 @@ class Slide:
         self._source = source
         self._overviews: dict[tuple[int, int], np.ndarray] = {}
         self.width_px, self.height_px = source.sizes[0]
-        if SLIDE_GIGAPIXELS.broken(self.width_px * self.height_px / 1e9):
+        if SLIDE_GIGAPIXELS.exceeded(self.width_px * self.height_px / 1e9):
             raise DataError(
-                f"{path}: the slide is {self.width_px} x {self.height_px} px, too large ({SLIDE_GIGAPIXELS.said()})."
+                f"{path}: the slide is {self.width_px} x {self.height_px} px, too large ({SLIDE_GIGAPIXELS.text()})."
             )
         self.downsamples = source.downsamples
         self.mpp, self.mpp_source = microns_per_px(path, source.scale, mpp)
@@ -99,7 +99,7 @@ class Slide:
         return cv2.resize(pixels, (tile_px, tile_px), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
 
     def overview(self, longest_px: int) -> np.ndarray:
-        """The whole slide, small.
+        """Read the whole slide, small.
 
         It is read in blocks and averaged as they come: a slide without coarse levels never lies in memory whole.
 
@@ -125,19 +125,19 @@ class Slide:
         return cv2.resize(image, wanted, interpolation=cv2.INTER_AREA)
 
     def _level(self, downsample: float) -> int:
-        """The coarsest level that is at least as fine as wanted."""
+        """Return the coarsest level that is at least as fine as wanted."""
         fine = [level for level, have in enumerate(self.downsamples) if have <= downsample * (1 + _LEVEL_TOLERANCE)]
         return max(fine, key=lambda level: self.downsamples[level], default=0)
 
     def _square(self, x: int, y: int, side: int, level: int) -> np.ndarray:
-        """(n, n, 3) of a level: the square of `side` level-0 px, to whole px of that level."""
+        """Return (n, n, 3) of a level: the square of `side` level-0 px, to whole px of that level."""
         downsample, (width, height) = self.downsamples[level], self._source.sizes[level]
         n = min(max(1, round(side / downsample)), width, height)
         left, top = min(round(x / downsample), width - n), min(round(y / downsample), height - n)
         return self._source.region(round(left * downsample), round(top * downsample), level, n, n)
 
     def _reduced(self, level: int, factor: int) -> np.ndarray:
-        """A whole level, every factor x factor px averaged to one; the last ones over what there is."""
+        """Return a whole level, every factor x factor px averaged to one; the last ones over what there is."""
         (width, height), downsample = self._source.sizes[level], self.downsamples[level]
         step = max(1, _BLOCK_PX // factor) * factor
         out = np.empty((-(-height // factor), -(-width // factor), 3), np.uint8)
@@ -188,7 +188,7 @@ def _refuse_unreadable(path: Path) -> None:
 
 
 def _source(path: Path) -> Source:
-    """OpenSlide where it can, else what else reads such a file."""
+    """Open with OpenSlide where it can, else with what else reads such a file."""
     openslide = require("openslide", "slides", path)
     suffix = path.suffix.lower()
     try:

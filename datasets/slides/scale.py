@@ -33,7 +33,7 @@ class Scale:
 
 
 def openslide_scale(properties: Mapping[str, str]) -> Scale:
-    """The scale in OpenSlide's properties: its own, else Aperio's, else the TIFF resolution with its unit."""
+    """Read the scale in OpenSlide's properties: its own, else Aperio's, else the TIFF resolution with its unit."""
     magnification = _number(properties.get("openslide.objective-power") or properties.get("aperio.AppMag"))
     unit_um = _UM_PER_UNIT.get(properties.get("tiff.ResolutionUnit", ""))
     pairs = [
@@ -45,12 +45,12 @@ def openslide_scale(properties: Mapping[str, str]) -> Scale:
     return Scale(x_um, y_um, magnification)
 
 
-def microns_per_px(path: str | Path, said: Scale, manifest: float | None = None) -> tuple[float, str]:
+def microns_per_px(path: str | Path, metadata: Scale, manifest: float | None = None) -> tuple[float, str]:
     """Settle the scale of a slide.
 
     Args:
         path: The slide, for messages.
-        said: What its metadata say.
+        metadata: What its metadata say.
         manifest: What the manifest's column `mpp` says; None if empty.
 
     Returns:
@@ -65,15 +65,15 @@ def microns_per_px(path: str | Path, said: Scale, manifest: float | None = None)
             f"{path}: the manifest's mpp {manifest:g} is not possible: microns per pixel lie between {MIN_MPP} and "
             f"{MAX_MPP:g}. Mend its column `mpp`."
         )
-    doubt = _doubt(said)
-    if doubt:
+    why_none = _why_none(metadata)
+    if why_none:
         if manifest is None:
             raise DataError(
-                f"{path}: no scale: {doubt}. Fill the manifest's column `mpp` for this slide (microns per "
-                f"pixel of its largest level){_hint(said.magnification)}."
+                f"{path}: no scale: {why_none}. Fill the manifest's column `mpp` for this slide (microns per "
+                f"pixel of its largest level){_hint(metadata.magnification)}."
             )
         return float(manifest), "manifest"
-    mpp = (said.x_um + said.y_um) / 2
+    mpp = (metadata.x_um + metadata.y_um) / 2
     if manifest is not None and abs(manifest / mpp - 1) > TOLERANCE:
         raise DataError(
             f"{path}: its metadata say {mpp:.4g} microns per pixel, the manifest's mpp says {manifest:.4g}. "
@@ -82,14 +82,14 @@ def microns_per_px(path: str | Path, said: Scale, manifest: float | None = None)
     return mpp, "metadata"
 
 
-def _doubt(said: Scale) -> str:
-    """Why the metadata give no scale; empty if they do."""
-    if not said.x_um or not said.y_um:
+def _why_none(metadata: Scale) -> str:
+    """Return why the metadata give no scale; empty if they do."""
+    if not metadata.x_um or not metadata.y_um:
         return "its metadata name no microns per pixel"
-    sides = f"{said.x_um:.4g} x {said.y_um:.4g} microns per pixel"
-    if not all(MIN_MPP <= side <= MAX_MPP for side in (said.x_um, said.y_um)):
+    sides = f"{metadata.x_um:.4g} x {metadata.y_um:.4g} microns per pixel"
+    if not all(MIN_MPP <= side <= MAX_MPP for side in (metadata.x_um, metadata.y_um)):
         return f"its metadata say {sides}, which no slide scanner makes (a dpi tag for printers, for instance)"
-    if abs(said.x_um / said.y_um - 1) > TOLERANCE:
+    if abs(metadata.x_um / metadata.y_um - 1) > TOLERANCE:
         return f"its metadata say {sides}: pixels that are not square"
     return ""
 
@@ -106,7 +106,7 @@ def _um_per_px(px_per_unit: str | None, unit_um: float | None) -> float | None:
 
 
 def _number(text: str | None) -> float | None:
-    """A finite number above 0, or None."""
+    """Return a finite number above 0, or None."""
     try:
         value = float(text or "")
     except ValueError:

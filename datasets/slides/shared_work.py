@@ -44,7 +44,7 @@ class SharedWork:
         self.started = time.time()
 
     def __iter__(self) -> Iterator[str]:
-        """The slides that are neither done nor in other hands, each held until the next is asked for."""
+        """Yield the slides that are neither done nor in other hands, each held until the next is asked for."""
         for slide in self.files:
             if self.settled(slide):
                 continue
@@ -56,7 +56,7 @@ class SharedWork:
                     yield slide
 
     def settled(self, slide: str) -> bool:
-        """Whether nothing is left to do: it went well, or failed while this process was at work.
+        """Return whether nothing is left to do: it went well, or failed while this process was at work.
 
         What failed before is tried once more: the file may have been mended.
         """
@@ -68,7 +68,7 @@ class SharedWork:
         return slide_file(self.folder, slide, self.result).is_file()
 
     def state(self, slide: str) -> dict | None:
-        """What was written when the slide was finished; None if it was not."""
+        """Return what was written when the slide was finished; None if it was not."""
         with suppress(FileNotFoundError, json.JSONDecodeError):
             return json.loads(self._state(slide, ".json").read_text(encoding="utf-8"))
         return None
@@ -81,7 +81,10 @@ class SharedWork:
         )  # fmt: skip
 
     def write_table(self) -> pd.DataFrame:
-        """`status.csv` with one row per requested slide; one that is in other hands or was not reached is `open`."""
+        """Return `status.csv` with one row per requested slide.
+
+        One that is in other hands or was not reached is `open`.
+        """
         states = [self.state(slide) or {"id": slide, "status": "open", "reason": ""} for slide in self.files]
         table = pd.DataFrame(states).drop(columns=["finished", "file"], errors="ignore").convert_dtypes()
         with written_aside(self.folder / TABLE) as aside:
@@ -93,7 +96,7 @@ class SharedWork:
 
 
 def work_through(work: SharedWork, do: Callable[[str], Mapping], verb: str) -> pd.DataFrame:
-    """Do what is left, with a bar; a slide that fails is written down and the others go on.
+    """Process what is left, with a bar; a slide that fails is written down and the others go on.
 
     Args:
         work: The slides.
@@ -123,7 +126,7 @@ def work_through(work: SharedWork, do: Callable[[str], Mapping], verb: str) -> p
 
 
 def slide_file(folder: Path, slide: str, suffix: str = ".h5") -> Path:
-    """`<folder>/<id><suffix>`.
+    """Return `<folder>/<id><suffix>`.
 
     Raises:
         DataError: The id would name a file outside of the folder.
@@ -137,7 +140,7 @@ def slide_file(folder: Path, slide: str, suffix: str = ".h5") -> Path:
 
 
 def _stamp(path: Path) -> list[int]:
-    """Size and time of change of the file that is opened (of MRXS one of many); [] if it is missing."""
+    """Return size and time of change of the file that is opened (of MRXS one of many); [] if it is missing."""
     try:
         stat = path.stat()
     except OSError:

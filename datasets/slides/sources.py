@@ -45,7 +45,7 @@ class Source(Protocol):
     scale: Scale
 
     def region(self, x: int, y: int, level: int, width: int, height: int) -> np.ndarray:
-        """(height, width, 3) uint8 of a level; `x` and `y` are level-0 px and lie inside the slide."""
+        """Return (height, width, 3) uint8 of a level; `x` and `y` are level-0 px and lie inside the slide."""
 
     def close(self) -> None:
         """Let go of the file."""
@@ -94,11 +94,12 @@ class OpenSlideSource:
         return self._slide
 
     def region(self, x: int, y: int, level: int, width: int, height: int) -> np.ndarray:
+        """Read a region of a level as RGB."""
         pixels = self._decoded(x, y, level, width, height)
         return self._composed(x, y, level, width, height) if pixels is None else pixels
 
     def _decoded(self, x: int, y: int, level: int, width: int, height: int) -> np.ndarray | None:
-        """A region from its JPEG tiles, or None where they are not, or not all, to be had, or OpenSlide differs."""
+        """Read a region from its JPEG tiles; None where one of them cannot be had, or OpenSlide differs."""
         if not self._of_jpegs:
             return None
         if self._jpegs is None:
@@ -119,7 +120,7 @@ class OpenSlideSource:
         return pixels
 
     def _composed(self, x: int, y: int, level: int, width: int, height: int) -> np.ndarray:
-        """A region as OpenSlide puts it together."""
+        """Read a region as OpenSlide puts it together."""
         import openslide
 
         slide = self._opened()
@@ -134,6 +135,7 @@ class OpenSlideSource:
         return _on_white(rgba)
 
     def close(self) -> None:
+        """Close the file."""
         if self._slide is not None:
             self._slide.close()
         if self._jpegs is not None:
@@ -152,7 +154,7 @@ class ImageSource:
 
     def __init__(self, path: Path):
         self._path = path
-        self._pixels = None
+        self._pixels: np.ndarray | None = None
         with _image(path) as image:
             self.sizes = (image.size,)
             dpi = image.info.get("dpi", (0, 0))
@@ -160,17 +162,19 @@ class ImageSource:
             self.scale = Scale(um_x, um_y)
 
     def region(self, x: int, y: int, level: int, width: int, height: int) -> np.ndarray:
+        """Read a region of a level as RGB."""
         if self._pixels is None:
             with _image(self._path) as image:
                 self._pixels = _decoded(self._path, image)
         return self._pixels[y : y + height, x : x + width].copy()
 
     def close(self) -> None:
+        """Close the file."""
         self._pixels = None
 
 
 def _on_white(rgba: np.ndarray) -> np.ndarray:
-    """(h, w, 3) uint8; the transparent parts, which were not scanned, become white."""
+    """Return (h, w, 3) uint8; the transparent parts, which were not scanned, become white."""
     rgb = cv2.cvtColor(rgba, cv2.COLOR_RGBA2RGB)
     if rgba[..., 3].min() == 255:
         return rgb
@@ -183,7 +187,7 @@ _BROKEN = (OSError, ValueError, TypeError, SyntaxError, EOFError)
 
 
 def _image(path: Path):
-    """The Pillow image of a file, not decoded yet, if it is a plain image of 8 bits and not too large."""
+    """Return the Pillow image of a file, not decoded yet, if it is a plain image of 8 bits and not too large."""
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -232,7 +236,7 @@ def _refuse_unusual(path: Path, image) -> None:
 
 
 def _bits(path: Path, image) -> int:
-    """Bits per channel as stored; Pillow drops the lower half of 16-bit colours without a word."""
+    """Return bits per channel as stored; Pillow drops the lower half of 16-bit colours without a word."""
     if image.format == "TIFF":
         return max(image.tag_v2.get(_TIFF_BITS, (8,)))
     if image.format == "PNG":
@@ -264,7 +268,7 @@ def _refuse_depth(path: Path, what: str) -> None:
 
 
 def _decoded(path: Path, image) -> np.ndarray:
-    """(h, w, 3) uint8 of a whole image; transparent parts become white."""
+    """Return (h, w, 3) uint8 of a whole image; transparent parts become white."""
     try:
         image.load()
         if image.format == "PNG":
@@ -280,5 +284,5 @@ def _decoded(path: Path, image) -> np.ndarray:
 
 
 def _reason(error: Exception, path: Path) -> str:
-    """OpenSlide's words on one line, without the path that the message begins with."""
+    """Return OpenSlide's words on one line, without the path that the message begins with."""
     return " ".join(str(error).replace(str(path), path.name).split()).rstrip(".")

@@ -74,6 +74,7 @@ class Macenko(Normaliser):
         self._mix = (-mix.T).astype(np.float32)
 
     def __call__(self, tile: np.ndarray) -> np.ndarray:
+        """Normalise a tile (h, w, 3) uint8."""
         light = np.exp(_DENSITY.astype(np.float32)[tile].reshape(-1, 3) @ self._mix)
         light *= np.float32(LIGHT)
         light[light > 255] = 254  # as in the original
@@ -101,6 +102,7 @@ class Reinhard(Normaliser):
         self._shift = (to_log @ (REFERENCE_MEAN - gain * mean)).astype(np.float32)
 
     def __call__(self, tile: np.ndarray) -> np.ndarray:
+        """Normalise a tile (h, w, 3) uint8."""
         lms = np.log((tile.reshape(-1, 3).astype(np.float32) + 1) @ _RGB_TO_LMS.T.astype(np.float32))
         rgb = np.exp(lms @ self._matrix + self._shift) @ np.linalg.inv(_RGB_TO_LMS).T.astype(np.float32) - 1
         return np.rint(rgb.clip(0, 255)).astype(np.uint8).reshape(tile.shape)
@@ -113,11 +115,12 @@ class _PerTile(Normaliser):
         self._kind, self._what = kind, what
 
     def __call__(self, tile: np.ndarray) -> np.ndarray:
+        """Normalise a tile (h, w, 3) uint8."""
         return self._kind(tile.reshape(-1, 3), self._what)(tile)
 
 
 def stain_normaliser(slide: Slide, grid: TileGrid, recipe: Stain) -> Normaliser:
-    """The normaliser of a slide.
+    """Return the normaliser of a slide.
 
     Args:
         slide: The slide.
@@ -140,7 +143,7 @@ def stain_normaliser(slide: Slide, grid: TileGrid, recipe: Stain) -> Normaliser:
 
 
 def log_colour_statistics(pixels: np.ndarray, what: str) -> tuple[np.ndarray, np.ndarray]:
-    """(3,) mean and (3,) standard deviation of stained pixels (N, 3) uint8 on Reinhard's axes."""
+    """Return (3,) mean and (3,) standard deviation of stained pixels (N, 3) uint8 on Reinhard's axes."""
     _stained(pixels, what)
     kept = pixels[(_DENSITY[pixels] >= LEAST_DENSITY).all(axis=1)]
     axes = np.log((kept + 1.0) @ _RGB_TO_LMS.T) @ _LMS_TO_LAB.T
@@ -148,7 +151,7 @@ def log_colour_statistics(pixels: np.ndarray, what: str) -> tuple[np.ndarray, np
 
 
 def _stained(pixels: np.ndarray, what: str) -> np.ndarray:
-    """(n, 3) densities of the pixels with stain in every channel."""
+    """Return (n, 3) densities of the pixels with stain in every channel."""
     density = _DENSITY[pixels]
     density = density[(density >= LEAST_DENSITY).all(axis=1)]
     if len(density) < _LEAST_PX:
@@ -157,7 +160,10 @@ def _stained(pixels: np.ndarray, what: str) -> np.ndarray:
 
 
 def _stain_vectors(density: np.ndarray, what: str) -> np.ndarray:
-    """(3, 2) unit vectors of haematoxylin and eosin: the extremes of the plane that holds most of the densities."""
+    """Return (3, 2) unit vectors of haematoxylin and eosin.
+
+    The extremes of the plane that holds most of the densities.
+    """
     _, vectors = np.linalg.eigh(np.cov(density.T))
     plane = vectors[:, 1:3]
     plane = plane * np.array([1.0, 1.0 if plane[:, 1].sum() > 0 else -1.0])  # densities are positive; signs are free

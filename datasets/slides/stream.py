@@ -61,7 +61,7 @@ class TileSource:
         return len(self.coords)
 
     def __getitem__(self, row: int) -> np.ndarray:
-        """(tile_px, tile_px, 3) uint8.
+        """Return (tile_px, tile_px, 3) uint8.
 
         Raises:
             DataError: The slide cannot be opened or this part of it cannot be read.
@@ -82,24 +82,24 @@ class TileSource:
 
     @property
     def counts(self) -> np.ndarray:
-        """(S,) int64: tiles of each slide."""
+        """Return (S,) int64: tiles of each slide."""
         return np.diff(self.ends, prepend=0)
 
     @property
     def ids(self) -> "TileIds":
-        """N ids `slide@x,y`, made when they are asked for."""
+        """Return N ids `slide@x,y`, made when they are asked for."""
         return TileIds(self)
 
     def slide_of(self, row: int) -> int:
-        """Which slide a row belongs to."""
+        """Return which slide a row belongs to."""
         return int(np.searchsorted(self.ends, row, side="right"))
 
     def file(self, row: int) -> Path:
-        """The slide that a row is read from."""
+        """Return the slide that a row is read from."""
         return self.slides[self.slide_of(row)][0]
 
     def reasons(self) -> list[str]:
-        """N empty texts: slides that cannot be opened were sorted out before (`SlideSet`)."""
+        """Return N empty texts: slides that cannot be opened were sorted out before (`SlideSet`)."""
         return [""] * len(self)
 
     def close(self) -> None:
@@ -176,18 +176,18 @@ class SlideSet:
         return len(self.ids)
 
     def reasons(self) -> list[str]:
-        """N texts: why a slide cannot be used, empty where it can."""
+        """Return N texts: why a slide cannot be used, empty where it can."""
         return self._reasons
 
     def source(self, rows: Sequence[int]) -> TileSource:
-        """The tiles of the slides `rows`, all of them usable."""
+        """Return the tiles of the slides `rows`, all of them usable."""
         return TileSource(
             [(self.files[row], self.mpps[row]) for row in rows], [self.grids[row] for row in rows],
             [self.stains[row] for row in rows], names=[self.ids[row] for row in rows],
         )  # fmt: skip
 
     def fingerprint(self) -> str:
-        """SHA-256 over the tiles of all usable slides: what a run draws from."""
+        """Return SHA-256 over the tiles of all usable slides: what a run draws from."""
         digest = hashlib.sha256()
         for name, grid in zip(self.ids, self.grids):
             if grid is not None:
@@ -208,7 +208,7 @@ class _Slide:
 
 
 def _tried(slide: _Slide, fit: Fit | None) -> tuple["TileGrid", "Normaliser | None"]:
-    """The tiles of a slide that opens, and its stain normalisation.
+    """Return the tiles of a slide that opens, and its stain normalisation.
 
     Raises:
         DataError: No tile file, no tiles, tiles of another slide, or the slide does not open.

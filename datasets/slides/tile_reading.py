@@ -50,7 +50,7 @@ class Tiles:
         return len(self.grid.coords)
 
     def batches(self, size: int, workers: int = 1) -> Iterator[np.ndarray]:
-        """All of them in batches (B, S, S, 3) uint8, in order, read ahead.
+        """Yield all of them in batches (B, S, S, 3) uint8, in order, read ahead.
 
         Args:
             size: B of all but the last batch.

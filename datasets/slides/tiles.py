@@ -89,7 +89,7 @@ def tile_grid(slide: Slide, tiling: Tiling, mask: TissueMask | None = None) -> T
 
 
 def draw_grid(slide: Slide, grid: TileGrid, mask: TissueMask | None = None, longest_px: int = 1600) -> np.ndarray:
-    """The overview with the outline of the tissue (green) and the tiles (blue).
+    """Draw the overview with the outline of the tissue (green) and the tiles (blue).
 
     Args:
         slide: The slide.
@@ -135,13 +135,13 @@ def _refuse_size(slide: Slide, tiling: Tiling, side: int) -> None:
 
 
 def _starts(length: int, side: int, stride: float) -> np.ndarray:
-    """(n,) int64: where tiles begin along one axis, each rounded by itself so that no error adds up."""
+    """Return (n,) int64: where tiles begin along one axis, each rounded by itself so that no error adds up."""
     starts = np.floor(np.arange(int((length - side) / stride) + 2) * stride + 0.5).astype(np.int64)
     return np.unique(starts[starts + side <= length])
 
 
 def _shares(mask: TissueMask, xs: np.ndarray, ys: np.ndarray, side: int) -> np.ndarray:
-    """(len(ys), len(xs)) share of tissue in each tile, px that are cut counted by the part inside."""
+    """Return (len(ys), len(xs)) share of tissue in each tile, px that are cut counted by the part inside."""
     sums = cv2.integral(mask.mask.astype(np.uint8))
     rows = _along(sums, (ys + side) / mask.downsample) - _along(sums, ys / mask.downsample)
     columns = _along(rows.T, (xs + side) / mask.downsample) - _along(rows.T, xs / mask.downsample)
@@ -149,7 +149,7 @@ def _shares(mask: TissueMask, xs: np.ndarray, ys: np.ndarray, side: int) -> np.n
 
 
 def _along(sums: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Rows of an integral image at fractional places, linearly between."""
+    """Return rows of an integral image at fractional places, linearly between."""
     places = places.clip(0, len(sums) - 1)
     low = np.minimum(places.astype(np.int64), len(sums) - 2)
     part = (places - low)[:, None]

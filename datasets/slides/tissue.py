@@ -47,7 +47,7 @@ class TissueMask:
 
     @property
     def fraction(self) -> float:
-        """Share of the slide that is tissue."""
+        """Return share of the slide that is tissue."""
         return float(self.mask.mean())
 
     def __str__(self) -> str:
@@ -88,7 +88,7 @@ def find_tissue(slide: Slide, recipe: Tissue) -> TissueMask:
 
 
 def _by_grey(slide: Slide) -> TissueMask:
-    """Self-ViT-MIL, `extract_patches.py`: grey below Otsu's threshold on an overview of 1/256."""
+    """Find tissue as Self-ViT-MIL, `extract_patches.py`: grey below Otsu's threshold on an overview of 1/256."""
     longest = max(slide.width_px, slide.height_px)
     grey = cv2.cvtColor(slide.overview(max(1, round(longest / _GREY_SHRINK))), cv2.COLOR_RGB2GRAY)
     threshold = _otsu(grey) + 1  # OpenCV's is the last grey of the darker part
@@ -99,14 +99,14 @@ def _by_grey(slide: Slide) -> TissueMask:
 
 
 def _otsu(levels: np.ndarray) -> float:
-    """Otsu's threshold of uint8 levels: the last level of the lower part; 0 where there is none."""
+    """Return Otsu's threshold of uint8 levels: the last level of the lower part; 0 where there is none."""
     if not levels.size:
         return 0.0
     return cv2.threshold(levels.reshape(1, -1), 0, 255, cv2.THRESH_OTSU)[0]
 
 
 def _ink(rgb: np.ndarray, px_um2: float) -> np.ndarray:
-    """(h, w) bool: ink and black borders with their fringe."""
+    """Return (h, w) bool: ink and black borders with their fringe."""
     hue, saturation, value = cv2.split(cv2.cvtColor(rgb, cv2.COLOR_RGB2HSV))
     green = _within(hue, _GREEN_HUES) & (saturation > _GREEN_SATURATION)
     blue = _within(hue, _BLUE_HUES) & (saturation > _BLUE_SATURATION) & (rgb[..., 0] < _BLUE_RED)
@@ -120,7 +120,7 @@ def _within(hue: np.ndarray, limits: tuple[int, int]) -> np.ndarray:
 
 
 def _without_pieces(mask: np.ndarray, least_px: float) -> np.ndarray:
-    """The mask without its connected pieces of fewer than `least_px` px."""
+    """Return the mask without its connected pieces of fewer than `least_px` px."""
     _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
     keep = stats[:, cv2.CC_STAT_AREA] >= least_px
     keep[0] = False

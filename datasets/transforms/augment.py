@@ -134,8 +134,10 @@ class _Train:
 
 
 def _cropped_planes(crop, image: np.ndarray, seed: int) -> np.ndarray:
-    """The crop of many channels (frames of a clip), one after the other with one draw: OpenCV is up to twice as fast so
-    as on four at a time, for which the whole frames would have to be interleaved first.
+    """Crop many channels (frames of a clip), one after the other with one draw.
+
+    OpenCV is up to twice as fast so as on four at a time, for which the whole frames would have to be interleaved
+    first.
     """
     crop.set_random_seed(seed)
     planes = np.moveaxis(image, 2, 0)[..., None]
@@ -175,7 +177,7 @@ class _Eval:
 
 
 def _resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Antialiased bicubic, channel by channel."""
+    """Resize by antialiased bicubic interpolation, channel by channel."""
     if image.shape[:2] == (height, width):
         return image
     if image.ndim == 3:

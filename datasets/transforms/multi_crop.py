@@ -80,7 +80,7 @@ class MultiCropView:
         self.crops, self.global_px = crops, global_px
 
     def __call__(self, pixels: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-        """The crops of an image (H, W) or (H, W, 3) uint8, decided by the seed.
+        """Return the crops of an image (H, W) or (H, W, 3) uint8, decided by the seed.
 
         Returns:
             `image` (1, 2, C, S, S) and, where there are any, `local` (1, n, C, s, s), uint8.
@@ -102,7 +102,7 @@ class MultiCropView:
         self, pixels: np.ndarray, rng: np.random.Generator, size: int, scale: tuple[float, float], blur: float,
         solarise: float,
     ) -> np.ndarray:  # fmt: skip
-        """One crop (C, size, size)."""
+        """Return one crop (C, size, size)."""
         import cv2
 
         crops = self.crops
@@ -110,7 +110,7 @@ class MultiCropView:
         if rng.random() < crops.flip:
             image = cv2.flip(image, 1)
         if crops.turns:
-            image = np.ascontiguousarray(np.rot90(image[:: rng.choice((-1, 1))], rng.integers(4)))
+            image = np.ascontiguousarray(np.rot90(image[:: rng.choice((-1, 1))], int(rng.integers(4))))
         image = self._colours(image, rng)
         if rng.random() < blur:
             image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.1, 2.0))
@@ -119,7 +119,7 @@ class MultiCropView:
         return image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
 
     def _colours(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """ColorJitter in a random order of its four parts, then perhaps grey."""
+        """Apply ColorJitter in a random order of its four parts, then perhaps grey."""
         jitter, grey = rng.random() < self.crops.jitter, rng.random() < self.crops.grey
         if image.ndim == 2:
             return self._grey_jitter(image, rng) if jitter else image
@@ -134,7 +134,7 @@ class MultiCropView:
     def _linear(
         self, image: np.ndarray, rng: np.random.Generator, parts: list[str], grey: bool = False
     ) -> np.ndarray:  # fmt: skip
-        """Brightness, contrast and saturation in the order of `parts`, then perhaps grey, as one affine map of RGB."""
+        """Change brightness, contrast and saturation in the order of `parts`, then perhaps to grey, in one map."""
         import cv2
 
         if not parts and not grey:
@@ -156,7 +156,7 @@ class MultiCropView:
         return cv2.transform(image, np.column_stack([matrix, shift]))
 
     def _grey_jitter(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Brightness and contrast of an image without colours."""
+        """Change brightness and contrast of an image without colours."""
         import cv2
 
         bright, contrast = (rng.uniform(1 - limit, 1 + limit) for limit in (self.crops.brightness, self.crops.contrast))
@@ -168,7 +168,7 @@ class MultiCropView:
 def random_resized_crop(
     pixels: np.ndarray, rng: np.random.Generator, size: int, scale: tuple[float, float]
 ) -> np.ndarray:  # fmt: skip
-    """A crop of a share `scale` of the area and 3/4 to 4/3 in width over height, at a random place, made square.
+    """Return a crop of a share `scale` of the area and 3/4 to 4/3 in width over height, at a random place, made square.
 
     Bicubic where it grows, averaged where it shrinks.
 

@@ -6,6 +6,7 @@ Images and clips go the same way; an image has no frames to choose.
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -19,8 +20,8 @@ class TrainView:
     """Random frames and a random crop.
 
     Args:
-        augment: What is drawn in space.
-        clip: How frames are drawn.
+        augment: What is random in space.
+        clip: How frames are sampled.
         frames: Frames of the model's input; 1 for images.
     """
 
@@ -28,18 +29,17 @@ class TrainView:
         self.clip, self.frames = clip, frames
         self.repeats = clip.repeats if frames > 1 else 1
         self.in_space = build_train(augment)
-        # What changes colours looks at three channels at a time.
-        self.frame_by_frame = augment.randaug is not None and clip.colour
+        self.frame_by_frame = augment.randaug is not None  # which looks at the colours of one image
 
     def __call__(self, pixels, seed: int) -> np.ndarray:
-        """One case's draws.
+        """Make the samples of one case.
 
         Args:
             pixels: (H, W) or (H, W, 3), or a clip (T, H, W) or (T, H, W, 3), uint8, that gives frames by `[ids]`.
             seed: Decides everything.
 
         Returns:
-            (R, C, S, S), or (R, C, frames, S, S), uint8: R draws in space of the same frames.
+            (R, C, S, S), or (R, C, frames, S, S), uint8: R samples in space of the same frames.
         """
         if self.frames == 1:
             return _channels_first(self.in_space(pixels, seed))[None]
@@ -47,8 +47,8 @@ class TrainView:
             frames = pixels
         else:
             frames = pixels[train_frames(self.clip, len(pixels), self.frames, seed)]
-        draws = [over_frames(self.in_space, frames, seed + r, self.frame_by_frame) for r in range(self.repeats)]
-        return np.stack(draws)
+        samples = [over_frames(self.in_space, frames, seed + r, self.frame_by_frame) for r in range(self.repeats)]
+        return np.stack(samples)
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class EvalView:
     """
 
     size: int
-    mode: str
+    mode: Literal["crop", "squash", "pad"]
     resize_px: int | None
     clip: Clip
     frames: int
@@ -73,15 +73,15 @@ class EvalView:
     crops: int = 1
 
     def __len__(self) -> int:
-        """How many views there are."""
+        """Return how many views there are."""
         return self.segments * self.crops
 
     def single(self) -> "EvalView":
-        """The middle of time and space alone."""
+        """Return the middle of time and space alone."""
         return replace(self, segments=1, crops=1)
 
     def __call__(self, pixels, view: int = 0) -> np.ndarray:
-        """View number `view` of a case: (1, C, S, S) or (1, C, frames, S, S) uint8."""
+        """Return view number `view` of a case: (1, C, S, S) or (1, C, frames, S, S) uint8."""
         segment, crop = divmod(view, self.crops)
         if self.crops > 1:
             in_space = build_eval(self.size, None, "squash")
@@ -97,27 +97,28 @@ class EvalView:
         return over_frames(cut, frames, 0)[None]
 
     def frames_of(self, length: int) -> np.ndarray:
-        """(frames,) int64: which frames of a clip of `length` frames the middle view shows (volumes: the nearest)."""
+        """Return (frames,) int64: which frames of a clip of `length` the middle view shows; of volumes the nearest."""
         if self.clip.sampling == "volume":
             return ((np.arange(self.frames) + 0.5) * length / self.frames).astype(np.int64)
         return middle_frames(self.clip, length, self.frames)
 
 
 def over_frames(in_space, frames: np.ndarray, seed: int, one_by_one: bool = False) -> np.ndarray:
-    """Apply a transform of images to a clip, with the same draw for all frames.
+    """Apply a transform of images to a clip, with the same random numbers for all frames.
 
     The frames go through as channels of one image, which is faster than one after the other.
 
     Args:
         in_space: `(image (H, W[, C]), seed)` to (S, S[, C]).
         frames: (T, H, W) or (T, H, W, 3) uint8.
-        one_by_one: The transform must see three channels at a time.
+        seed: Of the transform.
+        one_by_one: Three channels are colours to the transform: it must see those of one frame, and no three frames.
 
     Returns:
         (C, T, S, S) uint8.
     """
-    if one_by_one and frames.ndim == 4:
-        return np.stack([in_space(frame, seed) for frame in frames]).transpose(3, 0, 1, 2)
+    if one_by_one and (frames.ndim == 4 or len(frames) == 3):
+        return np.stack([_channels_first(in_space(frame, seed)) for frame in frames], axis=1)
     length, height, width = frames.shape[:3]
     planes = frames if frames.ndim == 3 else frames.transpose(3, 0, 1, 2).reshape(-1, height, width)
     # A view: interleaving whole frames would cost as much as cropping them.
@@ -126,12 +127,12 @@ def over_frames(in_space, frames: np.ndarray, seed: int, one_by_one: bool = Fals
 
 
 def _channels_first(image: np.ndarray) -> np.ndarray:
-    """(H, W) or (H, W, C) as (C, H, W)."""
+    """Return (H, W) or (H, W, C) as (C, H, W)."""
     return image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
 
 
 def _square(image: np.ndarray, crop: int, crops: int) -> np.ndarray:
-    """Square number `crop` of `crops` along the longer side."""
+    """Return square number `crop` of `crops` along the longer side."""
     height, width = image.shape[:2]
     side = min(height, width)
     top, left = ((extent - side) * crop // (crops - 1) for extent in (height, width))
@@ -151,7 +152,7 @@ class FileViews:
     views: EvalView
 
     def __call__(self, path: Path) -> np.ndarray:
-        """(V, C, [T,] S, S) uint8.
+        """Return (V, C, [T,] S, S) uint8.
 
         Raises:
             DataError: The file cannot be read.

@@ -10,12 +10,13 @@ import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 
 from ...core.errors import DataError
 from ...core.extras import require
+from ..images.colour import Read, holds_colour
 from ..loading.limits import CLIP_GB
 
 CLIP_SUFFIXES = (
@@ -79,9 +80,10 @@ class Frames(Protocol):
     colour: bool
 
     def images(self, ids: np.ndarray, size: tuple[int, int]) -> Iterator[np.ndarray]:
-        """(h, w) or (h, w, 3) uint8 of each of the increasing `ids`, shrunk to `size` or not at all."""
+        """Yield (h, w) or (h, w, 3) uint8 of each of the increasing `ids`, shrunk to `size` or not at all."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Close the file."""
 
 
 class Clip:
@@ -91,12 +93,15 @@ class Clip:
         times: (T,) float64, seconds of every frame after the first (its number if there is no `fps`).
         fps: Frames per second on average; None where unknown, as for a folder of frames.
         size: (height, width) px of the images that it gives.
+        lost_colour: Whether a decoded frame held colours and grey was made of it; of what is decoded at once the
+            first, the middle and the last frame are looked at.
     """
 
     def __init__(self, path: Path, frames: Frames, *, colour: bool, shorter_px: int | None):
         self._path, self._frames, self._colour = path, frames, colour
         self.times, self.fps = frames.times, frames.fps
         self.size = _shrunk_size(frames.size, shorter_px)
+        self.lost_colour = False
 
     def __len__(self) -> int:
         return len(self.times)
@@ -115,17 +120,20 @@ class Clip:
         """
         wanted, places = np.unique(self._numbers(ids), return_inverse=True)
         shape = (len(wanted), *self.size, *([3] if self._colour else []))
-        if CLIP_GB.broken(math.prod(shape) / 1e9):
+        if CLIP_GB.exceeded(math.prod(shape) / 1e9):
             raise DataError(
                 f"{self._path}: {len(wanted)} frames of {self.size[1]}x{self.size[0]} px are too much at once "
-                f"({CLIP_GB.said()}). Cut it into clips, or shrink it."
+                f"({CLIP_GB.text()}). Cut it into clips, or shrink it."
             )
         images = np.empty(shape, np.uint8)
+        sample = set() if self._colour else {0, len(wanted) // 2, len(wanted) - 1}
         for row, image in enumerate(self._frames.images(wanted, self.size)):
+            self.lost_colour |= row in sample and holds_colour(image)
             images[row] = _converted(image, self.size, self._colour)
         return images if np.array_equal(places, np.arange(len(wanted))) else images[places]
 
     def close(self) -> None:
+        """Close the file."""
         self._frames.close()
 
     def __enter__(self) -> Self:
@@ -173,15 +181,22 @@ def open_clip(
     """
     path = Path(path)
     kind = _kind(path)
+    limits: dict[str, Any] = {"max_megapixels": max_megapixels, "max_frames": max_frames}
+    frames: Frames
     # Each reader is loaded when it is needed.
     if kind == "folder":
-        from .frame_folder import FolderFrames as Reader
+        from .frame_folder import FolderFrames
+
+        frames = FolderFrames(path, kind, **limits)
     elif kind == "DICOM":
-        from .dicom_clip import DicomFrames as Reader
+        from .dicom_clip import DicomFrames
+
+        frames = DicomFrames(path, kind, **limits)
     else:
         require("av", "video", path)
-        from .video_file import VideoFrames as Reader
-    frames = Reader(path, kind, max_megapixels=max_megapixels, max_frames=max_frames)
+        from .video_file import VideoFrames
+
+        frames = VideoFrames(path, kind, **limits)
     return Clip(path, frames, colour=colour, shorter_px=shorter_px)
 
 
@@ -194,14 +209,25 @@ def read_clip(
     max_megapixels: float | None = None,
     max_frames: int | None = None,
 ) -> np.ndarray:
-    """All frames of a clip, or those of `ids`; arguments, result and errors as of `open_clip` and `Clip`."""
-    limits = {"max_megapixels": max_megapixels, "max_frames": max_frames}
-    with open_clip(path, colour=colour, shorter_px=shorter_px, **limits) as clip:
+    """Read all frames of a clip, or those of `ids`; arguments, result and errors as of `open_clip` and `Clip`."""
+    with open_clip(
+        path, colour=colour, shorter_px=shorter_px, max_megapixels=max_megapixels, max_frames=max_frames
+    ) as clip:
         return clip[slice(None) if ids is None else ids]
 
 
+def read_grey_clip(path: str | Path) -> Read:
+    """Read all frames of a clip in grey, as `read_clip` does, and note whether they hold colours.
+
+    Raises:
+        DataError: As `read_clip`.
+    """
+    with open_clip(path) as clip:
+        return Read(clip[:], clip.lost_colour)
+
+
 def clip_info(path: str | Path) -> ClipInfo:
-    """What opening a clip tells, its limits being those of `open_clip`.
+    """Return what is known of a clip once it is open, its limits being those of `open_clip`.
 
     Raises:
         DataError: As `open_clip`.
@@ -213,7 +239,7 @@ def clip_info(path: str | Path) -> ClipInfo:
 
 
 def _kind(path: Path) -> str:
-    """`folder`, `DICOM`, or FFmpeg's name of the container that the first bytes announce."""
+    """Return `folder`, `DICOM`, or FFmpeg's name of the container that the first bytes announce."""
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
@@ -249,7 +275,7 @@ def _shrunk_size(size: tuple[int, int], shorter_px: int | None) -> tuple[int, in
 
 
 def _converted(image: np.ndarray, size: tuple[int, int], colour: bool) -> np.ndarray:
-    """(H, W) or (H, W, 3) from what a reader gave."""
+    """Return (H, W) or (H, W, 3) from what a reader gave."""
     import cv2
 
     if image.shape[:2] != size:

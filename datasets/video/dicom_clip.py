@@ -46,7 +46,7 @@ class DicomFrames:
         self._dataset.NumberOfFrames = 1
 
     def images(self, ids: np.ndarray, size: tuple[int, int]) -> Iterator[np.ndarray]:
-        """(H, W) or (H, W, 3) RGB of each frame in its full size."""
+        """Yield (H, W) or (H, W, 3) RGB of each frame in its full size."""
         for number in ids:
             with decoding(self._path), quiet():
                 frame = self._stored[number]
@@ -55,12 +55,13 @@ class DicomFrames:
             yield image
 
     def close(self) -> None:
+        """Close the file."""
         self._stored = []
         self._dataset = Dataset()
 
 
 def _extent(path: Path, header: Dataset) -> tuple[tuple[int, int], int]:
-    """(height, width) and the number of frames."""
+    """Return (height, width) and the number of frames."""
     if "Rows" not in header or "Columns" not in header:
         kind = header.get("SOPClassUID")
         kind = f" (it is a {kind.name})" if isinstance(kind, UID) and kind.name != kind else ""
@@ -72,13 +73,16 @@ def _extent(path: Path, header: Dataset) -> tuple[tuple[int, int], int]:
 
 
 def _stored_frames(path: Path, dataset: Dataset, count: int) -> list[bytes | memoryview]:
-    """The pixel data of each frame, as stored."""
+    """Return the pixel data of each frame, as stored."""
     data = dataset.get("PixelData") or b""
     if not dataset.file_meta.TransferSyntaxUID.is_encapsulated:
         samples = 2 if dataset.PhotometricInterpretation == "YBR_FULL_422" else dataset.SamplesPerPixel
         length = dataset.Rows * dataset.Columns * samples * (dataset.BitsAllocated // 8)
-        frames = [memoryview(data)[place : place + length] for place in range(0, count * length, length)]
-        frames = [frame for frame in frames if len(frame) == length]
+        frames: list[bytes | memoryview] = [
+            memoryview(data)[start : start + length]
+            for start in range(0, count * length, length)
+            if start + length <= len(data)
+        ]
     else:
         offsets = [dataset.get(name) for name in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")]
         tables = tuple(offsets) if all(offsets) else None
@@ -91,7 +95,7 @@ def _stored_frames(path: Path, dataset: Dataset, count: int) -> list[bytes | mem
 
 
 def _image(path: Path, dataset: Dataset) -> np.ndarray:
-    """(H, W) or (H, W, 3) uint8 of a data set that holds one frame."""
+    """Return (H, W) or (H, W, 3) uint8 of a data set that holds one frame."""
     stored, colour = stored_pixels(path, dataset)
     if colour == "RGB":
         return _uint8(stored / (2**dataset.BitsStored - 1))
@@ -109,7 +113,7 @@ def _uint8(levels: np.ndarray) -> np.ndarray:
 
 
 def _times(header: Dataset, count: int) -> tuple[np.ndarray, float | None]:
-    """Seconds of every frame and frames per second: by the frame times, else the frame time, else the rates."""
+    """Return seconds of every frame and frames per second: by the frame times, else the frame time, else the rates."""
     steps_ms = header.get("FrameTimeVector")
     frame_ms = float(header.get("FrameTime") or math.nan)
     rates = [1000 / frame_ms if frame_ms > 0 else None, *(header.get(name) for name in _RATES)]

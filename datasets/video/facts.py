@@ -11,27 +11,31 @@ from ..loading.limits import FRAME_MEGAPIXELS, FRAMES
 def refuse_large(
     path: Path, size: tuple[int, int], count: int, max_megapixels: float | None, max_frames: int | None
 ) -> None:
-    """Raise DataError if images of `size` (height, width) or their number are beyond the limits; None for those of
-    all clips.
+    """Raise DataError if images of `size` (height, width) or their number are beyond the limits.
+
+    A limit that is None is that of all clips.
     """
     height, width = size
-    if FRAME_MEGAPIXELS.broken(height * width / 1e6, max_megapixels):
+    if FRAME_MEGAPIXELS.exceeded(height * width / 1e6, max_megapixels):
         raise DataError(
-            f"{path}: its images are {width}x{height} px, too large ({FRAME_MEGAPIXELS.said(max_megapixels)}). "
+            f"{path}: its images are {width}x{height} px, too large ({FRAME_MEGAPIXELS.text(max_megapixels)}). "
             "Shrink the clip, or leave it out."
         )
-    if FRAMES.broken(count, max_frames):
-        raise DataError(f"{path}: too long ({FRAMES.said(max_frames)}). Cut it into clips, or leave it out.")
+    if FRAMES.exceeded(count, max_frames):
+        raise DataError(f"{path}: too long ({FRAMES.text(max_frames)}). Cut it into clips, or leave it out.")
 
 
 def steady_times(count: int, fps: float | None) -> tuple[np.ndarray, float | None]:
-    """(T,) seconds of frames at a steady rate, their numbers if the rate is unknown or nonsense; and the rate."""
+    """Return (T,) seconds of frames at a steady rate, and the rate.
+
+    If the rate is unknown or nonsense, the numbers of the frames and None.
+    """
     fps = float(fps) if fps and 0 < fps <= 1000 else None
     return np.arange(count) / (fps or 1.0), fps
 
 
 def measured_times(seconds: np.ndarray, fps: float | None) -> tuple[np.ndarray, float | None]:
-    """Seconds after the first frame, and the mean rate; steady times at `fps` if those given cannot be.
+    """Return seconds after the first frame, and the mean rate; steady times at `fps` if those given cannot be.
 
     Args:
         seconds: (T,) presentation time of every frame, perhaps nonsense.

@@ -35,14 +35,15 @@ class FolderFrames:
         self.times, self.fps = steady_times(len(files), None)
 
     def images(self, ids: np.ndarray, size: tuple[int, int]) -> Iterator[np.ndarray]:
+        """Yield (h, w) or (h, w, 3) uint8 of each frame."""
         for number in ids:
             yield self._image(self._files[number], size)
 
     def close(self) -> None:
-        """Nothing stays open."""
+        """Do nothing: no file stays open."""
 
     def _image(self, file: Path, size: tuple[int, int]) -> np.ndarray:
-        """(h, w) or (h, w, 3) uint8, of a JPEG perhaps smaller than stored, but at least twice `size`."""
+        """Return (h, w) or (h, w, 3) uint8, of a JPEG perhaps smaller than stored, but at least twice `size`."""
         with _opened(file) as image:
             if image.size != self._stored:
                 raise DataError(
@@ -58,7 +59,7 @@ class FolderFrames:
 
 
 def _by_number(file: Path) -> list[tuple[bool, int, str]]:
-    """The name in parts, runs of digits as numbers."""
+    """Return the name in parts, runs of digits as numbers."""
     parts = re.findall(r"[0-9]+|[^0-9]+", file.name)
     return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]
 

@@ -15,7 +15,7 @@ _PIECE = 0.1  # of the largest piece
 
 
 def moving_region(frames: np.ndarray) -> np.ndarray:
-    """The part of a clip that changes over time, as one convex region.
+    """Find the part of a clip that changes over time, as one convex region.
 
     Args:
         frames: (n, H, W) or (n, H, W, 3) uint8; up to 32 of them, spread evenly, are looked at.
@@ -49,12 +49,12 @@ def moving_region(frames: np.ndarray) -> np.ndarray:
 
 
 def black_out(frames: np.ndarray, region: np.ndarray) -> np.ndarray:
-    """A copy of frames (n, H, W) or (n, H, W, 3) that is 0 outside of a region (H, W)."""
+    """Copy frames (n, H, W) or (n, H, W, 3), 0 outside of a region (H, W)."""
     return np.where(region[..., None] if frames.ndim == 4 else region, frames, np.zeros((), frames.dtype))
 
 
 def _change(frames: np.ndarray) -> np.ndarray:
-    """(H, W) standard deviation over time of the grey levels."""
+    """Return (H, W) standard deviation over time of the grey levels."""
     looks = frames[np.unique(np.linspace(0, len(frames) - 1, min(_LOOKS, len(frames))).astype(int))]
     looks = looks.astype(np.float32)
     return (looks.mean(axis=3) if looks.ndim == 4 else looks).std(axis=0)

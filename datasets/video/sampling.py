@@ -10,7 +10,7 @@ from ..settings import Clip
 
 
 def train_frames(clip: Clip, length: int, frames: int, seed: int) -> np.ndarray:
-    """(frames,) int64: frames for one draw from a clip of `length` frames, in order."""
+    """Choose the frames (frames,) int64 of one sample from a clip of `length` frames, in order."""
     draw = np.random.default_rng(seed)
     window = frames * clip.stride
     if clip.sampling == "strided":
@@ -25,7 +25,7 @@ def train_frames(clip: Clip, length: int, frames: int, seed: int) -> np.ndarray:
 
 
 def middle_frames(clip: Clip, length: int, frames: int) -> np.ndarray:
-    """(frames,) int64: the frames of the one central view, for validation while training."""
+    """Choose the frames (frames,) int64 of the one central view, for validation while training."""
     window = frames * clip.stride
     if clip.sampling == "strided":
         return _strided(length, frames, clip.stride, max(0, (length - window) // 2))
@@ -37,7 +37,7 @@ def middle_frames(clip: Clip, length: int, frames: int) -> np.ndarray:
 
 
 def test_frames(clip: Clip, length: int, frames: int, view: int, views: int) -> np.ndarray:
-    """(frames,) int64: the frames of one of several views in time (multi-clip testing).
+    """Choose the frames (frames,) int64 of one of several views in time (multi-clip testing).
 
     strided and dense: views of every `stride`-th frame, their starts spread evenly over the clip. sparse: the views
     interleave, each with one frame of every segment. uniform and volume: one view is all there is.
@@ -70,7 +70,7 @@ def _dense(length: int, frames: int, stride: int, end: int) -> np.ndarray:
 
 
 def _sparse(length: int, frames: int, draw: np.random.Generator | None) -> np.ndarray:
-    """One frame of each of `frames` equal segments: random, or its middle."""
+    """Choose one frame of each of `frames` equal segments: random, or its middle."""
     segment = length // frames
     if not segment:
         return _uniform(length, frames)
@@ -79,5 +79,5 @@ def _sparse(length: int, frames: int, draw: np.random.Generator | None) -> np.nd
 
 
 def _uniform(length: int, frames: int) -> np.ndarray:
-    """Evenly over the clip, from the middle of the first of `frames` parts to the middle of the last."""
+    """Choose frames evenly over the clip, from the middle of the first of `frames` parts to the middle of the last."""
     return np.minimum(((np.arange(frames) + 0.5) * length / frames).astype(np.int64), length - 1)

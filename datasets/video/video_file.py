@@ -9,7 +9,7 @@ import contextlib
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
@@ -74,7 +74,7 @@ class VideoFrames:
         self.colour = not first.format.name.startswith(_GREY)
 
     def images(self, ids: np.ndarray, size: tuple[int, int]) -> Iterator[np.ndarray]:
-        """(h, w, 3) RGB of each frame in the wanted size."""
+        """Yield (h, w, 3) RGB of each frame in the wanted size."""
         height, width = self._turned(size)
         convert, how = VideoReformatter(), _OWN_SIZE if size == self.size else _SHRUNK
         for number, frame in zip(ids, self._decoded(ids)):
@@ -84,6 +84,7 @@ class VideoFrames:
             yield np.rot90(image, self._turns)
 
     def close(self) -> None:
+        """Close the file."""
         self._container.close()
 
     def _turned(self, size: tuple[int, int]) -> tuple[int, int]:
@@ -93,7 +94,7 @@ class VideoFrames:
         """Open the container anew, at its first packet."""
         # FFmpeg reads a name with a colon as an address, unless it is told that it is a file.
         self._container = av.open(f"file:{self._path}", format=self.container, metadata_errors="ignore")
-        self._stream = self._container.streams.best("video")
+        self._stream: Any = self._container.streams.best("video")  # PyAV's types allow no stream, and no video
         if self._stream is None or self._stream.disposition & Disposition.attached_pic:
             raise DataError(f"{self._path}: holds no video, perhaps sound only. Take it out of the list.")
         context = self._stream.codec_context
@@ -109,7 +110,7 @@ class VideoFrames:
         context.options = {"max_pixels": str(int(self._most_megapixels * 1e6))}
 
     def _packet_table(self) -> _Table | None:
-        """From the packets alone, nothing being decoded; None where these do not tell."""
+        """Make the table from the packets alone, nothing being decoded; None where these do not tell."""
         if self.container not in _TIMED or self.codec not in _PLAIN:
             return None
         packets = [
@@ -132,7 +133,7 @@ class VideoFrames:
         return _Table(stamps, stamps * float(self._stream.time_base), np.sort(keys))
 
     def _decoded_table(self) -> _Table:
-        """From the frames themselves, of which no image is made."""
+        """Make the table from the frames themselves, of which no image is made."""
         frames = itertools.islice(self._container.decode(self._stream), self._most_frames + 1)
         seconds = [np.nan if frame.pts is None else float(frame.pts * self._stream.time_base) for frame in frames]
         refuse_large(self._path, (0, 0), len(seconds), self._max_megapixels, self._max_frames)
@@ -141,8 +142,9 @@ class VideoFrames:
         return _Table(np.arange(len(seconds)), np.array(seconds), None)
 
     def _decoded(self, ids: np.ndarray) -> Iterator[av.VideoFrame]:
-        """The frames of increasing numbers, leaping to a key frame where that saves decoding."""
-        frames, last = iter(()), None
+        """Yield the frames of increasing numbers, leaping to a key frame where that saves decoding."""
+        frames: Iterator[tuple[int, av.VideoFrame]] = iter(())
+        last = None
         for number in ids:
             with _decoding(self._path, f" near frame {number}"):
                 key = self._key(number)
@@ -167,19 +169,19 @@ class VideoFrames:
         )
 
     def _key(self, number: int) -> int:
-        """Which key frame is the last one up to a frame."""
+        """Return which key frame is the last one up to a frame."""
         if self._table.keys is None:
             return 0
         return int(np.searchsorted(self._table.keys, self._table.stamps[number], "right")) - 1
 
     def _number(self, key: int) -> int:
-        """The frame number of a key frame."""
+        """Return the frame number of a key frame."""
         if self._table.keys is None:
             return 0
         return int(np.searchsorted(self._table.stamps, self._table.keys[key]))
 
     def _from_key(self, key: int) -> Iterator[tuple[int, av.VideoFrame]]:
-        """Frames with their stamps from a key frame on."""
+        """Yield frames with their stamps from a key frame on."""
         if self._table.keys is None:
             self._reopen()
             yield from enumerate(self._container.decode(self._stream))
@@ -187,7 +189,9 @@ class VideoFrames:
         begin = self._table.keys[key]
         self._container.seek(int(begin), stream=self._stream)
         # Frames shown before the key frame may lack what they are built on.
-        frames = itertools.dropwhile(lambda one: one[0] < begin, self._timed_frames())
+        frames: Iterator[tuple[int, av.VideoFrame]] = itertools.dropwhile(
+            lambda one: one[0] < begin, self._timed_frames()
+        )
         first = next(frames, None)
         if first is None or (first[0] > begin and first[0] > self._table.stamps[0]):  # led past it
             self._reopen()
@@ -197,7 +201,7 @@ class VideoFrames:
         yield from frames
 
     def _timed_frames(self) -> Iterator[tuple[int, av.VideoFrame]]:
-        """What comes next, with presentation times; a frame without one is none of the table."""
+        """Yield what comes next, with presentation times; a frame without one is none of the table."""
         return ((frame.pts, frame) for frame in self._container.decode(self._stream) if frame.pts is not None)
 
     def _reopen(self) -> None:
@@ -207,21 +211,23 @@ class VideoFrames:
 
 
 def _refuse_cut_off(path: Path, container: str) -> None:
-    """Raise if a file ends earlier than it says itself. FFmpeg would give the last frame of an AVI or a GIF half grey,
-    or half the one before, and leave out the missing frames of Matroska and WMV.
+    """Raise if a file ends earlier than it says itself.
+
+    FFmpeg would give the last frame of an AVI or a GIF half grey, or half the one before, and leave out the missing
+    frames of Matroska and WMV.
     """
     with path.open("rb") as file:
-        said = _said_length(file.read(4096), container)
+        declared = _declared_length(file.read(4096), container)
         file.seek(0, 2)
         length = file.tell()
         file.seek(max(0, length - 64))
         end = file.read()
-    if said > length or (container == "gif" and not end.rstrip(b"\0\r\n ").endswith(b";")):
+    if declared > length or (container == "gif" and not end.rstrip(b"\0\r\n ").endswith(b";")):
         raise DataError(f"{path}: cut off: the end of the file is missing. Fetch it again.")
 
 
-def _said_length(head: bytes, container: str) -> int:
-    """How long a file says that it is, by its first bytes; 0 where it does not."""
+def _declared_length(head: bytes, container: str) -> int:
+    """Return how long a file says that it is, by its first bytes; 0 where it does not."""
     if container == "avi":
         return int.from_bytes(head[4:8], "little") + 8
     if container == "matroska":
@@ -234,7 +240,7 @@ def _said_length(head: bytes, container: str) -> int:
 
 
 def _ebml_number(data: bytes, place: int) -> tuple[int, int]:
-    """A number of Matroska, and how many bytes it takes."""
+    """Return a number of Matroska, and how many bytes it takes."""
     width = 9 - data[place].bit_length() if place < len(data) else 8
     return int.from_bytes(data[place : place + width], "big") & (2 ** (7 * width) - 1), width
 

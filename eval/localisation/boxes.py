@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from ..evaluation import Evaluation
 from ..statistics.intervals import Estimate, estimates, proportions
 from ..statistics.metrics import ratio
-from ..statistics.resampling import PatientBootstrap, Resampling, Reweighted
+from ..statistics.resampling import PatientBootstrap, Reweighted
 from .image_map import ImageMap
 
 FRAME_PX = 224  # shorter side of the raster on which maps are measured
@@ -70,7 +71,7 @@ class BoxMetrics:
 
 
 def measures(found: ImageMap, boxes: np.ndarray, tolerance_px: float = 0) -> tuple[float, float, float]:
-    """Pointing game, energy and IoU of one map against the boxes of its finding.
+    """Compute pointing game, energy and IoU of one map against the boxes of its finding.
 
     Args:
         found: The map. One that is 0 everywhere points nowhere: all three are 0.
@@ -102,23 +103,24 @@ def measures(found: ImageMap, boxes: np.ndarray, tolerance_px: float = 0) -> tup
 def box_metrics(
     findings: Sequence[BoxedFinding],
     labels: Sequence[str],
-    resampling: Resampling,
+    evaluation: Evaluation,
     *,
     method: str = "",
     without_map: int = 0,
 ) -> BoxMetrics:
-    """All metrics of one model, with intervals by patient.
+    """Compute all metrics of one model, with intervals by patient.
 
     Args:
         findings: At least one.
         labels: All labels, in their order; those without a finding are left out.
-        resampling: Of the intervals.
-        method, without_map: To be passed on.
+        evaluation: How intervals are made.
+        method: How the maps were made, to be passed on.
+        without_map: Findings with a box that have no map, to be passed on.
     """
     labels = tuple(label for label in labels if any(each.label == label for each in findings))
     own = np.array([[each.label == label for label in labels] for each in findings])
     patients = [each.patient for each in findings]
-    bootstrap = resampling.of(patients, own.astype(np.float64))
+    bootstrap = evaluation.bootstrap(patients, own.astype(np.float64))
     among = np.column_stack([own, np.ones(len(findings), dtype=bool)])
     model = np.array([measures(each.map, each.boxes) for each in findings])
     ignorant = {
@@ -140,7 +142,7 @@ def box_metrics(
 
 
 def _estimates(values: np.ndarray, among: np.ndarray, bootstrap: PatientBootstrap) -> dict[str, list[Estimate]]:
-    """Means of (N, 3) values over the findings of each column of (N, L + 1) `among`, by measure."""
+    """Compute the means of (N, 3) values over the findings of each column of (N, L + 1) `among`, by measure."""
     few = [bootstrap.having(column) for column in among.T]
     found = {}
     for place, name in enumerate(MEASURES):
@@ -155,7 +157,7 @@ def _shares(weights: Reweighted, values: np.ndarray, among: np.ndarray) -> np.nd
 
 
 def _shares_hit(values: np.ndarray, among: np.ndarray, bootstrap: PatientBootstrap) -> dict[str, list[Estimate]]:
-    """The metrics that are shares of findings, whose intervals are wide enough where all or none are hit."""
+    """Return the metrics that are shares of findings, whose intervals are wide enough where all or none are hit."""
     reasons = [""] * among.shape[1]
     hits = {"pointing_game": values[:, 0]} | {f"iou_at_{least:g}": values[:, 2] >= least for least in OVERLAPS}
     return {
@@ -170,7 +172,7 @@ def _means(values: np.ndarray, among: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _cover(shape: tuple[int, int], box: np.ndarray) -> np.ndarray:
-    """(h, w) share of each pixel that lies in a box (left, top, right, bottom in pixels)."""
+    """Return (h, w) share of each pixel that lies in a box (left, top, right, bottom in pixels)."""
     along = []
     for start, end, size in ((box[1], box[3], shape[0]), (box[0], box[2], shape[1])):
         first = np.arange(size)
@@ -179,7 +181,7 @@ def _cover(shape: tuple[int, int], box: np.ndarray) -> np.ndarray:
 
 
 def _region(raster: np.ndarray) -> np.ndarray:
-    """Left, top, right and bottom of the 4-connected region of the maximum, down to half its height."""
+    """Return left, top, right and bottom of the 4-connected region of the maximum, down to half its height."""
     labels, _ = ndimage.label(raster >= REGION_SHARE * raster.max())
     rows, columns = np.nonzero(labels == labels.flat[raster.argmax()])
     return np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], dtype=np.float64)

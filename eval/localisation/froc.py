@@ -1,7 +1,7 @@
 """Lesion-level FROC as Camelyon16 defines it: sensitivity for lesions over false positives per slide.
 
 Ehteshami Bejnordi et al. 2017 (JAMA 318:2199) and the challenge's own evaluation script. The order of things matters
-and is kept: lesions grow by 37.5 µm before they are told apart, isolated tumour cells are left out, a lesion that
+and is kept: lesions grow by 37.5 µm before they are separated, isolated tumour cells are left out, a lesion that
 nothing hit stays in the list with probability 0, the smallest probability is no threshold, and the curve ends in
 (0, 0) and is read by linear interpolation.
 
@@ -9,7 +9,7 @@ A slide is reduced to its `SlideHits` at once, so that the masks of 129 slides n
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +86,7 @@ class Froc:
 
 
 def lesions(mask: np.ndarray, mpp_at_mask: float, downsample: float) -> Lesions:
-    """Tell the lesions of a slide apart.
+    """Separate the lesions of a slide.
 
     Args:
         mask: (h, w) bool, the annotated tumour. Camelyon16 uses pyramid level 5.
@@ -111,8 +111,10 @@ def lesions(mask: np.ndarray, mpp_at_mask: float, downsample: float) -> Lesions:
 
 
 def major_axes(labels: np.ndarray) -> np.ndarray:
-    """(n,) lengths (px) of the major axis of regions 1 to n: of the ellipse with the same second moments, 4 times the
-    root of the larger eigenvalue of the covariance of the pixels' places (scikit-image's `axis_major_length`).
+    """Return the (n,) lengths (px) of the major axes of regions 1 to n.
+
+    That is, of the ellipse with the same second moments: 4 times the root of the larger eigenvalue of the covariance of
+    the pixels' positions (scikit-image's `axis_major_length`).
     """
     y, x = np.nonzero(labels)
     region = labels[y, x] - 1
@@ -132,7 +134,8 @@ def hits(
         detections: (M, 3) probability, x, y in level-0 px.
         reference: The slide's lesions; None on a slide without tumour, where every detection is false.
         size_px: Width and height of the slide at level 0.
-        slide, patient: Names; a slide without a patient's name is its own patient.
+        slide: Name of the slide.
+        patient: Name of its patient; a slide without one is its own patient.
 
     Raises:
         DataError: A detection lies outside of the slide, or its probability is not in 0..1.
@@ -163,11 +166,12 @@ def hits(
 
 
 def froc(slides: Sequence[SlideHits], resamples: int = 2000, seed: int = 0) -> Froc:
-    """The FROC curve over all slides, and its score with a bootstrap interval by patient.
+    """Compute the FROC curve over all slides, and its score with a bootstrap interval by patient.
 
     Args:
         slides: All slides that were evaluated, those without tumour and without detections too.
-        resamples, seed: Of the bootstrap.
+        resamples: Of the bootstrap.
+        seed: Of the bootstrap.
 
     Raises:
         DataError: A slide comes twice.
@@ -201,9 +205,25 @@ def froc(slides: Sequence[SlideHits], resamples: int = 2000, seed: int = 0) -> F
     )
 
 
+def corners(curve: Froc) -> Froc:
+    """Return the curve without the points inside its straight stretches, of which it may have a hundred thousand."""
+    points = np.column_stack([curve.fps_per_slide * curve.slides, curve.sensitivity * curve.lesions])
+    kept = np.ones(len(points), dtype=bool)
+    if curve.lesions and len(points) > 2:
+        steps = np.rint(np.diff(points, axis=0))  # counts, so that "straight" is exact
+        kept[1:-1] = steps[:-1, 0] * steps[1:, 1] != steps[:-1, 1] * steps[1:, 0]
+    return replace(
+        curve,
+        fps_per_slide=curve.fps_per_slide[kept],
+        sensitivity=curve.sensitivity[kept],
+        thresholds=curve.thresholds[kept],
+    )
+
+
 class _Sweep:
-    """All slides' probabilities by falling threshold, as sparse counts (thresholds, patients): a resample is one
-    product with how often each patient is drawn.
+    """All slides' probabilities by falling threshold, as sparse counts (thresholds, patients).
+
+    A resample is one matrix product with how often each patient is drawn.
     """
 
     def __init__(self, slides: Sequence[SlideHits], bootstrap: PatientBootstrap):
@@ -227,18 +247,18 @@ class _Sweep:
         self.lesions = np.bincount(bootstrap.index, [len(own) for own in found], bootstrap.size)
 
     def curves(self, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """False positives and found lesions at or above each threshold: (K, r) each for (P, r) patient counts."""
+        """Count false positives and found lesions at or above each threshold: (K, r) each for (P, r) patient counts."""
         return tuple(np.cumsum(part @ counts, axis=0) for part in (self.false, self.found))
 
     def kept(self, counts: np.ndarray) -> np.ndarray:
-        """(r,) thresholds that are points of the curve: all above the smallest probability drawn."""
+        """Return (r,) thresholds that are points of the curve: all above the smallest probability drawn."""
         if not len(self.thresholds):
             return np.zeros(counts.shape[1], dtype=int)
         drawn = (self.any @ counts) > 0
         return np.where(drawn.any(axis=0), len(drawn) - 1 - drawn[::-1].argmax(axis=0), 0)
 
     def sensitivities(self, counts: np.ndarray) -> np.ndarray:
-        """(r, 6) at the rates; NaN where no lesion is drawn."""
+        """Return the (r, 6) sensitivities at the rates; NaN where no lesion is drawn."""
         false, true = self.curves(counts)
         slides, lesion_counts = self.slides @ counts, self.lesions @ counts
         out = np.full((counts.shape[1], len(RATES)), np.nan)
@@ -249,7 +269,7 @@ class _Sweep:
         return out
 
     def draws(self) -> np.ndarray:
-        """(R, 6) in each resample."""
+        """Return the (R, 6) sensitivities in each resample."""
         width = max(1, _BLOCK // max(len(self.thresholds), 1))
         blocks = (block[:, i : i + width] for block in self.bootstrap.counts() for i in range(0, block.shape[1], width))
         return np.concatenate([self.sensitivities(block) for block in blocks])
@@ -262,7 +282,7 @@ def write_detections(path: Path, detections: np.ndarray) -> None:
 
 
 def read_detections(path: Path) -> np.ndarray:
-    """Detections (M, 3) probability, x, y of one slide; a header that names the columns is accepted.
+    """Read the detections (M, 3) probability, x, y of one slide; a header that names the columns is accepted.
 
     Raises:
         DataError: Not three numbers in every row.

@@ -18,7 +18,7 @@ _OUTLINE_RGB = (200, 0, 0)
 
 
 def write_geojson(path: Path, found: ScoreMap, threshold: float, size_px: tuple[int, int], name: str = "Tumor") -> int:
-    """Regions of the map at or above a threshold as annotations for QuPath (0.4 and later), in level-0 px.
+    """Write regions at or above a threshold as annotations for QuPath (0.4 and later), in level-0 px.
 
     Args:
         path: The file.
@@ -50,7 +50,7 @@ def write_geojson(path: Path, found: ScoreMap, threshold: float, size_px: tuple[
 def write_tiles_geojson(
     path: Path, coords: np.ndarray, scores: np.ndarray, tile_level0_px: int, name: str = "Tumor"
 ) -> None:
-    """Every tile as a QuPath tile (a detection with a measurement `Score`, to colour by in the measurement maps).
+    """Write every tile as a QuPath tile: a detection with a measurement `Score`, for the measurement maps.
 
     Raises:
         DataError: Numbers of coordinates and scores differ, or a score is not in 0..1.
@@ -66,7 +66,7 @@ def write_tiles_geojson(
 
 
 def write_heat_tiff(path: Path, found: ScoreMap, size_px: tuple[int, int], mpp: float, downsample: int = 16) -> None:
-    """The coloured map over the whole slide as a tiled pyramid with its scale, which OpenSlide and QuPath open.
+    """Write the coloured map of the whole slide as a tiled pyramid with its scale, for OpenSlide and QuPath.
 
     Args:
         path: The file, `.tif`.

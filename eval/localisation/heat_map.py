@@ -33,7 +33,7 @@ class ScoreMap:
     cell_px: float
 
     def sampled(self, width: int, height: int, downsample: float) -> np.ndarray:
-        """(height, width) the map as seen by the pixels of the slide at a downsample; NaN outside."""
+        """Return (height, width) the map as seen by the pixels of the slide at a downsample; NaN outside."""
         rows, columns = (
             np.floor(((np.arange(size) + 0.5) * downsample - origin) / self.cell_px).astype(int)
             for size, origin in ((height, self.y0), (width, self.x0))
@@ -78,7 +78,7 @@ def score_map(coords: np.ndarray, scores: np.ndarray, tile_level0_px: int) -> Sc
 
 
 def smoothed(found: ScoreMap, sigma_px: float) -> ScoreMap:
-    """The map blurred by a Gaussian of `sigma_px` level-0 px, among the cells that have a score only."""
+    """Return the map blurred by a Gaussian of `sigma_px` level-0 px, among the cells that have a score only."""
     from scipy import ndimage
 
     known = ~np.isnan(found.values)
@@ -90,20 +90,20 @@ def smoothed(found: ScoreMap, sigma_px: float) -> ScoreMap:
 
 
 def colour_table() -> np.ndarray:
-    """(256, 3) uint8 colours of scores 0 to 1."""
+    """Return (256, 3) uint8 colours of scores 0 to 1."""
     import matplotlib
 
     return (matplotlib.colormaps[COLOURS](np.arange(256), bytes=True))[:, :3]
 
 
 def coloured(values: np.ndarray) -> np.ndarray:
-    """(..., 3) uint8 of scores (...); NaN is white."""
+    """Return (..., 3) uint8 of scores (...); NaN is white."""
     places = np.rint(np.nan_to_num(values) * 255).astype(np.uint8)
     return np.where(np.isnan(values)[..., None], np.uint8(255), colour_table()[places])
 
 
 def _parts(offsets: np.ndarray, tile: int) -> int:
-    """Cells along a tile's side: as few as put every tile on whole cells."""
+    """Return how many cells lie along a tile's side: as few as put every tile on whole cells."""
     for parts in range(1, _MOST_PARTS + 1):
         cells = offsets * parts / tile
         if np.abs(cells - np.rint(cells)).max() < 1e-6:
@@ -112,7 +112,7 @@ def _parts(offsets: np.ndarray, tile: int) -> int:
 
 
 def _share(first: np.ndarray, step: int, parts: int) -> np.ndarray:
-    """Share of the cell `step` cells on from a tile's first one that the tile covers, along one side."""
+    """Return what share of the cell `step` cells on from a tile's first one the tile covers, along one side."""
     if step == 0:
         return first
     return 1 - first if step == parts else np.ones(len(first))

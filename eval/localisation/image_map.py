@@ -23,14 +23,14 @@ class ImageMap:
     height_px: float
 
     def centres(self) -> tuple[np.ndarray, np.ndarray]:
-        """x (gw,) and y (gh,) of the cells' middles, in px of the image."""
+        """Return x (gw,) and y (gh,) of the cells' middles, in px of the image."""
         left, top, right, bottom = self.extent_px
         rows, columns = self.values.shape
         across, down = (np.arange(columns) + 0.5) / columns, (np.arange(rows) + 0.5) / rows
         return left + across * (right - left), top + down * (bottom - top)
 
     def peaks(self) -> np.ndarray:
-        """(K, 2) x and y of the highest cells' middles, several where they tie; none where the map is 0."""
+        """Return (K, 2) x and y of the highest cells' middles, several where they tie; none where the map is 0."""
         if not self.values.max() > 0:
             return np.zeros((0, 2))
         x, y = self.centres()
@@ -38,7 +38,7 @@ class ImageMap:
         return np.column_stack([x[columns], y[rows]])
 
     def sampled(self, width: int, height: int) -> np.ndarray:
-        """(height, width) the whole image's map, linear between cells' middles; NaN where the model did not look."""
+        """Return the whole image's map (height, width), linear between cells' middles; NaN where no cell lies."""
         left, top, right, bottom = self.extent_px
         x = (np.arange(width) + 0.5) / width * self.width_px
         y = (np.arange(height) + 0.5) / height * self.height_px
@@ -49,11 +49,11 @@ class ImageMap:
         return out
 
     def uniform(self) -> "ImageMap":
-        """The map that prefers no place."""
+        """Return the map that prefers no place."""
         return replace(self, values=np.ones(self.values.shape))
 
     def central(self) -> "ImageMap":
-        """The map that always points at the middle of the image, on the same grid."""
+        """Return the map that always points at the middle of the image, on the same grid."""
         x, y = self.centres()
         away_x = (x / self.width_px - 0.5) / CENTRE_STD
         away_y = (y / self.height_px - 0.5) / CENTRE_STD
@@ -62,6 +62,6 @@ class ImageMap:
 
 
 def _weights(places: np.ndarray, nodes: np.ndarray) -> np.ndarray:
-    """(P, n) weights of linear interpolation between rising nodes, constant beyond the first and the last."""
+    """Return (P, n) weights of linear interpolation between rising nodes, constant beyond the first and the last."""
     at = np.interp(places, nodes, np.arange(len(nodes), dtype=np.float64))
     return np.clip(1 - np.abs(at[:, None] - np.arange(len(nodes))), 0, None)

@@ -27,7 +27,7 @@ class Region:
 
 
 def regions(mask: np.ndarray) -> list[Region]:
-    """All regions of (h, w) bool, from top to bottom."""
+    """Return all regions of (h, w) bool, from top to bottom."""
     labels, count = ndimage.label(mask)
     flat = labels.ravel()
     order = np.argsort(flat, kind="stable")
@@ -43,7 +43,7 @@ def regions(mask: np.ndarray) -> list[Region]:
 
 
 def _rings(labels: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """The label and the (K, 2) lattice points of every closed line around a region or a hole of one.
+    """Return the label and the (K, 2) lattice points of every closed line around a region or a hole of one.
 
     Each edge of a cell towards another label is walked with the cell on the right, so that (y downwards) outer lines
     have positive area and holes negative. Where lines meet, the one around the same cell is followed.
@@ -76,7 +76,7 @@ def _rings(labels: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def _split(path: list[tuple[int, int]]) -> Iterator[np.ndarray]:
-    """Rings that run through no point twice, from one that may."""
+    """Return rings that run through no point twice, from one that may."""
     stack, places = [], {}
     for point in path:
         if point in places:
@@ -97,6 +97,6 @@ def _doubled_area(ring: np.ndarray) -> int:
 
 
 def _without_straight(ring: np.ndarray) -> np.ndarray:
-    """Only the corners: all steps are along x or y, so a corner is where the direction changes."""
+    """Keep only the corners: all steps are along x or y, so a corner is where the direction changes."""
     before, after = ring - np.roll(ring, 1, axis=0), np.roll(ring, -1, axis=0) - ring
     return ring[(before != after).any(axis=1)]

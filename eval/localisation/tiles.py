@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...core.errors import DataError
+from ..evaluation import STANDARD, Evaluation
 from ..statistics.intervals import Estimate, PatientBootstrap, percentile
 from ..statistics.metrics import auroc, ratio, reasons
 from ..statistics.operating_points import OperatingPoint
@@ -37,8 +38,14 @@ class TileSlide:
 
 @dataclass(frozen=True)
 class SlideMetrics:
-    """One slide's line in the report: its tiles with known truth, AUROC and Dice (NaN with a reason where undefined),
-    lesions, how many of them a detection hit, and detections outside of any.
+    """One slide's line in the report.
+
+    Attributes:
+        id: Of the slide.
+        tiles, tumour_tiles: With known truth.
+        auroc, dice: Of these; NaN with a reason where undefined.
+        lesions, lesions_hit: All, and those that a detection hit.
+        false_positives: Detections outside of any lesion.
     """
 
     id: str
@@ -70,7 +77,7 @@ class Localisation:
 
 
 def tile_truth(tumour_fraction: np.ndarray, least: float = 0.5) -> np.ndarray:
-    """Truth of tiles (N,) from their share of annotated tumour: 1 from `least` on, 0 without any, NaN between."""
+    """Return the truth of tiles (N,) from their share of tumour: 1 from `least` on, 0 without any, NaN between."""
     fraction = np.asarray(tumour_fraction, dtype=np.float64)
     return np.where(fraction >= least, 1.0, np.where(fraction == 0, 0.0, np.nan))
 
@@ -83,7 +90,7 @@ def detections_from_tiles(
     radius_px: float,
     least: float = 0.05,
 ) -> np.ndarray:
-    """One detection for each local maximum of the tile scores.
+    """Return one detection for each local maximum of the tile scores.
 
     The highest tile is taken, all tiles within `radius_px` of it are dropped, and so on. FROC charges every
     detection outside of a lesion, but counts a lesion once however often it is hit: a large lesion may have several
@@ -122,7 +129,7 @@ def detections_from_tiles(
 
 
 def checked_tiles(coords: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(N, 2) and (N,) float64.
+    """Return tiles and scores as (N, 2) and (N,) float64.
 
     Raises:
         DataError: Their numbers differ, or a score is not in 0..1.
@@ -136,7 +143,7 @@ def checked_tiles(coords: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, n
 
 
 def tile_auroc(slides: Sequence[TileSlide], resamples: int = 2000, seed: int = 0) -> dict[str, Estimate]:
-    """Whether tumour tiles are scored above the others.
+    """Compute how well tumour tiles are scored above the others.
 
     Returns:
         `tile_auroc` over the tiles of all slides together, and `tile_auroc_mean`, the mean over the slides that have
@@ -153,14 +160,14 @@ def tile_auroc(slides: Sequence[TileSlide], resamples: int = 2000, seed: int = 0
 
 
 def slide_auroc(slide: TileSlide) -> Estimate:
-    """AUROC of one slide's tiles, without an interval (its tiles are not independent)."""
+    """Compute the AUROC of one slide's tiles, without an interval (its tiles are not independent)."""
     truth = slide.truth[:, None]
     why = reasons(truth)[0].replace("case", "tile").replace("positive", "tumour").replace("negative", "normal")
     return Estimate(float(auroc(truth, slide.scores[:, None])[0]), reason=why)
 
 
 def dice(scores: np.ndarray, truth: np.ndarray, threshold: float) -> Estimate:
-    """Dice coefficient of the tiles at or above the threshold and the tumour tiles of one slide.
+    """Compute the Dice coefficient of the tiles at or above the threshold and the tumour tiles of one slide.
 
     Undefined without a tumour tile: then it would be 0 or 1 by a single false tile.
     """
@@ -169,12 +176,12 @@ def dice(scores: np.ndarray, truth: np.ndarray, threshold: float) -> Estimate:
         return Estimate(float("nan"), reason=NO_TUMOUR)
     if np.isnan(threshold):
         return Estimate(float("nan"), reason="no threshold")
-    called = scores[known] >= threshold
-    return Estimate(float(2 * (called & (truth[known] == 1)).sum() / (called.sum() + (truth == 1).sum())))
+    predicted = scores[known] >= threshold
+    return Estimate(float(2 * (predicted & (truth[known] == 1)).sum() / (predicted.sum() + (truth == 1).sum())))
 
 
 def choose_dice_threshold(slides: Sequence[TileSlide], chosen_on: str = "val") -> OperatingPoint:
-    """The threshold with the largest Dice over all tiles of the validation slides, tumour or not.
+    """Choose the threshold with the largest Dice over all tiles of the validation slides, tumour or not.
 
     It lies halfway to the next lower score, as thresholds do here (see `operating_points`).
     """
@@ -185,7 +192,7 @@ def choose_dice_threshold(slides: Sequence[TileSlide], chosen_on: str = "val") -
         return OperatingPoint(float("nan"), "dice", chosen_on, f"{NO_TUMOUR} in {chosen_on}")
     order = np.argsort(-scores, kind="stable")
     found, falling = np.cumsum(truth[order]), scores[order]
-    last = np.append(falling[1:] != falling[:-1], True)  # of equal scores, all are called or none
+    last = np.append(falling[1:] != falling[:-1], True)  # of equal scores, all are predicted positive or none
     values = (2 * found / (np.arange(1, len(order) + 1) + truth.sum()))[last]
     steps = np.append(falling[last], 0.0)
     best = int(values.argmax())
@@ -195,7 +202,7 @@ def choose_dice_threshold(slides: Sequence[TileSlide], chosen_on: str = "val") -
 def dice_metrics(
     slides: Sequence[TileSlide], point: OperatingPoint, resamples: int = 2000, seed: int = 0
 ) -> dict[str, Estimate]:
-    """`dice` over the tiles of all slides together and `dice_mean` over the slides with tumour, with intervals."""
+    """Compute `dice` over all tiles together and `dice_mean` over the slides with tumour, with intervals."""
     own = np.array([dice(slide.scores, slide.truth, point.threshold).value for slide in slides])
     mean = _mean(own, slides, resamples, seed, point.reason or "no slide with a tumour tile")
     if point.reason:
@@ -213,16 +220,15 @@ def localisation(
     slides: Sequence[TileSlide],
     hits: Sequence[SlideHits],
     point: OperatingPoint,
-    resamples: int = 2000,
-    seed: int = 0,
+    evaluation: Evaluation = STANDARD,
 ) -> Localisation:
-    """All metrics of one model on the evaluated slides.
+    """Compute all metrics of one model on the evaluated slides.
 
     Args:
         slides: Their tiles.
         hits: What their detections come to (`froc.hits`), in the same order.
         point: From `choose_dice_threshold` on validation slides.
-        resamples, seed: Of the bootstrap by patient.
+        evaluation: Resamples and seed of the bootstrap by patient; intervals are percentiles.
 
     Raises:
         DataError: Tiles and detections are not of the same slides.
@@ -231,6 +237,7 @@ def localisation(
         raise DataError(
             "tiles and detections are not of the same slides in the same order. Give one of each per slide."
         )
+    resamples, seed = evaluation.resamples, evaluation.seed
     metrics = tile_auroc(slides, resamples, seed) | dice_metrics(slides, point, resamples, seed)
     lines = tuple(
         SlideMetrics(
@@ -253,13 +260,13 @@ def _joined(parts: Iterable[np.ndarray]) -> np.ndarray:
 
 
 def _overlap(slide: TileSlide, threshold: float) -> tuple[float, float]:
-    """Twice the tiles in both, and the tiles in one plus those in the other."""
-    called, tumour = (slide.scores >= threshold) & ~np.isnan(slide.truth), slide.truth == 1
-    return 2 * float((called & tumour).sum()), float(called.sum() + tumour.sum())
+    """Return twice the tiles in both, and the tiles in one plus those in the other."""
+    predicted, tumour = (slide.scores >= threshold) & ~np.isnan(slide.truth), slide.truth == 1
+    return 2 * float((predicted & tumour).sum()), float(predicted.sum() + tumour.sum())
 
 
 def _mean(values: np.ndarray, slides: Sequence[TileSlide], resamples: int, seed: int, reason: str) -> Estimate:
-    """Mean over the slides whose value is defined, with the bootstrap by patient."""
+    """Compute the mean over the slides whose value is defined, with the bootstrap by patient."""
     defined = ~np.isnan(values)
     if not defined.any():
         return Estimate(float("nan"), reason=reason)

@@ -7,11 +7,12 @@ import markupsafe
 import numpy as np
 
 from ..localisation.boxes import BASELINES, MEASURES, OVERLAPS, BoxedFinding, BoxMetrics
-from ..localisation.image_overlay import blended, with_boxes
+from ..localisation.overlay import over_image, with_boxes
 from ..statistics.intervals import Estimate
+from .formats import number
+from .images import jpeg_uri
 from .metrics_json import estimate_json
-from .page import jpeg_uri, number
-from .plots import GRID, INK, MODELS, MUTED, axes_px, short, svg_style, svg_text
+from .plots import MODELS, MUTED, row_axes, svg_style, svg_text
 from .section import MetricRow, Section
 
 ALL = "All findings"
@@ -29,7 +30,7 @@ def boxes_section(
     findings: Sequence[BoxedFinding],
     image: Callable[[str], np.ndarray | None] | None = None,
 ) -> Section:
-    """The section after "Discrimination".
+    """Return the section after "Discrimination".
 
     Args:
         found: Model name to its metrics, at least one.
@@ -52,7 +53,7 @@ def boxes_section(
             "first": first_name,
             "verdicts": [_verdict(name, each, len(found) > 1) for name, each in found.items()],
             "marked": any(
-                _marked(each.metrics[measure][place])
+                each.metrics[measure][place].marked
                 for each in found.values()
                 for measure in MEASURES
                 for place in range(len(each.labels) + 1)
@@ -69,7 +70,7 @@ def _places(found: BoxMetrics) -> dict[str, int]:
 
 
 def _row(found: Mapping[str, BoxMetrics], label: str) -> dict[str, Any]:
-    """One label: of each model that has findings of it, how many, its measures and what the baselines get."""
+    """Return one label's row: of each model with findings of it, how many, its measures and the baselines'."""
     models = []
     for name, each in found.items():
         place = _places(each).get(label)
@@ -87,7 +88,7 @@ def _overlap(found: Mapping[str, BoxMetrics], name: str) -> list[tuple[Estimate,
 
 
 def _verdict(name: str, found: BoxMetrics, several: bool) -> str:
-    """Whether the maps point at findings more often than a map that knows nothing."""
+    """Say whether the maps point at findings more often than a map that knows nothing."""
     value, head = found.metrics["pointing_game"][-1], f"{name}: the" if several else "The"
     said = f"{head} maximum lies in the box for {100 * value.value:.0f} % of {found.findings[-1]:,} findings"
     better = []
@@ -109,7 +110,7 @@ def _signed(value: float) -> str:
 def _examples(
     found: BoxMetrics, findings: Sequence[BoxedFinding], image: Callable[[str], np.ndarray | None]
 ) -> list[dict[str, Any]]:
-    """Of the most frequent labels the finding with the median energy: neither the best nor the worst."""
+    """Return, of the most frequent labels, the finding with the median energy: neither the best nor the worst."""
     by_frequency = sorted(range(len(found.labels)), key=lambda place: -found.findings[place])[:MOST_EXAMPLES]
     shown = []
     for place in sorted(by_frequency):
@@ -118,7 +119,7 @@ def _examples(
         each, pixels = findings[row], image(findings[row].id)
         if pixels is None:
             continue
-        laid = blended(pixels, each.map)
+        laid = over_image(pixels, each.map)
         scale = np.tile([laid.shape[1] / each.map.width_px, laid.shape[0] / each.map.height_px], 2)
         shown.append(
             {
@@ -134,21 +135,14 @@ def _examples(
 
 
 def _plot(found: Mapping[str, BoxMetrics], places: Mapping[str, int]) -> str:
-    """Pointing game by label: a mark with its interval per model; a stroke for chance, a ring for the middle."""
+    """Draw the pointing game by label: a mark with interval per model, a stroke for chance, a ring for the middle."""
     labels = list(dict.fromkeys(label for each in found.values() for label in (*each.labels, ALL) if label != ALL))
     labels.append(ALL)
     pitch = 13 + 8 * len(found)
     with svg_style("boxes"):
-        figure, axes = axes_px(400, len(labels) * pitch + 38, left=136, right=14, top=4, bottom=34)
+        figure, axes, texts = row_axes(labels, len(labels) * pitch + 38)
         axes.set_xlim(0, 1)
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", ".25", ".5", ".75", "1"])
-        axes.set_ylim(len(labels) - 0.5, -0.5)
-        axes.grid(axis="x", color=GRID, lw=0.6)
-        axes.set_axisbelow(True)
-        axes.spines["left"].set_visible(False)
-        texts = {f"@{i}@": short(label) for i, label in enumerate(labels)}
-        axes.set_yticks(range(len(labels)), list(texts), fontsize=11.5, color=INK)
-        axes.tick_params(axis="x", labelsize=11)
         axes.set_xlabel("share of findings with the maximum in the box", fontsize=11)
         for i, (name, each) in enumerate(found.items()):
             colour, marker = MODELS[places[name] % len(MODELS)], "osD^"[places[name] % 4]
@@ -219,7 +213,3 @@ def _methods(found: Mapping[str, BoxMetrics]) -> str:
         "model’s own map. "
         "Differences to them are paired by finding."
     )
-
-
-def _marked(estimate: Estimate) -> bool:
-    return bool(estimate.reason) and not np.isnan(estimate.value)

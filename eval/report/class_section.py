@@ -21,7 +21,7 @@ NAMES = {
 
 
 def class_section(found: Results) -> dict | None:
-    """The section's contents; None where no model has exclusive classes."""
+    """Return the section's contents; None where no model has exclusive classes."""
     models = [model for model in found.models if model.classes is not None]
     if not models:
         return None
@@ -30,12 +30,12 @@ def class_section(found: Results) -> dict | None:
         "others": [model.name for model in found.models if model.classes is None],
         "metrics": [(name, metric) for metric, name in NAMES.items() if metric in models[0].classes.metrics],
         "rates": list(PER_CLASS),
-        "marked": any(_marked(estimate) for model in models for estimate in _shown_estimates(model.classes)),
+        "marked": any(estimate.marked for model in models for estimate in _shown_estimates(model.classes)),
     }
 
 
 def undefined_classes(model: str, found: ClassResult) -> dict[tuple[str, str, str], list[str]]:
-    """What is NaN, by model, class and reason; of many classes only how many they are."""
+    """Return what is NaN, by model, class and reason; of many classes only how many they are."""
     lines: dict[tuple[str, str, str], list[str]] = {}
     for metric, estimate in found.metrics.items():
         if np.isnan(estimate.value):
@@ -64,14 +64,14 @@ def _model(model: ModelResult, name: str) -> dict:
 
 
 def _frequent(found: ClassResult) -> list[int]:
-    """Places of the classes shown one by one, in the table's order."""
+    """Return the places of the classes shown one by one, in the table's order."""
     if not found.many:
         return list(range(len(found.labels)))
     return sorted(np.argsort(-found.confusion.sum(axis=1), kind="stable")[:FREQUENT].tolist())
 
 
 def _confused(found: ClassResult) -> list[tuple[str, str, int, int]]:
-    """The most frequent confusions: truth, decision, how many cases, of how many with that truth."""
+    """Return the most frequent confusions: truth, decision, how many cases, of how many with that truth."""
     wrong = found.confusion - np.diag(found.confusion.diagonal())
     order = np.argsort(-wrong, axis=None, kind="stable")[:MOST_CONFUSED]
     pairs = np.column_stack(np.unravel_index(order, wrong.shape))
@@ -85,7 +85,3 @@ def _confused(found: ClassResult) -> list[tuple[str, str, int, int]]:
 def _shown_estimates(found: ClassResult) -> list[Estimate]:
     own = [estimates[place] for estimates in found.per_class.values() for place in _frequent(found)]
     return [*found.metrics.values(), *own]
-
-
-def _marked(estimate: Estimate) -> bool:
-    return bool(estimate.reason) and not np.isnan(estimate.value)

@@ -7,16 +7,16 @@ import markupsafe
 import numpy as np
 
 from ...datasets.manifest.tables import Predictions
+from ..evaluation import Evaluation
 from ..statistics.classes import detailed_labels
 from ..statistics.decision_curve import THRESHOLDS, DecisionCurve, decision_curves
 from ..statistics.intervals import NO_INTERVAL
-from ..statistics.resampling import Resampling
 from .plots import DASHES, MODELS, MUTED, axes_px, svg_style, svg_text
 from .section import MetricRow, Section
 
 CASES = 1000  # that the page gives the net benefit for
 MOST_DRAWN = 30  # labels drawn, those with the most positive cases; tables hold all
-SHOWN = (0.05, 0.2, 0.5)  # thresholds whose net benefit stands in the table
+SHOWN = (0.05, 0.2, 0.5)  # thresholds whose net benefit is in the table
 ALT = 0.2  # the one that a panel's description names
 METHODS = (
     "Decision curves (Vickers and Elkin): net benefit is the share of true positives minus the share of false "
@@ -25,16 +25,15 @@ METHODS = (
 )
 
 
-def decision_section(tables: Mapping[str, Predictions], split: str, resampling: Resampling) -> Section:
-    """Decision curves of all models on one split: of all labels, or of many exclusive classes the most frequent.
+def decision_section(tables: Mapping[str, Predictions], evaluation: Evaluation) -> Section:
+    """Return decision curves of all models on one split: of all labels, or of many exclusive classes the most frequent.
 
     Args:
         tables: Model name to its predictions, in the order of the report.
-        split: The split that is evaluated.
-        resampling: How the bands are made.
+        evaluation: The split, and how the bands are made.
     """
-    labels = detailed_labels(next(iter(tables.values())), split)
-    found = {name: _of_model(table, split, labels, resampling) for name, table in tables.items()}
+    labels = detailed_labels(next(iter(tables.values())), evaluation.split)
+    found = {name: _of_model(table, labels, evaluation) for name, table in tables.items()}
     rows = {label: [(name, own[label]) for name, own in found.items() if label in own] for label in labels}
     drawn = _drawn(rows)
     return Section(
@@ -68,19 +67,17 @@ def decision_section(tables: Mapping[str, Predictions], split: str, resampling: 
     )
 
 
-def _of_model(
-    table: Predictions, split: str, labels: Sequence[str], resampling: Resampling
-) -> dict[str, DecisionCurve]:
-    scored = table.rows(split).scored()
+def _of_model(table: Predictions, labels: Sequence[str], evaluation: Evaluation) -> dict[str, DecisionCurve]:
+    scored = table.rows(evaluation.split).scored()
     truth, scores = scored.truth(), scored.scores()
-    bootstrap = resampling.of(scored.table["patient"], truth)
+    bootstrap = evaluation.bootstrap(scored.table["patient"], truth)
     places = [table.labels.index(label) for label in labels if label in table.labels]
     curves = decision_curves(truth[:, places], scores[:, places], bootstrap)
     return {table.labels[place]: curve for place, curve in zip(places, curves)}
 
 
 def _drawn(rows: Mapping[str, Sequence[tuple[str, DecisionCurve]]]) -> list[str]:
-    """At most 30 labels that have a curve, those with the most positive cases, in the table's order."""
+    """Return at most 30 labels that have a curve, those with the most positive cases, in the table's order."""
     positives = {
         label: max((curve.positives for _, curve in row if not curve.reason), default=0) for label, row in rows.items()
     }
@@ -89,7 +86,7 @@ def _drawn(rows: Mapping[str, Sequence[tuple[str, DecisionCurve]]]) -> list[str]
 
 
 def _row(model: str, curve: DecisionCurve) -> dict:
-    """A line of the table, per 1,000 cases."""
+    """Return a line of the table, per 1,000 cases."""
     shown = [curve.at(threshold) for threshold in SHOWN]
     scaled = [replace(e, value=CASES * e.value, low=CASES * e.low, high=CASES * e.high) for e in shown]
     return {"model": model, "reason": curve.reason, "net_benefit": scaled, "useful": curve.useful()}
@@ -115,7 +112,7 @@ def _plain(label: str, curve: DecisionCurve) -> dict:
 
 
 def _panel(curves: Sequence[tuple[str, DecisionCurve]], models: Sequence[str], name: str, label: str) -> str:
-    """Net benefit over the threshold, one line and band per model; dotted is treating all, solid grey treating none."""
+    """Draw net benefit over the threshold: a line and band per model, treating all dotted, treating none grey."""
     defined = [(models.index(model), curve) for model, curve in curves if not curve.reason]
     values = {place: CASES * np.array([e.value for e in curve.net_benefit]) for place, curve in defined}
     first = defined[0][1]
@@ -146,7 +143,7 @@ def _panel(curves: Sequence[tuple[str, DecisionCurve]], models: Sequence[str], n
 
 
 def _ticks(axes, right: float, top: float) -> None:
-    """Three on the first axis; 0 and a round number on the second."""
+    """Put three ticks on the first axis; 0 and a round number on the second."""
     unit = 10.0 ** np.floor(np.log10(top))
     high = max(step * unit for step in (1, 2, 5) if step * unit <= top)
     for place, ticks in (("x", [0, right / 2, right]), ("y", [0, high])):

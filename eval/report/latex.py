@@ -11,6 +11,7 @@ import numpy as np
 from ..statistics.compare import Comparison
 from ..statistics.intervals import NO_INTERVAL, Estimate
 from ..statistics.results import ModelResult, Results
+from .formats import interval, number, p_value, signed
 
 _SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "%": r"\%", "#": r"\#", "_": r"\_",
@@ -49,9 +50,10 @@ _AT_PREVALENCE = {"ppv_at_prevalence": "PPV", "npv_at_prevalence": "NPV"}
 
 
 def latex(found: Results, title: str, headline: Sequence[str]) -> str:
-    """A whole document: metrics over all labels, per label of each model, and comparisons.
+    """Return a whole document: metrics over all labels, per label of each model, and comparisons.
 
     Args:
+        found: The evaluation.
         title: Of the document.
         headline: The result in sentences.
     """
@@ -60,8 +62,8 @@ def latex(found: Results, title: str, headline: Sequence[str]) -> str:
         rf"\section*{{{escape(title)}}}",
         escape(" ".join(headline)),
         "",
-        rf"\noindent Split ``{escape(found.split)}''. Intervals: 95\,\% in parentheses, {found.resamples:,} bootstrap "
-        rf"resamples of patients ({_kind(found)}). Not for clinical use.",
+        rf"\noindent Split ``{escape(found.evaluation.split)}''. Intervals: 95\,\% in parentheses, "
+        rf"{found.evaluation.resamples:,} bootstrap resamples of patients ({_kind(found)}). Not for clinical use.",
         "",
         _overall(found),
     ]
@@ -70,20 +72,20 @@ def latex(found: Results, title: str, headline: Sequence[str]) -> str:
     for other, comparison in found.comparisons.items():
         parts += [
             _differences(found.models[0].name, other, comparison),
-            _calls(found.models[0].name, other, comparison),
+            _decisions(found.models[0].name, other, comparison),
         ]
     return "\n".join([*parts, r"\end{document}", ""])
 
 
 def escape(text: object) -> str:
-    """Any text as LaTeX shows it; line breaks and control characters become spaces."""
+    """Return any text as LaTeX shows it; line breaks and control characters become spaces."""
     plain = "".join(char if char.isprintable() else " " for char in str(text))
     return "".join(_SPECIAL.get(char, char) for char in plain)
 
 
 def _kind(found: Results) -> str:
-    drawn = "BCa" if found.resampling.interval == "bca" else "percentile"
-    return f"{drawn}, stratified by finding" if found.resampling.stratify else drawn
+    drawn = "BCa" if found.evaluation.interval == "bca" else "percentile"
+    return f"{drawn}, stratified by finding" if found.evaluation.stratify else drawn
 
 
 def _overall(found: Results) -> str:
@@ -113,7 +115,8 @@ def _discrimination(model: ModelResult) -> str:
 def _operating_points(model: ModelResult) -> str:
     names = {"sensitivity": "Sensitivity", "specificity": "Specificity", "ppv": "PPV", "npv": "NPV", "mcc": "MCC"}
     rows = [
-        [escape(row.label), _number(row.point.threshold)] + [_estimate(row.metrics.get(name), 2) for name in names]
+        [escape(row.label), _math(number(row.point.threshold))]
+        + [_estimate(row.metrics.get(name), 2) for name in names]
         for row in model.labels
         if row.detailed
     ]
@@ -134,30 +137,30 @@ def _differences(first: str, other: str, comparison: Comparison) -> str:
     rows = [
         [
             escape(label),
-            _estimate(comparison.differences["auroc"][i], 3, "+"),
-            _estimate(comparison.differences["average_precision"][i], 3, "+"),
-            _p(comparison.tests[i].p),
-            _p(comparison.adjusted[i]),
+            _estimate(comparison.differences["auroc"][i], 3, True),
+            _estimate(comparison.differences["average_precision"][i], 3, True),
+            _math(p_value(comparison.tests[i].p)),
+            _math(p_value(comparison.adjusted[i])),
         ]
         for i, label in enumerate(comparison.labels)
     ]
-    macro = [_estimate(comparison.macro[metric], 3, "+") for metric in ("auroc", "average_precision")]
-    rows.append(["Macro mean", *macro, _p(comparison.p["auroc"]), "--"])
+    macro = [_estimate(comparison.macro[metric], 3, True) for metric in ("auroc", "average_precision")]
+    rows.append(["Macro mean", *macro, _math(p_value(comparison.p["auroc"])), "--"])
     head = ["Label", "AUROC difference", "AP difference", "$p$ (DeLong)", "$p$ (Holm)"]
     caption = f"{escape(first)} minus {escape(other)}, {comparison.cases:,} cases; $p$ of the macro mean by bootstrap."
     return _table(caption, head, rows)
 
 
-def _calls(first: str, other: str, comparison: Comparison) -> str:
-    calls = comparison.decisions
+def _decisions(first: str, other: str, comparison: Comparison) -> str:
+    decided = comparison.decisions
     rows = [
         [
             escape(label),
-            _estimate(calls.sensitivity[i], 3, "+"),
-            _estimate(calls.specificity[i], 3, "+"),
-            f"{calls.only_first[i]:,} : {calls.only_second[i]:,}",
-            _p(calls.p[i]),
-            _p(calls.adjusted[i]),
+            _estimate(decided.sensitivity[i], 3, True),
+            _estimate(decided.specificity[i], 3, True),
+            f"{decided.only_first[i]:,} : {decided.only_second[i]:,}",
+            _math(p_value(decided.p[i])),
+            _math(p_value(decided.adjusted[i])),
         ]
         for i, label in enumerate(comparison.labels)
     ]
@@ -181,22 +184,16 @@ def _table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> 
     return "\n".join(lines) + "\n"
 
 
-def _estimate(estimate: Estimate | None, digits: int = 3, sign: str = "") -> str:
-    """`0.874 (0.84--0.90)`; `--` where undefined or not there, a dagger where the interval is not to be trusted."""
+def _estimate(estimate: Estimate | None, digits: int = 3, sign: bool = False) -> str:
+    """Return `0.874 (0.84--0.90)`; `--` where undefined or missing, a dagger where the interval is too narrow."""
     if estimate is None or np.isnan(estimate.value):
         return "--"
-    value = _number(estimate.value, digits, sign)
-    if estimate.reason and not estimate.reason.startswith(NO_INTERVAL):
-        value += r"$^\dagger$"
-    if np.isnan(estimate.low):
-        return value
-    between = " to " if sign else "--"
-    return f"{value} ({_number(estimate.low, digits, sign)}{between}{_number(estimate.high, digits, sign)})"
+    dagger = r"$^\dagger$" if estimate.marked and not estimate.reason.startswith(NO_INTERVAL) else ""
+    between = interval(estimate, digits, sign)
+    value = signed(estimate.value, digits) if sign else number(estimate.value, digits)
+    return _math(value) + dagger + (f" ({_math(between)})" if between else "")
 
 
-def _number(value: float, digits: int = 3, sign: str = "") -> str:
-    return "--" if np.isnan(value) else f"{value:{sign}.{digits}f}".replace("-", "$-$").replace("+", "$+$")
-
-
-def _p(p: float) -> str:
-    return "$<$0.001" if p < 0.001 else _number(p)
+def _math(text: str) -> str:
+    """Return a number of the page with its signs as LaTeX sets them."""
+    return text.replace("−", "$-$").replace("+", "$+$").replace("<", "$<$").replace("–", "--")

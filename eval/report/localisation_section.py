@@ -27,7 +27,7 @@ _STEPS = 160  # points at which a curve is drawn
 def localisation_section(
     found: Mapping[str, Localisation], places: Mapping[str, int], pages: Mapping[str, str]
 ) -> dict[str, Any] | None:
-    """The section's contents; None without any.
+    """Return the section's contents; None without any.
 
     Args:
         found: Model name to its localisation.
@@ -48,16 +48,12 @@ def localisation_section(
         "slides": first.slides[:MOST_SLIDES],
         "left_out": max(0, len(first.slides) - MOST_SLIDES),
         "pages": pages,
-        "marked": any(
-            estimate.reason and not np.isnan(estimate.value)
-            for metrics in own.values()
-            for estimate in metrics.values()
-        ),
+        "marked": any(estimate.marked for metrics in own.values() for estimate in metrics.values()),
     }
 
 
 def localisation_metrics(found: Localisation) -> dict[str, Estimate]:
-    """All metrics of a model by the keys of `NAMES`."""
+    """Return all metrics of a model by the keys of `NAMES`."""
     at_rates = zip(RATES, found.froc.sensitivities)
     return {
         "froc": found.froc.score,
@@ -67,7 +63,7 @@ def localisation_metrics(found: Localisation) -> dict[str, Estimate]:
 
 
 def undefined_localisation(model: str, found: Localisation) -> dict[tuple[str, str, str], list[str]]:
-    """What is NaN, by model, "localisation" and reason; single slides are not listed."""
+    """Return what is NaN, by model, "localisation" and reason; single slides are not listed."""
     lines: dict[tuple[str, str, str], list[str]] = {}
     for key, estimate in localisation_metrics(found).items():
         if np.isnan(estimate.value):
@@ -76,10 +72,12 @@ def undefined_localisation(model: str, found: Localisation) -> dict[tuple[str, s
 
 
 def froc_plot(curves: Mapping[int, Froc], name: str, alt: str) -> str:
-    """Sensitivity over false positives per slide (logarithmic), one line per model; dotted are the rates of the score.
+    """Draw sensitivity over false positives per slide (logarithmic), one line per model; the score's rates dotted.
 
     Args:
         curves: Place of the model among all (its colour) to its curve.
+        name: Of the plot, unique on the page.
+        alt: What it shows, in words.
     """
     rates = np.geomspace(_LEFT, RATES[-1], _STEPS)
     with svg_style(name):

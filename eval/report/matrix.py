@@ -1,13 +1,12 @@
 """The confusion matrix as an image: a drawing with numbers, or one pixel per cell where classes are many."""
 
-import base64
-import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..statistics.metrics import ratio
+from .images import data_uri
 from .plots import GRID, INK, MODELS, MUTED, axes_px, short, svg_style, svg_text
 
 if TYPE_CHECKING:
@@ -15,11 +14,13 @@ if TYPE_CHECKING:
 
 
 def confusion_matrix(counts: np.ndarray, labels: Sequence[str], name: str, alt: str) -> str:
-    """Up to about 20 classes: the number of cases and its share of the row in each cell.
+    """Draw up to about 20 classes: the number of cases and its share of the row in each cell.
 
     Args:
         counts: (L, L) cases by truth (rows) and decision (columns).
         labels: L names.
+        name: Of the plot, unique on the page.
+        alt: What it shows, in words.
     """
     classes, left, right = len(labels), 136, 92  # px
     width, row = (920, 36) if matrix_is_wide(labels) else (560, 44)
@@ -47,12 +48,12 @@ def confusion_matrix(counts: np.ndarray, labels: Sequence[str], name: str, alt: 
 
 
 def matrix_is_wide(labels: Sequence[str]) -> bool:
-    """Whether the confusion matrix of these labels takes the page's whole width."""
+    """Return whether the confusion matrix of these labels takes the page's whole width."""
     return len(labels) > 6
 
 
 def confusion_image(counts: np.ndarray) -> str:
-    """(L, L) cases of many classes as an image of one pixel per cell, without numbers: a PNG as `data:` URI.
+    """Draw (L, L) cases of many classes as one pixel per cell, without numbers: a PNG as `data:` URI.
 
     The opacity is the square root of the share of the row, so that a rare confusion can be seen; the colour is one
     that shows on light and on dark paper.
@@ -63,9 +64,7 @@ def confusion_image(counts: np.ndarray) -> str:
     pixels = np.empty((*counts.shape, 4), dtype=np.uint8)
     pixels[:, :, :3] = (48, 132, 196)
     pixels[:, :, 3] = np.rint(255 * np.sqrt(share))
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+    return data_uri(Image.fromarray(pixels), "PNG", optimize=True)
 
 
 def _cells(axes: "Axes", counts: np.ndarray, size: float) -> None:

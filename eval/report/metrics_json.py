@@ -1,14 +1,51 @@
-"""Metrics as JSON can hold them: NaN becomes None, and the reason stands beside it."""
+"""`report.json`: all metrics as plain dicts, lists, texts, numbers and None, with a reason beside every None."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 
-from ..statistics.intervals import Estimate
+from ..localisation.froc import RATES, corners
+from ..localisation.tiles import Localisation
+from ..statistics.classes import ClassResult
+from ..statistics.compare import LISTED, Comparison
+from ..statistics.compare_decisions import DecisionComparison
+from ..statistics.intervals import LEVEL, Estimate
+from ..statistics.results import LabelResult, ModelResult, Results
+from .context import Context
+from .section import Section
+
+
+def report_json(
+    found: Results, title: str, headline: Sequence[str], context: Context, sections: Sequence[Section]
+) -> dict[str, Any]:
+    """Return what `report.json` holds."""
+    settings = found.evaluation
+    return {
+        "title": title,
+        "headline": list(headline),
+        "split": settings.split,
+        "settings": {
+            "level": LEVEL,
+            "resamples": settings.resamples,
+            "seed": settings.seed,
+            "interval": settings.interval,
+            "stratified": settings.stratify,
+            "threshold_rule": settings.rule,
+        },
+        "splits": found.splits,
+        "labels": [row | {"what_one_means": context.meaning.get(row["label"], "")} for row in found.truths],
+        "models": [_model(model, context) for model in found.models],
+        "comparisons": [
+            {"first": found.models[0].name, "second": other} | _comparison(comparison)
+            for other, comparison in found.comparisons.items()
+        ],
+    } | {section.anchor: plain(section.plain) for section in sections}
 
 
 def estimate_json(estimate: Estimate) -> dict[str, Any]:
-    """A metric with its interval, reason and method."""
+    """Return a metric with its interval, reason and method."""
     return {
         "value": number_json(estimate.value),
         "low": number_json(estimate.low),
@@ -20,5 +57,137 @@ def estimate_json(estimate: Estimate) -> dict[str, Any]:
 
 
 def number_json(value: float) -> float | None:
-    """The number; None where it is not finite."""
+    """Return the number; None where it is not finite."""
     return float(value) if np.isfinite(value) else None
+
+
+def plain(value: Any) -> Any:
+    """Return any value as JSON can hold it: arrays become lists, NaN and infinity None, unknown objects their text."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(own) for key, own in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return plain(value.tolist())
+    if isinstance(value, list | tuple | set):
+        return [plain(own) for own in value]
+    if isinstance(value, float):
+        return number_json(value)
+    return value if value is None or isinstance(value, str | int | bool) else str(value)
+
+
+def _model(model: ModelResult, context: Context) -> dict[str, Any]:
+    found = {
+        "model": model.name,
+        "requested": model.requested,
+        "scored": len(model.table),
+        "patients": model.patients,
+        "failed": model.failed.to_dict("records"),
+        "defined_labels": model.defined,
+        "thresholds_chosen_on_these_cases": model.optimistic,
+        "macro": _estimates(model.macro),
+        "labels": [_label(label) for label in model.labels],
+    }
+    if model.classes is not None:
+        found["classes"] = _classes(model.classes)
+    found["provenance"] = plain(context.provenance.get(model.name, {}))
+    if model.name in context.localisation:
+        found["localisation"] = _localisation(context.localisation[model.name])
+    return found
+
+
+def _label(label: LabelResult) -> dict[str, Any]:
+    curve = label.calibration
+    return {
+        "label": label.label,
+        "n": label.cases,
+        "positives": label.positives,
+        "threshold": {
+            "value": number_json(label.point.threshold),
+            "rule": label.point.rule,
+            "chosen_on": label.point.chosen_on,
+            "reason": label.point.reason,
+        },
+        "prevalence": number_json(label.prevalence),
+        "metrics": _estimates(label.metrics),
+        "calibration": [
+            {"mean_score": number_json(score), "n": int(n), "observed": estimate_json(observed)}
+            for score, n, observed in zip(curve.mean_score, curve.cases, curve.observed)
+        ],
+    }
+
+
+def _classes(found: ClassResult) -> dict[str, Any]:
+    truth, decision = found.confusion.nonzero()
+    return {
+        "n": found.cases,
+        "unknown_truth": found.unknown,
+        "failed_with_known_truth": found.failed,
+        "decisions_from_the_table": found.ruled,
+        "decisions_not_the_largest_score": found.differing,
+        "metrics": _estimates(found.metrics),
+        "labels": [
+            {"label": label, "n": int(found.confusion[i].sum())}
+            | {metric: estimate_json(estimates[i]) for metric, estimates in found.per_class.items()}
+            for i, label in enumerate(found.labels)
+        ],
+        # Cells that are not 0: of 400 classes nearly all are.
+        "confusion": [
+            {"truth": found.labels[i], "decision": found.labels[j], "cases": int(found.confusion[i, j])}
+            for i, j in zip(truth, decision)
+        ],
+    }
+
+
+def _localisation(found: Localisation) -> dict[str, Any]:
+    """Return all metrics; of the curve the corners only."""
+    return {"rates": list(RATES)} | plain(asdict(replace(found, froc=corners(found.froc))))
+
+
+def _comparison(comparison: Comparison) -> dict[str, Any]:
+    decided, found = comparison.classes, {}
+    if decided is not None:
+        found["classes"] = {
+            "n": decided.cases,
+            "accuracy_difference": estimate_json(decided.accuracy),
+            "only_first_right": decided.only_first,
+            "only_second_right": decided.only_second,
+            "mcnemar_p": number_json(decided.p),
+        }
+    return found | {
+        "cases": comparison.cases,
+        "patients": comparison.patients,
+        "left_out": comparison.left_out,
+        "labels_not_shared": list(comparison.not_shared),
+        "macro_difference": {
+            metric: estimate_json(e) | {"p": number_json(comparison.p[metric])}
+            for metric, e in comparison.macro.items()
+        },
+        "labels": [
+            {
+                "label": label,
+                "auroc": estimate_json(comparison.differences["auroc"][i]),
+                "average_precision": estimate_json(comparison.differences["average_precision"][i]),
+                "delong": estimate_json(comparison.tests[i].difference)
+                | {"p": number_json(comparison.tests[i].p), "p_holm": number_json(comparison.adjusted[i])},
+            }
+            | _decisions(comparison.decisions, i)
+            for i, label in enumerate(comparison.labels)
+        ],
+        "disagreements": plain(comparison.disagreements.head(LISTED).to_dict("records")),
+    }
+
+
+def _decisions(decided: DecisionComparison, label: int) -> dict[str, Any]:
+    return {
+        "sensitivity": estimate_json(decided.sensitivity[label]),
+        "specificity": estimate_json(decided.specificity[label]),
+        "decisions": {
+            "only_first_right": int(decided.only_first[label]),
+            "only_second_right": int(decided.only_second[label]),
+            "mcnemar_p": number_json(decided.p[label]),
+            "mcnemar_p_holm": number_json(decided.adjusted[label]),
+        },
+    }
+
+
+def _estimates(metrics: Mapping[str, Estimate]) -> dict[str, Any]:
+    return {name: estimate_json(estimate) for name, estimate in metrics.items()}

@@ -1,7 +1,5 @@
 """The report page: sentences, tables, drawings and images put into `templates/`."""
 
-import base64
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -17,8 +15,13 @@ from ..statistics.operating_points import parse_rule
 from ..statistics.resampling import PatientBootstrap
 from ..statistics.results import LabelResult, ModelResult, Results, wrong_cases
 from .class_section import class_section, undefined_classes
+from .context import Context
 from .difference_plot import difference_forest
+from .formats import interval, many, number, p_value, signed
+from .headline import headline
+from .images import jpeg_uri
 from .localisation_section import localisation_section, undefined_localisation
+from .metrics_json import plain
 from .plots import calibration_panel, forest, pr_panel, roc_panel
 from .section import Section
 
@@ -26,23 +29,11 @@ MOST_PANELS = 30  # labels drawn; tables always hold all
 MOST_SHOWN = 20  # labels whose most wrong cases are shown
 MOST_WRONG = 2  # cases per label and kind
 MOST_FAILED = 200  # failed cases listed on the page; report.json lists all
-IMAGE_PX = 224
 ALPHA = 0.05
 
 
-def page(
-    found: Results,
-    *,
-    title: str,
-    unit: str,
-    facts: Mapping[str, Mapping[str, Any]],
-    image: Callable[[str], np.ndarray | None] | None,
-    meaning: Mapping[str, str],
-    localisation: Mapping[str, Localisation],
-    slide_pages: Mapping[str, str],
-    sections: Sequence[Section],
-) -> str:
-    """The page as one self-contained HTML text; the arguments are those of `report.evaluate`."""
+def page(found: Results, title: str, context: Context, sections: Sequence[Section]) -> str:
+    """Return the page as one self-contained HTML text; the arguments are those of `report.evaluate`."""
     import markupsafe
 
     from .templating import environment, inlined
@@ -50,19 +41,20 @@ def page(
     templates = environment()
     templates.filters.update(number=number, signed=signed, interval=interval, many=many, p_value=p_value)
     drawn = drawn_labels(found, MOST_PANELS)
-    resampling = replace(found.resampling, resamples=min(found.resamples, RESAMPLES))
-    bootstraps = [resampling.of(model.table["patient"], model.truth) for model in found.models]
+    fewer = replace(found.evaluation, resamples=min(found.evaluation.resamples, RESAMPLES))
+    bootstraps = [fewer.bootstrap(model.table["patient"], model.truth) for model in found.models]
     return templates.get_template("report.html.j2").render(
         found=found,
+        settings=found.evaluation,
         several=len(found.models) > 1,
         pairs=bool(found.comparisons),
         sections=sections,
         first=found.models[0],
         title=title,
-        unit=unit,
-        headline=headline(found, unit),
+        unit=context.unit,
+        headline=headline(found, context.unit),
         css=inlined("report.css"),
-        meaning=meaning,
+        meaning=context.meaning,
         forest=markupsafe.Markup(_forest(found)),
         differences={other: markupsafe.Markup(_differences(found, other)) for other in found.comparisons},
         most_listed=LISTED,
@@ -73,136 +65,37 @@ def page(
         rows={row.label: _by_model(found, row.label) for row in found.models[0].labels if row.detailed},
         classes=class_section(found),
         localised=localisation_section(
-            localisation, {model.name: place for place, model in enumerate(found.models)}, slide_pages
+            context.localisation, {model.name: place for place, model in enumerate(found.models)}, context.slide_pages
         ),
-        wrong=_wrong(found.models[0], drawn_labels(found, MOST_SHOWN), image),
-        undefined=_undefined(found, localisation, sections),
+        wrong=_wrong(found.models[0], drawn_labels(found, MOST_SHOWN), context.image),
+        undefined=_undefined(found, context.localisation, sections),
         rule_text=_rule_text(found.models),
         most_failed=MOST_FAILED,
         most_panels=MOST_PANELS,
         most_shown=MOST_SHOWN,
         few=FEW,
         no_interval=NO_INTERVAL,
-        marked=any(
-            not np.isnan(row.metrics["auroc"].value) and row.metrics["auroc"].reason
-            for model in found.models
-            for row in model.labels
-            if row.detailed
-        ),
-        facts={name: _flat(values) for name, values in facts.items()},
+        marked=any(row.metrics["auroc"].marked for model in found.models for row in model.labels if row.detailed),
+        facts={model.name: _flat(plain(context.provenance.get(model.name, {}))) for model in found.models},
     )
 
 
-def headline(found: Results, unit: str) -> list[str]:
-    """The result in one sentence, and one more for each model that the first is compared with."""
-    first = found.models[0]
-    sentences = _auroc_sentences(first, unit) if first.classes is None else _class_sentences(first, unit)
-    for other, comparison in found.comparisons.items():
-        decided = comparison.classes
-        what, gap, cases = (
-            ("AUROC" if len(first.labels) == 1 else "macro AUROC", comparison.macro["auroc"], comparison.cases)
-            if decided is None
-            else ("accuracy", decided.accuracy, decided.cases)
-        )
-        if np.isnan(gap.value):
-            sentences.append(f"{first.name} and {other} cannot be compared: {gap.reason}.")
-            continue
-        sentences.append(
-            f"{first.name} minus {other}: {what} difference {signed(gap.value)}{_ci(gap, signed)} on the same "
-            f"{many(cases, unit)}. {_verdict(gap, first.name, other)}"
-        )
-    return sentences
-
-
-def _auroc_sentences(model: ModelResult, unit: str) -> list[str]:
-    size = f"{many(len(model.table), unit)} of {many(model.patients, 'patient')}"
-    score = model.macro["auroc"]
-    if np.isnan(score.value):
-        return [f"The AUROC of {model.name} is undefined on {size}: {score.reason}."]
-    if len(model.labels) == 1:
-        return [f"AUROC {number(score.value, 2)}{_ci(score)} for {model.labels[0].label} on {size}."]
-    over = f"{model.defined} of {many(len(model.labels), 'finding')}"
-    return [f"Macro AUROC {number(score.value, 2)}{_ci(score)} over {over} on {size}."]
-
-
-def _class_sentences(model: ModelResult, unit: str) -> list[str]:
-    found = model.classes
-    size = f"{many(found.cases, unit)} of {many(found.patients, 'patient')}"
-    score, strict = found.metrics["accuracy"], found.metrics["accuracy_failed_as_wrong"]
-    if np.isnan(score.value):
-        sentences = [f"The accuracy of {model.name} is undefined on {size}: {score.reason}."]
-    else:
-        sentences = [f"Accuracy {number(score.value, 2)}{_ci(score)} over {len(found.labels)} classes on {size}."]
-    if found.failed:
-        sentences.append(
-            f"With {many(found.failed, f'failed {unit}')} counted as wrong: {number(strict.value, 2)}{_ci(strict)}."
-        )
-    return sentences
-
-
 def drawn_labels(found: Results, most: int) -> list[str]:
-    """At most so many labels, those with the most positive cases, in the table's order."""
+    """Return at most so many labels, those with the most positive cases, in the table's order."""
     by_positives = sorted(found.truths, key=lambda row: -row["positive"])[:most]
     detailed = {row.label for row in found.models[0].labels if row.detailed}
     kept = {row["label"] for row in by_positives if row["positive"] and row["negative"]} & detailed
     return [row["label"] for row in found.truths if row["label"] in kept]
 
 
-def number(value: float, digits: int = 3) -> str:
-    """`0.874`, with a real minus sign; an en dash for NaN."""
-    if value is None or np.isnan(value):
-        return "–"
-    return f"{value:.{digits}f}".replace("-", "−")
-
-
-def signed(value: float, digits: int = 3) -> str:
-    """`+0.031` or `−0.004`."""
-    return "–" if np.isnan(value) else f"{value:+.{digits}f}".replace("-", "−")
-
-
-def p_value(p: float) -> str:
-    """`0.032`, `<0.001`; an en dash for NaN."""
-    return "<0.001" if p < 0.001 else number(p)
-
-
-def interval(estimate: Estimate, digits: int = 3, sign: bool = False) -> str:
-    """`0.84–0.90` or `−0.03 to 0.01`, empty if there is none; with signs `+0.01 to +0.05`."""
-    if np.isnan(estimate.low):
-        return ""
-    if sign:
-        return f"{signed(estimate.low, digits)} to {signed(estimate.high, digits)}"
-    between = " to " if estimate.low < 0 else "–"
-    return f"{number(estimate.low, digits)}{between}{number(estimate.high, digits)}"
-
-
-def many(count: int, noun: str) -> str:
-    """`1 image`, `25,596 images`."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
-
-
-def _ci(estimate: Estimate, form: Callable[[float], str] | None = None) -> str:
-    if np.isnan(estimate.low):
-        return f" ({estimate.reason})" if estimate.reason else ""
-    return f" (95 % CI {interval(estimate, 3, sign=True) if form else interval(estimate, 2)})"
-
-
-def _verdict(gap: Estimate, first: str, other: str) -> str:
-    if np.isnan(gap.low):
-        return "There is no interval, so nothing can be said about the difference."
-    if gap.low > 0 or gap.high < 0:
-        better = first if gap.value > 0 else other
-        return f"The interval excludes zero: {better} is better here than the choice of patients alone would explain."
-    return "The interval includes zero: these cases do not show that either is better."
-
-
 def _rule_text(models: list[ModelResult]) -> str:
-    """Where the thresholds come from, in words."""
-    told = {
+    """Say where the thresholds come from."""
+    words = {
         "youden": "the largest sum of sensitivity and specificity (Youden)",
         "given": "stored with the model",
         "0.5": "fixed at 0.5",
     }
-    told |= {
+    words |= {
         rule: _cost_text(rule)
         for model in models
         for rule in {row.point.rule for row in model.labels}
@@ -211,9 +104,9 @@ def _rule_text(models: list[ModelResult]) -> str:
     sentences = []
     for rule, split in dict.fromkeys((row.point.rule, row.point.chosen_on) for model in models for row in model.labels):
         if split:
-            sentences.append(f"Thresholds: {told.get(rule, rule)} on the {split} cases of the same model.")
+            sentences.append(f"Thresholds: {words.get(rule, rule)} on the {split} cases of the same model.")
         elif rule in ("given", "0.5"):
-            sentences.append(f"Thresholds: {told[rule]}.")
+            sentences.append(f"Thresholds: {words[rule]}.")
     return " ".join(sentences)
 
 
@@ -231,7 +124,7 @@ def _by_model(found: Results, label: str) -> list[tuple[ModelResult, LabelResult
 
 
 def _forest(found: Results) -> str:
-    """Macro mean of several labels first, then these by falling AUROC of the first model; "" if none is defined."""
+    """Draw the macro mean of several labels, then these by falling AUROC of the first model; "" if none is defined."""
     first = found.models[0]
     defined = [row for row in first.labels if not np.isnan(row.metrics["auroc"].value)]
     if not defined:
@@ -251,7 +144,7 @@ def _forest(found: Results) -> str:
 
 
 def _differences(found: Results, other: str) -> str:
-    """AUROC differences, macro mean first, then the findings by falling difference; "" if none is defined."""
+    """Draw AUROC differences, macro mean first, then findings by falling difference; "" if none is defined."""
     comparison, name = found.comparisons[other], f"difference{list(found.comparisons).index(other)}"
     rows = [
         (difference.value, label, difference, comparison.adjusted[i] < ALPHA)
@@ -274,19 +167,19 @@ def _differences(found: Results, other: str) -> str:
 
 
 def _panels(found: Results, label: str, bootstraps: Sequence[PatientBootstrap]) -> dict[str, str]:
-    """ROC, precision-recall and calibration drawings of one label, all models in each."""
-    curves, bands, calibrations, told = [], [], [], []
+    """Draw ROC, precision-recall and calibration panels of one label, all models in each."""
+    curves, bands, calibrations, named = [], [], [], []
     for model, bootstrap in zip(found.models, bootstraps, strict=True):
         for i, row in enumerate(model.labels):
             if row.label == label and row.detailed:
                 curves.append((model.truth[:, i], model.scores[:, i]))
                 bands.append(curve_bands(*curves[-1], bootstrap) or (None, None))
                 calibrations.append(row.calibration)
-                told.append((model.name, row.metrics))
+                named.append((model.name, row.metrics))
     of_roc, of_pr = zip(*bands)
     name = f"p{[row['label'] for row in found.truths].index(label)}"
     said = {
-        metric: "; ".join(f"{model} {number(metrics[metric].value)}" for model, metrics in told)
+        metric: "; ".join(f"{model} {number(metrics[metric].value)}" for model, metrics in named)
         for metric in ("auroc", "average_precision", "calibration_error")
     }
     return {
@@ -299,7 +192,7 @@ def _panels(found: Results, label: str, bootstraps: Sequence[PatientBootstrap]) 
 
 
 def _wrong(model: ModelResult, labels: list[str], image: Callable[[str], np.ndarray | None] | None) -> list[dict]:
-    """Per label the most wrong cases, each with its image as a data URI or a word why there is none."""
+    """Return per label the most wrong cases, each with its image as a data URI or a word why there is none."""
     shown = []
     for i, row in enumerate(model.labels):
         if row.label not in labels:
@@ -330,30 +223,8 @@ def _image_uri(image: Callable[[str], np.ndarray | None], case: str) -> tuple[st
     return ("", "no image") if pixels is None else (jpeg_uri(pixels), "")
 
 
-def jpeg_uri(pixels: np.ndarray) -> str:
-    """A small JPEG (longer side at most 224 px) as a `data:` URI.
-
-    Args:
-        pixels: (H, W), (H, W, 1) or (H, W, 3), uint8, uint16, or float in 0..1.
-    """
-    from PIL import Image
-
-    pixels = np.asarray(pixels)
-    if pixels.ndim == 3 and pixels.shape[2] == 1:
-        pixels = pixels[:, :, 0]
-    if pixels.dtype == np.uint16:
-        pixels = pixels >> 8
-    elif pixels.dtype != np.uint8:
-        pixels = np.rint(np.clip(np.nan_to_num(pixels.astype(np.float64)), 0, 1) * 255)
-    small = Image.fromarray(pixels.astype(np.uint8))
-    small.thumbnail((IMAGE_PX, IMAGE_PX), Image.Resampling.LANCZOS)
-    file = io.BytesIO()
-    small.save(file, "JPEG", quality=80, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
-
-
 def _undefined(found: Results, localisation: Mapping[str, Localisation], sections: Sequence[Section]) -> list[dict]:
-    """Every metric that is NaN, those with the same reason in one line."""
+    """Return every metric that is NaN, those with the same reason in one line."""
     lines: dict[tuple[str, str, str], list[str]] = {}
     for model in found.models:
         for metric, estimate in model.macro.items():
@@ -380,7 +251,7 @@ def _undefined(found: Results, localisation: Mapping[str, Localisation], section
 
 
 def _flat(facts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Nested facts as lines: `recipe.epochs`, `200`."""
+    """Return nested facts as lines: `recipe.epochs`, `200`."""
     lines = []
     for key, value in facts.items():
         if isinstance(value, Mapping):

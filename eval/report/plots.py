@@ -1,5 +1,4 @@
-"""The report's drawings as inline SVG: small, transparent, with text as text and colours from the page's CSS. Only
-a clip's film strip is a PNG.
+"""The report's drawings as inline SVG: small, transparent, with text as text and colours from the page's CSS.
 
 Matplotlib draws with stand-in colours and stand-in texts; both are exchanged in the finished SVG: colours for
 CSS variables (so dark mode and print need no second drawing), texts for the labels, escaped by us (so no
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, MUTED, GRID, PAPER = "#000001", "#000002", "#000003", "#000004"
-MODELS = ("#000011", "#000012", "#000013", "#000014")  # then they repeat, told apart by the dashes
+MODELS = ("#000011", "#000012", "#000013", "#000014")  # then they repeat, with other dashes
 DASHES = ((0, ()), (0, (4, 1.6)), (0, (1, 1.4)), (0, (5, 1.5, 1, 1.5)))
 _VARIABLES = {INK: "ink", MUTED: "muted", GRID: "grid", PAPER: "paper"} | {
     stand_in: f"model-{i + 1}" for i, stand_in in enumerate(MODELS)
@@ -48,15 +47,14 @@ _STYLE = {
 }
 _PANEL = (150, 146)  # px
 _FINEST = 150  # curve points are rounded to this fraction of the panel's side, which no eye can tell
-_THUMBNAILS, _ACCENT, _BLUE = 8, "#c4500a", "#0b62a4"  # of the film strip
-_LEFT, _WIDTH = 0.095, 0.885  # of the film strip and the curve below it, as shares of the figure
 
 
 def roc_panel(
     curves: Sequence[tuple[np.ndarray, np.ndarray]], bands: Sequence[Band | None], name: str, alt: str
 ) -> str:
-    """ROC curves of M models for one label, each (truth (N,), score (N,)), with their bands; "" if none has both
-    classes.
+    """Draw ROC curves of M models for one label, with their bands; "" if none has both classes.
+
+    Each curve is (truth (N,), score (N,)).
     """
     lines = []
     for truth, score in curves:
@@ -69,7 +67,7 @@ def roc_panel(
 
 
 def pr_panel(curves: Sequence[tuple[np.ndarray, np.ndarray]], bands: Sequence[Band | None], name: str, alt: str) -> str:
-    """Precision over recall, drawn as the steps that average precision sums; dotted is the prevalence."""
+    """Draw precision over recall as the steps that average precision sums; dotted is the prevalence."""
     lines, prevalence = [], 0.0
     for truth, score in curves:
         known = ~np.isnan(truth)
@@ -84,7 +82,7 @@ def pr_panel(curves: Sequence[tuple[np.ndarray, np.ndarray]], bands: Sequence[Ba
 
 
 def calibration_panel(curves: Sequence[Calibration], name: str, alt: str) -> str:
-    """Observed share over mean score by bins, with intervals; the dotted line is perfect calibration."""
+    """Draw the observed share over the mean score by bins, with intervals; perfect calibration is dotted."""
     if not any(len(curve.cases) for curve in curves):
         return ""
     highest = max(max(*curve.mean_score, *(e.value for e in curve.observed)) for curve in curves if len(curve.cases))
@@ -112,29 +110,23 @@ def calibration_panel(curves: Sequence[Calibration], name: str, alt: str) -> str
 
 
 def forest(labels: Sequence[str], rows: Sequence[Sequence[Estimate]], name: str, alt: str) -> str:
-    """AUROCs with intervals: one line per label and in it one mark per model.
+    """Draw AUROCs with intervals: one line per label and in it one mark per model.
 
     Args:
         labels: L names, top to bottom.
         rows: M models, L estimates each; an undefined one leaves its line empty.
+        name: Of the plot, unique on the page.
+        alt: What it shows, in words.
     """
     models = len(rows)
     pitch = 13 + 8 * models
     ends = [end for row in rows for e in row for end in (e.value, e.low) if not np.isnan(end)]
     left = max(0.0, np.floor(min([*ends, 0.5]) * 10) / 10)
     with svg_style(name):
-        height = len(labels) * pitch + 38
-        figure, axes = axes_px(400, height, left=136, right=14, top=4, bottom=34)
+        figure, axes, texts = row_axes(labels, len(labels) * pitch + 38)
         axes.set_xlim(left, 1)
         axes.set_xticks(np.arange(1, left - 0.01, -0.1 if left >= 0.4 else -0.2))
-        axes.set_ylim(len(labels) - 0.5, -0.5)
         axes.axvline(0.5, color=MUTED, lw=0.8, ls=(0, (1, 2)))
-        axes.grid(axis="x", color=GRID, lw=0.6)
-        axes.set_axisbelow(True)
-        axes.spines["left"].set_visible(False)
-        texts = {f"@{i}@": short(label) for i, label in enumerate(labels)}
-        axes.set_yticks(range(len(labels)), list(texts), fontsize=11.5, color=INK)
-        axes.tick_params(axis="x", labelsize=11)
         axes.set_xlabel("AUROC (95 % interval)", fontsize=11)
         for i, row in enumerate(rows):
             y = np.arange(len(labels)) + (i - (models - 1) / 2) * 9 / pitch
@@ -152,108 +144,6 @@ def forest(labels: Sequence[str], rows: Sequence[Sequence[Estimate]], name: str,
                 clip_on=False,
             )
         return svg_text(figure, name, alt, texts)
-
-
-def frame_importance_plot(
-    times_s: np.ndarray,
-    importance: np.ndarray,
-    frames: np.ndarray,
-    title: str,
-    label: str,
-    fps: float | None = None,
-) -> bytes:
-    """A film strip above the importance of each frame over time, as a PNG of 1200 x 600 px.
-
-    The most important window is marked: the neighbouring frames that share the value farthest from 0, which were
-    blanked together.
-
-    Args:
-        times_s: (T,) rising, when each frame begins.
-        importance: (T,) change of the log-odds of `label` when the frame (with its window) is blanked. Where it falls,
-            the frame spoke for the label.
-        frames: (T, H, W) uint8; up to 8 are shown, the most important one among them.
-        title: Heading, such as the clip's id.
-        label: What the log-odds are of.
-        fps: Frame rate of the clip, for the axis and the length of a single frame.
-    """
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    times_s, importance = np.asarray(times_s, dtype=np.float64), np.asarray(importance, dtype=np.float64)
-    assert len(times_s) == len(importance) == len(frames) > 0
-    step = float(np.median(np.diff(times_s))) if len(times_s) > 1 else 1 / (fps or 1)
-    edges = np.append(times_s, times_s[-1] + step)
-    peak = _peak(importance)
-    settings = {"font.size": 12, "axes.spines.top": False, "axes.spines.right": False, "text.parse_math": False}
-    with matplotlib.rc_context(_defaults() | settings):
-        figure = Figure(figsize=(12, 6), dpi=100)
-        figure.text(_LEFT, 0.955, short(title, 64), fontsize=17, fontweight="bold", va="center")
-        figure.text(_LEFT, 0.905, short(label, 100), fontsize=13, color="#5d6670", va="center")
-        _film_strip(figure, edges, frames, peak)
-        axes = figure.add_axes((_LEFT, 0.115, _WIDTH, 0.395))
-        _importance_curve(axes, edges, importance, peak)
-        axes.set_xlabel("time (s)" if fps is None else f"time (s), {fps:g} frames per second")
-        file = io.BytesIO()
-        figure.savefig(file, format="png", metadata={"Software": None})
-    return file.getvalue()
-
-
-def _peak(importance: np.ndarray) -> slice | None:
-    """The neighbouring frames that share the value farthest from 0; None where nothing changes."""
-    size = np.abs(np.nan_to_num(importance))
-    place = int(size.argmax())
-    if size[place] == 0:
-        return None
-    other = np.flatnonzero(~np.isclose(importance, importance[place]))
-    before, after = other[other < place], other[other > place]
-    return slice(before[-1] + 1 if len(before) else 0, after[0] if len(after) else len(importance))
-
-
-def _film_strip(figure: "Figure", edges: np.ndarray, frames: np.ndarray, peak: slice | None) -> None:
-    """Thumbnails above the times at which they were taken, each from the middle of its share of the clip."""
-    shown = min(_THUMBNAILS, len(frames))
-    middles = edges[0] + (np.arange(shown) + 0.5) / shown * (edges[-1] - edges[0])
-    places = np.clip(np.searchsorted(edges, middles, side="right") - 1, 0, len(frames) - 1)
-    if peak is not None and not any(peak.start <= place < peak.stop for place in places):
-        best = (peak.start + peak.stop - 1) // 2
-        places[np.abs(places - best).argmin()] = best
-    width = _WIDTH / shown
-    for i, place in enumerate(places):
-        axes = figure.add_axes((_LEFT + i * width, 0.605, width - 0.006, 0.265), anchor="S")
-        axes.imshow(frames[place], cmap="gray", vmin=0, vmax=255)
-        important = peak is not None and peak.start <= place < peak.stop
-        axes.set(xticks=[], yticks=[])
-        axes.spines[:].set(visible=True, color=_ACCENT if important else "#c9cdcb", linewidth=3.5 if important else 1)
-        axes.set_xlabel(f"{edges[place]:.2f} s", labelpad=3, color=_ACCENT if important else "black")
-
-
-def _importance_curve(axes: "Axes", edges: np.ndarray, importance: np.ndarray, peak: slice | None) -> None:
-    important = np.zeros(len(importance), dtype=bool)
-    important[peak or slice(0)] = True
-    colours = np.where(important, _ACCENT, _BLUE)
-    axes.bar(edges[:-1], importance, np.diff(edges), align="edge", color=colours, alpha=0.3)
-    axes.stairs(importance, edges, baseline=None, color=_BLUE, lw=2)
-    axes.axhline(0, color="black", lw=0.8)
-    axes.set_xlim(edges[0], edges[-1])
-    axes.margins(y=0.08)
-    axes.set_ylabel("change of log-odds when\nthese frames are blanked")
-    axes.yaxis.set_label_coords(-0.062, 0.5)
-    if peak is None:
-        axes.set_ylim(-1, 1)
-        return
-    start, stop = edges[peak.start], edges[peak.stop]
-    axes.axvspan(start, stop, color=_ACCENT, alpha=0.1, lw=0, zorder=0)
-    middle = ((start + stop) / 2 - edges[0]) / (edges[-1] - edges[0])
-    axes.text(
-        np.clip(middle, 0.17, 0.83),
-        1.03,
-        f"most important: {start:.2f}–{stop:.2f} s ({importance[peak.start]:+.2f})".replace("-", "−"),
-        transform=axes.transAxes,
-        ha="center",
-        va="bottom",
-        color=_ACCENT,
-        fontweight="bold",
-    )
 
 
 def _curves_panel(
@@ -275,7 +165,7 @@ def _curves_panel(
 
 
 def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The curve on a raster of 1/150, without repeated points and points inside a straight stretch."""
+    """Return the curve on a raster of 1/150, without repeated points and points inside a straight stretch."""
     points = np.rint(np.column_stack([x, y]) * _FINEST)
     points = points[np.concatenate([[True], (np.diff(points, axis=0) != 0).any(axis=1)])]
     if len(points) > 2:
@@ -301,7 +191,7 @@ def _name_axes(axes: "Axes", x: str, y: str) -> None:
 
 
 def axes_px(width: float, height: float, *, left: float, right: float, top: float, bottom: float):
-    """A figure of so many px with one pair of axes inside the margins (px)."""
+    """Return a figure of so many px with one pair of axes inside the margins (px)."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width / 72, height / 72), dpi=72)
@@ -309,26 +199,42 @@ def axes_px(width: float, height: float, *, left: float, right: float, top: floa
     return figure, figure.add_axes(box)
 
 
+def row_axes(
+    labels: Sequence[str], height: float, *, left: float = 136, bottom: float = 34, longest: int = 20
+) -> "tuple[Figure, Axes, dict[str, str]]":
+    """Return a figure with one row per label, top to bottom, and the labels by their stand-ins for `svg_text`."""
+    figure, axes = axes_px(400, height, left=left, right=14, top=4, bottom=bottom)
+    texts = {f"@{i}@": short(label, longest) for i, label in enumerate(labels)}
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+    axes.set_yticks(range(len(labels)), list(texts), fontsize=11.5, color=INK)
+    axes.tick_params(axis="x", labelsize=11)
+    axes.grid(axis="x", color=GRID, lw=0.6)
+    axes.set_axisbelow(True)
+    axes.spines["left"].set_visible(False)
+    return figure, axes, texts
+
+
 def svg_style(name: str):
-    """Matplotlib's own defaults and our settings, within a `with` block only."""
+    """Set Matplotlib's own defaults and our settings, within a `with` block only."""
     import matplotlib
 
-    return matplotlib.rc_context(_defaults() | _STYLE | {"svg.hashsalt": name})
+    return matplotlib.rc_context(matplotlib_defaults() | _STYLE | {"svg.hashsalt": name})
 
 
-def _defaults() -> dict:
-    """Matplotlib's own settings, whatever the user's are."""
+def matplotlib_defaults() -> dict:
+    """Return Matplotlib's own settings, whatever the user's are."""
     import matplotlib
 
     return {key: value for key, value in matplotlib.rcParamsDefault.items() if not key.startswith("backend")}
 
 
 def short(label: str, longest: int = 20) -> str:
+    """Return the label, cut at its end where it is too long."""
     return label if len(label) <= longest else label[: longest - 1] + "…"
 
 
 def svg_text(figure: "Figure", name: str, alt: str, texts: dict[str, str]) -> str:
-    """The figure as an `<svg>` element: labelled, coloured by CSS, ids made unique by `name`."""
+    """Return the figure as an `<svg>` element: labelled, coloured by CSS, ids made unique by `name`."""
     file = io.StringIO()
     figure.savefig(file, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     svg = file.getvalue()

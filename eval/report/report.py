@@ -1,8 +1,13 @@
-"""The report of an evaluation: `report.html` to read, `report.json` and `metrics.csv` to go on with, `report.tex` for a
-paper, and of models compared `disagreements.csv`.
+"""The report of an evaluation, as files and as an object.
+
+`report.html` to read, `report.json` and `metrics.csv` to go on with, `report.tex` for a paper, and of models compared
+`disagreements.csv`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -11,259 +16,147 @@ import pandas as pd
 
 from ...core.errors import UserError
 from ...core.files import write_json, write_text, written_aside
-from ...datasets.manifest.tables import Predictions, for_spreadsheets
-from ..localisation.tiles import Localisation
-from ..localisation.tiles_json import as_plain
-from ..statistics.classes import ClassResult
-from ..statistics.intervals import LEVEL
-from ..statistics.results import ModelResult, Results, results
-from .comparison_tables import comparison_json, difference_rows, disagreements_table
+from ...datasets.manifest.tables import Manifest, Predictions, for_spreadsheets
+from ..evaluation import STANDARD, Evaluation
+from ..inputs import Cases, Table, open_cases, open_predictions
+from ..statistics.results import Results, results
+from .context import Context
+from .headline import headline
 from .latex import latex
-from .localisation_section import localisation_metrics
-from .metrics_json import estimate_json, number_json
-from .page import headline, page
+from .metrics_csv import disagreements_table, metrics_table
+from .metrics_json import report_json
+from .page import page
 from .section import Section
 
-PLAIN = {"index": False, "lineterminator": "\n", "float_format": "%.6g"}
+PAGE = "report.html"
+SHOWN = ("accuracy", "auroc", "average_precision", "sensitivity", "specificity")  # in a notebook
+_PLAIN = {"index": False, "lineterminator": "\n", "float_format": "%.6g"}
+
+
+class Report:
+    """A report that has been written.
+
+    Attributes:
+        path: The page, `report.html`; the other files lie beside it.
+        headline: The result in sentences.
+        metrics: All metrics, one per row: `model, label, metric, value, low, high, n, positives, reason`.
+    """
+
+    def __init__(self, path: Path, content: dict[str, Any], metrics: pd.DataFrame):
+        """Hold what `evaluate` has written: the page, the content of `report.json`, and `metrics.csv`."""
+        self.path, self.metrics = path, metrics
+        self.headline: list[str] = content["headline"]
+        self._content = content
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `report.json` holds. A NaN is None there, with a reason beside it."""
+        return self._content
+
+    def __repr__(self) -> str:
+        """Return the result in sentences, and where the page is."""
+        return "\n".join([*self.headline, f"report: {self.path}"])
+
+    def _repr_html_(self) -> str:
+        """Return the headline and a table of the main metrics, for notebooks."""
+        sentences = "".join(f"<p>{escape(sentence)}</p>" for sentence in self.headline)
+        return f"{sentences}{self._table().to_html()}<p>{escape(str(self.path))}</p>"
+
+    def _table(self) -> pd.DataFrame:
+        """Return one row per model and label, one column per metric, each with its interval."""
+        rows = self.metrics.assign(metric=self.metrics["metric"].str.replace(r"^(macro|classes)_", "", regex=True))
+        rows = rows[rows["metric"].isin(SHOWN) & ~rows["model"].str.contains(" - ", regex=False)]
+        shown = [
+            "–" if np.isnan(row.value) else f"{row.value:.3f}" + _interval(row.low, row.high)
+            for row in rows.itertuples()
+        ]
+        table = rows.assign(shown=shown, label=rows["label"].replace("", "all"))
+        return table.pivot_table("shown", ["model", "label"], "metric", "first", sort=False).fillna("")
 
 
 def evaluate(
-    tables: Mapping[str, Predictions],
-    out: Path,
+    models: Mapping[str, Table],
+    out: str | os.PathLike = "report",
+    data: Cases | None = None,
+    evaluation: Evaluation = STANDARD,
     *,
-    split: str = "test",
-    thresholds: Mapping[str, Mapping[str, float]] | None = None,
-    rule: str = "youden",
-    prevalence: float | Mapping[str, float] | None = None,
-    resamples: int = 2000,
-    seed: int = 0,
-    interval: str = "percentile",
-    stratify: bool = False,
     title: str = "Evaluation",
-    unit: str = "image",
-    provenance: Mapping[str, Mapping[str, Any]] | None = None,
-    image: Callable[[str], np.ndarray | None] | None = None,
-    what_one_means: Mapping[str, str] | None = None,
-    localisation: Mapping[str, Localisation] | None = None,
-    slide_pages: Mapping[str, str] | None = None,
-    sections: Callable[[Results], Sequence[Section]] = lambda found: (),
-) -> dict[str, Any]:
-    """Evaluate one or more models on one split and write the report into the folder `out`.
+    context: Context | None = None,
+) -> Report:
+    """Evaluate one or more models on one split and write the report.
 
     Args:
-        tables: Model name to its predictions. The first model is the one reported on: its most wrong cases
-            are shown, and it is compared with each of the others.
+        models: Model name to its predictions: a table as `predict` returns it, a `predictions.csv`, or a run folder.
+            The first model is the one reported on: its most wrong cases are shown, and it is compared with each of the
+            others. A table may bring the model's thresholds by label as `table.attrs["thresholds"]`, which are used
+            where it has no `val` rows.
         out: Folder for `report.html`, `report.json`, `metrics.csv` and `report.tex`, and `disagreements.csv` where
             models are compared.
-        split: The split to evaluate.
-        thresholds: Model name to its stored thresholds by label. A model without them gets thresholds from
-            the `val` rows of its own table.
-        rule: How these are chosen; see `operating_points.choose`.
-        prevalence: At which predictive values are wanted beside those of the cases: one for all labels, or by label.
-        resamples, seed, interval, stratify: See `resampling.Resampling`.
+        data: The manifest, its file or its folder: with it the report describes the cohort and compares subgroups.
+        evaluation: What is evaluated, and how.
         title: Heading of the page.
-        unit: What a case is, in the singular: image, slide, clip.
-        provenance: Model name to what it was made of and by (recipe, versions, fingerprints), shown as it is.
-        image: Case id to an image, (H, W) or (H, W, 3), uint8, uint16 or float in 0..1; None if there is
-            none.
-        what_one_means: Label to the meaning of a 1.
-        localisation: Model name to where it saw it, of whole slides; the report gets a section on it.
-        slide_pages: Slide id to the address of its page (`slide_page`), relative to `out`, for that section's links.
-        sections: Gives further parts of the report, from the results.
-
-    Returns:
-        What `report.json` holds. A NaN is None there, with a reason beside it.
+        context: What else is known of the models and the cases.
 
     Raises:
-        DataError: A table has no row in `split`, or two tables differ in their cases.
-        UserError: No table, an unknown rule, interval or prevalence, too few resamples, or thresholds or localisation
-            of an unknown model.
+        DataError: A table is none or has no row in the split, or two tables differ in their cases.
+        UserError: No table, thresholds or localisation of an unknown model, or subgroups without a manifest or by a
+            column that it does not have.
     """
-    localisation = dict(localisation or {})
-    if localisation.keys() - tables.keys():
-        name = min(localisation.keys() - tables.keys())
+    if evaluation.subgroups and data is None:
+        raise UserError("--subgroups needs --data: the columns are those of the manifest.")
+    tables = {name: open_predictions(table, name) for name, table in models.items()}
+    manifest = None if data is None else open_cases(data)
+    context = context or Context(meaning={} if manifest is None else manifest.meaning)
+    for name in sorted(context.localisation.keys() - tables.keys()):
         raise UserError(f"Localisation is given for {name!r}, but the models are {', '.join(tables)}.")
-    if slide_pages and not localisation:
-        raise UserError("Slide pages are linked from the section on localisation: give the localisation too.")
-    localisation = {name: localisation[name] for name in tables if name in localisation}
-    found = results(
-        tables,
-        split=split,
-        thresholds=thresholds,
-        rule=rule,
-        prevalence=prevalence,
-        resamples=resamples,
-        seed=seed,
-        interval=interval,
-        stratify=stratify,
-    )
-    parts = list(sections(found))
-    facts = {name: _plain(dict((provenance or {}).get(name, {}))) for name in tables}
-    metrics = as_json(found, title, unit, facts, dict(what_one_means or {}))
-    for model in metrics["models"]:
-        if model["model"] in localisation:
-            model["localisation"] = as_plain(localisation[model["model"]])
-    metrics |= {section.anchor: _plain(section.plain) for section in parts}
-    html = page(
-        found,
-        title=title,
-        unit=unit,
-        facts=facts,
-        image=image,
-        meaning=what_one_means or {},
-        localisation=localisation,
-        slide_pages=slide_pages or {},
-        sections=parts,
-    )
+    in_order = {name: context.localisation[name] for name in tables if name in context.localisation}
+    context = replace(context, localisation=in_order, thresholds=_thresholds(models, tables) | dict(context.thresholds))
+    found = results(tables, evaluation, context.thresholds)
+    sections = [*context.sections(found), *_sections(found, tables, manifest)]
+    sentences = headline(found, context.unit)
+    content = report_json(found, title, sentences, context, sections)
+    metrics = metrics_table(found, context.localisation, sections)
+    html = page(found, title, context, sections)
     out = Path(out)
-    with written_aside(out / "metrics.csv") as aside:
-        for_spreadsheets(metrics_table(found, localisation, parts)).to_csv(aside, **PLAIN)
+    _write_table(out / "metrics.csv", metrics)
     if found.comparisons:
-        with written_aside(out / "disagreements.csv") as aside:
-            for_spreadsheets(disagreements_table(found)).to_csv(aside, **PLAIN)
-    write_text(out / "report.tex", latex(found, title, metrics["headline"]))
-    write_json(out / "report.json", metrics)
-    write_text(out / "report.html", html)
-    return metrics
+        _write_table(out / "disagreements.csv", disagreements_table(found))
+    write_text(out / "report.tex", latex(found, title, sentences))
+    write_json(out / "report.json", content)
+    write_text(out / PAGE, html)
+    return Report(out / PAGE, content, metrics)
 
 
-def as_json(
-    found: Results, title: str, unit: str, facts: Mapping[str, Any], meaning: Mapping[str, str]
-) -> dict[str, Any]:
-    """All metrics as plain dicts, lists, strings, numbers and None."""
-    return {
-        "title": title,
-        "headline": headline(found, unit),
-        "split": found.split,
-        "settings": {
-            "level": LEVEL,
-            "resamples": found.resamples,
-            "seed": found.seed,
-            "interval": found.resampling.interval,
-            "stratified": found.resampling.stratify,
-            "threshold_rule": found.rule,
-        },
-        "splits": found.splits,
-        "labels": [row | {"what_one_means": meaning.get(row["label"], "")} for row in found.truths],
-        "models": [_model_json(model) | {"provenance": facts[model.name]} for model in found.models],
-        "comparisons": [
-            {"first": found.models[0].name, "second": other} | comparison_json(comparison)
-            for other, comparison in found.comparisons.items()
-        ],
-    }
+def _thresholds(models: Mapping[str, Table], tables: Mapping[str, Predictions]) -> dict[str, dict[str, float]]:
+    """Return the thresholds in `attrs` of tables in memory, of those that have no `val` rows to choose them on."""
+    brought = {name: table.attrs.get("thresholds") for name, table in models.items() if isinstance(table, pd.DataFrame)}
+    return {name: dict(own) for name, own in brought.items() if own and not len(tables[name].rows("val"))}
 
 
-def metrics_table(
-    found: Results, localisation: Mapping[str, Localisation], sections: Sequence[Section] = ()
-) -> pd.DataFrame:
-    """One row per metric, the columns as named below. Macro means have no label. Of exclusive classes,
-    `classes_accuracy` and the like are over all of them, `class_sensitivity` and the like are each one's own; both are
-    of the decisions, not of a threshold.
-    """
-    rows = []
-    for model in found.models:
-        for metric, e in model.macro.items():
-            rows.append((model.name, "", f"macro_{metric}", e.value, e.low, e.high, len(model.table), "", e.reason))
-        rows += [] if model.classes is None else _class_rows(model.name, model.classes)
-        if model.name in localisation:
-            slides = localisation[model.name].froc.slides
-            for metric, e in localisation_metrics(localisation[model.name]).items():
-                rows.append((model.name, "", f"localisation_{metric}", e.value, e.low, e.high, slides, "", e.reason))
-        for label in model.labels:
-            head, size = (model.name, label.label), (label.cases, label.positives)
-            threshold = label.point
-            rows.append((*head, "threshold", threshold.threshold, np.nan, np.nan, *size, threshold.reason))
-            for metric, e in label.metrics.items():
-                rows.append((*head, metric, e.value, e.low, e.high, *size, e.reason))
-    rows += difference_rows(found)
-    for model, label, metric, e, cases, positives in (entry for section in sections for entry in section.metrics):
-        rows.append((model, label, metric, e.value, e.low, e.high, cases, positives, e.reason))
-    columns = ["model", "label", "metric", "value", "low", "high", "n", "positives", "reason"]
-    return pd.DataFrame(rows, columns=columns)
+def _sections(found: Results, tables: Mapping[str, Predictions], manifest: Manifest | None) -> list[Section]:
+    """Return what tables and manifest are enough for: decision curves, the cohort, subgroups."""
+    from ..statistics.cohort import cohort
+    from ..statistics.groups import manifest_columns, usual_columns
+    from ..statistics.subgroups import subgroups
+    from .cohort_section import cohort_section
+    from .decision_curve_section import decision_section
+    from .subgroup_section import subgroup_section
+
+    sections = [decision_section(tables, found.evaluation)]
+    if manifest is None:
+        return sections
+    sections.append(cohort_section(cohort(manifest)))
+    columns, wanted = manifest_columns(manifest), found.evaluation.subgroups
+    names = usual_columns(columns) if wanted is None else wanted
+    if names:
+        points = {model.name: [label.point for label in model.labels] for model in found.models}
+        sections.append(subgroup_section(subgroups(tables, columns, names, points, found.evaluation)))
+    return sections
 
 
-def _class_rows(model: str, found: ClassResult) -> list[tuple]:
-    rows = []
-    for metric, e in found.metrics.items():
-        cases = found.cases + (found.failed if metric == "accuracy_failed_as_wrong" else 0)
-        rows.append((model, "", f"classes_{metric}", e.value, e.low, e.high, cases, "", e.reason))
-    for i, label in enumerate(found.labels):
-        for metric, estimates in found.per_class.items():
-            e, size = estimates[i], (found.cases, int(found.confusion[i].sum()))
-            rows.append((model, label, f"class_{metric}", e.value, e.low, e.high, *size, e.reason))
-    return rows
+def _write_table(path: Path, table: pd.DataFrame) -> None:
+    with written_aside(path) as aside:
+        for_spreadsheets(table).to_csv(aside, **_PLAIN)
 
 
-def _model_json(model: ModelResult) -> dict[str, Any]:
-    return {
-        "model": model.name,
-        "requested": model.requested,
-        "scored": len(model.table),
-        "patients": model.patients,
-        "failed": model.failed.to_dict("records"),
-        "defined_labels": model.defined,
-        "thresholds_chosen_on_these_cases": model.optimistic,
-        "macro": {metric: estimate_json(e) for metric, e in model.macro.items()},
-        "labels": [
-            {
-                "label": label.label,
-                "n": label.cases,
-                "positives": label.positives,
-                "threshold": {
-                    "value": number_json(label.point.threshold),
-                    "rule": label.point.rule,
-                    "chosen_on": label.point.chosen_on,
-                    "reason": label.point.reason,
-                },
-                "prevalence": number_json(label.prevalence),
-                "metrics": {metric: estimate_json(e) for metric, e in label.metrics.items()},
-                "calibration": [
-                    {"mean_score": number_json(score), "n": int(n)} | {"observed": estimate_json(observed)}
-                    for score, n, observed in zip(
-                        label.calibration.mean_score, label.calibration.cases, label.calibration.observed
-                    )
-                ],
-            }
-            for label in model.labels
-        ],
-    } | _classes_json(model.classes)
-
-
-def _classes_json(found: ClassResult | None) -> dict[str, Any]:
-    """`classes` with what was decided; nothing where the labels are not exclusive."""
-    if found is None:
-        return {}
-    truth, decision = found.confusion.nonzero()
-    return {
-        "classes": {
-            "n": found.cases,
-            "unknown_truth": found.unknown,
-            "failed_with_known_truth": found.failed,
-            "decisions_from_the_table": found.ruled,
-            "decisions_not_the_largest_score": found.differing,
-            "metrics": {metric: estimate_json(e) for metric, e in found.metrics.items()},
-            "labels": [
-                {"label": label, "n": int(found.confusion[i].sum())}
-                | {metric: estimate_json(estimates[i]) for metric, estimates in found.per_class.items()}
-                for i, label in enumerate(found.labels)
-            ],
-            # Cells that are not 0: of 400 classes nearly all are.
-            "confusion": [
-                {"truth": found.labels[i], "decision": found.labels[j], "cases": int(found.confusion[i, j])}
-                for i, j in zip(truth, decision)
-            ],
-        }
-    }
-
-
-def _plain(facts: Any) -> Any:
-    """Provenance as JSON can hold it: numbers that are not finite become None, unknown objects their text."""
-    if isinstance(facts, Mapping):
-        return {str(key): _plain(value) for key, value in facts.items()}
-    if isinstance(facts, list | tuple | set):
-        return [_plain(value) for value in facts]
-    if isinstance(facts, np.generic):
-        return _plain(facts.item())
-    if isinstance(facts, float):
-        return number_json(facts)
-    return facts if facts is None or isinstance(facts, str | int | bool) else str(facts)
+def _interval(low: float, high: float) -> str:
+    return "" if np.isnan(low) else f" ({low:.2f}–{high:.2f})"

@@ -5,15 +5,15 @@ from collections.abc import Mapping, Sequence
 from .section import Section
 
 
-def seen_section(split: str, told: Mapping[str, tuple[Sequence[str], Sequence[str]]], facts: Mapping) -> Section:
-    """The section after "Cases".
+def seen_section(split: str, sentences: Mapping[str, tuple[Sequence[str], Sequence[str]]], facts: Mapping) -> Section:
+    """Return the section after "Cases".
 
     Args:
         split: The evaluated one.
-        told: Model name to warnings, and other sentences.
+        sentences: Model name to warnings, and other sentences.
         facts: Model name to the counts behind them, plain values.
     """
-    warnings = [f"{name}: {text}" for name, (bad, _) in told.items() for text in bad]
+    warnings = [f"{name}: {text}" for name, (bad, _) in sentences.items() for text in bad]
     return Section(
         anchor="seen",
         title="Seen before",
@@ -21,7 +21,7 @@ def seen_section(split: str, told: Mapping[str, tuple[Sequence[str], Sequence[st
         content={
             "split": split,
             "warnings": warnings,
-            "told": {name: good for name, (_, good) in told.items() if good},
+            "sentences": {name: good for name, (_, good) in sentences.items() if good},
         },
         plain={"warnings": warnings, "models": dict(facts)},
     )

@@ -6,7 +6,6 @@ long; full resolution is there for the highest tiles.
 """
 
 import base64
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from ...core.errors import DataError
 from ...core.files import write_text
 from ..localisation.heat_map import colour_table, score_map
 from ..localisation.tiles import checked_tiles
+from .images import data_uri, jpeg_uri, thumbnail
 
 OVERVIEW_PX = 4000
 OVERVIEW_BYTES = 3_000_000  # of the JPEG; its quality falls until it fits
@@ -63,7 +63,7 @@ class SlideMap:
 
 
 def highest_tiles(scores: np.ndarray, most: int = GALLERY) -> np.ndarray:
-    """Numbers of the tiles with the highest scores, highest first, the earlier of equal ones first."""
+    """Return the numbers of the tiles with the highest scores, highest first, the earlier of equal ones first."""
     return np.argsort(-np.asarray(scores), kind="stable")[:most]
 
 
@@ -77,8 +77,7 @@ def write_slide_page(path: Path, slide: SlideMap) -> None:
 
 
 def slide_page(slide: SlideMap) -> str:
-    """The page as HTML; the arguments and errors of `write_slide_page`."""
-
+    """Return the page as HTML; the arguments and errors of `write_slide_page`."""
     from .templating import environment, inlined
 
     coords, scores = checked_tiles(slide.coords, slide.scores)
@@ -100,7 +99,7 @@ def slide_page(slide: SlideMap) -> str:
             data=_data(slide, coords, scores),
             gallery=[
                 {"tile": int(tile), "score": float(scores[tile]), "x": int(coords[tile][0]), "y": int(coords[tile][1])}
-                | {"uri": _jpeg_uri(_small(pixels, _GALLERY_PX), 85)}
+                | {"uri": jpeg_uri(pixels, _GALLERY_PX, 85)}
                 for tile, pixels in sorted(slide.gallery.items(), key=lambda item: -scores[item[0]])
             ],
             facts=_facts(slide, scores),
@@ -109,7 +108,7 @@ def slide_page(slide: SlideMap) -> str:
 
 
 def _data(slide: SlideMap, coords: np.ndarray, scores: np.ndarray) -> dict:
-    """What the script reads: numbers as they are, arrays as base64 of little-endian bytes."""
+    """Return what the script reads: numbers as they are, arrays as base64 of little-endian bytes."""
     found = score_map(coords, scores, slide.tile_level0_px)
     # 0 is "no tile", 1 to 255 are scores 0 to 1.
     cells = np.where(np.isnan(found.values), 0, 1 + np.rint(np.nan_to_num(found.values) * 254)).astype(np.uint8)
@@ -153,30 +152,14 @@ def _facts(slide: SlideMap, scores: np.ndarray) -> list[tuple[str, str]]:
 
 
 def _overview_uri(pixels: np.ndarray) -> str:
-    """The overview as a JPEG of at most 3 MB."""
-    small = _small(pixels, OVERVIEW_PX)
+    """Return the overview as a JPEG of at most 3 MB."""
+    small = thumbnail(pixels, OVERVIEW_PX)
     while True:
         for quality in _QUALITIES:
-            uri = _jpeg_uri(small, quality)
+            uri = data_uri(small, "JPEG", quality=quality, optimize=True)
             if len(uri) * 3 / 4 <= OVERVIEW_BYTES:
                 return uri
-        small = _small(small, max(small.shape) * 3 // 4)
-
-
-def _small(pixels: np.ndarray, longest: int) -> np.ndarray:
-    from PIL import Image
-
-    image = Image.fromarray(np.ascontiguousarray(pixels, dtype=np.uint8))
-    image.thumbnail((longest, longest), Image.Resampling.LANCZOS)
-    return np.asarray(image)
-
-
-def _jpeg_uri(pixels: np.ndarray, quality: int) -> str:
-    from PIL import Image
-
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "JPEG", quality=quality, optimize=True)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+        small = thumbnail(np.asarray(small), max(small.size) * 3 // 4)
 
 
 def _base64(values: np.ndarray) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from ..statistics.intervals import Estimate
 from ..statistics.subgroups import Contrast, LabelMetrics, Subgroup, Subgroups
 from .metrics_json import estimate_json
-from .plots import GRID, INK, MODELS, MUTED, axes_px, short, svg_style, svg_text
+from .plots import INK, MODELS, MUTED, row_axes, svg_style, svg_text
 from .section import MetricRow, Section
 
 MOST_TABLES = 30  # labels with a table of their own on the page, those with the most positive cases
@@ -23,7 +23,7 @@ METHODS = (
 
 
 def subgroup_section(found: Mapping[str, Subgroups]) -> Section:
-    """The section after "Calibration".
+    """Return the section after "Calibration".
 
     Args:
         found: Model name to its subgroups, the first model first.
@@ -44,7 +44,7 @@ def subgroup_section(found: Mapping[str, Subgroups]) -> Section:
             "forest": markupsafe.Markup(_forest(first, lead)),
             "labels": _tabled(first.whole),
             "tested": [name for name in first.whole.metrics if name in first.whole.contrasts],
-            "marked": any(_marked(estimate) for group in [first.whole, *first.groups] for estimate in _shown(group)),
+            "marked": any(estimate.marked for group in [first.whole, *first.groups] for estimate in _shown(group)),
         },
         plain={
             "columns": first.columns,
@@ -64,7 +64,7 @@ def subgroup_section(found: Mapping[str, Subgroups]) -> Section:
 
 
 def _tabled(whole: Subgroup) -> list[int]:
-    """Places of the labels that get a table, in order."""
+    """Return the places of the labels that get a table, in order."""
     positives = np.array([label.positives for label in whole.labels], dtype=int)
     return sorted(np.argsort(-positives, kind="stable")[:MOST_TABLES].tolist())
 
@@ -73,10 +73,6 @@ def _shown(group: Subgroup) -> list[Estimate]:
     contrasts = [*group.contrasts.values(), *(label.contrast for label in group.labels)]
     own = [estimate for label in group.labels for estimate in label.metrics.values()]
     return [*group.metrics.values(), *own, *(contrast.difference for contrast in contrasts)]
-
-
-def _marked(estimate: Estimate) -> bool:
-    return bool(estimate.reason) and not np.isnan(estimate.value)
 
 
 def _metrics(model: str, group: Subgroup) -> list[MetricRow]:
@@ -124,7 +120,7 @@ def _contrast_json(contrast: Contrast) -> dict:
 
 
 def _forest(found: Subgroups, lead: str) -> str:
-    """One line per group under the name of its column; the dotted line is all cases. "" if nothing is defined."""
+    """Draw one line per group under the name of its column; all cases are dotted. "" if nothing is defined."""
     lines: list[tuple[str, Estimate | None]] = []
     for column, own in groupby(found.groups, lambda group: group.column):
         lines += [(column, None), *((group.name, _lead(group, lead)) for group in own)]
@@ -134,18 +130,12 @@ def _forest(found: Subgroups, lead: str) -> str:
         return ""
     left = max(0.0, np.floor((min(ends) - 0.01) * 10) / 10)
     with svg_style("subgroups"):
-        figure, axes = axes_px(400, len(lines) * 19 + 42, left=150, right=14, top=4, bottom=34)
+        figure, axes, texts = row_axes([name for name, _ in lines], len(lines) * 19 + 42, left=150, longest=24)
         axes.set(xlim=(left, 1), ylim=(len(lines) - 0.5, -0.7))
         axes.set_xticks(np.arange(1, left - 0.01, -0.1 if left >= 0.4 else -0.2))
-        axes.grid(axis="x", color=GRID, lw=0.6)
-        axes.set_axisbelow(True)
-        axes.spines["left"].set_visible(False)
         axes.axvline(whole.value, color=MUTED, lw=0.8, ls=(0, (1, 2)))
-        texts = {f"@{i}@": short(name, 24) for i, (name, _) in enumerate(lines)}
-        axes.set_yticks(range(len(lines)), list(texts), fontsize=11)
-        axes.tick_params(axis="x", labelsize=11)
         for tick, (_, estimate) in zip(axes.get_yticklabels(), lines):
-            tick.set(color=MUTED if estimate is None else INK)
+            tick.set(color=MUTED if estimate is None else INK, fontsize=11)
         axes.set_xlabel(f"{NAMES[lead]} (95 % interval)", fontsize=11)
         for y, (_, e) in enumerate(lines):
             if e is not None:

@@ -7,7 +7,7 @@ import markupsafe
 
 
 def environment() -> jinja2.Environment:
-    """Jinja2 over the folder `templates`."""
+    """Return Jinja2 over the folder `templates`."""
     return jinja2.Environment(
         loader=jinja2.FunctionLoader(_text),
         autoescape=True,
@@ -18,7 +18,7 @@ def environment() -> jinja2.Environment:
 
 
 def inlined(name: str) -> markupsafe.Markup:
-    """A style sheet or script of ours, to be put into a page as it is."""
+    """Return a style sheet or script of ours, to be put into a page as it is."""
     return markupsafe.Markup(_text(name))
 
 

@@ -40,7 +40,7 @@ class Calibration:
 
 
 def calibration(truth: np.ndarray, score: np.ndarray, bootstrap: PatientBootstrap) -> Calibration:
-    """Calibration of one label, `truth` (N,) of 0, 1, NaN and `score` (N,) in 0..1.
+    """Compute the calibration of one label, `truth` (N,) of 0, 1, NaN and `score` (N,) in 0..1.
 
     Ten bins, fewer where they would hold fewer than 20 cases each.
     """
@@ -57,7 +57,7 @@ def calibration(truth: np.ndarray, score: np.ndarray, bootstrap: PatientBootstra
 
 
 def equal_mass_bins(score: np.ndarray, bins: int) -> np.ndarray:
-    """Bin of each case (N,), 0 = lowest scores, -1 where the score is NaN.
+    """Return the bin of each case (N,), 0 = lowest scores, -1 where the score is NaN.
 
     Bins hold about the same number of cases; equal scores are never parted, so there may be fewer bins.
     """
@@ -71,7 +71,7 @@ def equal_mass_bins(score: np.ndarray, bins: int) -> np.ndarray:
 
 
 def slope_and_intercept(truth: np.ndarray, score: np.ndarray) -> tuple[float, float, str]:
-    """Calibration slope, intercept, and why they are undefined (else empty)."""
+    """Compute the calibration slope, intercept, and why they are undefined (else empty)."""
     known = ~np.isnan(truth)
     truth, score = truth[known], np.clip(score[known], _EDGE, 1 - _EDGE)
     if reason := why_no_slope(truth, score):
@@ -83,8 +83,9 @@ def slope_and_intercept(truth: np.ndarray, score: np.ndarray) -> tuple[float, fl
 
 
 def why_no_slope(truth: np.ndarray, score: np.ndarray) -> str:
-    """Why no logistic regression of `truth` (N,) of 0 and 1 on the logit of `score` (N,) is possible; empty where one
-    is.
+    """Say why no logistic regression of truth on the logit of the score is possible; empty where one is.
+
+    `truth` (N,) is of 0 and 1, `score` (N,).
     """
     positive, negative = score[truth == 1], score[truth == 0]
     if len(positive) == 0 or len(negative) == 0:
@@ -99,7 +100,7 @@ def why_no_slope(truth: np.ndarray, score: np.ndarray) -> str:
 def _calibration_error(
     inside: np.ndarray, truth: np.ndarray, score: np.ndarray, bootstrap: PatientBootstrap
 ) -> Estimate:
-    """ECE (Naeini et al. 2015): distance of observed share and mean score, averaged over cases."""
+    """Compute the ECE (Naeini et al. 2015): distance of observed share and mean score, averaged over cases."""
     if inside.shape[1] == 0:
         return Estimate(float("nan"), reason="no case with known truth")
     gaps = np.where(inside, (np.nan_to_num(truth) - score)[:, None], 0.0)

@@ -12,9 +12,10 @@ import numpy as np
 
 from ...core.errors import DataError
 from ...datasets.manifest.tables import Predictions
+from ..evaluation import STANDARD, Evaluation
 from .intervals import Estimate, estimates, macro_estimate, proportions, proportions_of
 from .metrics import ratio
-from .resampling import Drawn, PatientBootstrap, Resampling, Reweighted
+from .resampling import Drawn, PatientBootstrap, Reweighted
 
 TOLERANCE = 1e-3  # by which the scores of a case may miss a sum of 1
 TOP = 5
@@ -69,7 +70,7 @@ class Margins(NamedTuple):
 
 
 def why_not_exclusive(table: Predictions) -> str:
-    """Why the labels are not exclusive classes, in words; empty where they are.
+    """Say why the labels are not exclusive classes; empty where they are.
 
     They are where there are two or more, every case with a known truth has exactly one 1, and the scores of every
     scored case add up to 1.
@@ -91,7 +92,7 @@ def why_not_exclusive(table: Predictions) -> str:
 
 
 def exclusive(table: Predictions) -> bool:
-    """Whether the labels are exclusive classes.
+    """Return whether the labels are exclusive classes.
 
     Raises:
         DataError: They are not, yet the table has a column `decision`.
@@ -105,8 +106,9 @@ def exclusive(table: Predictions) -> bool:
 
 
 def detailed_labels(table: Predictions, split: str) -> tuple[str, ...]:
-    """The labels that get intervals, curves, thresholds and calibration of their own, in the table's order: all, or
-    of more than 20 exclusive classes the 12 with most cases in `split`.
+    """Return the labels that get intervals, curves, thresholds and calibration of their own, in the table's order.
+
+    These are all, or of more than 20 exclusive classes the 12 with most cases in `split`.
     """
     if len(table.labels) <= MANY or not exclusive(table):
         return table.labels
@@ -116,35 +118,28 @@ def detailed_labels(table: Predictions, split: str) -> tuple[str, ...]:
 
 
 def true_classes(table: Predictions) -> np.ndarray:
-    """(N,) places of the true classes in the labels of an exclusive table, -1 where unknown."""
+    """Return (N,) places of the true classes in the labels of an exclusive table, -1 where unknown."""
     truth = table.truth()
     return np.where((truth == 1).any(axis=1), (truth == 1).argmax(axis=1), -1)
 
 
 def decided_classes(table: Predictions) -> np.ndarray:
-    """(N,) places of the decided classes: the column `decision`, else the largest score; -1 for failed cases."""
+    """Return (N,) places of the decided classes: the column `decision`, else the largest score; -1 where failed."""
     given = table.decisions()
     return given if given is not None else _largest(table.scores())
 
 
-def class_result(
-    asked: Predictions,
-    resamples: int = 2000,
-    seed: int = 0,
-    interval: str = "percentile",
-    stratify: bool = False,
-) -> ClassResult:
-    """The metrics of an exclusive table.
+def class_result(asked: Predictions, evaluation: Evaluation = STANDARD) -> ClassResult:
+    """Compute the metrics of an exclusive table.
 
     Args:
         asked: All requested cases of the evaluated split, failed ones too.
-        resamples, seed, interval, stratify: See `resampling.Resampling`.
+        evaluation: How intervals are made.
     """
-    resampling = Resampling(resamples, seed, interval, stratify)
     scored, decided = asked.scored(), decided_classes(asked)
     truth, ok = true_classes(asked), (asked.table["status"] == "ok").to_numpy()
     counted, classes = ok & (truth >= 0), len(asked.labels)
-    bootstrap = resampling.of(asked.table["patient"][counted], asked.truth()[counted])
+    bootstrap = evaluation.bootstrap(asked.table["patient"][counted], asked.truth()[counted])
     right_top = _in_top(asked.scores()[counted], truth[counted])
     confusion = np.zeros((classes, classes), dtype=int)
     np.add.at(confusion, (truth[counted], decided[counted]), 1)
@@ -155,7 +150,7 @@ def class_result(
     metrics = _overall(margins, drawn, bootstrap, per_class)
     if classes > TOP:
         metrics[f"top{TOP}_accuracy"] = _share(right_top.sum(), len(right_top), bootstrap, drawn["top"])
-    metrics["accuracy_failed_as_wrong"] = _failed_as_wrong(asked, truth, decided, resampling)
+    metrics["accuracy_failed_as_wrong"] = _failed_as_wrong(asked, truth, decided, evaluation)
     return ClassResult(
         labels=asked.labels,
         many=classes > MANY,
@@ -172,20 +167,20 @@ def class_result(
 
 
 def _largest(scores: np.ndarray) -> np.ndarray:
-    """(N,) place of the largest score, the first of equal ones; -1 where the scores are NaN (failed)."""
+    """Return (N,) place of the largest score, the first of equal ones; -1 where the scores are NaN (failed)."""
     failed = np.isnan(scores).any(axis=1)
     return np.where(failed, -1, np.where(failed[:, None], 0.0, scores).argmax(axis=1))
 
 
 def _in_top(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """(N,) whether the true class is among those with the five largest scores, ties broken as in `_largest`."""
+    """Return (N,) whether the true class has one of the five largest scores, ties broken as in `_largest`."""
     own = np.take_along_axis(scores, truth[:, None], axis=1)
     first = np.arange(scores.shape[1]) < truth[:, None]
     return ((scores > own) | ((scores == own) & first)).sum(axis=1) < TOP
 
 
 def _groups(truth: np.ndarray, decided: np.ndarray, right_top: np.ndarray, classes: int) -> np.ndarray:
-    """(N, 4) what a case counts towards: right decisions and cases of its class, decisions for a class, top five."""
+    """Return (N, 4) groups that a case counts towards: right decision, class, decided class, top five."""
     return np.column_stack(
         [
             np.where(decided == truth, truth, -1),
@@ -197,7 +192,7 @@ def _groups(truth: np.ndarray, decided: np.ndarray, right_top: np.ndarray, class
 
 
 def _drawn(groups: np.ndarray, classes: int, weights: Reweighted) -> dict[str, np.ndarray]:
-    """All metrics in each resample: (R, L) per class, (R, 1) over all classes."""
+    """Return all metrics in each resample: (R, L) per class, (R, 1) over all classes."""
     sums = weights.tallies(groups, 3 * classes + 1)
     margins = Margins(*np.split(sums[:, :-1].astype(np.float64), 3, axis=1))
     overall = _agreement(margins) | {"top": ratio(sums[:, -1], margins.truth.sum(axis=1))}
@@ -207,7 +202,7 @@ def _drawn(groups: np.ndarray, classes: int, weights: Reweighted) -> dict[str, n
 
 
 def _rates(margins: Margins) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """The metrics per class as pairs: what hits, and what is counted."""
+    """Return the metrics per class as pairs: what hits, and what is counted."""
     right, truth, decided = margins
     others = truth.sum(axis=-1, keepdims=True) - truth
     return {
@@ -231,7 +226,7 @@ def _per_class(
 
 
 def _patients(bootstrap: PatientBootstrap, group: np.ndarray, groups: int) -> tuple[np.ndarray, np.ndarray]:
-    """Patients with a case of each group, and patients with a case of another one: two (groups,) arrays."""
+    """Count the patients with a case of each group, and those with a case of another: two (groups,) arrays."""
     pairs, cases = np.unique(bootstrap.index * groups + group, return_counts=True)
     patient, group = pairs // groups, pairs % groups
     all_of_them = cases == np.bincount(bootstrap.index, minlength=bootstrap.size)[patient]
@@ -242,7 +237,7 @@ def _patients(bootstrap: PatientBootstrap, group: np.ndarray, groups: int) -> tu
 def _overall(
     margins: Margins, drawn: dict[str, Drawn], bootstrap: PatientBootstrap, per_class: dict[str, list[Estimate]]
 ) -> dict[str, Estimate]:
-    """Accuracy, balanced accuracy, macro F1, kappa and MCC."""
+    """Compute accuracy, balanced accuracy, macro F1, kappa and MCC."""
     values = _agreement(margins)
     metrics = {"accuracy": _share(margins.right.sum(), int(margins.truth.sum()), bootstrap, drawn["accuracy"])}
     present = int((margins.truth > 0).sum())
@@ -263,21 +258,21 @@ def _share(hits: int, cases: int, bootstrap: PatientBootstrap, drawn: Drawn) -> 
 
 
 def _agreement(margins: Margins) -> dict[str, np.ndarray]:
-    """Accuracy, kappa and MCC; scalars from (L,) margins, (R,) from (R, L)."""
+    """Compute accuracy, kappa and MCC; scalars from (L,) margins, (R,) from (R, L)."""
     right, truth, decided = (np.asarray(part, dtype=np.float64) for part in margins)
     cases, hits = truth.sum(axis=-1), right.sum(axis=-1)
     by_chance = (truth * decided).sum(axis=-1)
     excess = hits * cases - by_chance
-    spread = (cases**2 - (truth**2).sum(axis=-1)) * (cases**2 - (decided**2).sum(axis=-1))
+    variances = (cases**2 - (truth**2).sum(axis=-1)) * (cases**2 - (decided**2).sum(axis=-1))
     return {
         "accuracy": ratio(hits, cases),
         "kappa": ratio(excess, cases**2 - by_chance),
-        "mcc": ratio(excess, np.sqrt(spread)),
+        "mcc": ratio(excess, np.sqrt(variances)),
     }
 
 
-def _failed_as_wrong(asked: Predictions, truth: np.ndarray, decided: np.ndarray, resampling: Resampling) -> Estimate:
-    """Accuracy over all requested cases with known truth, where a failed one is never right."""
+def _failed_as_wrong(asked: Predictions, truth: np.ndarray, decided: np.ndarray, evaluation: Evaluation) -> Estimate:
+    """Compute the accuracy over all requested cases with known truth, where a failed one is never right."""
     hits = np.where(truth >= 0, (decided == truth).astype(np.float64), np.nan)
-    bootstrap = resampling.of(asked.table["patient"], asked.truth())
+    bootstrap = evaluation.bootstrap(asked.table["patient"], asked.truth())
     return proportions(hits[:, None], bootstrap, ["no case with known truth"])[0]

@@ -20,8 +20,8 @@ class Count(NamedTuple):
     patients: int
 
 
-class Spread(NamedTuple):
-    """Of a numeric column in one split; NaN where nothing is recorded."""
+class Quartiles(NamedTuple):
+    """Median, quartiles and range of a numeric column in one split; NaN where nothing is recorded."""
 
     median: float
     lower_quartile: float
@@ -38,14 +38,14 @@ class Column:
         name: As in the manifest.
         recorded: (S,) cases with an entry.
         missing: (S,) cases without.
-        spreads: S of a numeric column; empty for categories.
+        quartiles: S of a numeric column; empty for categories.
         categories: Name to S counts; empty for a numeric column.
     """
 
     name: str
     recorded: tuple[int, ...]
     missing: tuple[int, ...]
-    spreads: tuple[Spread, ...]
+    quartiles: tuple[Quartiles, ...]
     categories: dict[str, tuple[Count, ...]]
 
 
@@ -85,21 +85,21 @@ def cohort(manifest: Manifest) -> Cohort:
     for name in table.columns:
         if name in KEYS or name in manifest.labels:
             continue
-        told = texts(table[name])
-        why = "an identifier" if name.lower() in IDENTIFIERS else why_no_groups(told)
-        if not why and not (told != "").any():
+        cells = texts(table[name])
+        why = "an identifier" if name.lower() in IDENTIFIERS else why_no_groups(cells)
+        if not why and not (cells != "").any():
             why = "recorded in no case"
         if why:
             left_out[name] = why
         else:
-            columns.append(_column(name, told, table["patient"], parts))
+            columns.append(_column(name, cells, table["patient"], parts))
     return Cohort(splits, tuple(_count(part, table["patient"]) for part in parts), columns, left_out)
 
 
-def _column(name: str, told: pd.Series, patients: pd.Series, parts: list[np.ndarray]) -> Column:
-    values, known = numbers(told), (told != "").to_numpy()
+def _column(name: str, cells: pd.Series, patients: pd.Series, parts: list[np.ndarray]) -> Column:
+    values, known = numbers(cells), (cells != "").to_numpy()
     numeric = values is not None and (name.lower() == "age" or len(np.unique(values[known])) > MOST)
-    found: list[Group] = [] if numeric else groups(name, told[known])
+    found: list[Group] = [] if numeric else groups(name, cells[known])
     categories = {}
     for group in found:
         rows = known.copy()
@@ -109,15 +109,15 @@ def _column(name: str, told: pd.Series, patients: pd.Series, parts: list[np.ndar
         name=name,
         recorded=tuple(int((known & part).sum()) for part in parts),
         missing=tuple(int((~known & part).sum()) for part in parts),
-        spreads=tuple(_spread(values[known & part]) for part in parts) if numeric else (),
+        quartiles=tuple(_quartiles(values[known & part]) for part in parts) if numeric else (),
         categories=categories,
     )
 
 
-def _spread(values: np.ndarray) -> Spread:
+def _quartiles(values: np.ndarray) -> Quartiles:
     if not len(values):
-        return Spread(*[float("nan")] * 5)
-    return Spread(*(float(value) for value in np.quantile(values, [0.5, 0.25, 0.75, 0, 1])))
+        return Quartiles(*[float("nan")] * 5)
+    return Quartiles(*(float(value) for value in np.quantile(values, [0.5, 0.25, 0.75, 0, 1])))
 
 
 def _count(rows: np.ndarray, patients: pd.Series) -> Count:

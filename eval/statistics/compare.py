@@ -8,21 +8,23 @@ import pandas as pd
 
 from ...core.errors import DataError
 from ...datasets.manifest.tables import Predictions
+from ..evaluation import STANDARD, Evaluation
+from ..inputs import Table, open_predictions
 from .classes import MANY, detailed_labels, exclusive
 from .compare_decisions import DecisionComparison, compare_decisions
 from .delong import PairedTest, delong_test
 from .holm import holm
 from .intervals import NO_INTERVAL, Estimate, estimates, macro_draws, macro_estimate
 from .mcnemar import ClassComparison, compare_classes
-from .metrics import auroc, average_precision, calls, reasons
+from .metrics import auroc, average_precision, predicted_labels, reasons
 from .metrics import macro as macro_mean
-from .resampling import PatientBootstrap, Resampling, Reweighted
+from .resampling import PatientBootstrap, Reweighted
 
 LISTED = 12  # disagreements shown on the page
 KEPT = 5000  # and written to the table of disagreements
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """First model minus second, on the cases that both scored.
 
@@ -36,10 +38,10 @@ class Comparison:
         differences: The same per label, L estimates each.
         tests: DeLong's paired test per label.
         adjusted: (L,) p of these by Holm over the labels.
-        calls: The calls compared at both models' thresholds; None where no thresholds were given.
+        decisions: The predicted labels compared at both models' thresholds; None where no thresholds were given.
         p: Two-sided bootstrap p of the macro differences.
         disagreements: The cases with the largest difference of score: `id, patient, label, truth, first, second,
-            first_called, second_called` (1, 0, or NaN without a threshold).
+            first_predicted, second_predicted` (1, 0, or NaN without a threshold).
         classes: The decisions compared, where both tables have the same exclusive classes.
     """
 
@@ -52,37 +54,54 @@ class Comparison:
     differences: dict[str, list[Estimate]]
     tests: list[PairedTest]
     adjusted: np.ndarray
-    calls: DecisionComparison | None
+    decisions: DecisionComparison | None
     p: dict[str, float]
     disagreements: pd.DataFrame
     classes: ClassComparison | None
 
+    def table(self) -> pd.DataFrame:
+        """Return the differences of AUROC and average precision with intervals and p: by label, then the macro mean."""
+        names, p = [*self.labels, "macro mean"], [*(test.p for test in self.tests), self.p["auroc"]]
+        found = {}
+        for metric, short in {"auroc": "auroc", "average_precision": "ap"}.items():
+            own = [*self.differences[metric], self.macro[metric]]
+            found |= {short: [e.value for e in own], f"{short}_low": [e.low for e in own]}
+            found[f"{short}_high"] = [e.high for e in own]
+        return pd.DataFrame(found | {"p": p, "p_holm": [*self.adjusted, np.nan]}, index=names)
+
+    def __repr__(self) -> str:
+        """Return the cases and the table."""
+        return f"{self._cases()}\n{self.table().to_string(float_format='{:.3f}'.format)}"
+
+    def _repr_html_(self) -> str:
+        """Return the same for notebooks."""
+        return f"<p>{self._cases()}</p>{self.table().to_html()}"
+
+    def _cases(self) -> str:
+        return f"first minus second, {self.cases:,} cases of {self.patients:,} patients, {self.left_out:,} left out"
+
 
 def compare(
-    a: Predictions,
-    b: Predictions,
+    a: Table,
+    b: Table,
+    evaluation: Evaluation = STANDARD,
     *,
-    split: str = "test",
     thresholds: tuple[Mapping[str, float], Mapping[str, float]] | None = None,
-    resamples: int = 2000,
-    seed: int = 0,
-    interval: str = "percentile",
-    stratify: bool = False,
     most: int = KEPT,
 ) -> Comparison:
     """Compare two models on the same cases of one split, by the same resamples of patients.
 
     Args:
-        a, b: Their predictions; rows may stand in different order.
-        split: The split to compare on.
-        thresholds: Of either model, by label; with them the calls are compared too.
-        resamples, seed, interval, stratify: See `resampling.Resampling`.
+        a: Predictions of the first model: a table, a file or a run folder.
+        b: Those of the second; rows may stand in different order.
+        evaluation: The split, and how intervals are made.
+        thresholds: Of either model, by label; with them the predicted labels are compared too.
         most: How many disagreements to list.
 
     Raises:
         DataError: The ids, patients or truths of the split differ, or no label is shared.
-        UserError: See `resampling.Resampling`.
     """
+    a, b, split = open_predictions(a, "a"), open_predictions(b, "b"), evaluation.split
     labels = tuple(label for label in a.labels if label in b.labels)
     not_shared = tuple(sorted(set(a.labels) ^ set(b.labels)))
     if not labels:
@@ -93,7 +112,7 @@ def compare(
     one, two = one[scored].reset_index(drop=True), two[scored].reset_index(drop=True)
     table = replace(a, table=one, labels=labels)
     truth, first, second = table.truth(), table.scores(), replace(table, table=two).scores()
-    bootstrap = Resampling(resamples, seed, interval, stratify).of(one["patient"], truth)
+    bootstrap = evaluation.bootstrap(one["patient"], truth)
     detailed = np.isin(labels, detailed_labels(a, split))
     own = truth[:, detailed], first[:, detailed], second[:, detailed]
     macro, differences, p = _differences(*own, bootstrap)
@@ -113,7 +132,9 @@ def compare(
         differences=differences,
         tests=tests,
         adjusted=holm(np.array([test.p for test in tests])),
-        calls=None if thresholds is None else compare_decisions(own[0], own[1:], tuple(cuts[:, detailed]), bootstrap),
+        decisions=None
+        if thresholds is None
+        else compare_decisions(own[0], own[1:], tuple(cuts[:, detailed]), bootstrap),
         p=p,
         disagreements=_disagreements(one, labels, truth, (first, second), cuts, most),
         classes=compare_classes(replace(a, table=one), replace(b, table=two), bootstrap) if same_classes else None,
@@ -123,7 +144,7 @@ def compare(
 def same_cases(
     a: Predictions, b: Predictions, labels: tuple[str, ...], split: str
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The split's rows of both tables in the same order, or a DataError that says where they differ."""
+    """Return the split's rows of both tables in the same order, or raise where they differ."""
     one, two = a.rows(split).table, b.rows(split).table
     for here, there, path in ((one, two, a.path), (two, one, b.path)):
         only = here.loc[~here["id"].isin(there["id"]), "id"]
@@ -170,7 +191,7 @@ def _rank_differences(
 
 
 def _macro_only(truth: np.ndarray, first: np.ndarray, second: np.ndarray) -> dict[str, Estimate]:
-    """The macro differences of many classes, without intervals."""
+    """Compute the macro differences of many classes, without intervals."""
     reason = f"{NO_INTERVAL}: more than {MANY} classes"
     return {
         name: Estimate(macro_mean(metric(truth, first) - metric(truth, second))[0], reason=reason)
@@ -179,7 +200,7 @@ def _macro_only(truth: np.ndarray, first: np.ndarray, second: np.ndarray) -> dic
 
 
 def _two_sided_p(draws: np.ndarray) -> float:
-    """Twice the smaller share of the (R,) resamples on one side of zero, never below 2 / (R + 1)."""
+    """Compute twice the smaller share of the (R,) resamples on one side of zero, never below 2 / (R + 1)."""
     drawn = draws[~np.isnan(draws)]
     side = min((drawn <= 0).sum(), (drawn >= 0).sum())
     return float(min(1.0, 2 * (1 + side) / (1 + len(drawn)))) if len(drawn) else float("nan")
@@ -203,8 +224,8 @@ def _disagreements(
         "truth": truth[row, label],
         "first": scores[0][row, label],
         "second": scores[1][row, label],
-        "first_called": calls(scores[0][row, label], thresholds[0][label]),
-        "second_called": calls(scores[1][row, label], thresholds[1][label]),
+        "first_predicted": predicted_labels(scores[0][row, label], thresholds[0][label]),
+        "second_predicted": predicted_labels(scores[1][row, label], thresholds[1][label]),
     }
     return pd.DataFrame(columns)
 

@@ -1,4 +1,4 @@
-"""Two models' calls of each finding at their own thresholds: paired differences, and McNemar's test."""
+"""Two models' predicted labels of each finding, at their own thresholds: paired differences, and McNemar's test."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ import numpy as np
 from .holm import holm
 from .intervals import Estimate, estimates
 from .mcnemar import mcnemar
-from .metrics import RATE_REASONS, calls, ratio
+from .metrics import RATE_REASONS, predicted_labels, ratio
 from .resampling import PatientBootstrap, Reweighted
 
 NO_THRESHOLD = "a model has no threshold"
@@ -15,11 +15,11 @@ NO_THRESHOLD = "a model has no threshold"
 
 @dataclass(frozen=True)
 class DecisionComparison:
-    """Calls of two models on the same cases, by label.
+    """Predicted labels of two models on the same cases, by label.
 
     Attributes:
         sensitivity, specificity: L differences, first minus second.
-        only_first, only_second: (L,) cases with known truth that one model alone calls rightly.
+        only_first, only_second: (L,) cases with known truth of which one model alone predicts the label rightly.
         p: (L,) of `mcnemar` over these; NaN where a model has no threshold.
         adjusted: (L,) the same by Holm over the labels.
     """
@@ -46,7 +46,7 @@ def compare_decisions(
         thresholds: Of both models, (L,) each; NaN where there is none.
         bootstrap: The N cases' patients.
     """
-    first, second = (calls(*pair) == truth for pair in zip(scores, thresholds))
+    first, second = (predicted_labels(*pair) == truth for pair in zip(scores, thresholds))
     compared = ~np.isnan(truth) & ~np.isnan(thresholds[0] + thresholds[1])
     gap = np.where(compared, first.astype(np.int8) - second, 0)
     rates = {"sensitivity": compared & (truth == 1), "specificity": compared & (truth == 0)}

@@ -21,11 +21,14 @@ class Band(NamedTuple):
 
 
 def curve_bands(truth: np.ndarray, scores: np.ndarray, bootstrap: PatientBootstrap) -> tuple[Band, Band] | None:
-    """Pointwise 95 % bands of sensitivity over 1 - specificity and of precision over recall (Fawcett 2006, Pattern
-    Recognit. Lett. 27:861: vertical averaging). None where a class has cases of fewer than 10 patients.
+    """Compute bands around both curves; None where a class has cases of fewer than 10 patients.
+
+    They are pointwise 95 % bands of sensitivity over 1 - specificity and of precision over recall (Fawcett 2006,
+    Pattern Recognit. Lett. 27:861: vertical averaging).
 
     Args:
-        truth, scores: (N,) of one label, NaN where the truth is unknown.
+        truth: (N,) of one label, NaN where it is unknown.
+        scores: (N,) of the same.
         bootstrap: The N cases' patients.
     """
     if bootstrap.smaller_class(truth[:, None])[0] < FEW:
@@ -37,8 +40,8 @@ def curve_bands(truth: np.ndarray, scores: np.ndarray, bootstrap: PatientBootstr
     reached = np.searchsorted(thresholds, scores, side="right")
     groups = np.where(known, np.nan_to_num(truth).astype(int) * levels + reached, -1)
     tally = bootstrap.tallies(groups[:, None], 2 * levels).reshape(-1, 2, levels)
-    called = np.cumsum(tally[..., ::-1], axis=-1).astype(float)  # at the highest threshold first; all cases last
-    false, true = called[:, 0], called[:, 1]
+    predicted = np.cumsum(tally[..., ::-1], axis=-1).astype(float)  # at the highest threshold first; all cases last
+    false, true = predicted[:, 0], predicted[:, 1]
     shares = ratio(false, false[:, -1:]), ratio(true, true[:, -1:]), ratio(true, true + false)
     drawn = np.isfinite(shares[0]).all(axis=1) & np.isfinite(shares[1]).all(axis=1)
     false_share, recall, precision = (share[drawn] for share in shares)
@@ -48,7 +51,7 @@ def curve_bands(truth: np.ndarray, scores: np.ndarray, bootstrap: PatientBootstr
 
 
 def _on_grid(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """(R, 51) of R curves; points without a value, where nothing is called yet, are left out."""
+    """Return R curves on the grid, (R, 51); points before anything is predicted positive have no value."""
     defined = ~np.isnan(y)
     return np.array([np.interp(POINTS, across[d], up[d]) for across, up, d in zip(x, y, defined, strict=True)])
 

@@ -28,7 +28,7 @@ class DecisionCurve:
     Attributes:
         cases, positives: With known truth.
         net_benefit: T estimates; their intervals are pointwise.
-        treat_all: (T,) net benefit of calling every case positive; that of calling none is 0.
+        treat_all: (T,) net benefit of treating every case as positive; that of treating none is 0.
         gain: T estimates: `net_benefit` minus the better of these two.
         reason: Why there is no curve.
     """
@@ -41,22 +41,22 @@ class DecisionCurve:
     reason: str
 
     def at(self, threshold: float) -> Estimate:
-        """The net benefit at one of the thresholds."""
+        """Return the net benefit at one of the thresholds."""
         return self.net_benefit[round(100 * threshold) - 1]
 
     def useful(self) -> list[tuple[float, float]]:
-        """Ranges of thresholds, first and last, where the whole interval of the gain is above 0."""
+        """Return the ranges of thresholds, first and last, where the whole interval of the gain is above 0."""
         better = np.array([estimate.low > 0 for estimate in self.gain])
         edges = np.flatnonzero(np.diff(np.concatenate([[False], better, [False]])))
         return [(float(THRESHOLDS[first]), float(THRESHOLDS[end - 1])) for first, end in edges.reshape(-1, 2)]
 
 
 def decision_curves(truth: np.ndarray, scores: np.ndarray, bootstrap: PatientBootstrap) -> list[DecisionCurve]:
-    """Decision curves of L labels.
+    """Compute the decision curves of L labels.
 
     Args:
         truth: (N, L) of 0, 1 and NaN (unknown: left out of that label).
-        scores: (N, L) probabilities. A case is called positive at or above the threshold.
+        scores: (N, L) probabilities. A case is predicted positive at or above the threshold.
         bootstrap: The N cases' patients.
     """
     curves = []
@@ -99,7 +99,7 @@ def _curves(truth: np.ndarray, scores: np.ndarray, bootstrap: PatientBootstrap) 
 
 
 def _groups(truth: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """(N, L) number of the group of each case, -1 where the truth is unknown: by label, truth, thresholds reached."""
+    """Number the group of each case, (N, L), by label, truth and thresholds reached; -1 where truth is unknown."""
     reached = np.searchsorted(THRESHOLDS, scores, side="right")
     label = np.arange(truth.shape[1])
     known = ~np.isnan(truth)
@@ -107,12 +107,12 @@ def _groups(truth: np.ndarray, scores: np.ndarray) -> np.ndarray:
 
 
 def _net_benefits(tally: np.ndarray, labels: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Net benefit, its gain and the net benefit of treating all, each (R, L, T), of (R, groups) cases."""
+    """Return net benefit, its gain and that of treating all, each (R, L, T), of (R, groups) cases."""
     tally = tally.reshape(-1, labels, 2, _LEVELS)
     reaching = np.cumsum(tally[..., ::-1], axis=-1)[..., ::-1]  # at least so many thresholds
-    everyone, called = reaching[..., 0].astype(float), reaching[..., 1:].astype(float)
+    everyone, predicted = reaching[..., 0].astype(float), reaching[..., 1:].astype(float)
     cases = everyone.sum(axis=-1)[..., None]
-    net = ratio(called[..., 1, :] - _WEIGHT * called[..., 0, :], cases)
+    net = ratio(predicted[..., 1, :] - _WEIGHT * predicted[..., 0, :], cases)
     treat_all = ratio(everyone[..., 1:] - _WEIGHT * everyone[..., :1], cases)
     return net, net - np.maximum(treat_all, 0), treat_all
 

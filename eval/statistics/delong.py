@@ -30,7 +30,7 @@ class PairedTest(NamedTuple):
 
 
 def delong(truth: np.ndarray, scores: np.ndarray, patients: Sequence[str] | None = None) -> DeLong:
-    """AUROCs of one label by M models, and their covariance.
+    """Compute the AUROCs of one label by M models, and their covariance.
 
     Args:
         truth: (N,) of 0, 1, NaN (left out).
@@ -56,7 +56,7 @@ def delong(truth: np.ndarray, scores: np.ndarray, patients: Sequence[str] | None
 
 
 def _covariance(above: np.ndarray, below: np.ndarray, of_positive: np.ndarray, of_negative: np.ndarray) -> np.ndarray:
-    """Covariance of the AUROCs from centred placements (m, M), (n, M), summed per patient (Obuchowski)."""
+    """Compute the covariance of the AUROCs from centred placements (m, M), (n, M), summed per patient (Obuchowski)."""
     (m, models), n = above.shape, len(below)
     patients = np.union1d(of_positive, of_negative)
     sums = np.zeros((2, len(patients), models))
@@ -74,7 +74,7 @@ def _covariance(above: np.ndarray, below: np.ndarray, of_positive: np.ndarray, o
 
 
 def delong_interval(truth: np.ndarray, score: np.ndarray, patients: Sequence[str] | None = None) -> Estimate:
-    """AUROC of one label with DeLong's 95 % interval, cut to 0..1. `truth` and `score` are (N,)."""
+    """Compute the AUROC of one label with DeLong's 95 % interval, cut to 0..1. `truth` and `score` are (N,)."""
     found = delong(truth, score[:, None], patients)
     value, variance = float(found.auroc[0]), float(found.covariance[0, 0])
     if np.isnan(value):
@@ -86,7 +86,7 @@ def delong_interval(truth: np.ndarray, score: np.ndarray, patients: Sequence[str
 
 
 def delong_test(truth: np.ndarray, a: np.ndarray, b: np.ndarray, patients: Sequence[str] | None = None) -> PairedTest:
-    """Whether two models' AUROCs of one label differ on the same cases; `truth`, `a` and `b` are (N,)."""
+    """Test whether two models' AUROCs of one label differ on the same cases; all three arrays are (N,)."""
     found = delong(truth, np.column_stack([a, b]), patients)
     value = float(found.auroc[0] - found.auroc[1])
     contrast = np.array([1.0, -1.0])

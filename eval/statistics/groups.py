@@ -31,12 +31,12 @@ class Group(NamedTuple):
 
 
 def manifest_columns(manifest: Manifest) -> pd.DataFrame:
-    """What a manifest says of each case: all columns but the path, by id."""
+    """Return what a manifest says of each case: all columns but the path, by id."""
     return manifest.table.set_index("id").drop(columns="path")
 
 
 def usual_columns(columns: pd.DataFrame) -> list[str]:
-    """Those named sex, age, view, scanner or site, in any case of letters, that have two values or more."""
+    """Return those named sex, age, view, scanner or site, in any case of letters, with two values or more."""
     named = {name.lower(): name for name in columns.columns}
     found = [named[name] for name in USUAL if name in named]
     return [name for name in found if texts(columns[name]).nunique() > 1 and not why_no_groups(texts(columns[name]))]
@@ -63,35 +63,38 @@ def refuse_columns(columns: pd.DataFrame, names: Sequence[str]) -> None:
 
 
 def texts(cells: pd.Series) -> pd.Series:
-    """The cells as stripped texts, '' where nothing is recorded."""
+    """Return the cells as stripped texts, '' where nothing is recorded."""
     if pd.api.types.is_numeric_dtype(cells):
         return cells.map(lambda cell: "" if pd.isna(cell) else f"{cell:.10g}").astype(object)
-    told = cells.fillna("").astype(str).str.strip().astype(object)
-    return told.mask(told.str.lower().isin(UNKNOWN_CELLS), "")
+    found = cells.fillna("").astype(str).str.strip().astype(object)
+    return found.mask(found.str.lower().isin(UNKNOWN_CELLS), "")
 
 
-def numbers(told: pd.Series) -> np.ndarray | None:
-    """(N,) float64 of texts, NaN where nothing is recorded; None where one is no finite number, or all are ''."""
-    found = pd.to_numeric(told.where(told != ""), errors="coerce").to_numpy(np.float64)
-    numeric = np.isfinite(found) | (told == "").to_numpy()
+def numbers(cells: pd.Series) -> np.ndarray | None:
+    """Return texts as (N,) float64, NaN where nothing is recorded; None where one is no finite number.
+
+    None also where all are ''.
+    """
+    found = pd.to_numeric(cells.where(cells != ""), errors="coerce").to_numpy(np.float64)
+    numeric = np.isfinite(found) | (cells == "").to_numpy()
     return found if numeric.all() and np.isfinite(found).any() else None
 
 
-def why_no_groups(told: pd.Series) -> str:
-    """Why texts are neither categories nor numbers, in words; empty where they are."""
-    known = told[told != ""]
+def why_no_groups(cells: pd.Series) -> str:
+    """Say why texts are neither categories nor numbers; empty where they are."""
+    known = cells[cells != ""]
     counts = known.value_counts()
     if len(known) and known.str.contains(r"\.[A-Za-z]\w{1,5}$").mean() > 0.5:
         return "names of files"
-    if len(counts) <= MOST or numbers(told) is not None:
+    if len(counts) <= MOST or numbers(cells) is not None:
         return ""
     if len(counts) > len(known) / 2 or counts.iloc[:MOST].sum() < _SHARE * len(known):
         return f"{len(counts):,} different values in {len(known):,} cases"
     return ""
 
 
-def groups(column: str, told: pd.Series) -> list[Group]:
-    """The groups of a column, which part the N cases; the last one holds those without an entry, if there are any.
+def groups(column: str, cells: pd.Series) -> list[Group]:
+    """Return the groups of a column, which part the N cases; the last holds those without an entry, if any.
 
     A numeric column named `age` is cut into 0-17, 18-39, 40-59, 60-79 and 80+ years; any other numeric column with
     more than 8 values into quarters, whose edges are in their names. Else each value is a group, numbers in rising
@@ -99,16 +102,16 @@ def groups(column: str, told: pd.Series) -> list[Group]:
 
     Args:
         column: Its name.
-        told: (N,) of `texts`.
+        cells: (N,) of `texts`.
     """
-    values = numbers(told)
+    values = numbers(cells)
     if values is not None and column.lower() == "age":
         found = _ages(values)
     elif values is not None and len(np.unique(values[~np.isnan(values)])) > MOST:
         found = _quarters(values)
     else:
-        found = _categories(told, values)
-    found.append(Group(NOT_RECORDED, (told == "").to_numpy()))
+        found = _categories(cells, values)
+    found.append(Group(NOT_RECORDED, (cells == "").to_numpy()))
     return [group for group in found if group.rows.any()]
 
 
@@ -125,17 +128,17 @@ def _quarters(values: np.ndarray) -> list[Group]:
     edges = edges[edges < np.nanmax(values)]
     if not len(edges):  # nearly all values are the largest
         edges = np.unique(values[~np.isnan(values)])[-2:-1]
-    told = [f"{edge:.10g}" for edge in edges]
-    names = [f"up to {told[0]}", *(f"over {low} to {high}" for low, high in pairwise(told)), f"over {told[-1]}"]
+    shown = [f"{edge:.10g}" for edge in edges]
+    names = [f"up to {shown[0]}", *(f"over {low} to {high}" for low, high in pairwise(shown)), f"over {shown[-1]}"]
     band = np.searchsorted(edges, values, side="left")
     return [Group(name, (band == i) & ~np.isnan(values)) for i, name in enumerate(names)]
 
 
-def _categories(told: pd.Series, values: np.ndarray | None) -> list[Group]:
-    counts = told[told != ""].value_counts()
+def _categories(cells: pd.Series, values: np.ndarray | None) -> list[Group]:
+    counts = cells[cells != ""].value_counts()
     key = float if values is not None else lambda name: (-counts[name], name)
     names = sorted(counts.index, key=key)
     kept = names if len(names) <= MOST else names[: MOST - 1]
-    found = [Group(name, (told == name).to_numpy()) for name in kept]
+    found = [Group(name, (cells == name).to_numpy()) for name in kept]
     rest = names[len(kept) :]
-    return [*found, Group(f"{len(rest)} other values", told.isin(rest).to_numpy())]
+    return [*found, Group(f"{len(rest)} other values", cells.isin(rest).to_numpy())]

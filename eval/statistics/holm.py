@@ -4,7 +4,7 @@ import numpy as np
 
 
 def holm(p: np.ndarray) -> np.ndarray:
-    """Adjusted p-values: rejecting those below 0.05 keeps the chance of any false rejection below 0.05.
+    """Adjust p-values: rejecting those below 0.05 keeps the chance of any false rejection below 0.05.
 
     Args:
         p: (K,) raw p-values; NaN is no test and does not count.

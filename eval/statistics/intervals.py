@@ -38,18 +38,23 @@ class Estimate:
     method: str = ""
     undefined: int = 0
 
+    @property
+    def marked(self) -> bool:
+        """Return whether a defined metric has something to bear in mind: the page puts a dagger behind it."""
+        return bool(self.reason) and not np.isnan(self.value)
+
 
 def percentile(
     value: float, draws: np.ndarray, reason: str = "", few: int | None = None, acceleration: float | None = None
 ) -> Estimate:
-    """The metric with the 2.5th and 97.5th percentile of its (R,) draws; undefined ones are left out.
+    """Give a metric the 2.5th and 97.5th percentile of its (R,) draws; undefined ones are left out.
 
     Args:
         value: The metric on the cases themselves.
         draws: The metric in each resample.
         reason: Why `value` is NaN, where it is.
         few: Patients in the smaller class. With one there is no interval, for resampling one patient shows no
-            spread; below `FEW` the estimate says that its interval is too narrow to trust.
+            variation; below `FEW` the estimate says that its interval is too narrow to trust.
         acceleration: Of `PatientJackknife.acceleration`. With it the interval is BCa: other percentiles, corrected for
             bias and skewness.
     """
@@ -69,7 +74,7 @@ def percentile(
     low, high = np.quantile(defined, levels)
     note = ""
     if low == high:
-        note = "no spread between resamples: too few cases for an interval"
+        note = "no variation between resamples: too few cases for an interval"
     elif few is not None and few < FEW:
         note = f"a class has cases of {few} patients only: the interval is too narrow to trust"
     method = "bootstrap" if acceleration is None else "bootstrap, bca"
@@ -77,7 +82,7 @@ def percentile(
 
 
 def _bca_levels(value: float, draws: np.ndarray, acceleration: float, levels: np.ndarray) -> np.ndarray:
-    """The levels at which BCa reads the draws (Efron 1987, equation 2.3); NaN where all draws lie on one side."""
+    """Return the levels at which BCa reads the draws (Efron 1987, equation 2.3); NaN if all lie on one side."""
     whisker = 1e-12  # equal metrics computed in two ways must tie
     if np.ptp(draws) <= whisker:
         return levels
@@ -92,7 +97,7 @@ def _bca_levels(value: float, draws: np.ndarray, acceleration: float, levels: np
 def estimates(
     values: np.ndarray, drawn: Drawn, reasons: Sequence[str], few: Sequence[int | None] | None = None
 ) -> list[Estimate]:
-    """`percentile` of K metrics.
+    """Give K metrics their intervals by `percentile`.
 
     Args:
         values: (K,) on the cases themselves.
@@ -115,7 +120,7 @@ def estimates(
 
 
 def macro_estimate(values: np.ndarray, drawn: Drawn, reason: str = "no label is defined") -> Estimate:
-    """`macro_percentile` of (L,) metrics and their draws."""
+    """Compute `macro_percentile` of (L,) metrics and their draws."""
     mean = drawn.map(lambda draws: macro_draws(values, draws)[:, None])
     acceleration = mean.acceleration()
     return macro_percentile(values, drawn.resampled, reason, None if acceleration is None else float(acceleration[0]))
@@ -124,7 +129,7 @@ def macro_estimate(values: np.ndarray, drawn: Drawn, reason: str = "no label is 
 def macro_percentile(
     values: np.ndarray, draws: np.ndarray, reason: str = "no label is defined", acceleration: float | None = None
 ) -> Estimate:
-    """Mean over the labels that are defined on the cases themselves, with its interval.
+    """Compute the mean over the labels that are defined on the cases themselves, with its interval.
 
     Args:
         values: (L,) metrics, NaN where undefined.
@@ -144,7 +149,7 @@ def macro_percentile(
 
 
 def macro_draws(values: np.ndarray, draws: np.ndarray) -> np.ndarray:
-    """The macro mean in each resample (R,), from (L,) metrics and their (R, L) draws.
+    """Compute the macro mean in each resample (R,), from (L,) metrics and their (R, L) draws.
 
     A resample may miss all positive cases of a rare label. To leave that label out of the resample's mean
     would mix means over different labels, so deviations are averaged: the macro mean plus the mean deviation
@@ -157,7 +162,7 @@ def macro_draws(values: np.ndarray, draws: np.ndarray) -> np.ndarray:
 
 
 def wilson(hits: float, cases: float) -> tuple[float, float]:
-    """Wilson's 95 % score interval (1927) for `hits` of `cases` independent cases; NaN if `cases` is 0."""
+    """Compute Wilson's 95 % score interval (1927) for `hits` of `cases` independent cases; NaN without cases."""
     if cases == 0:
         return float("nan"), float("nan")
     z = norm.ppf((1 + LEVEL) / 2)
@@ -169,10 +174,10 @@ def wilson(hits: float, cases: float) -> tuple[float, float]:
 
 
 def proportions(hits: np.ndarray, bootstrap: PatientBootstrap, reasons: Sequence[str]) -> list[Estimate]:
-    """K proportions with intervals.
+    """Compute K proportions with intervals.
 
     Wilson's interval where every patient counted has one case; else the bootstrap by patient; and where all
-    or none are hits, so that resampling shows no spread, Wilson's with patients for cases, which is wide
+    or none are hits, so that resampling shows no variation, Wilson's with patients for cases, which is wide
     enough.
 
     Args:
@@ -195,7 +200,7 @@ def _shares(hits: np.ndarray, counted: np.ndarray, weights: Reweighted) -> np.nd
 def proportions_of(
     hits: np.ndarray, cases: np.ndarray, patients: Sequence[int], drawn: Drawn | None, reasons: Sequence[str]
 ) -> list[Estimate]:
-    """`proportion` of (K,) hits among (K,) cases of so many patients; `drawn` are the K shares in the resamples."""
+    """Compute `proportion` of (K,) hits among (K,) cases of so many patients; `drawn` are the K resampled shares."""
     accelerations = None if drawn is None else drawn.acceleration()
     return [
         proportion(
@@ -213,9 +218,11 @@ def proportions_of(
 def proportion(
     hits: float, cases: int, patients: int, draws: np.ndarray, reason: str, acceleration: float | None = None
 ) -> Estimate:
-    """`hits / cases` with the interval that `proportions` describes.
+    """Compute `hits / cases` with the interval that `proportions` describes.
 
     Args:
+        hits: How many of the cases are.
+        cases: How many count.
         patients: Patients of the cases counted.
         draws: (R,) the proportion in each resample; unused where Wilson's interval is taken.
         reason: Why it is undefined if `cases` is 0.

@@ -39,7 +39,8 @@ def compare_classes(a: Predictions, b: Predictions, bootstrap: PatientBootstrap)
     """Compare the decisions of two models with the same exclusive classes.
 
     Args:
-        a, b: The same scored cases in the same order; their labels may stand in different order.
+        a: Scored cases of the first model.
+        b: The same cases in the same order; the labels may stand in different order.
         bootstrap: The cases' patients.
     """
     known = true_classes(a) >= 0
@@ -57,7 +58,7 @@ def compare_classes(a: Predictions, b: Predictions, bootstrap: PatientBootstrap)
 
 
 def mcnemar(gap: np.ndarray, patient: np.ndarray) -> float:
-    """Two-sided p of the exact McNemar test by patient.
+    """Compute the two-sided p of the exact McNemar test by patient.
 
     If neither model is better, a patient's balance (cases that the first alone decides rightly minus those that the
     second alone does) is as likely to be d as -d. The chance that drawing these signs gives a total at least as far

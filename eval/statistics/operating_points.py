@@ -1,7 +1,7 @@
 """Thresholds: chosen on validation cases only, then carried to the cases that are evaluated.
 
-A case is called positive when its score is at or above the threshold. A chosen threshold lies halfway between
-the lowest score called positive and the next lower one, so that rounding a score in a file changes no call.
+A case is predicted positive when its score is at or above the threshold. A chosen threshold lies halfway between
+the lowest score predicted positive and the next lower one, so that rounding a score in a file changes no prediction.
 """
 
 import re
@@ -14,7 +14,7 @@ from sklearn.metrics import roc_curve
 
 from ...core.errors import UserError
 from .intervals import Estimate, estimates, proportions_of
-from .metrics import RATE_REASONS, Confusion, calls, confusion_cells, predictive_values, rates, reasons
+from .metrics import RATE_REASONS, Confusion, confusion_cells, predicted_labels, predictive_values, rates, reasons
 from .resampling import Drawn, PatientBootstrap, Reweighted
 
 AT_PREVALENCE = ("ppv_at_prevalence", "npv_at_prevalence")
@@ -40,10 +40,11 @@ class OperatingPoint:
 
 
 def choose(truth: np.ndarray, scores: np.ndarray, rule: str = "youden", chosen_on: str = "val") -> list[OperatingPoint]:
-    """One threshold per label from validation cases.
+    """Choose one threshold per label from validation cases.
 
     Args:
-        truth, scores: (N, L) of the validation cases.
+        truth: (N, L) of the validation cases.
+        scores: (N, L) of the same.
         rule: `youden` (largest sensitivity + specificity, Youden 1950), `sensitivity=S` (the highest
             threshold that finds at least the share S of the positive cases), `specificity=S` (the lowest
             threshold that leaves at least the share S of the negative cases alone), `cost=M:F` (the least
@@ -73,17 +74,18 @@ def transfer(
     bootstrap: PatientBootstrap,
     prevalences: np.ndarray | None = None,
 ) -> list[dict[str, Estimate]]:
-    """What the thresholds do on other cases: per label the rates of `metrics.rates`, each with its interval.
+    """Compute what the thresholds do on other cases: per label the rates of `metrics.rates` with intervals.
 
     Args:
-        truth, scores: (N, L) of the evaluated cases.
+        truth: (N, L) of the evaluated cases.
+        scores: (N, L) of the same.
         points: L operating points.
         bootstrap: The N cases' patients.
         prevalences: (L,) at which the predictive values are wanted too, as `ppv_at_prevalence` and
             `npv_at_prevalence`; NaN for a label without.
     """
     prevalences = np.full(len(points), np.nan) if prevalences is None else prevalences
-    cells = confusion_cells(truth, calls(scores, np.array([point.threshold for point in points])))
+    cells = confusion_cells(truth, predicted_labels(scores, np.array([point.threshold for point in points])))
     values = _all_rates(Confusion(*(cell.sum(axis=0) for cell in cells)), prevalences)
     drawn = bootstrap.drawn(lambda weights: _all_rates(_tables(cells, weights), prevalences))
     found: list[dict[str, Estimate]] = [{} for _ in points]
@@ -147,11 +149,11 @@ def _choose_one(truth: np.ndarray, score: np.ndarray, rule: Rule, name: str, cho
     if rule.kind == "cost":
         place = _cheapest(false, true, rule, float(truth[known].mean()))
         if place == 0:
-            why = f"at these costs it is best in {chosen_on} to call no case positive"
+            why = f"at these costs it is best in {chosen_on} to predict no case positive"
             return OperatingPoint(float("nan"), name, chosen_on, why)
     elif rule.kind == "youden":
         # Rounded, so that equal sums tie in spite of floating point; of equal ones the highest threshold is
-        # taken. The first place calls no case positive.
+        # taken. The first place predicts no case positive.
         place = 1 + int(np.argmax(np.round(true - false, 12)[1:]))
     else:
         # Shares are compared with a whisker of slack: 9 of 10 must pass for 0.9.
@@ -165,8 +167,9 @@ def _choose_one(truth: np.ndarray, score: np.ndarray, rule: Rule, name: str, cho
 
 
 def _cheapest(false: np.ndarray, true: np.ndarray, rule: Rule, observed: float) -> int:
-    """Place on the ROC curve with the least expected cost per case (Metz 1978, Semin. Nucl. Med. 8:283); of equal ones
-    the highest threshold that calls a case positive.
+    """Return the position on the ROC curve with the least expected cost per case (Metz 1978, Semin. Nucl. Med. 8:283).
+
+    Of equal ones it is the highest threshold that predicts a case positive.
     """
     prevalence = observed if np.isnan(rule.prevalence) else rule.prevalence
     cost = prevalence * (1 - true) * rule.missed + (1 - prevalence) * false * rule.alarm
@@ -175,7 +178,7 @@ def _cheapest(false: np.ndarray, true: np.ndarray, rule: Rule, observed: float) 
 
 
 def _tables(cells: Confusion, weights: Reweighted) -> Confusion:
-    """The four counts in each resample, (R, L) each."""
+    """Return the four counts in each resample, (R, L) each."""
     return Confusion(*np.split(weights.sums(np.concatenate(cells, axis=1)), 4, axis=1))
 
 
@@ -188,7 +191,7 @@ def _all_rates(counts: Confusion, prevalences: np.ndarray) -> dict[str, np.ndarr
 def _estimates(
     name: str, values: np.ndarray, cells: Confusion, drawn: Drawn, bootstrap: PatientBootstrap, why: Sequence[str]
 ) -> list[Estimate]:
-    """L estimates of a rate: a proportion as `intervals.proportions` has it, another one from its draws."""
+    """Return L estimates of a rate: a proportion as `intervals.proportions` has it, another from its draws."""
     tp, fp, fn, tn = cells
     shares = {
         "sensitivity": (tp, tp | fn),
@@ -205,8 +208,10 @@ def _estimates(
 
 
 def _widened(estimate: Estimate, name: str, found: dict[str, Estimate], prevalence: float) -> Estimate:
-    """A predictive value at a prevalence; where all cases of a class are called alike, resampling shows no spread of
-    sensitivity or specificity, so the ends of the intervals of both are put together (it rises with both).
+    """Widen the interval of a predictive value at a prevalence where all cases of a class get the same predicted label.
+
+    Resampling shows no variation of sensitivity or specificity there, so the ends of the intervals of both are put
+    together (a predictive value rises with both).
     """
     both = [found["sensitivity"], found["specificity"]]
     if np.isnan(estimate.value) or not {rate.value for rate in both} & {0.0, 1.0}:

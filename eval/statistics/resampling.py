@@ -8,7 +8,6 @@ resamples take seconds (`Reweighted.ranks`). The jackknife, which BCa intervals 
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -16,16 +15,13 @@ import pandas as pd
 from scipy.sparse import csr_array
 from scipy.stats import poisson
 
-from ...core.errors import UserError
 from .metrics import ratio
 
-INTERVALS = ("percentile", "bca")
 _BLOCK = 4_000_000  # numbers held at once per array while resampling: 32 MB
 _CHUNK = 1 << 16  # numbers that stay in a processor's cache
 _KEPT = 64_000_000  # patient counts kept for the next metric, not drawn again: 64 MB
 _POISSON = 100_000  # patients above which counts are drawn independently, which is three times as fast
 _LEFT_OUT = 2_000  # the jackknife leaves out at most so many groups of patients, one after the other
-_FEWEST = 10  # resamples
 
 
 class Reweighted:
@@ -38,6 +34,7 @@ class Reweighted:
     """
 
     def __init__(self, patients: Sequence[str], resamples: int, seed: int):
+        """Number the patients."""
         # Sorted, so that the resamples do not depend on the order of the rows either.
         self.index, names = pd.factorize(np.asarray(patients, dtype=object), sort=True)
         self.size, self.resamples, self.seed = len(names), resamples, seed
@@ -45,25 +42,25 @@ class Reweighted:
 
     @property
     def single(self) -> bool:
-        """Whether every patient has one case only."""
+        """Return whether every patient has one case only."""
         return self.size == len(self.index)
 
     def smaller_class(self, truth: np.ndarray) -> np.ndarray:
-        """Patients with a positive case or with a negative one, whichever are fewer: (L,) for (N, L)."""
+        """Count patients with a positive or with a negative case, whichever are fewer: (L,) for (N, L)."""
         classes = [[self.having(column == value) for value in (0, 1)] for column in truth.T]
         return np.array(classes, dtype=int).reshape(-1, 2).min(axis=1)
 
     def having(self, cases: np.ndarray) -> int:
-        """Patients with one of these cases, (N,) boolean."""
+        """Count patients with one of these cases, (N,) boolean."""
         return int(np.count_nonzero(np.bincount(self.index[cases], minlength=1)))
 
     def counts(self) -> Iterator[np.ndarray]:
-        """How often each patient is drawn: (P, r) int32 blocks of resamples, R columns in all."""
+        """Yield how often each patient is drawn: (P, r) int32 blocks of resamples, R columns in all."""
         for block in self._blocks():
             yield block.astype(np.int32)
 
     def sums(self, values: np.ndarray) -> np.ndarray:
-        """Sums of (N, K) case values in each resample: (R, K) float64. NaN adds nothing."""
+        """Sum (N, K) case values in each resample: (R, K) float64. NaN adds nothing."""
         width = values.shape[1]
         if self.size == 0:
             return np.zeros((self.resamples, width))
@@ -71,8 +68,9 @@ class Reweighted:
         return np.concatenate([_product(per_patient, block).T for block in self._blocks()])
 
     def tallies(self, groups: np.ndarray, size: int) -> np.ndarray:
-        """Cases of each group in each resample: (R, size) integers. `groups` (N, K) numbers the K groups that a case
-        is in, 0 to `size` - 1; -1 is none.
+        """Count the cases of each group in each resample: (R, size) integers.
+
+        `groups` (N, K) numbers the K groups that a case is in, 0 to `size` - 1; -1 is none.
         """
         if self.size == 0:
             return np.zeros((self.resamples, size), dtype=int)
@@ -82,7 +80,7 @@ class Reweighted:
         return np.concatenate([(matrix @ block).T for block in self.counts()])
 
     def ranks(self, truth: np.ndarray, scores: np.ndarray) -> dict[str, np.ndarray]:
-        """`auroc` and `average_precision` of (N, L) in each resample: (R, L) each, NaN where undefined."""
+        """Compute `auroc` and `average_precision` of (N, L) in each resample: (R, L) each, NaN where undefined."""
         shape = (self.resamples, truth.shape[1])
         draws = {"auroc": np.full(shape, np.nan), "average_precision": np.full(shape, np.nan)}
         labels = [label for label in range(truth.shape[1]) if {0.0, 1.0} <= set(np.unique(truth[:, label]))]
@@ -98,18 +96,18 @@ class Reweighted:
         return draws
 
     def _blocks(self) -> Iterator[np.ndarray]:
-        """The counts as uint8 (no patient is drawn 256 times), kept where there is room for all."""
+        """Return the counts as uint8 (no patient is drawn 256 times), kept where there is room for all."""
         if self.size * self.resamples > _KEPT:
             return self._draw()
         self._kept = self._kept or list(self._draw())
         return iter(self._kept)
 
     def _draw(self) -> Iterator[np.ndarray]:
-        """(P, r) uint8 blocks."""
+        """Yield (P, r) uint8 blocks."""
         raise NotImplementedError
 
     def _width(self) -> int:
-        """Resamples in a block."""
+        """Return how many resamples are in a block."""
         return max(16, _BLOCK // max(len(self.index), 1))
 
     def _patients_by_cases(self) -> csr_array:
@@ -137,13 +135,14 @@ class PatientBootstrap(Reweighted):
         strata: np.ndarray | None = None,
         bca: bool = False,
     ):
+        """Number the patients and part them by stratum."""
         super().__init__(patients, resamples, seed)
         self._strata = [np.arange(self.size)] if strata is None else self._members(strata)
         self._exact = strata is not None or self.size <= _POISSON
         self.jackknife = PatientJackknife(patients, seed, self._strata) if bca and self.size else None
 
     def drawn(self, metrics: "Callable[[Reweighted], dict[str, np.ndarray]]") -> dict[str, "Drawn"]:
-        """Metrics under these resamples.
+        """Compute metrics under these resamples.
 
         Args:
             metrics: Gives (R, K) arrays by name from R reweightings of the cases.
@@ -186,6 +185,7 @@ class PatientJackknife(Reweighted):
     """
 
     def __init__(self, patients: Sequence[str], seed: int, strata: Sequence[np.ndarray]):
+        """Number the patients and draw the groups."""
         super().__init__(patients, 0, seed)
         together = -(-self.size // _LEFT_OUT)
         generator = np.random.default_rng(seed)
@@ -198,8 +198,9 @@ class PatientJackknife(Reweighted):
         self._of_stratum, self.resamples = np.array(of_stratum, dtype=int), len(self._groups)
 
     def acceleration(self, left_out: np.ndarray) -> np.ndarray:
-        """BCa's acceleration (Efron 1987, J. Am. Stat. Assoc. 82:171), (K,) from (J, K) metrics with patients left
-        out; 0 where nothing changes. NaN counts as no change.
+        """Compute BCa's acceleration (Efron 1987, J. Am. Stat. Assoc. 82:171), (K,) from (J, K) metrics.
+
+        The metrics are those with patients left out; 0 where nothing changes. NaN counts as no change.
         """
         size = np.bincount(self._of_stratum)[self._of_stratum, None]
         defined = ~np.isnan(left_out)
@@ -234,49 +235,18 @@ class Drawn(NamedTuple):
     jackknife: PatientJackknife | None
 
     def acceleration(self) -> np.ndarray | None:
-        """(K,) for `intervals.percentile`; None without BCa."""
+        """Return the (K,) accelerations for `intervals.percentile`; None without BCa."""
         return None if self.left_out is None else self.jackknife.acceleration(self.left_out)
 
     def map(self, change: Callable[[np.ndarray], np.ndarray]) -> "Drawn":
-        """Another metric that follows from this one, by the resample."""
+        """Return another metric that follows from this one, by the resample."""
         return self._replace(
             resampled=change(self.resampled), left_out=None if self.left_out is None else change(self.left_out)
         )
 
 
-@dataclass(frozen=True)
-class Resampling:
-    """How intervals are made.
-
-    Attributes:
-        resamples, seed: Of the bootstrap by patient.
-        interval: `percentile`, or `bca` (bias-corrected and accelerated; Efron 1987), which is more exact for skewed
-            metrics and small cohorts and takes about twice as long.
-        stratify: Whether resamples hold as many patients with a finding as the cohort does; see `rarest_finding`.
-
-    Raises:
-        UserError: Fewer than 10 resamples, or an unknown interval.
-    """
-
-    resamples: int = 2000
-    seed: int = 0
-    interval: str = "percentile"
-    stratify: bool = False
-
-    def __post_init__(self) -> None:
-        if self.resamples < _FEWEST:
-            raise UserError(f"{self.resamples} resamples are too few for an interval: take 2,000, or at least 10.")
-        if self.interval not in INTERVALS:
-            raise UserError(f"interval {self.interval!r}: one of {', '.join(INTERVALS)}.")
-
-    def of(self, patients: Sequence[str], truth: np.ndarray) -> PatientBootstrap:
-        """The bootstrap of N cases with (N, L) truths."""
-        strata = rarest_finding(truth, patients) if self.stratify else None
-        return PatientBootstrap(patients, self.resamples, self.seed, strata, self.interval == "bca")
-
-
 def rarest_finding(truth: np.ndarray, patients: Sequence[str]) -> np.ndarray:
-    """Strata for several labels: of each patient the label, 0 to L - 1, that is rarest among those it has; L for none.
+    """Return strata for several labels: of each patient the rarest label among those it has; L for none.
 
     For one label these are the patients with a positive case and those without; for exclusive classes with one case
     per patient they are the classes. The rarest label of all is then never missing from a resample.
@@ -320,7 +290,7 @@ class _Ranking:
         self.matrix = csr_array((ones, (row, patient)), shape=(3 * steps + 1, patients))
 
     def weighted(self, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """AUROC and average precision, (r,) each, for (P, r) patient counts; NaN if a class is not drawn."""
+        """Compute AUROC and average precision, (r,) each, for (P, r) patient counts; NaN if a class is not drawn."""
         weights, k = self.matrix @ counts, self.steps
         positive, tied, between = weights[:k], weights[k : 2 * k], weights[2 * k :]
         false = np.cumsum(between[:k] + tied, axis=0, dtype=np.int32)  # at or above s_k
@@ -335,7 +305,7 @@ class _Ranking:
 
 
 def _product(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """(K, P) float64 times (P, r) uint8, by pieces: the counts as float64 would be slow to write to memory."""
+    """Multiply (K, P) float64 by (P, r) uint8 in pieces: the counts as float64 would be slow to write to memory."""
     total, rows = np.zeros((len(values), counts.shape[1])), max(1, _CHUNK // counts.shape[1])
     piece = np.empty((rows, counts.shape[1]))
     for start in range(0, len(counts), rows):
@@ -346,8 +316,10 @@ def _product(values: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def _poisson(generator: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
-    """Independent counts with the mean 1, uint8. They differ from drawing with replacement by the number drawn alone,
-    which no ratio notices among so many patients (Hanley & MacGibbon 2006, Comput. Methods Programs Biomed. 83:57).
+    """Draw independent counts with the mean 1, uint8.
+
+    They differ from drawing with replacement by the number drawn alone, which no ratio notices among so many patients
+    (Hanley & MacGibbon 2006, Comput. Methods Programs Biomed. 83:57).
     """
     table = np.searchsorted(poisson.cdf(np.arange(16), 1), (np.arange(1 << 16) + 0.5) / (1 << 16)).astype(np.uint8)
     counts = np.empty(shape[0] * shape[1], dtype=np.uint8)

@@ -1,13 +1,14 @@
 """All metrics of an evaluation, computed once: the report page, the JSON and the CSV only show them."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from ...core.errors import DataError, UserError
-from ...datasets.manifest.tables import SPLITS, Predictions, nearest
+from ...datasets.manifest.tables import SPLITS, Predictions
+from ..evaluation import STANDARD, Evaluation
 from . import metrics
 from .calibration import Calibration, calibration
 from .classes import MANY, NOT_FREQUENT, ClassResult, class_result, detailed_labels, exclusive
@@ -15,7 +16,7 @@ from .compare import Comparison, compare
 from .delong import delong_interval
 from .intervals import NO_INTERVAL, Estimate, estimates, macro_estimate
 from .operating_points import OperatingPoint, choose, transfer
-from .resampling import Drawn, PatientBootstrap, Resampling, Reweighted
+from .resampling import Drawn, PatientBootstrap, Reweighted
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class ModelResult:
 
     @property
     def requested(self) -> int:
-        """Cases asked for: scored and failed."""
+        """Count the cases asked for: scored and failed."""
         return len(self.table) + len(self.failed)
 
 
@@ -79,122 +80,79 @@ class Results:
     """An evaluation: one or more models on one split, and the first compared with each other one.
 
     Attributes:
+        evaluation: Its settings.
+        models: In the order given.
+        comparisons: By the name of the other model.
         splits: Per split `split, patients, cases` and `failed`, a dict by model.
         truths: Per label `label, positive, negative, unknown` among the requested cases of the evaluated
             split.
     """
 
-    split: str
+    evaluation: Evaluation
     models: list[ModelResult]
     comparisons: dict[str, Comparison]
     splits: list[dict]
     truths: list[dict]
-    rule: str
-    resampling: Resampling
-
-    @property
-    def resamples(self) -> int:
-        """Of the bootstrap by patient."""
-        return self.resampling.resamples
-
-    @property
-    def seed(self) -> int:
-        """Of the bootstrap by patient."""
-        return self.resampling.seed
 
 
 def results(
     tables: Mapping[str, Predictions],
-    *,
-    split: str = "test",
+    evaluation: Evaluation = STANDARD,
     thresholds: Mapping[str, Mapping[str, float]] | None = None,
-    rule: str = "youden",
-    prevalence: float | Mapping[str, float] | None = None,
-    resamples: int = 2000,
-    seed: int = 0,
-    interval: str = "percentile",
-    stratify: bool = False,
 ) -> Results:
     """Compute everything that the report shows.
 
     Args:
         tables: Model name to its predictions. The first model is compared with each of the others.
-        split: The split to evaluate.
+        evaluation: What is evaluated, and how.
         thresholds: Model name to its stored thresholds by label. A model without them gets thresholds by
-            `rule` from the `val` rows of its own table.
-        rule: See `operating_points.choose`.
-        prevalence: At which predictive values are wanted beside those of the cases: one for all labels, or by label.
-        resamples, seed, interval, stratify: See `resampling.Resampling`.
+            the rule from the `val` rows of its own table.
 
     Raises:
         DataError: A table has no row in `split`, two tables differ in their cases, or a table has decisions but its
             labels are no exclusive classes.
-        UserError: No table, an unknown rule, stored thresholds for an unknown model, a prevalence that is none or of
-            an unknown label; or see `resampling.Resampling`.
+        UserError: No table, stored thresholds for an unknown model, or a prevalence of an unknown label.
     """
     if not tables:
         raise UserError("Nothing to evaluate: name at least one predictions table.")
     unknown = set(thresholds or {}) - set(tables)
     if unknown:
         raise UserError(f"Thresholds are given for {min(unknown)!r}, but the models are {', '.join(tables)}.")
-    resampling = Resampling(resamples, seed, interval, stratify)
-    prevalences = _prevalences(prevalence, [label for table in tables.values() for label in table.labels])
+    prevalences = evaluation.prevalences([label for table in tables.values() for label in table.labels])
     for table in tables.values():
-        _refuse_empty(table, split)
+        _refuse_empty(table, evaluation.split)
     models = [
-        _model(name, table, split, (thresholds or {}).get(name), rule, prevalences, resampling)
-        for name, table in tables.items()
+        _model(name, table, (thresholds or {}).get(name), prevalences, evaluation) for name, table in tables.items()
     ]
     first, *others = tables
     cuts = {model.name: {row.label: row.point.threshold for row in model.labels} for model in models}
     return Results(
-        split=split,
+        evaluation=evaluation,
         models=models,
         comparisons={
-            other: compare(
-                tables[first],
-                tables[other],
-                split=split,
-                thresholds=(cuts[first], cuts[other]),
-                **asdict(resampling),
-            )
+            other: compare(tables[first], tables[other], evaluation, thresholds=(cuts[first], cuts[other]))
             for other in others
         },
         splits=_splits(tables),
-        truths=_truths(tables, split),
-        rule=rule,
-        resampling=resampling,
+        truths=_truths(tables, evaluation.split),
     )
 
 
 def wrong_cases(model: ModelResult, label: int, most: int) -> dict[str, pd.DataFrame]:
-    """The most wrong cases of a label: `missed` (present, lowest scores), `false_alarms` (absent, highest).
+    """Return the most wrong cases of a label: `missed` (present, lowest scores), `false_alarms` (the reverse).
 
     Where the label has a threshold, only cases on the wrong side of it count. Columns `id, patient, score`.
     """
     truth, score = model.truth[:, label], model.scores[:, label]
     threshold = model.labels[label].point.threshold
-    called = score >= threshold
-    missed = (truth == 1) & (~called | np.isnan(threshold))
-    alarms = (truth == 0) & (called | np.isnan(threshold))
+    predicted = score >= threshold
+    missed = (truth == 1) & (~predicted | np.isnan(threshold))
+    alarms = (truth == 0) & (predicted | np.isnan(threshold))
     cases = pd.DataFrame({"id": model.table["id"], "patient": model.table["patient"], "score": score})
     return {
         "missed": cases[missed].sort_values("score", kind="stable").head(most),
         "false_alarms": cases[alarms].sort_values("score", ascending=False, kind="stable").head(most),
     }
-
-
-def _prevalences(given: float | Mapping[str, float] | None, labels: list[str]) -> dict[str, float]:
-    """Prevalence by label, for those that have one."""
-    if given is None:
-        return {}
-    found = dict(given) if isinstance(given, Mapping) else dict.fromkeys(labels, given)
-    for label, prevalence in found.items():
-        if label not in labels:
-            raise UserError(f"A prevalence is given for {label!r}, which no table has{nearest(label, labels)}.")
-        if not 0 < prevalence < 1:
-            raise UserError(f"Prevalence {prevalence:g} of {label!r}: it lies between 0 and 1, such as 0.02 for 2 %.")
-    return found
 
 
 def _refuse_empty(table: Predictions, split: str) -> None:
@@ -214,20 +172,18 @@ def _split_names(table: Predictions) -> list[str]:
 def _model(
     name: str,
     table: Predictions,
-    split: str,
     given: Mapping[str, float] | None,
-    rule: str,
     prevalences: Mapping[str, float],
-    resampling: Resampling,
+    evaluation: Evaluation,
 ) -> ModelResult:
-    asked = table.rows(split)
+    asked = table.rows(evaluation.split)
     scored = asked.scored()
-    bootstrap = resampling.of(scored.table["patient"], scored.truth())
-    detailed = replace(table, labels=detailed_labels(table, split))
-    points = _points(detailed, given, rule)
+    bootstrap = evaluation.bootstrap(scored.table["patient"], scored.truth())
+    detailed = replace(table, labels=detailed_labels(table, evaluation.split))
+    points = _points(detailed, given, evaluation.rule)
     labels, macro = _details(replace(scored, labels=detailed.labels), points, prevalences, bootstrap)
     if detailed.labels != table.labels:
-        every, macro = _values_only(scored, rule)
+        every, macro = _values_only(scored, evaluation.rule)
         labels = every | labels  # in the table's order
     truth = scored.truth()
     positives, negatives = metrics.counts(truth)
@@ -241,8 +197,8 @@ def _model(
         labels=list(labels.values()),
         macro=macro,
         defined=int(((positives > 0) & (negatives > 0)).sum()),
-        optimistic=any(point.chosen_on == split for point in points),
-        classes=class_result(asked, **asdict(resampling)) if exclusive(table) else None,
+        optimistic=any(point.chosen_on == evaluation.split for point in points),
+        classes=class_result(asked, evaluation) if exclusive(table) else None,
     )
 
 
@@ -252,7 +208,7 @@ def _details(
     prevalences: Mapping[str, float],
     bootstrap: PatientBootstrap,
 ) -> tuple[dict[str, LabelResult], dict[str, Estimate]]:
-    """Everything by label, and the macro means."""
+    """Compute everything by label, and the macro means."""
     truth, scores, patients = scored.truth(), scored.scores(), scored.table["patient"]
     by_metric = _rank_metrics(truth, scores, bootstrap)
     macro = {metric: _macro(found, drawn) for metric, (found, drawn) in by_metric.items()}
@@ -277,7 +233,7 @@ def _details(
 
 
 def _values_only(scored: Predictions, rule: str) -> tuple[dict[str, LabelResult], dict[str, Estimate]]:
-    """The same for many exclusive classes: AUROC, average precision and Brier score without intervals."""
+    """Compute the same for many exclusive classes: AUROC, average precision and Brier score without intervals."""
     truth, nan = scored.truth(), float("nan")
     values, why = _rank_values(truth, scored.scores()), metrics.reasons(truth)
     no_interval = f"{NO_INTERVAL}: {NOT_FREQUENT}"
@@ -321,7 +277,7 @@ def _points(table: Predictions, given: Mapping[str, float] | None, rule: str) ->
 def _rank_metrics(
     truth: np.ndarray, scores: np.ndarray, bootstrap: PatientBootstrap
 ) -> dict[str, tuple[list[Estimate], Drawn]]:
-    """AUROC, average precision and Brier score: L estimates and the draws behind them."""
+    """Compute AUROC, average precision and Brier score: L estimates and the draws behind them."""
     why, few = metrics.reasons(truth), bootstrap.smaller_class(truth)
     drawn = bootstrap.drawn(lambda weights: weights.ranks(truth, scores) | _brier_drawn(truth, scores, weights))
     return {
@@ -345,7 +301,7 @@ def _rank_values(truth: np.ndarray, scores: np.ndarray) -> dict[str, np.ndarray]
 
 
 def _macro(found: list[Estimate], drawn: Drawn) -> Estimate:
-    """The mean over the defined labels; where there is none, the reason that all share."""
+    """Return the mean over the defined labels; where there is none, the reason that all share."""
     why = {estimate.reason for estimate in found}
     return macro_estimate(
         np.array([estimate.value for estimate in found]),

@@ -58,7 +58,7 @@ def check_method(method: str, exclusive: bool) -> None:
 def fit_scaling(
     truth: np.ndarray, scores: np.ndarray, method: str, exclusive: bool = False, split: str = "val"
 ) -> list[Scaling]:
-    """One scaling per label from validation cases; of exclusive classes the same for all.
+    """Fit one scaling per label to validation cases; of exclusive classes the same for all.
 
     Args:
         truth: (N, L) of 0, 1 and NaN (unknown).
@@ -79,7 +79,7 @@ def fit_scaling(
 
 
 def scaled(scores: np.ndarray, scalings: Sequence[Scaling], exclusive: bool = False) -> np.ndarray:
-    """(N, L) calibrated probabilities of (N, L) probabilities; NaN stays NaN.
+    """Return (N, L) calibrated probabilities of (N, L) probabilities; NaN stays NaN.
 
     Args:
         scores: As the model gave them.
@@ -106,7 +106,7 @@ def _fit_one(truth: np.ndarray, score: np.ndarray, method: str, split: str) -> S
 
 
 def _platt(truth: np.ndarray, x: np.ndarray) -> tuple[float, float]:
-    """Slope and intercept with Platt's targets (N+ + 1) / (N+ + 2) and 1 / (N- + 2) in place of 1 and 0.
+    """Fit slope and intercept to Platt's targets (N+ + 1) / (N+ + 2) and 1 / (N- + 2) in place of 1 and 0.
 
     A case with the target t is a positive one of weight t and a negative one of weight 1 - t.
     """
@@ -124,7 +124,7 @@ def _logistic(
 
 
 def _common_slope(place: np.ndarray, x: np.ndarray) -> tuple[float, str]:
-    """The slope that makes (N, L) log-probabilities `x` likeliest for the (N,) true classes, and why there is none.
+    """Fit the slope that makes (N, L) log-probabilities `x` likeliest for (N,) true classes; say why there is none.
 
     The log loss is convex in the slope, so its derivative has one root, between a slope of 0 and one that is too large.
     """
@@ -148,8 +148,9 @@ def _common_slope(place: np.ndarray, x: np.ndarray) -> tuple[float, str]:
 
 
 def _kept(scores: np.ndarray) -> np.ndarray:
-    """Scores as a predictions table keeps them, to seven digits: `finetune` scales those of its table, `predict` fresh
-    ones, and near 1 the digits that the table drops would show.
+    """Round scores as a predictions table keeps them, to seven digits.
+
+    `finetune` scales those of its table, `predict` fresh ones, and near 1 the digits that the table drops would show.
     """
     return np.clip(np.where(scores >= 0.1, np.round(scores, 7), scores), _LOWEST, _HIGHEST)
 
@@ -159,5 +160,5 @@ def _logit(scores: np.ndarray) -> np.ndarray:
 
 
 def _log(scores: np.ndarray) -> np.ndarray:
-    """Log-probabilities of rows that add up to 1 but for rounding."""
+    """Return log-probabilities of rows that add up to 1 but for rounding."""
     return log_softmax(np.log(_kept(scores)), axis=1)

@@ -46,7 +46,7 @@ class RatedLabel(NamedTuple):
 
 
 def rated_label(cases: GroupedCases, label: int, point: OperatingPoint | None) -> RatedLabel:
-    """One label's metrics in every group; without a point only the AUROC."""
+    """Compute one label's metrics in every group; without a point only the AUROC."""
     bootstrap, score = cases.bootstrap, cases.scores[:, label]
     truth = np.where(cases.inside, cases.truth[:, [label]], np.nan)
     outside = np.where(cases.inside, np.nan, cases.truth[:, [label]])
@@ -70,11 +70,11 @@ def rated_label(cases: GroupedCases, label: int, point: OperatingPoint | None) -
 def _at_threshold(
     truth: np.ndarray, scores: np.ndarray, point: OperatingPoint, bootstrap: PatientBootstrap
 ) -> dict[str, list[Estimate]]:
-    """Sensitivity and specificity in G groups, from (N, G) truths and scores."""
-    called = metrics.calls(scores, np.full(truth.shape[1], point.threshold))
+    """Compute sensitivity and specificity in G groups, from (N, G) truths and scores."""
+    predicted = metrics.predicted_labels(scores, np.full(truth.shape[1], point.threshold))
     hits = {
-        "sensitivity": np.where(truth == 1, called, np.nan),
-        "specificity": np.where(truth == 0, 1 - called, np.nan),
+        "sensitivity": np.where(truth == 1, predicted, np.nan),
+        "specificity": np.where(truth == 0, 1 - predicted, np.nan),
     }
     return {
         name: proportions(own, bootstrap, [point.reason or metrics.RATE_REASONS[name]] * truth.shape[1])
@@ -83,7 +83,7 @@ def _at_threshold(
 
 
 def _calibration_in_the_large(truth: np.ndarray, scores: np.ndarray, bootstrap: PatientBootstrap) -> list[Estimate]:
-    """Mean score minus prevalence in G groups, from (N, G) truths and scores."""
+    """Compute the mean score minus prevalence in G groups, from (N, G) truths and scores."""
     gaps, known = scores - truth, ~np.isnan(truth)
 
     def mean(weights: Reweighted) -> dict[str, np.ndarray]:

@@ -13,13 +13,14 @@ import pandas as pd
 
 from ...core.errors import DataError
 from ...datasets.manifest.tables import Predictions
+from ..evaluation import STANDARD, Evaluation
 from . import metrics
 from .classes import MANY, NO_TRUTH, decided_classes, exclusive, true_classes
 from .groups import Group, groups, refuse_columns, texts
 from .holm import holm
 from .intervals import FEW, NO_INTERVAL, Estimate, macro_estimate, proportions
 from .operating_points import OperatingPoint
-from .resampling import Drawn, Resampling
+from .resampling import Drawn
 from .subgroup_metrics import GroupedCases, RatedLabel, rated_label
 from .unpaired import Gaps, differences, mean_gaps
 
@@ -110,12 +111,10 @@ def subgroups(
     tables: Mapping[str, Predictions],
     columns: pd.DataFrame,
     names: Sequence[str],
-    *,
     points: Mapping[str, Sequence[OperatingPoint]],
-    split: str = "test",
-    resampling: Resampling | None = None,
+    evaluation: Evaluation = STANDARD,
 ) -> dict[str, Subgroups]:
-    """Metrics of each model by groups of cases (`groups.groups`).
+    """Compute the metrics of each model by groups of cases (`groups.groups`).
 
     The AUROC of a group minus that of all other cases is tested (`unpaired.differences`), and p is adjusted by Holm
     over all groups of all columns, for each label and for the macro mean; of exclusive classes the accuracy is too.
@@ -125,31 +124,26 @@ def subgroups(
         columns: What is known of the cases, by id (`groups.manifest_columns`).
         names: Columns to group by, at least one.
         points: Model name to its operating points, one per label; unused where the labels are exclusive classes.
-        split: The split to evaluate.
-        resampling: Of the intervals within a group.
+        evaluation: The split, and how intervals within a group are made.
 
     Raises:
         UserError: A column is not there, is named twice, or makes no groups.
         DataError: A column stands twice, or none of a table's cases is known.
     """
     refuse_columns(columns, names)
-    return {
-        name: _of_model(table, split, columns, names, points.get(name, ()), resampling or Resampling())
-        for name, table in tables.items()
-    }
+    return {name: _of_model(table, columns, names, points.get(name, ()), evaluation) for name, table in tables.items()}
 
 
 def _of_model(
     table: Predictions,
-    split: str,
     columns: pd.DataFrame,
     names: Sequence[str],
     points: Sequence[OperatingPoint],
-    resampling: Resampling,
+    evaluation: Evaluation,
 ) -> Subgroups:
-    asked, classes = table.rows(split), exclusive(table)
+    asked, classes = table.rows(evaluation.split), exclusive(table)
     parted, absent = _groups(asked, columns, names)
-    cases = _cases(asked, parted, resampling)
+    cases = _cases(asked, parted, evaluation)
     labels = () if classes else table.labels
     assert len(points) == len(labels) or classes
     rated = [] if classes and len(table.labels) > MANY else [
@@ -181,8 +175,9 @@ def _of_model(
 def _overall(
     cases: GroupedCases, rated: Sequence[RatedLabel], classes: Predictions | None
 ) -> tuple[dict[str, list[Estimate]], dict[str, list[Contrast]]]:
-    """Metrics over all labels, and their contrasts, of G groups each; `classes` is the scored table where the labels
-    are exclusive.
+    """Compute metrics over all labels, and their contrasts, of G groups each.
+
+    `classes` is the scored table where the labels are exclusive.
     """
     metrics, families = {}, {}
     if classes is not None:
@@ -195,7 +190,7 @@ def _overall(
 
 
 def _groups(asked: Predictions, columns: pd.DataFrame, names: Sequence[str]) -> tuple[list[tuple[str, Group]], int]:
-    """All cases and then the groups of each column, with its name; and how many cases the manifest lacks."""
+    """Return all cases, then the groups of each column with its name; and how many cases the manifest lacks."""
     ids = asked.table["id"]
     if not len(ids):
         raise DataError(f"{asked.path}: no case in the split to evaluate.")
@@ -210,7 +205,7 @@ def _groups(asked: Predictions, columns: pd.DataFrame, names: Sequence[str]) -> 
     return found + [(name, group) for name in names for group in groups(name, texts(known[name]))], absent
 
 
-def _cases(asked: Predictions, parted: list[tuple[str, Group]], resampling: Resampling) -> GroupedCases:
+def _cases(asked: Predictions, parted: list[tuple[str, Group]], evaluation: Evaluation) -> GroupedCases:
     scored = asked.scored()
     ok = (asked.table["status"] == "ok").to_numpy()
     truth = scored.truth()
@@ -220,7 +215,7 @@ def _cases(asked: Predictions, parted: list[tuple[str, Group]], resampling: Resa
         scores=scored.scores(),
         inside=np.column_stack([group.rows[ok] for _, group in parted]),
         mirrored=np.array([columns.count(name) == 2 and columns.index(name) < g for g, name in enumerate(columns)]),
-        bootstrap=resampling.of(scored.table["patient"], truth),
+        bootstrap=evaluation.bootstrap(scored.table["patient"], truth),
     )
 
 
@@ -239,7 +234,7 @@ def _accuracy(cases: GroupedCases, scored: Predictions) -> tuple[list[Estimate],
 
 
 def _macro_means(cases: GroupedCases, rated: Sequence[RatedLabel]) -> list[Estimate]:
-    """The mean AUROC over the labels that are defined in each group."""
+    """Compute the mean AUROC over the labels that are defined in each group."""
     found = []
     for g in range(cases.inside.shape[1]):
         values = np.array([each.auroc[g] for each in rated])
@@ -254,7 +249,7 @@ def _macro_means(cases: GroupedCases, rated: Sequence[RatedLabel]) -> list[Estim
 
 
 def _macro_family(cases: GroupedCases, rated: Sequence[RatedLabel]) -> list[Contrast]:
-    """Differences of the mean AUROCs over the labels whose own difference has a variance."""
+    """Compute the differences of the mean AUROCs over the labels whose own difference has a variance."""
     total = Gaps(np.zeros(cases.inside.shape[1]), np.zeros((cases.inside.shape[1], cases.bootstrap.size)))
     counted, small = np.zeros((2, len(total.values)))
     for each in rated:
@@ -264,17 +259,17 @@ def _macro_family(cases: GroupedCases, rated: Sequence[RatedLabel]) -> list[Cont
         counted += usable
         small += usable & (each.smaller.min(axis=1) < FEW)
     mean = Gaps(metrics.ratio(total.values, counted), metrics.ratio(total.influences, counted[:, None]))
-    told = _family(cases, mean, None)
+    contrasts = _family(cases, mean, None)
     return [
         contrast._replace(difference=replace(contrast.difference, reason=MOSTLY_SMALL))
         if not contrast.difference.reason and few >= of / 2
         else contrast
-        for contrast, few, of in zip(told, small, counted)
+        for contrast, few, of in zip(contrasts, small, counted)
     ]
 
 
 def _macro_values(cases: GroupedCases) -> list[Estimate]:
-    """Macro AUROC of many classes, without intervals."""
+    """Compute the macro AUROC of many classes, without intervals."""
     truths = (np.where(rows[:, None], cases.truth, np.nan) for rows in cases.inside.T)
     means = [metrics.macro(metrics.auroc(truth, cases.scores))[0] for truth in truths]
     undefined, plain = "no class with cases of another class", f"{NO_INTERVAL}: more than {MANY} classes"
@@ -282,8 +277,10 @@ def _macro_values(cases: GroupedCases) -> list[Estimate]:
 
 
 def _family(cases: GroupedCases, gaps: Gaps, smaller: np.ndarray | None) -> list[Contrast]:
-    """Tests that are adjusted together; `smaller` are the (G,) patients in the smallest class of both sides; fewer
-    than 10 get no p, for under the null it would fall below 0.05 in up to one in eight.
+    """Return tests that are adjusted together.
+
+    `smaller` are the (G,) patients in the smallest class of both sides; fewer than 10 get no p, for under the null it
+    would fall below 0.05 in up to one in eight.
     """
     found, p = differences(gaps)
     if smaller is not None:

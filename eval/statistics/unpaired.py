@@ -31,7 +31,7 @@ class Gaps(NamedTuple):
 
 
 def auroc_gaps(truth: np.ndarray, score: np.ndarray, inside: np.ndarray, patient: np.ndarray, patients: int) -> Gaps:
-    """AUROC of one label.
+    """Compare the AUROC of one label inside and outside of each group.
 
     Args:
         truth: (N,) of 0, 1, NaN (left out).
@@ -44,13 +44,13 @@ def auroc_gaps(truth: np.ndarray, score: np.ndarray, inside: np.ndarray, patient
 
 
 def mean_gaps(values: np.ndarray, inside: np.ndarray, patient: np.ndarray, patients: int) -> Gaps:
-    """Mean of (N,) values, NaN left out; the other arguments are those of `auroc_gaps`."""
+    """Compare the mean of (N,) values, NaN left out; the other arguments are those of `auroc_gaps`."""
     known = ~np.isnan(values)
     return _gaps(lambda rows: _mean(values[rows & known], patient[rows & known], patients), inside)
 
 
 def differences(gaps: Gaps) -> tuple[list[Estimate], np.ndarray]:
-    """G differences with 95 % intervals, cut to -1..1, and the two-sided p that there is none, NaN without interval."""
+    """Return G differences with 95 % intervals, cut to -1..1, and two-sided p, NaN without interval."""
     variance = (gaps.influences**2).sum(axis=1)
     variance[~(variance > 1e-15)] = np.nan  # below is rounding, not data
     error = np.sqrt(variance)
@@ -85,7 +85,10 @@ def _auroc(truth: np.ndarray, score: np.ndarray, patient: np.ndarray, patients: 
 
 
 def _mean(values: np.ndarray, patient: np.ndarray, patients: int) -> tuple[float, np.ndarray]:
-    """Mean and (P,) influences: deviations by patient over the number of cases, widened as for a sample variance."""
+    """Return the mean and its (P,) influences: deviations by patient over the number of cases.
+
+    They are widened as for a sample variance.
+    """
     size = np.count_nonzero(np.bincount(patient))
     if size < 2:
         return float(values.mean()) if size else float("nan"), np.full(patients, np.nan)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ...core.errors import DataError
 from ...datasets.manifest.tables import Predictions
+from ...eval.evaluation import Evaluation
 from ...eval.statistics.intervals import Estimate
 from ...eval.statistics.results import ModelResult, results
 from .metrics import Measured, read_metrics
@@ -33,7 +34,7 @@ def measured(table: Table, folders: Sequence[Path], resamples: int) -> Measured:
     if not tables:
         return Measured(metrics)
     predictions = read_predictions(tables[-1])
-    model = results({"row": predictions}, split="test", rule=table.rule, resamples=resamples).models[0]
+    model = results({"row": predictions}, Evaluation(rule=table.rule, resamples=resamples)).models[0]
     missing = [metric.key for metric in table.metrics if metric.key not in metrics]
     metrics |= {key: found for key in missing if (found := evaluated(model, key, predictions)) is not None}
     cases = max(label.cases for label in model.labels)  # those of which a label is known

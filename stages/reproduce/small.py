@@ -15,7 +15,7 @@ from ...engine.recipe import Optim, Run
 from ...finetune.recipe import Finetune, View
 from ...mil.extract_recipe import Extract
 from ...mil.recipe import Mil
-from ...pretrain.recipe import Decoder, Dino, Head, Pretrain
+from ...pretrain.recipe import Decoder, Dino, Head, Pretrain, PretrainRecipe
 
 SIZES = {"micro": "micro", "mini": "micro", "tiny": "micro", "small": "micro"}  # every larger one becomes `mini`
 DECODER = (64, 1, 4)  # width, depth, heads
@@ -68,19 +68,25 @@ def small(recipe: Any, scale: Scale = SCALE) -> Any:
 
 
 @small.register
-def _(recipe: Pretrain, scale: Scale = SCALE) -> Pretrain:
+def _(recipe: PretrainRecipe, scale: Scale = SCALE) -> PretrainRecipe:
+    """Shrink what all methods have; one with more to shrink is registered below."""
     px = scale.tile_px if recipe.tiles_per_slide else _px(recipe.model, scale)
     epochs = scale.clip_epochs if recipe.model.frames > 1 else scale.pretrain_epochs
     return replace(
         recipe,
-        tiles_per_slide=recipe.tiles_per_slide and scale.tiles_per_slide,
+        **({"tiles_per_slide": scale.tiles_per_slide} if recipe.tiles_per_slide else {}),
         model=_model(recipe.model, px, scale.frames),
-        decoder=Decoder(*DECODER, embed_bias=recipe.decoder.embed_bias),
         data=_data(recipe.data, px),
-        augment=replace(recipe.augment, size=px),
         optim=_optim(recipe.optim, epochs, 64, VIT_PEAKS["pretrain"]),
         run=_run(recipe.run),
     )
+
+
+@small.register
+def _(recipe: Pretrain, scale: Scale = SCALE) -> Pretrain:
+    recipe = small.dispatch(PretrainRecipe)(recipe, scale)
+    decoder = Decoder(*DECODER, embed_bias=recipe.decoder.embed_bias)
+    return replace(recipe, decoder=decoder, augment=replace(recipe.augment, size=recipe.model.image_size))
 
 
 @small.register

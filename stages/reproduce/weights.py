@@ -7,7 +7,7 @@ from typing import Any
 
 from ...core.errors import DataError, UserError
 from ...core.files import file_sha256
-from ...datasets.manifest.tables import Manifest, predictions_table, write_predictions
+from ...datasets.manifest.tables import Manifest, write_predictions
 from .table import Finetune, Row
 
 
@@ -124,17 +124,15 @@ def predict_given(model: Path, recipe: Any, manifest: Manifest, out: Path) -> No
         DataError: The model predicts other labels.
     """
     from ...finetune.model import load_model
-    from ...finetune.predict import predict_files
+    from ...finetune.pipeline import manifest_cases, predicted
+    from ...finetune.predict import model_predictor
 
     folder = model if model.is_dir() else _adopt(model, recipe, manifest, out / "model")
     network, card = load_model(folder)
     if set(card.labels) != set(manifest.labels):
         raise DataError(f"{model}: predicts {', '.join(card.labels)}; the row needs {', '.join(manifest.labels)}.")
-    cases = manifest.with_labels(card.labels).rows("val", "test")
-    scores, reasons = predict_files(network, card, cases.files())
-    write_predictions(
-        out / "predictions.csv", predictions_table(cases.table, card.labels, cases.targets(), scores, reasons)
-    )
+    cases, truth = manifest_cases(manifest.rows("val", "test"), card.labels)
+    write_predictions(out / "predictions.csv", predicted(cases, truth, model_predictor(network, card)))
 
 
 def _is_model(path: Path, recipes: dict[str, Any], labels: int) -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 
 from ...datasets.manifest.tables import Manifest
 from ...datasets.slides.shared_work import slide_file
+from ...eval.evaluation import STANDARD, Evaluation
 from ...eval.localisation.froc import SlideHits, hits, lesions, read_detections
 from ...eval.localisation.tiles import Localisation, TileSlide, choose_dice_threshold, localisation, tile_truth
 from ...eval.statistics.operating_points import OperatingPoint
@@ -17,10 +18,8 @@ from .maps import DETECTIONS, SCORES
 MASK_DOWNSAMPLE = 32
 
 
-def localised(
-    maps: Path, manifest: Manifest, label: str, split: str, resamples: int = 2000, seed: int = 0
-) -> Localisation | None:
-    """The localisation metrics of a split; None where no slide of it has both a map and a known truth.
+def localised(maps: Path, manifest: Manifest, label: str, evaluation: Evaluation = STANDARD) -> Localisation | None:
+    """Return the localisation metrics of a split; None where no slide of it has both a map and a known truth.
 
     A slide without tumour is truth as it stands; one with tumour needs outlines. Where only part of the tumour is
     outlined (`outlined` = part), tiles outside of the outlines are unknown and detections there are not counted.
@@ -29,24 +28,23 @@ def localised(
         maps: Folder that `predict --explain` wrote.
         manifest: With the columns `label` and `annotation`.
         label: Whose tumour is outlined.
-        split: Split to evaluate; the threshold for Dice comes from val.
-        resamples, seed: Of the bootstrap by patient.
+        evaluation: Split to evaluate, resamples and seed; the threshold for Dice comes from val.
     """
-    found = list(_slides(maps, manifest.rows(split), label))
+    found = list(_slides(maps, manifest.rows(evaluation.split), label))
     if not found:
         return None
     point = dice_point(maps, manifest, label)
     tiles, detected = zip(*found)
-    return localisation(tiles, detected, point, resamples, seed)
+    return localisation(tiles, detected, point, evaluation)
 
 
 def dice_point(maps: Path, manifest: Manifest, label: str) -> OperatingPoint:
-    """The threshold for Dice, chosen on the validation slides."""
+    """Return the threshold for Dice, chosen on the validation slides."""
     return choose_dice_threshold([tiles for tiles, _ in _slides(maps, manifest.rows("val"), label)])
 
 
 def tile_truth_of(row: Mapping, manifest: Manifest, label: str, grid) -> np.ndarray | None:
-    """(N,) 1, 0 or NaN of the tiles of a slide; None where nothing is known about them."""
+    """Return (N,) 1, 0 or NaN of the tiles of a slide; None where nothing is known about them."""
     from ...datasets.slides.outlines import read_outlines, tumour_fraction
 
     if row[label] == 0:
@@ -61,13 +59,13 @@ def tile_truth_of(row: Mapping, manifest: Manifest, label: str, grid) -> np.ndar
 
 
 def annotation_of(row: Mapping, manifest: Manifest) -> Path | None:
-    """The outlines of a slide, if the manifest names some."""
+    """Return the outlines of a slide, if the manifest names some."""
     named = str(row.get("annotation", "")).strip()
     return manifest.path.parent / named if named else None
 
 
 def partly_outlined(row: Mapping) -> bool:
-    """Whether there is tumour outside of the outlines."""
+    """Return whether there is tumour outside of the outlines."""
     return row.get("outlined", "") == "part"
 
 

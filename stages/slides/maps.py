@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ...core.files import file_sha256
+from ...core.files import file_sha256, written_aside
 from ...datasets.manifest.tables import Manifest
 from ...datasets.slides.shared_work import SharedWork, slide_file, work_through
 from ...engine.run_folder import run_folder
@@ -92,7 +92,7 @@ def _write(
     from ...eval.localisation.froc import write_detections
     from ...eval.localisation.heat_files import write_geojson, write_heat_tiff, write_tiles_geojson
     from ...eval.localisation.heat_map import score_map
-    from ...eval.localisation.heat_overlay import write_overlay
+    from ...eval.localisation.overlay import slide_png
     from ...eval.localisation.tiles import DETECTION_RADIUS_UM, detections_from_tiles
     from ...eval.report.slide_page import OVERVIEW_PX, SlideMap, highest_tiles, write_slide_page
 
@@ -116,10 +116,10 @@ def _write(
     )
     write_scores(slide_file(out / SCORES, slide), shown.scores, grid)
     write_detections(slide_file(out / DETECTIONS, slide, ".csv"), detections)
-    write_overlay(
-        slide_file(out, slide, ".png"), small, found, opened.mpp, downsample=max(size_px) / max(small.shape),
-        outlines=outlines, title=slide,
-    )  # fmt: skip
+    scale = max(size_px) / max(small.shape)
+    image = slide_png(small, found, opened.mpp, downsample=scale, outlines=outlines, title=slide)
+    with written_aside(slide_file(out, slide, ".png")) as aside:
+        aside.write_bytes(image)
     regions = write_geojson(slide_file(out, slide, ".geojson"), found, cut, size_px)
     if recipe.tiff:
         write_heat_tiff(slide_file(out, slide, ".tif"), found, size_px, opened.mpp)

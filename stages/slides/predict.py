@@ -1,29 +1,28 @@
 """Prediction of whole slides: from slide files to tiles, features, a score with its heat map, and a row for each."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from ...core.errors import DataError, UserError
 from ...core.files import file_sha256, write_json
-from ...datasets.manifest.tables import Manifest, predictions_table
+from ...datasets.manifest.tables import Manifest
 from ...datasets.slides.bags import BagFolder
 from ...datasets.slides.settings import Stain, Tiling, Tissue
 from ...datasets.slides.shared_work import SharedWork, slide_file
 from ...eval.localisation.tiles import TileSlide, choose_dice_threshold
-from ...finetune.model import WEIGHTS
-from ...mil.calibrated import calibrated
+from ...finetune.pipeline import predicted
 from ...mil.extract import extract
 from ...mil.extract_recipe import Extract
 from ...mil.model import MilCard, load_mil
-from ...mil.predict import BagPrediction, predict_mil
+from ...mil.predict import BagPrediction, BagPredictor, failed_bag, predict_mil
 from ...mil.slide_encoder import load_tile_encoder
-from ..predict import beside, model_facts, with_predicted_labels, write_table
+from ..facts import beside, model_facts
+from ..predict import write_table
 from ..requested import requested_cases
 from ..seen import seen_facts
 from .localise import annotation_of, tile_truth_of
@@ -83,15 +82,14 @@ def predict_slides(request: Request) -> pd.DataFrame:
     manifest = _manifest(request, cases, truth, card)
     if request.encoder is not None:
         _make_features(request, manifest, card)
-    found = list(_scored(model, card, manifest, request.features))
-    scores = calibrated(card, np.array([each.probabilities for each in found]).reshape(len(cases), len(card.labels)))
-    found = [replace(each, probabilities=own) for each, own in zip(found, scores)]
-    table = predictions_table(cases, card.labels, truth, scores, [each.reason for each in found])
-    table = with_predicted_labels(table, card)
+    predictor = BagPredictor(card, lambda cases: _predictions(model, card, cases["id"].tolist(), request.features))
+    table = predicted(cases, truth, predictor)
     write_table(request.out, table, card.labels)
-    more = {"seen": seen_facts(request.model, cases), "sha256": file_sha256(request.model / WEIGHTS)}
+    more = {"seen": seen_facts(request.model, cases), "sha256": file_sha256(request.model / card.weights_file)}
     write_json(beside(request.out, "model"), model_facts(request.model, card) | more)
     if request.maps is not None:
+        shown = table[[f"p_{label}" for label in card.labels]].to_numpy()
+        found = [replace(each, probabilities=scores) for each, scores in zip(predictor.found, shown)]
         for place, label in enumerate(card.labels):
             folder = request.maps if len(card.labels) == 1 else request.maps / label
             _write_maps(request, manifest, card, found, place, folder)
@@ -129,24 +127,15 @@ def _make_features(request: Request, manifest: Manifest, card: MilCard) -> None:
         extract(how, waiting, request.features / TILES, request.features, request.encoder)
 
 
-def _scored(model, card: MilCard, manifest: Manifest, features: Path) -> list[BagPrediction]:
-    ids = manifest.table["id"].tolist()
-    if not any(slide_file(features, slide).is_file() for slide in ids):
-        reasons = [_why(features, slide) for slide in ids]
-    else:
-        bags = BagFolder(ids, features, cache_gib=0)
-        predicted = tqdm(predict_mil(model, card, bags), "predicting", len(ids), unit="slide", disable=None)
-        return [_with_cause(each, features, ids[each.row]) for each in predicted]
-    empty = np.empty((0, len(card.labels)), np.float32)
-    nothing = np.full(len(card.labels), np.nan)
-    return [BagPrediction(row, nothing, empty.T, empty, reason) for row, reason in enumerate(reasons)]
-
-
-def _with_cause(found: BagPrediction, features: Path, slide: str) -> BagPrediction:
-    """The same, with the cause of missing features where the status tables know it."""
-    if not found.reason or slide_file(features, slide).is_file():
-        return found
-    return BagPrediction(found.row, found.probabilities, found.attention, found.instances, _why(features, slide))
+def _predictions(model, card: MilCard, slides: Sequence[str], features: Path) -> Iterator[BagPrediction]:
+    """Predict slides by the files of their features; the reason of one without is why it has none."""
+    with_features = [slide_file(features, slide).is_file() for slide in slides]
+    if not any(with_features):
+        yield from (failed_bag(row, card, _why(features, slide)) for row, slide in enumerate(slides))
+        return
+    for found in predict_mil(model, card, BagFolder(slides, features, cache_gib=0)):
+        without = found.reason and not with_features[found.row]
+        yield replace(found, reason=_why(features, slides[found.row])) if without else found
 
 
 def _why(features: Path, slide: str) -> str:

@@ -1,6 +1,6 @@
 """Recipes of the neutral task for clips: small ones by VideoMAE V2's method, in colour.
 
-`--model.channels 1 --data.clip.colour false` reads clips grey. VideoMAE V2's published recipes are in
+`--model.channels 1` reads clips grey. VideoMAE V2's published recipes are in
 `videomae_v2.py`. None was run by us at full scale.
 """
 
@@ -18,7 +18,7 @@ VIT_S = Model("small", frames=16, tubelet=2, channels=3, class_token=False, posi
 
 
 def _data(cache_px: int, clip: Clip) -> Data:
-    return Data(cache_px=cache_px, clip=replace(clip, colour=True), mean=MEAN, std=STD)
+    return Data(cache_px=cache_px, clip=clip, mean=MEAN, std=STD)
 
 
 def pretrain_vit_s() -> Pretrain:

@@ -63,7 +63,7 @@ DECODER_MASKS: dict[str, tuple[str, float, bool, str]] = {
     "running-cell-50": ("running_cell", 0.5, True, "Running cells, 50 % masked (VideoMAE V2)"),
     "running-cell-75": ("running_cell", 0.25, True, "Running cells, 75 % masked"),
     "random-50": ("random", 0.5, True, "Random, 50 % of the masked tokens masked"),
-    "running-cell-50-hidden": ("running_cell", 0.5, False, "Running cells, 50 % masked, without what the encoder saw"),
+    "running-cell-50-unseen": ("running_cell", 0.5, False, "Running cells, 50 % masked, without what the encoder saw"),
 }
 
 

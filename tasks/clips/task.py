@@ -16,6 +16,7 @@ class Clips(ClipTask):
 
     name = "clips"
     summary = "any clips"
+    channels = 3
     recipes: ClassVar = {
         "pretrain": recipes.PRETRAIN | videomae_v2.PRETRAIN,
         "finetune": recipes.FINETUNE | videomae_v2.FINETUNE,

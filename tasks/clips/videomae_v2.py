@@ -1,7 +1,7 @@
 """VideoMAE V2's own recipes, for general video in lists of `path label` (Kinetics, Something-Something).
 
 Wang et al., "VideoMAE V2: Scaling Video Masked Autoencoders with Dual Masking", CVPR 2023; settings from the scripts of
-its public code. Departures: crops are drawn at random in place and size where the code has 13 fixed places and 4
+its public code. Departures: crops are random in position and size where the code has 13 fixed places and 4
 sizes; weights are AdamW's in bf16 without DeepSpeed. None of these was run by us at its scale.
 """
 
@@ -67,7 +67,7 @@ def pretrain(size: str) -> Pretrain:
     """Pre-train by VideoMAE V2: tubes 90 %, running cells 50 %, 4 samples of each clip; for Kinetics, stride 4.
 
     Command: clinvit pretrain erdes --recipe v2_base --data manifest.csv --out runs/v2 (SSv2: --data.clip.stride 2)
-    Cost in the paper: 32 to 64 GPUs with 32 clips each. `base_lr` counts the clips of a step, not their draws.
+    Cost in the paper: 32 to 64 GPUs with 32 clips each. `base_lr` counts the clips of a step, not their repeated samples.
     """
     width, heads, mlp_ratio, batch, rate, epochs, clip_norm, recompute, patch = PRETRAINING[size]
     return Pretrain(
@@ -125,7 +125,7 @@ def _model(size: str, patch: int, **fields) -> Model:
 
 def _data(sampling: str, repeats: int, stride: int = 4) -> Data:
     # Hundreds of thousands of colour clips are more than a disk holds: decoded each time.
-    return Data(cache=False, cache_px=256, clip=Clip(sampling, stride, repeats, colour=True), mean=MEAN, std=STD)
+    return Data(cache=False, cache_px=256, clip=Clip(sampling, stride, repeats), mean=MEAN, std=STD)
 
 
 def _named(text: str, make, *names: str):

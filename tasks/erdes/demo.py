@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from ...core.files import write_text
 from ...datasets.quality.check import check_manifest
-from ...datasets.video.clips import read_clip
+from ...datasets.video.clips import read_grey_clip
 from ...phantoms.ocular import write_erdes
 from ...stages import evaluate as reporting
 from ...stages import stages
@@ -44,7 +44,7 @@ def demo(out: Path, seed: int = 0, clips: int = CLIPS) -> dict:
 
     _step(2, "reading them as a data set that was downloaded, writing manifest.csv, checking it")
     manifest, notes, warnings, _ = prepare_stage(LAYOUTS, root, data)
-    found = check_manifest(manifest, read_clip, files=50, cache_px=pretrain_demo().data.cache_px)
+    found = check_manifest(manifest, read_grey_clip, files=50, cache_px=pretrain_demo().data.cache_px)
     for text in [*notes, *found.facts, *warnings, *found.warnings]:
         print(f"      {text}")
 
@@ -71,14 +71,14 @@ def demo(out: Path, seed: int = 0, clips: int = CLIPS) -> dict:
     _step(8, "evaluating: detachment by three models, then the cascade of two")
     predictions = {name: out / name / "predictions.csv" for name in ("pretrained", "scratch", "unetplusplus")}
     title = "Invented eyes: retinal detachment"
-    metrics = reporting.evaluate_stage(predictions, out / "report", data=data, title=title)
+    metrics = reporting.evaluate_stage(predictions, out / "report", data=data, title=title).to_dict()
     cascade_of_runs(out / "pretrained", out / "macula", out / "cascade.csv")
     outcome = reporting.evaluate_stage(
         {"cascade": out / "cascade.csv"},
         out / "cascade-report",
         data=data,
         title="Invented eyes: detachment, then macula",
-    )
+    ).to_dict()
     print(f"\n{' '.join(metrics['headline'])}\n{' '.join(outcome['headline'])}")
     print(f"Took {(time.monotonic() - started) / 60:.1f} minutes. Look at:")
     for page in ("report/report.html", "cascade-report/report.html", "pretrain/reconstructions.png"):

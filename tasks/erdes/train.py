@@ -24,8 +24,8 @@ def main(data: Path, out: Path) -> None:
         one = replace(recipe, data=replace(recipe.data, labels=(label,)))
         stages.finetune_stage(one, data, out / name, encoder=encoder)
     cascade_of_runs(out / "detachment", out / "macula", out / "cascade.csv")
-    metrics = reporting.evaluate_stage({"cascade": out / "cascade.csv"}, out / "report", data=data)
-    print(*metrics["headline"], sep="\n")
+    report = reporting.evaluate_stage({"cascade": out / "cascade.csv"}, out / "report", data=data)
+    print(*report.headline, sep="\n")
 
 
 if __name__ == "__main__":

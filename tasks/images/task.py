@@ -11,6 +11,7 @@ class Images(ImageTask):
 
     name = "images"
     summary = "any images"
+    channels = 3
     recipes: ClassVar = {"pretrain": PRETRAIN, "finetune": FINETUNE}
 
 

@@ -78,7 +78,7 @@ def demo(out: Path, seed: int = 0, slides: tuple[int, int, int] = (NORMAL, TUMOU
 
     _step(8, "evaluating: slides, tiles, lesions")
     title = "Invented slides: metastases"
-    metrics = reporting.evaluate_stage(predictions, out / "report", data=data, title=title)
+    metrics = reporting.evaluate_stage(predictions, out / "report", data=data, title=title).to_dict()
     print(f"\n{' '.join(metrics['headline'])}")
     for model in metrics["models"]:
         where = model["localisation"]

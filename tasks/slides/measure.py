@@ -31,7 +31,7 @@ def localisation_metrics(work: Work) -> "Mapping[str, Estimate]":
         model, [str(manifest.path)], maps / "predictions.csv", work.before["extract"], maps=maps, splits=("val", "test")
     )
     predict_slides(wanted)
-    result = localised(maps, manifest, TUMOR, "test")
+    result = localised(maps, manifest, TUMOR)
     if result is None:
         return {}
     at_rates = {

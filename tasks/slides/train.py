@@ -27,8 +27,8 @@ def main(data: Path, out: Path) -> None:
     model = stages.finetune_stage(mil_tiny(), data, run, features=features)
     wanted = Request(model, [str(manifest.path)], run / "predictions.csv", features, maps=run / reporting.EXPLANATIONS)
     predict_slides(wanted)
-    metrics = reporting.evaluate_stage({"mil": run / "predictions.csv"}, out / "report", data=data)
-    print(*metrics["headline"], sep="\n")
+    report = reporting.evaluate_stage({"mil": run / "predictions.csv"}, out / "report", data=data)
+    print(*report.headline, sep="\n")
 
 
 if __name__ == "__main__":

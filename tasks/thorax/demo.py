@@ -7,7 +7,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ...core.files import write_text
-from ...datasets.images.radiographs import read_radiograph
+from ...datasets.images.radiographs import read_grey
 from ...datasets.quality.check import check_manifest
 from ...phantoms.radiographs import write_chestxray14
 from ...stages import evaluate as reporting
@@ -40,7 +40,7 @@ def demo(out: Path, seed: int = 0, patients: int = 400) -> dict:
 
     _step(2, "reading them as a data set that was downloaded, writing manifest.csv, checking it")
     manifest, notes, warnings, _ = prepare_stage(LAYOUTS, root, data)
-    found = check_manifest(manifest, read_radiograph, files=50, cache_px=pretrain_demo().data.cache_px)
+    found = check_manifest(manifest, read_grey, files=50, cache_px=pretrain_demo().data.cache_px)
     for text in [*notes, *found.facts, *warnings, *found.warnings]:
         print(f"      {text}")
 
@@ -56,7 +56,7 @@ def demo(out: Path, seed: int = 0, patients: int = 400) -> dict:
     _step(6, "evaluating both on the test patients")
     predictions = {name: out / name / "predictions.csv" for name in ("pretrained", "scratch")}
     title = "Invented chest X-rays: pre-trained or from scratch"
-    metrics = reporting.evaluate_stage(predictions, out / "report", data=data, title=title)
+    metrics = reporting.evaluate_stage(predictions, out / "report", data=data, title=title).to_dict()
     print(f"\n{' '.join(metrics['headline'])}")
     print(f"Took {(time.monotonic() - started) / 60:.1f} minutes. Look at:")
     print(f"  {(out / 'report' / 'report.html').resolve()}")

@@ -21,8 +21,8 @@ def main(data: Path, out: Path) -> None:
     pretraining = replace(pretraining, optim=replace(pretraining.optim, epochs=50))
     encoder = stages.pretrain_stage(pretraining, data, out / "pretrain")
     stages.finetune_stage(finetune_tiny(), data, out / "finetune", encoder=encoder)
-    metrics = reporting.evaluate_stage({"model": out / "finetune" / "predictions.csv"}, out / "report", data=data)
-    print(*metrics["headline"], sep="\n")
+    report = reporting.evaluate_stage({"model": out / "finetune" / "predictions.csv"}, out / "report", data=data)
+    print(*report.headline, sep="\n")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,8 @@ from clinvit.engine.run_folder import run_folder
 from clinvit.engine.schedule import learning_rate, scaled_rate
 from clinvit.engine.training import Training
 from clinvit.finetune.run import finetune
-from clinvit.pretrain.run import MaskedPretraining, pretrain
+from clinvit.pretrain.masked import MaskedPretraining
+from clinvit.pretrain.run import pretrain
 
 
 class Killed(Exception):
@@ -64,9 +65,9 @@ def test_pretraining_goes_on_exactly(cohort, small_recipes, tmp_path, monkeypatc
     assert [line.split(",")[:2] for line in logs[0]] == [line.split(",")[:2] for line in logs[1]]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
 def test_a_warned_run_saves_within_the_epoch_and_goes_on_exactly(cohort, small_recipes, tmp_path, monkeypatch, number):
-    """As a scheduler does it: a signal, some seconds, the end; SLURM is asked to start the job again."""
+    """As a scheduler does it: a signal, some seconds, the end; SLURM is asked to start the job again. Or by Ctrl-C."""
     manifest, recipe = read_manifest(cohort(), ()), small_recipes[0]
     recipe = replace(recipe, optim=replace(recipe.optim, accumulate=2, ema_decay=0.9))
     pretrain(recipe, manifest, tmp_path / "whole", tmp_path / "cache")
@@ -86,7 +87,8 @@ def test_a_warned_run_saves_within_the_epoch_and_goes_on_exactly(cohort, small_r
     batches = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]["completed"]
     assert (checkpoint["epoch"], batches) == (1, 4), "the step is finished, and no other is begun"
     assert seen.exists() == (number == signal.SIGUSR1)
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL, "handlers are put back"
+    handlers = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    assert handlers == (signal.SIG_DFL, signal.default_int_handler), "handlers are put back"
 
     indices = []
 
@@ -236,6 +238,99 @@ def test_ctrl_c_is_an_interruption(cohort, small_recipes, tmp_path, monkeypatch)
     assert (tmp_path / "run/checkpoints/last.ckpt").is_file()
 
 
+def test_a_second_ctrl_c_ends_at_once(cohort, small_recipes, tmp_path, monkeypatch, capfd):
+    start, ended = MaskedPretraining.training_step, []
+
+    def twice(self, batch, index):
+        if (self.current_epoch, index) == (1, 1):
+            os.kill(os.getpid(), signal.SIGINT)
+            assert "Once more ends it at once" in capfd.readouterr().err
+            os.kill(os.getpid(), signal.SIGINT)
+            ended.append(False)
+        return start(self, batch, index)
+
+    monkeypatch.setattr(MaskedPretraining, "training_step", twice)
+    recipe = replace(small_recipes[0], run=replace(small_recipes[0].run, checkpoint_minutes=0))
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(recipe, read_manifest(cohort()), tmp_path / "run", tmp_path / "cache")
+    batches = torch.load(find(tmp_path / "run"), weights_only=True)["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+    assert not ended and batches["is_last_batch"], "the state is that of the epoch before"
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_a_finished_run_is_extended(cohort, small_recipes, tmp_path, capsys, schedule):
+    """By more epochs: as if never ended at a constant rate; else at the rate of the longer schedule from there on."""
+    manifest, recipe = read_manifest(cohort(), ()), small_recipes[0]
+    recipe = replace(recipe, optim=replace(recipe.optim, epochs=2, schedule=schedule, min_lr=1e-5))
+    longer = replace(recipe, optim=replace(recipe.optim, epochs=4))
+    pretrain(recipe, manifest, tmp_path / "run", tmp_path / "cache")
+    pretrain(longer, manifest, tmp_path / "run", tmp_path / "cache")
+    assert f"{tmp_path / 'run'}: goes on, for 4 epochs instead of 2" in capsys.readouterr().out
+    pretrain(longer, manifest, tmp_path / "whole", tmp_path / "cache")
+    logs = [pd.read_csv(tmp_path / name / "log.csv") for name in ("run", "whole")]
+    assert logs[0]["epoch"].tolist() == [1, 2, 3, 4]
+    assert logs[0]["lr"].tolist()[2:] == logs[1]["lr"].tolist()[2:]
+    weights = [tmp_path / name / "encoder/encoder.safetensors" for name in ("run", "whole")]
+    assert equal_files(*weights) == (schedule == "constant")
+    with pytest.raises(UserError, match=r"a run of 4 epochs.*optim\.epochs 2 would not be its beginning"):
+        pretrain(recipe, manifest, tmp_path / "run", tmp_path / "cache")
+    with pytest.raises(UserError, match=r"mask_ratio was"):
+        other = replace(longer, mask_ratio=0.5, optim=replace(longer.optim, epochs=6))
+        pretrain(other, manifest, tmp_path / "run", tmp_path / "cache")
+
+
+def test_the_first_rate_of_an_extended_run_is_the_longer_schedules(cohort, small_recipes, tmp_path, monkeypatch):
+    manifest, recipe = read_manifest(cohort(), ()), small_recipes[0]
+    optim = replace(recipe.optim, epochs=2, warmup_epochs=1)
+    pretrain(replace(recipe, optim=optim), manifest, tmp_path / "run", tmp_path / "cache")
+    seen = []
+
+    def look(self, *_):
+        seen.append(self.optimizers().param_groups[0]["lr"])
+
+    monkeypatch.setattr(Training, "on_train_batch_start", look)
+    pretrain(
+        replace(recipe, optim=replace(optim, epochs=4)), manifest, tmp_path / "run", tmp_path / "cache"
+    )  # fmt: skip
+    peak = scaled_rate(optim.base_lr, 16)
+    expected = [learning_rate(i / 3, peak=peak, minimum=0.0, warmup=1, epochs=4) for i in range(6, 12)]
+    assert seen == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
+def test_after_a_refusal_the_folder_is_free(cohort, small_recipes, tmp_path, stage):
+    """A batch that is too large is noticed when all is open; the same folder takes the mended command."""
+    recipe, manifest = small_recipes[stage == "finetune"], read_manifest(cohort())
+    run = pretrain if stage == "pretrain" else finetune
+    large = replace(recipe, optim=replace(recipe.optim, batch_size=64))
+    with pytest.raises(UserError, match=r"lower optim\.batch_size"):
+        run(large, manifest, tmp_path / "run", tmp_path / "cache")
+    assert not (tmp_path / "run/recipe.yaml").exists()
+    small = replace(recipe, optim=replace(recipe.optim, epochs=2, batch_size=16))
+    run(small, manifest, tmp_path / "run", tmp_path / "cache")
+    with pytest.raises(UserError, match="holds another run"):
+        run(large, manifest, tmp_path / "run", tmp_path / "cache")
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["training", "slides"])
+def test_only_a_run_that_has_done_something_keeps_its_folder(small_recipes, tmp_path, shared):
+    def ended(error: BaseException, work: str = "") -> bool:
+        with pytest.raises(type(error)), run_folder(tmp_path / "run", small_recipes[0], {}, shared=shared) as folder:
+            if work:
+                (folder / work).parent.mkdir(exist_ok=True)
+                (folder / work).touch()
+            raise error
+        return (tmp_path / "run/recipe.yaml").exists()
+
+    assert not ended(UserError("no")) and not ended(KeyboardInterrupt())
+    with run_folder(tmp_path / "run", small_recipes[0], {}, shared=True):
+        if shared:
+            assert ended(UserError("no")), "another process is at work there"
+    assert ended(UserError("no")), "another process has finished it"
+    (tmp_path / "run/recipe.yaml").unlink()
+    assert ended(UserError("no"), "status/a.json" if shared else "checkpoints/last.ckpt")
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_ctrl_c_in_a_destructor_is_not_lost(cohort, small_recipes, tmp_path, monkeypatch):
     """There Python prints the KeyboardInterrupt and goes on."""
@@ -260,7 +355,7 @@ def test_ctrl_c_in_a_destructor_is_not_lost(cohort, small_recipes, tmp_path, mon
 
 
 def test_a_loss_that_is_not_finite_names_its_cases(cohort, small_recipes, tmp_path, monkeypatch):
-    monkeypatch.setattr("clinvit.pretrain.run.MaskedPretraining.loss", lambda self, batch: torch.tensor(np.nan))
+    monkeypatch.setattr("clinvit.pretrain.masked.MaskedPretraining.loss", lambda self, batch: torch.tensor(np.nan))
     with pytest.raises(RunError, match=r"loss is nan at epoch 0, batch 0; its cases: \d{3}_\d, "):
         pretrain(small_recipes[0], read_manifest(cohort()), tmp_path / "run", tmp_path / "cache")
 
@@ -334,7 +429,7 @@ def test_killed_or_interrupted_and_the_same_command(cohort, tmp_path):
     )
     subprocess.run(whole, check=True, capture_output=True)
     checkpoint = tmp_path / "b/run/checkpoints/last.ckpt"
-    for kill, code in ((signal.SIGINT, 1), (signal.SIGKILL, -signal.SIGKILL)):
+    for kill, code in ((signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)):
         before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
         process = subprocess.Popen(cut, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         deadline = time.monotonic() + 120

@@ -1,7 +1,9 @@
 """Trackers: asked for by name, one run of theirs for one run folder, one clear line where they are missing."""
 
+import csv
 import importlib.util
 import json
+import re
 from typing import ClassVar
 
 import pytest
@@ -10,6 +12,7 @@ from clinvit.datasets.manifest.tables import read_manifest
 from clinvit.engine import tracking
 from clinvit.engine.recipe import Run, parse_recipe
 from clinvit.engine.tracking import loggers
+from clinvit.finetune.run import finetune
 from clinvit.pretrain.run import pretrain
 from lightning.pytorch.loggers import CSVLogger
 
@@ -17,6 +20,20 @@ from lightning.pytorch.loggers import CSVLogger
 def test_tensorboard_alone_by_default(tmp_path):
     assert len(loggers(tmp_path, Run())) == 1
     assert not (tmp_path / "tracking.json").exists()
+
+
+def test_tensorboard_has_loss_rate_and_validation(cohort, small_recipes, tmp_path, capsys):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    finetune(small_recipes[1], read_manifest(cohort()), tmp_path / "run", tmp_path / "cache")
+    events = EventAccumulator(str(tmp_path / "run/tensorboard"))
+    events.Reload()
+    assert {"loss", "lr", "val_macro_auroc", "val_loss"} <= set(events.Tags()["scalars"])
+    assert [event.value for event in events.Scalars("lr")] == pytest.approx(
+        [float(row["lr"]) for row in csv.DictReader((tmp_path / "run/log.csv").open())], rel=1e-5
+    )
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert re.search(r"loss \d\.\d{4}, val_macro_auroc \d\.\d{3}, lr \d\.\de[+-]\d\d, waiting", said), said
 
 
 def test_unknown_and_missing_trackers(tmp_path, monkeypatch):

@@ -13,7 +13,8 @@ from clinvit.datasets.settings import Clip
 from clinvit.datasets.video.frame_folder import FolderFrames
 from clinvit.explain.importance import frame_importance
 from clinvit.finetune.model import build_model, load_model
-from clinvit.finetune.predict import predict_files
+from clinvit.finetune.pipeline import manifest_cases, predicted
+from clinvit.finetune.predict import model_predictor
 from clinvit.finetune.recipe import View
 from clinvit.finetune.run import finetune, make_card
 from clinvit.finetune.training import accuracy, log_loss
@@ -39,10 +40,10 @@ def test_motion_is_learned_from_pretraining_on(clip_cohort, small_clip_recipes, 
     model, card = load_model(tmp_path / "ft/model")
     assert len(card.views()) == 3
     held_out = manifest.rows("val", "test")
-    scores, reasons = predict_files(model, card, held_out.files(), batch=7, progress=False)
+    again = predicted(*manifest_cases(held_out, card.labels), model_predictor(model, card, batch=7), False)
     expected = read_predictions(tmp_path / "ft/predictions.csv").table.set_index("id")["p_Right"]
-    np.testing.assert_allclose(scores[:, 0], expected.loc[held_out.table["id"]], atol=1e-4)
-    assert not any(reasons)
+    np.testing.assert_allclose(again["p_Right"], expected.loc[held_out.table["id"]], atol=1e-4)
+    assert (again["status"] == "ok").all()
     found = frame_importance(model, card, held_out.files()[0])
     assert found.change.shape == (1, 8) and found.frames.shape == (8, 32, 32) and np.isfinite(found.change).all()
     assert (np.diff(found.times_s) >= 0).all()
@@ -86,9 +87,9 @@ def test_a_baseline_trains_as_the_paper_says(clip_cohort, small_clip_recipes, tm
     finetune(fine, manifest, tmp_path / "cnn", tmp_path / "cache")
     model, card = load_model(tmp_path / "cnn/model")
     assert (card.network, card.pool, card.pool_ratio) == ("unetplusplus", "topk", 0.5)
-    scores, _ = predict_files(model, card, manifest.rows("test").files(), progress=False)
+    again = predicted(*manifest_cases(manifest.rows("test"), card.labels), model_predictor(model, card), False)
     expected = read_predictions(tmp_path / "cnn/predictions.csv").rows("test").scores()
-    np.testing.assert_allclose(scores, expected, atol=1e-5)
+    np.testing.assert_allclose(again[[f"p_{label}" for label in card.labels]], expected, atol=1e-5)
     with pytest.raises(UserError, match="unet3d"):
         finetune(replace(fine, network="unet3"), manifest, tmp_path / "x", tmp_path / "cache")
 

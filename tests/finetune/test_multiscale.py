@@ -20,7 +20,8 @@ from clinvit.datasets.slides.tiles import TileGrid
 from clinvit.finetune.classifier import encoded
 from clinvit.finetune.model import load_model
 from clinvit.finetune.multiscale import multiscale_tokens, multiscale_vectors
-from clinvit.finetune.predict import predict_files
+from clinvit.finetune.pipeline import manifest_cases, predicted
+from clinvit.finetune.predict import model_predictor
 from clinvit.finetune.recipe import Finetune, View
 from clinvit.finetune.run import finetune
 from clinvit.mil.extract import Extract, extract
@@ -104,9 +105,9 @@ def test_a_probe_of_several_scales(cohort, encoder, small_recipes, tmp_path, mod
     start = safetensors.torch.load_file(encoder / "encoder.safetensors")
     assert all(torch.equal(weight.cpu(), start[name]) for name, weight in model.encoder.state_dict().items())
     table = read_predictions(tmp_path / "run/predictions.csv")
-    scores, reasons = predict_files(model, card, manifest.rows("val", "test").files(), progress=False)
-    assert not any(reasons)
-    np.testing.assert_allclose(scores, table.scores(), atol=1e-5)
+    again = predicted(*manifest_cases(manifest.rows("val", "test"), card.labels), model_predictor(model, card), False)
+    assert (again["status"] == "ok").all()
+    np.testing.assert_allclose(again[[f"p_{label}" for label in card.labels]], table.scores(), atol=1e-5)
     # The second scale has eyes for what the first cannot tell apart.
     x = torch.randn(1, 1, 64, 64, device=next(model.parameters()).device)
     fine = x + torch.tensor([1.0, -1.0], device=x.device).repeat(32)

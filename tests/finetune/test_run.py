@@ -8,16 +8,17 @@ import pytest
 import torch
 from clinvit.core.errors import DataError, UserError
 from clinvit.datasets.manifest.tables import read_manifest, read_predictions
+from clinvit.eval.statistics.metrics import macro_auroc
 from clinvit.finetune.model import load_model
-from clinvit.finetune.predict import predict_files
+from clinvit.finetune.pipeline import manifest_cases, predicted
+from clinvit.finetune.predict import model_predictor
 from clinvit.finetune.recipe import View
 from clinvit.finetune.run import finetune
-from clinvit.finetune.training import macro_auroc
 from clinvit.pretrain.run import pretrain
 
 
 def auroc(table) -> float:
-    return macro_auroc(torch.from_numpy(table.scores()), torch.from_numpy(table.truth()))
+    return macro_auroc(table.truth(), table.scores())
 
 
 def test_learns_and_predicts_the_same_from_files(cohort, small_recipes, tmp_path):
@@ -31,9 +32,9 @@ def test_learns_and_predicts_the_same_from_files(cohort, small_recipes, tmp_path
 
     model, card = load_model(folder)
     assert card.labels == ("Square", "Bar") and card.meaning["Bar"] == "1 = Bar present"
-    scores, reasons = predict_files(model, card, manifest.rows("val", "test").files(), progress=False)
-    assert not any(reasons)
-    np.testing.assert_allclose(scores, table.scores(), atol=1e-5)
+    again = predicted(*manifest_cases(manifest.rows("val", "test"), card.labels), model_predictor(model, card), False)
+    assert (again["status"] == "ok").all()
+    np.testing.assert_allclose(again[[f"p_{label}" for label in card.labels]], table.scores(), atol=1e-5)
 
 
 @pytest.mark.parametrize("mode", ["linear", "knn"])

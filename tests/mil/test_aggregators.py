@@ -221,7 +221,7 @@ def test_settings_that_make_no_sense_are_refused(fields, words):
 TRAIN_LARGE = """
 import pathlib, re, sys, torch
 from clinvit.finetune.losses import masked_bce
-from clinvit.finetune.mil.recipe import Mil, build_aggregator
+from clinvit.mil.recipe import Mil, build_aggregator
 torch.set_num_threads(1)
 torch.manual_seed(0)
 model = build_aggregator(Mil(aggregator=sys.argv[1]), 768, 1).train()

@@ -12,9 +12,10 @@ from clinvit.datasets.manifest.tables import read_manifest, read_predictions
 from clinvit.datasets.slides.bags import BagFolder
 from clinvit.engine.recipe import Optim, Run
 from clinvit.engine.training import Training
-from clinvit.finetune.training import macro_auroc
+from clinvit.eval.statistics.metrics import macro_auroc
+from clinvit.mil.cards import load_any_card
 from clinvit.mil.dsmil import DualStream
-from clinvit.mil.model import is_mil, load_mil
+from clinvit.mil.model import load_mil
 from clinvit.mil.predict import predict_mil
 from clinvit.mil.recipe import Mil, paper_optim
 from clinvit.mil.run import train_mil
@@ -57,7 +58,7 @@ def slides(tmp_path):
 
 
 def auroc(table) -> float:
-    return macro_auroc(torch.tensor(table.scores()), torch.tensor(table.truth()))
+    return macro_auroc(table.truth(), table.scores())
 
 
 @pytest.mark.parametrize("name", ["self_vit_mil", "gated_attention", "max"])
@@ -67,7 +68,7 @@ def test_learns_and_finds_the_tiles(slides, tmp_path, name):
     table = read_predictions(tmp_path / "run/predictions.csv")
     assert set(table.table["split"]) == {"val", "test"} and (table.table["status"] == "ok").all()
     assert auroc(table.rows("test")) > 0.9
-    assert is_mil(folder) and (folder / "trained_on.txt").read_text().count("\n") == 20
+    assert load_any_card(folder).kind == "mil" and (folder / "trained_on.txt").read_text().count("\n") == 20
     model, card = load_mil(folder)
     assert card.features == {"encoder": "vit", "tile_um": 112.0} and card.width == WIDTH
     bags = BagFolder(manifest.rows("test").table["id"], features)

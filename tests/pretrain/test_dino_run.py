@@ -333,7 +333,7 @@ def test_tiles_are_images_in_colour(slide_cohort, small_recipes, tmp_path, chang
 SCRIPT = """
 import sys
 from pathlib import Path
-from clinvit.datasets.tables import read_manifest
+from clinvit.datasets.manifest.tables import read_manifest
 from clinvit.engine.recipe import parse_recipe
 from clinvit.pretrain.recipe import Dino
 from clinvit.pretrain.run import pretrain

@@ -64,7 +64,7 @@ def test_what_the_encoder_saw_can_be_left_out():
     options = {"mask": "tube", "mask_ratio": 0.9, "decoder_mask": "running_cell", "decode_ratio": 0.5}
     whole = draw_masks((8, 14, 14), 3, torch.Generator().manual_seed(1), **options)
     less = draw_masks((8, 14, 14), 3, torch.Generator().manual_seed(1), **options, reconstruct_visible=False)
-    assert less.counted is None and less.target_ids.shape == (3, 784 - 80)
+    assert less.loss_mask is None and less.target_ids.shape == (3, 784 - 80)
     assert torch.equal(less.target_ids.flatten(), whole.target_ids[whole.loss_mask])
     with pytest.raises(ValueError, match="multiple of 4 temporal positions"):
         draw_masks((6, 14, 14), 3, torch.Generator(), **options, reconstruct_visible=False)

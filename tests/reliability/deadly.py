@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+from clinvit.datasets.images.colour import Read
 from clinvit.datasets.loading.readers import ImageReader
 from clinvit.datasets.slides.reading import Slide
 from clinvit.datasets.slides.stain import Normaliser
@@ -17,7 +18,7 @@ from clinvit.datasets.slides.tiles import TileGrid
 class DeadlyReader(ImageReader):
     """Reads images, but for files whose text says what to do; a file beside each counts how often it was opened."""
 
-    def read(self, path: Path) -> np.ndarray:
+    def load(self, path: Path) -> Read:
         with path.with_suffix(".tries").open("a") as tries:
             tries.write("x")
         deed = path.read_bytes()[:20].decode(errors="replace").strip()
@@ -31,9 +32,7 @@ class DeadlyReader(ImageReader):
             raise IndexError("list index\nout of range")
         if deed == "memory":
             raise MemoryError
-        return super().read(path)
-
-    open = read
+        return super().load(path)
 
 
 class Enlarging:

@@ -1,4 +1,4 @@
-"""`clinvit predict` on images: killed and resumed, JSON lines, calls by threshold, names of people kept out."""
+"""`clinvit predict` on images: killed and resumed, JSON lines, labels by threshold, names of people kept out."""
 
 import json
 import os
@@ -91,9 +91,9 @@ def test_json_lines_say_the_same(model, images, tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
     assert [line["id"] for line in lines] == table["id"].tolist()
     assert lines[17]["status"] == "failed" and lines[17]["scores"] == {"Square": None, "Bar": None}
-    assert lines[17]["calls"] == {"Square": None} and lines[17]["truth"] == {"Square": None, "Bar": None}
+    assert lines[17]["predicted"] == {"Square": None} and lines[17]["truth"] == {"Square": None, "Bar": None}
     np.testing.assert_allclose(lines[3]["scores"]["Bar"], table["p_Bar"][3])
-    assert lines[3]["calls"]["Square"] == int(table["p_Square"][3] >= 0.5)
+    assert lines[3]["predicted"]["Square"] == int(table["p_Square"][3] >= 0.5)
     pd.testing.assert_series_equal(read_table(tmp_path / "p.jsonl")["p_Bar"], table["p_Bar"], check_exact=False)
 
 
@@ -150,7 +150,8 @@ def test_another_model_does_not_go_on(model, images, tmp_path, monkeypatch, caps
 def test_killed_at_any_moment_and_resumed(model, images, tmp_path):
     whole = predict_stage(Request(model, [str(images)], tmp_path / "whole.csv", batch=2))
     out = tmp_path / "killed.csv"
-    arguments = ["-m", "clinvit.cli", "predict", "thorax", str(images), "--model", str(model), "--out", str(out)]
+    run = "import sys; from clinvit.cli import main; sys.exit(main())"
+    arguments = ["-c", run, "predict", "thorax", str(images), "--model", str(model), "--out", str(out)]
     command = [sys.executable, *arguments, "--batch", "2", "--resume"]
     journal, kills = tmp_path / "killed.csv.partial.jsonl", 0
     for lines in (3, 40, 120):

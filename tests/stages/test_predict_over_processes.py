@@ -4,23 +4,25 @@ import itertools
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 
 import pytest
 from clinvit.cli import main
+from clinvit.core.alone import file_alone
 from clinvit.engine.run_folder import rank, world_size
 from clinvit.stages.predict import Request, predict_stage
-from clinvit.stages.share import Share
+from clinvit.stages.processes import Share
 
 BATCH = 4
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "none", "LOCAL_WORLD_SIZE": "1"}
 LAUNCHER = """
 import json, os, sys, time
-import clinvit.finetune.model, clinvit.finetune.predict, clinvit.tasks.prediction
+import clinvit.finetune.model, clinvit.finetune.predict, clinvit.stages.predict
 from clinvit.cli import main
-from clinvit.errors import DataError
+from clinvit.core.errors import DataError
 
 def near(read, files, workers, ahead):
     # Reading processes take seconds to start; what they give is tested elsewhere.
@@ -86,15 +88,36 @@ def launcher():
         process.stdin.close()
 
 
+def torchrun(number, of):
+    """What torchrun tells its processes."""
+    return TORCHRUN | {"RANK": str(number), "WORLD_SIZE": str(of)}
+
+
+def srun(number, of):
+    """What srun tells its processes."""
+    return {"SLURM_PROCID": str(number), "SLURM_NTASKS": str(of), "SLURM_STEP_NUM_TASKS": str(of)}
+
+
+def free_port():
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]
+
+
 @pytest.fixture
 def start(launcher, model, tmp_path, tmp_path_factory):
-    """`start(rank, of, inputs, *options)` is such a process of `clinvit predict`: its id and its log."""
+    """`start(rank, of, inputs, *options)` is such a process of `clinvit predict`: its id and its log. The processes of
+    one prediction are started one after the other, from process 0 on.
+    """
     logs, count = tmp_path_factory.mktemp("logs"), itertools.count()
+    ports = []
 
-    def run(number, of, inputs, *options, batch=BATCH):
+    def run(number, of, inputs, *options, batch=BATCH, by=torchrun):
+        if number == 0:
+            ports.append(free_port())
         arguments = ["predict", "thorax", *map(str, inputs), "--model", str(model), "--out", "p.jsonl"]
         log = logs / f"{next(count)}"
-        env = TORCHRUN | {"RANK": str(number), "WORLD_SIZE": str(of)}
+        env = by(number, of) | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(ports[-1])}
         arguments += ["--batch", str(batch), *options]
         return launcher(arguments=arguments, env=env, cwd=str(tmp_path), log=str(log)), log
 
@@ -117,11 +140,12 @@ def found(folder):
     return (folder / "p.jsonl").read_bytes(), (folder / "p.model.json").read_bytes()
 
 
-def test_two_processes_write_what_one_does(start, ended, images, tmp_path, whole):
+@pytest.mark.parametrize("by", [torchrun, srun])
+def test_two_processes_write_what_one_does(start, ended, images, tmp_path, whole, by):
     # Of an older prediction, thrown away: not by --resume.
     (tmp_path / "p.jsonl.partial-1of2.jsonl").write_text('{"model": "another"}\n')
     (tmp_path / "p.jsonl.partial-2of5.jsonl").write_text('{"model": "another"}\n')
-    codes, said = ended([start(number, 2, [images]) for number in (0, 1)])
+    codes, said = ended([start(number, 2, [images], by=by) for number in (0, 1)])
     assert codes == [0, 0], said
     assert "30 requested = 28 ok + 2 failed" in said[0] and "requested" not in said[1]
     assert found(tmp_path) == whole
@@ -141,7 +165,7 @@ def test_killed_and_resumed_it_is_the_same_table(start, ended, images, tmp_path,
     if codes[1] == 0:
         pytest.skip("it was too quick to be killed")
     assert codes == [1, -signal.SIGKILL]
-    assert said[0].count("process 1 has ended with") == 1 and "--resume" in said[0]
+    assert said[0].count("process 1 has ended before its share was done") == 1 and "--resume" in said[0]
     assert not (tmp_path / "p.jsonl").exists()
     codes, said = ended([start(number, again, [images], "--resume") for number in range(again)])
     assert codes == [0] * again, said
@@ -165,11 +189,30 @@ def test_three_processes_for_two_cases(start, ended, images, tmp_path):
 
 
 def test_other_files_are_refused(start, ended, images, tmp_path):
-    first, second = start(0, 2, [images]), start(1, 2, [images / "00.png"])
-    codes, said = ended([first])
-    assert codes == [2] and "process 1 finds other files than process 0" in said[0]
-    os.kill(second[0], signal.SIGKILL)
-    ended([second])
+    codes, said = ended([start(0, 2, [images]), start(1, 2, [images / "00.png"])])
+    assert codes == [2, 2] and all("process 1 finds other files than process 0" in each for each in said)
+    assert not any(path.suffix == ".jsonl" for path in tmp_path.iterdir())
+
+
+def test_a_process_that_ends_before_all_have_begun_ends_the_others(start, ended, images, tmp_path):
+    with file_alone(tmp_path / "p.jsonl"):  # another prediction of the same table
+        codes, said = ended([start(number, 2, [images]) for number in (0, 1)])
+    assert codes == [2, 1] and "another run is at work here" in said[0]
+    assert said[1].count("another process has ended before all had begun") == 1
+
+
+def test_without_process_0_the_others_end(start, ended, images, tmp_path):
+    first, second = start(0, 2, [images]), start(1, 2, [images])
+    journal = tmp_path / "p.jsonl.partial-0of2.jsonl"
+    end = time.monotonic() + 60
+    while not (journal.is_file() and journal.read_bytes().count(b"\n") > BATCH):
+        assert time.monotonic() < end
+        time.sleep(0.001)
+    os.kill(first[0], signal.SIGKILL)
+    codes, said = ended([first, second])
+    if codes[0] == 0:
+        pytest.skip("it was too quick to be killed")
+    assert codes == [-signal.SIGKILL, 1] and said[1].count("process 0 has ended before its share was done") == 1
 
 
 @pytest.mark.parametrize("cases, of, batch", [(0, 2, 4), (2, 3, 1), (30, 4, 4), (31, 7, 32)])

@@ -10,6 +10,7 @@ from clinvit.cli import main
 from clinvit.core.errors import UserError
 from clinvit.datasets.manifest.seen import case_hash, patient_hash, read_hashes, save_hashes, seen_cases, write_hashes
 from clinvit.datasets.manifest.tables import read_manifest, read_predictions
+from clinvit.eval import Evaluation
 from clinvit.eval.statistics.operating_points import parse_rule
 from clinvit.finetune.model import load_card
 from clinvit.pretrain.run import pretrain
@@ -51,7 +52,9 @@ def run(cohort, small_recipes, tmp_path):
 
 
 def report(table, tmp_path, split="test") -> dict:
-    metrics = evaluate_stage({"own": table}, tmp_path / "report", split=split, resamples=20)
+    metrics = evaluate_stage(
+        {"own": table}, tmp_path / "report", evaluation=Evaluation(split=split, resamples=20)
+    ).to_dict()
     assert json.loads((tmp_path / "report/report.json").read_text())["seen"] == metrics["seen"]
     page = html.unescape(" ".join((tmp_path / "report/report.html").read_text(encoding="utf-8").split()))
     assert all(text in page for text in metrics["seen"]["warnings"])
@@ -116,13 +119,13 @@ def test_stored_thresholds_travel_with_the_table(run, tmp_path):
     table[table["split"] == "test"].to_csv(data.with_name("test.csv"), index=False)
     out = tmp_path / "elsewhere/p.csv"
     predict_stage(Request(folder / "model", [str(data.with_name("test.csv"))], out))
-    metrics = evaluate_stage({"own": out}, tmp_path / "report", resamples=20)
+    metrics = evaluate_stage({"own": out}, tmp_path / "report", evaluation=Evaluation(resamples=20)).to_dict()
     stored = load_card(folder / "model").thresholds
     for label in metrics["models"][0]["labels"]:
         assert label["threshold"]["value"] == pytest.approx(stored[label["label"]]["value"])
     # Without these there are none: no rule is ever applied to the cases that are evaluated.
     out.with_name("p.model.json").unlink()
-    bare = evaluate_stage({"own": out}, tmp_path / "report", resamples=20)
+    bare = evaluate_stage({"own": out}, tmp_path / "report", evaluation=Evaluation(resamples=20)).to_dict()
     assert "no threshold: the table has no scored val row" in json.dumps(bare)
     assert not bare["models"][0]["thresholds_chosen_on_these_cases"] and bare["seen"]["models"]["own"] == {}
 

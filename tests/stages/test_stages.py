@@ -7,12 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from clinvit.cli import main
+from clinvit.core.cards import Card
 from clinvit.core.errors import UserError
 from clinvit.datasets.manifest.tables import read_predictions
 from clinvit.engine.recipe import Optim, Run
+from clinvit.eval import Evaluation
 from clinvit.eval.statistics.operating_points import choose
-from clinvit.mil import cards
-from clinvit.mil.calibrated import calibrated
+from clinvit.finetune.pipeline import calibrated
 from clinvit.mil.cards import load_any_card
 from clinvit.mil.recipe import Mil
 from clinvit.stages.evaluate import evaluate_stage
@@ -91,7 +92,7 @@ def test_a_run_interrupted_while_calibrating_gives_the_same(trained, monkeypatch
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(cards, "save_any_card", stop)
+        patch.setattr(Card, "write", stop)
         with pytest.raises(KeyboardInterrupt):
             trained("temperature")
     assert files(run)[0] == whole[0]
@@ -101,12 +102,19 @@ def test_a_run_interrupted_while_calibrating_gives_the_same(trained, monkeypatch
 
 def test_the_report_says_how(trained, tmp_path):
     run, data = trained("platt")
-    evaluate_stage({"own": run / "predictions.csv"}, tmp_path / "report", data=data, resamples=20)
+    evaluate_stage(
+        {"own": run / "predictions.csv"}, tmp_path / "report", data=data, evaluation=Evaluation(resamples=20)
+    )
     page = " ".join((tmp_path / "report/report.html").read_text(encoding="utf-8").split())
     assert "Scores were calibrated by Platt scaling, fitted on the val cases." in page
     assert "The same cases chose the epoch and the thresholds." in page
     assert "calibrated on these cases: optimistic" not in page
-    evaluate_stage({"own": run / "predictions.csv"}, tmp_path / "report", data=data, resamples=20, split="val")
+    evaluate_stage(
+        {"own": run / "predictions.csv"},
+        tmp_path / "report",
+        data=data,
+        evaluation=Evaluation(resamples=20, split="val"),
+    )
     assert "own: calibrated on these cases: optimistic" in (tmp_path / "report/report.html").read_text(encoding="utf-8")
 
 
@@ -122,7 +130,7 @@ def test_a_label_that_cannot_be_calibrated_is_named(cohort, small_recipes, tmp_p
     assert card.calibration["Bar"]["method"] == "none"
     scores = np.full((1, 2), 0.3)
     assert calibrated(card, scores)[0, 1] == 0.3
-    evaluate_stage({"own": tmp_path / "run/predictions.csv"}, tmp_path / "report", resamples=20)
+    evaluate_stage({"own": tmp_path / "run/predictions.csv"}, tmp_path / "report", evaluation=Evaluation(resamples=20))
     assert "Bar (one class only)" in (tmp_path / "report/report.html").read_text(encoding="utf-8")
 
 

@@ -31,7 +31,7 @@ class ShardBatches(TrainBatches):
         self.windows: list[np.ndarray] = []
 
     def order(self, draw: np.random.Generator) -> np.ndarray:
-        """(cases,) positions of an epoch, in the order of their use."""
+        """Return (cases,) positions of an epoch, in the order of their use."""
         shards, size = draw.permutation(np.unique(self.shard_of)), self.pixels.window
         self.windows = [shards[start : start + size] for start in range(0, len(shards), size)]
         return np.concatenate(
@@ -52,7 +52,7 @@ class ShardBatches(TrainBatches):
 
 @contextmanager
 def ahead(pixels: ShardPixels) -> Iterator[Callable[[list[int]], object]]:
-    """`fetch(shards)` in the background; what is not begun at the end is left out.
+    """Call `fetch(shards)` in the background; what is not begun at the end is left out.
 
     What fails there is left to the process that needs the shard, which tries again and tells.
     """

@@ -19,20 +19,22 @@ class Index:
         shards: Name and bytes of each shard; the name is the BLAKE2b checksum of its content.
         places: By case: number of the shard, offset in it, CRC-32 of the pixels, and their shape.
         unread: Cases whose file could not be read.
+        lost_colour: How many files were in colour and were read as grey.
     """
 
     shards: list[tuple[str, int]] = field(default_factory=list)
     places: dict[str, list[int]] = field(default_factory=dict)
     unread: list[str] = field(default_factory=list)
+    lost_colour: int = 0
 
     def to_bytes(self) -> bytes:
-        """As it is stored."""
+        """Return the index as it is stored."""
         text = json.dumps(asdict(self), separators=(",", ":")).encode()
         return text + b"\n" + digest(text).encode() + b"\n"
 
 
 def read_index(storage: Storage, folder: str) -> tuple[Index, str]:
-    """The index in a folder of the storage, and its checksum.
+    """Read the index in a folder of the storage, and its checksum.
 
     Raises:
         UserError: There is none.
@@ -52,12 +54,12 @@ def read_index(storage: Storage, folder: str) -> tuple[Index, str]:
 
 
 def digest(content) -> str:
-    """BLAKE2b, 128 bits, in hexadecimal."""
+    """Return BLAKE2b, 128 bits, in hexadecimal."""
     return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def case_keys(manifest: Manifest) -> list[str]:
-    """What a case is called in an index: the same wherever the manifest and its files lie, and telling no name.
+    """Return a key for each case in an index: the same wherever the manifest and its files lie, and without names.
 
     The patient and the name of the file belong to it, so that shards of another data set with like ids do not fit.
     """

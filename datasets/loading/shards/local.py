@@ -27,7 +27,7 @@ class LocalShards:
         folder.mkdir(parents=True, exist_ok=True)
 
     def get(self, name: str, size: int) -> Path:
-        """The file of a shard; it is fetched and checked if it is not here.
+        """Return the file of a shard; it is fetched and checked if it is not here.
 
         Raises:
             RunError: It cannot be fetched, or what comes is not what was packed.
@@ -67,7 +67,7 @@ class LocalShards:
 
 
 def _used(file: Path) -> bool:
-    """Whether the file is there; it then counts as used just now."""
+    """Return whether the file is there; it then counts as used just now."""
     try:
         os.utime(file)
     except FileNotFoundError:
@@ -86,7 +86,10 @@ def _compare(file: Path, name: str, size: int) -> None:
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """One process or thread at a time. Without locks two may fetch the same, and the checks tell what is whole."""
+    """Let one process or thread work at a time.
+
+    Without locks two may fetch the same, and the checks tell what is whole.
+    """
     with path.open("a") as file:
         try:
             take_lock(file, wait=True)

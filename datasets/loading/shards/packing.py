@@ -29,6 +29,7 @@ def pack(manifest: Manifest, cache: PixelCache, url: str, shard_bytes: int = SHA
     """
     storage, folder, index = Storage(url), cache.reader.name, Index()
     keys, reasons = case_keys(manifest), cache.reasons()
+    index.lost_colour = cache.lost_colour
     index.unread = [key for key, reason in zip(keys, reasons) if reason]
     good = [row for row in range(len(keys)) if not reasons[row]]
     with Counter(len(good), "packing shards", "case") as counter:
@@ -36,7 +37,7 @@ def pack(manifest: Manifest, cache: PixelCache, url: str, shard_bytes: int = SHA
             content = bytearray()
             for row in rows:
                 pixels = cache[row]
-                index.places[keys[row]] = [len(index.shards), len(content), zlib.crc32(pixels), *pixels.shape]
+                index.places[keys[row]] = [len(index.shards), len(content), zlib.crc32(pixels.data), *pixels.shape]
                 content += pixels.data
             name = digest(content)
             if storage.size(f"{folder}/{name}") != len(content):
@@ -50,9 +51,10 @@ def pack(manifest: Manifest, cache: PixelCache, url: str, shard_bytes: int = SHA
 def _shares(
     manifest: Manifest, cache: PixelCache, keys: list[str], good: list[int], shard_bytes: int
 ) -> Iterator[list[int]]:
-    """Rows of each shard: one split after the other, and within it by key, which is as good as by chance."""
+    """Return rows of each shard: one split after the other, and within it by key, which is as good as by chance."""
     splits, sizes = manifest.table["split"].tolist(), cache.sizes().tolist()
-    rows, filled, split = [], 0, None
+    rows: list[int] = []
+    filled, split = 0, None
     for row in sorted(good, key=lambda row: (splits[row], keys[row])):
         size = sizes[row]
         if rows and (splits[row] != split or filled + size > shard_bytes):

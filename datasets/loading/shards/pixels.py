@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ....core.errors import DataError, RunError, UserError
+from ...images.colour import colour_note
 from ...manifest.tables import Manifest
 from ..readers import Reader
 from .index import Index, case_keys, read_index
@@ -39,6 +40,7 @@ class ShardPixels:
 
     def __init__(self, index: Index, keys: list[str], files: list[Path], local: LocalShards):
         self.local, self.shards = local, index.shards
+        self._lost_colour, self._packed = index.lost_colour, len(index.places)
         # Shard, offset, checksum, up to four sides.
         self.places = np.zeros((len(keys), 7), np.int64)
         self.places[:, 0] = -1
@@ -75,7 +77,7 @@ class ShardPixels:
         self._seen = np.zeros(len(self), bool)
 
     def __getitem__(self, row: int) -> np.ndarray:
-        """uint8 view of the pixels of case `row`.
+        """Return uint8 view of the pixels of case `row`.
 
         Raises:
             DataError: Its file could not be read when the shards were made.
@@ -85,33 +87,37 @@ class ShardPixels:
             raise DataError(self._reasons[row])
         pixels, expected = self._pixels(row)
         if not self._seen[row]:
-            if zlib.crc32(pixels) != expected:
+            if zlib.crc32(pixels.data) != expected:
                 # Whole when it came, so damaged on this disk.
                 shard = int(self.places[row, 0])
                 print(f"warning: {self.local.folder}: a shard has changed; it is fetched again.", file=sys.stderr)
                 self._open.pop(shard)
                 self.local.drop(self.shards[shard][0])
                 pixels, _ = self._pixels(row)
-                if zlib.crc32(pixels) != expected:
+                if zlib.crc32(pixels.data) != expected:
                     raise RunError(f"{self.local.folder}: what is written here reads otherwise. Test that disk.")
             self._seen[row] = True
         return pixels
 
     @property
     def shard_of(self) -> np.ndarray:
-        """(N,) number of each case's shard; -1 for what could not be read."""
+        """Return (N,) number of each case's shard; -1 for what could not be read."""
         return self.places[:, 0]
 
     def reasons(self) -> list[str]:
-        """N texts: why a case could not be read, empty where it could."""
+        """Return N texts: why a case could not be read, empty where it could."""
         return [self._reasons.get(row, "") for row in range(len(self))]
 
+    def colour_note(self) -> str:
+        """Say how many files were in colour and were packed as grey; empty if none was."""
+        return colour_note(self._lost_colour, self._packed)
+
     def fetch(self, shard: int) -> Path:
-        """The file of a shard, by its number."""
+        """Return the file of a shard, by its number."""
         return self.local.get(*self.shards[shard])
 
     def _pixels(self, row: int) -> tuple[np.ndarray, int]:
-        """The pixels of a row as they are here, and the checksum that they should have."""
+        """Return the pixels of a row as they are here, and the checksum that they should have."""
         shard, offset, expected, *sides = self.places[row].tolist()
         if shard not in self._open:
             if self.window and len(self._open) > 2 * self.window:
@@ -159,12 +165,12 @@ class Shards:
         return f"shards of {self.url}; at most {self.bound_gb:g} GB of them are kept in {self.folder} (--cache-gb)"
 
     def pixels(self, manifest: Manifest, reader: Reader) -> ShardPixels:
-        """The pixels of all cases of a manifest, as a reader gave them when they were packed."""
+        """Return the pixels of all cases of a manifest, as a reader gave them when they were packed."""
         storage = Storage(self.url)
         index, _ = read_index(storage, reader.name)
         local = LocalShards(storage, reader.name, self.folder, round(self.bound_gb * 1e9))
         return ShardPixels(index, case_keys(manifest), manifest.files(), local)
 
     def inputs(self, reader: Reader) -> dict[str, str | float]:
-        """What of them decides the order of a run."""
+        """Return what of them decides the order of a run."""
         return {"shards": read_index(Storage(self.url), reader.name)[1], "cache_gb": self.bound_gb}

@@ -50,11 +50,11 @@ class Storage:
         return {"url": self.url, "_files": None}
 
     def place(self, name: str) -> str:
-        """The URL of a file."""
+        """Return the URL of a file."""
         return f"{self.url}/{name}"
 
     def read(self, name: str) -> bytes | None:
-        """A whole file; None where there is none.
+        """Return a whole file; None where there is none.
 
         Raises:
             RunError: It cannot be reached.
@@ -66,7 +66,7 @@ class Storage:
             return None
 
     def size(self, name: str) -> int | None:
-        """Bytes of a file; None where there is none.
+        """Return bytes of a file; None where there is none.
 
         Raises:
             RunError: It cannot be reached.
@@ -118,7 +118,7 @@ class Storage:
             patiently(put, self.place(name))
 
     def _fs(self) -> tuple[Any, str]:
-        """fsspec's file system, and the root in its own words."""
+        """Return fsspec's file system, and the root in its own words."""
         if self._files is None:
             from fsspec.core import url_to_fs
 
@@ -135,7 +135,7 @@ class Storage:
 
 
 def patiently(work: Callable[[], Any], url: str) -> Any:
-    """What `work()` gives, tried a few times with growing pauses.
+    """Return what `work()` gives, tried a few times with growing pauses.
 
     Raises:
         FileNotFoundError: At once.
@@ -154,6 +154,6 @@ def patiently(work: Callable[[], Any], url: str) -> Any:
 
 
 def _words(error: Exception) -> str:
-    """The words of a library's error on one line, without passwords and signatures of URLs in it."""
+    """Return the words of a library's error on one line, without passwords and signatures of URLs in it."""
     text = re.sub(r"://[^/@\s]*@", "://", re.sub(r"\?\S*", "", " ".join(str(error).split())))
     return text[:200] or type(error).__name__

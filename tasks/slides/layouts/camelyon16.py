@@ -11,7 +11,7 @@ from ....datasets.manifest.inventory import complete_splits, files_below, note, 
 from ....datasets.manifest.tables import nearest, read_csv
 from ..labels import COUNTS, DISPUTED, LABELS, PARTLY_OUTLINED, REMOVED, TUMOR
 
-PLACES = ("training/normal", "training/tumor", "testing/images", "images")
+FOLDERS = ("training/normal", "training/tumor", "testing/images", "images")
 NAME = r"((normal|tumor|test)_\d{3})"
 SLIDE = rf"(?i)^(?!masks/).*?(?:^|/){NAME}\.tif$"
 OUTLINES = rf"(?i)(?:^|/){NAME}\.xml$"
@@ -67,7 +67,7 @@ def _bases(root: Path) -> list[Path]:
     if not root.is_dir():
         return []
     folders = [root, *sorted(folder for folder in root.iterdir() if folder.is_dir())]
-    return [folder for folder in folders if any(_holds_slides(folder / place) for place in PLACES)]
+    return [folder for folder in folders if any(_holds_slides(folder / name) for name in FOLDERS)]
 
 
 def _holds_slides(folder: Path) -> bool:
@@ -77,7 +77,7 @@ def _holds_slides(folder: Path) -> bool:
 def _base(root: Path) -> Path:
     bases = _bases(root)
     if not bases:
-        raise DataError(f"{root}: no slide such as {PLACES[1]}/tumor_001.tif, here or one folder further down.")
+        raise DataError(f"{root}: no slide such as {FOLDERS[1]}/tumor_001.tif, here or one folder further down.")
     if len(bases) > 1 and bases[0] != root:
         raise DataError(f"{root}: Camelyon16 lies there more than once: {bases[0]} and {bases[1]}. Name one of them.")
     return bases[0]

@@ -144,7 +144,7 @@ def _stem(names: pd.Series) -> pd.Series:
 
 
 def _splits(root: Path, ids: pd.Series, paper_lists: str | Path | None) -> pd.Series:
-    """Split of each id, '' if it is in no list."""
+    """Return the split of each id, '' if it is in no list."""
     folder, lists = (root, LISTS) if paper_lists is None else (Path(paper_lists), PAPER_LISTS)
     named = pd.concat([pd.Series(split, _list(folder / name)) for split, name in lists.items()])
     repeated = named.index[named.index.duplicated()]

@@ -12,10 +12,10 @@ import pydicom
 import pytest
 from clinvit.core.errors import DataError
 from clinvit.datasets.images.dicom import dicom_facts
-from clinvit.datasets.images.radiographs import STEP, radiograph_size, read_radiograph
+from clinvit.datasets.images.radiographs import STEP, radiograph_size, read_grey, read_radiograph
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate, get_frame
-from pydicom.pixels import apply_voi_lut
+from pydicom.pixels import apply_voi_lut, convert_color_space
 from pydicom.uid import (
     HTJ2K,
     DeflatedExplicitVRLittleEndian,
@@ -297,6 +297,26 @@ def test_colour_captures_become_grey(tmp_path):
         setattr(palette, f"{colour}PaletteColorLookupTableDescriptor", [256, 0, 8])
         setattr(palette, f"{colour}PaletteColorLookupTableData", bytes(range(255, -1, -1)))
     assert same(read_radiograph(saved(palette, tmp_path)), 1 - RAMP / 255)
+
+
+def test_colours_are_kept_in_three_channels(tmp_path):
+    rgb = np.dstack([RAMP, RAMP[::-1], 255 - RAMP])
+    ybr = np.dstack([np.full_like(RAMP, 120), RAMP, 255 - RAMP])
+    palette = dicom(RAMP, PhotometricInterpretation="PALETTE COLOR")
+    for colour, table in zip(("Red", "Green", "Blue"), (range(256), range(255, -1, -1), [77] * 256)):
+        setattr(palette, f"{colour}PaletteColorLookupTableDescriptor", [256, 0, 8])
+        setattr(palette, f"{colour}PaletteColorLookupTableData", bytes(table))
+    for dataset, expected in (
+        (dicom(rgb), rgb),
+        (dicom(rgb.astype(np.uint16) * 257), rgb),
+        (palette, np.dstack([RAMP, 255 - RAMP, np.full_like(RAMP, 77)])),
+        (dicom(ybr, PhotometricInterpretation="YBR_FULL"), convert_color_space(ybr, "YBR_FULL", "RGB")),
+    ):
+        path = saved(dataset, tmp_path)
+        assert same(read_radiograph(path, channels=3), expected / 255)
+        assert read_grey(path).lost_colour
+    path = saved(dicom(RAMP, PhotometricInterpretation="MONOCHROME1"), tmp_path)
+    assert same(read_radiograph(path, channels=3), 1 - np.dstack([RAMP] * 3) / 255) and not read_grey(path).lost_colour
 
 
 def test_overlay_bits_are_ignored(tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from clinvit.core.counter import Counter
 from clinvit.core.errors import DataError, RunError, UserError
-from clinvit.datasets.images.radiographs import read_radiograph
+from clinvit.datasets.images.radiographs import read_grey
 from clinvit.datasets.loading.cache import build_cache
 from clinvit.datasets.loading.isolation import isolated
 from clinvit.datasets.loading.loaders import Cases, TrainBatches, eval_loader, readable_rows, train_loader
@@ -150,13 +150,13 @@ def test_a_cache_without_checksums_gets_them(files, tmp_path, capsys):
 
 DEADLY = """
 import os, signal
-from clinvit.datasets.readers import ImageReader
+from clinvit.datasets.loading.readers import ImageReader
 
 class Deadly(ImageReader):
-    def read(self, path):
+    def load(self, path):
         if path.name == "003_0.png":
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().read(path)
+        return super().load(path)
 """
 
 
@@ -240,7 +240,7 @@ def test_evaluation_sees_every_case_once_in_order(files, tmp_path):
 
 def test_check_counts_and_warns(cohort):
     manifest = read_manifest(cohort())
-    found = check_manifest(manifest, read_radiograph, files=0)
+    found = check_manifest(manifest, read_grey, files=0)
     assert found.errors == [] and found.warnings == []
     assert "80 of 80 files read well" in " ".join(found.facts)
     table = cohort_table(manifest)
@@ -248,16 +248,16 @@ def test_check_counts_and_warns(cohort):
         f"/{np.isfinite(manifest.rows('train').targets()[:, 1]).sum()}"
     )
     without = read_manifest(manifest.path, labels=[]).rows("train")
-    found = check_manifest(without, read_radiograph, files=3)
+    found = check_manifest(without, read_grey, files=3)
     assert len(found.warnings) == 3 and "no label column" in " ".join(found.warnings)
 
 
 def test_check_reads_clips_that_are_folders(clip_cohort):
     manifest = read_manifest(clip_cohort(patients=10))
-    found = check_manifest(manifest, ClipReader(32).read, files=0)
+    found = check_manifest(manifest, ClipReader(32).load, files=0)
     assert found.errors == []
     assert "20 of 20 files read well: 32..32 px high, 32..32 px wide, 9..13 frames" in " ".join(found.facts)
     gone = manifest.files()[3]
     gone.rename(gone.with_name("elsewhere"))
-    found = check_manifest(manifest, ClipReader(32).read, files=0)
+    found = check_manifest(manifest, ClipReader(32).load, files=0)
     assert found.errors == [f"1 of 20 files are missing, first: {gone}"]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from clinvit.core.errors import DataError
+from clinvit.core.errors import DataError, UserError
 from clinvit.datasets.loading.cache import Files, build_cache, open_pixels
 from clinvit.datasets.loading.loaders import Cases
 from clinvit.datasets.loading.readers import ClipReader, ImageReader, VolumeReader, make_reader
@@ -44,14 +44,19 @@ def test_a_volume_equals_the_official_preprocessing(folder, shape):
 
 def test_names_tell_all_that_pixels_depend_on():
     readers = [
-        ImageReader(64), ImageReader(65), ClipReader(64), ClipReader(64, colour=True),
-        ClipReader(64, black_out=True), VolumeReader(16, 64), VolumeReader(32, 64),
+        ImageReader(64), ImageReader(65), ImageReader(64, channels=3), ClipReader(64), ClipReader(64, channels=3),
+        ClipReader(64, black_out=True), VolumeReader(16, 64), VolumeReader(32, 64), VolumeReader(16, 64, channels=3),
         VolumeReader(16, 64, black_out=True),
     ]  # fmt: skip
     assert len({reader.name for reader in readers}) == len(readers)
-    assert make_reader(Clip(), frames=1, size_px=32, cache_px=64) == ImageReader(64)
-    assert make_reader(Clip("volume"), frames=16, size_px=32, cache_px=64) == VolumeReader(16, 32)
-    assert make_reader(Clip(colour=True), frames=16, size_px=32, cache_px=64) == ClipReader(64, colour=True)
+    sizes = {"size_px": 32, "cache_px": 64}
+    for channels in (1, 3):
+        clips, images = ClipReader(64, channels), ImageReader(64, channels=channels)
+        assert make_reader(Clip(), frames=1, channels=channels, **sizes) == images
+        assert make_reader(Clip("volume"), frames=16, channels=channels, **sizes) == VolumeReader(16, 32, channels)
+        assert make_reader(Clip(), frames=16, channels=channels, **sizes) == clips
+    with pytest.raises(UserError, match=r"model\.channels 2: files are read with 1 channel"):
+        make_reader(Clip(), frames=1, channels=2, **sizes)
 
 
 def test_clips_from_the_cache_and_from_the_file_are_the_same(folder, tmp_path):

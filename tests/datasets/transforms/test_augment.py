@@ -27,17 +27,22 @@ def source(height: int = 96, width: int = 128) -> np.ndarray:
 EVERYTHING = Augment(size=64, rotate_deg=7, brightness_contrast=0.2, randaug="rand-m6-mstd0.5-inc1", erase=0.5)
 
 
+def coloured() -> np.ndarray:
+    """(H, W, 3): three images that are nowhere equal."""
+    return np.dstack([source(), source()[::-1] // 2, 255 - source()[:, ::-1]])
+
+
+@pytest.mark.parametrize("image", [source(), coloured()], ids=["grey", "RGB"])
 @pytest.mark.parametrize("sign", [-1, 1])
 @pytest.mark.parametrize("magnitude", [0, 1.5, 5.5, 6, 9.9])
 @pytest.mark.parametrize("name", OPS)
-def test_ops_agree_with_timm(monkeypatch, name, magnitude, sign):
-    """Exactly on grey levels; within a grey level on average where OpenCV's bicubic kernel comes in."""
+def test_ops_agree_with_timm(monkeypatch, name, magnitude, sign, image):
+    """Exactly on grey levels and colours; within a level on average where OpenCV's bicubic kernel comes in."""
     monkeypatch.setattr(random, "random", lambda: 0.9 if sign < 0 else 0.1)
     to_arguments = timm_ops.LEVEL_TO_ARG[name]
     arguments = to_arguments(magnitude, {}) if to_arguments else ()
-    bicubic = Image.Resampling.BICUBIC
-    image = source()
-    expected = timm_ops.NAME_TO_OP[name](Image.fromarray(image), *arguments, fillcolor=128, resample=bicubic)
+    fill = {"fillcolor": 128 if image.ndim == 2 else (128,) * 3, "resample": Image.Resampling.BICUBIC}
+    expected = timm_ops.NAME_TO_OP[name](Image.fromarray(image), *arguments, **fill)
     difference = np.abs(OPS[name](image, magnitude / 10, sign).astype(int) - np.asarray(expected).astype(int))
     if name in MOVING:
         assert difference.mean() < 1

@@ -35,7 +35,7 @@ def test_frames_as_channels_are_frames_one_by_one(shape):
 
 
 def test_colours_are_changed_three_channels_at_a_time():
-    view = TrainView(Augment(size=32, randaug="m7-n4-mstd0.5-inc1"), Clip("uniform", colour=True), 4)
+    view = TrainView(Augment(size=32, randaug="m7-n4-mstd0.5-inc1"), Clip("uniform"), 4)
     assert view(clip_of(9, 40, 40, 3), 1).shape == (1, 3, 4, 32, 32)
 
 

@@ -468,7 +468,7 @@ def test_real_clips_agree_with_decord(shared_data):
 
 MEMORY = """
 import sys
-from clinvit.datasets.clips import read_clip
+from clinvit.datasets.video.clips import read_clip
 def resident_mb():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * 4096 / 1e6

@@ -8,12 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from clinvit.datasets.manifest.tables import predictions_table, read_predictions, write_predictions
+from clinvit.eval import Context, Evaluation, evaluate
 from clinvit.eval.localisation.boxes import BoxedFinding, box_metrics, measures
 from clinvit.eval.localisation.image_map import ImageMap
-from clinvit.eval.localisation.image_overlay import blended, overlay_png, with_boxes
+from clinvit.eval.localisation.overlay import image_png, over_image, with_boxes
 from clinvit.eval.report.boxes_section import boxes_section
-from clinvit.eval.report.report import evaluate
-from clinvit.eval.statistics.resampling import Resampling
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -106,7 +105,7 @@ def findings(count, chance, seed=0, labels=("Mass", "Nodule", "Hernia")):
 
 def test_metrics_by_label_and_over_all():
     own = findings(200, 0.5)
-    found = box_metrics(own, ("Hernia", "Nodule", "Mass"), Resampling(400), method="gradient", without_map=3)
+    found = box_metrics(own, ("Hernia", "Nodule", "Mass"), Evaluation(resamples=400), method="gradient", without_map=3)
     assert (
         found.labels == ("Nodule", "Mass") and found.findings == [100, 100, 200] and found.patients == [100, 100, 100]
     )
@@ -126,7 +125,7 @@ def test_metrics_by_label_and_over_all():
 
 def test_maps_at_random_are_not_called_better_than_chance():
     better = sum(
-        box_metrics(findings(120, 0, seed), ("Mass", "Nodule"), Resampling(200))
+        box_metrics(findings(120, 0, seed), ("Mass", "Nodule"), Evaluation(resamples=200))
         .gain["uniform"]["pointing_game"][-1]
         .low
         > 0
@@ -139,7 +138,7 @@ def test_nothing_hit_has_an_interval_that_is_wide_enough():
     far = [
         BoxedFinding(each.id, each.id, each.label, one_hot(0, 0), box(700, 700, 790, 790)) for each in findings(20, 0)
     ]
-    pointing = box_metrics(far, ("Mass", "Nodule"), Resampling(100)).metrics["pointing_game"][-1]
+    pointing = box_metrics(far, ("Mass", "Nodule"), Evaluation(resamples=100)).metrics["pointing_game"][-1]
     assert pointing.value == 0 and 0.1 < pointing.high < 0.3
 
 
@@ -148,7 +147,7 @@ def image(case):
 
 
 def section(models=("one",), image=image):
-    found = {name: box_metrics(findings(60, 0.3 * i), ("Mass", "Nodule"), Resampling(100), method=method)
+    found = {name: box_metrics(findings(60, 0.3 * i), ("Mass", "Nodule"), Evaluation(resamples=100), method=method)
              for i, (name, method) in enumerate(zip(models, ("gradient", "attention")))}  # fmt: skip
     return boxes_section(found, {name: i for i, name in enumerate(models)}, findings(60, 0), image)
 
@@ -170,9 +169,10 @@ def tables(tmp_path):
 @pytest.mark.parametrize("models", [("one",), ("one", "<b>&")])
 def test_the_section_is_on_the_page_in_the_json_and_in_the_csv(tmp_path, tables, models):
     own = section(models)
+    context = Context(sections=lambda _: [own])
     metrics = evaluate(
-        {name: tables(str(i)) for i, name in enumerate(models)}, tmp_path / "r", sections=lambda _: [own]
-    )
+        {name: tables(str(i)) for i, name in enumerate(models)}, tmp_path / "r", context=context
+    ).to_dict()
     page = (tmp_path / "r" / "report.html").read_text()
     part = page[page.index('<section aria-labelledby="boxes">') :]
     part = part[: part.index("</section>")]
@@ -195,11 +195,11 @@ def test_no_image_is_no_example():
 
 def test_the_image_shows_through_where_the_map_is_low():
     grey = np.full((80, 80), 0.5)
-    laid = blended(grey, one_hot(1, 6))
+    laid = over_image(grey, one_hot(1, 6))
     assert laid.shape == (80, 80, 3) and (laid[60, 10] == 128).all()
     hottest = np.unravel_index(laid.astype(int)[..., 0].argmax(), (80, 80))
     assert 10 <= hottest[0] < 20 and 60 <= hottest[1] < 70
-    assert (blended(grey, ImageMap(np.zeros((4, 4)), (0, 0, 80, 80), 80, 80)) == 128).all()
+    assert (over_image(grey, ImageMap(np.zeros((4, 4)), (0, 0, 80, 80), 80, 80)) == 128).all()
     drawn = with_boxes(laid, box(10, 40, 30, 70))
     assert (drawn != laid).any(axis=2)[40:71, 10].all() and (drawn[50, 20] == laid[50, 20]).all()
 
@@ -209,7 +209,7 @@ def test_an_overlay_holds_the_image_and_the_words_below(size):
     width, height = size
     found = ImageMap(np.eye(4), (0, 0, width, height), width, height)
     long = "a very long name " * 20
-    page = Image.open(io.BytesIO(overlay_png(np.zeros((height, width)), found, case=long, label=long, score=0.5)))
+    page = Image.open(io.BytesIO(image_png(np.zeros((height, width)), found, case=long, label=long, score=0.5)))
     assert page.width >= width and page.height > height
     below = np.asarray(page)[height:]
     assert (below < 120).all(axis=2).any(), "there is ink"

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 from clinvit.core.errors import DataError, UserError
 from clinvit.datasets.manifest.tables import predictions_table, read_predictions, write_predictions
-from clinvit.eval.localisation.froc import RATES, SlideHits
+from clinvit.eval import Context, Evaluation, evaluate
+from clinvit.eval.localisation.froc import RATES, SlideHits, corners
 from clinvit.eval.localisation.tiles import (
     TileSlide,
     choose_dice_threshold,
@@ -18,8 +19,6 @@ from clinvit.eval.localisation.tiles import (
     tile_auroc,
     tile_truth,
 )
-from clinvit.eval.localisation.tiles_json import corners
-from clinvit.eval.report.report import evaluate
 from clinvit.eval.statistics.operating_points import OperatingPoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -133,7 +132,7 @@ def test_the_dice_threshold_is_the_best_of_all(seed):
 
 def test_no_tumour_anywhere_is_undefined_with_reasons():
     tiles, hits = cohort(slides=4)
-    found = localisation(tiles, hits, choose_dice_threshold(tiles), resamples=10)
+    found = localisation(tiles, hits, choose_dice_threshold(tiles), Evaluation(resamples=10))
     for estimate in (*found.metrics.values(), found.froc.score):
         assert np.isnan(estimate.value)
         assert estimate.reason
@@ -143,12 +142,12 @@ def test_no_tumour_anywhere_is_undefined_with_reasons():
 def test_tiles_and_detections_of_other_slides_are_refused():
     tiles, hits = cohort()
     with pytest.raises(DataError, match="same slides"):
-        localisation(tiles, hits[::-1], OperatingPoint(0.5, "given"), resamples=2)
+        localisation(tiles, hits[::-1], OperatingPoint(0.5, "given"), Evaluation(resamples=10))
 
 
 def test_corners_draw_the_same_curve():
     tiles, hits = cohort()
-    whole = localisation(tiles, hits, OperatingPoint(0.4, "dice", "val"), resamples=5).froc
+    whole = localisation(tiles, hits, OperatingPoint(0.4, "dice", "val"), Evaluation(resamples=10)).froc
     few = corners(whole)
     rates = np.linspace(0, 6, 500)
     before, after = (np.interp(rates, f.fps_per_slide, f.sensitivity) for f in (whole, few))
@@ -158,7 +157,7 @@ def test_corners_draw_the_same_curve():
 
 def test_corners_of_a_curve_without_lesions():
     tiles, hits = cohort(slides=4)
-    found = localisation(tiles, hits, OperatingPoint(0.4, "given"), resamples=2)
+    found = localisation(tiles, hits, OperatingPoint(0.4, "given"), Evaluation(resamples=10))
     assert len(corners(found.froc).thresholds) == len(found.froc.thresholds)
 
 
@@ -174,11 +173,12 @@ def test_the_report_gets_a_section(tmp_path):
     tiles, hits = cohort()
     tables = {"<b>one": table(tmp_path / "a.csv", tiles), "two": table(tmp_path / "b.csv", tiles)}
     found = {
-        "two": localisation(tiles, hits, OperatingPoint(0.4, "dice", "val"), resamples=20),
-        "<b>one": localisation(*cohort(seed=3), OperatingPoint(0.4, "dice", "test"), resamples=20),
+        "two": localisation(tiles, hits, OperatingPoint(0.4, "dice", "val"), Evaluation(resamples=20)),
+        "<b>one": localisation(*cohort(seed=3), OperatingPoint(0.4, "dice", "test"), Evaluation(resamples=20)),
     }
     pages = {"s5": 'slides/"s5".html'}
-    evaluate(tables, tmp_path / "out", resamples=20, unit="slide", localisation=found, slide_pages=pages)
+    context = Context(unit="slide", localisation=found, slide_pages=pages)
+    evaluate(tables, tmp_path / "out", evaluation=Evaluation(resamples=20), context=context)
     html = (tmp_path / "out" / "report.html").read_text()
     assert 'id="localisation"' in html
     assert "<b>one" not in html
@@ -196,8 +196,10 @@ def test_the_report_gets_a_section(tmp_path):
 
 def test_the_section_of_one_model_without_lesions_names_what_is_undefined(tmp_path):
     tiles, hits = cohort(slides=4)
-    found = localisation(tiles, hits, choose_dice_threshold(tiles), resamples=5)
-    evaluate({"m": table(tmp_path / "a.csv", tiles)}, tmp_path / "out", resamples=10, localisation={"m": found})
+    found = localisation(tiles, hits, choose_dice_threshold(tiles), Evaluation(resamples=10))
+    context = Context(localisation={"m": found})
+    tables = {"m": table(tmp_path / "a.csv", tiles)}
+    evaluate(tables, tmp_path / "out", evaluation=Evaluation(resamples=10), context=context)
     html = (tmp_path / "out" / "report.html").read_text()
     assert "no lesion in the reference" in html
     assert "FROC curve. Points" not in html
@@ -206,8 +208,8 @@ def test_the_section_of_one_model_without_lesions_names_what_is_undefined(tmp_pa
 def test_localisation_of_an_unknown_model_and_pages_without_it_are_refused(tmp_path):
     tiles, hits = cohort(slides=6)
     predictions = {"m": table(tmp_path / "a.csv", tiles)}
-    found = localisation(tiles, hits, OperatingPoint(0.4, "given"), resamples=2)
+    found = localisation(tiles, hits, OperatingPoint(0.4, "given"), Evaluation(resamples=10))
     with pytest.raises(UserError, match="'other'"):
-        evaluate(predictions, tmp_path / "out", resamples=2, localisation={"other": found})
+        evaluate(predictions, tmp_path / "out", context=Context(localisation={"other": found}))
     with pytest.raises(UserError, match="localisation too"):
-        evaluate(predictions, tmp_path / "out", resamples=2, slide_pages={"s1": "x.html"})
+        Context(slide_pages={"s1": "x.html"})

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from clinvit.datasets.manifest.tables import predictions_table, read_predictions, write_predictions
+from clinvit.eval import Evaluation, evaluate
 from clinvit.eval.report.latex import escape
-from clinvit.eval.report.report import evaluate
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,7 +40,7 @@ def rows(tex: str) -> list[tuple[int, str]]:
 def test_document_is_balanced_and_its_tables_rectangular(tmp_path, exclusive):
     labels = [BAD, "Pleural_Thickening", "*star", "[bracket"]
     tables = {name: write(tmp_path / "p.csv", labels, seed, exclusive) for seed, name in enumerate(["a & b", BAD])}
-    evaluate(tables, tmp_path, resamples=20, title=BAD, prevalence={BAD: 0.02})
+    evaluate(tables, tmp_path, evaluation=Evaluation(resamples=20, prevalence={BAD: 0.02}), title=BAD)
     tex = (tmp_path / "report.tex").read_text(encoding="utf-8")
     assert r"\input{" not in tex
     depth = 0

@@ -6,8 +6,8 @@ import re
 
 import numpy as np
 import pytest
+from clinvit.eval.report.film_strip import frame_importance_plot
 from clinvit.eval.report.matrix import confusion_image, confusion_matrix
-from clinvit.eval.report.plots import frame_importance_plot
 from PIL import Image
 
 ACCENT = (196, 80, 10)

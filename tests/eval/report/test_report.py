@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from clinvit.core.errors import DataError, UserError
 from clinvit.datasets.manifest.tables import predictions_table, read_predictions, write_predictions
-from clinvit.eval.report.page import jpeg_uri
-from clinvit.eval.report.report import evaluate
+from clinvit.eval import Context, Evaluation, evaluate
+from clinvit.eval.report.images import jpeg_uri
 
 VOID = {"meta", "img", "br", "link", "hr", "input"}
 
@@ -67,7 +67,10 @@ def predictions(path, *, n=60, labels=("mass", "edema"), split="test", failed=()
 
 def report(tables, out, **options):
     """Evaluate with few resamples; the JSON read back, the parsed page and its source."""
-    metrics = evaluate(tables, out, resamples=options.pop("resamples", 100), **options)
+    title, settings = options.pop("title", "Evaluation"), {"resamples": 100}
+    settings |= {name: options.pop(name) for name in ("resamples", "split", "rule") if name in options}
+    context = Context(**{"unit": "image"} | options)
+    metrics = evaluate(tables, out, evaluation=Evaluation(**settings), title=title, context=context).to_dict()
     html = (out / "report.html").read_text(encoding="utf-8")
     assert json.loads((out / "report.json").read_text(encoding="utf-8")) == json.loads(json.dumps(metrics))
     return metrics, Page(html), html
@@ -85,7 +88,7 @@ def test_two_models_whole_report(tmp_path):
         title="Two models",
         image=lambda case: np.full((300, 200), 0.5),
         provenance={"pretrained": {"recipe": {"epochs": 3, "lr": math.nan}, "path": tmp_path, "n": np.int64(2)}},
-        what_one_means={"mass": "opacity > 3 cm"},
+        meaning={"mass": "opacity > 3 cm"},
     )
     assert dict(matplotlib.rcParams) == before
     assert re.match(r"Macro AUROC 0\.\d\d \(95 % CI .*\) over 2 of 2 findings on 58 images of", metrics["headline"][0])
@@ -172,7 +175,7 @@ def test_everything_from_data_is_escaped(tmp_path):
         unit=bad,
         provenance={bad: {bad: bad}},
         image=image,
-        what_one_means={bad: bad},
+        meaning={bad: bad},
     )
     assert "<script" not in html
     assert bad in page.text
@@ -239,7 +242,7 @@ def test_stored_thresholds(tmp_path):
     assert "no threshold" in edema["reason"]
     assert "stored with the model" in page.text
     with pytest.raises(UserError, match="'other'"):
-        evaluate({"m": table}, tmp_path / "x", thresholds={"other": {}})
+        evaluate({"m": table}, tmp_path / "x", context=Context(thresholds={"other": {}}))
 
 
 def test_no_validation_rows_no_threshold(tmp_path):
@@ -253,7 +256,7 @@ def test_no_validation_rows_no_threshold(tmp_path):
 def test_missing_split_names_those_there_are(tmp_path):
     table = predictions(tmp_path / "a.csv")
     with pytest.raises(DataError, match=r"no case in split 'train'; it has 'val', 'test'"):
-        evaluate({"m": table}, tmp_path / "out", split="train")
+        evaluate({"m": table}, tmp_path / "out", evaluation=Evaluation(split="train"))
     assert not (tmp_path / "out").exists()
     with pytest.raises(UserError, match="Nothing to evaluate"):
         evaluate({}, tmp_path / "out")

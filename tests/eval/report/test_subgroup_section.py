@@ -13,14 +13,12 @@ from clinvit.datasets.manifest.tables import (
     write_manifest,
     write_predictions,
 )
-from clinvit.eval.report.cohort_section import cohort_section
-from clinvit.eval.report.report import evaluate
-from clinvit.eval.report.subgroup_section import subgroup_section
-from clinvit.eval.statistics.cohort import cohort
+from clinvit.eval import Evaluation, evaluate
 from clinvit.eval.statistics.groups import manifest_columns, usual_columns
 from clinvit.eval.statistics.operating_points import choose
-from clinvit.eval.statistics.resampling import Resampling
 from clinvit.eval.statistics.subgroups import subgroups
+
+FEWER = Evaluation(resamples=20)
 
 
 def written(tmp_path, labels, exclusive=False, models=1):
@@ -44,15 +42,9 @@ def written(tmp_path, labels, exclusive=False, models=1):
     write_manifest(tmp_path / "manifest.csv", cases.assign(**dict(zip(labels, truth.T))), labels)
     manifest = read_manifest(tmp_path / "manifest.csv", labels)
     columns = manifest_columns(manifest)
-    found = subgroups(
-        tables,
-        columns,
-        usual_columns(columns),
-        points={name: choose(t.rows("val").truth(), t.rows("val").scores()) for name, t in tables.items()},
-        resampling=Resampling(20),
-    )
-    sections = [cohort_section(cohort(manifest)), subgroup_section(found)]
-    evaluate(tables, tmp_path / "out", resamples=20, sections=lambda _: sections)
+    points = {name: choose(t.rows("val").truth(), t.rows("val").scores()) for name, t in tables.items()}
+    found = subgroups(tables, columns, usual_columns(columns), points, FEWER)
+    evaluate(tables, tmp_path / "out", manifest, FEWER)
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     metrics = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
     return found, page, metrics, pd.read_csv(tmp_path / "out" / "metrics.csv", keep_default_na=False)
@@ -90,4 +82,4 @@ def test_other_models_are_in_the_json_and_the_csv_only(tmp_path):
         "model 0": 6, "model 1": 6,
     }  # fmt: skip
     assert page.count('id="t-subgroups') == 1
-    assert "The other models’ groups stand in" in page
+    assert "The other models’ groups are in" in page

@@ -45,7 +45,7 @@ def test_ties(tmp_path):
 def test_all_scores_equal(tmp_path):
     found = metrics(tmp_path, [row.rpartition(",")[0] + ",0.5" for row in ROWS])
     assert (found["auroc"]["value"], found["average_precision"]["value"]) == (0.5, 0.5)
-    assert "no spread" in found["auroc"]["reason"] or "too narrow" in found["auroc"]["reason"]
+    assert "no variation" in found["auroc"]["reason"] or "too narrow" in found["auroc"]["reason"]
 
 
 def test_one_class(tmp_path):
@@ -82,10 +82,10 @@ def test_compare_with_itself_and_with_a_constant(tmp_path):
     flat = table(tmp_path, [row.rpartition(",")[0] + ",0.5" for row in rows], name="q.csv")
     same = report(tmp_path, one, table(tmp_path, rows, name="r.csv"))["comparisons"][0]
     assert (same["macro_difference"]["auroc"]["value"], same["macro_difference"]["auroc"]["p"]) == (0, 1)
-    assert same["labels"][0]["calls"]["mcnemar_p"] == 1
+    assert same["labels"][0]["decisions"]["mcnemar_p"] == 1
     gap = report(tmp_path, one, flat)["comparisons"][0]
     assert gap["labels"][0]["auroc"]["value"] == 0.5
-    assert gap["labels"][0]["calls"]["mcnemar_p"] is None
+    assert gap["labels"][0]["decisions"]["mcnemar_p"] is None
     assert gap["labels"][0]["sensitivity"]["reason"] == "a model has no threshold"
     listed = pd.read_csv(tmp_path / "out" / "disagreements.csv")
     assert list(listed.columns)[:6] == ["model_first", "model_second", "id", "patient", "label", "truth"]

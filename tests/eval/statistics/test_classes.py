@@ -2,13 +2,14 @@
 
 import itertools
 import json
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
 from clinvit.core.errors import DataError
 from clinvit.datasets.manifest.tables import predictions_table, read_predictions, write_predictions
-from clinvit.eval.report.report import evaluate
+from clinvit.eval import Context, Evaluation, evaluate
 from clinvit.eval.statistics.classes import class_result, decided_classes, detailed_labels, exclusive, why_not_exclusive
 from clinvit.eval.statistics.compare import compare
 from clinvit.eval.statistics.intervals import PatientBootstrap
@@ -69,7 +70,7 @@ def cascade(path, *, seed=0, **options):
 def test_metrics_agree_with_scikit_learn(tmp_path):
     labels = [f"class {i}" for i in range(7)]
     truth, scores = drawn(7, 210)
-    found = class_result(table(tmp_path / "p.csv", labels, truth, scores), resamples=50)
+    found = class_result(table(tmp_path / "p.csv", labels, truth, scores), Evaluation(resamples=50))
     decided = scores.argmax(axis=1)
     expected = {
         "accuracy": accuracy_score(truth, decided),
@@ -98,7 +99,7 @@ def test_intervals_are_the_percentiles_of_resampled_patients(tmp_path):
     """Each metric computed again with scikit-learn on every resample, case by case."""
     truth, scores = drawn(4, 80)
     predictions = table(tmp_path / "p.csv", list("abcd"), truth, scores)
-    found = class_result(predictions, resamples=40, seed=3)
+    found = class_result(predictions, Evaluation(resamples=40, seed=3))
     bootstrap = PatientBootstrap(predictions.table["patient"], 40, 3)
     counts = np.concatenate(list(bootstrap.counts()), axis=1)
     decided, draws = scores.argmax(axis=1), {"accuracy": [], "kappa": [], "mcc": [], "macro_f1": []}
@@ -166,7 +167,7 @@ def test_wrong_decisions_are_refused(tmp_path, row, cell, report):
 def test_cascade_is_judged_by_its_decisions(tmp_path):
     predictions, truth, scores, decision = cascade(tmp_path / "p.csv")
     asked = predictions.rows("test")
-    found = class_result(asked, resamples=100)
+    found = class_result(asked, Evaluation(resamples=100))
     scored = np.array([i not in (3, 4, 70) for i in range(100)])
     counted = scored & (np.arange(100) != 7)
     decided = np.array([CASCADE.index(name) for name in decision[:100]])
@@ -182,7 +183,9 @@ def test_cascade_is_judged_by_its_decisions(tmp_path):
 
 def test_undefined_metrics_have_reasons(tmp_path):
     truth = np.zeros(12, dtype=int)
-    found = class_result(table(tmp_path / "p.csv", CASCADE, truth, np.tile([0.5, 0.3, 0.2], (12, 1))), resamples=20)
+    found = class_result(
+        table(tmp_path / "p.csv", CASCADE, truth, np.tile([0.5, 0.3, 0.2], (12, 1))), Evaluation(resamples=20)
+    )
     reasons = {name: e.reason for name, e in found.metrics.items() if np.isnan(e.value)}
     assert reasons == {
         "balanced_accuracy": "cases of one class only",
@@ -191,7 +194,7 @@ def test_undefined_metrics_have_reasons(tmp_path):
         "mcc": "all cases or all decisions are of one class",
     }
     assert found.metrics["accuracy"].value == 1
-    assert found.metrics["accuracy"].low < 0.9  # Wilson's: resampling shows no spread
+    assert found.metrics["accuracy"].low < 0.9  # Wilson's: resampling shows no variation
     assert found.per_class["sensitivity"][1].reason == "no case of this class"
     assert found.per_class["specificity"][0].reason == "no case of another class"
     assert found.per_class["ppv"][2].reason == "never decided for"
@@ -203,7 +206,9 @@ def test_undefined_metrics_have_reasons(tmp_path):
 def test_a_class_without_cases_is_left_out_of_the_means_and_said(tmp_path):
     truth, scores = drawn(2, 40)
     scores = np.column_stack([0.9 * scores, np.full(40, 0.1)])
-    metric = class_result(table(tmp_path / "p.csv", CASCADE, truth, scores), resamples=20).metrics["balanced_accuracy"]
+    metric = class_result(table(tmp_path / "p.csv", CASCADE, truth, scores), Evaluation(resamples=20)).metrics[
+        "balanced_accuracy"
+    ]
     assert metric.value == pytest.approx(balanced_accuracy_score(truth, scores.argmax(axis=1)))
     assert metric.reason == "over 2 of 3 classes: the others have no case"
 
@@ -228,7 +233,7 @@ def test_two_models_are_compared_by_their_decisions(tmp_path):
     two = table(
         tmp_path / "b.csv", turned, (classes + 1) % 3, np.roll(scores, 1, axis=1), failed=(5,), unknown=(7,), val=20
     )
-    found = compare(one, two, resamples=100)
+    found = compare(one, two, Evaluation(resamples=100))
     both = np.array([i for i in range(100) if i not in (3, 4, 5, 7, 70)])
     first = np.array([CASCADE.index(name) for name in decision])[both] == truth[both]
     second = scores[both].argmax(axis=1) == truth[both]
@@ -239,7 +244,7 @@ def test_two_models_are_compared_by_their_decisions(tmp_path):
     other = table(
         tmp_path / "c.csv", (*CASCADE, "other"), truth, np.column_stack([scores, np.zeros(120)]), unknown=(7,), val=20
     )
-    assert compare(one, other, resamples=10).classes is None
+    assert compare(one, other, Evaluation(resamples=10)).classes is None
 
 
 def read_report(out):
@@ -251,7 +256,12 @@ def test_report_of_a_cascade_beside_one_model(tmp_path):
     one, *_ = cascade(tmp_path / "a.csv")
     truth, scores = drawn(3, 120, seed=1, strength=0.8)
     two = table(tmp_path / "b.csv", CASCADE, truth, scores, unknown=(7,), val=20)
-    evaluate({"cascade": one, "<b>one": two}, tmp_path / "out", resamples=100, unit="clip")
+    evaluate(
+        {"cascade": one, "<b>one": two},
+        tmp_path / "out",
+        evaluation=Evaluation(resamples=100),
+        context=Context(unit="clip"),
+    )
     report, html, metrics = read_report(tmp_path / "out")
     assert report["headline"][0].startswith("Accuracy 0.")
     assert "over 3 classes on 96 clips of 50 patients." in report["headline"][0]
@@ -277,7 +287,7 @@ def test_report_of_many_classes_stays_small_and_says_what_is_left_out(tmp_path):
     predictions = table(tmp_path / "p.csv", labels, truth, scores, failed=rare[rare < 600], val=300)
     assert detailed_labels(predictions, "val") != labels
     assert len(detailed_labels(predictions, "test")) == 12
-    evaluate({"m": predictions, "again": predictions}, tmp_path / "out", resamples=50)
+    evaluate({"m": predictions, "again": predictions}, tmp_path / "out", evaluation=Evaluation(resamples=50))
     report, html, metrics = read_report(tmp_path / "out")
     shown = [row["label"] for row in report["models"][0]["labels"] if row["metrics"]["auroc"]["low"] is not None]
     assert shown == list(detailed_labels(predictions, "test"))
@@ -285,7 +295,8 @@ def test_report_of_many_classes_stays_small_and_says_what_is_left_out(tmp_path):
     assert "Shown: the 12 most frequent of 30 classes." in words
     assert "without numbers" in words
     assert "data:image/png;base64," in html
-    assert len(html) < 500_000
+    decisions = re.search(r'<section aria-labelledby="decisions">.*?</section>', html, re.S)[0]
+    assert len(html) - len(decisions) < 500_000 and len(decisions) < 100_000
     left_out = next(row for row in report["models"][0]["labels"] if row["label"] not in shown)
     assert left_out["metrics"]["auroc"]["value"] is not None
     assert "none of the 12 most frequent" in left_out["metrics"]["auroc"]["reason"]
@@ -298,7 +309,11 @@ def test_report_of_many_classes_stays_small_and_says_what_is_left_out(tmp_path):
 
 def test_a_report_of_labels_that_do_not_exclude_each_other_has_no_classes(tmp_path):
     truth, scores = drawn(3, 60)
-    evaluate({"m": table(tmp_path / "p.csv", CASCADE, truth, scores * 0.9)}, tmp_path / "out", resamples=20)
+    evaluate(
+        {"m": table(tmp_path / "p.csv", CASCADE, truth, scores * 0.9)},
+        tmp_path / "out",
+        evaluation=Evaluation(resamples=20),
+    )
     report, html, metrics = read_report(tmp_path / "out")
     assert report["headline"][0].startswith("Macro AUROC")
     assert "classes" not in report["models"][0]

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from clinvit.core.errors import DataError
 from clinvit.datasets.manifest.tables import Manifest
-from clinvit.eval.report.cohort_section import cohort_section, share_text, spread_text
+from clinvit.eval.report.cohort_section import cohort_section, quartiles_text, share_text
 from clinvit.eval.statistics.cohort import Count, cohort
 
 
@@ -32,10 +32,10 @@ def test_counts_by_split(tmp_path):
     sex, age, note = found.columns
     assert sex.categories == {"F": (Count(2, 1), Count(0, 0)), "M": (Count(1, 1), Count(1, 1))}
     assert (sex.recorded, sex.missing) == ((3, 1), (1, 1))
-    assert age.spreads[0] == (40, 30, 55, 30, 70)
+    assert age.quartiles[0] == (40, 30, 55, 30, 70)
     assert age.missing == (0, 2)
-    assert spread_text(age.spreads[0]) == ("40 (30–55)", "30–70")
-    assert spread_text(age.spreads[1]) == ("–", "")
+    assert quartiles_text(age.quartiles[0]) == ("40 (30–55)", "30–70")
+    assert quartiles_text(age.quartiles[1]) == ("–", "")
     assert note.categories == {"same": (Count(4, 3), Count(2, 1))}
     assert share_text(sex.categories["F"][0], 3) == "66.7 %"
     assert share_text(sex.categories["F"][1], 0) == ""

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from clinvit.datasets.manifest.tables import predictions_table, read_predictions, write_predictions
-from clinvit.eval.statistics.compare import compare
+from clinvit.eval import Evaluation, compare
 from clinvit.eval.statistics.compare_decisions import compare_decisions
 from clinvit.eval.statistics.mcnemar import mcnemar
 from clinvit.eval.statistics.resampling import PatientBootstrap
@@ -69,15 +69,15 @@ def test_compare_tells_calls_disagreements_and_adjusted_p(tmp_path):
         write_predictions(tmp_path / name, predictions_table(cases, ["x", "y", "z"], truth, scores, [""] * 120))
         tables.append(read_predictions(tmp_path / name))
     cuts = {"x": 0.5, "y": 0.5}, {"x": 0.4, "y": 0.4, "z": 0.4}
-    found = compare(*tables, thresholds=cuts, resamples=200)
+    found = compare(*tables, Evaluation(resamples=200), thresholds=cuts)
     raw = np.array([test.p for test in found.tests])
     assert (found.adjusted >= raw).all()
     assert found.adjusted.min() == pytest.approx(min(1, 3 * raw.min()))
     assert np.isnan(found.decisions.p[2])
     x = found.disagreements[found.disagreements["label"] == "x"]
-    assert (x["first_called"] == (x["first"] >= 0.5)).all()
-    assert found.disagreements.loc[found.disagreements["label"] == "z", "first_called"].isna().all()
-    assert compare(*tables, resamples=50).calls is None
-    bca = compare(*tables, resamples=200, interval="bca", stratify=True)
+    assert (x["first_predicted"] == (x["first"] >= 0.5)).all()
+    assert found.disagreements.loc[found.disagreements["label"] == "z", "first_predicted"].isna().all()
+    assert compare(*tables, Evaluation(resamples=50)).decisions is None
+    bca = compare(*tables, Evaluation(resamples=200, interval="bca", stratify=True))
     assert {estimate.method for estimate in bca.differences["auroc"]} == {"bootstrap, bca"}
     assert bca.differences["auroc"][0].value == found.differences["auroc"][0].value

@@ -5,12 +5,13 @@ The limits allow for the noise of so many samples (3.5 standard errors) and for 
 
 import numpy as np
 import pytest
+from clinvit.eval import Evaluation
 from clinvit.eval.statistics.compare import _two_sided_p
 from clinvit.eval.statistics.delong import delong_interval, delong_test
 from clinvit.eval.statistics.intervals import Estimate, estimates, proportions
 from clinvit.eval.statistics.mcnemar import mcnemar
 from clinvit.eval.statistics.metrics import auroc
-from clinvit.eval.statistics.resampling import PatientBootstrap, Resampling
+from clinvit.eval.statistics.resampling import PatientBootstrap
 from scipy.stats import norm
 
 
@@ -37,7 +38,7 @@ def coverage(samples: int, resamples: int, cohort: dict, settings: dict) -> dict
         truth, score, patient = binormal(generator, **cohort)
         found = {"delong": delong_interval(truth, score, patient)}
         for name, options in settings.items():
-            bootstrap = Resampling(resamples, sample, **options).of(patient, truth[:, None])
+            bootstrap = Evaluation(resamples=resamples, seed=sample, **options).bootstrap(patient, truth[:, None])
             drawn = bootstrap.drawn(
                 lambda weights, truth=truth, score=score: weights.ranks(truth[:, None], score[:, None])
             )["auroc"]

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from clinvit.datasets.manifest.tables import predictions_table, read_predictions, write_predictions
+from clinvit.eval import Context, Evaluation, evaluate
 from clinvit.eval.report.decision_curve_section import decision_section
-from clinvit.eval.report.report import evaluate
 from clinvit.eval.statistics.decision_curve import THRESHOLDS, decision_curves
-from clinvit.eval.statistics.resampling import PatientBootstrap, Resampling
+from clinvit.eval.statistics.resampling import PatientBootstrap
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -127,7 +127,7 @@ def test_the_section(tmp_path):
         "first": table(tmp_path / "a.csv", labels=labels, failed=(1, 2)),
         "second": table(tmp_path / "b.csv", labels=labels, seed=1),
     }
-    section = decision_section(tables, "test", Resampling(50))
+    section = decision_section(tables, Evaluation(resamples=50))
     assert [panel["label"] for panel in section.content["panels"]] == ["rare", "mass <b>"]
     for panel in section.content["panels"]:
         assert "Net benefit per 1,000 cases at threshold 0.2: first" in panel["svg"] and "treat all" in panel["svg"]
@@ -143,10 +143,8 @@ def test_the_section(tmp_path):
 
 def test_the_page_holds_it(tmp_path):
     tables = {"only": table(tmp_path / "a.csv")}
-    section = decision_section(tables, "test", Resampling(50))
-    report = evaluate(
-        tables, tmp_path, resamples=50, sections=lambda _: [section], provenance={"only": {"calibration": "none"}}
-    )
+    context = Context(provenance={"only": {"calibration": "none"}})
+    report = evaluate(tables, tmp_path, evaluation=Evaluation(resamples=50), context=context).to_dict()
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert html.index('id="calibration"') < html.index('id="decisions"') < html.index('id="wrong"')
     assert "Net benefit assumes calibrated scores" in html and "mass <b>" not in html

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from clinvit.core.errors import DataError
 from clinvit.datasets.manifest.tables import predictions_table, read_predictions, write_predictions
-from clinvit.eval.statistics.compare import compare
+from clinvit.eval import Evaluation, compare
 from clinvit.eval.statistics.delong import delong, delong_interval, delong_test
 from clinvit.eval.statistics.intervals import PatientBootstrap, macro_percentile, percentile, proportions, wilson
 from clinvit.eval.statistics.metrics import auroc
@@ -169,14 +169,14 @@ def test_compare_two_models_on_the_same_cases(tmp_path):
     good = 1 / (1 + np.exp(-generator.normal(size=(100, 1)) - 3 * truth))
     a = write(tmp_path / "a.csv", ids, truth, good, failed=("c3",))
     b = write(tmp_path / "b.csv", ids[::-1], truth[::-1], generator.random((100, 1)), failed=("c4",))
-    found = compare(a, b, resamples=300)
+    found = compare(a, b, Evaluation(resamples=300))
     assert (found.cases, found.left_out) == (98, 2)
     assert found.macro["auroc"].low > 0
     assert found.p["auroc"] == pytest.approx(2 / 301)
     assert found.tests[0].p < 0.001
     gap = (found.disagreements["first"] - found.disagreements["second"]).abs()
     assert gap.is_monotonic_decreasing
-    same = compare(a, a, resamples=50)
+    same = compare(a, a, Evaluation(resamples=50))
     assert (same.macro["auroc"].value, same.p["auroc"]) == (0, 1)
     assert same.disagreements.empty
 

@@ -124,7 +124,7 @@ def test_cost_is_the_least_of_all_thresholds(rule):
 
 def test_where_no_call_is_cheapest_there_is_no_threshold():
     (point,) = choose(column(0, 1, 0, 1), column(0.9, 0.5, 0.4, 0.2), "cost=1:1000@0.001")
-    assert "best in val to call no case positive" in point.reason
+    assert "best in val to predict no case positive" in point.reason
     assert np.isnan(point.threshold)
 
 

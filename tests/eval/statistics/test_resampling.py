@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from clinvit.core.errors import UserError
+from clinvit.eval import Evaluation
 from clinvit.eval.statistics import resampling
 from clinvit.eval.statistics.intervals import estimates, macro_estimate, percentile
 from clinvit.eval.statistics.metrics import auroc
-from clinvit.eval.statistics.resampling import PatientBootstrap, PatientJackknife, Resampling, rarest_finding
+from clinvit.eval.statistics.resampling import PatientBootstrap, PatientJackknife, rarest_finding
 from scipy.stats import bootstrap as scipy_bootstrap
 
 
@@ -105,7 +105,7 @@ def test_stratified_resamples_keep_the_classes():
     truth = np.repeat(generator.permutation(np.repeat([0.0, 1.0], [57, 3])), 2)[:, None]
     drawn = {}
     for stratify in (False, True):
-        bootstrap = Resampling(200, 1, stratify=stratify).of(patients, truth)
+        bootstrap = Evaluation(resamples=200, seed=1, stratify=stratify).bootstrap(patients, truth)
         drawn[stratify] = bootstrap.sums(truth)[:, 0]
         assert (np.concatenate(list(bootstrap.counts()), axis=1).sum(axis=0) == 60).all()
     assert set(drawn[True]) == {6.0}
@@ -137,11 +137,3 @@ def test_macro_mean_has_a_bca_interval():
     estimate = macro_estimate(auroc(truth, scores), drawn)
     assert estimate.method == "bootstrap, bca"
     assert estimate.low < estimate.value < estimate.high
-
-
-@pytest.mark.parametrize(
-    ("wrong", "said"), [({"resamples": 0}, "0 resamples are too few"), ({"interval": "bc"}, "percentile, bca")]
-)
-def test_wrong_settings(wrong, said):
-    with pytest.raises(UserError, match=said):
-        Resampling(**wrong)

@@ -7,12 +7,12 @@ import pandas as pd
 import pytest
 from clinvit.core.errors import DataError
 from clinvit.datasets.manifest.tables import Predictions, predictions_table
+from clinvit.eval import Evaluation
 from clinvit.eval.statistics.operating_points import OperatingPoint
-from clinvit.eval.statistics.resampling import Resampling
 from clinvit.eval.statistics.subgroups import subgroups
 from sklearn.metrics import roc_auc_score
 
-FEWER = Resampling(50)
+FEWER = Evaluation(resamples=50)
 
 
 def predictions(tmp_path, n=400, labels=("mass", "edema"), per_patient=2, seed=0, truth=None, failed=()):
@@ -38,9 +38,9 @@ def predictions(tmp_path, n=400, labels=("mass", "edema"), per_patient=2, seed=0
     return Predictions(tmp_path / "predictions.csv", table, tuple(labels)), columns
 
 
-def found_in(table, columns, names, resampling=FEWER, threshold=0.5):
+def found_in(table, columns, names, evaluation=FEWER, threshold=0.5):
     points = [OperatingPoint(threshold, "given")] * len(table.labels)
-    return subgroups({"m": table}, columns, names, points={"m": points}, resampling=resampling)["m"]
+    return subgroups({"m": table}, columns, names, points={"m": points}, evaluation=evaluation)["m"]
 
 
 def of(found, name):
@@ -90,10 +90,10 @@ def test_a_planted_difference_is_found_and_no_other(tmp_path):
 @pytest.mark.parametrize("interval", ["percentile", "bca"])
 def test_intervals_are_those_of_the_group_alone(tmp_path, interval):
     table, columns = predictions(tmp_path, n=300)
-    resampling = Resampling(1000, interval=interval)
-    own = found_in(table, columns, ["view"], resampling)
+    evaluation = Evaluation(resamples=1000, interval=interval)
+    own = found_in(table, columns, ["view"], evaluation)
     rows = (columns["view"] == "AP").to_numpy()
-    alone = found_in(replace(table, table=table.table[rows].reset_index(drop=True)), columns, ["view"], resampling)
+    alone = found_in(replace(table, table=table.table[rows].reset_index(drop=True)), columns, ["view"], evaluation)
     for name in ("auroc", "sensitivity", "calibration_in_the_large"):
         one, two = of(own, "AP").labels[0].metrics[name], alone.whole.labels[0].metrics[name]
         assert (one.low, one.high) == pytest.approx((two.low, two.high), abs=0.03)
@@ -134,13 +134,13 @@ def test_one_group_missing_cells_and_cases_that_the_manifest_lacks(tmp_path):
     with pytest.raises(DataError, match="none of its 200 cases is in the manifest"):
         found_in(table, columns.rename(index=lambda name: f"x{name}"), ["sex"])
     with pytest.raises(DataError, match="no case in the split"):
-        subgroups({"m": table}, columns, ["sex"], points={"m": []}, split="val")
+        subgroups({"m": table}, columns, ["sex"], points={"m": []}, evaluation=Evaluation(split="val"))
 
 
 def test_no_threshold_and_nothing_scored(tmp_path):
     table, columns = predictions(tmp_path, n=60)
     points = [OperatingPoint(float("nan"), "given", reason="the model has none")] * 2
-    found = subgroups({"m": table}, columns, ["sex"], points={"m": points}, resampling=FEWER)["m"]
+    found = subgroups({"m": table}, columns, ["sex"], points={"m": points}, evaluation=FEWER)["m"]
     assert found.groups[0].labels[0].metrics["sensitivity"].reason == "the model has none"
     assert found.groups[0].labels[0].metrics["auroc"].value > 0.5
     none, columns = predictions(tmp_path, n=60, failed=range(60))
@@ -157,7 +157,7 @@ def test_exclusive_classes_get_accuracy_and_macro_auroc(tmp_path, classes):
     table, columns = predictions(tmp_path, labels=labels, truth=truth)
     names = [f"p_{label}" for label in labels]
     table.table[names] = table.table[names].div(table.table[names].sum(axis=1), axis=0)
-    found = subgroups({"m": table}, columns, ["view", "sex"], points={}, resampling=FEWER)["m"]
+    found = subgroups({"m": table}, columns, ["view", "sex"], points={}, evaluation=FEWER)["m"]
     right = table.scores().argmax(axis=1) == truth.argmax(axis=1)
     poor = (columns["view"] == "AP").to_numpy()
     group = of(found, "AP")
@@ -181,6 +181,6 @@ def test_any_false_difference_in_five_percent_of_reports(tmp_path):
         columns["view"] = generator.choice(["a", "b", "c"], 400)
         latent = table.table["y_mass"] + generator.normal(size=400)
         table.table["p_mass"] = 1 / (1 + np.exp(-latent))
-        found = found_in(table, columns, ["view", "sex"], Resampling(10))
+        found = found_in(table, columns, ["view", "sex"], Evaluation(resamples=10))
         false += any(group.labels[0].contrast.adjusted < 0.05 for group in found.groups)
     assert 0.015 <= false / 300 <= 0.09

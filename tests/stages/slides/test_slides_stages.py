@@ -22,6 +22,7 @@ from clinvit.datasets.manifest.tables import read_manifest, read_predictions, wr
 from clinvit.datasets.slides.hdf5 import write_scores
 from clinvit.datasets.slides.outlines import Outline, write_outlines
 from clinvit.datasets.slides.tiles import TileGrid
+from clinvit.eval import Evaluation
 from clinvit.eval.localisation.froc import write_detections
 from clinvit.mil.model import load_mil_card
 from clinvit.mil.slide_encoder import TokenFeatures, load_tile_encoder
@@ -138,7 +139,7 @@ def test_a_second_run_does_nothing(work, capsys):
 STUCK = """
 import sys, time
 from clinvit.cli import main
-from clinvit.finetune import extract
+from clinvit.mil import extract
 real, done = extract.extract_slide, []
 
 def stuck(*arguments):
@@ -449,22 +450,22 @@ def outlined(tmp_path):
 
 
 def test_what_lies_outside_of_whole_outlines_is_false(outlined):
-    found = localised(*outlined("all"), "tumor", "test", resamples=20)
+    found = localised(*outlined("all"), "tumor", Evaluation(resamples=20))
     assert found.froc.slides == 2 and max(found.froc.fps_per_slide) == 0.5
     # The healthy tile of the ill slide has the highest score of all: the tumour tile beats two of three.
     assert found.metrics["tile_auroc"].value == pytest.approx(2 / 3)
 
 
 def test_what_lies_outside_of_outlines_of_a_part_is_unknown(outlined):
-    found = localised(*outlined("part"), "tumor", "test", resamples=20)
+    found = localised(*outlined("part"), "tumor", Evaluation(resamples=20))
     assert max(found.froc.fps_per_slide) == 0 and max(found.froc.sensitivity) == 1
     assert found.metrics["tile_auroc"].value == 1
 
 
 def test_no_maps_no_metrics(outlined, tmp_path):
     _, manifest = outlined("all")
-    assert localised(tmp_path / "nothing", manifest, "tumor", "test") is None
-    assert localised(tmp_path / "explanations", manifest, "tumor", "val") is None
+    assert localised(tmp_path / "nothing", manifest, "tumor") is None
+    assert localised(tmp_path / "explanations", manifest, "tumor", Evaluation(split="val")) is None
 
 
 # Encoders of tiles.

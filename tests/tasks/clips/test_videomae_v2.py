@@ -47,7 +47,7 @@ def test_a_list_trains_and_evaluates_with_the_official_recipe(tmp_path):
     out = tmp_path / "run"
     assert run("finetune", "clips", "--recipe", "v2_base_k400", "--data", data, "--out", out, *options) == 0
     card = load_card(out / "model")
-    assert card.exclusive and len(card.labels) == 6 and len(card.views()) == 2 * 3 and card.clip.colour
+    assert card.exclusive and len(card.labels) == 6 and len(card.views()) == 2 * 3 and card.arch.channels == 3
     table = read_predictions(out / "predictions.csv")
     np.testing.assert_allclose(table.scores().sum(axis=1), 1, atol=1e-5)
     report = tmp_path / "report"

@@ -11,6 +11,7 @@ from clinvit.cli import main
 from clinvit.datasets.manifest.tables import read_manifest, read_predictions, write_manifest
 from clinvit.datasets.slides.hdf5 import read_tiles, write_features
 from clinvit.datasets.slides.outlines import read_outlines, tumour_fraction
+from clinvit.eval import Evaluation
 from clinvit.phantoms.slides import write_camelyon16
 from clinvit.tasks.slides import demo
 
@@ -34,7 +35,7 @@ def shown(tmp_path_factory):
         patch.setattr(demo, "pretrain_demo", lambda: pre)
         patch.setattr(demo, "mil_demo", lambda: fine)
         patch.setattr(demo, "mil_demo_attention", lambda: replace(fine, aggregator="gated_attention"))
-        evaluate = partial(demo.reporting.evaluate_stage, resamples=50)
+        evaluate = partial(demo.reporting.evaluate_stage, evaluation=Evaluation(resamples=50))
         patch.setattr(demo.reporting, "evaluate_stage", evaluate)
         metrics = demo.demo(out, slides=(5, 5, 4))
     return out, metrics

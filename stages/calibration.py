@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import numpy as np
-
 from ..core.errors import UserError
 from ..datasets.manifest.tables import Manifest, read_predictions, write_predictions
+from ..finetune.pipeline import calibrated
 
 MOST_NAMED = 5  # labels named in a note
 METHODS = {"temperature": "temperature scaling", "platt": "Platt scaling"}
@@ -39,7 +38,7 @@ def store_calibration(model: Path, table: Path, method: str) -> None:
         method: `temperature` or `platt` (`eval.scaling`).
     """
     from ..eval.statistics.scaling import fit_scaling
-    from .cards import load_any_card, save_any_card
+    from ..mil.cards import load_any_card
 
     card, predictions = load_any_card(model), read_predictions(table)
     assert not card.calibration, f"{model}: calibrated already"
@@ -49,18 +48,9 @@ def store_calibration(model: Path, table: Path, method: str) -> None:
     scores = calibrated(card, predictions.scores())
     new = {f"p_{label}": scores[:, place] for place, label in enumerate(card.labels)}
     write_predictions(table, predictions.table.assign(**new))
-    save_any_card(model, card)
+    card.write(model)
     for line in _left_alone(card):
         print(f"note: scores stay as they are for {line}")
-
-
-def calibrated(card, scores: np.ndarray) -> np.ndarray:
-    """(N, L) scores after the calibration in the model's card; the same where it has none."""
-    from ..eval.statistics.scaling import Scaling, scaled
-
-    if not card.calibration:
-        return scores
-    return scaled(scores, [Scaling(**card.calibration[label]) for label in card.labels], card.exclusive)
 
 
 def calibration_facts(card) -> dict | str:

@@ -1,0 +1,131 @@
+"""Where a training's pixels come from: files by way of a cache, shards of them, or tiles straight from slides."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from ..manifest.tables import Manifest
+from ..settings import Data
+from ..slides.batches import TileBatches
+from ..slides.settings import Stain
+from ..slides.stream import SlideSet, TileSource
+from .cache import Files, PixelCache, open_pixels
+from .loaders import TrainBatches, readable_rows, reading_workers
+from .own import OwnPixels
+from .readers import Reader
+from .shards.batches import ShardBatches
+from .shards.pixels import ShardPixels, Shards
+
+Place = Path | Shards | OwnPixels
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """The cases of a training.
+
+    Attributes:
+        pixels: By row.
+        rows: The rows to train on, all of them readable.
+        ids: Of all rows.
+        bad: Why others cannot be read.
+        manifest: The files: images, clips or slides.
+        slides: Rows of the manifest whose tiles these are, slide after slide; None where a row is a file itself.
+    """
+
+    pixels: PixelCache | Files | ShardPixels | OwnPixels | TileSource
+    rows: np.ndarray
+    ids: Sequence[str]
+    bad: list[str]
+    manifest: Manifest
+    slides: np.ndarray | None = None
+
+    @property
+    def windowed(self) -> bool:
+        """Whether rows must be taken in the order of their shards."""
+        return isinstance(self.pixels, ShardPixels) and self.pixels.window > 0
+
+    def colour_note(self) -> str:
+        """Say how many files are in colour and read as grey; empty where none is, or where no file is read."""
+        return "" if isinstance(self.pixels, OwnPixels | TileSource) else self.pixels.colour_note()
+
+    def case_of(self, rows: np.ndarray) -> np.ndarray:
+        """Return the rows of the manifest that rows of the pixels belong to."""
+        if self.slides is None:
+            return rows
+        return self.slides[np.searchsorted(self.pixels.ends, rows, side="right")]
+
+    def readable(self, rows: Sequence[int] | np.ndarray, max_bad: float) -> tuple[np.ndarray, list[str]]:
+        """Return those of some rows that can be read, and the reasons of the others (`readable_rows`)."""
+        return readable_rows(self.pixels, rows, max_bad, str(self.manifest.path))
+
+    def batches(self, share: tuple[int, ...], tiles_per_slide: int | None = None) -> TrainBatches:
+        """Return the shuffled batches of this process.
+
+        Args:
+            share: `batch, seed, rank, world, parts` of `TrainBatches`.
+            tiles_per_slide: Of slides (`TileBatches`).
+        """
+        if self.windowed:
+            return ShardBatches(self.pixels, self.rows, *share)
+        if self.slides is None:
+            return TrainBatches(len(self.rows), *share)
+        return TileBatches(self.pixels.counts, tiles_per_slide, *share)
+
+
+def open_files(
+    manifest: Manifest, place: Place, reader: Reader, data: Data, *, workers: int, max_bad: float,
+    rows: Sequence[int] | np.ndarray | None = None,
+) -> Source:  # fmt: skip
+    """Open images or clips: of one's own, from shards, or from the cache if the recipe wants one, filled first.
+
+    Args:
+        manifest: The files.
+        place: Folder of caches, shards, or items of one's own.
+        reader: Gives the pixels of a file.
+        data: The recipe's settings of data.
+        workers: `run.workers`.
+        max_bad: Share of the rows that may be unreadable.
+        rows: Rows of the manifest to train on; None for all.
+
+    Raises:
+        DataError: More of the rows cannot be read.
+    """
+    if isinstance(place, OwnPixels):
+        pixels = place
+    elif isinstance(place, Shards):
+        pixels = place.pixels(manifest, reader)
+    else:
+        pixels = open_pixels(manifest.files(), data, place, reader, reading_workers(workers, decoding=True))
+    rows = range(len(manifest)) if rows is None else rows
+    good, bad = readable_rows(pixels, rows, max_bad, str(manifest.path))
+    return Source(pixels, good, manifest.table["id"].tolist(), bad, manifest)
+
+
+def try_slides(manifest: Manifest, tiles: Path, stain: Stain, workers: int) -> SlideSet:
+    """Open every slide and its tile file once.
+
+    Args:
+        manifest: The slides.
+        tiles: Folder of `<id>.h5` tile coordinates.
+        stain: Normalisation of the tiles.
+        workers: `run.workers`.
+    """
+    from ..slides.stain import stain_normaliser
+
+    fit = None if stain.method == "none" else partial(stain_normaliser, recipe=stain)
+    workers = reading_workers(workers, decoding=True)
+    return SlideSet(manifest.table["id"], manifest.files(), manifest.microns_per_px(), tiles, fit, workers)
+
+
+def open_tiles(manifest: Manifest, slides: SlideSet, max_bad: float) -> Source:
+    """Open the tiles of all slides that can be opened.
+
+    Raises:
+        DataError: A larger share than `max_bad` cannot.
+    """
+    usable, bad = readable_rows(slides, range(len(slides)), max_bad, str(manifest.path))
+    pixels = slides.source(usable)
+    return Source(pixels, np.arange(len(pixels)), pixels.ids, bad, manifest, usable)

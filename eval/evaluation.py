@@ -1,0 +1,77 @@
+"""The settings of an evaluation as one value, checked when it is made."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..core.errors import UserError
+from ..datasets.manifest.tables import nearest
+from .statistics.operating_points import parse_rule
+from .statistics.resampling import PatientBootstrap, rarest_finding
+
+INTERVALS = ("percentile", "bca")
+_FEWEST = 10  # resamples
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Say what is evaluated, and how thresholds and intervals are made.
+
+    Attributes:
+        split: The split to evaluate.
+        rule: How thresholds are chosen on the `val` rows; see `operating_points.choose`.
+        prevalence: At which predictive values are wanted beside those of the cases: one for all labels, or by label.
+        resamples, seed: Of the bootstrap by patient.
+        interval: `percentile`, or `bca` (bias-corrected and accelerated; Efron 1987), which is more exact for skewed
+            metrics and small cohorts and takes about twice as long.
+        stratify: Whether resamples hold as many patients with a finding as the cohort does; see `rarest_finding`.
+        subgroups: Columns of the manifest; None for sex, age, view, scanner and site where it has them.
+
+    Raises:
+        UserError: Fewer than 10 resamples, or an unknown rule, interval or prevalence.
+    """
+
+    split: str = "test"
+    rule: str = "youden"
+    prevalence: float | Mapping[str, float] | None = None
+    resamples: int = 2000
+    seed: int = 0
+    interval: str = "percentile"
+    stratify: bool = False
+    subgroups: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        """Check the settings."""
+        if self.resamples < _FEWEST:
+            raise UserError(f"{self.resamples} resamples are too few for an interval: take 2,000, or at least 10.")
+        if self.interval not in INTERVALS:
+            raise UserError(f"interval {self.interval!r}: one of {', '.join(INTERVALS)}.")
+        parse_rule(self.rule)
+        by_label = self.prevalence if isinstance(self.prevalence, Mapping) else {"all labels": self.prevalence}
+        for label, prevalence in by_label.items():
+            if prevalence is not None and not 0 < prevalence < 1:
+                raise UserError(f"Prevalence {prevalence:g} of {label!r}: give one in 0..1, such as 0.02 for 2 %.")
+
+    def bootstrap(self, patients: Sequence[str], truth: np.ndarray) -> PatientBootstrap:
+        """Return the bootstrap of N cases with (N, L) truths."""
+        strata = rarest_finding(truth, patients) if self.stratify else None
+        return PatientBootstrap(patients, self.resamples, self.seed, strata, self.interval == "bca")
+
+    def prevalences(self, labels: Sequence[str]) -> dict[str, float]:
+        """Return the prevalence by label, of those that have one.
+
+        Raises:
+            UserError: A prevalence is given for another label.
+        """
+        if self.prevalence is None:
+            return {}
+        if not isinstance(self.prevalence, Mapping):
+            return dict.fromkeys(labels, self.prevalence)
+        for label in self.prevalence:
+            if label not in labels:
+                raise UserError(f"A prevalence is given for {label!r}, which no table has{nearest(label, labels)}.")
+        return dict(self.prevalence)
+
+
+STANDARD = Evaluation()

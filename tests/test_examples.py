@@ -1,0 +1,41 @@
+"""The scripts of `examples/` do what they say, in as few lines as promised."""
+
+import os
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+from .conftest import ROOT
+
+EXAMPLES = ROOT / "examples"
+
+
+def run(script: str, folder) -> str:
+    """Run an example as its reader would; give what it prints."""
+    done = subprocess.run(
+        [sys.executable, EXAMPLES / script], cwd=folder, capture_output=True, text=True, timeout=900, check=False,
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("script, most", [("plain_mae_loop.py", 25), ("own_everything.py", 40)])
+def test_they_are_short(script, most):
+    lines = (EXAMPLES / script).read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= most
+
+
+def test_a_plain_loop_over_the_masked_autoencoder_learns(tmp_path):
+    losses = [float(line.rsplit(" ", 1)[1]) for line in run("plain_mae_loop.py", tmp_path).splitlines()]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.slow
+def test_own_parts_from_data_to_report(tmp_path):
+    run("own_everything.py", tmp_path)
+    table = pd.read_csv(tmp_path / "runs/squares/predictions.csv")
+    assert table["split"].value_counts().to_dict() == {"test": 64, "val": 32}
+    assert (tmp_path / "runs/squares-report/report.html").is_file()
