@@ -62,8 +62,8 @@ def add_recipe(parser: Parser, task: Any, stage: str, out: str, default: str = "
     """Add what every verb with recipes has.
 
     Args:
-        parser: Of the verb.
-        task: That it is for; None in general help.
+        parser: The verb's parser.
+        task: The task; None in general help.
         stage: Name of the recipes: `pretrain`.
         out: What `--out` is, for help.
         default: Name of the recipe that is taken unasked.
@@ -124,7 +124,7 @@ def chosen(options: Any, stage: str, needed: Sequence[str] = ()):
     """Return the task and the recipe of a verb with recipes.
 
     Args:
-        options: Of the command line.
+        options: What the command line gave.
         stage: Name of the recipes.
         needed: Options that must be there.
 

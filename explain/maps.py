@@ -44,7 +44,7 @@ def seen_px(card: ModelCard, width_px: int, height_px: int) -> Extent:
     A padded view shows more than the image: its edges are negative or beyond the size.
 
     Args:
-        card: Of a model of images.
+        card: The card of a model of images.
         width_px: Width of the image as it is read.
         height_px: Its height.
     """

@@ -25,8 +25,8 @@ class AttentionScores(nn.Module):
         width: Features of an instance.
         attention: Width of V and U.
         heads: Attention maps A.
-        gated: With the sigmoid gate U.
-        dropout: Of the hidden layer.
+        gated: Use the sigmoid gate U.
+        dropout: Rate of dropout on the hidden layer.
     """
 
     def __init__(self, width: int, attention: int, heads: int = 1, gated: bool = True, dropout: float = 0.0):
@@ -53,7 +53,7 @@ class AttentionPooling(Aggregator):
         hidden: Width that instances are embedded to first; 0 for none.
         attention: Width of the attention's hidden layer (128 in the paper).
         gated: Gated attention (equation 9).
-        dropout: Of the instances' (embedded) features.
+        dropout: Rate of dropout on the instances' (embedded) features.
     """
 
     def __init__(

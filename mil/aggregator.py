@@ -46,7 +46,7 @@ class Aggregator(nn.Module):
         """Return the method's loss.
 
         Args:
-            out: Of `forward`.
+            out: What `forward` returned.
             target: (B, C) of 0, 1 and NaN (unknown).
             mask: (B, N) or None, as given to `forward`.
             criterion: Loss of (B, C) logits against the target.

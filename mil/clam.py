@@ -21,7 +21,7 @@ class Clam(Aggregator):
         hidden: Width that instances are embedded to (512 in the paper); 0 for none.
         attention: Width of the attention's hidden layer (256 in the paper).
         branches: One attention map per class.
-        dropout: Of the embedding and of the attention's hidden layer (0.25 in the paper).
+        dropout: Rate of dropout on the embedding and the attention's hidden layer (0.25 in the paper).
         top: Instances B of each kind that the instance loss looks at; at most half of a bag.
         instance_loss: `svm` (smooth top-1, temperature 1, margin 1) or `ce`.
         instance_weight: Share of the instance loss (0.3 in the paper).

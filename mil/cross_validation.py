@@ -56,12 +56,12 @@ class CrossValidation:
     Attributes:
         aggregator: Its name.
         accuracy: At 0.5 (exclusive classes: of the largest score).
-        auroc: Of the scores of all folds of a repeat together, mean over the labels.
-        inner_accuracy: Of the inner validation at the chosen epochs; what a recipe may be tuned by.
-        last_accuracy: Had the last epoch been taken.
+        auroc: AUROC of the scores of all folds of a repeat together, mean over the labels.
+        inner_accuracy: Accuracy of the inner validation at the chosen epochs; a recipe may be tuned by it.
+        last_accuracy: Accuracy if the last epoch had been taken.
         epochs: Per repeat, the epoch chosen for each fold.
         scores: Per repeat, (B, L) probabilities of the bags when held out.
-        recipe: That was used.
+        recipe: The recipe that was used.
     """
 
     aggregator: str
@@ -99,7 +99,7 @@ def cross_validate(
         bags: The table.
         recipe: Aggregator and training; `data` and `run` count for nothing but the seed.
         folds: At least 3; every class has so many bags.
-        repeats: With other folds and other seeds.
+        repeats: Number of repeats, with other folds and other seeds.
         progress: Show a bar.
 
     Raises:
@@ -150,8 +150,8 @@ def run_protocol(
         label: Column of the class, name or number.
         bag: Column of the bag, name or number.
         folds: At least 3.
-        repeats: With other folds and other seeds.
-        seed: Of folds and training.
+        repeats: Number of repeats, with other folds and other seeds.
+        seed: Seed of folds and training.
         progress: Show bars.
 
     Returns:

@@ -35,7 +35,7 @@ class DualStream(Aggregator):
         hidden: Width that instances are embedded to first; 0 for none, as in the paper.
         attention: Width of the query (128 in the paper).
         linear: The older generation: query and value are linear layers.
-        dropout: Of the features before they are pooled.
+        dropout: Rate of dropout on the features before they are pooled.
     """
 
     def __init__(

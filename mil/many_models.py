@@ -29,9 +29,9 @@ def train_many(
 
     Args:
         bags: The table.
-        recipe: Of all models; epochs, schedule and batches count as if each were trained alone.
+        recipe: The recipe of all models; epochs, schedule and batches count as if each were trained alone.
         members: (M, B) True where a model is trained on a bag. Features are standardised by these bags alone.
-        seed: Of weights, order and dropout.
+        seed: Seed of weights, order and dropout.
         on_epoch: Called after every epoch.
 
     Returns:

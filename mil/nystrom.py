@@ -22,10 +22,10 @@ class NystromLayer(nn.Module):
     """x + attention(norm(x)), with a depthwise convolution over the values beside the attention (as in TransMIL).
 
     Args:
-        width: Of a token.
-        heads: Of the attention.
+        width: Width of a token.
+        heads: Attention heads.
         landmarks: Number m of tokens that represent all; attention over up to m tokens is exact.
-        dropout: Of the attention's output.
+        dropout: Rate of dropout on the attention's output.
     """
 
     def __init__(self, width: int, heads: int = 8, landmarks: int = 256, dropout: float = 0.0):

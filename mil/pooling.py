@@ -13,7 +13,7 @@ class _InstanceClassifier(Aggregator):
         width: Features D of an instance.
         classes: Logits C.
         hidden: Width that instances are embedded to first; 0 for none.
-        dropout: Of the instances' (embedded) features.
+        dropout: Rate of dropout on the instances' (embedded) features.
     """
 
     localise = "instance"

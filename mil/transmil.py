@@ -50,7 +50,7 @@ class TransMil(Aggregator):
         width: Features D of an instance.
         classes: Logits C.
         hidden: Width of the tokens (512 in the paper), a multiple of 8.
-        dropout: Of the embedding and of the attention's output (0.1 in the paper's code).
+        dropout: Rate of dropout on the embedding and the attention's output (0.1 in the paper's code).
     """
 
     def __init__(self, width: int, classes: int, hidden: int = 512, dropout: float = 0.1):

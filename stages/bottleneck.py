@@ -35,9 +35,9 @@ class Rates:
     """Cases per second.
 
     Attributes:
-        decoded: That one core reads from the files.
-        loaded: That one core cuts and augments from the cache (which the disk has in memory).
-        consumed: That training steps take.
+        decoded: Cases that one core reads from the files.
+        loaded: Cases that one core crops and augments from the cache (which the system keeps in memory).
+        consumed: Cases that training steps take.
     """
 
     decoded: float
@@ -51,7 +51,7 @@ def bottleneck(task: Task, manifest: Manifest, name: str) -> list[str]:
     Args:
         task: Whose recipe it is.
         manifest: The cases.
-        name: Of the recipe: of pre-training, or of fine-tuning alone.
+        name: The recipe: of pre-training, or of fine-tuning where pre-training has none of this name.
 
     Raises:
         UserError: There is no such recipe, or nothing of it can be measured here.
@@ -78,9 +78,9 @@ def verdict(rates: Rates, what: str, device: str, cases: int, cached: bool = Tru
 
     Args:
         rates: As measured.
-        what: Was measured.
-        device: That computes; a CPU loads beside it with the same cores.
-        cases: Of the training.
+        what: What was measured, in words.
+        device: The device that computes; a CPU also loads, with the same cores.
+        cases: Training cases.
         cached: Whether the recipe keeps decoded files.
     """
     cores, workers = usable_cores(), max(1, reading_workers(-1))

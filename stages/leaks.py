@@ -37,10 +37,10 @@ def add_leaks(
     """Add the leaks across splits to the result of `check`.
 
     Args:
-        found: With the looks of the files that were read.
+        found: The result of `check`, with the looks of the files that were read.
         manifest: The cases.
         task: Whose cases they are.
-        cache_px: Of the pixel cache that may lie beside the manifest.
+        cache_px: Shorter side of the images in the cache beside the manifest, if there is one.
         encoder: Folder whose training cases are looked for.
         pairs: A CSV for the pairs; then all files are compared, by way of the cache if there is one.
     """

@@ -29,8 +29,8 @@ def model_card(name: str, card, metrics: Mapping[str, Any] | None) -> str:
     """Return the card's text.
 
     Args:
-        name: Of the folder.
-        card: Of a classifier, an aggregator or an encoder.
+        name: The folder's name.
+        card: The card of a classifier, an aggregator or an encoder.
         metrics: What `report.json` holds, if there is one.
     """
     parts = [f"# {markdown(name)}", "", markdown(card.summary()), "", f"> {LIMITS}", ""]

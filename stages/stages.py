@@ -91,11 +91,11 @@ def finetune_stage(
         recipe: The resolved recipe.
         data: Manifest or its folder.
         out: Run folder.
-        encoder: Of images and clips: encoder folder or checkpoint to start from.
-        cache: Of images and clips: see `cache_place`.
+        encoder: Encoder folder or checkpoint to start from; not for slides.
+        cache: See `cache_place`; not for slides.
         cache_gb: See `cache_place`.
-        features: Of slides: folder of their tiles' features, on which an aggregator is trained.
-        rule: For the thresholds.
+        features: For slides: folder of their tiles' features, on which an aggregator is trained.
+        rule: Rule for the thresholds.
         calibrate: `temperature` or `platt` (`eval.statistics.scaling`), None to leave the scores as they are.
         hooks: Own parts of a fine-tuning on images or clips (`engine.hooks.Hooks`).
 

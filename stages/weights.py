@@ -47,7 +47,7 @@ def convert_weights(
         source: As of `inspect_weights`.
         out: The folder to write.
         labels: Names of the outputs of a model, in their order; an encoder has none.
-        pool_ratio: Of an ERDES baseline with selective pooling (see `load_published`).
+        pool_ratio: Share of time steps of an ERDES baseline with selective pooling (see `load_published`).
         recipe_of: Name of a baseline to the recipe that it was trained by, which says how clips are shown to it.
 
     Raises:

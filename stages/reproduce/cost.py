@@ -22,7 +22,7 @@ class Cost:
 
     Attributes:
         seconds: Wall time, all starts together.
-        device_seconds: The same times the number of devices (GPUs, or processes on a CPU).
+        device_seconds: `seconds` times the number of devices (GPUs, or processes on a CPU).
         starts: How often it was started.
         device: GPU, or processor and cores; of the last start.
         memory: What `peak_gib` is of: `GPU`, or `host` (the whole process).

@@ -12,7 +12,7 @@ def latex(table: Table, rows: Rows, title: str, banner: str) -> str:
         table: The table.
         rows: Rows, outcomes and cells.
         title: Caption.
-        banner: Of invented data; empty for real ones.
+        banner: Warning on invented data; empty for real data.
     """
     caption = " ".join(filter(None, [f"{title}.", banner, "95 % intervals in parentheses. Printed:", table.source]))
     head = ["Row", "Metric", "Measured", "Paper", "Verdict", "Cost"]

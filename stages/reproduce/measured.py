@@ -48,7 +48,7 @@ def evaluated(model: ModelResult, key: str, predictions: Predictions) -> Estimat
         model: The evaluation on test.
         key: `macro_auroc` and the other means over labels; `top1`, `top5`, `class_macro_f1` and other metrics of
             exclusive classes; else a metric of the only label: `auroc`, `sensitivity`, `precision`, `accuracy`, ...
-        predictions: For messages.
+        predictions: Path of the predictions, for messages.
     """
     if key.startswith("macro_"):
         return model.macro[key.removeprefix("macro_")]

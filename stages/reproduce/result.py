@@ -17,11 +17,11 @@ class RowResult:
     """One row's outcome.
 
     Attributes:
-        name: Of the row.
+        name: The row's name.
         state: `done`, `failed` or `not run`.
         reason: Why it failed or was not run, one line.
         measured: Metrics, cases, patients.
-        cost: Of its steps together; a step shared with another row counts in each.
+        cost: Cost of its steps together; a step shared with another row counts in each.
         data: Fingerprint of the manifest; empty where no data set was needed.
         start: What it started from, where that is not the row's own pre-training.
         changes: Options that changed the recipes.

@@ -37,15 +37,15 @@ class Request:
 
     Attributes:
         table: The table.
-        task: That it is of.
+        task: The task of the table.
         out: Folder of tables and steps.
         data: Manifest, its folder, or a data set as downloaded; None with `phantoms`, or to measure cost alone.
-        pretrain_data: The same for what encoders are pre-trained on; None for `data`.
+        pretrain_data: Data that encoders are pre-trained on; None for `data`.
         rows: Names of rows; None for all that can be run.
         weights: Row name to encoders and models.
         phantoms: Invented data and small recipes.
         download: Weights of timm's hub may be fetched.
-        resamples: Of the bootstrap by patient.
+        resamples: Resamples of the bootstrap by patient.
         options: Dotted options for the recipes.
     """
 

@@ -34,7 +34,7 @@ class Scale:
         clip_px, tile_px: Side of frames and of tiles.
         frames: Frames of a clip, at most.
         pretrain_epochs, finetune_epochs, cnn_epochs: Lengths, of images.
-        clip_epochs: Of pre-training and of fine-tuning on clips.
+        clip_epochs: Epochs of pre-training and of fine-tuning on clips.
         dino_epochs, mil_epochs, volume_epochs: Of the other trainings.
         tiles_per_slide: Tiles of each slide in an epoch.
     """
@@ -61,7 +61,7 @@ def small(recipe: Any, scale: Scale = SCALE) -> Any:
     """Return the small version of a recipe.
 
     Args:
-        recipe: Of any stage.
+        recipe: A recipe of any stage.
         scale: How small.
     """
     raise AssertionError(f"no small version of {type(recipe).__name__}")

@@ -52,7 +52,7 @@ def measure_steps(recipe: Pretrain, clips: int | None = None, steps: int = STEPS
     """Measure in this process.
 
     Args:
-        recipe: Of a masked autoencoder of clips; its `optim.batch_size` is not used.
+        recipe: A recipe of a masked autoencoder of clips; its `optim.batch_size` is not used.
         clips: Size of the batch, repeated samples included; None for `CLIPS`.
         steps: How many are timed, after `WARM_UP` that are not.
 

@@ -215,11 +215,11 @@ class Table:
         source: The paper and where the metrics come from.
         task: Package below `clinvit.tasks` that prepares the data.
         data: What data set it wants, in words.
-        layout: For `--layout` of `clinvit prepare`, where a data set as downloaded is given.
+        layout: Layout of a data set as downloaded, as `clinvit prepare --layout` names it.
         metrics: Columns.
         rows: Rows, in the paper's order.
         phantoms: Writes invented data in the real layout into a folder and gives the manifest.
-        rule: For thresholds on validation; the papers of ERDES score at `0.5`.
+        rule: Rule for thresholds on validation; the paper of ERDES scores at `0.5`.
         unit: What a case is: image, clip, slide.
         notes: What to bear in mind when measured and printed values differ, a sentence each.
         options: Options of the layout.

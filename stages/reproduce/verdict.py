@@ -23,7 +23,7 @@ def verdict(measured: Estimate | None, paper: Printed | None, metric: Metric, ph
     Args:
         measured: None where the row was not run or the metric was not measured.
         paper: None, or a metric without value, where it is not known.
-        metric: Says how many decimals are printed.
+        metric: The column, which says how many decimals are printed.
         phantoms: Measured on invented data, which the paper's value says nothing about.
     """
     if measured is None:

@@ -35,7 +35,7 @@ def sort_weights(row: Row, paths: Sequence[Path], recipes: dict[str, Any], label
         row: The row that they are for.
         paths: Folders and checkpoint files.
         recipes: The row's recipes by the kind of step.
-        labels: That the row predicts.
+        labels: Labels that the row predicts.
 
     Raises:
         UserError: Neither of both, two of a kind, or weights that the row would not use.
@@ -66,7 +66,7 @@ def check_given(row: Row, given: Given, recipes: dict[str, Any], labels: Sequenc
         row: The row that they are for.
         given: The weights.
         recipes: The row's recipes by the kind of step.
-        labels: That the row predicts.
+        labels: Labels that the row predicts.
 
     Raises:
         UserError: A model of other labels, an encoder of another size, a checkpoint of another network.

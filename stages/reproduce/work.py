@@ -21,7 +21,7 @@ class Work:
         given: Encoder weights that the user gave for the row.
         phantoms: Whether the data are invented and everything is small.
         download: Whether weights may be fetched from timm's hub.
-        rule: For thresholds on validation.
+        rule: Rule for thresholds on validation.
     """
 
     recipe: Any

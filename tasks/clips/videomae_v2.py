@@ -67,7 +67,7 @@ def pretrain(size: str) -> Pretrain:
     """Pre-train by VideoMAE V2: tubes 90 %, running cells 50 %, 4 samples of each clip; for Kinetics, stride 4.
 
     Command: clinvit pretrain erdes --recipe v2_base --data manifest.csv --out runs/v2 (SSv2: --data.clip.stride 2)
-    Cost in the paper: 32 to 64 GPUs with 32 clips each. `base_lr` counts the clips of a step, not their repeated samples.
+    Cost in the paper: 32 to 64 GPUs with 32 clips each. `base_lr` counts the clips of a step, not their samples.
     """
     width, heads, mlp_ratio, batch, rate, epochs, clip_norm, recompute, patch = PRETRAINING[size]
     return Pretrain(

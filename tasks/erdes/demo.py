@@ -26,7 +26,7 @@ def demo(out: Path, seed: int = 0, clips: int = CLIPS) -> dict:
 
     Args:
         out: Folder to write. Repeating the command continues there.
-        seed: Of the phantoms and the training.
+        seed: Seed of the phantoms and the training.
         clips: Invented clips.
 
     Returns:

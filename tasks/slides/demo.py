@@ -27,7 +27,7 @@ def demo(out: Path, seed: int = 0, slides: tuple[int, int, int] = (NORMAL, TUMOU
 
     Args:
         out: Folder to write. Repeating the command continues there.
-        seed: Of the phantoms and the training.
+        seed: Seed of the phantoms and the training.
         slides: Invented slides: normal and with tumour for training, and for the test.
 
     Returns:

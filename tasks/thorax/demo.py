@@ -22,7 +22,7 @@ def demo(out: Path, seed: int = 0, patients: int = 400) -> dict:
 
     Args:
         out: Folder to write. Repeating the command continues there.
-        seed: Of the phantoms and the training.
+        seed: Seed of the phantoms and the training.
         patients: Invented patients, about two images each.
 
     Returns:

@@ -63,10 +63,10 @@ def official_table(folder: str | Path, lists: Mapping[str, pd.DataFrame], task: 
     The labels of the other tasks are left out: with this split they would be trained on their test clips.
 
     Args:
-        folder: Named in messages.
-        lists: Of `read_lists`.
+        folder: The folder of the lists, for messages.
+        lists: What `read_lists` returned.
         task: The task.
-        prefix: Put before the paths.
+        prefix: Text before the paths.
 
     Raises:
         DataError: The task is unknown, or a clip is twice in its lists.

@@ -18,7 +18,7 @@ def report_labels(path: Path, raw: pd.DataFrame, labels: Sequence[str], uncertai
     """Turn cells into 0, 1 and NaN.
 
     Args:
-        path: Named in messages.
+        path: The table's path, for messages.
         raw: Cells as strings.
         labels: The columns.
         uncertain: What -1 becomes: "unknown" (NaN), "ones", "zeros", or "paper" (Edema and Atelectasis 1, the
