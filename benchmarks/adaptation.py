@@ -1,10 +1,10 @@
-"""Every way of adapting one encoder, on invented chest X-rays: macro AUROC on test, trained parameters, seconds, size.
+"""Every method of adapting one encoder, on invented X-rays: macro AUROC on test, trained parameters, seconds, size.
 
     python benchmarks/adaptation.py [--out runs/adaptation] [--patients 400] [--threads 2]
 
-The demo's encoder is pre-trained once on the training patients. Each way then has the demo's fine-tuning with a
+The demo's encoder is pre-trained once on the training patients. Each method then has the demo's fine-tuning with a
 learning rate of its own, set beforehand and not tuned; the last epoch is kept. Repeating the command in its folder
-continues; the seconds of a way that was interrupted are those of its last call.
+continues; the seconds of a method that was interrupted are those of its last run.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from clinvit.tasks.thorax.recipes import finetune_demo, pretrain_demo
 
 # Peak learning rate, and what else differs from the demo's fine-tuning. Probes see all patches.
 PROBE = {"patch_drop": 0.0}
-WAYS = {
+METHODS = {
     "full": (1e-3, {}),
     "knn": (None, {"mode": "knn", **PROBE}),
     "knn, scales 1 2": (None, {"mode": "knn", "scales": (1, 2), **PROBE}),
@@ -59,16 +59,16 @@ def main() -> None:
     recipe = pretrain_demo()
     recipe = replace(recipe, optim=replace(recipe.optim, epochs=options.pretrain_epochs))
     encoder = pretrain(recipe, manifest.with_labels(()), options.out / "pretrain", cache)
-    for least_px in (0, SIZE_PX):  # no way is charged with decoding the files
+    for least_px in (0, SIZE_PX):  # no method is charged with decoding the files
         build_cache(manifest.files(), cache, ImageReader(SIZE_PX, least_px))
     rows = []
-    for number, (name, (rate, fields)) in enumerate(WAYS.items()):
-        run, start = options.out / f"way-{number}", time.perf_counter()
+    for number, (name, (rate, fields)) in enumerate(METHODS.items()):
+        run, start = options.out / f"method-{number}", time.perf_counter()
         if not (run / SECONDS).is_file():
             finetune(_recipe(rate, fields, options.epochs), manifest, run, cache, encoder)
             write_text(run / SECONDS, str(time.perf_counter() - start))
         rows.append(_row(name, rate, run))
-    print("\n| way | peak rate | macro AUROC (95 % interval) | trained parameters | share | seconds | model, MB |")
+    print("\n| method | peak rate | macro AUROC (95 % interval) | trained parameters | share | seconds | model, MB |")
     print("|---|---|---|---|---|---|---|", *rows, sep="\n")
 
 

@@ -45,9 +45,9 @@ def ours(out_dim: int, bf16: bool, device: str):
     def loss(crops):
         follow(teacher, student, MOMENTUM)
         with torch.no_grad():
-            said = teacher(crops[:1]).logits
-        value = dino_loss(student(crops).logits, dino_loss.targets(said, 0.04))
-        dino_loss.update_centre(said.float().mean(dim=0, keepdim=True))
+            predicted = teacher(crops[:1]).logits
+        value = dino_loss(student(crops).logits, dino_loss.targets(predicted, 0.04))
+        dino_loss.update_centre(predicted.float().mean(dim=0, keepdim=True))
         return value
 
     return stepper(student, loss, bf16, device)
@@ -68,8 +68,8 @@ def lightly(out_dim: int, device: str):
         update_momentum(student, teacher, MOMENTUM)
         large, small = crops[0].chunk(2), crops[1].chunk(LOCAL_CROPS)
         with torch.no_grad():
-            said = [teacher(crop) for crop in large]
-        return dino_loss(said, [student(crop) for crop in (*large, *small)], epoch=1)
+            predicted = [teacher(crop) for crop in large]
+        return dino_loss(predicted, [student(crop) for crop in (*large, *small)], epoch=1)
 
     return stepper(student, loss, False, device, peer=True)
 

@@ -8,7 +8,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
-SHORTEST = 0.05  # seconds that each product is repeated for
+SHORTEST = 0.05  # seconds that each matmul is repeated for
 
 Operand = tuple[tuple[int, ...], tuple[int, ...], torch.dtype]  # shape, strides, type
 
@@ -65,7 +65,7 @@ def _tensor(operand: Operand) -> torch.Tensor:
 
 
 def _fastest(left: torch.Tensor, right: torch.Tensor) -> float:
-    """Least seconds of a product, after one that does not count."""
+    """Least seconds of a matmul, after one that does not count."""
     best, begin = float("inf"), None
     while begin is None or time.perf_counter() - begin < SHORTEST:
         start = time.perf_counter()

@@ -2,7 +2,7 @@
 
     uv run python benchmarks/memory.py
 
-A dry run over the real operators, bf16 as on a GPU; nothing is allocated. Two sizes of a batch tell what a further case
+A dry run over the real operators, bf16 as on a GPU; nothing is allocated. Two sizes of a batch show what a further case
 takes, and so what fits: 90 % of a card, the rest is for the kernels' own work and gaps between tensors. With
 `--optim.accumulate` the batch may be any multiple of it.
 """
@@ -23,7 +23,7 @@ GIB = 2**30
 
 
 def workloads() -> dict[str, Workload]:
-    """What is counted, by name."""
+    """What is measured, by name."""
     thorax, video = load("thorax"), load("erdes")
     found = {}
     for size in ("small", "base", "large", "huge", "giant"):

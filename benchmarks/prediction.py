@@ -2,10 +2,10 @@
 
     uv run python benchmarks/prediction.py [--device cuda] [--batch 32] [--rounds 5]
 
-224 px, 3 channels, 14 labels. Each row says how far its probabilities are from eager fp32's on the same images:
-the largest difference, and the share of calls at 0.5 that stay. Weights are drawn at random, the last layer wide enough
-for scores all over 0..1; images are smooth noise, different in each. What a trained model loses is told by
-`clinvit export --int8 --data`. int8 runs by onnxruntime, on a CPU only.
+224 px, 3 channels, 14 labels. Each row says how far its probabilities are from eager fp32's on the same images: the
+largest difference, and the share of predicted labels at 0.5 that stay. Weights are random, the last layer wide enough
+for scores all over 0..1; images are smooth noise, different in each. `clinvit export --int8 --data` reports what a
+trained model loses. int8 runs by onnxruntime, on a CPU only.
 """
 
 import argparse
@@ -85,7 +85,7 @@ def main() -> None:
     found = medians(scorers, images, options.rounds)
     exact, plain = scorers["eager, fp32"](images), found["eager, fp32"]
     print(f"ViT-S/16 prediction, batch {options.batch}; {machine(*['onnxruntime'] * (device == 'cpu'), device=device)}")
-    print(f"{'':22}{'images/s':>12}{'ratio':>9}{'largest':>10}{'mean':>9}{'calls kept':>12}")
+    print(f"{'':22}{'images/s':>12}{'ratio':>9}{'largest':>10}{'mean':>9}{'labels kept':>12}")
     for name, median in found.items():
         scores = scorers[name](images)
         off, kept = (scores - exact).abs(), ((scores > 0.5) == (exact > 0.5)).float().mean()

@@ -27,9 +27,9 @@ def machine(*peers: str, device: str = "cpu") -> str:
         peers: Names of the peers' distributions, as pip knows them.
         device: Where it runs.
     """
-    said = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
-    name = re.search(r"model name\s*: (.*)", said)
-    bf16 = next((what for flag, what in (("amx_bf16", "AMX"), ("avx512_bf16", "AVX512")) if flag in said), "none")
+    cpu = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
+    name = re.search(r"model name\s*: (.*)", cpu)
+    bf16 = next((what for flag, what in (("amx_bf16", "AMX"), ("avx512_bf16", "AVX512")) if flag in cpu), "none")
     parts = [
         f"{name[1] if name else platform.processor()} (bf16 matmuls: {bf16})",
         f"{usable_cores()} cores, {torch.get_num_threads()} threads",
@@ -95,12 +95,12 @@ def medians(steps: Mapping[str, Step], batch: Tensor, rounds: int) -> dict[str, 
     is timed, as in a training, where the step before was one's own.
     """
     times: dict[str, list[float]] = {name: [] for name in steps}
-    for counted in [False] + [True] * rounds:
+    for timed in [False] + [True] * rounds:
         for name, step in steps.items():
             step(batch)
             start = time.perf_counter()
             step(batch)
-            if counted:
+            if timed:
                 times[name].append(time.perf_counter() - start)
     return {name: statistics.median(values) for name, values in times.items()}
 

@@ -39,22 +39,22 @@ def main() -> None:
             estimate = time.perf_counter() - start
             each = stain_normaliser(slide, grid, Stain("macenko", "tile"))
     peer = NumpyMacenkoNormalizer()
-    ways = {
+    methods = {
         "torchstain, NumPy": lambda i: peer.normalize(tiles[i], stains=False)[0],
         "ours per tile": lambda i: each(tiles[i]),
         "ours per slide": lambda i: whole(tiles[i]),
     }
-    times: dict[str, list[float]] = {name: [] for name in ways}
+    times: dict[str, list[float]] = {name: [] for name in methods}
     for _ in range(3):
-        for name, way in ways.items():
-            times[name].append(per_item(way, TILES, 1))
+        for name, method in methods.items():
+            times[name].append(per_item(method, TILES, 1))
     median = {name: statistics.median(taken) for name, taken in times.items()}
     median["ours per slide"] += estimate / SLIDE_TILES
     for name, taken in median.items():
         print(f"{name:20}{taken * 1e3:8.2f} ms a tile{median['torchstain, NumPy'] / taken:8.1f}x")
     print(f"the estimate of a slide takes {estimate * 1e3:.0f} ms, shared here among {SLIDE_TILES} tiles")
     # The peer's colours beyond 255 become 255, ours 254 as in Self-ViT-MIL's code.
-    apart = [np.abs(ways["ours per tile"](i).astype(int) - ways["torchstain, NumPy"](i)) for i in range(TILES)]
+    apart = [np.abs(methods["ours per tile"](i).astype(int) - methods["torchstain, NumPy"](i)) for i in range(TILES)]
     most, share = np.max(apart), np.mean(np.array(apart) > 0)
     print(f"per tile differs from torchstain by {most} grey levels at most, in {share:.2%} of the values")
 

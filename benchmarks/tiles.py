@@ -4,7 +4,7 @@
 
 Two slides of 20,480 px side (pyramidal TIFF of JPEG tiles; a phantom of 5,120 px, repeated): scanned at 0.25 um per px,
 where 20x lies a level below, and at 0.5.
-The peers call `read_region` tile by tile and convert to RGB: CLAM's way reads level 0 and lets Pillow shrink it, the
+The peers call `read_region` tile by tile and convert to RGB: CLAM's method reads level 0 and lets Pillow shrink it, the
 other reads the level that we read too. Every pixel of ours is compared with theirs.
 """
 
@@ -84,16 +84,16 @@ def main() -> None:
 def report(path: Path, grid: TileGrid) -> None:
     """The rows of one slide."""
     print(f"{grid.width_px} px wide at {grid.mpp} um, {path.stat().st_size / 1e6:.0f} MB, {len(grid.coords)} tiles")
-    ways = {"openslide, level 0 as CLAM": clam, "openslide, our level": same_level, "ours": ours}
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for counted in [False] + [True] * ROUNDS:
-        for name, way in ways.items():
-            taken = seconds(way, path, grid)
-            times[name] += [taken] * counted
+    methods = {"openslide, level 0 as CLAM": clam, "openslide, our level": same_level, "ours": ours}
+    times: dict[str, list[float]] = {name: [] for name in methods}
+    for timed in [False] + [True] * ROUNDS:
+        for name, method in methods.items():
+            taken = seconds(method, path, grid)
+            times[name] += [taken] * timed
     mine = statistics.median(times["ours"])
-    for name, way in ways.items():
+    for name, method in methods.items():
         taken = statistics.median(times[name])
-        apart = [np.abs(a.astype(np.int16) - b) for a, b in zip(way(path, grid), ours(path, grid))]
+        apart = [np.abs(a.astype(np.int16) - b) for a, b in zip(method(path, grid), ours(path, grid))]
         most, mean = max(map(np.max, apart)), np.mean([pixels.mean() for pixels in apart])
         print(f"  {name:28}{taken:7.2f} s{taken / mine:7.2f}x   from ours by {most} at most, {mean:.3f} on average")
 

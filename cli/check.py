@@ -19,7 +19,9 @@ def add_arguments(parser: Parser, task: Any) -> None:
     parser.add_argument("data", type=Path, metavar="DATA", help="a manifest, its folder, or a data set as downloaded")
     add_layout(parser)
     parser.add_argument("--labels", help="labels to check, separated by commas (default: all)")
-    parser.add_argument("--files", type=int, default=200, help="files to read, spread evenly; 0 for all (default: 200)")
+    parser.add_argument(
+        "--files", type=int, default=200, help="files to read, evenly over the table; 0 for all (default: 200)"
+    )
     parser.add_argument(
         "--cache-px", type=int, default=256, advanced=True, help="cache size to estimate, pixels (default: 256)"
     )
@@ -74,13 +76,13 @@ def run(options) -> None:
     machine = environment()
     machine_text = f"torch {machine['versions']['torch']} on {machine['device']}, {machine['platform']}"
     print(cohort(manifest).to_string(), "(positive/known per label)", sep="\n", end="\n\n")
-    for mark, texts in (
+    for level, texts in (
         ("ok", [*notes, *found.facts, machine_text]),
         ("warning", dict.fromkeys([*warnings, *found.warnings])),
         ("ERROR", found.errors),
     ):
         for text in texts:
-            print(f"{mark:8}{text}")
+            print(f"{level:8}{text}")
     if found.errors:
         raise UserError(f"{options.data}: {len(found.errors)} problem(s) found, listed above; correct them first.")
-    print("\nNothing stands in the way.")
+    print("\nNo problem found.")

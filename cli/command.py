@@ -21,7 +21,7 @@ from .parser import Parser
 
 # Each is a module beside this one, with `SUMMARY`, `add_arguments(parser, task)` and `run(options)`.
 VERBS = {
-    "demo": "the whole way on invented data, to see what it does",
+    "demo": "all stages on invented data, to see what it does",
     "check": "look at a data set and the machine before anything runs",
     "prepare": "a data set as downloaded -> manifest.csv (and decoded images)",
     "tile": "manifest.csv -> tile coordinates of every slide",

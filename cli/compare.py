@@ -16,5 +16,5 @@ def add_arguments(parser: Parser, task: Any) -> None:
 
 
 def run(options) -> None:
-    """Compare."""
+    """Compare the tables and write the report."""
     report(options, [options.a, *options.others], "")

@@ -1,11 +1,11 @@
-"""`clinvit demo`: the whole way on invented data."""
+"""`clinvit demo`: all stages on invented data."""
 
 from pathlib import Path
 
 from ..tasks import load, names
 from .parser import Parser
 
-SUMMARY = "the whole way on invented data: phantoms to report, offline, on 2 CPU cores"
+SUMMARY = "all stages on invented data: phantoms to report, offline, on 2 CPU cores"
 WITH_DEMO = ("thorax", "slides", "erdes")
 
 

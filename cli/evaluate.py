@@ -20,7 +20,7 @@ def add_arguments(parser: Parser, task: Any) -> None:
 
 
 def run(options) -> None:
-    """Evaluate."""
+    """Evaluate the tables and write the report."""
     report(options, options.predictions, options.title)
 
 

@@ -1,8 +1,9 @@
 """Options that several verbs share, and what they say before they begin."""
 
 import csv
+import inspect
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,33 +36,34 @@ def add_layout(parser: Parser) -> None:
 
 def layouts_help(task: Any, everything: bool) -> str:
     """Return the layouts of a task, their options and what they mean, as help."""
-    import inspect
-
-    from docstring_parser import parse
-
     if task is None:
         return f"`clinvit prepare TASK --help` lists the layouts of a task; tasks: {', '.join(names())}."
     lines = ["layouts, and the keys of their --option:"]
     for name, layout in task.layouts().items():
         lines.append(f"  {name:14}{layout.needs}")
-        reader = getattr(layout.read, "func", layout.read)  # under `partial`
-        described = {each.arg_name: each.description for each in parse(reader.__doc__ or "").params}
-        for key, parameter in inspect.signature(layout.read).parameters.items():
-            if parameter.kind is not parameter.KEYWORD_ONLY or key == "suffixes":
-                continue
-            words = next((text for names_, text in described.items() if key in names_.replace(",", " ").split()), "")
-            sentence = " ".join((words or "").split())
-            words = sentence if everything else sentence.split(". ")[0]
-            lines.append(f"    {key} ({parameter.default!r}){f': {words}' if words else ''}")
+        defaults = inspect.signature(layout.read).parameters
+        for key, words in layout_options(layout.read).items():
+            lines.append(f"    {key} ({defaults[key].default!r}): {words if everything else words.split('. ')[0]}")
     return "\n".join(lines) + "\n"
+
+
+def layout_options(read: Callable) -> dict[str, str]:
+    """Return what each option of a layout's reader means, from the reader's docstring."""
+    from docstring_parser import parse
+
+    reader = getattr(read, "func", read)  # under `partial`
+    described = {each.arg_name: each.description or "" for each in parse(reader.__doc__ or "").params}
+    parameters = inspect.signature(read).parameters.items()
+    keys = [key for key, each in parameters if each.kind is each.KEYWORD_ONLY and key != "suffixes"]
+    return {key: " ".join(described.get(key, "").split()) for key in keys}
 
 
 def add_recipe(parser: Parser, task: Any, stage: str, out: str, default: str = "tiny") -> None:
     """Add what every verb with recipes has.
 
     Args:
-        parser: Of the verb.
-        task: That it is for; None in general help.
+        parser: The verb's parser.
+        task: The task; None in general help.
         stage: Name of the recipes: `pretrain`.
         out: What `--out` is, for help.
         default: Name of the recipe that is taken unasked.
@@ -122,7 +124,7 @@ def chosen(options: Any, stage: str, needed: Sequence[str] = ()):
     """Return the task and the recipe of a verb with recipes.
 
     Args:
-        options: Of the command line.
+        options: What the command line gave.
         stage: Name of the recipes.
         needed: Options that must be there.
 
@@ -171,7 +173,7 @@ def _cases(data: Path | None) -> int | None:
 
 def _device() -> str:
     """Return what will compute, as far as it can be known before torch is loaded."""
-    hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "all") in ("", "-1")
-    gpus = [] if hidden else list(Path("/proc/driver/nvidia/gpus").glob("*"))
+    no_gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "all") in ("", "-1")
+    gpus = [] if no_gpu else list(Path("/proc/driver/nvidia/gpus").glob("*"))
     cores = usable_cores()
     return f"{len(gpus)} GPU(s), {cores} cores" if gpus else f"the CPU, {cores} cores"

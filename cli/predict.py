@@ -42,4 +42,4 @@ def run(options) -> None:
         print(f"failed: {row['reason']}", file=sys.stderr)
     print(f"{options.out}: {len(table)} requested = {len(table) - len(failed)} ok + {len(failed)} failed")
     if len(failed) == len(table):
-        raise RunError(f"{options.out}: every case failed; the reasons stand in the table.")
+        raise RunError(f"{options.out}: every case failed; the table gives the reasons.")

@@ -8,7 +8,7 @@ from ..tasks import all_tasks
 from .options import say
 from .parser import Parser
 
-SUMMARY = "rebuild a table of the papers: measured, with interval, beside printed"
+SUMMARY = "reproduce a table of the papers: measured, with interval, beside printed"
 RECIPES = "any"  # options that are left, such as --run.devices 2, change every recipe that knows them
 
 

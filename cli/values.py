@@ -1,4 +1,4 @@
-"""What the text of an option stands for: lists, shares, named paths, options of a layout."""
+"""What the text of an option means: lists, shares, named paths, options of a layout."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,14 +7,14 @@ from ..core.errors import UserError
 
 
 def columns(text: str | None) -> list[str] | None:
-    """`sex,age`; `none` for none of them, None for those that are usual."""
+    """Read `sex,age` as a list: empty for `none`, None (the usual columns) where the option was not given."""
     if text is None:
         return None
     return [] if text == "none" else [name.strip() for name in text.split(",")]
 
 
 def prevalence(text: str | None) -> float | dict[str, float] | None:
-    """`0.02`, or `Mass=0.02,Edema=0.1`."""
+    """Read `0.02` as a share, or `Mass=0.02,Edema=0.1` as a share per label."""
     if text is None:
         return None
     try:
@@ -27,7 +27,7 @@ def prevalence(text: str | None) -> float | dict[str, float] | None:
 
 
 def named_path(text: str) -> tuple[str, Path]:
-    """`name=path` or a path; a run folder stands for its predictions.csv."""
+    """Read `name=path` or a path; a run folder means its predictions.csv."""
     name, sign, path = text.partition("=")
     path = Path(path if sign else text)
     name = name if sign else (path.name if path.is_dir() else path.resolve().parent.name)
@@ -35,7 +35,7 @@ def named_path(text: str) -> tuple[str, Path]:
 
 
 def layout_options(pairs: Sequence[str]) -> dict:
-    """`key=value` texts; numbers, true/false and [lists] are read as such."""
+    """Read `key=value` texts; numbers, true/false and [lists] become values."""
     import yaml
 
     options = {}

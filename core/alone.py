@@ -10,8 +10,10 @@ from .locks import Lock
 
 @contextmanager
 def file_alone(out: Path, *more: Path) -> Iterator[None]:
-    """Hold `.<out's name>.lock`, which goes with the block, and remove what a killed command has left unfinished of
-    `out`, of `<stem>.<...>` beside it and of `more` files.
+    """Hold the lock of a file, `.<name of out>.lock`, while the block writes it; then remove the lock.
+
+    What a killed command has left unfinished is removed first: of `out`, of `<stem>.<...>` beside it and of `more`
+    files.
 
     Raises:
         UserError: Another process is writing `out`.
@@ -29,8 +31,9 @@ def file_alone(out: Path, *more: Path) -> Iterator[None]:
 
 @contextmanager
 def folder_alone(out: Path) -> Iterator[None]:
-    """Hold the lock of a folder and remove what a killed command has left unfinished in it. A block that fails before
-    it has written anything leaves no folder behind.
+    """Hold the lock of a folder and remove what a killed command has left unfinished in it.
+
+    A block that fails before it has written anything leaves no folder behind.
 
     Raises:
         UserError: Another process is writing there.

@@ -12,7 +12,7 @@ class Counter:
     Args:
         total: How much there is to do.
         title: What is done, such as "reading files".
-        unit: Of what is counted, such as "file".
+        unit: What is counted, such as "file".
         shown: Whether to say anything.
         every: Seconds between two lines where there is no terminal.
     """
@@ -34,7 +34,7 @@ class Counter:
             self._line(time.monotonic())
 
     def update(self, count: int = 1) -> None:
-        """Some more are done."""
+        """Count some more as done."""
         self.done += count
         self.bar.update(count)
         now = time.monotonic()

@@ -10,12 +10,12 @@ _STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\u
 
 
 def printable(text: object) -> str:
-    """A text for a terminal or a log: control characters, which names of files and ids may hold, are spelt out."""
+    """Return a text for a terminal or a log, with control characters (of file names and ids) written as escapes."""
     return _STEERING.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), str(text))
 
 
 class UserError(ValueError):
-    """The request cannot be carried out as it stands; the message says how to mend it (exit code 2)."""
+    """The request cannot be carried out; the message says how to change it (exit code 2)."""
 
     def __init__(self, message: object = ""):
         super().__init__(printable(message))
@@ -26,7 +26,7 @@ class DataError(UserError):
 
 
 class RunError(RuntimeError):
-    """The request was sound, but the run could not be finished (exit code 1)."""
+    """The request was right, but the run could not be finished (exit code 1)."""
 
     def __init__(self, message: object = ""):
         super().__init__(printable(message))
@@ -34,7 +34,7 @@ class RunError(RuntimeError):
 
 @contextmanager
 def about(path: str | os.PathLike) -> Iterator[None]:
-    """Put a file's name before what is said in the block of its contents, where it is not named there."""
+    """Put a file's name before the message of a UserError that the block raises, unless the message names it."""
     try:
         yield
     except UserError as error:

@@ -53,7 +53,7 @@ def written_aside(path: str | os.PathLike) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def reporting_a_full_disk(path: str | os.PathLike) -> Iterator[None]:
-    """Make one line of what a full disk lets fail in the block. Libraries have errors of their own for it.
+    """Turn the errors by which libraries report a full disk into one line.
 
     Raises:
         RunError: The disk is full, or the quota is used up.
@@ -72,7 +72,7 @@ def reporting_a_full_disk(path: str | os.PathLike) -> Iterator[None]:
 
 
 def require_space(path: Path, size_bytes: int) -> None:
-    """Look whether a file fits, before a library writes it that does not survive a full disk (HDF5 ends the process).
+    """Check that a file fits before a library writes it that does not survive a full disk (HDF5 ends the process).
 
     Raises:
         RunError: It does not.
@@ -84,8 +84,9 @@ def require_space(path: Path, size_bytes: int) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the unfinished files that killed processes have left in a folder and below, but for folders with a lock of
-    their own. Only for who holds the folder's lock alone.
+    """Remove the unfinished files that killed processes have left in a folder and below.
+
+    Folders with a lock of their own are left out. Only for the process that holds the folder's lock alone.
     """
     for place, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not Path(place, name, LOCK).exists()]
@@ -94,7 +95,7 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def remove_leftovers_of(path: Path) -> None:
-    """The same of one file and of those beside it whose names go on where its stem ends (`p.csv`, `p.model.json`)."""
+    """Remove unfinished files of one file, and of those beside it that share its stem (`p.csv`, `p.model.json`)."""
     for left in path.parent.iterdir():
         if left.name.startswith(f".{path.stem[:80]}.") and ASIDE.fullmatch(left.name):
             left.unlink(missing_ok=True)
@@ -112,7 +113,7 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
 
 
 def refuse_irregular(path: str | os.PathLike, kind: type[UserError] = UserError) -> None:
-    """Refuse what is no file with an end: a folder, a pipe, a device; and what is not there.
+    """Refuse a path that is missing or is no regular file: a folder, a pipe, a device.
 
     Raises:
         UserError: Or another `kind` of it.
@@ -128,7 +129,7 @@ def refuse_irregular(path: str | os.PathLike, kind: type[UserError] = UserError)
 
 
 def read_json(path: str | os.PathLike) -> dict:
-    """The JSON object in a file.
+    """Return the JSON object in a file.
 
     Raises:
         UserError: It is none, or damaged.
@@ -149,7 +150,7 @@ def read_json(path: str | os.PathLike) -> dict:
 
 
 def refuse_changed(path: str | os.PathLike, sha256: object) -> None:
-    """Refuse a file that is not the one that was written down; nothing is refused where none was (None).
+    """Refuse a file that is not the one whose SHA-256 was stored; do nothing where none was stored (None).
 
     Raises:
         UserError: Its SHA-256 is another.
@@ -161,8 +162,9 @@ def refuse_changed(path: str | os.PathLike, sha256: object) -> None:
 
 
 def wrong_checksum(path: Path) -> str:
-    """What is wrong with a zip archive by its own checksums; empty if nothing, or if it is none. PyTorch's files are
-    such archives, but it does not look.
+    """Return what is wrong with a zip archive by its own checksums; empty if nothing, or if it is no archive.
+
+    PyTorch's files are such archives, but PyTorch does not check them.
     """
     try:
         if not zipfile.is_zipfile(path):
@@ -170,7 +172,7 @@ def wrong_checksum(path: Path) -> str:
         with zipfile.ZipFile(path) as archive:
             # Such an entry PyTorch takes for a folder, and its tensor for whatever was in memory.
             if folders := [entry.filename for entry in archive.infolist() if entry.external_attr & 0x10]:
-                return f"{folders[0]} is said to be a folder"
+                return f"{folders[0]} is declared a folder"
             part = archive.testzip()
         return f"the checksum of {part} is wrong" if part is not None else ""
     except Exception as error:  # a damaged archive lets anything fail
@@ -178,7 +180,7 @@ def wrong_checksum(path: Path) -> str:
 
 
 def file_sha256(path: str | os.PathLike) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -15,9 +15,10 @@ def normalised(pixels: Tensor, mean: Tensor | Sequence[float], std: Tensor | Seq
     """Return pixels in 0..1, minus mean, over std, in float.
 
     Args:
-        pixels: (B, C, [T,] H, W), uint8, or float in 0..1, on the device where it is to happen: a quarter of the bytes
-            travels as uint8.
-        mean, std: One value per channel.
+        pixels: (B, C, [T,] H, W), uint8, or float in 0..1, on the device of the computation: uint8 is a quarter of
+            the bytes to copy there.
+        mean: One value per channel.
+        std: One value per channel.
     """
     shape = (1, -1, *[1] * (pixels.ndim - 2))
     mean, std = (torch.as_tensor(values, device=pixels.device).view(shape) for values in (mean, std))

@@ -111,7 +111,7 @@ def end_after(seconds: float) -> None:
 
 
 def end_not() -> None:
-    """Call off `end_after`."""
+    """Cancel `end_after`."""
     if _HAS_ALARM:
         signal.setitimer(signal.ITIMER_REAL, 0)
     else:
@@ -191,8 +191,10 @@ def peak_memory() -> int:
 
 
 def forget_peak_memory() -> None:
-    """Let Linux count the peak anew (proc(5), clear_refs). Elsewhere, and where that is not allowed (some containers),
-    the peak counts from the start of the process: an upper bound.
+    """Let Linux count the peak anew (proc(5), clear_refs).
+
+    Elsewhere, and where that is not allowed (some containers), the peak counts from the start of the process: an upper
+    bound.
     """
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
@@ -201,26 +203,26 @@ def forget_peak_memory() -> None:
 
 
 def _cpu_quota() -> float:
-    """Return the cores' worth of time that the control groups of this process allow; infinite where none does.
+    """Return the cores that the control groups of this process allow it on average; infinite where none sets a limit.
 
     Version 2 (`cpu.max`) and 1 (`cpu.cfs_quota_us`); a group is bound by those above it.
     """
-    found = [math.inf]
+    quotas = [math.inf]
     for line in _text(_OWN_CGROUP).splitlines():
-        controllers, own = line.split(":", 2)[1:]
+        controllers, path = line.split(":", 2)[1:]
         if controllers and "cpu" not in controllers.split(","):
             continue
-        for group in (PurePosixPath(own), *PurePosixPath(own).parents):
+        for group in (PurePosixPath(path), *PurePosixPath(path).parents):
             folder = _CGROUPS / ("cpu" if controllers else "") / str(group).lstrip("/")
             names = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if controllers else ("cpu.max",)
             quota = [word for name in names for word in _text(folder / name).split()]
             if len(quota) == 2 and all(word.isdigit() for word in quota):
-                found.append(int(quota[0]) / int(quota[1]))
-    return min(found)
+                quotas.append(int(quota[0]) / int(quota[1]))
+    return min(quotas)
 
 
 def _take_bytes(file: IO, shared: bool) -> bool:
-    """Take a lock on Windows, which knows no shared ones: who shares holds one byte of many, who is alone all."""
+    """Take a lock on Windows, which knows no shared locks: a sharer locks one byte of many, a lone holder all."""
     if not shared:
         return _at_byte(file, 0, msvcrt.LK_NBLCK, _SHARERS)
     return any(_at_byte(file, number, msvcrt.LK_NBLCK, 1) for number in range(_SHARERS))
@@ -229,14 +231,14 @@ def _take_bytes(file: IO, shared: bool) -> bool:
 def _at_byte(file: IO, number: int, mode: int, count: int) -> bool:
     """Lock or unlock bytes, and leave the place in the file as it was; gives False where another holds one of them."""
     handle = file.fileno()
-    place = os.lseek(handle, 0, os.SEEK_CUR)
+    before = os.lseek(handle, 0, os.SEEK_CUR)
     os.lseek(handle, _LOCK_START + number, os.SEEK_SET)
     try:
         msvcrt.locking(handle, mode, count)
     except PermissionError:
         return False
     finally:
-        os.lseek(handle, place, os.SEEK_SET)
+        os.lseek(handle, before, os.SEEK_SET)
     return True
 
 

@@ -18,9 +18,9 @@ class FrameImportance(NamedTuple):
     """What each frame that the model saw adds to its scores.
 
     Attributes:
-        times_s: (T,) when the frames stand in the clip, seconds.
+        times_s: (T,) time of each frame in the clip, seconds.
         change: (L, T) change of the log-odds, per label, when the frame is blanked together with its neighbours in the
-            same part of the clip. Below 0: the frame speaks for the label.
+            same part of the clip. Below 0: the frame raises the score of the label.
         frames: (T, S, S) uint8, the frames as the model saw them.
     """
 
@@ -31,10 +31,13 @@ class FrameImportance(NamedTuple):
 
 @torch.inference_mode()
 def frame_importance(model: nn.Module, card: ModelCard, file: Path) -> FrameImportance:
-    """Blank the clip part by part (Zeiler & Fergus 2014, in time): each part becomes the mean frame of the clip.
+    """Measure what each part of a clip adds to the score, by blanking it (Zeiler & Fergus 2014, in time).
+
+    A blanked part becomes the mean frame of the clip.
 
     Args:
-        model, card: Of a model of clips.
+        model: A model of clips.
+        card: Its card.
         file: The clip.
 
     Raises:

@@ -39,13 +39,14 @@ class Explained(NamedTuple):
 
 
 def seen_px(card: ModelCard, width_px: int, height_px: int) -> Extent:
-    """Left, top, right and bottom of what the model's centre view shows of an image, in px of that image.
+    """Return left, top, right and bottom of the part of an image that the model's centre view shows, in its px.
 
     A padded view shows more than the image: its edges are negative or beyond the size.
 
     Args:
-        card: Of a model of images.
-        width_px, height_px: Of the image as it is read.
+        card: The card of a model of images.
+        width_px: Width of the image as it is read.
+        height_px: Its height.
     """
     view = card.views()
     left, right = _seen_along(width_px, min(width_px, height_px), max(width_px, height_px), view, card.cache_px)
@@ -54,7 +55,7 @@ def seen_px(card: ModelCard, width_px: int, height_px: int) -> Extent:
 
 
 def _seen_along(side: int, shorter: int, longer: int, view, cache_px: int) -> tuple[float, float]:
-    """Start and end along one side, rounded where `datasets.radiographs` and `datasets.augment` round."""
+    """Return start and end along one side, rounded as `datasets.images.radiographs` and `datasets.transforms` round."""
     if view.mode == "squash":
         return 0.0, float(side)
     shrink = min(1.0, cache_px / shorter)
@@ -98,14 +99,15 @@ def explain_files(
     batch: int = 8,
     workers: int = 0,
 ) -> Iterator[Explained]:
-    """Maps of files, one after the other; memory holds one batch and its gradients.
+    """Yield the maps of files, one after the other; memory holds one batch and its gradients.
 
     Of a model that averages several views or the mirror image, the centre view as it is is explained.
 
     Args:
-        model, card: Of a model of images, in eval mode.
+        model: A model of images, in eval mode.
+        card: Its card.
         files: N files.
-        targets: (N, K) int64, places of the labels to explain.
+        targets: (N, K) int64, indices of the labels to explain.
         method: See `relevance_maps`.
         batch: Files per batch.
         workers: Reading processes.
@@ -117,10 +119,10 @@ def explain_files(
             good = [(position, pixels) for position, pixels, _, reason in items if not reason]
             maps = {}
             if good:
-                places = [position for position, _ in good]
+                positions = [position for position, _ in good]
                 x = normalised(torch.cat([pixels for _, pixels in good]).to(device), card.mean, card.std)
-                wanted = torch.from_numpy(np.ascontiguousarray(targets[places])).to(device)
-                maps = dict(zip(places, relevance_maps(model, x, wanted, method).cpu().numpy()))
+                wanted = torch.from_numpy(np.ascontiguousarray(targets[positions])).to(device)
+                maps = dict(zip(positions, relevance_maps(model, x, wanted, method).cpu().numpy()))
             for position, _, (width, height), reason in items:
                 if reason:
                     yield Explained(position, None, reason=reason)

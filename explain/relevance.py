@@ -19,11 +19,11 @@ METHODS = ("gradient", "attention")
 
 
 def relevance_maps(model: nn.Module, x: Tensor, targets: Tensor, method: str) -> Tensor:
-    """One map per image and label.
+    """Return one relevance map per image and label.
 
-    `gradient` tells labels apart: of a ViT it is the attention of all layers, weighted by the gradient of the label's
-    logit (Chefer et al. 2021), of a timm network Grad-CAM (Selvaraju et al. 2017). `attention` is attention rollout
-    (Abnar & Zuidema 2020), the same map for every label.
+    `gradient` gives each label a map of its own. For a ViT it is the attention of all layers, weighted by the gradient
+    of the label's logit (Chefer et al. 2021); for a timm network it is Grad-CAM (Selvaraju et al. 2017). `attention` is
+    attention rollout (Abnar & Zuidema 2020), the same map for every label.
 
     Args:
         model: `Classifier`, `NearestNeighbours` or `TimmClassifier`, in eval mode.
@@ -52,7 +52,7 @@ def relevance_maps(model: nn.Module, x: Tensor, targets: Tensor, method: str) ->
 
 @torch.no_grad()
 def attention_rollout(model: nn.Module, x: Tensor) -> Tensor:
-    """(B, gh, gw) attention rollout: the product over the layers of (A + I) / 2, A the mean over the heads.
+    """Return (B, gh, gw) attention rollout: the matrix product over the layers of (A + I) / 2, A the mean over heads.
 
     Abnar & Zuidema 2020, section 3. Its row of the class token is read, or the mean over the rows of the tokens that
     the model pools. Rows are carried downwards instead of multiplying whole matrices.
@@ -67,8 +67,10 @@ def attention_rollout(model: nn.Module, x: Tensor) -> Tensor:
 
 
 def gradient_attention(model: nn.Module, x: Tensor, targets: Tensor) -> Tensor:
-    """(B, K, gh, gw) relevance by gradient-weighted attention (Chefer et al. 2021, "Generic Attention-model
-    Explainability", equations 5 and 6): R <- R + mean over heads of (A * dlogit/dA)+ R, from R = I at the first layer.
+    """Return (B, K, gh, gw) relevance by gradient-weighted attention.
+
+    Chefer et al. 2021, "Generic Attention-model Explainability", equations 5 and 6: R <- R + mean over heads of (A *
+    dlogit/dA)+ R, from R = I at the first layer.
 
     Read as in `attention_rollout`, without the share of the identity, which is the same for every pooled patch and says
     nothing. One forward pass; one backward pass per label.
@@ -85,7 +87,7 @@ def gradient_attention(model: nn.Module, x: Tensor, targets: Tensor) -> Tensor:
 
 
 def grad_cam(network: nn.Module, x: Tensor, targets: Tensor) -> Tensor:
-    """(B, K, h, w) Grad-CAM on the last feature map of a timm network (Selvaraju et al. 2017, equations 1 and 2).
+    """Return (B, K, h, w) Grad-CAM of a timm network's last feature map (Selvaraju et al. 2017, equations 1 and 2).
 
     Raises:
         UserError: The network's last features are no map (B, C, h, w).
@@ -115,14 +117,14 @@ class _Layer(NamedTuple):
     count: int
 
     def weights(self) -> tuple[Tensor, Tensor]:
-        """Attention (B, heads, N, N) and values (B, heads, N, D / heads), without a graph."""
+        """Return attention (B, heads, N, N) and values (B, heads, N, D / heads), without a graph."""
         query, key, value = self.qkv.detach().unflatten(2, (3, self.count, -1)).permute(2, 0, 3, 1, 4)
         return (query @ key.mT * query.shape[-1] ** -0.5).softmax(dim=-1), value
 
 
 @contextmanager
 def _caught(vit: ViT) -> Iterator[list[_Layer]]:
-    """While the ViT runs, fill a list with its layers, the first first."""
+    """Fill a list with the layers of a ViT while it runs, from first to last."""
     layers: list[_Layer] = []
     passing: list[Tensor] = []
     handles = []
@@ -142,14 +144,14 @@ def _caught(vit: ViT) -> Iterator[list[_Layer]]:
 
 
 def _logits(model: nn.Module, x: Tensor) -> Tensor:
-    """(B, L) with a graph back to x; the `forward` of a linear probe keeps none."""
+    """Return (B, L) logits with a graph back to x; the `forward` of a linear probe keeps none."""
     if isinstance(model, Classifier):
         return model.head(model.fc_norm(pooled(model.encoder(x), model.pool, model.attention_pool)))
     return model(x)
 
 
 def _relevance(model: nn.Module, layers: list[_Layer], gradients: tuple[Tensor, ...]) -> Tensor:
-    """(B, N): the rows that the model reads of R - I."""
+    """Return (B, N): the rows of R - I that the model reads."""
     start = _read_from(model, layers[0].qkv)
     row = torch.zeros_like(start)
     for layer, gradient in zip(reversed(layers), reversed(gradients), strict=True):
@@ -162,8 +164,9 @@ def _relevance(model: nn.Module, layers: list[_Layer], gradients: tuple[Tensor, 
 
 
 def _read_from(model: nn.Module, like: Tensor) -> Tensor:
-    """(B, N) share of each token in what the head sees: the class token, the mean of the patches, or of all tokens
-    where a learned query attends to them.
+    """Return (B, N), the share of each token in what the head sees.
+
+    The class token, the mean of the patches, or all tokens where a learned query attends to them.
     """
     share = like.new_zeros(like.shape[:2])
     if model.pool != "class":
@@ -174,12 +177,12 @@ def _read_from(model: nn.Module, like: Tensor) -> Tensor:
 
 
 def _on_grid(row: Tensor, model: nn.Module, x: Tensor) -> Tensor:
-    """(B, N) without the tokens before the patches as (B, gh, gw) float32."""
+    """Return (B, N) as (B, gh, gw) float32, without the tokens before the patches."""
     patch = model.encoder.arch.patch_size
     return row[:, _before_patches(model) :].float().unflatten(1, (x.shape[-2] // patch, x.shape[-1] // patch))
 
 
 def _before_patches(model: nn.Module) -> int:
-    """How many tokens stand before those of the patches: the class token and the registers."""
+    """Return the number of tokens before those of the patches: the class token and the registers."""
     arch = model.encoder.arch
     return int(arch.class_token) + arch.registers

@@ -1,4 +1,4 @@
-"""Which weights of an encoder fine-tuning moves: all, none, its norms, its biases, low-rank updates, its last blocks.
+"""Which weights of an encoder fine-tuning trains: all, none, norms, biases, low-rank updates, the last blocks.
 
 What is new (pooling, norm, linear layer) is always trained.
 """
@@ -21,7 +21,7 @@ LORA_TARGETS = r"blocks\.\d+\.attn\.(qkv|proj)"
 
 
 def check_mode(recipe: Finetune, with_encoder: bool) -> None:
-    """Refuse ways of adapting that do not apply, and settings of other ways.
+    """Refuse methods of adapting that do not apply, and settings of other methods.
 
     Args:
         recipe: The resolved recipe.
@@ -79,7 +79,7 @@ def check_numbers(recipe: Finetune, arch: Architecture) -> None:
 
 
 def adapt(model: nn.Module, recipe: Finetune) -> tuple[int, int]:
-    """Leave only those parameters to be trained that the mode trains, once the encoder's weights are loaded.
+    """Train only the parameters of the mode; called when the encoder's weights are loaded.
 
     `norm`: weights and biases of the encoder's LayerNorms. `bitfit`: its biases (Ben Zaken et al. 2022). `lora`:
     low-rank updates of its attention (Hu et al. 2022), to be merged by `merge_lora`. `last_blocks`: its last blocks and
@@ -109,7 +109,7 @@ def adapt(model: nn.Module, recipe: Finetune) -> tuple[int, int]:
 
 
 def add_lora(encoder: nn.Module, rank: int, alpha: float) -> None:
-    """Put an update B A, times alpha / rank, beside the attention's matmuls; B is 0, so nothing changes yet.
+    """Add an update B A, times alpha / rank, to the attention's matmuls; B is 0, so nothing changes yet.
 
     Raises:
         UserError: peft is not installed.
@@ -119,7 +119,7 @@ def add_lora(encoder: nn.Module, rank: int, alpha: float) -> None:
 
 
 def merge_lora(model: nn.Module) -> nn.Module:
-    """Add the updates to the weights and take them out: the same function under the names of a plain ViT."""
+    """Merge the updates into the weights: the same function under the names of a plain ViT."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     for name, layer in list(model.named_modules()):

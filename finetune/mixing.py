@@ -48,13 +48,13 @@ def mix_batch(
 
 
 def _beta(alpha: float, generator: torch.Generator | None) -> float:
-    """One draw of Beta(alpha, alpha) by NumPy, seeded by torch, whose own distributions take no generator."""
+    """Draw once from Beta(alpha, alpha) with NumPy, seeded by torch, whose own distributions take no generator."""
     seed = int(torch.randint(2**62, (), generator=generator))
     return float(np.random.default_rng(seed).beta(alpha, alpha))
 
 
 def _rectangle(height: int, width: int, share: float, generator: torch.Generator | None) -> tuple[int, int, int, int]:
-    """Top, bottom, left, right of a rectangle of area 1 - share about a random centre, cut off at the rim."""
+    """Return top, bottom, left, right of a rectangle of area 1 - share about a random centre, cut off at the edge."""
     tall, wide = (int(side * (1 - share) ** 0.5) for side in (height, width))
     y, x = (int(torch.randint(side, (), generator=generator)) for side in (height, width))
     top, left = max(0, y - tall // 2), max(0, x - wide // 2)

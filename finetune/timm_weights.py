@@ -24,40 +24,41 @@ def load_network(model: TimmClassifier, path: Path, head: bool = False) -> LoadR
     Raises:
         UserError: Not a checkpoint, or not of this network.
     """
-    own = {name: tensor for name, tensor in model.network.state_dict().items() if head or not is_head(model, name)}
+    expected = {name: tensor for name, tensor in model.network.state_dict().items() if head or not is_head(model, name)}
     state = {OLD_DENSENET.sub(r"\1\2.", name): tensor for name, tensor in read_checkpoint(path).items()}
     # Checkpoints older than PyTorch 0.4 do not count batches; the count matters to no result.
-    needed = {name for name in own if not name.endswith("num_batches_tracked")}
+    needed = {name for name in expected if not name.endswith("num_batches_tracked")}
     prefix = _prefix(state, needed, path)
-    found = {name: state[prefix + name] for name in own if prefix + name in state}
+    loaded = {name: state[prefix + name] for name in expected if prefix + name in state}
     adapted = []
     for name in needed:
-        if found[name].shape[1:2] != own[name].shape[1:2] and own[name].ndim == 4 and found[name].shape[1] in (1, 3):
-            found[name] = fold_channels(found[name], own[name].shape[1])
-            adapted.append(f"{name} folded to {own[name].shape[1]} channel(s)")
-        if found[name].shape != own[name].shape:
+        shape = expected[name].shape
+        if loaded[name].shape[1:2] != shape[1:2] and len(shape) == 4 and loaded[name].shape[1] in (1, 3):
+            loaded[name] = fold_channels(loaded[name], shape[1])
+            adapted.append(f"{name} folded to {shape[1]} channel(s)")
+        if loaded[name].shape != shape:
             raise UserError(
-                f"{path}: {prefix}{name} is {tuple(found[name].shape)}, in the network {tuple(own[name].shape)}. Give "
-                "a checkpoint of this very network."
+                f"{path}: {prefix}{name} is {tuple(loaded[name].shape)}, in the network {tuple(shape)}. Give a "
+                "checkpoint of this very network."
             )
-    model.network.load_state_dict(found, strict=False)
-    used = {prefix + name for name in found}
-    return LoadReport("timm", len(found), tuple(adapted), tuple(name for name in state if name not in used))
+    model.network.load_state_dict(loaded, strict=False)
+    used = {prefix + name for name in loaded}
+    return LoadReport("timm", len(loaded), tuple(adapted), tuple(name for name in state if name not in used))
 
 
 def is_head(model: TimmClassifier, name: str) -> bool:
-    """Whether a tensor of the network belongs to its last layer."""
+    """Return whether a tensor of the network belongs to its last layer."""
     return name.startswith(f"{model.network.pretrained_cfg['classifier']}.")
 
 
 def head_size(model: TimmClassifier, state: dict[str, Tensor]) -> int:
-    """How many outputs the last layer of a checkpoint has; 0 where it has none."""
+    """Return the number of outputs of a checkpoint's last layer; 0 where it has none."""
     weights = [t for name, t in state.items() if name.endswith(f"{model.network.pretrained_cfg['classifier']}.weight")]
     return len(weights[0]) if weights else 0
 
 
 def _prefix(state: dict[str, Tensor], needed: set[str], path: Path) -> str:
-    """What stands before the network's names in the file; of several copies (MoCo) the first in the file."""
+    """Return what precedes the network's names in the file; of several copies (MoCo) the first in the file."""
     first = min(needed)
     for prefix in dict.fromkeys(name.removesuffix(first) for name in state if name.endswith(first)):
         missing = sorted(name for name in needed if prefix + name not in state)

@@ -25,8 +25,8 @@ class AttentionScores(nn.Module):
         width: Features of an instance.
         attention: Width of V and U.
         heads: Attention maps A.
-        gated: With the sigmoid gate U.
-        dropout: Of the hidden layer.
+        gated: Use the sigmoid gate U.
+        dropout: Rate of dropout on the hidden layer.
     """
 
     def __init__(self, width: int, attention: int, heads: int = 1, gated: bool = True, dropout: float = 0.0):
@@ -37,7 +37,7 @@ class AttentionScores(nn.Module):
         self.w = nn.Linear(attention, heads)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, N, D) to (B, N, A)."""
+        """Return (B, N, A) scores of (B, N, D) instances."""
         hidden = self.v(x).tanh()
         if self.u is not None:
             hidden = hidden * self.u(x).sigmoid()
@@ -53,7 +53,7 @@ class AttentionPooling(Aggregator):
         hidden: Width that instances are embedded to first; 0 for none.
         attention: Width of the attention's hidden layer (128 in the paper).
         gated: Gated attention (equation 9).
-        dropout: Of the instances' (embedded) features.
+        dropout: Rate of dropout on the instances' (embedded) features.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class AttentionPooling(Aggregator):
 def attended(
     features: Tensor, mask: Tensor | None, embed: nn.Module, attention: nn.Module, instances: nn.Module | None = None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Attention-weighted means of the embedded instances.
+    """Return the attention-weighted means of the embedded instances.
 
     Of large bags the embedded instances are never held together: every chunk gives its own weighted mean and the sum of
     its weights, and these are put together.

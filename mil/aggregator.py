@@ -43,10 +43,10 @@ class Aggregator(nn.Module):
     localise = "attention"
 
     def loss(self, out: Aggregated, target: Tensor, mask: Tensor | None, criterion: Criterion) -> Tensor:
-        """The method's loss.
+        """Return the method's loss.
 
         Args:
-            out: Of `forward`.
+            out: What `forward` returned.
             target: (B, C) of 0, 1 and NaN (unknown).
             mask: (B, N) or None, as given to `forward`.
             criterion: Loss of (B, C) logits against the target.
@@ -79,7 +79,7 @@ class Standardised(Aggregator):
         return self.inner((features - self.mean) / self.std, mask)
 
     def loss(self, out: Aggregated, target: Tensor, mask: Tensor | None, criterion: Criterion) -> Tensor:
-        """That of the aggregator."""
+        """Return the loss of the aggregator."""
         return self.inner.loss(out, target, mask, criterion)
 
 
@@ -91,21 +91,22 @@ class Embedding(nn.Sequential):
 
 
 def embedding(width: int, hidden: int, dropout: float) -> nn.Module:
-    """`Embedding`, or none (hidden 0), then dropout on the features themselves."""
+    """Return an `Embedding`, or dropout on the features themselves where `hidden` is 0."""
     return Embedding(width, hidden, dropout) if hidden else nn.Dropout(dropout)
 
 
 def at_once(instances: Tensor) -> bool:
-    """Whether (B, N, D) instances are few enough to be computed at once. An exported graph, which cannot tell, does."""
+    """Return whether (B, N, D) instances are few enough to compute at once; always so in an exported graph."""
     return torch.compiler.is_exporting() or instances.shape[1] <= WHOLE
 
 
 def each_instance(function: Callable[[Tensor], Tensor], x: Tensor, dtype: torch.dtype) -> Tensor:
-    """`function` of (B, N, D) instances in `dtype`, computed in chunks of instances.
+    """Return `function` of (B, N, D) instances, computed in chunks of instances.
 
     Args:
         function: Acts on every instance by itself.
         x: Of any floating type; only a chunk at a time is converted.
+        dtype: Type that the instances are converted to.
     """
     if at_once(x):
         return function(in_type(x, dtype))
@@ -114,14 +115,14 @@ def each_instance(function: Callable[[Tensor], Tensor], x: Tensor, dtype: torch.
 
 
 def recomputed(function: Callable, *inputs: Tensor):
-    """`function(*inputs)`, computed again in the backward pass instead of kept."""
+    """Return `function(*inputs)`, computed again in the backward pass instead of kept."""
     if not torch.is_grad_enabled():
         return function(*inputs)
     return checkpoint(function, *inputs, use_reentrant=False)
 
 
 def compute_type(module: nn.Module) -> torch.dtype:
-    """Floating type that a module's products are computed in: of autocast where it is on, else of its weights."""
+    """Return the floating type of a module's matmuls: autocast's where it is on, else that of its weights."""
     weight = next(module.parameters())
     if torch.is_autocast_enabled(weight.device.type):
         return torch.get_autocast_dtype(weight.device.type)
@@ -129,27 +130,27 @@ def compute_type(module: nn.Module) -> torch.dtype:
 
 
 def in_type(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """Features in the type that all products of them are computed in: autocast would convert them for each anew."""
-    # PyTorch's direct way takes twice the time of the one through float32 on a CPU: it is not vectorised.
+    """Return features in the type of all matmuls with them: autocast would convert them for each one again."""
+    # PyTorch's direct conversion takes twice the time of the one through float32 on a CPU: it is not vectorised.
     if x.dtype == torch.float16 and dtype == torch.bfloat16 and x.device.type == "cpu":
         x = x.float()
     return x.to(dtype)
 
 
 def masked_softmax(scores: Tensor, mask: Tensor | None) -> Tensor:
-    """Softmax of (B, A, N) over the instances where `mask` (B, N) is True; exactly 0 elsewhere."""
+    """Return the softmax of (B, A, N) over the instances where `mask` (B, N) is True; exactly 0 elsewhere."""
     if mask is not None:
         scores = scores.masked_fill(~mask[:, None], -torch.inf)
     return scores.float().softmax(dim=-1)
 
 
 def critical_instances(logits: Tensor, mask: Tensor | None) -> Tensor:
-    """(B, C) index of the instance with the largest logit of each class; logits (B, N, C)."""
+    """Return (B, C), the index of the instance with the largest logit of each class; logits are (B, N, C)."""
     if mask is not None:
         logits = logits.masked_fill(~mask[:, :, None], -torch.inf)
     return logits.argmax(dim=1)
 
 
 def at_instances(values: Tensor, index: Tensor) -> Tensor:
-    """(B, C) value of class c at instance `index[b, c]`; values (B, N, C)."""
+    """Return (B, C), the value of class c at instance `index[b, c]`; values are (B, N, C)."""
     return values.gather(1, index[:, None]).squeeze(1)

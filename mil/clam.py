@@ -10,7 +10,7 @@ from .aggregator import Aggregated, Aggregator, Criterion, embedding
 
 
 class Clam(Aggregator):
-    """Gated attention whose most and least attended instances must be told apart by instance classifiers.
+    """Gated attention with instance classifiers that learn to separate the most from the least attended instances.
 
     The single branch shares one attention map between the classes, the multi-branch one has a map and a classifier per
     class. The instance classifier of a class gives one logit, the margin between the paper's two.
@@ -21,7 +21,7 @@ class Clam(Aggregator):
         hidden: Width that instances are embedded to (512 in the paper); 0 for none.
         attention: Width of the attention's hidden layer (256 in the paper).
         branches: One attention map per class.
-        dropout: Of the embedding and of the attention's hidden layer (0.25 in the paper).
+        dropout: Rate of dropout on the embedding and the attention's hidden layer (0.25 in the paper).
         top: Instances B of each kind that the instance loss looks at; at most half of a bag.
         instance_loss: `svm` (smooth top-1, temperature 1, margin 1) or `ce`.
         instance_weight: Share of the instance loss (0.3 in the paper).
@@ -47,12 +47,12 @@ class Clam(Aggregator):
         return Aggregated((pooled * self.heads).sum(dim=2) + self.bias, attention, logits)
 
     def loss(self, out: Aggregated, target: Tensor, mask: Tensor | None, criterion: Criterion) -> Tensor:
-        """Bag loss and instance-clustering loss, weighted."""
+        """Return the weighted sum of bag loss and instance-clustering loss."""
         bags = criterion(out.logits, target)
         return (1 - self.instance_weight) * bags + self.instance_weight * self.clustering_loss(out, target, mask)
 
     def clustering_loss(self, out: Aggregated, target: Tensor, mask: Tensor | None) -> Tensor:
-        """Mean loss of the instances that are taken as examples of a class or of its absence.
+        """Return the mean loss of the instances that are taken as examples of a class or of its absence.
 
         In a bag with the class, the most attended instances are examples and the least attended ones are not; in a bag
         without it the most attended are not (the paper's rule for exclusive classes, and for normal against tumour).
@@ -74,7 +74,7 @@ class Clam(Aggregator):
 
     @staticmethod
     def _ranked(attention: Tensor, logits: Tensor, mask: Tensor | None, top: int) -> Tensor:
-        """(B, C, top) logits of the instances that come first."""
+        """Return (B, C, top) logits of the instances that come first."""
         if mask is not None:
             attention = attention.masked_fill(~mask[:, None], -torch.inf)
         return logits.transpose(1, 2).gather(2, attention.topk(top, dim=2).indices).float()

@@ -41,7 +41,7 @@ class Summary:
 
     @classmethod
     def of(cls, repeats: np.ndarray, resampled: np.ndarray) -> "Summary":
-        """From the values of the repeats and of resampled bags."""
+        """Summarise the values of the repeats and of resampled bags."""
         low, high = np.nanpercentile(resampled, [2.5, 97.5])
         return cls(*(float(value) for value in (repeats.mean(), repeats.std(ddof=len(repeats) > 1), low, high)))
 
@@ -56,12 +56,12 @@ class CrossValidation:
     Attributes:
         aggregator: Its name.
         accuracy: At 0.5 (exclusive classes: of the largest score).
-        auroc: Of the scores of all folds of a repeat together, mean over the labels.
-        inner_accuracy: Of the inner validation at the chosen epochs; what a recipe may be tuned by.
-        last_accuracy: Had the last epoch been taken.
+        auroc: AUROC of the scores of all folds of a repeat together, mean over the labels.
+        inner_accuracy: Accuracy of the inner validation at the chosen epochs; a recipe may be tuned by it.
+        last_accuracy: Accuracy if the last epoch had been taken.
         epochs: Per repeat, the epoch chosen for each fold.
         scores: Per repeat, (B, L) probabilities of the bags when held out.
-        recipe: That was used.
+        recipe: The recipe that was used.
     """
 
     aggregator: str
@@ -75,7 +75,9 @@ class CrossValidation:
 
 
 def protocol_recipe(aggregator: str) -> Mil:
-    """What all aggregators are compared with: instances embedded to 64 values, Adam, 40 epochs in batches of 8.
+    """Return the recipe that all aggregators are compared with.
+
+    Instances are embedded to 64 values; Adam, 40 epochs in batches of 8.
 
     Chosen among about a dozen settings by gated attention on one repeat of MUSK1, with its outer folds in sight:
     metrics on MUSK1 are mildly optimistic. Features are standardised by the training folds.
@@ -91,27 +93,27 @@ def protocol_recipe(aggregator: str) -> Mil:
 def cross_validate(
     bags: BagTable, recipe: Mil, folds: int = 10, repeats: int = 5, progress: bool = True
 ) -> CrossValidation:
-    """Repeated stratified cross-validation with the epoch chosen inside (`select` `last`: the last one).
+    """Cross-validate, stratified and repeated, with the epoch chosen inside (`select` `last`: the last one).
 
     Args:
         bags: The table.
         recipe: Aggregator and training; `data` and `run` count for nothing but the seed.
         folds: At least 3; every class has so many bags.
-        repeats: With other folds and other seeds.
+        repeats: Number of repeats, with other folds and other seeds.
         progress: Show a bar.
 
     Raises:
         UserError: A setting that does nothing here, or too few bags of a class.
     """
     _check(bags, recipe, folds)
-    found = []
+    rounds = []
     with tqdm(
         total=repeats * recipe.optim.epochs, desc=recipe.aggregator, unit="epoch", disable=None if progress else True
     ) as bar:
         for repeat in range(repeats):
             fold = _folds(bags, folds, recipe.run.seed + repeat)
-            found.append(_repeat(bags, recipe, fold, recipe.run.seed + repeat, bar.update))
-    scores = np.stack([one["scores"] for one in found])
+            rounds.append(_repeat(bags, recipe, fold, recipe.run.seed + repeat, bar.update))
+    scores = np.stack([one["scores"] for one in rounds])
     exclusive = recipe.loss == "ce"
     right = np.stack([_right(one, bags.targets, exclusive) for one in scores])
     accuracy, auroc = _metrics(right, scores, bags.targets)
@@ -119,10 +121,10 @@ def cross_validate(
         aggregator=recipe.aggregator,
         accuracy=accuracy,
         auroc=auroc,
-        inner_accuracy=float(np.mean([one["inner"] for one in found])),
-        last_accuracy=float(np.mean([_right(one["last"], bags.targets, exclusive).mean() for one in found])),
-        epochs=[one["epochs"] for one in found],
-        scores=[one["scores"].round(6).tolist() for one in found],
+        inner_accuracy=float(np.mean([one["inner"] for one in rounds])),
+        last_accuracy=float(np.mean([_right(one["last"], bags.targets, exclusive).mean() for one in rounds])),
+        epochs=[one["epochs"] for one in rounds],
+        scores=[one["scores"].round(6).tolist() for one in rounds],
         recipe=plain(recipe),
     )
 
@@ -142,10 +144,14 @@ def run_protocol(
     """Cross-validate aggregators on a table of bags; writes `<aggregator>.json` as each is done, then the table.
 
     Args:
-        table_csv, label, bag: As `read_bag_table` takes them.
+        table_csv: A row per instance (see `read_bag_table`).
         out: Folder. Aggregators that are done there, under the same protocol on the same file, are not done again.
         aggregators: Names.
-        folds, repeats, seed: Of the protocol.
+        label: Column of the class, name or number.
+        bag: Column of the bag, name or number.
+        folds: At least 3.
+        repeats: Number of repeats, with other folds and other seeds.
+        seed: Seed of folds and training.
         progress: Show bars.
 
     Returns:
@@ -193,12 +199,12 @@ def _check(bags: BagTable, recipe: Mil, folds: int) -> None:
 
 
 def _classes(bags: BagTable) -> np.ndarray:
-    """(B,) class of each bag, from 0."""
+    """Return the (B,) class of each bag, from 0."""
     return bags.targets.argmax(axis=1) if len(bags.labels) > 1 else bags.targets[:, 0].astype(np.int64)
 
 
 def _folds(bags: BagTable, folds: int, seed: int) -> np.ndarray:
-    """(B,) fold of each bag; classes are spread evenly."""
+    """Return the (B,) fold of each bag; every fold gets its share of each class."""
     fold, classes = np.empty(len(bags), dtype=np.int64), _classes(bags)
     for number, (_, held_out) in enumerate(
         StratifiedKFold(folds, shuffle=True, random_state=seed).split(fold, classes)
@@ -208,7 +214,10 @@ def _folds(bags: BagTable, folds: int, seed: int) -> np.ndarray:
 
 
 def _repeat(bags: BagTable, recipe: Mil, fold: np.ndarray, seed: int, on_epoch: Callable[[], None]) -> dict:
-    """One round over all folds: held-out scores at the chosen and at the last epochs, and what they were chosen by."""
+    """Train one round over all folds.
+
+    Returns held-out scores at the chosen and at the last epochs, and the metrics by which the epochs were chosen.
+    """
     count, exclusive = int(fold.max()) + 1, recipe.loss == "ce"
     pairs = list(itertools.combinations(range(count), 2))
     members = np.stack([fold != i for i in range(count)] + [(fold != i) & (fold != j) for i, j in pairs])
@@ -234,10 +243,13 @@ def _repeat(bags: BagTable, recipe: Mil, fold: np.ndarray, seed: int, on_epoch: 
 
 
 def _best_epoch(metrics: np.ndarray, select: str) -> int:
-    """The epoch with the highest inner accuracy (`accuracy`) or AUROC (`best`), ties broken by the other; or the last.
+    """Return the epoch with the highest inner accuracy (`accuracy`) or AUROC (`best`), or the last epoch.
+
+    Ties are broken by the other metric.
 
     Args:
         metrics: (epochs, 2) accuracy and AUROC of the inner validation.
+        select: `accuracy`, `best` or `last`.
     """
     if select == "last":
         return len(metrics) - 1
@@ -246,22 +258,22 @@ def _best_epoch(metrics: np.ndarray, select: str) -> int:
 
 
 def _right(scores: np.ndarray, truth: np.ndarray, exclusive: bool) -> np.ndarray:
-    """(B,) whether the call of each bag is right."""
+    """Return (B,), whether the predicted class of each bag is right."""
     if exclusive:
         return scores.argmax(axis=1) == truth.argmax(axis=1)
     return ((scores >= 0.5) == (truth == 1)).all(axis=1)
 
 
 def _auroc(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """(...) mean AUROC over the labels of (..., B, L) scores and truth; NaN where one has a single value only."""
+    """Return (...), the mean AUROC over labels of (..., B, L) scores and truth; NaN where a label has one value."""
     # Every column is a label of its own to `auroc`, whatever fold or resample it is of.
     columns = [np.moveaxis(np.broadcast_to(each, scores.shape), -2, 0) for each in (truth, scores)]
-    found = auroc(*(each.reshape(len(each), -1) for each in columns))
-    return found.reshape(columns[0].shape[1:]).mean(axis=-1)
+    values = auroc(*(each.reshape(len(each), -1) for each in columns))
+    return values.reshape(columns[0].shape[1:]).mean(axis=-1)
 
 
 def _metrics(right: np.ndarray, scores: np.ndarray, truth: np.ndarray) -> tuple[Summary, Summary]:
-    """Accuracy and AUROC, of (repeats, B) right calls and (repeats, B, L) scores."""
+    """Return accuracy and AUROC of (repeats, B) right predictions and (repeats, B, L) scores."""
     draws = np.random.default_rng(0).integers(0, len(truth), (RESAMPLES, len(truth)))
     accuracy = Summary.of(right.mean(axis=1), right.mean(axis=0)[draws].mean(axis=1))
     resampled = np.mean([_auroc(one[draws], truth[draws]) for one in scores], axis=0)
@@ -269,7 +281,7 @@ def _metrics(right: np.ndarray, scores: np.ndarray, truth: np.ndarray) -> tuple[
 
 
 def _done(path: Path, asked: dict) -> dict | None:
-    """The result that stands in a file; None if there is none."""
+    """Return the result in a file; None if there is none."""
     try:
         held = json.loads(path.read_text(encoding="utf-8"))
         if held["protocol"] != asked:
@@ -282,7 +294,7 @@ def _done(path: Path, asked: dict) -> dict | None:
 
 
 def _row(result: dict) -> dict:
-    """A line of the table."""
+    """Return a line of the table."""
     row = {"aggregator": result["aggregator"]}
     for name in ("accuracy", "auroc"):
         row |= {f"{name}_{part}" if part != "mean" else name: value for part, value in result[name].items()}

@@ -35,7 +35,7 @@ class DualStream(Aggregator):
         hidden: Width that instances are embedded to first; 0 for none, as in the paper.
         attention: Width of the query (128 in the paper).
         linear: The older generation: query and value are linear layers.
-        dropout: Of the features before they are pooled.
+        dropout: Rate of dropout on the features before they are pooled.
     """
 
     def __init__(
@@ -73,18 +73,21 @@ class DualStream(Aggregator):
         scores = (query @ asked.transpose(1, 2)).transpose(1, 2)
         attention = masked_softmax(scores / math.sqrt(query.shape[-1]), mask)
         # The value layer is linear and the weights of a bag sum to 1: it acts alike on the pooled features, where it
-        # costs one product per class instead of one per instance.
+        # costs one matmul per class instead of one per instance.
         dropout, value = self.b_classifier["v"]
         bags = value(weighted_sum(attention, x, dropout, dtype))
         return Aggregated(self.b_classifier["fcc"](bags).squeeze(2), attention, instance_logits)
 
     def loss(self, out: Aggregated, target: Tensor, mask: Tensor | None, criterion: Criterion) -> Tensor:
-        """Half the loss of each stream."""
+        """Return the mean loss of the two streams."""
         return 0.5 * criterion(out.logits, target) + 0.5 * criterion(max_stream(out, mask), target)
 
 
 def weighted_sum(attention: Tensor, x: Tensor, dropout: nn.Module, dtype: torch.dtype) -> Tensor:
-    """(B, A, D) of (B, A, N) weights and (B, N, D) instances, in `dtype`; large bags are converted chunk by chunk."""
+    """Return (B, A, D) of (B, A, N) weights and (B, N, D) instances, in `dtype`.
+
+    Large bags are converted chunk by chunk.
+    """
 
     def chunk(weights: Tensor, part: Tensor) -> Tensor:
         return weights.to(dtype) @ dropout(in_type(part, dtype))
@@ -95,5 +98,5 @@ def weighted_sum(attention: Tensor, x: Tensor, dropout: nn.Module, dtype: torch.
 
 
 def max_stream(out: Aggregated, mask: Tensor | None) -> Tensor:
-    """(B, C) logits of the first stream: of the critical instances."""
+    """Return the (B, C) logits of the first stream: those of the critical instances."""
     return at_instances(out.instance_logits, critical_instances(out.instance_logits, mask))

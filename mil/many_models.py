@@ -25,13 +25,13 @@ EVAL_BATCH, LIKE = 16, 4
 def train_many(
     bags: BagTable, recipe: Mil, members: np.ndarray, seed: int, on_epoch: Callable[[], None] = lambda: None
 ) -> np.ndarray:
-    """Logits of every model for every bag after every epoch.
+    """Train many models together; return the logits of each model for every bag after every epoch.
 
     Args:
         bags: The table.
-        recipe: Of all models; epochs, schedule and batches count as if each were trained alone.
+        recipe: The recipe of all models; epochs, schedule and batches count as if each were trained alone.
         members: (M, B) True where a model is trained on a bag. Features are standardised by these bags alone.
-        seed: Of weights, order and dropout.
+        seed: Seed of weights, order and dropout.
         on_epoch: Called after every epoch.
 
     Returns:
@@ -61,7 +61,7 @@ def train_many(
 
     losses = vmap(loss, in_dims=(0, 0, 0, 0, None, None), randomness="different")
     scores = vmap(score, in_dims=(0, 0, 0, None, None))
-    found = np.empty((optim.epochs, len(members), len(bags), len(bags.labels)), dtype=np.float32)
+    logits = np.empty((optim.epochs, len(members), len(bags), len(bags.labels)), dtype=np.float32)
     for epoch in range(optim.epochs):
         base.train()
         batches = _batches(bags, optim.batch_size, draw)
@@ -82,13 +82,13 @@ def train_many(
         base.eval()
         with torch.no_grad():
             for rows, (features, mask) in zip(np.array_split(*_by_size(bags)), ready):
-                found[epoch][:, rows] = scores(parameters, *scale, features, mask).numpy()
+                logits[epoch][:, rows] = scores(parameters, *scale, features, mask).numpy()
         on_epoch()
-    return found
+    return logits
 
 
 def _standards(bags: BagTable, members: np.ndarray) -> tuple[Tensor, Tensor]:
-    """(M, D) mean and deviation of the instances that each model is trained on."""
+    """Return (M, D) mean and standard deviation of the instances that each model is trained on."""
     instances = torch.from_numpy(members[:, np.repeat(np.arange(len(bags)), np.diff(bags.offsets))]).double()
     features = torch.from_numpy(bags.features).double()
     count = instances.sum(dim=1, keepdim=True)
@@ -98,18 +98,18 @@ def _standards(bags: BagTable, members: np.ndarray) -> tuple[Tensor, Tensor]:
 
 
 def _groups(parameters: dict[str, Tensor], weight_decay: float) -> list[dict]:
-    """Matmuls decay, all else does not; the first dimension counts models."""
-    products = [parameter for parameter in parameters.values() if parameter.ndim > 2]
+    """Return the optimiser's groups: weight matrices decay, all else does not. The first dimension counts models."""
+    matrices = [parameter for parameter in parameters.values() if parameter.ndim > 2]
     others = [parameter for parameter in parameters.values() if parameter.ndim <= 2]
     return [
         {"params": group, "lr_scale": 1.0, "weight_decay": decay}
-        for group, decay in ((products, weight_decay), (others, 0.0))
+        for group, decay in ((matrices, weight_decay), (others, 0.0))
         if group
     ]
 
 
 def _batches(bags: BagTable, batch: int, draw: np.random.Generator) -> list[np.ndarray]:
-    """Rows of the batches of an epoch; in every few batches bags of like size share one, for less padding."""
+    """Return the rows of the batches of an epoch; bags of similar size share a batch, for less padding."""
     sizes, order = np.diff(bags.offsets), draw.permutation(len(bags))
     parts = np.array_split(order, -(-len(bags) // (LIKE * batch)))
     ranked = np.concatenate([part[np.argsort(sizes[part], kind="stable")] for part in parts])
@@ -118,7 +118,7 @@ def _batches(bags: BagTable, batch: int, draw: np.random.Generator) -> list[np.n
 
 
 def _by_size(bags: BagTable) -> tuple[np.ndarray, int]:
-    """Rows from the smallest bag to the largest, and in how many batches they are evaluated."""
+    """Return the rows from the smallest bag to the largest, and the number of batches for evaluation."""
     return np.argsort(np.diff(bags.offsets), kind="stable"), -(-len(bags) // EVAL_BATCH)
 
 
@@ -127,7 +127,7 @@ def _padded(bags: BagTable, rows: np.ndarray) -> tuple[Tensor, Tensor]:
 
 
 def _some_instances(mask: Tensor, dropout: float) -> Tensor:
-    """Each instance left out with this probability, at least one of a bag kept."""
+    """Leave out each instance with this probability; keep at least one of a bag."""
     if not dropout:
         return mask
     luck = torch.rand(mask.shape).masked_fill(~mask, -1)

@@ -22,10 +22,10 @@ class NystromLayer(nn.Module):
     """x + attention(norm(x)), with a depthwise convolution over the values beside the attention (as in TransMIL).
 
     Args:
-        width: Of a token.
-        heads: Of the attention.
-        landmarks: Tokens m that stand for all; up to so many tokens attention is exact.
-        dropout: Of the attention's output.
+        width: Width of a token.
+        heads: Attention heads.
+        landmarks: Number m of tokens that represent all; attention over up to m tokens is exact.
+        dropout: Rate of dropout on the attention's output.
     """
 
     def __init__(self, width: int, heads: int = 8, landmarks: int = 256, dropout: float = 0.0):
@@ -37,7 +37,7 @@ class NystromLayer(nn.Module):
         self.beside = nn.Conv2d(heads, heads, (KERNEL, 1), padding=(KERNEL // 2, 0), groups=heads, bias=False)
 
     def forward(self, pieces: Sequence[Tensor], first: bool = False) -> tuple[list[Tensor], Tensor | None]:
-        """Tokens to tokens, both in pieces (B, t, W) that follow each other; all tokens are real.
+        """Return tokens of tokens, both in consecutive pieces (B, t, W); all tokens are real.
 
         Args:
             pieces: The tokens. Of more than two pieces the inside is computed again in the backward pass.
@@ -69,12 +69,12 @@ class NystromLayer(nn.Module):
         if first:
             x, before, after = parts[0]
             after = torch.cat([x[:, 1:], after], dim=1)[:, : KERNEL // 2]
-            out = [self._spread(k, mixed, x[:, :1], before, after)]
+            out = [self._output(k, mixed, x[:, :1], before, after)]
             return out, self._first_attends(pieces, q, k, inverse, sizes.logsumexp(dim=0)) if seen else None
-        return [in_pieces(pieces, self._spread, k, mixed, *part) for part in parts], None
+        return [in_pieces(pieces, self._output, k, mixed, *part) for part in parts], None
 
     def _landmarks(self, pieces: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Queries and keys (B, heads, m, d) of the landmarks; both are linear in the tokens that they average."""
+        """Return queries and keys (B, heads, m, d) of the landmarks: means over the tokens of each landmark."""
         lengths = [piece.shape[1] for piece in pieces]
         segment = torch.arange(sum(lengths), device=pieces[0].device) * self.landmarks // sum(lengths)
         parts = zip(pieces, segment.split(lengths))
@@ -88,7 +88,7 @@ class NystromLayer(nn.Module):
         return tokens.new_zeros(len(x), self.landmarks, x.shape[2]).index_add(1, segment, tokens)
 
     def _summed_up(self, q: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
-        """What the landmarks find in some tokens: logarithm of the sum of weights, and weighted mean of the values."""
+        """Return what the landmarks read in some tokens: log of the sum of weights, and weighted mean of the values."""
         k, v = self._projected(x, "kv")
         scores = (q * self.scale) @ k.float().transpose(2, 3)
         largest = scores.detach().amax(dim=3, keepdim=True)
@@ -96,8 +96,8 @@ class NystromLayer(nn.Module):
         total = weights.sum(dim=3, keepdim=True)
         return (largest + total.log()).squeeze(3), weights @ v.float() / total
 
-    def _spread(self, k: Tensor, mixed: Tensor, x: Tensor, before: Tensor, after: Tensor) -> Tensor:
-        """Some tokens after the layer; `before` and `after` are their neighbours, for the convolution."""
+    def _output(self, k: Tensor, mixed: Tensor, x: Tensor, before: Tensor, after: Tensor) -> Tensor:
+        """Return some tokens after the layer; `before` and `after` are their neighbours, for the convolution."""
         (q,) = self._projected(x, "q")
         (v,) = self._projected(torch.cat([before, x, after], dim=1), "v")
         attended = ((q.float() * self.scale) @ k.transpose(2, 3)).softmax(dim=3) @ mixed
@@ -106,7 +106,7 @@ class NystromLayer(nn.Module):
 
     @torch.no_grad()
     def _first_attends(self, pieces, q: Tensor, k: Tensor, inverse: Tensor, sizes: Tensor) -> Tensor:
-        """(B, T) weights of the first token; the approximation's negative ones are cut off."""
+        """Return (B, T) weights of the first token; negative ones of the approximation become 0."""
         (own,) = self._projected(pieces[0][:, :1], "q")
         row = (own.float() @ k.transpose(2, 3) * self.scale).softmax(dim=3) @ inverse  # (B, heads, 1, m)
         parts = []
@@ -118,7 +118,7 @@ class NystromLayer(nn.Module):
         return weights / weights.sum(dim=1, keepdim=True).clamp(min=torch.finfo(weights.dtype).tiny)
 
     def _projected(self, x: Tensor, names: str) -> list[Tensor]:
-        """Queries, keys, values (B, heads, T, d) of tokens, as asked."""
+        """Return queries, keys, values (B, heads, T, d) of tokens, as asked."""
         weights = dict(zip("qkv", self.qkv.weight.chunk(3)))
         x = self.norm(x)
         return [self._headed(F.linear(x, weights[name])) for name in names]
@@ -131,18 +131,18 @@ class NystromLayer(nn.Module):
 
 
 def in_pieces(pieces: Sequence[Tensor], function: Callable, *inputs: Tensor):
-    """`function(*inputs)` of one piece; where there are many, nothing of its inside is kept for the backward pass."""
+    """Return `function(*inputs)` of one piece; of many pieces, nothing inside is kept for the backward pass."""
     return recomputed(function, *inputs) if len(pieces) > 2 else function(*inputs)
 
 
 def neighbours(pieces: Sequence[Tensor], reach: int) -> tuple[list[Tensor], list[Tensor]]:
-    """For every piece the up to `reach` tokens of the pieces before and after it; at the ends there are none."""
+    """Return, for every piece, up to `reach` tokens of the pieces before and after it; none at the ends."""
     before = [pieces[0][:, :0], *[piece[:, -reach:] for piece in pieces[:-1]]]
     return before, [*[piece[:, :reach] for piece in pieces[1:]], pieces[-1][:, :0]]
 
 
 def pseudo_inverse(a: Tensor) -> Tensor:
-    """Moore-Penrose inverse of (..., m, m) by iteration (Xiong et al., equation 11)."""
+    """Return the Moore-Penrose inverse of (..., m, m) by iteration (Xiong et al., equation 11)."""
     with torch.autocast(a.device.type, enabled=False):
         a = a.float()
         eye = torch.eye(a.shape[-1], device=a.device)

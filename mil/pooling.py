@@ -13,7 +13,7 @@ class _InstanceClassifier(Aggregator):
         width: Features D of an instance.
         classes: Logits C.
         hidden: Width that instances are embedded to first; 0 for none.
-        dropout: Of the instances' (embedded) features.
+        dropout: Rate of dropout on the instances' (embedded) features.
     """
 
     localise = "instance"
@@ -24,7 +24,7 @@ class _InstanceClassifier(Aggregator):
         self.head = nn.Linear(hidden or width, classes)
 
     def instance_logits(self, features: Tensor) -> Tensor:
-        """(B, N, C)."""
+        """Return (B, N, C) logits."""
         return each_instance(lambda x: self.head(self.embed(x)), features, compute_type(self))
 
 

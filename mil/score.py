@@ -8,18 +8,18 @@ from .dsmil import max_stream
 
 
 def bag_logits(out: Aggregated, mask: Tensor | None, score: str) -> Tensor:
-    """(B, C) logits that a bag is judged by: its own, or (`average`) the mean of both streams of DSMIL."""
+    """Return the (B, C) logits that a bag is judged by: its own, or (`average`) the mean of both streams of DSMIL."""
     return (out.logits + max_stream(out, mask)) / 2 if score == "average" else out.logits
 
 
 def instance_scores(out: Aggregated, probability: Tensor, localise: str) -> Tensor:
-    """(B, N, C) in 0..1 of every instance, for localisation.
+    """Return (B, N, C) scores in 0..1 of every instance, for localisation.
 
     Args:
-        out: Of the aggregator in eval mode.
+        out: What the aggregator returned in eval mode.
         probability: (B, C) of the bags.
-        localise: Of the aggregator: `instance`, the sigmoid of the instance's own logit; `attention`, its attention
-            over the largest of the bag, times the bag's probability, so that a healthy bag has no hot instance.
+        localise: `instance`: the sigmoid of the instance's own logit. `attention`: its attention over the largest of the
+            bag, times the bag's probability, so that a healthy bag has no hot instance.
     """
     if localise == "instance":
         return out.instance_logits.float().sigmoid()

@@ -33,12 +33,12 @@ class TileEncoder(nn.Module):
         self.register_buffer("std", torch.tensor(std), persistent=False)
 
     def forward(self, tiles: Tensor, scales: Sequence[int] = (1,)) -> Tensor:
-        """(B, n D) features at n scales of (B, s S, s S, 3) uint8 tiles, read at the finest scale s."""
+        """Return (B, n D) features at n scales of (B, s S, s S, 3) uint8 tiles, read at the finest scale s."""
         x = normalised(tiles.permute(0, 3, 1, 2), self.mean, self.std)
         return multiscale_vectors(self.network, x, scales)
 
     def fingerprint(self) -> str:
-        """SHA-256 over names and values of all weights: the same weights in another file are the same encoder."""
+        """Return the SHA-256 of names and values of all weights, so the same weights in another file have the same."""
         digest = hashlib.sha256()
         for name, tensor in sorted(self.network.state_dict().items()):
             digest.update(name.encode())
@@ -47,7 +47,7 @@ class TileEncoder(nn.Module):
 
     @torch.inference_mode()
     def check(self, tile_px: int) -> int:
-        """Width D of the features of tiles of `tile_px` pixels.
+        """Return the width D of the features of tiles of `tile_px` pixels.
 
         Raises:
             UserError: The network takes no such tiles.
@@ -78,7 +78,7 @@ class TokenFeatures(nn.Module):
         self.vit, self.kind = vit, kind
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, D), (B, 2 D) or (B, 5 D) features of (B, C, H, W) normalised tiles."""
+        """Return (B, D), (B, 2 D) or (B, 5 D) features of (B, C, H, W) normalised tiles."""
         layers = self.vit.last_layers(x, 4 if self.kind == "class4_mean" else 1)
         classes = [tokens.cls for tokens in layers] if self.kind != "mean" else []
         means = [layers[-1].patches.mean(dim=1)] if self.kind != "class" else []
@@ -86,7 +86,7 @@ class TokenFeatures(nn.Module):
 
 
 def load_tile_encoder(source: str, kind: str) -> TileEncoder:
-    """The encoder that a user named.
+    """Return the encoder that a user named.
 
     Args:
         source: An encoder folder, a checkpoint file, `timm:NAME`, or `hf-hub:OWNER/NAME` (which timm fetches from a

@@ -25,7 +25,10 @@ class PyramidPositions(nn.Module):
         self.layers = nn.ModuleList(nn.Conv2d(width, width, k, padding=k // 2, groups=width) for k in (7, 5, 3))
 
     def forward(self, bands: Sequence[Tensor], side: int) -> list[Tensor]:
-        """Bands of rows (B, rows * side, W) of a square to the same; each but the last has 3 rows or more."""
+        """Return bands of rows (B, rows * side, W) of a square with positions added.
+
+        Each band but the last has 3 rows or more.
+        """
         parts = zip(bands, *neighbours(bands, 3 * side))
         return [in_pieces(bands, self._band, *part, side) for part in parts]
 
@@ -47,7 +50,7 @@ class TransMil(Aggregator):
         width: Features D of an instance.
         classes: Logits C.
         hidden: Width of the tokens (512 in the paper), a multiple of 8.
-        dropout: Of the embedding and of the attention's output (0.1 in the paper's code).
+        dropout: Rate of dropout on the embedding and the attention's output (0.1 in the paper's code).
     """
 
     def __init__(self, width: int, classes: int, hidden: int = 512, dropout: float = 0.1):
@@ -65,20 +68,20 @@ class TransMil(Aggregator):
             logits, attention = self._bags(features)
             return Aggregated(logits, None if attention is None else attention[:, None])
         counts = mask.sum(dim=1)
-        places, logits, maps = [], [], []
+        indices, logits, maps = [], [], []
         for count in counts.unique().tolist():
             rows = (counts == count).nonzero().squeeze(1)
-            own = mask[rows].nonzero()[:, 1].view(len(rows), count)
-            found, attention = self._bags(features[rows[:, None], own])
-            places.append(rows)
-            logits.append(found)
+            columns = mask[rows].nonzero()[:, 1].view(len(rows), count)
+            scores, attention = self._bags(features[rows[:, None], columns])
+            indices.append(rows)
+            logits.append(scores)
             if attention is not None:
-                maps.append(attention.new_zeros(len(rows), mask.shape[1]).scatter(1, own, attention)[:, None])
-        order = torch.cat(places).argsort()
+                maps.append(attention.new_zeros(len(rows), mask.shape[1]).scatter(1, columns, attention)[:, None])
+        order = torch.cat(indices).argsort()
         return Aggregated(torch.cat(logits)[order], torch.cat(maps)[order] if maps else None)
 
     def _bags(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
-        """(B, C) logits of bags of one size (B, N, D), and outside of training (B, N) attention of the class token."""
+        """Return (B, C) logits of (B, N, D) bags, and outside of training the (B, N) attention of the class token."""
         count, dtype = features.shape[1], compute_type(self)
         side = math.isqrt(count - 1) + 1
         bands = _bands(features, side)
@@ -90,15 +93,15 @@ class TransMil(Aggregator):
 
     @staticmethod
     def _on_instances(attention: Tensor, count: int) -> Tensor:
-        """Weights of (class token, instances, repeated ones) as weights of the instances alone."""
-        own, repeated = attention[:, 1 : 1 + count], attention[:, 1 + count :]
-        own = own + F.pad(repeated, (0, count - repeated.shape[1]))
-        total = own.sum(dim=1, keepdim=True)
-        return torch.where(total > 0, own / total.clamp(min=1e-12), torch.full_like(own, 1 / count))
+        """Return the weights of the instances alone, of those of (class token, instances, repeated ones)."""
+        weights, repeated = attention[:, 1 : 1 + count], attention[:, 1 + count :]
+        weights = weights + F.pad(repeated, (0, count - repeated.shape[1]))
+        total = weights.sum(dim=1, keepdim=True)
+        return torch.where(total > 0, weights / total.clamp(min=1e-12), torch.full_like(weights, 1 / count))
 
 
 def _bands(features: Tensor, side: int) -> list[Tensor]:
-    """The instances (B, N, D), the first ones repeated at the end to make a square, in bands of its rows."""
+    """Return the instances (B, N, D) in bands of a square's rows; the first ones are repeated at its end."""
     count = features.shape[1]
     rows = side if side * side <= WHOLE else max(3, CHUNK // side)
     *bands, last = features.split(rows * side, dim=1)

@@ -17,7 +17,7 @@ GATES = {"a": "v", "b": "u", "c": "w"}
 
 
 def official_kind(state: State) -> str | None:
-    """`dsmil`, `self_vit_mil`, `clam_sb` or `clam_mb`, as recipes call it, judged by the names; None if none of them.
+    """Return `dsmil`, `self_vit_mil`, `clam_sb` or `clam_mb`, as recipes name it, by the tensors' names; else None.
 
     Args:
         state: From `read_checkpoint`.
@@ -31,7 +31,7 @@ def official_kind(state: State) -> str | None:
 
 
 def load_official_dsmil(path: str | Path) -> DualStream:
-    """The aggregator of an official weight file of DSMIL or Self-ViT-MIL, in eval mode.
+    """Return the aggregator of an official weight file of DSMIL or Self-ViT-MIL, in eval mode.
 
     Raises:
         UserError: The file is no such weights, or of a variant that is not built (a value layer beside the new query).
@@ -48,7 +48,7 @@ def load_official_dsmil(path: str | Path) -> DualStream:
 
 
 def load_official_clam(path: str | Path) -> Clam:
-    """The aggregator of an official weight file of CLAM with gated attention, in eval mode.
+    """Return the aggregator of an official weight file of CLAM with gated attention, in eval mode.
 
     Of the two logits of each instance classifier only their margin is kept (see `Clam`).
 
@@ -74,7 +74,7 @@ def load_official_clam(path: str | Path) -> Clam:
 
 
 def _rows(given: State, branches: bool) -> tuple[Tensor, Tensor]:
-    """Weights (C, W) and biases (C) of the bag classifier, or of those of the branches."""
+    """Return weights (C, W) and biases (C) of the bag classifier, or of those of the branches."""
     if not branches:
         return given["classifiers.weight"], given["classifiers.bias"]
     count = max(1, sum(name.startswith("classifiers.") and name.endswith(".weight") for name in given))

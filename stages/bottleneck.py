@@ -1,5 +1,6 @@
-"""Which will hold a training up on this machine, loading or computing: a few seconds of both, on the data set's own
-files and with the recipe's own model.
+"""Whether loading or computing limits a training on this machine.
+
+Both are measured for a few seconds, on the data set's own files and with the recipe's own model.
 """
 
 import contextlib
@@ -34,9 +35,9 @@ class Rates:
     """Cases per second.
 
     Attributes:
-        decoded: That one core reads from the files.
-        loaded: That one core cuts and augments from the cache (which the disk has in memory).
-        consumed: That training steps take.
+        decoded: Cases that one core reads from the files.
+        loaded: Cases that one core crops and augments from the cache (which the system keeps in memory).
+        consumed: Cases that training steps take.
     """
 
     decoded: float
@@ -45,12 +46,12 @@ class Rates:
 
 
 def bottleneck(task: Task, manifest: Manifest, name: str) -> list[str]:
-    """Return what `clinvit check --recipe` says of it: two sentences with metrics.
+    """Return what `clinvit check --recipe` reports: two sentences with the rates.
 
     Args:
         task: Whose recipe it is.
         manifest: The cases.
-        name: Of the recipe: of pre-training, or of fine-tuning alone.
+        name: The recipe: of pre-training, or of fine-tuning where pre-training has none of this name.
 
     Raises:
         UserError: There is no such recipe, or nothing of it can be measured here.
@@ -77,9 +78,9 @@ def verdict(rates: Rates, what: str, device: str, cases: int, cached: bool = Tru
 
     Args:
         rates: As measured.
-        what: Was measured.
-        device: That computes; a CPU loads beside it with the same cores.
-        cases: Of the training.
+        what: What was measured, in words.
+        device: The device that computes; a CPU also loads, with the same cores.
+        cases: Training cases.
         cached: Whether the recipe keeps decoded files.
     """
     cores, workers = usable_cores(), max(1, reading_workers(-1))
@@ -112,7 +113,7 @@ def verdict(rates: Rates, what: str, device: str, cases: int, cached: bool = Tru
 
 
 def rate(value: float) -> str:
-    """Return cases per second, readable."""
+    """Return cases per second as text."""
     return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
@@ -134,7 +135,7 @@ def measure(recipe: PretrainRecipe | Finetune, manifest: Manifest, device: str) 
 
 
 def workload(recipe: PretrainRecipe | Finetune, manifest: Manifest) -> Workload:
-    """Return the training of a recipe on a manifest's cases, without them."""
+    """Return the training of a recipe on a manifest's cases, without their files."""
     cases = len(manifest.rows(*recipe.data.splits))
     if isinstance(recipe, PretrainRecipe):
         return pretrain_workload(recipe, cases)
@@ -142,10 +143,10 @@ def workload(recipe: PretrainRecipe | Finetune, manifest: Manifest) -> Workload:
 
 
 def _decoded(reader: Reader, manifest: Manifest) -> tuple[float, list[np.ndarray]]:
-    """Return files per second of one core, and the pixels of those that were read, from all over the manifest."""
+    """Return files per second of one core, read from all over the manifest, and the pixels of those that were read."""
     files, pixels, error = manifest.files(), [], None
-    places = np.random.default_rng(0).permutation(len(files))[:64]
-    with contextlib.closing(isolated(reader.read, [files[place] for place in places])) as results:
+    rows = np.random.default_rng(0).permutation(len(files))[:64]
+    with contextlib.closing(isolated(reader.read, [files[row] for row in rows])) as results:
         for number, result in enumerate(results):
             if number == 0:  # before the first one, a process starts
                 start = time.perf_counter()
@@ -161,7 +162,7 @@ def _decoded(reader: Reader, manifest: Manifest) -> tuple[float, list[np.ndarray
 
 
 def per_second(work: Callable[[int], object]) -> float:
-    """Return how often `work(i)` is done in a second, on one core, after three times that do not count."""
+    """Return how often one core does `work(i)` in a second, after three warm-up calls that do not count."""
     for i in range(3):
         work(i)
     start, done = time.perf_counter(), 0
@@ -172,7 +173,7 @@ def per_second(work: Callable[[int], object]) -> float:
 
 
 def step_rate(workload: Workload, device: str) -> float:
-    """Return cases per second that training steps take: forward, backward and optimiser, in the precision of a run.
+    """Return the cases per second of training steps: forward, backward and optimiser, in the precision of a run.
 
     The batch grows while a step is short, up to the recipe's; larger ones give no other rate.
 

@@ -1,4 +1,4 @@
-"""What stands beside a predictions table: `predictions.model.json`, the model it is of and what was applied to it."""
+"""The file `predictions.model.json` beside a predictions table: whose scores they are and what was applied to them."""
 
 import json
 from pathlib import Path
@@ -7,12 +7,12 @@ from ..core.errors import UserError
 
 
 def beside(out: Path, what: str) -> Path:
-    """`predictions.csv` -> `predictions.model.json`."""
+    """Return `predictions.model.json` for `predictions.csv`."""
     return out.with_name(f"{out.stem}.{what}.json")
 
 
 def model_facts(model: Path, card) -> dict:
-    """What was applied to the scores, for people and programs that only see the table."""
+    """Return what was applied to the scores, for people and programs that only see the table."""
     meaning = {label: card.meaning.get(label, "1 = present") for label in card.labels}
     return {
         "model": Path(model).resolve().name,
@@ -25,7 +25,7 @@ def model_facts(model: Path, card) -> dict:
 
 
 def facts_beside(predictions: Path) -> dict:
-    """What `predict` has written beside a table of its own; empty for another table."""
+    """Return what `predict` has written beside its table; empty for another table."""
     path = beside(Path(predictions), "model")
     try:
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

@@ -1,5 +1,7 @@
-"""What `check` looks for across the splits: patients under two spellings, images that stand twice, labels that can be
-told by other things than the image, and cases that an encoder has seen already.
+"""What `check` looks for across the splits.
+
+Patients under two spellings, images that occur twice, labels that can be predicted from other things than the image,
+and cases that an encoder has seen already.
 """
 
 from functools import partial
@@ -32,13 +34,13 @@ def add_leaks(
     encoder: Path | None = None,
     pairs: Path | None = None,
 ) -> None:
-    """Add to what `check` found.
+    """Add the leaks across splits to the result of `check`.
 
     Args:
-        found: With the looks of the files that were read.
+        found: The result of `check`, with the looks of the files that were read.
         manifest: The cases.
         task: Whose cases they are.
-        cache_px: Of the pixel cache that may lie beside the manifest.
+        cache_px: Shorter side of the images in the cache beside the manifest, if there is one.
         encoder: Folder whose training cases are looked for.
         pairs: A CSV for the pairs; then all files are compared, by way of the cache if there is one.
     """
@@ -60,8 +62,10 @@ def add_leaks(
 
 
 def pairs_table(manifest: Manifest, looks: Looks) -> pd.DataFrame:
-    """Pairs that show the same: `id_a, patient_a, split_a`, the same of b, `likeness`, `equal`, and `contradict`: the
-    labels that one has and the other has not. Pairs of one patient stand there only if they contradict.
+    """Return the pairs that show the same image.
+
+    Columns: `id_a, patient_a, split_a`, the same of b, `likeness`, `equal`, and `contradict`, the labels that one has
+    and the other has not. Pairs of one patient are listed only if they contradict.
     """
     table = manifest.table
     pairs = duplicates(looks, table["patient"])
@@ -78,21 +82,19 @@ def pairs_table(manifest: Manifest, looks: Looks) -> pd.DataFrame:
 
 
 def pair_sentences(manifest: Manifest, table: pd.DataFrame, looked: int, file: Path | None) -> tuple[list, list]:
-    """What is said of the pairs: facts and warnings."""
+    """Return facts and warnings on the pairs."""
     files = f"all {looked:,} files" if looked == len(manifest) else f"the {looked:,} of {len(manifest):,} files read"
     more = "" if looked == len(manifest) else "; --duplicates PAIRS.csv compares all"
     across = table[table["split_a"] != table["split_b"]]
-    where = f" All stand in {file}." if file is not None else " --duplicates PAIRS.csv writes all of them."
+    where = f" {file} lists all." if file is not None else " --duplicates PAIRS.csv writes all of them."
     facts, warnings = [], []
     if across.empty:
-        facts.append(
-            f"no image of {files} stands in two splits, as it is or re-encoded, resized, slightly cropped{more}"
-        )
+        facts.append(f"no image of {files} is in two splits, as it is or re-encoded, resized, slightly cropped{more}")
     else:
-        told = ", ".join(f"{count:,} of {split}" for split, count in _held_out(across).items() if count)
+        held_out = ", ".join(f"{count:,} of {split}" for split, count in _held_out(across).items() if count)
         warnings.append(
             f"{_pairs(across)} of cases of different patients show the same image in two splits "
-            f"({int(across['equal'].sum()):,} equal, the others nearly), among {files}: {told} stand in an earlier "
+            f"({int(across['equal'].sum()):,} equal, the others nearly), among {files}: {held_out} are in an earlier "
             f"split too, so scores on them are too good. First: {_some(across)}.{where} Leave one of each out, or give "
             "both one patient and split anew (`clinvit prepare --resplit`)."
         )
@@ -113,7 +115,7 @@ def pair_sentences(manifest: Manifest, table: pd.DataFrame, looked: int, file: P
 
 
 def _held_out(across: pd.DataFrame) -> dict[str, int]:
-    """How many cases of val and test stand in an earlier split too."""
+    """Return how many cases of val and test are in an earlier split too."""
     order = {split: place for place, split in enumerate(SPLITS)}
     later = across["split_a"].map(order) < across["split_b"].map(order)
     ids = across["id_b"].where(later, across["id_a"])

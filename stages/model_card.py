@@ -26,11 +26,11 @@ def write_model_card(folder: Path, card, out: Path) -> Path:
 
 
 def model_card(name: str, card, metrics: Mapping[str, Any] | None) -> str:
-    """The card's text.
+    """Return the card's text.
 
     Args:
-        name: Of the folder.
-        card: Of a classifier, an aggregator or an encoder.
+        name: The folder's name.
+        card: The card of a classifier, an aggregator or an encoder.
         metrics: What `report.json` holds, if there is one.
     """
     parts = [f"# {markdown(name)}", "", markdown(card.summary()), "", f"> {LIMITS}", ""]
@@ -58,7 +58,7 @@ def _block(title: str, values: Mapping[str, Any]) -> list[str]:
 
 
 def markdown(text: object) -> str:
-    """Any text as Markdown shows it, in one line: no link, no image, no HTML."""
+    """Return any text so that Markdown shows it as it is, in one line: no link, no image, no HTML."""
     return re.sub(r"([\\`*_\[\]<>#|!~&])", r"\\\1", " ".join(printable(text).split()))
 
 
@@ -80,9 +80,9 @@ def _metrics(metrics: Mapping[str, Any] | None) -> list[str]:
         return ["Not evaluated here: no `report.json` beside this folder."]
     rows = ["| label | AUROC | 95 % interval | positive / n |", "|---|---|---|---|"]
     for label in metrics["models"][0]["labels"]:
-        found = label["metrics"]["auroc"]
-        value = "–" if found["value"] is None else f"{found['value']:.3f}"
-        between = "–" if found["low"] is None else f"{found['low']:.3f} to {found['high']:.3f}"
+        auroc = label["metrics"]["auroc"]
+        value = "–" if auroc["value"] is None else f"{auroc['value']:.3f}"
+        between = "–" if auroc["low"] is None else f"{auroc['low']:.3f} to {auroc['high']:.3f}"
         rows.append(f"| {markdown(label['label'])} | {value} | {between} | {label['positives']} / {label['n']} |")
     return [
         *map(markdown, metrics["headline"]),

@@ -42,11 +42,11 @@ def prepare_stage(
     """Write the manifest of a data set as downloaded, its paths relative to its own folder, and its boxes beside it.
 
     Args:
-        layouts: Of the task, by name.
+        layouts: The task's layouts, by name.
         root: Folder of the data set (or a CSV of one's own).
         out: The manifest to write.
         layout: Its name; None to recognise it.
-        options: Of the layout's reader.
+        options: Options of the layout's reader.
         resplit: Seed of new patient-grouped splits; None keeps those of the data set.
         data_roots: Folders outside of `root` in which files may lie too.
 

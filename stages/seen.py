@@ -1,5 +1,6 @@
-"""Which cases of a split a model has seen before it is scored on them: in training, where its thresholds were
-chosen, or without labels in the pre-training of its encoder.
+"""Which cases of a split a model has seen before it is scored on them.
+
+In training, where its thresholds were chosen, or without labels in the pre-training of its encoder.
 """
 
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from .facts import facts_beside
 
 
 def seen_facts(model: Path, cases: pd.DataFrame) -> dict:
-    """What a model folder knows of cases (`id, patient, split`), as plain values.
+    """Return what a model folder stores about cases (`id, patient, split`), as plain values.
 
     Returns:
         By split `cases`; how many of them the model was `trained_on` and `chosen_on` (epoch, thresholds, calibration);
@@ -26,76 +27,77 @@ def seen_facts(model: Path, cases: pd.DataFrame) -> dict:
     model = Path(model)
     trained, chosen, before = (read_hashes(model / name) for name in (TRAINED_ON, CHOSEN_ON, PRETRAINED_ON))
     both = None if trained is None or chosen is None else len(trained & chosen)
-    found = {}
+    facts = {}
     for split, part in cases.groupby("split", sort=False):
-        own, patients = (None, None) if before is None else (int(met.sum()) for met in seen_cases(part, before))
+        images, patients = (None, None) if before is None else (int(seen.sum()) for seen in seen_cases(part, before))
         hashes = part["id"].map(case_hash)
-        found[str(split)] = {
+        facts[str(split)] = {
             "cases": len(part),
             "trained_on": None if trained is None else int(hashes.isin(trained).sum()),
             "chosen_on": None if chosen is None else int(hashes.isin(chosen).sum()),
-            "pretrained_on": own,
+            "pretrained_on": images,
             "pretrained_patients": patients,
             "chosen_on_trained": both,
         }
-    return found
+    return facts
 
 
 def seen_beside(predictions: Path, cases: pd.DataFrame) -> dict:
-    """The same for a predictions table: as `predict` wrote it beside the table, or by the model folder there; empty
-    where there is neither.
+    """Return the same for a predictions table; empty where nothing is known.
+
+    It is read from the file that `predict` wrote beside the table, or from the model folder there.
     """
-    said = facts_beside(predictions)
-    if "seen" in said:
-        return said["seen"]
+    facts = facts_beside(predictions)
+    if "seen" in facts:
+        return facts["seen"]
     folder = Path(predictions).parent / "model"
     return seen_facts(folder, cases) if folder.is_dir() else {}
 
 
-def seen_sentences(split: str, found: Mapping) -> tuple[list[str], list[str]]:
-    """What `seen_facts` says of one split: warnings, and what else is known."""
+def seen_sentences(split: str, seen: Mapping) -> tuple[list[str], list[str]]:
+    """Return what `seen_facts` means for one split: warnings, and what else is known."""
     warnings, facts = [], []
-    own = found.get(split, {})
-    count = own.get("cases", 0)
-    if own.get("trained_on"):
+    counts = seen.get(split, {})
+    count = counts.get("cases", 0)
+    if counts.get("trained_on"):
         warnings.append(
-            f"trained on {own['trained_on']:,} of the {count:,} {split} cases, with their labels: the scores on these "
-            "say nothing of other patients."
+            f"trained on {counts['trained_on']:,} of the {count:,} {split} cases, with their labels: the scores on "
+            "these say nothing of other patients."
         )
     elif split == "train":
         warnings.append("split 'train' is what a model learns from: scores on it say nothing of other patients.")
-    if own.get("chosen_on"):
+    if counts.get("chosen_on"):
         warnings.append(
-            f"epoch, thresholds or calibration were chosen on {own['chosen_on']:,} of the {count:,} {split} cases: "
-            "scores and calls on these are optimistic."
+            f"epoch, thresholds or calibration were chosen on {counts['chosen_on']:,} of the {count:,} {split} cases: "
+            "scores and predicted labels on these are optimistic."
         )
-    if own.get("chosen_on_trained"):
+    if counts.get("chosen_on_trained"):
         warnings.append(
-            f"epoch, thresholds or calibration were chosen on {own['chosen_on_trained']:,} cases that the model was "
+            f"epoch, thresholds or calibration were chosen on {counts['chosen_on_trained']:,} cases that the model was "
             "trained on, where it does too well: leave val out of --data.splits."
         )
-    if own.get("pretrained_on") or own.get("pretrained_patients"):
-        more = own["pretrained_patients"] - own["pretrained_on"]
+    if counts.get("pretrained_on") or counts.get("pretrained_patients"):
+        more = counts["pretrained_patients"] - counts["pretrained_on"]
         warnings.append(
-            f"the encoder has seen {own['pretrained_on']:,} of the {count:,} {split} cases in pre-training, without "
+            f"the encoder has seen {counts['pretrained_on']:,} of the {count:,} {split} cases in pre-training, without "
             "labels"
             + (f", and other images of the patients of {more:,} more" if more else "")
             + ": on new patients it may do worse. Pre-train with --data.splits '[train]' to rule that out."
         )
-    elif own and own["pretrained_on"] is None:
+    elif counts and counts["pretrained_on"] is None:
         facts.append(
             f"what its encoder has seen in pre-training is not known: some of the {split} cases may be among it."
         )
-    if own and not warnings and None not in own.values():
+    if counts and not warnings and None not in counts.values():
         facts.append(
             f"none of the {count:,} {split} cases was trained on, chosen on, or seen by the encoder in pre-training, "
-            "as far as ids and patients tell."
+            "as far as ids and patients show."
         )
     return warnings, facts
 
 
 def encoder_sentences(folder: Path, manifest: Manifest) -> tuple[list[str], list[str]]:
-    """Facts and warnings on the cases that an encoder, or the encoder of a model, has seen.
+    """Return facts and warnings on the cases that an encoder, or the encoder of a model, has seen.
 
     Raises:
         UserError: The folder does not say.
@@ -111,14 +113,14 @@ def encoder_sentences(folder: Path, manifest: Manifest) -> tuple[list[str], list
     facts, warnings = [], []
     for split in SPLITS:
         cases = manifest.rows(split).table
-        own, patients = seen_cases(cases, hashes)
-        told = f"the encoder has seen {own.sum():,} of the {len(cases):,} {split} cases"
+        images, patients = seen_cases(cases, hashes)
+        sentence = f"the encoder has seen {images.sum():,} of the {len(cases):,} {split} cases"
         if split == "train" or not patients.any():
-            facts.append(told)
+            facts.append(sentence)
         else:
-            more = np.count_nonzero(patients & ~own)
+            more = np.count_nonzero(patients & ~images)
             warnings.append(
-                f"{told} in pre-training, without labels"
+                f"{sentence} in pre-training, without labels"
                 + (f", and other images of the patients of {more:,} more" if more else "")
                 + f": scores on {split} may be better than on new patients. Pre-train with --data.splits '[train]'."
             )

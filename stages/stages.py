@@ -18,7 +18,7 @@ MANIFEST = "manifest.csv"
 
 
 def open_manifest(data: Path | Manifest, labels: Sequence[str] | None = None) -> Manifest:
-    """The manifest itself, or the one in a folder."""
+    """Return the manifest itself, or the one in a folder."""
     if isinstance(data, Manifest):
         return data if labels is None else data.with_labels(labels)
     data = Path(data)
@@ -30,7 +30,7 @@ def open_manifest(data: Path | Manifest, labels: Sequence[str] | None = None) ->
 
 
 def cache_place(manifest: Manifest, out: Path, asked: Path | str | None, cache_gb: float = CACHE_GB):
-    """Where decoded images and clips are: as asked, else beside the manifest (`prepare`), else beside `out`.
+    """Return where decoded images and clips are: as asked, else beside the manifest (`prepare`), else beside `out`.
 
     Args:
         manifest: The cases.
@@ -51,7 +51,7 @@ def cache_place(manifest: Manifest, out: Path, asked: Path | str | None, cache_g
 
 
 def choose_recipe(recipes: Mapping[str, Callable], name: str, config: Path | None, options: Sequence[str]):
-    """A named recipe, changed by a file and by dotted options."""
+    """Return a named recipe, changed by a file and by dotted options."""
     if name not in recipes:
         raise UserError(f"unknown recipe {name!r}; known: {', '.join(recipes)}.")
     return parse_recipe(recipes[name](), config, options)
@@ -61,7 +61,7 @@ def pretrain_stage(
     recipe, data: Path | Manifest, out: Path, cache=None, tiles: Path | None = None,
     cache_gb: float = CACHE_GB, encoder: Path | None = None, hooks=None,
 ) -> Path:  # fmt: skip
-    """Pre-training, of slides on the tiles in a folder of tile coordinates; gives the encoder folder."""
+    """Pre-train, on slides with the tiles in a folder of tile coordinates; return the encoder folder."""
     from ..pretrain.run import pretrain
 
     manifest = open_manifest(data, labels=None if recipe.reads_labels else ())
@@ -82,17 +82,21 @@ def finetune_stage(
     calibrate: str | None = None,
     hooks=None,
 ) -> Path:
-    """Fine-tuning, then calibration and thresholds from the validation cases into the model's card; gives the model
-    folder. Repeated in a finished folder, it only predicts anew, calibrates and chooses: by another rule, if asked.
+    """Fine-tune, then calibrate and choose thresholds on the validation cases; return the model folder.
+
+    Calibration and thresholds are stored in the model's card. Repeated in a finished folder, it only predicts,
+    calibrates and chooses again: by another rule, if asked.
 
     Args:
         recipe: The resolved recipe.
         data: Manifest or its folder.
         out: Run folder.
-        encoder, cache, cache_gb: Of images and clips (`cache_place`).
-        features: Of slides: folder of their tiles' features, on which an aggregator is trained.
-        rule: For the thresholds.
-        calibrate: `temperature` or `platt` (`eval.scaling`), None to leave the scores as they are.
+        encoder: Encoder folder or checkpoint to start from; not for slides.
+        cache: See `cache_place`; not for slides.
+        cache_gb: See `cache_place`.
+        features: For slides: folder of their tiles' features, on which an aggregator is trained.
+        rule: Rule for the thresholds.
+        calibrate: `temperature` or `platt` (`eval.statistics.scaling`), None to leave the scores as they are.
         hooks: Own parts of a fine-tuning on images or clips (`engine.hooks.Hooks`).
 
     Raises:

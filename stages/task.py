@@ -38,7 +38,7 @@ class Task:
         unit: What a case is called in reports: `image`, `clip`, `slide`.
         recipes: By stage (`pretrain`, `finetune`; of slides also `tile` and `extract`), then by name.
         cached: Whether decoded files are kept in a cache of pixels.
-        channels: Of the recipes: 1 reads files grey, 3 in colour.
+        channels: Channels of the recipes: 1 reads files in grey, 3 in colour.
     """
 
     name: ClassVar[str]
@@ -53,15 +53,15 @@ class Task:
         raise NotImplementedError
 
     def tables(self) -> "Mapping[str, Table]":
-        """Return the tables of papers that `reproduce` rebuilds, by name: `<task>/<table>`."""
+        """Return the tables of papers that `reproduce` measures, by name: `<task>/<table>`."""
         return {}
 
     def demo(self, out: Path, seed: int) -> object:
-        """Run the whole way on invented data.
+        """Run all stages on invented data.
 
         Args:
             out: Folder to write. Repeating the command continues there.
-            seed: Of the invented data and of the training.
+            seed: Seed of the invented data and of the training.
         """
         raise UserError(f"{self.name} has no demo: thorax, slides and erdes have one.")
 

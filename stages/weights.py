@@ -11,7 +11,7 @@ from ..core.errors import UserError
 
 
 def inspect_weights(source: str | Path) -> str:
-    """What a checkpoint is, in a few lines: kind, architecture, sizes, what would be left over.
+    """Return what a checkpoint is, in a few lines: kind, architecture, sizes, what would be left over.
 
     Args:
         source: A checkpoint file, an encoder or model folder, a folder of Hugging Face's transformers, or a name of
@@ -29,9 +29,9 @@ def inspect_weights(source: str | Path) -> str:
     if kind == "volumes":
         from ..finetune.volumes.weights import load_published, published_network
 
-        _, told = published_network(state)
+        _, pooling = published_network(state)
         # Which share does not matter to the tensors.
-        name, model, report = load_published(path, 1.0 if told == "topk" else None)
+        name, model, report = load_published(path, 1.0 if pooling == "topk" else None)
         return f"{source}: the baseline {name} of ERDES, {_size(model)}; `weights convert` needs --labels\n{report}"
     _, card, report = _vit(source)
     return f"{source}: {card.description()}\n{report}"
@@ -47,7 +47,7 @@ def convert_weights(
         source: As of `inspect_weights`.
         out: The folder to write.
         labels: Names of the outputs of a model, in their order; an encoder has none.
-        pool_ratio: Of an ERDES baseline with selective pooling (see `load_published`).
+        pool_ratio: Share of time steps of an ERDES baseline with selective pooling (see `load_published`).
         recipe_of: Name of a baseline to the recipe that it was trained by, which says how clips are shown to it.
 
     Raises:
@@ -74,7 +74,7 @@ def _is_name(source: str | Path) -> bool:
 
 
 def _kind(path: Path) -> tuple[str, State]:
-    """`aggregator`, `volumes` or `vit`, and the tensors of a file (none of a folder or name)."""
+    """Return `aggregator`, `volumes` or `vit`, and the tensors of a file (none of a folder or name)."""
     from ..finetune.volumes.weights import published_network
     from ..mil.weights import official_kind
 
@@ -94,7 +94,7 @@ def _vit(source: str | Path) -> tuple[ViT, EncoderCard, LoadReport]:
 
 
 def _aggregator(path: Path, state: State):
-    """Kind, aggregator and a line about it."""
+    """Return kind, aggregator and a line about it."""
     from ..mil.weights import load_official_clam, load_official_dsmil, official_kind
 
     kind = official_kind(state)
@@ -108,11 +108,11 @@ def _convert_aggregator(path: Path, state: State, out: Path, labels: Sequence[st
 
     kind, model, _ = _aggregator(path, state)
     clam = kind.startswith("clam")
-    own = model.state_dict()
-    classes = len(own["bias"] if clam else own["i_classifier.fc.0.weight"])
+    weights = model.state_dict()
+    classes = len(weights["bias"] if clam else weights["i_classifier.fc.0.weight"])
     labels = _named(labels, classes, path)
-    first = own["attention.v.weight"] if clam else next(own[n] for n in own if n.startswith("b_classifier.q."))
-    hidden, width = own["embed.0.weight"].shape if clam else (0, first.shape[1])
+    first = weights[next(name for name in weights if name.startswith(("attention.v.", "b_classifier.q.")))]
+    hidden, width = weights["embed.0.weight"].shape if clam else (0, first.shape[1])
     card = MilCard(
         labels=labels, meaning=_meaning(labels), exclusive=clam, aggregator=kind, hidden=hidden,
         attention=len(first), score="bag", width=width, recipe={"weights": str(path)}, versions=versions(),
@@ -126,8 +126,8 @@ def _convert_volumes(path: Path, out: Path, labels: Sequence[str] | None, pool_r
     from ..finetune.volumes.weights import LAST, load_published
 
     name, model, _ = load_published(path, pool_ratio)
-    own = model.state_dict()
-    labels = _named(labels, next(len(own[key]) for key in LAST if key in own), path)
+    weights = model.state_dict()
+    labels = _named(labels, next(len(weights[key]) for key in LAST if key in weights), path)
     recipe = recipe_of(name) if recipe_of is not None else None
     if recipe is None:
         raise UserError(f"{path}: the network {name}; no task says how clips are shown to it.")

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 def names() -> tuple[str, ...]:
     """Return the names of all tasks, those of the papers first, then by the alphabet."""
     order = ("thorax", "slides", "erdes")
-    found = [module.name for module in pkgutil.iter_modules(__path__) if module.ispkg]
-    return tuple(sorted(found, key=lambda name: (order.index(name) if name in order else len(order), name)))
+    folders = [module.name for module in pkgutil.iter_modules(__path__) if module.ispkg]
+    return tuple(sorted(folders, key=lambda name: (order.index(name) if name in order else len(order), name)))
 
 
 def load(name: str) -> "Task":

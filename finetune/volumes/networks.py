@@ -89,7 +89,7 @@ class VolumeClassifier(nn.Sequential):
         super().__init__(parts)
 
     def no_weight_decay(self) -> set[str]:
-        """Names that are never decayed: none (the paper's weight decay is 0)."""
+        """Return the names that are never decayed: none (the paper's weight decay is 0)."""
         return set()
 
 
@@ -123,7 +123,7 @@ def _senet154(channels: int, **kind: Any) -> nn.Module:
 
 
 def _trunk(network: nn.Module) -> nn.Module:
-    """A MONAI network up to its last feature map, names kept."""
+    """Return a MONAI network up to its last feature map, names kept."""
     tail = {"avgpool", "fc", "adaptive_avg_pool", "dropout", "last_linear"}
     return nn.Sequential(OrderedDict((name, part) for name, part in network.named_children() if name not in tail))
 

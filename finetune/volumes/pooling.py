@@ -22,14 +22,14 @@ class Head(nn.Module):
         self.fc2 = nn.Linear(width // 2, labels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, L) logits of (B, C, D, H, W) features."""
+        """Return (B, L) logits of (B, C, D, H, W) features."""
         steps = x.mean(dim=(3, 4))
         pooled = steps.mean(dim=2) if self.ratio is None else mean_of_strongest(steps, self.ratio)
         return self.fc2(F.relu(self.fc1(pooled)))
 
 
 def mean_of_strongest(steps: Tensor, ratio: float) -> Tensor:
-    """Selective temporal pooling: (B, C) mean of the time steps with the largest L2 norm over channels.
+    """Return (B, C), the mean of the time steps with the largest L2 norm over channels: selective temporal pooling.
 
     Args:
         steps: (B, C, D) features per time step of the encoder (several frames each).
@@ -40,6 +40,6 @@ def mean_of_strongest(steps: Tensor, ratio: float) -> Tensor:
 
 
 def steps_kept(steps: int, ratio: float) -> int:
-    """The share `ratio` of `steps`, rounded up, at least 1."""
+    """Return the share `ratio` of `steps`, rounded up, at least 1."""
     # 100 * 0.07 is 7.000000000000001 in floating point, and still 7 steps.
     return max(1, math.ceil(steps * ratio - 1e-9))

@@ -10,7 +10,7 @@ OFFSETS = ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (1, 0, 1), (0, 1, 0), (0,
 
 
 class PatchMerging(nn.Module):
-    """Halves time, height and width and doubles the channels.
+    """Patch merging: half the time steps, height and width, twice the channels.
 
     Args:
         dim: Channels C.
@@ -25,7 +25,7 @@ class PatchMerging(nn.Module):
         self.norm = norm_layer(8 * dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, T/2, H/2, W/2, 2C) of (B, T, H, W, C); odd sides get a row of zeros at their end."""
+        """Return (B, T/2, H/2, W/2, 2C) of (B, T, H, W, C); odd sides get a row of zeros at their end."""
         time, height, width = x.shape[1:4]
         x = F.pad(x, (0, 0, 0, width % 2, 0, height % 2, 0, time % 2))
         x = torch.cat([x[:, t::2, h::2, w::2] for t, h, w in OFFSETS], dim=-1)
@@ -58,5 +58,5 @@ class SwinEncoder(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, 384, T/32, H/32, W/32) of (B, C, T, H, W), sides rounded up."""
+        """Return (B, 384, T/32, H/32, W/32) of (B, C, T, H, W), sides rounded up."""
         return self.swinViT(x, normalize=True)[-1]

@@ -9,7 +9,10 @@ GROUPS = 8
 
 
 def unet3d_encoder(channels: int) -> nn.Module:
-    """(B, C, T, H, W) to (B, 768, T/16, H/16, W/16); layers named as in the paper's code (after pytorch-3dunet)."""
+    """Return the encoder, (B, C, T, H, W) to (B, 768, T/16, H/16, W/16).
+
+    Layers are named as in the paper's code (after pytorch-3dunet).
+    """
     levels, before = [], channels
     for number, width in enumerate(WIDTHS):
         level = OrderedDict(basic_module=_double_conv(before, width))

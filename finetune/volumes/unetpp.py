@@ -8,7 +8,10 @@ WIDTHS = (32, 32, 64, 128, 256)
 
 
 def unetplusplus_encoder(channels: int) -> nn.Module:
-    """(B, C, T, H, W) to (B, 256, T/16, H/16, W/16); layers named as in MONAI's `BasicUNetPlusPlus`."""
+    """Return the encoder, (B, C, T, H, W) to (B, 256, T/16, H/16, W/16).
+
+    Layers are named as in MONAI's `BasicUNetPlusPlus`.
+    """
     from monai.networks.nets.basic_unet import Down, TwoConv
 
     block = {

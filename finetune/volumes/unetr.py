@@ -35,7 +35,7 @@ class UNETREncoder(nn.Module):
         self.encoder4 = UnetrPrUpBlock(out_channels=128, num_layer=0, **rise)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, 240, T/8, H/8, W/8) of (B, C, T, H, W)."""
+        """Return (B, 240, T/8, H/8, W/8) of (B, C, T, H, W)."""
         states = self.vit(x)
         third, sixth, ninth = (states[index].mT.unflatten(2, self.grid) for index in STATES)
         maps = [self.encoder1(x), self.encoder2(third), self.encoder3(sixth), self.encoder4(ninth)]

@@ -30,7 +30,7 @@ class PatchTransformer(nn.Module):
             block.norm_cross_attn = nn.Identity()  # MONAI makes it for cross-attention, which is not there
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """(B, N, 768) after each block, not normalised, of (B, C, T, H, W)."""
+        """Return the (B, N, 768) tokens after each block, not normalised, of (B, C, T, H, W)."""
         x, states = self.patch_embedding(x), []
         for block in self.blocks:
             x = block(x)
@@ -47,7 +47,7 @@ class ViT3D(PatchTransformer):
         self.cls_token = nn.Parameter(torch.zeros(1, 1, WIDTH))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, 768) normalised class token of (B, C, T, H, W)."""
+        """Return the (B, 768) normalised class token of (B, C, T, H, W)."""
         x = self.patch_embedding(x)
         x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
         for block in self.blocks:

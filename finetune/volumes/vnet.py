@@ -8,7 +8,9 @@ CONVOLUTIONS = {16: 1, 32: 2, 64: 3, 128: 2}
 
 
 def vnet_encoder(channels: int) -> nn.Module:
-    """(B, C, T, H, W) to (B, 256, T/16, H/16, W/16); layers named as in MONAI's `VNet`.
+    """Return the encoder, (B, C, T, H, W) to (B, 256, T/16, H/16, W/16).
+
+    Layers are named as in MONAI's `VNet`.
 
     Raises:
         ValueError: `channels` does not divide 16 (the input is repeated to 16 channels and added).

@@ -1,4 +1,4 @@
-"""Published checkpoints of the ERDES baselines: the network is told by its names, then set strictly."""
+"""Published checkpoints of the ERDES baselines: the names say which network, then it is loaded strictly."""
 
 from pathlib import Path
 
@@ -28,8 +28,9 @@ UNUSED = (
 
 
 def published_network(state: State) -> tuple[str, str] | None:
-    """Which baseline a state dict holds, and the pool that its names fit (`topk` has the names of `mean` in most); None
-    if none.
+    """Return which baseline a state dict holds, and the pool that its names fit; None if no baseline.
+
+    Most networks with `topk` have the names of `mean`.
 
     Args:
         state: From `read_checkpoint`, with the published prefix `net.` or without.
@@ -41,7 +42,7 @@ def published_network(state: State) -> tuple[str, str] | None:
 
 
 def load_published(path: str | Path, pool_ratio: float | None = None) -> tuple[str, VolumeClassifier, LoadReport]:
-    """Name and network of a published checkpoint, in eval mode.
+    """Return name and network of a published checkpoint, in eval mode.
 
     Args:
         path: Lightning's `.ckpt` or safetensors.
@@ -55,27 +56,27 @@ def load_published(path: str | Path, pool_ratio: float | None = None) -> tuple[s
     found = published_network(state)
     if found is None:
         raise UserError(f"{path}: none of the networks of ERDES ({', '.join(NETWORKS)}).")
-    name, told = found
-    if told == "topk" and pool_ratio is None:
+    name, pooling = found
+    if pooling == "topk" and pool_ratio is None:
         raise UserError(f"{path}: {name} with selective pooling: give the share of time steps with --pool-ratio.")
     pool = {"pool": "mean"} if pool_ratio is None else {"pool": "topk", "pool_ratio": pool_ratio}
     try:
         model = VolumeClassifier(name, _labels(state), **pool)
     except ValueError as error:
         raise UserError(f"{path}: {error}.") from None
-    own = model.state_dict()
-    if missing := [key for key in own if key not in state]:
+    expected = model.state_dict()
+    if missing := [key for key in expected if key not in state]:
         raise UserError(f"{path}: {name} with pool {pool['pool']} has {missing[0]}, the file has not.")
-    left_over = tuple(key for key in state if key not in own)
+    left_over = tuple(key for key in state if key not in expected)
     if strange := [key for key in left_over if not any(part in key for part in UNUSED)]:
         raise UserError(f"{path}: {name} has no place for {strange[0]}: not the published network.")
-    for key, tensor in own.items():
+    for key, tensor in expected.items():
         if state[key].shape != tensor.shape:
             raise UserError(
                 f"{path}: {key} is {tuple(state[key].shape)}, in {name} for 96 frames of 128 px {tuple(tensor.shape)}."
             )
-    model.load_state_dict({key: state[key] for key in own})
-    return name, model.eval(), LoadReport("erdes", len(own), (), left_over)
+    model.load_state_dict({key: state[key] for key in expected})
+    return name, model.eval(), LoadReport("erdes", len(expected), (), left_over)
 
 
 def _names(state: State) -> State:

@@ -14,8 +14,8 @@ def find_table(name: str, tasks: Iterable[Task]) -> tuple[Table, Task]:
         UserError: There is none.
     """
     tasks = list(tasks)
-    own = [task for task in tasks if task.name == name.partition("/")[0]]
-    known = {each: (table, task) for task in own or tasks for each, table in task.tables().items()}
+    named = [task for task in tasks if task.name == name.partition("/")[0]]
+    known = {each: (table, task) for task in named or tasks for each, table in task.tables().items()}
     if name not in known:
         from ...datasets.manifest.tables import nearest
 
@@ -24,7 +24,7 @@ def find_table(name: str, tasks: Iterable[Task]) -> tuple[Table, Task]:
 
 
 def chosen_rows(table: Table, names: Sequence[str]) -> list[Row]:
-    """The rows of these names, in the table's order.
+    """Return the rows of these names, in the table's order.
 
     Raises:
         UserError: One of them is none.

@@ -1,4 +1,4 @@
-"""The cells of a table and what is said beside them, before any file format."""
+"""The cells of a table and the remarks beside them, before any file format."""
 
 import math
 from collections.abc import Sequence
@@ -28,13 +28,13 @@ class Cell:
 
 
 def cells(table: Table, row: Row, result: RowResult, phantoms: bool) -> list[Cell]:
-    """The cells of a row, one per metric."""
-    found = result.measured.metrics
+    """Return the cells of a row, one per metric."""
+    metrics = result.measured.metrics
     return [
         Cell(
-            metric, found.get(metric.key), row.paper.get(metric.key),
+            metric, metrics.get(metric.key), row.paper.get(metric.key),
             FAILED if result.state == FAILED else verdict(
-                found.get(metric.key), row.paper.get(metric.key), metric, phantoms
+                metrics.get(metric.key), row.paper.get(metric.key), metric, phantoms
             ),
         )
         for metric in table.metrics
@@ -42,7 +42,7 @@ def cells(table: Table, row: Row, result: RowResult, phantoms: bool) -> list[Cel
 
 
 def interval(measured: Estimate, metric: Metric) -> str:
-    """`80.9 to 82.7 %`; empty where there is none."""
+    """Return the interval as `80.9 to 82.7 %`; empty where there is none."""
     if math.isnan(measured.low):
         return ""
     low, high = metric.number(measured.low), metric.number(measured.high)
@@ -53,7 +53,7 @@ Rows = Sequence[tuple[Row, RowResult, list[Cell]]]
 
 
 def cost_words(result: RowResult) -> str:
-    """`3.2 h (25.6 h of all devices), NVIDIA H200, peak 41.0 GiB (GPU)`; empty where nothing ran."""
+    """Return `3.2 h (25.6 h of all devices), NVIDIA H200, peak 41.0 GiB (GPU)`; empty where nothing ran."""
     cost = result.cost
     if not cost.starts:
         return ""
@@ -67,11 +67,11 @@ def _long(seconds: float) -> str:
 
 
 def remarks(row: Row, result: RowResult) -> list[str]:
-    """What the reader should know of a row: why it has no metrics, what it started from, the table's own note."""
-    found = result.measured
-    told = [f"{result.state}: {result.reason}"] if result.state != DONE else []
-    told += [f"started from {result.start}"] if result.start else []
-    told += [f"recipe changed: {' '.join(result.changes)}"] if result.changes else []
-    told += [f"left out without data: {', '.join(result.left_out)}"] if result.left_out else []
-    told += [f"{found.failed} test cases failed and are not in the metrics"] if found.failed else []
-    return told + ([row.note] if row.note and row.note != result.reason else [])
+    """Return what the reader should know of a row: why it has no metrics, what it started from, the table's note."""
+    measured = result.measured
+    sentences = [f"{result.state}: {result.reason}"] if result.state != DONE else []
+    sentences += [f"started from {result.start}"] if result.start else []
+    sentences += [f"recipe changed: {' '.join(result.changes)}"] if result.changes else []
+    sentences += [f"left out without data: {', '.join(result.left_out)}"] if result.left_out else []
+    sentences += [f"{measured.failed} test cases failed and are not in the metrics"] if measured.failed else []
+    return sentences + ([row.note] if row.note and row.note != result.reason else [])

@@ -22,7 +22,7 @@ class Cost:
 
     Attributes:
         seconds: Wall time, all starts together.
-        device_seconds: The same times the number of devices (GPUs, or processes on a CPU).
+        device_seconds: `seconds` times the number of devices (GPUs, or processes on a CPU).
         starts: How often it was started.
         device: GPU, or processor and cores; of the last start.
         memory: What `peak_gib` is of: `GPU`, or `host` (the whole process).
@@ -37,7 +37,7 @@ class Cost:
     peak_gib: float = 0.0
 
     def __add__(self, other: "Cost") -> "Cost":
-        """Two steps together: times add up, the larger peak counts."""
+        """Add two steps: times add up, the larger peak counts."""
         last = other if other.starts else self
         return Cost(
             self.seconds + other.seconds, self.device_seconds + other.device_seconds, self.starts + other.starts,
@@ -46,7 +46,7 @@ class Cost:
 
 
 def read_cost(folder: Path) -> Cost:
-    """What a step has cost so far; nothing before its first start."""
+    """Return what a step has cost so far; nothing before its first start."""
     path = folder / FILE
     try:
         return Cost(**json.loads(path.read_text(encoding="utf-8")))
@@ -57,7 +57,7 @@ def read_cost(folder: Path) -> Cost:
 
 
 def processes() -> int:
-    """How many processes train together here."""
+    """Return how many processes train together here."""
     import torch
 
     together = torch.distributed.is_available() and torch.distributed.is_initialized()
@@ -65,7 +65,7 @@ def processes() -> int:
 
 
 def total(costs: Iterable[Cost]) -> Cost:
-    """The steps of a row together."""
+    """Return the cost of a row's steps together."""
     return sum(costs, Cost())
 
 

@@ -6,7 +6,7 @@ from ...core.files import written_aside
 
 
 def fetch(name: str, folder: Path) -> Path:
-    """The weights of a timm network as a safetensors file in `folder`, fetched once.
+    """Return the weights of a timm network as a safetensors file in `folder`, downloaded once.
 
     Args:
         name: timm's name with its weights, such as `densenet121.tv_in1k`.

@@ -1,4 +1,4 @@
-"""The table as LaTeX, to be taken into a paper by `\\input` (packages booktabs and longtable)."""
+r"""The table as LaTeX, to be taken into a paper by `\input` (packages booktabs and longtable)."""
 
 from ...eval.report.latex import escape
 from .cells import Rows, cost_words, interval
@@ -6,13 +6,13 @@ from .table import Table
 
 
 def latex(table: Table, rows: Rows, title: str, banner: str) -> str:
-    """One `longtable`, a line per row and metric, with the same numbers as the other files.
+    """Return one `longtable`, a line per row and metric, with the same numbers as the other files.
 
     Args:
         table: The table.
         rows: Rows, outcomes and cells.
         title: Caption.
-        banner: Of invented data; empty for real ones.
+        banner: Warning on invented data; empty for real data.
     """
     caption = " ".join(filter(None, [f"{title}.", banner, "95 % intervals in parentheses. Printed:", table.source]))
     head = ["Row", "Metric", "Measured", "Paper", "Verdict", "Cost"]
@@ -32,7 +32,7 @@ def latex(table: Table, rows: Rows, title: str, banner: str) -> str:
             shown = "–" if cell.measured is None else cell.metric.number(cell.measured.value)
             if cell.measured is not None and (between := interval(cell.measured, cell.metric)):
                 shown += f" ({between})"
-            own = [row.words if not number else "", cell.metric.words, shown, cell.metric.printed(cell.paper)]
-            own += [cell.verdict, cost_words(result) if not number else ""]
-            lines.append(" & ".join(map(escape, own)) + r" \\")
+            values = [row.words if not number else "", cell.metric.words, shown, cell.metric.printed(cell.paper)]
+            values += [cell.verdict, cost_words(result) if not number else ""]
+            lines.append(" & ".join(map(escape, values)) + r" \\")
     return "\n".join([*lines, r"\end{longtable}", ""])

@@ -17,7 +17,7 @@ CLASSES = {"top1": "accuracy", "top5": "top5_accuracy"}
 
 
 def measured(table: Table, folders: Sequence[Path], resamples: int) -> Measured:
-    """The metrics of a row from the folders of its steps, in their order.
+    """Return the metrics of a row from the folders of its steps, in their order.
 
     Thresholds come from the validation rows of the predictions; nothing is chosen on test.
 
@@ -42,13 +42,13 @@ def measured(table: Table, folders: Sequence[Path], resamples: int) -> Measured:
 
 
 def evaluated(model: ModelResult, key: str, predictions: Predictions) -> Estimate | None:
-    """One metric of an evaluation; None for one that only a step measures (`froc`, `peak_memory_gib`).
+    """Return one metric of an evaluation; None for one that only a step measures (`froc`, `peak_memory_gib`).
 
     Args:
         model: The evaluation on test.
         key: `macro_auroc` and the other means over labels; `top1`, `top5`, `class_macro_f1` and other metrics of
             exclusive classes; else a metric of the only label: `auroc`, `sensitivity`, `precision`, `accuracy`, ...
-        predictions: For messages.
+        predictions: Path of the predictions, for messages.
     """
     if key.startswith("macro_"):
         return model.macro[key.removeprefix("macro_")]
@@ -56,7 +56,7 @@ def evaluated(model: ModelResult, key: str, predictions: Predictions) -> Estimat
         if model.classes is None:
             raise DataError(f"{predictions.path}: {key} needs exclusive classes, one 1 per case.")
         return model.classes.metrics[CLASSES.get(key, key.removeprefix("class_"))]
-    found = model.labels[0].metrics.get(LABEL.get(key, key))
-    if found is not None and len(model.labels) > 1:
+    estimate = model.labels[0].metrics.get(LABEL.get(key, key))
+    if estimate is not None and len(model.labels) > 1:
         raise DataError(f"{predictions.path}: {key} is of one label; the table has {', '.join(predictions.labels)}.")
-    return found
+    return estimate

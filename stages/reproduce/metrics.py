@@ -35,7 +35,7 @@ def write_metrics(folder: Path, metrics: Mapping[str, Estimate | float]) -> None
 
 
 def read_metrics(folder: Path) -> dict[str, Estimate]:
-    """The metrics that a step wrote; none where there is no such file."""
+    """Return the metrics that a step wrote; none where there is no such file."""
     path = folder / FILE
     try:
         return {key: estimate(value) for key, value in json.loads(path.read_text(encoding="utf-8")).items()}
@@ -46,12 +46,12 @@ def read_metrics(folder: Path) -> dict[str, Estimate]:
 
 
 def plain(value: Estimate | float) -> dict:
-    """An estimate for JSON: what is undefined is None."""
+    """Return an estimate for JSON: what is undefined is None."""
     fields = asdict(value if isinstance(value, Estimate) else Estimate(float(value), reason="measured once"))
     return {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in fields.items()}
 
 
 def estimate(fields: Mapping) -> Estimate:
-    """The inverse of `plain`."""
+    """Return the estimate that `plain` made a dict of."""
     numbers = {name: math.nan if fields[name] is None else fields[name] for name in ("value", "low", "high")}
     return Estimate(**{**fields, **numbers})

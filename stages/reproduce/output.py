@@ -21,8 +21,8 @@ BANNER = (
 )
 REAL, INVENTED = "real data", "INVENTED DATA (phantoms)"
 READING = (
-    "The interval is of the test cases, drawn by patient: it does not tell how much a second training would differ, "
-    "and of twenty true metrics one falls outside by chance."
+    "The interval is of the test cases, resampled by patient: it does not show how much a second training would "
+    "differ, and of twenty true metrics one falls outside by chance."
 )
 
 
@@ -35,7 +35,7 @@ def write_table(
         folder: Where to.
         table: The table.
         results: One per row, in the table's order.
-        phantoms: Measured on invented data: said in every file, and nothing is judged.
+        phantoms: Measured on invented data: every file says so, and nothing is judged.
         manifest: What was measured on; None without data.
     """
     rows = [(row, result, cells(table, row, result, phantoms)) for row, result in zip(table.rows, results, strict=True)]
@@ -56,15 +56,15 @@ def _csv(rows: Rows, phantoms: bool) -> str:
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(COLUMNS)
-    for row, result, found in rows:
+    for row, result, cells_of_row in rows:
         cost, of = result.cost, result.measured
-        own = [of.cases, of.patients, of.failed, result.state, "; ".join(remarks(row, result))]
+        facts = [of.cases, of.patients, of.failed, result.state, "; ".join(remarks(row, result))]
         if cost.starts:
-            own += [f"{cost.seconds / 3600:.4f}", f"{cost.device_seconds / 3600:.4f}", cost.device]
-            own += [f"{cost.peak_gib:.3f}", cost.memory]
+            facts += [f"{cost.seconds / 3600:.4f}", f"{cost.device_seconds / 3600:.4f}", cost.device]
+            facts += [f"{cost.peak_gib:.3f}", cost.memory]
         else:
-            own += [""] * 5
-        for cell in found:
+            facts += [""] * 5
+        for cell in cells_of_row:
             estimate = cell.measured or Estimate(math.nan)
             metrics = [_plain(value) for value in (estimate.value, estimate.low, estimate.high)]
             paper = ["", ""] if cell.paper is None else [_plain(cell.paper.value), cell.paper.source]
@@ -76,7 +76,7 @@ def _csv(rows: Rows, phantoms: bool) -> str:
                     *metrics,
                     *paper,
                     cell.verdict,
-                    *own,
+                    *facts,
                     INVENTED if phantoms else REAL,
                 ]
             )
@@ -145,9 +145,9 @@ def _markdown(table: Table, rows: Rows, phantoms: bool) -> str:
                 str(result.measured.cases or ""), cost_words(result), "invented" if phantoms else "real",
             ]  # fmt: skip
             lines.append("| " + " | ".join(value.replace("|", "\\|") for value in values) + " |")
-    told = [f"- {row.words}: {'; '.join(texts)}" for row, result, _ in rows if (texts := remarks(row, result))]
+    notes_of_rows = [f"- {row.words}: {'; '.join(texts)}" for row, result, _ in rows if (texts := remarks(row, result))]
     notes = [f"- {note}" for note in (READING, *table.notes)]
-    return "\n".join([*lines, "", *told, "", *notes, ""])
+    return "\n".join([*lines, "", *notes_of_rows, "", *notes, ""])
 
 
 def _html(table: Table, rows: Rows, phantoms: bool, manifest: Manifest | None) -> str:

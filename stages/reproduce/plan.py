@@ -87,7 +87,7 @@ def make_plan(
 
 
 def unused_options(plans: Sequence[Plan], options: Sequence[str]) -> list[str]:
-    """Options that no recipe of these rows knows."""
+    """Return the options that no recipe of these rows knows."""
     known = {key for plan in plans for planned in plan.steps for key in flat(planned.recipe)}
     return [key for key, _ in _pairs(options) if key not in known]
 
@@ -99,12 +99,12 @@ def _resolved(step: Step, row: Row, phantoms: bool, options: Sequence[str]) -> A
     if phantoms:
         recipe = small(recipe, SCALE)
     known = flat(recipe)
-    own = [part for key, parts in _pairs(options) if key in known for part in parts]
-    return parse_recipe(recipe, None, own) if own else recipe
+    known_options = [part for key, parts in _pairs(options) if key in known for part in parts]
+    return parse_recipe(recipe, None, known_options) if known_options else recipe
 
 
 def _check_finetune(row: Row, recipe: Any, manifest: Manifest) -> None:
-    """What fine-tuning would refuse after days of pre-training, refused before."""
+    """Refuse now what fine-tuning would refuse after days of pre-training."""
     from ...finetune.run import check_labels, make_card
 
     try:
@@ -117,7 +117,7 @@ def _check_finetune(row: Row, recipe: Any, manifest: Manifest) -> None:
 
 
 def _pairs(options: Sequence[str]) -> list[tuple[str, list[str]]]:
-    """`--a.b 1`, `--a.b=1` as key and the words that belong to it."""
+    """Return each option `--a.b 1` or `--a.b=1` as its key and the words that belong to it."""
     pairs: list[tuple[str, list[str]]] = []
     for word in options:
         if word.startswith("--"):
@@ -130,7 +130,7 @@ def _pairs(options: Sequence[str]) -> list[tuple[str, list[str]]]:
 
 
 def _idle(step: Step, row: Row, given: Given) -> bool:
-    """Whether given weights make the step needless."""
+    """Return whether given weights make the step needless."""
     whole = given.model is not None and any(isinstance(other, Finetune) for other in row.steps)
     return step.trains == "encoder" and (given.encoder is not None or whole)
 

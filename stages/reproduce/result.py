@@ -17,11 +17,11 @@ class RowResult:
     """One row's outcome.
 
     Attributes:
-        name: Of the row.
+        name: The row's name.
         state: `done`, `failed` or `not run`.
         reason: Why it failed or was not run, one line.
         measured: Metrics, cases, patients.
-        cost: Of its steps together; a step shared with another row counts in each.
+        cost: Cost of its steps together; a step shared with another row counts in each.
         data: Fingerprint of the manifest; empty where no data set was needed.
         start: What it started from, where that is not the row's own pre-training.
         changes: Options that changed the recipes.
@@ -47,7 +47,7 @@ def save_result(folder: Path, result: RowResult) -> None:
 
 
 def load_result(folder: Path, name: str, data: str) -> RowResult:
-    """What an earlier command found for this row on the same data; `not run` where there is nothing."""
+    """Return what an earlier command stored for this row on the same data; `not run` where there is nothing."""
     path = folder / "rows" / f"{name}.json"
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))

@@ -24,7 +24,7 @@ from .output import write_table
 from .plan import Plan, Planned, make_plan, unused_options
 from .result import DONE, FAILED, NOT_RUN, RowResult, load_result, save_result
 from .table import Measure, Mil, Pretrain, Table, Tile
-from .weights import fingerprint, predict_given
+from .weights import predict_given, weights_fingerprint
 from .work import Work
 
 STEP = "step.json"
@@ -37,15 +37,15 @@ class Request:
 
     Attributes:
         table: The table.
-        task: That it is of.
+        task: The task of the table.
         out: Folder of tables and steps.
         data: Manifest, its folder, or a data set as downloaded; None with `phantoms`, or to measure cost alone.
-        pretrain_data: The same for what encoders are pre-trained on; None for `data`.
+        pretrain_data: Data that encoders are pre-trained on; None for `data`.
         rows: Names of rows; None for all that can be run.
         weights: Row name to encoders and models.
         phantoms: Invented data and small recipes.
         download: Weights of timm's hub may be fetched.
-        resamples: Of the bootstrap by patient.
+        resamples: Resamples of the bootstrap by patient.
         options: Dotted options for the recipes.
     """
 
@@ -71,8 +71,8 @@ class _Place:
     data: Manifest | None
     pretrain_data: Manifest | None
 
-    def mark(self) -> str:
-        """Fingerprint of the data."""
+    def fingerprint(self) -> str:
+        """Return the fingerprint of the data; empty without data."""
         return self.data.fingerprint() if self.data is not None else ""
 
 
@@ -98,10 +98,10 @@ def reproduce(request: Request) -> tuple[Path, list[RowResult]]:
     ]  # fmt: skip
     _refuse_plans(request, plans)
     _probe(place)
-    results = {row.name: load_result(place.folder, row.name, place.mark()) for row in table.rows}
+    results = {row.name: load_result(place.folder, row.name, place.fingerprint()) for row in table.rows}
     before = {name for name, result in results.items() if result.state == FAILED}
     for plan in plans:
-        open_row = RowResult(plan.row.name, NOT_RUN, plan.missing or "waits for its turn", data=place.mark())
+        open_row = RowResult(plan.row.name, NOT_RUN, plan.missing or "waits for its turn", data=place.fingerprint())
         results[plan.row.name] = open_row
     _write(request, place, results)
     # What failed before goes last: with several processes a failure ends the command, which is then repeated.
@@ -173,19 +173,19 @@ def _place(request: Request) -> _Place:
 
 
 def _manifest(request: Request, data: Path, root: Path) -> Manifest:
-    """The manifest itself, or of a data set as downloaded."""
+    """Return the manifest itself, or that of a data set as downloaded."""
     if data.is_file() or (data / MANIFEST).is_file() or not data.is_dir():
         return open_manifest(data)
     out = root / "data" / data.resolve().name / MANIFEST
     table = request.table
-    found = prepare_stage(request.task.layouts(), data, out, layout=table.layout, options=table.options)
-    for text in [*found.notes, *found.warnings]:
+    prepared = prepare_stage(request.task.layouts(), data, out, layout=table.layout, options=table.options)
+    for text in [*prepared.notes, *prepared.warnings]:
         _say(f"      {text}")
-    return found.manifest
+    return prepared.manifest
 
 
 def _probe(place: _Place) -> None:
-    """Look for some of the files, evenly spread, so that a wrong folder is noticed before days of training."""
+    """Look for some of the files, evenly over the table, so that a wrong folder is noticed before days of training."""
     for manifest in {id(each): each for each in (place.data, place.pretrain_data) if each is not None}.values():
         files = manifest.files()
         probed = files[:: max(1, len(files) // PROBED)]
@@ -199,24 +199,24 @@ def _probe(place: _Place) -> None:
 
 def _run_row(plan: Plan, request: Request, place: _Place) -> RowResult:
     """Run the steps and measure; whatever fails becomes the row's reason, and the other rows go on."""
-    common = {"data": place.mark(), "changes": tuple(request.options), "left_out": plan.left_out}
+    common = {"data": place.fingerprint(), "changes": tuple(request.options), "left_out": plan.left_out}
     common["start"] = _start(plan, request)
     folders: list[Path] = []
     try:
         _run_steps(plan, request, place, folders)
-        found = measured(request.table, folders, request.resamples) if rank() == 0 else None
+        metrics = measured(request.table, folders, request.resamples) if rank() == 0 else None
     except Exception as error:  # A row may fail for any reason, memory and disk included; its table must not.
         if not isinstance(error, UserError | RunError) and rank() == 0:
             write_text(place.folder / "rows" / f"{plan.row.name}.traceback.txt", traceback.format_exc())
         reason = " ".join(str(error).split())[:400] or type(error).__name__
         return RowResult(plan.row.name, FAILED, reason, cost=total(map(read_cost, folders)), **common)
-    if found is None:
+    if metrics is None:
         return RowResult(plan.row.name, DONE, **common)
-    return RowResult(plan.row.name, DONE, "", found, total(map(read_cost, folders)), **common)
+    return RowResult(plan.row.name, DONE, "", metrics, total(map(read_cost, folders)), **common)
 
 
 def _start(plan: Plan, request: Request) -> str:
-    """What the row started from, where that is not its own pre-training."""
+    """Return what the row started from, where that is not its own pre-training."""
     paths = plan.given.paths()
     if paths:
         return "given weights " + ", ".join(path.name for path in paths)
@@ -227,10 +227,10 @@ def _start(plan: Plan, request: Request) -> str:
 
 def _run_steps(plan: Plan, request: Request, place: _Place, folders: list[Path]) -> None:
     """Run the steps that are not finished; `folders` grows by each as it begins."""
-    given = "".join(fingerprint(path) for path in plan.given.paths())
+    given = "".join(weights_fingerprint(path) for path in plan.given.paths())
     suffix = f"-given-{hashlib.sha256(given.encode()).hexdigest()[:6]}" if given else ""
     before: dict[str, Path] = {}
-    marks: dict[str, str] = {}
+    fingerprints: dict[str, str] = {}
     for planned in plan.steps:
         step, manifest = planned.step, place.data
         if isinstance(step, Pretrain) and "tile" not in before:
@@ -244,17 +244,17 @@ def _run_steps(plan: Plan, request: Request, place: _Place, folders: list[Path])
             planned.recipe, manifest.path if manifest is not None else Path(), out, dict(before),
             given=plan.given.encoder, phantoms=request.phantoms, download=request.download, rule=request.table.rule,
         )  # fmt: skip
-        read = [mark for kind, mark in marks.items() if step.reads is None or kind in step.reads]
-        marks[step.kind] = mark = _mark(
+        read = [value for kind, value in fingerprints.items() if step.reads is None or kind in step.reads]
+        fingerprints[step.kind] = fingerprint = _fingerprint(
             planned, manifest, [] if manifest is None else read, "" if on_its_own else given
         )
-        if not _finished(out, mark):
+        if not _finished(out, fingerprint):
             _say(f"      {step.key} -> {out}")
             with costed(out) if rank() == 0 else contextlib.nullcontext():
                 _run_step(planned, plan, work, manifest)
             if rank() == 0:
-                write_json(out / STEP, {"mark": mark, "kind": step.kind})
-            _meet()
+                write_json(out / STEP, {"fingerprint": fingerprint, "kind": step.kind})
+            _wait_for_first()
         before[step.kind] = out
 
 
@@ -268,7 +268,7 @@ def _run_step(planned: Planned, plan: Plan, work: Work, manifest: Manifest | Non
 
 
 def _predict_slides(model: Path, work: Work) -> None:
-    """A given aggregator on the row's features; the model is copied, for steps that look at it."""
+    """Predict with a given aggregator on the row's features; the model is copied, for steps that read it."""
     from ..slides.predict import Request as Slides
     from ..slides.predict import predict_slides
 
@@ -287,8 +287,8 @@ def _data_name(manifest: Manifest | None) -> str:
     return f"{manifest.path.resolve().parent.name}-{manifest.fingerprint()[:8]}"
 
 
-def _mark(planned: Planned, manifest: Manifest | None, before: Sequence[str], given: str) -> str:
-    """A short hash of all that decides a step's result: recipe, data, weights and the steps before it."""
+def _fingerprint(planned: Planned, manifest: Manifest | None, before: Sequence[str], given: str) -> str:
+    """Return a short hash of all that decides a step's result: recipe, data, weights and the steps before it."""
     recipe = {key: value for key, value in flat(planned.recipe).items() if key not in FREE}
     data = manifest.fingerprint() if manifest is not None else ""
     start = getattr(planned.step, "encoder", "")
@@ -296,14 +296,14 @@ def _mark(planned: Planned, manifest: Manifest | None, before: Sequence[str], gi
     return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:16]
 
 
-def _finished(folder: Path, mark: str) -> bool:
+def _finished(folder: Path, fingerprint: str) -> bool:
     try:
-        known = json.loads((folder / STEP).read_text(encoding="utf-8"))["mark"]
+        known = json.loads((folder / STEP).read_text(encoding="utf-8"))["fingerprint"]
     except FileNotFoundError:
         return False
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise UserError(f"{folder / STEP}: damaged ({error}). Remove the file to repeat the step.") from None
-    if known != mark:
+    if known != fingerprint:
         raise UserError(
             f"{folder}: holds a finished step of another recipe, start or weights. Remove the folder, or choose "
             "another --out."
@@ -317,7 +317,7 @@ def _write(request: Request, place: _Place, results: Mapping[str, RowResult]) ->
         write_table(place.folder, request.table, rows, phantoms=request.phantoms, manifest=place.data)
 
 
-def _meet() -> None:
+def _wait_for_first() -> None:
     """Let all processes of a training wait for the first, which alone writes what the next step looks for."""
     import torch
 

@@ -34,7 +34,7 @@ class Scale:
         clip_px, tile_px: Side of frames and of tiles.
         frames: Frames of a clip, at most.
         pretrain_epochs, finetune_epochs, cnn_epochs: Lengths, of images.
-        clip_epochs: Of pre-training and of fine-tuning on clips.
+        clip_epochs: Epochs of pre-training and of fine-tuning on clips.
         dino_epochs, mil_epochs, volume_epochs: Of the other trainings.
         tiles_per_slide: Tiles of each slide in an epoch.
     """
@@ -58,10 +58,10 @@ SCALE = Scale()
 
 @singledispatch
 def small(recipe: Any, scale: Scale = SCALE) -> Any:
-    """The small version of a recipe.
+    """Return the small version of a recipe.
 
     Args:
-        recipe: Of any stage.
+        recipe: A recipe of any stage.
         scale: How small.
     """
     raise AssertionError(f"no small version of {type(recipe).__name__}")
@@ -177,7 +177,7 @@ def _view(view: View, before_px: int, px: int) -> View:
 
 
 def _optim(optim: Optim, epochs: int, batch: int, least: float = PEAK) -> Optim:
-    """Fewer epochs and a small batch at the same peak rate, or at the least one that so few steps need."""
+    """Return fewer epochs and a small batch at the same peak rate, or at the least one that so few steps need."""
     peak = max(optim.base_lr * optim.batch_size / 256, least)
     epochs, batch = min(epochs, optim.epochs), min(batch, optim.batch_size)
     return replace(

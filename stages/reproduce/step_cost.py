@@ -32,7 +32,7 @@ GIB = 2**30
 
 
 def training_cost(work: Work) -> "Mapping[str, Estimate]":
-    """`step_seconds` and `peak_memory_gib` of the pre-training step of `work.recipe`, on a GPU if there is one.
+    """Return `step_seconds` and `peak_memory_gib` of the pre-training step of `work.recipe`, on a GPU if possible.
 
     Raises:
         RunError: The process was ended from outside, as happens when memory runs out.
@@ -52,8 +52,8 @@ def measure_steps(recipe: Pretrain, clips: int | None = None, steps: int = STEPS
     """Measure in this process.
 
     Args:
-        recipe: Of a masked autoencoder of clips; its `optim.batch_size` is not used.
-        clips: Size of the batch, repeated draws counted; None for `CLIPS`.
+        recipe: A recipe of a masked autoencoder of clips; its `optim.batch_size` is not used.
+        clips: Size of the batch, repeated samples included; None for `CLIPS`.
         steps: How many are timed, after `WARM_UP` that are not.
 
     Returns:
@@ -80,7 +80,7 @@ def measure_steps(recipe: Pretrain, clips: int | None = None, steps: int = STEPS
 
 
 def training_steps(recipe: Pretrain, clips: int, device: str) -> "tuple[Steps, dict[str, Tensor]]":
-    """The steps of a recipe, and a batch of `clips` clips of noise."""
+    """Return the steps of a recipe, and a batch of `clips` clips of noise."""
     import torch
 
     from ...engine.workload import Steps

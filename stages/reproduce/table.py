@@ -19,7 +19,7 @@ class Printed:
 
     Attributes:
         value: In the unit of the metric (shares in 0..1); None where it is not known to us.
-        source: Where it stands (table, page, README); empty where the table's own source says it.
+        source: Where it is printed (table, page, README); empty where the table's own source says it.
     """
 
     value: float | None
@@ -46,13 +46,13 @@ class Metric:
     percent: bool = False
 
     def number(self, value: float) -> str:
-        """As the paper prints it; an en dash where it is undefined."""
+        """Return a value as the paper prints it; an en dash where it is undefined."""
         if math.isnan(value):
             return "–"
         return f"{100 * value:.{max(0, self.digits - 2)}f} %" if self.percent else f"{value:.{self.digits}f}"
 
     def printed(self, metric: Printed | None) -> str:
-        """The paper's value, or that it is not known."""
+        """Return the paper's value, or that it is not known."""
         return "not known" if metric is None or metric.value is None else self.number(metric.value)
 
 
@@ -66,14 +66,14 @@ class Step:
     """
 
     kind: ClassVar[str] = ""  # by which later steps of the row find this one's folder
-    trains: ClassVar[str] = ""  # which given weights stand in for it: "encoder", "model", or neither
+    trains: ClassVar[str] = ""  # which given weights replace it: "encoder", "model", or neither
     reads: ClassVar[tuple[str, ...] | None] = None  # kinds of earlier steps whose results it reads; None for all
 
     key: str
     recipe: Callable[[], Any]
 
     def run(self, work: Work) -> None:
-        """Do it: write into `work.out` what the next step reads; the last one a `predictions.csv` or `metrics.json`."""
+        """Write into `work.out` what the next step reads; the last step writes `predictions.csv` or `metrics.json`."""
         raise NotImplementedError
 
 
@@ -200,7 +200,7 @@ class Row:
     note: str = ""
 
     def needs(self) -> str:
-        """The checkpoint that the row cannot do without, in words; empty where it trains everything itself."""
+        """Return the checkpoint that the row cannot do without, in words; empty where it trains everything itself."""
         asked = [step.encoder for step in self.steps if isinstance(step, Finetune | Extract)]
         return next((encoder for encoder in asked if encoder not in ("pretrain", "none")), "")
 
@@ -215,11 +215,11 @@ class Table:
         source: The paper and where the metrics come from.
         task: Package below `clinvit.tasks` that prepares the data.
         data: What data set it wants, in words.
-        layout: For `--layout` of `clinvit prepare`, where a data set as downloaded is given.
+        layout: Layout of a data set as downloaded, as `clinvit prepare --layout` names it.
         metrics: Columns.
         rows: Rows, in the paper's order.
         phantoms: Writes invented data in the real layout into a folder and gives the manifest.
-        rule: For thresholds on validation; the papers of ERDES score at `0.5`.
+        rule: Rule for thresholds on validation; the paper of ERDES scores at `0.5`.
         unit: What a case is: image, clip, slide.
         notes: What to bear in mind when measured and printed values differ, a sentence each.
         options: Options of the layout.

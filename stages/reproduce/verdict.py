@@ -16,14 +16,14 @@ INVENTED = "not comparable: invented data"
 
 
 def verdict(measured: Estimate | None, paper: Printed | None, metric: Metric, phantoms: bool = False) -> str:
-    """One of the sentences above.
+    """Return one of the sentences above.
 
-    The printed value stands for everything that rounds to it, so it agrees if any of that is inside the 95 % interval.
+    A printed value means every value that rounds to it. It agrees if any of these is inside the 95 % interval.
 
     Args:
         measured: None where the row was not run or the metric was not measured.
         paper: None, or a metric without value, where it is not known.
-        metric: Says how many decimals are printed.
+        metric: The column, which says how many decimals are printed.
         phantoms: Measured on invented data, which the paper's value says nothing about.
     """
     if measured is None:

@@ -13,38 +13,40 @@ from .table import Finetune, Row
 
 @dataclass(frozen=True)
 class Given:
-    """Attributes:
-    encoder: Encoder folder or checkpoint.
-    model: Model folder, or a checkpoint with a head for the labels.
+    """The weights that the user gave for a row.
+
+    Attributes:
+        encoder: Encoder folder or checkpoint.
+        model: Model folder, or a checkpoint with a head for the labels.
     """
 
     encoder: Path | None = None
     model: Path | None = None
 
     def paths(self) -> list[Path]:
-        """What was given."""
+        """Return the paths of what was given."""
         return [path for path in (self.encoder, self.model) if path is not None]
 
 
 def sort_weights(row: Row, paths: Sequence[Path], recipes: dict[str, Any], labels: Sequence[str]) -> Given:
-    """Tell encoders from models.
+    """Separate encoders from models.
 
     Args:
         row: The row that they are for.
         paths: Folders and checkpoint files.
         recipes: The row's recipes by the kind of step.
-        labels: That the row predicts.
+        labels: Labels that the row predicts.
 
     Raises:
         UserError: Neither of both, two of a kind, or weights that the row would not use.
     """
-    found: dict[str, Path] = {}
+    paths_of: dict[str, Path] = {}
     for path in paths:
         kind = "model" if _is_model(path, recipes, len(labels)) else "encoder"
-        if kind in found:
-            raise UserError(f"row {row.name}: {found[kind]} and {path} are both {kind}s: give one.")
-        found[kind] = path
-    given = Given(**found)
+        if kind in paths_of:
+            raise UserError(f"row {row.name}: {paths_of[kind]} and {path} are both {kind}s: give one.")
+        paths_of[kind] = path
+    given = Given(**paths_of)
     starts = [step.encoder for step in row.steps if hasattr(step, "encoder")]
     if given.encoder is not None and (not starts or starts[0] == "none"):
         raise UserError(
@@ -58,10 +60,13 @@ def sort_weights(row: Row, paths: Sequence[Path], recipes: dict[str, Any], label
 
 
 def check_given(row: Row, given: Given, recipes: dict[str, Any], labels: Sequence[str]) -> None:
-    """Refuse weights that would fail, or pass for what the row is not, when the row's turn comes.
+    """Refuse weights now that would fail later, or that are not those of the row.
 
     Args:
-        row, given, recipes, labels: As in `sort_weights`.
+        row: The row that they are for.
+        given: The weights.
+        recipes: The row's recipes by the kind of step.
+        labels: Labels that the row predicts.
 
     Raises:
         UserError: A model of other labels, an encoder of another size, a checkpoint of another network.
@@ -98,8 +103,8 @@ def _check_encoder(row: Row, encoder: Path, recipe: Any, labels: int) -> None:
         )
 
 
-def fingerprint(path: Path) -> str:
-    """SHA-256 of a checkpoint, or of the weights in an encoder or model folder."""
+def weights_fingerprint(path: Path) -> str:
+    """Return the SHA-256 of a checkpoint, or of the weights in an encoder or model folder."""
     files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
     if not files or not files[0].is_file():
         raise UserError(f"{path}: no weights there.")
@@ -147,15 +152,15 @@ def _is_model(path: Path, recipes: dict[str, Any], labels: int) -> bool:
         return False
     state = read_checkpoint(path)
     if recipe.network != "vit" and recipe.model.frames > 1:
-        found = published_network(state)
-        return found is not None and found[0] == recipe.network
+        published = published_network(state)
+        return published is not None and published[0] == recipe.network
     if recipe.network != "vit":
         return head_size(TimmClassifier(recipe.network, labels, recipe.model.channels), state) == labels
     return "head.weight" in state and len(state["head.weight"]) == labels
 
 
 def _adopt(checkpoint: Path, recipe: Any, manifest: Manifest, out: Path) -> Path:
-    """A checkpoint with a head as a model folder; every tensor of the classifier must be in it."""
+    """Make a model folder of a checkpoint with a head; every tensor of the classifier must be in it."""
     from ...backbone.encoder import load_encoder, read_encoder_card
     from ...backbone.weights import read_checkpoint
     from ...finetune.model import build_model, save_model
@@ -174,9 +179,9 @@ def _adopt(checkpoint: Path, recipe: Any, manifest: Manifest, out: Path) -> Path
     card = make_card(recipe, manifest, read_encoder_card(checkpoint))
     model, state = build_model(card), read_checkpoint(checkpoint)
     load_encoder(model.encoder, checkpoint)
-    own = [name for name in model.state_dict() if not name.startswith("encoder.")]
-    missing = [name for name in own if name not in state]
+    head = [name for name in model.state_dict() if not name.startswith("encoder.")]
+    missing = [name for name in head if name not in state]
     if missing:
         raise UserError(f"{checkpoint}: has a head, but no {', '.join(missing)} (pool {recipe.pool!r}).")
-    model.load_state_dict({name: state[name] for name in own}, strict=False)
+    model.load_state_dict({name: state[name] for name in head}, strict=False)
     return save_model(out, model, card)

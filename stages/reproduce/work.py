@@ -21,7 +21,7 @@ class Work:
         given: Encoder weights that the user gave for the row.
         phantoms: Whether the data are invented and everything is small.
         download: Whether weights may be fetched from timm's hub.
-        rule: For thresholds on validation.
+        rule: Rule for thresholds on validation.
     """
 
     recipe: Any
@@ -35,7 +35,7 @@ class Work:
     rule: str = "youden"
 
     def encoder(self, asked: str, network: str = "vit") -> Path | None:
-        """The weights that a fine-tuning starts from.
+        """Return the weights that a fine-tuning starts from.
 
         Args:
             asked: As `Finetune.encoder`.
@@ -57,10 +57,10 @@ class Work:
         raise UserError(f"needs weights: {asked}")
 
     def tile_encoder(self, asked: str) -> str:
-        """The encoder of tiles, as `clinvit extract --encoder` takes it."""
+        """Return the encoder of tiles, as `clinvit extract --encoder` takes it."""
         if self.given is None and asked.startswith("timm:") and self.download:
             return asked
-        found = self.encoder(asked)
-        if found is None:
+        encoder = self.encoder(asked)
+        if encoder is None:
             raise UserError(f"needs weights: {asked}")
-        return str(found)
+        return str(encoder)

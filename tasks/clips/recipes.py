@@ -1,6 +1,6 @@
 """Recipes of the neutral task for clips: small ones by VideoMAE V2's method, in colour.
 
-`--model.channels 1` reads clips grey. VideoMAE V2's published recipes stand in
+`--model.channels 1` reads clips grey. VideoMAE V2's published recipes are in
 `videomae_v2.py`. None was run by us at full scale.
 """
 
@@ -22,7 +22,7 @@ def _data(cache_px: int, clip: Clip) -> Data:
 
 
 def pretrain_vit_s() -> Pretrain:
-    """ViT-S/16 by VideoMAE V2, 16 frames of 224 px: tubes 90 %, running cells 50 %.
+    """Pre-train ViT-S/16 by VideoMAE V2, 16 frames of 224 px: tubes 90 %, running cells 50 %.
 
     Command: clinvit pretrain clips --recipe vit_s --data manifest.csv --out runs/mae
     """
@@ -41,7 +41,7 @@ def pretrain_vit_s() -> Pretrain:
 
 
 def finetune_vit_s() -> Finetune:
-    """ViT-S/16 from that encoder; 16 frames, evenly over the whole clip.
+    """Fine-tune ViT-S/16 from that encoder; 16 frames, evenly over the whole clip.
 
     Command: clinvit finetune clips --recipe vit_s --data manifest.csv --encoder runs/mae/encoder --out runs/ft
     For classes that exclude each other add `--loss ce`.
@@ -60,7 +60,7 @@ def finetune_vit_s() -> Finetune:
 
 
 def pretrain_tiny() -> Pretrain:
-    """For 2 CPU cores and hundreds of clips: 16 frames of 96 px, a small ViT.
+    """Pre-train a small ViT on 2 CPU cores with hundreds of clips: 16 frames of 96 px.
 
     Command: clinvit pretrain clips --data manifest.csv --out runs/mae
     """
@@ -76,7 +76,7 @@ def pretrain_tiny() -> Pretrain:
 
 
 def finetune_tiny() -> Finetune:
-    """Fine-tuning beside `pretrain_tiny`; no epoch is chosen by score.
+    """Fine-tune from `pretrain_tiny`; no epoch is chosen by score.
 
     Command: clinvit finetune clips --data manifest.csv --encoder runs/mae/encoder --out runs/ft
     """

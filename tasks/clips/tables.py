@@ -34,7 +34,7 @@ CHOSEN_ON_TEST = (
 
 
 def phantoms(out: Path) -> Path:
-    """Invented eye clips of six classes in lists of `path label`; gives the manifest.
+    """Write invented eye clips of six classes in lists of `path label`; return the manifest.
 
     Args:
         out: Folder to write; what is whole there is not written again.
@@ -63,12 +63,12 @@ DECODER_MASKS: dict[str, tuple[str, float, bool, str]] = {
     "running-cell-50": ("running_cell", 0.5, True, "Running cells, 50 % masked (VideoMAE V2)"),
     "running-cell-75": ("running_cell", 0.25, True, "Running cells, 75 % masked"),
     "random-50": ("random", 0.5, True, "Random, 50 % of the masked tokens masked"),
-    "running-cell-50-hidden": ("running_cell", 0.5, False, "Running cells, 50 % masked, without what the encoder saw"),
+    "running-cell-50-unseen": ("running_cell", 0.5, False, "Running cells, 50 % masked, without what the encoder saw"),
 }
 
 
 def masked_pretrain(mask: str, decode_ratio: float, reconstruct_visible: bool) -> PretrainRecipe:
-    """ViT-B on Something-Something V2 (stride 2) with another decoder mask, else as `v2_base`."""
+    """Pre-train ViT-B on Something-Something V2 (stride 2) with another decoder mask, else as `v2_base`."""
     base = pretrain("base")
     return replace(
         base, decoder_mask=mask, decode_ratio=decode_ratio, reconstruct_visible=reconstruct_visible,
@@ -140,7 +140,7 @@ DISTILLED = {
 
 
 def distilled(size: str, segments: int) -> FinetuneRecipe:
-    """Evaluation of a distilled ViT-S or ViT-B; how they were trained further is not published, so as ViT-B on K400."""
+    """Evaluate a distilled ViT-S or ViT-B, as ViT-B on K400: how they were trained further is not published."""
     base = finetune("k400", "base")
     return replace(base, model=replace(base.model, size=size), view=replace(base.view, segments=segments))
 

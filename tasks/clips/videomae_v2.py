@@ -1,7 +1,7 @@
 """VideoMAE V2's own recipes, for general video in lists of `path label` (Kinetics, Something-Something).
 
 Wang et al., "VideoMAE V2: Scaling Video Masked Autoencoders with Dual Masking", CVPR 2023; settings from the scripts of
-its public code. Departures: crops are drawn at random in place and size where the code has 13 fixed places and 4
+its public code. Departures: crops are random in position and size where the code has 13 fixed places and 4
 sizes; weights are AdamW's in bf16 without DeepSpeed. None of these was run by us at its scale.
 """
 
@@ -64,10 +64,10 @@ FINETUNING = {
 
 
 def pretrain(size: str) -> Pretrain:
-    """VideoMAE V2 pre-training: tubes 90 %, running cells 50 %, 4 draws of each decoded clip; for Kinetics, stride 4.
+    """Pre-train by VideoMAE V2: tubes 90 %, running cells 50 %, 4 samples of each clip; for Kinetics, stride 4.
 
     Command: clinvit pretrain erdes --recipe v2_base --data manifest.csv --out runs/v2 (SSv2: --data.clip.stride 2)
-    Cost in the paper: 32 to 64 GPUs with 32 clips each. `base_lr` counts the clips of a step, not their draws.
+    Cost in the paper: 32 to 64 GPUs with 32 clips each. `base_lr` counts the clips of a step, not their samples.
     """
     width, heads, mlp_ratio, batch, rate, epochs, clip_norm, recompute, patch = PRETRAINING[size]
     return Pretrain(
@@ -88,7 +88,7 @@ def pretrain(size: str) -> Pretrain:
 
 
 def finetune(dataset: str, size: str) -> Finetune:
-    """VideoMAE V2 fine-tuning, on Kinetics, Something-Something V2, UCF101 or HMDB51: classes exclude each other.
+    """Fine-tune by VideoMAE V2 on Kinetics, Something-Something V2, UCF101 or HMDB51: classes exclude each other.
 
     Command: clinvit finetune erdes --recipe v2_base_k400 --data manifest.csv --encoder vit_b.pth --out runs/k400
     Scores to expect (ViT-g, the paper's model zoo): K400 top-1 87.2, SSv2 77.0; ViT-B is not stated there.
@@ -129,7 +129,7 @@ def _data(sampling: str, repeats: int, stride: int = 4) -> Data:
 
 
 def _named(text: str, make, *names: str):
-    """The function that makes one recipe, with a line of help of its own."""
+    """Return the function that makes one recipe, with a line of help of its own."""
     recipe = partial(make, *names)
     recipe.__doc__ = f"{text}\n{make.__doc__}"
     return recipe

@@ -1,0 +1,1 @@
+"""The ocular-ultrasound task: retinal detachment, and the macula in it (ERDES)."""

@@ -27,10 +27,11 @@ DETACHMENT, MACULA = ("non_rd_vs_rd", "normal_vs_rd", "pvd_vs_rd"), "macula_deta
 def cascade(
     detachment: Predictions, macula: Predictions, thresholds: tuple[float, float], labels: tuple[str, str]
 ) -> pd.DataFrame:
-    """Put two models' scores of the same clips together.
+    """Join two models' scores of the same clips.
 
     Args:
-        detachment, macula: Scores of the two models; clips that only one of them has are left out.
+        detachment: Scores of the first model; clips that only one of the models has are left out.
+        macula: Scores of the second model.
         thresholds: Detachment from the first score on; macula intact from the second on.
         labels: The label of each model that is used.
 
@@ -54,7 +55,7 @@ def cascade(
 
 
 def _truth(detached: np.ndarray, intact: np.ndarray) -> np.ndarray:
-    """(N, 3) of 0, 1, NaN: known where detachment is denied, or affirmed with a known macula."""
+    """Return (N, 3) of 0, 1, NaN: known where detachment is absent, or present with a known macula."""
     truth = np.full((len(detached), 3), np.nan)
     truth[detached == 0] = (1, 0, 0)
     truth[(detached == 1) & (intact == 1)] = (0, 1, 0)
@@ -67,12 +68,13 @@ def predict_cascade(
 ) -> pd.DataFrame:
     """Run both models over files, folders, globs or a manifest and write the cascade's predictions table.
 
-    Clips that either model was trained on get the split `train`, whatever the manifest says: an evaluation of `test` is
-    of clips that neither has seen.
+    Clips that either model was trained on get the split `train`, whatever the manifest says: `test` then holds clips
+    that neither model has seen.
 
     Args:
-        detachment, macula: Model folders; may be the same, of a model with both labels.
-        inputs: What the user named.
+        detachment: Model folder.
+        macula: Model folder; the same one where a model has both labels.
+        inputs: Files, folders, globs or a manifest.
         out: The table; the two models' own are written beside it.
         batch: Clips per batch.
         workers: Reading processes.
@@ -91,7 +93,7 @@ def predict_cascade(
 
 
 def cascade_of_runs(detachment: Path, macula: Path, out: Path) -> pd.DataFrame:
-    """The cascade of two run folders of `finetune` over the validation and test clips that both have scored already."""
+    """Return the cascade of two `finetune` runs, over the validation and test clips that both have scored."""
     tables = [read_predictions(run / "predictions.csv") for run in (detachment, macula)]
     return _finished(detachment / "model", macula / "model", tables, out)
 
@@ -108,7 +110,7 @@ def _finished(detachment: Path, macula: Path, tables: list[Predictions], out: Pa
 
 
 def detachment_label(model: Path) -> str:
-    """Which of a model's labels says whether the retina is detached."""
+    """Return the label of a model that says whether the retina is detached."""
     return _require(model, DETACHMENT)
 
 
@@ -116,12 +118,12 @@ def _require(model: Path, wanted: Sequence[str]) -> str:
     from ...finetune.model import load_card
 
     labels = load_card(model).labels
-    found = [label for label in wanted if label in labels]
-    if not found:
+    usable = [label for label in wanted if label in labels]
+    if not usable:
         raise UserError(
             f"{model}: the model has the labels {', '.join(labels)}; the cascade needs {' or '.join(wanted)}."
         )
-    return found[0]
+    return usable[0]
 
 
 def _threshold(model: Path, label: str) -> float:

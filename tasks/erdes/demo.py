@@ -22,11 +22,11 @@ DETACHED, MACULA = "non_rd_vs_rd", "macula_detached_vs_intact"
 
 
 def demo(out: Path, seed: int = 0, clips: int = CLIPS) -> dict:
-    """Phantoms -> manifest -> check -> pre-train -> fine-tune with and without, and a CNN -> cascade -> two reports.
+    """Run the demo: invented clips, check, pre-training, fine-tuning with it, without it, of a CNN; cascade, reports.
 
     Args:
         out: Folder to write. Repeating the command continues there.
-        seed: Of the phantoms and the training.
+        seed: Seed of the phantoms and the training.
         clips: Invented clips.
 
     Returns:
@@ -36,7 +36,7 @@ def demo(out: Path, seed: int = 0, clips: int = CLIPS) -> dict:
     root, data = out / "erdes", out / "manifest.csv"
 
     _step(1, f"inventing {clips} ocular ultrasound clips, laid out like ERDES")
-    # The mark stands only when the tree is whole: a demo that was killed here starts it again.
+    # The file `whole` is written last: a demo that was killed before it starts the tree again.
     if not (root / "whole").is_file():
         with tqdm(total=clips, unit="clip", disable=None) as bar:
             write_erdes(root, clips=clips, seed=seed, size_px=128, seconds=(0.8, 2.0), progress=lambda *_: bar.update())

@@ -29,6 +29,6 @@ MEANING = {
 
 
 def label_columns(diagnoses: pd.Series) -> pd.DataFrame:
-    """The five labels (0, 1, NaN outside the task) of each diagnosis, a column each, with the index of `diagnoses`."""
+    """Return the five labels (0, 1, NaN outside the task) of each diagnosis, a column each, indexed as `diagnoses`."""
     values = {label: dict.fromkeys(zero, 0.0) | dict.fromkeys(one, 1.0) for label, (zero, one) in CLASSES.items()}
     return pd.DataFrame({label: diagnoses.map(value).astype("float64") for label, value in values.items()})

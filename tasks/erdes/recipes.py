@@ -14,12 +14,12 @@ from ...engine.recipe import Optim, Run
 from ...finetune.recipe import Finetune, View
 from ...pretrain.recipe import Decoder, Pretrain
 
-# Ultrasound is dark: mean and spread of the grey levels of B-scans, in 0..1.
+# Ultrasound is dark: mean and std of the grey levels of B-scans, in 0..1.
 ULTRASOUND = {"mean": (0.2,), "std": (0.2,)}
 
 
 def pretrain_vit_s() -> Pretrain:
-    """ViT-S/16 by VideoMAE V2 on grey clips, 16 frames of 224 px: tubes 90 %, running cells 50 %.
+    """Pre-train ViT-S/16 by VideoMAE V2 on grey clips, 16 frames of 224 px: tubes 90 %, running cells 50 %.
 
     Command: clinvit pretrain erdes --recipe vit_s --data manifest.csv --out runs/mae
     Data: all clips of ERDES's training split (no label is used). Not run by us at this scale; the paper has no
@@ -40,7 +40,7 @@ def pretrain_vit_s() -> Pretrain:
 
 
 def finetune_vit_s() -> Finetune:
-    """ViT-S/16 from that encoder, settings near VideoMAE V2's; 16 frames spread over the whole clip.
+    """Fine-tune ViT-S/16 from that encoder, settings near VideoMAE V2's; 16 frames, evenly over the whole clip.
 
     Command: clinvit finetune erdes --recipe vit_s --data manifest.csv --encoder runs/mae/encoder --out runs/rd
         --data.labels '[non_rd_vs_rd]'
@@ -61,7 +61,7 @@ def finetune_vit_s() -> Finetune:
 
 
 def pretrain_tiny() -> Pretrain:
-    """For 2 CPU cores and hundreds of clips: 16 frames of 96 px, a small ViT, ten minutes.
+    """Pre-train a small ViT on 2 CPU cores with hundreds of clips: 16 frames of 96 px, ten minutes.
 
     Command: clinvit pretrain erdes --recipe tiny --data manifest.csv --out runs/tiny
     """
@@ -77,7 +77,7 @@ def pretrain_tiny() -> Pretrain:
 
 
 def finetune_tiny() -> Finetune:
-    """Fine-tuning of `tiny`; no epoch is chosen by score.
+    """Fine-tune from `tiny`; no epoch is chosen by score.
 
     Command: clinvit finetune erdes --recipe tiny --data manifest.csv --encoder runs/tiny/encoder --out runs/tiny-rd
     """
@@ -95,7 +95,7 @@ def finetune_tiny() -> Finetune:
 
 
 def pretrain_demo() -> Pretrain:
-    """Coarse and quick, for the demo: 8 frames of 64 px in 32 tokens."""
+    """Pre-train coarsely and quickly, for the demo: 8 frames of 64 px in 32 tokens."""
     tiny = pretrain_tiny()
     return replace(
         tiny,
@@ -110,7 +110,7 @@ def pretrain_demo() -> Pretrain:
 
 
 def finetune_demo() -> Finetune:
-    """Coarse and quick, for the demo. A few hundred invented clips teach a small ViT only in many steps."""
+    """Fine-tune for the demo, coarsely and in many steps: a small ViT needs them on a few hundred invented clips."""
     tiny, like = finetune_tiny(), pretrain_demo()
     return replace(
         tiny,
@@ -125,7 +125,7 @@ def finetune_demo() -> Finetune:
 
 
 def finetune_demo_cnn() -> Finetune:
-    """The UNet++ encoder on 16 frames of 48 px, for the demo."""
+    """Fine-tune the UNet++ encoder on 16 frames of 48 px, for the demo."""
     paper = baseline("unetplusplus")
     return replace(
         paper,
@@ -153,7 +153,7 @@ CONSTANT_RATE = ("senet154", "vnet")
 
 
 def baseline(network: str) -> Finetune:
-    """A baseline of the ERDES paper: 96 frames of 128 px, Adam 1.5e-5, 50 epochs, the epoch of best accuracy.
+    """Train a baseline of the ERDES paper: 96 frames of 128 px, Adam 1.5e-5, 50 epochs, the epoch of best accuracy.
 
     Command, any row of the paper's tables 1 to 3, such as PVD against Normal by the strongest 30 % of the time steps:
         clinvit finetune erdes --recipe unet3d --data manifest.csv --out runs/unet3d --data.labels '[normal_vs_pvd]'
@@ -179,7 +179,7 @@ def baseline(network: str) -> Finetune:
 
 
 def baseline_of_table(network: str, task: str, top_share: float | None = None) -> Finetune:
-    """A baseline as a row of the paper's tables has it.
+    """Train a baseline as in a row of the paper's tables.
 
     Args:
         network: One of `BATCHES`.
@@ -195,7 +195,7 @@ def baseline_of_table(network: str, task: str, top_share: float | None = None) -
 
 
 def _baseline(network: str):
-    """The function that makes a baseline's recipe, with a line of help of its own."""
+    """Return the function that makes a baseline's recipe, with a line of help of its own."""
     make = partial(baseline, network)
     make.__doc__ = f"{network}, baseline of the ERDES paper.\n{baseline.__doc__}"
     return make

@@ -117,7 +117,7 @@ THREE_PROCESSES = (
 
 
 def phantoms(out: Path) -> Path:
-    """Invented clips in the tree of ERDES; gives the manifest.
+    """Write invented clips in the tree of ERDES; return the manifest.
 
     Args:
         out: Folder to write; what is whole there is not written again.

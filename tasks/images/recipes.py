@@ -17,7 +17,7 @@ MEAN, STD = IMAGENET_STATISTICS
 
 
 def pretrain_vit_b() -> Pretrain:
-    """ViT-B/16 as MAE pre-trains it on ImageNet: 75 % masked, targets normalised per patch, 800 epochs.
+    """Pre-train ViT-B/16 as MAE does on ImageNet: 75 % masked, targets normalised per patch, 800 epochs.
 
     Command: clinvit pretrain images --recipe vit_b --data manifest.csv --out runs/mae
     """
@@ -33,7 +33,7 @@ def pretrain_vit_b() -> Pretrain:
 
 
 def pretrain_vit_s() -> Pretrain:
-    """ViT-S/16 with the same settings and a light decoder.
+    """Pre-train ViT-S/16 with the same settings and a light decoder.
 
     Command: clinvit pretrain images --recipe vit_s --data manifest.csv --out runs/mae
     """
@@ -42,7 +42,7 @@ def pretrain_vit_s() -> Pretrain:
 
 
 def finetune_vit_b() -> Finetune:
-    """ViT-B/16 as MAE fine-tunes it: layer decay 0.65, drop path 0.1, mixup, CutMix, 100 epochs.
+    """Fine-tune ViT-B/16 as MAE does: layer decay 0.65, drop path 0.1, mixup, CutMix, 100 epochs.
 
     Command: clinvit finetune images --recipe vit_b --data manifest.csv --encoder runs/mae/encoder --out runs/ft
     For classes that exclude each other add `--loss ce`.
@@ -63,7 +63,7 @@ def finetune_vit_b() -> Finetune:
 
 
 def finetune_vit_s() -> Finetune:
-    """ViT-S/16 with the same settings.
+    """Fine-tune ViT-S/16 with the same settings.
 
     Command: clinvit finetune images --recipe vit_s --data manifest.csv --encoder runs/mae/encoder --out runs/ft
     """
@@ -72,7 +72,7 @@ def finetune_vit_s() -> Finetune:
 
 
 def pretrain_tiny() -> Pretrain:
-    """For 2 CPU cores and about a thousand images: 128 px, many epochs.
+    """Pre-train on 2 CPU cores with about a thousand images: 128 px, many epochs.
 
     Command: clinvit pretrain images --data manifest.csv --out runs/mae
     """
@@ -90,7 +90,7 @@ def pretrain_tiny() -> Pretrain:
 
 
 def finetune_tiny() -> Finetune:
-    """Fine-tuning beside `pretrain_tiny`; the last epoch is kept, so no score on validation chooses anything.
+    """Fine-tune from `pretrain_tiny`; the last epoch is kept, so no score on validation chooses anything.
 
     Command: clinvit finetune images --data manifest.csv --encoder runs/mae/encoder --out runs/ft
     From scratch add `--optim.layer_decay 1`.

@@ -23,11 +23,11 @@ STEPS = 8
 
 
 def demo(out: Path, seed: int = 0, slides: tuple[int, int, int] = (NORMAL, TUMOUR, TEST)) -> dict:
-    """Phantoms -> manifest -> tiles -> DINO -> features -> two aggregators -> heat maps -> report with FROC.
+    """Run the demo: invented slides, tiles, DINO, features, two aggregators, heat maps, a report with FROC.
 
     Args:
         out: Folder to write. Repeating the command continues there.
-        seed: Of the phantoms and the training.
+        seed: Seed of the phantoms and the training.
         slides: Invented slides: normal and with tumour for training, and for the test.
 
     Returns:
@@ -38,7 +38,7 @@ def demo(out: Path, seed: int = 0, slides: tuple[int, int, int] = (NORMAL, TUMOU
     normal, tumour, test = slides
 
     _step(1, f"inventing {sum(slides)} slides, laid out like Camelyon16; one has no scale")
-    # The mark stands only when the tree is whole: a demo that was killed here starts it again.
+    # The file `whole` is written last: a demo that was killed before it starts the tree again.
     if not (root / "whole").is_file():
         with tqdm(total=sum(slides), unit="slide", disable=None) as bar:
             write_camelyon16(

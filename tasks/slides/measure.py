@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def localisation_metrics(work: Work) -> "Mapping[str, Estimate]":
-    """`froc`, `sensitivity_at_0.25` to `sensitivity_at_8`, `tile_auroc` and `dice` of the test slides.
+    """Return `froc`, `sensitivity_at_0.25` to `sensitivity_at_8`, `tile_auroc` and `dice` of the test slides.
 
     Heat maps of the validation slides (which the threshold for Dice is chosen on) and the test slides are written
     beside, into `work.out/explanations`; those that are there already are not made again.
@@ -31,10 +31,10 @@ def localisation_metrics(work: Work) -> "Mapping[str, Estimate]":
         model, [str(manifest.path)], maps / "predictions.csv", work.before["extract"], maps=maps, splits=("val", "test")
     )
     predict_slides(wanted)
-    found = localised(maps, manifest, TUMOR)
-    if found is None:
+    result = localised(maps, manifest, TUMOR)
+    if result is None:
         return {}
     at_rates = {
-        f"sensitivity_at_{rate:g}": estimate for rate, estimate in zip(RATES, found.froc.sensitivities, strict=True)
+        f"sensitivity_at_{rate:g}": estimate for rate, estimate in zip(RATES, result.froc.sensitivities, strict=True)
     }
-    return {"froc": found.froc.score} | at_rates | {name: found.metrics[name] for name in ("tile_auroc", "dice")}
+    return {"froc": result.froc.score} | at_rates | {name: result.metrics[name] for name in ("tile_auroc", "dice")}

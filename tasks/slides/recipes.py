@@ -23,7 +23,7 @@ TILES = {"mean": (0.6223, 0.4763, 0.6009), "std": (0.2012, 0.2190, 0.1722)}
 
 
 def tile_standard() -> Tiling:
-    """Tiles of 112 microns in 224 px (0.5 microns per pixel, nominally 20x), tissue by saturation, ink left out.
+    """Cut tiles of 112 microns in 224 px (0.5 microns per pixel, nominally 20x); tissue by saturation, no pen ink.
 
     Command: clinvit tile slides --data manifest.csv --out tiles
     """
@@ -31,7 +31,7 @@ def tile_standard() -> Tiling:
 
 
 def tile_self_vit_mil() -> Tiling:
-    """The same tiles with the paper's tissue: grey Otsu on an overview of 1/256, more than 75 % tissue.
+    """Cut the same tiles with the paper's tissue: grey Otsu on an overview of 1/256, more than 75 % tissue.
 
     Command: clinvit tile slides --recipe self_vit_mil --data manifest.csv --out tiles
     """
@@ -39,12 +39,12 @@ def tile_self_vit_mil() -> Tiling:
 
 
 def tile_demo() -> Tiling:
-    """Tiles of 64 microns in 64 px, for the small slides of the demo."""
+    """Cut tiles of 64 microns in 64 px, for the small slides of the demo."""
     return Tiling(tile_um=64.0, tile_px=64, min_tissue=0.5)
 
 
 def pretrain_self_vit_mil() -> Dino:
-    """ViT-B/16 by DINO on Macenko-normalised tiles, 1,024 of each slide an epoch, as the paper's features.
+    """Pre-train ViT-B/16 by DINO on Macenko-normalised tiles, 1,024 of each slide an epoch, for the paper's features.
 
     Command: clinvit pretrain slides --recipe self_vit_mil --data manifest.csv --tiles tiles --out runs/dino
     Data: the 270 training slides of Camelyon16, without labels: 276,480 tiles an epoch. Not run by us at this scale.
@@ -59,7 +59,7 @@ def pretrain_self_vit_mil() -> Dino:
 
 
 def pretrain_dino_s() -> Dino:
-    """ViT-S/16 by DINO, stain estimated per slide: a quarter of the cost of `self_vit_mil`.
+    """Pre-train ViT-S/16 by DINO, stain estimated per slide: a quarter of the cost of `self_vit_mil`.
 
     Command: clinvit pretrain slides --recipe dino_s --data manifest.csv --tiles tiles --out runs/dino
     Not run by us at this scale.
@@ -68,7 +68,7 @@ def pretrain_dino_s() -> Dino:
 
 
 def pretrain_mae_s() -> Pretrain:
-    """ViT-S/16 by the masked autoencoder on tiles (75 % masked, normalised targets).
+    """Pre-train ViT-S/16 by the masked autoencoder on tiles (75 % masked, normalised targets).
 
     Command: clinvit pretrain slides --recipe mae_s --data manifest.csv --tiles tiles --out runs/mae
     Not run by us at this scale; the paper does not try it.
@@ -85,7 +85,7 @@ def pretrain_mae_s() -> Pretrain:
 
 
 def pretrain_tiny() -> Dino:
-    """A small ViT on tiles of 64 px for a few epochs: minutes on a laptop, to try one's slides.
+    """Pre-train a small ViT on tiles of 64 px for a few epochs: minutes on a laptop, to try one's slides.
 
     Command: clinvit pretrain slides --data manifest.csv --tiles tiles --out runs/dino
     """
@@ -101,7 +101,7 @@ def pretrain_tiny() -> Dino:
 
 
 def pretrain_demo() -> Dino:
-    """The demo's encoder: two minutes on 2 cores, with crops that leave nuclei their size and sharpness.
+    """Pre-train the demo's encoder: two minutes on 2 cores, with crops that keep the size and sharpness of nuclei.
 
     So short a run needs a quicker teacher and centre than the paper's; at 0.996 and 0.9 hardly anything moves.
     """
@@ -131,7 +131,7 @@ def _dino_optim(epochs: int) -> Optim:
 
 
 def extract_standard() -> Extract:
-    """Class token and mean patch token of our encoder, Macenko per slide.
+    """Extract class token and mean patch token of our encoder, Macenko per slide.
 
     Command: clinvit extract slides --data manifest.csv --tiles tiles --encoder runs/dino/encoder --out features
     """
@@ -139,17 +139,17 @@ def extract_standard() -> Extract:
 
 
 def extract_demo() -> Extract:
-    """The demo's features: the paper's four class tokens and mean patch token, of a ViT with four blocks."""
+    """Extract the demo's features: the paper's four class tokens and mean patch token, of a ViT with four blocks."""
     return Extract(features="class4_mean", stain=Stain("macenko"))
 
 
 def extract_self_vit_mil() -> Extract:
-    """The paper's 5 x 768 values: class tokens of the last four blocks and the mean patch token; Macenko per tile."""
+    """Extract the paper's 5 x 768 values: last four class tokens and the mean patch token; Macenko per tile."""
     return Extract(features="class4_mean", stain=Stain("macenko", "tile"))
 
 
 def extract_timm() -> Extract:
-    """What a network of timm or a hub gives, without stain normalisation.
+    """Extract the features of a network of timm or a hub, without stain normalisation.
 
     Command: clinvit extract slides --recipe timm --data manifest.csv --tiles tiles --encoder timm:resnet50.a1_in1k
         --out features
@@ -158,7 +158,7 @@ def extract_timm() -> Extract:
 
 
 def mil_self_vit_mil() -> Mil:
-    """Self-ViT-MIL's aggregator and training: 200 epochs of Adam, one bag a step, half the loss on the highest tile.
+    """Train Self-ViT-MIL's aggregator: 200 epochs of Adam, one bag a step, half the loss on the highest tile.
 
     Command: clinvit finetune slides --recipe self_vit_mil --data manifest.csv --features features --out runs/mil
     Paper (Camelyon16, 129 test slides): accuracy 0.915, AUROC 0.943, with epoch and threshold chosen on the test
@@ -174,17 +174,17 @@ def _named(name: str, words: str):
 
 
 def mil_tiny() -> Mil:
-    """Gated attention on standardised features, 20 epochs: minutes on a laptop, for tens to hundreds of slides."""
+    """Train gated attention on standardised features, 20 epochs: minutes on a laptop, for up to hundreds of slides."""
     return _small("gated_attention", hidden=64, dropout=0.25)
 
 
 def mil_demo() -> Mil:
-    """The demo's Self-ViT-MIL: a higher rate and fewer epochs than the paper's, as there are 36 slides."""
+    """Train the demo's Self-ViT-MIL: a higher rate and fewer epochs than the paper's, as there are 36 slides."""
     return replace(_small("self_vit_mil"), run=Run(max_bad=0.2))
 
 
 def mil_demo_attention() -> Mil:
-    """The demo's gated attention: `tiny`, but a slide may be unreadable."""
+    """Train the demo's gated attention: `tiny`, but a slide may be unreadable."""
     return replace(mil_tiny(), run=Run(max_bad=0.2))
 
 

@@ -77,17 +77,17 @@ NOTES = (
 
 
 def pretrain() -> Dino:
-    """The paper's DINO, with the stain estimated per slide."""
+    """Pre-train by the paper's DINO, with the stain estimated per slide."""
     return replace(pretrain_self_vit_mil(), stain=PER_SLIDE)
 
 
 def extract() -> Features:
-    """The paper's features, with the stain estimated per slide."""
+    """Extract the paper's features, with the stain estimated per slide."""
     return replace(extract_self_vit_mil(), stain=PER_SLIDE)
 
 
 def phantoms(out: Path) -> Path:
-    """Invented slides in the tree of Camelyon16; gives the manifest.
+    """Write invented slides in the tree of Camelyon16; return the manifest.
 
     Args:
         out: Folder to write; what is whole there is not written again.
@@ -106,7 +106,7 @@ def phantoms(out: Path) -> Path:
 
 
 def _steps(name: str) -> tuple[Step, ...]:
-    """Tiles, DINO and features are shared by all rows."""
+    """Return the steps of a row; all rows share tiles, DINO and features."""
     recipe = FINETUNE[AGGREGATORS[name][0]]
     return (
         Tile("tiles", tile_self_vit_mil),

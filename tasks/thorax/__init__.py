@@ -1,0 +1,1 @@
+"""The thorax task: several findings on chest X-rays."""

@@ -18,11 +18,11 @@ from .recipes import finetune_demo, pretrain_demo
 
 
 def demo(out: Path, seed: int = 0, patients: int = 400) -> dict:
-    """Phantoms -> manifest -> check -> pre-train -> fine-tune with and without the encoder -> report of both.
+    """Run the demo: invented X-rays, check, pre-training, fine-tuning with and without the encoder, a report of both.
 
     Args:
         out: Folder to write. Repeating the command continues there.
-        seed: Of the phantoms and the training.
+        seed: Seed of the phantoms and the training.
         patients: Invented patients, about two images each.
 
     Returns:
@@ -32,7 +32,7 @@ def demo(out: Path, seed: int = 0, patients: int = 400) -> dict:
     root, data = out / "ChestX-ray14", out / "manifest.csv"
 
     _step(1, f"inventing chest X-rays of {patients} patients, laid out like ChestX-ray14")
-    # The mark stands only when the tree is whole: a demo that was killed here starts it again.
+    # The file `whole` is written last: a demo that was killed before it starts the tree again.
     if not (root / "whole").is_file():
         with tqdm(total=patients, unit="patient", disable=None) as bar:
             write_chestxray14(root, patients=patients, seed=seed, size=256, progress=lambda *_: bar.update())

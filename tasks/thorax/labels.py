@@ -1,4 +1,4 @@
-"""What the public chest X-ray sets name, in the order of their papers."""
+"""The labels of the public chest X-ray sets, in the order of their papers."""
 
 # ChestX-ray14, order of the official code and split files (Wang et al. 2017; thorax MAE, section 4).
 CHESTXRAY14 = (

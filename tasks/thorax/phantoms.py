@@ -17,7 +17,7 @@ TEST_SHARE = 0.25
 
 
 def chestxray14(folder: Path, patients: int = 240) -> Path:
-    """ChestX-ray14 with five findings, common (rare ones would have no case) and plain at 48 px; gives the manifest."""
+    """Write ChestX-ray14 with five common findings that are visible at 48 px; return the manifest."""
     from ...datasets.manifest.tables import write_manifest
     from ...phantoms.radiographs import write_chestxray14
     from ...stages.stages import open_manifest
@@ -34,7 +34,7 @@ def chestxray14(folder: Path, patients: int = 240) -> Path:
 
 
 def chexpert(folder: Path, patients: int = 240) -> Path:
-    """CheXpert: train.csv and valid.csv, the five scored labels; gives the manifest."""
+    """Write CheXpert: train.csv and valid.csv, the five scored labels; return the manifest."""
 
     def write(root: Path) -> None:
         for part, numbers in _parts(patients):
@@ -55,7 +55,7 @@ def chexpert(folder: Path, patients: int = 240) -> Path:
 
 
 def covidx(folder: Path, patients: int = 240) -> Path:
-    """COVIDx V9A: two lists and two folders, one class a patient; gives the manifest."""
+    """Write COVIDx V9A: two lists and two folders, one class a patient; return the manifest."""
 
     def write(root: Path) -> None:
         for part, numbers in _parts(patients):
@@ -88,7 +88,7 @@ def _prepared(folder: Path, write: Callable[[Path], None], layout: str, options:
 
 
 def _parts(patients: int) -> list[tuple[str, range]]:
-    """Patients' numbers of training and, under CheXpert's name, of the test."""
+    """Return the numbers of the training patients and, under CheXpert's name, of the test patients."""
     test = max(1, round(TEST_SHARE * patients))
     return [("train", range(1, patients - test + 1)), ("valid", range(patients - test + 1, patients + 1))]
 

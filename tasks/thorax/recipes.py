@@ -16,7 +16,7 @@ from .labels import CHEXPERT, COVIDX
 
 
 def pretrain_vit_s() -> Pretrain:
-    """ViT-S/16 as the paper pre-trains it: 90 % masked, mild crops, plain pixel targets, 800 epochs.
+    """Pre-train ViT-S/16 as the paper does: 90 % masked, mild crops, plain pixel targets, 800 epochs.
 
     Command: clinvit pretrain thorax --recipe vit_s --data manifest.csv --out runs/vit-s
     Data: ChestX-ray14 official train + CheXpert frontal train, 266,339 images. Cost: 8 GPUs x 256 in the paper.
@@ -35,7 +35,7 @@ def pretrain_vit_s() -> Pretrain:
 
 
 def pretrain_vit_b() -> Pretrain:
-    """ViT-B/16 as the paper pre-trains it, with MIMIC-CXR added to the data ("0.5M").
+    """Pre-train ViT-B/16 as the paper does, with MIMIC-CXR added to the data ("0.5M").
 
     Command: clinvit pretrain thorax --recipe vit_b --data manifest.csv --out runs/vit-b
     Score to expect after `finetune --recipe vit_b`: macro AUROC 0.830 on the ChestX-ray14 test list (paper's README).
@@ -54,7 +54,7 @@ def pretrain_vit_b() -> Pretrain:
 
 
 def finetune_vit_s() -> Finetune:
-    """ViT-S/16 as the paper fine-tunes it: layer decay 0.55, drop path 0.2, RandAugment m6, 75 epochs.
+    """Fine-tune ViT-S/16 as the paper does: layer decay 0.55, drop path 0.2, RandAugment m6, 75 epochs.
 
     Command: clinvit finetune thorax --recipe vit_s --data manifest.csv --encoder runs/vit-s/encoder --out runs/ft-s
     Cost: 8 GPUs x 128 in the paper. Score to expect: macro AUROC 0.823 (paper's README, its best of several test
@@ -75,7 +75,7 @@ def finetune_vit_s() -> Finetune:
 
 
 def finetune_vit_b() -> Finetune:
-    """ViT-B/16 with the ViT-S settings: the paper's repository gives no command for ViT-B.
+    """Fine-tune ViT-B/16 with the ViT-S settings: the paper's repository gives no command for ViT-B.
 
     Command: clinvit finetune thorax --recipe vit_b --data manifest.csv --encoder runs/vit-b/encoder --out runs/ft-b
     Score to expect: macro AUROC 0.830 (paper's README). Not run by us at this scale.
@@ -93,7 +93,7 @@ def finetune_vit_b() -> Finetune:
 
 
 def finetune_densenet121() -> Finetune:
-    """DenseNet-121 as the paper fine-tunes it: as ViT-S, but without layer decay and drop path.
+    """Fine-tune DenseNet-121 as the paper does: as ViT-S, but without layer decay and drop path.
 
     Command: clinvit finetune thorax --recipe densenet121 --data manifest.csv --encoder CHECKPOINT --out runs/densenet
     CHECKPOINT is one of DenseNet-121 (ImageNet, MoCo v2 or masked autoencoding); from scratch without. Scores to
@@ -110,7 +110,7 @@ def finetune_densenet121() -> Finetune:
 
 
 def finetune_resnet50() -> Finetune:
-    """ResNet-50 with the settings of DenseNet-121: the paper's repository gives no command for it.
+    """Fine-tune ResNet-50 with the settings of DenseNet-121: the paper's repository gives no command for it.
 
     Command: clinvit finetune thorax --recipe resnet50 --data manifest.csv --encoder CHECKPOINT --out runs/resnet50
     Scores to expect: macro AUROC 0.809 (MoCo v2), 0.810 (BYOL), 0.815 (SwAV), all from ImageNet (paper's README). Not
@@ -120,13 +120,13 @@ def finetune_resnet50() -> Finetune:
 
 
 def ablated_pretraining(mask_ratio: float = 0.90, least_crop: float = 0.5) -> Pretrain:
-    """`vit_s` with another mask ratio or another least share of the image's area in a crop."""
+    """Pre-train `vit_s` with another mask ratio, or with another least share of the image's area in a crop."""
     paper = pretrain_vit_s()
     return replace(paper, mask_ratio=mask_ratio, augment=replace(paper.augment, crop_scale=(least_crop, 1.0)))
 
 
 def ablated_finetuning(layer_decay: float = 0.55, magnitude: int | None = 6, drop_path: float = 0.2) -> Finetune:
-    """`vit_s` with another layer decay, RandAugment magnitude (None for no RandAugment) or drop path."""
+    """Fine-tune `vit_s` with another layer decay, RandAugment magnitude (None for none) or drop path."""
     paper = finetune_vit_s()
     randaug = None if magnitude is None else f"m{magnitude}-n2-mstd0.5-inc1"
     return replace(
@@ -138,17 +138,17 @@ def ablated_finetuning(layer_decay: float = 0.55, magnitude: int | None = 6, dro
 
 
 def finetune_chexpert(paper: Finetune) -> Finetune:
-    """A fine-tuning of ChestX-ray14 for the five labels of CheXpert; its settings there are not published."""
+    """Fine-tune on the five labels of CheXpert as on ChestX-ray14; the paper's settings are not published."""
     return replace(paper, data=replace(paper.data, labels=CHEXPERT))
 
 
 def finetune_covidx(paper: Finetune) -> Finetune:
-    """A fine-tuning of ChestX-ray14 for the three classes of COVIDx; its settings there are not published."""
+    """Fine-tune on the three classes of COVIDx as on ChestX-ray14; the paper's settings are not published."""
     return replace(paper, loss="ce", select="accuracy", data=replace(paper.data, labels=COVIDX))
 
 
 def pretrain_tiny() -> Pretrain:
-    """For 2 CPU cores and about a thousand images: 128 px, ten minutes, many epochs.
+    """Pre-train on 2 CPU cores with about a thousand images: 128 px, ten minutes, many epochs.
 
     Command: clinvit pretrain thorax --recipe tiny --data manifest.csv --out runs/tiny
     Chosen on patient-grouped folds inside the training split of 600 real images: 320 epochs gave a fine-tuned AUROC
@@ -169,7 +169,7 @@ def pretrain_tiny() -> Pretrain:
 
 
 def finetune_tiny() -> Finetune:
-    """Fine-tuning beside `pretrain_tiny`; the last epoch is kept, so no score on validation chooses anything.
+    """Fine-tune from `pretrain_tiny`; the last epoch is kept, so no score on validation chooses anything.
 
     Command: clinvit finetune thorax --recipe tiny --data manifest.csv --encoder runs/tiny/encoder --out runs/ft-tiny
     From scratch add `--optim.layer_decay 1`.
@@ -190,7 +190,7 @@ def finetune_tiny() -> Finetune:
 
 
 def finetune_resnet18() -> Finetune:
-    """timm's ResNet-18 from scratch in the same pipeline, to compare with.
+    """Train timm's ResNet-18 from scratch in the same pipeline, to compare with.
 
     Command: clinvit finetune thorax --recipe resnet18 --data manifest.csv --out runs/resnet18
     """
@@ -204,13 +204,13 @@ def finetune_resnet18() -> Finetune:
 
 
 def pretrain_demo() -> Pretrain:
-    """`tiny` with fewer epochs, for the demo."""
+    """Pre-train `tiny` with fewer epochs, for the demo."""
     tiny = pretrain_tiny()
     return replace(tiny, optim=replace(tiny.optim, epochs=100, warmup_epochs=8), run=Run(checkpoint_minutes=0.25))
 
 
 def finetune_demo() -> Finetune:
-    """`tiny` with fewer epochs, for the demo."""
+    """Fine-tune `tiny` with fewer epochs, for the demo."""
     tiny = finetune_tiny()
     return replace(tiny, optim=replace(tiny.optim, epochs=20, warmup_epochs=2), run=Run(checkpoint_minutes=0.25))
 

@@ -56,7 +56,7 @@ def _row(name: str, words: str, steps, paper: float | None, key: str = "macro_au
 
 
 def _given(name: str, words: str, recipe, encoder: str, paper: float, note: str = "") -> Row:
-    """A row that starts from somebody else's weights."""
+    """Return a row that starts from somebody else's weights."""
     return _row(name, words, (Finetune(f"thorax-ft-{name}", recipe, encoder),), paper, note=note)
 
 
@@ -100,7 +100,7 @@ MAIN = Table(
 
 
 def _target(name: str, title: str, data: str, changed, metric: Metric, paper: tuple[float, float], **more) -> Table:
-    """ViT-S and ViT-B, pre-trained on X-rays, on another data set."""
+    """Return the table of ViT-S and ViT-B, pre-trained on X-rays and fine-tuned on another data set."""
     small = (MAE_S, Finetune(f"thorax-ft-vit-s-{name}", lambda: changed(finetune_vit_s())))
     base = (MAE_B, Finetune(f"thorax-ft-vit-b-{name}", lambda: changed(finetune_vit_b())))
     return Table(
@@ -161,7 +161,7 @@ def _ablation(name: str, title: str, rows: tuple[Row, ...], values: str) -> Tabl
 
 
 def _pretrained_with(name: str, words: str, **changes) -> Row:
-    """ViT-S with another pre-training, fine-tuned as the final one."""
+    """Return the row of ViT-S with another pre-training, fine-tuned as the final one."""
     steps = (
         Pretrain(f"thorax-mae-vit-s-{name}", partial(ablated_pretraining, **changes)),
         Finetune(f"thorax-ft-vit-s-{name}", finetune_vit_s),
@@ -170,7 +170,7 @@ def _pretrained_with(name: str, words: str, **changes) -> Row:
 
 
 def _finetuned_with(name: str, words: str, **changes) -> Row:
-    """The final pre-training, fine-tuned otherwise."""
+    """Return the row of the final pre-training, fine-tuned otherwise."""
     return _row(name, words, (MAE_S, Finetune(f"thorax-ft-vit-s-{name}", partial(ablated_finetuning, **changes))), None)
 
 

@@ -36,7 +36,7 @@ def test_both_stages_and_kinds_are_measured(request, kind, stage):
 
 
 def test_the_slower_one_is_named(monkeypatch):
-    monkeypatch.setattr(module.os, "sched_getaffinity", lambda _: range(4))
+    monkeypatch.setattr(module, "usable_cores", lambda: 4)
     monkeypatch.setattr(module, "reading_workers", lambda _: 4)
     slow_steps, fast_steps = Rates(20.0, 500.0, 400.0), Rates(20.0, 500.0, 2600.0)
     _, words = verdict(slow_steps, "x", "cuda", 48_000)

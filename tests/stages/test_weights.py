@@ -212,14 +212,14 @@ def test_a_baseline_of_erdes(tmp_path, name, how):
     pytest.importorskip("monai")
     theirs, path = published(tmp_path, name, how)
     assert f"the baseline {name} of ERDES" in inspect_weights(path)
-    convert_weights(path, tmp_path / "model", ["non_rd_vs_rd"])
+    convert_weights(path, tmp_path / "model", ["non_rd_vs_rd"], recipe_of=baseline)
     model, card = load_model(tmp_path / "model")
     assert card.network == name and card.arch.frames == 96 and card.pool == "mean" and card.labels == ("non_rd_vs_rd",)
     own = theirs.state_dict()
     assert all(torch.equal(value.cpu(), own[key]) for key, value in model.state_dict().items())
     with pytest.raises(UserError, match="has 1 output"):
         convert_weights(path, tmp_path / "model", None)
-    convert_weights(path, tmp_path / "selective", ["a"], 0.3)
+    convert_weights(path, tmp_path / "selective", ["a"], 0.3, recipe_of=baseline)
     assert (load_model(tmp_path / "selective")[1].pool, load_model(tmp_path / "selective")[1].pool_ratio) == (
         "topk",
         0.3,
@@ -255,7 +255,7 @@ def test_a_residual_network_with_selective_pooling_needs_its_share(tmp_path):
     assert "the baseline resnet3d of ERDES" in inspect_weights(path)
     with pytest.raises(UserError, match="--pool-ratio"):
         convert_weights(path, tmp_path / "model", ["a"])
-    convert_weights(path, tmp_path / "model", ["a"], 0.5)
+    convert_weights(path, tmp_path / "model", ["a"], 0.5, recipe_of=baseline)
     with pytest.raises(UserError, match="in \\(0, 1\\]"):
         convert_weights(path, tmp_path / "model", ["a"], 1.5)
 

@@ -1,4 +1,4 @@
-"""What the folders of ERDES say of a clip: its diagnosis, the side of the detachment, and with it the labels."""
+"""What the folders of ERDES say about a clip: its diagnosis, the side of the detachment, and with it the labels."""
 
 import pandas as pd
 
@@ -21,12 +21,12 @@ CLIP = rf"(?:^|/)(({'|'.join(DIAGNOSIS_OF)})/(?:([^/]+)/)?[^/]+)$"
 
 
 def clip_paths(files: pd.Series) -> pd.Series:
-    """Paths from the folders of the tree on, whatever stands before them (`clips/`, a drive); NaN for other files."""
+    """Return paths from the folders of the tree on, without what precedes them (`clips/`); NaN for other files."""
     return files.str.strip().str.replace("\\", "/", regex=False).str.extract(CLIP)[0]
 
 
 def clip_table(paths: pd.Series, prefix: str = "") -> pd.DataFrame:
-    """The table of clips, their splits empty.
+    """Return the table of clips, their splits empty.
 
     Args:
         paths: N results of `clip_paths`, none missing.
@@ -47,7 +47,7 @@ def clip_table(paths: pd.Series, prefix: str = "") -> pd.DataFrame:
 
 
 def without_labels(table: pd.DataFrame, kept: tuple[str, ...]) -> pd.DataFrame:
-    """The table with these labels only."""
+    """Return the table with these labels only."""
     table = table.drop(columns=[label for label in LABELS if label not in kept])
     table.attrs["meaning"] = {label: MEANING[label] for label in kept}
     return table

@@ -1,4 +1,7 @@
-"""How the official lists of ERDES leak: test clips of one task that another is trained on, and telling file names."""
+"""How the official lists of ERDES leak.
+
+Test clips of one task are trained on in another, and file names give the diagnosis away.
+"""
 
 from collections.abc import Mapping
 
@@ -8,28 +11,28 @@ from ....datasets.manifest.inventory import class_codes_in_names
 from ....datasets.manifest.tables import SPLITS
 
 NO_PATIENTS = (
-    "ERDES names no patients or eyes: each clip counts as a patient of its own, so clips of one eye may stand in train "
+    "ERDES names no patients or eyes: each clip counts as a patient of its own, so clips of one eye may be in train "
     "and in test, scores may be too good and intervals too narrow."
 )
 Lists = Mapping[str, pd.DataFrame]  # by task: `id, path, split, diagnosis` of its clips
 
 
 def counts(lists: Lists) -> list[str]:
-    """How many clips the lists hold, as sentences."""
+    """Return how many clips the lists hold, as sentences."""
     every = pd.concat(lists.values())["id"].nunique()
     sizes = {
         task: " / ".join(f"{int((table['split'] == split).sum()):,}" for split in SPLITS)
         for task, table in lists.items()
     }
     listed = ", ".join(f"{task} {size}" for task, size in sizes.items())
-    found = [f"{every:,} clips are in the official lists; train / val / test: {listed}."]
+    sentences = [f"{every:,} clips are in the official lists; train / val / test: {listed}."]
     if not any(map(_in_two_splits, lists.values())):
-        found.append("within each task no clip stands in two splits.")
-    return found
+        sentences.append("within each task no clip is in two splits.")
+    return sentences
 
 
 def leaks(lists: Lists) -> list[str]:
-    """What may spoil results on the official lists, as sentences.
+    """Return what may spoil results on the official lists, as sentences.
 
     Args:
         lists: By task, a table with `id, path, split, diagnosis`.
@@ -38,21 +41,21 @@ def leaks(lists: Lists) -> list[str]:
         Clips in two splits of one task (none in the published lists), test clips that other tasks are trained on,
         missing patients, and codes of the diagnosis in file names.
     """
-    found = []
+    sentences = []
     for task, table in lists.items():
         twice = _in_two_splits(table)
         if twice:
-            found.append(f"{task}: {twice:,} clips stand in two of its splits.")
+            sentences.append(f"{task}: {twice:,} clips are in two of its splits.")
     union = pd.concat(lists.values())
     trained, tested = (frozenset(union.loc[union["split"] == split, "id"]) for split in ("train", "test"))
     if trained & tested:
-        found.append(
+        sentences.append(
             f"the tasks were split independently: {len(trained & tested):,} of {union['id'].nunique():,} clips are in "
             "train of one task and in test of another. On these splits no model may be chained to, or started from, "
             "one of another task; the layout erdes without `splits` makes one split for all tasks."
         )
-    found += [sentence for task in lists if (sentence := _seen_elsewhere(task, lists))]
-    return found + name_leaks(union.drop_duplicates("id"))
+    sentences += [sentence for task in lists if (sentence := _seen_elsewhere(task, lists))]
+    return sentences + name_leaks(union.drop_duplicates("id"))
 
 
 def _in_two_splits(table: pd.DataFrame) -> int:
@@ -60,7 +63,7 @@ def _in_two_splits(table: pd.DataFrame) -> int:
 
 
 def _seen_elsewhere(task: str, lists: Lists) -> str:
-    """How many test clips of a task other tasks train or choose on, '' if none."""
+    """Return how many test clips of a task other tasks train or choose on, '' if none."""
     test = lists[task].loc[lists[task]["split"] == "test", "id"]
     parts = []
     for other, table in lists.items():
@@ -73,6 +76,6 @@ def _seen_elsewhere(task: str, lists: Lists) -> str:
 
 
 def name_leaks(table: pd.DataFrame) -> list[str]:
-    """Warnings on patients, and on codes of the diagnosis in the names of the files."""
+    """Return warnings on patients, and on codes of the diagnosis in the names of the files."""
     codes = class_codes_in_names(table["path"], table["diagnosis"])
     return [NO_PATIENTS, codes] if codes else [NO_PATIENTS]

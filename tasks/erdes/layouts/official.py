@@ -15,7 +15,7 @@ from .leaks import counts, leaks
 
 
 def recognise(root: Path) -> bool:
-    """Is there a folder of one of the five tasks with train.csv?"""
+    """Return whether there is a folder of one of the five tasks with train.csv."""
     return root.is_dir() and any((root / task / "train.csv").is_file() for task in LABELS)
 
 
@@ -38,7 +38,7 @@ def read(root: str | Path, *, official_task: str = "non_rd_vs_rd") -> tuple[pd.D
 
 
 def read_lists(folder: str | Path) -> dict[str, pd.DataFrame]:
-    """Every task's clips (see `clip_table`), those of train, val and test in this order.
+    """Return every task's clips (see `clip_table`), those of train, val and test in this order.
 
     Paths may have back-slashes, or folders (`clips/`) before those of the tree.
 
@@ -58,18 +58,18 @@ def read_lists(folder: str | Path) -> dict[str, pd.DataFrame]:
 
 
 def official_table(folder: str | Path, lists: Mapping[str, pd.DataFrame], task: str, prefix: str = "") -> pd.DataFrame:
-    """The clips of one task with its split and its label; notes and warnings tell of all lists.
+    """Return the clips of one task with its split and its label; notes and warnings are about all lists.
 
     The labels of the other tasks are left out: with this split they would be trained on their test clips.
 
     Args:
-        folder: Named in messages.
-        lists: Of `read_lists`.
+        folder: The folder of the lists, for messages.
+        lists: What `read_lists` returned.
         task: The task.
-        prefix: Put before the paths.
+        prefix: Text before the paths.
 
     Raises:
-        DataError: The task is unknown, or a clip stands twice in its lists.
+        DataError: The task is unknown, or a clip is twice in its lists.
     """
     if task not in lists:
         raise DataError(

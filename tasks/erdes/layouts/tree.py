@@ -14,13 +14,13 @@ from .folders import DIAGNOSIS_OF, clip_paths, clip_table, without_labels
 from .leaks import name_leaks
 from .official import official_table, read_lists
 
-# What tells the tree; `train/PVD` alone may be anybody's.
-MARKS = ("train/Non_RD", *(name for name in DIAGNOSIS_OF if not name.startswith("train/")))
+# What identifies the tree; `train/PVD` alone may be anybody's.
+TREE_FOLDERS = ("train/Non_RD", *(name for name in DIAGNOSIS_OF if not name.startswith("train/")))
 FACT_OF = {"fps": "fps", "frame_count": "frames"}  # columns of metadata.csv, and what a manifest calls them
 
 
 def recognise(root: Path) -> bool:
-    """Is one of the folders of the tree there: here, below `clips/`, or one folder further down?"""
+    """Return whether a folder of the tree is there: here, below `clips/`, or one folder further down."""
     return bool(_bases(root))
 
 
@@ -42,7 +42,7 @@ def read(
             one must be named; its clips and its label are taken.
         official_task: The task of `splits`.
         keep_missing: Keep the rows of listed clips that are not there.
-        seed: For splits that are dealt out.
+        seed: Seed of new splits.
 
     Returns:
         The table `id, path, patient, split`, the labels, `diagnosis`, `side` (ND nasal, TD temporal, Bilateral or
@@ -78,21 +78,21 @@ def read(
 
 
 def _bases(root: Path) -> list[Path]:
-    """Folders that hold a folder of the tree."""
+    """Return folders that hold a folder of the tree."""
     if not root.is_dir():
         return []
     below = sorted(folder for folder in root.iterdir() if folder.is_dir())
     folders = [root, *below, *(folder / "clips" for folder in below)]
-    return [folder for folder in folders if any((folder / name).is_dir() for name in MARKS)]
+    return [folder for folder in folders if any((folder / name).is_dir() for name in TREE_FOLDERS)]
 
 
 def _base(root: Path) -> Path:
-    found = _bases(root)
-    if not found:
+    bases = _bases(root)
+    if not bases:
         raise DataError(f"{root}: no folder Non_Retinal_Detachment or Retinal_Detachment, here, in clips/ or below.")
-    if len(found) > 1:
-        raise DataError(f"{root}: ERDES lies there more than once: {found[0]} and {found[1]}. Name one of them.")
-    return found[0]
+    if len(bases) > 1:
+        raise DataError(f"{root}: ERDES lies there more than once: {bases[0]} and {bases[1]}. Name one of them.")
+    return bases[0]
 
 
 def _refuse_half_asked(root: Path, splits: str | Path | None, official_task: str | None) -> None:
@@ -106,7 +106,7 @@ def _refuse_half_asked(root: Path, splits: str | Path | None, official_task: str
 
 
 def _own_splits(root: Path, table: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """One split per clip for all tasks, the folders spread evenly; and the labels of which both classes are there."""
+    """Return the table, split once for all tasks and stratified by folder, and the labels that have both classes."""
     folders = pd.get_dummies(table["diagnosis"] + " " + table["side"])
     try:
         table["split"] = assign_splits(pd.concat([table["patient"], folders], axis=1), list(folders), seed=seed)
@@ -116,7 +116,7 @@ def _own_splits(root: Path, table: pd.DataFrame, seed: int) -> tuple[pd.DataFram
     there = set(table["diagnosis"])
     labels = tuple(task for task, classes in CLASSES.items() if all(there & set(names) for names in classes))
     if not labels:
-        raise DataError(f"{root}: all clips are {there.pop()}; there is nothing to tell apart. Is the download whole?")
+        raise DataError(f"{root}: all clips are {there.pop()}; there is nothing to classify. Is the download whole?")
     if labels != LABELS:
         missing = ", ".join(task for task in LABELS if task not in labels)
         note(table, f"labels of which only one class is there were left out: {missing}.")
@@ -127,7 +127,7 @@ def _own_splits(root: Path, table: pd.DataFrame, seed: int) -> tuple[pd.DataFram
 
 
 def _with_metadata(table: pd.DataFrame, path: Path) -> pd.DataFrame:
-    """The table with the facts of metadata.csv; where that names another class than the folder, a warning."""
+    """Return the table with the facts of metadata.csv, and a warning where its class is not the folder's."""
     raw = read_csv(path)
     if "file_path" not in raw.columns:
         note(table, f"{path.name} has no column file_path and was not used.")

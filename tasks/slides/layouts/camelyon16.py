@@ -11,7 +11,7 @@ from ....datasets.manifest.inventory import complete_splits, files_below, note, 
 from ....datasets.manifest.tables import nearest, read_csv
 from ..labels import COUNTS, DISPUTED, LABELS, PARTLY_OUTLINED, REMOVED, TUMOR
 
-PLACES = ("training/normal", "training/tumor", "testing/images", "images")
+FOLDERS = ("training/normal", "training/tumor", "testing/images", "images")
 NAME = r"((normal|tumor|test)_\d{3})"
 SLIDE = rf"(?i)^(?!masks/).*?(?:^|/){NAME}\.tif$"
 OUTLINES = rf"(?i)(?:^|/){NAME}\.xml$"
@@ -20,7 +20,7 @@ TRUTH = {"normal": 0.0, "tumor": 1.0}
 
 
 def recognise(root: Path) -> bool:
-    """Is a slide of Camelyon16 in one of its folders, here or one folder further down?"""
+    """Return whether a slide of Camelyon16 is in one of its folders, here or one folder further down."""
     return bool(_bases(root))
 
 
@@ -36,7 +36,7 @@ def read(
         root: The folder with training/ and testing/ (or images/), or the one above it.
         leave_out: Ids to leave out as well, such as test_114 and test_124, which some papers drop.
         mpp: Microns per level-0 pixel, for slides whose file does not say it.
-        seed: For the cut of val from train.
+        seed: Seed of the random choice of validation slides.
 
     Returns:
         The table `id, path, patient, split, tumor, mpp, annotation, outlined`: `annotation` is the XML (relative to
@@ -67,7 +67,7 @@ def _bases(root: Path) -> list[Path]:
     if not root.is_dir():
         return []
     folders = [root, *sorted(folder for folder in root.iterdir() if folder.is_dir())]
-    return [folder for folder in folders if any(_holds_slides(folder / place) for place in PLACES)]
+    return [folder for folder in folders if any(_holds_slides(folder / name) for name in FOLDERS)]
 
 
 def _holds_slides(folder: Path) -> bool:
@@ -75,18 +75,18 @@ def _holds_slides(folder: Path) -> bool:
 
 
 def _base(root: Path) -> Path:
-    found = _bases(root)
-    if not found:
-        raise DataError(f"{root}: no slide such as {PLACES[1]}/tumor_001.tif, here or one folder further down.")
-    if len(found) > 1 and found[0] != root:
-        raise DataError(f"{root}: Camelyon16 lies there more than once: {found[0]} and {found[1]}. Name one of them.")
-    return found[0]
+    bases = _bases(root)
+    if not bases:
+        raise DataError(f"{root}: no slide such as {FOLDERS[1]}/tumor_001.tif, here or one folder further down.")
+    if len(bases) > 1 and bases[0] != root:
+        raise DataError(f"{root}: Camelyon16 lies there more than once: {bases[0]} and {bases[1]}. Name one of them.")
+    return bases[0]
 
 
 def _slides(base: Path, files: pd.Series) -> pd.DataFrame:
-    found = files.str.extract(SLIDE)
-    there = found[0].notna()
-    ids, kinds = found.loc[there, 0].str.lower(), found.loc[there, 1].str.lower()
+    names = files.str.extract(SLIDE)
+    there = names[0].notna()
+    ids, kinds = names.loc[there, 0].str.lower(), names.loc[there, 1].str.lower()
     refuse_repeated(base, ids, "slide")
     table = pd.DataFrame({"id": ids, "path": files[there], "patient": ids})
     table["split"] = np.where(kinds == "test", "test", "train")
@@ -95,7 +95,7 @@ def _slides(base: Path, files: pd.Series) -> pd.DataFrame:
 
 
 def _leave_out(base: Path, table: pd.DataFrame, asked: Sequence[str]) -> None:
-    """Mark the withdrawn slides and those asked for in a column `dropped`."""
+    """Add a column `dropped`: True for the withdrawn slides and those asked for."""
     asked = [asked] if isinstance(asked, str) else [str(name) for name in asked]
     for name in asked:
         if name not in set(table["id"]):
@@ -139,7 +139,7 @@ def _test_truth(base: Path, table: pd.DataFrame, files: pd.Series) -> None:
 
 
 def _reference(path: Path) -> pd.Series:
-    """Truth by id from `test_001,Tumor,...`; a header is let pass."""
+    """Return the truth by id from `test_001,Tumor,...`; a header is skipped."""
     raw = read_csv(path, header=None)
     if raw.shape[1] < 2:
         raise DataError(f"{path}: expected rows such as test_001,Tumor.")

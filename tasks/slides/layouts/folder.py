@@ -16,7 +16,7 @@ NAMES = "(name of the file)"  # a column that no table has
 
 
 def recognise(root: Path) -> bool:
-    """A CSV, or a folder with exactly one and slides below it."""
+    """Return whether this is a CSV, or a folder with exactly one CSV and slides below it."""
     if root.is_file():
         return root.suffix.lower() == ".csv"
     return len(list(root.glob("*.csv"))) == 1 and bool(files_below(root, SLIDE_SUFFIXES))
@@ -46,9 +46,16 @@ def read(
         table: The CSV, if it is not the only one in `root`.
         path_column: Slides: a path relative to `root`, an absolute one, or a name with or without suffix.
         id_column: Unique names. Default: the file's name without suffix, as features are stored by it.
-        patient_column, split_column, labels, class_column, positive, each_file_own_patient, resplit, keep_missing,
-        seed: As in `datasets.own.read_own_csv`.
+        patient_column: Who the patient is.
+        split_column: train, val, test (or training, valid, dev, ...). May be absent: then patients are dealt out.
+        labels: Columns of 0, 1 or empty. Default: every other column that holds nothing else, and is no known fact.
+        class_column: A column of class names instead of labels; an empty cell is an unknown class.
+        positive: Which of two classes is 1. Default: the one that does not read like "normal".
+        each_file_own_patient: There is no patient column because no patient has two files.
+        resplit: Ignore the splits of the table and deal the patients out anew.
+        keep_missing: Keep rows whose file is missing.
         mpp: Microns per level-0 pixel, for rows without a cell `mpp` and slides whose file does not say it.
+        seed: Seed of new splits.
 
     Returns:
         The table `id, path, patient, split`, the labels, `mpp` and `annotation` (empty where not known; relative to
@@ -103,7 +110,7 @@ def _stem(files: pd.Series) -> pd.Series:
 
 
 def _found(path: Path, root: Path, cells: pd.Series, present: pd.Series) -> pd.Series:
-    """Cells as paths relative to `root`: names become the one slide they fit; what fits none stays as it is."""
+    """Return cells as paths relative to `root`: a name becomes the one slide that it fits, others stay as they are."""
     cells = relative_paths(cells.str.strip().str.replace("\\", "/", regex=False), root)
     names = present.str.rpartition("/")[2]
     places = pd.concat([pd.Series(present.to_numpy(), names), pd.Series(present.to_numpy(), _stem(present))])
@@ -119,7 +126,7 @@ def _found(path: Path, root: Path, cells: pd.Series, present: pd.Series) -> pd.S
 
 
 def _with_absolute(root: Path, listed: pd.Series, present: pd.Series) -> list[str]:
-    """The slides below `root`, and those that are listed outside of it and are there."""
+    """Return the slides below `root`, and those that exist elsewhere and are listed."""
     outside = listed[listed.str.startswith("../")]
     return [*present, *(file for file in outside if (root / file).is_file())]
 
@@ -138,7 +145,7 @@ def _refuse_one_name(path: Path, files: pd.Series) -> None:
 
 
 def _check_scale(path: Path, table: pd.DataFrame, mpp: float | None) -> None:
-    """Fill in `mpp` where the cell is empty; refuse what is no scale."""
+    """Fill in `mpp` where the cell is empty; refuse a value that is no scale."""
     cells = table["mpp"].mask(table["mpp"].str.lower().isin(UNKNOWN_CELLS), "" if mpp is None else str(mpp))
     numbers = pd.to_numeric(cells, errors="coerce")
     wrong = np.flatnonzero((cells != "") & ~((numbers > 0) & (numbers < 100)))

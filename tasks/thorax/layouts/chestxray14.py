@@ -28,7 +28,7 @@ PAPER_LISTS = {split: f"{split}_official.txt" for split in ("train", "val", "tes
 
 
 def recognise(root: Path) -> bool:
-    """Is there a Data_Entry_2017*.csv?"""
+    """Return whether there is a Data_Entry_2017*.csv."""
     return any(root.glob("Data_Entry_2017*.csv"))
 
 
@@ -38,21 +38,19 @@ def read(
     """Read ChestX-ray14.
 
     Images are found by name in `images_001/images` ... `images_012/images`, in one flat folder, or anywhere
-    below `root`, and may be JPEG copies. A table with 11 or 12 columns, `Patient Gender` or `Patient Sex`,
-    both do. Where BBox_List_2017.csv is there too, `table.attrs["boxes"]` holds the boxes of the images listed.
+    below `root`, and may be JPEG copies. The table may have 11 or 12 columns, and `Patient Gender` or
+    `Patient Sex`. Where BBox_List_2017.csv is there too, `table.attrs["boxes"]` holds the boxes of the images listed.
 
     Args:
         root: The folder with Data_Entry_2017.csv.
-        paper_lists: Folder with train_official.txt, val_official.txt and test_official.txt (or .txt.gz) of
-            the thorax paper. Default: train_val_list.txt and test_list.txt of the download, val being cut
-            from train by patient.
+        paper_lists: Folder with the thorax paper's train_official.txt, val_official.txt and test_official.txt (or
+            .txt.gz). Default: train_val_list.txt and test_list.txt of the download; val is cut from train by patient.
         keep_missing: Keep the rows of images that are not there (single zips are often downloaded).
-        seed: For the cut of val.
+        seed: Seed of the random choice of validation patients.
 
     Raises:
-        DataError: A file or column is missing, a finding is unknown, an image or patient stands in two
-        lists, or more
-            than half of the images are not there.
+        DataError: A file or column is missing, a finding is unknown, an image or patient is in two lists, or more than
+            half of the images are missing.
     """
     root = Path(root)
     path = _entry_file(root)
@@ -87,7 +85,7 @@ def read(
 
 
 def boxes(root: str | Path) -> pd.DataFrame:
-    """The outlines of BBox_List_2017.csv (test images only).
+    """Return the boxes of BBox_List_2017.csv (test images only).
 
     Returns:
         `id, label, x, y, w, h`: upper left corner, width and height as fractions (0..1) of the image,
@@ -114,7 +112,7 @@ def boxes(root: str | Path) -> pd.DataFrame:
 
 
 def _boxes_of(root: Path, ids: set[str]) -> tuple[Box, ...]:
-    """The boxes of these images, in the 1024-px frame in which they were drawn; what sticks out of it is cut off."""
+    """Return the boxes of these images, in the 1024-px frame in which they were drawn, cut off at its edge."""
     found = []
     for row in boxes(root).itertuples(index=False):
         left, top, right, bottom = (
@@ -135,7 +133,7 @@ def _entry_file(root: Path) -> Path:
 
 
 def _comma_ended(path: Path) -> pd.DataFrame:
-    """A table whose rows may end with more commas than its header: without index_col they would shift."""
+    """Read a table whose rows may end with more commas than its header: without index_col they would shift."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", pd.errors.ParserWarning)
         return read_csv(path, index_col=False)
@@ -146,17 +144,17 @@ def _stem(names: pd.Series) -> pd.Series:
 
 
 def _splits(root: Path, ids: pd.Series, paper_lists: str | Path | None) -> pd.Series:
-    """Split of each id, '' if it is in no list."""
+    """Return the split of each id, '' if it is in no list."""
     folder, lists = (root, LISTS) if paper_lists is None else (Path(paper_lists), PAPER_LISTS)
     named = pd.concat([pd.Series(split, _list(folder / name)) for split, name in lists.items()])
     repeated = named.index[named.index.duplicated()]
     if len(repeated):
-        raise DataError(f"{folder}: image {repeated[0]} stands twice in the lists {', '.join(lists.values())}.")
+        raise DataError(f"{folder}: image {repeated[0]} is listed twice in {', '.join(lists.values())}.")
     return ids.map(named).fillna("")
 
 
 def _list(path: Path) -> pd.Series:
-    """Ids of a list: one image per line, in the paper's lists followed by its labels."""
+    """Return the ids of a list: one image per line, in the paper's lists followed by its labels."""
     zipped = path.with_name(path.name + ".gz")
     if not path.is_file() and not zipped.is_file():
         raise DataError(f"{path}: no such list. It comes with the data set; without it there is no official test set.")
@@ -165,7 +163,7 @@ def _list(path: Path) -> pd.Series:
 
 
 def _findings(path: Path, cells: pd.Series) -> np.ndarray:
-    """(N, 14) of 0 and 1; each distinct cell is read once."""
+    """Return (N, 14) of 0 and 1; each distinct cell is read once."""
     codes, distinct = pd.factorize(cells)
     rows = np.zeros((len(distinct), len(CHESTXRAY14)))
     for row, cell in zip(rows, distinct):
@@ -181,7 +179,7 @@ def _findings(path: Path, cells: pd.Series) -> np.ndarray:
 
 
 def _years(cells: pd.Series) -> tuple[pd.Series, int]:
-    """Ages in whole years from `58`, `058Y`, `007M` or `012D`, and how many are unusable."""
+    """Return ages in whole years from `58`, `058Y`, `007M` or `012D`, and how many are unusable."""
     parts = cells.str.strip().str.extract(r"^(\d+)\s*([YMD]?)$")
     years = parts[0].astype("float64") / parts[1].map({"": 1, "Y": 1, "M": 12, "D": 365.25})
     years = np.floor(years).where(years <= OLDEST)

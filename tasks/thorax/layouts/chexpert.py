@@ -21,7 +21,7 @@ FACTS = ("Path", "Sex", "Age", "Frontal/Lateral", "AP/PA")
 
 
 def recognise(root: Path) -> bool:
-    """Are there train.csv and valid.csv with CheXpert's columns (here, or in a folder CheXpert* below)?"""
+    """Return whether there are train.csv and valid.csv with CheXpert's columns, here or in a folder CheXpert* below."""
     base = _base(root)
     if base is None:
         return False
@@ -51,7 +51,7 @@ def read(
         blanks: What an empty cell becomes: unknown or zeros.
         lateral: Keep lateral views too.
         keep_missing: Keep the rows of images that are not there.
-        seed: For the cut of val.
+        seed: Seed of the random choice of validation patients.
 
     Raises:
         DataError: A file, column or cell is wrong, or more than half of the images are not there.

@@ -1,5 +1,4 @@
-"""COVIDx (V9A, V9B, CXR-2, CXR-3): train_COVIDx*.txt and test_COVIDx*.txt beside the folders train/ and
-test/."""
+"""COVIDx (V9A, V9B, CXR-2, CXR-3): train_COVIDx*.txt and test_COVIDx*.txt beside train/ and test/."""
 
 from pathlib import Path
 
@@ -15,7 +14,7 @@ PARTS = ("train", "test")
 
 
 def recognise(root: Path) -> bool:
-    """Are there a train_COVIDx*.txt and a test_COVIDx*.txt?"""
+    """Return whether there are a train_COVIDx*.txt and a test_COVIDx*.txt."""
     return all(any(root.glob(f"{part}_COVIDx*.txt")) for part in PARTS)
 
 
@@ -24,21 +23,18 @@ def read(
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Read COVIDx.
 
-    Three classes (lists ...A) become three labels of which exactly one is 1; the binary lists (...B) become
-    the one label COVID-19. Patients of the test list are dropped from train; val is cut from train by
+    The three classes of the lists ...A become three labels, of which exactly one is 1. The two classes of the lists
+    ...B become the one label COVID-19. Patients of the test list are dropped from train; val is cut from train by
     patient.
 
     Args:
         root: The folder with the lists.
-        version: What the names of the lists end with, such as "9A" or "_CXR-3A". Needed where there are
-            several.
-        keep_missing: Keep the rows of images that are not there (some listed ones are missing in newer
-            archives).
-        seed: For the cut of val.
+        version: What the names of the lists end with, such as "9A" or "_CXR-3A". Needed where there are several.
+        keep_missing: Keep the rows of images that are not there (newer archives lack some).
+        seed: Seed of the random choice of validation patients.
 
     Raises:
-        DataError: A list is missing, a line has not four fields, a class is unknown, or most images are not
-        there.
+        DataError: A list is missing, a line has not four fields, a class is unknown, or most images are missing.
     """
     root = Path(root)
     lists = {part: _list_file(root, part, version) for part in PARTS}
@@ -74,7 +70,7 @@ def _list_file(root: Path, part: str, version: str | None) -> Path:
 
 
 def _read(path: Path, part: str) -> pd.DataFrame:
-    """A line is `patient file class source`."""
+    """Read a list; a line is `patient file class source`."""
     try:
         lines = pd.Series(path.read_text(encoding="utf-8").splitlines(), dtype=str)
     except (OSError, UnicodeDecodeError) as error:
@@ -109,7 +105,7 @@ def _labelled(table: pd.DataFrame, classes: tuple[str, ...]) -> tuple[pd.DataFra
 
 
 def _without_test_patients(table: pd.DataFrame) -> pd.DataFrame:
-    """Some patients stand in both lists: they stay in test."""
+    """Leave out of train the patients that are in both lists."""
     tested = frozenset(table.loc[table["split"] == "test", "patient"])
     twice = (table["split"] == "train") & table["patient"].isin(tested)
     table = table[~twice].reset_index(drop=True)

@@ -15,7 +15,7 @@ LABELLERS = ("chexpert", "negbio")
 
 
 def recognise(root: Path) -> bool:
-    """Is there a mimic-cxr-*-metadata.csv(.gz)?"""
+    """Return whether there is a mimic-cxr-*-metadata.csv(.gz)."""
     return any(root.glob("mimic-cxr-*-metadata.csv*"))
 
 
@@ -36,14 +36,13 @@ def read(
         labeller: chexpert or negbio, the program that read the reports.
         uncertain: What -1 becomes: unknown, ones, zeros, or paper (see `report_labels`).
         blanks: What an empty cell becomes: unknown or zeros.
-        no_finding_is_zero: In a study with `No Finding` = 1 every pathology is 0 (not Support Devices, which
-            are none).
+        no_finding_is_zero: In a study with `No Finding` = 1, set every pathology to 0. Support Devices stay: they are
+            no pathology.
         views: View positions to keep; an empty tuple keeps all.
         keep_missing: Keep the rows of images that are not there.
 
     Raises:
-        DataError: A file, column or cell is wrong, an image has no split, or more than half of the images
-        are absent.
+        DataError: A file, column or cell is wrong, an image has no split, or more than half of the images are missing.
     """
     root = Path(root)
     if labeller not in LABELLERS:
@@ -103,7 +102,7 @@ def _splits(root: Path, ids: pd.Series) -> pd.Series:
 
 
 def _studies(root: Path, labeller: str, uncertain: str, blanks: str, no_finding_is_zero: bool) -> pd.DataFrame:
-    """Labels by study_id."""
+    """Return the labels by study_id."""
     path, raw = _table(root, labeller, ("subject_id", "study_id", "No Finding", *MIMIC))
     refuse_repeated(path, raw["study_id"], "study")
     values = report_labels(path, raw, MIMIC, uncertain, blanks)

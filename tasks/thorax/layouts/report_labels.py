@@ -1,5 +1,4 @@
-"""Labels that a program read from reports (CheXpert, MIMIC): 1 affirmed, 0 denied, -1 uncertain, empty not
-mentioned."""
+"""Labels that a program read from reports (CheXpert, MIMIC): 1 present, 0 absent, -1 uncertain, empty not mentioned."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,10 +15,10 @@ PAPER_ONES = ("Edema", "Atelectasis")  # -1 becomes 1 for these, 0 for the other
 
 
 def report_labels(path: Path, raw: pd.DataFrame, labels: Sequence[str], uncertain: str, blanks: str) -> pd.DataFrame:
-    """Cells to 0, 1 and NaN.
+    """Turn cells into 0, 1 and NaN.
 
     Args:
-        path: Named in messages.
+        path: The table's path, for messages.
         raw: Cells as strings.
         labels: The columns.
         uncertain: What -1 becomes: "unknown" (NaN), "ones", "zeros", or "paper" (Edema and Atelectasis 1, the

@@ -267,7 +267,7 @@ def test_leaks_are_counted_as_by_hand():
         "c": task(("5", "test"), ("6", "train")),
     }
     found = leaks(lists)
-    assert found[0] == "b: 1 clips stand in two of its splits."
+    assert found[0] == "b: 1 clips are in two of its splits."
     assert found[1].startswith("the tasks were split independently: 2 of 6 clips are in train of one task and in test")
     assert found[2:4] == [
         "of the 4 test clips of b, other tasks hold in train / val / unseen: a 1 / 1 / 1, c 1 / 0 / 0.",
@@ -280,13 +280,13 @@ def test_splits_made_for_all_tasks_together_have_no_leak_between_them():
     table = pd.DataFrame({"id": list("abcd"), "split": ["train", "train", "val", "test"], "diagnosis": "normal"})
     table["path"] = table["id"]
     lists = {"x": table, "y": table.iloc[1:]}
-    assert len(leaks(lists)) == 1 and counts(lists)[1] == "within each task no clip stands in two splits."
+    assert len(leaks(lists)) == 1 and counts(lists)[1] == "within each task no clip is in two splits."
 
 
 def test_the_published_lists_leak_as_known(shared_data):
     lists = read_lists(shared_data / "erdes_splits")
     assert "5,381 clips" in counts(lists)[0] and "macula_detached_vs_intact 360 / 41 / 101" in counts(lists)[0]
-    assert "within each task no clip stands in two splits." in counts(lists)
+    assert "within each task no clip is in two splits." in counts(lists)
     found = leaks(lists)
     assert "2,571 of 5,381 clips" in found[0]
     macula = next(sentence for sentence in found if sentence.startswith("of the 101 test clips of macula"))

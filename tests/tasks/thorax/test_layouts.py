@@ -187,7 +187,7 @@ def test_chestxray14_with_the_lists_of_the_paper(tmp_path, shared_data):
             "00000001_000.png",
             "image '00000001_000' stands twice",
         ),
-        ("test_list.txt", "00000017_000.png", "00000001_000.png", "stands twice in the lists"),
+        ("test_list.txt", "00000017_000.png", "00000001_000.png", "is listed twice in"),
         ("test_list.txt", "00000017_000.png\n", "", "1 images are in none of the lists"),
         ("BBox_List_2017.csv", "Infiltrate", "Infiltrat", "did you mean 'Infiltration'"),
     ],
