@@ -116,21 +116,19 @@ def card_errors(path: Path) -> Iterator[None]:
 
 
 def refuse_larger(path: Path, weights: float, state: dict) -> None:
-    """Refuse a card that tells of a much larger network than its weights are, before that fills the memory.
+    """Refuse a card of a much larger network than its weights are, before that fills the memory.
 
     Args:
-        path: Of the folder.
-        weights: How many the card's network has at least.
+        path: The folder, for messages.
+        weights: Least number of weights of the card's network.
         state: The tensors of the file.
 
     Raises:
-        UserError: It does.
+        UserError: The card's network is much larger.
     """
     stored = sum(tensor.numel() for tensor in state.values())
     if weights > 2 * stored + 1e7:
-        raise UserError(
-            f"{path}: its card tells of {weights:.3g} weights, its file has {stored}. Copy the folder again."
-        )
+        raise UserError(f"{path}: its card has {weights:.3g} weights, its file has {stored}. Copy the folder again.")
 
 
 def _typed(kind: Any, value: Any) -> Any:
