@@ -10,7 +10,7 @@ SUMMARY = "cross-validate aggregators on a classical set of bags, such as MUSK"
 
 
 def add_arguments(parser: Parser, task: Any) -> None:
-    """Add what the verb takes."""
+    """Add the verb's options."""
     parser.add_argument("table", type=Path, metavar="TABLE", help="CSV (or .csv.gz) with one instance a line")
     parser.add_argument("--out", type=Path, required=True, help="folder; what is done there is not done again")
     parser.add_argument("--aggregators", help="names, separated by commas (default: all)")

@@ -14,7 +14,7 @@ TASKS = "all"
 
 
 def add_arguments(parser: Parser, task: Any) -> None:
-    """Add what the verb takes."""
+    """Add the verb's options."""
     add_task(parser)
     parser.add_argument("data", type=Path, metavar="DATA", help="a manifest, its folder, or a data set as downloaded")
     add_layout(parser)
@@ -42,7 +42,7 @@ def more_help(parser: Parser, task: Any, everything: bool) -> str:
 
 
 def run(options) -> None:
-    """Print what there is, what may spoil a result and what is wrong.
+    """Print a description of the data set, warnings and errors.
 
     Raises:
         UserError: Something is wrong.

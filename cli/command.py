@@ -109,7 +109,7 @@ def verb_parser(verb: str, module: ModuleType, task: Any = None) -> Parser:
 
 
 def _task_of(module: ModuleType, rest: Sequence[str]) -> Any:
-    """Return the task that the options name, if the verb has one: the first word that is none's value."""
+    """Return the task that the options name, if the verb has one: the first word that is not an option's value."""
     known = getattr(module, "TASKS", None)
     if known is None:
         return None
@@ -137,7 +137,7 @@ def _top_parser() -> Parser:
 
 
 class _Printable:
-    """Standard output without what steers a terminal: ids and names of files are printed as they come."""
+    """Standard output that prints control characters in ids and file names as escapes."""
 
     def __init__(self, stream):
         self._stream = stream

@@ -9,7 +9,7 @@ SUMMARY = "compare two or more models on the same cases, paired"
 
 
 def add_arguments(parser: Parser, task: Any) -> None:
-    """Add what the verb takes."""
+    """Add the verb's options."""
     parser.add_argument("a", metavar="[NAME=]A", help="predictions.csv or run folder; compared with each that follows")
     parser.add_argument("others", nargs="+", metavar="[NAME=]B", help="predictions.csv or run folders")
     add_evaluation(parser)

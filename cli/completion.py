@@ -11,7 +11,7 @@ SUMMARY = "print a script that completes verbs, tasks and options in the shell"
 
 
 def add_arguments(parser: Parser, task: Any) -> None:
-    """Add what the verb takes."""
+    """Add the verb's options."""
     parser.add_argument(
         "shell", choices=["bash", "zsh", "tcsh"],
         help="bash: clinvit completion bash > ~/.local/share/bash-completion/completions/clinvit",

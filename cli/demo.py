@@ -10,7 +10,7 @@ WITH_DEMO = ("thorax", "slides", "erdes")
 
 
 def add_arguments(parser: Parser, task: object) -> None:
-    """Add what the verb takes."""
+    """Add the verb's options."""
     parser.add_argument(
         "task", nargs="?", default="thorax", choices=[*names(), "all"], metavar="TASK",
         help=f"{', '.join(WITH_DEMO)}, or all of them (default: thorax)",

@@ -13,7 +13,7 @@ SUMMARY = "write the report of one or more predictions tables"
 
 
 def add_arguments(parser: Parser, task: Any) -> None:
-    """Add what the verb takes."""
+    """Add the verb's options."""
     parser.add_argument("predictions", nargs="+", metavar="[NAME=]PREDICTIONS", help="predictions.csv or run folders")
     add_evaluation(parser)
     parser.add_argument("--title", default="Evaluation", help="heading of the report")
@@ -25,7 +25,7 @@ def run(options) -> None:
 
 
 def add_evaluation(parser: Parser) -> None:
-    """Add how tables are evaluated."""
+    """Add the options that say how tables are evaluated."""
     parser.add_argument("--out", type=Path, default=Path("report"), help="folder of the report (default: %(default)s)")
     parser.add_argument("--split", default="test", help="split to evaluate (default: %(default)s)")
     parser.add_argument(

@@ -9,7 +9,7 @@ SUMMARY = "a model or an encoder for timm, Hugging Face, ONNX or torch.export; a
 
 
 def add_arguments(parser: Parser, task: Any) -> None:
-    """Add what the verb takes."""
+    """Add the verb's options."""
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="model or encoder folder; it is only read")
     parser.add_argument(
         "--to", required=True, choices=["timm", "huggingface", "onnx", "torch", "card"],

@@ -11,7 +11,7 @@ TASKS = RECIPES = "extract"
 
 
 def add_arguments(parser: Parser, task: Any) -> None:
-    """Add what the verb takes."""
+    """Add the verb's options."""
     add_recipe(parser, task, RECIPES, "folder of features; repeating the command continues", "standard")
 
 

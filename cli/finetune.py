@@ -11,7 +11,7 @@ TASKS = RECIPES = "finetune"
 
 
 def add_arguments(parser: Parser, task: Any) -> None:
-    """Add what the verb takes."""
+    """Add the verb's options."""
     add_recipe(parser, task, RECIPES, "run folder; repeating the command continues there")
     add_cost(parser)
     parser.add_argument("--threshold", default="youden", help=THRESHOLD)

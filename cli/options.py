@@ -1,4 +1,4 @@
-"""Options that several verbs share, and what they say before they begin."""
+"""Options that several verbs share, and the first line of a run."""
 
 import csv
 import inspect
@@ -27,7 +27,7 @@ def add_task(parser: Parser, known: Sequence[str] | None = None) -> None:
 
 
 def add_layout(parser: Parser) -> None:
-    """Add how a data set is laid out."""
+    """Add the options for a data set's layout."""
     parser.add_argument("--layout", help="the data set's layout, where it is not recognised")
     parser.add_argument(
         "--option", action="append", default=[], metavar="KEY=VALUE", help="an option of the layout; may be repeated"
@@ -59,7 +59,7 @@ def layout_options(read: Callable) -> dict[str, str]:
 
 
 def add_recipe(parser: Parser, task: Any, stage: str, out: str, default: str = "tiny") -> None:
-    """Add what every verb with recipes has.
+    """Add the options of every verb with recipes.
 
     Args:
         parser: The verb's parser.
@@ -106,7 +106,7 @@ def recipe_help(task: Any, stage: str, default: str, everything: bool) -> str:
 
 
 def add_cost(parser: Parser) -> None:
-    """Add what a training costs."""
+    """Add the options that measure what a training costs."""
     parser.add_argument(
         "--estimate", action="store_true",
         help="only measure a few steps; report FLOPs, time, memory, and the optim.accumulate that fits this machine",

@@ -13,7 +13,7 @@ TASKS = "all"
 
 
 def add_arguments(parser: Parser, task: Any) -> None:
-    """Add what the verb takes."""
+    """Add the verb's options."""
     add_task(parser)
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="files, folders, globs, or one manifest CSV")
     parser.add_argument("--model", type=Path, required=True, help="model folder")

@@ -13,7 +13,7 @@ TASKS = "all"
 
 
 def add_arguments(parser: Parser, task: Any) -> None:
-    """Add what the verb takes."""
+    """Add the verb's options."""
     add_task(parser)
     parser.add_argument("root", type=Path, metavar="ROOT", help="the data set's folder (or your own CSV)")
     parser.add_argument("--out", type=Path, required=True, help="manifest to write, such as data/manifest.csv")

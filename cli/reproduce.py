@@ -13,7 +13,7 @@ RECIPES = "any"  # options that are left, such as --run.devices 2, change every 
 
 
 def add_arguments(parser: Parser, task: Any) -> None:
-    """Add what the verb takes."""
+    """Add the verb's options."""
     parser.add_argument("table", nargs="?", metavar="TABLE", help="such as thorax/main; --list shows all")
     parser.add_argument("--list", action="store_true", help="every table and row, with the paper's values")
     parser.add_argument("--data", type=Path, help="manifest, its folder, or the data set as downloaded")

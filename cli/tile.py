@@ -10,7 +10,7 @@ TASKS = RECIPES = "tile"
 
 
 def add_arguments(parser: Parser, task: Any) -> None:
-    """Add what the verb takes."""
+    """Add the verb's options."""
     add_recipe(parser, task, RECIPES, "folder of tile coordinates; repeating the command continues", "standard")
 
 

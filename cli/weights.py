@@ -11,7 +11,7 @@ SUMMARY = "say what a checkpoint is, or make an encoder folder of it"
 
 
 def add_arguments(parser: Parser, task: Any) -> None:
-    """Add what the verb takes."""
+    """Add the verb's options."""
     parser.add_argument("action", choices=["inspect", "convert"], help="only say what it is, or make a folder of it")
     parser.add_argument(
         "file",

@@ -1,4 +1,4 @@
-"""The card beside a file of weights: what is known about a network, as JSON; the one base of all its kinds."""
+"""The card beside a file of weights: what is known about a network, as JSON. The base of all cards."""
 
 import json
 from collections.abc import Iterator
@@ -14,12 +14,13 @@ from .files import file_sha256, read_json, refuse_changed, write_json, written_a
 class Card:
     """Base of the frozen dataclasses that say what is known about a network.
 
-    On disk the fields stand in a JSON object, with `kind` and the SHA-256 of the weights. A card without a kind is of
-    the kind that its file is called after (`model.json`).
+    On disk the fields are a JSON object, with `kind` and the SHA-256 of the weights. A card without a kind has the kind
+    that its file is named after (`model.json`).
 
     Attributes:
-        kind: Tells the cards of one file name apart.
-        card_file, weights_file: Names in the folder.
+        kind: Distinguishes cards with one file name.
+        card_file: Name of the card in the folder.
+        weights_file: Name of the weights in the folder.
         folder_words: What such a folder is and which command makes one.
         another_words: What is wrong with a card of another kind.
     """
@@ -115,21 +116,19 @@ def card_errors(path: Path) -> Iterator[None]:
 
 
 def refuse_larger(path: Path, weights: float, state: dict) -> None:
-    """Refuse a card that tells of a much larger network than its weights are, before that fills the memory.
+    """Refuse a card of a much larger network than its weights are, before that fills the memory.
 
     Args:
-        path: Of the folder.
-        weights: How many the card's network has at least.
+        path: The folder, for messages.
+        weights: Least number of weights of the card's network.
         state: The tensors of the file.
 
     Raises:
-        UserError: It does.
+        UserError: The card's network is much larger.
     """
     stored = sum(tensor.numel() for tensor in state.values())
     if weights > 2 * stored + 1e7:
-        raise UserError(
-            f"{path}: its card tells of {weights:.3g} weights, its file has {stored}. Copy the folder again."
-        )
+        raise UserError(f"{path}: its card has {weights:.3g} weights, its file has {stored}. Copy the folder again.")
 
 
 def _typed(kind: Any, value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""How far long work is: a bar on a terminal, elsewhere a line now and then, with rate and time left."""
+"""Progress of long work: a bar on a terminal, elsewhere a line now and then, with rate and time left."""
 
 import sys
 import time
@@ -7,7 +7,7 @@ from tqdm import tqdm
 
 
 class Counter:
-    """Counts what is done within its `with` block.
+    """Progress of the work in a `with` block.
 
     Args:
         total: How much there is to do.

@@ -75,7 +75,7 @@ def require_space(path: Path, size_bytes: int) -> None:
     """Check that a file fits before a library writes it that does not survive a full disk (HDF5 ends the process).
 
     Raises:
-        RunError: It does not.
+        RunError: It does not fit.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with reporting_a_full_disk(path):
@@ -116,7 +116,7 @@ def refuse_irregular(path: str | os.PathLike, kind: type[UserError] = UserError)
     """Refuse a path that is missing or is no regular file: a folder, a pipe, a device.
 
     Raises:
-        UserError: Or another `kind` of it.
+        UserError: The path is refused; a subclass of it where `kind` names one.
     """
     try:
         mode = os.stat(path).st_mode  # noqa: PTH116  (whatever the name is made of)
@@ -132,8 +132,8 @@ def read_json(path: str | os.PathLike) -> dict:
     """Return the JSON object in a file.
 
     Raises:
-        UserError: It is none, or damaged.
-        FileNotFoundError: There is none.
+        UserError: The file is damaged or holds no JSON object.
+        FileNotFoundError: There is no file.
     """
     path = Path(path)
     if not os.path.lexists(path):

@@ -1,4 +1,4 @@
-"""One writer at a time: a lock on a file, which the system takes back when its holder ends, however it ends."""
+"""One writer at a time: a lock on a file. The system releases it when its holder ends, however it ends."""
 
 import os
 import platform
@@ -18,7 +18,7 @@ PATIENCE_S = 10.0
 
 
 class Lock:
-    """Held from the making until the end of the `with` block, or of the process.
+    """A lock that is held from its creation until the `with` block, or the process, ends.
 
     The file names the holder for others to read; it stays, unless `remove`d. Nothing depends on the clock: a lock has
     no age. On a file system without locks a note says so, and `alone` stays False.
@@ -26,11 +26,11 @@ class Lock:
     Args:
         path: The lock's file, made if missing; its folder must be there.
         place: What is locked, for messages.
-        shared: Any number may hold it so at once. Who comes first is alone until `share`.
+        shared: Any number of processes may hold it at once. The first is alone until it calls `share`.
         wait: Wait for another holder, after one line that names it, instead of refusing.
 
     Attributes:
-        alone: Whether nobody else can be at work; then what killed processes have left may be removed.
+        alone: Whether no other process can be at work; then what killed processes have left may be removed.
 
     Raises:
         UserError: Another process holds it; the message names the process, its machine and since when.
@@ -66,13 +66,13 @@ class Lock:
         self._file.close()
 
     def share(self) -> None:
-        """Let others in who ask for sharing."""
+        """Let others in who ask for a shared lock."""
         if self.alone:
             self.alone = False
             share_lock(self._file)
 
     def remove(self) -> None:
-        """Leave no file behind. Only for who holds it alone; whoever waits for it makes it anew."""
+        """Remove the file. Only for a process that holds the lock alone; whoever waits for it makes a new file."""
         if self.alone:
             remove_open(self._file, self.path)
 
@@ -110,9 +110,9 @@ class Lock:
 
 
 def try_lock(file: IO, place: str | Path) -> bool:
-    """Lock an open file alone, without a holder's name; gives False where another process has it.
+    """Lock an open file alone, without a holder's name; return False where another process has it.
 
-    Where there are no locks, a note says so and whoever asks has it.
+    On a file system without locks it prints a note and returns True.
     """
     try:
         return take_lock(file)
@@ -125,6 +125,6 @@ def try_lock(file: IO, place: str | Path) -> bool:
 
 @cache
 def _note_missing(place: str | Path) -> None:
-    """Say once of a place that nothing is locked there."""
+    """Print once that nothing is locked in a place, as its file system has no locks."""
     system = "file system" if HAS_LOCKS else "system"
     print(f"note: {place}: this {system} has no locks; see to it that no other process writes here.", file=sys.stderr)

@@ -60,14 +60,14 @@ def warning_signals() -> tuple[int, ...]:
 
 
 def take_lock(file: IO, *, shared: bool = False, wait: bool = False) -> bool:
-    """Lock an open file. The system takes the lock back when the file is closed or its process ends, however it ends.
+    """Lock an open file. The system releases the lock when the file is closed or its process ends, however it ends.
 
-    Not by the library filelock: it cuts the file to nothing before it has the lock, which would wipe the holder's name;
-    its locks of files are not shared; and where a system has no locks it leaves a file that outlives a killed process.
+    The library filelock does not serve. It empties the file before it has the lock, which would wipe the holder's name.
+    Its file locks are not shared. Where a system has no locks, it leaves a file that outlives a killed process.
 
     Args:
         file: Opened for reading or writing.
-        shared: Any number may hold it so at once, and nobody alone.
+        shared: Take a shared lock, which any number of processes may hold at once.
         wait: Wait for other holders.
 
     Returns:
@@ -91,14 +91,14 @@ def take_lock(file: IO, *, shared: bool = False, wait: bool = False) -> bool:
 
 
 def share_lock(file: IO) -> None:
-    """Let others in who share, as the holder of a lock that was taken alone."""
+    """Turn a lock that was taken alone into a shared one."""
     if fcntl is None and HAS_LOCKS:
         _at_byte(file, 0, msvcrt.LK_UNLCK, _SHARERS)
     take_lock(file, shared=True, wait=True)
 
 
 def end_after(seconds: float) -> None:
-    """End this process, whatever native code it is in, unless `end_not` is called before; its exit code is `TIME_OVER`.
+    """End this process with exit code `TIME_OVER` after a time, whatever native code it is in; see `end_not`.
 
     Only for the main thread of a process that does nothing else with alarms.
     """
@@ -119,7 +119,7 @@ def end_not() -> None:
 
 
 def read_at(file: IO[bytes], size: int, offset: int) -> bytes:
-    """Read bytes of an unbuffered file; without its place, which forked processes share, where the system can."""
+    """Read bytes of an unbuffered file; where the system can, without its position, which forked processes share."""
     if hasattr(os, "pread"):
         return os.pread(file.fileno(), size, offset)
     file.seek(offset)
@@ -127,7 +127,7 @@ def read_at(file: IO[bytes], size: int, offset: int) -> bytes:
 
 
 def rename_open(file: IO[bytes], old: Path, new: Path) -> IO[bytes]:
-    """Rename a file that we have open for appending, without a buffer; gives it open under its new name.
+    """Rename a file that we have open for appending, without a buffer; return it open under its new name.
 
     Windows does not rename what is open: it is closed first, and a lock on it ends.
     """
@@ -138,14 +138,14 @@ def rename_open(file: IO[bytes], old: Path, new: Path) -> IO[bytes]:
 
 
 def remove_open(file: IO, path: Path) -> None:
-    """Remove a file that we have open; on Windows it is closed first, and stays if others have it open."""
+    """Remove a file that we have open. On Windows it is closed first, and stays if others have it open."""
     if WINDOWS:
         file.close()
     remove_unless_open(path)
 
 
 def remove_unless_open(path: Path) -> bool:
-    """Remove a file, if it is there; gives False where the system refuses since a process has it open (Windows)."""
+    """Remove a file, if it is there; return False where Windows refuses because a process has it open."""
     try:
         path.unlink(missing_ok=True)
     except PermissionError:
@@ -156,7 +156,7 @@ def remove_unless_open(path: Path) -> bool:
 
 
 def hide_from_others(path: Path) -> None:
-    """Let only the owner read and write a file; on Windows, where its folder decides, say so."""
+    """Let only the owner read and write a file; on Windows print that its folder decides."""
     path.chmod(0o600)
     if WINDOWS:
         print(f"note: {path}: on Windows whoever may open its folder may read it.", file=sys.stderr)
@@ -229,7 +229,7 @@ def _take_bytes(file: IO, shared: bool) -> bool:
 
 
 def _at_byte(file: IO, number: int, mode: int, count: int) -> bool:
-    """Lock or unlock bytes, and leave the place in the file as it was; gives False where another holds one of them."""
+    """Lock or unlock bytes and keep the position in the file; return False where another process has locked them."""
     handle = file.fileno()
     before = os.lseek(handle, 0, os.SEEK_CUR)
     os.lseek(handle, _LOCK_START + number, os.SEEK_SET)
@@ -258,7 +258,7 @@ def _installed_memory() -> int:
 
 
 def _meminfo(path: Path, name: str) -> int | None:
-    """Return the bytes that a line `name  n kB` of one of Linux's files says; None where there is none."""
+    """Return the bytes in a line `name  n kB` of one of Linux's files; None where there is no such line."""
     lines = (line.split() for line in _text(path).splitlines() if line.startswith(name))
     return next((int(words[1]) * 1024 for words in lines), None)
 

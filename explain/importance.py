@@ -1,4 +1,4 @@
-"""Which frames of a clip a score rests on: some are blanked, and the change of the score is watched (occlusion)."""
+"""Which frames of a clip raise or lower a score: parts are blanked, and the score's change is measured (occlusion)."""
 
 from pathlib import Path
 from typing import NamedTuple

@@ -23,10 +23,11 @@ class Explained(NamedTuple):
     """One image.
 
     Attributes:
-        position: Among the files asked for.
+        position: Index among the files asked for.
         maps: (K, gh, gw) float32, at least 0; None if the image could not be read.
         extent_px: Left, top, right and bottom of the maps in px of the image as it is read.
-        width_px, height_px: Of that image.
+        width_px: Width of that image.
+        height_px: Its height.
         reason: Why there is no map; empty if there is one.
     """
 
@@ -101,7 +102,7 @@ def explain_files(
 ) -> Iterator[Explained]:
     """Yield the maps of files, one after the other; memory holds one batch and its gradients.
 
-    Of a model that averages several views or the mirror image, the centre view as it is is explained.
+    Of a model that averages several views or the mirror image, the unchanged centre view is explained.
 
     Args:
         model: A model of images, in eval mode.

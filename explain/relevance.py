@@ -28,7 +28,7 @@ def relevance_maps(model: nn.Module, x: Tensor, targets: Tensor, method: str) ->
     Args:
         model: `Classifier`, `NearestNeighbours` or `TimmClassifier`, in eval mode.
         x: (B, C, H, W) normalised images.
-        targets: (B, K) int64, places of the labels to explain in each image.
+        targets: (B, K) int64, indices of the labels to explain in each image.
         method: `gradient` or `attention`.
 
     Returns:

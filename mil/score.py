@@ -18,8 +18,8 @@ def instance_scores(out: Aggregated, probability: Tensor, localise: str) -> Tens
     Args:
         out: What the aggregator returned in eval mode.
         probability: (B, C) of the bags.
-        localise: `instance`: the sigmoid of the instance's own logit. `attention`: its attention over the largest of
-            the bag, times the bag's probability, so that a healthy bag has no hot instance.
+        localise: `instance` is the sigmoid of the instance's own logit. `attention` is its attention over the largest
+            of the bag, times the bag's probability, so that a healthy bag has no hot instance.
     """
     if localise == "instance":
         return out.instance_logits.float().sigmoid()

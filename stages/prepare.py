@@ -1,16 +1,19 @@
 """The stage `prepare`: a data set as downloaded, in any known layout, becomes a manifest."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from ..core.alone import file_alone
+from ..core.files import write_text
 from ..datasets.manifest.boxes import BOXES, write_boxes
 from ..datasets.manifest.inventory import warn
 from ..datasets.manifest.layouts import Layout, to_manifest
 from ..datasets.manifest.patients import alike_patients
 from ..datasets.manifest.tables import Manifest, read_manifest, write_manifest
+
+WHOLE = "whole"  # the file that is written last into an invented data set
 
 
 class Prepared(NamedTuple):
@@ -74,3 +77,30 @@ def prepare_stage(
         if "boxes" in about:
             write_boxes(out.parent / BOXES, about["boxes"])
     return Prepared(read_manifest(out, labels), about["notes"], about["warnings"], about.get("lists_only", False))
+
+
+def prepare_phantoms(
+    write: Callable[[Path], object],
+    layouts: Mapping[str, Layout],
+    root: Path,
+    out: Path,
+    *,
+    layout: str | None = None,
+    options: Mapping | None = None,
+) -> Path:
+    """Write invented data and their manifest, each once; return the manifest.
+
+    Args:
+        write: Writes the data set into a folder. A command that was killed meanwhile starts it again.
+        layouts: The task's layouts, by name.
+        root: The data set's folder.
+        out: The manifest to write.
+        layout: Its name; None to recognise it.
+        options: Options of the layout's reader.
+    """
+    if not (root / WHOLE).is_file():
+        write(root)
+        write_text(root / WHOLE, "")
+    if not out.is_file():
+        prepare_stage(layouts, root, out, layout=layout, options=options)
+    return out

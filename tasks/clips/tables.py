@@ -40,21 +40,20 @@ def phantoms(out: Path) -> Path:
         out: Folder to write; what is whole there is not written again.
     """
     from ...phantoms.ocular import PLACES, write_erdes
-    from ...stages.prepare import prepare_stage
+    from ...stages.prepare import prepare_phantoms
     from ...stages.stages import MANIFEST
     from .layouts import LAYOUTS
 
-    data = out / MANIFEST
-    if not data.is_file():
-        root = write_erdes(out / "clips", clips=dict.fromkeys(PLACES, CLIPS), size_px=72, seconds=(0.6, 0.9))
+    def write(root: Path) -> None:
+        write_erdes(root, clips=dict.fromkeys(PLACES, CLIPS), size_px=72, seconds=(0.6, 0.9))
         lines: dict[str, list[str]] = {"train": [], "val": [], "test": []}
         for label, folder in enumerate(sorted({file.parent for file in root.rglob("*.mp4")})):
             for number, file in enumerate(sorted(folder.glob("*.mp4"))):
                 lines[SPLITS[number % len(SPLITS)]].append(f"{file.relative_to(root).as_posix()} {label}\n")
         for split, rows in lines.items():
             write_text(root / f"{split}.csv", "".join(rows))
-        prepare_stage(LAYOUTS, root, data, layout="list")
-    return data
+
+    return prepare_phantoms(write, LAYOUTS, out / "clips", out / MANIFEST, layout="list")
 
 
 # name: (decoder mask, share reconstructed, whether what the encoder saw is reconstructed too), and what it is.

@@ -123,15 +123,12 @@ def phantoms(out: Path) -> Path:
         out: Folder to write; what is whole there is not written again.
     """
     from ...phantoms.ocular import write_erdes
-    from ...stages.prepare import prepare_stage
+    from ...stages.prepare import prepare_phantoms
     from ...stages.stages import MANIFEST
     from .layouts import LAYOUTS
 
-    data = out / MANIFEST
-    if not data.is_file():
-        root = write_erdes(out / "erdes", clips=CLIPS, size_px=96, seconds=(0.8, 1.2))
-        prepare_stage(LAYOUTS, root, data)
-    return data
+    write = partial(write_erdes, clips=CLIPS, size_px=96, seconds=(0.8, 1.2))
+    return prepare_phantoms(write, LAYOUTS, out / "erdes", out / MANIFEST)
 
 
 def _row(network: str, task: str, metrics: Metrics, top_share: float | None = None) -> Row:

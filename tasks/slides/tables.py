@@ -5,6 +5,7 @@ summary of it); Li, Li and Eliceiri, CVPR 2021, table 1, as public repositories 
 """
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from ...datasets.slides.settings import Stain
@@ -93,16 +94,13 @@ def phantoms(out: Path) -> Path:
         out: Folder to write; what is whole there is not written again.
     """
     from ...phantoms.slides import write_camelyon16
-    from ...stages.prepare import prepare_stage
+    from ...stages.prepare import prepare_phantoms
     from ...stages.stages import MANIFEST
     from .layouts import LAYOUTS
 
-    data = out / MANIFEST
-    if not data.is_file():
-        normal, tumour, test = SLIDES
-        root = write_camelyon16(out / "camelyon16", normal=normal, tumour=tumour, test=test, size_px=(1472, 1536))
-        prepare_stage(LAYOUTS, root, data)
-    return data
+    normal, tumour, test = SLIDES
+    write = partial(write_camelyon16, normal=normal, tumour=tumour, test=test, size_px=(1472, 1536))
+    return prepare_phantoms(write, LAYOUTS, out / "camelyon16", out / MANIFEST)
 
 
 def _steps(name: str) -> tuple[Step, ...]:

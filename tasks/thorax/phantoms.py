@@ -73,18 +73,11 @@ def covidx(folder: Path, patients: int = 240) -> Path:
 
 
 def _prepared(folder: Path, write: Callable[[Path], None], layout: str, options: Mapping) -> Path:
-    """Write the tree once (a killed command starts it again), and its manifest."""
-    from ...stages.prepare import prepare_stage
+    from ...stages.prepare import prepare_phantoms
     from ...stages.stages import MANIFEST
     from .layouts import LAYOUTS
 
-    root, path = folder / "raw", folder / MANIFEST
-    if not (root / "whole").is_file():
-        write(root)
-        write_text(root / "whole", "")
-    if not path.is_file():
-        prepare_stage(LAYOUTS, root, path, layout=layout, options=options)
-    return path
+    return prepare_phantoms(write, LAYOUTS, folder / "raw", folder / MANIFEST, layout=layout, options=options)
 
 
 def _parts(patients: int) -> list[tuple[str, range]]:

@@ -65,7 +65,7 @@ def test_a_card_of_another_kind_is_named_as_such(folders):
     [
         ({"arch": None}, "not a readable card"),
         ({"labels": 3}, "not a readable card"),
-        ({"arch": ARCH.to_dict() | {"width": 4096, "depth": 64}}, "its card tells of"),
+        ({"arch": ARCH.to_dict() | {"width": 4096, "depth": 64}}, "its card has"),
         ({"sha256": "0"}, "damaged or replaced"),
         ({"labels": ["a"]}, "do not fit the card"),
     ],
