@@ -132,7 +132,9 @@ class Classifier(_Loaded):
         """Return what the last layer sees of cases: pooled tokens of a ViT, pooled features of a timm network.
 
         Args:
-            inputs, batch, workers: As of `predict`.
+            inputs: As of `predict`.
+            batch: Cases per batch.
+            workers: Reading processes, at least one.
 
         Raises:
             UserError: A network that has no such features.

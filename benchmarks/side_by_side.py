@@ -91,8 +91,9 @@ def allocate_as_it_comes() -> None:
 
 
 def medians(steps: Mapping[str, Step], batch: Tensor, rounds: int) -> dict[str, float]:
-    """Median seconds of each step, all in turn, after one round that does not count; of two steps of a turn the second
-    is timed, as in a training, where the step before was one's own.
+    """Return the median seconds of each step, all in turn, after one round that does not count.
+
+    Of two steps of a turn the second is timed, as in a training, where the step before was one's own.
     """
     times: dict[str, list[float]] = {name: [] for name in steps}
     for timed in [False] + [True] * rounds:

@@ -1,5 +1,6 @@
-"""Features of a frozen encoder at several scales: Scaling on Scales (Shi et al. 2024, "When Do We Not Need Larger
-Vision Models?", ECCV, section 3).
+"""Features of a frozen encoder at several scales: Scaling on Scales.
+
+Shi et al. 2024, "When Do We Not Need Larger Vision Models?", ECCV, section 3.
 
 The image is read at the finest scale. For each scale s it is resized to s times the encoder's input, cut into s x s
 parts of that input's size, and each part is encoded by itself. The parts' features are put back where the parts were,

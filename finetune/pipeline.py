@@ -119,8 +119,10 @@ def calibrated(card: PredictorCard, scores: np.ndarray) -> np.ndarray:
 
 
 def with_predicted_labels(table: pd.DataFrame, card: PredictorCard) -> pd.DataFrame:
-    """Return the table with `pred_<label>`: 1 where the score reaches the model's threshold, 0 where not, empty where
-    the case failed or the label has no threshold. Exclusive classes have none: the largest score decides.
+    """Return the table with `pred_<label>`: 1 where the score reaches the model's threshold, else 0.
+
+    It is empty where the case failed; labels without a threshold have no column. Exclusive classes have none: the
+    largest score decides.
     """
     if card.exclusive:
         return table

@@ -123,7 +123,8 @@ def model_predictor(
     Args:
         network: In eval mode; on its device the scores are made.
         card: Of the model.
-        batch, workers: As of `PixelPredictor`.
+        batch: Cases per batch.
+        workers: Reading processes.
         bf16: Matmuls in bfloat16, quicker where the processor has them, and scores that differ by up to about 0.01.
     """
 

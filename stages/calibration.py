@@ -29,8 +29,9 @@ def check_calibration(method: str, recipe, manifest: Manifest) -> None:
 
 
 def store_calibration(model: Path, table: Path, method: str) -> None:
-    """Fit a scaling per label on the validation cases of a run's predictions table, write it into the model's card, and
-    rewrite the table with scaled scores.
+    """Fit a scaling per label on the validation cases of a run, and keep it in the model's card.
+
+    The run's table is rewritten with scaled scores.
 
     Args:
         model: The model folder, as the run has just written it: a calibrated one would be calibrated twice.

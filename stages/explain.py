@@ -22,12 +22,13 @@ LARGEST_BATCH = 8  # images whose gradients are held at once; each label takes a
 def explain_cases(request, network, card, cases: pd.DataFrame, table: pd.DataFrame) -> int:
     """Write into `request.explain` where the model looked, of every case that was scored.
 
-    Of images, `maps/<id>.h5` and `images/<label>/<id>.png` for the labels that the model calls positive by its
+    Of images, `maps/<id>.h5` and `images/<label>/<id>.png` for the labels that the model predicts positive by its
     threshold (of a case without any, the three highest). Of clips, `<id>-<label>.png`: which frames the score rests on.
 
     Args:
         request: A `prediction.Request`. What is there is written again, unless it says `resume`.
-        network, card: The model, opened.
+        network: The model, in eval mode.
+        card: Its card.
         cases: `id, path` of the cases.
         table: The predictions table of them, row by row.
 

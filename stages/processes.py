@@ -38,8 +38,10 @@ class Share(NamedTuple):
         return f"-{self.rank}of{self.of}" if self.of > 1 else ""
 
     def rows(self, cases: int, batch: int) -> np.ndarray:
-        """Return every `of`-th batch of the cases, and not every `of`-th case: the last digits of a score hang on what
-        else is in the batch, and the table shall be that of one process.
+        """Return every `of`-th batch of the cases.
+
+        Not every `of`-th case: the last digits of a score depend on what else is in the batch, and the table shall be
+        that of one process.
         """
         rows = np.arange(cases)
         return rows[rows // batch % self.of == self.rank]

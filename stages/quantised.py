@@ -15,8 +15,9 @@ from .stages import open_manifest
 
 
 def write_quantised(model: Path, card, out: Path, data: Path | None) -> list[str]:
-    """Write `out/model.int8.onnx`; with `data` also `out/int8-report/`, which compares it with `out/model.onnx` on the
-    validation cases, paired. Gives what is worth saying.
+    """Write `out/model.int8.onnx`, and return lines about it.
+
+    With `data` also `out/int8-report/` is written: it is compared with `out/model.onnx` on the validation cases, paired.
 
     Raises:
         UserError: `data` with no classifier of images or clips, or no validation case.

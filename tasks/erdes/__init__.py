@@ -1,1 +1,5 @@
-"""The ocular-ultrasound task: retinal detachment, and the macula in it (ERDES)."""
+"""The ocular-ultrasound task: retinal detachment and the macula (ERDES)."""
+
+from . import recipes
+
+__all__ = ["recipes"]

@@ -1,1 +1,5 @@
 """The thorax task: several findings on chest X-rays."""
+
+from . import recipes
+
+__all__ = ["recipes"]
