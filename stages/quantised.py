@@ -17,7 +17,7 @@ from .stages import open_manifest
 def write_quantised(model: Path, card, out: Path, data: Path | None) -> list[str]:
     """Write `out/model.int8.onnx`, and return lines about it.
 
-    With `data` also `out/int8-report/` is written: it is compared with `out/model.onnx` on the validation cases, paired.
+    With `data` also `out/int8-report/` is written, a paired comparison with `out/model.onnx` on validation cases.
 
     Raises:
         UserError: `data` with no classifier of images or clips, or no validation case.
