@@ -88,12 +88,26 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     module = importlib.import_module(f".{verb}", __package__)
     parser = verb_parser(verb, module, _task_of(module, rest))
     options, left = parser.parse_known_args(rest)
+    _refuse_others(verb, module, options, left)
     if left and not getattr(module, "RECIPES", ""):
         raise UserError(f"unknown argument {left[0]!r} (see `{parser.prog} --help`)")
     options.verb, options.run, options.rest = verb, module.run, left
     if isinstance(getattr(options, "task", None), str):
         options.task = load(options.task) if options.task in names() else options.task
     return options
+
+
+def _refuse_others(verb: str, module: ModuleType, options: argparse.Namespace, left: Sequence[str]) -> None:
+    """Refuse options that this verb has for other tasks: they would be taken for keys of the recipe, or for unknown."""
+    task = getattr(options, "task", None)
+    if task not in names() or not hasattr(module, "TASKS"):
+        return
+    asked = [word.partition("=")[0] for word in left if word.startswith("--")]
+    for other in names() if asked else ():
+        known = verb_parser(verb, module, load(other))._option_string_actions
+        for word in asked:
+            if word in known:
+                raise UserError(f"{word} is for {other}, not for {task}: leave it out.")
 
 
 def verb_parser(verb: str, module: ModuleType, task: Any = None) -> Parser:

@@ -267,8 +267,9 @@ class SlideTask(Task):
             raise UserError(
                 "--features is missing: the folder of the slides' features, or where to put them (--encoder)."
             )
-        if options.explain is None and (options.tiff or options.tile_geojson):
-            raise UserError("--tiff and --tile-geojson belong to --explain: leave them out.")
+        for name in ("tiff", "tile_geojson") if options.explain is None else ():
+            if getattr(options, name):
+                raise UserError(f"--{name.replace('_', '-')} belongs to --explain: leave it out.")
         return predict_slides(
             Request(
                 options.model, options.inputs, options.out, options.features, options.encoder, options.explain,

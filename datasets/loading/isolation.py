@@ -20,7 +20,7 @@ from itertools import islice
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -254,28 +254,56 @@ def _serve(read: Callable, pipe: Connection, at, seconds: float, raw: bool) -> N
             sent = [post.submit(_send, pipe, raw, *result)]
 
 
+class _Large(NamedTuple):
+    """Stands for an array that is sent as it lies in memory, after the rest."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+
 def _tried(read: Callable, number: int, item: Any) -> tuple[bytes, list[memoryview]]:
     """Read an item.
 
     Returns:
         Number and result (or error), pickled, and the bytes of the large arrays in it, which are not.
     """
-    arrays: list[memoryview] = []
-
-    def in_pickle(buffer: pickle.PickleBuffer) -> bool:
-        small = buffer.raw().nbytes < _LARGE_BYTES
-        if not small:
-            arrays.append(buffer.raw())
-        return small
-
     try:
-        return pickle.dumps((number, read(item)), 5, buffer_callback=in_pickle), arrays
+        arrays: list[memoryview] = []
+        result = _without_arrays(read(item), arrays)
+        return pickle.dumps((number, result), pickle.HIGHEST_PROTOCOL), arrays
     except BaseException as error:
         return pickle.dumps((number, _as_ours(item, error))), []
 
 
+def _without_arrays(result: Any, arrays: list[memoryview]) -> Any:
+    """Put `_Large` for a large array, or those in a tuple, and add their bytes to `arrays`."""
+    if isinstance(result, tuple):
+        parts = [_without_arrays(part, arrays) for part in result]
+        return type(result)(*parts) if hasattr(result, "_fields") else tuple(parts)
+    if isinstance(result, np.ndarray) and result.nbytes >= _LARGE_BYTES and not result.dtype.hasobject:
+        arrays.append(_bytes(np.ascontiguousarray(result)))
+        return _Large(result.shape, result.dtype)
+    return result
+
+
+def _with_arrays(pipe: Connection, result: Any) -> Any:
+    """Undo `_without_arrays`: the arrays come through the pipe in their order."""
+    if isinstance(result, _Large):
+        array = np.empty(result.shape, result.dtype)
+        _receive_into(pipe, _bytes(array))
+        return array
+    if isinstance(result, tuple):
+        parts = [_with_arrays(pipe, part) for part in result]
+        return type(result)(*parts) if hasattr(result, "_fields") else tuple(parts)
+    return result
+
+
+def _bytes(array: np.ndarray) -> memoryview:
+    return array.reshape(-1).view(np.uint8).data
+
+
 def _send(pipe: Connection, raw: bool, pickled: bytes, arrays: list[memoryview]) -> None:
-    pipe.send((pickled, [array.nbytes for array in arrays]))
+    pipe.send_bytes(pickled)
     for array in arrays:
         if not raw:
             pipe.send_bytes(array)
@@ -289,18 +317,18 @@ def _received(pipe: Connection) -> tuple[int, Any]:
     Raises:
         EOFError, OSError: The other process ended before all was sent.
     """
-    pickled, sizes = pipe.recv()
-    arrays = [np.empty(size, np.uint8) for size in sizes]
-    for array in arrays:
-        place = array.data
-        if not RAW_PIPES:
-            pipe.recv_bytes_into(place)
-        while place and RAW_PIPES:
-            got = os.readv(pipe.fileno(), [place])
-            if not got:
-                raise EOFError
-            place = place[got:]
-    return pickle.loads(pickled, buffers=arrays)
+    number, result = pipe.recv()
+    return number, _with_arrays(pipe, result)
+
+
+def _receive_into(pipe: Connection, place: memoryview) -> None:
+    if not RAW_PIPES:
+        pipe.recv_bytes_into(place)
+    while place and RAW_PIPES:
+        got = os.readv(pipe.fileno(), [place])
+        if not got:
+            raise EOFError
+        place = place[got:]
 
 
 def _as_ours(item: Any, error: BaseException) -> Exception:

@@ -200,7 +200,7 @@ def _images() -> list[Specimen]:
 
 
 def _dicom(root: Path) -> list[Specimen]:
-    from clinvit.tests.datasets.test_dicom import LOSSLESS, LOSSY, dicom, recoded, saved
+    from clinvit.tests.datasets.images.test_dicom import LOSSLESS, LOSSY, dicom, recoded, saved
     from pydicom.uid import (
         DeflatedExplicitVRLittleEndian,
         ExplicitVRBigEndian,
@@ -236,7 +236,7 @@ def _frames() -> np.ndarray:
 
 
 def _clips(root: Path) -> list[Specimen]:
-    from clinvit.tests.datasets.test_clips import gif, video
+    from clinvit.tests.datasets.video.test_clips import gif, video
 
     kinds = {
         "MP4 H.264": ("mp4", "libx264", {"g": 3}), "MP4 MPEG-4": ("mp4", "mpeg4", {}),
@@ -254,7 +254,7 @@ def _clips(root: Path) -> list[Specimen]:
 
 
 def _dicom_clips(root: Path) -> list[Specimen]:
-    from clinvit.tests.datasets.test_clip_dicom import dicom, saved
+    from clinvit.tests.datasets.video.test_dicom_clip import dicom, saved
     from pydicom.encaps import encapsulate
     from pydicom.uid import JPEG2000Lossless, JPEGBaseline8Bit, RLELossless
 

@@ -194,7 +194,7 @@ def test_no_name_of_a_dicom_file_or_its_patient_is_written(model, tmp_path, caps
     [
         (["--out", "p.xlsx"], "written as .csv or as .jsonl"),
         (["--explain-method", "gradient"], "--explain-method belongs to --explain"),
-        (["--features", "f"], "--features is not for thorax"),
+        (["--features", "f"], "--features is for slides, not for thorax"),
     ],
 )
 def test_a_wrong_request_is_one_line(model, images, tmp_path, monkeypatch, capsys, options, words):

@@ -12,7 +12,7 @@ from clinvit.datasets.quality.looks import Looks, look_at
 from clinvit.datasets.quality.shortcuts import shortcuts, unseen_codes
 from clinvit.phantoms.ocular import write_erdes
 from clinvit.phantoms.radiographs import write_chestxray14
-from clinvit.stages.stages import prepare_stage
+from clinvit.stages.prepare import prepare_stage
 from clinvit.tasks import load
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid

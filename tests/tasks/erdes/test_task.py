@@ -144,7 +144,7 @@ def test_the_rule_of_the_cascade():
 
 def test_a_model_without_the_label_or_threshold_says_so(tmp_path, capsys):
     assert run("predict", "thorax", "--model", tmp_path, "--macula", tmp_path, "x.png") == 2
-    assert "second model of the cascade" in capsys.readouterr().err
+    assert "--macula is for erdes, not for thorax" in capsys.readouterr().err
 
 
 def test_recipes_are_the_papers():
@@ -155,7 +155,9 @@ def test_recipes_are_the_papers():
         assert recipe.optim.base_lr * recipe.optim.batch_size / 256 == pytest.approx(1.5e-5)
         assert (recipe.optim.batch_size, recipe.optim.epochs, recipe.select) == (batch, 50, "accuracy")
         assert (recipe.model.frames, recipe.model.image_size, recipe.data.clip.sampling) == (96, 128, "volume")
-    base, giant = PRETRAIN["v2_base"](), PRETRAIN["v2_giant"]()
+    from clinvit.tasks.clips import videomae_v2
+
+    base, giant = videomae_v2.PRETRAIN["v2_base"](), videomae_v2.PRETRAIN["v2_giant"]()
     assert (base.mask, base.mask_ratio, base.decoder_mask, base.decode_ratio) == ("tube", 0.9, "running_cell", 0.5)
     assert base.optim.base_lr * base.optim.batch_size / 256 == pytest.approx(4e-3)
     assert giant.optim.base_lr * giant.optim.batch_size / 256 == pytest.approx(4.8e-3)
