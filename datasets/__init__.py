@@ -1,7 +1,8 @@
 """Tables of cases, and their pixels: reading, caching, augmenting and loading of images, clips and slides."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ..core.lazy import public_names
 
 if TYPE_CHECKING:
     from .images.dicom import dicom_facts as dicom_facts
@@ -40,34 +41,23 @@ if TYPE_CHECKING:
     from .video.clips import open_clip as open_clip
     from .video.clips import read_clip as read_clip
 
-# The file of the public names; it is imported when one of them is first used.
-_FILES = {
-    "settings": "Clip Data",
-    "manifest.tables": "Manifest Predictions predictions_table read_manifest read_predictions write_manifest "
-    "write_predictions",
-    "manifest.splits": "assign_splits patient_folds",
-    "images.radiographs": "read_radiograph",
-    "images.dicom": "dicom_facts",
-    "video.clips": "open_clip read_clip",
-    "slides.reading": "open_slide",
-    "loading.readers": "ClipReader ImageReader VolumeReader make_reader",
-    "loading.cache": "Files PixelCache build_cache",
-    "loading.loaders": "Cases TrainBatches eval_loader train_loader",
-    "transforms.augment": "Augment build_eval build_train",
-    "transforms.multi_crop": "MultiCrop MultiCropView",
-    "transforms.views": "EvalView TrainView",
-    "quality.check": "check_manifest",
-}
-_PUBLIC = {name: file for file, names in _FILES.items() for name in names.split()}
-__all__ = list(_PUBLIC)
-
-
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used."""
-    if name not in _PUBLIC:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_PUBLIC[name]}", __name__), name)
-
-
-def __dir__() -> list[str]:
-    return [*globals(), *_PUBLIC]
+__getattr__, __dir__, __all__ = public_names(
+    __name__,
+    {
+        ".settings": "Clip Data",
+        ".manifest.tables": "Manifest Predictions predictions_table read_manifest read_predictions write_manifest "
+        "write_predictions",
+        ".manifest.splits": "assign_splits patient_folds",
+        ".images.radiographs": "read_radiograph",
+        ".images.dicom": "dicom_facts",
+        ".video.clips": "open_clip read_clip",
+        ".slides.reading": "open_slide",
+        ".loading.readers": "ClipReader ImageReader VolumeReader make_reader",
+        ".loading.cache": "Files PixelCache build_cache",
+        ".loading.loaders": "Cases TrainBatches eval_loader train_loader",
+        ".transforms.augment": "Augment build_eval build_train",
+        ".transforms.multi_crop": "MultiCrop MultiCropView",
+        ".transforms.views": "EvalView TrainView",
+        ".quality.check": "check_manifest",
+    },
+)

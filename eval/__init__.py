@@ -1,32 +1,23 @@
 """Evaluation: statistics, localisation and reports of predictions, whatever made them."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ..core.lazy import public_names
 
 if TYPE_CHECKING:
-    from .evaluation import Evaluation
-    from .report.context import Context
-    from .report.report import Report, evaluate
-    from .statistics.compare import Comparison, compare
+    from .evaluation import Evaluation as Evaluation
+    from .report.context import Context as Context
+    from .report.report import Report as Report
+    from .report.report import evaluate as evaluate
+    from .statistics.compare import Comparison as Comparison
+    from .statistics.compare import compare as compare
 
-__all__ = ["Comparison", "Context", "Evaluation", "Report", "compare", "evaluate"]
-_HOMES = {
-    "Comparison": "statistics.compare",
-    "Context": "report.context",
-    "Evaluation": "evaluation",
-    "Report": "report.report",
-    "compare": "statistics.compare",
-    "evaluate": "report.report",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used: the command must start without pandas and SciPy."""
-    if name in _HOMES:
-        return getattr(import_module(f".{_HOMES[name]}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    """Return the public names."""
-    return __all__
+__getattr__, __dir__, __all__ = public_names(
+    __name__,
+    {
+        ".evaluation": "Evaluation",
+        ".report.context": "Context",
+        ".report.report": "Report evaluate",
+        ".statistics.compare": "Comparison compare",
+    },
+)

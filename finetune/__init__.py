@@ -1,23 +1,21 @@
 """Fine-tuning, probes and adaptation of encoders. Parts are imported when they are first used."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ..core.lazy import public_names
 
 if TYPE_CHECKING:
-    from ..train import finetune
-    from .losses import masked_bce, masked_cross_entropy
-    from .recipe import Finetune, View
+    from ..train import finetune as finetune
+    from .losses import masked_bce as masked_bce
+    from .losses import masked_cross_entropy as masked_cross_entropy
+    from .recipe import Finetune as Finetune
+    from .recipe import View as View
 
-__all__ = ["Finetune", "View", "finetune", "masked_bce", "masked_cross_entropy"]
-_PLACES = {"Finetune": ".recipe", "View": ".recipe", "finetune": "..train"}
-
-
-def __getattr__(name: str) -> Any:
-    """Return a public part of this room; recipes need no torch."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_PLACES.get(name, ".losses"), __name__), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__, __all__ = public_names(
+    __name__,
+    {
+        ".recipe": "Finetune View",
+        ".losses": "masked_bce masked_cross_entropy",
+        "..train": "finetune",
+    },
+)

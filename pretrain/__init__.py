@@ -1,25 +1,26 @@
 """Pre-training: masked reconstruction, DINO, and methods of one's own. Parts are imported when they are first used."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ..core.lazy import public_names
 
 if TYPE_CHECKING:
-    from ..train import pretrain
-    from .mae import MaskedAutoencoder
-    from .masking import draw_masks
-    from .method import Method
-    from .recipe import Decoder, Dino, Pretrain, PretrainRecipe
+    from ..train import pretrain as pretrain
+    from .mae import MaskedAutoencoder as MaskedAutoencoder
+    from .masking import draw_masks as draw_masks
+    from .method import Method as Method
+    from .recipe import Decoder as Decoder
+    from .recipe import Dino as Dino
+    from .recipe import Pretrain as Pretrain
+    from .recipe import PretrainRecipe as PretrainRecipe
 
-__all__ = ["Decoder", "Dino", "MaskedAutoencoder", "Method", "Pretrain", "PretrainRecipe", "draw_masks", "pretrain"]
-_PLACES = {"MaskedAutoencoder": ".mae", "Method": ".method", "draw_masks": ".masking", "pretrain": "..train"}
-
-
-def __getattr__(name: str) -> Any:
-    """Return a public part of this room; recipes need no torch."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_PLACES.get(name, ".recipe"), __name__), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__, __all__ = public_names(
+    __name__,
+    {
+        ".mae": "MaskedAutoencoder",
+        ".masking": "draw_masks",
+        ".method": "Method",
+        ".recipe": "Decoder Dino Pretrain PretrainRecipe",
+        "..train": "pretrain",
+    },
+)
