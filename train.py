@@ -24,7 +24,9 @@ from .finetune.model import OWN
 from .finetune.recipe import Finetune
 from .mil.recipe import Mil
 from .pretrain.recipe import PretrainRecipe
-from .stages.stages import CACHE_GB, finetune_stage, pretrain_stage
+from .stages.data import CACHE_GB
+from .stages.finetune import finetune_stage
+from .stages.pretrain import pretrain_stage
 
 Place = str | os.PathLike
 Data = Place | Manifest | Dataset

@@ -50,9 +50,9 @@ def run(options) -> None:
     from ..datasets.quality.check import cohort
     from ..engine.run_folder import environment
     from ..stages.bottleneck import bottleneck
+    from ..stages.data import MANIFEST, open_manifest
     from ..stages.leaks import add_leaks
     from ..stages.prepare import prepare_stage
-    from ..stages.stages import MANIFEST, open_manifest
 
     task, notes, warnings, files = options.task, [], [], options.files
     labels = options.labels.split(",") if options.labels else None

@@ -25,7 +25,7 @@ def run(options) -> None:
     recipe = chosen(options, RECIPES, ("data", "out", "tiles", "encoder"))
     begin(f"extract {options.task.name}, recipe {options.recipe}", options.data, options.out)
     from ..mil.extract import extract
-    from ..stages.stages import open_manifest
+    from ..stages.data import open_manifest
 
     manifest = open_manifest(options.data, labels=())
     print(status(extract(recipe, manifest, options.tiles, options.out, options.encoder), options.out))

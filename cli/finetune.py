@@ -43,7 +43,7 @@ def run(options) -> None:
     if options.cases:
         raise UserError("--cases belongs to --estimate: leave it out.")
     begin(what, options.data, options.out)
-    from ..stages.stages import finetune_stage
+    from ..stages.finetune import finetune_stage
 
     model = finetune_stage(
         recipe, options.data, options.out, rule=options.threshold, calibrate=options.calibrate,

@@ -131,7 +131,7 @@ def chosen(options: Any, stage: str, needed: Sequence[str] = ()):
     Raises:
         UserError: The task is missing or has no such stage, an option is missing, or the recipe is wrong.
     """
-    from ..stages.stages import choose_recipe
+    from ..engine.recipe import choose_recipe
 
     known = tasks_with(stage)
     if isinstance(options.task, str | None) or options.task.name not in known:

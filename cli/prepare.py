@@ -66,7 +66,7 @@ def run(options) -> None:
 def _decode(options, manifest) -> None:
     from ..datasets.loading.cache import build_cache
     from ..datasets.loading.loaders import reading_workers
-    from ..stages.stages import CACHE
+    from ..stages.data import CACHE
 
     folder = options.out.parent / CACHE
     reader = options.task.reader(manifest, options.cache_px, options.channels)

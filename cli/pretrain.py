@@ -35,7 +35,7 @@ def run(options) -> None:
     if options.cases:
         raise UserError("--cases belongs to --estimate: leave it out.")
     begin(what, options.data, options.out)
-    from ..stages.stages import pretrain_stage
+    from ..stages.pretrain import pretrain_stage
 
     encoder = pretrain_stage(recipe, options.data, options.out, **task.inputs("pretrain", options))
     say(f"encoder: {encoder}")

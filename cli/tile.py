@@ -23,8 +23,8 @@ def run(options) -> None:
     """Tile every slide."""
     recipe = chosen(options, RECIPES, ("data", "out"))
     begin(f"tile {options.task.name}, recipe {options.recipe}", options.data, options.out)
+    from ..stages.data import open_manifest
     from ..stages.slides.tile import tile_slides
-    from ..stages.stages import open_manifest
 
     print(status(tile_slides(recipe, open_manifest(options.data, labels=()), options.out), options.out))
 

@@ -3,7 +3,7 @@
 import argparse
 import dataclasses
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -116,6 +116,13 @@ class Run:
         for name in self.track:
             if name not in TRACKERS:
                 raise UserError(f"run.track {name!r}: one of {', '.join(TRACKERS)}.")
+
+
+def choose_recipe(recipes: Mapping[str, Callable], name: str, config: Path | None, options: Sequence[str]):
+    """Return a named recipe, changed by a file and by dotted options."""
+    if name not in recipes:
+        raise UserError(f"unknown recipe {name!r}; known: {', '.join(recipes)}.")
+    return parse_recipe(recipes[name](), config, options)
 
 
 def parse_recipe(default: Recipe, config: Path | None = None, options: Sequence[str] = ()) -> Recipe:

@@ -12,7 +12,7 @@ from ..finetune.recipe import Finetune
 from ..finetune.workload import NO_CASES
 from ..finetune.workload import workload as finetune_workload
 from ..pretrain.workload import workload as pretrain_workload
-from .stages import open_manifest
+from .data import open_manifest
 
 
 def estimate_pretraining(recipe, title: str, data: Path | None, cases: int | None, of_tiles: bool) -> str:

@@ -11,10 +11,10 @@ from ..core.alone import folder_alone
 from ..core.errors import DataError, UserError
 from ..datasets.manifest.tables import Manifest, Predictions, read_predictions
 from .calibration import calibration_facts
+from .data import open_manifest
 from .explain import EXPLANATIONS
 from .facts import facts_beside
 from .seen import seen_beside, seen_sentences
-from .stages import open_manifest
 
 if TYPE_CHECKING:
     from ..eval import Context, Evaluation, Report

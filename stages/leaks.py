@@ -18,8 +18,8 @@ from ..datasets.quality.check import Findings
 from ..datasets.quality.duplicates import duplicates
 from ..datasets.quality.looks import Look, Looks, look_at
 from ..datasets.quality.shortcuts import shortcuts, unseen_codes
+from .data import CACHE
 from .seen import encoder_sentences
-from .stages import CACHE
 from .task import Task
 
 LISTED = 3

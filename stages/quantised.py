@@ -10,8 +10,8 @@ from ..datasets.manifest.tables import write_predictions
 from ..finetune.model import ModelCard
 from ..finetune.pipeline import manifest_cases, predicted
 from ..finetune.predict import PixelPredictor
+from .data import open_manifest
 from .graphs import onnx_session, write_int8
-from .stages import open_manifest
 
 
 def write_quantised(model: Path, card, out: Path, data: Path | None) -> list[str]:

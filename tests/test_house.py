@@ -106,7 +106,7 @@ PAGES = {"jinja2", "matplotlib"}
             "clinvit.pretrain.run, clinvit.finetune.run, clinvit.finetune.predict, clinvit.mil.run",
             READERS,
         ),
-        ("clinvit.cli, clinvit.stages.stages, clinvit.tasks; [*clinvit.tasks.all_tasks()]", TORCH | READERS | PAGES),
+        ("clinvit.cli, clinvit.stages.data, clinvit.tasks; [*clinvit.tasks.all_tasks()]", TORCH | READERS | PAGES),
         ("clinvit.eval.report.report", TORCH | READERS | PAGES),
         (
             "clinvit.tasks, clinvit.stages.reproduce.catalogue as c; c.listing(clinvit.tasks.all_tasks())",

@@ -14,8 +14,8 @@ from ...core.files import write_json, write_text
 from ...datasets.manifest.tables import Manifest
 from ...engine.recipe import flat
 from ...engine.run_folder import FREE, rank
+from ..data import MANIFEST, open_manifest
 from ..prepare import prepare_stage
-from ..stages import MANIFEST, open_manifest
 from ..task import Task
 from .catalogue import chosen_rows
 from .cost import costed, processes, read_cost, total

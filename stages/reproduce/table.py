@@ -86,7 +86,7 @@ class Pretrain(Step):
     trains = "encoder"
 
     def run(self, work: Work) -> None:
-        from ..stages import pretrain_stage
+        from ..pretrain import pretrain_stage
 
         pretrain_stage(work.recipe, work.data, work.out, work.cache, tiles=work.before.get("tile"))
 
@@ -108,7 +108,7 @@ class Finetune(Step):
     encoder: str = "pretrain"
 
     def run(self, work: Work) -> None:
-        from ..stages import finetune_stage
+        from ..finetune import finetune_stage
 
         encoder = work.encoder(self.encoder, getattr(work.recipe, "network", "vit"))
         finetune_stage(work.recipe, work.data, work.out, encoder=encoder, cache=work.cache, rule=work.rule)
@@ -122,8 +122,8 @@ class Tile(Step):
     reads = ()
 
     def run(self, work: Work) -> None:
+        from ..data import open_manifest
         from ..slides.tile import tile_slides
-        from ..stages import open_manifest
 
         tile_slides(work.recipe, open_manifest(work.data, labels=()), work.out)
 
@@ -139,7 +139,7 @@ class Extract(Step):
 
     def run(self, work: Work) -> None:
         from ...mil.extract import extract
-        from ..stages import open_manifest
+        from ..data import open_manifest
 
         manifest = open_manifest(work.data, labels=())
         extract(work.recipe, manifest, work.before["tile"], work.out, work.tile_encoder(self.encoder))
@@ -154,7 +154,7 @@ class Mil(Step):
     trains = "model"
 
     def run(self, work: Work) -> None:
-        from ..stages import finetune_stage
+        from ..finetune import finetune_stage
 
         finetune_stage(work.recipe, work.data, work.out, features=work.before["extract"], rule=work.rule)
 

@@ -40,8 +40,8 @@ def phantoms(out: Path) -> Path:
         out: Folder to write; what is whole there is not written again.
     """
     from ...phantoms.ocular import PLACES, write_erdes
+    from ...stages.data import MANIFEST
     from ...stages.prepare import prepare_phantoms
-    from ...stages.stages import MANIFEST
     from .layouts import LAYOUTS
 
     def write(root: Path) -> None:

@@ -11,8 +11,9 @@ from ...datasets.quality.check import check_manifest
 from ...datasets.video.clips import read_grey_clip
 from ...phantoms.ocular import write_erdes
 from ...stages import evaluate as reporting
-from ...stages import stages
+from ...stages.finetune import finetune_stage
 from ...stages.prepare import prepare_stage
+from ...stages.pretrain import pretrain_stage
 from .cascade import cascade_of_runs
 from .layouts import LAYOUTS
 from .recipes import finetune_demo, finetune_demo_cnn, pretrain_demo
@@ -50,7 +51,7 @@ def demo(out: Path, seed: int = 0, clips: int = CLIPS) -> dict:
 
     _step(3, "masked pre-training on the clips, without labels (VideoMAE V2: tubes and running cells)")
     pre = pretrain_demo()
-    encoder = stages.pretrain_stage(replace(pre, run=replace(pre.run, seed=seed)), data, out / "pretrain")
+    encoder = pretrain_stage(replace(pre, run=replace(pre.run, seed=seed)), data, out / "pretrain")
     runs = {
         "pretrained": (finetune_demo(), DETACHED, encoder),
         "scratch": (finetune_demo(), DETACHED, None),
@@ -66,7 +67,7 @@ def demo(out: Path, seed: int = 0, clips: int = CLIPS) -> dict:
     for number, (name, (recipe, label, start)) in enumerate(runs.items(), 4):
         _step(number, texts[name])
         recipe = replace(recipe, data=replace(recipe.data, labels=(label,)), run=replace(recipe.run, seed=seed))
-        stages.finetune_stage(recipe, data, out / name, encoder=start)
+        finetune_stage(recipe, data, out / name, encoder=start)
 
     _step(8, "evaluating: detachment by three models, then the cascade of two")
     predictions = {name: out / name / "predictions.csv" for name in ("pretrained", "scratch", "unetplusplus")}

@@ -123,8 +123,8 @@ def phantoms(out: Path) -> Path:
         out: Folder to write; what is whole there is not written again.
     """
     from ...phantoms.ocular import write_erdes
+    from ...stages.data import MANIFEST
     from ...stages.prepare import prepare_phantoms
-    from ...stages.stages import MANIFEST
     from .layouts import LAYOUTS
 
     write = partial(write_erdes, clips=CLIPS, size_px=96, seconds=(0.8, 1.2))

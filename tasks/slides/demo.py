@@ -11,8 +11,9 @@ from ...datasets.slides.check import check_slides
 from ...mil.extract import extract
 from ...phantoms.slides import write_camelyon16
 from ...stages import evaluate as reporting
-from ...stages import stages
+from ...stages.finetune import finetune_stage
 from ...stages.prepare import prepare_stage
+from ...stages.pretrain import pretrain_stage
 from ...stages.slides.predict import Request, predict_slides
 from ...stages.slides.tile import tile_slides
 from .layouts import LAYOUTS
@@ -59,7 +60,7 @@ def demo(out: Path, seed: int = 0, slides: tuple[int, int, int] = (NORMAL, TUMOU
 
     _step(4, "DINO on the training slides' tiles, without labels, straight from the slides")
     pre = pretrain_demo()
-    encoder = stages.pretrain_stage(replace(pre, run=replace(pre.run, seed=seed)), data, out / "dino", tiles=tiles)
+    encoder = pretrain_stage(replace(pre, run=replace(pre.run, seed=seed)), data, out / "dino", tiles=tiles)
 
     _step(5, "features of every tile of every slide")
     _counted(extract(extract_demo(), manifest, tiles, features, str(encoder)))
@@ -68,7 +69,7 @@ def demo(out: Path, seed: int = 0, slides: tuple[int, int, int] = (NORMAL, TUMOU
     runs = {"self_vit_mil": mil_demo(), "gated_attention": mil_demo_attention()}
     for name, recipe in runs.items():
         recipe = replace(recipe, run=replace(recipe.run, seed=seed))
-        stages.finetune_stage(recipe, data, out / name, features=features)
+        finetune_stage(recipe, data, out / name, features=features)
 
     _step(7, "heat maps of the validation and test slides")
     predictions = {name: out / name / "predictions.csv" for name in runs}

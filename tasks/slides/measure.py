@@ -20,10 +20,10 @@ def localisation_metrics(work: Work) -> "Mapping[str, Estimate]":
         work: After a row's steps of features and aggregator.
     """
     from ...eval.localisation.froc import RATES
+    from ...stages.data import open_manifest
     from ...stages.explain import EXPLANATIONS
     from ...stages.slides.localise import localised
     from ...stages.slides.predict import Request, predict_slides
-    from ...stages.stages import open_manifest
 
     manifest = open_manifest(work.data)
     model, maps = work.before["mil"] / "model", work.out / EXPLANATIONS

@@ -94,8 +94,8 @@ def phantoms(out: Path) -> Path:
         out: Folder to write; what is whole there is not written again.
     """
     from ...phantoms.slides import write_camelyon16
+    from ...stages.data import MANIFEST
     from ...stages.prepare import prepare_phantoms
-    from ...stages.stages import MANIFEST
     from .layouts import LAYOUTS
 
     normal, tumour, test = SLIDES

@@ -11,8 +11,9 @@ from ...datasets.images.radiographs import read_grey
 from ...datasets.quality.check import check_manifest
 from ...phantoms.radiographs import write_chestxray14
 from ...stages import evaluate as reporting
-from ...stages import stages
+from ...stages.finetune import finetune_stage
 from ...stages.prepare import prepare_stage
+from ...stages.pretrain import pretrain_stage
 from .layouts import LAYOUTS
 from .recipes import finetune_demo, pretrain_demo
 
@@ -46,12 +47,12 @@ def demo(out: Path, seed: int = 0, patients: int = 400) -> dict:
 
     _step(3, "masked pre-training, without labels")
     pre, fine = pretrain_demo(), finetune_demo()
-    stages.pretrain_stage(replace(pre, run=replace(pre.run, seed=seed)), data, out / "pretrain")
+    pretrain_stage(replace(pre, run=replace(pre.run, seed=seed)), data, out / "pretrain")
     fine = replace(fine, run=replace(fine.run, seed=seed))
     _step(4, "fine-tuning from the pre-trained encoder")
-    stages.finetune_stage(fine, data, out / "pretrained", encoder=out / "pretrain" / "encoder")
+    finetune_stage(fine, data, out / "pretrained", encoder=out / "pretrain" / "encoder")
     _step(5, "fine-tuning the same model from scratch")
-    stages.finetune_stage(fine, data, out / "scratch")
+    finetune_stage(fine, data, out / "scratch")
 
     _step(6, "evaluating both on the test patients")
     predictions = {name: out / name / "predictions.csv" for name in ("pretrained", "scratch")}

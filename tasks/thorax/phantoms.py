@@ -20,7 +20,7 @@ def chestxray14(folder: Path, patients: int = 240) -> Path:
     """Write ChestX-ray14 with five common findings that are visible at 48 px; return the manifest."""
     from ...datasets.manifest.tables import write_manifest
     from ...phantoms.radiographs import write_chestxray14
-    from ...stages.stages import open_manifest
+    from ...stages.data import open_manifest
 
     def write(root: Path) -> None:
         write_chestxray14(root, patients=patients, size=SIZE_PX, prevalence=COMMON)
@@ -73,8 +73,8 @@ def covidx(folder: Path, patients: int = 240) -> Path:
 
 
 def _prepared(folder: Path, write: Callable[[Path], None], layout: str, options: Mapping) -> Path:
+    from ...stages.data import MANIFEST
     from ...stages.prepare import prepare_phantoms
-    from ...stages.stages import MANIFEST
     from .layouts import LAYOUTS
 
     return prepare_phantoms(write, LAYOUTS, folder / "raw", folder / MANIFEST, layout=layout, options=options)

@@ -15,9 +15,9 @@ from clinvit.eval.statistics.operating_points import parse_rule
 from clinvit.finetune.model import load_card
 from clinvit.pretrain.run import pretrain
 from clinvit.stages.evaluate import evaluate_stage
+from clinvit.stages.finetune import finetune_stage, store_thresholds
 from clinvit.stages.predict import Request, predict_stage
 from clinvit.stages.seen import seen_sentences
-from clinvit.stages.stages import finetune_stage, store_thresholds
 
 
 def test_hashes(tmp_path):

@@ -17,10 +17,10 @@ from clinvit.finetune.pipeline import calibrated
 from clinvit.mil.cards import load_any_card
 from clinvit.mil.recipe import Mil
 from clinvit.stages.evaluate import evaluate_stage
+from clinvit.stages.finetune import finetune_stage
 from clinvit.stages.predict import Request, predict_stage
 from clinvit.stages.slides.predict import Request as SlideRequest
 from clinvit.stages.slides.predict import predict_slides
-from clinvit.stages.stages import finetune_stage
 from scipy.special import logit
 
 

@@ -1,72 +1,14 @@
-"""The stages of every task, put together from the rooms: prepare, pretrain, finetune."""
+"""The stage `finetune`: a manifest to a model folder with thresholds and calibration, and predictions."""
 
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from ..core.errors import DataError, UserError
 from ..datasets.manifest.seen import CHOSEN_ON, write_hashes
-from ..datasets.manifest.tables import Manifest, Predictions, read_manifest, read_predictions
-from ..engine.recipe import parse_recipe
+from ..datasets.manifest.tables import Manifest, Predictions, read_predictions
 from .calibration import check_calibration, store_calibration
-
-CACHE = "pixel-cache"
-CACHE_GB = 50.0
-MANIFEST = "manifest.csv"
-
-
-def open_manifest(data: Path | Manifest, labels: Sequence[str] | None = None) -> Manifest:
-    """Return the manifest itself, or the one in a folder."""
-    if isinstance(data, Manifest):
-        return data if labels is None else data.with_labels(labels)
-    data = Path(data)
-    if data.is_dir():
-        if not (data / MANIFEST).is_file():
-            raise DataError(f"{data}: no {MANIFEST} in this folder. `clinvit prepare` makes one from a data set.")
-        data = data / MANIFEST
-    return read_manifest(data, labels)
-
-
-def cache_place(manifest: Manifest, out: Path, asked: Path | str | None, cache_gb: float = CACHE_GB):
-    """Return where decoded images and clips are: as asked, else beside the manifest (`prepare`), else beside `out`.
-
-    Args:
-        manifest: The cases.
-        out: The run folder.
-        asked: A folder, the URL of shards, or None.
-        cache_gb: How much of the shards is kept on this machine, in the folder that None means.
-
-    Returns:
-        A folder, or `Shards`.
-    """
-    beside = manifest.path.parent / CACHE
-    folder = beside if beside.is_dir() else Path(out).resolve().parent / CACHE
-    if not isinstance(asked, str):
-        return asked or folder
-    from ..datasets.loading.shards.pixels import Shards
-
-    return Shards(asked, folder / "shards", cache_gb)
-
-
-def choose_recipe(recipes: Mapping[str, Callable], name: str, config: Path | None, options: Sequence[str]):
-    """Return a named recipe, changed by a file and by dotted options."""
-    if name not in recipes:
-        raise UserError(f"unknown recipe {name!r}; known: {', '.join(recipes)}.")
-    return parse_recipe(recipes[name](), config, options)
-
-
-def pretrain_stage(
-    recipe, data: Path | Manifest, out: Path, cache=None, tiles: Path | None = None,
-    cache_gb: float = CACHE_GB, encoder: Path | None = None, hooks=None,
-) -> Path:  # fmt: skip
-    """Pre-train, on slides with the tiles in a folder of tile coordinates; return the encoder folder."""
-    from ..pretrain.run import pretrain
-
-    manifest = open_manifest(data, labels=None if recipe.reads_labels else ())
-    place, own = cache_place(manifest, out, cache, cache_gb), {} if hooks is None else {"hooks": hooks}
-    return pretrain(recipe, manifest, out, place, tiles, encoder, **own)
+from .data import CACHE_GB, cache_place, open_manifest
 
 
 def finetune_stage(

@@ -1,0 +1,18 @@
+"""The stage `pretrain`: a manifest to an encoder folder."""
+
+from pathlib import Path
+
+from ..datasets.manifest.tables import Manifest
+from .data import CACHE_GB, cache_place, open_manifest
+
+
+def pretrain_stage(
+    recipe, data: Path | Manifest, out: Path, cache=None, tiles: Path | None = None,
+    cache_gb: float = CACHE_GB, encoder: Path | None = None, hooks=None,
+) -> Path:  # fmt: skip
+    """Pre-train, on slides with the tiles in a folder of tile coordinates; return the encoder folder."""
+    from ..pretrain.run import pretrain
+
+    manifest = open_manifest(data, labels=None if recipe.reads_labels else ())
+    place, own = cache_place(manifest, out, cache, cache_gb), {} if hooks is None else {"hooks": hooks}
+    return pretrain(recipe, manifest, out, place, tiles, encoder, **own)
