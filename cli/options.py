@@ -147,7 +147,7 @@ def chosen(options: Any, stage: str, needed: Sequence[str] = ()):
 def begin(what: str, data: Path | None, out: Path) -> None:
     """Print the first line of a run: what, on how many cases, on which device, to where."""
     cases = _cases(data)
-    about = f"{cases:,} cases of {data}" if cases is not None else str(data or "")
+    about = f"{cases:,} case{'s' * (cases != 1)} of {data}" if cases is not None else str(data or "")
     say(f"{what}: {about} -> {out}, on {_device()}")
 
 
