@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ...core.errors import DataError, UserError
 from ...core.platform import START_METHOD, usable_cores
-from .cache import Files, PixelCache, Sample, SampleMaker
+from .cache import Files, PixelCache, Pixels, Sample, SampleMaker
 from .isolation import Reading, one_thread
 from .limits import READ_SECONDS
 
@@ -40,7 +40,7 @@ class Cases(Dataset):
     """
 
     def __init__(
-        self, source: PixelCache | Files, rows: np.ndarray, view: View, targets: np.ndarray | None = None,
+        self, source: Pixels, rows: np.ndarray, view: View, targets: np.ndarray | None = None,
         max_bad: float = 0.0,
     ):  # fmt: skip
         self.source, self.rows, self.view, self.targets = source, np.asarray(rows), view, targets
