@@ -86,7 +86,7 @@ class MaskedPretraining(Method[Pretrain]):
         """Return a few cases reconstructed under a fixed mask, (height, width) uint8."""
         positions = self.evenly(6 if self.recipe.model.frames == 1 else 3)
         batch = self.dataset.__getitems__([(position, 0) for position in positions])
-        one_of_each = batch["image"][:: len(batch["image"]) // len(positions)].to(self.device)
+        one_of_each = batch["image"][:: self.sample_shapes(self.recipe)["image"][0]].to(self.device)
         x = self.pixels({"image": one_of_each})
         # All that is masked is reconstructed here, whatever share of it training takes.
         masks = recipe_masks(replace(self.recipe, decode_ratio=1.0), len(x), torch.Generator(self.device))

@@ -8,14 +8,40 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("backbone", "core", "engine", "eval", "pretrain")
+PACKAGES = ("backbone", "core", "datasets.transforms", "engine", "eval", "pretrain")
 MODULES = (
     "__init__",
     "api",
+    "datasets",
+    "datasets.loading.arrays",
+    "datasets.loading.cache",
+    "datasets.loading.readers",
+    "datasets.loading.source",
+    "datasets.manifest.tables",
+    "datasets.quality.check",
+    "datasets.settings",
+    "finetune",
+    "finetune.adaptation",
+    "finetune.classifier",
     "finetune.losses",
+    "finetune.model",
+    "finetune.multiscale",
     "finetune.pipeline",
+    "finetune.predict",
     "finetune.recipe",
+    "finetune.training",
+    "mil",
+    "mil.model",
+    "mil.recipe",
     "stages.task",
+    "tasks",
+    "tasks.clips.recipes",
+    "tasks.erdes.recipes",
+    "tasks.images.recipes",
+    "tasks.slides.recipes",
+    "tasks.thorax",
+    "tasks.thorax.recipes",
+    "tasks.thorax.train",
     "train",
 )
 

@@ -57,7 +57,14 @@ class Entry:
         return math.prod(self.shape)
 
 
-class Pixels(Protocol):
+class Tried(Protocol):
+    """Rows that have been tried: caches, files, shards, slides, bags."""
+
+    def reasons(self) -> list[str]:
+        """Return N texts: why a row cannot be read, empty where it can."""
+
+
+class Pixels(Tried, Protocol):
     """Pixels by row: what caches, files, shards, one's own items and tiles of slides have in common."""
 
     apart: str
