@@ -1,5 +1,6 @@
 """The encoder folder: `encoder.safetensors` + `encoder.json`, the only thing that passes from pre-training on."""
 
+import os
 from pathlib import Path
 
 from ..core.cards import card_errors, refuse_larger
@@ -50,7 +51,7 @@ def fingerprint(path: str | Path) -> str:
     return file_sha256(path / EncoderCard.weights_file if path.is_dir() else path)
 
 
-def load_encoder(vit: ViT, path: str | Path) -> LoadReport:
+def load_encoder(vit: ViT, path: str | os.PathLike[str]) -> LoadReport:
     """Set a ViT's weights from whatever `read_encoder_card` reads, fitted to the ViT's input size and channels."""
     path = Path(path)
     if _is_ours(path):
@@ -73,7 +74,7 @@ def open_vit(path: str | Path) -> tuple[ViT, EncoderCard]:
     return vit, card
 
 
-def open_reported(path: str | Path) -> tuple[ViT, EncoderCard, LoadReport]:
+def open_reported(path: str | os.PathLike[str]) -> tuple[ViT, EncoderCard, LoadReport]:
     """Open as `open_vit` does, and return what became of the tensors."""
     path = Path(path)
     if _is_ours(path):

@@ -1,9 +1,10 @@
 """The card beside a file of weights: what is known about a network, as JSON. The base of all cards."""
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self, get_origin, get_type_hints
 
@@ -11,6 +12,7 @@ from .errors import UserError
 from .files import file_sha256, read_json, refuse_changed, write_json, written_aside
 
 
+@dataclass(frozen=True)
 class Card:
     """Base of the frozen dataclasses that say what is known about a network.
 
@@ -42,7 +44,7 @@ class Card:
         return cls(**{name: _typed(types.get(name), value) for name, value in values.items() if name != "kind"})
 
     @classmethod
-    def read(cls, folder: str | Path) -> Self:
+    def read(cls, folder: str | os.PathLike[str]) -> Self:
         """Return the card of a folder.
 
         Raises:
@@ -64,12 +66,12 @@ class Card:
     def validate(self) -> None:
         """Raise where the values do not go together."""
 
-    def write(self, folder: str | Path) -> None:
+    def write(self, folder: str | os.PathLike[str]) -> None:
         """Write (or replace) the card of a folder whose weights are there."""
         folder = Path(folder)
         write_json(folder / self.card_file, self.to_dict() | {"sha256": file_sha256(folder / self.weights_file)})
 
-    def save(self, folder: str | Path, network) -> Path:
+    def save(self, folder: str | os.PathLike[str], network) -> Path:
         """Write a network's weights and this card; the card last, so that a folder with a card is whole."""
         from safetensors.torch import save_file
 
@@ -81,7 +83,7 @@ class Card:
         return folder
 
     @classmethod
-    def refuse_changed_weights(cls, folder: str | Path) -> None:
+    def refuse_changed_weights(cls, folder: str | os.PathLike[str]) -> None:
         """Refuse weights that are not those that the card was written for.
 
         Raises:
@@ -132,6 +134,6 @@ def refuse_larger(path: Path, weights: float, state: dict) -> None:
 
 
 def _typed(kind: Any, value: Any) -> Any:
-    if is_dataclass(kind):
+    if isinstance(kind, type) and is_dataclass(kind):
         return kind(**value)
     return tuple(value) if get_origin(kind) is tuple else value

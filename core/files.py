@@ -61,12 +61,13 @@ def reporting_a_full_disk(path: str | os.PathLike) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        full = {os.strerror(number): number for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)}
-        words = next((words for words in full if words in str(error)), None)
-        if words is None and getattr(error, "errno", None) not in full.values():
+        full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        named = (number for number in full if os.strerror(number) in str(error))
+        number = next(named, getattr(error, "errno", None))
+        if number not in full:
             raise
         raise RunError(
-            f"{path}: cannot be written ({words or os.strerror(error.errno)}). Free some space and repeat the command: "
+            f"{path}: cannot be written ({os.strerror(number)}). Free some space and repeat the command: "
             "what is finished is kept."
         ) from error
 

@@ -12,17 +12,14 @@ import signal
 import sys
 import time
 from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
-try:
-    import msvcrt
-except ImportError:  # Linux, macOS
-    msvcrt = None
+# Locks: of Linux and macOS, and of Windows; None on the other system. A type checker knows one system only, so `Any`.
+fcntl: Any = import_module("fcntl") if find_spec("fcntl") else None
+msvcrt: Any = import_module("msvcrt") if find_spec("msvcrt") else None
 
 WINDOWS = os.name == "nt"
 # How processes that read files are started: by a small server where there is one, else from nothing (Windows).

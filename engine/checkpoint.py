@@ -35,6 +35,7 @@ class KeepLast(Checkpoint):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save at the end of an epoch, when it is due, and of the last one always."""
+        assert trainer.max_epochs is not None
         self._save(trainer, trainer.current_epoch + 1 >= trainer.max_epochs or self._due())
 
     def _due(self) -> bool:

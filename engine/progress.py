@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import Callback, ProgressBar
 from tqdm import tqdm
 
 from ..core.files import write_text
+from .training import Training
 
 
 class Progress(ProgressBar):
@@ -36,7 +37,7 @@ class Progress(ProgressBar):
         """Show it again."""
         self.shown = True
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer, pl_module) -> None:
         """Begin to count."""
         total = trainer.num_training_batches * trainer.max_epochs
         self.done = self.first = trainer.num_training_batches * trainer.current_epoch + pl_module.done[1]
@@ -75,7 +76,7 @@ class Progress(ProgressBar):
         if self.bar is not None:
             self.bar.close()
 
-    def _state(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> str:
+    def _state(self, trainer: pl.Trainer, pl_module: Training) -> str:
         loss = pl_module.epoch_means().get("loss", trainer.callback_metrics.get("loss"))
         shown = f"loss {float(loss):.4f}, " if loss is not None else ""
         score = trainer.callback_metrics.get(pl_module.watched)

@@ -100,19 +100,19 @@ def loggers(folder: Path, run: Run) -> list[Logger]:
     return found
 
 
-def _wandb(folder: Path, ids: dict[str, str]) -> Logger:
+def _wandb(folder: Path, ids: dict[str, str | None]) -> Logger:
     ids.setdefault("wandb", uuid.uuid4().hex[:12])
     return WandbLogger(name=folder.name, project=PROJECT, save_dir=folder, id=ids["wandb"], resume="allow")
 
 
-def _mlflow(folder: Path, ids: dict[str, str]) -> Logger:
+def _mlflow(folder: Path, ids: dict[str, str | None]) -> Logger:
     address = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{folder.resolve()}/mlflow.db")
     logger = MLFlowLogger(experiment_name=PROJECT, run_name=folder.name, tracking_uri=address, run_id=ids.get("mlflow"))
     ids["mlflow"] = logger.run_id
     return logger
 
 
-def _read(path: Path) -> dict[str, str]:
+def _read(path: Path) -> dict[str, str | None]:
     if not path.is_file():
         return {}
     try:

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -110,7 +111,7 @@ def make_trainer(
         devices=here,
         num_nodes=nodes,
         plugins=[_environment()],
-        precision=run.precision,
+        precision=run.precision,  # type: ignore[arg-type]  # a name of Lightning's: `Run` has checked it
         max_epochs=optim.epochs,
         accumulate_grad_batches=optim.accumulate,
         gradient_clip_val=optim.clip_norm,
@@ -135,7 +136,8 @@ def make_trainer(
         default_root_dir=folder,
     )
     if REQUEUE_SIGNAL is None:  # Lightning looks for SIGUSR1; its handlers give way to `Interruption` anyway
-        trainer._signal_connector.register_signal_handlers = lambda: None
+        signals: Any = trainer._signal_connector
+        signals.register_signal_handlers = lambda: None
     return trainer
 
 

@@ -2,11 +2,11 @@
 
 import copy
 from collections.abc import Collection, Sequence
-from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
 import torch
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from timm.layers import Attention
 from timm.models.vision_transformer import Block
 from timm.utils import ModelEmaV3
@@ -35,6 +35,9 @@ class Training(pl.LightningModule):
         no_decay: Parameter names without weight decay.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self,
         model: nn.Module,
@@ -58,7 +61,7 @@ class Training(pl.LightningModule):
         self.tallied: dict[str, tuple[Tensor, int]] = {}
         self.register_buffer("mean", torch.tensor(mean), persistent=False)
         self.register_buffer("std", torch.tensor(std), persistent=False)
-        self.ema = None
+        self.ema: ModelEmaV3 | None = None
         if optim.ema_decay is not None:
             self.ema = ModelEmaV3(model, decay=optim.ema_decay, use_warmup=True)
         if run.compile:
@@ -77,6 +80,7 @@ class Training(pl.LightningModule):
 
         # In a list: not a part of the module, neither trained nor saved.
         self.whole = [copy.deepcopy(self.model).cpu()]
+        assert self.device_mesh is not None, "Lightning makes one for fsdp"
         mesh = self.device_mesh["data_parallel"]
         for part in self.model.modules():
             if isinstance(part, Block):
@@ -132,7 +136,7 @@ class Training(pl.LightningModule):
         if self.device.type == "cpu" and self.trainer.precision == "bf16-mixed":
             for part in self.model.modules():
                 if isinstance(part, Attention):
-                    part.fused_attn = False
+                    part.fused_attn = False  # type: ignore[misc]  # final for TorchScript alone
 
     def on_train_start(self) -> None:
         """Set the rate of the first step."""
@@ -220,7 +224,7 @@ class Training(pl.LightningModule):
         """Return a generator on the device, the same on every rank."""
         return torch.Generator(self.device).manual_seed(self.step_seed(index))
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the optimiser and its schedule."""
         optim = self.optim
         groups = parameter_groups(

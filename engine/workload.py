@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,10 +45,11 @@ class Workload:
         """Return the training, attached to what a step asks of Lightning's Trainer."""
         training = self.make(recompute, device)
         steps = max(1, self.cases // self.optim.batch_size) * self.optim.epochs
-        training.trainer = SimpleNamespace(
+        trainer: Any = SimpleNamespace(
             world_size=1, global_rank=0, current_epoch=0, global_step=0, precision=self.run.precision,
             estimated_stepping_batches=steps,
         )  # fmt: skip
+        training.trainer = trainer
         return training.train()
 
     def loss(self, training: Training, batch: dict[str, Tensor]) -> Tensor:

@@ -3,14 +3,15 @@
 import io
 import os
 from pathlib import Path
+from typing import TypeAlias
 
 import pandas as pd
 
 from ..datasets.manifest.tables import Manifest, Predictions, checked_predictions, read_manifest, read_predictions
 
 PREDICTIONS, MANIFEST = "predictions.csv", "manifest.csv"
-Table = pd.DataFrame | Predictions | str | os.PathLike
-Cases = Manifest | str | os.PathLike
+Table: TypeAlias = pd.DataFrame | Predictions | str | os.PathLike
+Cases: TypeAlias = Manifest | str | os.PathLike
 
 
 def open_predictions(source: Table, name: str) -> Predictions:

@@ -3,9 +3,12 @@
 What is new (pooling, norm, linear layer) is always trained.
 """
 
+from typing import cast
+
 from torch import nn
 
 from ..backbone.sizes import Architecture
+from ..backbone.vit import ViT
 from ..core.errors import UserError
 from ..core.extras import require
 from .multiscale import check_scales
@@ -89,7 +92,7 @@ def adapt(model: nn.Module, recipe: Finetune) -> tuple[int, int]:
         How many parameters are trained, and of how many.
     """
     if recipe.mode in PARTLY:
-        encoder = model.encoder.requires_grad_(False)
+        encoder = cast(ViT, model.encoder).requires_grad_(False)
         if recipe.mode == "norm":
             for part in encoder.modules():
                 if isinstance(part, nn.LayerNorm):
@@ -98,8 +101,10 @@ def adapt(model: nn.Module, recipe: Finetune) -> tuple[int, int]:
             for name, parameter in encoder.named_parameters():
                 parameter.requires_grad_(name.endswith(".bias"))
         elif recipe.mode == "lora":
+            assert recipe.lora_rank is not None, "the recipe asks for it"
             add_lora(encoder, recipe.lora_rank, recipe.lora_alpha or recipe.lora_rank)
         else:
+            assert recipe.last_blocks is not None, "the recipe asks for it"
             encoder.blocks[-recipe.last_blocks :].requires_grad_(True)
             encoder.norm.requires_grad_(True)
     # What is frozen goes into eval mode here (`Classifier.train`): Lightning keeps the modes that it finds.

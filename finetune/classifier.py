@@ -41,6 +41,7 @@ class Classifier(nn.Module):
         width = encoder.arch.width * len(scales)
         self.encoder, self.pool, self.frozen, self.scales = encoder, pool, frozen, tuple(scales)
         self.attention_pool = AttentionPoolLatent(width, num_heads=encoder.arch.heads) if pool == "attention" else None
+        self.fc_norm: nn.Module
         if frozen and pool != "attention":
             self.fc_norm = nn.BatchNorm1d(width, affine=False, eps=1e-6)
         else:
@@ -156,7 +157,9 @@ def encoded(encoder: ViT, x: Tensor, scales: Sequence[int], visible_ids: Tensor 
 def pooled(tokens: Tokens, pool: str, attention: nn.Module | None = None) -> Tensor:
     """(B, D) from named tokens."""
     if pool == "class":
+        assert tokens.cls is not None
         return tokens.cls
     if pool == "attention":
+        assert attention is not None
         return attention(tokens.sequence())
     return tokens.patches.mean(dim=1)

@@ -194,7 +194,7 @@ def save_model(folder: str | Path, model: nn.Module, card: ModelCard) -> Path:
     return card.save(folder, model)
 
 
-def load_card(folder: str | Path) -> ModelCard:
+def load_card(folder: str | os.PathLike[str]) -> ModelCard:
     """The card of a model folder.
 
     Raises:
@@ -222,7 +222,7 @@ def check_network(network: nn.Module, card: ModelCard) -> None:
         )
 
 
-def load_model(folder: str | Path, network: nn.Module | None = None) -> tuple[nn.Module, ModelCard]:
+def load_model(folder: str | os.PathLike[str], network: nn.Module | None = None) -> tuple[nn.Module, ModelCard]:
     """Network in eval mode, on the GPU where there is one, and card of a model folder; strict.
 
     Args:
@@ -240,7 +240,7 @@ def load_model(folder: str | Path, network: nn.Module | None = None) -> tuple[nn
     return load_weights(folder, card, build, card.arch.weights if card.network == "vit" else 0), card
 
 
-def load_weights(folder: str | Path, card: Card, build: Callable[[Any], Network], least: float) -> Network:
+def load_weights(folder: str | os.PathLike[str], card: Card, build: Callable[[Any], Network], least: float) -> Network:
     """Return the network of a model folder in eval mode, on the GPU where there is one; strict.
 
     Args:

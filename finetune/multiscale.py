@@ -40,8 +40,8 @@ def multiscale_tokens(vit: ViT, x: Tensor, scales: Sequence[int]) -> Tokens:
         Class tokens (B, n D), each scale's the mean over its parts, and patches (B, N, n D).
     """
     each = [_tokens(vit, parts(at_scale(x, scale, scales[-1]), scale), scale) for scale in scales]
-    cls = None if each[0].cls is None else torch.cat([tokens.cls for tokens in each], dim=1)
-    return Tokens(cls, torch.cat([tokens.patches for tokens in each], dim=2))
+    cls = [tokens.cls for tokens in each if tokens.cls is not None]
+    return Tokens(torch.cat(cls, dim=1) if cls else None, torch.cat([tokens.patches for tokens in each], dim=2))
 
 
 def multiscale_vectors(network: nn.Module, x: Tensor, scales: Sequence[int]) -> Tensor:

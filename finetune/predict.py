@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from ..core.errors import DataError, UserError
 from ..core.pixels import normalised
-from ..datasets.loading.cache import PixelCache
+from ..datasets.loading.cache import Pixels
 from ..datasets.loading.isolation import isolated
 from ..datasets.loading.loaders import Cases, eval_loader
 from ..datasets.loading.readers import ImageReader
@@ -36,7 +37,7 @@ class CachedPredictor:
     """
 
     def __init__(
-        self, network: nn.Module, card: ModelCard, pixels: PixelCache, rows: Sequence[int], batch: int = 64,
+        self, network: nn.Module, card: ModelCard, pixels: Pixels, rows: Sequence[int] | np.ndarray, batch: int = 64,
         workers: int = 0,
     ):  # fmt: skip
         self.network, self.card, self.pixels, self.rows = network, card, pixels, np.asarray(rows)
@@ -142,7 +143,7 @@ def pooled_features(model: nn.Module) -> Values:
         UserError: The network has no such features.
     """
     if isinstance(model, TimmClassifier):
-        network = model.network
+        network: Any = model.network
         return lambda pixels: network.forward_head(network.forward_features(pixels), pre_logits=True)
     if isinstance(model, Classifier | NearestNeighbours):
         return model.features

@@ -1,5 +1,6 @@
 """The model folder of an aggregator: `model.safetensors` + `model.json`, all that prediction from features needs."""
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -116,7 +117,7 @@ def save_mil(folder: str | Path, model: Aggregator, card: MilCard) -> Path:
     return card.save(folder, model)
 
 
-def load_mil_card(folder: str | Path) -> MilCard:
+def load_mil_card(folder: str | os.PathLike[str]) -> MilCard:
     """The card of a model folder.
 
     Raises:
@@ -125,7 +126,7 @@ def load_mil_card(folder: str | Path) -> MilCard:
     return MilCard.read(folder)
 
 
-def load_mil(folder: str | Path) -> tuple[Aggregator, MilCard]:
+def load_mil(folder: str | os.PathLike[str]) -> tuple[Aggregator, MilCard]:
     """Aggregator in eval mode, on the GPU where there is one, and card of a model folder; strict.
 
     Raises:

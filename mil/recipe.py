@@ -1,7 +1,7 @@
 """The recipe of multiple-instance learning, and the aggregator that it names."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..core.errors import UserError
 from ..engine.recipe import Optim, Run
@@ -114,9 +114,12 @@ class Mil:
 
 def settings(recipe: Mil) -> tuple[int, int, float]:
     """Return widths of embedding and attention, and dropout: as asked, else the paper's."""
-    asked = (recipe.hidden, recipe.attention, recipe.dropout)
-    hidden, attention, dropout = (b if a is None else a for a, b in zip(asked, PAPER[recipe.aggregator]))
-    return hidden, attention, dropout
+    hidden, attention, dropout = PAPER[recipe.aggregator]
+    return (
+        hidden if recipe.hidden is None else recipe.hidden,
+        attention if recipe.attention is None else recipe.attention,
+        dropout if recipe.dropout is None else recipe.dropout,
+    )
 
 
 def build_aggregator(recipe: Mil, width: int, classes: int) -> "Aggregator":
@@ -135,7 +138,7 @@ def _named_aggregator(recipe: Mil, width: int, classes: int) -> "Aggregator":
     from .transmil import TransMil
 
     hidden, attention, dropout = settings(recipe)
-    shared = {"width": width, "classes": classes, "hidden": hidden, "dropout": dropout}
+    shared: dict[str, Any] = {"width": width, "classes": classes, "hidden": hidden, "dropout": dropout}
     if recipe.aggregator in ("mean", "max"):
         return (MeanPooling if recipe.aggregator == "mean" else MaxPooling)(**shared)
     if recipe.aggregator == "transmil":

@@ -36,6 +36,7 @@ class DinoPretraining(Method[Dino]):
     """
 
     name, image = "dino", "attention.png"
+    model: DinoNetwork
 
     def __init__(self, student: DinoNetwork, recipe: Dino, source: Source):
         super().__init__(student, recipe, source)

@@ -77,8 +77,8 @@ class MaskedPretraining(Method[Pretrain]):
         shares = world * self.optim.accumulate
         whole = recipe_masks(self.recipe, cases * shares, self.generator(step))
         own = whole.share(part * world + self.global_rank, shares)
-        self.weight = None
-        if shares > 1 and own.loss_mask is not None:
+        self.weight: Tensor | None = None
+        if shares > 1 and own.loss_mask is not None and whole.loss_mask is not None:
             self.weight = own.loss_mask.sum().double() * shares / whole.loss_mask.sum()
         return own
 
@@ -86,11 +86,12 @@ class MaskedPretraining(Method[Pretrain]):
         """Return a few cases reconstructed under a fixed mask, (height, width) uint8."""
         positions = self.evenly(6 if self.recipe.model.frames == 1 else 3)
         batch = self.dataset.__getitems__([(position, 0) for position in positions])
-        one_of_each = batch["image"][:: self.dataset.view.repeats].to(self.device)
+        one_of_each = batch["image"][:: self.sample_shapes(self.recipe)["image"][0]].to(self.device)
         x = self.pixels({"image": one_of_each})
         # All that is masked is reconstructed here, whatever share of it training takes.
         masks = recipe_masks(replace(self.recipe, decode_ratio=1.0), len(x), torch.Generator(self.device))
         model = self.final_model
+        assert isinstance(model, MaskedAutoencoder)
         was_training = model.training
         sheet = reconstruction_sheet(model.eval(), x, masks)
         model.train(was_training)

@@ -29,7 +29,8 @@ class Masks(NamedTuple):
 
     def share(self, rank: int, world: int) -> "Masks":
         """Return the part of one process of a run over several."""
-        return Masks(*(None if part is None else part.chunk(world)[rank] for part in self))
+        parts = {name: part.chunk(world)[rank] for name, part in self._asdict().items() if part is not None}
+        return self._replace(**parts)
 
 
 def draw_masks(
@@ -70,7 +71,7 @@ def draw_masks(
         return Masks(visible, masked)
     if decoder_mask == "random":
         if mask == "tube":
-            masked = masked.gather(1, noise(*masked.shape, generator).argsort(dim=1))
+            masked = masked.gather(1, noise(batch, masked.shape[1], generator).argsort(dim=1))
         return Masks(visible, decoder_masking(masked, decode_ratio))
     if decoder_mask != "running_cell":
         raise ValueError(f"unknown decoder mask {decoder_mask!r}; known: {', '.join(DECODER_MASKS)}")

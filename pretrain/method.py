@@ -2,9 +2,8 @@
 
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import ClassVar, Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar, cast
 
-import lightning.pytorch as pl
 import numpy as np
 from lightning.pytorch.callbacks import Callback
 from PIL import Image
@@ -14,6 +13,7 @@ from torch.utils.data import DataLoader
 from ..backbone.vit import ViT
 from ..core.files import written_aside
 from ..datasets.loading.loaders import Cases, View, reading_workers, train_loader
+from ..datasets.loading.shards.pixels import ShardPixels
 from ..datasets.loading.source import Source
 from ..datasets.settings import for_channels
 from ..datasets.transforms.views import EvalView
@@ -42,7 +42,7 @@ class Method(Training, Generic[R]):
     def __init__(self, model: nn.Module, recipe: R, source: Source):
         mean, std = statistics(recipe)
         super().__init__(
-            model, recipe.optim, recipe.run, ids=source.ids, mean=mean, std=std, depth=model.encoder.arch.depth
+            model, recipe.optim, recipe.run, ids=source.ids, mean=mean, std=std, depth=encoder_of(model).arch.depth
         )  # fmt: skip
         self.recipe, self.source = recipe, source
         self.dataset = Cases(source.pixels, source.rows, self.view(recipe), max_bad=recipe.run.max_bad)
@@ -82,7 +82,7 @@ class Method(Training, Generic[R]):
     @property
     def kept(self) -> ViT:
         """The encoder to keep."""
-        return self.final_model.encoder
+        return encoder_of(self.final_model)
 
     def train_dataloader(self) -> DataLoader:
         """Return this process's shuffled batches."""
@@ -98,8 +98,9 @@ class Method(Training, Generic[R]):
     def evenly(self, count: int) -> np.ndarray:
         """Return at most `count` positions, evenly over the data set, or over its first shard where not all fit."""
         positions = np.arange(len(self.dataset))
-        if self.source.windowed:
-            shards = self.source.pixels.shard_of[self.source.rows]
+        pixels = self.source.pixels
+        if isinstance(pixels, ShardPixels) and self.source.windowed:
+            shards = pixels.shard_of[self.source.rows]
             positions = positions[shards == shards.min()]
         return positions[np.unique(np.linspace(0, len(positions) - 1, count).astype(int))]
 
@@ -114,7 +115,7 @@ class ShowImage(Callback):
     def __init__(self, folder: Path):
         self.folder = folder
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Method) -> None:
+    def on_train_epoch_end(self, trainer, pl_module) -> None:
         """Draw the image when it is due."""
         if pl_module.whole:
             return  # this process holds a share of the weights alone
@@ -126,6 +127,11 @@ class ShowImage(Callback):
         """Write the image."""
         with written_aside(self.folder / training.image) as aside:
             Image.fromarray(training.sheet()).save(aside)
+
+
+def encoder_of(model: nn.Module) -> ViT:
+    """Return the encoder of what a method builds."""
+    return cast(ViT, model.encoder)
 
 
 def method_of(recipe: PretrainRecipe) -> type[Method]:

@@ -3,7 +3,6 @@
 Labels are looked at and nothing is chosen by them.
 """
 
-import lightning.pytorch as pl
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
@@ -46,7 +45,7 @@ class NeighbourCheck(Callback):
                 "monitor 0 to train without this check."
             )
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Method) -> None:
+    def on_train_epoch_end(self, trainer, pl_module) -> None:
         """Log the check when it is due."""
         if not trainer.is_global_zero:
             return

@@ -1,7 +1,7 @@
 """The recipes of pre-training: masked, and DINO. Nothing here needs torch: recipes are listed without it."""
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from ..backbone.sizes import Model
 from ..core.errors import UserError
@@ -25,6 +25,7 @@ class PretrainRecipe:
         run: Machine.
     """
 
+    __dataclass_fields__: ClassVar[dict[str, Any]]
     method: ClassVar[str | type]
     tiles_per_slide: int | None = None
     stain: Stain = Stain()

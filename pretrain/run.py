@@ -9,11 +9,12 @@ from ..datasets.loading.shards.pixels import Shards
 from ..datasets.loading.source import Place, Source
 from ..datasets.manifest.seen import TRAINED_ON, read_hashes, write_hashes
 from ..datasets.manifest.tables import Manifest
+from ..datasets.slides.stream import TileSource
 from ..engine.hooks import Hooks
 from ..engine.recipe import plain
 from ..engine.run_folder import rank, run_folder, versions
 from ..engine.trainer import fit
-from .method import Method, ShowImage, method_of, statistics
+from .method import Method, ShowImage, encoder_of, method_of, statistics
 from .recipe import PretrainRecipe
 from .sources import open_slides, open_source, reader_of
 
@@ -49,7 +50,7 @@ def pretrain(
     slides = None
     if encoder is not None:
         inputs["encoder"] = fingerprint(encoder)
-        report = load_encoder(model.encoder, encoder)
+        report = load_encoder(encoder_of(model), encoder)
         if rank() == 0:
             print(f"encoder {encoder}: {report}")
     if tiles is not None:
@@ -94,7 +95,7 @@ def _card(recipe: PretrainRecipe, training: Method, manifest: Manifest, source: 
         "patients": int(source.manifest.table["patient"].nunique()),
         "unreadable": len(source.bad),
     }
-    if source.slides is not None:
+    if isinstance(source.pixels, TileSource):
         grid = source.pixels.sizes[0]
         data |= {"tiles": len(source.rows), "tile_um": grid[0], "tile_px": grid[1]}
     return EncoderCard(training.kept.arch, *statistics(recipe), training.name, plain(recipe), data, versions())

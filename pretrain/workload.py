@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +25,9 @@ def workload(recipe: PretrainRecipe, cases: int) -> Workload:
 
     def make(recompute: bool, device: str) -> Training:
         asked = replace(recipe, model=replace(recipe.model, checkpoint_blocks=recompute))
-        source = Source(None, np.arange(cases), range(cases), [], None)
+        unread: Any = None
+        ids: Any = range(cases)  # never shown
+        source = Source(unread, np.arange(cases), ids, [], unread)
         with torch.device(device):
             model = method_of(recipe).build(asked)
         return method_of(recipe)(model, asked, source)

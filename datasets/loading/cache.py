@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -54,6 +55,22 @@ class Entry:
     def size(self) -> int:
         """Return bytes."""
         return math.prod(self.shape)
+
+
+class Tried(Protocol):
+    """Rows that have been tried: caches, files, shards, slides, bags."""
+
+    def reasons(self) -> list[str]:
+        """Return N texts: why a row cannot be read, empty where it can."""
+
+
+class Pixels(Tried, Protocol):
+    """Pixels by row: what caches, files, shards, one's own items and tiles of slides have in common."""
+
+    apart: str
+
+    def __getitem__(self, row: int, /) -> Any:
+        """Return the pixels of a row, or what opens them."""
 
 
 class PixelCache:
@@ -189,7 +206,7 @@ class Files:
 
 
 @contextmanager
-def opened(source: PixelCache | Files, row: int) -> Iterator:
+def opened(source: Pixels, row: int) -> Iterator:
     """Open the pixels of a row; a file that was opened for them is closed at the end."""
     pixels = source[row]
     try:
@@ -215,7 +232,7 @@ class Sample:
 class SampleMaker:
     """Makes samples of the rows of a source, or gives their pixels; can be sent to another process."""
 
-    source: "PixelCache | Files"
+    source: Pixels
     view: Callable | None
 
     def __call__(self, sample: Sample) -> np.ndarray | dict[str, np.ndarray]:

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ...core.errors import DataError, UserError
 from ...core.platform import START_METHOD, usable_cores
-from .cache import Files, PixelCache, Sample, SampleMaker
+from .cache import Pixels, Sample, SampleMaker, Tried
 from .isolation import Reading, one_thread
 from .limits import READ_SECONDS
 
@@ -40,7 +40,7 @@ class Cases(Dataset):
     """
 
     def __init__(
-        self, source: PixelCache | Files, rows: np.ndarray, view: View, targets: np.ndarray | None = None,
+        self, source: Pixels, rows: np.ndarray, view: View, targets: np.ndarray | None = None,
         max_bad: float = 0.0,
     ):  # fmt: skip
         self.source, self.rows, self.view, self.targets = source, np.asarray(rows), view, targets
@@ -187,14 +187,14 @@ def reading_workers(workers: int, decoding: bool = False) -> int:
 
 
 def readable_rows(
-    cache: PixelCache | Files, rows: Sequence[int], max_bad: float, where: str
+    source: Tried, rows: Sequence[int] | np.ndarray, max_bad: float, where: str
 ) -> tuple[np.ndarray, list[str]]:
     """Return the rows whose file could be read, and the reasons of the others.
 
     Raises:
         DataError: A larger share than `max_bad` failed; the first reason is given.
     """
-    reasons = cache.reasons()
+    reasons = source.reasons()
     good = np.array([row for row in rows if not reasons[row]], dtype=np.int64)
     bad = [reasons[row] for row in rows if reasons[row]]
     if len(bad) > max_bad * len(rows):

@@ -89,7 +89,7 @@ class Transformed:
     def __init__(self, view: View, transform: Callable[[np.ndarray], Any], channels: int, frames: int):
         if frames > 1:
             raise UserError("transform is for images; how clips are changed the recipe's augment says. Leave it out.")
-        self.view, self.transform, self.channels, self.repeats = view, transform, channels, view.repeats
+        self.view, self.transform, self.channels = view, transform, channels
 
     def __call__(self, pixels: np.ndarray, seed: int) -> np.ndarray | dict[str, np.ndarray]:
         """Return what the view makes of the changed image; all draws are seeded."""

@@ -53,7 +53,7 @@ class Source:
 
     def case_of(self, rows: np.ndarray) -> np.ndarray:
         """Return the rows of the manifest that rows of the pixels belong to."""
-        if self.slides is None:
+        if self.slides is None or not isinstance(self.pixels, TileSource):
             return rows
         return self.slides[np.searchsorted(self.pixels.ends, rows, side="right")]
 
@@ -68,11 +68,11 @@ class Source:
             share: `batch, seed, rank, world, parts` of `TrainBatches`.
             tiles_per_slide: Of slides (`TileBatches`).
         """
-        if self.windowed:
+        if isinstance(self.pixels, ShardPixels) and self.windowed:
             return ShardBatches(self.pixels, self.rows, *share)
-        if self.slides is None:
-            return TrainBatches(len(self.rows), *share)
-        return TileBatches(self.pixels.counts, tiles_per_slide, *share)
+        if isinstance(self.pixels, TileSource):
+            return TileBatches(self.pixels.counts, tiles_per_slide, *share)
+        return TrainBatches(len(self.rows), *share)
 
 
 def open_files(
@@ -93,6 +93,7 @@ def open_files(
     Raises:
         DataError: More of the rows cannot be read.
     """
+    pixels: PixelCache | Files | ShardPixels | OwnPixels
     if isinstance(place, OwnPixels):
         pixels = place
     elif isinstance(place, Shards):

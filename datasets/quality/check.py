@@ -33,7 +33,11 @@ class Findings:
 
 
 def check_manifest(
-    manifest: Manifest, read: Callable[[Path], Read] | None, *, files: int | None = 200, cache_px: int = 256
+    manifest: Manifest,
+    read: Callable[[Path], Read | np.ndarray] | None,
+    *,
+    files: int | None = 200,
+    cache_px: int = 256,
 ) -> Findings:
     """Check a manifest's splits, labels and files.
 

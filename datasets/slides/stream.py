@@ -179,7 +179,7 @@ class SlideSet:
         """Return N texts: why a slide cannot be used, empty where it can."""
         return self._reasons
 
-    def source(self, rows: Sequence[int]) -> TileSource:
+    def source(self, rows: Sequence[int] | np.ndarray) -> TileSource:
         """Return the tiles of the slides `rows`, all of them usable."""
         return TileSource(
             [(self.files[row], self.mpps[row]) for row in rows], [self.grids[row] for row in rows],

@@ -67,7 +67,7 @@ def build_train(augment: Augment) -> Transform:
     return _Train(augment)
 
 
-def build_eval(size: int, resize_px: int | None = None, mode: Literal["crop", "squash", "pad"] = "crop") -> Transform:
+def build_eval(size: int, resize_px: int | None = None, mode: str = "crop") -> Transform:
     """Make the transform for validation, test and prediction. Resizing is Pillow's antialiased bicubic.
 
     Args:

@@ -5,15 +5,15 @@ Images and clips go the same way; an image has no frames to choose.
 
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Literal
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
-from ..loading.readers import Reader
 from ..settings import Clip
 from ..video.sampling import middle_frames, test_frames, train_frames
 from .augment import Augment, build_eval, build_train
+
+File = TypeVar("File", contravariant=True)
 
 
 class TrainView:
@@ -65,7 +65,7 @@ class EvalView:
     """
 
     size: int
-    mode: Literal["crop", "squash", "pad"]
+    mode: str
     resize_px: int | None
     clip: Clip
     frames: int
@@ -139,8 +139,15 @@ def _square(image: np.ndarray, crop: int, crops: int) -> np.ndarray:
     return image[top : top + side, left : left + side]
 
 
+class Opens(Protocol[File]):
+    """Opens files, or images in memory."""
+
+    def open(self, path: File, /) -> Any:
+        """Return what gives uint8 pixels by `[...]`."""
+
+
 @dataclass(frozen=True)
-class FileViews:
+class FileViews(Generic[File]):
     """From a file to all its views, for processes that read.
 
     Attributes:
@@ -148,10 +155,10 @@ class FileViews:
         views: How its pixels are shown.
     """
 
-    reader: Reader
+    reader: Opens[File]
     views: EvalView
 
-    def __call__(self, path: Path) -> np.ndarray:
+    def __call__(self, path: File) -> np.ndarray:
         """Return (V, C, [T,] S, S) uint8.
 
         Raises:

@@ -144,12 +144,12 @@ def box_metrics(
 def _estimates(values: np.ndarray, among: np.ndarray, bootstrap: PatientBootstrap) -> dict[str, list[Estimate]]:
     """Compute the means of (N, 3) values over the findings of each column of (N, L + 1) `among`, by measure."""
     few = [bootstrap.having(column) for column in among.T]
-    found = {}
-    for place, name in enumerate(MEASURES):
-        weighted = np.where(among, values[:, [place]], 0.0)
-        drawn = bootstrap.drawn(lambda weights, own=weighted: {"mean": _shares(weights, own, among)})["mean"]
-        found[name] = estimates(ratio(weighted.sum(axis=0), among.sum(axis=0)), drawn, [""] * among.shape[1], few)
-    return found
+    weighted = {name: np.where(among, values[:, [place]], 0.0) for place, name in enumerate(MEASURES)}
+    drawn = bootstrap.drawn(lambda weights: {name: _shares(weights, own, among) for name, own in weighted.items()})
+    return {
+        name: estimates(ratio(own.sum(axis=0), among.sum(axis=0)), drawn[name], [""] * among.shape[1], few)
+        for name, own in weighted.items()
+    }
 
 
 def _shares(weights: Reweighted, values: np.ndarray, among: np.ndarray) -> np.ndarray:

@@ -248,7 +248,7 @@ class _Sweep:
 
     def curves(self, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Count false positives and found lesions at or above each threshold: (K, r) each for (P, r) patient counts."""
-        return tuple(np.cumsum(part @ counts, axis=0) for part in (self.false, self.found))
+        return np.cumsum(self.false @ counts, axis=0), np.cumsum(self.found @ counts, axis=0)
 
     def kept(self, counts: np.ndarray) -> np.ndarray:
         """Return (r,) thresholds that are points of the curve: all above the smallest probability drawn."""

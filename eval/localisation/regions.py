@@ -32,14 +32,14 @@ def regions(mask: np.ndarray) -> list[Region]:
     flat = labels.ravel()
     order = np.argsort(flat, kind="stable")
     cells = np.split(order, np.searchsorted(flat[order], np.arange(1, count + 1)))[1:]
-    outers: list[np.ndarray | None] = [None] * count
+    outers: dict[int, np.ndarray] = {}
     holes: list[list[np.ndarray]] = [[] for _ in range(count)]
     for label, ring in _rings(labels):
         if _doubled_area(ring) > 0:
             outers[label - 1] = _without_straight(ring)
         else:
             holes[label - 1].append(_without_straight(ring))
-    return [Region(outer, tuple(own), places) for outer, own, places in zip(outers, holes, cells)]
+    return [Region(outers[i], tuple(own), places) for i, (own, places) in enumerate(zip(holes, cells))]
 
 
 def _rings(labels: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
@@ -56,9 +56,9 @@ def _rings(labels: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     corners = ((0, 0), (1, 0), (1, 1), (0, 1))
     edges: dict[tuple[int, int, int], int] = {}
     for direction, (other, (dx, dy)) in enumerate(zip(others, corners)):
-        y, x = np.nonzero((inner != 0) & (inner != other))
-        starts = zip((x + dx).tolist(), (y + dy).tolist(), [direction] * len(x))
-        edges |= dict(zip(starts, inner[y, x].tolist()))
+        rows, columns = np.nonzero((inner != 0) & (inner != other))
+        starts = zip((columns + dx).tolist(), (rows + dy).tolist(), [direction] * len(rows))
+        edges |= dict(zip(starts, inner[rows, columns].tolist()))
     while edges:
         (x, y, direction), label = next(iter(edges.items()))
         start, path = (x, y, direction), []
@@ -68,16 +68,18 @@ def _rings(labels: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
             x, y = x + steps[direction][0], y + steps[direction][1]
             # A right turn stays at the cell, straight on and a left turn go to its neighbours of the same region.
             turns = [(direction + turn) % 4 for turn in (1, 0, 3)]
-            direction = next((d for d in turns if edges.get((x, y, d)) == label), None)
-            if direction is None:
+            following = [d for d in turns if edges.get((x, y, d)) == label]
+            if not following:
                 assert (x, y) == start[:2]
                 break
+            direction = following[0]
         yield from ((label, ring) for ring in _split(path))
 
 
 def _split(path: list[tuple[int, int]]) -> Iterator[np.ndarray]:
     """Return rings that run through no point twice, from one that may."""
-    stack, places = [], {}
+    stack: list[tuple[int, int]] = []
+    places: dict[tuple[int, int], int] = {}
     for point in path:
         if point in places:
             at = places[point]

@@ -5,7 +5,7 @@ import numpy as np
 
 from ..statistics.classes import FREQUENT, PER_CLASS, ClassResult
 from ..statistics.intervals import Estimate
-from ..statistics.results import ModelResult, Results
+from ..statistics.results import Results
 from .matrix import confusion_image, confusion_matrix, matrix_is_wide
 
 MOST_CONFUSED = 12  # pairs of classes listed where the matrix shows no numbers
@@ -22,15 +22,15 @@ NAMES = {
 
 def class_section(found: Results) -> dict | None:
     """Return the section's contents; None where no model has exclusive classes."""
-    models = [model for model in found.models if model.classes is not None]
+    models = [(model.name, model.classes) for model in found.models if model.classes is not None]
     if not models:
         return None
     return {
-        "models": [_model(model, f"matrix{i}") for i, model in enumerate(models)],
+        "models": [_model(*model, f"matrix{i}") for i, model in enumerate(models)],
         "others": [model.name for model in found.models if model.classes is None],
-        "metrics": [(name, metric) for metric, name in NAMES.items() if metric in models[0].classes.metrics],
+        "metrics": [(name, metric) for metric, name in NAMES.items() if metric in models[0][1].metrics],
         "rates": list(PER_CLASS),
-        "marked": any(estimate.marked for model in models for estimate in _shown_estimates(model.classes)),
+        "marked": any(estimate.marked for _, own in models for estimate in _shown_estimates(own)),
     }
 
 
@@ -48,11 +48,10 @@ def undefined_classes(model: str, found: ClassResult) -> dict[tuple[str, str, st
     return lines
 
 
-def _model(model: ModelResult, name: str) -> dict:
-    found = model.classes
-    alt = f"Confusion matrix of {model.name}, truth by decision; the metrics follow."
+def _model(model: str, found: ClassResult, name: str) -> dict:
+    alt = f"Confusion matrix of {model}, truth by decision; the metrics follow."
     return {
-        "name": model.name,
+        "name": model,
         "classes": found,
         "places": _frequent(found),
         "sizes": found.confusion.sum(axis=1),

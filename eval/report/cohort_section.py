@@ -1,5 +1,7 @@
 """The report's section on who the cases are."""
 
+from typing import Any
+
 from ..statistics.cohort import Cohort, Column, Count, Quartiles
 from .section import Section
 
@@ -36,7 +38,7 @@ def share_text(count: Count, recorded: int) -> str:
 def _plain_column(found: Cohort, column: Column) -> dict:
     by_split = {}
     for i, split in enumerate(found.splits):
-        own = {"recorded": column.recorded[i], "missing": column.missing[i]}
+        own: dict[str, Any] = {"recorded": column.recorded[i], "missing": column.missing[i]}
         if column.quartiles:
             own |= column.quartiles[i]._asdict()
         else:

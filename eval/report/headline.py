@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ..statistics.classes import ClassResult
 from ..statistics.intervals import Estimate
 from ..statistics.results import ModelResult, Results
 from .formats import interval, many, number, signed
@@ -12,7 +13,9 @@ from .formats import interval, many, number, signed
 def headline(found: Results, unit: str) -> list[str]:
     """Say the result in one sentence, and in one more for each model that the first is compared with."""
     first = found.models[0]
-    sentences = _auroc_sentences(first, unit) if first.classes is None else _class_sentences(first, unit)
+    sentences = (
+        _auroc_sentences(first, unit) if first.classes is None else _class_sentences(first.name, first.classes, unit)
+    )
     for other, comparison in found.comparisons.items():
         decided = comparison.classes
         what, gap, cases = (
@@ -41,12 +44,11 @@ def _auroc_sentences(model: ModelResult, unit: str) -> list[str]:
     return [f"Macro AUROC {number(score.value, 2)}{_ci(score)} over {over} on {size}."]
 
 
-def _class_sentences(model: ModelResult, unit: str) -> list[str]:
-    found = model.classes
+def _class_sentences(model: str, found: ClassResult, unit: str) -> list[str]:
     size = f"{many(found.cases, unit)} of {many(found.patients, 'patient')}"
     score, strict = found.metrics["accuracy"], found.metrics["accuracy_failed_as_wrong"]
     if np.isnan(score.value):
-        sentences = [f"The accuracy of {model.name} is undefined on {size}: {score.reason}."]
+        sentences = [f"The accuracy of {model} is undefined on {size}: {score.reason}."]
     else:
         sentences = [f"Accuracy {number(score.value, 2)}{_ci(score)} over {len(found.labels)} classes on {size}."]
     if found.failed:

@@ -153,6 +153,7 @@ def _differences(first: str, other: str, comparison: Comparison) -> str:
 
 def _decisions(first: str, other: str, comparison: Comparison) -> str:
     decided = comparison.decisions
+    assert decided is not None, "a report compares models at their thresholds"
     rows = [
         [
             escape(label),

@@ -1,6 +1,7 @@
 """The confusion matrix as an image: a drawing with numbers, or one pixel per cell where classes are many."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -71,18 +72,17 @@ def _cells(axes: "Axes", counts: np.ndarray, size: float) -> None:
     """Colour by share of the row, the number of cases and that share; the diagonal (right decisions) is framed."""
     from matplotlib.patches import Rectangle
 
-    totals = counts.sum(axis=1)
+    totals, centred = counts.sum(axis=1), partial(axes.text, ha="center", va="center")
     for (row, column), count in np.ndenumerate(counts):
         share = count / totals[row] if totals[row] else 0.0
         # At most half opaque: the ink stays readable on it, on light and on dark paper.
         axes.add_patch(Rectangle((column, row), 1, 1, facecolor=MODELS[0], alpha=round(share / 2, 3), lw=0))
-        middle = {"ha": "center", "va": "center"}
         if count:
             percent = f"{100 * share:.0f} %" if share >= 0.005 else "<1 %"
-            axes.text(column + 0.5, row + 0.34, f"{count:,}", fontsize=size, **middle)
-            axes.text(column + 0.5, row + 0.72, percent, fontsize=size - 2, **middle)
+            centred(column + 0.5, row + 0.34, f"{count:,}", fontsize=size)
+            centred(column + 0.5, row + 0.72, percent, fontsize=size - 2)
         else:
-            axes.text(column + 0.5, row + 0.5, "0", fontsize=size - 2, color=MUTED, **middle)
+            centred(column + 0.5, row + 0.5, "0", fontsize=size - 2, color=MUTED)
     for i, total in enumerate(totals):
         axes.text(len(totals) + 0.08, i + 0.5, f"n = {total:,}", fontsize=10, color=MUTED, va="center")
         axes.add_patch(Rectangle((i, i), 1, 1, fill=False, edgecolor=INK, lw=1, clip_on=False))

@@ -76,6 +76,7 @@ def _class_rows(model: str, found: ClassResult) -> Iterator[MetricRow]:
 def _difference_rows(pair: str, comparison: Comparison) -> Iterator[MetricRow]:
     """Return differences of two models; the model of a row is `first - second`."""
     decided = comparison.decisions
+    assert decided is not None, "a report compares models at their thresholds"
     for metric, estimate in comparison.macro.items():
         yield MetricRow(pair, "", f"macro_{metric}_difference", estimate, comparison.cases)
     for i, label in enumerate(comparison.labels):

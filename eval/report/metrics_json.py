@@ -143,6 +143,7 @@ def _localisation(found: Localisation) -> dict[str, Any]:
 
 
 def _comparison(comparison: Comparison) -> dict[str, Any]:
+    assert comparison.decisions is not None, "a report compares models at their thresholds"
     decided, found = comparison.classes, {}
     if decided is not None:
         found["classes"] = {

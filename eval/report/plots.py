@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 INK, MUTED, GRID, PAPER = "#000001", "#000002", "#000003", "#000004"
 MODELS = ("#000011", "#000012", "#000013", "#000014")  # then they repeat, with other dashes
 DASHES = ((0, ()), (0, (4, 1.6)), (0, (1, 1.4)), (0, (5, 1.5, 1, 1.5)))
+Line = tuple[np.ndarray, np.ndarray]  # x and y of its points
 _VARIABLES = {INK: "ink", MUTED: "muted", GRID: "grid", PAPER: "paper"} | {
     stand_in: f"model-{i + 1}" for i, stand_in in enumerate(MODELS)
 }
@@ -56,7 +57,7 @@ def roc_panel(
 
     Each curve is (truth (N,), score (N,)).
     """
-    lines = []
+    lines: list[Line | None] = []
     for truth, score in curves:
         known = ~np.isnan(truth)
         if len(np.unique(truth[known])) == 2:
@@ -68,7 +69,8 @@ def roc_panel(
 
 def pr_panel(curves: Sequence[tuple[np.ndarray, np.ndarray]], bands: Sequence[Band | None], name: str, alt: str) -> str:
     """Draw precision over recall as the steps that average precision sums; dotted is the prevalence."""
-    lines, prevalence = [], 0.0
+    lines: list[Line | None] = []
+    prevalence = 0.0
     for truth, score in curves:
         known = ~np.isnan(truth)
         if len(np.unique(truth[known])) == 2:
@@ -147,7 +149,12 @@ def forest(labels: Sequence[str], rows: Sequence[Sequence[Estimate]], name: str,
 
 
 def _curves_panel(
-    lines: list, bands: Sequence[Band | None], reference: tuple, axis_names: tuple[str, str], name: str, alt: str
+    lines: Sequence[Line | None],
+    bands: Sequence[Band | None],
+    reference: tuple,
+    axis_names: tuple[str, str],
+    name: str,
+    alt: str,
 ) -> str:
     if all(line is None for line in lines):
         return ""
@@ -164,7 +171,7 @@ def _curves_panel(
         return svg_text(figure, name, alt, {})
 
 
-def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _thinned(x: np.ndarray, y: np.ndarray) -> Line:
     """Return the curve on a raster of 1/150, without repeated points and points inside a straight stretch."""
     points = np.rint(np.column_stack([x, y]) * _FINEST)
     points = points[np.concatenate([[True], (np.diff(points, axis=0) != 0).any(axis=1)])]
@@ -240,7 +247,7 @@ def svg_text(figure: "Figure", name: str, alt: str, texts: dict[str, str]) -> st
     svg = file.getvalue()
     svg = svg[svg.index("<svg") :].strip()
     svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->|<style[^>]*>.*?</style>|<defs>\s*</defs>", "", svg, flags=re.S)
-    box = re.search(r'viewBox="([^"]+)"', svg)[1]
+    box = svg.split('viewBox="', 1)[1].split('"', 1)[0]
     svg = svg[svg.index(">") + 1 :]
     svg = re.sub(r"\bid=\"", f'id="{name}-', svg)
     svg = svg.replace("url(#", f"url(#{name}-").replace('xlink:href="#', f'href="#{name}-')

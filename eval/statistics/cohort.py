@@ -8,7 +8,7 @@ import pandas as pd
 
 from ...core.errors import DataError
 from ...datasets.manifest.tables import KEYS, SPLITS, Manifest
-from .groups import MOST, Group, groups, numbers, texts, why_no_groups
+from .groups import MOST, groups, numbers, texts, why_no_groups
 
 IDENTIFIERS = frozenset(["study", "series", "duplicate_of"])  # known columns that name something, number or not
 
@@ -98,8 +98,9 @@ def cohort(manifest: Manifest) -> Cohort:
 
 def _column(name: str, cells: pd.Series, patients: pd.Series, parts: list[np.ndarray]) -> Column:
     values, known = numbers(cells), (cells != "").to_numpy()
-    numeric = values is not None and (name.lower() == "age" or len(np.unique(values[known])) > MOST)
-    found: list[Group] = [] if numeric else groups(name, cells[known])
+    if values is not None and name.lower() != "age" and len(np.unique(values[known])) <= MOST:
+        values = None  # so few numbers are categories
+    found = groups(name, cells[known]) if values is None else []
     categories = {}
     for group in found:
         rows = known.copy()
@@ -109,7 +110,7 @@ def _column(name: str, cells: pd.Series, patients: pd.Series, parts: list[np.nda
         name=name,
         recorded=tuple(int((known & part).sum()) for part in parts),
         missing=tuple(int((~known & part).sum()) for part in parts),
-        quartiles=tuple(_quartiles(values[known & part]) for part in parts) if numeric else (),
+        quartiles=() if values is None else tuple(_quartiles(values[known & part]) for part in parts),
         categories=categories,
     )
 

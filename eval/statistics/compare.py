@@ -62,7 +62,7 @@ class Comparison:
     def table(self) -> pd.DataFrame:
         """Return the differences of AUROC and average precision with intervals and p: by label, then the macro mean."""
         names, p = [*self.labels, "macro mean"], [*(test.p for test in self.tests), self.p["auroc"]]
-        found = {}
+        found: dict[str, list[float]] = {}
         for metric, short in {"auroc": "auroc", "average_precision": "ap"}.items():
             own = [*self.differences[metric], self.macro[metric]]
             found |= {short: [e.value for e in own], f"{short}_low": [e.low for e in own]}
@@ -118,9 +118,9 @@ def compare(
     macro, differences, p = _differences(*own, bootstrap)
     if not detailed.all():
         macro, p = _macro_only(truth, first, second), dict.fromkeys(p, float("nan"))
-    cuts = [[(given or {}).get(label, np.nan) for label in labels] for given in thresholds or (None, None)]
-    cuts = np.array(cuts, dtype=np.float64)
-    tests = [delong_test(*(column[:, i] for column in own), one["patient"]) for i in range(detailed.sum())]
+    given = thresholds or ({}, {})
+    cuts = np.array([[model.get(label, np.nan) for label in labels] for model in given], dtype=np.float64)
+    tests = [delong_test(y, p, q, one["patient"]) for y, p, q in zip(*(part.T for part in own))]
     same_classes = set(a.labels) == set(b.labels) and exclusive(a) and exclusive(b)
     return Comparison(
         cases=len(one),

@@ -40,19 +40,20 @@ def delong(truth: np.ndarray, scores: np.ndarray, patients: Sequence[str] | None
     Returns:
         NaN throughout where a class is missing; NaN covariance where a class has cases of one patient only.
     """
-    patients = np.arange(len(truth)) if patients is None else np.unique(np.asarray(patients), return_inverse=True)[1]
+    names = np.arange(len(truth)) if patients is None else np.asarray(patients)
+    patient = np.unique(names, return_inverse=True)[1]
     positive, negative = truth == 1, truth == 0
     m, n, models = int(positive.sum()), int(negative.sum()), scores.shape[1]
     if m == 0 or n == 0:
         return DeLong(np.full(models, np.nan), np.full((models, models), np.nan))
     known = positive | negative
-    positive, scores, patients = positive[known], scores[known], patients[known]
+    positive, scores, patient = positive[known], scores[known], patient[known]
     ranks = rankdata(scores, axis=0)
     # Placements (Sun & Xu): the share of negatives below each positive, of positives above each negative.
     above = (ranks[positive] - rankdata(scores[positive], axis=0)) / n
     below = 1 - (ranks[~positive] - rankdata(scores[~positive], axis=0)) / m
     auroc = above.mean(axis=0)
-    return DeLong(auroc, _covariance(above - auroc, below - auroc, patients[positive], patients[~positive]))
+    return DeLong(auroc, _covariance(above - auroc, below - auroc, patient[positive], patient[~positive]))
 
 
 def _covariance(above: np.ndarray, below: np.ndarray, of_positive: np.ndarray, of_negative: np.ndarray) -> np.ndarray:

@@ -95,7 +95,10 @@ def _bca_levels(value: float, draws: np.ndarray, acceleration: float, levels: np
 
 
 def estimates(
-    values: np.ndarray, drawn: Drawn, reasons: Sequence[str], few: Sequence[int | None] | None = None
+    values: np.ndarray,
+    drawn: Drawn,
+    reasons: Sequence[str] | np.ndarray,
+    few: Sequence[int | None] | np.ndarray | None = None,
 ) -> list[Estimate]:
     """Give K metrics their intervals by `percentile`.
 
@@ -198,7 +201,11 @@ def _shares(hits: np.ndarray, counted: np.ndarray, weights: Reweighted) -> np.nd
 
 
 def proportions_of(
-    hits: np.ndarray, cases: np.ndarray, patients: Sequence[int], drawn: Drawn | None, reasons: Sequence[str]
+    hits: Sequence[float] | np.ndarray,
+    cases: Sequence[int] | np.ndarray,
+    patients: Sequence[int] | np.ndarray,
+    drawn: Drawn | None,
+    reasons: Sequence[str],
 ) -> list[Estimate]:
     """Compute `proportion` of (K,) hits among (K,) cases of so many patients; `drawn` are the K resampled shares."""
     accelerations = None if drawn is None else drawn.acceleration()

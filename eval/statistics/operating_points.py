@@ -216,9 +216,7 @@ def _widened(estimate: Estimate, name: str, found: dict[str, Estimate], prevalen
     both = [found["sensitivity"], found["specificity"]]
     if np.isnan(estimate.value) or not {rate.value for rate in both} & {0.0, 1.0}:
         return estimate
-    place = AT_PREVALENCE.index(name)
-    low, high = (
-        predictive_values(*(np.array(getattr(rate, end)) for rate in both), np.array(prevalence))[place]
-        for end in ("low", "high")
-    )
+    sensitivity, specificity = (np.array([rate.low, rate.high]) for rate in both)
+    ends = predictive_values(sensitivity, specificity, np.full(2, prevalence))
+    low, high = ends[AT_PREVALENCE.index(name)]
     return Estimate(estimate.value, float(low), float(high), method="ends of both rates' intervals")

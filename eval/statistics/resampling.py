@@ -236,7 +236,9 @@ class Drawn(NamedTuple):
 
     def acceleration(self) -> np.ndarray | None:
         """Return the (K,) accelerations for `intervals.percentile`; None without BCa."""
-        return None if self.left_out is None else self.jackknife.acceleration(self.left_out)
+        if self.left_out is None or self.jackknife is None:
+            return None
+        return self.jackknife.acceleration(self.left_out)
 
     def map(self, change: Callable[[np.ndarray], np.ndarray]) -> "Drawn":
         """Return another metric that follows from this one, by the resample."""
@@ -283,7 +285,9 @@ class _Ranking:
         positive, score, patient = truth[order] == 1, score[order], patient[order]
         tie = np.cumsum(np.concatenate([[False], score[1:] != score[:-1]]))
         has_positive = np.bincount(tie, weights=positive) > 0
-        step = (np.cumsum(has_positive) - has_positive)[tie]  # k - 1; K for negatives below the last positive
+        step: np.ndarray = (np.cumsum(has_positive) - has_positive)[
+            tie
+        ]  # k - 1; K for negatives below the last positive
         self.steps = steps = int(has_positive.sum())
         row = np.where(positive, step, np.where(has_positive[tie], steps + step, 2 * steps + step))
         ones = np.ones(len(order), dtype=np.int32)

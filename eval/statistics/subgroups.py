@@ -239,8 +239,9 @@ def _macro_means(cases: GroupedCases, rated: Sequence[RatedLabel]) -> list[Estim
     for g in range(cases.inside.shape[1]):
         values = np.array([each.auroc[g] for each in rated])
         drawn = [each.drawn for each in rated]
-        left_out = None if drawn[0].left_out is None else np.column_stack([own.left_out[:, g] for own in drawn])
-        mine = Drawn(np.column_stack([own.resampled[:, g] for own in drawn]), left_out, drawn[0].jackknife)
+        left_out = [own.left_out[:, g] for own in drawn if own.left_out is not None]
+        resampled = np.column_stack([own.resampled[:, g] for own in drawn])
+        mine = Drawn(resampled, np.column_stack(left_out) if left_out else None, drawn[0].jackknife)
         mean = macro_estimate(values, mine, "no finding has both positive and negative cases")
         small = [each.smaller[g, 0] < FEW for each in rated if not np.isnan(each.auroc[g])]
         mostly = not mean.reason and sum(small) >= len(small) / 2

@@ -15,7 +15,7 @@ from ...finetune.recipe import Finetune, View
 from ...pretrain.recipe import Decoder, Pretrain
 
 # Ultrasound is dark: mean and std of the grey levels of B-scans, in 0..1.
-ULTRASOUND = {"mean": (0.2,), "std": (0.2,)}
+ULTRASOUND = Data(cache_px=256, mean=(0.2,), std=(0.2,))
 
 
 def pretrain_vit_s() -> Pretrain:
@@ -33,7 +33,7 @@ def pretrain_vit_s() -> Pretrain:
         target="channel",
         model=Model("small", frames=16, tubelet=2, class_token=False, positions="sine1d"),
         decoder=Decoder(192, 4, 3, embed_bias=False),
-        data=Data(cache_px=256, clip=Clip("strided", stride=4, repeats=4), **ULTRASOUND),
+        data=replace(ULTRASOUND, clip=Clip("strided", stride=4, repeats=4)),
         augment=Augment(size=224, crop_scale=(0.5, 1.0), flip=0.5),
         optim=Optim(epochs=800, warmup_epochs=40, batch_size=64, base_lr=1e-3, min_lr=1e-5, weight_decay=0.05),
     )
@@ -50,7 +50,7 @@ def finetune_vit_s() -> Finetune:
     return Finetune(
         pool="mean",
         model=Model("small", frames=16, tubelet=2, class_token=False, positions="sine1d", drop_path=0.1),
-        data=Data(cache_px=256, clip=Clip("uniform", repeats=2), **ULTRASOUND),
+        data=replace(ULTRASOUND, clip=Clip("uniform", repeats=2)),
         augment=Augment(size=224, crop_scale=(0.5, 1.0), flip=0.5, rotate_deg=10, brightness_contrast=0.2),
         view=View("squash", None, flip=True),
         optim=Optim(

@@ -19,7 +19,7 @@ from ...mil.recipe import Mil
 from ...pretrain.recipe import Dino, Head, Pretrain
 
 # Self-ViT-MIL's own statistics of stain-normalised tiles, in 0..1.
-TILES = {"mean": (0.6223, 0.4763, 0.6009), "std": (0.2012, 0.2190, 0.1722)}
+TILES = Data(mean=(0.6223, 0.4763, 0.6009), std=(0.2012, 0.2190, 0.1722))
 
 
 def tile_standard() -> Tiling:
@@ -78,7 +78,7 @@ def pretrain_mae_s() -> Pretrain:
         tiles_per_slide=1024,
         stain=Stain("macenko"),
         model=Model("small", channels=3),
-        data=Data(**TILES),
+        data=TILES,
         augment=Augment(size=224, crop_scale=(0.5, 1.0), flip=0.5),
         optim=Optim(epochs=100, warmup_epochs=10, batch_size=1024),
     )
@@ -95,7 +95,7 @@ def pretrain_tiny() -> Dino:
         head=Head(out_dim=1024, hidden=256, bottleneck=64),
         crops=MultiCrop(local_px=32, local_crops=4, turns=True),
         model=Model("mini", image_size=64, patch_size=8, channels=3, positions="learned", drop_path=0.1),
-        data=Data(**TILES),
+        data=TILES,
         optim=_dino_optim(20),
     )
 
@@ -105,7 +105,6 @@ def pretrain_demo() -> Dino:
 
     So short a run needs a quicker teacher and centre than the paper's; at 0.996 and 0.9 hardly anything moves.
     """
-    gentle = {"brightness": 0.2, "contrast": 0.2, "saturation": 0.1, "hue": 0.03, "blur": (0.1, 0.1, 0.1)}
     return Dino(
         momentum=0.92,
         centre_momentum=0.5,
@@ -114,10 +113,10 @@ def pretrain_demo() -> Dino:
         head=Head(out_dim=512, hidden=256, bottleneck=64),
         crops=MultiCrop(
             local_px=32, local_crops=2, turns=True, global_scale=(0.6, 1.0), local_scale=(0.25, 0.6), grey=0.0,
-            solarise=0.0, **gentle,
+            solarise=0.0, brightness=0.2, contrast=0.2, saturation=0.1, hue=0.03, blur=(0.1, 0.1, 0.1),
         ),
         model=Model("micro", image_size=64, patch_size=8, channels=3, positions="learned"),
-        data=Data(**TILES),
+        data=TILES,
         optim=_dino_optim(3),
         run=Run(max_bad=0.2),
     )  # fmt: skip

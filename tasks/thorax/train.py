@@ -74,14 +74,14 @@ def main(
     model = Model(size, image_size=image_size, patch_size=16, class_token=False)
     run = Run(seed=seed)
 
-    recipe = Pretrain(
+    pretraining = Pretrain(
         mask_ratio=mask_ratio, target="patch", model=model, decoder=Decoder(96, 1, 3),
         augment=Augment(size=image_size, crop_scale=(0.4, 1.0), flip=0.5),
         optim=Optim(pretrain_epochs, pretrain_epochs / 10, batch_size=batch_size, base_lr=8e-3, clip_norm=1.0), run=run,
     )  # fmt: skip
-    encoder = pretrain(recipe, data=train, out=out / "pretrain")
+    encoder = pretrain(pretraining, data=train, out=out / "pretrain")
 
-    recipe = Finetune(
+    finetuning = Finetune(
         model=model, select="last", view=View("squash", None, flip=True), data=Data(labels=manifest.labels),
         augment=Augment(size=image_size, crop_scale=(0.5, 1.0), flip=0.5, rotate_deg=5),
         optim=Optim(
@@ -90,7 +90,7 @@ def main(
         ),
         run=run,
     )  # fmt: skip
-    finetune(recipe, data=train, val=val, test=test, out=out / "model", encoder=encoder, loss=loss)
+    finetune(finetuning, data=train, val=val, test=test, out=out / "model", encoder=encoder, loss=loss)
     print(evaluate({"model": out / "model"}, out / "report", data=manifest))
 
 
