@@ -17,11 +17,14 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     """Return a verb, imported when it is first used: the command must start without torch."""
     if name in ("load", "vit"):
-        from . import api as module
-    elif name in ("compare", "evaluate"):
-        from . import eval as module
-    else:
-        raise AttributeError(f"module 'clinvit' has no attribute {name!r}")
+        from . import api
+
+        return getattr(api, name)
+    if name in ("compare", "evaluate"):
+        from . import eval as evaluation
+
+        return getattr(evaluation, name)
+    raise AttributeError(f"module 'clinvit' has no attribute {name!r}")
     return getattr(module, name)
 
 
