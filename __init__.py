@@ -25,7 +25,6 @@ def __getattr__(name: str) -> Any:
 
         return getattr(evaluation, name)
     raise AttributeError(f"module 'clinvit' has no attribute {name!r}")
-    return getattr(module, name)
 
 
 def __dir__() -> list[str]:
