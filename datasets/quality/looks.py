@@ -79,12 +79,14 @@ class Look:
 class LookAt:
     """From a file to its `Look`, which is all that a process need send of a file that is only tried."""
 
-    read: Callable[[Path], Read]
+    read: Callable[[Path], Read | np.ndarray]
 
     def __call__(self, path: Path) -> Look:
-        """Read a file in grey and look at it."""
-        pixels, lost_colour = self.read(path)
-        return replace(look_at(pixels), lost_colour=lost_colour)
+        """Read a file and look at it."""
+        content = self.read(path)
+        if isinstance(content, Read):
+            return replace(look_at(content.pixels), lost_colour=content.lost_colour)
+        return look_at(content)
 
 
 def look_at(pixels: Any) -> Look:
