@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from ..core.errors import UserError
-from ..datasets.loading.own import OwnPixels
 from ..datasets.loading.readers import Reader, make_reader
 from ..datasets.loading.source import Place, Source, open_files, open_tiles, try_slides
 from ..datasets.manifest.tables import Manifest
@@ -35,7 +34,7 @@ def open_source(recipe: PretrainRecipe, chosen: Manifest, place: Place, slides: 
     """Open the tiles of slides, or images and clips (`open_files`).
 
     Raises:
-        UserError: A setting is for tiles of slides, or for images in colour.
+        UserError: A setting is for tiles of slides.
     """
     run = recipe.run
     if slides is not None:
@@ -43,6 +42,4 @@ def open_source(recipe: PretrainRecipe, chosen: Manifest, place: Place, slides: 
     for name, unset in (("tiles_per_slide", None), ("stain", Stain())):
         if getattr(recipe, name) != unset:
             raise UserError(f"{name} is for tiles of slides: name the folder of tiles, or leave it out.")
-    if recipe.model.frames == 1 and recipe.model.channels != 1 and not isinstance(place, OwnPixels):
-        raise UserError(f"model.channels {recipe.model.channels}: images are read in grey; set model.channels 1.")
     return open_files(chosen, place, reader_of(recipe), recipe.data, workers=run.workers, max_bad=run.max_bad)

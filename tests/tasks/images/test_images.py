@@ -46,6 +46,10 @@ def test_classes_that_differ_in_hue(folders, tmp_path, capsys):
     data = ["--data", tmp_path / "manifest.csv", "--cache", tmp_path / "cache"]
     code, text = run(capsys, "finetune", "images", *data, "--out", tmp_path / "colour", *SMALL)
     assert code == 0 and "read as grey" not in text, text
+    masked = ["--model.size", "micro", "--model.image_size", 32, "--model.patch_size", 8, "--augment.size", 32]
+    masked += ["--data.cache_px", 40, "--optim.epochs", 2, "--optim.warmup_epochs", 1, "--optim.batch_size", 16]
+    code, text = run(capsys, "pretrain", "images", *data, "--out", tmp_path / "mae", *masked)
+    assert code == 0 and "read as grey" not in text, text
     code, text = run(capsys, "finetune", "images", *data, "--out", tmp_path / "grey", "--model.channels", 1, *SMALL)
     assert code == 0 and "read as grey" in text, text
     right = {}
