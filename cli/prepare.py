@@ -55,8 +55,8 @@ def run(options) -> None:
         options=layout_options(options.option), resplit=options.seed if options.resplit else None,
         data_roots=options.data_root,
     )  # fmt: skip
-    print(*notes, *(f"warning: {warning}" for warning in warnings), sep="\n" if notes or warnings else "", end="")
-    print("\n" if notes or warnings else "", end="")
+    for line in [*notes, *(f"warning: {warning}" for warning in warnings)]:
+        print(line)
     if options.cache_px:
         _decode(options, manifest)
     counts = manifest.table["split"].value_counts()
