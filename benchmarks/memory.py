@@ -24,24 +24,24 @@ GIB = 2**30
 
 def workloads() -> dict[str, Workload]:
     """What is measured, by name."""
-    thorax, video = load("thorax"), load("erdes")
+    thorax, video = load("thorax"), load("clips")
     found = {}
     for size in ("small", "base", "large", "huge", "giant"):
-        recipe = thorax.PRETRAIN["vit_b"]()
+        recipe = thorax.recipes["pretrain"]["vit_b"]()
         patch = {"patch_size": 14 if size in ("huge", "giant") else 16}
         found[f"MAE, ViT-{size}/{patch['patch_size']}, 224 px"] = pretraining(
             replace(recipe, model=replace(recipe.model, size=size, **patch)), CASES
         )
     for name in ("v2_base", "v2_large", "v2_huge", "v2_giant"):
-        recipe = video.PRETRAIN[name]()
+        recipe = video.recipes["pretrain"][name]()
         # One draw of each clip: the recipes draw four, which are as many cases.
         recipe = replace(recipe, data=replace(recipe.data, clip=replace(recipe.data.clip, repeats=1)))
         model = recipe.model
         found[f"VideoMAE V2, ViT-{model.size}/{model.patch_size}, 16 x 224 px"] = pretraining(recipe, CASES)
     for name in ("vit_s", "vit_b"):
-        recipe = thorax.FINETUNE[name]()
+        recipe = thorax.recipes["finetune"][name]()
         found[f"fine-tuning, ViT-{recipe.model.size}/16, 224 px"] = finetuning(recipe, CASES)
-    recipe = video.FINETUNE["v2_base_k400"]()
+    recipe = video.recipes["finetune"]["v2_base_k400"]()
     recipe = replace(recipe, data=replace(recipe.data, clip=replace(recipe.data.clip, repeats=1)))
     found["fine-tuning, ViT-base/16, 16 x 224 px"] = finetuning(recipe, CASES)
     return found
