@@ -19,7 +19,7 @@ def _ours(state: State, adapted: list[str]) -> State:
     return state
 
 
-# Flat files of DINO's backbone have timm's names and no others; only files with its head can be told.
+# Flat files of DINO's backbone have timm's names and no others; only files with its head can be recognised.
 DINO = Source(
     "dino", lambda state: any(name.startswith("head.last_layer.") for name in state), fields={"resize_offset": 0.1}
 )

@@ -11,7 +11,7 @@ STAIN_SCOPES = ("slide", "tile")
 
 @dataclass(frozen=True)
 class Tissue:
-    """How tissue is told from glass.
+    """How tissue is separated from glass.
 
     Attributes:
         method: `saturation` (Otsu on the HSV saturation, ink removed, holes and islands tidied) or `grey`

@@ -38,7 +38,7 @@ class _Table(NamedTuple):
     """When the frames of a video are shown.
 
     Attributes:
-        stamps: (T,) increasing: presentation times in the stream's ticks, or 0, 1, ... if frames are told
+        stamps: (T,) increasing: presentation times in the stream's ticks, or 0, 1, ... if frames are counted
             apart by their order.
         seconds: (T,) presentation times.
         keys: (K,) increasing: presentation times of the frames where decoding can begin. None if it must begin
