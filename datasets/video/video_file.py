@@ -38,8 +38,8 @@ class _Table(NamedTuple):
     """When the frames of a video are shown.
 
     Attributes:
-        stamps: (T,) increasing: presentation times in the stream's ticks, or 0, 1, ... if frames are counted
-            apart by their order.
+        stamps: (T,) increasing: presentation times in the stream's ticks, or 0, 1, ... if only the order of
+            the frames is known.
         seconds: (T,) presentation times.
         keys: (K,) increasing: presentation times of the frames where decoding can begin. None if it must begin
             with the first.
