@@ -210,7 +210,7 @@ def test_textures_come_apart_without_collapse(gratings, recipe, tmp_path):
     [
         (lambda r: replace(r, tiles_per_slide=8), "tiles_per_slide is for tiles"),
         (lambda r: replace(r, stain=Stain("macenko")), "stain is for tiles"),
-        (lambda r: replace(r, model=replace(r.model, channels=3)), "set model.channels 1"),
+        (lambda r: replace(r, model=replace(r.model, channels=2)), "channels is 1 or 3"),
         (lambda r: replace(r, model=replace(r.model, class_token=False)), "class_token true"),
         (lambda r: replace(r, crops=replace(r.crops, local_px=15)), "multiple of model.patch_size"),
         (lambda r: replace(r, optim=replace(r.optim, ema_decay=0.9)), "optim.ema_decay"),
@@ -222,6 +222,12 @@ def test_textures_come_apart_without_collapse(gratings, recipe, tmp_path):
 def test_requests_that_make_no_sense_are_refused(cohort, recipe, tmp_path, change, words):
     with pytest.raises(UserError, match=words):
         pretrain(change(recipe), read_manifest(cohort()), tmp_path / "run", tmp_path / "cache")
+
+
+def test_images_are_read_in_colour_where_the_model_has_three_channels(cohort, recipe, tmp_path):
+    recipe = replace(recipe, model=replace(recipe.model, channels=3), optim=replace(recipe.optim, epochs=2))
+    encoder = pretrain(recipe, read_manifest(cohort()), tmp_path / "run", tmp_path / "cache")
+    assert read_encoder_card(encoder).arch.channels == 3
 
 
 def test_each_tensor_is_clipped_by_itself():
