@@ -2,18 +2,23 @@
 
 from pathlib import Path
 
+from ..stages.task import Task
 from ..tasks import load, names
 from .parser import Parser
 
 SUMMARY = "all stages on invented data: phantoms to report, offline, on 2 CPU cores"
-WITH_DEMO = ("thorax", "slides", "erdes")
+
+
+def with_demo() -> list[str]:
+    """Return the names of the tasks that have a demo."""
+    return [name for name in names() if type(load(name)).demo is not Task.demo]
 
 
 def add_arguments(parser: Parser, task: object) -> None:
     """Add the verb's options."""
     parser.add_argument(
         "task", nargs="?", default="thorax", choices=[*names(), "all"], metavar="TASK",
-        help=f"{', '.join(WITH_DEMO)}, or all of them (default: thorax)",
+        help=f"{', '.join(with_demo())}, or all of them (default: thorax)",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("clinvit-demo"), help="folder to write (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the invented data and of the training")
@@ -24,5 +29,5 @@ def run(options) -> None:
     if options.task != "all":
         options.task.demo(options.out, options.seed)
         return
-    for name in WITH_DEMO:
+    for name in with_demo():
         load(name).demo(options.out / name, options.seed)

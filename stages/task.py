@@ -63,7 +63,7 @@ class Task:
             out: Folder to write. Repeating the command continues there.
             seed: Seed of the invented data and of the training.
         """
-        raise UserError(f"{self.name} has no demo: thorax, slides and erdes have one.")
+        raise UserError(f"{self.name} has no demo; `clinvit demo --help` names the tasks that have one.")
 
     def check(self, manifest: "Manifest", files: int | None, cache_px: int) -> "Findings":
         """Look at a manifest and its files before anything runs (see `datasets.quality.check.check_manifest`)."""

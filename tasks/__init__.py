@@ -1,4 +1,4 @@
-"""The tasks: each folder here with a `task.py` is one. Nothing else names them."""
+"""The tasks: each folder here with a `task.py` is one, and is found by that."""
 
 import importlib
 import pkgutil
