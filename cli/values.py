@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..core.documents import parse_yaml
 from ..core.errors import UserError
 
 
@@ -36,15 +37,13 @@ def named_path(text: str) -> tuple[str, Path]:
 
 def layout_options(pairs: Sequence[str]) -> dict:
     """Read `key=value` texts; numbers, true/false and [lists] become values."""
-    import yaml
-
     options = {}
     for pair in pairs:
         key, sign, value = pair.partition("=")
         if not sign:
             raise UserError(f"--option {pair!r}: write KEY=VALUE.")
         try:
-            options[key.replace("-", "_")] = yaml.safe_load(value)
-        except yaml.YAMLError:
+            options[key.replace("-", "_")] = parse_yaml(value)
+        except ValueError:
             options[key.replace("-", "_")] = value
     return options

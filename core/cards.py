@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self, get_origin, get_type_hints
 
+from .documents import read_json
 from .errors import UserError
-from .files import file_sha256, read_json, refuse_changed, write_json, written_aside
+from .files import file_sha256, refuse_changed, write_json, written_aside
 
 
 @dataclass(frozen=True)

@@ -129,27 +129,6 @@ def refuse_irregular(path: str | os.PathLike, kind: type[UserError] = UserError)
         raise kind(f"{path}: a folder, pipe or device, not a regular file.")
 
 
-def read_json(path: str | os.PathLike) -> dict:
-    """Return the JSON object in a file.
-
-    Raises:
-        UserError: The file is damaged or holds no JSON object.
-        FileNotFoundError: There is no file.
-    """
-    path = Path(path)
-    if not os.path.lexists(path):
-        raise FileNotFoundError(path)
-    refuse_irregular(path)
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        words = " ".join(str(error).split())[:120]
-        raise UserError(f"{path}: not readable JSON ({words}). Copy or make it again.") from None
-    if not isinstance(found, dict):
-        raise UserError(f"{path}: not a JSON object. Copy or make it again.")
-    return found
-
-
 def refuse_changed(path: str | os.PathLike, sha256: object) -> None:
     """Refuse a file that is not the one whose SHA-256 was stored; do nothing where none was stored (None).
 

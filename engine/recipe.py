@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 
+from ..core.documents import parse_yaml, read_yaml
 from ..core.errors import UserError
-from ..core.files import refuse_irregular
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -174,7 +174,7 @@ def flat(recipe: Any, prefix: str = "") -> dict[str, Any]:
 
 def plain(recipe: Any) -> dict:
     """Return a recipe as nested plain values, for YAML and JSON."""
-    return yaml.safe_load(to_yaml(recipe))
+    return parse_yaml(to_yaml(recipe))
 
 
 def to_yaml(recipe: Any) -> str:
@@ -198,18 +198,10 @@ def _yaml_keys(path: Path) -> list[str]:
             else:
                 yield f"{prefix}{key}"
 
-    refuse_irregular(path)
     try:
-        text = Path(path).read_text(encoding="utf-8")
-        # A few lines of aliases of aliases are gigabytes when they are followed.
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
-            raise yaml.YAMLError("it has aliases (*name), which are not read")
-        content = yaml.safe_load(text)
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: not a readable YAML file ({' '.join(str(error).split())[:150]}).") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: a recipe file holds `key: value` lines.")
-    return list(walk(content))
+        return list(walk(read_yaml(path, remedy="A recipe file holds `key: value` lines.")))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file.") from None
 
 
 def _refuse_unknown(default: Any, keys: Sequence[str], where: str) -> None:

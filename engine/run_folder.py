@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
+from ..core.documents import read_json, read_yaml
 from ..core.errors import UserError
 from ..core.files import LOCK, remove_leftovers, write_json, write_text
 from ..core.locks import Lock
 from .launcher import launched
-from .recipe import to_yaml
+from .recipe import plain, to_yaml
 
 PACKAGES = ("clinvit", "torch", "timm", "lightning", "numpy", "albumentations", "pydicom")
 RECIPE, ENVIRONMENT = "recipe.yaml", "environment.json"
@@ -114,15 +114,14 @@ def world_size() -> int:
 def _holds_this(path: Path, recipe: Any, inputs: dict[str, Any]) -> bool:
     """Return whether the folder holds this run already, or a shorter one that it goes on from; refuse another."""
     try:
-        before = yaml.safe_load((path / RECIPE).read_text(encoding="utf-8"))
-        known = yaml.safe_load((path / ENVIRONMENT).read_text(encoding="utf-8"))["inputs"]
+        before = read_yaml(path / RECIPE, remedy="Choose another --out.")
+        known = read_json(path / ENVIRONMENT, remedy="Choose another --out.")["inputs"]
+        old = _flatten(before) | known
     except FileNotFoundError:
         return False
-    except (yaml.YAMLError, KeyError, TypeError, OSError) as error:
-        raise UserError(
-            f"{path}: recipe.yaml or environment.json is damaged ({error}). Choose another --out."
-        ) from None
-    old, new = _flatten(before) | known, _flatten(yaml.safe_load(to_yaml(recipe))) | inputs
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path / ENVIRONMENT}: damaged ({error}). Choose another --out.") from None
+    new = _flatten(plain(recipe)) | inputs
     changed = [key for key in sorted(old | new) if key not in FREE and old.get(key) != new.get(key)]
     if changed == [EPOCHS]:
         _extend(path, old[EPOCHS], new[EPOCHS])

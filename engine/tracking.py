@@ -1,7 +1,6 @@
 """Where a run's curves go: TensorBoard always; Weights & Biases and MLflow where they are installed and asked for."""
 
 import importlib.util
-import json
 import os
 import threading
 import uuid
@@ -9,10 +8,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-import yaml
 from lightning.pytorch.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from ..core.documents import read_json, read_yaml
 from ..core.errors import RunError, UserError
 from ..core.files import reporting_a_full_disk, write_json
 from .recipe import Run
@@ -96,7 +95,7 @@ def loggers(folder: Path, run: Run) -> list[Logger]:
     recipe = folder / "recipe.yaml"
     if recipe.is_file():
         for logger in found[1:]:
-            logger.log_hyperparams(yaml.safe_load(recipe.read_text(encoding="utf-8")))
+            logger.log_hyperparams(read_yaml(recipe))
     return found
 
 
@@ -113,9 +112,5 @@ def _mlflow(folder: Path, ids: dict[str, str | None]) -> Logger:
 
 
 def _read(path: Path) -> dict[str, str | None]:
-    if not path.is_file():
-        return {}
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError):
-        raise UserError(f"{path}: damaged. Remove it: the trackers then show this run as a new one.") from None
+    remedy = "Remove it: the trackers then show this run as a new one."
+    return read_json(path, remedy=remedy) if path.exists() else {}

@@ -6,7 +6,6 @@ fold is judged by a model of the nine others, stopped where models that saw eigh
 """
 
 import itertools
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 from sklearn.model_selection import StratifiedKFold
 from tqdm import tqdm
 
+from ..core.documents import read_json
 from ..core.errors import DataError, RunError, UserError
 from ..core.files import file_sha256, write_json, write_text
 from ..datasets.slides.bags import BagTable, read_bag_table
@@ -283,13 +283,13 @@ def _metrics(right: np.ndarray, scores: np.ndarray, truth: np.ndarray) -> tuple[
 def _done(path: Path, asked: dict) -> dict | None:
     """Return the result in a file; None if there is none."""
     try:
-        held = json.loads(path.read_text(encoding="utf-8"))
+        held = read_json(path, DataError, "Remove it.")
         if held["protocol"] != asked:
             raise UserError(f"{path}: holds the result of another protocol, recipe or file. Choose another --out.")
         return held["result"]
     except FileNotFoundError:
         return None
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise DataError(f"{path}: not a result of this protocol ({error}). Remove it.") from None
 
 

@@ -1,14 +1,13 @@
 """Features of all tiles of all slides: one HDF5 per slide, resumed slide by slide, shared among processes."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-import yaml
 
+from ..core.documents import read_json, read_yaml
 from ..core.errors import DataError, UserError
 from ..core.files import file_sha256, write_json
 from ..core.platform import usable_cores
@@ -123,12 +122,12 @@ def _tiles_of(tiles: Path, slide: str) -> Path:
 def read_pipeline(features: Path) -> dict:
     """`tiling`, `extract`, `encoder` of a folder of features; empty for features that other tools made."""
     path = Path(features) / PIPELINE
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return read_json(path) if path.exists() else {}
 
 
 def _yaml(tiles: Path) -> dict:
     path = Path(tiles) / "recipe.yaml"
-    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return read_yaml(path) if path.exists() else {}
 
 
 def _tiling(tiles: Path) -> str:

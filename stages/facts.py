@@ -1,9 +1,8 @@
 """The file `predictions.model.json` beside a predictions table: whose scores they are and what was applied to them."""
 
-import json
 from pathlib import Path
 
-from ..core.errors import UserError
+from ..core.documents import read_json
 
 
 def beside(out: Path, what: str) -> Path:
@@ -27,7 +26,4 @@ def model_facts(model: Path, card) -> dict:
 def facts_beside(predictions: Path) -> dict:
     """Return what `predict` has written beside its table; empty for another table."""
     path = beside(Path(predictions), "model")
-    try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except ValueError as error:
-        raise UserError(f"{path}: not readable ({error}). Predict anew, or remove it.") from None
+    return read_json(path, remedy="Predict anew, or remove it.") if path.exists() else {}

@@ -9,6 +9,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from ..core.documents import lines_of, parse_json
 from ..core.errors import UserError
 from ..core.files import refuse_irregular, reporting_a_full_disk
 from ..core.platform import rename_open
@@ -107,12 +108,12 @@ def remove_journals(out: Path, kept: Collection[Path] = ()) -> None:
 def whole_lines(file: IO[bytes]) -> list[dict]:
     """The lines of a journal that are whole: the last one of a killed process may be cut off."""
     lines: list[dict] = []
-    for line in file:
+    for line in lines_of(file):
         if not line.endswith(b"\n"):
             break
         try:
-            said = json.loads(line)
-        except (ValueError, RecursionError):
+            said = parse_json(line)
+        except ValueError:
             break
         if not isinstance(said, dict) or (lines and not {"path", "reason"} <= said.keys()):
             break

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from ..core.documents import read_json
 from ..core.errors import printable
 from ..core.files import write_text
 
@@ -20,7 +21,7 @@ LIMITS = (
 def write_model_card(folder: Path, card, out: Path) -> Path:
     """Write `out/README.md`; metrics come from `report.json` beside the folder or in a folder `report` there."""
     report = next((path for path in _reports(folder) if path.is_file()), None)
-    metrics = json.loads(report.read_text(encoding="utf-8")) if report else None
+    metrics = read_json(report) if report else None
     write_text(Path(out) / "README.md", model_card(folder.resolve().name, card, metrics))
     return Path(out) / "README.md"
 

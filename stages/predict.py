@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..core.alone import file_alone
+from ..core.documents import LARGE_JSON_BYTES, parse_json, read_json
 from ..core.errors import UserError
 from ..core.files import file_sha256, write_json, write_text
 from ..core.platform import hide_from_others
@@ -136,7 +137,7 @@ def read_table(out: Path) -> pd.DataFrame:
     """A table that `write_table` has written, as far as the columns of CSV go."""
     if out.suffix.lower() == ".csv":
         return read_predictions(out).table
-    lines = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    lines = [parse_json(line) for line in out.read_bytes().splitlines()]
     scores = pd.DataFrame([line["scores"] for line in lines]).add_prefix("p_")
     return pd.concat([pd.DataFrame(lines)[["id", "patient", "split", "status", "reason"]], scores], axis=1)
 
@@ -152,7 +153,7 @@ def _fingerprint(cases: pd.DataFrame) -> str:
 def _finished(out: Path, said: dict) -> bool:
     """Whether the table of these cases by this model is there."""
     facts = beside(out, "model")
-    return out.is_file() and facts.is_file() and json.loads(facts.read_text(encoding="utf-8")) == said
+    return out.is_file() and facts.is_file() and read_json(facts) == said
 
 
 def _named(request: Request, cases: pd.DataFrame) -> pd.DataFrame:
@@ -160,7 +161,7 @@ def _named(request: Request, cases: pd.DataFrame) -> pd.DataFrame:
     if request.identifiers or not (cases["split"] == "new").all() or not is_dicom(cases).any():
         return cases
     key = beside(request.out, "key")
-    salt = json.loads(key.read_text(encoding="utf-8"))["salt"] if request.resume and key.is_file() else ""
+    salt = read_json(key, limit=LARGE_JSON_BYTES)["salt"] if request.resume and key.is_file() else ""
     cases, salt = pseudonymised(cases, salt)
     if request.share.rank > 0:
         return cases

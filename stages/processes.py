@@ -17,6 +17,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from ..core.documents import parse_json
 from ..core.errors import RunError, UserError
 from ..engine.launcher import meeting_point
 from ..engine.run_folder import rank, world_size
@@ -138,7 +139,7 @@ class Team:
                 text = torch.empty(int(size), dtype=torch.uint8)
                 dist.recv(text, src=number, group=self._group)
                 dist.recv(scores, src=number, group=self._group)
-            yield Scored(rows, scores.numpy(), json.loads(text.numpy().tobytes()))
+            yield Scored(rows, scores.numpy(), parse_json(text.numpy().tobytes()))
 
     @contextlib.contextmanager
     def _ended(self, words: str) -> Iterator[None]:

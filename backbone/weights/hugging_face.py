@@ -1,11 +1,11 @@
 """Models saved by Hugging Face's transformers: ViTMAE, VideoMAE, DINOv2 with and without registers."""
 
-import json
 import re
 from pathlib import Path
 
 import torch
 
+from ...core.documents import read_json
 from ...core.errors import UserError
 from .reading import State
 
@@ -59,7 +59,7 @@ def read_config(folder: Path) -> tuple[str, dict, dict]:
     Raises:
         UserError: Damaged, or of another kind of model.
     """
-    config = _json(folder / CONFIG)
+    config = read_json(folder / CONFIG, remedy="Copy or download it again.")
     kind = config.get("model_type")
     if kind not in KINDS:
         raise UserError(f"{folder / CONFIG}: model_type {kind!r}: one of {', '.join(KINDS)} can be read.")
@@ -72,17 +72,7 @@ def read_config(folder: Path) -> tuple[str, dict, dict]:
         raise UserError(f"{folder / CONFIG}: lacks or garbles {error}. Copy the folder again.") from None
     statistics = {}
     if (folder / PREPROCESSOR).is_file():
-        found = _json(folder / PREPROCESSOR)
+        found = read_json(folder / PREPROCESSOR, remedy="Copy or download it again.")
         if {"image_mean", "image_std"} <= found.keys():
             statistics = {"mean": tuple(found["image_mean"]), "std": tuple(found["image_std"])}
     return KINDS[kind], fields, statistics
-
-
-def _json(path: Path) -> dict:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not readable JSON ({error}). Copy or download it again.") from None
-    if not isinstance(found, dict):
-        raise UserError(f"{path}: not a JSON object. Copy or download it again.")
-    return found

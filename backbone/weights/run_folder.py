@@ -3,8 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-import yaml
-
+from ...core.documents import read_yaml
 from ...core.errors import UserError
 from .source import Source
 
@@ -29,11 +28,11 @@ def read_recipe(recipe: Path) -> tuple[dict, dict]:
         UserError: Damaged, or of a run that trains no ViT.
     """
     try:
-        found = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+        found = read_yaml(recipe)
         model, data = found["model"], found["data"]
         fields = {"image_size": (model["image_size"],) * 2, "frames": model["frames"]}
         statistics = {"mean": tuple(data["mean"]), "std": tuple(data["std"])}
-    except (yaml.YAMLError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise UserError(f"{recipe}: not the recipe of a run that trains a ViT ({error}).") from None
     if found.get("network", "vit") != "vit":
         raise UserError(f"{recipe}: the run trains {found['network']}, not a ViT: take its model folder.")

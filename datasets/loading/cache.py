@@ -22,6 +22,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ...core.counter import Counter
+from ...core.documents import lines_of, parse_json
 from ...core.errors import DataError, RunError
 from ...core.files import write_text
 from ...core.locks import Lock
@@ -329,12 +330,12 @@ def _lines(folder: Path) -> Iterator[tuple[str, Entry, int]]:
     """Read the lines of the index that can be: key, entry, and where the line ends. A checksum may be missing (-1)."""
     end = 0
     with (folder / "index.jsonl").open("rb") as lines:
-        for line in lines:
+        for line in lines_of(lines):
             end += len(line)
             if not line.endswith(b"\n"):
                 return
             try:
-                key, offset, shape, *rest = json.loads(line)
+                key, offset, shape, *rest = parse_json(line)
                 yield key, Entry(offset, tuple(shape), "", rest[0] if rest else -1, rest[1:] == [1]), end
             except (ValueError, TypeError):
                 continue

@@ -8,7 +8,6 @@ predictions.csv  `id,patient,split,status,reason`, then `y_<label>`, `p_<label>`
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ...core.documents import read_json
 from ...core.errors import DataError
 from ...core.files import write_json
 from .cells import UNKNOWN_CELLS, is_numeric, label_cells, nearest, numbers, read_csv, write_csv
@@ -314,13 +314,13 @@ def refuse_patient_overlap(path: Path, table: pd.DataFrame) -> None:
 
 def _beside(path: Path) -> tuple[dict[str, str], list[str]]:
     """Return what 1 means by label, and the roots."""
-    if not path.is_file():
+    if not path.exists():
         return {}, []
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts = read_json(path, DataError)
         meaning = {str(label): str(text) for label, text in facts.get("meaning", {}).items()}
         return meaning, [os.fspath(root) for root in facts.get("roots", [])]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, TypeError, AttributeError) as error:
         raise DataError(
             f"{path}: not readable ({error}); it holds "
             '{"meaning": {"<label>": "what 1 means"}, "roots": ["<folder>"]}. Mend or remove it.'

@@ -5,7 +5,6 @@ a slide holds a lock on `status/<id>.lock`, which the system takes back when the
 of a killed process is free for the next one.
 """
 
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +14,7 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 from tqdm import tqdm
 
+from ...core.documents import read_json
 from ...core.errors import DataError
 from ...core.files import write_json, written_aside
 from ...core.locks import try_lock
@@ -69,8 +69,8 @@ class SharedWork:
 
     def state(self, slide: str) -> dict | None:
         """Return what was written when the slide was finished; None if it was not."""
-        with suppress(FileNotFoundError, json.JSONDecodeError):
-            return json.loads(self._state(slide, ".json").read_text(encoding="utf-8"))
+        with suppress(FileNotFoundError, DataError):
+            return read_json(self._state(slide, ".json"), DataError)
         return None
 
     def finish(self, slide: str, reason: str = "", **facts) -> None:

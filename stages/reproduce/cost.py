@@ -1,6 +1,5 @@
 """What a step cost: wall time, device and peak memory, kept in its folder and summed over interruptions."""
 
-import json
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -8,11 +7,13 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from ...core.documents import read_json
 from ...core.errors import UserError
 from ...core.files import write_json
 from ...core.platform import forget_peak_memory, peak_memory
 
 FILE = "cost.json"
+REMEDY = "Remove it; its step then counts from nought."
 EVERY_S = 60.0  # how much of a run that is killed may be forgotten
 
 
@@ -49,11 +50,11 @@ def read_cost(folder: Path) -> Cost:
     """Return what a step has cost so far; nothing before its first start."""
     path = folder / FILE
     try:
-        return Cost(**json.loads(path.read_text(encoding="utf-8")))
+        return Cost(**read_json(path, remedy=REMEDY))
     except FileNotFoundError:
         return Cost()
-    except (json.JSONDecodeError, TypeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: damaged ({error}). Remove it; its step then counts from nought.") from None
+    except TypeError as error:
+        raise UserError(f"{path}: damaged ({error}). {REMEDY}") from None
 
 
 def processes() -> int:

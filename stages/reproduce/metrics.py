@@ -1,16 +1,17 @@
 """The metrics of a row on disk: `metrics.json` of a step, and what is measured of a whole row."""
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ...core.documents import read_json
 from ...core.errors import UserError
 from ...core.files import write_json
 from ...eval.statistics.intervals import Estimate
 
 FILE = "metrics.json"
+REMEDY = "Remove the folder to measure anew."
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,11 @@ def read_metrics(folder: Path) -> dict[str, Estimate]:
     """Return the metrics that a step wrote; none where there is no such file."""
     path = folder / FILE
     try:
-        return {key: estimate(value) for key, value in json.loads(path.read_text(encoding="utf-8")).items()}
+        return {key: estimate(value) for key, value in read_json(path, remedy=REMEDY).items()}
     except FileNotFoundError:
         return {}
-    except (json.JSONDecodeError, TypeError, AttributeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: damaged ({error}). Remove the folder to measure anew.") from None
+    except (TypeError, KeyError, AttributeError) as error:
+        raise UserError(f"{path}: damaged ({error}). {REMEDY}") from None
 
 
 def plain(value: Estimate | float) -> dict:

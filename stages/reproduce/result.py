@@ -1,14 +1,15 @@
 """What became of a row, kept in `rows/<row>.json` beside the table, so that rows may be run one by one."""
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from ...core.documents import read_json
 from ...core.errors import UserError
 from ...core.files import write_json
 from .cost import Cost
 from .metrics import Measured, estimate, plain
 
+REMEDY = "Remove it; the row is then open."
 DONE, FAILED, NOT_RUN = "done", "failed", "not run"
 
 
@@ -50,7 +51,7 @@ def load_result(folder: Path, name: str, data: str) -> RowResult:
     """Return what an earlier command stored for this row on the same data; `not run` where there is nothing."""
     path = folder / "rows" / f"{name}.json"
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields = read_json(path, remedy=REMEDY)
         metrics = {key: estimate(value) for key, value in fields["measured"]["metrics"].items()}
         result = RowResult(
             **fields
@@ -63,10 +64,8 @@ def load_result(folder: Path, name: str, data: str) -> RowResult:
         )
     except FileNotFoundError:
         return RowResult(name, NOT_RUN, "not asked for yet")
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(
-            f"{path}: damaged ({type(error).__name__}: {error}). Remove it; the row is then open."
-        ) from None
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: damaged ({type(error).__name__}: {error}). {REMEDY}") from None
     if result.data != data:
         return RowResult(name, NOT_RUN, "not asked for yet on this data set (an earlier result is of other data)")
     return result

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ...core.documents import read_json
 from ...core.errors import RunError, UserError
 from ...core.files import write_json, write_text
 from ...datasets.manifest.tables import Manifest
@@ -298,11 +299,11 @@ def _fingerprint(planned: Planned, manifest: Manifest | None, before: Sequence[s
 
 def _finished(folder: Path, fingerprint: str) -> bool:
     try:
-        known = json.loads((folder / STEP).read_text(encoding="utf-8"))["fingerprint"]
+        known = read_json(folder / STEP, remedy="Remove it to repeat the step.")["fingerprint"]
     except FileNotFoundError:
         return False
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise UserError(f"{folder / STEP}: damaged ({error}). Remove the file to repeat the step.") from None
+    except KeyError as error:
+        raise UserError(f"{folder / STEP}: damaged (no {error}). Remove it to repeat the step.") from None
     if known != fingerprint:
         raise UserError(
             f"{folder}: holds a finished step of another recipe, start or weights. Remove the folder, or choose "

@@ -231,7 +231,7 @@ def test_registers_need_a_class_token():
 
 @pytest.mark.parametrize(
     "text, words",
-    [("{", "not readable JSON"), ("[]", "not a JSON object"), ('{"model_type": "bert"}', "model_type 'bert'"),
+    [("{", "not readable JSON"), ("[]", "no mapping"), ('{"model_type": "bert"}', "model_type 'bert'"),
      ('{"model_type": "vit_mae"}', "image_size")],
 )  # fmt: skip
 def test_a_bad_folder_of_hugging_face(tmp_path, text, words):

@@ -66,8 +66,8 @@ def test_wrong_options_say_so(options, words):
     [
         ("optim:\n  epoch: 3\n", "did you mean 'optim.epochs'"),
         ("- a\n- b\n", "key: value"),
-        ("a: [", "not a readable YAML"),
-        ("ratio: !!python/object/apply:os.system ['true']\n", "not a readable YAML"),
+        ("a: [", "not readable YAML"),
+        ("ratio: !!python/object/apply:os.system ['true']\n", "not readable YAML"),
     ],
 )
 def test_wrong_files_say_so(tmp_path, text, words):

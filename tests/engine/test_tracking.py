@@ -84,5 +84,5 @@ def test_a_repeated_command_goes_on_with_the_same_run(cohort, small_recipes, tmp
     with pytest.raises(UserError, match=r"run\.track mlflow: division by zero\. Mend it"):
         loggers(tmp_path / "run", recipe.run)
     (tmp_path / "run/tracking.json").write_text("{")
-    with pytest.raises(UserError, match=r"tracking\.json: damaged"):
+    with pytest.raises(UserError, match=r"tracking\.json: not readable JSON"):
         loggers(tmp_path / "run", recipe.run)

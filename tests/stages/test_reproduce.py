@@ -385,7 +385,7 @@ def test_costs_add_up_over_interruptions(tmp_path, monkeypatch):
     assert total([found, Cost(3.0, 24.0, 1, "another", "GPU", 40.0)]) == Cost(15.0, 36.0, 3, "another", "GPU", 40.0)
     assert total([]) == read_cost(tmp_path / "nowhere") == Cost()
     (tmp_path / "cost.json").write_text("{")
-    with pytest.raises(UserError, match="damaged"):
+    with pytest.raises(UserError, match="not readable JSON"):
         read_cost(tmp_path)
 
 
@@ -433,7 +433,7 @@ def test_metrics_of_classes(small_table, tmp_path):
 
 def test_damaged_metrics_are_one_line(tmp_path):
     (tmp_path / "metrics.json").write_text("[]")
-    with pytest.raises(UserError, match="damaged"):
+    with pytest.raises(UserError, match="not readable JSON"):
         read_metrics(tmp_path)
 
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 
+from ....core.documents import parse_json
 from ....core.errors import RunError, UserError
 from ...manifest.tables import Manifest
 from .storage import Storage
@@ -50,7 +51,7 @@ def read_index(storage: Storage, folder: str) -> tuple[Index, str]:
     text, _, rest = content.partition(b"\n")
     if digest(text).encode() != rest.strip():
         raise RunError(f"{storage.place(name)}: damaged. Repeat `clinvit prepare ... --shards {storage.url}`.")
-    return Index(**json.loads(text)), rest.decode().strip()
+    return Index(**parse_json(text)), rest.decode().strip()
 
 
 def digest(content) -> str:
