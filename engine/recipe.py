@@ -136,13 +136,14 @@ def parse_recipe(default: Recipe, config: Path | None = None, options: Sequence[
     """
     import jsonargparse
 
-    if config is not None:
-        _refuse_unknown(default, _yaml_keys(config), str(config))
+    changes = _changes(default, config) if config is not None else {}
     _refuse_unknown(default, [o[2:].split("=", 1)[0] for o in options if o.startswith("--")], "the command line")
-    arguments = [f"--config={config}"] if config is not None else []
     parser = recipe_parser(default)
     try:
-        values = parser.instantiate(parser.parse_args([*arguments, *options]))
+        if changes:
+            read = parser.parse_object(changes, defaults=False)
+            parser.set_defaults({key: read[key] for key in flat(default) if key in read})
+        values = parser.instantiate(parser.parse_args(list(options)))
     except (jsonargparse.ArgumentError, TypeError, ValueError, OverflowError) as error:
         where = f"{config}: " if config is not None and not options else ""
         raise UserError(f"{where}{' '.join(str(error).split())[:500]}") from None
@@ -150,11 +151,14 @@ def parse_recipe(default: Recipe, config: Path | None = None, options: Sequence[
 
 
 def recipe_parser(default: Any):
-    """Return a jsonargparse parser whose options are the fields of the recipe, with its values as defaults."""
+    """Return a jsonargparse parser whose options are the fields of the recipe, with its values as defaults.
+
+    A group (`--optim`) is an option of its own, whose text jsonargparse imports as a class or opens as a file: who
+    parses what may come from elsewhere refuses it before.
+    """
     import jsonargparse
 
     parser = jsonargparse.ArgumentParser(exit_on_error=False, add_help=False, usage=argparse.SUPPRESS)
-    parser.add_argument("--config", action="config", help=argparse.SUPPRESS)
     parser.add_class_arguments(type(default), None)
     parser.set_defaults(flat(default))
     return parser
@@ -188,8 +192,8 @@ def to_yaml(recipe: Any) -> str:
     return yaml.safe_dump(lists(dataclasses.asdict(recipe)), sort_keys=False)
 
 
-def _yaml_keys(path: Path) -> list[str]:
-    """Return the dotted keys of a YAML file."""
+def _changes(default: Any, path: Path) -> dict:
+    """Return what a YAML file changes of a recipe: known keys only, groups as mappings."""
 
     def walk(value, prefix=""):
         for key, item in value.items():
@@ -199,17 +203,22 @@ def _yaml_keys(path: Path) -> list[str]:
                 yield f"{prefix}{key}"
 
     try:
-        return list(walk(read_yaml(path, remedy="A recipe file holds `key: value` lines.")))
+        content = read_yaml(path, remedy="A recipe file holds `key: value` lines.")
     except FileNotFoundError:
         raise UserError(f"{path}: no such file.") from None
+    _refuse_unknown(default, list(walk(content)), str(path))
+    return content
 
 
 def _refuse_unknown(default: Any, keys: Sequence[str], where: str) -> None:
     known = list(flat(default))
     groups = {key.rsplit(".", 1)[0] for key in known if "." in key}
     for key in keys:
-        if key in known or key in groups:
+        if key in known:
             continue
+        if key in groups:
+            one = next(name for name in known if name.startswith(f"{key}."))
+            raise UserError(f"{where}: {key!r} is a group of keys, which has no value of its own: set {one!r}.")
         # A right last part under a wrong group is the most common slip: `--epochs` for `--optim.epochs`.
         tails = [name for name in known if name.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
         close = tails[:1] or difflib.get_close_matches(key, known, n=1, cutoff=0.5)

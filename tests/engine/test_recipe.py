@@ -1,5 +1,6 @@
 """Recipes: overrides in order, unknown keys refused with the nearest name, YAML that reads back."""
 
+import sys
 from dataclasses import dataclass, field
 
 import pytest
@@ -29,6 +30,52 @@ def test_yaml_then_options_win(tmp_path):
     config.write_text("ratio: 0.5\noptim:\n  epochs: 7\n  betas: [0.8, 0.9]\n")
     recipe = parse_recipe(Example(ratio=0.1), config, ["--optim.epochs", "6", "--run.seed=5", "--name=x"])
     assert recipe == Example(0.5, "x", Optim(epochs=6, betas=(0.8, 0.9)), Run(seed=5))
+
+
+class Watched(list):
+    """What was imported and opened while it was active."""
+
+    active = False
+
+    def __call__(self, event: str, arguments: tuple) -> None:
+        if self.active and event in ("open", "import", "os.listdir", "os.scandir"):
+            self.append(str(arguments[0]))
+
+
+WATCHED = Watched()
+sys.addaudithook(WATCHED)  # cannot be taken off again
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "optim: antigravity.Evil", "optim: ./bomb.yaml", "optim: {class_path: antigravity.Evil}", "optim: 3",
+        "optim:\n  class_path: antigravity.Evil\n  init_args: {}", "optim: [antigravity.Evil]", "optim: null",
+        "optim: {epochs: {a: 1}}", "config: bomb.yaml", "__default_config__: bomb.yaml",
+        "run: {track: bomb.yaml}", "run: {track: [bomb.yaml]}", "optim: {betas: bomb.yaml}",
+        "optim: {epochs: antigravity.Evil}", "optim: {clip_norm: bomb.yaml}", "1: 2", "optim: {1: 2}",
+    ],
+)  # fmt: skip
+def test_nothing_that_a_recipe_says_is_imported_or_opened(tmp_path, monkeypatch, text):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bomb.yaml").write_text("epochs: 5\n")
+    (tmp_path / "r.yaml").write_text(text)
+    parse_recipe(Example(), options=["--run.seed=5"])  # imports jsonargparse
+    key, _, value = text.partition(": ")
+    for config, options in (
+        (tmp_path / "r.yaml", []), (None, [f"--{key}={value}"]), (None, [f"--{key}", value]),
+        (None, ["--config=bomb.yaml"]), (None, ["--optim", "bomb.yaml"]),
+    ):  # fmt: skip
+        WATCHED.clear()
+        WATCHED.active = True
+        try:
+            with pytest.raises(UserError) as caught:
+                parse_recipe(Example(), config, options)
+        finally:
+            WATCHED.active = False
+        assert "unexpected" not in str(caught.value) and "\n" not in str(caught.value)
+        touched = [name for name in WATCHED if "antigravity" in name or "bomb" in name]
+        assert touched == [], (options, touched)
 
 
 def test_defaults_of_the_named_recipe_survive():
