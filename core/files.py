@@ -1,4 +1,8 @@
-"""Files that are either old or new, never half: written aside, flushed to disk, then renamed."""
+"""All writing of files: whole or not at all (written aside, flushed, renamed), and never through a link.
+
+Names of locks, journals and caches can be foretold: in a folder where others write too, or in a data set of theirs,
+such a name may be a link to another file of ours. Nothing else in the package opens a file for writing.
+"""
 
 import contextlib
 import errno
@@ -6,15 +10,16 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
 import stat
-import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from .errors import RunError, UserError
+from .platform import open_unlinked
 
 LOCK = ".lock"  # of a folder
 # What a file is called until it is whole; a killed process leaves it behind.
@@ -22,11 +27,12 @@ ASIDE = re.compile(r"\..+\.aside-\w{8}(\.\w+)?")
 
 
 @contextlib.contextmanager
-def written_aside(path: str | os.PathLike) -> Iterator[Path]:
+def written_aside(path: str | os.PathLike, private: bool = False) -> Iterator[Path]:
     """Give a temporary path beside `path`; rename it to `path` if the block ends well, else remove it.
 
     Args:
-        path: The file to (re)place. Missing folders are made.
+        path: The file to (re)place; a link is replaced, not followed. Missing folders are made.
+        private: Only the owner may ever read it (0600), whatever the umask allows.
 
     Yields:
         A path in the same folder with the same suffix, so that writers that look at the suffix work.
@@ -37,15 +43,13 @@ def written_aside(path: str | os.PathLike) -> Iterator[Path]:
     path = Path(path)
     with reporting_a_full_disk(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem[:80]}.aside-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    aside = Path(name)
+        aside, mode = _made_aside(path, 0o600 if private else 0o666)
     try:
         with reporting_a_full_disk(path):
             yield aside
             with aside.open("rb+") as file:
                 os.fsync(file.fileno())
-            aside.chmod(0o666 & ~_umask())
+            aside.chmod(mode)
             aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
@@ -102,15 +106,90 @@ def remove_leftovers_of(path: Path) -> None:
             left.unlink(missing_ok=True)
 
 
-def write_text(path: str | os.PathLike, text: str) -> None:
-    """Write `text` (UTF-8) to `path`, atomically."""
-    with written_aside(path) as aside:
+def open_own(
+    path: str | os.PathLike, mode: str, *, private: bool = False, buffering: int = -1, encoding: str | None = None
+) -> IO:
+    """Open a file that this package itself makes and changes in place: a lock, a journal, a cache.
+
+    Args:
+        path: The file; made if missing, unless `mode` is `r+b`.
+        mode: `a`, `ab`, `a+` or `r+b`. Nothing is cut off before it is known that the file is ours.
+        private: Made for the owner alone (0600), else as the umask allows.
+        buffering: As of `open`.
+        encoding: Of text.
+
+    Raises:
+        UserError: It is a link, has a second name (a hard link), or is no regular file.
+    """
+    assert "w" not in mode
+
+    def opener(name: str, flags: int) -> int:
+        handle = open_unlinked(name, flags, 0o600 if private else 0o666)
+        state = os.fstat(handle)
+        if not stat.S_ISREG(state.st_mode) or state.st_nlink > 1:  # 0: another process has just removed it
+            os.close(handle)
+            raise _foreign(path)
+        return handle
+
+    try:
+        file = open(path, mode, buffering, encoding, opener=opener)  # noqa: SIM115  (the caller closes it)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EMLINK, errno.ENXIO):
+            raise _foreign(path) from None
+        raise
+    if private:
+        Path(path).chmod(0o600)  # from before, too
+    return file
+
+
+def own_folder(path: str | os.PathLike) -> Path:
+    """Make a folder within one of ours, and those above it; return it.
+
+    Raises:
+        UserError: It is a link, which would lead what is written to another place.
+    """
+    path = Path(path)
+    if path.is_symlink():
+        raise _foreign(path)
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def refuse_foreign(path: str | os.PathLike) -> None:
+    """Refuse a file that a library is about to overwrite by its name, if that is a link or has a second name.
+
+    Raises:
+        UserError: It is refused.
+    """
+    if os.path.lexists(path):
+        state = os.lstat(path)
+        if not stat.S_ISREG(state.st_mode) or state.st_nlink > 1:
+            raise _foreign(path)
+
+
+def copy_folder(source: Path, to: Path) -> None:
+    """Copy the regular files of a folder, such as a model's, into another, each atomically."""
+    for file in sorted(path for path in source.iterdir() if path.is_file()):
+        with written_aside(own_folder(to) / file.name) as aside:
+            shutil.copyfile(file, aside)
+
+
+def _foreign(path: str | os.PathLike) -> UserError:
+    return UserError(
+        f"{path}: a link, or no file of its own: writing there would change another file. Look who made it, and "
+        "remove it."
+    )
+
+
+def write_text(path: str | os.PathLike, text: str, private: bool = False) -> None:
+    """Write `text` (UTF-8) to `path`, atomically; `private`, for the owner alone."""
+    with written_aside(path, private) as aside:
         aside.write_text(text, encoding="utf-8", newline="\n")
 
 
-def write_json(path: str | os.PathLike, value: Any) -> None:
-    """Write `value` as readable JSON to `path`, atomically. NaN and infinity are refused: write None."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+def write_json(path: str | os.PathLike, value: Any, private: bool = False) -> None:
+    """Write `value` as readable JSON to `path`, as `write_text`. NaN and infinity are refused: write None."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", private)
 
 
 def refuse_irregular(path: str | os.PathLike, kind: type[UserError] = UserError) -> None:
@@ -165,7 +244,18 @@ def file_sha256(path: str | os.PathLike) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _made_aside(path: Path, mode: int) -> tuple[Path, int]:
+    """Make an empty file of the owner's alone beside a path; return it and the rights that it is to have in the end.
+
+    The umask is seen in what the system makes of `mode`: to ask for it is to change it, for all threads.
+    """
+    while True:
+        aside = path.with_name(f".{path.stem[:80]}.aside-{secrets.token_hex(4)}{path.suffix}")
+        try:
+            handle = open_unlinked(aside, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode)
+        except FileExistsError:
+            continue
+        rights = stat.S_IMODE(os.fstat(handle).st_mode)
+        os.close(handle)
+        aside.chmod(0o600)
+        return aside, rights

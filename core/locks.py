@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from .errors import UserError
-from .files import reporting_a_full_disk
+from .files import open_own, reporting_a_full_disk
 from .platform import HAS_LOCKS, WITHOUT_LOCKS, remove_open, share_lock, take_lock
 
 # How long those who may share wait for one who cleans up before sharing.
@@ -33,20 +33,21 @@ class Lock:
         alone: Whether no other process can be at work; then what killed processes have left may be removed.
 
     Raises:
-        UserError: Another process holds it; the message names the process, its machine and since when.
+        UserError: Another process holds it (the message names the process, its machine and since when), or its file
+            is a link.
         OSError: The file cannot be opened for writing.
         RunError: The disk is full.
     """
 
     def __init__(self, path: Path, place: str | Path, *, shared: bool = False, wait: bool = False):
         self.path, self.place = path, place
-        self._file = path.open("a+", encoding="utf-8")
+        self._file = open_own(path, "a+", encoding="utf-8")
         try:
             self._take_or_refuse(shared, wait)
             while not self._stands():
                 # Its holder has removed it while we waited.
                 self._file.close()
-                self._file = path.open("a+", encoding="utf-8")
+                self._file = open_own(path, "a+", encoding="utf-8")
                 self._take_or_refuse(shared, wait)
             self._sign()
         except OSError as error:

@@ -115,6 +115,18 @@ def end_not() -> None:
         faulthandler.cancel_dump_traceback_later()
 
 
+def open_unlinked(path: str | os.PathLike[str], flags: int, mode: int) -> int:
+    """Open a file (`os.open`), but not through a link in its place, and without waiting for the other end of a pipe.
+
+    Raises:
+        OSError: ELOOP: it is a link.
+    """
+    follow_none = getattr(os, "O_NOFOLLOW", 0)
+    if not follow_none and Path(path).is_symlink():  # Windows, where few may make links
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
+    return os.open(path, flags | follow_none | getattr(os, "O_NONBLOCK", 0), mode)
+
+
 def read_at(file: IO[bytes], size: int, offset: int) -> bytes:
     """Read bytes of an unbuffered file; where the system can, without its position, which forked processes share."""
     if hasattr(os, "pread"):

@@ -7,7 +7,7 @@ from pathlib import Path
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Checkpoint
 
-from ..core.files import reporting_a_full_disk
+from ..core.files import refuse_foreign, reporting_a_full_disk
 from .interruption import Interruption
 
 LAST = Path("checkpoints") / "last.ckpt"
@@ -62,6 +62,7 @@ def save(trainer: pl.Trainer, path: Path) -> None:
     """
     aside = path.with_suffix(".part")
     try:
+        refuse_foreign(aside)
         with reporting_a_full_disk(path):
             trainer.save_checkpoint(aside)
             if trainer.is_global_zero:

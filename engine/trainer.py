@@ -22,7 +22,7 @@ from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import nn
 
 from ..core.errors import RunError, UserError
-from ..core.files import wrong_checksum
+from ..core.files import own_folder, wrong_checksum
 from ..core.platform import REQUEUE_SIGNAL
 from .checkpoint import KeepLast, find
 from .interruption import Interruption
@@ -105,7 +105,7 @@ def make_trainer(
     here, nodes = placement(run)
     if nodes > 1 and launched() is None:
         raise UserError(f"run.nodes {nodes}: start the command on every machine by torchrun or srun.")
-    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    own_folder(folder / "checkpoints")
     trainer = pl.Trainer(
         accelerator="auto",
         devices=here,

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..core.documents import lines_of, parse_json
 from ..core.errors import UserError
-from ..core.files import refuse_irregular, reporting_a_full_disk
+from ..core.files import open_own, refuse_irregular, reporting_a_full_disk
 from ..core.platform import rename_open
 
 
@@ -53,7 +53,7 @@ class Journal:
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         aside = self.path.with_name(f".{self.path.name}")
-        self._file = aside.open("ab", buffering=0)
+        self._file = open_own(aside, "ab", private=True, buffering=0)
         try:
             self._file.truncate(0)
             self._write([self._said, *(self.done[path] for path in paths if path in self.done)])

@@ -165,7 +165,7 @@ def _named(request: Request, cases: pd.DataFrame) -> pd.DataFrame:
     cases, salt = pseudonymised(cases, salt)
     if request.share.rank > 0:
         return cases
-    write_json(key, {"salt": salt, "files": dict(zip(cases["id"], cases["path"]))})
+    write_json(key, {"salt": salt, "files": dict(zip(cases["id"], cases["path"]))}, private=True)
     hide_from_others(key)
     return cases
 

@@ -3,6 +3,7 @@
 import ast
 import os
 import pickle
+import re
 import stat
 from pathlib import Path
 
@@ -38,6 +39,15 @@ READERS = {
     "yaml.safe_load_all", "yaml.unsafe_load", "yaml.full_load",
 }  # fmt: skip
 KEYWORDS = {"shell": False, "allow_pickle": False, "trust_remote_code": False, "weights_only": True}
+# What makes or changes a file by its name; the one module that may, and what it needs of the system.
+WRITING = {Path("core/files.py"), Path("core/platform.py")}
+WRITERS = {
+    "os.truncate", "os.symlink", "os.link", "os.mkfifo", "os.umask", "shutil.copy", "shutil.copy2",
+    "shutil.copyfile", "shutil.copytree", "shutil.move", "torch.save", "np.save", "np.savez", "np.savez_compressed",
+    "np.savetxt", "safetensors.torch.save_file", "save_file", "json.dump", "pickle.dump", "yaml.dump",
+    "tempfile.NamedTemporaryFile",
+}  # fmt: skip
+WRITING_METHODS = {"write_text", "write_bytes", "touch", "symlink_to", "hardlink_to", "tofile"}
 
 
 def wrong_calls(tree: ast.AST, path: Path) -> list[str]:
@@ -50,6 +60,7 @@ def wrong_calls(tree: ast.AST, path: Path) -> list[str]:
         given = {each.arg: each.value for each in node.keywords}
         wrong = called in FORBIDDEN or called.rpartition(".")[2] in METHODS
         wrong |= called in READERS and path != DOCUMENTS and not is_copy(node)
+        wrong |= path not in WRITING and writes(node)
         wrong |= called == "torch.load" and "weights_only" not in given
         for keyword, only in KEYWORDS.items():
             value = given.get(keyword)
@@ -59,6 +70,29 @@ def wrong_calls(tree: ast.AST, path: Path) -> list[str]:
         if wrong:
             found.append(f"{path}:{node.lineno}: {ast.unparse(node)[:100]}")
     return found
+
+
+def writes(node: ast.Call) -> bool:
+    """Whether a call opens a file for writing by a name that is not the one of `written_aside`, `aside`."""
+    called = ast.unparse(node.func)
+    if ast.unparse(node.func).split(".")[0] == "aside" or any("aside" in ast.unparse(each) for each in node.args[:2]):
+        return False
+    if called == "os.open":
+        return re.search("O_(WRONLY|RDWR|CREAT)", ast.unparse(node)) is not None and "os.devnull" not in ast.unparse(
+            node
+        )
+    method = called.rpartition(".")[2] if isinstance(node.func, ast.Attribute) else ""
+    if called in WRITERS or method in WRITING_METHODS:
+        return True
+    if method in ("to_csv", "to_json", "to_parquet", "to_excel"):
+        return bool(node.args)
+    if called == "open" or method in ("open", "fdopen", "File", "ZipFile"):
+        modes = [each.value for each in node.args if isinstance(each, ast.Constant)]
+        modes += [ast.unparse(each.value).strip("'") for each in node.keywords if each.arg == "mode"]
+        return any(
+            isinstance(mode, str) and re.fullmatch(r"(?=.*[wax+])[rwaxbt+]+|[^rwaxbt+]+", mode) for mode in modes
+        )
+    return False
 
 
 def is_copy(node: ast.Call) -> bool:
@@ -95,7 +129,11 @@ def test_no_source_calls_what_runs_code_or_reads_without_limits():
         "np.load(path, allow_pickle=True)", "subprocess.run('ls', shell=True)", "archive.extractall(folder)",
         "AutoModel.from_pretrained(name, trust_remote_code=flag)", "subprocess.run(f'git {name}')",
         "json.load(file)", "json.loads(path.read_text())", "yaml.safe_load(text)", "yaml.load(text, yaml.SafeLoader)",
-        "from json import loads", "import yaml as y", "from yaml import *", "from torch import load",
+        "from json import loads", "import yaml as y",
+        "open(path, 'a')", "open(path, mode='w')", "path.open('w')", "path.open('r+b')", "path.write_text(text)",
+        "path.touch()", "os.open(path, os.O_WRONLY)", "table.to_csv(path)", "torch.save(state, path)",
+        "h5py.File(path, 'w')", "zipfile.ZipFile(path, 'a')", "np.savez(path, x=1)", "os.umask(0)",
+        "from yaml import *", "from torch import load",
     ],
 )  # fmt: skip
 def test_the_search_finds_what_it_is_for(line):

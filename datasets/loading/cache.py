@@ -24,7 +24,7 @@ import numpy as np
 from ...core.counter import Counter
 from ...core.documents import lines_of, parse_json
 from ...core.errors import DataError, RunError
-from ...core.files import write_text
+from ...core.files import open_own, own_folder, write_text
 from ...core.locks import Lock
 from ..images.colour import colour_note
 from ..settings import Data
@@ -162,7 +162,7 @@ class PixelCache:
             raise RunError(f"{damaged}, and {file} reads otherwise now. Remove {self.folder} and repeat the command.")
         print(f"warning: {damaged}; {file} was read again. Test that disk.", file=sys.stderr, flush=True)
         if os.access(self.folder / "pixels.u8", os.W_OK):
-            with (self.folder / "pixels.u8").open("r+b") as data:
+            with open_own(self.folder / "pixels.u8", "r+b") as data:
                 data.seek(offset)
                 data.write(pixels.data)
         return pixels
@@ -279,7 +279,7 @@ def build_cache(
     folder = Path(folder) / reader.name
     keys = [_key(file) for file in files]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        own_folder(folder)
         with Lock(folder / "lock", folder, wait=True):
             known = _repair(folder)
             todo = [(key, file) for key, file in dict(zip(keys, files)).items() if key not in known]
@@ -344,16 +344,15 @@ def _lines(folder: Path) -> Iterator[tuple[str, Entry, int]]:
 def _repair(folder: Path) -> dict[str, Entry]:
     """Read the index; cut an unfinished last line, and pixels that no line speaks of. A damaged line is passed over."""
     index, data = folder / "index.jsonl", folder / "pixels.u8"
-    index.touch()
-    data.touch()
-    size = data.stat().st_size
     known, good, end = {}, 0, 0
-    for key, entry, line_end in _lines(folder):
-        if entry.offset + entry.size <= size:
-            known[key] = entry
-            good, end = line_end, max(end, entry.offset + entry.size)
-    os.truncate(index, good)
-    os.truncate(data, end)
+    with open_own(index, "ab") as lines, open_own(data, "ab") as pixels:
+        size = os.fstat(pixels.fileno()).st_size
+        for key, entry, line_end in _lines(folder):
+            if entry.offset + entry.size <= size:
+                known[key] = entry
+                good, end = line_end, max(end, entry.offset + entry.size)
+        lines.truncate(good)
+        pixels.truncate(end)
     if unsummed := [key for key, entry in known.items() if entry.checksum < 0]:
         known |= _summed(folder, {key: known[key] for key in unsummed})
         write_text(index, "".join(_line(key, entry) for key, entry in known.items()))
@@ -380,8 +379,8 @@ def _append(
     """Read files and append them; failures are returned and tried again by the next run."""
     added: dict[str, Entry] = {}
     with (
-        (folder / "pixels.u8").open("ab") as data,
-        (folder / "index.jsonl").open("a", encoding="utf-8") as index,
+        open_own(folder / "pixels.u8", "ab") as data,
+        open_own(folder / "index.jsonl", "a", encoding="utf-8") as index,
         Counter(len(todo), "reading files", "file", progress) as counter,
     ):
         offset = data.tell()

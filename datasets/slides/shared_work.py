@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from ...core.documents import read_json
 from ...core.errors import DataError
-from ...core.files import write_json, written_aside
+from ...core.files import open_own, own_folder, write_json, written_aside
 from ...core.locks import try_lock
 from ..manifest.tables import for_spreadsheets
 
@@ -49,8 +49,8 @@ class SharedWork:
             if self.settled(slide):
                 continue
             path = self._state(slide, ".lock")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("a") as lock:
+            own_folder(path.parent)
+            with open_own(path, "a") as lock:
                 # It may have been finished between the first look and the lock.
                 if try_lock(lock, self.folder) and not self.settled(slide):
                     yield slide

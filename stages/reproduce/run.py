@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ...core.documents import read_json
 from ...core.errors import RunError, UserError
-from ...core.files import write_json, write_text
+from ...core.files import copy_folder, write_json, write_text
 from ...datasets.manifest.tables import Manifest
 from ...engine.recipe import flat
 from ...engine.run_folder import FREE, rank
@@ -208,7 +208,7 @@ def _run_row(plan: Plan, request: Request, place: _Place) -> RowResult:
         metrics = measured(request.table, folders, request.resamples) if rank() == 0 else None
     except Exception as error:  # A row may fail for any reason, memory and disk included; its table must not.
         if not isinstance(error, UserError | RunError) and rank() == 0:
-            write_text(place.folder / "rows" / f"{plan.row.name}.traceback.txt", traceback.format_exc())
+            write_text(place.folder / "rows" / f"{plan.row.name}.traceback.txt", traceback.format_exc(), private=True)
         reason = " ".join(str(error).split())[:400] or type(error).__name__
         return RowResult(plan.row.name, FAILED, reason, cost=total(map(read_cost, folders)), **common)
     if metrics is None:
@@ -273,7 +273,7 @@ def _predict_slides(model: Path, work: Work) -> None:
     from ..slides.predict import Request as Slides
     from ..slides.predict import predict_slides
 
-    shutil.copytree(model, work.out / "model", dirs_exist_ok=True)
+    copy_folder(model, work.out / "model")
     predict_slides(
         Slides(
             work.out / "model", [str(work.data)], work.out / "predictions.csv", work.before["extract"],

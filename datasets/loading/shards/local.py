@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ....core.files import open_own, own_folder, remove_leftovers_of, written_aside
 from ....core.platform import WITHOUT_LOCKS, remove_unless_open, take_lock
 from .storage import Storage
 
@@ -24,7 +25,7 @@ class LocalShards:
 
     def __init__(self, storage: Storage, remote: str, folder: Path, bound: int):
         self.storage, self.remote, self.folder, self.bound = storage, remote, folder, bound
-        folder.mkdir(parents=True, exist_ok=True)
+        own_folder(folder)
 
     def get(self, name: str, size: int) -> Path:
         """Return the file of a shard; it is fetched and checked if it is not here.
@@ -37,12 +38,9 @@ class LocalShards:
             with _alone(self.folder / f"{name}.lock"):
                 if not _used(file):
                     self._make_room(size)
-                    part = file.with_suffix(".part")
-                    try:
-                        self.storage.fetch(f"{self.remote}/{name}", part, lambda got: _compare(got, name, size))
-                        part.replace(file)
-                    finally:
-                        part.unlink(missing_ok=True)
+                    remove_leftovers_of(file)
+                    with written_aside(file) as aside:
+                        self.storage.fetch(f"{self.remote}/{name}", aside, lambda got: _compare(got, name, size))
         return file
 
     def drop(self, name: str) -> None:
@@ -90,7 +88,7 @@ def _alone(path: Path) -> Iterator[None]:
 
     Without locks two may fetch the same, and the checks tell what is whole.
     """
-    with path.open("a") as file:
+    with open_own(path, "a") as file:
         try:
             take_lock(file, wait=True)
         except OSError as error:

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ....core.errors import RunError, UserError
-from ....core.files import reporting_a_full_disk
+from ....core.files import reporting_a_full_disk, written_aside
 
 TRIES = 4
 PAUSE_S = 1.0  # before the second try; each later one waits twice as long
@@ -108,9 +108,8 @@ class Storage:
 
         def put() -> None:
             if isinstance(fs, LocalFileSystem):
-                fs.makedirs(fs._parent(path), exist_ok=True)
-                fs.pipe_file(f"{path}.part", content)
-                fs.mv(f"{path}.part", path)
+                with written_aside(path) as aside:
+                    aside.write_bytes(content)
             else:
                 fs.pipe_file(path, content)
 
