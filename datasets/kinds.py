@@ -72,3 +72,11 @@ def file_kind(path: Path) -> str:
         raise DataError(f"{path}: no permission to read the file. Ask its owner, or copy it.") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be opened ({error.strerror}).") from None
+
+
+def is_dicom(path: Path) -> bool:
+    """Return whether a file can be opened and is DICOM."""
+    try:
+        return file_kind(path) == DICOM
+    except DataError:
+        return False
