@@ -6,7 +6,6 @@ refused, never filled up with copies of its neighbours.
 """
 
 import math
-import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,26 +16,12 @@ import numpy as np
 from ...core.errors import DataError
 from ...core.extras import require
 from ..images.colour import Read, holds_colour
+from ..kinds import DICOM, EMPTY, IMAGES, VIDEOS, file_kind
 from ..loading.limits import CLIP_GB
 
 CLIP_SUFFIXES = (
     ".mp4", ".m4v", ".mov", ".avi", ".mpeg", ".mpg", ".mkv", ".webm", ".wmv", ".gif", ".dcm", ".dicom",
 )  # fmt: skip
-
-# Place, bytes and FFmpeg's name of each container.
-_STARTS = (
-    (128, b"DICM", "DICOM"),
-    *((4, box, "mov") for box in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")),
-    (8, b"AVI ", "avi"),
-    (0, b"\x1aE\xdf\xa3", "matroska"),
-    (0, b"GIF87a", "gif"),
-    (0, b"GIF89a", "gif"),
-    (0, b"0&\xb2u\x8ef\xcf\x11", "asf"),
-    (0, b"\0\0\1\xba", "mpeg"),
-    (0, b"\0\0\1\xb3", "mpegvideo"),
-    *((0, group, "DICOM") for group in (b"\x02\x00", b"\x08\x00", b"\x00\x02", b"\x00\x08")),  # without the preamble
-)
-_IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"BM")
 
 
 @dataclass(frozen=True)
@@ -188,7 +173,7 @@ def open_clip(
         from .frame_folder import FolderFrames
 
         frames = FolderFrames(path, kind, **limits)
-    elif kind == "DICOM":
+    elif kind == DICOM:
         from .dicom_clip import DicomFrames
 
         frames = DicomFrames(path, kind, **limits)
@@ -240,31 +225,19 @@ def clip_info(path: str | Path) -> ClipInfo:
 
 def _kind(path: Path) -> str:
     """Return `folder`, `DICOM`, or FFmpeg's name of the container that the first bytes announce."""
-    try:
-        mode = path.stat().st_mode
-        if stat.S_ISDIR(mode):
-            return "folder"
-        if not stat.S_ISREG(mode):
-            raise DataError(f"{path}: no regular file.")
-        with path.open("rb") as file:
-            head = file.read(132)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file.") from None
-    except PermissionError:
-        raise DataError(f"{path}: no permission to read the file. Ask its owner, or copy it.") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be opened ({error.strerror}).") from None
-    if not head:
+    if path.is_dir():
+        return "folder"
+    kind = file_kind(path)
+    if kind == EMPTY:
         raise DataError(f"{path}: the file is empty (0 bytes). Fetch it again.")
-    for place, start, kind in _STARTS:
-        if head.startswith(start, place):
-            return kind
-    if head.startswith(_IMAGES):
+    if kind in IMAGES:
         raise DataError(f"{path}: a single image, not a clip. Put the frames of a clip into a folder and name that.")
-    raise DataError(
-        f"{path}: no clip that is read here: its first bytes are those of no MP4, MOV, AVI, Matroska, WebM, WMV, "
-        "MPEG, GIF or DICOM file. Whatever its name says, look what it is."
-    )
+    if kind not in (*VIDEOS, DICOM):
+        raise DataError(
+            f"{path}: no clip that is read here: its first bytes are those of no MP4, MOV, AVI, Matroska, WebM, WMV, "
+            "MPEG, FLV, Ogg, GIF or DICOM file. Whatever its name says, look what it is."
+        )
+    return kind
 
 
 def _shrunk_size(size: tuple[int, int], shorter_px: int | None) -> tuple[int, int]:
