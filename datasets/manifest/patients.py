@@ -19,22 +19,23 @@ _MANY = 20  # cases of one patient, and
 _SHARE = 0.2  # share of all, from which its name may be a placeholder
 
 
-def tidy_patients(path: Path, cells: pd.Series, fold: bool = False) -> tuple[pd.Series, tuple[str, ...]]:
+def tidy_patients(path: Path, table: pd.DataFrame, fold: bool = False) -> tuple[pd.Series, tuple[str, ...]]:
     """Return the patients of a table, each under one spelling, and sentences on what was put together.
 
     Args:
         path: What messages call the table.
-        cells: N texts.
+        table: With `id` and `patient`. Where both are the same, the case is its own patient, whatever its name.
         fold: Whether capitals make no other patient either.
 
     Raises:
         DataError: A cell is empty or says that the patient is not known.
     """
+    cells = table["patient"]
     codes, names = pd.factorize(cells)
     plain = pd.Series([_visible(name) for name in names], dtype=object)
     nobody = plain.str.casefold().isin(_NOBODY).to_numpy()
-    if nobody.any():
-        wrong = nobody[codes]
+    wrong = nobody[codes] & ((cells != table["id"]) | (cells.str.strip() == "")).to_numpy()
+    if wrong.any():
         row, count = int(wrong.argmax()), int(wrong.sum())
         said = f"is {names[codes[row]]!r}, which names nobody" if plain[codes[row]] else "is empty"
         raise DataError(

@@ -135,7 +135,7 @@ def read_manifest(path: str | Path, labels: Sequence[str] | None = None) -> Mani
     if len(wrong):
         cell = table["split"].iloc[wrong[0]]
         raise DataError(f"{path}: row {wrong[0] + 2}: split {cell!r}; a split is one of {', '.join(SPLITS)}.")
-    table["patient"], notes = tidy_patients(path, table["patient"])
+    table["patient"], notes = tidy_patients(path, table)
     refuse_patient_overlap(path, table)
     found = tuple(labels) if labels is not None else _label_columns(table)
     for label in found:
@@ -287,7 +287,7 @@ def checked_predictions(path: Path, table: pd.DataFrame) -> Predictions:
     if not labels:
         raise DataError(f"{path}: no score columns (p_<label>). Is this a predictions.csv?")
     _refuse_repeated_ids(path, table)
-    table["patient"], notes = tidy_patients(path, table["patient"], fold=True)
+    table["patient"], notes = tidy_patients(path, table, fold=True)
     refuse_patient_overlap(path, table, _OVERLAP)
     wrong = np.flatnonzero(~table["status"].isin(["ok", "failed"]))
     if len(wrong):

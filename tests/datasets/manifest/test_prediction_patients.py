@@ -20,6 +20,12 @@ def test_a_cell_that_names_nobody_is_refused(cell, tmp_path):
         read_predictions(table(tmp_path / "p.csv", ["a", cell, cell, "b"]))
 
 
+def test_a_case_may_be_its_own_patient_whatever_its_name(tmp_path):
+    path = table(tmp_path / "p.csv", ["a", "none"])
+    path.write_text(path.read_text().replace("c1,none", "none,none"))
+    assert read_predictions(path).table["patient"].tolist() == ["a", "none"]
+
+
 @pytest.mark.parametrize("other", ["P0 ", " P0", "p0", "P0\u200b", "P0\u00a0", "Ｐ0"])
 def test_blanks_and_capitals_are_no_other_patient(other, tmp_path):
     found = read_predictions(table(tmp_path / "p.csv", ["P0", other, "P1"]))
