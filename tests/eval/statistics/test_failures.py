@@ -88,6 +88,9 @@ def test_every_form_of_the_report_says_it(tmp_path, capsys):
     assert line in " ".join(page.split()) and line.replace("%", r"\%") in tex
     own = json.loads(content)["models"][0]["labels"][0]
     assert own["flow"]["failed_positive"] == failed and own["metrics"]["sensitivity_failed_as_wrong"]["value"] == strict
+    natural = own["natural_frequencies"]
+    assert natural["prevalence"] == truth.mean() and natural["found"] == round(natural["with_finding"] * strict)
+    assert "missed or not read" in page
     assert own["metrics"]["auroc_worst_case"]["value"] < own["metrics"]["auroc"]["value"]
     table = pd.read_csv(out / "metrics.csv").set_index("metric")["value"]
     assert table["failed_positive"] == failed and table["sensitivity_failed_as_wrong"] == pytest.approx(
