@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import UserError
-from .options import THRESHOLD
+from .options import CUT_OFF
 from .parser import Parser
 from .values import columns, named_path, prevalence
 
@@ -36,7 +36,15 @@ def add_evaluation(parser: Parser) -> None:
         help="columns of the manifest, separated by commas, or none (default: sex, age, view, scanner and site, where "
         "there)",
     )  # fmt: skip
-    parser.add_argument("--threshold", default="youden", help=THRESHOLD)
+    parser.add_argument("--threshold", action="append", default=[], metavar="RULE", help=CUT_OFF)
+    parser.add_argument(
+        "--exclusive", dest="kind", action="store_const", const="exclusive", advanced=True,
+        help="the labels are exclusive classes, whatever their scores add up to",
+    )  # fmt: skip
+    parser.add_argument(
+        "--multi-label", dest="kind", action="store_const", const="multi-label", advanced=True,
+        help="each label is a finding of its own, whatever their scores add up to",
+    )  # fmt: skip
     parser.add_argument(
         "--prevalence", metavar="P",
         help="give predictive values at this prevalence too: 0.02, or by label, Mass=0.02,Edema=0.1",
@@ -64,14 +72,22 @@ def report(options, named: Sequence[str], title: str) -> None:
         predictions[name] = path
     print(f"{options.verb}: split {options.split} of {', '.join(map(str, predictions.values()))} -> {options.out}")
     from ..eval import Evaluation
+    from ..eval.statistics.rules import read_rules
     from ..stages.evaluate import evaluate_stage
 
     evaluation = Evaluation(
-        split=options.split, rule=options.threshold, prevalence=prevalence(options.prevalence),
+        split=options.split, rule=read_rules(options.threshold), prevalence=prevalence(options.prevalence),
         resamples=options.resamples, seed=options.seed, interval=options.interval, stratify=options.stratify,
         subgroups=columns(options.subgroups),
+        kind=options.kind,
     )  # fmt: skip
     title = title or ", ".join(predictions)
     found = evaluate_stage(predictions, options.out, data=options.data, evaluation=evaluation, title=title)
-    print(*found.headline, *(f"warning: {text}" for text in found.to_dict()["seen"]["warnings"]), sep="\n")
+    print(*found.headline, *(f"warning: {text}" for text in _warnings(found.to_dict())), sep="\n")
     print(f"report: {found.path}")
+
+
+def _warnings(content: dict) -> list[str]:
+    """Return what a reader must know of the tables: names put together, doubtful kinds of labels, cases seen before."""
+    notes = [note for model in content["models"] for note in model["notes"]]
+    return [*dict.fromkeys(notes), *content["seen"]["warnings"]]

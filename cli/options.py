@@ -16,6 +16,12 @@ THRESHOLD = (
     "rule for thresholds on validation: youden, sensitivity=0.9, specificity=0.9, cost=10:1 (a missed case against a "
     "false alarm; cost=10:1@0.02 at that prevalence), or 0.5 (default: youden)"
 )
+CUT_OFF = (
+    "the cut-off of the protocol, 0.31, or the rule that chooses one on val: youden, sensitivity=0.9, specificity=0.9, "
+    "cost=10:1 (a missed case against a false alarm; cost=10:1@0.02 at that prevalence); for one finding "
+    "Effusion=0.31, several with commas or the option repeated (default: those stored with the model where the table "
+    "has no val, else the rule by which the model chose its own, youden)"
+)
 # Of a recipe, the options that most people change.
 USUAL = ("optim.epochs", "optim.batch_size", "optim.base_lr", "data.labels", "run.devices")
 

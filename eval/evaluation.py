@@ -1,16 +1,17 @@
 """The settings of an evaluation as one value, checked when it is made."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..core.errors import UserError
-from ..datasets.manifest.tables import nearest
-from .statistics.operating_points import parse_rule
+from ..datasets.manifest.tables import Predictions, nearest
 from .statistics.resampling import PatientBootstrap, rarest_finding
+from .statistics.rules import ALL, rules_of
 
 INTERVALS = ("percentile", "bca")
+KINDS = ("exclusive", "multi-label")  # of labels
 _FEWEST = 10  # resamples
 
 
@@ -20,26 +21,30 @@ class Evaluation:
 
     Attributes:
         split: The split to evaluate.
-        rule: How thresholds are chosen on the `val` rows; see `operating_points.choose`.
+        rule: How thresholds are chosen on the `val` rows, or the cut-off itself (`operating_points.choose`); one for
+            all labels, or by label. None: those that are stored with the model where the table has no `val` rows, else
+            the model's own rule where that is known, else `youden`.
         prevalence: At which predictive values are wanted beside those of the cases: one for all labels, or by label.
         resamples, seed: Of the bootstrap by patient.
         interval: `percentile`, or `bca` (bias-corrected and accelerated; Efron 1987), which is more exact for skewed
             metrics and small cohorts and takes about twice as long.
         stratify: Whether resamples hold as many patients with a finding as the cohort does; see `rarest_finding`.
         subgroups: Columns of the manifest; None for sex, age, view, scanner and site where it has them.
+        kind: `exclusive` classes or `multi-label`; None to decide by truths and scores (`classes.kind`).
 
     Raises:
-        UserError: Fewer than 10 resamples, or an unknown rule, interval or prevalence.
+        UserError: Fewer than 10 resamples, or an unknown rule, interval, prevalence or kind.
     """
 
     split: str = "test"
-    rule: str = "youden"
+    rule: str | float | Mapping[str, str | float] | None = None
     prevalence: float | Mapping[str, float] | None = None
     resamples: int = 2000
     seed: int = 0
     interval: str = "percentile"
     stratify: bool = False
     subgroups: Sequence[str] | None = None
+    kind: str | None = None
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -47,7 +52,9 @@ class Evaluation:
             raise UserError(f"{self.resamples} resamples are too few for an interval: take 2,000, or at least 10.")
         if self.interval not in INTERVALS:
             raise UserError(f"interval {self.interval!r}: one of {', '.join(INTERVALS)}.")
-        parse_rule(self.rule)
+        if self.kind not in (None, *KINDS):
+            raise UserError(f"kind {self.kind!r}: one of {', '.join(KINDS)}.")
+        rules_of(self.rule)
         by_label = self.prevalence if isinstance(self.prevalence, Mapping) else {"all labels": self.prevalence}
         for label, prevalence in by_label.items():
             if prevalence is not None and not 0 < prevalence < 1:
@@ -57,6 +64,22 @@ class Evaluation:
         """Return the bootstrap of N cases with (N, L) truths."""
         strata = rarest_finding(truth, patients) if self.stratify else None
         return PatientBootstrap(patients, self.resamples, self.seed, strata, self.interval == "bca")
+
+    def said(self, table: Predictions) -> Predictions:
+        """Return the table with what was said of its labels' kind."""
+        return table if self.kind is None else replace(table, kind=self.kind)
+
+    def rules(self, labels: Sequence[str]) -> dict[str, str]:
+        """Return the rule by label, of those that have one.
+
+        Raises:
+            UserError: A rule is given for another label.
+        """
+        found = rules_of(self.rule)
+        for label in found:
+            if label != ALL and label not in labels:
+                raise UserError(f"A threshold is given for {label!r}, which no table has{nearest(label, labels)}.")
+        return {label: found.get(label, found.get(ALL, "")) for label in labels if label in found or ALL in found}
 
     def prevalences(self, labels: Sequence[str]) -> dict[str, float]:
         """Return the prevalence by label, of those that have one.

@@ -66,11 +66,7 @@ def _context(
 
     cards = {name: _card_beside(path) for name, path in predictions.items()}
     known = {name: card for name, card in cards.items() if card is not None}
-    thresholds = {
-        name: {label: t["value"] for label, t in stored.items() if t["value"] is not None}
-        for name, stored in _stored_thresholds(predictions, cards).items()
-        if not len(tables[name].rows("val"))
-    }
+    stored = {name: own for name, path in predictions.items() if (own := stored_thresholds(path))}
     localisation, pages = _localisation(predictions, tables, manifest, out, evaluation)
     unit = _unit(list(known.values()))
     image = _images(manifest) if manifest is not None and unit != "slide" else None
@@ -81,7 +77,12 @@ def _context(
 
     return Context(
         unit=unit,
-        thresholds=thresholds,
+        thresholds={
+            name: {label: t["value"] for label, t in own.items() if t["value"] is not None}
+            for name, own in stored.items()
+            if not len(tables[name].rows("val").scored())
+        },
+        rules={name: {label: t["how"] for label, t in own.items() if t.get("how")} for name, own in stored.items()},
         provenance={name: _provenance(card) for name, card in known.items()},
         meaning=next((card.meaning for card in known.values()), {}),
         image=image,
@@ -91,13 +92,9 @@ def _context(
     )
 
 
-def _stored_thresholds(predictions: Mapping[str, Path], cards: Mapping) -> dict[str, dict]:
-    """Return the thresholds of the models that have some: as `predict` wrote them beside the table, or of the model."""
-    found = {
-        name: facts_beside(path).get("thresholds") or getattr(cards[name], "thresholds", None)
-        for name, path in predictions.items()
-    }
-    return {name: stored for name, stored in found.items() if stored}
+def stored_thresholds(predictions: Path) -> dict[str, dict]:
+    """Return a model's thresholds by label, as `predict` wrote them beside the table, or of the model; or nothing."""
+    return facts_beside(predictions).get("thresholds") or getattr(_card_beside(predictions), "thresholds", None) or {}
 
 
 def _seen(split: str, predictions: Mapping[str, Path], tables: Mapping[str, Predictions]):

@@ -1,9 +1,91 @@
-"""Patients under two spellings: `P1` and `p1`, `001` and `1` may be one person, who must not stand in two splits."""
+"""Names of patients: none is a blank, and one person under two spellings must not stand in two splits.
+
+Blanks around a name and invisible signs are no other patient, in manifests and predictions alike. `P1` and `p1`, `001`
+and `1` may be one person.
+"""
 
 import re
 import unicodedata
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
+
+from ...core.errors import DataError
+from .cells import UNKNOWN_CELLS
+
+_NOBODY = frozenset([*UNKNOWN_CELLS, "<na>", "nat", "#n/a", "unknown", "missing", "not recorded", "-", "--", "?", "."])
+_MANY = 20  # cases of one patient, and
+_SHARE = 0.2  # share of all, from which its name may be a placeholder
+
+
+def tidy_patients(path: Path, table: pd.DataFrame, fold: bool = False) -> tuple[pd.Series, tuple[str, ...]]:
+    """Return the patients of a table, each under one spelling, and sentences on what was put together.
+
+    Args:
+        path: What messages call the table.
+        table: With `id` and `patient`. Where both are the same, the case is its own patient, whatever its name.
+        fold: Whether capitals make no other patient either.
+
+    Raises:
+        DataError: A cell is empty or says that the patient is not known.
+    """
+    cells = table["patient"]
+    codes, names = pd.factorize(cells)
+    plain = pd.Series([_visible(name) for name in names], dtype=object)
+    nobody = plain.str.casefold().isin(_NOBODY).to_numpy()
+    wrong = nobody[codes] & ((cells != table["id"]) | (cells.str.strip() == "")).to_numpy()
+    if wrong.any():
+        row, count = int(wrong.argmax()), int(wrong.sum())
+        said = f"is {names[codes[row]]!r}, which names nobody" if plain[codes[row]] else "is empty"
+        raise DataError(
+            f"{path}: row {row + 2}: the cell 'patient' {said} ({count:,} such cells in all). Fill it in: cases "
+            "without a name would count as one patient. Where every case is of another patient, repeat the id there."
+        )
+    keys = plain.map(lambda name: unicodedata.normalize("NFKC", name).casefold() if fold else name)
+    first = dict(zip(keys[::-1], plain[::-1]))
+    tidy = keys.map(first).to_numpy(dtype=object)
+    note = _together(np.asarray(names, dtype=object), tidy)
+    return pd.Series(tidy[codes], index=cells.index), (note,) if note else ()
+
+
+def doubtful_patients(cells: pd.Series) -> tuple[str, ...]:
+    """Return sentences on tidy names that may be one patient under two spellings, or nobody's."""
+    sizes, notes = cells.value_counts(), []
+    plain = pd.Series([_plain(name) for name in sizes.index], index=sizes.index)
+    twice = plain[plain.duplicated(keep=False)].sort_values(kind="stable")
+    if len(twice):
+        notes.append(
+            f"{twice.nunique():,} patients may stand there under two spellings, first {twice.index[0]!r} and "
+            f"{twice.index[1]!r}; they count as two. If they are one, spell them alike: intervals are by patient."
+        )
+    if len(sizes) and sizes.iloc[0] >= max(_MANY, _SHARE * len(cells)):
+        notes.append(
+            f"{sizes.iloc[0]:,} of {len(cells):,} cases are of patient {sizes.index[0]!r}. If that is a placeholder, "
+            "name the patients: intervals are by patient."
+        )
+    return tuple(notes)
+
+
+def _visible(name: str) -> str:
+    """Return a name without blanks around it, with one between its words, and without invisible signs."""
+    if name.isascii() and name.isalnum():
+        return name
+    words = "".join(sign for sign in name if unicodedata.category(sign) != "Cf").split()
+    return " ".join(words)
+
+
+def _together(names: np.ndarray, tidy: np.ndarray) -> str:
+    """Say which names were changed, and how many patients had two spellings; empty where none was changed."""
+    changed = np.flatnonzero(names != tidy)
+    if not len(changed):
+        return ""
+    merged, first = len(names) - len(set(tidy)), changed[0]
+    return (
+        f"{len(changed):,} names of patients differ from others by blanks or capitals alone, or have blanks around "
+        f"them: first {names[first]!r}, read as {tidy[first]!r}. By that, {merged:,} names became those of other "
+        "patients."
+    )
 
 
 def alike_patients(table: pd.DataFrame) -> str | None:

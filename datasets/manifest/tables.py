@@ -21,6 +21,7 @@ from ...core.errors import DataError
 from ...core.files import write_json
 from .cells import UNKNOWN_CELLS, is_numeric, label_cells, nearest, numbers, read_csv, write_csv
 from .cells import for_spreadsheets as for_spreadsheets
+from .patients import doubtful_patients, tidy_patients
 from .roots import refuse_outside
 
 KEYS = ("id", "path", "patient", "split")
@@ -31,6 +32,11 @@ FACTS = frozenset(
         "age sex view follow_up height width spacing mpp fps frames annotation study series site scanner "
         "source group probe original_split duplicate_of"
     ).split()
+)
+_RESPLIT = "Split by patient, or empty the column and let `clinvit prepare --resplit` do it."
+_OVERLAP = (
+    "What is chosen on one split would be tried on the same people in another. Split by patient (`clinvit prepare "
+    "--resplit`) and predict anew, or leave the rows of these patients out of one split."
 )
 
 
@@ -44,12 +50,14 @@ class Manifest:
             every other column is a string.
         labels: The label columns, in file order.
         meaning: What 1 means, for the labels of which it is written down.
+        notes: What was changed in reading, in sentences.
     """
 
     path: Path
     table: pd.DataFrame
     labels: tuple[str, ...]
     meaning: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.table)
@@ -127,6 +135,7 @@ def read_manifest(path: str | Path, labels: Sequence[str] | None = None) -> Mani
     if len(wrong):
         cell = table["split"].iloc[wrong[0]]
         raise DataError(f"{path}: row {wrong[0] + 2}: split {cell!r}; a split is one of {', '.join(SPLITS)}.")
+    table["patient"], notes = tidy_patients(path, table)
     refuse_patient_overlap(path, table)
     found = tuple(labels) if labels is not None else _label_columns(table)
     for label in found:
@@ -137,7 +146,7 @@ def read_manifest(path: str | Path, labels: Sequence[str] | None = None) -> Mani
     for column in ("path", "annotation"):
         if column in table:
             refuse_outside(path, column, table[column].str.strip(), roots)
-    return Manifest(path, table, found, meaning)
+    return Manifest(path, table, found, meaning, notes)
 
 
 def write_manifest(
@@ -172,11 +181,15 @@ class Predictions:
         table: `id, patient, split, status, reason` (and `decision`, where the file has it) as strings,
             `y_<label>` and `p_<label>` as float64 (NaN where unknown or failed).
         labels: The labels, in file order.
+        notes: What was changed in reading, and what is doubtful, in sentences.
+        kind: `exclusive` or `multi-label`, where a user has said which; else empty.
     """
 
     path: Path
     table: pd.DataFrame
     labels: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    kind: str = ""
 
     def __len__(self) -> int:
         return len(self.table)
@@ -255,8 +268,9 @@ def read_predictions(path: str | Path) -> Predictions:
     """Read and check a predictions table.
 
     Raises:
-        DataError: A column is missing, an id stands twice, a truth is not 0, 1 or empty, a score is not within
-            0..1, a scored case has no score or no decision, a failed case carries one, or a decision is no label.
+        DataError: A column is missing, an id stands twice, a patient is not named or stands in two splits, a truth is
+            not 0, 1 or empty, a score is not within 0..1, a scored case has no score or no decision, a failed case
+            carries one, or a decision is no label.
     """
     return checked_predictions(Path(path), read_csv(Path(path)))
 
@@ -275,6 +289,8 @@ def checked_predictions(path: Path, table: pd.DataFrame) -> Predictions:
     if not labels:
         raise DataError(f"{path}: no score columns (p_<label>). Is this a predictions.csv?")
     _refuse_repeated_ids(path, table)
+    table["patient"], notes = tidy_patients(path, table, fold=True)
+    refuse_patient_overlap(path, table, _OVERLAP)
     wrong = np.flatnonzero(~table["status"].isin(["ok", "failed"]))
     if len(wrong):
         raise DataError(
@@ -299,18 +315,19 @@ def checked_predictions(path: Path, table: pd.DataFrame) -> Predictions:
         table[f"p_{label}"] = scores
     if "decision" in table.columns:
         _refuse_wrong_decisions(path, table["decision"], labels, ok)
-    return Predictions(path, table, labels)
+    return Predictions(path, table, labels, notes + doubtful_patients(table["patient"]))
 
 
-def refuse_patient_overlap(path: Path, table: pd.DataFrame) -> None:
+def refuse_patient_overlap(path: Path, table: pd.DataFrame, remedy: str = _RESPLIT) -> None:
     """Raise if a patient stands in more than one split; blanks before and after a name are no other patient."""
-    splits = table.groupby(table["patient"].str.strip(), sort=False)["split"].unique()
-    shared = splits[splits.map(len) > 1]
+    pairs = pd.DataFrame({"patient": table["patient"].str.strip(), "split": table["split"]}).drop_duplicates()
+    shared = pairs.loc[pairs["patient"].duplicated(keep=False), "patient"].unique()
     if len(shared):
-        patient, where = shared.index[0], " and ".join(sorted(shared.iloc[0]))
+        first = shared[0]
+        where = " and ".join(sorted(pairs.loc[pairs["patient"] == first, "split"]))
         raise DataError(
-            f"{path}: patient {patient!r} is in {where} ({len(shared)} patients in all are in more than one split). "
-            "Split by patient, or empty the column and let `clinvit prepare --resplit` do it."
+            f"{path}: patient {first!r} is in {where} ({len(shared)} patients in all are in more than one split). "
+            f"{remedy}"
         )
 
 

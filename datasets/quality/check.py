@@ -74,6 +74,7 @@ def _splits(manifest: Manifest, findings: Findings) -> None:
     findings.facts.append(
         f"{len(manifest)} cases of {manifest.table['patient'].nunique()} patients, no patient in two splits"
     )
+    findings.warnings.extend(manifest.notes)
     if alike := alike_patients(manifest.table):
         findings.warnings.append(alike)
     if not counts.get("train"):

@@ -11,6 +11,7 @@ from .matrix import confusion_image, confusion_matrix, matrix_is_wide
 MOST_CONFUSED = 12  # pairs of classes listed where the matrix shows no numbers
 NAMES = {
     "accuracy": "Accuracy",
+    "baseline_accuracy": "Accuracy of always saying the most frequent class",
     "top5_accuracy": "Top-5 accuracy",
     "balanced_accuracy": "Balanced accuracy",
     "macro_f1": "Macro F1",

@@ -18,8 +18,9 @@ class Context:
 
     Attributes:
         unit: What a case is, in the singular: image, slide, clip.
-        thresholds: Model name to its stored thresholds by label. A model without them gets thresholds from the `val`
-            rows of its own table.
+        thresholds: Model name to its stored thresholds by label, which hold where the evaluation has no rule. A model
+            without them gets thresholds from the `val` rows of its own table.
+        rules: Model name to the rules by which its own thresholds were chosen, by label, for the same.
         provenance: Model name to what it was made of and by (recipe, versions, fingerprints), shown as it is.
         meaning: Label to the meaning of a 1.
         image: Case id to an image, (H, W) or (H, W, 3), uint8, uint16 or float in 0..1; None if there is none.
@@ -34,6 +35,7 @@ class Context:
 
     unit: str = "case"
     thresholds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    rules: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     provenance: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     meaning: Mapping[str, str] = field(default_factory=dict)
     image: Callable[[str], np.ndarray | None] | None = None

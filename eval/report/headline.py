@@ -4,22 +4,33 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..statistics.classes import ClassResult
+from ..statistics.classes import ClassResult, positive_class
 from ..statistics.intervals import Estimate
-from ..statistics.results import ModelResult, Results
+from ..statistics.results import LabelResult, ModelResult, Results
+from .failure_words import failure_sentences, left_out_words
 from .formats import interval, many, number, signed
+
+PAIR = ("sensitivity", "specificity")
 
 
 def headline(found: Results, unit: str) -> list[str]:
-    """Say the result in one sentence, and in one more for each model that the first is compared with."""
+    """Say the result in a few sentences, and in one more for each model that the first is compared with.
+
+    The first entry holds what must not be parted: the main metric, and how many of the requested cases it is of.
+    """
     first = found.models[0]
-    sentences = (
-        _auroc_sentences(first, unit) if first.classes is None else _class_sentences(first.name, first.classes, unit)
-    )
+    row = main_label(first)
+    if first.classes is not None and row is None:
+        sentences = _class_sentences(first.name, first.classes, unit)
+    else:
+        sentences = _auroc_sentences(first, row, unit)
+    lost, *more = failure_sentences(first, row) or [""]
+    sentences[0] = f"{sentences[0]} {lost}".strip()
+    sentences += more
     for other, comparison in found.comparisons.items():
-        decided = comparison.classes
+        decided = comparison.classes if row is None else None
         what, gap, cases = (
-            ("AUROC" if len(first.labels) == 1 else "macro AUROC", comparison.macro["auroc"], comparison.cases)
+            ("AUROC" if row is not None else "macro AUROC", comparison.macro["auroc"], comparison.cases)
             if decided is None
             else ("accuracy", decided.accuracy, decided.cases)
         )
@@ -28,20 +39,56 @@ def headline(found: Results, unit: str) -> list[str]:
             continue
         sentences.append(
             f"{first.name} minus {other}: {what} difference {signed(gap.value)}{_ci(gap, signed)} on the same "
-            f"{many(cases, unit)}. {_verdict(gap, first.name, other)}"
+            f"{many(cases, unit)}{left_out_words(first.name, other, comparison)}. {_verdict(gap, first.name, other)}"
         )
     return sentences
 
 
-def _auroc_sentences(model: ModelResult, unit: str) -> list[str]:
+def main_label(model: ModelResult) -> LabelResult | None:
+    """Return the label that the result is about: the only one, or of two exclusive classes the one looked for."""
+    if len(model.labels) == 1:
+        return model.labels[0]
+    if model.classes is not None and len(model.labels) == 2:
+        return model.labels[positive_class(model.classes.labels)]
+    return None
+
+
+def _auroc_sentences(model: ModelResult, row: LabelResult | None, unit: str) -> list[str]:
     size = f"{many(len(model.table), unit)} of {many(model.patients, 'patient')}"
-    score = model.macro["auroc"]
+    score = model.macro["auroc"] if row is None or model.classes is None else row.metrics["auroc"]
     if np.isnan(score.value):
         return [f"The AUROC of {model.name} is undefined on {size}: {score.reason}."]
-    if len(model.labels) == 1:
-        return [f"AUROC {number(score.value, 2)}{_ci(score)} for {model.labels[0].label} on {size}."]
-    over = f"{model.defined} of {many(len(model.labels), 'finding')}"
-    return [f"Macro AUROC {number(score.value, 2)}{_ci(score)} over {over} on {size}."]
+    if row is None:
+        over = f"{model.defined} of {many(len(model.labels), 'finding')}"
+        return [f"Macro AUROC {number(score.value, 2)}{_ci(score)} over {over} on {size}."]
+    what = row.label
+    if model.classes is not None:
+        other = next(label for label in model.classes.labels if label != row.label)
+        what = f"{row.label} against {other}"
+    sentences = [f"AUROC {number(score.value, 2)}{_ci(score)} for {what} on {size}."]
+    if not np.isnan(row.point.threshold):
+        rates = " and ".join(f"{name} {number(row.metrics[name].value, 2)}{_ci(row.metrics[name])}" for name in PAIR)
+        sentences.append(f"At the threshold {row.point.threshold:.3g}, {row.point.source}: {rates}.")
+    if model.classes is not None:
+        sentences.append(_decisions(row, model.classes))
+    return sentences
+
+
+def _decisions(row: LabelResult, found: ClassResult) -> str:
+    """Say what the decisions of two classes are worth, beside always saying the more frequent one."""
+    place = found.labels.index(row.label)
+    rates = " and ".join(f"{name} {number(found.per_class[name][place].value, 2)}" for name in PAIR)
+    who = "The decisions of the table" if found.ruled else "The larger of both scores"
+    accuracy = found.metrics["accuracy"]
+    return f"{who}: {rates}; accuracy {number(accuracy.value)}{_ci(accuracy, digits=3)}, {_baseline(found)}."
+
+
+def _baseline(found: ClassResult) -> str:
+    """Say the accuracy of always deciding for the most frequent class, and whether the model's is above it."""
+    accuracy, base = found.metrics["accuracy"], found.metrics["baseline_accuracy"]
+    words = f"always saying {found.frequent}: {number(base.value)}"
+    low = accuracy.low if not np.isnan(accuracy.low) else accuracy.value
+    return words if low > base.value else f"{words}, so these cases do not show that it is better than that"
 
 
 def _class_sentences(model: str, found: ClassResult, unit: str) -> list[str]:
@@ -50,7 +97,9 @@ def _class_sentences(model: str, found: ClassResult, unit: str) -> list[str]:
     if np.isnan(score.value):
         sentences = [f"The accuracy of {model} is undefined on {size}: {score.reason}."]
     else:
-        sentences = [f"Accuracy {number(score.value, 2)}{_ci(score)} over {len(found.labels)} classes on {size}."]
+        base = _baseline(found)
+        over = f"over {len(found.labels)} classes on {size}. {base[0].upper()}{base[1:]}"
+        sentences = [f"Accuracy {number(score.value, 2)}{_ci(score)} {over}."]
     if found.failed:
         sentences.append(
             f"With {many(found.failed, f'failed {unit}')} counted as wrong: {number(strict.value, 2)}{_ci(strict)}."
@@ -58,10 +107,10 @@ def _class_sentences(model: str, found: ClassResult, unit: str) -> list[str]:
     return sentences
 
 
-def _ci(estimate: Estimate, form: Callable[[float], str] | None = None) -> str:
+def _ci(estimate: Estimate, form: Callable[[float], str] | None = None, digits: int = 2) -> str:
     if np.isnan(estimate.low):
         return f" ({estimate.reason})" if estimate.reason else ""
-    return f" (95 % CI {interval(estimate, 3, sign=True) if form else interval(estimate, 2)})"
+    return f" (95 % CI {interval(estimate, 3, sign=True) if form else interval(estimate, digits)})"
 
 
 def _verdict(gap: Estimate, first: str, other: str) -> str:

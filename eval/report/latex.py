@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from ..statistics.compare import Comparison
+from ..statistics.failures import AS_WRONG, BEST, WORST
 from ..statistics.intervals import NO_INTERVAL, Estimate
 from ..statistics.results import ModelResult, Results
 from .formats import interval, number, p_value, signed
@@ -39,6 +40,7 @@ _OVERALL = {
     "macro_average_precision": "Macro average precision",
     "macro_brier": "Macro Brier score",
     "accuracy": "Accuracy",
+    "baseline_accuracy": "Accuracy of always saying the most frequent class",
     "top5_accuracy": "Top-5 accuracy",
     "balanced_accuracy": "Balanced accuracy",
     "macro_f1": "Macro F1",
@@ -68,7 +70,7 @@ def latex(found: Results, title: str, headline: Sequence[str]) -> str:
         _overall(found),
     ]
     for model in found.models:
-        parts += [_discrimination(model), _operating_points(model)]
+        parts += [_discrimination(model), _operating_points(model), _counts(model), _flow(model)]
     for other, comparison in found.comparisons.items():
         parts += [
             _differences(found.models[0].name, other, comparison),
@@ -130,6 +132,40 @@ def _operating_points(model: ModelResult) -> str:
         ]
         head = ["Label", "Prevalence", *_AT_PREVALENCE.values()]
         tables.append(_table(f"{escape(model.name)}: predictive values at a stated prevalence.", head, rows))
+    return "\n".join(tables)
+
+
+def _counts(model: ModelResult) -> str:
+    rows = [
+        [escape(row.label), *(f"{cell:,}" for cell in row.counts)]
+        + [_estimate(row.metrics[name], 2) for name in ("lr_positive", "lr_negative")]
+        + [escape(row.point.source)]
+        for row in model.labels
+        if row.counts is not None
+    ]
+    head = ["Label", "TP", "FP", "FN", "TN", "LR$+$", "LR$-$", "Threshold"]
+    return _table(f"{escape(model.name)}: cases at the threshold, and likelihood ratios.", head, rows) if rows else ""
+
+
+def _flow(model: ModelResult) -> str:
+    """Return the cases from requested to analysed, and what failed ones do to the metrics."""
+    shown = [row for row in model.labels if row.detailed and row.flow is not None]
+    rows = [[escape(row.label), *(f"{count:,}" for count in row.flow)] for row in shown]
+    head = ["Label", "Requested", "Failed, positive", "negative", "unknown", "Truth unknown", "Positive", "Negative"]
+    tables = [_table(f"{escape(model.name)}: from requested to analysed cases.", head, rows)]
+    if len(model.failed):
+        rows = [
+            [escape(row.label)]
+            + [_estimate(row.metrics[f"{name}{AS_WRONG}"], 2) for name in ("sensitivity", "specificity")]
+            + [
+                " to ".join(_math(number(row.metrics[f"{name}{end}"].value, 2)) for end in (WORST, BEST))
+                for name in ("auroc", "sensitivity", "specificity", "ppv", "npv")
+            ]
+            for row in shown
+        ]
+        head = ["Label", "Sensitivity", "Specificity", "AUROC", "Sensitivity", "Specificity", "PPV", "NPV"]
+        caption = f"{escape(model.name)}: failed cases counted as wrong; then bounds, whatever scores they had got."
+        tables.append(_table(caption, head, rows))
     return "\n".join(tables)
 
 

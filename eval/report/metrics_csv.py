@@ -7,8 +7,8 @@ import pandas as pd
 from ..localisation.tiles import Localisation
 from ..statistics.classes import ClassResult
 from ..statistics.compare import Comparison
-from ..statistics.intervals import Estimate
-from ..statistics.results import ModelResult, Results
+from ..statistics.intervals import NO_INTERVAL, Estimate
+from ..statistics.results import LabelResult, ModelResult, Results
 from .localisation_section import localisation_metrics
 from .section import MetricRow, Section
 
@@ -60,8 +60,19 @@ def _model_rows(model: ModelResult, where: Localisation | None) -> Iterator[Metr
             yield MetricRow(name, "", f"localisation_{metric}", estimate, where.froc.slides)
     for label in model.labels:
         threshold = Estimate(label.point.threshold, reason=label.point.reason)
-        for metric, estimate in ({"threshold": threshold} | label.metrics).items():
+        for metric, estimate in ({"threshold": threshold} | _counts(label) | label.metrics).items():
             yield MetricRow(name, label.label, metric, estimate, label.cases, label.positives)
+
+
+def _counts(label: LabelResult) -> dict[str, Estimate]:
+    """Return cases requested, failed and of unknown truth, and those by truth and predicted label."""
+    flow, cells = label.flow, label.counts
+    found = {} if flow is None else {
+        "requested": flow.requested, "failed_positive": flow.failed_positive, "failed_negative": flow.failed_negative,
+        "failed_unknown": flow.failed_unknown, "unknown_truth": flow.unknown,
+    }  # fmt: skip
+    found |= {} if cells is None else cells._asdict()
+    return {name: Estimate(float(count), reason=f"{NO_INTERVAL}: a count") for name, count in found.items()}
 
 
 def _class_rows(model: str, found: ClassResult) -> Iterator[MetricRow]:

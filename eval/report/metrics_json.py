@@ -12,8 +12,10 @@ from ..statistics.classes import ClassResult
 from ..statistics.compare import LISTED, Comparison
 from ..statistics.compare_decisions import DecisionComparison
 from ..statistics.intervals import LEVEL, Estimate
+from ..statistics.operating_points import GIVEN
 from ..statistics.results import LabelResult, ModelResult, Results
 from .context import Context
+from .frequencies import natural_frequencies
 from .section import Section
 
 
@@ -32,7 +34,11 @@ def report_json(
             "seed": settings.seed,
             "interval": settings.interval,
             "stratified": settings.stratify,
-            "threshold_rule": settings.rule,
+            "threshold_asked": plain(settings.rule),
+            "threshold_rule": ", ".join(_rules(found)),
+            "prevalence": plain(settings.prevalence),
+            "subgroups": plain(settings.subgroups),
+            "kind_asked": settings.kind,
         },
         "splits": found.splits,
         "labels": [row | {"what_one_means": context.meaning.get(row["label"], "")} for row in found.truths],
@@ -74,12 +80,20 @@ def plain(value: Any) -> Any:
     return value if value is None or isinstance(value, str | int | bool) else str(value)
 
 
+def _rules(found: Results) -> list[str]:
+    """Return the rules that thresholds really come from."""
+    rules = (row.point.rule for model in found.models for row in model.labels if row.detailed)
+    return list(dict.fromkeys("stored with the model" if rule == GIVEN else rule for rule in rules))
+
+
 def _model(model: ModelResult, context: Context) -> dict[str, Any]:
     found = {
         "model": model.name,
         "requested": model.requested,
         "scored": len(model.table),
         "patients": model.patients,
+        "kind": {"exclusive": model.kind.exclusive, "reason": model.kind.reason},
+        "notes": list(model.notes),
         "failed": model.failed.to_dict("records"),
         "defined_labels": model.defined,
         "thresholds_chosen_on_these_cases": model.optimistic,
@@ -104,8 +118,12 @@ def _label(label: LabelResult) -> dict[str, Any]:
             "value": number_json(label.point.threshold),
             "rule": label.point.rule,
             "chosen_on": label.point.chosen_on,
+            "source": label.point.source,
             "reason": label.point.reason,
         },
+        "flow": None if label.flow is None else label.flow._asdict(),
+        "counts": None if label.counts is None else {cell: int(n) for cell, n in label.counts._asdict().items()},
+        "natural_frequencies": natural_frequencies(label),
         "prevalence": number_json(label.prevalence),
         "metrics": _estimates(label.metrics),
         "calibration": [
@@ -124,8 +142,9 @@ def _classes(found: ClassResult) -> dict[str, Any]:
         "decisions_from_the_table": found.ruled,
         "decisions_not_the_largest_score": found.differing,
         "metrics": _estimates(found.metrics),
+        "most_frequent": found.frequent,
         "labels": [
-            {"label": label, "n": int(found.confusion[i].sum())}
+            {"label": label, "n": int(found.confusion[i].sum()), "failed": int(found.failed_truth[i])}
             | {metric: estimate_json(estimates[i]) for metric, estimates in found.per_class.items()}
             for i, label in enumerate(found.labels)
         ],
@@ -156,7 +175,10 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
     return found | {
         "cases": comparison.cases,
         "patients": comparison.patients,
+        "requested": comparison.cases + comparison.left_out,
         "left_out": comparison.left_out,
+        "failed_first": comparison.failed_first,
+        "failed_second": comparison.failed_second,
         "labels_not_shared": list(comparison.not_shared),
         "macro_difference": {
             metric: estimate_json(e) | {"p": number_json(comparison.p[metric])}

@@ -11,13 +11,15 @@ from ..localisation.tiles import Localisation
 from ..statistics.compare import LISTED
 from ..statistics.curve_bands import RESAMPLES, curve_bands
 from ..statistics.intervals import FEW, NO_INTERVAL, Estimate
-from ..statistics.operating_points import parse_rule
+from ..statistics.operating_points import GIVEN
 from ..statistics.resampling import PatientBootstrap
 from ..statistics.results import LabelResult, ModelResult, Results, wrong_cases
+from ..statistics.rules import parse_rule
 from .class_section import class_section, undefined_classes
 from .context import Context
 from .difference_plot import difference_forest
 from .formats import interval, many, number, p_value, signed
+from .frequencies import natural_frequencies
 from .headline import headline
 from .images import jpeg_uri
 from .localisation_section import localisation_section, undefined_localisation
@@ -40,6 +42,7 @@ def page(found: Results, title: str, context: Context, sections: Sequence[Sectio
 
     templates = environment()
     templates.filters.update(number=number, signed=signed, interval=interval, many=many, p_value=p_value)
+    templates.filters.update(frequencies=natural_frequencies)
     drawn = drawn_labels(found, MOST_PANELS)
     fewer = replace(found.evaluation, resamples=min(found.evaluation.resamples, RESAMPLES))
     bootstraps = [fewer.bootstrap(model.table["patient"], model.truth) for model in found.models]
@@ -89,25 +92,26 @@ def drawn_labels(found: Results, most: int) -> list[str]:
 
 
 def _rule_text(models: list[ModelResult]) -> str:
-    """Say where the thresholds come from."""
-    words = {
-        "youden": "the largest sum of sensitivity and specificity (Youden)",
-        "given": "stored with the model",
-        "0.5": "fixed at 0.5",
-    }
-    words |= {
-        rule: _cost_text(rule)
-        for model in models
-        for rule in {row.point.rule for row in model.labels}
-        if "cost" in rule
-    }
+    """Say where the thresholds come from, by finding where they come from several places."""
+    sources: dict[tuple[str, str], dict[str, None]] = {}
+    for model in models:
+        for row in model.labels:
+            if row.detailed and row.point.source:
+                sources.setdefault((row.point.rule, row.point.chosen_on), {})[row.label] = None
     sentences = []
-    for rule, split in dict.fromkeys((row.point.rule, row.point.chosen_on) for model in models for row in model.labels):
-        if split:
-            sentences.append(f"Thresholds: {words.get(rule, rule)} on the {split} cases of the same model.")
-        elif rule in ("given", "0.5"):
-            sentences.append(f"Thresholds: {words[rule]}.")
+    for (rule, split), labels in sources.items():
+        whose = f" of {', '.join(labels)}" if len(sources) > 1 else ""
+        sentences.append(f"Thresholds{whose}: {_source_text(rule, split)}.")
     return " ".join(sentences)
+
+
+def _source_text(rule: str, split: str) -> str:
+    if rule == GIVEN:
+        return "stored with the model"
+    if not split:
+        return f"{rule}, from the protocol"
+    words = "the largest sum of sensitivity and specificity (Youden)" if rule == "youden" else rule
+    return f"{_cost_text(rule) if 'cost' in rule else words} on the {split} cases of the same model"
 
 
 def _cost_text(rule: str) -> str:

@@ -29,7 +29,7 @@ from .page import page
 from .section import Section
 
 PAGE = "report.html"
-SHOWN = ("accuracy", "auroc", "average_precision", "sensitivity", "specificity")  # in a notebook
+SHOWN = ("accuracy", "baseline_accuracy", "auroc", "average_precision", "sensitivity", "specificity")  # in a notebook
 _PLAIN = {"index": False, "lineterminator": "\n", "float_format": "%.6g"}
 
 
@@ -88,7 +88,7 @@ def evaluate(
         models: Model name to its predictions: a table as `predict` returns it, a `predictions.csv`, or a run folder.
             The first model is the one reported on: its most wrong cases are shown, and it is compared with each of the
             others. A table may bring the model's thresholds by label as `table.attrs["thresholds"]`, which are used
-            where it has no `val` rows.
+            where it has no scored `val` rows and `evaluation` no rule.
         out: Folder for `report.html`, `report.json`, `metrics.csv` and `report.tex`, and `disagreements.csv` where
             models are compared.
         data: The manifest, its file or its folder: with it the report describes the cohort and compares subgroups.
@@ -103,14 +103,14 @@ def evaluate(
     """
     if evaluation.subgroups and data is None:
         raise UserError("--subgroups needs --data: the columns are those of the manifest.")
-    tables = {name: open_predictions(table, name) for name, table in models.items()}
+    tables = {name: evaluation.said(open_predictions(table, name)) for name, table in models.items()}
     manifest = None if data is None else open_cases(data)
     context = context or Context(meaning={} if manifest is None else manifest.meaning)
     for name in sorted(context.localisation.keys() - tables.keys()):
         raise UserError(f"Localisation is given for {name!r}, but the models are {', '.join(tables)}.")
     in_order = {name: context.localisation[name] for name in tables if name in context.localisation}
     context = replace(context, localisation=in_order, thresholds=_thresholds(models, tables) | dict(context.thresholds))
-    found = results(tables, evaluation, context.thresholds)
+    found = results(tables, evaluation, context.thresholds, context.rules)
     sections = [*context.sections(found), *_sections(found, tables, manifest)]
     sentences = headline(found, context.unit)
     content = report_json(found, title, sentences, context, sections)
@@ -129,7 +129,7 @@ def evaluate(
 def _thresholds(models: Mapping[str, Table], tables: Mapping[str, Predictions]) -> dict[str, dict[str, float]]:
     """Return the thresholds in `attrs` of tables in memory, of those that have no `val` rows to choose them on."""
     brought = {name: table.attrs.get("thresholds") for name, table in models.items() if isinstance(table, pd.DataFrame)}
-    return {name: dict(own) for name, own in brought.items() if own and not len(tables[name].rows("val"))}
+    return {name: dict(own) for name, own in brought.items() if own and not len(tables[name].rows("val").scored())}
 
 
 def _sections(found: Results, tables: Mapping[str, Predictions], manifest: Manifest | None) -> list[Section]:

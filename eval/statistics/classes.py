@@ -5,6 +5,7 @@ for it. In a resample of patients these are sparse sums, so that 400 classes and
 Kappa: Cohen 1960 (Educ. Psychol. Meas. 20:37). MCC of several classes: Gorodkin 2004 (Comput. Biol. Chem. 28:367).
 """
 
+import re
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -12,15 +13,22 @@ import numpy as np
 
 from ...core.errors import DataError
 from ...datasets.manifest.tables import Predictions
-from ..evaluation import STANDARD, Evaluation
-from .intervals import Estimate, estimates, macro_estimate, proportions, proportions_of
+from ..evaluation import KINDS, STANDARD, Evaluation
+from .intervals import NO_INTERVAL, Estimate, estimates, macro_estimate, proportions, proportions_of
 from .metrics import ratio
 from .resampling import Drawn, PatientBootstrap, Reweighted
 
-TOLERANCE = 1e-3  # by which the scores of a case may miss a sum of 1
+TOLERANCE = 1e-3  # by which the scores of a case may miss a sum of 1; more where they have few digits
+DIGITS = 6  # fewer than a table keeps: scores with so few have been rounded
+EXCLUSIVE, MULTI_LABEL = KINDS
 TOP = 5
 MANY = 20  # classes above which only the most frequent get intervals, curves and thresholds of their own
 FREQUENT = 12
+_NORMAL = re.compile(
+    r"^(normal|negative|neg|benign|healthy|controls?|none|absent|absence|background|0|false|unremarkable)\b"
+    r"|^(no|non|not|without)(?![a-z])|^nofinding|^(normal|benign|healthy|negative|control)_",
+    re.IGNORECASE,
+)  # names of the class that is not looked for
 NO_TRUTH = "no scored case with known truth"
 NOT_FREQUENT = f"more than {MANY} classes, and this is none of the {FREQUENT} most frequent"
 PER_CLASS = {
@@ -46,6 +54,7 @@ class ClassResult:
         metrics: Of all classes together, by name.
         per_class: `sensitivity`, `specificity`, `ppv`, `f1`: L estimates each.
         confusion: (L, L) cases by truth (rows) and decision (columns).
+        failed_truth: (L,) failed cases by their true class.
     """
 
     labels: tuple[str, ...]
@@ -59,6 +68,12 @@ class ClassResult:
     metrics: dict[str, Estimate]
     per_class: dict[str, list[Estimate]]
     confusion: np.ndarray
+    failed_truth: np.ndarray
+
+    @property
+    def frequent(self) -> str:
+        """Return the most frequent class of the counted cases."""
+        return self.labels[int(self.confusion.sum(axis=1).argmax())]
 
 
 class Margins(NamedTuple):
@@ -69,40 +84,96 @@ class Margins(NamedTuple):
     decided: np.ndarray
 
 
-def why_not_exclusive(table: Predictions) -> str:
-    """Say why the labels are not exclusive classes; empty where they are.
+class Kind(NamedTuple):
+    """How the labels of a table are analysed.
 
-    They are where there are two or more, every case with a known truth has exactly one 1, and the scores of every
-    scored case add up to 1.
+    Attributes:
+        exclusive: As exclusive classes; else each label on its own.
+        reason: Why.
+        doubtful: Whether a person should be shown the reason, for the table could be read in the other way too.
     """
+
+    exclusive: bool
+    reason: str
+    doubtful: bool = False
+
+
+def kind(table: Predictions) -> Kind:
+    """Decide whether the labels are exclusive classes: as a user has said, else by truths and scores.
+
+    By these they are where there are two or more, every case with a known truth has exactly one 1, and the scores of
+    every scored case add up to 1, within the rounding of their digits.
+
+    Raises:
+        DataError: They are said to be exclusive, or have a column `decision`, but the truths are not; or a column
+            `decision` stands beside labels that are each on their own.
+    """
+    by_truth = _why_not_by_truth(table)
+    by_scores, rounded = ("", "") if by_truth else _why_not_by_scores(table)
+    ruled = table.decisions() is not None
+    if table.kind == EXCLUSIVE:
+        if by_truth:
+            raise DataError(f"{table.path}: the labels are said to be exclusive classes, but {by_truth}.")
+        return Kind(True, f"that was asked for{', although ' if by_scores else ''}{by_scores}", bool(by_scores))
+    why = "that was asked for" if table.kind == MULTI_LABEL else by_truth or by_scores
+    if why and ruled:
+        raise DataError(
+            f"{table.path}: a column 'decision' needs exclusive classes, but {why}. Mend that, or remove the column."
+        )
+    if table.kind == MULTI_LABEL:
+        return Kind(False, why)
+    if why:
+        note = "" if by_truth else ", although every known truth has exactly one 1"
+        return Kind(False, why + note, doubtful=not by_truth)
+    return Kind(True, f"every known truth has exactly one 1, and the scores of every case add up to 1{rounded}",
+                doubtful=bool(rounded))  # fmt: skip
+
+
+def why_not_exclusive(table: Predictions) -> str:
+    """Say why the labels are not exclusive classes by their truths and scores; empty where they are."""
+    return _why_not_by_truth(table) or _why_not_by_scores(table)[0]
+
+
+def exclusive(table: Predictions) -> bool:
+    """Return whether the labels are exclusive classes; see `kind`."""
+    return kind(table).exclusive
+
+
+def _why_not_by_truth(table: Predictions) -> str:
     if len(table.labels) < 2:
         return "there is one label only"
     truth = table.truth()
     wrong = np.flatnonzero(~np.isnan(truth).all(axis=1) & ((truth == 1).sum(axis=1) != 1))
     if len(wrong):
         return f"case {table.table['id'].iloc[wrong[0]]!r} has {int((truth[wrong[0]] == 1).sum())} labels that are 1"
-    scored = table.scored()
-    if not len(scored):
-        return "no case is scored"
-    sums = scored.scores().sum(axis=1)
-    wrong = np.flatnonzero(np.abs(sums - 1) > TOLERANCE)
-    if len(wrong):
-        return f"the scores of case {scored.table['id'].iloc[wrong[0]]!r} add up to {sums[wrong[0]]:.4g}, not 1"
     return ""
 
 
-def exclusive(table: Predictions) -> bool:
-    """Return whether the labels are exclusive classes.
+def _why_not_by_scores(table: Predictions) -> tuple[str, str]:
+    """Say why the scores are not those of exclusive classes, and of rounded ones that are, by how few digits."""
+    scored = table.scored()
+    if not len(scored):
+        return "no case is scored", ""
+    scores = scored.scores()
+    digits = _digits(scores)
+    sums, slack = scores.sum(axis=1), max(TOLERANCE, len(table.labels) * 0.5 * 10.0**-digits if digits else 0.0)
+    wrong = np.flatnonzero(np.abs(sums - 1) > slack + 1e-9)
+    if len(wrong):
+        return f"the scores of case {scored.table['id'].iloc[wrong[0]]!r} add up to {sums[wrong[0]]:.4g}, not 1", ""
+    if np.abs(sums - 1).max() <= TOLERANCE:
+        return "", ""
+    return "", f" within the rounding of {digits} digit{'s' * (digits > 1)} ({sums.min():.4g} to {sums.max():.4g})"
 
-    Raises:
-        DataError: They are not, yet the table has a column `decision`.
-    """
-    why = why_not_exclusive(table)
-    if why and table.decisions() is not None:
-        raise DataError(
-            f"{table.path}: a column 'decision' needs exclusive classes, but {why}. Mend that, or remove the column."
-        )
-    return not why
+
+def _digits(scores: np.ndarray) -> int:
+    """Return how many decimals the scores have, at most 7; 0 where all are 0 or 1."""
+    return next((d for d in range(DIGITS + 1) if np.abs(np.round(scores, d) - scores).max() < 1e-9), DIGITS + 1)
+
+
+def positive_class(labels: tuple[str, ...]) -> int:
+    """Return the place of what is looked for, of two classes: the one that does not say normal, else the second."""
+    normal = [bool(_NORMAL.search(label.strip())) for label in labels]
+    return 0 if normal[1] and not normal[0] else 1
 
 
 def detailed_labels(table: Predictions, split: str) -> tuple[str, ...]:
@@ -150,6 +221,7 @@ def class_result(asked: Predictions, evaluation: Evaluation = STANDARD) -> Class
     metrics = _overall(margins, drawn, bootstrap, per_class)
     if classes > TOP:
         metrics[f"top{TOP}_accuracy"] = _share(right_top.sum(), len(right_top), bootstrap, drawn["top"])
+    metrics["baseline_accuracy"] = _baseline(margins.truth, asked.labels)
     metrics["accuracy_failed_as_wrong"] = _failed_as_wrong(asked, truth, decided, evaluation)
     return ClassResult(
         labels=asked.labels,
@@ -163,6 +235,7 @@ def class_result(asked: Predictions, evaluation: Evaluation = STANDARD) -> Class
         metrics=metrics,
         per_class=per_class,
         confusion=confusion,
+        failed_truth=np.bincount(truth[~ok & (truth >= 0)], minlength=classes),
     )
 
 
@@ -251,6 +324,13 @@ def _overall(
     for name in ("kappa", "mcc"):
         metrics[name] = estimates(values[name][None], drawn[name], [why])[0]
     return metrics
+
+
+def _baseline(truth: np.ndarray, labels: tuple[str, ...]) -> Estimate:
+    """Compute the accuracy of always saying the most frequent of the classes with (L,) cases."""
+    if not truth.sum():
+        return Estimate(float("nan"), reason=NO_TRUTH)
+    return Estimate(float(truth.max() / truth.sum()), reason=f"{NO_INTERVAL}: always {labels[int(truth.argmax())]!r}")
 
 
 def _share(hits: int, cases: int, bootstrap: PatientBootstrap, drawn: Drawn) -> Estimate:

@@ -30,7 +30,8 @@ class Comparison:
 
     Attributes:
         cases, patients: How many were compared.
-        left_out: Cases that failed in one model or the other.
+        left_out: Cases that failed in one model or the other, or in both.
+        failed_first, failed_second: Cases that failed in each.
         labels: The L labels that both models score; of many exclusive classes only the most frequent.
         not_shared: Labels that one of them lacks.
         macro: Difference of the macro means, by `auroc` and `average_precision`; over all labels that both score,
@@ -48,6 +49,8 @@ class Comparison:
     cases: int
     patients: int
     left_out: int
+    failed_first: int
+    failed_second: int
     labels: tuple[str, ...]
     not_shared: tuple[str, ...]
     macro: dict[str, Estimate]
@@ -101,7 +104,8 @@ def compare(
     Raises:
         DataError: The ids, patients or truths of the split differ, or no label is shared.
     """
-    a, b, split = open_predictions(a, "a"), open_predictions(b, "b"), evaluation.split
+    a, b = (evaluation.said(open_predictions(table, name)) for table, name in ((a, "a"), (b, "b")))
+    split = evaluation.split
     labels = tuple(label for label in a.labels if label in b.labels)
     not_shared = tuple(sorted(set(a.labels) ^ set(b.labels)))
     if not labels:
@@ -109,6 +113,7 @@ def compare(
     one, two = same_cases(a, b, labels, split)
     scored = ((one["status"] == "ok") & (two["status"] == "ok")).to_numpy()
     left_out = int((~scored).sum())
+    failed_first, failed_second = (int((table["status"] != "ok").sum()) for table in (one, two))
     one, two = one[scored].reset_index(drop=True), two[scored].reset_index(drop=True)
     table = replace(a, table=one, labels=labels)
     truth, first, second = table.truth(), table.scores(), replace(table, table=two).scores()
@@ -126,6 +131,8 @@ def compare(
         cases=len(one),
         patients=bootstrap.size,
         left_out=left_out,
+        failed_first=failed_first,
+        failed_second=failed_second,
         labels=tuple(np.array(labels, dtype=object)[detailed]),
         not_shared=not_shared,
         macro=macro,

@@ -4,22 +4,19 @@ A case is predicted positive when its score is at or above the threshold. A chos
 the lowest score predicted positive and the next lower one, so that rounding a score in a file changes no prediction.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from sklearn.metrics import roc_curve
 
-from ...core.errors import UserError
 from .intervals import Estimate, estimates, proportions_of
 from .metrics import RATE_REASONS, Confusion, confusion_cells, predicted_labels, predictive_values, rates, reasons
 from .resampling import Drawn, PatientBootstrap, Reweighted
+from .rules import Rule, parse_rule
 
 AT_PREVALENCE = ("ppv_at_prevalence", "npv_at_prevalence")
-_SHARE = r"0?\.\d+|1(?:\.0*)?"
-_COST = r"(\d+\.?\d*|\.\d+)"
+GIVEN = "given"  # the rule of a threshold that is stored with a model
 
 
 @dataclass(frozen=True)
@@ -28,7 +25,7 @@ class OperatingPoint:
 
     Attributes:
         threshold: NaN where none could be chosen.
-        rule: How it was chosen (`youden`, `sensitivity=0.90`, `cost=10:1`, `0.5`, `given`).
+        rule: How it was chosen (`youden`, `sensitivity=0.90`, `cost=10:1`), the cut-off itself (`0.31`), or `given`.
         chosen_on: Split it was chosen on; empty for a fixed or given one.
         reason: Why there is none.
     """
@@ -37,6 +34,15 @@ class OperatingPoint:
     rule: str
     chosen_on: str = ""
     reason: str = ""
+
+    @property
+    def source(self) -> str:
+        """Say where it comes from, in words."""
+        if self.rule == GIVEN:
+            return "stored with the model"
+        if self.chosen_on:
+            return f"chosen on {self.chosen_on} of the same table"
+        return "from the protocol" if not self.reason else ""
 
 
 def choose(truth: np.ndarray, scores: np.ndarray, rule: str = "youden", chosen_on: str = "val") -> list[OperatingPoint]:
@@ -49,7 +55,7 @@ def choose(truth: np.ndarray, scores: np.ndarray, rule: str = "youden", chosen_o
             threshold that finds at least the share S of the positive cases), `specificity=S` (the lowest
             threshold that leaves at least the share S of the negative cases alone), `cost=M:F` (the least
             expected cost, where a missed case costs M and a false alarm F; `@P` behind it says at which prevalence,
-            which is otherwise that of the validation cases), or `0.5`.
+            which is otherwise that of the validation cases), or a cut-off such as `0.31`, which a protocol has locked.
         chosen_on: Name of the split, for the record.
 
     Raises:
@@ -99,46 +105,6 @@ def transfer(
             if not np.isnan(prevalence):
                 own[name] = _widened(estimate, name, own, prevalence)
     return found
-
-
-class Rule(NamedTuple):
-    """A threshold rule, read.
-
-    Attributes:
-        kind: `youden`, `sensitivity`, `specificity`, `cost` or `fixed`.
-        level: The share or the threshold.
-        missed, alarm: Costs of a missed case and of a false alarm.
-        prevalence: For the cost; NaN is that of the validation cases.
-    """
-
-    kind: str
-    level: float = float("nan")
-    missed: float = float("nan")
-    alarm: float = float("nan")
-    prevalence: float = float("nan")
-
-
-def parse_rule(rule: str) -> Rule:
-    """Read a rule as `choose` takes it.
-
-    Raises:
-        UserError: It is none.
-    """
-    if rule == "youden":
-        return Rule("youden")
-    if rule == "0.5":
-        return Rule("fixed", 0.5)
-    named = re.fullmatch(rf"(sensitivity|specificity)=({_SHARE})", rule)
-    if named and float(named[2]) > 0:
-        return Rule(named[1], float(named[2]))
-    cost = re.fullmatch(rf"cost={_COST}:{_COST}(?:@(0?\.\d+))?", rule)
-    if cost and float(cost[1]) > 0 and float(cost[2]) > 0 and (cost[3] is None or float(cost[3]) > 0):
-        prevalence = float("nan") if cost[3] is None else float(cost[3])
-        return Rule("cost", missed=float(cost[1]), alarm=float(cost[2]), prevalence=prevalence)
-    raise UserError(
-        f"threshold rule {rule!r}: use `youden`, `sensitivity=0.9`, `specificity=0.9` (any share up to 1), `cost=10:1` "
-        "(a missed case costs ten false alarms), `cost=10:1@0.02` (at a prevalence of 2 %) or `0.5`."
-    )
 
 
 def _choose_one(truth: np.ndarray, score: np.ndarray, rule: Rule, name: str, chosen_on: str) -> OperatingPoint:

@@ -1,7 +1,8 @@
 """All metrics of an evaluation, computed once: the report page, the JSON and the CSV only show them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,12 +12,15 @@ from ...datasets.manifest.tables import SPLITS, Predictions
 from ..evaluation import STANDARD, Evaluation
 from . import metrics
 from .calibration import Calibration, calibration
-from .classes import MANY, NOT_FREQUENT, ClassResult, class_result, detailed_labels, exclusive
+from .classes import EXCLUSIVE, MANY, MULTI_LABEL, NOT_FREQUENT, ClassResult, Kind, class_result, detailed_labels, kind
 from .compare import Comparison, compare
 from .delong import delong_interval
+from .failures import Flow, failure_metrics, flows
 from .intervals import NO_INTERVAL, Estimate, estimates, macro_estimate
-from .operating_points import OperatingPoint, choose, transfer
+from .likelihood_ratios import likelihood_ratios
+from .operating_points import GIVEN, OperatingPoint, choose, transfer
 from .resampling import Drawn, PatientBootstrap, Reweighted
+from .rules import DEFAULT, parse_rule
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,8 @@ class LabelResult:
         detailed: Whether intervals, threshold and calibration were computed; of many exclusive classes only the most
             frequent get them.
         prevalence: At which the metrics `ppv_at_prevalence` and `npv_at_prevalence` are; NaN where they are not.
+        flow: Its cases from requested to analysed, by truth.
+        counts: Cases by truth and predicted label at the threshold; None without one.
     """
 
     label: str
@@ -40,6 +46,8 @@ class LabelResult:
     calibration: Calibration
     detailed: bool = True
     prevalence: float = float("nan")
+    flow: Flow | None = None
+    counts: metrics.Confusion | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,8 @@ class ModelResult:
         defined: How many labels the macro AUROC is over.
         optimistic: Whether the thresholds were chosen on these same cases.
         classes: The decisions, where the labels are exclusive classes.
+        kind: Whether they are, and why.
+        notes: What was changed in reading its table, and what is doubtful, in sentences.
     """
 
     name: str
@@ -68,6 +78,8 @@ class ModelResult:
     defined: int
     optimistic: bool
     classes: ClassResult | None
+    kind: Kind
+    notes: tuple[str, ...]
 
     @property
     def requested(self) -> int:
@@ -99,31 +111,39 @@ def results(
     tables: Mapping[str, Predictions],
     evaluation: Evaluation = STANDARD,
     thresholds: Mapping[str, Mapping[str, float]] | None = None,
+    rules: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Results:
     """Compute everything that the report shows.
 
     Args:
         tables: Model name to its predictions. The first model is compared with each of the others.
         evaluation: What is evaluated, and how.
-        thresholds: Model name to its stored thresholds by label. A model without them gets thresholds by
-            the rule from the `val` rows of its own table.
+        thresholds: Model name to its stored thresholds by label, which hold where `evaluation` has no rule. A model
+            without them gets thresholds from the `val` rows of its own table.
+        rules: Model name to the rules by which its own thresholds were chosen, by label: those that are taken on the
+            `val` rows where `evaluation` has none.
 
     Raises:
         DataError: A table has no row in `split`, two tables differ in their cases, or a table has decisions but its
             labels are no exclusive classes.
-        UserError: No table, stored thresholds for an unknown model, or a prevalence of an unknown label.
+        UserError: No table, stored thresholds for an unknown model, a prevalence or threshold of an unknown label, or a
+            rule for thresholds that a table has no `val` rows for.
     """
     if not tables:
         raise UserError("Nothing to evaluate: name at least one predictions table.")
     unknown = set(thresholds or {}) - set(tables)
     if unknown:
         raise UserError(f"Thresholds are given for {min(unknown)!r}, but the models are {', '.join(tables)}.")
-    prevalences = evaluation.prevalences([label for table in tables.values() for label in table.labels])
+    labels = [label for table in tables.values() for label in table.labels]
+    prevalences, asked = evaluation.prevalences(labels), evaluation.rules(labels)
+    tables = {name: evaluation.said(table) for name, table in tables.items()}
     for table in tables.values():
         _refuse_empty(table, evaluation.split)
-    models = [
-        _model(name, table, (thresholds or {}).get(name), prevalences, evaluation) for name, table in tables.items()
-    ]
+        _refuse_rules(table, asked)
+    models = []
+    for name, table in tables.items():
+        own = _Thresholds(asked, (thresholds or {}).get(name), (rules or {}).get(name, {}))
+        models.append(_model(name, table, own, prevalences, evaluation))
     first, *others = tables
     cuts = {model.name: {row.label: row.point.threshold for row in model.labels} for model in models}
     return Results(
@@ -164,27 +184,49 @@ def _refuse_empty(table: Predictions, split: str) -> None:
         )
 
 
+def _refuse_rules(table: Predictions, asked: Mapping[str, str]) -> None:
+    """Raise where a rule asks for a choice that the table has no validation cases for."""
+    for label in table.labels:
+        if label in asked and parse_rule(asked[label]).kind != "fixed" and not len(table.rows("val").scored()):
+            raise UserError(
+                f"{table.path}: the threshold rule {asked[label]!r} chooses on val cases, and this table has no scored "
+                "val row. Predict the val split too, name a cut-off, such as 0.31, or name no rule: then thresholds "
+                "that are stored with the model hold."
+            )
+
+
 def _split_names(table: Predictions) -> list[str]:
     found = set(table.table["split"])
     return [split for split in SPLITS if split in found] + sorted(found - set(SPLITS))
 
 
+class _Thresholds(NamedTuple):
+    """Where the thresholds of a model come from, by label: asked for, stored with it, or by its own rules."""
+
+    asked: Mapping[str, str]
+    stored: Mapping[str, float] | None
+    rules: Mapping[str, str]
+
+
 def _model(
     name: str,
     table: Predictions,
-    given: Mapping[str, float] | None,
+    thresholds: _Thresholds,
     prevalences: Mapping[str, float],
     evaluation: Evaluation,
 ) -> ModelResult:
     asked = table.rows(evaluation.split)
     scored = asked.scored()
     bootstrap = evaluation.bootstrap(scored.table["patient"], scored.truth())
+    found = kind(table)
     detailed = replace(table, labels=detailed_labels(table, evaluation.split))
-    points = _points(detailed, given, evaluation.rule)
+    _refuse_infrequent(table, detailed.labels, evaluation)
+    points = _points(detailed, thresholds)
     labels, macro = _details(replace(scored, labels=detailed.labels), points, prevalences, bootstrap)
     if detailed.labels != table.labels:
-        every, macro = _values_only(scored, evaluation.rule)
+        every, macro = _values_only(scored)
         labels = every | labels  # in the table's order
+    labels = _with_failures(labels, asked, points, detailed.labels, evaluation)
     truth = scored.truth()
     positives, negatives = metrics.counts(truth)
     return ModelResult(
@@ -198,8 +240,40 @@ def _model(
         macro=macro,
         defined=int(((positives > 0) & (negatives > 0)).sum()),
         optimistic=any(point.chosen_on == evaluation.split for point in points),
-        classes=class_result(asked, evaluation) if exclusive(table) else None,
+        classes=class_result(asked, evaluation) if found.exclusive else None,
+        kind=found,
+        notes=(*table.notes, *_kind_note(found)),
     )
+
+
+def _kind_note(found: Kind) -> tuple[str, ...]:
+    """Say how labels were read that could be read in the other way too."""
+    if not found.doubtful:
+        return ()
+    how, other = ("as exclusive classes", MULTI_LABEL) if found.exclusive else ("each on its own", EXCLUSIVE)
+    return (f"The labels are analysed {how}, because {found.reason}; --{other} says otherwise.",)
+
+
+def _refuse_infrequent(table: Predictions, detailed: Sequence[str], evaluation: Evaluation) -> None:
+    """Raise where a threshold or prevalence is named for a class that gets none."""
+    for what, given in (("threshold", evaluation.rule), ("prevalence", evaluation.prevalence)):
+        for label in given if isinstance(given, Mapping) else ():
+            if label in table.labels and label not in detailed:
+                raise UserError(f"{table.path}: no {what} is used for {label!r}: {NOT_FREQUENT}. Leave it out.")
+
+
+def _with_failures(
+    labels: Mapping[str, LabelResult], asked: Predictions, points: Sequence[OperatingPoint], detailed: tuple[str, ...],
+    evaluation: Evaluation,
+) -> dict[str, LabelResult]:  # fmt: skip
+    """Return the labels with their way from requested to analysed, and with what failed cases do to the metrics."""
+    own = replace(asked, labels=detailed)
+    bootstrap = evaluation.bootstrap(asked.table["patient"], asked.truth())
+    more = dict(zip(detailed, failure_metrics(own, points, bootstrap)))
+    return {
+        label: replace(row, flow=flow, metrics=row.metrics | more.get(label, {}))
+        for (label, row), flow in zip(labels.items(), flows(asked), strict=True)
+    }
 
 
 def _details(
@@ -214,30 +288,43 @@ def _details(
     macro = {metric: _macro(found, drawn) for metric, (found, drawn) in by_metric.items()}
     wanted = np.array([prevalences.get(label, np.nan) for label in scored.labels])
     at_threshold = transfer(truth, scores, points, bootstrap, wanted)
+    predicted = metrics.predicted_labels(scores, np.array([point.threshold for point in points]))
+    cells = metrics.confusion_cells(truth, predicted)
+    ratios = likelihood_ratios(cells, points, bootstrap.index)
     positives, negatives = metrics.counts(truth)
     labels = {}
     for i, label in enumerate(scored.labels):
         curve = calibration(truth[:, i], scores[:, i], bootstrap)
         own = {metric: found[i] for metric, (found, _) in by_metric.items()}
+        own["baseline_accuracy"] = _baseline(int(positives[i]), int(negatives[i]))
         own["auroc_delong"] = delong_interval(truth[:, i], scores[:, i], patients)
         labels[label] = LabelResult(
             label=label,
             cases=int(positives[i] + negatives[i]),
             positives=int(positives[i]),
-            metrics=own | at_threshold[i] | _calibration_metrics(curve),
+            metrics=own | at_threshold[i] | ratios[i] | _calibration_metrics(curve),
             point=points[i],
             calibration=curve,
             prevalence=float(wanted[i]),
+            counts=None if np.isnan(points[i].threshold) else metrics.Confusion(*(cell[:, i].sum() for cell in cells)),
         )
     return labels, macro
 
 
-def _values_only(scored: Predictions, rule: str) -> tuple[dict[str, LabelResult], dict[str, Estimate]]:
+def _baseline(positives: int, negatives: int) -> Estimate:
+    """Compute the accuracy of always saying what is more frequent."""
+    if not positives + negatives:
+        return Estimate(float("nan"), reason=metrics.RATE_REASONS["accuracy"])
+    always = "positive" if positives > negatives else "negative"
+    return Estimate(max(positives, negatives) / (positives + negatives), reason=f"{NO_INTERVAL}: always {always}")
+
+
+def _values_only(scored: Predictions) -> tuple[dict[str, LabelResult], dict[str, Estimate]]:
     """Compute the same for many exclusive classes: AUROC, average precision and Brier score without intervals."""
     truth, nan = scored.truth(), float("nan")
     values, why = _rank_values(truth, scored.scores()), metrics.reasons(truth)
     no_interval = f"{NO_INTERVAL}: {NOT_FREQUENT}"
-    point = OperatingPoint(nan, rule, reason=f"no threshold is chosen: {NOT_FREQUENT}")
+    point = OperatingPoint(nan, "", reason=f"no threshold is chosen: {NOT_FREQUENT}")
     empty = Calibration(np.empty(0), [], np.empty(0), Estimate(nan, reason=no_interval), nan, nan, NOT_FREQUENT)
     positives, negatives = metrics.counts(truth)
     labels = {
@@ -257,21 +344,29 @@ def _values_only(scored: Predictions, rule: str) -> tuple[dict[str, LabelResult]
     return labels, {metric: Estimate(mean, reason=reason) for metric, mean in means.items()}
 
 
-def _points(table: Predictions, given: Mapping[str, float] | None, rule: str) -> list[OperatingPoint]:
-    nan = float("nan")
-    if given is not None:
-        return [
-            OperatingPoint(float(given[label]), "given")
-            if given.get(label) is not None and np.isfinite(given[label])
-            else OperatingPoint(nan, "given", reason="the model has no threshold for it")
-            for label in table.labels
-        ]
+def _points(table: Predictions, thresholds: _Thresholds) -> list[OperatingPoint]:
+    """Return a threshold per label: the one asked for, else the one stored, else one chosen on the `val` rows."""
     val = table.rows("val").scored()
-    points = choose(val.truth(), val.scores(), rule)
-    if len(val) or rule == "0.5":
-        return points
-    why = "no threshold: the table has no scored val row and the model none stored"
-    return [OperatingPoint(nan, rule, reason=why)] * len(points)
+    truth, scores = val.truth(), val.scores()
+    points = []
+    for i, label in enumerate(table.labels):
+        asked = thresholds.asked.get(label)
+        if asked is None and thresholds.stored is not None:
+            points.append(_stored(thresholds.stored.get(label)))
+            continue
+        rule = asked or thresholds.rules.get(label) or DEFAULT
+        if len(val) or parse_rule(rule).kind == "fixed":
+            points.append(choose(truth[:, [i]], scores[:, [i]], rule)[0])
+        else:
+            why = "no threshold: the table has no scored val row and the model none stored"
+            points.append(OperatingPoint(float("nan"), rule, reason=why))
+    return points
+
+
+def _stored(threshold: float | None) -> OperatingPoint:
+    if threshold is None or not np.isfinite(threshold):
+        return OperatingPoint(float("nan"), GIVEN, reason="the model has no threshold for it")
+    return OperatingPoint(float(threshold), GIVEN)
 
 
 def _rank_metrics(

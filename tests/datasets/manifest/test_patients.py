@@ -110,3 +110,19 @@ def test_a_manifest_by_hand_is_refused(patient, tmp_path):
 def test_check_warns_of_a_manifest_by_hand(tmp_path, capsys):
     assert main(["check", "thorax", str(by_hand(tmp_path / "data", "P001"))]) in (0, 2)
     assert capsys.readouterr().out.count("may stand in two splits under two spellings, first 'p1' (train)") == 1
+
+
+@pytest.mark.parametrize("cell", ["", "  ", "\u00a0", "\u200b", "nan", "NaN", "None", "N/A", "<NA>", "unknown", "?"])
+def test_a_cell_that_names_nobody_is_refused(cell, tmp_path):
+    with pytest.raises(DataError, match=r"row 4: the cell 'patient' is .*1 (such cells )?in all"):
+        read_manifest(by_hand(tmp_path / "data", cell) / "manifest.csv")
+
+
+def test_blanks_within_a_split_are_no_other_patient(tmp_path, capsys):
+    table = by_hand(tmp_path / "data", "p3") / "manifest.csv"
+    table.write_text(table.read_text() + "d,a.png, p3\u200b,test,0\n")
+    manifest = read_manifest(table)
+    assert manifest.table["patient"].tolist() == ["p1", "p2", "p3", "p3"]
+    assert "first ' p3\\u200b', read as 'p3'" in manifest.notes[0] and "1 names became" in manifest.notes[0]
+    main(["check", "thorax", str(table.parent)])
+    assert capsys.readouterr().out.count("1 names became those of other patients") == 1

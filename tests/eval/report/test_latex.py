@@ -22,7 +22,8 @@ def write(path, labels, seed=0, exclusive=False):
         truth = np.eye(len(labels))[np.arange(90) % len(labels)]
     scores = np.random.default_rng(seed).random(truth.shape) + truth
     scores = scores / scores.sum(axis=1, keepdims=True) if exclusive else scores / 2
-    cases = pd.DataFrame({"id": np.arange(90), "patient": np.arange(90) // 2, "split": ["test", "test", "val"] * 30})
+    patients = [f"{i // 3}v" if i % 3 == 2 else f"{i // 3}" for i in range(90)]
+    cases = pd.DataFrame({"id": np.arange(90), "patient": patients, "split": ["test", "test", "val"] * 30})
     write_predictions(path, predictions_table(cases, labels, truth, scores, [""] * 90))
     return read_predictions(path)
 
@@ -48,7 +49,7 @@ def test_document_is_balanced_and_its_tables_rectangular(tmp_path, exclusive):
         depth += {"{": 1, "}": -1}.get(brace, 0)
         assert depth >= 0
     assert depth == 0
-    assert re.findall(r"\\begin\{(\w+)\}", tex).count("longtable") == (2 + 4 + 1 + 1 + 2 - 1)
+    assert re.findall(r"\\begin\{(\w+)\}", tex).count("longtable") == (2 + 4 + 1 + 1 + 2 - 1) + 2 * 2
     assert sorted(re.findall(r"\\begin\{(\w+)\}", tex)) == sorted(re.findall(r"\\end\{(\w+)\}", tex))
     assert len(rows(tex)) > 20
     for columns, row in rows(tex):

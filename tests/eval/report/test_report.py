@@ -92,8 +92,10 @@ def test_two_models_whole_report(tmp_path):
     )
     assert dict(matplotlib.rcParams) == before
     assert re.match(r"Macro AUROC 0\.\d\d \(95 % CI .*\) over 2 of 2 findings on 58 images of", metrics["headline"][0])
-    assert "pretrained minus scratch" in metrics["headline"][1]
-    assert "zero" in metrics["headline"][1]
+    assert "58 of 60 requested; 2 failed, " in metrics["headline"][0]
+    assert "pretrained minus scratch" in metrics["headline"][-1]
+    assert "of 60 requested, those that both scored (2 failed in pretrained, 1 failed in scratch)" in page.text
+    assert "zero" in metrics["headline"][-1]
     assert metrics["headline"][0] in page.text
     assert "2 of 60 requested cases failed; they are not in the metrics and not counted as negative." in page.text
     assert "chosen on these cases" not in page.text
@@ -206,7 +208,8 @@ def test_undefined_metrics_have_reasons(tmp_path):
 
 def test_all_failed(tmp_path):
     metrics, page, _ = report({"m": predictions(tmp_path / "a.csv", n=5, failed=range(5))}, tmp_path / "out")
-    assert metrics["headline"] == ["The AUROC of m is undefined on 0 images of 0 patients: no scored case."]
+    (said,) = metrics["headline"]
+    assert said.startswith("The AUROC of m is undefined on 0 images of 0 patients: no scored case. 0 of 5 requested; ")
     assert "5 of 5 requested cases failed" in page.text
     assert page.text.count("file truncated <b>") == 5
 

@@ -79,6 +79,7 @@ def test_metrics_agree_with_scikit_learn(tmp_path):
         "macro_f1": f1_score(truth, decided, average="macro"),
         "kappa": cohen_kappa_score(truth, decided),
         "mcc": matthews_corrcoef(truth, decided),
+        "baseline_accuracy": np.bincount(truth).max() / len(truth),
         "accuracy_failed_as_wrong": accuracy_score(truth, decided),
     }
     assert {name: e.value for name, e in found.metrics.items()} == pytest.approx(expected, abs=1e-12)
@@ -91,7 +92,9 @@ def test_metrics_agree_with_scikit_learn(tmp_path):
     }
     for name, values in per_class.items():
         np.testing.assert_allclose([e.value for e in found.per_class[name]], values, atol=1e-12)
-    every = [*found.metrics.values(), *itertools.chain(*found.per_class.values())]
+    assert np.isnan(found.metrics["baseline_accuracy"].low), "a baseline has no interval"
+    every = [e for name, e in found.metrics.items() if name != "baseline_accuracy"]
+    every += itertools.chain(*found.per_class.values())
     assert all(e.low < e.value < e.high for e in every)
 
 
