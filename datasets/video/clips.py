@@ -18,9 +18,11 @@ from ...core.errors import DataError
 from ...core.extras import require
 from ..images.colour import Read, holds_colour
 from ..loading.limits import CLIP_GB
+from .endings import packet_start
 
 CLIP_SUFFIXES = (
-    ".mp4", ".m4v", ".mov", ".avi", ".mpeg", ".mpg", ".mkv", ".webm", ".wmv", ".gif", ".dcm", ".dicom",
+    ".mp4", ".m4v", ".mov", ".3gp", ".avi", ".mpeg", ".mpg", ".vob", ".ts", ".mts", ".m2ts", ".mkv", ".webm", ".wmv",
+    ".flv", ".ogv", ".gif", ".dcm", ".dicom",
 )  # fmt: skip
 
 # Place, bytes and FFmpeg's name of each container.
@@ -32,10 +34,13 @@ _STARTS = (
     (0, b"GIF87a", "gif"),
     (0, b"GIF89a", "gif"),
     (0, b"0&\xb2u\x8ef\xcf\x11", "asf"),
+    (0, b"FLV\x01", "flv"),
+    (0, b"OggS", "ogg"),
     (0, b"\0\0\1\xba", "mpeg"),
     (0, b"\0\0\1\xb3", "mpegvideo"),
     *((0, group, "DICOM") for group in (b"\x02\x00", b"\x08\x00", b"\x00\x02", b"\x00\x08")),  # without the preamble
 )
+HEAD_BYTES = 1024  # of which a file is known
 _IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"BM")
 
 
@@ -168,8 +173,8 @@ def open_clip(
     clip of the images in it, in the order of the numbers in their names.
 
     Args:
-        path: A video (MP4, MOV, AVI, Matroska, WebM, WMV, MPEG), a GIF, a DICOM file, or a folder of JPEG or
-            PNG frames.
+        path: A video (MP4, MOV, AVI, Matroska, WebM, WMV, MPEG, MPEG-TS, FLV, Ogg), a GIF, a DICOM file, or a folder of
+            JPEG or PNG frames.
         colour: RGB instead of grey.
         shorter_px: If given, images are shrunk by area averaging so that the shorter side has so many px.
             They are never enlarged.
@@ -238,6 +243,14 @@ def clip_info(path: str | Path) -> ClipInfo:
         return ClipInfo(len(clip), *frames.size, clip.fps, seconds, frames.container, frames.codec, frames.colour)
 
 
+def container(head: bytes) -> str | None:
+    """Return `DICOM` or FFmpeg's name of the container that the first `HEAD_BYTES` announce; None if there is none."""
+    for place, start, kind in _STARTS:
+        if head.startswith(start, place):
+            return kind
+    return "mpegts" if packet_start(head) else None
+
+
 def _kind(path: Path) -> str:
     """Return `folder`, `DICOM`, or FFmpeg's name of the container that the first bytes announce."""
     try:
@@ -247,7 +260,7 @@ def _kind(path: Path) -> str:
         if not stat.S_ISREG(mode):
             raise DataError(f"{path}: no regular file.")
         with path.open("rb") as file:
-            head = file.read(132)
+            head = file.read(HEAD_BYTES)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file.") from None
     except PermissionError:
@@ -256,14 +269,14 @@ def _kind(path: Path) -> str:
         raise DataError(f"{path}: cannot be opened ({error.strerror}).") from None
     if not head:
         raise DataError(f"{path}: the file is empty (0 bytes). Fetch it again.")
-    for place, start, kind in _STARTS:
-        if head.startswith(start, place):
-            return kind
+    kind = container(head)
+    if kind is not None:
+        return kind
     if head.startswith(_IMAGES):
         raise DataError(f"{path}: a single image, not a clip. Put the frames of a clip into a folder and name that.")
     raise DataError(
         f"{path}: no clip that is read here: its first bytes are those of no MP4, MOV, AVI, Matroska, WebM, WMV, "
-        "MPEG, GIF or DICOM file. Whatever its name says, look what it is."
+        "MPEG, MPEG-TS, FLV, Ogg, GIF or DICOM file. Whatever its name says, look what it is."
     )
 
 
