@@ -18,29 +18,13 @@ from ...core.errors import DataError
 from ...core.extras import require
 from ..images.colour import Read, holds_colour
 from ..loading.limits import CLIP_GB
-from .endings import packet_start
+from .containers import HEAD_BYTES, container
 
 CLIP_SUFFIXES = (
     ".mp4", ".m4v", ".mov", ".3gp", ".avi", ".mpeg", ".mpg", ".vob", ".ts", ".mts", ".m2ts", ".mkv", ".webm", ".wmv",
     ".flv", ".ogv", ".gif", ".dcm", ".dicom",
 )  # fmt: skip
 
-# Place, bytes and FFmpeg's name of each container.
-_STARTS = (
-    (128, b"DICM", "DICOM"),
-    *((4, box, "mov") for box in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")),
-    (8, b"AVI ", "avi"),
-    (0, b"\x1aE\xdf\xa3", "matroska"),
-    (0, b"GIF87a", "gif"),
-    (0, b"GIF89a", "gif"),
-    (0, b"0&\xb2u\x8ef\xcf\x11", "asf"),
-    (0, b"FLV\x01", "flv"),
-    (0, b"OggS", "ogg"),
-    (0, b"\0\0\1\xba", "mpeg"),
-    (0, b"\0\0\1\xb3", "mpegvideo"),
-    *((0, group, "DICOM") for group in (b"\x02\x00", b"\x08\x00", b"\x00\x02", b"\x00\x08")),  # without the preamble
-)
-HEAD_BYTES = 1024  # of which a file is known
 _IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"BM")
 
 
@@ -241,14 +225,6 @@ def clip_info(path: str | Path) -> ClipInfo:
         frames = clip._frames
         seconds = len(clip) / clip.fps if clip.fps else None
         return ClipInfo(len(clip), *frames.size, clip.fps, seconds, frames.container, frames.codec, frames.colour)
-
-
-def container(head: bytes) -> str | None:
-    """Return `DICOM` or FFmpeg's name of the container that the first `HEAD_BYTES` announce; None if there is none."""
-    for place, start, kind in _STARTS:
-        if head.startswith(start, place):
-            return kind
-    return "mpegts" if packet_start(head) else None
 
 
 def _kind(path: Path) -> str:

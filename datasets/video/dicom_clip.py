@@ -7,28 +7,29 @@ become grey by their plain mean as in videos. No message carries a value of the 
 import math
 import re
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from pydicom import Dataset
 from pydicom.encaps import encapsulate, generate_fragments, generate_frames
 from pydicom.pixels import apply_color_lut, get_decoder
-from pydicom.uid import UID, HEVCM10P51, HEVCMP51, MPEGTransferSyntaxes
+from pydicom.uid import HEVCM10P51, HEVCMP51, UID, MPEGTransferSyntaxes, RLELossless
 
 from ...core.errors import DataError
 from ...core.extras import require
 from ..images.dicom import PIXEL_TAGS, decoding, frame_levels, quiet, read_elements
 from ..images.dicom_frames import stored_pixels
-from .clips import HEAD_BYTES, container
+from .containers import HEAD_BYTES, container
 from .facts import measured_times, refuse_large, steady_times
 
 _RATES = ("CineRate", "RecommendedDisplayFrameRate")
 # Transfer syntaxes of videos (PS3.5 A.4.5 to A.4.9), and what such a stream is if it lies in no container. H.264 in
 # stereo is not among them: FFmpeg would give one of the two.
 _VIDEO = {
-    **{uid: "mpegvideo" for uid in MPEGTransferSyntaxes[:4]},
+    **dict.fromkeys(MPEGTransferSyntaxes[:4], "mpegvideo"),
     **{uid: "h264" for uid in MPEGTransferSyntaxes if re.search(r"\.4\.10[2-5](\.1)?$", uid)},
-    **{uid: "hevc" for uid in (HEVCMP51, HEVCM10P51)},
+    **dict.fromkeys((HEVCMP51, HEVCM10P51), "hevc"),
 }
 _TAGS = (*PIXEL_TAGS, "FrameTime", "FrameTimeVector", *_RATES)
 
@@ -54,6 +55,7 @@ class DicomFrames:
             self._open_video(header, max_megapixels, max_frames)
             return
         _refuse_unread(path, syntax)
+        _complete(self._dataset)
         with decoding(path), quiet():
             self._encapsulated = syntax.is_encapsulated
             self._stored = _stored_frames(path, self._dataset, count)
@@ -85,7 +87,7 @@ class DicomFrames:
         from .video_file import VideoFrames
 
         with decoding(self._path), quiet():
-            data = b"".join(generate_fragments(self._dataset.PixelData))  # the first is the table of offsets
+            data = b"".join(islice(generate_fragments(self._dataset.PixelData), 1, None))  # behind the offsets
         syntax = self._dataset.file_meta.TransferSyntaxUID
         full = header.get("PhotometricInterpretation", "").startswith("YBR_FULL")
         self._dataset = Dataset()
@@ -111,6 +113,19 @@ def _refuse_unread(path: Path, syntax: UID) -> None:
         raise DataError(
             f"{path}: the transfer syntax {syntax.name} is not read. Export the file uncompressed."
         ) from None
+
+
+def _complete(dataset: Dataset) -> None:
+    """Fill in what a file leaves out and viewers take for granted: unsigned pixels, colours pixel by pixel.
+
+    The codecs of the JPEG family give colours pixel by pixel, whatever the element says.
+    """
+    if dataset.get("PixelRepresentation") is None:
+        dataset.PixelRepresentation = 0
+    syntax = dataset.file_meta.TransferSyntaxUID
+    interleaved = syntax.is_encapsulated and syntax != RLELossless
+    if dataset.get("SamplesPerPixel") == 3 and (interleaved or dataset.get("PlanarConfiguration") is None):
+        dataset.PlanarConfiguration = 0
 
 
 def _extent(path: Path, header: Dataset) -> tuple[tuple[int, int], int]:

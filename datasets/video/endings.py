@@ -10,12 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ...core.errors import DataError
+from .containers import packet_start
 
 # An element of Matroska that holds all others, and the object of WMV that holds the length of the file.
 _SEGMENT = b"\x18\x53\x80\x67"
 _ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _OGG_PAGE = 65_307  # bytes at most
-_TS_PACKETS = (188, 192, 204)  # bytes: plain, with a time (BDAV), with check sums
 _UNKNOWN = 0xFFFFFFFF
 
 
@@ -27,16 +27,6 @@ def refuse_cut_off(path: Path, container: str) -> None:
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         if not check(data):
             raise DataError(f"{path}: cut off: the end of the file is missing. Fetch it again.")
-
-
-def packet_start(head: bytes) -> tuple[int, int] | None:
-    """Return the place of the first sync byte of MPEG-TS and the length of its packets; None if it is none."""
-    for length in _TS_PACKETS:
-        first = length - 188 if length == 192 else 0
-        places = range(first, len(head), length)
-        if len(places) >= 3 and all(head[place] == 0x47 for place in places):
-            return first, length
-    return None
 
 
 def _avi(data: mmap.mmap) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.video.reformatter import ColorRange, Colorspace
 from PIL import Image
 
 STEP = 5  # grey levels between a frame and the next, so that a level tells its number
@@ -26,17 +27,34 @@ def numbers(frames: np.ndarray) -> list[int]:
     return np.rint((middle - 20) / STEP).astype(int).tolist()
 
 
-def video(path: Path, frames: np.ndarray, codec="libx264", pixels="yuv420p", rate=25, ticks=None, mux=None, **options):
-    """Write frames; `ticks` are presentation times in 1/1000 s, `mux` the container's options."""
-    with av.open(str(path), "w", options=mux or {}) as container:
+def video(
+    path: Path, frames: np.ndarray, codec="libx264", pixels="yuv420p", rate=25, ticks=None, mux=None, kind=None,
+    matrix=None, full=False, **options,
+):  # fmt: skip
+    """Write frames.
+
+    Args:
+        path, frames, codec, pixels, rate: As they are called.
+        ticks: Presentation times in 1/1000 s.
+        mux: The container's options.
+        kind: The container, where the name does not say it.
+        matrix, full: Of the colours, stored in the stream: a name of `Colorspace`, and whether their range is full.
+        options: The codec's.
+    """
+    with av.open(str(path), "w", format=kind, options=mux or {}) as container:
         stream = container.add_stream(codec, rate=rate, options={name: str(value) for name, value in options.items()})
         stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], pixels
+        coded = {"format": pixels}
+        if matrix is not None:
+            space, levels = Colorspace[matrix], ColorRange["JPEG" if full else "MPEG"]
+            coded |= {"src_color_range": ColorRange.JPEG, "dst_colorspace": space, "dst_color_range": levels}
+            stream.codec_context.colorspace, stream.codec_context.color_range = space.value, levels.value
         if codec not in ("libx264", "libx265", "ffv1"):
             stream.bit_rate = 4_000_000
         if ticks is not None:
             stream.codec_context.time_base = Fraction(1, 1000)
         for number, pixels_of_frame in enumerate(frames):
-            frame = av.VideoFrame.from_ndarray(pixels_of_frame)
+            frame = av.VideoFrame.from_ndarray(pixels_of_frame).reformat(**coded)
             if ticks is not None:
                 frame.pts, frame.time_base = ticks[number], stream.codec_context.time_base
             container.mux(stream.encode(frame))
