@@ -112,7 +112,9 @@ class Classifier(_Loaded):
         Returns:
             A row per case: `id, path, patient, split, status, reason`, per label `y_<label>` (1, 0 or NaN, where a
             manifest says), `p_<label>` (NaN where the case failed) and `pred_<label>` where the model has a threshold.
-            Names are those of the files: nothing is hashed here. The ids of images in memory are `array-0`, ...
+            Names are those of the files, and patients those of DICOM headers, or else the file: nothing is hashed here.
+            Of DICOM also the `view`. `attrs["left_out"]` counts what else is in folders, by reason. The ids of images
+            in memory are `array-0`, ...
 
         Raises:
             DataError: A folder or glob without a file, a wrong manifest, or no case of the split. A file or an array
@@ -122,9 +124,11 @@ class Classifier(_Loaded):
         from .finetune.pipeline import predicted
         from .finetune.predict import model_predictor
         from .stages.given import given_cases
+        from .stages.requested import marked
 
-        cases, truth = given_cases(inputs, self.labels, self.card.suffixes(), split)
+        cases, truth = given_cases(inputs, self.labels, self.card.unit, split)
         table = predicted(cases, truth, model_predictor(self.network, self.card, batch, workers), progress)
+        table = marked(table, cases)
         table.insert(1, "path", cases["path"])
         return table
 
@@ -173,7 +177,7 @@ class Classifier(_Loaded):
         wanted = self.labels if labels is None else tuple(labels)
         if unknown := [label for label in wanted if label not in self.labels]:
             raise UserError(f"no label {unknown[0]!r} in the model: {', '.join(self.labels)}.")
-        cases, _ = requested_cases(as_texts(paths), self.labels, self.card.suffixes())
+        cases, _ = requested_cases(as_texts(paths), self.labels, self.card.unit)
         targets = np.tile([self.labels.index(label) for label in wanted], (len(cases), 1))
         files = [Path(path) for path in cases["path"]]
         return list(explain_files(self.network, self.card, files, targets, method, batch, workers))
@@ -276,7 +280,7 @@ class Aggregator(_Loaded):
         from .stages.given import as_texts
         from .stages.requested import expand
 
-        files = expand(as_texts(paths), self.card.suffixes())
+        files = expand(as_texts(paths), "features").files()
         names = [file.stem for file in files]
         cases = pd.DataFrame({"id": names, "path": [str(file) for file in files], "patient": names, "split": "new"})
         predictor = BagPredictor(self.card, lambda _: predict_feature_files(self.network, self.card, files))
@@ -344,7 +348,7 @@ def _features(
     from .finetune.predict import PixelPredictor
     from .stages.given import given_cases
 
-    cases, _ = given_cases(inputs, card.labels, card.suffixes())
+    cases, _ = given_cases(inputs, card.labels, card.unit)
     device = next(network.parameters()).device
     with torch.inference_mode():
         width = values_of(torch.zeros(1, *input_shape(card), device=device)).shape[1]

@@ -54,7 +54,7 @@ def layout_options(read: Callable) -> dict[str, str]:
     reader = getattr(read, "func", read)  # under `partial`
     described = {each.arg_name: each.description or "" for each in parse(reader.__doc__ or "").params}
     parameters = inspect.signature(read).parameters.items()
-    keys = [key for key, each in parameters if each.kind is each.KEYWORD_ONLY and key != "suffixes"]
+    keys = [key for key, each in parameters if each.kind is each.KEYWORD_ONLY and key != "unit"]
     return {key: " ".join(described.get(key, "").split()) for key in keys}
 
 

@@ -41,5 +41,9 @@ def run(options) -> None:
     for _, row in failed.head(20).iterrows():
         print(f"failed: {row['reason']}", file=sys.stderr)
     print(f"{options.out}: {len(table)} requested = {len(table) - len(failed)} ok + {len(failed)} failed")
+    if left_out := table.attrs.get("left_out"):
+        from ..datasets.manifest.contents import summary
+
+        print(f"note: of the folders, {summary(left_out)}")
     if len(failed) == len(table):
         raise RunError(f"{options.out}: every case failed; the table gives the reasons.")

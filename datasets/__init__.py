@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from ..core.lazy import public_names
 
 if TYPE_CHECKING:
-    from .images.dicom import dicom_facts as dicom_facts
+    from .images.dicom_header import dicom_facts as dicom_facts
     from .images.radiographs import read_radiograph as read_radiograph
     from .loading.cache import Files as Files
     from .loading.cache import PixelCache as PixelCache
@@ -49,7 +49,7 @@ __getattr__, __dir__, __all__ = public_names(
         "write_predictions",
         ".manifest.splits": "assign_splits patient_folds",
         ".images.radiographs": "read_radiograph",
-        ".images.dicom": "dicom_facts",
+        ".images.dicom_header": "dicom_facts",
         ".video.clips": "open_clip read_clip",
         ".slides.reading": "open_slide",
         ".loading.readers": "ClipReader ImageReader VolumeReader make_reader",

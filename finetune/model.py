@@ -91,16 +91,6 @@ class ModelCard(PixelCard):
             least_px=self.least_px(),
         )  # fmt: skip
 
-    def suffixes(self) -> tuple[str, ...]:
-        """Suffixes of the files that this model reads."""
-        if self.arch.frames > 1:
-            from ..datasets.video.clips import CLIP_SUFFIXES
-
-            return CLIP_SUFFIXES
-        from ..datasets.images.radiographs import RADIOGRAPH_SUFFIXES
-
-        return RADIOGRAPH_SUFFIXES
-
     def network_words(self) -> str:
         """Return the network and its input size in words."""
         arch = self.arch

@@ -56,10 +56,6 @@ class MilCard(Card):
         """What a case is."""
         return "slide"
 
-    def suffixes(self) -> tuple[str, ...]:
-        """Return the suffixes of the files that this model reads."""
-        return (".h5",)
-
     def network_words(self) -> str:
         """Return the network and its input size in words."""
         return f"{self.aggregator} over tile features of width {self.width}"

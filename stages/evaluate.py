@@ -156,7 +156,7 @@ def _provenance(card) -> dict:
 
 def _images(manifest: Manifest) -> Callable[[str], np.ndarray | None]:
     """Return what the report shows of a case: the image, or four frames of the clip, two by two."""
-    from ..datasets.images.radiographs import RADIOGRAPH_SUFFIXES, read_radiograph
+    from ..datasets.images.radiographs import read_radiograph
     from ..datasets.video.clips import open_clip
 
     files = dict(zip(manifest.table["id"], manifest.files()))
@@ -165,12 +165,13 @@ def _images(manifest: Manifest) -> Callable[[str], np.ndarray | None]:
         if case not in files:
             return None
         try:
-            if files[case].suffix.lower() in RADIOGRAPH_SUFFIXES:
-                return read_radiograph(files[case], shorter_px=320)
-        except DataError:
-            return None
+            return read_radiograph(files[case], shorter_px=320)
+        except DataError:  # no image
+            return four_frames(files[case])
+
+    def four_frames(file: Path) -> np.ndarray | None:
         try:
-            with open_clip(files[case], shorter_px=160) as clip:
+            with open_clip(file, shorter_px=160) as clip:
                 one, two, three, four = clip[((np.arange(4) + 0.5) * len(clip) / 4).astype(int)]
         except DataError:
             return None

@@ -12,14 +12,14 @@ from .requested import requested_cases
 
 
 def given_cases(
-    inputs: Any, labels: Sequence[str], suffixes: Sequence[str], split: str | None = None
+    inputs: Any, labels: Sequence[str], unit: str, split: str | None = None
 ) -> tuple[pd.DataFrame, np.ndarray]:
     """Return cases, and (N, L) truth, NaN where unknown.
 
     Args:
         inputs: A path, glob or manifest, an array, PIL image or tensor, or several paths, or several images.
         labels: Of the model.
-        suffixes: Of the files that it reads.
+        unit: What a case is, as of `datasets.manifest.contents`.
         split: Only the cases of this split of a manifest.
 
     Returns:
@@ -31,7 +31,7 @@ def given_cases(
     """
     images = _images(inputs)
     if images is None:
-        cases, truth = requested_cases(as_texts(inputs), labels, suffixes)
+        cases, truth = requested_cases(as_texts(inputs), labels, unit)
     else:
         ids = [f"array-{number}" for number in range(len(images))]
         cases = pd.DataFrame({"id": ids, "path": "", "patient": ids, "split": "new"})

@@ -20,7 +20,7 @@ from .facts import beside, model_facts
 from .journal import Journal, remove_journals
 from .journalled import JournalledPredictor
 from .processes import ALONE, Share, Team
-from .requested import is_dicom, pseudonymised, requested_cases
+from .requested import LEFT_OUT, marked, pseudonymised, requested_cases
 from .seen import seen_facts
 
 
@@ -40,6 +40,7 @@ class Request:
         identifiers: Name DICOM files by their file names and patient numbers, not by hashes.
         bf16: Matmuls in bfloat16.
         share: Which of how many processes this is that were all asked for the same.
+        unit: What a case in a folder is (`datasets.manifest.contents`); '' for what the model's input says.
     """
 
     model: Path
@@ -53,6 +54,7 @@ class Request:
     identifiers: bool = False
     bf16: bool = False
     share: Share = ALONE
+    unit: str = ""
 
 
 def predict_stage(request: Request) -> pd.DataFrame | None:
@@ -86,11 +88,12 @@ def predict_stage(request: Request) -> pd.DataFrame | None:
 
 
 def _predict(request: Request, network, card, team: Team) -> pd.DataFrame | None:
-    cases, truth = requested_cases(request.inputs, card.labels, card.suffixes())
+    cases, truth = requested_cases(request.inputs, card.labels, request.unit or card.unit)
     cases = _named(request, cases)
     sha256 = file_sha256(request.model / card.weights_file)
     said = model_facts(request.model, card) | {"seen": seen_facts(request.model, cases)}
     said |= {"sha256": sha256, "cases": _fingerprint(cases), "precision": _precision(request)}
+    said |= {LEFT_OUT: cases.attrs.get(LEFT_OUT, {})}
     finished = request.resume and _finished(request.out, said)
     predictor = None if finished else _predictor(request, network, card, team, sha256)
     if not team.first:
@@ -100,7 +103,7 @@ def _predict(request: Request, network, card, team: Team) -> pd.DataFrame | None
     if predictor is None:
         table = read_table(request.out)
     else:
-        table = predicted(cases, truth, predictor, progress=False)
+        table = marked(predicted(cases, truth, predictor, progress=False), cases)
         # Killed between the two, a table of this model must not stand beside the facts of another.
         beside(request.out, "model").unlink(missing_ok=True)
         write_table(request.out, table, card.labels)
@@ -110,7 +113,7 @@ def _predict(request: Request, network, card, team: Team) -> pd.DataFrame | None
         from .explain import explain_cases
 
         explain_cases(request, network, card, cases, table)
-    return table
+    return marked(table, cases)
 
 
 def write_table(out: Path, table: pd.DataFrame, labels: Sequence[str]) -> None:
@@ -128,7 +131,7 @@ def _line(row: Mapping, labels: Sequence[str]) -> dict:
         named = {label: row[prefix + label] for label in labels if prefix + label in row}
         return {label: None if value != value else kind(value) for label, value in named.items()}
 
-    head = {key: row[key] for key in ("id", "patient", "split", "status", "reason")}
+    head = {key: row[key] for key in ("id", "patient", "split", "status", "reason", "view") if key in row}
     return head | {"scores": values("p_", float), "predicted": values(PREDICTED, int), "truth": values("y_", int)}
 
 
@@ -157,7 +160,7 @@ def _finished(out: Path, said: dict) -> bool:
 
 def _named(request: Request, cases: pd.DataFrame) -> pd.DataFrame:
     """The cases; DICOM files that come from no manifest get hashes for their names, which are often those of people."""
-    if request.identifiers or not (cases["split"] == "new").all() or not is_dicom(cases).any():
+    if request.identifiers or not (cases["split"] == "new").all() or not cases["dicom"].any():
         return cases
     key = beside(request.out, "key")
     salt = json.loads(key.read_text(encoding="utf-8"))["salt"] if request.resume and key.is_file() else ""

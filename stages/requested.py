@@ -1,66 +1,101 @@
 """What a user named on the command line, as cases: files, folders, globs, or a manifest."""
 
-import hashlib
 import secrets
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from ..core.errors import DataError
+from ..datasets.kinds import DICOM, UNKNOWN, file_kind
+from ..datasets.manifest.contents import Entry, contents, summary
 from ..datasets.manifest.tables import read_manifest
 from ..finetune.pipeline import manifest_cases
 
+LEFT_OUT = "left_out"  # in `attrs` of the cases: how many files of the folders are none, by reason
 
-def requested_cases(
-    inputs: Sequence[str], labels: Sequence[str], suffixes: Sequence[str]
-) -> tuple[pd.DataFrame, np.ndarray]:
+
+@dataclass
+class Expanded:
+    """Inputs as files.
+
+    Attributes:
+        entries: By path, what each is; the path of an entry is not used.
+        left_out: How many files of folders are no cases, by reason.
+    """
+
+    entries: dict[Path, Entry] = field(default_factory=dict)
+    left_out: Counter[str] = field(default_factory=Counter)
+
+    def files(self) -> list[Path]:
+        """Return the files, and the folders of frames."""
+        return list(self.entries)
+
+
+def requested_cases(inputs: Sequence[str], labels: Sequence[str], unit: str) -> tuple[pd.DataFrame, np.ndarray]:
     """What a user named on the command line, as cases.
 
     The table `id, path, patient, split, shown` (what stands for the path in a reason: of a manifest the id), and (N, L)
-    truth, NaN where unknown.
+    truth, NaN where unknown. Of files also `dicom`, whether their names may be those of people (`pseudonymised`),
+    `number`, the patient by the header or '', and where there are headers `view`; the patient is the number, else the
+    id. What of the folders is no case stands in `attrs[LEFT_OUT]`.
 
     Args:
-        inputs: Files, folders (searched for `suffixes`), globs, or one manifest CSV.
+        inputs: Files, folders, globs, or one manifest CSV.
         labels: Of the model.
-        suffixes: Of the files that the model reads.
+        unit: What a case is, as of `datasets.manifest.contents`.
     """
     if len(inputs) == 1 and inputs[0].lower().endswith(".csv"):
         return manifest_cases(read_manifest(inputs[0]), labels)
-    files = expand(inputs, suffixes)
-    stems = [file.stem for file in files]
+    found = expand(inputs, unit)
+    files, entries = found.files(), found.entries.values()
+    stems = [file.name if file.is_dir() else file.stem for file in files]
     ids = stems if len(set(stems)) == len(stems) else [file.as_posix() for file in files]
-    cases = pd.DataFrame({"id": ids, "path": [str(file) for file in files], "patient": ids, "split": "new"})
+    headers = [entry.header for entry in entries]
+    cases = pd.DataFrame({"id": ids, "path": [str(file) for file in files]})
+    cases["number"] = ["" if header is None else header.patient for header in headers]
+    cases["patient"] = cases["number"].mask(cases["number"] == "", cases["id"])
+    cases["split"] = "new"
     cases["shown"] = cases["path"]
+    cases["dicom"] = [entry.is_dicom for entry in entries]
+    if any(header is not None for header in headers):
+        cases["view"] = ["" if header is None else header.view for header in headers]
+    cases.attrs[LEFT_OUT] = dict(sorted(found.left_out.items()))
     return cases, np.full((len(cases), len(labels)), np.nan)
 
 
-def expand(inputs: Sequence[str], suffixes: Sequence[str]) -> list[Path]:
-    """Files, folders (searched below, by suffix) and globs to a list of files; a file that is missing stays in it."""
-    files: list[Path] = []
+def expand(inputs: Sequence[str], unit: str) -> Expanded:
+    """Return files, what folders hold, and what globs match; a file that was named stays, whatever it is.
+
+    Args:
+        inputs: Files, folders and globs. A DICOMDIR stands for its folder.
+        unit: What a case is, as of `datasets.manifest.contents`.
+
+    Raises:
+        DataError: A folder without a case, or a glob that matches nothing.
+    """
+    found = Expanded()
     for text in inputs:
-        path = Path(text)
-        if path.is_dir():
-            found = sorted(f for f in path.rglob("*") if f.suffix.lower() in suffixes and f.is_file())
-            if not found:
-                raise DataError(f"{path}: no file in this folder that the model reads ({', '.join(sorted(suffixes))}).")
-            files += found
-        elif not path.exists() and any(sign in text for sign in "*?["):
-            found = sorted(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor) if path.anchor else path)))
-            if not found:
-                raise DataError(f"{text}: no file matches.")
-            files += [file for file in found if file.is_file()]
-        else:
-            files.append(path)
-    return list(dict.fromkeys(files))
+        for path in _matches(text):
+            if path.is_dir():
+                _add_folder(found, path, unit)
+            elif (entry := _named_file(path)).header is not None and entry.header.is_directory:
+                _add_folder(found, path.parent, unit)
+            else:
+                found.entries.setdefault(path, entry)
+    return found
 
 
-def is_dicom(cases: pd.DataFrame) -> np.ndarray:
-    """(N,) whether each file is named as DICOM files are."""
-    from ..datasets.images.dicom import DICOM_SUFFIXES
-
-    return cases["path"].str.lower().str.endswith(DICOM_SUFFIXES).to_numpy(dtype=bool)
+def marked(table: pd.DataFrame, cases: pd.DataFrame) -> pd.DataFrame:
+    """Return predictions with what else is known of requested files: their `view`, and what was left out (`attrs`)."""
+    if "dicom" in cases:
+        if "view" in cases:
+            table = table.assign(view=cases["view"])
+        table.attrs[LEFT_OUT] = cases.attrs.get(LEFT_OUT, {})
+    return table
 
 
 def pseudonymised(cases: pd.DataFrame, salt: str = "") -> tuple[pd.DataFrame, str]:
@@ -74,15 +109,46 @@ def pseudonymised(cases: pd.DataFrame, salt: str = "") -> tuple[pd.DataFrame, st
     Returns:
         The cases and the salt. A file without a patient number is its own patient.
     """
-    from ..datasets.images.dicom import dicom_facts
+    from ..datasets.images.dicom_header import hashed
 
     salt, cases = salt or secrets.token_hex(16), cases.copy()
-    for row in np.flatnonzero(is_dicom(cases)):
-        path = cases["path"].iloc[row]
-        name = hashlib.sha256(f"{salt}\0{Path(path).resolve()}".encode()).hexdigest()[:16]
-        try:
-            patient = dicom_facts(path, salt)["patient"]
-        except DataError:  # the prediction of this file will fail and say why
-            patient = ""
-        cases.loc[row, ["id", "patient", "shown"]] = name, patient or name, name
+    for row in np.flatnonzero(cases["dicom"]):
+        number, name = cases["number"].iloc[row], hashed(str(Path(cases["path"].iloc[row]).resolve()), salt)
+        cases.loc[row, ["id", "patient", "shown"]] = name, hashed(number, salt) if number else name, name
     return cases, salt
+
+
+def _matches(text: str) -> Iterator[Path]:
+    """Yield the path itself, or what a glob matches."""
+    path = Path(text)
+    if path.exists() or not any(sign in text for sign in "*?["):
+        yield path
+        return
+    found = sorted(Path(path.anchor or ".").glob(str(path.relative_to(path.anchor) if path.anchor else path)))
+    if not found:
+        raise DataError(f"{text}: no file matches.")
+    yield from found
+
+
+def _add_folder(found: Expanded, folder: Path, unit: str) -> None:
+    held = contents(folder, unit)
+    if not held.entries:
+        what = summary(held.counts())
+        raise DataError(
+            f"{folder}: no file in this folder that the model reads ({unit}s){f'; {what}' if what else ''}. "
+            "What is left out of folders is predicted where it is named itself."
+        )
+    for entry in held.entries:
+        found.entries.setdefault(folder / entry.path, entry)
+    found.left_out.update(held.counts())
+
+
+def _named_file(path: Path) -> Entry:
+    """Return what a file is that was named itself; one that cannot be read fails as a case later."""
+    from ..datasets.images.dicom_header import read_header
+
+    try:
+        kind = file_kind(path)
+        return Entry(path.name, kind, read_header(path) if kind == DICOM else None)
+    except DataError:
+        return Entry(path.name, DICOM if path.is_file() else UNKNOWN)

@@ -36,6 +36,7 @@ class Task:
         name: As on the command line, and the folder below `tasks/`.
         summary: What its cases are, for help: `chest X-rays`.
         unit: What a case is called in reports: `image`, `clip`, `slide`.
+        holds: What its folders hold, as of `datasets.manifest.contents`: `image`, `radiograph`, `clip`, `slide`.
         recipes: By stage (`pretrain`, `finetune`; of slides also `tile` and `extract`), then by name.
         cached: Whether decoded files are kept in a cache of pixels.
         channels: Channels of the recipes: 1 reads files in grey, 3 in colour.
@@ -44,6 +45,7 @@ class Task:
     name: ClassVar[str]
     summary: ClassVar[str]
     unit: ClassVar[str]
+    holds: ClassVar[str]
     recipes: ClassVar[Mapping[str, Recipes]]
     cached: ClassVar[bool] = True
     channels: ClassVar[int] = 1
@@ -106,13 +108,12 @@ class Task:
 class ImageTask(Task):
     """Cases are image files; a subclass adds layouts and recipes."""
 
-    unit = "image"
+    unit = holds = "image"
 
     def layouts(self) -> "Mapping[str, Layout]":
-        from ..datasets.images.radiographs import RADIOGRAPH_SUFFIXES
         from ..datasets.manifest.layouts import own_layouts
 
-        return own_layouts(RADIOGRAPH_SUFFIXES)
+        return own_layouts(self.holds)
 
     def check(self, manifest: "Manifest", files: int | None, cache_px: int) -> "Findings":
         from ..datasets.images.radiographs import read_grey, read_radiograph
@@ -180,7 +181,7 @@ class ImageTask(Task):
         return predict_stage(
             Request(
                 options.model, options.inputs, options.out, options.batch, options.workers, options.explain,
-                options.explain_method, options.resume, options.identifiers, options.bf16, own_share(),
+                options.explain_method, options.resume, options.identifiers, options.bf16, own_share(), self.holds,
             )
         )  # fmt: skip
 
@@ -188,13 +189,7 @@ class ImageTask(Task):
 class ClipTask(ImageTask):
     """Cases are clips: video files, GIFs, multi-frame DICOM or folders of frames."""
 
-    unit = "clip"
-
-    def layouts(self) -> "Mapping[str, Layout]":
-        from ..datasets.manifest.layouts import own_layouts
-        from ..datasets.video.clips import CLIP_SUFFIXES
-
-        return own_layouts(CLIP_SUFFIXES)
+    unit = holds = "clip"
 
     def check(self, manifest: "Manifest", files: int | None, cache_px: int) -> "Findings":
         from ..datasets.quality.check import check_manifest
@@ -222,7 +217,7 @@ class ClipTask(ImageTask):
 class SlideTask(Task):
     """Cases are whole slides: tiled, encoded to features, and classified as bags of these."""
 
-    unit = "slide"
+    unit = holds = "slide"
     cached = False
 
     def check(self, manifest: "Manifest", files: int | None, cache_px: int) -> "Findings":

@@ -1,4 +1,4 @@
-"""Radiographs in DICOM files: stored pixels to grey levels in 0..1, and facts of a header that name nobody.
+"""Radiographs in DICOM files: stored pixels to grey levels in 0..1.
 
 The order of the steps is the standard's (PS3.3 C.11, PS3.4 N.2): modality rescale or table, VOI window or
 table, and only then the inversion of MONOCHROME1. Overlays are ignored. No message carries a value of the
@@ -6,10 +6,8 @@ header that could name a patient, and so none carries the words of pydicom, whic
 """
 
 import contextlib
-import hashlib
 import logging
 import math
-import re
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
@@ -33,8 +31,6 @@ from ...core.errors import DataError
 from ..loading.limits import INFLATED_GB
 from .colour import LUMA, holds_colour
 from .dicom_frames import stored_pixels
-
-DICOM_SUFFIXES = (".dcm", ".dicom")
 
 _PALETTE_TAGS = tuple(
     f"{prefix}PaletteColorLookupTable{part}"
@@ -68,8 +64,6 @@ PIXEL_TAGS = (
     "PixelData",
     *_PALETTE_TAGS,
 )
-_FACT_TAGS = ("ViewPosition", "PatientSex", "PatientAge", "PatientID", "StudyInstanceUID")
-_AGE_UNITS_PER_YEAR = {"D": 365.25, "W": 365.25 / 7, "M": 12.0, "Y": 1.0}
 
 
 class DicomImage:
@@ -126,37 +120,6 @@ class DicomImage:
     def holds_colour(self) -> bool:
         """Return whether the image, decoded before, holds colours."""
         return self._coloured
-
-
-def dicom_facts(path: str | Path, salt: str) -> dict[str, str | float | None]:
-    """Read facts of a DICOM header for a manifest that say nothing about who the patient is.
-
-    Args:
-        path: The file.
-        salt: Any text, the same for all files of a data set and kept secret: patient numbers are short, and
-            without it a hash is reversed by hashing every number there is.
-
-    Returns:
-        `view` (ViewPosition: `PA`, `AP`, `LL`, ...; '' if not given), `sex` (`M`, `F`, `O` or ''), `age` in
-        years (None if not given), `patient` and `study`: the first 16 hexadecimal digits of the SHA-256 of
-        salt and identifier ('' if not given).
-
-    Raises:
-        DataError: The file cannot be opened or is no DICOM file.
-    """
-    path = Path(path)
-    try:
-        with path.open("rb") as file:
-            header = read_elements(path, file, _FACT_TAGS, stop_before_pixels=True)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be opened ({error.strerror}).") from None
-    return {
-        "view": _text(header, "ViewPosition").upper(),
-        "sex": _text(header, "PatientSex").upper(),
-        "age": _years(_text(header, "PatientAge")),
-        "patient": _hashed(_text(header, "PatientID"), salt),
-        "study": _hashed(_text(header, "StudyInstanceUID"), salt),
-    }
 
 
 def read_elements(path: Path, file: BinaryIO, tags: tuple[str, ...], stop_before_pixels: bool = False) -> Dataset:
@@ -366,18 +329,3 @@ def _first_number(dataset: Dataset, name: str) -> float:
     if value is not None and not isinstance(value, (int, float)):
         value = next(iter(value), None)
     return math.nan if value is None else float(value)
-
-
-def _text(header: Dataset, name: str) -> str:
-    value = header.get(name)
-    return "" if value is None else str(value).strip()
-
-
-def _years(age: str) -> float | None:
-    """Return an age such as `045Y`, `018M`, `003W`, `010D` or `45` in years, to 2 digits; None if it is no such."""
-    match = re.fullmatch(r"(\d+)([DWMY]?)", age)
-    return round(int(match[1]) / _AGE_UNITS_PER_YEAR[match[2] or "Y"], 2) if match else None
-
-
-def _hashed(identifier: str, salt: str) -> str:
-    return hashlib.sha256(f"{salt}\0{identifier}".encode()).hexdigest()[:16] if identifier else ""

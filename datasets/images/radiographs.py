@@ -5,7 +5,6 @@ is cut off is refused, never filled up.
 """
 
 import contextlib
-import stat
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 from PIL import BmpImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
 from ...core.errors import DataError
+from ..kinds import DICOM, EMPTY, IMAGES, file_kind
 from ..loading.limits import IMAGE_MEGAPIXELS
 from .colour import LUMA, SAMPLE_PX, Read, holds_colour
 from .png import refuse_broken_png
@@ -34,7 +34,6 @@ _OPENERS = {
     "BMP": BmpImagePlugin.BmpImageFile,
     "WebP": WebPImagePlugin.WebPImageFile,
 }
-_DICOM_STARTS = (b"\x02\x00", b"\x08\x00", b"\x00\x02", b"\x00\x08")  # group 2 or 8, without the preamble
 _GREY_MODES = ("1", "L", "LA", "La")
 _COLOUR_MODES = ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr")
 _TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_MIN_IS_WHITE = 258, 262, 0
@@ -185,23 +184,11 @@ class _Image:
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[_Opened]:
     """Open a file and read its header, whatever its kind."""
-    try:
-        mode = path.stat().st_mode
-        if stat.S_ISDIR(mode):
-            raise DataError(f"{path}: a folder, not an image. Name the files in it.")
-        if not stat.S_ISREG(mode):
-            raise DataError(f"{path}: no regular file.")
-        file = path.open("rb")
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file.") from None
-    except PermissionError:
-        raise DataError(f"{path}: no permission to read the file. Ask its owner, or copy it.") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be opened ({error.strerror}).") from None
-    with file:
-        kind = _kind(path, file.read(132))
-        file.seek(0)
-        if kind == "DICOM":
+    if path.is_dir():
+        raise DataError(f"{path}: a folder, not an image. Name the files in it.")
+    kind = _kind(path)
+    with path.open("rb") as file:
+        if kind == DICOM:
             from .dicom import DicomImage  # pydicom is loaded when it is needed
 
             yield DicomImage(path, file)
@@ -209,28 +196,17 @@ def _opened(path: Path) -> Iterator[_Opened]:
             yield _Image(path, file, kind)
 
 
-def _kind(path: Path, head: bytes) -> str:
-    """Return the format that the first 132 bytes announce."""
-    if not head:
+def _kind(path: Path) -> str:
+    """Return the format that the first bytes announce."""
+    kind = file_kind(path)
+    if kind == EMPTY:
         raise DataError(f"{path}: the file is empty (0 bytes). Fetch it again.")
-    if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "PNG"
-    if head.startswith(b"\xff\xd8\xff"):
-        return "JPEG"
-    if head[128:132] == b"DICM":
-        return "DICOM"
-    if head.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
-        return "TIFF"
-    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
-        return "WebP"
-    if head.startswith(b"BM"):
-        return "BMP"
-    if head.startswith(_DICOM_STARTS):
-        return "DICOM"
-    raise DataError(
-        f"{path}: no image that is read here: its first bytes are those of no PNG, JPEG, TIFF, BMP, WebP "
-        "or DICOM file. Whatever its name says, look what it is."
-    )
+    if kind not in (*IMAGES, DICOM):
+        raise DataError(
+            f"{path}: no image that is read here: its first bytes are those of no PNG, JPEG, TIFF, BMP, WebP "
+            "or DICOM file. Whatever its name says, look what it is."
+        )
+    return kind
 
 
 def _refuse_size(path: Path, size: tuple[int, int], min_px: int, max_megapixels: float | None) -> None:

@@ -14,10 +14,10 @@ from typing import NamedTuple
 import pandas as pd
 
 from ...core.errors import DataError
-from .inventory import files_below
+from .contents import contents, is_archive
 from .own import read_class_folders, read_own_csv
 from .tables import nearest
-from .unlabelled import DICOM_SUFFIXES, read_unlabelled
+from .unlabelled import read_unlabelled
 
 MOST_CLASSES = 20  # more folders than this are patients, not classes
 
@@ -38,18 +38,22 @@ class Layout(NamedTuple):
     meaning: str = ""
 
 
-def own_layouts(suffixes: tuple[str, ...]) -> dict[str, Layout]:
-    """Return the layouts of data of one's own: `csv`, `folders` and `unlabelled`, for files with these suffixes."""
+def own_layouts(unit: str) -> dict[str, Layout]:
+    """Return the layouts of data of one's own: `csv`, `folders` and `unlabelled`.
+
+    Args:
+        unit: What a case is, as of `contents.contents`.
+    """
     return {
         "csv": Layout(_is_own_csv, read_own_csv, "one CSV of your own"),
         "folders": Layout(
-            partial(_is_class_folders, suffixes=suffixes),
-            partial(read_class_folders, suffixes=suffixes),
+            partial(_is_class_folders, unit=unit),
+            partial(read_class_folders, unit=unit),
             "a folder per class",
         ),
         "unlabelled": Layout(
-            partial(_is_dicom_folder, suffixes=suffixes),
-            partial(read_unlabelled, suffixes=suffixes),
+            partial(_is_dicom_folder, unit=unit),
+            partial(read_unlabelled, unit=unit),
             "files without labels, for pre-training only",
         ),
     }
@@ -59,19 +63,20 @@ def _is_own_csv(root: Path) -> bool:
     return root.suffix.lower() == ".csv" if root.is_file() else len(list(root.glob("*.csv"))) == 1
 
 
-def _is_class_folders(root: Path, suffixes: tuple[str, ...]) -> bool:
+def _is_class_folders(root: Path, unit: str) -> bool:
     if not root.is_dir() or any(root.glob("*.csv")):
         return False
-    files = files_below(root, suffixes)
-    return 2 <= len({file.partition("/")[0] for file in files if "/" in file}) <= MOST_CLASSES
+    entries = contents(root, unit, headers=False).entries
+    tops = {entry.path.partition("/")[0] for entry in entries if "/" in entry.path}
+    return 2 <= len(tops) <= MOST_CLASSES and not is_archive(root, entries)
 
 
-def _is_dicom_folder(root: Path, suffixes: tuple[str, ...]) -> bool:
+def _is_dicom_folder(root: Path, unit: str) -> bool:
     """Warn of files without labels, which are taken only when asked for: a set whose CSV is missing is none."""
     if not root.is_dir() or any(root.glob("*.csv")):
         return False
-    files = files_below(root, suffixes)
-    return bool(files) and all(file.lower().endswith(DICOM_SUFFIXES) for file in files)
+    entries = contents(root, unit, headers=False).entries
+    return bool(entries) and all(entry.is_dicom for entry in entries)
 
 
 def recognise(layouts: Mapping[str, Layout], root: str | Path) -> str:

@@ -4,7 +4,6 @@ Who the patient is must be said, for splits are by patient: by a column, by a pa
 `each_file_own_patient` where a patient truly never has two files.
 """
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,19 +11,19 @@ import numpy as np
 import pandas as pd
 
 from ...core.errors import DataError
-from ..images.radiographs import RADIOGRAPH_SUFFIXES
 from .classes import class_labels
+from .contents import contents, summary
 from .inventory import (
     complete_splits,
-    files_below,
     keep_present,
-    note,
     refuse_repeated,
     relative_paths,
     require_columns,
 )
+from .names import capitalised, file_ids, named_cases, note_left_out
 from .tables import FACTS, UNKNOWN_CELLS, nearest, read_csv, refuse_patient_overlap
 
+OUTSIDE = "file outside class folders"
 SPLIT_WORDS = {
     "train": "train",
     "training": "train",
@@ -163,58 +162,71 @@ def own_table(
 def read_class_folders(
     root: str | Path,
     *,
-    suffixes: Sequence[str] = RADIOGRAPH_SUFFIXES,
+    unit: str = "image",
     patient_pattern: str | None = None,
     each_file_own_patient: bool = False,
     positive: str | None = None,
+    modalities: str | Sequence[str] | None = None,
+    views: str | Sequence[str] | None = None,
+    body_parts: str | Sequence[str] | None = None,
+    salt: str | None = None,
     resplit: bool = False,
     seed: int = 0,
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Read `root/class/.../file` or `root/split/class/.../file`.
 
-    The classes become labels as `class_labels` says.
+    The classes become labels as `class_labels` says. Ids and patients of DICOM files are hashes.
 
     Args:
         root: The folder.
-        suffixes: Which files count (lower case, with the dot).
+        unit: What a case is, as of `contents.contents`.
         patient_pattern: Regular expression searched in the path below the class folder; its group (or all of
             it) is the patient, such as `(person[0-9]+)_` or, for a folder per patient, `^([^/]+)/`.
         each_file_own_patient: No patient has two files.
         positive: Which of two classes is 1. Default: the one that does not read like "normal".
+        modalities: Of DICOM files, those to take, such as `DX,CR`.
+        views: Of DICOM files, those to take, such as `PA,AP`.
+        body_parts: Of DICOM files, those to take, such as `CHEST`.
+        salt: Secret text that patient numbers of DICOM headers are hashed with. Default: drawn anew each time.
         resplit: Ignore split folders.
         seed: For splits that are dealt out.
 
     Raises:
         DataError: No files, one class, an unknown patient, or a patient in two splits.
     """
+    from ..images.dicom_header import Wanted
+
     root = Path(root)
-    if (patient_pattern is None) == (not each_file_own_patient):
+    found = contents(root, unit, Wanted.of(modalities, views, body_parts))
+    if patient_pattern is not None and each_file_own_patient:
+        raise DataError(f"{root}: give patient_pattern or each_file_own_patient, one of the two.")
+    if patient_pattern is None and not each_file_own_patient and not all(each.is_dicom for each in found.entries):
         raise DataError(
             f"{root}: who is the patient? Give a pattern (patient_pattern), or say each_file_own_patient if "
             "no patient has two files; one of the two."
         )
-    suffixes = (suffixes,) if isinstance(suffixes, str) else tuple(suffixes)
-    everything = pd.Series(files_below(root, suffixes), dtype=str)
-    depth = 3 if _has_split_folders(everything) else 2
-    parts = everything.str.split("/", n=depth - 1)
-    below = parts.str.len() == depth
-    files, parts = everything[below].reset_index(drop=True), parts[below].reset_index(drop=True)
-    classes = sorted(parts.str[-2].unique())
+    depth = 3 if _has_split_folders(pd.Series([entry.path for entry in found.entries], dtype=str)) else 2
+    for entry in found.entries:
+        if entry.path.count("/") < depth - 1:
+            found.leave_out(entry.path, OUTSIDE)
+    found.entries = [entry for entry in found.entries if entry.path.count("/") >= depth - 1]
+    parts = [entry.path.split("/", depth - 1) for entry in found.entries]
+    classes = sorted({part[-2] for part in parts})
     if len(classes) < 2:
         raise DataError(
             f"{root}: {len(classes)} class folders with files; expected root/class/file or "
-            f"root/split/class/file with two classes or more ({', '.join(suffixes)})."
+            f"root/split/class/file with two classes or more. {capitalised(summary(found.counts()))}"
         )
-    table = pd.DataFrame({"id": file_ids(files), "path": files})
-    table["patient"] = (
-        table["id"] if each_file_own_patient else patients_by_pattern(root, parts.str[-1], patient_pattern)
-    )
-    given = parts.str[0] if depth == 3 and not resplit else pd.Series("", files.index)
-    table["split"] = _splits(root, given)
-    if not below.all():
-        note(table, f"{int((~below).sum()):,} files outside class folders were left out.")
+    table = named_cases(
+        root, found, [part[-1] for part in parts], patient_pattern=patient_pattern,
+        each_file_own_patient=each_file_own_patient, salt=salt,
+    )  # fmt: skip
+    parts = table["path"].str.split("/", n=depth - 1)
+    given = parts.str[0] if depth == 3 and not resplit else pd.Series("", table.index)
+    table.insert(3, "split", _splits(root, given))
+    note_left_out(table, found)
     table, labels = class_labels(root, table, parts.str[-2], classes, positive, "in folder {}")
-    return _finished(root, root, table, labels, files, False, seed)
+    return _finished(root, root, table, labels, table["path"], False, seed)
 
 
 def _finished(path, root, table, labels, present, keep_missing, seed) -> tuple[pd.DataFrame, tuple[str, ...]]:
@@ -232,12 +244,6 @@ def only_csv(path: Path) -> Path:
         names = ", ".join(file.name for file in found) or "none"
         raise DataError(f"{path}: expected one CSV file there, found {len(found)} ({names}). Name the file itself.")
     return found[0]
-
-
-def file_ids(files: pd.Series) -> pd.Series:
-    """Return paths without suffix, or with it where two files differ by nothing else."""
-    names = files.str.replace(r"\.[^./]+$", "", regex=True)
-    return files if names.duplicated().any() else names
 
 
 def _splits(path: Path, cells: pd.Series) -> pd.Series:
@@ -301,22 +307,3 @@ def _zero_one(path: Path, raw: pd.DataFrame, label: str) -> pd.Series:
 def _has_split_folders(files: pd.Series) -> bool:
     first = files[files.str.contains("/")].str.split("/", n=1).str[0]
     return bool(len(first)) and bool(first.str.lower().isin(SPLIT_WORDS).all())
-
-
-def patients_by_pattern(root: Path, below_class: pd.Series, pattern: str) -> pd.Series:
-    """Return the patient of each path below its class folder, by a regular expression.
-
-    Raises:
-        DataError: It is none, or finds no patient in a path.
-    """
-    try:
-        expression = re.compile(pattern)
-    except re.error as error:
-        raise DataError(f"patient_pattern {pattern!r} is no regular expression: {error}.") from None
-    patients = []
-    for path in below_class:
-        match = expression.search(path)
-        if match is None:
-            raise DataError(f"{root}: patient_pattern {pattern!r} finds no patient in {path!r}.")
-        patients.append(match[match.re.groups and 1])
-    return pd.Series(patients, below_class.index)

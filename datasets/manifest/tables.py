@@ -10,7 +10,7 @@ predictions.csv  `id,patient,split,status,reason`, then `y_<label>`, `p_<label>`
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -146,17 +146,19 @@ def write_manifest(
     labels: Iterable[str] = (),
     meaning: dict[str, str] | None = None,
     roots: Sequence[str] = (),
+    left_out: Mapping[str, int] | None = None,
 ) -> None:
     """Write a manifest atomically; label columns become 0, 1 or empty.
 
-    What 1 means, and the folders outside of its own in which its files may lie, stand in a JSON beside it.
+    What 1 means, the folders outside of its own in which its files may lie, and how many files of the data set are no
+    cases, by reason, stand in a JSON beside it.
     """
     table = table.copy()
     for label in labels:
         table[label] = table[label].astype("Float64").astype("Int64")
     beside = Path(path).with_suffix(".json")
-    if meaning or roots or beside.is_file():
-        facts = {"meaning": dict(meaning or {}), "roots": list(roots)}
+    if meaning or roots or left_out or beside.is_file():
+        facts = {"meaning": dict(meaning or {}), "roots": list(roots), "left_out": dict(left_out or {})}
         write_json(beside, {key: value for key, value in facts.items() if value})
     write_csv(path, table)
 

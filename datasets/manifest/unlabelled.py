@@ -1,82 +1,58 @@
 """A folder of images or clips without labels, for pre-training: any tree of files."""
 
-import hashlib
-import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-from tqdm import tqdm
 
 from ...core.errors import DataError
-from ..images.dicom import DICOM_SUFFIXES, dicom_facts
-from ..images.radiographs import RADIOGRAPH_SUFFIXES
-from .inventory import files_below, note
-from .own import file_ids, patients_by_pattern
+from .contents import contents, summary
+from .names import capitalised, named_cases, note_left_out
 
 
 def read_unlabelled(
     root: str | Path,
     *,
-    suffixes: Sequence[str] = RADIOGRAPH_SUFFIXES,
+    unit: str = "image",
     patient_pattern: str | None = None,
     each_file_own_patient: bool = False,
+    modalities: str | Sequence[str] | None = None,
+    views: str | Sequence[str] | None = None,
+    body_parts: str | Sequence[str] | None = None,
     salt: str | None = None,
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Read every file of a kind below a folder; all of them are for training, none has a label.
+    """Read every case below a folder; all of them are for training, none has a label.
 
     Args:
         root: The folder.
-        suffixes: Which files count (lower case, with the dot).
+        unit: What a case is, as of `contents.contents`.
         patient_pattern: Regular expression searched in the path; its group (or all of it) is the patient.
         each_file_own_patient: No patient has two files.
+        modalities: Of DICOM files, those to take, such as `DX,CR`.
+        views: Of DICOM files, those to take, such as `PA,AP`.
+        body_parts: Of DICOM files, those to take, such as `CHEST`.
         salt: Secret text that patient numbers of DICOM headers are hashed with. Default: drawn anew each time.
 
     Returns:
         The table `id, path, patient, split` (for DICOM also `view, sex, age, study`) and no labels. Names and
-        numbers of DICOM headers do not stand in it. Names of files do in `path`; where the headers say who the
-        patient is, ids are hashes, for such files are often named after people.
+        numbers of DICOM headers do not stand in it. Names of files do in `path`; ids and patients of DICOM files are
+        hashes, for such files are often named after people.
 
     Raises:
-        DataError: No file, an unreadable DICOM header, or a file whose patient is not known.
+        DataError: No file, or a file whose patient is not known.
     """
+    from ..images.dicom_header import Wanted
+
     root = Path(root)
-    suffixes = (suffixes,) if isinstance(suffixes, str) else tuple(suffixes)
-    files = pd.Series(files_below(root, suffixes), dtype=str)
-    if not len(files):
-        raise DataError(f"{root}: no file to read below this folder ({', '.join(suffixes)}).")
-    table = pd.DataFrame({"id": file_ids(files), "path": files, "patient": "", "split": "train"})
-    if patient_pattern is not None:
-        table["patient"] = patients_by_pattern(root, files, patient_pattern)
-    elif each_file_own_patient:
-        table["patient"] = table["id"]
-    else:
-        _patients_of_headers(root, table, salt)
+    found = contents(root, unit, Wanted.of(modalities, views, body_parts))
+    table = named_cases(
+        root, found, [entry.path for entry in found.entries], patient_pattern=patient_pattern,
+        each_file_own_patient=each_file_own_patient, salt=salt,
+    )  # fmt: skip
+    if not len(table):
+        raise DataError(
+            f"{root}: no file to read below this folder ({unit}s). {capitalised(summary(found.counts()))}".strip()
+        )
+    table.insert(3, "split", "train")
+    note_left_out(table, found)
     return table, ()
-
-
-def _patients_of_headers(root: Path, table: pd.DataFrame, salt: str | None) -> None:
-    other = ~table["path"].str.lower().str.endswith(DICOM_SUFFIXES)
-    if other.any():
-        raise DataError(
-            f"{root}: who is the patient of {table['path'][other].iloc[0]}? Only DICOM headers say it. Give a pattern "
-            "(--option patient_pattern=...), or say --option each_file_own_patient=true if no patient has two files."
-        )
-    salt = None if salt is None else str(salt)
-    if salt is None:
-        salt = secrets.token_hex(16)
-        note(
-            table,
-            "patient numbers were hashed with a secret drawn just now; give --option salt=... to repeat them.",
-        )
-    paths = tqdm(table["path"], desc="reading headers", unit="file", disable=None)
-    facts = pd.DataFrame([dicom_facts(root / path, salt) for path in paths], index=table.index)
-    unnamed = facts["patient"] == ""
-    if unnamed.any():
-        raise DataError(
-            f"{root}: {int(unnamed.sum())} DICOM headers name no patient, first {table['path'][unnamed].iloc[0]}. Say "
-            "--option each_file_own_patient=true if no patient has two files."
-        )
-    for column in facts.columns:
-        table[column] = facts[column]
-    table["id"] = [hashlib.sha256(f"{salt}\0{path}".encode()).hexdigest()[:16] for path in table["path"]]

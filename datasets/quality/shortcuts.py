@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ..kinds import is_dicom
 from ..manifest.inventory import class_codes_in_names
 from ..manifest.tables import Manifest
 from .looks import Looks
@@ -87,10 +88,8 @@ def _seen(looks: Looks) -> Iterator[Way]:
 
 def _tags(manifest: Manifest, looks: Looks) -> Iterator[Way]:
     """Return what the DICOM headers of the files that were looked at say of the device."""
-    from ..images.dicom import DICOM_SUFFIXES
-
     files = manifest.files()
-    rows = np.array([row for row in looks.rows if files[row].suffix.lower() in DICOM_SUFFIXES], np.int64)
+    rows = np.array([row for row in looks.rows if is_dicom(files[row])], np.int64)
     if len(rows) < 2 * FEWEST:
         return
     tags = pd.DataFrame([_device(files[row]) for row in rows], columns=DICOM_TAGS)

@@ -6,7 +6,6 @@ refused, never filled up with copies of its neighbours.
 """
 
 import math
-import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,16 +16,14 @@ import numpy as np
 from ...core.errors import DataError
 from ...core.extras import require
 from ..images.colour import Read, holds_colour
+from ..kinds import DICOM, EMPTY, IMAGES, VIDEOS, file_kind
 from ..loading.limits import CLIP_GB
-from .containers import HEAD_BYTES, container
 from .facts import frames_at, refuse_large
 
 CLIP_SUFFIXES = (
     ".mp4", ".m4v", ".mov", ".3gp", ".avi", ".mpeg", ".mpg", ".vob", ".ts", ".mts", ".m2ts", ".mkv", ".webm", ".wmv",
     ".flv", ".ogv", ".gif", ".dcm", ".dicom",
 )  # fmt: skip
-
-_IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"BM")
 
 
 @dataclass(frozen=True)
@@ -205,7 +202,7 @@ def open_clip(
         from .frame_folder import FolderFrames
 
         frames = FolderFrames(path, kind, **limits)
-    elif kind == "DICOM":
+    elif kind == DICOM:
         from .dicom_clip import DicomFrames
 
         frames = DicomFrames(path, kind, **limits)
@@ -257,31 +254,19 @@ def clip_info(path: str | Path) -> ClipInfo:
 
 def _kind(path: Path) -> str:
     """Return `folder`, `DICOM`, or FFmpeg's name of the container that the first bytes announce."""
-    try:
-        mode = path.stat().st_mode
-        if stat.S_ISDIR(mode):
-            return "folder"
-        if not stat.S_ISREG(mode):
-            raise DataError(f"{path}: no regular file.")
-        with path.open("rb") as file:
-            head = file.read(HEAD_BYTES)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file.") from None
-    except PermissionError:
-        raise DataError(f"{path}: no permission to read the file. Ask its owner, or copy it.") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be opened ({error.strerror}).") from None
-    if not head:
+    if path.is_dir():
+        return "folder"
+    kind = file_kind(path)
+    if kind == EMPTY:
         raise DataError(f"{path}: the file is empty (0 bytes). Fetch it again.")
-    kind = container(head)
-    if kind is not None:
-        return kind
-    if head.startswith(_IMAGES):
+    if kind in IMAGES:
         raise DataError(f"{path}: a single image, not a clip. Put the frames of a clip into a folder and name that.")
-    raise DataError(
-        f"{path}: no clip that is read here: its first bytes are those of no MP4, MOV, AVI, Matroska, WebM, WMV, "
-        "MPEG, MPEG-TS, FLV, Ogg, GIF or DICOM file. Whatever its name says, look what it is."
-    )
+    if kind not in (*VIDEOS, DICOM):
+        raise DataError(
+            f"{path}: no clip that is read here: its first bytes are those of no MP4, MOV, AVI, Matroska, WebM, WMV, "
+            "MPEG, MPEG-TS, FLV, Ogg, GIF or DICOM file. Whatever its name says, look what it is."
+        )
+    return kind
 
 
 def _shrunk_size(size: tuple[int, int], shorter_px: int | None) -> tuple[int, int]:

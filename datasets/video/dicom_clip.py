@@ -20,7 +20,7 @@ from ...core.errors import DataError
 from ...core.extras import require
 from ..images.dicom import PIXEL_TAGS, decoding, frame_levels, quiet, read_elements
 from ..images.dicom_frames import stored_pixels
-from .containers import HEAD_BYTES, container
+from ..kinds import HEAD, VIDEOS, kind_of
 from .facts import measured_times, refuse_large, steady_times
 
 _RATES = ("CineRate", "RecommendedDisplayFrameRate")
@@ -91,9 +91,10 @@ class DicomFrames:
         syntax = self._dataset.file_meta.TransferSyntaxUID
         full = header.get("PhotometricInterpretation", "").startswith("YBR_FULL")
         self._dataset = Dataset()
+        kind = kind_of(data[:HEAD])
         self._video = VideoFrames(
             self._path,
-            container(data[:HEAD_BYTES]) or _VIDEO[syntax],
+            kind if kind in VIDEOS else _VIDEO[syntax],
             max_megapixels=max_megapixels,
             max_frames=max_frames,
             data=data,

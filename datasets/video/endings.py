@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ...core.errors import DataError
-from .containers import packet_start
 
 # An element of Matroska that holds all others, and the object of WMV that holds the length of the file.
 _SEGMENT = b"\x18\x53\x80\x67"
@@ -102,13 +101,11 @@ def _ogg(data: mmap.mmap) -> bool:
 
 def _mpegts(data: mmap.mmap) -> bool:
     """Return whether the last packet is whole."""
-    start = packet_start(data[:1024])
-    if start is None:
-        return True
-    first, length = start
-    rest = len(data) % length
-    sync = len(data) - rest + first
-    return not rest or sync >= len(data) or data[sync] != 0x47
+    for first, length in ((0, 188), (4, 192)):
+        if data[first : first + 2 * length + 1 : length] == b"\x47" * 3:
+            rest = (len(data) - first) % length
+            return not 0 < rest < 188 or data[len(data) - rest] != 0x47
+    return True
 
 
 def _flv(data: mmap.mmap) -> bool:

@@ -66,10 +66,8 @@ def predict_slides(request: Request) -> pd.DataFrame:
         DataError: The features are of another width, encoder or tile size than the model's.
         UserError: Slides need features and how to make them is not known, or the encoder is not the model's.
     """
-    from ...datasets.slides.reading import SLIDE_SUFFIXES
-
     model, card = load_mil(request.model)
-    cases, truth = requested_cases(request.inputs, card.labels, SLIDE_SUFFIXES)
+    cases, truth = requested_cases(request.inputs, card.labels, "slide")
     if (cases["id"] == cases["path"]).all():
         # Slides of one name in several folders: their ids, which name files too, start where the folders part.
         base = os.path.commonpath([Path(path).absolute().parent for path in cases["path"]])

@@ -2,9 +2,8 @@
 
 from ...datasets.manifest.layouts import Layout, own_layouts
 from ...datasets.manifest.video_lists import is_video_lists, read_video_lists
-from ...datasets.video.clips import CLIP_SUFFIXES
 
 LAYOUTS: dict[str, Layout] = {
     "list": Layout(is_video_lists, read_video_lists, "train.csv with lines `path label`"),
-    **own_layouts(CLIP_SUFFIXES),
+    **own_layouts("clip"),
 }

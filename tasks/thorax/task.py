@@ -17,6 +17,7 @@ class Thorax(ImageTask):
 
     name = "thorax"
     summary = "chest X-rays"
+    holds = "radiograph"
     recipes: ClassVar = {"pretrain": PRETRAIN, "finetune": FINETUNE}
 
     def layouts(self) -> "Mapping[str, Layout]":

@@ -1,7 +1,6 @@
 """Camelyon16 as downloaded, and slides of one's own with a CSV, read into a manifest's table."""
 
 from ....datasets.manifest.layouts import Layout, own_layouts
-from ....datasets.slides.reading import SLIDE_SUFFIXES
 from ..labels import MEANING
 from . import camelyon16, folder
 
@@ -10,5 +9,5 @@ LAYOUTS: dict[str, Layout] = {
         camelyon16.recognise, camelyon16.read, "training/normal, training/tumor, testing/images (or images)", MEANING
     ),
     "folder": Layout(folder.recognise, folder.read, "slides and one CSV of labels"),
-    **{name: layout for name, layout in own_layouts(SLIDE_SUFFIXES).items() if name != "csv"},
+    **{name: layout for name, layout in own_layouts("slide").items() if name != "csv"},
 }

@@ -1,6 +1,5 @@
 """Chest X-ray sets as they are downloaded, and images of one's own, read into a manifest's table."""
 
-from ....datasets.images.radiographs import RADIOGRAPH_SUFFIXES
 from ....datasets.manifest.layouts import Layout, own_layouts
 from ..labels import MEANING
 from . import chestxray14, chexpert, covidx, mimic
@@ -12,5 +11,5 @@ LAYOUTS: dict[str, Layout] = {
     ),
     "mimic": Layout(mimic.recognise, mimic.read, "mimic-cxr-2.0.0-metadata.csv.gz", MEANING["mimic"]),
     "covidx": Layout(covidx.recognise, covidx.read, "train_COVIDx*.txt and test_COVIDx*.txt", MEANING["covidx"]),
-    **own_layouts(RADIOGRAPH_SUFFIXES),
+    **own_layouts("radiograph"),
 }

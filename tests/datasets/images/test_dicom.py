@@ -11,7 +11,7 @@ import numpy as np
 import pydicom
 import pytest
 from clinvit.core.errors import DataError
-from clinvit.datasets.images.dicom import dicom_facts
+from clinvit.datasets.images.dicom_header import dicom_facts
 from clinvit.datasets.images.radiographs import STEP, radiograph_size, read_grey, read_radiograph
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate, get_frame

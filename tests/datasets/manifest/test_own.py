@@ -285,9 +285,9 @@ def test_one_label_may_be_named_without_a_list(tmp_path):
 
 def test_folders_of_other_kinds_of_files(tmp_path):
     touch(tmp_path, *(f"{name}/{i}.{end}" for name in ("ill", "normal") for i in range(6) for end in ("mp4", "png")))
-    table, _ = read_class_folders(tmp_path, suffixes=(".mp4",), each_file_own_patient=True)
+    table, _ = read_class_folders(tmp_path, unit="clip", each_file_own_patient=True)
     assert len(table) == 12 and table["path"].str.endswith(".mp4").all()
-    table, _ = read_unlabelled(tmp_path, suffixes=".mp4", each_file_own_patient=True)
+    table, _ = read_unlabelled(tmp_path, unit="clip", each_file_own_patient=True)
     assert len(table) == 12 and table["path"].str.endswith(".mp4").all()
 
 

@@ -1,0 +1,146 @@
+"""Ids and patients of the cases in a folder: of DICOM files hashes, for their names are often those of people."""
+
+import re
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from ...core.errors import DataError
+from .contents import Contents, Entry, summary
+from .inventory import note
+
+DAMAGED = "damaged DICOM file"
+_FACTS = ("view", "sex", "age", "study")
+
+
+def named_cases(
+    root: Path,
+    found: Contents,
+    parts: Sequence[str],
+    *,
+    patient_pattern: str | None,
+    each_file_own_patient: bool,
+    salt: str | None,
+) -> pd.DataFrame:
+    """Return a row per case: `id, path, patient`, and of DICOM files `view, sex, age, study`.
+
+    Ids and patients of DICOM files are hashes, whoever says who the patient is.
+
+    Args:
+        root: The folder.
+        found: N cases below it. Damaged DICOM files, whose patient nobody knows, are moved to what is left out.
+        parts: N parts of the paths that `patient_pattern` is searched in.
+        patient_pattern: Regular expression whose group (or all of it) is the patient; None asks the headers.
+        each_file_own_patient: No patient has two files.
+        salt: Secret text of the hashes. Default: drawn anew.
+
+    Raises:
+        DataError: A wrong pattern, or a file whose patient is not known.
+    """
+    by_header = patient_pattern is None and not each_file_own_patient
+    if by_header:
+        parts = [part for part, entry in zip(parts, found.entries, strict=True) if not _nobody_knows(entry)]
+        for entry in filter(_nobody_knows, found.entries):
+            found.leave_out(entry.path, DAMAGED)
+        found.entries = [entry for entry in found.entries if not _nobody_knows(entry)]
+    table = pd.DataFrame({"path": [entry.path for entry in found.entries]}, dtype=str)
+    table.insert(0, "id", file_ids(table["path"]))
+    table["patient"] = table["id"]
+    if patient_pattern is not None:
+        table["patient"] = patients_by_pattern(root, pd.Series(parts, dtype=str), patient_pattern)
+    elif by_header:
+        _refuse_unknown(root, found.entries)
+    if any(entry.is_dicom for entry in found.entries):
+        _hash(table, found.entries, patient_pattern is not None, by_header, _salt(table, salt))
+    return table
+
+
+def note_left_out(table: pd.DataFrame, found: Contents) -> None:
+    """Say and keep with the table what of a folder is no case, by reason."""
+    counts = found.counts()
+    table.attrs["left_out"] = counts
+    if counts:
+        note(table, f"{len(found.entries):,} cases taken, {summary(counts)}.")
+
+
+def capitalised(text: str) -> str:
+    """Return a sentence of a text; '' of none."""
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
+
+
+def file_ids(files: pd.Series) -> pd.Series:
+    """Return paths without suffix, or with it where two files differ by nothing else."""
+    names = files.str.replace(r"\.[^./]+$", "", regex=True)
+    return files if names.duplicated().any() else names
+
+
+def patients_by_pattern(root: Path, below_class: pd.Series, pattern: str) -> pd.Series:
+    """Return the patient of each path below its class folder, by a regular expression.
+
+    Raises:
+        DataError: It is none, or finds no patient in a path.
+    """
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise DataError(f"patient_pattern {pattern!r} is no regular expression: {error}.") from None
+    patients = []
+    for path in below_class:
+        match = expression.search(path)
+        if match is None:
+            raise DataError(f"{root}: patient_pattern {pattern!r} finds no patient in {path!r}.")
+        patients.append(match[match.re.groups and 1])
+    return pd.Series(patients, below_class.index)
+
+
+def _nobody_knows(entry: Entry) -> bool:
+    return entry.is_dicom and entry.header is None
+
+
+def _refuse_unknown(root: Path, entries: Sequence[Entry]) -> None:
+    """Raise where no header says who the patient is."""
+    other = [entry.path for entry in entries if not entry.is_dicom]
+    if other:
+        raise DataError(
+            f"{root}: who is the patient of {other[0]} ({len(other):,} such files)? Only DICOM headers say it. Give a "
+            "pattern (--option patient_pattern=...), or say --option each_file_own_patient=true if no patient has two "
+            "files."
+        )
+    unnamed = [entry.path for entry in entries if entry.header is not None and not entry.header.patient]
+    if unnamed:
+        raise DataError(
+            f"{root}: {len(unnamed)} DICOM headers name no patient, first {unnamed[0]}. Say "
+            "--option each_file_own_patient=true if no patient has two files, or give a pattern "
+            "(--option patient_pattern=...)."
+        )
+
+
+def _salt(table: pd.DataFrame, salt: str | None) -> str:
+    if salt is not None:
+        return str(salt)
+    note(table, "patient numbers were hashed with a secret drawn just now; give --option salt=... to repeat them.")
+    return secrets.token_hex(16)
+
+
+def _hash(table: pd.DataFrame, entries: Sequence[Entry], by_pattern: bool, by_header: bool, salt: str) -> None:
+    """Replace what may name people in the rows of DICOM files, and add what their headers say."""
+    from ..images.dicom_header import hashed
+
+    rows = []
+    for entry, patient in zip(entries, table["patient"], strict=True):
+        facts = dict.fromkeys(_FACTS, "") if entry.header is None else entry.header.facts(salt)
+        name = hashed(entry.path, salt)
+        if not entry.is_dicom:
+            facts["patient"] = patient
+        elif by_pattern:
+            facts["patient"] = hashed(patient, salt)
+        elif not by_header:
+            facts["patient"] = name
+        rows.append({"id": name, **facts})
+    facts = pd.DataFrame(rows, index=table.index)
+    dicom = [entry.is_dicom for entry in entries]
+    table["id"] = table["id"].mask(dicom, facts["id"])
+    for column in ("patient", *_FACTS):
+        table[column] = facts[column]
