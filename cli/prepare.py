@@ -50,11 +50,12 @@ def run(options) -> None:
     print(f"prepare {options.task.name}: {options.root} -> {options.out}", flush=True)
     from ..stages.prepare import prepare_stage
 
-    manifest, notes, warnings, _ = prepare_stage(
+    manifest, notes, warnings, lists_only = prepare_stage(
         options.task.layouts(), options.root, options.out, layout=options.layout,
         options=layout_options(options.option), resplit=options.seed if options.resplit else None,
         data_roots=options.data_root,
     )  # fmt: skip
+    warnings = [*warnings, *([] if lists_only else options.task.warnings(manifest))]
     for line in [*notes, *(f"warning: {warning}" for warning in warnings)]:
         print(line)
     if options.cache_px:

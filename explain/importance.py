@@ -45,7 +45,7 @@ def frame_importance(model: nn.Module, card: ModelCard, file: Path) -> FrameImpo
     """
     from ..datasets.video.clips import open_clip
 
-    with open_clip(file) as clip:
+    with open_clip(file, fps=card.clip.fps) as clip:
         times = clip.times
     view = card.views().single()
     with opened(Files([file], card.reader()), 0) as pixels:

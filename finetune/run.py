@@ -103,6 +103,8 @@ def finetune(
         source = _source(recipe, card, manifest, cache)
         if rank() == 0 and (note := source.colour_note()):
             print(f"note: {note}")
+        if rank() == 0 and (warning := source.rate_warning(recipe.data, recipe.model.frames)):
+            print(f"warning: {warning}")
         data = _Sets(recipe, card, source, hooks)
         if recipe.mode == "knn":
             _remember(model, card, data)

@@ -64,6 +64,8 @@ def pretrain(
         source = open_source(recipe, chosen, cache, slides)
         if rank() == 0 and (note := source.colour_note()):
             print(f"note: {note}")
+        if rank() == 0 and (warning := source.rate_warning(recipe.data, recipe.model.frames)):
+            print(f"warning: {warning}")
         training, images = method(model, recipe, source), ShowImage(folder)
         if hooks.transform is not None:
             shape = recipe.model.channels, recipe.model.frames

@@ -84,6 +84,10 @@ class Task:
     def add_arguments(self, verb: str, parser: Arguments) -> None:
         """Add the options that a verb has for this task alone."""
 
+    def warnings(self, manifest: "Manifest") -> list[str]:
+        """Return what may spoil a result, by a look at a few files."""
+        return []
+
     def needs(self, verb: str) -> tuple[str, ...]:
         """Return the names of options that a training verb cannot do without, beside `data` and `out`."""
         return ()
@@ -192,7 +196,17 @@ class ClipTask(ImageTask):
         from ..datasets.video.clips import read_clip, read_grey_clip
 
         read = read_grey_clip if self.channels == 1 else partial(read_clip, colour=True)
-        return check_manifest(manifest, read, files=files, cache_px=cache_px)
+        found = check_manifest(manifest, read, files=files, cache_px=cache_px)
+        if files is not None:
+            found.warnings += self.warnings(manifest, files)
+        return found
+
+    def warnings(self, manifest: "Manifest", files: int = 40) -> list[str]:
+        """Warn of unequal frame rates; of so many files, 0 for all."""
+        from ..datasets.video.rates import rate_warning
+
+        warning = rate_warning(manifest.files(), files)
+        return [warning] if warning else []
 
     def reader(self, manifest: "Manifest", cache_px: int, channels: int | None = None) -> Any:
         from ..datasets.loading.readers import ClipReader

@@ -16,10 +16,14 @@ from ..images.colour import Read
 from ..settings import Clip
 
 # Part of every name: a change of what a reader returns must not meet old pixels.
-VERSION = 2
+VERSION = 3
 
 _RGB = {1: "", 3: "-rgb"}
 _BLACKED = {False: "", True: "-blacked"}
+
+
+def _by_time(fps: float | None) -> str:
+    return "" if fps is None else f"-{fps:g}fps"
 
 
 class Reader(ABC):
@@ -103,22 +107,26 @@ class ClipReader(Reader):
         shorter_px: Shorter side that larger frames are shrunk to, px.
         channels: 1 for grey, the mean of the three; 3 for RGB.
         black_out: Blacken what never moves.
+        fps: Frames a second, by time; None for the frames of the file.
     """
 
     shorter_px: int
     channels: int = 1
     black_out: bool = False
+    fps: float | None = None
 
     @property
     def name(self) -> str:
         """Return a folder name for the pixels."""
-        return f"clips-{self.shorter_px}px{_RGB[self.channels]}{_BLACKED[self.black_out]}-v{VERSION}"
+        return (
+            f"clips-{self.shorter_px}px{_RGB[self.channels]}{_BLACKED[self.black_out]}{_by_time(self.fps)}-v{VERSION}"
+        )
 
     def open(self, path: Path) -> Any:
         """Open a clip, of which the frames that are asked for are decoded."""
         from ..video.clips import open_clip
 
-        clip = open_clip(path, colour=self.channels == 3, shorter_px=self.shorter_px)
+        clip = open_clip(path, colour=self.channels == 3, shorter_px=self.shorter_px, fps=self.fps)
         return _Blacked(clip, path) if self.black_out else clip
 
     def load(self, path: Path) -> Read:
@@ -145,18 +153,19 @@ class VolumeReader(Reader):
     size_px: int
     channels: int = 1
     black_out: bool = False
+    fps: float | None = None
 
     @property
     def name(self) -> str:
         """Return a folder name for the pixels."""
         rgb, blacked = _RGB[self.channels], _BLACKED[self.black_out]
-        return f"volumes-{self.frames}x{self.size_px}px{rgb}{blacked}-v{VERSION}"
+        return f"volumes-{self.frames}x{self.size_px}px{rgb}{blacked}{_by_time(self.fps)}-v{VERSION}"
 
     def load(self, path: Path) -> Read:
         """Read and resample a clip, and note whether colours were lost."""
         from ..video.clips import open_clip
 
-        with open_clip(path, colour=self.channels == 3) as clip:
+        with open_clip(path, colour=self.channels == 3, fps=self.fps) as clip:
             frames = _Blacked(clip, path) if self.black_out else clip
             side = max(clip.size)
             # Time first, then space: the same numbers, and never more than the wanted frames in memory as float.
@@ -195,8 +204,8 @@ def make_reader(
     if frames == 1:
         return ImageReader(cache_px, least_px, channels)
     if clip.sampling == "volume":
-        return VolumeReader(frames, size_px, channels, clip.black_out)
-    return ClipReader(cache_px, channels, clip.black_out)
+        return VolumeReader(frames, size_px, channels, clip.black_out, clip.fps)
+    return ClipReader(cache_px, channels, clip.black_out, clip.fps)
 
 
 class _Blacked:

@@ -51,6 +51,17 @@ class Source:
         """Say how many files are in colour and read as grey; empty where none is, or where no file is read."""
         return "" if isinstance(self.pixels, OwnPixels | TileSource) else self.pixels.colour_note()
 
+    def rate_warning(self, data: Data, frames: int) -> str:
+        """Warn if samples of so many frames span unequal times; empty where they do not, or span whole clips."""
+        if frames == 1 or data.clip.fps is not None or data.clip.sampling not in ("strided", "dense"):
+            return ""
+        if isinstance(self.pixels, OwnPixels):
+            return ""
+        from ..video.rates import rate_warning
+
+        files = self.manifest.files()
+        return rate_warning([files[row] for row in self.rows])
+
     def case_of(self, rows: np.ndarray) -> np.ndarray:
         """Return the rows of the manifest that rows of the pixels belong to."""
         if self.slides is None or not isinstance(self.pixels, TileSource):

@@ -18,9 +18,11 @@ from ...core.extras import require
 from ..images.colour import Read, holds_colour
 from ..kinds import DICOM, EMPTY, IMAGES, VIDEOS, file_kind
 from ..loading.limits import CLIP_GB
+from .facts import frames_at, refuse_large
 
 CLIP_SUFFIXES = (
-    ".mp4", ".m4v", ".mov", ".avi", ".mpeg", ".mpg", ".mkv", ".webm", ".wmv", ".gif", ".dcm", ".dicom",
+    ".mp4", ".m4v", ".mov", ".3gp", ".avi", ".mpeg", ".mpg", ".vob", ".ts", ".mts", ".m2ts", ".mkv", ".webm", ".wmv",
+    ".flv", ".ogv", ".gif", ".dcm", ".dicom",
 )  # fmt: skip
 
 
@@ -76,15 +78,27 @@ class Clip:
 
     Attributes:
         times: (T,) float64, seconds of every frame after the first (its number if there is no `fps`).
-        fps: Frames per second on average; None where unknown, as for a folder of frames.
+        fps: Frames per second on average, or as asked for; None where unknown, as for a folder of frames.
         size: (height, width) px of the images that it gives.
         lost_colour: Whether a decoded frame held colours and grey was made of it; of what is decoded at once the
             first, the middle and the last frame are looked at.
     """
 
-    def __init__(self, path: Path, frames: Frames, *, colour: bool, shorter_px: int | None):
+    def __init__(
+        self,
+        path: Path,
+        frames: Frames,
+        *,
+        colour: bool,
+        shorter_px: int | None,
+        fps: float | None = None,
+        max_frames: int | None = None,
+    ):
         self._path, self._frames, self._colour = path, frames, colour
-        self.times, self.fps = frames.times, frames.fps
+        self.times, self.fps, self._taken = frames.times, frames.fps, None
+        if fps is not None:
+            self._taken = self._frames_at(fps, max_frames)
+            self.times, self.fps = np.arange(len(self._taken)) / fps, fps
         self.size = _shrunk_size(frames.size, shorter_px)
         self.lost_colour = False
 
@@ -103,7 +117,8 @@ class Clip:
         Raises:
             DataError: A number past the end, a frame that is damaged, or more at once than `limits.CLIP_GB`.
         """
-        wanted, places = np.unique(self._numbers(ids), return_inverse=True)
+        numbers = self._numbers(ids)
+        wanted, places = np.unique(numbers if self._taken is None else self._taken[numbers], return_inverse=True)
         shape = (len(wanted), *self.size, *([3] if self._colour else []))
         if CLIP_GB.exceeded(math.prod(shape) / 1e9):
             raise DataError(
@@ -127,6 +142,16 @@ class Clip:
     def __exit__(self, *_) -> None:
         self.close()
 
+    def _frames_at(self, fps: float, max_frames: int | None) -> np.ndarray:
+        """Return which frames show the clip at a rate."""
+        if self.fps is None:
+            raise DataError(
+                f"{self._path}: how many frames a second it has is not known, as of folders of frames: it cannot be "
+                "sampled by time (data.clip.fps). Leave it out of the list, or set data.clip.fps null."
+            )
+        refuse_large(self._path, (0, 0), round((self.times[-1] + 1 / self.fps) * fps), None, max_frames)
+        return frames_at(self.times, fps, self.fps)
+
     def _numbers(self, ids: Sequence[int] | np.ndarray | slice) -> np.ndarray:
         if isinstance(ids, slice):
             return np.arange(len(self))[ids]
@@ -144,6 +169,7 @@ def open_clip(
     *,
     colour: bool = False,
     shorter_px: int | None = None,
+    fps: float | None = None,
     max_megapixels: float | None = None,
     max_frames: int | None = None,
 ) -> Clip:
@@ -153,16 +179,19 @@ def open_clip(
     clip of the images in it, in the order of the numbers in their names.
 
     Args:
-        path: A video (MP4, MOV, AVI, Matroska, WebM, WMV, MPEG), a GIF, a DICOM file, or a folder of JPEG or
-            PNG frames.
+        path: A video (MP4, MOV, AVI, Matroska, WebM, WMV, MPEG, MPEG-TS, FLV, Ogg), a GIF, a DICOM file, or a folder of
+            JPEG or PNG frames.
         colour: RGB instead of grey.
         shorter_px: If given, images are shrunk by area averaging so that the shorter side has so many px.
             They are never enlarged.
+        fps: Sample by time: the frames shown 0, 1 / fps, 2 / fps, ... seconds after the first. None for those of the
+            file.
         max_megapixels: Greatest height x width / 10^6 of the file's image; None for `limits.FRAME_MEGAPIXELS`.
         max_frames: Greatest number of frames; None for `limits.FRAMES`.
 
     Raises:
-        DataError: The file cannot be opened, is none of these, holds no images, is cut off, or too large.
+        DataError: The file cannot be opened, is none of these, holds no images, is cut off, or too large; or its
+            rate is not known, and `fps` asks for it.
     """
     path = Path(path)
     kind = _kind(path)
@@ -182,7 +211,7 @@ def open_clip(
         from .video_file import VideoFrames
 
         frames = VideoFrames(path, kind, **limits)
-    return Clip(path, frames, colour=colour, shorter_px=shorter_px)
+    return Clip(path, frames, colour=colour, shorter_px=shorter_px, fps=fps, max_frames=max_frames)
 
 
 def read_clip(
@@ -235,7 +264,7 @@ def _kind(path: Path) -> str:
     if kind not in (*VIDEOS, DICOM):
         raise DataError(
             f"{path}: no clip that is read here: its first bytes are those of no MP4, MOV, AVI, Matroska, WebM, WMV, "
-            "MPEG, FLV, Ogg, GIF or DICOM file. Whatever its name says, look what it is."
+            "MPEG, MPEG-TS, FLV, Ogg, GIF or DICOM file. Whatever its name says, look what it is."
         )
     return kind
 

@@ -1,25 +1,36 @@
-"""Multi-frame DICOM as clips: each frame is decoded as if it were a file of its own.
+"""Multi-frame DICOM as clips: each frame is decoded as if it were a file of its own; a video in it as other videos.
 
 Grey levels come as for radiographs (see `dicom`), but that all frames share one range, and that colours
 become grey by their plain mean as in videos. No message carries a value of the header.
 """
 
 import math
+import re
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from pydicom import Dataset
-from pydicom.encaps import encapsulate, generate_frames
-from pydicom.pixels import apply_color_lut
-from pydicom.uid import UID
+from pydicom.encaps import encapsulate, generate_fragments, generate_frames
+from pydicom.pixels import apply_color_lut, get_decoder
+from pydicom.uid import HEVCM10P51, HEVCMP51, UID, MPEGTransferSyntaxes, RLELossless
 
 from ...core.errors import DataError
+from ...core.extras import require
 from ..images.dicom import PIXEL_TAGS, decoding, frame_levels, quiet, read_elements
 from ..images.dicom_frames import stored_pixels
+from ..kinds import HEAD, VIDEOS, kind_of
 from .facts import measured_times, refuse_large, steady_times
 
 _RATES = ("CineRate", "RecommendedDisplayFrameRate")
+# Transfer syntaxes of videos (PS3.5 A.4.5 to A.4.9), and what such a stream is if it lies in no container. H.264 in
+# stereo is not among them: FFmpeg would give one of the two.
+_VIDEO = {
+    **dict.fromkeys(MPEGTransferSyntaxes[:4], "mpegvideo"),
+    **{uid: "h264" for uid in MPEGTransferSyntaxes if re.search(r"\.4\.10[2-5](\.1)?$", uid)},
+    **dict.fromkeys((HEVCMP51, HEVCM10P51), "hevc"),
+}
 _TAGS = (*PIXEL_TAGS, "FrameTime", "FrameTimeVector", *_RATES)
 
 
@@ -39,6 +50,12 @@ class DicomFrames:
         syntax = self._dataset.file_meta.TransferSyntaxUID
         self.codec = syntax.name
         self.colour = not header.get("PhotometricInterpretation", "").startswith("MONOCHROME")
+        self._video = None
+        if syntax in _VIDEO:
+            self._open_video(header, max_megapixels, max_frames)
+            return
+        _refuse_unread(path, syntax)
+        _complete(self._dataset)
         with decoding(path), quiet():
             self._encapsulated = syntax.is_encapsulated
             self._stored = _stored_frames(path, self._dataset, count)
@@ -46,7 +63,10 @@ class DicomFrames:
         self._dataset.NumberOfFrames = 1
 
     def images(self, ids: np.ndarray, size: tuple[int, int]) -> Iterator[np.ndarray]:
-        """Yield (H, W) or (H, W, 3) RGB of each frame in its full size."""
+        """Yield (H, W) or (H, W, 3) RGB of each frame, in its full size unless it is of a video."""
+        if self._video is not None:
+            yield from self._video.images(ids, size)
+            return
         for number in ids:
             with decoding(self._path), quiet():
                 frame = self._stored[number]
@@ -58,6 +78,55 @@ class DicomFrames:
         """Close the file."""
         self._stored = []
         self._dataset = Dataset()
+        if self._video is not None:
+            self._video.close()
+
+    def _open_video(self, header: Dataset, max_megapixels: float | None, max_frames: int | None) -> None:
+        """Open the one stream that all fragments make together; it decides size and number of the frames."""
+        require("av", "video", self._path)
+        from .video_file import VideoFrames
+
+        with decoding(self._path), quiet():
+            data = b"".join(islice(generate_fragments(self._dataset.PixelData), 1, None))  # behind the offsets
+        syntax = self._dataset.file_meta.TransferSyntaxUID
+        full = header.get("PhotometricInterpretation", "").startswith("YBR_FULL")
+        self._dataset = Dataset()
+        kind = kind_of(data[:HEAD])
+        self._video = VideoFrames(
+            self._path,
+            kind if kind in VIDEOS else _VIDEO[syntax],
+            max_megapixels=max_megapixels,
+            max_frames=max_frames,
+            data=data,
+            full_range=full,
+        )
+        self.size, self.colour = self._video.size, self.colour and self._video.colour
+        with decoding(self._path), quiet():
+            times, fps = _times(header, len(self._video.times))
+        self.times, self.fps = (self._video.times, self._video.fps) if fps is None else (times, fps)
+
+
+def _refuse_unread(path: Path, syntax: UID) -> None:
+    """Raise DataError that names a transfer syntax without a decoder, before its frames are counted."""
+    try:
+        get_decoder(syntax)
+    except NotImplementedError:
+        raise DataError(
+            f"{path}: the transfer syntax {syntax.name} is not read. Export the file uncompressed."
+        ) from None
+
+
+def _complete(dataset: Dataset) -> None:
+    """Fill in what a file leaves out and viewers take for granted: unsigned pixels, colours pixel by pixel.
+
+    The codecs of the JPEG family give colours pixel by pixel, whatever the element says.
+    """
+    if dataset.get("PixelRepresentation") is None:
+        dataset.PixelRepresentation = 0
+    syntax = dataset.file_meta.TransferSyntaxUID
+    interleaved = syntax.is_encapsulated and syntax != RLELossless
+    if dataset.get("SamplesPerPixel") == 3 and (interleaved or dataset.get("PlanarConfiguration") is None):
+        dataset.PlanarConfiguration = 0
 
 
 def _extent(path: Path, header: Dataset) -> tuple[tuple[int, int], int]:

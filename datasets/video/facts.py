@@ -46,3 +46,18 @@ def measured_times(seconds: np.ndarray, fps: float | None) -> tuple[np.ndarray, 
     if len(steps) and (steps > 0).all() and 0 < 1 / steps.mean() <= 1000:
         return after, float(1 / steps.mean())
     return steady_times(len(seconds), fps)
+
+
+def frames_at(times: np.ndarray, fps: float, own_fps: float) -> np.ndarray:
+    """Return (n,) int64: which frame is shown at 0, 1 / fps, 2 / fps, ... seconds, to the end of the clip.
+
+    Args:
+        times: (T,) seconds of every frame.
+        fps: Frames wanted a second, above or below those of the clip.
+        own_fps: The clip's mean; its last frame is shown for the mean step.
+    """
+    step = 1 / fps
+    # Containers round their times: a frame that begins a little later than asked for is the one that is meant.
+    late = 0.25 * min(step, 1 / own_fps)
+    count = max(1, int((times[-1] + 1 / own_fps + late) * fps))
+    return np.searchsorted(times, np.arange(count) * step + late, side="right") - 1

@@ -6,6 +6,7 @@ with its exact arithmetic (its fast one is about a grey level too dark).
 """
 
 import contextlib
+import io
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,11 +15,13 @@ from typing import Any, NamedTuple
 import av
 import numpy as np
 from av.stream import Disposition
-from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
 from ...core.errors import DataError
-from ..loading.limits import FRAME_MEGAPIXELS, FRAMES
+from ..loading.limits import FRAME_MEGAPIXELS
+from .endings import refuse_cut_off
 from .facts import measured_times, refuse_large
+from .orientation import orientation
 
 _OWN_SIZE = int(Interpolation.BILINEAR)
 _SHRUNK = int(Interpolation.AREA) | 0x40000 | 0x2000  # ACCURATE_RND, FULL_CHR_H_INT: without names before PyAV 18
@@ -28,9 +31,6 @@ _SHRUNK = int(Interpolation.AREA) | 0x40000 | 0x2000  # ACCURATE_RND, FULL_CHR_H
 _TIMED = ("mov", "matroska")
 _PLAIN = ("h264", "hevc", "av1", "vp9", "mjpeg", "prores", "ffv1")
 _GREY = ("gray", "mono", "ya")
-# An element of Matroska that holds all others, and the object of WMV that holds the length of the file.
-_SEGMENT = b"\x18\x53\x80\x67"
-_ASF_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 _LEAP = 8  # frames to be left out for which going to a key frame is dearer than decoding on
 
 
@@ -51,49 +51,69 @@ class _Table(NamedTuple):
 
 
 class VideoFrames:
-    """The frames of the main video stream of a file."""
+    """The frames of the main video stream of a file: those that are presented, whatever a header counts.
 
-    def __init__(self, path: Path, kind: str, *, max_megapixels: float | None, max_frames: int | None):
-        self._path, self.container = path, kind
+    Args:
+        path: The file, for messages.
+        kind: FFmpeg's name of the container.
+        max_megapixels, max_frames: As of `open_clip`.
+        data: The video itself, where it is a part of the file.
+        full_range: What a video that does not say its range of levels has.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        kind: str,
+        *,
+        max_megapixels: float | None,
+        max_frames: int | None,
+        data: bytes | None = None,
+        full_range: bool = False,
+    ):
+        self._path, self.container, self._data, self._full_range = path, kind, data, full_range
         self._max_megapixels, self._max_frames = max_megapixels, max_frames
         self._most_megapixels = FRAME_MEGAPIXELS.value() if max_megapixels is None else max_megapixels
-        self._most_frames = int(FRAMES.value() if max_frames is None else max_frames)
-        _refuse_cut_off(path, kind)
+        if data is None:
+            refuse_cut_off(path, kind)
         with _decoding(path):
             self._open()
             self.codec = self._stream.codec_context.codec.canonical_name
             self._table = self._packet_table() or self._decoded_table()
-            self.times, self.fps = measured_times(self._table.seconds, self._stream.average_rate)
         first = next(self._decoded(np.array([0])))
+        with _decoding(path):
+            if first.interlaced_frame and self._table.keys is not None:  # two packets may make one frame
+                self._reopen()
+                self._table = self._decoded_table()
+            self.times, self.fps = measured_times(self._table.seconds, self._stream.average_rate)
+            self._upright = orientation(first, self._stream.time_base)
         refuse_large(path, (first.height, first.width), 1, max_megapixels, max_frames)
-        # In quarters, counter-clockwise. The whole display matrix would also tell of mirrors, which nobody writes,
-        # but asking PyAV for it loses the frame's memory for good.
-        self._turns = round(first.rotation / 90)
         self._stored = first.height, first.width
-        self.size = self._turned(self._stored)
+        self.size = self._upright.size(self._stored)
         self.colour = not first.format.name.startswith(_GREY)
 
     def images(self, ids: np.ndarray, size: tuple[int, int]) -> Iterator[np.ndarray]:
         """Yield (h, w, 3) RGB of each frame in the wanted size."""
-        height, width = self._turned(size)
+        height, width = self._upright.size(size)
         convert, how = VideoReformatter(), _OWN_SIZE if size == self.size else _SHRUNK
         for number, frame in zip(ids, self._decoded(ids)):
             if (frame.height, frame.width) != self._stored:
                 raise DataError(f"{self._path}: the size of the images changes at frame {number}. Cut the clip there.")
-            image = convert.reformat(frame, width, height, "rgb24", interpolation=how, threads=1).to_ndarray()
-            yield np.rot90(image, self._turns)
+            full = ColorRange.JPEG if self._full_range and frame.color_range == ColorRange.UNSPECIFIED else None
+            image = convert.reformat(
+                frame, width, height, "rgb24", src_color_range=full, interpolation=how, threads=1
+            ).to_ndarray()
+            yield self._upright(image)
 
     def close(self) -> None:
         """Close the file."""
         self._container.close()
 
-    def _turned(self, size: tuple[int, int]) -> tuple[int, int]:
-        return size[::-1] if self._turns % 2 else size
-
     def _open(self) -> None:
         """Open the container anew, at its first packet."""
         # FFmpeg reads a name with a colon as an address, unless it is told that it is a file.
-        self._container = av.open(f"file:{self._path}", format=self.container, metadata_errors="ignore")
+        source: Any = f"file:{self._path}" if self._data is None else io.BytesIO(self._data)
+        self._container = av.open(source, format=self.container, metadata_errors="ignore")
         self._stream: Any = self._container.streams.best("video")  # PyAV's types allow no stream, and no video
         if self._stream is None or self._stream.disposition & Disposition.attached_pic:
             raise DataError(f"{self._path}: holds no video, perhaps sound only. Take it out of the list.")
@@ -102,9 +122,7 @@ class VideoFrames:
             raise DataError(
                 f"{self._path}: a video of a kind that FFmpeg does not know. Is it damaged? Fetch it again."
             )
-        refuse_large(
-            self._path, (context.height, context.width), self._stream.frames, self._max_megapixels, self._max_frames
-        )
+        refuse_large(self._path, (context.height, context.width), 1, self._max_megapixels, self._max_frames)
         # Loading runs in many processes; each decoder has one thread.
         context.thread_type, context.thread_count = "NONE", 1
         context.options = {"max_pixels": str(int(self._most_megapixels * 1e6))}
@@ -113,19 +131,15 @@ class VideoFrames:
         """Make the table from the packets alone, nothing being decoded; None where these do not tell."""
         if self.container not in _TIMED or self.codec not in _PLAIN:
             return None
-        packets = [
-            (packet.pts, packet.is_keyframe, packet.is_discard)
-            for packet in itertools.islice(self._container.demux(self._stream), self._most_frames + 1)
-            if packet.size  # the last one of PyAV is empty
-        ]
-        refuse_large(self._path, (0, 0), len(packets), self._max_megapixels, self._max_frames)
-        if self.container == "mov" and len(packets) < self._stream.frames:
-            raise DataError(
-                f"{self._path}: cut off: of {self._stream.frames} frames only {len(packets)} are there. Fetch it again."
-            )
+        packets: list[tuple[int | None, bool, bool]] = []
+        for packet in self._whole_packets():
+            packets.append((packet.pts, packet.is_keyframe, packet.is_discard))
+            refuse_large(self._path, (0, 0), len(packets), self._max_megapixels, self._max_frames)
+        self._refuse_missing()
         keys = [pts for pts, key, _ in packets if key]
         shown = [pts for pts, _, discarded in packets if not discarded]
-        complete = keys and shown and None not in keys + shown
+        # An edit list may show a frame never or several times, in any order: decoding tells.
+        complete = keys and shown and None not in keys + shown and len(shown) == len(packets)
         if not complete or len(set(shown)) < len(shown) or min(shown) < min(keys):
             self._reopen()
             return None
@@ -134,12 +148,45 @@ class VideoFrames:
 
     def _decoded_table(self) -> _Table:
         """Make the table from the frames themselves, of which no image is made."""
-        frames = itertools.islice(self._container.decode(self._stream), self._most_frames + 1)
-        seconds = [np.nan if frame.pts is None else float(frame.pts * self._stream.time_base) for frame in frames]
-        refuse_large(self._path, (0, 0), len(seconds), self._max_megapixels, self._max_frames)
+        seconds = []
+        for frame in self._frames_of_packets():
+            seconds.append(np.nan if frame.pts is None else float(frame.pts * self._stream.time_base))
+            refuse_large(self._path, (0, 0), len(seconds), self._max_megapixels, self._max_frames)
+        self._refuse_missing()
         if not seconds:
             raise DataError(f"{self._path}: a video without an image that can be decoded. Fetch it again.")
         return _Table(np.arange(len(seconds)), np.array(seconds), None)
+
+    def _whole_packets(self) -> Iterator[av.Packet]:
+        """Yield the packets of the stream.
+
+        Raises:
+            DataError: One ends before its time.
+        """
+        for packet in self._container.demux(self._stream):
+            # In MPEG-TS the mark means that a packet before was lost.
+            if packet.is_corrupt and self.container != "mpegts":
+                self._refuse_missing()
+                raise DataError(f"{self._path}: cut off: a frame ends with the file. Fetch it again.")
+            if packet.size:  # the last one of PyAV is empty
+                yield packet
+
+    def _frames_of_packets(self) -> Iterator[av.VideoFrame]:
+        """Yield all frames, from the first packet on."""
+        for packet in self._whole_packets():
+            yield from packet.decode()
+        yield from self._stream.codec_context.decode(None)
+
+    def _refuse_missing(self) -> None:
+        """Raise if the index, read by now, names a frame beyond the end of the file; FFmpeg leaves such out."""
+        if self.container != "mov":
+            return
+        length = self._path.stat().st_size if self._data is None else len(self._data)
+        entries = list(self._stream.index_entries)
+        missing = sum(entry.pos + entry.size > length for entry in entries)
+        if missing:
+            there = len(entries) - missing
+            raise DataError(f"{self._path}: cut off: of {len(entries)} frames only {there} are there. Fetch it again.")
 
     def _decoded(self, ids: np.ndarray) -> Iterator[av.VideoFrame]:
         """Yield the frames of increasing numbers, leaping to a key frame where that saves decoding."""
@@ -208,41 +255,6 @@ class VideoFrames:
         """Go back to the first packet, as seeking does not in every container."""
         self._container.close()
         self._open()
-
-
-def _refuse_cut_off(path: Path, container: str) -> None:
-    """Raise if a file ends earlier than it says itself.
-
-    FFmpeg would give the last frame of an AVI or a GIF half grey, or half the one before, and leave out the missing
-    frames of Matroska and WMV.
-    """
-    with path.open("rb") as file:
-        declared = _declared_length(file.read(4096), container)
-        file.seek(0, 2)
-        length = file.tell()
-        file.seek(max(0, length - 64))
-        end = file.read()
-    if declared > length or (container == "gif" and not end.rstrip(b"\0\r\n ").endswith(b";")):
-        raise DataError(f"{path}: cut off: the end of the file is missing. Fetch it again.")
-
-
-def _declared_length(head: bytes, container: str) -> int:
-    """Return how long a file says that it is, by its first bytes; 0 where it does not."""
-    if container == "avi":
-        return int.from_bytes(head[4:8], "little") + 8
-    if container == "matroska":
-        place = 4 + sum(_ebml_number(head, 4))  # behind the first element
-        size, width = _ebml_number(head, place + 4) if head[place : place + 4] == _SEGMENT else (0, 0)
-        return 0 if size == 2 ** (7 * width) - 1 else place + 4 + width + size  # all ones: recorded live, unknown
-    if container == "asf" and (place := head.find(_ASF_PROPERTIES)) >= 0:
-        return int.from_bytes(head[place + 40 : place + 48], "little")
-    return 0
-
-
-def _ebml_number(data: bytes, place: int) -> tuple[int, int]:
-    """Return a number of Matroska, and how many bytes it takes."""
-    width = 9 - data[place].bit_length() if place < len(data) else 8
-    return int.from_bytes(data[place : place + width], "big") & (2 ** (7 * width) - 1), width
 
 
 @contextlib.contextmanager

@@ -4,7 +4,6 @@ import csv
 import struct
 import subprocess
 import sys
-from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -14,51 +13,10 @@ import pytest
 from clinvit.core.errors import DataError
 from clinvit.datasets.video.clips import CLIP_SUFFIXES, clip_info, open_clip, read_clip
 from clinvit.datasets.video.facts import measured_times, steady_times
+from clinvit.tests.datasets.video.made import folder, gif, numbered, numbers, shortened, video
 from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
-
-STEP = 5  # grey levels between a frame and the next, so that a level tells its number
-
-
-def numbered(count: int = 40, height: int = 48, width: int = 64) -> np.ndarray:
-    """(T, H, W, 3) frames of one level each, with a coloured corner at the top left."""
-    frames = np.zeros((count, height, width, 3), np.uint8)
-    frames += (20 + STEP * np.arange(count, dtype=np.uint8))[:, None, None, None]
-    frames[:, : height // 4, : width // 4] = (200, 40, 90)
-    return frames
-
-
-def numbers(frames: np.ndarray) -> list[int]:
-    """Which frame each is, told by its middle."""
-    height, width = frames.shape[1:3]
-    middle = frames[:, height // 3 : -height // 4, width // 3 : -width // 4].reshape(len(frames), -1).mean(axis=1)
-    return np.rint((middle - 20) / STEP).astype(int).tolist()
-
-
-def video(path: Path, frames: np.ndarray, codec="libx264", pixels="yuv420p", rate=25, ticks=None, mux=None, **options):
-    """Write frames; `ticks` are presentation times in 1/1000 s, `mux` the container's options."""
-    with av.open(str(path), "w", options=mux or {}) as container:
-        stream = container.add_stream(codec, rate=rate, options={name: str(value) for name, value in options.items()})
-        stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], pixels
-        if codec not in ("libx264", "libx265", "ffv1"):
-            stream.bit_rate = 4_000_000
-        if ticks is not None:
-            stream.codec_context.time_base = Fraction(1, 1000)
-        for number, pixels_of_frame in enumerate(frames):
-            frame = av.VideoFrame.from_ndarray(pixels_of_frame)
-            if ticks is not None:
-                frame.pts, frame.time_base = ticks[number], stream.codec_context.time_base
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return path
-
-
-def gif(path: Path, frames: np.ndarray, ms: int = 40) -> Path:
-    images = [Image.fromarray(frame) for frame in frames]
-    images[0].save(path, save_all=True, append_images=images[1:], duration=ms, loop=0)
-    return path
-
 
 FORMATS = [
     ("mp4", "libx264", {}),
@@ -78,6 +36,14 @@ FORMATS = [
     ("mpeg", "mpeg2video", {"g": 8}),
     ("mpg", "mpeg1video", {"g": 8, "bf": 2}),
     ("wmv", "wmv2", {}),
+    ("ts", "libx264", {"g": 8, "bf": 3}),
+    ("ts", "mpeg2video", {"g": 8, "bf": 2}),
+    ("ts", "libx265", {"x265-params": "log-level=none"}),
+    ("m2ts", "libx264", {"g": 8, "bf": 3, "mux": {"mpegts_m2ts_mode": "1"}}),
+    ("flv", "libx264", {"g": 8, "bf": 3}),
+    ("flv", "flv", {}),
+    ("ogv", "libvpx", {}),
+    ("3gp", "mpeg4", {}),
 ]
 
 
@@ -300,12 +266,6 @@ def sound(path: Path) -> Path:
     return path
 
 
-def shortened(path: Path, share: float) -> Path:
-    data = path.read_bytes()
-    path.write_bytes(data[: int(share * len(data))])
-    return path
-
-
 def scratched(path: Path, begin: float = 0.4, end: float = 0.6) -> Path:
     """The file with noise over a share of its bytes."""
     data = bytearray(path.read_bytes())
@@ -343,13 +303,6 @@ BAD = {
     "too long mkv": (lambda d: video(d / "x.mkv", numbered(51)), "at most 50 frames"),
     "too long folder": (lambda d: folder(d / "x", [numbered(1)[0]] * 51), "at most 50 frames"),
 }
-
-
-def folder(path: Path, frames, name="img_{:05d}.jpg") -> Path:
-    path.mkdir()
-    for number, frame in enumerate(frames):
-        Image.fromarray(frame).save(path / name.format(number + 1), quality=95)
-    return path
 
 
 @pytest.mark.parametrize("case", BAD)

@@ -1,5 +1,7 @@
 """Clips in multi-frame DICOM: kinds of colour, depths, transfer syntaxes, frame rates, bad files, silence."""
 
+import re
+import struct
 from io import BytesIO
 from pathlib import Path
 
@@ -8,12 +10,24 @@ import pydicom
 import pytest
 from clinvit.core.errors import DataError
 from clinvit.datasets.video.clips import clip_info, open_clip, read_clip
+from clinvit.tests.datasets.video.made import numbered, numbers, video
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.pixels import apply_color_lut
 from pydicom.pixels.processing import convert_color_space
 from pydicom.uid import (
+    HEVCM10P51,
+    HEVCMP51,
+    MPEG2MPHL,
+    MPEG2MPML,
+    MPEG2MPMLF,
+    MPEG4HP41,
+    MPEG4HP41BD,
+    MPEG4HP41F,
+    MPEG4HP42STEREO,
+    MPEG4HP422D,
+    UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
@@ -189,6 +203,134 @@ def cut(path: Path, share: float) -> Path:
     data = path.read_bytes()
     path.write_bytes(data[: int(share * len(data))])
     return path
+
+
+def stream(path: Path, codec: str, kind: str | None = None, frames=None, **options) -> bytes:
+    """A video as it lies in DICOM: in a container, or bare."""
+    return video(path / "made", numbered() if frames is None else frames, codec, kind=kind, **options).read_bytes()
+
+
+def video_dicom(
+    data: bytes, syntax: str, fragments: int = 1, table: bool = True, count: int = 40, **elements
+) -> Dataset:
+    """A data set of one video of 64 x 48 px."""
+    blank = np.zeros((count, 48, 64, 3), np.uint8)
+    dataset = dicom(blank, syntax=UID(syntax), **({"PhotometricInterpretation": "YBR_PARTIAL_420"} | elements))
+    data += b"\0" * (len(data) % 2)
+    length = -(-len(data) // fragments) // 2 * 2 + 2
+    parts = [data[place : place + length] for place in range(0, len(data), length)]
+    items = [struct.pack("<HHI", 0xFFFE, 0xE000, len(part)) + part for part in parts]
+    offsets = struct.pack("<HHII", 0xFFFE, 0xE000, 4, 0) if table else struct.pack("<HHI", 0xFFFE, 0xE000, 0)
+    dataset.PixelData = offsets + b"".join(items)
+    dataset["PixelData"].is_undefined_length = True
+    return dataset
+
+
+VIDEOS = [
+    ("libx264", "mp4", MPEG4HP41, {"g": 8, "bf": 3}),
+    ("libx264", "h264", MPEG4HP41, {"g": 8, "bf": 3}),
+    ("libx264", "h264", MPEG4HP41F, {"g": 8}),
+    ("libx264", "mpegts", MPEG4HP41BD, {"g": 8, "bf": 3}),
+    ("libx264", "mpegts", MPEG4HP422D, {"g": 8}),
+    ("libx265", "hevc", HEVCMP51, {"x265-params": "log-level=none"}),
+    ("libx265", "mp4", HEVCM10P51, {"x265-params": "log-level=none", "pixels": "yuv420p10le"}),
+    ("mpeg2video", "mpeg2video", MPEG2MPML, {"g": 8, "bf": 2}),
+    ("mpeg2video", "mpeg", MPEG2MPHL, {"g": 8}),
+    ("mpeg2video", "mpegts", MPEG2MPMLF, {"g": 8}),
+]
+
+
+@pytest.mark.parametrize(("codec", "kind", "syntax", "options"), VIDEOS)
+@pytest.mark.parametrize(("fragments", "table"), [(1, False), (1, True), (7, False)])
+def test_a_video_in_dicom_is_read_as_a_video(tmp_path, codec, kind, syntax, options, fragments, table):
+    data = stream(tmp_path, codec, kind, **options)
+    path = saved(video_dicom(data, syntax, fragments, table, FrameTime="20"), tmp_path)
+    with open_clip(path) as clip:
+        assert (len(clip), clip.size) == (40, (48, 64))
+        assert clip.fps == pytest.approx(50)
+        assert numbers(clip[:]) == list(range(40))
+        assert numbers(clip[[39, 2, 17]]) == [39, 2, 17]
+    info = clip_info(path)
+    assert (info.container, info.codec, info.colour) == ("DICOM", UID(syntax).name, True)
+
+
+@pytest.mark.parametrize(
+    ("elements", "fps"),
+    [({}, 25), ({"CineRate": "60"}, 60), ({"RecommendedDisplayFrameRate": "15"}, 15), ({"FrameTime": "0"}, 25)],
+)
+def test_the_header_gives_the_rate_of_a_video_before_its_own(tmp_path, elements, fps):
+    path = saved(video_dicom(stream(tmp_path, "libx264", "mp4"), MPEG4HP41, **elements), tmp_path)
+    assert clip_info(path).fps == pytest.approx(fps)
+
+
+@pytest.mark.parametrize("count", [1, 39, 41])
+def test_the_frames_of_a_video_decide_and_not_the_count_of_its_header(tmp_path, count):
+    path = saved(video_dicom(stream(tmp_path, "libx264", "mp4"), MPEG4HP41, count=count), tmp_path)
+    assert numbers(read_clip(path)) == list(range(40))
+
+
+RED = np.full((4, 48, 64, 3), (180, 60, 40), np.uint8)
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("matrix", ["ITU709", "ITU601"])
+def test_the_colours_of_a_video_are_right_by_what_it_says(tmp_path, matrix, full):
+    data = stream(tmp_path, "libx264", "h264", RED, matrix=matrix, full=full, crf=1)
+    path = saved(video_dicom(data, MPEG4HP41), tmp_path)
+    assert np.abs(read_clip(path, colour=True).astype(int) - RED).max() <= 4
+
+
+def test_the_header_gives_the_range_where_a_video_does_not(tmp_path):
+    grey = np.full((4, 48, 64, 3), 255, np.uint8)
+    data = stream(tmp_path, "libx264", "h264", grey // 2, crf=1)
+    limited = read_clip(saved(video_dicom(data, MPEG4HP41), tmp_path))
+    full = read_clip(saved(video_dicom(data, MPEG4HP41, PhotometricInterpretation="YBR_FULL_422"), tmp_path))
+    assert np.abs(limited.astype(int) - 127).max() <= 1
+    assert np.abs(full.astype(int) - (16 + 127 * 219 / 255)).max() <= 2
+
+
+@pytest.mark.parametrize("syntax", [MPEG4HP42STEREO, "1.2.840.10008.1.2.4.94", "1.2.840.10008.1.2.7.1"])
+def test_a_transfer_syntax_that_is_not_read_is_named(tmp_path, syntax):
+    path = saved(video_dicom(b"x" * 100, syntax), tmp_path)
+    with pytest.raises(DataError, match=re.escape(f"the transfer syntax {UID(syntax).name} is not read")):
+        read_clip(path)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9, 0.98])
+@pytest.mark.parametrize("fragments", [1, 7])
+def test_a_video_cut_off_in_dicom_is_refused(tmp_path, share, fragments):
+    path = cut(saved(video_dicom(stream(tmp_path, "libx264", "h264"), MPEG4HP41, fragments), tmp_path), share)
+    with pytest.raises(DataError, match=r"cut off|truncated"):
+        read_clip(path)
+
+
+@pytest.mark.parametrize("kind", ["MONOCHROME2", "RGB"])
+def test_without_planar_configuration_or_representation_the_usual_ones_hold(tmp_path, kind):
+    pixels = GREY if kind == "MONOCHROME2" else COLOUR
+    dataset = dicom(pixels, PixelRepresentation=None)
+    if kind == "RGB":
+        del dataset.PlanarConfiguration
+    assert np.array_equal(read_clip(saved(dataset, tmp_path), colour=kind == "RGB"), pixels)
+
+
+@pytest.mark.parametrize("planar", [None, 1])
+@pytest.mark.parametrize("kind", ["YBR_FULL_422", "YBR_FULL", "RGB"])
+def test_the_planar_configuration_of_jpeg_frames_is_of_no_account(tmp_path, kind, planar):
+    frames = []
+    for frame in COLOUR:
+        file = BytesIO()
+        Image.fromarray(frame).save(file, "JPEG", quality=95, subsampling="4:4:4", keep_rgb=kind == "RGB")
+        frames.append(file.getvalue())
+    dataset = dicom(COLOUR, syntax=JPEGBaseline8Bit, PhotometricInterpretation=kind)
+    dataset.PixelData = encapsulate(frames)
+    dataset["PixelData"].is_undefined_length = True
+    expected = read_clip(saved(dataset, tmp_path), colour=True)
+    if planar is None:
+        del dataset.PlanarConfiguration
+    else:
+        dataset.PlanarConfiguration = planar
+    assert np.array_equal(read_clip(saved(dataset, tmp_path), colour=True), expected)
+    assert np.abs(expected.astype(int) - COLOUR).mean() < 3
 
 
 def rle(lose: int) -> Dataset:
