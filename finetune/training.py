@@ -13,7 +13,7 @@ from ..datasets.loading.loaders import Cases, TrainBatches, eval_loader, reading
 from ..engine.training import Training
 from ..eval.statistics.metrics import macro_auroc
 from .losses import masked_bce, masked_cross_entropy
-from .mixing import mix_batch
+from .mixing import erase_batch, mix_batch
 from .model import ModelCard, predict_batch
 from .recipe import Finetune
 
@@ -51,10 +51,12 @@ class FineTuning(Training):
         self.draw = torch.Generator().manual_seed(self.step_seed(index, self.global_rank))
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
-        """Return the loss of a batch, mixed and smoothed as the recipe says."""
+        """Return the loss of a batch, erased, mixed and smoothed as the recipe says."""
         x, target = self.pixels(batch), batch["target"]
         if self.recipe.label_smoothing:
             target = target.lerp(torch.full_like(target, 1 / target.shape[1]), self.recipe.label_smoothing)
+        if self.recipe.erase:
+            x = erase_batch(x, self.recipe.erase, self.draw)
         if self.recipe.mixup or self.recipe.cutmix:
             x, target = mix_batch(x, target, self.recipe.mixup, self.recipe.cutmix, self.draw)
         logits = self.model(x, self.some_patches(len(x))) if self.recipe.patch_drop else self.model(x)

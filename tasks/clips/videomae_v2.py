@@ -106,8 +106,9 @@ def finetune(dataset: str, size: str) -> Finetune:
         data=_data(tuning.sampling, repeats=2, stride=tuning.stride),
         augment=Augment(
             size=224, crop_scale=(0.08, 1.0), flip=0.5 if tuning.mirror else 0.0, randaug="m7-n4-mstd0.5-inc1",
-            erase=0.25, interpolation="bilinear",
+            randaug_first=True, interpolation="bilinear",
         ),
+        erase=0.25,
         view=View("crop", 224, segments=tuning.segments, crops=3),
         optim=Optim(
             epochs=tuning.epochs, warmup_epochs=tuning.warmup_epochs, batch_size=tuning.batch, base_lr=tuning.base_lr,
