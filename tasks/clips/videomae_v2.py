@@ -82,7 +82,7 @@ def pretrain(size: str) -> Pretrain:
         augment=Augment(size=224, crop_scale=(0.66**2, 1.0), flip=0.0, interpolation="bilinear"),
         optim=Optim(
             epochs=epochs, warmup_epochs=epochs // 10, batch_size=batch, base_lr=rate, min_lr=1e-5 * batch / 256,
-            clip_norm=clip_norm,
+            clip_norm=clip_norm, no_decay=("mask_token",),
         ),
     )  # fmt: skip
 
