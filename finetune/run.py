@@ -230,7 +230,7 @@ def make_card(recipe: Finetune, manifest: Manifest, start: EncoderCard | None) -
     check_mode(recipe, start is not None)
     for name, known in (
         ("loss", ("bce", "ce")),
-        ("select", (*SELECT, "last")),
+        ("select", ("best", "accuracy", "last")),
     ):
         if getattr(recipe, name) not in known:
             raise UserError(f"{name} is {' or '.join(known)}, not {getattr(recipe, name)!r}.")

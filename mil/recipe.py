@@ -62,7 +62,8 @@ class Mil:
         score: `bag`, or `average` of both streams' logits (the paper of DSMIL); only for dual streams.
         instance_loss: Of CLAM: `svm` or `ce`.
         instance_weight: Of CLAM: share of the instance loss.
-        select: `best` (macro AUROC on validation), `accuracy` (on validation) or `last` epoch.
+        select: `best` (macro AUROC on validation), `accuracy` (on validation), `composite` (Self-ViT-MIL's: the mean of
+            AUROC, accuracy at Youden's threshold, 1 and minus the loss; the last of equal epochs) or `last` epoch.
         eval_every: Epochs between validations; the last epoch is always judged.
         data: Bags and labels.
         optim: Optimiser; `base_lr` is per 256 bags.
@@ -93,7 +94,7 @@ class Mil:
             ("loss", ("bce", "ce")),
             ("score", ("bag", "average")),
             ("instance_loss", ("svm", "ce")),
-            ("select", ("best", "accuracy", "last")),
+            ("select", ("best", "accuracy", "composite", "last")),
         ):
             if getattr(self, name) not in known:
                 raise UserError(f"{name} {getattr(self, name)!r}: one of {', '.join(known)}.")
