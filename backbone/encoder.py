@@ -105,4 +105,5 @@ def _stored(folder: Path) -> Named:
 
 
 def _foreign_card(found: Checkpoint) -> EncoderCard:
-    return EncoderCard(found.arch, found.mean, found.std, method=found.named.source.name)
+    method, assumed = found.named.source.name, found.assumed_statistics
+    return EncoderCard(found.arch, found.mean, found.std, method, assumed)

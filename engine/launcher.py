@@ -45,6 +45,18 @@ def launched() -> Launch | None:
     return None
 
 
+@contextmanager
+def alone() -> Iterator[None]:
+    """Let what is done within go on as if no launcher had started this process."""
+    names = ("TORCHELASTIC_RUN_ID", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "SLURM_NTASKS")
+    names += ("SLURM_PROCID", "SLURM_LOCALID")
+    hidden = {name: os.environ.pop(name) for name in names if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
+
+
 def meeting_point() -> str:
     """Return the address by which the processes of a launch find each other (`torch.distributed`'s `init_method`)."""
     launch = launched()

@@ -17,6 +17,7 @@ def parameter_groups(
     layer_decay: float = 1.0,
     depth: int = 0,
     no_decay: Collection[str] = (),
+    decay_biases: bool = False,
 ) -> list[dict]:
     """Return groups with `lr_scale` and `weight_decay`, one per layer and kind (MAE, util/lr_decay.py).
 
@@ -26,6 +27,7 @@ def parameter_groups(
         layer_decay: Scale of a layer over the one above it; the head has 1.
         depth: Blocks of the encoder.
         no_decay: Names that are never decayed.
+        decay_biases: One-dimensional parameters are decayed, too.
     """
     groups: dict[tuple[int, bool], dict] = {}
     for name, parameter in named:
@@ -33,7 +35,7 @@ def parameter_groups(
             continue
         name = name.removeprefix("encoder.")
         layer = layer_of(name, depth)
-        decayed = parameter.ndim > 1 and name not in no_decay
+        decayed = (decay_biases or parameter.ndim > 1) and name not in no_decay
         group = groups.setdefault(
             (layer, decayed),
             {

@@ -98,6 +98,11 @@ class EpochLog(Callback):
     def __init__(self, folder: Path):
         self.path = folder / "log.csv"
         self.rows: list[dict[str, str]] = []
+        self.validated = False
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note that this epoch was validated."""
+        self.validated = True
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take over the rows of a run that goes on."""
@@ -108,7 +113,13 @@ class EpochLog(Callback):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Add a row."""
-        metrics = {name: f"{float(value):.6g}" for name, value in sorted(trainer.callback_metrics.items())}
+        # Lightning keeps the metrics of the last validation for the epochs after it.
+        metrics = {
+            name: f"{float(value):.6g}"
+            for name, value in sorted(trainer.callback_metrics.items())
+            if self.validated or not name.startswith("val_")
+        }
+        self.validated = False
         seconds, self.started = time.monotonic() - self.started, time.monotonic()
         rate = rate_of(trainer)
         self.rows.append(

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 Recipe = TypeVar("Recipe", bound="DataclassInstance")
 
 
+SCHEDULES = ("cosine", "cosine_epoch", "constant", "plateau")
+
+
 @dataclass(frozen=True)
 class Optim:
     """How the weights are moved.
@@ -26,17 +29,20 @@ class Optim:
     Attributes:
         epochs: Length of training, epochs.
         warmup_epochs: Linear warm-up from 0, epochs.
-        schedule: After the warm-up: `cosine`, `constant`, or `plateau` (a tenth whenever the validation loss has not
-            fallen for 10 epochs; no warm-up).
+        schedule: After the warm-up: `cosine`, `cosine_epoch` (the same, but it moves between epochs only), `constant`,
+            or `plateau` (a tenth whenever the validation loss has not fallen for 10 epochs; no warm-up).
         batch_size: Cases per optimiser step, over all devices and accumulated parts.
         base_lr: Learning rate per 256 cases; the peak is base_lr x batch_size / 256.
         min_lr: Learning rate at the end of the cosine.
         weight_decay: Of matmuls; biases, norms and tokens have none.
+        decay_biases: Biases, norms and tokens are decayed, too.
+        no_decay: Names of further parameters that are not.
         weight_decay_end: Weight decay at the end of half a cosine from `weight_decay` (DINO); null keeps it.
         betas: Of AdamW.
         layer_decay: Learning rate of a layer over the one above it; 1 is none.
         clip_norm: Largest gradient norm; null for no clipping.
         clip_tensor_norm: Largest gradient norm of each single tensor (DINO); null for no clipping.
+        drop_last: Leave out the cases that do not fill an epoch's last batch; else that batch is smaller.
         accumulate: Parts that a batch is computed in, for small memory.
         ema_decay: Decay of an exponential moving average of the weights, which is then what is kept; null for none.
         optimizer: `adamw`, `adam` (weight decay as an L2 penalty) or `lars` (linear probes).
@@ -49,11 +55,14 @@ class Optim:
     base_lr: float = 1.5e-4
     min_lr: float = 0.0
     weight_decay: float = 0.05
+    decay_biases: bool = False
+    no_decay: tuple[str, ...] = ()
     weight_decay_end: float | None = None
     betas: tuple[float, float] = (0.9, 0.95)
     layer_decay: float = 1.0
     clip_norm: float | None = None
     clip_tensor_norm: float | None = None
+    drop_last: bool = True
     accumulate: int = 1
     ema_decay: float | None = None
     optimizer: str = "adamw"
@@ -63,8 +72,8 @@ class Optim:
             raise UserError(
                 f"optim.warmup_epochs {self.warmup_epochs:g} is not shorter than optim.epochs {self.epochs}: set both."
             )
-        if self.schedule not in ("cosine", "constant", "plateau"):
-            raise UserError(f"optim.schedule {self.schedule!r}: one of cosine, constant, plateau.")
+        if self.schedule not in SCHEDULES:
+            raise UserError(f"optim.schedule {self.schedule!r}: one of {', '.join(SCHEDULES)}.")
         if self.schedule == "plateau" and self.warmup_epochs:
             raise UserError("optim.schedule plateau has no warm-up: set optim.warmup_epochs 0.")
         if self.weight_decay_end is not None and not self.weight_decay > 0:
@@ -73,6 +82,8 @@ class Optim:
             raise UserError(
                 f"optim.batch_size {self.batch_size} does not divide into optim.accumulate {self.accumulate}."
             )
+        if not self.drop_last and self.accumulate > 1:
+            raise UserError("optim.drop_last false needs optim.accumulate 1: a smaller batch has no parts.")
 
 
 TRACKERS = ("wandb", "mlflow")
@@ -95,6 +106,7 @@ class Run:
         checkpoint_minutes: Between two checkpoints; 0 writes one at each end of an epoch, and none within.
         profile: Write `trace.json.gz`, a profile of a few steps, into the run folder; Perfetto (ui.perfetto.dev)
             opens it.
+        sync_batchnorm: Batch norms see the batch of all devices (GPUs only), as on one; else each device its own part.
         strategy: How several devices share the work: `ddp` (each holds the whole model) or `fsdp` (each holds a
             share of the weights, gradients and moments; masked pre-training of models too large for one device).
         max_bad: Share of training files that may be unreadable before the run is refused.
@@ -109,6 +121,7 @@ class Run:
     compile: bool = False
     checkpoint_minutes: float = 5.0
     profile: bool = False
+    sync_batchnorm: bool = True
     strategy: str = "ddp"
     max_bad: float = 0.01
     track: tuple[str, ...] = ()

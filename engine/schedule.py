@@ -2,6 +2,8 @@
 
 import math
 
+from .recipe import Optim
+
 
 def learning_rate(
     epoch: float, *, peak: float, minimum: float, warmup: float, epochs: float, constant: bool = False
@@ -19,6 +21,18 @@ def learning_rate(
     if epoch < warmup:
         return peak * epoch / warmup
     return peak if constant else half_cosine((epoch - warmup) / (epochs - warmup), peak, minimum)
+
+
+def optim_rate(optim: Optim, epoch: float) -> float:
+    """Return the learning rate of a recipe at a fractional epoch; of `plateau` that of its start.
+
+    `cosine_epoch` equals PyTorch's CosineAnnealingLR, stepped after each epoch.
+    """
+    return learning_rate(
+        math.floor(epoch) if optim.schedule == "cosine_epoch" else epoch,
+        peak=scaled_rate(optim.base_lr, optim.batch_size), minimum=optim.min_lr, warmup=optim.warmup_epochs,
+        epochs=optim.epochs, constant=optim.schedule in ("constant", "plateau"),
+    )  # fmt: skip
 
 
 def half_cosine(progress: float, start: float, end: float) -> float:

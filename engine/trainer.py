@@ -30,6 +30,7 @@ from .launcher import launched
 from .profiling import Profile
 from .progress import EpochLog, Progress
 from .recipe import Optim, Run
+from .run_folder import rank
 from .tracking import loggers, reported_once
 from .training import Training
 from .workers import reporting_killed_readers
@@ -62,6 +63,8 @@ def fit(
     checkpoint = find(folder)
     interruption = Interruption()
     run = replace(run, precision=precision(run, training))
+    if note := batch_norm_note(training, optim, run):
+        print(f"note: {note}")
     trainer = make_trainer(optim, run, folder, title, eval_every, interruption, callbacks)
     if checkpoint is not None:
         training.done = _check(checkpoint, training)
@@ -132,6 +135,8 @@ def make_trainer(
             KeepLast(folder, run.checkpoint_minutes, interruption),
         ],
         strategy=_sharded(run) if run.strategy == "fsdp" else "auto",
+        # PyTorch has it for GPUs alone.
+        sync_batchnorm=run.sync_batchnorm and torch.cuda.is_available(),
         log_every_n_steps=50,
         default_root_dir=folder,
     )
@@ -153,6 +158,17 @@ def precision(run: Run, model: nn.Module) -> str:
         return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
     overlapping = any(isinstance(part, nn.Conv3d) and part.kernel_size != part.stride for part in model.modules())
     return "bf16-mixed" if cpu_multiplies_bf16() and not overlapping else "32-true"
+
+
+def batch_norm_note(model: nn.Module, optim: Optim, run: Run) -> str:
+    """Return what the reader should know of batch norms that see less than a whole batch; empty where none does."""
+    if rank() or not any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in model.modules()):
+        return ""
+    apart = 1 if run.sync_batchnorm and torch.cuda.is_available() else processes(run)
+    parts = apart * optim.accumulate
+    if parts == 1:
+        return ""
+    return f"its batch norms see {optim.batch_size // parts} cases at once, not the whole batch of {optim.batch_size}"
 
 
 def cpu_multiplies_bf16() -> bool:

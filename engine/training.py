@@ -18,7 +18,7 @@ from ..core.pixels import normalised
 from .allocation import keep_freed_memory
 from .optim import make_optimizer, parameter_groups
 from .recipe import Optim, Run
-from .schedule import half_cosine, learning_rate, scaled_rate
+from .schedule import half_cosine, optim_rate, scaled_rate
 
 
 class Training(pl.LightningModule):
@@ -109,10 +109,11 @@ class Training(pl.LightningModule):
         raise NotImplementedError
 
     @property
-    def share(self) -> tuple[int, int, int, int, int]:
-        """Which cases this process sees: of a part of a batch over all processes, seed, rank, processes, parts."""
-        part = self.optim.batch_size // self.optim.accumulate
-        return part, self.run.seed, self.global_rank, self.trainer.world_size, self.optim.accumulate
+    def share(self) -> tuple[int, int, int, int, int, bool]:
+        """Return what `TrainBatches` asks: cases of a part of a batch, seed, rank, processes, parts, drop_last."""
+        optim = self.optim
+        part = optim.batch_size // optim.accumulate
+        return part, self.run.seed, self.global_rank, self.trainer.world_size, optim.accumulate, optim.drop_last
 
     @property
     def final_model(self) -> nn.Module:
@@ -140,12 +141,22 @@ class Training(pl.LightningModule):
 
     def on_train_start(self) -> None:
         """Set the rate of the first step."""
+        self._judge_last_epoch()  # a run that goes on within its last epoch does not begin that
         # The checkpoint of a run that is extended has the rate of the shorter schedule; of any other, this very rate.
         schedule = self.lr_schedulers()
         if isinstance(schedule, LambdaLR):
             rates = zip(schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True)
             for group, peak, factor in rates:
                 group["lr"] = peak * factor(schedule.last_epoch)
+
+    def on_train_epoch_start(self) -> None:
+        """Judge the last epoch, too."""
+        self._judge_last_epoch()
+
+    def _judge_last_epoch(self) -> None:
+        """Validate after this epoch if it is the last, whatever number of epochs lies between two validations."""
+        if self.current_epoch + 1 == self.trainer.max_epochs:
+            self.trainer.check_val_every_n_epoch = 1
 
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
         """Return the loss of a batch, or stop the run where it is not finite."""
@@ -229,7 +240,7 @@ class Training(pl.LightningModule):
         optim = self.optim
         groups = parameter_groups(
             self.model.named_parameters(), weight_decay=optim.weight_decay, layer_decay=optim.layer_decay,
-            depth=self.depth, no_decay=self.no_decay,
+            depth=self.depth, no_decay={*self.no_decay, *optim.no_decay}, decay_biases=optim.decay_biases,
         )  # fmt: skip
         peak = scaled_rate(optim.base_lr, optim.batch_size)
         optimizer = make_optimizer(groups, optim, peak, fused=self.trainer.precision != "16-mixed")
@@ -243,11 +254,7 @@ class Training(pl.LightningModule):
         steps = self.trainer.estimated_stepping_batches / optim.epochs
 
         def factor(step: int) -> float:
-            rate = learning_rate(
-                step / steps, peak=peak, minimum=optim.min_lr, warmup=optim.warmup_epochs, epochs=optim.epochs,
-                constant=optim.schedule == "constant",
-            )  # fmt: skip
-            return rate / peak
+            return optim_rate(optim, step / steps) / peak
 
         return {
             "optimizer": optimizer,

@@ -57,7 +57,8 @@ class Finetune:
         head_drop: Dropout before the linear layer.
         select: `best` (macro AUROC on validation), `accuracy` (on validation, as ERDES does) or `last` epoch, which
             looks at no score.
-        eval_every: Epochs between validations.
+        eval_every: Epochs between validations; the last epoch is always judged.
+        erase: Probability of erasing a rectangle of 2 to 33 % of a training image by noise.
         mixup: Alpha of mixup; 0 for none.
         cutmix: Alpha of CutMix; 0 for none.
         patch_drop: Share of patches left out in each training step: regularises, and saves their cost; 0 for none.
@@ -83,6 +84,7 @@ class Finetune:
     head_drop: float = 0.0
     select: str = "best"
     eval_every: int = 1
+    erase: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
     patch_drop: float = 0.0

@@ -69,6 +69,8 @@ def finetune(
     if (more := [split for split in recipe.data.splits if split != "train"]) and rank() == 0:
         print(f"note: {' and '.join(more)} is trained on too: scores on it, and what is chosen on it, will be too good")
     card = make_card(recipe, manifest, start)
+    if start is not None and rank() == 0:
+        _say_statistics(recipe, start, card)
     card = replace(card, data=card.data | {"seen_in_pretraining": seen})
     inputs: dict[str, str | float] = {"data": manifest.fingerprint(), **hooks.inputs()}
     inputs["encoder"] = "" if encoder is None else fingerprint(encoder)
@@ -222,11 +224,15 @@ def check_labels(recipe: Finetune, manifest: Manifest) -> None:
 
 
 def make_card(recipe: Finetune, manifest: Manifest, start: EncoderCard | None) -> ModelCard:
-    """Return the card of the model to come; with an encoder its architecture and input statistics are taken over."""
+    """Return the card of the model to come.
+
+    With an encoder its architecture is taken over, and its mean and std where it states them: the recipe's win over
+    those that are only usual for its source.
+    """
     check_mode(recipe, start is not None)
     for name, known in (
         ("loss", ("bce", "ce")),
-        ("select", (*SELECT, "last")),
+        ("select", ("best", "accuracy", "last")),
     ):
         if getattr(recipe, name) not in known:
             raise UserError(f"{name} is {' or '.join(known)}, not {getattr(recipe, name)!r}.")
@@ -255,7 +261,7 @@ def make_card(recipe: Finetune, manifest: Manifest, start: EncoderCard | None) -
     except ValueError as error:
         raise UserError(str(error)) from None
     check_numbers(recipe, arch)
-    seen = start if start is not None else recipe.data
+    seen = recipe.data if start is None or start.assumed_statistics else start
     mean, std = for_channels(seen.mean, arch.channels), for_channels(seen.std, arch.channels)
     data = {"fingerprint": manifest.fingerprint(), "cases": manifest.table["split"].value_counts().to_dict()}
     train = manifest.rows(*recipe.data.splits)
@@ -287,6 +293,18 @@ def make_card(recipe: Finetune, manifest: Manifest, start: EncoderCard | None) -
             f"fewer: set --data.cache_px {card.least_px()}."
         )
     return card
+
+
+def _say_statistics(recipe: Finetune, start: EncoderCard, card: ModelCard) -> None:
+    """Print whose mean and std are used, where recipe and encoder differ."""
+    own = tuple(for_channels(values, card.arch.channels) for values in (recipe.data.mean, recipe.data.std))
+    its = tuple(for_channels(values, card.arch.channels) for values in (start.mean, start.std))
+    if own == its:
+        return
+    if start.assumed_statistics:
+        print(f"note: mean {own[0]} and std {own[1]} of the recipe; the encoder's file states none")
+    else:
+        print(f"note: mean {its[0]} and std {its[1]} of the encoder, as it was trained; the recipe's are left aside")
 
 
 def _fitted(start: Architecture, own: Architecture) -> Architecture:

@@ -13,17 +13,19 @@ from ..datasets.loading.loaders import Cases, TrainBatches, eval_loader, reading
 from ..engine.training import Training
 from ..eval.statistics.metrics import macro_auroc
 from .losses import masked_bce, masked_cross_entropy
-from .mixing import mix_batch
+from .mixing import erase_batch, mix_batch
 from .model import ModelCard, predict_batch
 from .recipe import Finetune
 
 BEST = "checkpoints/best.safetensors"
 # What of validation chooses the epoch, where anything does.
-SELECT = {"best": "macro_auroc", "accuracy": "accuracy"}
+SELECT = {"best": "macro_auroc", "accuracy": "accuracy", "composite": "composite"}
 
 
 class FineTuning(Training):
     """Training of a classifier; the best epoch, judged on validation alone, is kept aside if the recipe asks."""
+
+    last_of_ties = False
 
     def __init__(
         self,
@@ -51,10 +53,12 @@ class FineTuning(Training):
         self.draw = torch.Generator().manual_seed(self.step_seed(index, self.global_rank))
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
-        """Return the loss of a batch, mixed and smoothed as the recipe says."""
+        """Return the loss of a batch, erased, mixed and smoothed as the recipe says."""
         x, target = self.pixels(batch), batch["target"]
         if self.recipe.label_smoothing:
             target = target.lerp(torch.full_like(target, 1 / target.shape[1]), self.recipe.label_smoothing)
+        if self.recipe.erase:
+            x = erase_batch(x, self.recipe.erase, self.draw)
         if self.recipe.mixup or self.recipe.cutmix:
             x, target = mix_batch(x, target, self.recipe.mixup, self.recipe.cutmix, self.draw)
         logits = self.model(x, self.some_patches(len(x))) if self.recipe.patch_drop else self.model(x)
@@ -91,19 +95,28 @@ class FineTuning(Training):
     def on_validation_epoch_end(self) -> None:
         """Log the metrics, and keep the weights of the best epoch."""
         scores, target = (torch.cat(parts) for parts in zip(*self.scored))
-        metrics = {
-            "macro_auroc": macro_auroc(target.cpu().numpy(), scores.double().cpu().numpy()),
-            "accuracy": accuracy(scores, target, self.card.exclusive),
-        }
+        metrics = self.metrics(scores, target)
         self.log_dict({f"val_{name}": metric for name, metric in metrics.items()}, rank_zero_only=True)
         self.log("val_loss", log_loss(scores, target, self.card.exclusive), rank_zero_only=True)
         score = metrics[SELECT[self.recipe.select]] if self.recipe.select in SELECT else -float("inf")
-        if score > self.best_score:
+        if score > self.best_score or (self.last_of_ties and score == self.best_score > -float("inf")):
             self.best_score, self.best_epoch = score, self.current_epoch + 1
             if self.trainer.is_global_zero:
                 with written_aside(self.folder / BEST) as aside:
                     state = {name: t.detach().cpu().contiguous() for name, t in self.final_model.state_dict().items()}
                     safetensors.torch.save_file(state, aside)
+
+    def metrics(self, scores: Tensor, target: Tensor) -> dict[str, float]:
+        """Return what is logged of validation, and what the epoch may be chosen by.
+
+        Args:
+            scores: (N, L) probabilities.
+            target: (N, L) of 0, 1 and NaN (unknown).
+        """
+        return {
+            "macro_auroc": macro_auroc(target.cpu().numpy(), scores.double().cpu().numpy()),
+            "accuracy": accuracy(scores, target, self.card.exclusive),
+        }
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         """Store which epoch is the best."""

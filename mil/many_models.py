@@ -14,7 +14,8 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from ..datasets.slides.bags import BagTable, pad_bags
 from ..engine.optim import make_optimizer
-from ..engine.schedule import learning_rate, scaled_rate
+from ..engine.recipe import Optim
+from ..engine.schedule import optim_rate, scaled_rate
 from ..finetune.losses import masked_bce, masked_cross_entropy
 from .recipe import Mil, build_aggregator
 from .score import bag_logits
@@ -45,7 +46,7 @@ def train_many(
     scale = _standards(bags, members)
     targets = torch.from_numpy(np.where(members[:, :, None], bags.targets, np.nan).astype(np.float32))
     peak = scaled_rate(optim.base_lr, optim.batch_size)
-    optimizer = make_optimizer(_groups(parameters, optim.weight_decay), optim, peak)
+    optimizer = make_optimizer(_groups(parameters, optim), optim, peak)
     criterion = masked_cross_entropy if recipe.loss == "ce" else masked_bce
     draw = np.random.default_rng(seed)
     ready = [_padded(bags, rows) for rows in np.array_split(*_by_size(bags))]
@@ -66,10 +67,7 @@ def train_many(
         base.train()
         batches = _batches(bags, optim.batch_size, draw)
         for step, rows in enumerate(batches):
-            rate = learning_rate(
-                epoch + step / len(batches), peak=peak, minimum=optim.min_lr, warmup=optim.warmup_epochs,
-                epochs=optim.epochs, constant=optim.schedule == "constant",
-            )  # fmt: skip
+            rate = optim_rate(optim, epoch + step / len(batches))
             for group in optimizer.param_groups:
                 group["lr"] = rate
             features, mask = _padded(bags, rows)
@@ -97,13 +95,16 @@ def _standards(bags: BagTable, members: np.ndarray) -> tuple[Tensor, Tensor]:
     return mean.float(), torch.where(std > 1e-6 * mean.abs().clamp(min=1e-6), std, 1.0).float()
 
 
-def _groups(parameters: dict[str, Tensor], weight_decay: float) -> list[dict]:
-    """Return the optimiser's groups: weight matrices decay, all else does not. The first dimension counts models."""
+def _groups(parameters: dict[str, Tensor], optim: Optim) -> list[dict]:
+    """Return the optimiser's groups: weight matrices decay, all else as `decay_biases` says.
+
+    The first dimension counts models.
+    """
     matrices = [parameter for parameter in parameters.values() if parameter.ndim > 2]
     others = [parameter for parameter in parameters.values() if parameter.ndim <= 2]
     return [
         {"params": group, "lr_scale": 1.0, "weight_decay": decay}
-        for group, decay in ((matrices, weight_decay), (others, 0.0))
+        for group, decay in ((matrices, optim.weight_decay), (others, optim.weight_decay * optim.decay_biases))
         if group
     ]
 

@@ -24,10 +24,10 @@ PAPER = {
 
 
 def paper_optim() -> Optim:
-    """Return Self-ViT-MIL's (src/dsmil/train.py): Adam at 2e-4 with one bag a step, cosine to 5e-6 over 200 epochs."""
+    """Return Self-ViT-MIL's (src/dsmil/train.py): Adam at 2e-4 with one bag a step, 200 epochs, a cosine to 5e-6."""
     return Optim(
         epochs=200, warmup_epochs=0, batch_size=1, base_lr=2e-4 * 256, min_lr=5e-6, weight_decay=5e-3,
-        betas=(0.5, 0.9), optimizer="adam",
+        betas=(0.5, 0.9), optimizer="adam", schedule="cosine_epoch", decay_biases=True,
     )  # fmt: skip
 
 
@@ -62,8 +62,9 @@ class Mil:
         score: `bag`, or `average` of both streams' logits (the paper of DSMIL); only for dual streams.
         instance_loss: Of CLAM: `svm` or `ce`.
         instance_weight: Of CLAM: share of the instance loss.
-        select: `best` (macro AUROC on validation), `accuracy` (on validation) or `last` epoch.
-        eval_every: Epochs between validations.
+        select: `best` (macro AUROC on validation), `accuracy` (on validation), `composite` (Self-ViT-MIL's: the mean of
+            AUROC, accuracy at Youden's threshold, 1 and minus the loss; the last of equal epochs) or `last` epoch.
+        eval_every: Epochs between validations; the last epoch is always judged.
         data: Bags and labels.
         optim: Optimiser; `base_lr` is per 256 bags.
         run: Machine.
@@ -84,7 +85,7 @@ class Mil:
     eval_every: int = 1
     data: Cases = field(default_factory=Cases)
     optim: Optim = field(default_factory=paper_optim)
-    run: Run = field(default_factory=Run)
+    run: Run = field(default_factory=lambda: Run(precision="32-true"))
     mode: ClassVar[str] = "full"  # nothing is frozen, as the checks that fine-tuning shares put it
 
     def __post_init__(self):
@@ -93,7 +94,7 @@ class Mil:
             ("loss", ("bce", "ce")),
             ("score", ("bag", "average")),
             ("instance_loss", ("svm", "ce")),
-            ("select", ("best", "accuracy", "last")),
+            ("select", ("best", "accuracy", "composite", "last")),
         ):
             if getattr(self, name) not in known:
                 raise UserError(f"{name} {getattr(self, name)!r}: one of {', '.join(known)}.")

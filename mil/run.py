@@ -6,14 +6,16 @@ from pathlib import Path
 import numpy as np
 import safetensors.torch
 import torch
+from sklearn.metrics import roc_auc_score, roc_curve
 from torch import Tensor
 
 from ..datasets.loading.loaders import eval_loader, readable_rows, reading_workers
 from ..datasets.manifest.seen import PRETRAINED_ON, TRAINED_ON, read_hashes, save_hashes, write_hashes
 from ..datasets.manifest.tables import Manifest, write_predictions
 from ..datasets.slides.bags import BagCases, BagFolder
+from ..engine.launcher import alone
 from ..engine.recipe import plain
-from ..engine.run_folder import rank, run_folder, versions
+from ..engine.run_folder import rank, run_folder, versions, world_size
 from ..engine.trainer import fit
 from ..engine.training import Training
 from ..finetune.losses import masked_bce, masked_cross_entropy
@@ -36,14 +38,14 @@ class MilTraining(FineTuning):
     ):  # fmt: skip
         Training.__init__(self, model, recipe.optim, recipe.run, ids=ids, mean=(0.0,), std=(1.0,), depth=0)
         self.recipe, self.card, self.train_set, self.val_set, self.folder = recipe, card, train, val, folder
+        self.criterion = masked_cross_entropy if card.exclusive else masked_bce
         self.workers, self.best_score, self.best_epoch = workers, -float("inf"), -1
-        self.watched = watched(recipe.select)
+        self.watched, self.last_of_ties = watched(recipe.select), recipe.select == "composite"
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
         """Return the loss of a batch of bags."""
-        criterion = masked_cross_entropy if self.card.exclusive else masked_bce
         out = self.model(batch["features"], batch["mask"])
-        return self.model.loss(out, batch["target"], batch["mask"], criterion)
+        return self.model.loss(out, batch["target"], batch["mask"], self.criterion)
 
     def val_dataloader(self):
         """Return every validation bag."""
@@ -52,8 +54,47 @@ class MilTraining(FineTuning):
 
     def validation_step(self, batch: dict[str, Tensor], index: int) -> None:
         """Score a bag."""
-        out = self.final_model.eval()(batch["features"])
-        self.scored.append((bag_probabilities(out, None, self.card), batch["target"]))
+        model = self.final_model.eval()
+        out, target = model(batch["features"]), batch["target"]
+        self.scored.append((bag_probabilities(out, None, self.card), target))
+        if self.recipe.select == "composite":
+            self.losses.append(model.loss(out, target, None, self.criterion).item())
+
+    def on_validation_epoch_start(self) -> None:
+        """Begin to collect scores and losses."""
+        super().on_validation_epoch_start()
+        self.losses: list[float] = []
+
+    def metrics(self, scores: Tensor, target: Tensor) -> dict[str, float]:
+        """Return what is logged of validation, and what the epoch may be chosen by."""
+        found = super().metrics(scores, target)
+        if self.recipe.select == "composite":
+            truth, own = target.cpu().numpy(), scores.double().cpu().numpy()
+            found["composite"] = composite(truth, own, float(np.mean(self.losses)))
+        return found
+
+
+def composite(truth: np.ndarray, scores: np.ndarray, loss: float) -> float:
+    """Return (sum of AUROCs + accuracy + 1 - loss) / 4, by which Self-ViT-MIL's code chooses the epoch.
+
+    A bag is right where all its labels are, each at the threshold of the largest sensitivity + specificity (of equal
+    ones the highest).
+
+    Args:
+        truth: (N, L) of 0 and 1; bags with an unknown label are left out.
+        scores: (N, L) probabilities.
+        loss: Mean training loss of the bags.
+    """
+    known = ~np.isnan(truth).any(axis=1)
+    truth, scores = truth[known], scores[known]
+    if not len(truth) or (truth == truth[0]).all(axis=0).any():
+        return -float("inf")  # an AUROC is undefined
+    aurocs, right = 0.0, np.ones(len(truth), dtype=bool)
+    for own, score in zip(truth.T, scores.T, strict=True):
+        false, true, thresholds = roc_curve(own, score)
+        aurocs += roc_auc_score(own, score)
+        right &= (score >= thresholds[np.argmin(false - true)]) == own.astype(bool)
+    return (aurocs + right.mean() + 1 - loss) / 4
 
 
 def train_mil(recipe: Mil, manifest: Manifest, features: Path, out: Path) -> Path:
@@ -65,12 +106,25 @@ def train_mil(recipe: Mil, manifest: Manifest, features: Path, out: Path) -> Pat
         features: Folder with `<id>.h5` of every case; one without is failed, with its reason.
         out: The run folder. A run that was interrupted there goes on.
 
+    Several processes share a batch; one that does not divide over them (the papers' single bag) is trained by the first
+    alone.
+
     Returns:
         The model folder.
 
     Raises:
         DataError: No features, features that differ in width or encoder, or labels that cannot be learned.
     """
+    if recipe.optim.batch_size % world_size() == 0:
+        return _train_together(recipe, manifest, features, out)
+    if rank() == 0:
+        print(f"note: a batch of {recipe.optim.batch_size} does not divide over the processes: the first trains alone")
+        with alone():
+            _train_together(recipe, manifest, features, out)
+    return out / "model"
+
+
+def _train_together(recipe: Mil, manifest: Manifest, features: Path, out: Path) -> Path:
     if recipe.data.labels is not None:
         manifest = manifest.with_labels(recipe.data.labels)
     check_labels(recipe, manifest)
@@ -141,7 +195,9 @@ def _train(model, recipe: Mil, card: MilCard, train, val, ids: list[str], folder
     # Bags that stay in memory need no helpers, each of which would keep them again.
     workers = 0 if bags.fits() else reading_workers(recipe.run.workers)
     training = MilTraining(model, recipe, card, train, val, ids, folder, workers)
-    fit(training, recipe.optim, recipe.run, folder, "training", recipe.eval_every if len(val) else None)
+    # By itself it takes one device, whatever the machine has: a step is one bag.
+    run = recipe.run if world_size() > 1 or recipe.run.devices != "auto" else replace(recipe.run, devices="1")
+    fit(training, recipe.optim, run, folder, "training", recipe.eval_every if len(val) else None)
     model = training.final_model.cpu()
     if recipe.select in SELECT and training.best_epoch > 0:
         model.load_state_dict(safetensors.torch.load_file(folder / BEST))

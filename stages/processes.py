@@ -57,19 +57,36 @@ def own_share() -> Share:
     return Share(rank(), of) if of > 1 else ALONE
 
 
+def wait_for_first(out: Path) -> None:
+    """Let all processes of a launch wait for the first, however long its work takes.
+
+    Args:
+        out: What is written, for messages.
+    """
+    share = own_share()
+    if share.of == 1:
+        return
+    if dist.is_initialized():  # by a training, for its own devices and a time of its own
+        dist.barrier(group=dist.new_group(backend="gloo", timeout=WORK))
+        return
+    with Team(out, share, begin=WORK) as team:
+        team.agree(str(out))
+
+
 class Team:
     """The processes of a prediction, as one of them sees them; connected within a `with` block.
 
     Args:
         out: The table that is made in the end.
         share: Of this process.
+        begin: How long the others may take to begin.
 
     Raises:
         RunError: A process did not begin, or ended before its work was done.
     """
 
-    def __init__(self, out: Path, share: Share):
-        self.out, self.share = out, share
+    def __init__(self, out: Path, share: Share, begin: timedelta = BEGIN):
+        self.out, self.share, self.begin = out, share, begin
         self._group: Any = None
 
     @property
@@ -84,7 +101,7 @@ class Team:
             words = f"not all of the {of} processes have begun. Start all with the same command (torchrun or srun)."
             where = meeting_point()
             with self._ended(words):
-                dist.init_process_group("gloo", where, rank=number, world_size=of, timeout=BEGIN)
+                dist.init_process_group("gloo", where, rank=number, world_size=of, timeout=self.begin)
                 self._group = dist.new_group(backend="gloo", timeout=WORK)
         return self
 

@@ -23,12 +23,14 @@ class Checkpoint:
         named: Tensors under our names.
         arch: Architecture.
         mean, std: What pixels in 0..1 are normalised with, one value per channel.
+        assumed_statistics: Whether these are only what is usual for the source: the file states none.
     """
 
     named: Named
     arch: Architecture
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    assumed_statistics: bool = False
 
 
 def open_checkpoint(path: str | Path, heads: int | None = None) -> Checkpoint:
@@ -48,7 +50,8 @@ def open_checkpoint(path: str | Path, heads: int | None = None) -> Checkpoint:
         size = f"{arch.frames} frames of {arch.image_size[0]} px"
         named.adapted.append(f"the file has no positions: input taken to be {size}")
     mean, std = (statistics.get(name, values) for name, values in zip(("mean", "std"), named.source.statistics))
-    return Checkpoint(named, arch, _per_channel(mean, arch.channels), _per_channel(std, arch.channels))
+    mean, std = _per_channel(mean, arch.channels), _per_channel(std, arch.channels)
+    return Checkpoint(named, arch, mean, std, assumed_statistics=not {"mean", "std"} <= statistics.keys())
 
 
 def read_named(path: Path) -> tuple[Named, dict, dict]:

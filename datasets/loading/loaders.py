@@ -106,22 +106,28 @@ class TrainBatches(Sampler):
         seed: Of the run.
         rank, world: This process and how many there are; `batch` is a multiple of `world`.
         parts: Steps that are added up before the weights move (`optim.accumulate`): an epoch has no half sum.
+        drop_last: Leave out the cases that do not fill a last batch. Else that batch is smaller; where it does not
+            divide over the processes, its first cases fill it up.
     """
 
-    def __init__(self, cases: int, batch: int, seed: int, rank: int = 0, world: int = 1, parts: int = 1):
+    def __init__(
+        self, cases: int, batch: int, seed: int, rank: int = 0, world: int = 1, parts: int = 1, drop_last: bool = True
+    ):
         if batch % world:
             raise UserError(f"batch size {batch} does not divide over {world} processes; choose a multiple.")
-        if cases < batch * parts:
+        if drop_last and cases < batch * parts:
             raise UserError(
                 f"batch size {batch * parts} is larger than the {cases} training cases; lower optim.batch_size."
             )
         self.cases, self.batch, self.seed, self.rank, self.world = cases, batch, seed, rank, world
-        self.parts = parts
+        self.parts, self.drop_last = parts, drop_last
         self.epoch = 0
         # (epoch, steps of it that an interrupted run has done).
         self.done = (0, 0)
 
     def __len__(self) -> int:
+        if not self.drop_last:
+            return -(-self.cases // self.batch)
         return self.cases // (self.batch * self.parts) * self.parts
 
     @property
@@ -140,10 +146,12 @@ class TrainBatches(Sampler):
         draw = np.random.default_rng([self.seed, self.epoch])
         order = self.order(draw)
         seeds = draw.integers(0, 2**63, self.cases)
-        share = self.batch // self.world
         for step in range(self.done[1] if self.epoch == self.done[0] else 0, len(self)):
-            start = step * self.batch + self.rank * share
-            yield [(int(order[i]), int(seeds[i])) for i in range(start, start + share)]
+            drawn = np.arange(step * self.batch, min((step + 1) * self.batch, self.cases))
+            drawn = np.resize(drawn, -(-len(drawn) // self.world) * self.world)
+            share = len(drawn) // self.world
+            own = drawn[self.rank * share : (self.rank + 1) * share]
+            yield [(int(order[i]), int(seeds[i])) for i in own]
 
     def order(self, draw: np.random.Generator) -> np.ndarray:
         """Return (cases,) positions of an epoch, in the order of their use."""

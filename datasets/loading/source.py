@@ -76,7 +76,7 @@ class Source:
         """Return the shuffled batches of this process.
 
         Args:
-            share: `batch, seed, rank, world, parts` of `TrainBatches`.
+            share: `batch, seed, rank, world, parts, drop_last` of `TrainBatches`.
             tiles_per_slide: Of slides (`TileBatches`).
         """
         if isinstance(self.pixels, ShardPixels) and self.windowed:

@@ -15,18 +15,18 @@ class TileBatches(TrainBatches):
     Args:
         counts: (S,) tiles of each slide, which lie one slide after the other.
         tiles_per_slide: Drawn of each for an epoch, without replacement, with it where a slide has fewer; None for all.
-        batch, seed, rank, world, parts: As of `TrainBatches`.
+        batch, seed, rank, world, parts, drop_last: As of `TrainBatches`.
     """
 
     def __init__(
         self, counts: np.ndarray, tiles_per_slide: int | None, batch: int, seed: int, rank: int = 0, world: int = 1,
-        parts: int = 1,
+        parts: int = 1, drop_last: bool = True,
     ):  # fmt: skip
         if tiles_per_slide is not None and tiles_per_slide < 1:
             raise UserError(f"tiles_per_slide {tiles_per_slide}: at least 1, or null for all.")
         self.counts, self.tiles_per_slide = np.asarray(counts), tiles_per_slide
         cases = int(self.counts.sum()) if tiles_per_slide is None else tiles_per_slide * len(self.counts)
-        super().__init__(cases, batch, seed, rank, world, parts)
+        super().__init__(cases, batch, seed, rank, world, parts, drop_last)
 
     def order(self, draw: np.random.Generator) -> np.ndarray:
         """Return (cases,) rows of an epoch, in the order of their use."""

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from ...core.errors import UserError
-from .randaug import FILL, parse_randaug
+from .randaug import parse_randaug
 
 Transform = Callable[[np.ndarray, int], np.ndarray]
 
@@ -28,7 +28,8 @@ class Augment:
         rotate_deg: Greatest rotation to either side, degrees; corners become black.
         brightness_contrast: Greatest change of brightness and of contrast, as a share; 0 = none.
         randaug: RandAugment policy, such as m6-n2-mstd0.5-inc1 (the paper's fine-tuning), or none.
-        erase: Probability of erasing a rectangle of 2 to 33 % of the area.
+        randaug_first: RandAugment sees the whole image, before the crop (VideoMAE V2), instead of the crop (timm).
+        fill: What RandAugment lets in from outside the image: one grey level, or one per channel.
         interpolation: bicubic or bilinear; where the crop shrinks, its area is averaged instead.
     """
 
@@ -39,13 +40,15 @@ class Augment:
     rotate_deg: float = 0.0
     brightness_contrast: float = 0.0
     randaug: str | None = None
-    erase: float = 0.0
+    randaug_first: bool = False
+    fill: tuple[int, ...] = (128,)
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
 
     def __post_init__(self):
-        for name in ("flip", "erase"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"{name} {getattr(self, name)}: a probability is within 0..1.")
+        if not 0 <= self.flip <= 1:
+            raise UserError(f"flip {self.flip}: a probability is within 0..1.")
+        if len(self.fill) not in (1, 3) or not all(0 <= level <= 255 for level in self.fill):
+            raise UserError(f"fill {self.fill}: one grey level within 0..255, or three.")
         if not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
             raise UserError(f"crop_scale {self.crop_scale}: two shares of the area within 0..1, the lesser first.")
         if not 0 < self.crop_ratio[0] <= self.crop_ratio[1]:
@@ -57,7 +60,7 @@ class Augment:
 
 
 def build_train(augment: Augment) -> Transform:
-    """Make the training transform: crop, flip, rotation, brightness and contrast, RandAugment, erasing.
+    """Make the training transform: crop, flip, rotation, brightness and contrast, RandAugment.
 
     Returns:
         `transform(image, seed)`: (H, W) or (H, W, C) uint8 and a seed of at least 0 to (size, size) or
@@ -88,7 +91,7 @@ def build_eval(size: int, resize_px: int | None = None, mode: str = "crop") -> T
 
 
 class _Train:
-    """Albumentations on both sides of RandAugment; picklable for worker processes."""
+    """Albumentations, and RandAugment before or after it; picklable for worker processes."""
 
     def __init__(self, augment: Augment):
         os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # or it asks the network for updates when imported
@@ -97,7 +100,7 @@ class _Train:
 
         interpolation = getattr(cv2, _INTERPOLATIONS[augment.interpolation])
         side = (augment.size, augment.size)
-        self._before = [
+        self._moves = [
             alb.RandomResizedCrop(
                 side,
                 augment.crop_scale,
@@ -108,29 +111,29 @@ class _Train:
             )
         ]
         if augment.flip:
-            self._before.append(alb.HorizontalFlip(p=augment.flip))
+            self._moves.append(alb.HorizontalFlip(p=augment.flip))
         if augment.rotate_deg:
-            self._before.append(alb.Rotate(augment.rotate_deg, interpolation=interpolation, p=1))
+            self._moves.append(alb.Rotate(augment.rotate_deg, interpolation=interpolation, p=1))
         if augment.brightness_contrast:
             limit = augment.brightness_contrast
-            self._before.append(alb.RandomBrightnessContrast(limit, limit, p=1))
-        self._randaug = parse_randaug(augment.randaug) if augment.randaug else None
-        self._after = []
-        if augment.erase:
-            self._after.append(alb.Erasing((0.02, 1 / 3), (0.3, 1 / 0.3), fill=FILL, p=augment.erase))
+            self._moves.append(alb.RandomBrightnessContrast(limit, limit, p=1))
+        self._randaug = parse_randaug(augment.randaug, augment.fill) if augment.randaug else None
+        self._randaug_first = augment.randaug_first
 
     def __call__(self, image: np.ndarray, seed: int) -> np.ndarray:
         # A seed of its own for each transform: a Compose gives all of them the same, so that a wide crop
         # would always come with the same flip and the same angle.
         seeds = iter(range(16 * seed, 16 * seed + 16))
-        if image.ndim == 3 and image.shape[2] > 4:
-            image = _cropped_planes(self._before[0], image, next(seeds))
-            image = _applied(self._before[1:], image, seeds)
-        else:
-            image = _applied(self._before, image, seeds)
-        if self._randaug:
+        if self._randaug and self._randaug_first:
             image = self._randaug(image, np.random.default_rng(next(seeds)))
-        return np.ascontiguousarray(_applied(self._after, image, seeds))
+        if image.ndim == 3 and image.shape[2] > 4:
+            image = _cropped_planes(self._moves[0], image, next(seeds))
+            image = _applied(self._moves[1:], image, seeds)
+        else:
+            image = _applied(self._moves, image, seeds)
+        if self._randaug and not self._randaug_first:
+            image = self._randaug(image, np.random.default_rng(next(seeds)))
+        return np.ascontiguousarray(image)
 
 
 def _cropped_planes(crop, image: np.ndarray, seed: int) -> np.ndarray:

@@ -17,6 +17,7 @@ from ...engine.recipe import flat
 from ...engine.run_folder import FREE, rank
 from ..data import MANIFEST, open_manifest
 from ..prepare import prepare_stage
+from ..processes import wait_for_first
 from ..task import Task
 from .catalogue import chosen_rows
 from .cost import costed, processes, read_cost, total
@@ -255,7 +256,7 @@ def _run_steps(plan: Plan, request: Request, place: _Place, folders: list[Path])
                 _run_step(planned, plan, work, manifest)
             if rank() == 0:
                 write_json(out / STEP, {"fingerprint": fingerprint, "kind": step.kind})
-            _wait_for_first()
+            wait_for_first(out)
         before[step.kind] = out
 
 
@@ -316,14 +317,6 @@ def _write(request: Request, place: _Place, results: Mapping[str, RowResult]) ->
     if rank() == 0:
         rows = [results[row.name] for row in request.table.rows]
         write_table(place.folder, request.table, rows, phantoms=request.phantoms, manifest=place.data)
-
-
-def _wait_for_first() -> None:
-    """Let all processes of a training wait for the first, which alone writes what the next step looks for."""
-    import torch
-
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.barrier()
 
 
 def _say(text: str) -> None:

@@ -82,7 +82,7 @@ def pretrain(size: str) -> Pretrain:
         augment=Augment(size=224, crop_scale=(0.66**2, 1.0), flip=0.0, interpolation="bilinear"),
         optim=Optim(
             epochs=epochs, warmup_epochs=epochs // 10, batch_size=batch, base_lr=rate, min_lr=1e-5 * batch / 256,
-            clip_norm=clip_norm,
+            clip_norm=clip_norm, no_decay=("mask_token",),
         ),
     )  # fmt: skip
 
@@ -106,8 +106,9 @@ def finetune(dataset: str, size: str) -> Finetune:
         data=_data(tuning.sampling, repeats=2, stride=tuning.stride),
         augment=Augment(
             size=224, crop_scale=(0.08, 1.0), flip=0.5 if tuning.mirror else 0.0, randaug="m7-n4-mstd0.5-inc1",
-            erase=0.25, interpolation="bilinear",
+            randaug_first=True, interpolation="bilinear",
         ),
+        erase=0.25,
         view=View("crop", 224, segments=tuning.segments, crops=3),
         optim=Optim(
             epochs=tuning.epochs, warmup_epochs=tuning.warmup_epochs, batch_size=tuning.batch, base_lr=tuning.base_lr,

@@ -172,7 +172,7 @@ def baseline(network: str) -> Finetune:
         view=View("squash", None),
         optim=Optim(
             epochs=50, warmup_epochs=0, batch_size=batch, base_lr=1.5e-5 * 256 / batch, weight_decay=0.0,
-            betas=(0.9, 0.999), schedule="constant" if network in CONSTANT_RATE else "plateau",
+            betas=(0.9, 0.999), schedule="constant" if network in CONSTANT_RATE else "plateau", drop_last=False,
         ),
         run=Run(seed=42, precision="32-true"),
     )  # fmt: skip

@@ -14,6 +14,7 @@ from ...finetune.recipe import Finetune, View
 from ...pretrain.recipe import Decoder, Pretrain
 
 MEAN, STD = IMAGENET_STATISTICS
+FILL = tuple(round(255 * mean) for mean in MEAN)  # what RandAugment lets in, as timm sets it
 
 
 def pretrain_vit_b() -> Pretrain:
@@ -53,7 +54,8 @@ def finetune_vit_b() -> Finetune:
         cutmix=1.0,
         model=Model("base", channels=3, class_token=True, drop_path=0.1),
         data=Data(cache_px=256, mean=MEAN, std=STD),
-        augment=Augment(size=224, crop_scale=(0.08, 1.0), flip=0.5, randaug="m9-mstd0.5-inc1", erase=0.25),
+        augment=Augment(size=224, crop_scale=(0.08, 1.0), flip=0.5, randaug="m9-mstd0.5-inc1", fill=FILL),
+        erase=0.25,
         view=View("crop", 256),
         optim=Optim(
             epochs=100, warmup_epochs=5, batch_size=1024, base_lr=5e-4, min_lr=1e-6, weight_decay=0.05,

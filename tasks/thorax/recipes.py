@@ -65,7 +65,7 @@ def finetune_vit_s() -> Finetune:
         eval_every=10,
         model=Model("small", class_token=True, drop_path=0.2),
         data=Data(cache_px=1024, mean=(0.5056,), std=(0.252,)),
-        augment=Augment(size=224, crop_scale=(0.08, 1.0), flip=0.5, randaug="m6-n2-mstd0.5-inc1"),
+        augment=Augment(size=224, crop_scale=(0.08, 1.0), flip=0.5, randaug="m6-n2-mstd0.5-inc1", fill=(129,)),
         view=View("crop", 256),
         optim=Optim(
             epochs=75, warmup_epochs=5, batch_size=1024, base_lr=2.5e-4, min_lr=1e-5, weight_decay=0.05,

@@ -9,7 +9,7 @@ from clinvit.backbone.vit import ViT
 from clinvit.core.errors import UserError
 from clinvit.engine.optim import layer_of, make_optimizer, parameter_groups
 from clinvit.engine.recipe import Optim
-from clinvit.engine.schedule import learning_rate, scaled_rate
+from clinvit.engine.schedule import learning_rate, optim_rate, scaled_rate
 from torch import nn
 
 
@@ -56,3 +56,33 @@ def test_frozen_parameters_are_left_out_and_rates_are_scaled():
 def test_linear_rule():
     assert scaled_rate(1.5e-4, 2048) == pytest.approx(1.2e-3)
     assert torch.tensor(scaled_rate(2.5e-4, 1024)).item() == pytest.approx(1e-3)
+
+
+def test_cosine_per_epoch_equals_pytorchs():
+    optim = Optim(epochs=9, warmup_epochs=0, batch_size=1, base_lr=2e-4 * 256, min_lr=5e-6, schedule="cosine_epoch")
+    sgd = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=2e-4)
+    annealing = torch.optim.lr_scheduler.CosineAnnealingLR(sgd, 9, 5e-6)
+    for epoch in range(9):
+        for part in (0, 0.5, 0.99):
+            assert optim_rate(optim, epoch + part) == pytest.approx(annealing.get_last_lr()[0], rel=1e-9)
+        sgd.step()
+        annealing.step()
+
+
+def test_what_is_decayed_follows_the_recipe():
+    layer = nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2))
+    decay = {
+        way: {
+            name: g["weight_decay"]
+            for g in parameter_groups(layer.named_parameters(), **options)
+            for name in g["names"]
+        }
+        for way, options in {
+            "usual": {"weight_decay": 0.1},
+            "all": {"weight_decay": 0.1, "decay_biases": True},
+            "named": {"weight_decay": 0.1, "no_decay": ("0.weight",)},
+        }.items()
+    }
+    assert decay["usual"] == {"0.weight": 0.1, "0.bias": 0, "1.weight": 0, "1.bias": 0}
+    assert set(decay["all"].values()) == {0.1}
+    assert set(decay["named"].values()) == {0}

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from clinvit.finetune.mixing import mix_batch
+from clinvit.finetune.mixing import erase_batch, mix_batch
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -70,3 +70,32 @@ def test_the_generator_decides():
 def test_off_means_untouched():
     images, targets = batch()
     assert mix_batch(images, targets, 0, 0)[0] is images
+
+
+def test_erasing_fills_one_rectangle_with_normal_noise():
+    images = torch.full((200, 1, 40, 60), 7.0)
+    erased = erase_batch(images, 0.25, seeded(3))
+    assert (images == 7).all(), "the input stays"
+    hit = [case for case in erased if (case != 7).any()]
+    assert 30 < len(hit) < 72
+    shares = []
+    for case in hit:
+        hole = (case[0] != 7).nonzero()
+        (top, left), (bottom, right) = hole.min(0).values, hole.max(0).values
+        assert len(hole) == (bottom - top + 1) * (right - left + 1)
+        shares.append(len(hole) / (40 * 60))
+    assert min(shares) > 0.01 and max(shares) < 0.35
+    noise = torch.cat([case[case != 7] for case in hit])
+    assert abs(noise.mean()) < 0.02 and abs(noise.std() - 1) < 0.02
+
+
+def test_erasing_takes_the_same_place_in_every_frame():
+    clip = erase_batch(torch.full((1, 3, 8, 30, 30), 7.0), 1.0, seeded(1))[0]
+    holes = clip != 7
+    assert holes.any() and (holes == holes[:1, :1]).all()
+    assert not torch.equal(clip[:, 0], clip[:, 1]), "each frame has its own noise"
+
+
+def test_the_generator_decides_what_is_erased():
+    images = torch.rand(8, 1, 32, 32)
+    assert torch.equal(erase_batch(images, 0.5, seeded(2)), erase_batch(images, 0.5, seeded(2)))

@@ -6,6 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from clinvit.backbone.card import EncoderCard
+from clinvit.backbone.encoder import save_encoder
+from clinvit.backbone.vit import ViT
 from clinvit.core.errors import DataError, UserError
 from clinvit.datasets.manifest.tables import read_manifest, read_predictions
 from clinvit.eval.statistics.metrics import macro_auroc
@@ -138,3 +141,29 @@ def test_batch_larger_than_the_data(cohort, small_recipes, tmp_path):
     recipe = replace(small_recipes[1], optim=replace(small_recipes[1].optim, batch_size=64))
     with pytest.raises(UserError, match="larger than the 48 training cases"):
         finetune(recipe, read_manifest(cohort()), tmp_path / "run", tmp_path / "cache")
+
+
+def test_the_recipe_normalises_where_a_file_states_no_statistics(cohort, small_recipes, tmp_path, capsys):
+    recipe = replace(small_recipes[1], data=replace(small_recipes[1].data, mean=(0.4,), std=(0.3,)))
+    short = replace(recipe, optim=replace(recipe.optim, epochs=1, warmup_epochs=0))
+    state = ViT(recipe.model.architecture()).state_dict()
+    torch.save({"model": state | {"decoder_pred.weight": torch.zeros(8, 8)}}, tmp_path / "mae.pth")
+    manifest = read_manifest(cohort())
+    model = finetune(short, manifest, tmp_path / "file", tmp_path / "cache", tmp_path / "mae.pth")
+    assert (load_model(model)[1].mean, load_model(model)[1].std) == ((0.4,), (0.3,))
+    assert "the encoder's file states none" in capsys.readouterr().out
+
+    card = EncoderCard(recipe.model.architecture(), (0.1,), (0.2,))
+    own = save_encoder(tmp_path / "own", ViT(card.arch), card)
+    model = finetune(short, manifest, tmp_path / "folder", tmp_path / "cache", own)
+    assert (load_model(model)[1].mean, load_model(model)[1].std) == ((0.1,), (0.2,)), "as it was trained"
+    assert "the recipe's are left aside" in capsys.readouterr().out
+
+
+def test_the_last_epoch_is_judged_too(cohort, small_recipes, tmp_path):
+    optim = replace(small_recipes[1].optim, epochs=5, warmup_epochs=0)
+    finetune(
+        replace(small_recipes[1], eval_every=3, optim=optim), read_manifest(cohort()), tmp_path / "run", tmp_path / "c"
+    )
+    log = pd.read_csv(tmp_path / "run/log.csv")
+    assert log["epoch"][log["val_macro_auroc"].notna()].tolist() == [3, 5]

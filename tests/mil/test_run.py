@@ -18,7 +18,7 @@ from clinvit.mil.dsmil import DualStream
 from clinvit.mil.model import load_mil
 from clinvit.mil.predict import predict_mil
 from clinvit.mil.recipe import Mil, paper_optim
-from clinvit.mil.run import train_mil
+from clinvit.mil.run import composite, train_mil
 from clinvit.mil.weights import load_official_dsmil
 from sklearn.metrics import roc_auc_score
 
@@ -178,3 +178,26 @@ def test_other_weights_are_refused(tmp_path):
     torch.save(state | {"b_classifier.v.1.weight": torch.zeros(8, 8)}, tmp_path / "passing.pth")
     with pytest.raises(UserError, match="passing_v"):
         load_official_dsmil(tmp_path / "passing.pth")
+
+
+def test_the_composite_is_the_official_score():
+    """By hand: AUROC 3/4, and at the threshold of the largest sensitivity + specificity 3 of 4 bags right."""
+    truth = np.array([[0], [0], [1], [1], [np.nan]])
+    scores = np.array([[0.1], [0.6], [0.5], [0.9], [0.3]])
+    # Of thresholds 0.9 (1/2 + 1) and 0.5 (1 + 1/2) the higher: 0.5 is missed.
+    assert composite(truth, scores, 0.4) == pytest.approx((0.75 + 0.75 + 1 - 0.4) / 4)
+    two = np.hstack([truth, 1 - truth]), np.hstack([scores, 1 - scores])
+    # Each label misses one bag, and not the same: two of four are right in both.
+    assert composite(*two, 0.4) == pytest.approx((1.5 + 0.5 + 1 - 0.4) / 4)
+    assert composite(np.ones((3, 1)), np.ones((3, 1)), 0.1) == -np.inf
+
+
+def test_the_last_of_equally_good_epochs_is_kept(slides, tmp_path, monkeypatch):
+    monkeypatch.setattr("clinvit.mil.run.composite", lambda *_: 0.5)
+    optim = replace(RECIPE.optim, epochs=3)
+    kept = {}
+    for select in ("composite", "last"):
+        folder = train_mil(replace(RECIPE, select=select, optim=optim), *slides, tmp_path / select)
+        kept[select] = load_mil(folder)[0].state_dict()
+    assert all(torch.equal(tensor, kept["last"][name]) for name, tensor in kept["composite"].items())
+    assert "val_composite" in pd.read_csv(tmp_path / "composite/log.csv")

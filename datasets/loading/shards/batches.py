@@ -19,14 +19,14 @@ class ShardBatches(TrainBatches):
     Args:
         pixels: The source.
         rows: The rows of it that belong to the data set.
-        batch, seed, rank, world, parts: As of `TrainBatches`.
+        batch, seed, rank, world, parts, drop_last: As of `TrainBatches`.
     """
 
     def __init__(
         self, pixels: ShardPixels, rows: np.ndarray, batch: int, seed: int, rank: int = 0, world: int = 1,
-        parts: int = 1,
+        parts: int = 1, drop_last: bool = True,
     ):  # fmt: skip
-        super().__init__(len(rows), batch, seed, rank, world, parts)
+        super().__init__(len(rows), batch, seed, rank, world, parts, drop_last)
         self.pixels, self.shard_of = pixels, pixels.shard_of[rows]
         self.windows: list[np.ndarray] = []
 

@@ -114,7 +114,7 @@ def folder(tmp_path):
     return read_manifest(tmp_path / "manifest.csv", labels=())
 
 
-@pytest.mark.parametrize("augment", [Augment(size=32), Augment(size=32, randaug="m6-n2-mstd0.5-inc1", erase=0.5)])
+@pytest.mark.parametrize("augment", [Augment(size=32), Augment(size=32, randaug="m6-n2-mstd0.5-inc1")])
 def test_colours_come_through_cache_and_view(folder, tmp_path, augment):
     grey = build_cache(folder.files(), tmp_path / "cache", ImageReader(40))
     colour = build_cache(folder.files(), tmp_path / "cache", ImageReader(40, channels=3))

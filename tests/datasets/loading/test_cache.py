@@ -230,6 +230,17 @@ def test_batches_are_decided_by_seed_epoch_and_rank(files, tmp_path):
         TrainBatches(80, 16, 0, world=3)
 
 
+def test_the_last_batch_is_kept_where_the_recipe_asks():
+    assert [len(batch) for batch in TrainBatches(21, 8, seed=0)] == [8, 8]
+    kept = TrainBatches(21, 8, seed=0, drop_last=False)
+    assert [len(batch) for batch in kept] == [8, 8, 5] and len(kept) == 3
+    assert {position for batch in kept for position, _ in batch} == set(range(21))
+    assert [len(batch) for batch in TrainBatches(3, 8, seed=0, drop_last=False)] == [3]
+    halves = [list(TrainBatches(21, 8, seed=0, rank=rank, world=2, drop_last=False)) for rank in range(2)]
+    assert [len(batch) for batch in halves[0]] == [len(batch) for batch in halves[1]] == [4, 4, 3]
+    assert {position for half in halves for batch in half for position, _ in batch} == set(range(21))
+
+
 def test_evaluation_sees_every_case_once_in_order(files, tmp_path):
     dataset = Cases(
         build_cache(files, tmp_path, ImageReader(40)), np.arange(5, 38), EvalView(32, "squash", None, Clip(), 1)

@@ -6,7 +6,7 @@ from clinvit.datasets.settings import Clip
 from clinvit.datasets.transforms.augment import Augment, build_train
 from clinvit.datasets.transforms.views import EvalView, TrainView, over_frames
 
-AUGMENT = Augment(size=32, crop_scale=(0.4, 0.9), rotate_deg=10, brightness_contrast=0.2, erase=0.5)
+AUGMENT = Augment(size=32, crop_scale=(0.4, 0.9), rotate_deg=10, brightness_contrast=0.2)
 
 
 def clip_of(*shape: int) -> np.ndarray:

@@ -84,7 +84,7 @@ def test_rows_have_the_papers_settings(table, row):
     recipe, optim, cnn = tuned.recipe(), tuned.recipe().optim, "net" in row.name.partition("-imagenet")[0]
     assert recipe.network == (row.name.partition("-")[0] if cnn else "vit")
     assert recipe.augment.randaug == own(table, row, "randaug", "m6-n2-mstd0.5-inc1")
-    assert (recipe.augment.crop_scale, recipe.augment.flip, recipe.augment.erase) == ((0.08, 1.0), 0.5, 0.0)
+    assert (recipe.augment.crop_scale, recipe.augment.flip, recipe.erase) == ((0.08, 1.0), 0.5, 0.0)
     assert (recipe.view.mode, recipe.view.resize_px, recipe.mixup, recipe.cutmix) == ("crop", 256, 0.0, 0.0)
     assert (optim.epochs, optim.warmup_epochs, optim.batch_size, optim.base_lr) == (75, 5, 1024, 2.5e-4)
     assert (optim.weight_decay, optim.betas, optim.min_lr) == (0.05, (0.9, 0.999), 1e-5)
