@@ -23,8 +23,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from ..core.documents import read_json, read_yaml
 from ..core.errors import UserError
-from ..core.files import read_json, refuse_irregular, write_json
+from ..core.files import write_json
 from ..datasets.manifest.tables import nearest
 from .statistics.rules import parse_rule
 
@@ -101,15 +102,10 @@ def read_target(path: Path) -> Target:
     Raises:
         UserError: The file is missing or no YAML, a key is unknown, or a value is wrong.
     """
-    import yaml
-
-    refuse_irregular(path)
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: not readable YAML ({' '.join(str(error).split())[:120]}).") from None
-    if not isinstance(found, dict):
-        raise UserError(f"{path}: no target: it holds `minimum:` with `sensitivity: 0.9` and the like beneath.")
+        found = read_yaml(path, remedy="It holds `minimum:` with `sensitivity: 0.9` and the like beneath.")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file.") from None
     known = [each.name for each in fields(Target)]
     for key in found:
         if key not in known:

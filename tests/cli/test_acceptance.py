@@ -177,7 +177,7 @@ def test_a_changed_lock_is_refused(tmp_path, capsys):
         ("minimum: {sensitivity: 0.9}\nmargin: 0.95", "margin 0.95 leaves nothing"),
         ("minimum: {}", "name at least one"),
         ("margin: 0.1", "`minimum:` needs at least one metric"),
-        ("- 1", "no target"),
+        ("- 1", "holds `minimum:`"),
         ("minimum: {sensitivity: 0.9", "not readable YAML"),
         ("minimum: {sensitivity: 0.9}\nthreshold: 3", "within 0..1"),
         ("minimum: {sensitivity: 0.9}\nconfidence: 95", "confidence 95: a share"),
