@@ -11,12 +11,11 @@ from pathlib import Path
 import numpy as np
 from pydicom import Dataset
 from pydicom.encaps import encapsulate, generate_frames
-from pydicom.pixels import apply_color_lut
 from pydicom.uid import UID
 
 from ...core.errors import DataError
-from ..images.dicom import PIXEL_TAGS, decoding, frame_levels, quiet, read_elements
-from ..images.dicom_frames import stored_pixels
+from ..images.dicom import PIXEL_TAGS, decoding, frame_levels, palette_colours, quiet, read_elements
+from ..images.dicom_frames import refuse_impossible, refuse_wrong_length, stored_pixels
 from .facts import measured_times, refuse_large, steady_times
 
 _RATES = ("CineRate", "RecommendedDisplayFrameRate")
@@ -74,6 +73,7 @@ def _extent(path: Path, header: Dataset) -> tuple[tuple[int, int], int]:
 
 def _stored_frames(path: Path, dataset: Dataset, count: int) -> list[bytes | memoryview]:
     """Return the pixel data of each frame, as stored."""
+    refuse_impossible(path, dataset)
     data = dataset.get("PixelData") or b""
     if not dataset.file_meta.TransferSyntaxUID.is_encapsulated:
         samples = 2 if dataset.PhotometricInterpretation == "YBR_FULL_422" else dataset.SamplesPerPixel
@@ -91,6 +91,7 @@ def _stored_frames(path: Path, dataset: Dataset, count: int) -> list[bytes | mem
         dataset.pop(name, None)
     if len(frames) < count:
         raise DataError(f"{path}: cut off: of {count} frames only {len(frames)} are there. Fetch it again.")
+    refuse_wrong_length(path, dataset, count)
     return frames[:count]
 
 
@@ -100,11 +101,11 @@ def _image(path: Path, dataset: Dataset) -> np.ndarray:
     if colour == "RGB":
         return _uint8(stored / (2**dataset.BitsStored - 1))
     if colour == "PALETTE COLOR":
-        depth = dataset.RedPaletteColorLookupTableDescriptor[2]
-        return _uint8(apply_color_lut(stored, dataset)[..., :3] / (2**depth - 1))
+        colours, _, most = palette_colours(stored, dataset)
+        return _uint8(colours / most)
     if colour not in ("MONOCHROME1", "MONOCHROME2"):
         raise DataError(f"{path}: colours of the kind {colour!r} are not read. Export the file as RGB.")
-    levels = frame_levels(stored, dataset)
+    levels = frame_levels(path, stored, dataset)
     return _uint8(1 - levels if colour == "MONOCHROME1" else levels)
 
 
