@@ -113,8 +113,8 @@ class Classifier(_Loaded):
             A row per case: `id, path, patient, split, status, reason`, per label `y_<label>` (1, 0 or NaN, where a
             manifest says), `p_<label>` (NaN where the case failed) and `pred_<label>` where the model has a threshold.
             Names are those of the files, and patients those of DICOM headers, or else the file: nothing is hashed here.
-            Of DICOM also the `view`. `attrs["left_out"]` counts what else is in folders, by reason. The ids of images
-            in memory are `array-0`, ...
+            Of DICOM also the `view`, and where there is something to warn of, `warning`. `attrs["left_out"]` counts
+            what else is in folders, by reason. The ids of images in memory are `array-0`, ...
 
         Raises:
             DataError: A folder or glob without a file, a wrong manifest, or no case of the split. A file or an array
@@ -344,7 +344,7 @@ def _features(
     import torch
 
     from .finetune.model import input_shape
-    from .finetune.pipeline import collected
+    from .finetune.pipeline import apart, collected
     from .finetune.predict import PixelPredictor
     from .stages.given import given_cases
 
@@ -354,6 +354,7 @@ def _features(
         width = values_of(torch.zeros(1, *input_shape(card), device=device)).shape[1]
         predictor = PixelPredictor(card, values_of, device, batch, workers, width)
         values, reasons = collected(predictor.scores(cases), len(cases), width)
+    reasons, _ = apart(values, reasons)
     named = cases["id" if "image" in cases else "path"]
     return Features([Path(name) for name in named], values.astype(np.float32), reasons)
 

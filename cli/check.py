@@ -20,7 +20,10 @@ def add_arguments(parser: Parser, task: Any) -> None:
     add_layout(parser)
     parser.add_argument("--labels", help="labels to check, separated by commas (default: all)")
     parser.add_argument(
-        "--files", type=int, default=200, help="files to read, evenly over the table; 0 for all (default: 200)"
+        "--files",
+        type=int,
+        default=200,
+        help="files to read, evenly over the table, or all where few more are left; 0 for all (default: 200)",
     )
     parser.add_argument(
         "--cache-px", type=int, default=256, advanced=True, help="cache size to estimate, pixels (default: 256)"

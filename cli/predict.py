@@ -41,6 +41,12 @@ def run(options) -> None:
     for _, row in failed.head(20).iterrows():
         print(f"failed: {row['reason']}", file=sys.stderr)
     print(f"{options.out}: {len(table)} requested = {len(table) - len(failed)} ok + {len(failed)} failed")
+    if "warning" in table and len(warned := table[table["warning"].fillna("") != ""]):
+        print(
+            f"warning: {len(warned):,} scored case{'s' * (len(warned) != 1)}, see the column `warning`; first: "
+            f"{warned['id'].iloc[0]} {warned['warning'].iloc[0]}",
+            file=sys.stderr,
+        )
     if left_out := table.attrs.get("left_out"):
         from ..datasets.manifest.contents import summary
 

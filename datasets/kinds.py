@@ -11,6 +11,7 @@ DICOM = "DICOM"
 IMAGES = ("PNG", "JPEG", "TIFF", "BMP", "WebP")
 # FFmpeg's names of containers; a GIF is read as a clip.
 VIDEOS = ("mov", "avi", "matroska", "gif", "asf", "mpeg", "mpegvideo", "mpegts", "flv", "ogg")
+FRAMES, FRAME_SUFFIXES = ("JPEG", "PNG"), (".jpg", ".jpeg", ".png")
 HDF5 = "HDF5"
 EMPTY, UNKNOWN = "empty", ""
 
@@ -53,6 +54,15 @@ def kind_of(head: bytes) -> str:
     if any(head[first : first + 2 * step + 1 : step] == 3 * _TS_SYNC for first, step in _TS_PACKETS):
         return "mpegts"
     return UNKNOWN
+
+
+def is_frame(path: Path) -> bool:
+    """Return whether a file of a folder is a frame of a clip: a JPEG or PNG, by its name or its first bytes."""
+    if path.name.startswith("."):
+        return False
+    if path.suffix.lower() in FRAME_SUFFIXES:
+        return path.is_file()
+    return path.suffix == "" and path.is_file() and file_kind(path) in FRAMES
 
 
 def file_kind(path: Path) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from ..core.errors import UserError
 
 SAMPLINGS = ("strided", "dense", "sparse", "uniform", "volume")
+CLIP_READERS = ("pyav", "decord", "torchcodec")
 MAX_FPS = 1000
 
 
@@ -23,6 +24,8 @@ class Clip:
         black_out: Blacken all that never moves, where names, scales and logos are burned in.
         fps: Frames a second: clips are sampled by time, and `stride` counts such frames. null takes the frames of the
             file, of which a clip of 60 frames a second has four for one of 15.
+        reader: What decodes videos: `pyav`; `decord` or `torchcodec`, which give the same frames, are refused for files
+            of which they do not, and are installed by `pip install 'clinvit[decord]'` or `'clinvit[torchcodec]'`.
     """
 
     sampling: str = "strided"
@@ -30,10 +33,13 @@ class Clip:
     repeats: int = 1
     black_out: bool = False
     fps: float | None = None
+    reader: str = "pyav"
 
     def __post_init__(self):
         if self.sampling not in SAMPLINGS:
             raise UserError(f"data.clip.sampling {self.sampling!r}: one of {', '.join(SAMPLINGS)}.")
+        if self.reader not in CLIP_READERS:
+            raise UserError(f"data.clip.reader {self.reader!r}: one of {', '.join(CLIP_READERS)}.")
         if self.stride < 1 or self.repeats < 1:
             raise UserError(
                 f"data.clip.stride {self.stride} and data.clip.repeats {self.repeats}: whole numbers from 1 on."

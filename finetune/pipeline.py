@@ -13,6 +13,7 @@ from tqdm import tqdm
 from ..datasets.manifest.tables import Manifest, predictions_table
 
 PREDICTED = "pred_"
+WARNING = "warning"
 
 
 class Scored(NamedTuple):
@@ -21,7 +22,7 @@ class Scored(NamedTuple):
     Attributes:
         positions: n positions among the cases asked for.
         scores: (n, L) float64 probabilities, NaN where there are none.
-        reasons: n texts, empty where a case went well.
+        reasons: n texts, empty where a case went well. Of a case with scores, what there is to warn of.
     """
 
     positions: Sequence[int]
@@ -66,6 +67,8 @@ class Predictor(Protocol):
 def predicted(cases: pd.DataFrame, truth: np.ndarray, predictor: Predictor, progress: bool = True) -> pd.DataFrame:
     """Return the predictions table of cases, one row each; of a failed one with its reason.
 
+    Where a case with scores has something to warn of, there is a column `warning`.
+
     Args:
         cases: N rows with `id, patient, split` and what the predictor reads; where there is a column `shown`, that
             stands for the `path` in reasons.
@@ -80,8 +83,17 @@ def predicted(cases: pd.DataFrame, truth: np.ndarray, predictor: Predictor, prog
     )
     if "shown" in cases:
         reasons = [reason.replace(path, name) for reason, path, name in zip(reasons, cases["path"], cases["shown"])]
+    reasons, warnings = apart(scores, reasons)
     table = predictions_table(cases, card.labels, truth, calibrated(card, scores), reasons)
-    return with_predicted_labels(table, card)
+    table = with_predicted_labels(table, card)
+    return table.assign(**{WARNING: warnings}) if any(warnings) else table
+
+
+def apart(scores: np.ndarray, texts: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return reasons of failures and warnings of cases that have scores, from the texts of both."""
+    failed = np.isnan(scores).all(axis=1) if scores.shape[1] else np.array([bool(text) for text in texts], bool)
+    reasons = [text if bad else "" for text, bad in zip(texts, failed, strict=True)]
+    return reasons, ["" if bad else text for text, bad in zip(texts, failed, strict=True)]
 
 
 def collected(found: Iterable[Scored], cases: int, width: int) -> tuple[np.ndarray, list[str]]:

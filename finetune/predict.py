@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..core.errors import DataError, UserError
 from ..core.pixels import normalised
+from ..datasets.images.flat import FLAT, is_flat
 from ..datasets.loading.cache import Pixels
 from ..datasets.loading.isolation import isolated
 from ..datasets.loading.loaders import Cases, eval_loader
@@ -53,9 +54,14 @@ class CachedPredictor:
         if len(good):
             device, views = next(network.parameters()).device, card.views()
             loader = eval_loader(Cases(self.pixels, self.rows[good], views), self.batch, self.workers, len(views))
-            pixels = (normalised(batch["image"].to(device), card.mean, card.std) for batch in loader)
-            parts = [predict_batch(network, each, card).cpu().numpy() for each in pixels]
+            parts, flat = [], []
+            for batch in loader:
+                flat += [is_flat(image) for image in batch["image"].numpy()]
+                pixels = normalised(batch["image"].to(device), card.mean, card.std)
+                parts.append(predict_batch(network, pixels, card).cpu().numpy())
             scores[good] = np.concatenate(parts).reshape(len(good), len(views), -1).mean(axis=1)
+            for row in good[np.reshape(flat, (len(good), len(views))).all(axis=1)]:
+                reasons[row] = FLAT
         yield _without_non_finite(range(len(cases)), scores, reasons)
 
 
@@ -94,6 +100,9 @@ class PixelPredictor:
                 images = torch.from_numpy(np.concatenate([items[position] for position in good])).to(self.device)
                 part = self.values_of(normalised(images, self.card.mean, self.card.std)).float().cpu().numpy()
                 values[good] = part.reshape(len(good), -1, self.width).mean(axis=1)
+            reasons = [
+                FLAT if place in good and is_flat(items[place]) else reasons[place] for place in range(len(items))
+            ]
             yield _without_non_finite(range(done, done + len(items)), values, reasons)
             done += len(items)
 
@@ -153,6 +162,6 @@ def pooled_features(model: nn.Module) -> Values:
 def _without_non_finite(positions: Sequence[int], scores: np.ndarray, reasons: list[str]) -> Scored:
     """A score that is not finite is a failure, not a number."""
     for row in np.flatnonzero(~np.isfinite(scores).all(axis=1)):
-        reasons[row] = reasons[row] or "the model gave a score that is not a number"
+        reasons[row] = reasons[row] if reasons[row] not in ("", FLAT) else "the model gave a score that is not a number"
         scores[row] = np.nan
     return Scored(positions, scores, reasons)

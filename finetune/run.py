@@ -74,8 +74,9 @@ def finetune(
     card = replace(card, data=card.data | {"seen_in_pretraining": seen})
     inputs: dict[str, str | float] = {"data": manifest.fingerprint(), **hooks.inputs()}
     inputs["encoder"] = "" if encoder is None else fingerprint(encoder)
+    reader = reader_of(recipe, card)  # what it lacks is said before the run folder is claimed
     if isinstance(cache, Shards):
-        inputs |= cache.inputs(reader_of(recipe, card))
+        inputs |= cache.inputs(reader)
         if rank() == 0:
             print(cache)
     torch.manual_seed(recipe.run.seed)

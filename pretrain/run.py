@@ -56,10 +56,12 @@ def pretrain(
     if tiles is not None:
         slides = open_slides(recipe, chosen, tiles)
         inputs["tiles"] = slides.fingerprint()
-    elif isinstance(cache, Shards):
-        inputs |= cache.inputs(reader_of(recipe))
-        if rank() == 0:
-            print(cache)
+    else:
+        reader = reader_of(recipe)  # what it lacks is said before the run folder is claimed
+        if isinstance(cache, Shards):
+            inputs |= cache.inputs(reader)
+            if rank() == 0:
+                print(cache)
     with run_folder(out, recipe, inputs) as folder:
         source = open_source(recipe, chosen, cache, slides)
         if rank() == 0 and (note := source.colour_note()):

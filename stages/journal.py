@@ -65,7 +65,7 @@ class Journal:
     def append(self, paths: Sequence[str], scores: np.ndarray, reasons: Sequence[str]) -> None:
         """Keep (n, L) scores of n files; a failed one has its reason instead."""
         self._write(
-            {"path": path, "reason": reason} | ({} if reason else {"scores": row.tolist()})
+            {"path": path, "reason": reason} | ({} if np.isnan(row).all() else {"scores": row.tolist()})
             for path, row, reason in zip(paths, np.asarray(scores, np.float64), reasons, strict=True)
         )
 

@@ -16,13 +16,15 @@ from ..core.errors import UserError
 from ..core.files import file_sha256, write_json, write_text
 from ..core.platform import hide_from_others
 from ..datasets.manifest.tables import read_predictions, write_predictions
-from ..finetune.pipeline import PREDICTED, predicted
+from ..finetune.pipeline import PREDICTED, WARNING, predicted
 from .facts import beside, model_facts
 from .journal import Journal, remove_journals
 from .journalled import JournalledPredictor
 from .processes import ALONE, Share, Team
 from .requested import LEFT_OUT, marked, pseudonymised, requested_cases
 from .seen import seen_facts
+
+HEAD = ("id", "patient", "split", "status", "reason", "view", WARNING)
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ def _line(row: Mapping, labels: Sequence[str]) -> dict:
         named = {label: row[prefix + label] for label in labels if prefix + label in row}
         return {label: None if value != value else kind(value) for label, value in named.items()}
 
-    head = {key: row[key] for key in ("id", "patient", "split", "status", "reason", "view") if key in row}
+    head = {key: row[key] for key in HEAD if key in row}
     return head | {"scores": values("p_", float), "predicted": values(PREDICTED, int), "truth": values("y_", int)}
 
 
@@ -142,7 +144,8 @@ def read_table(out: Path) -> pd.DataFrame:
         return read_predictions(out).table
     lines = [parse_json(line) for line in out.read_bytes().splitlines()]
     scores = pd.DataFrame([line["scores"] for line in lines]).add_prefix("p_")
-    return pd.concat([pd.DataFrame(lines)[["id", "patient", "split", "status", "reason"]], scores], axis=1)
+    head = pd.DataFrame(lines)
+    return pd.concat([head[[key for key in HEAD if key in head]], scores], axis=1)
 
 
 def _precision(request: Request) -> str:

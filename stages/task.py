@@ -202,11 +202,11 @@ class ClipTask(ImageTask):
         return found
 
     def warnings(self, manifest: "Manifest", files: int = 40) -> list[str]:
-        """Warn of unequal frame rates; of so many files, 0 for all."""
-        from ..datasets.video.rates import rate_warning
+        """Warn of unequal frame rates of so many files (0 for all), and of frames that are missing."""
+        from ..datasets.video.rates import frames_warning, rate_warning
 
-        warning = rate_warning(manifest.files(), files)
-        return [warning] if warning else []
+        paths = manifest.files()
+        return [warning for warning in (rate_warning(paths, files), frames_warning(paths)) if warning]
 
     def reader(self, manifest: "Manifest", cache_px: int, channels: int | None = None) -> Any:
         from ..datasets.loading.readers import ClipReader

@@ -8,6 +8,7 @@ header that could name a patient, and so none carries the words of pydicom, whic
 import contextlib
 import logging
 import math
+import re
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
@@ -15,8 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+import cv2
 import numpy as np
 from pydicom import Dataset, dcmread
+from pydicom.dataelem import RawDataElement
 from pydicom.filereader import read_dataset, read_preamble
 from pydicom.pixels import apply_color_lut
 from pydicom.uid import (
@@ -31,12 +34,19 @@ from ...core.errors import DataError
 from ..loading.limits import INFLATED_GB
 from .colour import LUMA, holds_colour
 from .dicom_frames import stored_pixels
+from .grey_range import robust_range
+
+# Height and width of a pixel, in this order; the first that is given counts.
+_SHAPES = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio")
+_MOST_ASPECT, _SAME_ASPECT = 20, 0.01  # no image has such pixels; what rounding makes of square ones
+_UNDEFINED = 0xFFFFFFFF  # a length that is not said, of compressed pixels
 
 _PALETTE_TAGS = tuple(
     f"{prefix}PaletteColorLookupTable{part}"
     for colour in ("Red", "Green", "Blue")
     for prefix, part in ((colour, "Descriptor"), (colour, "Data"), (f"Segmented{colour}", "Data"))
 )
+_COLOURS = ("YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "YBR_PARTIAL_420", "HSV", "ARGB", "CMYK")
 # All that is ever read of a file for its pixels: no name, no date, no identifier enters the process.
 PIXEL_TAGS = (
     "SOPClassUID",
@@ -62,6 +72,7 @@ PIXEL_TAGS = (
     "ExtendedOffsetTable",
     "ExtendedOffsetTableLengths",
     "PixelData",
+    *_SHAPES,
     *_PALETTE_TAGS,
 )
 
@@ -70,7 +81,7 @@ class DicomImage:
     """One radiograph in an open DICOM file; the header is read at once, the pixels by `decode`.
 
     Attributes:
-        size: (height, width) in px.
+        size: (height, width) in px once the pixels are square.
         orientation: 1, DICOM having no EXIF orientation.
         negative: Whether the grey levels must be inverted for bright to be dense (MONOCHROME1).
     """
@@ -92,10 +103,11 @@ class DicomImage:
                 f"{path}: a multi-frame DICOM file ({frames} frames); a radiograph is one image. "
                 "Export the frame that is meant as a file of its own."
             )
+        self.size = _square_size(path, self.size, header)
         self.negative = header.get("PhotometricInterpretation") == "MONOCHROME1"
 
     def decode(self, shorter_px: int | None = None, channels: int = 1) -> np.ndarray:
-        """Return levels in 0..1 before the inversion of MONOCHROME1, in the full size.
+        """Return levels in 0..1 before the inversion of MONOCHROME1, in the full size, pixels made square.
 
         Args:
             shorter_px: Without meaning here; images in other formats are decoded smaller.
@@ -115,7 +127,9 @@ class DicomImage:
             )
         with decoding(self._path), quiet():
             levels, self._coloured = _levels(self._path, dataset, channels)
+        if levels.shape[:2] == self.size:
             return levels
+        return cv2.resize(levels, self.size[::-1], interpolation=cv2.INTER_LINEAR)
 
     def holds_colour(self) -> bool:
         """Return whether the image, decoded before, holds colours."""
@@ -132,9 +146,22 @@ def read_elements(path: Path, file: BinaryIO, tags: tuple[str, ...], stop_before
             implicit, little = dataset.original_encoding
             explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
             dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
+        _refuse_cut_off(path, dataset)
         for tag in tags:  # Elements are parsed when first looked at; here a broken one is caught.
             dataset.get(tag)
     return dataset
+
+
+def _refuse_cut_off(path: Path, dataset: Dataset) -> None:
+    """Raise if the file ends within an element: pydicom gives what is there of its value."""
+    for element in dataset.values():
+        if not isinstance(element, RawDataElement) or element.length == _UNDEFINED or element.value is None:
+            continue
+        if len(element.value) < element.length:
+            raise DataError(
+                f"{path}: a broken or truncated DICOM file: {len(element.value):,} of {element.length:,} bytes of an "
+                "element are there. Fetch it again from where it came from."
+            )
 
 
 def _refuse_bomb(path: Path, file: BinaryIO) -> None:
@@ -192,63 +219,102 @@ def quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
+def _square_size(path: Path, size: tuple[int, int], header: Dataset) -> tuple[int, int]:
+    """Return (height, width) that an image has with square pixels: the side with the larger ones grows.
+
+    The distances of rows and columns count, else the aspect ratio, which the standard (PS3.3 C.7.6.3.1.7) has where
+    there are no distances.
+    """
+    pairs = [decimals(header.get(name)) for name in _SHAPES]
+    high, wide = next((pair for pair in pairs if len(pair) == 2 and min(pair) > 0), (1.0, 1.0))
+    ratio = high / wide
+    if not 1 / _MOST_ASPECT <= ratio <= _MOST_ASPECT:
+        raise DataError(f"{path}: its pixels are {ratio:.4g} times as high as wide. Export it with a correct header.")
+    if abs(ratio - 1) < _SAME_ASPECT:
+        return size
+    height, width = size
+    return (round(height * ratio), width) if ratio > 1 else (height, round(width / ratio))
+
+
 def _levels(path: Path, dataset: Dataset, channels: int) -> tuple[np.ndarray, bool]:
     """Return levels in 0..1 of a parsed file, before the inversion of MONOCHROME1, and whether it holds colours."""
     stored, colour = stored_pixels(path, dataset)
     if colour in ("RGB", "PALETTE COLOR"):
         bits = dataset.BitsStored
+        most = 2**bits - 1
         if colour == "PALETTE COLOR":
-            stored, bits = apply_color_lut(stored, dataset)[..., :3], dataset.RedPaletteColorLookupTableDescriptor[2]
+            stored, bits, most = palette_colours(stored, dataset)
         coloured = holds_colour((stored >> max(0, bits - 8)).astype(np.uint8))
-        return (stored if channels == 3 else stored @ LUMA) / (2**bits - 1), coloured
+        return (stored if channels == 3 else stored @ LUMA) / most, coloured
     if colour not in ("MONOCHROME1", "MONOCHROME2"):
-        raise DataError(f"{path}: colours of the kind {colour!r} are not read. Export the file as MONOCHROME2.")
-    values, full_range = _modality_values(stored, dataset)
-    return _presented(values, dataset, lambda: full_range or _range(values[~_padding(stored, dataset)])), False
+        named = f" {colour}" if colour in _COLOURS else ""
+        raise DataError(f"{path}: colours of the kind{named} are not read. Export the file as MONOCHROME2 or RGB.")
+    values, full_range = _modality_values(path, stored, dataset)
+    padding = _padding(stored, dataset)
+    return _presented(path, values, dataset, padding, lambda: full_range or robust_range(values[~padding])), False
 
 
-def frame_levels(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
+def palette_colours(stored: np.ndarray, dataset: Dataset) -> tuple[np.ndarray, int, int]:
+    """Return (H, W, 3) colours of a palette, how many bits they have, and which number is full brightness."""
+    count, first, bits = dataset.RedPaletteColorLookupTableDescriptor
+    every = apply_color_lut(np.arange(first, first + (count or 2**16), dtype=np.int64), dataset)[..., :3]
+    most = _full_scale(int(every.max()), bits)
+    return apply_color_lut(stored, dataset)[..., :3], most.bit_length(), most
+
+
+def frame_levels(path: Path, stored: np.ndarray, dataset: Dataset) -> np.ndarray:
     """Return (H, W) in 0..1 of one monochrome frame of several, before the inversion of MONOCHROME1.
 
     As for a radiograph, but that without VOI table and window all stored bits span 0..1: one frame's own range
     would flicker.
     """
-    values, _ = _modality_values(stored, dataset)
+    values, _ = _modality_values(path, stored, dataset)
     lowest = -(2 ** (dataset.BitsStored - 1)) if dataset.PixelRepresentation else 0
-    ends, _ = _modality_values(np.array([lowest, lowest + 2**dataset.BitsStored - 1]), dataset)
-    return _presented(values, dataset, lambda: _range(ends))
+    ends, _ = _modality_values(path, np.array([lowest, lowest + 2**dataset.BitsStored - 1]), dataset)
+    span = float(ends.min()), float(ends.max())
+    return _presented(path, values, dataset, _padding(stored, dataset), lambda: span)
 
 
-def _presented(values: np.ndarray, dataset: Dataset, span: Callable[[], tuple[float, float]]) -> np.ndarray:
-    """Return 0..1 by the VOI table, else the VOI window, else over the `span` of values."""
-    voi_table = _table(dataset, "VOILUTSequence")
-    if voi_table:
-        return voi_table(values)
-    window = _window(dataset)
-    if window:
-        return window(values)
-    low, high = span()
-    return np.clip((values - low) / (high - low), 0, 1) if high > low else np.zeros_like(values)
+def _presented(
+    path: Path, values: np.ndarray, dataset: Dataset, padding: np.ndarray, span: Callable[[], tuple[float, float]]
+) -> np.ndarray:
+    """Return 0..1 by the VOI table, else the VOI window, else over the `span` of values; padding is black."""
+    shown = _table(path, dataset, "VOILUTSequence") or _window(dataset)
+    if shown:
+        levels = shown(values)
+    else:
+        low, high = span()
+        levels = np.clip((values - low) / (high - low), 0, 1) if high > low else np.zeros_like(values)
+    if padding.any():
+        levels[padding] = 1 if dataset.PhotometricInterpretation == "MONOCHROME1" else 0
+    return levels
 
 
-def _modality_values(stored: np.ndarray, dataset: Dataset) -> tuple[np.ndarray, tuple[float, float] | None]:
+def _modality_values(path: Path, stored: np.ndarray, dataset: Dataset) -> tuple[np.ndarray, tuple[float, float] | None]:
     """Return values in modality units and, for 8 stored bits, the range that these span (None = the image's own).
 
     pydicom's `apply_modality_lut` fails for tables of 10 to 15 bits and for tables that begin below 0.
     """
-    table = _table(dataset, "ModalityLUTSequence")
+    table = _table(path, dataset, "ModalityLUTSequence")
     if table:
         return table(stored), None
     values = stored.astype(np.float32 if stored.dtype.itemsize <= 2 else np.float64)
-    slope, intercept = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")
-    if slope is None or intercept is None:
-        slope, intercept = 1.0, 0.0
+    slope, intercept = 1.0, 0.0
+    if dataset.get("RescaleSlope") is not None and dataset.get("RescaleIntercept") is not None:
+        slope, intercept = (_rescale(path, dataset, name) for name in ("RescaleSlope", "RescaleIntercept"))
     if (slope, intercept) != (1, 0):
-        values = values * float(slope) + float(intercept)
+        values = values * slope + intercept
     if dataset.BitsStored != 8:
         return values, None
-    ends = np.array([-128, 127] if dataset.PixelRepresentation else [0, 255]) * float(slope) + float(intercept)
+    ends = np.array([-128, 127] if dataset.PixelRepresentation else [0, 255]) * slope + intercept
     return values, (float(ends.min()), float(ends.max()))
+
+
+def _rescale(path: Path, dataset: Dataset, name: str) -> float:
+    numbers = decimals(dataset.get(name))
+    if not numbers:
+        raise DataError(f"{path}: its {name} is no number. Export the file again with a correct header.")
+    return numbers[0]
 
 
 @dataclass(frozen=True)
@@ -268,7 +334,7 @@ class _Table:
         return self.entries[places]
 
 
-def _table(dataset: Dataset, name: str) -> _Table | None:
+def _table(path: Path, dataset: Dataset, name: str) -> _Table | None:
     """Return the first table of a sequence, VOI tables scaled to 0..1; None where there is none.
 
     pydicom's `apply_voi` wraps around in tables of more than 256 entries of 8 bits, and wants whole numbers.
@@ -283,9 +349,22 @@ def _table(dataset: Dataset, name: str) -> _Table | None:
         order = "<" if dataset.file_meta.TransferSyntaxUID.is_little_endian else ">"
         entries = np.frombuffer(entries, f"{order}u2" if len(entries) >= 2 * count else np.uint8)
     entries = np.asarray(entries, np.float32)[:count]
+    if len(entries) < count:
+        raise DataError(
+            f"{path}: its {name} has {len(entries)} entries, but says {count}. Export the file again, or without it."
+        )
     if name == "VOILUTSequence":
-        entries = entries / max(2**bits - 1, entries.max())  # some devices announce fewer bits than they use
+        entries = entries / _full_scale(int(entries.max()), bits)
     return _Table(int(first), entries)
+
+
+def _full_scale(most: int, bits: int) -> int:
+    """Return which number is full brightness in a table that declares so many bits and holds `most` at most.
+
+    Some devices announce fewer bits than they use, others more: what leaves the upper half empty is not declared
+    rightly, and spans its own range, as other viewers show it.
+    """
+    return most if 0 < most < 2 ** (bits - 1) else max(2**bits - 1, most)
 
 
 def _window(dataset: Dataset) -> Callable[[np.ndarray], np.ndarray] | None:
@@ -294,7 +373,8 @@ def _window(dataset: Dataset) -> Callable[[np.ndarray], np.ndarray] | None:
     None where there is none, or none that the standard allows: a width below 1 (LINEAR) or not above 0.
     pydicom's `apply_windowing` is the same up to its scale: it maps onto the stored range.
     """
-    centre, width = (_first_number(dataset, name) for name in ("WindowCenter", "WindowWidth"))
+    pairs = zip(*(decimals(dataset.get(name), junk=math.nan) for name in ("WindowCenter", "WindowWidth")))
+    centre, width = next((pair for pair in pairs if math.isfinite(sum(pair))), (math.nan, math.nan))
     shape = str(dataset.get("VOILUTFunction") or "LINEAR").strip().upper()
     if not math.isfinite(centre + width) or width <= 0 or (shape == "LINEAR" and width < 1):
         return None
@@ -311,21 +391,43 @@ def _window(dataset: Dataset) -> Callable[[np.ndarray], np.ndarray] | None:
 
 def _padding(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
     """Return (H, W) True where a pixel only fills the frame (PS3.3 C.7.5.1.1.2)."""
-    value = dataset.get("PixelPaddingValue")
+    value, limit = (_as_stored(dataset, name) for name in ("PixelPaddingValue", "PixelPaddingRangeLimit"))
     if value is None:
         return np.zeros(stored.shape, bool)
-    limit = dataset.get("PixelPaddingRangeLimit")
     low, high = sorted((value, value if limit is None else limit))
     return (stored >= low) & (stored <= high)
 
 
-def _range(values: np.ndarray) -> tuple[float, float]:
-    return (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
-
-
-def _first_number(dataset: Dataset, name: str) -> float:
-    """Return the first value of a decimal element, NaN if absent or empty."""
+def _as_stored(dataset: Dataset, name: str) -> int | None:
+    """Return a number in the representation of the pixels, whichever of the two its own element has."""
     value = dataset.get(name)
-    if value is not None and not isinstance(value, (int, float)):
-        value = next(iter(value), None)
-    return math.nan if value is None else float(value)
+    if not isinstance(value, int):
+        return None
+    whole, bits = 2**dataset.BitsAllocated, dataset.BitsAllocated
+    if dataset.PixelRepresentation and value >= 2 ** (bits - 1):
+        return value - whole
+    return value + whole if value < 0 and not dataset.PixelRepresentation else value
+
+
+def decimals(value: object, junk: float | None = None) -> list[float]:
+    """Return the numbers of a decimal element as people's devices write them, also with a decimal comma.
+
+    Args:
+        value: As pydicom gives it: a number, a text that is none, several of these, or None.
+        junk: What stands for a text that is no number; None leaves it out.
+    """
+    if value is None:
+        return []
+    several = [value] if isinstance(value, (str, int, float)) else value
+    found = [_decimal(each) if isinstance(each, str) else float(each) for each in several]
+    return [junk if each is None else each for each in found if each is not None or junk is not None]
+
+
+def _decimal(text: str) -> float | None:
+    text = text.strip().replace(" ", "")
+    if re.fullmatch(r"[+-]?\d+(\.\d{3})*,\d*", text):
+        text = text.replace(".", "").replace(",", ".")
+    try:
+        return float(text)
+    except ValueError:
+        return None

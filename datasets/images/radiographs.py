@@ -18,6 +18,7 @@ from ...core.errors import DataError
 from ..kinds import DICOM, EMPTY, IMAGES, file_kind
 from ..loading.limits import IMAGE_MEGAPIXELS
 from .colour import LUMA, SAMPLE_PX, Read, holds_colour
+from .grey_range import robust_most
 from .png import refuse_broken_png
 
 RADIOGRAPH_SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom", ".tif", ".tiff", ".bmp", ".webp")
@@ -35,7 +36,7 @@ _OPENERS = {
     "WebP": WebPImagePlugin.WebPImageFile,
 }
 _GREY_MODES = ("1", "L", "LA", "La")
-_COLOUR_MODES = ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr")
+_COLOUR_MODES = ("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr", "CMYK")
 _TIFF_BITS, _TIFF_PHOTOMETRIC, _TIFF_MIN_IS_WHITE = 258, 262, 0
 _EXIF_ORIENTATION = 274
 
@@ -165,6 +166,8 @@ class _Image:
                 return _deep_colour(self._path, self._file, channels)
             if image.mode.startswith("I;16"):
                 return by_used_bits(np.asarray(image))
+            if image.mode == "CMYK":  # of which Pillow makes no grey but by RGB
+                image = image.convert("RGB")
             mode = "L" if channels == 1 or self._grey else "RGB"
             return np.asarray(image.convert(mode)).astype(np.float32) / 255
 
@@ -271,8 +274,11 @@ def _deep_colour(path: Path, file: BinaryIO, channels: int) -> np.ndarray:
 
 
 def by_used_bits(pixels: np.ndarray) -> np.ndarray:
-    """Divide by the greatest number of the fewest bits, 8 to 16, that hold the brightest pixel."""
-    bits = max(8, int(np.rint(pixels.max())).bit_length())
+    """Divide by the greatest number of the fewest bits, 8 to 16, that hold the brightest pixel.
+
+    A few pixels that are far brighter than all others do not count, and exceed 1.
+    """
+    bits = max(8, int(np.rint(robust_most(pixels))).bit_length())
     return pixels.astype(np.float32) / (2**bits - 1)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ...core.errors import DataError, UserError
+from ...core.extras import require
 from ..images.colour import Read
 from ..settings import Clip
 
@@ -22,8 +23,8 @@ _RGB = {1: "", 3: "-rgb"}
 _BLACKED = {False: "", True: "-blacked"}
 
 
-def _by_time(fps: float | None) -> str:
-    return "" if fps is None else f"-{fps:g}fps"
+def _decoded(fps: float | None, reader: str) -> str:
+    return ("" if fps is None else f"-{fps:g}fps") + ("" if reader == "pyav" else f"-{reader}")
 
 
 class Reader(ABC):
@@ -108,25 +109,26 @@ class ClipReader(Reader):
         channels: 1 for grey, the mean of the three; 3 for RGB.
         black_out: Blacken what never moves.
         fps: Frames a second, by time; None for the frames of the file.
+        reader: What decodes videos, as of `settings.Clip`.
     """
 
     shorter_px: int
     channels: int = 1
     black_out: bool = False
     fps: float | None = None
+    reader: str = "pyav"
 
     @property
     def name(self) -> str:
         """Return a folder name for the pixels."""
-        return (
-            f"clips-{self.shorter_px}px{_RGB[self.channels]}{_BLACKED[self.black_out]}{_by_time(self.fps)}-v{VERSION}"
-        )
+        rgb, blacked, decoded = _RGB[self.channels], _BLACKED[self.black_out], _decoded(self.fps, self.reader)
+        return f"clips-{self.shorter_px}px{rgb}{blacked}{decoded}-v{VERSION}"
 
     def open(self, path: Path) -> Any:
         """Open a clip, of which the frames that are asked for are decoded."""
         from ..video.clips import open_clip
 
-        clip = open_clip(path, colour=self.channels == 3, shorter_px=self.shorter_px, fps=self.fps)
+        clip = open_clip(path, colour=self.channels == 3, shorter_px=self.shorter_px, fps=self.fps, reader=self.reader)
         return _Blacked(clip, path) if self.black_out else clip
 
     def load(self, path: Path) -> Read:
@@ -154,18 +156,19 @@ class VolumeReader(Reader):
     channels: int = 1
     black_out: bool = False
     fps: float | None = None
+    reader: str = "pyav"
 
     @property
     def name(self) -> str:
         """Return a folder name for the pixels."""
         rgb, blacked = _RGB[self.channels], _BLACKED[self.black_out]
-        return f"volumes-{self.frames}x{self.size_px}px{rgb}{blacked}{_by_time(self.fps)}-v{VERSION}"
+        return f"volumes-{self.frames}x{self.size_px}px{rgb}{blacked}{_decoded(self.fps, self.reader)}-v{VERSION}"
 
     def load(self, path: Path) -> Read:
         """Read and resample a clip, and note whether colours were lost."""
         from ..video.clips import open_clip
 
-        with open_clip(path, colour=self.channels == 3, fps=self.fps) as clip:
+        with open_clip(path, colour=self.channels == 3, fps=self.fps, reader=self.reader) as clip:
             frames = _Blacked(clip, path) if self.black_out else clip
             side = max(clip.size)
             # Time first, then space: the same numbers, and never more than the wanted frames in memory as float.
@@ -197,15 +200,20 @@ def make_reader(
         least_px: Shorter side that an image must have.
 
     Raises:
-        UserError: Another number of channels.
+        UserError: Another number of channels, or what decodes clips is not installed.
     """
     if channels not in (1, 3):
         raise UserError(f"model.channels {channels}: files are read with 1 channel (grey) or 3 (RGB).")
     if frames == 1:
         return ImageReader(cache_px, least_px, channels)
+    if clip.reader != "pyav":
+        require("av", "video", f"data.clip.reader {clip.reader}")
+        from ..video.backends import refuse_absent
+
+        refuse_absent(clip.reader)
     if clip.sampling == "volume":
-        return VolumeReader(frames, size_px, channels, clip.black_out, clip.fps)
-    return ClipReader(cache_px, channels, clip.black_out, clip.fps)
+        return VolumeReader(frames, size_px, channels, clip.black_out, clip.fps, clip.reader)
+    return ClipReader(cache_px, channels, clip.black_out, clip.fps, clip.reader)
 
 
 class _Blacked:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from ...core.errors import DataError
+from ..kinds import is_frame
 from .splits import assign_splits, patient_folds
 from .tables import nearest
 
@@ -87,7 +88,7 @@ def keep_present(
         DataError: More than half of the files are missing.
     """
     if present is None:
-        there = pd.Series([bool(path) and (root / path).is_file() for path in table["path"]], table.index)
+        there = pd.Series([bool(path) and _is_case(root / path) for path in table["path"]], table.index)
     else:
         there = table["path"].isin(frozenset(present))
     missing = table.loc[~there]
@@ -103,6 +104,11 @@ def keep_present(
     table = table if keep_missing else table.loc[there].reset_index(drop=True)
     note(table, f"{len(missing):,} listed files are not there and were {done}; the first is {wanted}.")
     return table
+
+
+def _is_case(path: Path) -> bool:
+    """Return whether there is a file, or a folder of frames."""
+    return path.is_file() or (path.is_dir() and any(is_frame(file) for file in path.iterdir()))
 
 
 def complete_splits(source: Path, table: pd.DataFrame, labels: Sequence[str], seed: int = 0) -> pd.DataFrame:

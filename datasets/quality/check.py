@@ -13,6 +13,7 @@ from tqdm import tqdm
 from ...core.errors import DataError
 from ...core.platform import usable_cores
 from ..images.colour import Read, colour_note
+from ..images.flat import FLAT
 from ..loading.isolation import isolated
 from ..manifest.patients import alike_patients
 from ..manifest.tables import SPLITS, Manifest
@@ -20,6 +21,7 @@ from .looks import LookAt, Looks
 
 # A shortest side of 1 and a longest of about 1.2: what a cached radiograph takes, per square pixel of its side.
 CACHE_FACTOR = 1.25
+FEW_MORE = 0.5  # of the files that are asked for: where so few more are left, all are read
 
 
 @dataclass
@@ -44,7 +46,8 @@ def check_manifest(
     Args:
         manifest: Already validated row by row.
         read: Reads one file in grey, (H, W) or (T, H, W), or raises DataError; None looks at no file.
-        files: How many files to read, spread evenly over the table; 0 reads all, None looks for none.
+        files: How many files to read, spread evenly over the table, or all where half as many more are left at most; 0
+            reads all, None looks for none.
         cache_px: Shorter side of the cache to estimate, pixels.
     """
     findings = Findings()
@@ -110,8 +113,9 @@ def _files(manifest: Manifest, read: Callable, count: int, findings: Findings) -
     missing = [path for path in paths if not path.exists()]
     if missing:
         findings.errors.append(f"{len(missing)} of {len(paths)} files are missing, first: {missing[0]}")
-    chosen = range(len(paths)) if not count else np.unique(np.linspace(0, len(paths) - 1, count).astype(int))
-    bad, shapes, lost_colour = [], [], 0
+    all_of_them = not count or len(paths) <= count * (1 + FEW_MORE)
+    chosen = range(len(paths)) if all_of_them else np.unique(np.linspace(0, len(paths) - 1, count).astype(int))
+    bad, shapes, flat, lost_colour = [], [], [], 0
     there = [row for row in chosen if paths[row].exists()]
     looks = isolated(LookAt(read), [paths[row] for row in there], usable_cores())
     for row, look in tqdm(zip(there, looks), "reading files", len(there), unit="file", disable=None):
@@ -121,10 +125,17 @@ def _files(manifest: Manifest, read: Callable, count: int, findings: Findings) -
             height, width, frames = look.size
             shapes.append((frames, height, width))
             lost_colour += look.lost_colour
+            flat += [manifest.table["id"].iloc[row]] * look.flat
             findings.looks.add(row, look)
     findings.errors += bad[:20]
     if len(bad) > 20:
         findings.errors.append(f"... and {len(bad) - 20} more unreadable files.")
+    if len(chosen) < len(paths):
+        findings.facts.append(
+            f"{len(paths) - len(chosen):,} of {len(paths):,} files were not read; --files 0 reads all of them"
+        )
+    if flat:
+        findings.warnings.append(f"{len(flat):,} of {len(shapes):,} files, first {flat[0]}: each {FLAT}.")
     if not shapes:
         return 1
     frames, heights, widths = zip(*shapes)

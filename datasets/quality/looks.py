@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..images.colour import Read
+from ..images.flat import is_flat
 
 SMALL_PX = 64
 WAVES = 12  # of the cosine transform, along each side
@@ -64,7 +65,7 @@ class Looks:
 
 @dataclass(frozen=True)
 class Look:
-    """What `Looks` has of N cases, of one; and whether colours were lost when it was read."""
+    """What `Looks` has of N cases, of one; whether colours were lost when it was read, and whether it shows nothing."""
 
     digest: bytes
     small: list[np.ndarray]
@@ -73,6 +74,7 @@ class Look:
     borders: np.ndarray
     corners: np.ndarray
     lost_colour: bool = False
+    flat: bool = False
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,7 @@ def look_at(pixels: Any) -> Look:
         (*frames.shape[1:3], length),
         _borders(middle),
         _corners(middle),
+        flat=is_flat(frames),
     )
 
 

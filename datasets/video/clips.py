@@ -170,6 +170,7 @@ def open_clip(
     colour: bool = False,
     shorter_px: int | None = None,
     fps: float | None = None,
+    reader: str = "pyav",
     max_megapixels: float | None = None,
     max_frames: int | None = None,
 ) -> Clip:
@@ -186,6 +187,8 @@ def open_clip(
             They are never enlarged.
         fps: Sample by time: the frames shown 0, 1 / fps, 2 / fps, ... seconds after the first. None for those of the
             file.
+        reader: What decodes videos: `pyav`, `decord` or `torchcodec`. GIFs, DICOM files and folders of frames are read
+            as always.
         max_megapixels: Greatest height x width / 10^6 of the file's image; None for `limits.FRAME_MEGAPIXELS`.
         max_frames: Greatest number of frames; None for `limits.FRAMES`.
 
@@ -208,9 +211,14 @@ def open_clip(
         frames = DicomFrames(path, kind, **limits)
     else:
         require("av", "video", path)
-        from .video_file import VideoFrames
+        if reader == "pyav" or kind == "gif":
+            from .video_file import VideoFrames
 
-        frames = VideoFrames(path, kind, **limits)
+            frames = VideoFrames(path, kind, **limits)
+        else:
+            from .backends import BACKENDS
+
+            frames = BACKENDS[reader](path, kind, **limits)
     return Clip(path, frames, colour=colour, shorter_px=shorter_px, fps=fps, max_frames=max_frames)
 
 
@@ -220,12 +228,13 @@ def read_clip(
     colour: bool = False,
     shorter_px: int | None = None,
     ids: Sequence[int] | np.ndarray | slice | None = None,
+    reader: str = "pyav",
     max_megapixels: float | None = None,
     max_frames: int | None = None,
 ) -> np.ndarray:
     """Read all frames of a clip, or those of `ids`; arguments, result and errors as of `open_clip` and `Clip`."""
     with open_clip(
-        path, colour=colour, shorter_px=shorter_px, max_megapixels=max_megapixels, max_frames=max_frames
+        path, colour=colour, shorter_px=shorter_px, reader=reader, max_megapixels=max_megapixels, max_frames=max_frames
     ) as clip:
         return clip[slice(None) if ids is None else ids]
 

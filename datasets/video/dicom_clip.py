@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 from pydicom import Dataset
 from pydicom.encaps import encapsulate, generate_fragments, generate_frames
-from pydicom.pixels import apply_color_lut, get_decoder
-from pydicom.uid import HEVCM10P51, HEVCMP51, UID, MPEGTransferSyntaxes, RLELossless
+from pydicom.pixels import get_decoder
+from pydicom.uid import HEVCM10P51, HEVCMP51, UID, MPEGTransferSyntaxes
 
 from ...core.errors import DataError
 from ...core.extras import require
-from ..images.dicom import PIXEL_TAGS, decoding, frame_levels, quiet, read_elements
-from ..images.dicom_frames import stored_pixels
+from ..images.dicom import PIXEL_TAGS, decoding, frame_levels, palette_colours, quiet, read_elements
+from ..images.dicom_frames import refuse_impossible, refuse_wrong_length, stored_pixels
 from ..kinds import HEAD, VIDEOS, kind_of
 from .facts import measured_times, refuse_large, steady_times
 
@@ -117,15 +117,10 @@ def _refuse_unread(path: Path, syntax: UID) -> None:
 
 
 def _complete(dataset: Dataset) -> None:
-    """Fill in what a file leaves out and viewers take for granted: unsigned pixels, colours pixel by pixel.
-
-    The codecs of the JPEG family give colours pixel by pixel, whatever the element says.
-    """
-    if dataset.get("PixelRepresentation") is None:
+    """Fill in what a file leaves out and viewers take for granted: unsigned pixels, colours pixel by pixel."""
+    if "BitsStored" in dataset and dataset.get("PixelRepresentation") is None:
         dataset.PixelRepresentation = 0
-    syntax = dataset.file_meta.TransferSyntaxUID
-    interleaved = syntax.is_encapsulated and syntax != RLELossless
-    if dataset.get("SamplesPerPixel") == 3 and (interleaved or dataset.get("PlanarConfiguration") is None):
+    if dataset.get("SamplesPerPixel") == 3 and dataset.get("PlanarConfiguration") is None:
         dataset.PlanarConfiguration = 0
 
 
@@ -143,6 +138,7 @@ def _extent(path: Path, header: Dataset) -> tuple[tuple[int, int], int]:
 
 def _stored_frames(path: Path, dataset: Dataset, count: int) -> list[bytes | memoryview]:
     """Return the pixel data of each frame, as stored."""
+    refuse_impossible(path, dataset)
     data = dataset.get("PixelData") or b""
     if not dataset.file_meta.TransferSyntaxUID.is_encapsulated:
         samples = 2 if dataset.PhotometricInterpretation == "YBR_FULL_422" else dataset.SamplesPerPixel
@@ -160,6 +156,7 @@ def _stored_frames(path: Path, dataset: Dataset, count: int) -> list[bytes | mem
         dataset.pop(name, None)
     if len(frames) < count:
         raise DataError(f"{path}: cut off: of {count} frames only {len(frames)} are there. Fetch it again.")
+    refuse_wrong_length(path, dataset, count)
     return frames[:count]
 
 
@@ -169,11 +166,11 @@ def _image(path: Path, dataset: Dataset) -> np.ndarray:
     if colour == "RGB":
         return _uint8(stored / (2**dataset.BitsStored - 1))
     if colour == "PALETTE COLOR":
-        depth = dataset.RedPaletteColorLookupTableDescriptor[2]
-        return _uint8(apply_color_lut(stored, dataset)[..., :3] / (2**depth - 1))
+        colours, _, most = palette_colours(stored, dataset)
+        return _uint8(colours / most)
     if colour not in ("MONOCHROME1", "MONOCHROME2"):
         raise DataError(f"{path}: colours of the kind {colour!r} are not read. Export the file as RGB.")
-    levels = frame_levels(stored, dataset)
+    levels = frame_levels(path, stored, dataset)
     return _uint8(1 - levels if colour == "MONOCHROME1" else levels)
 
 

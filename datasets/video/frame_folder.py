@@ -10,9 +10,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ...core.errors import DataError
+from ..kinds import file_kind, is_frame
 from .facts import refuse_large, steady_times
-
-FRAME_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 class FolderFrames:
@@ -22,11 +21,11 @@ class FolderFrames:
     colour = True
 
     def __init__(self, path: Path, kind: str, *, max_megapixels: float | None, max_frames: int | None):
-        files = [file for file in path.iterdir() if file.suffix.lower() in FRAME_SUFFIXES and file.name[0] != "."]
+        files = [file for file in path.iterdir() if is_frame(file)]
         if not files:
             raise DataError(f"{path}: no JPEG or PNG frames in this folder. Name the clips, or the folder of one clip.")
         self._files = sorted(files, key=_by_number)
-        self.codec = self._files[0].suffix[1:].lower()
+        self.codec = self._files[0].suffix[1:].lower() or file_kind(self._files[0]).lower()
         refuse_large(path, (0, 0), len(files), max_megapixels, max_frames)
         with _opened(self._files[0]) as image:
             self._stored = image.size
@@ -56,6 +55,27 @@ class FolderFrames:
                 image.draft(None, (2 * max(size), 2 * max(size)))
             upright = ImageOps.exif_transpose(image)
             return np.asarray(upright.convert("L" if upright.mode in ("1", "L") else "RGB"))
+
+
+def missing_numbers(folder: Path) -> list[int]:
+    """Return the numbers that are left out between the first and the last frame of a folder.
+
+    Frames may be counted in steps, such as 0, 5, 10; names without one running number tell nothing.
+    """
+    names = [_by_number(file) for file in folder.iterdir() if is_frame(file)]
+    if len(names) < 3 or len({len(name) for name in names}) > 1:
+        return []
+    running = [place for place, parts in enumerate(zip(*names)) if len({part[2] for part in parts}) > 1]
+    if len(running) != 1 or not all(name[running[0]][0] for name in names):
+        return []
+    numbers = np.unique([name[running[0]][1] for name in names])
+    steps, counts = np.unique(np.diff(numbers), return_counts=True)
+    step = int(steps[counts.argmax()])
+    if any(int(number) % step != int(numbers[0]) % step for number in numbers):
+        return []
+    if int(numbers[-1] - numbers[0]) // step >= 10 * len(numbers):  # times, or numbers of something else
+        return []
+    return sorted(set(range(int(numbers[0]), int(numbers[-1]), step)) - set(numbers.tolist()))
 
 
 def _by_number(file: Path) -> list[tuple[bool, int, str]]:

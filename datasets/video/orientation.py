@@ -21,6 +21,11 @@ class Orientation:
     mirror_x: bool = False
     mirror_y: bool = False
 
+    @property
+    def mirrored(self) -> bool:
+        """Whether it is no mere turn."""
+        return self.swap ^ self.mirror_x ^ self.mirror_y
+
     def size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Return the upright (height, width) of a stored one, and the other way round."""
         return size[::-1] if self.swap else size

@@ -1,4 +1,7 @@
-"""Whether clips have the same frame rate: the same number of frames shows another span of time where they do not."""
+"""Whether clips are alike in time: their frame rates, and whether folders of frames are whole.
+
+Where rates differ, the same number of frames shows another span of time.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +12,7 @@ from ...core.errors import DataError
 from ...core.platform import usable_cores
 from ..loading.isolation import isolated
 from .clips import clip_info
+from .frame_folder import missing_numbers
 
 LOOKS = 40  # clips that are opened
 FACTOR = 1.5  # between the least and the greatest rate, above which a warning is given
@@ -38,4 +42,21 @@ def rate_warning(files: Sequence[Path], looks: int = LOOKS) -> str:
     return (
         f"frame rates of {len(rates):,} clips differ, from {min(rates):.4g} to {max(rates):.4g} frames a second: equal "
         f"numbers of frames span unequal times. --data.clip.fps {min(rates):.3g} samples all clips by time."
+    )
+
+
+def frames_warning(files: Sequence[Path]) -> str:
+    """Warn of folders of frames in which numbers are left out; empty where none is.
+
+    Args:
+        files: The clips, of which only folders are looked at.
+    """
+    gaps = {file: missing for file in files if file.is_dir() and (missing := missing_numbers(file))}
+    if not gaps:
+        return ""
+    first, missing = next(iter(gaps.items()))
+    which = f"{missing[0]}" + (f" and {len(missing) - 1:,} more" if len(missing) > 1 else "")
+    return (
+        f"{len(gaps):,} folder{'s' * (len(gaps) > 1)} of frames lack{'s' * (len(gaps) == 1)} numbers: {first} has no "
+        f"frame {which}. What there is is read as if nothing were between."
     )

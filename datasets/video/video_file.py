@@ -59,6 +59,11 @@ class VideoFrames:
         max_megapixels, max_frames: As of `open_clip`.
         data: The video itself, where it is a part of the file.
         full_range: What a video that does not say its range of levels has.
+
+    Attributes:
+        upright: How its frames are turned and mirrored.
+        edited: Whether an edit list leaves frames out.
+        open_gop: Whether frames that are shown before a key frame are stored behind it.
     """
 
     def __init__(
@@ -74,6 +79,7 @@ class VideoFrames:
         self._path, self.container, self._data, self._full_range = path, kind, data, full_range
         self._max_megapixels, self._max_frames = max_megapixels, max_frames
         self._most_megapixels = FRAME_MEGAPIXELS.value() if max_megapixels is None else max_megapixels
+        self.edited = self.open_gop = False
         if data is None:
             refuse_cut_off(path, kind)
         with _decoding(path):
@@ -86,15 +92,15 @@ class VideoFrames:
                 self._reopen()
                 self._table = self._decoded_table()
             self.times, self.fps = measured_times(self._table.seconds, self._stream.average_rate)
-            self._upright = orientation(first, self._stream.time_base)
+            self.upright = orientation(first, self._stream.time_base)
         refuse_large(path, (first.height, first.width), 1, max_megapixels, max_frames)
         self._stored = first.height, first.width
-        self.size = self._upright.size(self._stored)
+        self.size = self.upright.size(self._stored)
         self.colour = not first.format.name.startswith(_GREY)
 
     def images(self, ids: np.ndarray, size: tuple[int, int]) -> Iterator[np.ndarray]:
         """Yield (h, w, 3) RGB of each frame in the wanted size."""
-        height, width = self._upright.size(size)
+        height, width = self.upright.size(size)
         convert, how = VideoReformatter(), _OWN_SIZE if size == self.size else _SHRUNK
         for number, frame in zip(ids, self._decoded(ids)):
             if (frame.height, frame.width) != self._stored:
@@ -103,7 +109,7 @@ class VideoFrames:
             image = convert.reformat(
                 frame, width, height, "rgb24", src_color_range=full, interpolation=how, threads=1
             ).to_ndarray()
-            yield self._upright(image)
+            yield self.upright(image)
 
     def close(self) -> None:
         """Close the file."""
@@ -136,6 +142,10 @@ class VideoFrames:
             packets.append((packet.pts, packet.is_keyframe, packet.is_discard))
             refuse_large(self._path, (0, 0), len(packets), self._max_megapixels, self._max_frames)
         self._refuse_missing()
+        self.edited = any(discarded for _, _, discarded in packets) or (
+            self.container == "mov" and len(packets) < self._stream.frames
+        )
+        self.open_gop = _leading(packets)
         keys = [pts for pts, key, _ in packets if key]
         shown = [pts for pts, _, discarded in packets if not discarded]
         # An edit list may show a frame never or several times, in any order: decoding tells.
@@ -255,6 +265,16 @@ class VideoFrames:
         """Go back to the first packet, as seeking does not in every container."""
         self._container.close()
         self._open()
+
+
+def _leading(packets: list[tuple[int | None, bool, bool]]) -> bool:
+    """Return whether packets, in their order in the file, are shown before the last key frame before them."""
+    begin = None
+    for pts, key, _ in packets:
+        begin = pts if key else begin
+        if None not in (pts, begin) and pts < begin:
+            return True
+    return False
 
 
 @contextlib.contextmanager

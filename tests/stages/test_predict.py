@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import replace
 
+import clinvit
 import numpy as np
 import pandas as pd
 import pydicom
@@ -20,8 +21,10 @@ from clinvit.finetune.model import build_model, load_card, save_model
 from clinvit.stages import predict as prediction
 from clinvit.stages.journal import Journal
 from clinvit.stages.predict import Request, predict_stage, read_table
+from clinvit.tests.datasets.images.test_dicom import dicom as make_dicom
+from clinvit.tests.datasets.images.test_dicom import saved
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
+from pydicom.uid import BasicTextSRStorage, ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
 THRESHOLDS = {
     "Square": {"value": 0.5, "how": "youden", "split": "val"},
@@ -222,3 +225,131 @@ def test_exclusive_classes_have_no_calls(model, images, tmp_path):
     table = predict_stage(Request(folder, [str(images / "000.png")], tmp_path / "p.csv"))
     assert not [column for column in table if column.startswith(prediction.PREDICTED)]
     np.testing.assert_allclose(table[["p_Square", "p_Bar"]].sum(axis=1), 1, atol=1e-6)
+
+
+def xray(path, **elements):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(len(path.name)).integers(0, 4096, (40, 40), np.uint16)
+    return saved(
+        make_dicom(noise, 12, **({"Modality": "DX", "PatientID": "SECRET-1"} | elements)), path.parent, path.name
+    )
+
+
+def archive(folder):
+    """An archive whose files are named after people, of any suffix or none; a report, a hand and a text beside them."""
+    xray(folder / "DOE_JANE_1", ViewPosition="PA")
+    xray(folder / "DOE_JANE_2.ima", ViewPosition="LL")
+    xray(folder / "DOE_JANE_3.png")
+    xray(folder / "st1/ROE_1.dcm", PatientID="SECRET-2")
+    xray(folder / "st1/ROE_2", PatientID="")
+    (folder / "st1/ROE_3.dcm").write_bytes(b"none")
+    xray(folder / "st1/ROE_HAND", BodyPartExamined="HAND")
+    report = make_dicom(np.zeros((40, 40), np.uint8), Modality="SR")
+    for name in ("Rows", "Columns", "PixelData"):
+        delattr(report, name)
+    report.SOPClassUID = report.file_meta.MediaStorageSOPClassUID = BasicTextSRStorage
+    saved(report, folder, "DOE_REPORT.dcm")
+    (folder / "notes.txt").write_text("DOE")
+    return folder
+
+
+LEFT_OUT = {
+    ".txt file": 1,
+    "DICOM of another body part (HAND)": 1,
+    "DICOM without an image (Basic Text SR Storage)": 1,
+}
+
+
+def test_a_folder_is_its_content_and_names_nobody(model, tmp_path, capsys):
+    folder, out = archive(tmp_path / "in"), tmp_path / "out/p.csv"
+    assert main(["predict", "thorax", str(folder), "--model", str(model), "--out", str(out)]) == 0
+    said = "".join(capsys.readouterr())
+    assert "6 requested = 5 ok + 1 failed" in said and "1 x DICOM without an image (Basic Text SR Storage)" in said
+    facts = (tmp_path / "out/p.model.json").read_text()
+    assert json.loads(facts)["left_out"] == LEFT_OUT
+    table = pd.read_csv(out, dtype=str, keep_default_na=False)
+    assert not any(word in said + out.read_text() + facts for word in ("DOE", "ROE", "SECRET"))
+    assert sorted(table["view"]) == ["", "", "", "", "LL", "PA"]
+    assert table["patient"].nunique() == 4, "one of three files, one of one, and two files of nobody knows whom"
+    capsys.readouterr()
+    lines = tmp_path / "out/p.jsonl"
+    assert main(["predict", "thorax", str(folder), "--model", str(model), "--out", str(lines)]) == 0
+    assert sorted(json.loads(line)["view"] for line in lines.read_text().splitlines()) == sorted(table["view"])
+
+
+def test_identifiers_and_python_say_who_the_patient_is(model, tmp_path):
+    folder, out = archive(tmp_path / "in"), tmp_path / "p.csv"
+    arguments = ["predict", "thorax", str(folder), "--model", str(model), "--out", str(out), "--identifiers"]
+    assert main(arguments) == 0
+    expected = {"DOE_JANE_1": "SECRET-1", "DOE_JANE_2": "SECRET-1", "ROE_1": "SECRET-2", "ROE_2": "ROE_2"}
+    for table in (pd.read_csv(out, dtype=str), clinvit.load(model).predict(folder)):
+        patients = dict(zip(table["id"], table["patient"]))
+        assert expected.items() <= patients.items()
+    assert table.attrs["left_out"] and "DICOM without an image (Basic Text SR Storage)" in table.attrs["left_out"]
+
+
+def test_a_file_that_is_named_is_always_a_row(model, tmp_path):
+    folder, out = archive(tmp_path / "in"), tmp_path / "p.csv"
+    named = [
+        str(folder / name) for name in ("DOE_REPORT.dcm", "st1/ROE_HAND", "notes.txt", "nowhere.dcm", "DOE_JANE_1")
+    ]
+    table = predict_stage(Request(model, named, out, unit="radiograph"))
+    assert table["status"].tolist() == ["failed", "ok", "failed", "failed", "ok"]
+    assert "DOE" not in "".join(table["reason"][:1]) and "notes" in table["reason"][2]
+
+
+def test_a_folder_without_cases_says_what_it_holds(model, tmp_path, capsys):
+    xray(tmp_path / "in/IM1", Modality="CT", NumberOfFrames=3)
+    assert main(["predict", "thorax", str(tmp_path / "in"), "--model", str(model)]) == 2
+    assert "left out 1 file: 1 x DICOM of several frames" in capsys.readouterr().err
+
+
+def test_an_image_that_shows_nothing_is_warned_of(model, tmp_path, capsys, monkeypatch):
+    noise = np.random.default_rng(0).integers(1000, 3000, (40, 40), np.uint16)
+    for name, elements in {
+        "beside": {"WindowCenter": 30000, "WindowWidth": 10},
+        "slope": {"RescaleSlope": 0, "RescaleIntercept": 0},
+        "good": {},
+    }.items():
+        (tmp_path / "in").mkdir(exist_ok=True)
+        saved(make_dicom(noise, 12, PatientID=name, **elements), tmp_path / "in", name)
+    saved(make_dicom(np.full((40, 40), 9, np.uint16), 12, PatientID="constant"), tmp_path / "in", "constant")
+    out = tmp_path / "p.csv"
+    arguments = ["predict", "thorax", str(tmp_path / "in"), "--model", str(model), "--out", str(out), "--identifiers"]
+    assert main(arguments) == 0
+    assert "warning: 3 scored cases" in capsys.readouterr().err
+    table = pd.read_csv(out, keep_default_na=False).set_index("id")
+    assert (table["status"] == "ok").all() and (table["reason"] == "").all()
+    assert {name for name, words in table["warning"].items() if "one grey level" in words} == {
+        "beside",
+        "slope",
+        "constant",
+    }
+    interrupted_out = tmp_path / "cut.csv"
+    append = Journal.append
+
+    def dies(self, *rest):
+        append(self, *rest)
+        raise KeyboardInterrupt
+
+    request = Request(model, [str(tmp_path / "in")], interrupted_out, batch=4, identifiers=True)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Journal, "append", dies)
+        predict_stage(request)
+    predict_stage(replace(request, resume=True))
+    assert interrupted_out.read_text() == out.read_text(), "what was done before has its warnings too"
+    assert "warning" in clinvit.load(model).predict(tmp_path / "in")
+    assert clinvit.load(model).features(tmp_path / "in").reasons == [""] * 4
+
+
+def test_check_says_what_shows_nothing_and_what_it_did_not_read(tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    for number in range(12):
+        noise = np.random.default_rng(number).integers(1000, 3000, (40, 40), np.uint16)
+        window = {"WindowCenter": 30000, "WindowWidth": 10} if number == 5 else {}
+        saved(make_dicom(noise, 12, PatientID=f"P{number}", **window), tmp_path / "in", f"IM{number:02d}")
+    assert main(["check", "thorax", str(tmp_path / "in"), "--files", "9"]) == 0
+    said = capsys.readouterr().out
+    assert "12 of 12 files read well" in said and "1 of 12 files, first" in said and "one grey level" in said
+    assert main(["check", "thorax", str(tmp_path / "in"), "--files", "4"]) == 0
+    assert "8 of 12 files were not read; --files 0 reads all of them" in capsys.readouterr().out

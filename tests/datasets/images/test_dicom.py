@@ -385,13 +385,13 @@ def without(name: str) -> Dataset:
     [
         (without("PixelData"), "without pixel data"),
         (without("Rows"), "without an image .it is a Digital X-Ray"),
-        (without("BitsAllocated"), "broken or truncated"),
+        (without("BitsAllocated"), "its header lacks BitsAllocated. Export it again"),
         (dicom(RAMP, NumberOfFrames=12), "multi-frame DICOM file .12 frames"),
         (dicom(RAMP.astype(np.uint16), 12, HighBit=15), "retired layout"),
         (dicom(RAMP, BitsStored=12, HighBit=11), "no possible pixels"),
         (dicom(RAMP, PixelRepresentation=114), "no possible pixels"),
-        (dicom(RAMP, PhotometricInterpretation="CMYK"), "colours of the kind 'CMYK'"),
-        (dicom(RAMP, Rows=HEIGHT + 9), "broken or truncated"),
+        (dicom(RAMP, PhotometricInterpretation="CMYK"), "colours of the kind CMYK are not read"),
+        (dicom(RAMP, Rows=HEIGHT + 9), "shorter than its header says: 960 bytes, but 33 rows .* make 1,320"),
     ],
 )
 def test_dicom_files_that_are_no_radiograph(tmp_path, dataset, words):
@@ -442,7 +442,7 @@ def test_an_unknown_transfer_syntax_is_named(tmp_path):
 
 def test_nothing_is_printed_and_nobody_named(tmp_path, capfd, caplog):
     """A header with wrong values, of which pydicom would warn by quoting them."""
-    path = saved(dicom(RAMP, PatientAge="045Y", WindowCenter=77.5, WindowWidth=20), tmp_path)
+    path = saved(dicom(RAMP, PatientAge="045Y", RescaleSlope=77.5, RescaleIntercept=20), tmp_path)
     data = path.read_bytes()
     path.write_bytes(data.replace(b"045Y", b"Doe^").replace(b"77.5", b"Doe^"))
     with warnings.catch_warnings(), pytest.raises(DataError) as caught:
@@ -452,7 +452,7 @@ def test_nothing_is_printed_and_nobody_named(tmp_path, capfd, caplog):
     assert "Doe" not in str(caught.value)
     assert "MRN" not in str(caught.value)
     assert caught.value.__cause__ is None
-    assert caught.value.__suppress_context__
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
     assert not caplog.records
     assert capfd.readouterr() == ("", "")
 

@@ -9,6 +9,34 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace
 from PIL import Image
 
+# Suffix, codec and options of `video`.
+FORMATS = [
+    ("mp4", "libx264", {}),
+    ("mp4", "libx264", {"g": 8, "bf": 3}),
+    ("mp4", "libx264", {"g": 8, "bf": 3, "x264-params": "open-gop=1"}),
+    ("mp4", "libx264", {"pixels": "yuv420p10le"}),
+    ("mp4", "libx264", {"pixels": "yuv444p"}),
+    ("mp4", "libx265", {"x265-params": "log-level=none"}),
+    ("m4v", "mpeg4", {}),
+    ("mov", "mjpeg", {"pixels": "yuvj420p"}),
+    ("avi", "mpeg4", {"g": 8}),
+    ("avi", "libx264", {"g": 8, "bf": 3}),
+    ("mkv", "libx264", {"g": 8, "bf": 3}),
+    ("mkv", "ffv1", {}),
+    ("webm", "libvpx", {}),
+    ("webm", "libvpx-vp9", {}),
+    ("mpeg", "mpeg2video", {"g": 8}),
+    ("mpg", "mpeg1video", {"g": 8, "bf": 2}),
+    ("wmv", "wmv2", {}),
+    ("ts", "libx264", {"g": 8, "bf": 3}),
+    ("ts", "mpeg2video", {"g": 8, "bf": 2}),
+    ("ts", "libx265", {"x265-params": "log-level=none"}),
+    ("m2ts", "libx264", {"g": 8, "bf": 3, "mux": {"mpegts_m2ts_mode": "1"}}),
+    ("flv", "libx264", {"g": 8, "bf": 3}),
+    ("flv", "flv", {}),
+    ("ogv", "libvpx", {}),
+    ("3gp", "mpeg4", {}),
+]
 STEP = 5  # grey levels between a frame and the next, so that a level tells its number
 
 
@@ -123,3 +151,13 @@ def first_shown(data: bytes, mdia: tuple[int, int]) -> int:
     """The least composition time of an MP4's track, ticks: how long its B-frames delay the first frame."""
     place = data.find(b"ctts", mdia[0], sum(mdia))
     return struct.unpack_from(">i", data, place + 16)[0] if place > 0 else 0
+
+
+def turned(path: Path, matrix: tuple[int, int, int, int]) -> Path:
+    """The MP4 with another display matrix (a, b, c, d) in its track header."""
+    data = bytearray(path.read_bytes())
+    place = data.index(b"tkhd") + 4 + 40
+    a, b, c, d = matrix
+    data[place : place + 36] = struct.pack(">9i", a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
+    return path

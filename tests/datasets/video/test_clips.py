@@ -13,38 +13,10 @@ import pytest
 from clinvit.core.errors import DataError
 from clinvit.datasets.video.clips import CLIP_SUFFIXES, clip_info, open_clip, read_clip
 from clinvit.datasets.video.facts import measured_times, steady_times
-from clinvit.tests.datasets.video.made import folder, gif, numbered, numbers, shortened, video
+from clinvit.tests.datasets.video.made import FORMATS, folder, gif, numbered, numbers, shortened, turned, video
 from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
-
-FORMATS = [
-    ("mp4", "libx264", {}),
-    ("mp4", "libx264", {"g": 8, "bf": 3}),
-    ("mp4", "libx264", {"g": 8, "bf": 3, "x264-params": "open-gop=1"}),
-    ("mp4", "libx264", {"pixels": "yuv420p10le"}),
-    ("mp4", "libx264", {"pixels": "yuv444p"}),
-    ("mp4", "libx265", {"x265-params": "log-level=none"}),
-    ("m4v", "mpeg4", {}),
-    ("mov", "mjpeg", {"pixels": "yuvj420p"}),
-    ("avi", "mpeg4", {"g": 8}),
-    ("avi", "libx264", {"g": 8, "bf": 3}),
-    ("mkv", "libx264", {"g": 8, "bf": 3}),
-    ("mkv", "ffv1", {}),
-    ("webm", "libvpx", {}),
-    ("webm", "libvpx-vp9", {}),
-    ("mpeg", "mpeg2video", {"g": 8}),
-    ("mpg", "mpeg1video", {"g": 8, "bf": 2}),
-    ("wmv", "wmv2", {}),
-    ("ts", "libx264", {"g": 8, "bf": 3}),
-    ("ts", "mpeg2video", {"g": 8, "bf": 2}),
-    ("ts", "libx265", {"x265-params": "log-level=none"}),
-    ("m2ts", "libx264", {"g": 8, "bf": 3, "mux": {"mpegts_m2ts_mode": "1"}}),
-    ("flv", "libx264", {"g": 8, "bf": 3}),
-    ("flv", "flv", {}),
-    ("ogv", "libvpx", {}),
-    ("3gp", "mpeg4", {}),
-]
 
 
 @pytest.mark.parametrize(("suffix", "codec", "options"), FORMATS)
@@ -143,16 +115,6 @@ def test_a_clip_is_never_enlarged(tmp_path):
     path = video(tmp_path / "clip.mp4", numbered(3))
     assert np.array_equal(read_clip(path, shorter_px=48), read_clip(path))
     assert read_clip(path, shorter_px=500).shape == (3, 48, 64)
-
-
-def turned(path: Path, matrix: tuple[int, int, int, int]) -> Path:
-    """The MP4 with another display matrix (a, b, c, d) in its track header."""
-    data = bytearray(path.read_bytes())
-    place = data.index(b"tkhd") + 4 + 40
-    a, b, c, d = matrix
-    data[place : place + 36] = struct.pack(">9i", a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
-    path.write_bytes(data)
-    return path
 
 
 @pytest.mark.parametrize(
