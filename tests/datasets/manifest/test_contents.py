@@ -10,7 +10,7 @@ from clinvit.cli import main
 from clinvit.core.errors import DataError
 from clinvit.datasets.manifest.contents import FRAMES, contents, summary
 from clinvit.datasets.manifest.layouts import recognise
-from clinvit.datasets.manifest.own import read_class_folders
+from clinvit.datasets.manifest.own import read_class_folders, read_own_csv
 from clinvit.datasets.manifest.unlabelled import read_unlabelled
 from clinvit.tasks import load
 from clinvit.tests.datasets.images.test_dicom import dicom, saved
@@ -232,3 +232,19 @@ def test_links_in_a_circle_are_walked_once(tmp_path):
     found = contents(tmp_path, "image")
     assert [entry.path for entry in found.entries] == ["a/IM1"]
     assert found.counts() == {"pipe, device or broken link": 2}
+
+
+@pytest.mark.parametrize("options", [{}, {"each_file_own_patient": True}, {"salt": "s"}])
+def test_a_table_of_files_named_after_people_gives_hashes(tmp_path, options):
+    names = [f"Quixadotter_{number}{'.png' if number % 2 else ''}" for number in range(8)]
+    for number, name in enumerate(names):
+        radiograph(tmp_path, name, PatientID=f"MRN-{number}")
+    rows = [f"{name},p{number},{number % 2}" for number, name in enumerate(names)]
+    (tmp_path / "own.csv").write_text("\n".join(["path,patient,mass", *rows]))
+    table, _ = read_own_csv(tmp_path / "own.csv", **options)
+    assert table["id"].str.fullmatch("[0-9a-f]{16}").all() and table["id"].is_unique
+    assert not table["patient"].str.contains("Quixadotter").any()
+    if options.get("each_file_own_patient"):
+        assert (table["patient"] == table["id"]).all()
+    named, _ = read_own_csv(tmp_path / "own.csv", id_column="path", **options)
+    assert named["id"].tolist() == names, "an id that was given is kept"
