@@ -38,6 +38,7 @@ from .grey_range import robust_range
 
 # Height and width of a pixel, in this order; the first that is given counts.
 _SHAPES = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio")
+_FLOATS = ("FloatPixelData", "DoubleFloatPixelData")
 _MOST_ASPECT, _SAME_ASPECT = 20, 0.01  # no image has such pixels; what rounding makes of square ones
 _UNDEFINED = 0xFFFFFFFF  # a length that is not said, of compressed pixels
 
@@ -72,6 +73,7 @@ PIXEL_TAGS = (
     "ExtendedOffsetTable",
     "ExtendedOffsetTableLengths",
     "PixelData",
+    *_FLOATS,
     *_SHAPES,
     *_PALETTE_TAGS,
 )
@@ -120,6 +122,11 @@ class DicomImage:
             DataError: No pixels, a transfer syntax or a layout that is not read, or broken data.
         """
         dataset = read_elements(self._path, self._file, PIXEL_TAGS)
+        if any(name in dataset for name in _FLOATS):
+            raise DataError(
+                f"{self._path}: its pixels are floating-point numbers, which have no known range of grey. Export it "
+                "with whole numbers."
+            )
         if "PixelData" not in dataset:
             raise DataError(
                 f"{self._path}: a DICOM file without pixel data: it is a header only, or was cut off. "

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..images.dicom_header import DicomHeader, Wanted
 
 FRAMES = "folder of frames"
+NOT_THERE = "file that a DICOMDIR lists and that is not there"
 HIDDEN = "hidden file"
 IRREGULAR = "pipe, device or broken link"
 UNREADABLE = "file that cannot be opened"
@@ -94,7 +95,7 @@ def contents(root: Path, unit: str, wanted: "Wanted | None" = None, *, headers: 
         wanted: Which DICOM images are cases; None for all that fit the unit.
         headers: False reads no header of DICOM files, which are all cases then: a quick look.
     """
-    from ..images.dicom_header import Wanted
+    from ..images.dicom_header import DIRECTORY, Wanted
 
     wanted = wanted or Wanted()
     found = Contents()
@@ -114,6 +115,9 @@ def contents(root: Path, unit: str, wanted: "Wanted | None" = None, *, headers: 
             else:
                 found.entries.append(entry)
     found.entries.sort()
+    for directory in found.left_out.get(DIRECTORY, []):
+        for path in _missing(root, directory):
+            found.leave_out(path, NOT_THERE)
     return found
 
 
@@ -189,6 +193,16 @@ def suffixes(unit: str) -> tuple[str, ...]:
     from ..images.radiographs import RADIOGRAPH_SUFFIXES
 
     return RADIOGRAPH_SUFFIXES
+
+
+def _missing(root: Path, directory: str) -> list[str]:
+    """Return the files that a DICOMDIR lists and that are not there, in whatever case a medium was copied."""
+    from ..images.dicom_header import listed_files
+
+    folder = (root / directory).parent
+    listed = [folder / file for file in listed_files(root / directory)]
+    there = {str(file).casefold() for file in folder.rglob("*")} if listed else set()
+    return [str(file.relative_to(root)) for file in listed if str(file).casefold() not in there]
 
 
 def _patient(path: Path) -> str:

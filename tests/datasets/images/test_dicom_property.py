@@ -38,7 +38,7 @@ def radiographs(draw):
         elements["RescaleSlope"] = draw(st.sampled_from([1, -1, 0.5, 2.25]))
         elements["RescaleIntercept"] = draw(st.sampled_from([0, -1024, 7.5]))
     if modality == "table":
-        entries = np.sort(random.integers(0, 4096, draw(st.integers(256, 4096))))
+        entries = np.sort(random.integers(0, 4096, draw(st.integers(2**bits // 4, min(2**bits, 65535)))))
         elements["ModalityLUTSequence"] = [table_item(low if signed else 0, 12, entries)]
     voi = draw(st.sampled_from(["none", "window", "windows", "table"]))
     if voi.startswith("window"):
