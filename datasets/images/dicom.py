@@ -38,6 +38,7 @@ from .grey_range import robust_range
 
 # Height and width of a pixel, in this order; the first that is given counts.
 _SHAPES = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio")
+_FLOATS = ("FloatPixelData", "DoubleFloatPixelData")
 _MOST_ASPECT, _SAME_ASPECT = 20, 0.01  # no image has such pixels; what rounding makes of square ones
 _UNDEFINED = 0xFFFFFFFF  # a length that is not said, of compressed pixels
 
@@ -72,6 +73,7 @@ PIXEL_TAGS = (
     "ExtendedOffsetTable",
     "ExtendedOffsetTableLengths",
     "PixelData",
+    *_FLOATS,
     *_SHAPES,
     *_PALETTE_TAGS,
 )
@@ -120,6 +122,11 @@ class DicomImage:
             DataError: No pixels, a transfer syntax or a layout that is not read, or broken data.
         """
         dataset = read_elements(self._path, self._file, PIXEL_TAGS)
+        if any(name in dataset for name in _FLOATS):
+            raise DataError(
+                f"{self._path}: its pixels are floating-point numbers, which have no known range of grey. Export it "
+                "with whole numbers."
+            )
         if "PixelData" not in dataset:
             raise DataError(
                 f"{self._path}: a DICOM file without pixel data: it is a header only, or was cut off. "
@@ -269,8 +276,7 @@ def frame_levels(path: Path, stored: np.ndarray, dataset: Dataset) -> np.ndarray
     would flicker.
     """
     values, _ = _modality_values(path, stored, dataset)
-    lowest = -(2 ** (dataset.BitsStored - 1)) if dataset.PixelRepresentation else 0
-    ends, _ = _modality_values(path, np.array([lowest, lowest + 2**dataset.BitsStored - 1]), dataset)
+    ends, _ = _modality_values(path, _stored_ends(dataset), dataset)
     span = float(ends.min()), float(ends.max())
     return _presented(path, values, dataset, _padding(stored, dataset), lambda: span)
 
@@ -344,6 +350,8 @@ def _table(path: Path, dataset: Dataset, name: str) -> _Table | None:
         return None
     count, first, bits = items[0].LUTDescriptor
     count = count or 2**16
+    if first >= 2**15 and first > _highest_input(path, dataset, name):
+        first -= 2**16  # implicit VR does not say the sign, and pydicom takes that of the stored pixels
     entries = items[0].LUTData
     if isinstance(entries, bytes):
         order = "<" if dataset.file_meta.TransferSyntaxUID.is_little_endian else ">"
@@ -356,6 +364,18 @@ def _table(path: Path, dataset: Dataset, name: str) -> _Table | None:
     if name == "VOILUTSequence":
         entries = entries / _full_scale(int(entries.max()), bits)
     return _Table(int(first), entries)
+
+
+def _highest_input(path: Path, dataset: Dataset, name: str) -> float:
+    """Return the greatest value that a table may be asked for."""
+    ends = _stored_ends(dataset)
+    return float((ends if name == "ModalityLUTSequence" else _modality_values(path, ends, dataset)[0]).max())
+
+
+def _stored_ends(dataset: Dataset) -> np.ndarray:
+    """Return the least and the greatest number that the stored bits hold."""
+    lowest = -(2 ** (dataset.BitsStored - 1)) if dataset.PixelRepresentation else 0
+    return np.array([lowest, lowest + 2**dataset.BitsStored - 1])
 
 
 def _full_scale(most: int, bits: int) -> int:

@@ -93,8 +93,11 @@ def refuse_impossible(path: Path, dataset: Dataset) -> None:
     Raises:
         DataError: An element is missing or impossible.
     """
-    missing = [name for name in _NEEDED if dataset.get(name) is None]
-    if len(missing) == len(_NEEDED):  # pydicom gives nothing of compressed pixels without an end
+    needed = _NEEDED
+    if (dataset.get("SamplesPerPixel") or 1) > 1 and not dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+        needed = (*needed, "PlanarConfiguration")
+    missing = [name for name in needed if dataset.get(name) is None]
+    if len(missing) == len(needed):  # pydicom gives nothing of compressed pixels without an end
         raise DataError(f"{path}: a broken or truncated DICOM file. Fetch it again from where it came from.")
     if missing:
         raise DataError(f"{path}: its header lacks {', '.join(missing)}. Export it again with a complete header.")

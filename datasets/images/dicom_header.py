@@ -57,7 +57,7 @@ _VIEWS = {
     "LAT": "LATERAL",
     "LATERALPROJECTION": "LATERAL",
 }
-LATERALS = ("LL", "RL", "LATERAL")
+DIRECTORY = "DICOMDIR, the list of a medium's files"
 
 
 @dataclass(frozen=True)
@@ -190,6 +190,17 @@ def dicom_facts(path: str | Path, salt: str) -> dict[str, str | float | None]:
     return read_header(Path(path)).facts(salt)
 
 
+def listed_files(path: Path) -> list[str]:
+    """Return the files that a DICOMDIR lists, relative to its folder, with `/`; none where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            records = read_elements(path, file, ("DirectoryRecordSequence",)).get("DirectoryRecordSequence") or ()
+            names = [record.get("ReferencedFileID") for record in records]
+    except (DataError, OSError):
+        return []
+    return ["/".join([name] if isinstance(name, str) else name) for name in names if name]
+
+
 def not_wanted(header: DicomHeader, wanted: Wanted, *, chest: bool) -> str:
     """Return why a DICOM object is no case among images; '' where it is one.
 
@@ -199,7 +210,7 @@ def not_wanted(header: DicomHeader, wanted: Wanted, *, chest: bool) -> str:
         chest: Whether only X-ray images that may show a chest are cases.
     """
     if header.is_directory:
-        return "DICOMDIR, the list of a medium's files"
+        return DIRECTORY
     if header.size is None:
         return f"DICOM without an image ({header.words()})"
     if header.is_slide:

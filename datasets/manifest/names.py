@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from ...core.errors import DataError
+from ..kinds import is_dicom
 from .contents import Contents, Entry, summary
 from .inventory import note
 
@@ -55,6 +56,26 @@ def named_cases(
     if any(entry.is_dicom for entry in found.entries):
         _hash(table, found.entries, patient_pattern is not None, by_header, _salt(table, salt))
     return table
+
+
+def hash_names(root: Path, table: pd.DataFrame, also_patients: bool, salt: str | None) -> None:
+    """Replace ids that were made of the names of DICOM files by hashes.
+
+    Args:
+        root: What the paths are relative to.
+        table: With `id, path, patient`; changed in place.
+        also_patients: Whether the patients were made of the names too.
+        salt: Secret text of the hashes. Default: drawn anew.
+    """
+    from ..images.dicom_header import hashed
+
+    dicom = [is_dicom(root / path) for path in table["path"]]
+    if not any(dicom):
+        return
+    salt = _salt(table, salt)
+    table["id"] = table["id"].mask(dicom, [hashed(path, salt) for path in table["path"]])
+    if also_patients:
+        table["patient"] = table["patient"].mask(dicom, table["id"])
 
 
 def note_left_out(table: pd.DataFrame, found: Contents) -> None:

@@ -20,7 +20,7 @@ from .inventory import (
     relative_paths,
     require_columns,
 )
-from .names import capitalised, file_ids, named_cases, note_left_out
+from .names import capitalised, file_ids, hash_names, named_cases, note_left_out
 from .tables import FACTS, UNKNOWN_CELLS, nearest, read_csv, refuse_patient_overlap
 
 OUTSIDE = "file outside class folders"
@@ -50,6 +50,7 @@ def read_own_csv(
     each_file_own_patient: bool = False,
     resplit: bool = False,
     keep_missing: bool = False,
+    salt: str | None = None,
     seed: int = 0,
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Read a CSV with one row per image or clip.
@@ -57,7 +58,8 @@ def read_own_csv(
     Args:
         path: The CSV, or a folder that holds exactly one.
         path_column: Files, relative to the CSV's folder, or absolute.
-        id_column: Unique names. Default: the path without its suffix.
+        id_column: Unique names. Default: the path without its suffix; of DICOM files, whose names are often those of
+            people, a hash.
         patient_column: Who the patient is.
         split_column: train, val, test (or training, valid, dev, ...). May be absent: then patients are dealt
             out.
@@ -69,6 +71,7 @@ def read_own_csv(
         each_file_own_patient: There is no patient column because no patient has two files.
         resplit: Ignore the splits of the table and deal the patients out anew.
         keep_missing: Keep rows whose file is missing.
+        salt: Secret text of the hashes of names of DICOM files. Default: drawn anew each time.
         seed: For splits that are dealt out.
 
     Returns:
@@ -79,7 +82,7 @@ def read_own_csv(
         DataError: A column is missing, a cell wrong, a patient in two splits, or most files missing.
     """
     path = only_csv(Path(path))
-    return own_table(
+    table, named = own_table(
         path,
         read_csv(path),
         path.parent,
@@ -96,6 +99,9 @@ def read_own_csv(
         keep_missing=keep_missing,
         seed=seed,
     )
+    if id_column is None:
+        hash_names(path.parent, table, each_file_own_patient, salt)
+    return table, named
 
 
 def own_table(

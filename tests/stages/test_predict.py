@@ -353,3 +353,14 @@ def test_check_says_what_shows_nothing_and_what_it_did_not_read(tmp_path, capsys
     assert "12 of 12 files read well" in said and "1 of 12 files, first" in said and "one grey level" in said
     assert main(["check", "thorax", str(tmp_path / "in"), "--files", "4"]) == 0
     assert "8 of 12 files were not read; --files 0 reads all of them" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["DOE\u202aJANE", "DOE\x85JANE.dcm", "DOE\rJANE.ima", "DOE JANE.png"])
+def test_names_that_printing_escapes_are_in_no_reason(model, tmp_path, name, capsys):
+    (tmp_path / "in").mkdir()
+    xray(tmp_path / "in" / name)
+    whole = (tmp_path / "in" / name).read_bytes()
+    (tmp_path / "in" / name).write_bytes(whole[:-900])
+    out = tmp_path / "p.csv"
+    assert main(["predict", "thorax", str(tmp_path / "in"), "--model", str(model), "--out", str(out)]) == 1
+    assert "DOE" not in "".join(capsys.readouterr()) + out.read_text() and "truncated" in out.read_text()

@@ -364,3 +364,18 @@ def test_cmyk_jpeg(tmp_path, channels):
     expected = read_radiograph(tmp_path / "rgb.png", channels=channels)
     for name in ("cmyk.jpg", "cmyk.tif"):
         assert np.abs(read_radiograph(tmp_path / name, channels=channels) - expected).max() < 0.02, name
+
+
+def test_floating_point_pixels_are_named(tmp_path):
+    dataset = dicom(RAMP, BitsAllocated=32)
+    del dataset.PixelData
+    dataset.FloatPixelData = RAMP.astype("<f4").tobytes()
+    with pytest.raises(DataError, match="its pixels are floating-point numbers"):
+        read_radiograph(saved(dataset, tmp_path))
+
+
+def test_colours_without_an_order_of_channels(tmp_path):
+    dataset = dicom(RGB)
+    del dataset.PlanarConfiguration
+    with pytest.raises(DataError, match="its header lacks PlanarConfiguration"):
+        read_radiograph(saved(dataset, tmp_path))

@@ -5,17 +5,18 @@ import os
 
 import numpy as np
 import pandas as pd
+import pydicom
 import pytest
 from clinvit.cli import main
 from clinvit.core.errors import DataError
 from clinvit.datasets.manifest.contents import FRAMES, contents, summary
 from clinvit.datasets.manifest.layouts import recognise
-from clinvit.datasets.manifest.own import read_class_folders
+from clinvit.datasets.manifest.own import read_class_folders, read_own_csv
 from clinvit.datasets.manifest.unlabelled import read_unlabelled
 from clinvit.tasks import load
 from clinvit.tests.datasets.images.test_dicom import dicom, saved
 from PIL import Image
-from pydicom.dataset import FileMetaDataset
+from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import (
     BasicTextSRStorage,
     CTImageStorage,
@@ -177,8 +178,7 @@ def test_no_option_and_no_name_switches_hashing_off(tmp_path, options, name):
 
 
 def test_a_view_may_be_a_code(tmp_path):
-    code = dicom(PIXELS, 12)
-    item = type(code)()
+    item = Dataset()
     item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = "R-10206", "SRT", "antero-posterior"
     radiograph(tmp_path, "a", ViewPosition=None, ViewCodeSequence=[item])
     assert read_unlabelled(tmp_path)[0]["view"].tolist() == ["AP"]
@@ -232,3 +232,35 @@ def test_links_in_a_circle_are_walked_once(tmp_path):
     found = contents(tmp_path, "image")
     assert [entry.path for entry in found.entries] == ["a/IM1"]
     assert found.counts() == {"pipe, device or broken link": 2}
+
+
+@pytest.mark.parametrize("options", [{}, {"each_file_own_patient": True}, {"salt": "s"}])
+def test_a_table_of_files_named_after_people_gives_hashes(tmp_path, options):
+    names = [f"Quixadotter_{number}{'.png' if number % 2 else ''}" for number in range(8)]
+    for number, name in enumerate(names):
+        radiograph(tmp_path, name, PatientID=f"MRN-{number}")
+    rows = [f"{name},p{number},{number % 2}" for number, name in enumerate(names)]
+    (tmp_path / "own.csv").write_text("\n".join(["path,patient,mass", *rows]))
+    table, _ = read_own_csv(tmp_path / "own.csv", **options)
+    assert table["id"].str.fullmatch("[0-9a-f]{16}").all() and table["id"].is_unique
+    assert not table["patient"].str.contains("Quixadotter").any()
+    if options.get("each_file_own_patient"):
+        assert (table["patient"] == table["id"]).all()
+    named, _ = read_own_csv(tmp_path / "own.csv", id_column="path", **options)
+    assert named["id"].tolist() == names, "an id that was given is kept"
+
+
+def test_what_a_dicomdir_lists_and_is_not_there_is_counted(tmp_path):
+    radiograph(tmp_path / "DICOM", "IM1")
+    report(tmp_path, "DICOMDIR", MediaStorageDirectoryStorage, "", media=True)
+    directory = pydicom.dcmread(tmp_path / "DICOMDIR")
+    records = [Dataset() for _ in range(4)]
+    for record, name in zip(records, (["dicom", "im1"], ["DICOM", "IM2"], "IM3", None)):
+        record.DirectoryRecordType = "IMAGE"
+        if name:
+            record.ReferencedFileID = [part.upper() for part in name] if isinstance(name, list) else name
+    directory.DirectoryRecordSequence = records
+    directory.save_as(tmp_path / "DICOMDIR")
+    found = contents(tmp_path, "radiograph")
+    assert [entry.path for entry in found.entries] == ["DICOM/IM1"]
+    assert found.counts()["file that a DICOMDIR lists and that is not there"] == 2
