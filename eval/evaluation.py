@@ -7,6 +7,7 @@ import numpy as np
 
 from ..core.errors import UserError
 from ..datasets.manifest.tables import Predictions, nearest
+from .statistics.questions import Margin
 from .statistics.resampling import PatientBootstrap, rarest_finding
 from .statistics.rules import ALL, rules_of
 
@@ -31,6 +32,7 @@ class Evaluation:
         stratify: Whether resamples hold as many patients with a finding as the cohort does; see `rarest_finding`.
         subgroups: Columns of the manifest; None for sex, age, view, scanner and site where it has them.
         kind: `exclusive` classes or `multi-label`; None to decide by truths and scores (`classes.kind`).
+        margin: Whether the first model is to be shown not inferior to each other one, or equivalent; None for neither.
 
     Raises:
         UserError: Fewer than 10 resamples, or an unknown rule, interval, prevalence or kind.
@@ -45,6 +47,7 @@ class Evaluation:
     stratify: bool = False
     subgroups: Sequence[str] | None = None
     kind: str | None = None
+    margin: Margin | None = None
 
     def __post_init__(self) -> None:
         """Check the settings."""

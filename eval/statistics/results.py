@@ -18,6 +18,7 @@ from .delong import delong_interval
 from .failures import Flow, failure_metrics, flows
 from .intervals import NO_INTERVAL, Estimate, estimates, macro_estimate
 from .likelihood_ratios import likelihood_ratios
+from .margins import MarginTest, margin_test
 from .operating_points import GIVEN, OperatingPoint, choose, transfer
 from .resampling import Drawn, PatientBootstrap, Reweighted
 from .rules import DEFAULT, parse_rule
@@ -95,6 +96,7 @@ class Results:
         evaluation: Its settings.
         models: In the order given.
         comparisons: By the name of the other model.
+        margins: The answers to the question with a margin, by the same; empty where none was put.
         splits: Per split `split, patients, cases` and `failed`, a dict by model.
         truths: Per label `label, positive, negative, unknown` among the requested cases of the evaluated
             split.
@@ -103,6 +105,7 @@ class Results:
     evaluation: Evaluation
     models: list[ModelResult]
     comparisons: dict[str, Comparison]
+    margins: dict[str, MarginTest]
     splits: list[dict]
     truths: list[dict]
 
@@ -146,13 +149,16 @@ def results(
         models.append(_model(name, table, own, prevalences, evaluation))
     first, *others = tables
     cuts = {model.name: {row.label: row.point.threshold for row in model.labels} for model in models}
+    compared = {
+        other: compare(tables[first], tables[other], evaluation, thresholds=(cuts[first], cuts[other]))
+        for other in others
+    }
+    question = evaluation.margin
     return Results(
         evaluation=evaluation,
         models=models,
-        comparisons={
-            other: compare(tables[first], tables[other], evaluation, thresholds=(cuts[first], cuts[other]))
-            for other in others
-        },
+        comparisons=compared,
+        margins={} if question is None else {other: margin_test(own, question) for other, own in compared.items()},
         splits=_splits(tables),
         truths=_truths(tables, evaluation.split),
     )
