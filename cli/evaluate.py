@@ -80,6 +80,7 @@ def report(options, named: Sequence[str], title: str) -> None:
         resamples=options.resamples, seed=options.seed, interval=options.interval, stratify=options.stratify,
         subgroups=columns(options.subgroups),
         kind=options.kind, margin=_margin(options),
+        matched=getattr(options, "matched", None),
     )  # fmt: skip
     title = title or ", ".join(predictions)
     found = evaluate_stage(predictions, options.out, data=options.data, evaluation=evaluation, title=title)

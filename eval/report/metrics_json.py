@@ -45,7 +45,10 @@ def report_json(
         "labels": [row | {"what_one_means": context.meaning.get(row["label"], "")} for row in found.truths],
         "models": [_model(model, context) for model in found.models],
         "comparisons": [
-            {"first": found.models[0].name, "second": other} | _comparison(comparison) | _margin(found, other)
+            {"first": found.models[0].name, "second": other}
+            | _comparison(comparison)
+            | _margin(found, other)
+            | _matched(found, other)
             for other, comparison in found.comparisons.items()
         ],
     } | {section.anchor: plain(section.plain) for section in sections}
@@ -92,6 +95,17 @@ def _margin(found: Results, other: str) -> dict[str, Any]:
         return {}
     own = found.margins[other]
     return {"margin": margin_plain(own) | {"difference": estimate_json(own.difference)}}
+
+
+def _matched(found: Results, other: str) -> dict[str, Any]:
+    if other not in found.matched:
+        return {}
+    rows = [
+        {"label": row.label, "first": number_json(row.first), "second": number_json(row.second)}
+        | {"difference": estimate_json(row.difference)}
+        for row in found.matched[other]
+    ]
+    return {"matched": {"at": found.evaluation.matched, "labels": rows}}
 
 
 def _model(model: ModelResult, context: Context) -> dict[str, Any]:
