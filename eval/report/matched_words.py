@@ -42,8 +42,9 @@ def matched_rate(found: Results) -> str:
 def _sentence(found: Results, other: str, row: Matched) -> str:
     rule, first = parse_rule(found.evaluation.matched or ""), found.models[0].name
     return (
-        f"Both at a {rule.kind} of {rule.level:g} on these cases: {matched_rate(found)} {number(row.first, 2)} of "
-        f"{first} and {number(row.second, 2)} of {other}, difference {signed(row.difference.value)}{_ci(row.difference)}."
+        f"Both at a {rule.kind} of {rule.level:g} on these cases: {matched_rate(found)} {number(row.first, 2)} "
+        f"of {first} and {number(row.second, 2)} of {other}, difference "
+        f"{signed(row.difference.value)}{_ci(row.difference)}."
     )
 
 
