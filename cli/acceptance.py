@@ -23,6 +23,13 @@ def add_arguments(parser: Parser, task: Any) -> None:
     )
 
 
+def more_help(parser: Parser, task: Any, everything: bool) -> str:
+    """Return a target as an example."""
+    from ..eval import target
+
+    return target.__doc__ or ""
+
+
 def run(options) -> None:
     """Lock the target, or write the verdict."""
     if len(options.words) != 2:

@@ -31,6 +31,7 @@ VERBS = {
     "predict": "model/ + files -> predictions.csv",
     "evaluate": "predictions.csv -> report.html, report.json, metrics.csv",
     "compare": "two or more models on the same cases",
+    "plan": "how many cases a study needs",
     "acceptance": "a target, locked before, + predictions.csv -> met, not met or not enough cases",
     "reproduce": "a table of the papers: measured beside printed",
     "bags": "aggregators on a classical set of bags, cross-validated",

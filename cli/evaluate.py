@@ -79,12 +79,30 @@ def report(options, named: Sequence[str], title: str) -> None:
         split=options.split, rule=read_rules(options.threshold), prevalence=prevalence(options.prevalence),
         resamples=options.resamples, seed=options.seed, interval=options.interval, stratify=options.stratify,
         subgroups=columns(options.subgroups),
-        kind=options.kind,
+        kind=options.kind, margin=_margin(options),
+        matched=getattr(options, "matched", None),
     )  # fmt: skip
     title = title or ", ".join(predictions)
     found = evaluate_stage(predictions, options.out, data=options.data, evaluation=evaluation, title=title)
     print(*found.headline, *(f"warning: {text}" for text in _warnings(found.to_dict())), sep="\n")
     print(f"report: {found.path}")
+
+
+def _margin(options):
+    """Return the question that is put to two models; None where none is."""
+    from ..eval.statistics.questions import QUESTIONS, Margin
+
+    asked = {name: getattr(options, name.replace("-", "_"), None) for name in QUESTIONS}
+    asked = {name: margin for name, margin in asked.items() if margin is not None}
+    metric = getattr(options, "margin_of", None)
+    if len(asked) > 1:
+        raise UserError("--non-inferiority and --equivalence are two questions: put one.")
+    if not asked:
+        if metric:
+            raise UserError("--margin-of needs --non-inferiority MARGIN or --equivalence MARGIN.")
+        return None
+    ((question, margin),) = asked.items()
+    return Margin(question, margin, metric or "auroc")
 
 
 def _warnings(content: dict) -> list[str]:

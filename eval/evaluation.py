@@ -7,8 +7,9 @@ import numpy as np
 
 from ..core.errors import UserError
 from ..datasets.manifest.tables import Predictions, nearest
+from .statistics.questions import Margin
 from .statistics.resampling import PatientBootstrap, rarest_finding
-from .statistics.rules import ALL, rules_of
+from .statistics.rules import ALL, parse_rule, rules_of
 
 INTERVALS = ("percentile", "bca")
 KINDS = ("exclusive", "multi-label")  # of labels
@@ -31,6 +32,8 @@ class Evaluation:
         stratify: Whether resamples hold as many patients with a finding as the cohort does; see `rarest_finding`.
         subgroups: Columns of the manifest; None for sex, age, view, scanner and site where it has them.
         kind: `exclusive` classes or `multi-label`; None to decide by truths and scores (`classes.kind`).
+        matched: `sensitivity=0.9` or `specificity=0.9`, at which two models are compared too; None for neither.
+        margin: Whether the first model is to be shown not inferior to each other one, or equivalent; None for neither.
 
     Raises:
         UserError: Fewer than 10 resamples, or an unknown rule, interval, prevalence or kind.
@@ -45,6 +48,8 @@ class Evaluation:
     stratify: bool = False
     subgroups: Sequence[str] | None = None
     kind: str | None = None
+    matched: str | None = None
+    margin: Margin | None = None
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -52,6 +57,8 @@ class Evaluation:
             raise UserError(f"{self.resamples} resamples are too few for an interval: take 2,000, or at least 10.")
         if self.interval not in INTERVALS:
             raise UserError(f"interval {self.interval!r}: one of {', '.join(INTERVALS)}.")
+        if self.matched is not None and parse_rule(self.matched).kind not in ("sensitivity", "specificity"):
+            raise UserError(f"matched {self.matched!r}: write sensitivity=0.9 or specificity=0.9.")
         if self.kind not in (None, *KINDS):
             raise UserError(f"kind {self.kind!r}: one of {', '.join(KINDS)}.")
         rules_of(self.rule)

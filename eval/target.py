@@ -93,7 +93,7 @@ class Target:
 
     def plain(self) -> dict[str, Any]:
         """Return the values as JSON holds them."""
-        return json.loads(json.dumps(asdict(self)))
+        return asdict(self)
 
 
 def read_target(path: Path) -> Target:

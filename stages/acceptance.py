@@ -23,6 +23,7 @@ def acceptance_stage(path: Path, predictions: Path, out: Path, data: Path | None
     Raises:
         UserError: The target is wrong or was changed after it had been locked, or does not fit the predictions.
     """
+    from ..eval.inputs import held_against
     from ..eval.report.acceptance_page import acceptance_json, acceptance_page
     from ..eval.statistics.acceptance import acceptance
     from ..eval.statistics.groups import manifest_columns
@@ -32,7 +33,9 @@ def acceptance_stage(path: Path, predictions: Path, out: Path, data: Path | None
     lock = read_lock(path, target)
     table = read_predictions(predictions)
     threshold, source = _threshold(table, predictions, target)
-    columns = None if data is None else manifest_columns(open_manifest(data))
+    manifest = None if data is None else open_manifest(data)
+    columns = None if manifest is None else manifest_columns(manifest)
+    table = table if manifest is None else held_against(table, manifest, target.split)
     warnings = [*_lock_warnings(path, lock, predictions), *table.notes]
     with folder_alone(Path(out)):
         found = acceptance(table, target, threshold, source, columns)

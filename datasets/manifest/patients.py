@@ -32,7 +32,9 @@ def tidy_patients(path: Path, table: pd.DataFrame, fold: bool = False) -> tuple[
     """
     cells = table["patient"]
     codes, names = pd.factorize(cells)
-    plain = pd.Series([_visible(name) for name in names], dtype=object)
+    together = "".join(names)  # looked at as one: there may be a million
+    tidy_already = together.isascii() and together.isalnum() and all(names)
+    plain = pd.Series(names if tidy_already else [_visible(name) for name in names], dtype=object)
     nobody = plain.str.casefold().isin(_NOBODY).to_numpy()
     wrong = nobody[codes] & ((cells != table["id"]) | (cells.str.strip() == "")).to_numpy()
     if wrong.any():
@@ -69,8 +71,6 @@ def doubtful_patients(cells: pd.Series) -> tuple[str, ...]:
 
 def _visible(name: str) -> str:
     """Return a name without blanks around it, with one between its words, and without invisible signs."""
-    if name.isascii() and name.isalnum():
-        return name
     words = "".join(sign for sign in name if unicodedata.category(sign) != "Cf").split()
     return " ".join(words)
 

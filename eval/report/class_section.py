@@ -6,6 +6,7 @@ import numpy as np
 from ..statistics.classes import FREQUENT, PER_CLASS, ClassResult
 from ..statistics.intervals import Estimate
 from ..statistics.results import Results
+from .formats import noted
 from .matrix import confusion_image, confusion_matrix, matrix_is_wide
 
 MOST_CONFUSED = 12  # pairs of classes listed where the matrix shows no numbers
@@ -31,7 +32,7 @@ def class_section(found: Results) -> dict | None:
         "others": [model.name for model in found.models if model.classes is None],
         "metrics": [(name, metric) for metric, name in NAMES.items() if metric in models[0][1].metrics],
         "rates": list(PER_CLASS),
-        "marked": any(estimate.marked for _, own in models for estimate in _shown_estimates(own)),
+        "marked": any(noted(estimate) for _, own in models for estimate in _shown_estimates(own)),
     }
 
 

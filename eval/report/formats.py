@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..statistics.intervals import Estimate
+from ..statistics.intervals import NO_INTERVAL, Estimate
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -30,6 +30,11 @@ def interval(estimate: Estimate, digits: int = 3, sign: bool = False) -> str:
         return f"{signed(estimate.low, digits)} to {signed(estimate.high, digits)}"
     between = " to " if estimate.low < 0 else "–"
     return f"{number(estimate.low, digits)}{between}{number(estimate.high, digits)}"
+
+
+def noted(estimate: Estimate) -> bool:
+    """Return whether a dagger stands behind it: it has a reason, and not only that no interval is computed."""
+    return estimate.marked and not estimate.reason.startswith(NO_INTERVAL)
 
 
 def many(count: int, noun: str) -> str:

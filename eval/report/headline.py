@@ -9,6 +9,8 @@ from ..statistics.intervals import Estimate
 from ..statistics.results import LabelResult, ModelResult, Results
 from .failure_words import failure_sentences, left_out_words
 from .formats import interval, many, number, signed
+from .margin_words import margin_sentence
+from .matched_words import matched_sentences
 
 PAIR = ("sensitivity", "specificity")
 
@@ -41,6 +43,8 @@ def headline(found: Results, unit: str) -> list[str]:
             f"{first.name} minus {other}: {what} difference {signed(gap.value)}{_ci(gap, signed)} on the same "
             f"{many(cases, unit)}{left_out_words(first.name, other, comparison)}. {_verdict(gap, first.name, other)}"
         )
+    sentences += matched_sentences(found, None if row is None else row.label)
+    sentences += [margin_sentence(first.name, other, own) for other, own in found.margins.items()]
     return sentences
 
 

@@ -13,6 +13,7 @@ from ..statistics.failures import AS_WRONG, BEST, WORST
 from ..statistics.intervals import NO_INTERVAL, Estimate
 from ..statistics.results import ModelResult, Results
 from .formats import interval, number, p_value, signed
+from .matched_words import matched_rate
 
 _SPECIAL = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "%": r"\%", "#": r"\#", "_": r"\_",
@@ -76,6 +77,8 @@ def latex(found: Results, title: str, headline: Sequence[str]) -> str:
             _differences(found.models[0].name, other, comparison),
             _decisions(found.models[0].name, other, comparison),
         ]
+        if other in found.matched:
+            parts.append(_matched(found, other))
     return "\n".join([*parts, r"\end{document}", ""])
 
 
@@ -185,6 +188,16 @@ def _differences(first: str, other: str, comparison: Comparison) -> str:
     head = ["Label", "AUROC difference", "AP difference", "$p$ (DeLong)", "$p$ (Holm)"]
     caption = f"{escape(first)} minus {escape(other)}, {comparison.cases:,} cases; $p$ of the macro mean by bootstrap."
     return _table(caption, head, rows)
+
+
+def _matched(found: Results, other: str) -> str:
+    first, at = found.models[0].name, found.evaluation.matched or ""
+    rows = [
+        [escape(row.label), _math(number(row.first)), _math(number(row.second)), _estimate(row.difference, 3, True)]
+        for row in found.matched[other]
+    ]
+    caption = f"{matched_rate(found).capitalize()} of both models at {escape(at.replace('=', ' '))} on these cases."
+    return _table(caption, ["Label", escape(first), escape(other), "Difference"], rows)
 
 
 def _decisions(first: str, other: str, comparison: Comparison) -> str:

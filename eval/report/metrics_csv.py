@@ -10,6 +10,7 @@ from ..statistics.compare import Comparison
 from ..statistics.intervals import NO_INTERVAL, Estimate
 from ..statistics.results import LabelResult, ModelResult, Results
 from .localisation_section import localisation_metrics
+from .matched_words import matched_rows
 from .section import MetricRow, Section
 
 COLUMNS = ("model", "label", "metric", "value", "low", "high", "n", "positives", "reason")
@@ -28,6 +29,7 @@ def metrics_table(
         rows += _model_rows(model, localisation.get(model.name))
     for other, comparison in found.comparisons.items():
         rows += _difference_rows(f"{found.models[0].name} - {other}", comparison)
+    rows += matched_rows(found)
     rows += [row for section in sections for row in section.metrics]
     cells = [
         (row.model, row.label, row.metric, e.value, e.low, e.high, row.cases, row.positives, e.reason)

@@ -16,6 +16,7 @@ from ..statistics.operating_points import GIVEN
 from ..statistics.results import LabelResult, ModelResult, Results
 from .context import Context
 from .frequencies import natural_frequencies
+from .margin_words import margin_plain
 from .section import Section
 
 
@@ -44,7 +45,10 @@ def report_json(
         "labels": [row | {"what_one_means": context.meaning.get(row["label"], "")} for row in found.truths],
         "models": [_model(model, context) for model in found.models],
         "comparisons": [
-            {"first": found.models[0].name, "second": other} | _comparison(comparison)
+            {"first": found.models[0].name, "second": other}
+            | _comparison(comparison)
+            | _margin(found, other)
+            | _matched(found, other)
             for other, comparison in found.comparisons.items()
         ],
     } | {section.anchor: plain(section.plain) for section in sections}
@@ -84,6 +88,24 @@ def _rules(found: Results) -> list[str]:
     """Return the rules that thresholds really come from."""
     rules = (row.point.rule for model in found.models for row in model.labels if row.detailed)
     return list(dict.fromkeys("stored with the model" if rule == GIVEN else rule for rule in rules))
+
+
+def _margin(found: Results, other: str) -> dict[str, Any]:
+    if other not in found.margins:
+        return {}
+    own = found.margins[other]
+    return {"margin": margin_plain(own) | {"difference": estimate_json(own.difference)}}
+
+
+def _matched(found: Results, other: str) -> dict[str, Any]:
+    if other not in found.matched:
+        return {}
+    rows = [
+        {"label": row.label, "first": number_json(row.first), "second": number_json(row.second)}
+        | {"difference": estimate_json(row.difference)}
+        for row in found.matched[other]
+    ]
+    return {"matched": {"at": found.evaluation.matched, "labels": rows}}
 
 
 def _model(model: ModelResult, context: Context) -> dict[str, Any]:

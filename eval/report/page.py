@@ -23,6 +23,7 @@ from .frequencies import natural_frequencies
 from .headline import headline
 from .images import jpeg_uri
 from .localisation_section import localisation_section, undefined_localisation
+from .matched_words import matched_rate
 from .metrics_json import plain
 from .plots import calibration_panel, forest, pr_panel, roc_panel
 from .section import Section
@@ -53,6 +54,7 @@ def page(found: Results, title: str, context: Context, sections: Sequence[Sectio
         pairs=bool(found.comparisons),
         sections=sections,
         first=found.models[0],
+        matched_rate=matched_rate(found),
         title=title,
         unit=context.unit,
         headline=headline(found, context.unit),

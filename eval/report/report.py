@@ -18,7 +18,7 @@ from ...core.errors import UserError
 from ...core.files import write_json, write_text, written_aside
 from ...datasets.manifest.tables import Manifest, Predictions, for_spreadsheets
 from ..evaluation import STANDARD, Evaluation
-from ..inputs import Cases, Table, open_cases, open_predictions
+from ..inputs import Cases, Table, held_against, open_cases, open_predictions
 from ..statistics.results import Results, results
 from .context import Context
 from .headline import headline
@@ -105,6 +105,8 @@ def evaluate(
         raise UserError("--subgroups needs --data: the columns are those of the manifest.")
     tables = {name: evaluation.said(open_predictions(table, name)) for name, table in models.items()}
     manifest = None if data is None else open_cases(data)
+    if manifest is not None:
+        tables = {name: held_against(table, manifest, evaluation.split) for name, table in tables.items()}
     context = context or Context(meaning={} if manifest is None else manifest.meaning)
     for name in sorted(context.localisation.keys() - tables.keys()):
         raise UserError(f"Localisation is given for {name!r}, but the models are {', '.join(tables)}.")

@@ -8,12 +8,18 @@ import numpy as np
 
 from ..statistics.intervals import Estimate
 from ..statistics.subgroups import Contrast, LabelMetrics, Subgroup, Subgroups
+from .formats import noted
 from .metrics_json import estimate_json
 from .plots import INK, MODELS, MUTED, row_axes, svg_style, svg_text
 from .section import MetricRow, Section
 
 MOST_TABLES = 30  # labels with a table of their own on the page, those with the most positive cases
-NAMES = {"auroc": "AUROC", "macro_auroc": "macro AUROC", "accuracy": "accuracy"}
+NAMES = {
+    "auroc": "AUROC",
+    "macro_auroc": "macro AUROC",
+    "accuracy": "accuracy",
+    "baseline_accuracy": "accuracy of always saying the most frequent class",
+}
 METHODS = (
     "Subgroups: within a group, intervals are as everywhere. Group minus all other cases: the variance is DeLong’s for "
     "two groups, summed by patient, so that patients with cases in both are counted once (Obuchowski); of a macro mean "
@@ -44,7 +50,7 @@ def subgroup_section(found: Mapping[str, Subgroups]) -> Section:
             "forest": markupsafe.Markup(_forest(first, lead)),
             "labels": _tabled(first.whole),
             "tested": [name for name in first.whole.metrics if name in first.whole.contrasts],
-            "marked": any(estimate.marked for group in [first.whole, *first.groups] for estimate in _shown(group)),
+            "marked": any(noted(estimate) for group in [first.whole, *first.groups] for estimate in _shown(group)),
         },
         plain={
             "columns": first.columns,

@@ -221,7 +221,7 @@ def class_result(asked: Predictions, evaluation: Evaluation = STANDARD) -> Class
     metrics = _overall(margins, drawn, bootstrap, per_class)
     if classes > TOP:
         metrics[f"top{TOP}_accuracy"] = _share(right_top.sum(), len(right_top), bootstrap, drawn["top"])
-    metrics["baseline_accuracy"] = _baseline(margins.truth, asked.labels)
+    metrics["baseline_accuracy"] = baseline_accuracy(margins.truth, asked.labels)
     metrics["accuracy_failed_as_wrong"] = _failed_as_wrong(asked, truth, decided, evaluation)
     return ClassResult(
         labels=asked.labels,
@@ -326,7 +326,7 @@ def _overall(
     return metrics
 
 
-def _baseline(truth: np.ndarray, labels: tuple[str, ...]) -> Estimate:
+def baseline_accuracy(truth: np.ndarray, labels: tuple[str, ...]) -> Estimate:
     """Compute the accuracy of always saying the most frequent of the classes with (L,) cases."""
     if not truth.sum():
         return Estimate(float("nan"), reason=NO_TRUTH)

@@ -19,6 +19,7 @@ from .resampling import PatientBootstrap
 AS_WRONG = "_failed_as_wrong"
 WORST, BEST = "_worst_case", "_best_case"
 BOUNDED = ("sensitivity", "specificity", "ppv", "npv", "accuracy")
+_RATES = ("sensitivity", "specificity")
 _BOUND = f"{NO_INTERVAL}: a bound, whatever scores the failed cases had been given"
 
 
@@ -92,14 +93,12 @@ def _as_wrong(
     bootstrap: PatientBootstrap,
 ) -> list[dict[str, Estimate]]:  # fmt: skip
     """Compute sensitivity and specificity where a failed case (its score is NaN) is right for no truth."""
-    none = np.isnan(cuts)[None]
-    found: list[dict[str, Estimate]] = [{} for _ in points]
-    for name, one, right in (("sensitivity", 1, scores >= cuts), ("specificity", 0, scores < cuts)):
-        hits = np.where((truth == one) & ~none, right.astype(np.float64), np.nan)
-        why = [point.reason or RATE_REASONS[name] for point in points]
-        for label, estimate in enumerate(proportions(hits, bootstrap, why)):
-            found[label][name + AS_WRONG] = estimate
-    return found
+    shown, own = ~np.isnan(cuts)[None], ((1, scores >= cuts), (0, scores < cuts))
+    hits = [np.where((truth == one) & shown, right.astype(np.float64), np.nan) for one, right in own]
+    why = [point.reason or RATE_REASONS[name] for name in _RATES for point in points]
+    found = proportions(np.concatenate(hits, axis=1), bootstrap, why)
+    labels = len(points)
+    return [{name + AS_WRONG: found[i * labels + label] for i, name in enumerate(_RATES)} for label in range(labels)]
 
 
 def _bounds(

@@ -18,6 +18,8 @@ from .delong import delong_interval
 from .failures import Flow, failure_metrics, flows
 from .intervals import NO_INTERVAL, Estimate, estimates, macro_estimate
 from .likelihood_ratios import likelihood_ratios
+from .margins import MarginTest, margin_test
+from .matched import Matched, matched_rates
 from .operating_points import GIVEN, OperatingPoint, choose, transfer
 from .resampling import Drawn, PatientBootstrap, Reweighted
 from .rules import DEFAULT, parse_rule
@@ -95,6 +97,8 @@ class Results:
         evaluation: Its settings.
         models: In the order given.
         comparisons: By the name of the other model.
+        matched: Both models at the matched rate, by label, by the name of the other model; empty where none was named.
+        margins: The answers to the question with a margin, by the same; empty where none was put.
         splits: Per split `split, patients, cases` and `failed`, a dict by model.
         truths: Per label `label, positive, negative, unknown` among the requested cases of the evaluated
             split.
@@ -103,6 +107,8 @@ class Results:
     evaluation: Evaluation
     models: list[ModelResult]
     comparisons: dict[str, Comparison]
+    matched: dict[str, list[Matched]]
+    margins: dict[str, MarginTest]
     splits: list[dict]
     truths: list[dict]
 
@@ -146,13 +152,22 @@ def results(
         models.append(_model(name, table, own, prevalences, evaluation))
     first, *others = tables
     cuts = {model.name: {row.label: row.point.threshold for row in model.labels} for model in models}
+    compared = {
+        other: compare(tables[first], tables[other], evaluation, thresholds=(cuts[first], cuts[other]))
+        for other in others
+    }
+    question, rate = evaluation.margin, evaluation.matched
     return Results(
         evaluation=evaluation,
         models=models,
-        comparisons={
-            other: compare(tables[first], tables[other], evaluation, thresholds=(cuts[first], cuts[other]))
-            for other in others
+        comparisons=compared,
+        matched={}
+        if rate is None
+        else {
+            other: matched_rates(tables[first], tables[other], own.labels, rate, evaluation)
+            for other, own in compared.items()
         },
+        margins={} if question is None else {other: margin_test(own, question) for other, own in compared.items()},
         splits=_splits(tables),
         truths=_truths(tables, evaluation.split),
     )

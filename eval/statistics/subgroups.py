@@ -15,7 +15,7 @@ from ...core.errors import DataError
 from ...datasets.manifest.tables import Predictions
 from ..evaluation import STANDARD, Evaluation
 from . import metrics
-from .classes import MANY, NO_TRUTH, decided_classes, exclusive, true_classes
+from .classes import MANY, NO_TRUTH, baseline_accuracy, decided_classes, exclusive, true_classes
 from .groups import Group, groups, refuse_columns, texts
 from .holm import holm
 from .intervals import FEW, NO_INTERVAL, Estimate, macro_estimate, proportions
@@ -70,7 +70,8 @@ class Subgroup:
         column, name: Where it is from; empty and "all cases" for these.
         patients, cases: Scored.
         failed: Cases that were not.
-        metrics: Over all labels: `macro_auroc`, and of exclusive classes `accuracy`; empty for one label.
+        metrics: Over all labels: `macro_auroc`, and of exclusive classes `accuracy` beside `baseline_accuracy`, that of
+            always saying the group's most frequent class; empty for one label.
         contrasts: Of these.
         defined, small: Labels with an AUROC, and those of them with fewer than 10 patients in the smaller class.
         labels: By label; empty for exclusive classes.
@@ -182,6 +183,7 @@ def _overall(
     metrics, families = {}, {}
     if classes is not None:
         metrics["accuracy"], families["accuracy"] = _accuracy(cases, classes)
+        metrics["baseline_accuracy"] = _baselines(cases, classes)
     if not rated:
         metrics["macro_auroc"] = _macro_values(cases)
     elif len(rated) > 1:
@@ -231,6 +233,14 @@ def _accuracy(cases: GroupedCases, scored: Predictions) -> tuple[list[Estimate],
     ]
     gaps = mean_gaps(right, cases.inside, bootstrap.index, bootstrap.size)
     return found, _family(cases, gaps, np.minimum(patients, others))
+
+
+def _baselines(cases: GroupedCases, scored: Predictions) -> list[Estimate]:
+    truth, classes = true_classes(scored), len(scored.labels)
+    return [
+        baseline_accuracy(np.bincount(truth[rows & (truth >= 0)], minlength=classes), scored.labels)
+        for rows in cases.inside.T
+    ]
 
 
 def _macro_means(cases: GroupedCases, rated: Sequence[RatedLabel]) -> list[Estimate]:
