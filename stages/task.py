@@ -241,6 +241,10 @@ class SlideTask(Task):
             "--tile-geojson", action="store_true", help="with --explain, every tile with its score for QuPath too"
         )
         parser.add_argument("--split", action="append", help="of a manifest, only this split; may be repeated")
+        parser.add_argument(
+            "--identifiers", action="store_true", advanced=True,
+            help="name DICOM slides by their file names and patient numbers (default: hashes, and a key beside --out)",
+        )  # fmt: skip
 
     def needs(self, verb: str) -> tuple[str, ...]:
         return {"pretrain": ("tiles",), "extract": ("tiles", "encoder"), "finetune": ("features",)}.get(verb, ())
@@ -268,6 +272,6 @@ class SlideTask(Task):
         return predict_slides(
             Request(
                 options.model, options.inputs, options.out, options.features, options.encoder, options.explain,
-                options.split, Maps(options.tiff, options.tile_geojson),
+                options.split, options.identifiers, Maps(options.tiff, options.tile_geojson),
             )
         )  # fmt: skip

@@ -14,15 +14,18 @@ from ...core.errors import DataError
 from ...core.extras import require
 from ...core.files import refuse_irregular
 from ..loading.limits import SLIDE_GIGAPIXELS
+from .dicom_series import slide_in_folder
 from .scale import microns_per_px
 from .sources import ImageSource, OpenSlideSource, Source
 
 SLIDE_SUFFIXES = (
-    ".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".czi", ".dcm",
-    ".png", ".jpg", ".jpeg",
+    ".svs", ".tif", ".tiff", ".btf", ".qptiff", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".czi",
+    ".dcm", ".png", ".jpg", ".jpeg",
 )  # fmt: skip
 
-_IMAGES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
+# Endings that are no part of a slide's name; what else stands behind a dot is, as in TCGA's ids.
+_ENDINGS = (*SLIDE_SUFFIXES, ".dicom", ".h5", ".pt")
+_IMAGES = (".tif", ".tiff", ".btf", ".qptiff", ".png", ".jpg", ".jpeg")
 # A level counts as fine enough when its downsample is greater than wanted by this share at most: levels of
 # 62 px for 250 say 4.03 and mean 4.
 _LEVEL_TOLERANCE = 0.02
@@ -30,6 +33,12 @@ _BLOCK_PX = 2048  # side of what is read at once for an overview
 # Before its last resize an overview has at least so many px along its longer side, where the level has them: the last
 # whole factor may overlap the edge by one of these, and no more.
 _REDUCED_PX = 2048
+
+
+def slide_stem(name: str) -> str:
+    """Return the name of a slide's file without its suffix; an id without one is not cut at a dot."""
+    ending = next((ending for ending in _ENDINGS if name.lower().endswith(ending)), "")
+    return name[: len(name) - len(ending)] or name
 
 
 class Slide:
@@ -158,7 +167,7 @@ def open_slide(path: str | os.PathLike, mpp: float | None = None) -> Slide:
     """Open a slide.
 
     Args:
-        path: The file (of MRXS, VMS and the like, the one that OpenSlide is given).
+        path: The file (of MRXS, VMS and the like, the one that OpenSlide is given), or the folder of one DICOM slide.
         mpp: Microns per level-0 pixel by the manifest, for slides whose metadata do not say; None if unknown.
 
     Returns:
@@ -168,6 +177,8 @@ def open_slide(path: str | os.PathLike, mpp: float | None = None) -> Slide:
         DataError: Missing, empty, no slide, cut off, without a possible scale, or contradicting `mpp`.
     """
     path = Path(path)
+    if path.is_dir():
+        path = slide_in_folder(path)
     _refuse_unreadable(path)
     source = _source(path)
     try:

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from ...core.errors import DataError, UserError
-from ...core.files import file_sha256, write_json
+from ...core.files import file_sha256, write_json, write_text
+from ...core.platform import hide_from_others
 from ...datasets.manifest.tables import Manifest
 from ...datasets.slides.bags import BagFolder
 from ...datasets.slides.settings import Stain, Tiling, Tissue
@@ -22,14 +23,15 @@ from ...mil.model import MilCard, load_mil
 from ...mil.predict import BagPrediction, BagPredictor, failed_bag, predict_mil
 from ...mil.slide_encoder import load_tile_encoder
 from ..facts import beside, model_facts
-from ..predict import write_table
-from ..requested import requested_cases
+from ..predict import without_names, write_table
+from ..requested import marked, requested_cases
 from ..seen import seen_facts
 from .localise import annotation_of, tile_truth_of
 from .maps import Maps, Shown, write_maps
 from .tile import tile_slides
 
 TILES = "tiles"
+KEY = "names.key.json"  # beside features that are named by hashes
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Request:
         encoder: What makes features of slides that have none (see `load_tile_encoder`); None: they must be there.
         maps: Folder for heat maps; None for none.
         splits: Of a manifest: which cases; None for all.
+        identifiers: Name DICOM slides by their file names and patient numbers, not by hashes.
         also: What else is written of each map.
     """
 
@@ -54,6 +57,7 @@ class Request:
     encoder: str | None = None
     maps: Path | None = None
     splits: Sequence[str] | None = None
+    identifiers: bool = False
     also: Maps = field(default_factory=Maps)
 
 
@@ -71,7 +75,12 @@ def predict_slides(request: Request) -> pd.DataFrame:
     if (cases["id"] == cases["path"]).all():
         # Slides of one name in several folders: their ids, which name files too, start where the folders part.
         base = os.path.commonpath([Path(path).absolute().parent for path in cases["path"]])
-        cases["id"] = cases["patient"] = [Path(os.path.relpath(path, base)).as_posix() for path in cases["path"]]
+        cases["id"] = [Path(os.path.relpath(path, base)).as_posix() for path in cases["path"]]
+        cases["patient"] = cases["number"].mask(cases["number"] == "", cases["id"])
+    # Features are stored by id: where they are made once more, and beside another table, the same slides have the same.
+    keys = [beside(request.out, "key"), request.features / KEY]
+    cases = without_names(cases, keys[0], request.identifiers, keys)
+    _keep_key(*keys)
     if request.splits is not None:
         kept = cases["split"].isin(request.splits).to_numpy()
         cases, truth = cases[kept].reset_index(drop=True), truth[kept]
@@ -81,7 +90,7 @@ def predict_slides(request: Request) -> pd.DataFrame:
     if request.encoder is not None:
         _make_features(request, manifest, card)
     predictor = BagPredictor(card, lambda cases: _predictions(model, card, cases["id"].tolist(), request.features))
-    table = predicted(cases, truth, predictor)
+    table = marked(predicted(cases, truth, predictor), cases)
     write_table(request.out, table, card.labels)
     more = {"seen": seen_facts(request.model, cases), "sha256": file_sha256(request.model / card.weights_file)}
     write_json(beside(request.out, "model"), model_facts(request.model, card) | more)
@@ -92,6 +101,13 @@ def predict_slides(request: Request) -> pd.DataFrame:
             folder = request.maps if len(card.labels) == 1 else request.maps / label
             _write_maps(request, manifest, card, found, place, folder)
     return table
+
+
+def _keep_key(key: Path, kept: Path) -> None:
+    """Store the secret of the ids beside the features that are named by them."""
+    if key.is_file() and not kept.is_file():
+        write_text(kept, key.read_text(encoding="utf-8"))
+        hide_from_others(kept)
 
 
 def _manifest(request: Request, cases: pd.DataFrame, truth: np.ndarray, card: MilCard) -> Manifest:
