@@ -50,7 +50,7 @@ class Shown:
 
 def write_maps(
     recipe: Maps, manifest: Manifest, features: Path, shown: Mapping[str, Shown], model: Path, out: Path,
-    facts: Mapping[str, str], threshold: float,
+    facts: Mapping[str, str], threshold: float, label: str,
 ) -> pd.DataFrame:  # fmt: skip
     """Write `out/<id>.html`, `.png`, `.geojson`, `scores/<id>.h5`, `detections/<id>.csv` and `out/status.csv`.
 
@@ -63,6 +63,7 @@ def write_maps(
         out: The folder. What was done is not done again; maps of another model are refused there.
         facts: Lines for every page.
         threshold: Of the tile score, for regions; NaN for none.
+        label: What the scores are of.
 
     Returns:
         The status table.
@@ -70,20 +71,23 @@ def write_maps(
     table = manifest.table[manifest.table["id"].isin(shown.keys())]
     chosen = Manifest(manifest.path, table.reset_index(drop=True), manifest.labels)
     scales = dict(zip(chosen.table["id"], chosen.microns_per_px(), strict=True))
-    inputs = {"model": file_sha256(model / "model.safetensors"), "threshold": f"{threshold:.6g}"}
+    inputs = {"model": file_sha256(model / "model.safetensors"), "threshold": f"{threshold:.6g}", "label": label}
+    how = "assumed: no validation slide has outlines to choose it on" if np.isnan(threshold) else "chosen on validation"
+    facts = {**facts, "threshold of tiles": how}
     with run_folder(out, recipe, inputs, shared=True) as folder:
         work = SharedWork(folder, dict(zip(scales, chosen.files(), strict=True)), ".html")
 
         def do(slide: str) -> dict:
             file = slide_file(features, slide)
-            return _write(recipe, work.files[slide], scales[slide], file, shown[slide], folder, slide, facts, threshold)
+            place = work.files[slide], scales[slide], file
+            return _write(recipe, *place, shown[slide], folder, slide, facts, threshold, label)
 
         return work_through(work, do, "heat maps")
 
 
 def _write(
     recipe: Maps, path: Path, mpp: float | None, features: Path, shown: Shown, out: Path, slide: str,
-    facts: Mapping[str, str], threshold: float,
+    facts: Mapping[str, str], threshold: float, label: str,
 ) -> dict:  # fmt: skip
     from ...core.errors import DataError
     from ...datasets.slides.hdf5 import read_tiles, write_scores
@@ -117,18 +121,19 @@ def _write(
     write_scores(slide_file(out / SCORES, slide), shown.scores, grid)
     write_detections(slide_file(out / DETECTIONS, slide, ".csv"), detections)
     scale = max(size_px) / max(small.shape)
-    image = slide_png(small, found, opened.mpp, downsample=scale, outlines=outlines, title=slide)
+    title = f"{slide}: {label}"
+    image = slide_png(small, found, opened.mpp, downsample=scale, outlines=outlines, title=title)
     with written_aside(slide_file(out, slide, ".png")) as aside:
         aside.write_bytes(image)
-    regions = write_geojson(slide_file(out, slide, ".geojson"), found, cut, size_px)
+    regions = write_geojson(slide_file(out, slide, ".geojson"), found, cut, size_px, label)
     if recipe.tiff:
         write_heat_tiff(slide_file(out, slide, ".tif"), found, size_px, opened.mpp)
     if recipe.tile_geojson:
-        write_tiles_geojson(slide_file(out, slide, ".tiles.geojson"), grid.coords, shown.scores, side)
+        write_tiles_geojson(slide_file(out, slide, ".tiles.geojson"), grid.coords, shown.scores, side, label, cut)
     page = SlideMap(
         id=slide, overview=overview, width_px=size_px[0], height_px=size_px[1], mpp=opened.mpp, coords=grid.coords,
         scores=shown.scores, tile_level0_px=side, threshold=cut, verdict=shown.verdict, truth=shown.truth,
-        outlines=outlines, gallery=gallery, facts=facts,
+        score_name=f"{label} tile score",        outlines=outlines, gallery=gallery, facts=facts,
     )  # fmt: skip
     write_slide_page(slide_file(out, slide, ".html"), page)
     return {"tiles": len(shown.scores), "regions": regions, "detections": len(detections)}

@@ -188,7 +188,7 @@ def _write_maps(
         "features": str(card.features.get("encoder", f"{card.width} wide")),
     }
     threshold = _region_threshold(manifest, request.features, label, scores)
-    table = write_maps(request.also, manifest, request.features, shown, request.model, folder, facts, threshold)
+    table = write_maps(request.also, manifest, request.features, shown, request.model, folder, facts, threshold, label)
     for reason in table.loc[table["status"] == "failed", "reason"]:
         print(f"no heat map: {reason}")
 

@@ -219,6 +219,9 @@ def test_predictions_and_maps_are_written(mapped):
     scored, maps = set(table.index) - {WITHOUT_SCALE}, mapped / "explanations"
     for suffix in (".html", ".png", ".geojson", ".tif", ".tiles.geojson"):
         assert {path.name.removesuffix(suffix) for path in maps.glob(f"*_???{suffix}")} == scored, suffix
+    tiles = json.loads(next(maps.glob("tumor_*.tiles.geojson")).read_text())["features"]
+    assert all(list(tile["properties"]["measurements"]) == ["tumor score"] for tile in tiles)
+    assert "tumor tile score" in next(maps.glob("test_*.html")).read_text()
     assert {path.stem for path in (maps / "scores").glob("*.h5")} == scored
     assert {path.stem for path in (maps / "detections").glob("*.csv")} == scored
     assert set(status(maps).index) == scored and (status(maps)["status"] == "ok").all()
