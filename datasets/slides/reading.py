@@ -87,21 +87,23 @@ class Slide:
 
         Returns:
             (tile_px, tile_px, 3) uint8 RGB, read from the coarsest level that is fine enough and resized once
-            (by area averaging when it shrinks, bicubically when it grows).
+            (by area averaging when it shrinks, bicubically when it grows). What sticks out of the slide to the right
+            or below is white, as what was never scanned: CLAM and TRIDENT have such tiles.
 
         Raises:
-            DataError: The square lies partly outside of the slide, or cannot be read.
+            DataError: The square begins outside of the slide, or cannot be read.
         """
         side = round(tile_um / self.mpp)
         if side < 1:
             raise DataError(f"{self.path}: a tile of {tile_um:g} microns is less than one px of {self.mpp:g} microns.")
-        if x < 0 or y < 0 or x + side > self.width_px or y + side > self.height_px:
+        if not (0 <= x < self.width_px and 0 <= y < self.height_px):
             raise DataError(
-                f"{self.path}: the tile of {side} px at x = {x}, y = {y} lies outside of the slide "
+                f"{self.path}: the tile of {side} px at x = {x}, y = {y} begins outside of the slide "
                 f"({self.width_px} x {self.height_px} px). Are the coordinates those of another slide or level?"
             )
         level = self._level(side / tile_px)
-        pixels = self._square(x, y, side, level)
+        inside = x + side <= self.width_px and y + side <= self.height_px
+        pixels = self._square(x, y, side, level) if inside else self._padded(x, y, side, level)
         if len(pixels) == tile_px:
             return pixels
         shrinks = len(pixels) > tile_px
@@ -144,6 +146,17 @@ class Slide:
         n = min(max(1, round(side / downsample)), width, height)
         left, top = min(round(x / downsample), width - n), min(round(y / downsample), height - n)
         return self._source.region(round(left * downsample), round(top * downsample), level, n, n)
+
+    def _padded(self, x: int, y: int, side: int, level: int) -> np.ndarray:
+        """Return (n, n, 3) of a level as `_square`; what sticks out to the right or below is white."""
+        downsample, (width, height) = self.downsamples[level], self._source.sizes[level]
+        n = max(1, round(side / downsample))
+        left, top = min(round(x / downsample), width - 1), min(round(y / downsample), height - 1)
+        seen = min(n, width - left), min(n, height - top)
+        pixels = np.full((n, n, 3), 255, np.uint8)
+        region = self._source.region(round(left * downsample), round(top * downsample), level, *seen)
+        pixels[: seen[1], : seen[0]] = region
+        return pixels
 
     def _reduced(self, level: int, factor: int) -> np.ndarray:
         """Return a whole level, every factor x factor px averaged to one; the last ones over what there is."""

@@ -13,6 +13,7 @@ from ...core.files import file_sha256, write_json, write_text
 from ...core.platform import hide_from_others
 from ...datasets.manifest.tables import Manifest
 from ...datasets.slides.bags import BagFolder
+from ...datasets.slides.places import features_file
 from ...datasets.slides.settings import Stain, Tiling, Tissue
 from ...datasets.slides.shared_work import SharedWork, slide_file
 from ...eval.localisation.tiles import TileSlide, choose_dice_threshold
@@ -134,7 +135,7 @@ def _make_features(request: Request, manifest: Manifest, card: MilCard) -> None:
             f"{request.encoder}: not the encoder that the model was trained with "
             f"({card.features.get('encoder')}); name that one."
         )
-    missing = [not slide_file(request.features, slide).is_file() for slide in manifest.table["id"]]
+    missing = [not features_file(request.features, slide).is_file() for slide in manifest.table["id"]]
     waiting = Manifest(manifest.path, manifest.table[missing].reset_index(drop=True), manifest.labels)
     if len(waiting):
         tile_slides(tiling, waiting, request.features / TILES)
@@ -143,7 +144,7 @@ def _make_features(request: Request, manifest: Manifest, card: MilCard) -> None:
 
 def _predictions(model, card: MilCard, slides: Sequence[str], features: Path) -> Iterator[BagPrediction]:
     """Predict slides by the files of their features; the reason of one without is why it has none."""
-    with_features = [slide_file(features, slide).is_file() for slide in slides]
+    with_features = [features_file(features, slide).is_file() for slide in slides]
     if not any(with_features):
         yield from (failed_bag(row, card, _why(features, slide)) for row, slide in enumerate(slides))
         return
@@ -187,15 +188,15 @@ def _write_maps(
         "label": f"{label} ({card.meaning.get(label, '1 = present')})",
         "features": str(card.features.get("encoder", f"{card.width} wide")),
     }
-    threshold = _region_threshold(manifest, request.features, label, scores)
+    threshold = _region_threshold(request, manifest, label, scores)
     table = write_maps(request.also, manifest, request.features, shown, request.model, folder, facts, threshold, label)
     for reason in table.loc[table["status"] == "failed", "reason"]:
         print(f"no heat map: {reason}")
 
 
-def _region_threshold(manifest: Manifest, features: Path, label: str, scores: dict[str, np.ndarray]) -> float:
+def _region_threshold(request: Request, manifest: Manifest, label: str, scores: dict[str, np.ndarray]) -> float:
     """The tile score with the largest Dice on the validation slides that have outlines; NaN without any."""
-    from ...datasets.slides.hdf5 import read_tiles
+    from ...datasets.slides.tile_reading import slide_tiles
 
     tiles = []
     val = manifest.rows("val")
@@ -203,7 +204,9 @@ def _region_threshold(manifest: Manifest, features: Path, label: str, scores: di
         if row["id"] not in scores:
             continue
         try:
-            truth = tile_truth_of(row, val, label, read_tiles(slide_file(features, row["id"]), mpp))
+            tiles_of = features_file(request.features, row["id"])
+            grid = slide_tiles(tiles_of, val.path.parent / row["path"], mpp, request.also.tile_level0_px)
+            truth = tile_truth_of(row, val, label, grid)
         except DataError:
             # The slide's own row of the status table will say what is wrong with it.
             continue
