@@ -1,5 +1,6 @@
 """`clinvit tile`: the tissue of slides, and a grid of tiles over it."""
 
+import sys
 from typing import Any
 
 from .options import add_recipe, begin, chosen, recipe_help
@@ -34,4 +35,10 @@ def status(table, out) -> str:
     counts = table["status"].value_counts()
     words = " + ".join(f"{counts.get(each, 0)} {each}" for each in ("ok", "failed", "open"))
     tiles = int(table["tiles"].sum()) if "tiles" in table else 0
+    if "warning" in table:
+        said = table[table["warning"].fillna("") != ""]
+        for _, row in said.head(5).iterrows():
+            print(f"warning: {row['id']}: {row['warning']}", file=sys.stderr)
+        if len(said) > 5:
+            print(f"warning: ... and {len(said) - 5} more slides (status.csv, column warning)", file=sys.stderr)
     return f"{out}: {len(table)} requested = {words} (status.csv); {tiles} tiles"

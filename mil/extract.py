@@ -13,6 +13,7 @@ from ..core.files import file_sha256, write_json
 from ..core.platform import usable_cores
 from ..datasets.manifest.seen import PRETRAINED_ON, TRAINED_ON, read_hashes, save_hashes
 from ..datasets.manifest.tables import Manifest
+from ..datasets.slides.places import tiles_file
 from ..datasets.slides.shared_work import SharedWork, slide_file, work_through
 from ..engine.recipe import plain
 from ..engine.run_folder import run_folder
@@ -23,6 +24,7 @@ from .slide_encoder import TileEncoder, load_tile_encoder
 
 # How features were made, from the slide on: what has to be repeated to predict another slide.
 PIPELINE = "pipeline.json"
+HALF_MOST = 65_504  # features beyond it are stored in single precision, which the status table says
 PRECISIONS = {"32-true": None, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
@@ -78,20 +80,23 @@ def extract_slide(
     Raises:
         DataError: No tiles, a tile that cannot be read, a feature that is not finite. Nothing is written then.
     """
-    from ..datasets.slides.hdf5 import read_tiles, write_features
-    from ..datasets.slides.tile_reading import Tiles
+    from ..datasets.slides.hdf5 import write_features
+    from ..datasets.slides.tile_reading import Tiles, slide_tiles
 
-    grid = read_tiles(_tiles_of(tiles, slide))
+    grid = slide_tiles(_tiles_of(tiles, slide), path, mpp, recipe.tile_level0_px)
     width = encoder.check(grid.tile_px) * len(recipe.scales)
     source = Tiles(path, mpp, grid, recipe.scales[-1], recipe.stain)
     features, done = np.empty((len(source), width), np.dtype(recipe.dtype)), 0
     for batch in source.batches(recipe.batch_size, reading_processes(recipe)):
-        features[done : done + len(batch)] = encode(encoder, batch, recipe.precision, recipe.scales)
+        found = encode(encoder, batch, recipe.precision, recipe.scales)
+        if features.dtype == np.float16 and np.isfinite(found).all() and np.abs(found).max() > HALF_MOST:
+            features = features.astype(np.float32)
+        features[done : done + len(batch)] = found
         done += len(batch)
     if not np.isfinite(features).all():
         raise DataError(f"{path}: the encoder gives features that are not finite; try --precision 32-true.")
     write_features(slide_file(out, slide), features, grid, about)
-    return {"tiles": len(features), "width": width}
+    return {"tiles": len(features), "width": width, "dtype": str(features.dtype)}
 
 
 @torch.inference_mode()
@@ -111,7 +116,7 @@ def reading_processes(recipe: Extract) -> int:
 
 
 def _tiles_of(tiles: Path, slide: str) -> Path:
-    path = slide_file(tiles, slide)
+    path = tiles_file(tiles, slide)
     if not path.is_file():
         state = SharedWork(tiles, {slide: path}).state(slide)
         why = f": {state['reason']}" if state and state["reason"] else "; run `clinvit tile` first"

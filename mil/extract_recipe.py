@@ -16,8 +16,10 @@ class Extract:
             twice its pixels, which the slide must have, cut into 2 x 2 parts; features of width D become 2 D.
         batch_size: Tiles per step.
         precision: `32-true`, `bf16-mixed` or `16-mixed`; `auto` is 16-mixed on a GPU, 32-true on a CPU.
-        dtype: Stored as `float32` (what CLAM expects) or `float16` (half the space).
+        dtype: Stored as `float32` (what CLAM expects) or `float16` (half the space; of a slide with values beyond
+            65,504 still float32).
         workers: Reading processes; -1 takes one per core, at most 16.
+        tile_level0_px: Side of a tile in level-0 px, for tile files of other tools that do not say.
         stain: Stain normalisation; the same as the encoder was trained with.
     """
 
@@ -27,4 +29,5 @@ class Extract:
     precision: str = "auto"
     dtype: str = "float32"
     workers: int = -1
+    tile_level0_px: int | None = None
     stain: Stain = field(default_factory=Stain)

@@ -92,7 +92,8 @@ def predict_stage(request: Request) -> pd.DataFrame | None:
 
 def _predict(request: Request, network, card, team: Team) -> pd.DataFrame | None:
     cases, truth = requested_cases(request.inputs, card.labels, request.unit or card.unit)
-    cases = _named(request, cases)
+    key = beside(request.out, "key")
+    cases = without_names(cases, key, request.identifiers, [key] if request.resume else [], request.share.rank == 0)
     sha256 = file_sha256(request.model / card.weights_file)
     said = model_facts(request.model, card) | {"seen": seen_facts(request.model, cases)}
     said |= {"sha256": sha256, "cases": _fingerprint(cases), "precision": _precision(request)}
@@ -162,17 +163,25 @@ def _finished(out: Path, said: dict) -> bool:
     return out.is_file() and facts.is_file() and read_json(facts) == said
 
 
-def _named(request: Request, cases: pd.DataFrame) -> pd.DataFrame:
-    """The cases; DICOM files that come from no manifest get hashes for their names, which are often those of people."""
-    if request.identifiers or not (cases["split"] == "new").all() or not cases["dicom"].any():
+def without_names(
+    cases: pd.DataFrame, key: Path, identifiers: bool, earlier: Sequence[Path] = (), write: bool = True
+) -> pd.DataFrame:
+    """The cases; DICOM files that come from no manifest get hashes for their names, which are often those of people.
+
+    Args:
+        cases: As from `requested_cases`.
+        key: Where it is written which id is which file.
+        identifiers: Whether all keep their names.
+        earlier: Keys whose secret is taken again, the first that is there.
+        write: Whether this process writes the key.
+    """
+    if identifiers or not (cases["split"] == "new").all() or not cases["dicom"].any():
         return cases
-    key = beside(request.out, "key")
-    salt = read_json(key, limit=LARGE_JSON_BYTES)["salt"] if request.resume and key.is_file() else ""
-    cases, salt = pseudonymised(cases, salt)
-    if request.share.rank > 0:
-        return cases
-    write_json(key, {"salt": salt, "files": dict(zip(cases["id"], cases["path"]))}, private=True)
-    hide_from_others(key)
+    salts = [read_json(each, limit=LARGE_JSON_BYTES)["salt"] for each in earlier if each.is_file()]
+    cases, salt = pseudonymised(cases, next(iter(salts), ""))
+    if write:
+        write_json(key, {"salt": salt, "files": dict(zip(cases["id"], cases["path"]))}, private=True)
+        hide_from_others(key)
     return cases
 
 

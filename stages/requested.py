@@ -86,6 +86,8 @@ def expand(inputs: Sequence[str], unit: str) -> Expanded:
                 _add_folder(found, path.parent, unit)
             else:
                 found.entries.setdefault(path, entry)
+    if unit == "slide":
+        _one_per_slide(found)
     return found
 
 
@@ -141,6 +143,17 @@ def _add_folder(found: Expanded, folder: Path, unit: str) -> None:
     for entry in held.entries:
         found.entries.setdefault(folder / entry.path, entry)
     found.left_out.update(held.counts())
+
+
+def _one_per_slide(found: Expanded) -> None:
+    """Keep one of several files that were named of one DICOM slide: the largest level."""
+    from ..datasets.slides.dicom_series import FURTHER, slides_of
+
+    headers = {path: entry.header for path, entry in found.entries.items() if entry.header is not None}
+    for path, slide in slides_of({path: header for path, header in headers.items() if header.is_slide}).items():
+        if slide not in (path, None):  # what was named alone stays, whatever it is
+            del found.entries[path]
+            found.left_out[FURTHER] += 1
 
 
 def _named_file(path: Path) -> Entry:

@@ -255,6 +255,14 @@ class SlideTask(Task):
             "--tile-geojson", action="store_true", help="with --explain, every tile with its score for QuPath too"
         )
         parser.add_argument("--split", action="append", help="of a manifest, only this split; may be repeated")
+        parser.add_argument(
+            "--tile-level0-px", type=int, advanced=True, metavar="PX",
+            help="with --explain, side of a tile in level-0 px, for features of other tools that do not say",
+        )  # fmt: skip
+        parser.add_argument(
+            "--identifiers", action="store_true", advanced=True,
+            help="name DICOM slides by their file names and patient numbers (default: hashes, and a key beside --out)",
+        )  # fmt: skip
 
     def needs(self, verb: str) -> tuple[str, ...]:
         return {"pretrain": ("tiles",), "extract": ("tiles", "encoder"), "finetune": ("features",)}.get(verb, ())
@@ -276,12 +284,12 @@ class SlideTask(Task):
             raise UserError(
                 "--features is missing: the folder of the slides' features, or where to put them (--encoder)."
             )
-        for name in ("tiff", "tile_geojson") if options.explain is None else ():
+        for name in ("tiff", "tile_geojson", "tile_level0_px") if options.explain is None else ():
             if getattr(options, name):
                 raise UserError(f"--{name.replace('_', '-')} belongs to --explain: leave it out.")
         return predict_slides(
             Request(
                 options.model, options.inputs, options.out, options.features, options.encoder, options.explain,
-                options.split, Maps(options.tiff, options.tile_geojson),
+                options.split, options.identifiers, Maps(options.tiff, options.tile_geojson, options.tile_level0_px),
             )
         )  # fmt: skip

@@ -19,7 +19,8 @@ from .dicom import read_elements
 
 _TAGS = (
     "SOPClassUID", "Modality", "Rows", "Columns", "NumberOfFrames", "ViewPosition", "ViewCodeSequence",
-    "BodyPartExamined", "PatientSex", "PatientAge", "PatientID", "StudyInstanceUID",
+    "BodyPartExamined", "PatientSex", "PatientAge", "PatientID", "StudyInstanceUID", "SeriesInstanceUID", "ImageType",
+    "TotalPixelMatrixColumns", "TotalPixelMatrixRows",
 )  # fmt: skip
 _AGE_UNITS_PER_YEAR = {"D": 365.25, "W": 365.25 / 7, "M": 12.0, "Y": 1.0}
 
@@ -74,6 +75,9 @@ class DicomHeader:
         sex: `M`, `F`, `O` or ''.
         age: Years; None if not given.
         patient, study: As the header says them, '' if not given. They name a person.
+        series: SeriesInstanceUID, '' if not given: which files are one whole-slide image.
+        flavour: Third value of ImageType, such as `VOLUME` or `LABEL`; '' if not given.
+        matrix_px: Px of the whole image that a tiled file holds; 0 if not given.
     """
 
     sop_class: str
@@ -86,6 +90,9 @@ class DicomHeader:
     age: float | None
     patient: str
     study: str
+    series: str = ""
+    flavour: str = ""
+    matrix_px: int = 0
 
     def facts(self, salt: str) -> dict[str, str | float | None]:
         """Return `view, sex, age, patient, study`, identifiers hashed with the salt; as `dicom_facts` does."""
@@ -168,6 +175,9 @@ def read_header(path: Path) -> DicomHeader:
         age=_years(_text(header, "PatientAge")),
         patient=_text(header, "PatientID"),
         study=_text(header, "StudyInstanceUID"),
+        series=_text(header, "SeriesInstanceUID"),
+        flavour=_flavour(header),
+        matrix_px=_matrix_px(header),
     )
 
 
@@ -253,6 +263,18 @@ def _frames(header: Dataset) -> int:
         return int(header.get("NumberOfFrames") or 1)
     except (TypeError, ValueError):
         return 1
+
+
+def _flavour(header: Dataset) -> str:
+    values = header.get("ImageType") or ()
+    return str(values[2]).strip().upper() if not isinstance(values, str) and len(values) > 2 else ""
+
+
+def _matrix_px(header: Dataset) -> int:
+    try:
+        return int(header["TotalPixelMatrixColumns"].value) * int(header["TotalPixelMatrixRows"].value)
+    except (KeyError, TypeError, ValueError):
+        return 0
 
 
 def _coded_view(header: Dataset) -> str:

@@ -72,10 +72,12 @@ class Contents:
     Attributes:
         entries: The cases, sorted by path.
         left_out: By reason, the files that are none.
+        standing: Of every file of a DICOM slide, the file that stands for the slide.
     """
 
     entries: list[Entry] = field(default_factory=list)
     left_out: dict[str, list[str]] = field(default_factory=dict)
+    standing: dict[str, str] = field(default_factory=dict)
 
     def counts(self) -> dict[str, int]:
         """Return how many files were left out, by reason."""
@@ -114,6 +116,8 @@ def contents(root: Path, unit: str, wanted: "Wanted | None" = None, *, headers: 
                 found.leave_out(path, reason)
             else:
                 found.entries.append(entry)
+    if unit == "slide":
+        _one_per_slide(found)
     found.entries.sort()
     for directory in found.left_out.get(DIRECTORY, []):
         for path in _missing(root, directory):
@@ -203,6 +207,21 @@ def _missing(root: Path, directory: str) -> list[str]:
     listed = [folder / file for file in listed_files(root / directory)]
     there = {str(file).casefold() for file in folder.rglob("*")} if listed else set()
     return [str(file.relative_to(root)) for file in listed if str(file).casefold() not in there]
+
+
+def _one_per_slide(found: Contents) -> None:
+    """Keep of the files of each DICOM slide the one that stands for it."""
+    from ..slides.dicom_series import FURTHER, NO_VOLUME, slides_of
+
+    of = slides_of({entry.path: entry.header for entry in found.entries if entry.header is not None})
+    for path, slide in of.items():
+        if slide is None:
+            found.leave_out(path, NO_VOLUME)
+        else:
+            found.standing[path] = slide
+            if slide != path:
+                found.leave_out(path, FURTHER)
+    found.entries = [entry for entry in found.entries if of.get(entry.path, entry.path) == entry.path]
 
 
 def _patient(path: Path) -> str:

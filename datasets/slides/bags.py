@@ -1,6 +1,7 @@
 """Bags of instance features: a folder of HDF5 files made from slides, or a classical table; and padded batches."""
 
 import hashlib
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from ...core.errors import DataError
 from ...core.platform import usable_cores
 from ..loading.isolation import isolated
 from ..manifest.tables import nearest, read_csv
-from .shared_work import slide_file
+from .places import features_file
 
 
 class Bags(Protocol):
@@ -37,7 +38,9 @@ class Bags(Protocol):
 
 
 class BagFolder:
-    """`<folder>/<id>.h5` for every id, read when asked for, as half precision; small bags stay in memory.
+    """`<folder>/<id>.h5` or `.pt` for every id, read when asked for; small bags stay in memory.
+
+    They are kept in half precision; those with values beyond it (65,504) stay in single precision, which is said once.
 
     A file that is missing, empty or broken is a reason, not an error. `attributes` are those, of the files' encoder
     and tiles, that all readable files state alike.
@@ -57,6 +60,7 @@ class BagFolder:
         self._kept: dict[int, np.ndarray] = {}
         self._counts = np.zeros(len(self.ids), dtype=np.int64)
         self._reasons = [""] * len(self.ids)
+        self._said_wide = False
         self.width = 0
         self.attributes: dict[str, Any] = {}
         first, heads = None, self._heads()
@@ -78,7 +82,7 @@ class BagFolder:
 
     def path(self, row: int) -> Path:
         """Return the file of a row."""
-        return slide_file(self.folder, self.ids[row])
+        return features_file(self.folder, self.ids[row])
 
     def count(self, row: int) -> int:
         """Return instances of a bag; 0 where there is none."""
@@ -89,17 +93,19 @@ class BagFolder:
         return self._reasons
 
     def bag(self, row: int, instances: np.ndarray | None = None) -> np.ndarray:
-        """Return (n, D) float16 features of these instances (ascending), or of all.
+        """Return (n, D) features of these instances (ascending), or of all.
+
+        float16; float32 where a value of the bag is beyond half precision.
 
         Raises:
-            DataError: The file cannot be read, or has a value that is not finite in half precision.
+            DataError: The file cannot be read, or has a value that is not finite.
         """
         if row not in self._kept:
             size = 2 * self.count(row) * self.width
             if size > self._left:
                 return self._read(row, instances)
             self._kept[row] = self._read(row)
-            self._left -= size
+            self._left -= self._kept[row].nbytes
         return self._kept[row] if instances is None else self._kept[row][instances]
 
     def fits(self) -> bool:
@@ -151,11 +157,21 @@ class BagFolder:
         return row if first is None else first
 
     def _read(self, row: int, instances: np.ndarray | None = None) -> np.ndarray:
-        from .hdf5 import open_features
+        from .hdf5 import all_finite, open_features
 
         with open_features(self.path(row)) as file:
-            features = torch.from_numpy(file.read(instances)).half().numpy()  # NumPy takes 7 times as long
-        return _finite(features, str(self.path(row)))
+            features = torch.from_numpy(file.read(instances))
+        half = features.half().numpy()  # NumPy takes 7 times as long
+        if all_finite(half):
+            return half
+        if not self._said_wide:
+            self._said_wide = True
+            print(
+                f"note: {self.path(row)}: features beyond 65,504, which half precision cannot hold: such bags are kept "
+                "in single precision, twice the memory.",
+                file=sys.stderr,
+            )
+        return features.float().numpy()
 
 
 class _Unlike(DataError):
@@ -323,7 +339,10 @@ def pad_bags(bags: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
     longest = max(map(len, bags))
     if len(bags) == 1:
         return torch.from_numpy(bags[0])[None], torch.ones(1, longest, dtype=torch.bool)
-    features = torch.zeros(len(bags), longest, bags[0].shape[1], dtype=torch.from_numpy(bags[0]).dtype)
+    kinds = {torch.from_numpy(bag).dtype for bag in bags}
+    features = torch.zeros(
+        len(bags), longest, bags[0].shape[1], dtype=kinds.pop() if len(kinds) == 1 else torch.float32
+    )
     for slot, bag in zip(features, bags):
         slot[: len(bag)] = torch.from_numpy(bag)
     return features, torch.arange(longest) < torch.tensor([[len(bag)] for bag in bags])
@@ -373,15 +392,3 @@ class BagCases(Dataset):
             "target": torch.from_numpy(self.targets[rows]),
             "row": torch.tensor(rows),
         }
-
-
-def _finite(features: np.ndarray, where: str) -> np.ndarray:
-    from .hdf5 import all_finite
-
-    if not all_finite(features):
-        wrong = ~np.isfinite(features).all(axis=1)
-        raise DataError(
-            f"{where}: {wrong.sum()} of {len(features)} instances have a feature that is not a finite number (in half "
-            "precision). Extract this case again."
-        )
-    return features

@@ -15,8 +15,11 @@ from ..manifest.tables import Manifest
 from ..quality.check import Findings, check_manifest
 from ..quality.looks import Look, look_at
 from .reading import open_slide
+from .settings import Tissue
+from .tissue import ink_warning
 
 OVERVIEW_PX = 256
+MOST_INK_PX = 2048
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ def check_slides(manifest: Manifest, files: int | None = 200) -> Findings:
     if missing:
         findings.errors.append(f"{len(missing)} of {len(paths)} slides are missing, first: {missing[0]}")
     chosen = range(len(paths)) if not files else np.unique(np.linspace(0, len(paths) - 1, files).astype(int))
-    sizes, mpps, bad = [], [], []
+    sizes, mpps, bad, inked = [], [], [], []
     there = [row for row in chosen if paths[row].exists()]
     work = partial(_look, scales={paths[row]: scales[row] for row in there})
     looks = isolated(work, [paths[row] for row in there], usable_cores(), time=SLIDE_SECONDS)
@@ -55,12 +58,18 @@ def check_slides(manifest: Manifest, files: int | None = 200) -> Findings:
         if isinstance(look, DataError):
             bad.append(str(look))
         else:
-            look, size, mpp = look
+            look, size, mpp, ink = look
+            if ink:
+                inked.append(f"{manifest.table['id'].iloc[row]}: {ink}")
             findings.looks.add(row, look)
             sizes.append(size)
             mpps.append(mpp)
     # A slide that cannot be used is a row of the status tables; the others go on.
     findings.warnings += bad[:20]
+    if inked:
+        findings.warnings.append(
+            f"ink or a special stain (tissue.remove_ink) on {len(inked)} of the slides opened, first {inked[0]}"
+        )
     if len(bad) > 20:
         findings.warnings.append(f"... and {len(bad) - 20} more slides that cannot be used.")
     if not sizes:
@@ -74,7 +83,12 @@ def check_slides(manifest: Manifest, files: int | None = 200) -> Findings:
     return findings
 
 
-def _look(path: Path, scales: dict[Path, float | None]) -> tuple[Look, tuple[int, int], float]:
-    """Look at a slide that can be gone through, its width and height, and microns per pixel."""
+def _look(path: Path, scales: dict[Path, float | None]) -> tuple[Look, tuple[int, int], float, str]:
+    """Look at a slide that can be gone through: also width and height, microns per pixel, and what is said of ink."""
     with open_slide(path, scales[path]) as slide:
-        return look_at(slide.overview(OVERVIEW_PX)), (slide.width_px, slide.height_px), slide.mpp
+        size = slide.width_px, slide.height_px
+        # At the scale that tissue is looked for, where that is not finer than what lies ready.
+        longest = min(MOST_INK_PX, max(1, round(max(size) * slide.mpp / Tissue().overview_mpp)))
+        small = slide.overview(longest)
+        ink = ink_warning(small, max(size) * slide.mpp / max(small.shape[:2]))
+        return look_at(slide.overview(OVERVIEW_PX)), size, slide.mpp, ink

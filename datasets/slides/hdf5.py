@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
@@ -19,7 +19,11 @@ from ...core.errors import DataError
 from ...core.files import refuse_irregular, require_space, written_aside
 from ..loading.contained import refuse_pointers
 from ..loading.limits import FEATURES_GB
+from .theirs import FEATURES, by_our_names, in_microns, placed_grid, side_px
 from .tiles import TileGrid
+
+if TYPE_CHECKING:
+    from .tensors import TensorFile
 
 # Rows wanted that lie nearer than this are read in one go, and at most so many at a time.
 _GAP_ROWS, _SPAN_ROWS = 16, 4096
@@ -42,42 +46,47 @@ def write_tiles(path: str | os.PathLike, grid: TileGrid) -> None:
         _write_grid(file, Path(path), grid)
 
 
-def read_tiles(path: str | os.PathLike, mpp: float | None = None) -> TileGrid:
-    """Read a tile grid of ours, of CLAM or of TRIDENT.
+def read_tiles(
+    path: str | os.PathLike,
+    mpp: float | None = None,
+    size_px: tuple[int, int] | None = None,
+    tile_level0_px: int | None = None,
+) -> TileGrid:
+    """Read a tile grid of ours, of CLAM, TRIDENT or STAMP.
 
     Args:
         path: The file.
-        mpp: Microns per level-0 px of the slide, for files of CLAM and TRIDENT, which do not say.
+        mpp: Microns per level-0 px of the slide, for files of others, which do not say.
+        size_px: Width and height of the slide, for files that do not say.
+        tile_level0_px: Side of a tile, for files that do not say.
 
     Returns:
         The tiles; `tissue` and `overlap_um` are NaN where the file does not say.
 
     Raises:
-        DataError: Missing, truncated, of another layout, without tiles, without scale, or contradicting `mpp`.
+        DataError: Missing, truncated, of another layout, without tiles, without scale or size, or contradicting what
+            is given.
     """
     path = Path(path)
     with _reading(path), _opened(path) as file:
-        coords = _coords(path, file)[:].astype(np.int64)
-        attrs = _attributes(file["coords"])
+        coords = _coords(path, file)
+        if coords is None:
+            raise DataError(f"{path}: no `coords`: where its tiles lie, it does not say. {_ADVICE}")
+        attrs = _attributes(file, "coords")
         tissue = _tissue(path, file, len(coords))
-        side = _tile_level0_px(attrs)
-        width, height = _slide_size(attrs)
-    if side is None or not width:
-        raise DataError(f"{path}: does not say how large its tiles and its slide are. {_ADVICE}")
     with _reading(path):
-        mpp = _scale(path, attrs, mpp)
-        overlap_px = attrs.get("overlap", np.nan) / attrs["patch_size"] * side
-        return TileGrid(
-            coords=coords,
-            tissue=tissue.astype(np.float32),
-            tile_px=int(attrs.get("tile_px", attrs["patch_size"])),
-            tile_um=float(attrs.get("tile_um", side * mpp)),
-            overlap_um=float(attrs.get("overlap_um", overlap_px * mpp)),
-            tile_level0_px=side,
-            mpp=mpp,
-            width_px=width,
-            height_px=height,
-        )
+        return placed_grid(path, coords, tissue, attrs, mpp, size_px, tile_level0_px)
+
+
+def states_slide(path: str | os.PathLike) -> bool:
+    """Return whether a file of tiles says scale and size of its slide itself, as ours do.
+
+    Raises:
+        DataError: Missing or truncated.
+    """
+    path = Path(path)
+    with _reading(path), _opened(path) as file:
+        return "coords" in file and {"mpp", "level0_width"} <= _attributes(file, "coords").keys()
 
 
 def write_features(
@@ -140,7 +149,7 @@ class FeatureFile:
         path: The file.
         count: Number of tiles.
         dim: Values per tile.
-        coords: (count, 2) int64, level-0 px.
+        coords: (count, 2) as stored (of CLAM and TRIDENT level-0 px, of STAMP microns); None where the file has none.
         tile_level0_px: Side of a tile in level-0 px; None if the file does not say.
         attributes: What the file says of coordinates and features, as plain Python values.
     """
@@ -156,14 +165,15 @@ class FeatureFile:
             raise
 
     def _look(self, path: Path, file: h5py.File) -> None:
-        coords = _coords(path, file)
-        self.count, self.dim = _features(path, file).shape[-2:]
-        if self.count != len(coords):
-            raise DataError(f"{path}: {self.count} features but {len(coords)} coordinates. {_ADVICE}")
-        self.coords = coords[:].astype(np.int64)
-        attrs = _attributes(file["coords"])
-        self.tile_level0_px = _tile_level0_px(attrs)
-        self.attributes = {**attrs, **_attributes(file["features"])}
+        features = _features(path, file)
+        self.count, self.dim = (1, 1, *features.shape)[-2:]
+        # One vector per slide (a slide encoder's) comes with the coordinates of the tiles that it was made of.
+        self.coords = None if features.ndim == 1 else _coords(path, file)
+        if self.coords is not None and self.count != len(self.coords):
+            raise DataError(f"{path}: {self.count} features but {len(self.coords)} coordinates. {_ADVICE}")
+        attrs = _attributes(file, "coords")
+        self.tile_level0_px = side_px(attrs)
+        self.attributes = {**attrs, **_attributes(file, features.name.strip("/"))}
 
     def __enter__(self) -> "FeatureFile":
         return self
@@ -202,11 +212,13 @@ class FeatureFile:
 
     def _all(self, dataset: h5py.Dataset, kind: type) -> np.ndarray:
         out = np.empty((self.count, self.dim), kind)
-        dataset.read_direct(out[None] if dataset.ndim == 3 else out)
+        dataset.read_direct({1: out[0], 2: out, 3: out[None]}[dataset.ndim])
         _refuse_unfinite(self.path, out)
         return out
 
     def _rows(self, dataset: h5py.Dataset, kind: type, wanted: np.ndarray) -> np.ndarray:
+        if dataset.ndim == 1:
+            return self._all(dataset, kind)[wanted]
         rows, places = np.unique(wanted, return_inverse=True)
         out = np.empty((len(rows), self.dim), kind)
         for start, stop in _spans(rows):
@@ -223,13 +235,18 @@ class FeatureFile:
         self._file = None
 
 
-def open_features(path: str | os.PathLike) -> FeatureFile:
-    """Open the features of a slide, ours, CLAM's or TRIDENT's.
+def open_features(path: str | os.PathLike) -> "FeatureFile | TensorFile":
+    """Open the features of a slide: HDF5 of ours, CLAM, TRIDENT or STAMP, or a tensor of CLAM's (`.pt`).
 
     Raises:
         DataError: Missing, truncated, of another layout, empty, or with other numbers of features and coordinates.
     """
-    return FeatureFile(Path(path))
+    path = Path(path)
+    if path.suffix.lower() == ".pt":
+        from .tensors import TensorFile
+
+        return TensorFile(path)
+    return FeatureFile(path)
 
 
 def features_head(path: Path) -> tuple[int, int, dict]:
@@ -301,26 +318,35 @@ def _tissue(path: Path, file: h5py.File, count: int) -> np.ndarray:
     return file["tissue"][:]
 
 
-def _coords(path: Path, file: h5py.File) -> h5py.Dataset:
-    """Return `coords`, (N, 2) whole numbers."""
-    coords = file.get("coords")
-    fits = isinstance(coords, h5py.Dataset) and coords.dtype.kind in "iu"
-    if not fits or coords.ndim != 2 or coords.shape[1] != 2:
-        raise DataError(f"{path}: no `coords` of whole numbers (tiles, 2) as CLAM and TRIDENT write them. {_ADVICE}")
-    if not len(coords):
+def _coords(path: Path, file: h5py.File) -> np.ndarray | None:
+    """Return (N, 2) int64 level-0 px, or float64 where they are microns; None where there are none."""
+    if "coords" not in file:
+        return None
+    coords = file["coords"]
+    fits = isinstance(coords, h5py.Dataset) and coords.dtype.kind in "iuf"
+    if not fits or coords.shape[-1:] != (2,) or not (coords.ndim == 2 or (coords.ndim == 3 and len(coords) == 1)):
+        raise DataError(
+            f"{path}: its `coords` are no numbers (tiles, 2) as CLAM, TRIDENT and STAMP write them. {_ADVICE}"
+        )
+    if not coords.shape[-2]:
         raise DataError(f"{path}: no tiles in it. {_ADVICE}")
     _refuse_large(path, coords)
-    return coords
+    values = coords[:].reshape(-1, 2)
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise DataError(f"{path}: its `coords` are not all finite. {_ADVICE}")
+    return values.astype(np.float64) if in_microns(_attributes(file, "coords")) else np.rint(values).astype(np.int64)
 
 
 def _features(path: Path, file: h5py.File) -> h5py.Dataset:
-    """Return `features`, (N, D) or (1, N, D)."""
-    features = file.get("features")
+    """Return `features` (of STAMP `feats`): (N, D), (1, N, D), or (D,) of a whole slide."""
+    features = next((file[name] for name in FEATURES if name in file), None)
     fits = isinstance(features, h5py.Dataset) and features.dtype.kind == "f"
-    if not fits or not (features.ndim == 2 or (features.ndim == 3 and len(features) == 1)):
-        raise DataError(f"{path}: no `features` (tiles, values) as CLAM and TRIDENT write them. {_ADVICE}")
+    if not fits or not (features.ndim in (1, 2) or (features.ndim == 3 and len(features) == 1)):
+        raise DataError(f"{path}: no `features` (tiles, values) as CLAM, TRIDENT and STAMP write them. {_ADVICE}")
     if not features.shape[-1]:
         raise DataError(f"{path}: its features have no values (width 0). {_ADVICE}")
+    if not features.size:
+        raise DataError(f"{path}: no tiles in it. {_ADVICE}")
     _refuse_large(path, features)
     return features
 
@@ -334,43 +360,11 @@ def _refuse_large(path: Path, dataset: h5py.Dataset) -> None:
         )
 
 
-def _attributes(dataset: h5py.Dataset) -> dict[str, Any]:
-    """Return attributes as plain Python values."""
-    values = {name: value.decode() if isinstance(value, bytes) else value for name, value in dataset.attrs.items()}
-    return {name: value.tolist() if hasattr(value, "tolist") else value for name, value in values.items()}
-
-
-def _tile_level0_px(attrs: Mapping) -> int | None:
-    """Return side of a tile in level-0 px by TRIDENT's attribute, else by CLAM's; None if they do not say."""
-    if "patch_size_level0" in attrs:
-        return int(attrs["patch_size_level0"])
-    if "patch_size" not in attrs or ("downsample" not in attrs and attrs.get("patch_level") != 0):
-        return None
-    downsample = float(np.ravel(attrs.get("downsample", 1))[0])
-    return round(attrs["patch_size"] * downsample * attrs.get("custom_downsample", 1))
-
-
-def _slide_size(attrs: Mapping) -> tuple[int, int]:
-    """Return width and height of level 0; (0, 0) if the file does not say."""
-    if "level0_width" in attrs:
-        return int(attrs["level0_width"]), int(attrs["level0_height"])
-    if "level_dim" not in attrs:
-        return 0, 0
-    width, height = np.ravel(attrs["level_dim"]) * np.ravel(attrs.get("downsample", 1))
-    return round(width), round(height)
-
-
-def _scale(path: Path, attrs: Mapping, mpp: float | None) -> float:
-    """Return microns per level-0 px, by the file or by the caller."""
-    stored = attrs.get("mpp")
-    if stored is None and mpp is None:
-        raise DataError(
-            f"{path}: tiles of CLAM or TRIDENT, which do not say how many microns a pixel measures. Name the mpp of "
-            "the slide."
-        )
-    if stored is not None and mpp is not None and abs(stored / mpp - 1) > 0.05:
-        raise DataError(f"{path}: its tiles were cut at {stored:.4g} microns per pixel; the slide has {mpp:.4g} now.")
-    return float(mpp if stored is None else stored)
+def _attributes(file: h5py.File, name: str) -> dict[str, Any]:
+    """Return the attributes of a file and of an array in it, as plain Python values and by our names."""
+    held = {**file.attrs, **(file[name].attrs if name in file else {})}
+    values = {key: value.decode() if isinstance(value, bytes) else value for key, value in held.items()}
+    return by_our_names({key: value.tolist() if hasattr(value, "tolist") else value for key, value in values.items()})
 
 
 def _spans(rows: np.ndarray) -> list[tuple[int, int]]:

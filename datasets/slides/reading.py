@@ -14,15 +14,18 @@ from ...core.errors import DataError
 from ...core.extras import require
 from ...core.files import refuse_irregular
 from ..loading.limits import SLIDE_GIGAPIXELS
+from .dicom_series import slide_in_folder
 from .scale import microns_per_px
 from .sources import ImageSource, OpenSlideSource, Source
 
 SLIDE_SUFFIXES = (
-    ".svs", ".tif", ".tiff", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".czi", ".dcm",
-    ".png", ".jpg", ".jpeg",
+    ".svs", ".tif", ".tiff", ".btf", ".qptiff", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".czi",
+    ".dcm", ".png", ".jpg", ".jpeg",
 )  # fmt: skip
 
-_IMAGES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
+# Endings that are no part of a slide's name; what else stands behind a dot is, as in TCGA's ids.
+_ENDINGS = (*SLIDE_SUFFIXES, ".dicom", ".h5", ".pt")
+_IMAGES = (".tif", ".tiff", ".btf", ".qptiff", ".png", ".jpg", ".jpeg")
 # A level counts as fine enough when its downsample is greater than wanted by this share at most: levels of
 # 62 px for 250 say 4.03 and mean 4.
 _LEVEL_TOLERANCE = 0.02
@@ -30,6 +33,12 @@ _BLOCK_PX = 2048  # side of what is read at once for an overview
 # Before its last resize an overview has at least so many px along its longer side, where the level has them: the last
 # whole factor may overlap the edge by one of these, and no more.
 _REDUCED_PX = 2048
+
+
+def slide_stem(name: str) -> str:
+    """Return the name of a slide's file without its suffix; an id without one is not cut at a dot."""
+    ending = next((ending for ending in _ENDINGS if name.lower().endswith(ending)), "")
+    return name[: len(name) - len(ending)] or name
 
 
 class Slide:
@@ -78,21 +87,23 @@ class Slide:
 
         Returns:
             (tile_px, tile_px, 3) uint8 RGB, read from the coarsest level that is fine enough and resized once
-            (by area averaging when it shrinks, bicubically when it grows).
+            (by area averaging when it shrinks, bicubically when it grows). What sticks out of the slide to the right
+            or below is white, as what was never scanned: CLAM and TRIDENT have such tiles.
 
         Raises:
-            DataError: The square lies partly outside of the slide, or cannot be read.
+            DataError: The square begins outside of the slide, or cannot be read.
         """
         side = round(tile_um / self.mpp)
         if side < 1:
             raise DataError(f"{self.path}: a tile of {tile_um:g} microns is less than one px of {self.mpp:g} microns.")
-        if x < 0 or y < 0 or x + side > self.width_px or y + side > self.height_px:
+        if not (0 <= x < self.width_px and 0 <= y < self.height_px):
             raise DataError(
-                f"{self.path}: the tile of {side} px at x = {x}, y = {y} lies outside of the slide "
+                f"{self.path}: the tile of {side} px at x = {x}, y = {y} begins outside of the slide "
                 f"({self.width_px} x {self.height_px} px). Are the coordinates those of another slide or level?"
             )
         level = self._level(side / tile_px)
-        pixels = self._square(x, y, side, level)
+        inside = x + side <= self.width_px and y + side <= self.height_px
+        pixels = self._square(x, y, side, level) if inside else self._padded(x, y, side, level)
         if len(pixels) == tile_px:
             return pixels
         shrinks = len(pixels) > tile_px
@@ -136,6 +147,17 @@ class Slide:
         left, top = min(round(x / downsample), width - n), min(round(y / downsample), height - n)
         return self._source.region(round(left * downsample), round(top * downsample), level, n, n)
 
+    def _padded(self, x: int, y: int, side: int, level: int) -> np.ndarray:
+        """Return (n, n, 3) of a level as `_square`; what sticks out to the right or below is white."""
+        downsample, (width, height) = self.downsamples[level], self._source.sizes[level]
+        n = max(1, round(side / downsample))
+        left, top = min(round(x / downsample), width - 1), min(round(y / downsample), height - 1)
+        seen = min(n, width - left), min(n, height - top)
+        pixels = np.full((n, n, 3), 255, np.uint8)
+        region = self._source.region(round(left * downsample), round(top * downsample), level, *seen)
+        pixels[: seen[1], : seen[0]] = region
+        return pixels
+
     def _reduced(self, level: int, factor: int) -> np.ndarray:
         """Return a whole level, every factor x factor px averaged to one; the last ones over what there is."""
         (width, height), downsample = self._source.sizes[level], self.downsamples[level]
@@ -158,7 +180,7 @@ def open_slide(path: str | os.PathLike, mpp: float | None = None) -> Slide:
     """Open a slide.
 
     Args:
-        path: The file (of MRXS, VMS and the like, the one that OpenSlide is given).
+        path: The file (of MRXS, VMS and the like, the one that OpenSlide is given), or the folder of one DICOM slide.
         mpp: Microns per level-0 pixel by the manifest, for slides whose metadata do not say; None if unknown.
 
     Returns:
@@ -168,6 +190,8 @@ def open_slide(path: str | os.PathLike, mpp: float | None = None) -> Slide:
         DataError: Missing, empty, no slide, cut off, without a possible scale, or contradicting `mpp`.
     """
     path = Path(path)
+    if path.is_dir():
+        path = slide_in_folder(path)
     _refuse_unreadable(path)
     source = _source(path)
     try:

@@ -19,8 +19,9 @@ class Tissue:
         overview_mpp: Microns per pixel of the overview that `saturation` looks at.
         min_island_um2: Smaller pieces of tissue are left out, square microns.
         max_hole_um2: Smaller holes in tissue are filled, square microns.
-        remove_ink: Leave out green, blue and black ink and black borders; false where black pigment or green dye
-            belongs to the tissue.
+        remove_ink: Leave out green, blue and black ink and black borders. What has such a colour, lies within tissue
+            and is much of it is taken for a stain (Masson, methyl green, alcian blue, Giemsa) and kept, which the
+            status says; false where black pigment or little of a green or blue dye belongs to the tissue.
     """
 
     method: str = "saturation"

@@ -114,8 +114,9 @@ def work_through(work: SharedWork, do: Callable[[str], Mapping], verb: str) -> p
             try:
                 facts = do(slide)
             except DataError as error:
-                work.finish(slide, str(error))
-                tqdm.write(f"failed: {error}", file=sys.stderr)
+                reason = _by_id(str(error), work.files[slide], slide)
+                work.finish(slide, reason)
+                tqdm.write(f"failed: {reason}", file=sys.stderr)
             else:
                 work.finish(slide, **facts)
             bar.update()
@@ -123,6 +124,13 @@ def work_through(work: SharedWork, do: Callable[[str], Mapping], verb: str) -> p
                 spoken = time.monotonic()
                 print(f"{verb}: {done} of {len(work.files)} slides", file=sys.stderr, flush=True)
     return work.write_table()
+
+
+def _by_id(reason: str, file: Path, slide: str) -> str:
+    """Return a reason that names the slide by its id where that is another: names of files may be those of people."""
+    for name in (str(file), str(file.resolve()), file.name) if slide not in file.name else ():
+        reason = reason.replace(name, slide)
+    return reason
 
 
 def slide_file(folder: Path, slide: str, suffix: str = ".h5") -> Path:

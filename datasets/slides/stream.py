@@ -16,6 +16,7 @@ import numpy as np
 from ...core.errors import DataError
 from ..loading.isolation import isolated
 from ..loading.limits import SLIDE_SECONDS
+from .places import tiles_file
 
 if TYPE_CHECKING:
     from .reading import Slide
@@ -163,7 +164,7 @@ class SlideSet:
         self.stains: list[Normaliser | None] = []
         self._reasons: list[str] = []
         slides = [
-            _Slide(file, mpp, Path(folder) / f"{name}.h5")
+            _Slide(file, mpp, tiles_file(folder, name))
             for name, file, mpp in zip(self.ids, self.files, self.mpps, strict=True)
         ]
         for found in isolated(partial(_tried, fit=fit), slides, workers, time=SLIDE_SECONDS):
@@ -221,7 +222,7 @@ def _tried(slide: _Slide, fit: Fit | None) -> tuple["TileGrid", "Normaliser | No
         raise DataError(f"{tiles}: no tiles of {file}. `clinvit tile` makes them; status.csv beside may say why.")
     opened = open_slide(file, slide.mpp)
     try:
-        grid = read_tiles(tiles, opened.mpp)
+        grid = read_tiles(tiles, opened.mpp, (opened.width_px, opened.height_px))
         if not len(grid.coords):
             raise DataError(f"{tiles}: there is no tile in it: no tissue was found on {file}.")
         if (opened.width_px, opened.height_px) != (grid.width_px, grid.height_px):

@@ -14,6 +14,7 @@ import numpy as np
 from ...core.errors import DataError
 from ..loading.isolation import isolated, read_alone
 from ..loading.limits import SLIDE_SECONDS
+from .hdf5 import read_tiles, states_slide
 from .reading import Slide, open_slide
 from .scale import TOLERANCE
 from .settings import Stain
@@ -74,6 +75,28 @@ class Tiles:
                 if run.stop % size == 0 or run.stop == len(self):
                     yield np.concatenate(parts)
                     parts.clear()
+
+
+def slide_tiles(tiles: Path, file: Path, mpp: float | None, tile_level0_px: int | None = None) -> TileGrid:
+    """Return the tiles of a slide; what their file does not say is asked of the slide, by a process of its own.
+
+    Args:
+        tiles: The file of tiles.
+        file: The slide.
+        mpp: Microns per level-0 px by the manifest; None: as the slide's file says.
+        tile_level0_px: Side of a tile, for files that do not say.
+
+    Raises:
+        DataError: The tiles or the slide cannot be read, or what is needed is said nowhere.
+    """
+    if states_slide(tiles):
+        return read_tiles(tiles, tile_level0_px=tile_level0_px)
+    return read_tiles(tiles, *read_alone(partial(_scale_and_size, mpp=mpp), file, SLIDE_SECONDS), tile_level0_px)
+
+
+def _scale_and_size(path: Path, *, mpp: float | None) -> tuple[float, tuple[int, int]]:
+    with open_slide(path, mpp) as slide:
+        return slide.mpp, (slide.width_px, slide.height_px)
 
 
 class _Run(NamedTuple):

@@ -37,6 +37,8 @@ def tile_slide(path: Path, recipe: Tiling, mpp: float | None, out: Path, slide: 
         return {
             "tiles": len(grid.coords),
             "tissue_percent": round(100 * tissue.fraction, 2),
+            "ink_percent": round(100 * tissue.ink, 2),
+            "warning": tissue.warning,
             "threshold": tissue.threshold,
             "mpp": opened.mpp,
             "mpp_from": opened.mpp_source,

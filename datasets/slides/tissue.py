@@ -25,6 +25,11 @@ _GREEN_HUES, _GREEN_SATURATION = (35, 95), 60
 _BLUE_HUES, _BLUE_SATURATION, _BLUE_RED = (95, 128), 130, 90
 _LEAST_INK_UM2 = 2_000.0
 _INK_FRINGE_PX = 3
+# Masson's blue, methyl green, alcian blue, light green and Giemsa have the colours of ink. A stain lies within tissue
+# and is much of it; a pen is drawn on glass, or across. Of what is coloured: from the first share on it is said; a
+# stain has the second at least, and so much tissue around it; where nearly all has such a colour, it is the tissue.
+_SAID, _STAIN, _STAIN_SURROUNDED, _EVERYTHING = 0.1, 0.2, 0.6, 0.9
+_SURROUNDINGS_PX = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +42,8 @@ class TissueMask:
         method: `saturation` (tissue above the threshold) or `grey` (below).
         threshold: What was applied, of 0..255.
         otsu: What Otsu's method gave before the limits.
+        ink: Share of what is coloured that has the colour of ink.
+        ink_kept: Whether that was taken for a stain of the tissue.
     """
 
     mask: np.ndarray
@@ -44,6 +51,18 @@ class TissueMask:
     method: str
     threshold: float
     otsu: float
+    ink: float = 0.0
+    ink_kept: bool = False
+
+    @property
+    def warning(self) -> str:
+        """Return what should be looked at; empty where the slide is as slides are."""
+        if self.ink < _SAID:
+            return ""
+        share = f"{100 * self.ink:.0f} % of what is coloured has the colour of ink (green or blue)"
+        if self.ink_kept:
+            return f"{share}; it was taken for a special stain and kept. If it is ink, leave the slide out."
+        return f"{share} and was left out. If it is a stain, say tissue.remove_ink false."
 
     @property
     def fraction(self) -> float:
@@ -78,13 +97,46 @@ def find_tissue(slide: Slide, recipe: Tissue) -> TissueMask:
     downsample = longest / max(rgb.shape[:2])
     px_um2 = (downsample * slide.mpp) ** 2
     saturation = cv2.medianBlur(cv2.cvtColor(rgb, cv2.COLOR_RGB2HSV)[..., 1], _MEDIAN_PX)
-    ink = _ink(rgb, px_um2) if recipe.remove_ink else np.zeros(rgb.shape[:2], bool)
+    black, ink = _inks(rgb, px_um2)
+    share, is_stain = ink_share(rgb, saturation, ink)
+    ink = black | (ink & (not is_stain)) if recipe.remove_ink else np.zeros(rgb.shape[:2], bool)
     otsu = _otsu(saturation[~ink])
     threshold = float(np.clip(otsu, *_SATURATION_LIMITS))
     mask = (saturation > threshold) & ~ink
     mask = _without_pieces(mask, recipe.min_island_um2 / px_um2)
     mask = ~_without_pieces(~mask, recipe.max_hole_um2 / px_um2) & ~ink
-    return TissueMask(mask, downsample, recipe.method, threshold, otsu)
+    if not recipe.remove_ink:
+        return TissueMask(mask, downsample, recipe.method, threshold, otsu)
+    return TissueMask(mask, downsample, recipe.method, threshold, otsu, share, is_stain)
+
+
+def ink_warning(rgb: np.ndarray, um_per_px: float) -> str:
+    """Return what `find_tissue` would say of ink, from any overview; '' for nothing.
+
+    Args:
+        rgb: (h, w, 3) uint8, the whole slide.
+        um_per_px: Its scale.
+    """
+    _, ink = _inks(rgb, um_per_px**2)
+    found = ink_share(rgb, cv2.medianBlur(cv2.cvtColor(rgb, cv2.COLOR_RGB2HSV)[..., 1], _MEDIAN_PX), ink)
+    return TissueMask(ink, 1.0, "saturation", 0.0, 0.0, *found).warning
+
+
+def ink_share(rgb: np.ndarray, saturation: np.ndarray, ink: np.ndarray) -> tuple[float, bool]:
+    """Return the share of what is coloured that has the colour of ink, and whether that is a stain of the tissue.
+
+    Args:
+        rgb: (h, w, 3) uint8 overview.
+        saturation: (h, w) of 0..255, noise removed.
+        ink: (h, w) bool.
+    """
+    coloured = (saturation > _SATURATION_LIMITS[1]) & (rgb.max(axis=2) >= _BLACK_VALUE)
+    if not (ink & coloured).any():
+        return 0.0, False
+    share = float((ink & coloured).sum() / coloured.sum())
+    around = _grown(ink, _SURROUNDINGS_PX) & ~ink
+    surrounded = float((around & (saturation > _SATURATION_LIMITS[0])).sum() / max(1, around.sum()))
+    return share, share > _EVERYTHING or (share > _STAIN and surrounded > _STAIN_SURROUNDED)
 
 
 def _by_grey(slide: Slide) -> TissueMask:
@@ -105,14 +157,20 @@ def _otsu(levels: np.ndarray) -> float:
     return cv2.threshold(levels.reshape(1, -1), 0, 255, cv2.THRESH_OTSU)[0]
 
 
-def _ink(rgb: np.ndarray, px_um2: float) -> np.ndarray:
-    """Return (h, w) bool: ink and black borders with their fringe."""
+def _inks(rgb: np.ndarray, px_um2: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return (h, w) bool of black ink and borders, and of what has the colour of green or blue ink, with fringes."""
     hue, saturation, value = cv2.split(cv2.cvtColor(rgb, cv2.COLOR_RGB2HSV))
     green = _within(hue, _GREEN_HUES) & (saturation > _GREEN_SATURATION)
     blue = _within(hue, _BLUE_HUES) & (saturation > _BLUE_SATURATION) & (rgb[..., 0] < _BLUE_RED)
-    ink = _without_pieces((value < _BLACK_VALUE) | green | blue, _LEAST_INK_UM2 / px_um2)
-    fringe = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * _INK_FRINGE_PX + 1,) * 2)
-    return cv2.dilate(ink.astype(np.uint8), fringe).astype(bool)
+    black = value < _BLACK_VALUE
+    # Together, as a pen is black in its middle: pieces are judged whole.
+    ink = _without_pieces(black | green | blue, _LEAST_INK_UM2 / px_um2)
+    return _grown(ink & black, _INK_FRINGE_PX), _grown(ink & (green | blue) & ~black, _INK_FRINGE_PX)
+
+
+def _grown(mask: np.ndarray, px: int) -> np.ndarray:
+    fringe = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * px + 1,) * 2)
+    return cv2.dilate(mask.astype(np.uint8), fringe).astype(bool)
 
 
 def _within(hue: np.ndarray, limits: tuple[int, int]) -> np.ndarray:

@@ -1,7 +1,6 @@
 """The heat map for other programs: GeoJSON for QuPath, and a pyramidal TIFF that lies over the slide by its scale."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ _TILE_PX = 256
 _OUTLINE_RGB = (200, 0, 0)
 
 
-def write_geojson(path: Path, found: ScoreMap, threshold: float, size_px: tuple[int, int], name: str = "Tumor") -> int:
+def write_geojson(path: Path, found: ScoreMap, threshold: float, size_px: tuple[int, int], label: str) -> int:
     """Write regions at or above a threshold as annotations for QuPath (0.4 and later), in level-0 px.
 
     Args:
@@ -25,7 +24,7 @@ def write_geojson(path: Path, found: ScoreMap, threshold: float, size_px: tuple[
         found: The map. Edges are those of its cells, cut at the edge of the slide.
         threshold: In 0..1.
         size_px: Width and height of the slide.
-        name: Classification in QuPath, where `Tumor` has its own colour.
+        label: What the score is of: the classification in QuPath.
 
     Returns:
         How many regions were written.
@@ -41,16 +40,19 @@ def write_geojson(path: Path, found: ScoreMap, threshold: float, size_px: tuple[
             "Highest score": _rounded(values.max()),
             "Area px^2": float(_area(rings[0]) - sum(map(_area, rings[1:]))),
         }
-        features.append(_feature(rings, "annotation", name, _OUTLINE_RGB, measurements))
-        features[-1]["properties"]["name"] = f"{name} {i + 1}"
+        features.append(_feature(rings, "annotation", measurements, label))
+        features[-1]["properties"]["name"] = f"{label} {i + 1}"
     _write_features(path, features)
     return len(features)
 
 
 def write_tiles_geojson(
-    path: Path, coords: np.ndarray, scores: np.ndarray, tile_level0_px: int, name: str = "Tumor"
+    path: Path, coords: np.ndarray, scores: np.ndarray, tile_level0_px: int, label: str, threshold: float
 ) -> None:
-    """Write every tile as a QuPath tile: a detection with a measurement `Score`, for the measurement maps.
+    """Write every tile as a QuPath tile: a detection with a measurement `<label> score`, for the measurement maps.
+
+    Tiles at or above the threshold are classified as `label`; those below have no class. Each has the colour of its
+    score.
 
     Raises:
         DataError: Numbers of coordinates and scores differ, or a score is not in 0..1.
@@ -61,7 +63,8 @@ def write_tiles_geojson(
     for (x, y), score, colour in zip(coords.tolist(), scores.tolist(), colours):
         right, bottom = x + tile_level0_px, y + tile_level0_px
         ring = np.array([(x, y), (right, y), (right, bottom), (x, bottom)])
-        features.append(_feature([ring], "tile", name, colour, {"Score": _rounded(score)}))
+        features.append(_feature([ring], "tile", {f"{label} score": _rounded(score)}, label * (score >= threshold)))
+        features[-1]["properties"]["color"] = colour
     _write_features(path, features)
 
 
@@ -107,18 +110,14 @@ def _level0(ring: np.ndarray, found: ScoreMap, size_px: tuple[int, int]) -> np.n
     return np.clip(points, 0, np.asarray(size_px, dtype=np.float64))
 
 
-def _feature(
-    rings: list[np.ndarray], kind: str, name: str, colour: Sequence[int], measurements: dict[str, float]
-) -> dict[str, Any]:
+def _feature(rings: list[np.ndarray], kind: str, measurements: dict[str, float], label: str = "") -> dict[str, Any]:
+    """Return a polygon; its class in QuPath is `label`, or none."""
+    classification = {"classification": {"name": label, "color": list(_OUTLINE_RGB)}} if label else {}
     closed = [[[_rounded(x), _rounded(y)] for x, y in (*ring, ring[0])] for ring in rings]
     return {
         "type": "Feature",
         "geometry": {"type": "Polygon", "coordinates": closed},
-        "properties": {
-            "objectType": kind,
-            "classification": {"name": name, "color": list(colour)},
-            "measurements": measurements,
-        },
+        "properties": {"objectType": kind, **classification, "measurements": measurements},
     }
 
 

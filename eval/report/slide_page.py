@@ -37,7 +37,7 @@ class SlideMap:
         scores: (N,) in 0..1.
         tile_level0_px: Side of a tile.
         threshold: Of the tile score; a button hides the tiles below. NaN for none.
-        score_name: What a tile's score is: `tumour score`, `attention`.
+        score_name: What a tile's score is: `tumor tile score`, `attention`.
         verdict: The slide's prediction in a sentence, such as `tumour 0.93 (threshold 0.41): positive`.
         truth: What is known about the slide, in words; empty for nothing.
         outlines: Annotation, (K, 2) points x, y in level-0 px each.

@@ -21,6 +21,8 @@ MASK_DOWNSAMPLE = 32
 def localised(maps: Path, manifest: Manifest, label: str, evaluation: Evaluation = STANDARD) -> Localisation | None:
     """Return the localisation metrics of a split; None where no slide of it has both a map and a known truth.
 
+    None too where the manifest has no outline at all: slides without the label alone show nothing of where it is.
+
     A slide without tumour is truth as it stands; one with tumour needs outlines. Where only part of the tumour is
     outlined (`outlined` = part), tiles outside of the outlines are unknown and detections there are not counted.
 
@@ -30,6 +32,8 @@ def localised(maps: Path, manifest: Manifest, label: str, evaluation: Evaluation
         label: Whose tumour is outlined.
         evaluation: Split to evaluate, resamples and seed; the threshold for Dice comes from val.
     """
+    if not any(annotation_of(row, manifest) for row in manifest.table.to_dict("records")):
+        return None
     found = list(_slides(maps, manifest.rows(evaluation.split), label))
     if not found:
         return None

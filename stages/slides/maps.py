@@ -1,21 +1,29 @@
 """What a model sees on each slide: scores of tiles, detections, heat maps for people and for QuPath, a page."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from ...core.files import file_sha256, written_aside
 from ...datasets.manifest.tables import Manifest
+from ...datasets.slides.places import features_file
 from ...datasets.slides.shared_work import SharedWork, slide_file, work_through
 from ...engine.run_folder import run_folder
+
+if TYPE_CHECKING:
+    from ...datasets.slides.reading import Slide
+    from ...datasets.slides.tiles import TileGrid
 
 SCORES, DETECTIONS = "scores", "detections"
 # The lowest tile score that is drawn as a region where no validation slide has outlines to choose it on.
 REGION_THRESHOLD = 0.5
 IMAGE_PX = 1600
+_GALLERY_PX = 448  # of the images of single tiles on a slide's page
 
 
 @dataclass(frozen=True)
@@ -25,10 +33,12 @@ class Maps:
     Attributes:
         tiff: Also the heat map as a pyramidal TIFF, to lay over the slide by its scale.
         tile_geojson: Also every tile as a QuPath detection with its score.
+        tile_level0_px: Side of a tile in level-0 px, for features of other tools that do not say.
     """
 
     tiff: bool = False
     tile_geojson: bool = False
+    tile_level0_px: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +60,7 @@ class Shown:
 
 def write_maps(
     recipe: Maps, manifest: Manifest, features: Path, shown: Mapping[str, Shown], model: Path, out: Path,
-    facts: Mapping[str, str], threshold: float,
+    facts: Mapping[str, str], threshold: float, label: str,
 ) -> pd.DataFrame:  # fmt: skip
     """Write `out/<id>.html`, `.png`, `.geojson`, `scores/<id>.h5`, `detections/<id>.csv` and `out/status.csv`.
 
@@ -63,6 +73,7 @@ def write_maps(
         out: The folder. What was done is not done again; maps of another model are refused there.
         facts: Lines for every page.
         threshold: Of the tile score, for regions; NaN for none.
+        label: What the scores are of.
 
     Returns:
         The status table.
@@ -70,23 +81,26 @@ def write_maps(
     table = manifest.table[manifest.table["id"].isin(shown.keys())]
     chosen = Manifest(manifest.path, table.reset_index(drop=True), manifest.labels)
     scales = dict(zip(chosen.table["id"], chosen.microns_per_px(), strict=True))
-    inputs = {"model": file_sha256(model / "model.safetensors"), "threshold": f"{threshold:.6g}"}
+    inputs = {"model": file_sha256(model / "model.safetensors"), "threshold": f"{threshold:.6g}", "label": label}
+    how = "assumed: no validation slide has outlines to choose it on" if np.isnan(threshold) else "chosen on validation"
+    facts = {**facts, "threshold of tiles": how}
     with run_folder(out, recipe, inputs, shared=True) as folder:
         work = SharedWork(folder, dict(zip(scales, chosen.files(), strict=True)), ".html")
 
         def do(slide: str) -> dict:
-            file = slide_file(features, slide)
-            return _write(recipe, work.files[slide], scales[slide], file, shown[slide], folder, slide, facts, threshold)
+            file = features_file(features, slide)
+            place = work.files[slide], scales[slide], file
+            return _write(recipe, *place, shown[slide], folder, slide, facts, threshold, label)
 
         return work_through(work, do, "heat maps")
 
 
 def _write(
     recipe: Maps, path: Path, mpp: float | None, features: Path, shown: Shown, out: Path, slide: str,
-    facts: Mapping[str, str], threshold: float,
+    facts: Mapping[str, str], threshold: float, label: str,
 ) -> dict:  # fmt: skip
     from ...core.errors import DataError
-    from ...datasets.slides.hdf5 import read_tiles, write_scores
+    from ...datasets.slides.hdf5 import write_scores
     from ...datasets.slides.outlines import read_outlines
     from ...datasets.slides.reading import open_slide
     from ...eval.localisation.froc import write_detections
@@ -98,8 +112,9 @@ def _write(
 
     outlines = [each.points for each in read_outlines(shown.annotation)] if shown.annotation else []
     with open_slide(path, mpp) as opened:
-        grid = read_tiles(features, opened.mpp)
-        size_px, side = (opened.width_px, opened.height_px), grid.tile_level0_px
+        size_px = opened.width_px, opened.height_px
+        grid = _tiles(features, opened.mpp, size_px, recipe.tile_level0_px)
+        side = grid.tile_level0_px
         if size_px != (grid.width_px, grid.height_px):
             raise DataError(
                 f"{path}: {size_px[0]} x {size_px[1]} px, but {features} was made of a slide of {grid.width_px} x "
@@ -107,8 +122,7 @@ def _write(
             )
         overview, small = opened.overview(OVERVIEW_PX), opened.overview(IMAGE_PX)
         highest = highest_tiles(shown.scores)
-        corners = grid.coords[highest].tolist()
-        gallery = {int(n): opened.tile(x, y, grid.tile_um, min(side, 448)) for n, (x, y) in zip(highest, corners)}
+        gallery, unread = _gallery(opened, grid, highest)
     found = score_map(grid.coords, shown.scores, side)
     cut = REGION_THRESHOLD if np.isnan(threshold) else threshold
     detections = detections_from_tiles(
@@ -117,18 +131,45 @@ def _write(
     write_scores(slide_file(out / SCORES, slide), shown.scores, grid)
     write_detections(slide_file(out / DETECTIONS, slide, ".csv"), detections)
     scale = max(size_px) / max(small.shape)
-    image = slide_png(small, found, opened.mpp, downsample=scale, outlines=outlines, title=slide)
+    title = f"{slide}: {label}"
+    image = slide_png(small, found, opened.mpp, downsample=scale, outlines=outlines, title=title)
     with written_aside(slide_file(out, slide, ".png")) as aside:
         aside.write_bytes(image)
-    regions = write_geojson(slide_file(out, slide, ".geojson"), found, cut, size_px)
+    regions = write_geojson(slide_file(out, slide, ".geojson"), found, cut, size_px, label)
     if recipe.tiff:
         write_heat_tiff(slide_file(out, slide, ".tif"), found, size_px, opened.mpp)
     if recipe.tile_geojson:
-        write_tiles_geojson(slide_file(out, slide, ".tiles.geojson"), grid.coords, shown.scores, side)
+        write_tiles_geojson(slide_file(out, slide, ".tiles.geojson"), grid.coords, shown.scores, side, label, cut)
     page = SlideMap(
         id=slide, overview=overview, width_px=size_px[0], height_px=size_px[1], mpp=opened.mpp, coords=grid.coords,
         scores=shown.scores, tile_level0_px=side, threshold=cut, verdict=shown.verdict, truth=shown.truth,
-        outlines=outlines, gallery=gallery, facts=facts,
+        score_name=f"{label} tile score",        outlines=outlines, gallery=gallery, facts=facts,
     )  # fmt: skip
     write_slide_page(slide_file(out, slide, ".html"), page)
-    return {"tiles": len(shown.scores), "regions": regions, "detections": len(detections)}
+    return {"tiles": len(shown.scores), "regions": regions, "detections": len(detections), "unread_tiles": unread}
+
+
+def _tiles(features: Path, mpp: float, size_px: tuple[int, int], tile_level0_px: int | None) -> "TileGrid":
+    """Return where the tiles of a file of features lie.
+
+    Raises:
+        DataError: The file does not say.
+    """
+    from ...core.errors import DataError
+    from ...datasets.slides.hdf5 import open_features, read_tiles
+
+    with open_features(features) as file:
+        if file.coords is None:
+            raise DataError(f"{features}: features without coordinates of tiles: there is no map, only a score.")
+    return read_tiles(features, mpp, size_px, tile_level0_px)
+
+
+def _gallery(opened: "Slide", grid: "TileGrid", highest: np.ndarray) -> tuple[dict[int, np.ndarray], int]:
+    """Return the images of tiles by number, and how many of them cannot be read: the map is there without them."""
+    from ...core.errors import DataError
+
+    images: dict[int, np.ndarray] = {}
+    for number, (x, y) in zip(highest.tolist(), grid.coords[highest].tolist(), strict=True):
+        with suppress(DataError):
+            images[number] = opened.tile(x, y, grid.tile_um, min(grid.tile_level0_px, _GALLERY_PX))
+    return images, len(highest) - len(images)

@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 
 from ...core.errors import DataError, UserError
-from ...core.files import file_sha256, write_json
+from ...core.files import file_sha256, write_json, write_text
+from ...core.platform import hide_from_others
 from ...datasets.manifest.tables import Manifest
 from ...datasets.slides.bags import BagFolder
+from ...datasets.slides.places import features_file
 from ...datasets.slides.settings import Stain, Tiling, Tissue
 from ...datasets.slides.shared_work import SharedWork, slide_file
 from ...eval.localisation.tiles import TileSlide, choose_dice_threshold
@@ -22,14 +24,15 @@ from ...mil.model import MilCard, load_mil
 from ...mil.predict import BagPrediction, BagPredictor, failed_bag, predict_mil
 from ...mil.slide_encoder import load_tile_encoder
 from ..facts import beside, model_facts
-from ..predict import write_table
-from ..requested import requested_cases
+from ..predict import without_names, write_table
+from ..requested import marked, requested_cases
 from ..seen import seen_facts
 from .localise import annotation_of, tile_truth_of
 from .maps import Maps, Shown, write_maps
 from .tile import tile_slides
 
 TILES = "tiles"
+KEY = "names.key.json"  # beside features that are named by hashes
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class Request:
         encoder: What makes features of slides that have none (see `load_tile_encoder`); None: they must be there.
         maps: Folder for heat maps; None for none.
         splits: Of a manifest: which cases; None for all.
+        identifiers: Name DICOM slides by their file names and patient numbers, not by hashes.
         also: What else is written of each map.
     """
 
@@ -54,6 +58,7 @@ class Request:
     encoder: str | None = None
     maps: Path | None = None
     splits: Sequence[str] | None = None
+    identifiers: bool = False
     also: Maps = field(default_factory=Maps)
 
 
@@ -71,7 +76,12 @@ def predict_slides(request: Request) -> pd.DataFrame:
     if (cases["id"] == cases["path"]).all():
         # Slides of one name in several folders: their ids, which name files too, start where the folders part.
         base = os.path.commonpath([Path(path).absolute().parent for path in cases["path"]])
-        cases["id"] = cases["patient"] = [Path(os.path.relpath(path, base)).as_posix() for path in cases["path"]]
+        cases["id"] = [Path(os.path.relpath(path, base)).as_posix() for path in cases["path"]]
+        cases["patient"] = cases["number"].mask(cases["number"] == "", cases["id"])
+    # Features are stored by id: where they are made once more, and beside another table, the same slides have the same.
+    keys = [beside(request.out, "key"), request.features / KEY]
+    cases = without_names(cases, keys[0], request.identifiers, keys)
+    _keep_key(*keys)
     if request.splits is not None:
         kept = cases["split"].isin(request.splits).to_numpy()
         cases, truth = cases[kept].reset_index(drop=True), truth[kept]
@@ -81,7 +91,7 @@ def predict_slides(request: Request) -> pd.DataFrame:
     if request.encoder is not None:
         _make_features(request, manifest, card)
     predictor = BagPredictor(card, lambda cases: _predictions(model, card, cases["id"].tolist(), request.features))
-    table = predicted(cases, truth, predictor)
+    table = marked(predicted(cases, truth, predictor), cases)
     write_table(request.out, table, card.labels)
     more = {"seen": seen_facts(request.model, cases), "sha256": file_sha256(request.model / card.weights_file)}
     write_json(beside(request.out, "model"), model_facts(request.model, card) | more)
@@ -92,6 +102,13 @@ def predict_slides(request: Request) -> pd.DataFrame:
             folder = request.maps if len(card.labels) == 1 else request.maps / label
             _write_maps(request, manifest, card, found, place, folder)
     return table
+
+
+def _keep_key(key: Path, kept: Path) -> None:
+    """Store the secret of the ids beside the features that are named by them."""
+    if key.is_file() and not kept.is_file():
+        write_text(kept, key.read_text(encoding="utf-8"))
+        hide_from_others(kept)
 
 
 def _manifest(request: Request, cases: pd.DataFrame, truth: np.ndarray, card: MilCard) -> Manifest:
@@ -118,7 +135,7 @@ def _make_features(request: Request, manifest: Manifest, card: MilCard) -> None:
             f"{request.encoder}: not the encoder that the model was trained with "
             f"({card.features.get('encoder')}); name that one."
         )
-    missing = [not slide_file(request.features, slide).is_file() for slide in manifest.table["id"]]
+    missing = [not features_file(request.features, slide).is_file() for slide in manifest.table["id"]]
     waiting = Manifest(manifest.path, manifest.table[missing].reset_index(drop=True), manifest.labels)
     if len(waiting):
         tile_slides(tiling, waiting, request.features / TILES)
@@ -127,7 +144,7 @@ def _make_features(request: Request, manifest: Manifest, card: MilCard) -> None:
 
 def _predictions(model, card: MilCard, slides: Sequence[str], features: Path) -> Iterator[BagPrediction]:
     """Predict slides by the files of their features; the reason of one without is why it has none."""
-    with_features = [slide_file(features, slide).is_file() for slide in slides]
+    with_features = [features_file(features, slide).is_file() for slide in slides]
     if not any(with_features):
         yield from (failed_bag(row, card, _why(features, slide)) for row, slide in enumerate(slides))
         return
@@ -171,15 +188,15 @@ def _write_maps(
         "label": f"{label} ({card.meaning.get(label, '1 = present')})",
         "features": str(card.features.get("encoder", f"{card.width} wide")),
     }
-    threshold = _region_threshold(manifest, request.features, label, scores)
-    table = write_maps(request.also, manifest, request.features, shown, request.model, folder, facts, threshold)
+    threshold = _region_threshold(request, manifest, label, scores)
+    table = write_maps(request.also, manifest, request.features, shown, request.model, folder, facts, threshold, label)
     for reason in table.loc[table["status"] == "failed", "reason"]:
         print(f"no heat map: {reason}")
 
 
-def _region_threshold(manifest: Manifest, features: Path, label: str, scores: dict[str, np.ndarray]) -> float:
+def _region_threshold(request: Request, manifest: Manifest, label: str, scores: dict[str, np.ndarray]) -> float:
     """The tile score with the largest Dice on the validation slides that have outlines; NaN without any."""
-    from ...datasets.slides.hdf5 import read_tiles
+    from ...datasets.slides.tile_reading import slide_tiles
 
     tiles = []
     val = manifest.rows("val")
@@ -187,7 +204,9 @@ def _region_threshold(manifest: Manifest, features: Path, label: str, scores: di
         if row["id"] not in scores:
             continue
         try:
-            truth = tile_truth_of(row, val, label, read_tiles(slide_file(features, row["id"]), mpp))
+            tiles_of = features_file(request.features, row["id"])
+            grid = slide_tiles(tiles_of, val.path.parent / row["path"], mpp, request.also.tile_level0_px)
+            truth = tile_truth_of(row, val, label, grid)
         except DataError:
             # The slide's own row of the status table will say what is wrong with it.
             continue

@@ -1,5 +1,6 @@
 """Slides of one's own: any tree of slides, and a CSV of labels that names them by path or by name."""
 
+import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,10 +8,14 @@ import numpy as np
 import pandas as pd
 
 from ....core.errors import DataError
-from ....datasets.manifest.inventory import files_below, note, relative_paths, require_columns
+from ....datasets.kinds import is_dicom
+from ....datasets.manifest.contents import Contents, contents, summary
+from ....datasets.manifest.inventory import note, relative_paths, require_columns
 from ....datasets.manifest.own import only_csv, own_table
 from ....datasets.manifest.tables import UNKNOWN_CELLS, read_csv
-from ....datasets.slides.reading import SLIDE_SUFFIXES
+from ....datasets.slides.dicom_series import FURTHER, NO_VOLUME
+from ....datasets.slides.reading import slide_stem
+from .columns import IDS, class_names, find_slides, usual_columns
 
 NAMES = "(name of the file)"  # a column that no table has
 
@@ -19,7 +24,9 @@ def recognise(root: Path) -> bool:
     """Return whether this is a CSV, or a folder with exactly one CSV and slides below it."""
     if root.is_file():
         return root.suffix.lower() == ".csv"
-    return len(list(root.glob("*.csv"))) == 1 and bool(files_below(root, SLIDE_SUFFIXES))
+    if len(list(root.glob("*.csv"))) != 1:
+        return False
+    return any(contents(root, unit, headers=False).entries for unit in ("slide", "features"))
 
 
 def read(
@@ -37,6 +44,7 @@ def read(
     resplit: bool = False,
     keep_missing: bool = False,
     mpp: float | None = None,
+    salt: str | None = None,
     seed: int = 0,
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Read slides with a CSV that has a row per slide.
@@ -44,17 +52,21 @@ def read(
     Args:
         root: The folder of slides, searched to the bottom; or the CSV in it.
         table: The CSV, if it is not the only one in `root`.
-        path_column: Slides: a path relative to `root`, an absolute one, or a name with or without suffix.
-        id_column: Unique names. Default: the file's name without suffix, as features are stored by it.
-        patient_column: Who the patient is.
+        path_column: Slides: a path relative to `root`, an absolute one, or a name with or without suffix; of a DICOM
+            slide the folder or any file of it. Without a column of this name, `slide_id` and the like.
+        id_column: Unique names. Default: `slide_id` where that names the slides, else the file's name without suffix,
+            as features are stored by it; of DICOM slides a hash, for their files are often named after people.
+        patient_column: Who the patient is. Without a column of this name, `case_id` and the like.
         split_column: train, val, test (or training, valid, dev, ...). May be absent: then patients are dealt out.
         labels: Columns of 0, 1 or empty. Default: every other column that holds nothing else, and is no known fact.
-        class_column: A column of class names instead of labels; an empty cell is an unknown class.
+        class_column: A column of class names instead of labels; an empty cell is an unknown class. Default: `label`
+            where it holds names.
         positive: Which of two classes is 1. Default: the one that does not read like "normal".
         each_file_own_patient: There is no patient column because no patient has two files.
         resplit: Ignore the splits of the table and deal the patients out anew.
         keep_missing: Keep rows whose file is missing.
         mpp: Microns per level-0 pixel, for rows without a cell `mpp` and slides whose file does not say it.
+        salt: Secret text that names of DICOM files are hashed with. Default: drawn anew each time.
         seed: Seed of new splits.
 
     Returns:
@@ -68,12 +80,21 @@ def read(
     path = only_csv(root if table is None else Path(table))
     root = root if root.is_dir() else root.parent
     raw = read_csv(path)
+    notes: list[str] = []
+    path_column, patient_column = usual_columns(raw, path_column, patient_column, notes)
+    if class_column is None and labels is None:
+        class_column = class_names(raw, notes)
     require_columns(path, raw, [path_column], "a table with one row per slide (name the column: path_column)")
-    present = pd.Series(files_below(root, SLIDE_SUFFIXES), dtype=str)
-    raw[path_column] = _found(path, root, raw[path_column], present)
+    if id_column is None and path_column.lower() in IDS:
+        raw = raw.assign(**{NAMES: raw[path_column].str.strip().map(slide_stem)})
+        id_column = NAMES
+    held = contents(root, "slide")
+    present = pd.Series([entry.path for entry in held.entries], dtype=str)
+    raw[path_column] = find_slides(path, root, raw[path_column], held)
+    raw = _one_row_per_slide(raw, path_column, held, notes)
     if id_column is None:
         _refuse_one_name(path, raw[path_column])
-        raw = raw.assign(**{NAMES: _stem(raw[path_column])})
+        raw = raw.assign(**{NAMES: _names(root, raw[path_column], salt, notes)})
     result, named = own_table(
         path,
         raw,
@@ -91,6 +112,8 @@ def read(
         keep_missing=keep_missing,
         seed=seed,
     )
+    for text in notes:
+        note(result, text)
     for fact in ("mpp", "annotation"):
         if fact not in result:
             result[fact] = ""
@@ -98,31 +121,36 @@ def read(
     result["annotation"] = relative_paths(result["annotation"].str.replace("\\", "/", regex=False), root)
     unlisted = present[~present.isin(set(raw[path_column]))]
     if len(unlisted):
-        note(
-            result, f"{len(unlisted):,} slides have no row in {path.name} and were left out; first {unlisted.iloc[0]}."
-        )
+        shown = "" if held.standing else f"; first {unlisted.iloc[0]}"
+        note(result, f"{len(unlisted):,} slides have no row in {path.name} and were left out{shown}.")
+    if aside := summary({reason: count for reason, count in held.counts().items() if "slide" in reason}):
+        note(result, f"of the files of DICOM slides, {aside}.")
     _report_missing_annotations(root, result)
     return result, named
 
 
-def _stem(files: pd.Series) -> pd.Series:
-    return files.str.rpartition("/")[2].str.replace(r"\.[^.]+$", "", regex=True)
+def _one_row_per_slide(raw: pd.DataFrame, column: str, held: Contents, notes: list[str]) -> pd.DataFrame:
+    """Return the rows without those that name a further file of a DICOM slide, or a file of one that is no slide."""
+    further = raw.duplicated() & raw[column].isin(set(held.standing.values()))
+    aside = raw[column].isin(held.left_out.get(NO_VOLUME, ()))
+    for rows, what in ((further, FURTHER), (aside, NO_VOLUME)):
+        if rows.any():
+            notes.append(f"{int(rows.sum()):,} rows name a {what} and were left out: a slide is one case.")
+    return raw.loc[~further & ~aside].reset_index(drop=True)
 
 
-def _found(path: Path, root: Path, cells: pd.Series, present: pd.Series) -> pd.Series:
-    """Return cells as paths relative to `root`: a name becomes the one slide that it fits, others stay as they are."""
-    cells = relative_paths(cells.str.strip().str.replace("\\", "/", regex=False), root)
-    names = present.str.rpartition("/")[2]
-    places = pd.concat([pd.Series(present.to_numpy(), names), pd.Series(present.to_numpy(), _stem(present))])
-    bare = ~cells.isin(set(present)) & ~cells.str.contains("/") & cells.isin(places.index)
-    for row in np.flatnonzero(bare):
-        fits = places.loc[[cells.iloc[row]]].unique()
-        if len(fits) > 1:
-            raise DataError(
-                f"{path}: row {row + 2}: {cells.iloc[row]!r} fits {fits[0]} and {fits[1]}. Give the path below {root}."
-            )
-        cells.iloc[row] = fits[0]
-    return cells
+def _names(root: Path, files: pd.Series, salt: str | None, notes: list[str]) -> pd.Series:
+    """Return the names of files without suffix; of DICOM slides hashes."""
+    from ....datasets.images.dicom_header import hashed
+
+    dicom = files.map(lambda file: is_dicom(root / file)).astype(bool)
+    names = files.map(lambda file: slide_stem(Path(file).name))
+    if not dicom.any():
+        return names
+    if salt is None:
+        salt = secrets.token_hex(16)
+        notes.append("names of DICOM files were hashed with a secret drawn just now; give --option salt=... to repeat.")
+    return names.mask(dicom, files.map(lambda file: hashed(file, str(salt))))
 
 
 def _with_absolute(root: Path, listed: pd.Series, present: pd.Series) -> list[str]:
@@ -132,7 +160,7 @@ def _with_absolute(root: Path, listed: pd.Series, present: pd.Series) -> list[st
 
 
 def _refuse_one_name(path: Path, files: pd.Series) -> None:
-    stems = _stem(files)
+    stems = files.map(lambda file: slide_stem(Path(file).name))
     repeated = np.flatnonzero(stems.duplicated() & (stems != ""))
     if not len(repeated):
         return

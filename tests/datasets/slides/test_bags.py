@@ -72,13 +72,19 @@ def test_bags_of_two_encoders_are_refused(tmp_path, other, words):
         BagFolder(["a", "b"], tmp_path)
 
 
-def test_values_beyond_half_precision_are_refused(tmp_path):
+def test_values_beyond_half_precision_stay_in_single(tmp_path, capsys):
     h5py = pytest.importorskip("h5py")
-    write(tmp_path, "a")
+    for name in "ab":
+        write(tmp_path, name)
     with h5py.File(tmp_path / "a.h5", "a") as file:
-        file["features"][2, 1] = 1e6
-    with pytest.raises(DataError, match=r"a\.h5: 1 of 5 instances"):
-        BagFolder(["a"], tmp_path).bag(0)
+        del file["features"]
+        file["features"] = np.full((5, 4), 1e6, np.float32)
+    bags = BagFolder(["a", "b"], tmp_path)
+    assert bags.bag(0).dtype == np.float32 and (bags.bag(0) == 1e6).all()
+    assert bags.bag(1).dtype == np.float16
+    assert capsys.readouterr().err.count("beyond 65,504") == 1
+    features, mask = pad_bags([bags.bag(0), bags.bag(1)])
+    assert features.dtype == torch.float32 and (features[0, :5] == 1e6).all() and mask.sum() == 10
 
 
 @given(count=st.integers(1, 500), most=st.none() | st.integers(1, 600), dropout=st.floats(0, 0.99))

@@ -38,6 +38,10 @@ def save(path, assets, attributes=None):
     """As CLAM and TRIDENT save: one row a chunk, open-ended, attributes by data set."""
     with h5py.File(path, "w") as file:
         for key, value in assets.items():
+            value = np.asarray(value)
+            if not value.ndim:
+                file[key] = value
+                continue
             kept = file.create_dataset(key, data=value, maxshape=(None, *value.shape[1:]), chunks=(1, *value.shape[1:]))
             kept.attrs.update((attributes or {}).get(key, {}))
     return path
@@ -187,15 +191,14 @@ GOOD = np.ones((4, 3), np.float32)
     "assets, words",
     [
         ({"coords": COORDS}, "no `features`"),
-        ({"features": GOOD}, "no `coords`"),
         ({"features": GOOD, "coords": COORDS[:3]}, "4 features but 3 coordinates"),
-        ({"features": GOOD, "coords": COORDS[:, :1]}, "no `coords`"),
-        ({"features": GOOD, "coords": COORDS.astype(float)}, "no `coords`"),
+        ({"features": GOOD, "coords": COORDS[:, :1]}, "`coords` are no numbers"),
+        ({"features": GOOD, "coords": np.full((4, 2), np.nan)}, "`coords` are not all finite"),
         ({"features": GOOD.astype(int), "coords": COORDS}, "no `features`"),
-        ({"features": GOOD[0], "coords": COORDS}, "no `features`"),
+        ({"features": GOOD[0, 0], "coords": COORDS}, "no `features`"),
         ({"features": np.ones((2, 4, 3)), "coords": COORDS}, "no `features`"),
         ({"features": GOOD[:0], "coords": COORDS[:0]}, "no tiles"),
-        ({"imgs": GOOD}, "no `coords`"),
+        ({"imgs": GOOD}, "no `features`"),
     ],
 )
 def test_foreign_files(tmp_path, assets, words):

@@ -57,6 +57,6 @@ def test_a_slide_that_takes_its_reader_down_says_so(slide, monkeypatch):
 
 def test_a_tile_outside_of_the_slide_is_named(slide):
     path, grid, _ = slide
-    grid.coords[-1] += 1
-    with pytest.raises(DataError, match=r"s\.tif: the tile of 32 px at x = 289, y = 193 lies outside"):
+    grid.coords[-1] += 32
+    with pytest.raises(DataError, match=r"s\.tif: the tile of 32 px at x = 320, y = 224 begins outside"):
         list(Tiles(path, None, grid).batches(tile_reading.RUN))

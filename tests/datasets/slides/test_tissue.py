@@ -1,10 +1,11 @@
 """Tissue: found where it was drawn, not where there is none; ink, borders, holes and islands."""
 
+import cv2
 import numpy as np
 import pytest
 from clinvit.core.errors import UserError
 from clinvit.datasets.slides.reading import open_slide
-from clinvit.datasets.slides.tissue import Tissue, find_tissue
+from clinvit.datasets.slides.tissue import Tissue, find_tissue, ink_warning
 
 GLASS, PINK = (243, 242, 244), (222, 150, 190)
 
@@ -73,6 +74,57 @@ def test_ink_is_left_out(drawn, colour):
     assert found.mask[123:135, 45:155].mean() > 0.98
     kept = find_tissue(slide_of(drawn, *boxes), Tissue(remove_ink=False))
     assert kept.mask[12:28, 25:175].any() and kept.mask[142:148, 65:115].all()
+
+
+# Optical density vectors of what has the colour of ink, each beside a second stain: tissue of two in patches.
+STAINS = {
+    "Masson": ((0.80, 0.59, 0.11), (0.10, 0.74, 0.67)),
+    "methyl green and DAB": ((0.98, 0.14, 0.13), (0.27, 0.57, 0.78)),
+    "alcian blue": ((0.87, 0.46, 0.16), (0.55, 0.75, 0.35)),
+    "light green": ((0.95, 0.25, 0.20), (0.46, 0.83, 0.31)),
+    "Giemsa": ((0.83, 0.51, 0.20), (0.09, 0.95, 0.28)),
+    "haematoxylin": ((0.65, 0.70, 0.29), (0.07, 0.99, 0.11)),
+    "light green alone": ((0.95, 0.25, 0.20), (0.95, 0.25, 0.20)),
+}
+
+
+def stained(first, second, density, seed=0):
+    """(300, 300, 3) uint8: an ellipse of tissue with two stains in patches, on glass."""
+    rng = np.random.default_rng(seed)
+    tissue = cv2.ellipse(np.zeros((300, 300), np.float32), (150, 150), (110, 80), 0, 0, 360, 1, -1)
+    patches = (cv2.resize(rng.random((12, 12)).astype(np.float32), (300, 300)) > 0.5)[..., None]
+    shade = 0.7 + 0.6 * cv2.resize(rng.random((60, 60)).astype(np.float32), (300, 300))
+    depth = np.where(patches, density * np.array(first), 0.5 * np.array(second)) * (tissue * shade)[..., None]
+    return (243 * 10**-depth + rng.normal(0, 2, (300, 300, 3))).clip(0, 255).astype(np.uint8), tissue > 0
+
+
+@pytest.mark.parametrize("density", [0.3, 0.6, 0.9])
+@pytest.mark.parametrize("name", STAINS)
+def test_special_stains_are_no_ink(drawn, name, density):
+    pixels, tissue = stained(*STAINS[name], density)
+    found = find_tissue(drawn(pixels, 8.0), Tissue())
+    assert (found.mask & tissue).sum() > 0.9 * tissue.sum(), str(found)
+    if found.ink >= 0.1:
+        assert found.ink_kept and "special stain" in found.warning
+        assert ink_warning(pixels, 8.0) == found.warning
+
+
+@pytest.mark.parametrize("colour", [ink for name, ink in INKS if name != "black"])
+@pytest.mark.parametrize("thickness", [6, 15, 30])
+def test_a_pen_around_and_across_tissue_is_ink(drawn, colour, thickness):
+    pixels, _ = stained(*STAINS["haematoxylin"], 0.3)
+    cv2.rectangle(pixels, (20, 20), (280, 280), colour, thickness)
+    cv2.line(pixels, (40, 40), (260, 260), colour, thickness)
+    found = find_tissue(drawn(pixels, 8.0), Tissue())
+    assert not found.ink_kept and "remove_ink" in found.warning and found.ink > 0.1
+    assert not found.mask[20:24].any()
+
+
+def test_an_ordinary_slide_has_no_warning(drawn):
+    pixels, _ = stained(*STAINS["haematoxylin"], 0.3)
+    found = find_tissue(drawn(pixels, 8.0), Tissue())
+    assert found.ink < 0.01 and found.warning == "" == ink_warning(pixels, 8.0)
+    assert find_tissue(drawn(pixels, 8.0), Tissue(remove_ink=False)).warning == ""
 
 
 def test_black_borders_are_left_out(drawn):

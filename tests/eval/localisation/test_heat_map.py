@@ -146,7 +146,7 @@ def test_nice_lengths(longest, nice):
 def test_geojson_for_qupath(tmp_path):
     y, x = np.nonzero(np.pad(DIAGONAL_HOLES, ((0, 2), (0, 0))) | (np.arange(6) == 5)[:, None])
     found = score_map(np.column_stack([x, y]) * 100 + 7, np.linspace(0.6, 1, len(x)), 100)
-    assert write_geojson(tmp_path / "r.geojson", found, 0.5, (390, 590)) == 2
+    assert write_geojson(tmp_path / "r.geojson", found, 0.5, (390, 590), "msi") == 2
     told = json.loads((tmp_path / "r.geojson").read_text())
     assert told["type"] == "FeatureCollection"
     first, second = told["features"]
@@ -159,7 +159,7 @@ def test_geojson_for_qupath(tmp_path):
             assert (np.array(ring) <= (390, 590)).all()  # cut at the edge of the slide
         properties = feature["properties"]
         assert properties["objectType"] == "annotation"
-        assert properties["classification"]["name"] == "Tumor"
+        assert properties["classification"]["name"] == "msi" and properties["name"].startswith("msi ")
         assert all(isinstance(value, int | float) for value in properties["measurements"].values())
     assert first["properties"]["measurements"]["Area px^2"] == 383 * 400 - 2 * 100**2
     outer, *holes = (np.array(ring) for ring in first["geometry"]["coordinates"])
@@ -170,16 +170,19 @@ def test_geojson_for_qupath(tmp_path):
         False,
     ]  # RFC 7946: outer lines and holes run against each other
     assert (outer.min(axis=0).tolist(), outer.max(axis=0).tolist()) == ([7, 7], [390, 407])
-    assert write_geojson(tmp_path / "none.geojson", found, 1.1, (390, 590)) == 0
+    assert write_geojson(tmp_path / "none.geojson", found, 1.1, (390, 590), "msi") == 0
     assert json.loads((tmp_path / "none.geojson").read_text())["features"] == []
 
 
 def test_tiles_as_geojson(tmp_path):
-    write_tiles_geojson(tmp_path / "t.geojson", np.array([[10, 20], [110, 20]]), [0.25, 1], 100)
+    write_tiles_geojson(tmp_path / "t.geojson", np.array([[10, 20], [110, 20]]), [0.25, 1], 100, "msi", 0.5)
     features = json.loads((tmp_path / "t.geojson").read_text())["features"]
     assert features[0]["geometry"]["coordinates"] == [[[10, 20], [110, 20], [110, 120], [10, 120], [10, 20]]]
     assert [f["properties"]["objectType"] for f in features] == ["tile", "tile"]
-    assert [f["properties"]["measurements"] for f in features] == [{"Score": 0.25}, {"Score": 1}]
+    assert [f["properties"]["measurements"] for f in features] == [{"msi score": 0.25}, {"msi score": 1}]
+    classes = [f["properties"].get("classification", {}).get("name") for f in features]
+    assert classes == [None, "msi"], "a tile below the threshold is of no class"
+    assert features[0]["properties"]["color"] != features[1]["properties"]["color"]
 
 
 def test_tiff_is_a_pyramid_that_lies_over_the_slide(tmp_path):

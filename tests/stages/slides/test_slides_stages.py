@@ -28,6 +28,8 @@ from clinvit.mil.model import load_mil_card
 from clinvit.mil.slide_encoder import TokenFeatures, load_tile_encoder
 from clinvit.phantoms.slides import write_camelyon16, write_pyramid
 from clinvit.stages.slides.localise import localised
+from clinvit.tests.datasets.slides.dicom_slides import write_dicom_slide, write_instance
+from PIL import Image
 
 h5py = pytest.importorskip("h5py")
 pytest.importorskip("openslide")
@@ -217,6 +219,9 @@ def test_predictions_and_maps_are_written(mapped):
     scored, maps = set(table.index) - {WITHOUT_SCALE}, mapped / "explanations"
     for suffix in (".html", ".png", ".geojson", ".tif", ".tiles.geojson"):
         assert {path.name.removesuffix(suffix) for path in maps.glob(f"*_???{suffix}")} == scored, suffix
+    tiles = json.loads(next(maps.glob("tumor_*.tiles.geojson")).read_text())["features"]
+    assert all(list(tile["properties"]["measurements"]) == ["tumor score"] for tile in tiles)
+    assert "tumor tile score" in next(maps.glob("test_*.html")).read_text()
     assert {path.stem for path in (maps / "scores").glob("*.h5")} == scored
     assert {path.stem for path in (maps / "detections").glob("*.csv")} == scored
     assert set(status(maps).index) == scored and (status(maps)["status"] == "ok").all()
@@ -373,6 +378,41 @@ def test_two_slides_of_one_name(work, tmp_path, capsys):
     pd.DataFrame(rows, columns=["id", "path", "patient", "split"]).to_csv(tmp_path / "manifest.csv", index=False)
     code, _, errors = run(capsys, "tile", "slides", "--data", tmp_path, "--out", tmp_path / "tiles")
     assert code == 2 and "id 'case' stands twice" in errors and errors.count("\n") == 1
+
+
+PERSON = ("SURNAME", "GIVEN", "MRN-77")
+
+
+def test_no_name_of_a_dicom_slide_in_any_output(work, tmp_path, capsys):
+    """One slide that goes well, one cut off; as files and by a manifest; run twice with the same ids."""
+    pixels = Image.open(work / "raw/testing/images/test_001.tif").convert("RGB").crop((0, 0, 1408, 1408))
+    pixels = np.asarray(pixels)
+    named = {"PatientID": "MRN-77", "PatientName": "SURNAME^GIVEN"}
+    write_dicom_slide(tmp_path / "in/a", "SURNAME_GIVEN_1950", pixels, **named)
+    cut = write_instance(tmp_path / "in/b/SURNAME_GIVEN_1951.dcm", pixels, "1.2.9", **named)
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    wanted = ["--model", work / "mil/model", "--features", tmp_path / "out/features", "--encoder", work / "encoder"]
+    extra = ["--explain", tmp_path / "out/maps", "--tile-geojson", "--tiff"]
+    ids = []
+    for name in ("p", "again"):
+        asked = ["predict", "slides", tmp_path / "in", *wanted, "--out", tmp_path / f"out/{name}.csv", *extra]
+        code, output, errors = run(capsys, *asked)
+        assert code == 0 and "2 requested = 1 ok + 1 failed" in output, errors
+        assert "2 x further file of a DICOM slide" in output
+        assert not any(part in output + errors for part in PERSON)
+        ids.append(read_predictions(tmp_path / f"out/{name}.csv").table["id"].tolist())
+        extra = []
+    assert ids[0] == ids[1]
+    keys = {tmp_path / "out/p.key.json", tmp_path / "out/again.key.json", tmp_path / "out/features/names.key.json"}
+    files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert keys <= set(files) and len(files) > 20
+    for path in set(files) - keys:
+        assert not any(part in path.as_posix() or part.encode() in path.read_bytes() for part in PERSON), path
+    code, output, errors = run(capsys, "predict", "slides", tmp_path / "in", *wanted, "--identifiers",
+                               "--out", tmp_path / "named.csv")  # fmt: skip
+    assert code == 0, errors
+    table = read_predictions(tmp_path / "named.csv").table.set_index("id")
+    assert table.loc["SURNAME_GIVEN_1950_1", "patient"] == "MRN-77"
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,12 @@ import pytest
 from clinvit.core.errors import DataError
 from clinvit.datasets.manifest import layouts
 from clinvit.datasets.slides.outlines import read_outlines
+from clinvit.datasets.slides.reading import slide_stem
 from clinvit.phantoms.slides import write_camelyon16, write_slide_folder
 from clinvit.stages.prepare import prepare_stage
 from clinvit.tasks.slides.labels import COUNTS, LABELS, PARTLY_OUTLINED
 from clinvit.tasks.slides.layouts import LAYOUTS
+from clinvit.tests.datasets.slides.dicom_slides import write_dicom_slide
 
 recognise, to_manifest = (partial(function, LAYOUTS) for function in (layouts.recognise, layouts.to_manifest))
 
@@ -307,3 +309,92 @@ def test_labels_are_read_from_the_table_as_they_are(tmp_path):
     table = to_manifest(tmp_path)[0]
     expected = pd.read_csv(tmp_path / "labels.csv").set_index("path")["grade"]
     assert (table.set_index("id")["grade"] == expected).all()
+
+
+def dicom_table(root, rows, column="path"):
+    (root / "labels.csv").write_text(f"{column},patient,tumor\n" + "".join(f"{row}\n" for row in rows))
+    return root / "labels.csv"
+
+
+@pytest.mark.parametrize("name", ["cases/{0}/SURNAME{0}_1.dcm", "cases/{0}/SURNAME{0}_0.dcm", "cases/{0}", "{0}"])
+def test_dicom_slides_are_named_by_any_file_or_by_their_folder(tmp_path, name):
+    for number in range(3):
+        write_dicom_slide(tmp_path / f"cases/{number}", f"SURNAME{number}", np.zeros((64, 64, 3), np.uint8))
+    rows = [f"{name.format(number)},p{number},{number % 2}" for number in range(3)]
+    table, _ = to_manifest(dicom_table(tmp_path, rows), salt="s")
+    assert table["path"].tolist() == [f"cases/{number}/SURNAME{number}_1.dcm" for number in range(3)]
+    assert table["id"].is_unique and not table["id"].str.contains("SURNAME").any()
+    again, _ = to_manifest(tmp_path / "labels.csv", salt="s")
+    assert again["id"].tolist() == table["id"].tolist()
+
+
+def test_a_table_of_all_files_has_a_row_per_dicom_slide(tmp_path):
+    rows = []
+    for number in range(4):
+        files = write_dicom_slide(tmp_path, f"s{number}", np.zeros((64, 64, 3), np.uint8))
+        rows += [f"{file.name},p{number},{number % 2}" for file in files]
+    table, _ = to_manifest(dicom_table(tmp_path, rows))
+    assert len(table) == 4 and table["patient"].tolist() == ["p0", "p1", "p2", "p3"]
+    assert said(table, "8 rows name a further file of a DICOM slide")
+
+
+def test_files_of_one_dicom_slide_with_different_labels_are_refused(tmp_path):
+    for number in range(3):
+        write_dicom_slide(tmp_path, f"s{number}", np.zeros((64, 64, 3), np.uint8))
+    rows = ["s0_0.dcm,p0,0", "s0_1.dcm,p0,1", "s1_1.dcm,p1,0", "s2_1.dcm,p2,1"]
+    with pytest.raises(DataError, match="rows 2 and 3"):
+        to_manifest(dicom_table(tmp_path, rows))
+
+
+def test_class_folders_of_dicom_slides(tmp_path):
+    for number in range(4):
+        folder = tmp_path / ("tumor", "normal")[number % 2] / f"case{number}"
+        write_dicom_slide(folder, "x", np.zeros((64, 64, 3), np.uint8), PatientID=f"MRN{number}")
+    table, _ = to_manifest(tmp_path, "folders")
+    assert len(table) == 4 and table["patient"].nunique() == 4
+    assert not table["patient"].str.contains("MRN").any() and said(table, "8 x further file")
+
+
+def test_absolute_paths_on_another_disk_without_a_slide_below_the_table(tmp_path):
+    (tmp_path / "here").mkdir()
+    touch(tmp_path / "disk", *(f"s{number}.svs" for number in range(4)))
+    rows = [f"{tmp_path}/disk/s{number}.svs,p{number},{number % 2}" for number in range(4)]
+    table, labels = to_manifest(dicom_table(tmp_path / "here", rows))
+    assert table["id"].tolist() == ["s0", "s1", "s2", "s3"] and labels == ("tumor",)
+    assert table["path"].tolist() == [f"../disk/s{number}.svs" for number in range(4)]
+
+
+def clam_table(root, label):
+    names = [f"TCGA-{number:02d}-01Z-00-DX1.AB.{number}" for number in range(6)]
+    lines = [f"case{number // 2},{name},{label(number)}" for number, name in enumerate(names)]
+    (root / "dataset.csv").write_text("case_id,slide_id,label\n" + "\n".join(lines) + "\n")
+    return names
+
+
+def test_features_only_by_the_table_of_clam(tmp_path):
+    names = clam_table(tmp_path, lambda number: ("normal_tissue", "tumor_tissue")[number // 2 % 2])
+    touch(tmp_path, *(f"features/{name}.h5" for name in names))
+    table, labels = to_manifest(tmp_path, keep_missing=True)
+    assert table["id"].tolist() == names and labels == ("tumor_tissue",)
+    assert table["patient"].tolist() == ["case0", "case0", "case1", "case1", "case2", "case2"]
+    assert table["tumor_tissue"].tolist() == [0, 0, 1, 1, 0, 0]
+    assert said(table, "'slide_id'") and said(table, "'case_id'") and said(table, "names in the column 'label'")
+
+
+def test_slides_by_the_table_of_clam(tmp_path):
+    names = clam_table(tmp_path, lambda number: number // 2 % 2)
+    touch(tmp_path, *(f"slides/{name}.svs" for name in names))
+    table, labels = to_manifest(tmp_path)
+    assert table["path"].tolist() == [f"slides/{name}.svs" for name in names] and labels == ("label",)
+    assert table["id"].tolist() == names
+
+
+@pytest.mark.parametrize(
+    "name, stem",
+    [
+        ("a.svs", "a"), ("TCGA-1-DX1.0A.SVS", "TCGA-1-DX1.0A"), ("TCGA-01Z-00-DX1.AB.CD", "TCGA-01Z-00-DX1.AB.CD"),
+        ("1.2.840.5", "1.2.840.5"), ("a.qptiff", "a"), (".svs", ".svs"), ("a.b.h5", "a.b"),
+    ],
+)  # fmt: skip
+def test_names_are_cut_at_known_suffixes_only(name, stem):
+    assert slide_stem(name) == stem

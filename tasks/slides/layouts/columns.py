@@ -1,0 +1,94 @@
+"""What a stranger's table of slides calls its columns, and which slides its cells name."""
+
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pandas as pd
+
+from ....core.errors import DataError
+from ....datasets.manifest.contents import Contents
+from ....datasets.manifest.inventory import relative_paths
+from ....datasets.manifest.tables import UNKNOWN_CELLS
+from ....datasets.slides.reading import slide_stem
+
+# As CLAM (slide_id, case_id, label), TRIDENT (wsi), STAMP (FILENAME, PATIENT) and others call them.
+IDS = ("slide_id", "slideid", "slide")
+PATHS = (*IDS, "wsi", "slide_path", "filename", "file_name", "file", "image_path", "image")
+PATIENTS = ("case_id", "patient_id", "patientid", "case")
+CLASSES = "label"
+
+
+def usual_columns(raw: pd.DataFrame, path_column: str, patient_column: str, notes: list[str]) -> tuple[str, str]:
+    """Return the columns of slides and patients: those that were named, else the first of a usual name.
+
+    Args:
+        raw: The table.
+        path_column: As asked.
+        patient_column: As asked.
+        notes: What was taken is added.
+    """
+    found = []
+    for asked, usual, what in ((path_column, PATHS, "slides"), (patient_column, PATIENTS, "patients")):
+        column = asked if asked in raw.columns else _first(raw, (asked.lower(), *usual))
+        if column is not None and column != asked:
+            notes.append(f"the {what} are those of the column {column!r}.")
+        found.append(column or asked)
+    return found[0], found[1]
+
+
+def class_names(raw: pd.DataFrame, notes: list[str]) -> str | None:
+    """Return the column `label` where it holds names of classes; None where it holds 0 and 1, or is not there."""
+    column = _first(raw, (CLASSES,))
+    if column is None:
+        return None
+    cells = raw[column].str.strip().str.lower()
+    if (pd.to_numeric(cells, errors="coerce").isin([0, 1]) | cells.isin(UNKNOWN_CELLS)).all():
+        return None
+    notes.append(f"the classes are the names in the column {column!r}.")
+    return column
+
+
+def find_slides(path: Path, root: Path, cells: pd.Series, held: Contents) -> pd.Series:
+    """Return cells as paths relative to `root`: a name becomes the one slide that it fits, others stay as they are.
+
+    Args:
+        path: The table, for messages.
+        root: The folder of slides.
+        cells: Paths, absolute or relative to `root`, or names with or without suffix; of a DICOM slide also its folder.
+        held: What the folder holds.
+
+    Raises:
+        DataError: A cell fits several slides.
+    """
+    cells = relative_paths(cells.str.strip().str.replace("\\", "/", regex=False).str.rstrip("/"), root)
+    present = {entry.path for entry in held.entries}
+    places = _places(held)
+    found = []
+    for row, cell in enumerate(cells):
+        fits = sorted({cell} if cell in present else places.get(cell, {cell}))
+        if len(fits) > 1:
+            raise DataError(
+                f"{path}: row {row + 2}: {cell!r} fits {fits[0]} and {fits[1]}. Give the path below {root}."
+            )
+        found.append(fits[0])
+    return pd.Series(np.array(found, dtype=object), cells.index, dtype=str)
+
+
+def _places(held: Contents) -> dict[str, set[str]]:
+    """Return the slides by what may name them: file names and stems, and of DICOM slides their files and folders."""
+    places: dict[str, set[str]] = {}
+    for entry in held.entries:
+        name = PurePosixPath(entry.path).name
+        for key in (name, slide_stem(name)):
+            places.setdefault(key, set()).add(entry.path)
+    for file, slide in held.standing.items():
+        folder = PurePosixPath(file).parent
+        for key in {file, str(folder), folder.name} - {"."}:
+            places.setdefault(key, set()).add(slide)
+    return places
+
+
+def _first(raw: pd.DataFrame, names: Sequence[str]) -> str | None:
+    columns = {column.strip().lower(): column for column in reversed(raw.columns)}
+    return next((columns[name] for name in names if name in columns), None)
