@@ -47,14 +47,27 @@ def launched() -> Launch | None:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Let what is done within go on as if no launcher had started this process."""
+    """Let what is done within go on as if no launcher had started this process, and none were connected with it."""
+    global _alone
     names = ("TORCHELASTIC_RUN_ID", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "SLURM_NTASKS")
     names += ("SLURM_PROCID", "SLURM_LOCALID")
     hidden = {name: os.environ.pop(name) for name in names if name in os.environ}
+    _alone = True
     try:
         yield
     finally:
+        _alone = False
         os.environ.update(hidden)
+
+
+_alone = False
+
+
+def connected() -> bool:
+    """Return whether this process trains together with others, connected by `torch.distributed`."""
+    from torch import distributed as dist
+
+    return dist.is_available() and dist.is_initialized() and not _alone
 
 
 def meeting_point() -> str:

@@ -5,6 +5,8 @@ from torch import Tensor
 from torch import distributed as dist
 from torch.nn import functional as F
 
+from ..engine.launcher import connected
+
 
 def masked_bce(logits: Tensor, targets: Tensor) -> Tensor:
     """Return binary cross-entropy, mean over the known labels.
@@ -38,7 +40,7 @@ def known_mean(values: Tensor, known: Tensor) -> Tensor:
         known: Which are known, bool of the same shape.
     """
     count = known.sum().to(values.dtype)
-    if dist.is_available() and dist.is_initialized():
+    if connected():
         dist.all_reduce(count)
         count = count / dist.get_world_size()
     return values.sum() / count.clamp(min=torch.finfo(values.dtype).tiny)

@@ -5,8 +5,11 @@ ends the others as soon as they need it.
 """
 
 import contextlib
+import functools
 import hashlib
+import itertools
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
@@ -16,6 +19,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import torch
 import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
 from ..core.documents import parse_json
 from ..core.errors import RunError, UserError
@@ -60,17 +64,37 @@ def own_share() -> Share:
 def wait_for_first(out: Path) -> None:
     """Let all processes of a launch wait for the first, however long its work takes.
 
+    All call it, in the same order. They need no process group, which a training makes for its own devices.
+
     Args:
         out: What is written, for messages.
+
+    Raises:
+        RunError: The first process has ended.
     """
     share = own_share()
     if share.of == 1:
         return
-    if dist.is_initialized():  # by a training, for its own devices and a time of its own
-        dist.barrier(group=dist.new_group(backend="gloo", timeout=WORK))
-        return
-    with Team(out, share, begin=WORK) as team:
-        team.agree(str(out))
+    key = f"done-{next(_WAITS)}"
+    try:
+        store = _store()
+        if share.rank == 0:
+            store.set(key, str(out))
+        else:
+            store.wait([key], WORK)
+    except RuntimeError as error:
+        raise RunError(f"{out}: process 0 has ended before its work was done; see what it says.") from error
+
+
+_WAITS = itertools.count()
+
+
+@functools.cache
+def _store() -> dist.Store:
+    """Return what the processes of a launch leave words for each other in."""
+    store, _, _ = next(rendezvous(meeting_point(), rank(), world_size(), timeout=BEGIN))
+    # torchrun's outlives its processes, which it may start anew.
+    return dist.PrefixStore(f"clinvit-{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
 
 
 class Team:
@@ -79,14 +103,13 @@ class Team:
     Args:
         out: The table that is made in the end.
         share: Of this process.
-        begin: How long the others may take to begin.
 
     Raises:
         RunError: A process did not begin, or ended before its work was done.
     """
 
-    def __init__(self, out: Path, share: Share, begin: timedelta = BEGIN):
-        self.out, self.share, self.begin = out, share, begin
+    def __init__(self, out: Path, share: Share):
+        self.out, self.share = out, share
         self._group: Any = None
 
     @property
@@ -101,7 +124,7 @@ class Team:
             words = f"not all of the {of} processes have begun. Start all with the same command (torchrun or srun)."
             where = meeting_point()
             with self._ended(words):
-                dist.init_process_group("gloo", where, rank=number, world_size=of, timeout=self.begin)
+                dist.init_process_group("gloo", where, rank=number, world_size=of, timeout=BEGIN)
                 self._group = dist.new_group(backend="gloo", timeout=WORK)
         return self
 

@@ -123,19 +123,30 @@ from clinvit.datasets.manifest.tables import read_manifest
 from clinvit.engine.recipe import Optim, Run
 from clinvit.mil.recipe import Mil
 from clinvit.mil.run import train_mil
+from clinvit.engine.run_folder import world_size
+from clinvit.stages.processes import wait_for_first
+from torch import distributed as dist
 
-root, out, names = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]
-optim = Optim(epochs=2, warmup_epochs=0, batch_size=4, base_lr=2.56, betas=(0.9, 0.999), optimizer="adam")
+root, out, batch, names = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4:]
+if batch == 1 and world_size() > 1:
+    dist.init_process_group("gloo")  # as a training before it leaves the processes
+optim = Optim(epochs=2, warmup_epochs=0, batch_size=batch, base_lr=2.56, betas=(0.9, 0.999), optimizer="adam")
 recipe = Mil(dropout=0.0, optim=optim, run=Run(precision="64-true", checkpoint_minutes=0))
 for name in names:
     train_mil(replace(recipe, aggregator=name), read_manifest(root / "manifest.csv"), root, out / name)
+    wait_for_first(out / name)
+    assert (out / name / "predictions.csv").is_file()
 """
 
 
 @pytest.mark.thorough
-def test_aggregators(tmp_path):
-    """Bags of other sizes are padded otherwise; parts of the aggregators are float32 whatever the precision."""
-    rng, rows, names = np.random.default_rng(0), [], ("attention", "dsmil", "transmil", "clam_sb")
+@pytest.mark.parametrize("batch, names", [(4, ("attention", "dsmil", "transmil", "clam_sb")), (1, ("self_vit_mil",))])
+def test_aggregators(tmp_path, batch, names):
+    """Bags of other sizes are padded otherwise; parts of the aggregators are float32 whatever the precision.
+
+    A single bag is no work for two: the first process trains, the other waits.
+    """
+    rng, rows = np.random.default_rng(0), []
     for case in range(36):
         features = rng.normal(0, 1, (int(rng.integers(4, 30)), 8)).astype(np.float32)
         features[-3:, 0] += 5 * (case // 3 % 2)
@@ -147,8 +158,8 @@ def test_aggregators(tmp_path):
     table.to_csv(tmp_path / "manifest.csv", index=False)
     (tmp_path / "mil.py").write_text(MIL)
     script = [sys.executable, str(tmp_path / "mil.py"), str(tmp_path)]
-    run([*script, str(tmp_path / "of1"), *names])
-    run([*LAUNCHER, "--nproc-per-node", "2", *script[1:], str(tmp_path / "of2"), *names])
+    run([*script, str(tmp_path / "of1"), str(batch), *names])
+    run([*LAUNCHER, "--nproc-per-node", "2", *script[1:], str(tmp_path / "of2"), str(batch), *names])
     for name in names:
         one, two = tmp_path / "of1" / name, tmp_path / "of2" / name
         # Attention does not change with this bias: its gradients are rounding alone, of which Adam makes full steps.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ...eval.statistics.intervals import Estimate
 from .result import DONE, FAILED, RowResult
 from .table import Metric, Printed, Row, Table
-from .verdict import verdict
+from .verdict import obstacle, verdict
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,13 @@ class Cell:
 
 def cells(table: Table, row: Row, result: RowResult, phantoms: bool) -> list[Cell]:
     """Return the cells of a row, one per metric."""
-    metrics = result.measured.metrics
+    metrics, cases = result.measured.metrics, result.measured.cases
+    why_not = obstacle(result.measured, table.test, bool(result.changes), phantoms)
     return [
         Cell(
             metric, metrics.get(metric.key), row.paper.get(metric.key),
             FAILED if result.state == FAILED else verdict(
-                metrics.get(metric.key), row.paper.get(metric.key), metric, phantoms
+                metrics.get(metric.key), row.paper.get(metric.key), metric, why_not, cases
             ),
         )
         for metric in table.metrics

@@ -8,7 +8,7 @@ from ...datasets.manifest.tables import Predictions
 from ...eval.evaluation import Evaluation
 from ...eval.statistics.intervals import Estimate
 from ...eval.statistics.results import ModelResult, results
-from .metrics import Measured, read_metrics
+from .metrics import Measured, ids_fingerprint, read_metrics
 from .table import Table
 
 # Names of the papers for what the evaluation calls otherwise.
@@ -38,7 +38,8 @@ def measured(table: Table, folders: Sequence[Path], resamples: int) -> Measured:
     missing = [metric.key for metric in table.metrics if metric.key not in metrics]
     metrics |= {key: found for key in missing if (found := evaluated(model, key, predictions)) is not None}
     cases = max(label.cases for label in model.labels)  # those of which a label is known
-    return Measured(metrics, cases, model.patients, len(model.failed))
+    ids = predictions.rows("test").table["id"]
+    return Measured(metrics, cases, model.patients, len(model.failed), len(ids), ids_fingerprint(ids))
 
 
 def evaluated(model: ModelResult, key: str, predictions: Predictions) -> Estimate | None:

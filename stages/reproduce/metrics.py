@@ -1,7 +1,8 @@
 """The metrics of a row on disk: `metrics.json` of a step, and what is measured of a whole row."""
 
+import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,12 +23,21 @@ class Measured:
         metrics: By metric key; a metric that no step measured is missing.
         cases, patients: Scored test cases and their patients; 0 where there are no predictions.
         failed: Test cases that failed.
+        requested: All test cases, scored and failed.
+        ids: `ids_fingerprint` of these.
     """
 
     metrics: dict[str, Estimate]
     cases: int = 0
     patients: int = 0
     failed: int = 0
+    requested: int = 0
+    ids: str = ""
+
+
+def ids_fingerprint(ids: Iterable[str]) -> str:
+    """Return the SHA-256 of ids in sorted order, one a line: which cases these are."""
+    return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()
 
 
 def write_metrics(folder: Path, metrics: Mapping[str, Estimate | float]) -> None:

@@ -37,6 +37,7 @@ class Metric:
         digits: Decimals that the paper prints, of the value itself (82.3 % is 0.823: 3).
         how: How value and interval are computed, in words, for the page.
         percent: Shown as per cent.
+        cut_off: The paper cuts further decimals off instead of rounding.
     """
 
     key: str
@@ -44,6 +45,7 @@ class Metric:
     digits: int
     how: str
     percent: bool = False
+    cut_off: bool = False
 
     def number(self, value: float) -> str:
         """Return a value as the paper prints it; an en dash where it is undefined."""
@@ -54,6 +56,21 @@ class Metric:
     def printed(self, metric: Printed | None) -> str:
         """Return the paper's value, or that it is not known."""
         return "not known" if metric is None or metric.value is None else self.number(metric.value)
+
+
+@dataclass(frozen=True)
+class TestList:
+    """The test cases that a paper's metrics are of.
+
+    Attributes:
+        cases: How many.
+        ids: `ids_fingerprint` of their ids as the layout names them; empty where these are not known to us.
+    """
+
+    __test__: ClassVar[bool] = False  # pytest takes classes named so for tests
+
+    cases: int
+    ids: str = ""
 
 
 @dataclass(frozen=True)
@@ -223,6 +240,7 @@ class Table:
         unit: What a case is: image, clip, slide.
         notes: What to bear in mind when measured and printed values differ, a sentence each.
         options: Options of the layout.
+        test: The paper's test cases; None where they are not known to us.
     """
 
     name: str
@@ -238,3 +256,4 @@ class Table:
     unit: str = "image"
     notes: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    test: TestList | None = None

@@ -159,6 +159,12 @@ def _distilled(dataset: str) -> tuple[Row, ...]:
     return tuple(rows)
 
 
+FRAMES = (
+    "Frames are shrunk to 256 px on the shorter side, antialiased, before views are cut out; the public code resizes "
+    "the original frames by bilinear interpolation without antialiasing."
+)
+
+
 def _table(dataset: str, title: str, rows: tuple[Row, ...], *notes: str) -> Table:
     return Table(
         f"clips/{dataset}",
@@ -171,7 +177,7 @@ def _table(dataset: str, title: str, rows: tuple[Row, ...], *notes: str) -> Tabl
         rows=rows,
         phantoms=phantoms,
         unit="clip",
-        notes=(*notes, WEIGHTS, CHOSEN_ON_TEST),
+        notes=(*notes, WEIGHTS, CHOSEN_ON_TEST, FRAMES),
     )
 
 

@@ -6,7 +6,7 @@ Ozkut et al. 2025, arXiv 2508.04735; metrics read from the images of the tables 
 from functools import partial
 from pathlib import Path
 
-from ...stages.reproduce.table import Finetune, Metric, Printed, Row, Table
+from ...stages.reproduce.table import Finetune, Metric, Printed, Row, Table, TestList
 from .recipes import baseline_of_table
 
 Metrics = tuple[float, float, float, float, float]  # sensitivity, specificity, precision, F1, accuracy
@@ -14,12 +14,20 @@ Metrics = tuple[float, float, float, float, float]  # sensitivity, specificity, 
 CLIPS = 120  # of phantoms: enough for every task to have both classes in every split
 HOW = "at a probability of 0.5, as in the paper"
 METRICS = (
-    Metric("sensitivity", "Sensitivity", 3, f"recall of class 1, {HOW}"),
-    Metric("specificity", "Specificity", 3, f"recall of class 0, {HOW}"),
-    Metric("precision", "Precision", 3, f"share of right ones among those called 1, {HOW}"),
-    Metric("f1", "F1", 3, f"harmonic mean of precision and sensitivity, {HOW}"),
-    Metric("accuracy", "Accuracy", 3, HOW),
+    Metric("sensitivity", "Sensitivity", 3, f"recall of class 1, {HOW}", cut_off=True),
+    Metric("specificity", "Specificity", 3, f"recall of class 0, {HOW}", cut_off=True),
+    Metric("precision", "Precision", 3, f"share of right ones among those called 1, {HOW}", cut_off=True),
+    Metric("f1", "F1", 3, f"harmonic mean of precision and sensitivity, {HOW}", cut_off=True),
+    Metric("accuracy", "Accuracy", 3, HOW, cut_off=True),
 )
+# Of the official lists in the paper's repository.
+LISTS = {
+    "normal_vs_rd": TestList(945, "9ddab4ab6cebedda90931d827c1e8cc8a20af76456d449929999feda9aaacd1e"),
+    "non_rd_vs_rd": TestList(1077, "177fd3568de3d459df6c26a57bbbac7f18496f246c12f23acf01c339ebb6e0dd"),
+    "pvd_vs_rd": TestList(230, "7e0d9ea351bec0adaf495c32636ad78f0828c04d565dab934688a519ecd83915"),
+    "macula_detached_vs_intact": TestList(101, "49f4f86edba982186686057bc3b1a78822dcd4192a7ebf0d5ffbf07999ce178e"),
+    "normal_vs_pvd": TestList(976, "239a82198eac0b1fb045679d3b14e5fdbab488451ac12b44d12db0811cd1ebd5"),
+}
 NETWORKS = {
     "vit3d": "ViT",
     "unetr": "UNETR",
@@ -154,6 +162,7 @@ def _table(name: str, number: int, title: str, task: str, rows: tuple[Row, ...],
         phantoms=phantoms,
         rule="0.5",
         unit="clip",
+        test=LISTS[task],
         notes=(*notes, *EVERYWHERE),
     )
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from ...datasets.slides.settings import Stain
 from ...mil.extract_recipe import Extract as Features
 from ...pretrain.recipe import Dino
-from ...stages.reproduce.table import Extract, Measure, Metric, Mil, Pretrain, Printed, Row, Step, Table, Tile
+from ...stages.reproduce.table import Extract, Measure, Metric, Mil, Pretrain, Printed, Row, Step, Table, TestList, Tile
 from .measure import localisation_metrics
 from .recipes import FINETUNE, extract_self_vit_mil, pretrain_self_vit_mil, tile_self_vit_mil
 
@@ -138,6 +138,7 @@ def _table(name: str, title: str, metrics: tuple[Metric, ...], rows: tuple[Row, 
         metrics=metrics,
         rows=rows,
         phantoms=phantoms,
+        test=TestList(129, "64980fb4067c3e73dbc60431df5795615c4ccd72ae01c81b921d993eff56984b"),
         unit="slide",
         notes=NOTES,
     )

@@ -1,7 +1,7 @@
 """The papers' tables as data: every recipe can be built, parsed and made small without losing what its row is about."""
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from fnmatch import fnmatch
 
 import pytest
@@ -11,8 +11,9 @@ from clinvit.engine.recipe import flat, parse_recipe, to_yaml
 from clinvit.eval.statistics.intervals import Estimate
 from clinvit.stages.reproduce import verdict as words
 from clinvit.stages.reproduce.catalogue import chosen_rows, find_table
+from clinvit.stages.reproduce.metrics import Measured, ids_fingerprint
 from clinvit.stages.reproduce.small import small
-from clinvit.stages.reproduce.table import Metric, Printed
+from clinvit.stages.reproduce.table import Metric, Printed, TestList
 from clinvit.stages.reproduce.verdict import verdict
 from clinvit.tasks import all_tasks
 
@@ -115,27 +116,50 @@ def test_rows_come_in_the_tables_order():
 
 
 AUROC = Metric("macro_auroc", "mean AUROC", 3, "", percent=True)
+CUT_OFF = replace(AUROC, cut_off=True)
 
 
 @pytest.mark.parametrize(
-    "measured, paper, phantoms, expected",
+    "measured, paper, obstacle, metric, expected",
     [
-        (None, 0.823, False, words.NOT_RUN),
-        (Estimate(math.nan, reason="no case"), 0.823, False, words.UNDEFINED),
-        (Estimate(0.82, 0.81, 0.83), 0.823, False, words.INSIDE),
-        (Estimate(0.82, 0.81, 0.83), 0.81, False, words.INSIDE),
-        (Estimate(0.82, 0.81, 0.83), 0.8097, False, words.INSIDE),  # 0.8097 may be 0.8102: what is printed is rounded
-        (Estimate(0.82, 0.81, 0.83), 0.809, False, words.ABOVE),
-        (Estimate(0.82, 0.81, 0.83), 0.831, False, words.BELOW),
-        (Estimate(0.82, 0.81, 0.83), None, False, words.UNKNOWN),
-        (Estimate(0.82), 0.82, False, words.NO_INTERVAL),
-        (Estimate(0.82, 0.81, 0.83), 0.82, True, words.INVENTED),
-        (Estimate(0.82, 0.81, 0.83), None, True, words.INVENTED),
-        (None, 0.82, True, words.NOT_RUN),
+        (None, 0.823, "", AUROC, words.NOT_RUN),
+        (Estimate(math.nan, reason="no case"), 0.823, "", AUROC, words.UNDEFINED),
+        (Estimate(0.82, 0.81, 0.83), 0.823, "", AUROC, words.INSIDE),
+        (Estimate(0.82, 0.81, 0.83), 0.81, "", AUROC, words.INSIDE),
+        (Estimate(0.82, 0.81, 0.83), 0.8097, "", AUROC, words.INSIDE),  # may be 0.8102: what is printed is rounded
+        (Estimate(0.82, 0.81, 0.83), 0.809, "", AUROC, words.ABOVE),
+        (Estimate(0.82, 0.8095, 0.83), 0.809, "", CUT_OFF, words.INSIDE),  # may be 0.8099
+        (Estimate(0.82, 0.81, 0.8295), 0.83, "", CUT_OFF, words.BELOW),
+        (Estimate(0.82, 0.81, 0.83), 0.831, "", AUROC, words.BELOW),
+        (Estimate(0.82, 0.81, 0.83), None, "", AUROC, words.UNKNOWN),
+        (Estimate(0.82), 0.82, "", AUROC, words.NO_INTERVAL),
+        (Estimate(0.82, 0.81, 0.83), 0.82, words.INVENTED, AUROC, words.INVENTED),
+        (Estimate(0.82, 0.81, 0.83), 0.82, words.ANOTHER_LIST, AUROC, words.ANOTHER_LIST),
+        (Estimate(0.82, 0.81, 0.83), None, words.INVENTED, AUROC, words.INVENTED),
+        (None, 0.82, words.INVENTED, AUROC, words.NOT_RUN),
     ],
 )
-def test_verdict(measured, paper, phantoms, expected):
-    assert verdict(measured, Printed(paper), AUROC, phantoms) == expected
+def test_verdict(measured, paper, obstacle, metric, expected):
+    assert verdict(measured, Printed(paper), metric, obstacle) == expected
+
+
+def test_agreement_says_how_exact_it_is():
+    wide = verdict(Estimate(0.8, 0.75, 0.85), Printed(0.823), AUROC, cases=200)
+    assert wide == f"{words.INSIDE}, 10.0 points wide; about 5,000 cases would show a difference of one point"
+    assert verdict(Estimate(0.82, 0.815, 0.825), Printed(0.823), AUROC, cases=9000).endswith("1.0 points wide")
+
+
+def test_the_test_list_is_recognised_by_its_ids():
+    ids = [f"c{i}" for i in range(30)]
+    test = TestList(30, ids_fingerprint(reversed(ids)))
+    same = Measured({}, 25, 25, 5, 30, ids_fingerprint(ids))
+    assert words.obstacle(same, test, False, False) == ""
+    assert words.obstacle(same, test, True, False) == words.ANOTHER_RECIPE
+    assert words.obstacle(same, test, False, True) == words.INVENTED
+    assert words.obstacle(same, None, False, False) == "", "no list is known"
+    assert words.obstacle(replace(same, requested=29), test, False, False).startswith(words.ANOTHER_LIST)
+    other = replace(same, ids=ids_fingerprint([*ids[1:], "x"]))
+    assert words.obstacle(other, test, False, False).startswith(words.ANOTHER_LIST)
 
 
 def test_a_metric_that_the_paper_has_not_is_unknown():
