@@ -32,6 +32,7 @@ from .model import OWN, ModelCard, best_device, build_model, check_network, load
 from .pipeline import manifest_cases, predicted
 from .predict import CachedPredictor, model_predictor
 from .recipe import Finetune
+from .start_head import StartHead, take_over
 from .timm_weights import load_network
 from .training import BEST, SELECT, FineTuning
 
@@ -45,6 +46,7 @@ def finetune(
     cache: Place,
     encoder: Path | None = None,
     hooks: Hooks = NO_HOOKS,
+    head: StartHead | None = None,
 ) -> Path:
     """Fine-tune and write `out/model/` and `out/predictions.csv` (validation and test).
 
@@ -56,6 +58,7 @@ def finetune(
         encoder: An encoder folder or a checkpoint file (of another network than a ViT: a checkpoint of that network);
             None starts from scratch.
         hooks: Own parts; an own network goes with the recipe's network `own`.
+        head: Which classes of the encoder checkpoint's head the labels are; None to learn a new head.
 
     Returns:
         The model folder.
@@ -92,8 +95,9 @@ def finetune(
         report = load_encoder(model.encoder, encoder) if start is not None else load_network(model, encoder)
         if start is None:
             card = replace(card, encoder={"method": f"weights of {recipe.network}: {report}", "file": str(encoder)})
+        taken = take_over(model, encoder, head) if start is not None else ""
         if rank() == 0:
-            print(f"encoder {encoder}: {report}")
+            print(f"encoder {encoder}: {report}{f'; taken over: {taken}' if taken else ''}")
             for split, count in (seen or {}).items():
                 if count and split not in recipe.data.splits:
                     cases = len(manifest.rows(split))

@@ -23,6 +23,7 @@ def finetune_stage(
     rule: str = "youden",
     calibrate: str | None = None,
     hooks=None,
+    head=None,
 ) -> Path:
     """Fine-tune, then calibrate and choose thresholds on the validation cases; return the model folder.
 
@@ -39,6 +40,7 @@ def finetune_stage(
         features: For slides: folder of their tiles' features, on which an aggregator is trained.
         rule: Rule for the thresholds.
         calibrate: `temperature` or `platt` (`eval.statistics.scaling`), None to leave the scores as they are.
+        head: Which classes of the encoder's head the labels are (`finetune.start_head.StartHead`).
         hooks: Own parts of a fine-tuning on images or clips (`engine.hooks.Hooks`).
 
     Raises:
@@ -57,7 +59,7 @@ def finetune_stage(
         from ..finetune.run import finetune
 
         place, own = cache_place(manifest, out, cache, cache_gb), {} if hooks is None else {"hooks": hooks}
-        folder = finetune(recipe, manifest, out, place, encoder, **own)
+        folder = finetune(recipe, manifest, out, place, encoder, head=head, **own)
     if rank() == 0:
         table = Path(out) / "predictions.csv"
         if calibrate is not None:

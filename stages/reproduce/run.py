@@ -266,7 +266,8 @@ def _run_step(planned: Planned, plan: Plan, work: Work, manifest: Manifest | Non
     elif rank() == 0 and isinstance(planned.step, Mil):
         _predict_slides(plan.given.model, work)
     elif rank() == 0:
-        predict_given(plan.given.model, work.recipe, manifest.with_labels(plan.row.labels or manifest.labels), work.out)
+        labelled, head = manifest.with_labels(plan.row.labels or manifest.labels), getattr(planned.step, "head", None)
+        predict_given(plan.given.model, work.recipe, labelled, work.out, head)
 
 
 def _predict_slides(model: Path, work: Work) -> None:

@@ -8,9 +8,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from .work import Work
+
+if TYPE_CHECKING:
+    from ...finetune.start_head import StartHead
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,8 @@ class Finetune(Step):
     """Fine-tuning of images and clips: `model/` and `predictions.csv` (validation and test).
 
     Attributes:
+        head: Which classes of the given checkpoint's head the labels are; None to learn a new head.
+        as_is: A checkpoint with such a head is a whole model: it is evaluated, and not trained further.
         encoder: `pretrain` (the encoder of the row's own pre-training), `none` (from scratch), `weights` (must be given
             with `--weights`), `timm:NAME` (given with `--weights`, or fetched with `--download`), or words for a
             checkpoint that must be given.
@@ -123,12 +128,16 @@ class Finetune(Step):
     trains = "model"
 
     encoder: str = "pretrain"
+    head: "StartHead | None" = None
+    as_is: bool = False
 
     def run(self, work: Work) -> None:
         from ..finetune import finetune_stage
 
         encoder = work.encoder(self.encoder, getattr(work.recipe, "network", "vit"))
-        finetune_stage(work.recipe, work.data, work.out, encoder=encoder, cache=work.cache, rule=work.rule)
+        finetune_stage(
+            work.recipe, work.data, work.out, encoder=encoder, cache=work.cache, rule=work.rule, head=self.head
+        )
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...core.errors import DataError, UserError
 from ...core.files import file_sha256
 from ...datasets.manifest.tables import Manifest, write_predictions
 from .table import Finetune, Row
+
+if TYPE_CHECKING:
+    from ...finetune.start_head import StartHead
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ def sort_weights(row: Row, paths: Sequence[Path], recipes: dict[str, Any], label
     """
     paths_of: dict[str, Path] = {}
     for path in paths:
-        kind = "model" if _is_model(path, recipes, len(labels)) else "encoder"
+        kind = "model" if _is_model(path, recipes, len(labels), _whole_head(row)) else "encoder"
         if kind in paths_of:
             raise UserError(f"row {row.name}: {paths_of[kind]} and {path} are both {kind}s: give one.")
         paths_of[kind] = path
@@ -111,7 +114,7 @@ def weights_fingerprint(path: Path) -> str:
     return file_sha256(files[0])
 
 
-def predict_given(model: Path, recipe: Any, manifest: Manifest, out: Path) -> None:
+def predict_given(model: Path, recipe: Any, manifest: Manifest, out: Path, head: "StartHead | None" = None) -> None:
     """Predict validation and test with a given model of images or clips into `out/predictions.csv`.
 
     Args:
@@ -119,6 +122,7 @@ def predict_given(model: Path, recipe: Any, manifest: Manifest, out: Path) -> No
         recipe: The row's fine-tuning: how images are shown, and what the outputs mean.
         manifest: The cases.
         out: The step's folder.
+        head: Which classes of a checkpoint's head the labels are; None where they are all of them.
 
     Raises:
         DataError: The model predicts other labels.
@@ -127,7 +131,7 @@ def predict_given(model: Path, recipe: Any, manifest: Manifest, out: Path) -> No
     from ...finetune.pipeline import manifest_cases, predicted
     from ...finetune.predict import model_predictor
 
-    folder = model if model.is_dir() else _adopt(model, recipe, manifest, out / "model")
+    folder = model if model.is_dir() else _adopt(model, recipe, manifest, out / "model", head)
     network, card = load_model(folder)
     if set(card.labels) != set(manifest.labels):
         raise DataError(f"{model}: predicts {', '.join(card.labels)}; the row needs {', '.join(manifest.labels)}.")
@@ -135,7 +139,12 @@ def predict_given(model: Path, recipe: Any, manifest: Manifest, out: Path) -> No
     write_predictions(out / "predictions.csv", predicted(cases, truth, model_predictor(network, card)))
 
 
-def _is_model(path: Path, recipes: dict[str, Any], labels: int) -> bool:
+def _whole_head(row: Row) -> "StartHead | None":
+    """Return the head by which a checkpoint is a whole model for the row's labels; None where there is none."""
+    return next((step.head for step in row.steps if isinstance(step, Finetune) and step.as_is), None)
+
+
+def _is_model(path: Path, recipes: dict[str, Any], labels: int, head: "StartHead | None") -> bool:
     from ...backbone.weights import read_checkpoint
     from ...finetune.classifier import TimmClassifier
     from ...finetune.timm_weights import head_size
@@ -156,10 +165,12 @@ def _is_model(path: Path, recipes: dict[str, Any], labels: int) -> bool:
         return published is not None and published[0] == recipe.network
     if recipe.network != "vit":
         return head_size(TimmClassifier(recipe.network, labels, recipe.model.channels), state) == labels
+    if head is not None and len(head.rows) == labels and head.of(state):
+        return True
     return "head.weight" in state and len(state["head.weight"]) == labels
 
 
-def _adopt(checkpoint: Path, recipe: Any, manifest: Manifest, out: Path) -> Path:
+def _adopt(checkpoint: Path, recipe: Any, manifest: Manifest, out: Path, rows: "StartHead | None") -> Path:
     """Make a model folder of a checkpoint with a head; every tensor of the classifier must be in it."""
     from ...backbone.encoder import load_encoder, read_encoder_card
     from ...backbone.weights import read_checkpoint
@@ -179,6 +190,7 @@ def _adopt(checkpoint: Path, recipe: Any, manifest: Manifest, out: Path) -> Path
     card = make_card(recipe, manifest, read_encoder_card(checkpoint))
     model, state = build_model(card), read_checkpoint(checkpoint)
     load_encoder(model.encoder, checkpoint)
+    state |= {} if rows is None else rows.of(state)
     head = [name for name in model.state_dict() if not name.startswith("encoder.")]
     missing = [name for name in head if name not in state]
     if missing:

@@ -11,9 +11,11 @@ from pathlib import Path
 
 from ...core.files import write_text
 from ...finetune.recipe import Finetune as FinetuneRecipe
+from ...finetune.start_head import StartHead
 from ...pretrain.recipe import Pretrain as PretrainRecipe
 from ...stages.reproduce.step_cost import training_cost
 from ...stages.reproduce.table import Finetune, Measure, Metric, Pretrain, Printed, Row, Table
+from .kinetics import K710_TO_K400, K710_TO_K600
 from .videomae_v2 import finetune, pretrain
 
 ZOO = "VideoMAE V2 (Wang et al., CVPR 2023), docs/MODEL_ZOO.md of its public code"
@@ -108,23 +110,37 @@ DUAL_MASKING = Table(
 
 
 def _row(
-    name: str, words: str, metrics: tuple[float, ...], recipe: Callable[[], FinetuneRecipe], start: str, note: str = ""
+    name: str,
+    words: str,
+    metrics: tuple[float, ...],
+    recipe: Callable[[], FinetuneRecipe],
+    start: str,
+    note: str = "",
+    head: StartHead | None = None,
+    as_is: bool = False,
 ) -> Row:
     paper = {metric.key: Printed(value) for metric, value in zip((TOP1, TOP5), metrics)}
-    return Row(name, words, (Finetune(f"video-{name}", recipe, encoder=start),), paper, note=note)
+    return Row(
+        name, words, (Finetune(f"video-{name}", recipe, encoder=start, head=head, as_is=as_is),), paper, note=note
+    )
 
 
 def _giant(dataset: str, words: str, top1: float, top5: float, start: str) -> Row:
     recipe = partial(finetune, dataset, "giant")
     segments = recipe().view.segments
-    return _row(f"vit-g-{dataset.replace('_', '-')}", words, (top1, top5), recipe, start, VIEWS.format(segments))
+    name, note, head = f"vit-g-{dataset.replace('_', '-')}", VIEWS.format(segments), HEADS.get(dataset)
+    return _row(name, words, (top1, top5), recipe, start, note, head)
 
 
 WEIGHTS = (
     "VideoMAE V2's weights are handed out on request (docs/MODEL_ZOO.md of its public code): --weights ROW=FILE. A "
-    "file whose head has as many classes as the data is evaluated as it is; any other starts the fine-tuning."
+    "file whose head has as many classes as the data is evaluated as it is; any other starts the fine-tuning. "
+    "Of a head of Kinetics-710 the rows of Kinetics-400 or 600 are taken, by the public code's index maps: a start for "
+    "the rows after Kinetics-710 and those trained further, the whole model for the distilled ones."
 )
 SECOND = "ViT-g, fine-tuned on Kinetics-710 first"
+# By the start of the data set's row: which of Kinetics-710's classes its labels are.
+HEADS = {"k400_after_k710": K710_TO_K400, "k600_after_k710": K710_TO_K600}
 PRETRAINED = "VideoMAE V2's pre-trained ViT-g (vit_g_hybrid_pt_1200e.pth)"
 AFTER_K710 = "VideoMAE V2's ViT-g after fine-tuning on Kinetics-710 (vit_g_hybrid_pt_1200e_k710_ft.pth)"
 # size, data set: top-1 as distilled (5 x 3 views), and after further fine-tuning (7 x 3 views).
@@ -155,7 +171,8 @@ def _distilled(dataset: str) -> tuple[Row, ...]:
             words = f"{vit}, distilled from ViT-g{', further fine-tuned' if suffix else ''}"
             note = f"{VIEWS.format(segments)}; how the distilled models were trained is not published"
             recipe = partial(distilled, size, segments)
-            rows.append(_row(f"vit-{size[0]}-{dataset}{suffix}", words, (value,), recipe, start, note))
+            name, head = f"vit-{size[0]}-{dataset}{suffix}", HEADS.get(f"{dataset}_after_k710")
+            rows.append(_row(name, words, (value,), recipe, start, note, head, as_is=not suffix))
     return tuple(rows)
 
 

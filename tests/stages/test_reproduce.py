@@ -17,6 +17,7 @@ from clinvit.core.errors import RunError, UserError
 from clinvit.datasets.manifest.tables import predictions_table, write_predictions
 from clinvit.eval.statistics.intervals import Estimate
 from clinvit.finetune.model import load_model
+from clinvit.finetune.start_head import StartHead
 from clinvit.finetune.training import FineTuning
 from clinvit.stages.reproduce import catalogue, plan, run
 from clinvit.stages.reproduce.cost import Cost, costed, read_cost, total
@@ -215,6 +216,29 @@ def test_weights_that_are_given(small_table, ask, tmp_path):
     kept = next(steps.glob("*-given-*/model/model.json"))
     assert card.labels == tuple(json.loads(kept.read_text())["labels"])
     assert close(adopted[name], trained[name])
+
+
+def test_a_joint_head_starts_a_row_or_is_evaluated(small_table, ask, cohort, tmp_path):
+    """A checkpoint of more classes, among them the row's: a whole model where the row says so, else a start."""
+    trained = ask(small_table(row("a", scratch())))["a"]
+    network, card = load_model(next(tmp_path.glob("phantoms/steps/*/scratch/model")))
+    state = {key.removeprefix("encoder."): value for key, value in network.state_dict().items()}
+    labels = len(card.labels)
+    head = StartHead(labels + 5, tuple(range(labels + 4, 4, -1)))
+    for name in ("head.weight", "head.bias"):
+        joint = torch.randn(labels + 5, *state[name].shape[1:])
+        joint[list(head.rows)] = state[name]
+        state[name] = joint
+    torch.save({"model": state}, tmp_path / "joint.pth")
+    given, options = {"a": [tmp_path / "joint.pth"]}, ("--run.precision", "32-true")
+    step = replace(scratch("joint"), encoder="weights", head=head)
+    evaluated = ask(small_table(row("a", replace(step, as_is=True))), weights=given, options=options)["a"]
+    assert close(evaluated, trained)
+
+    still = replace(step, key="still", recipe=lambda: replace(thorax.finetune_vit_s(), select="last", eval_every=1))
+    slow = (*options, "--optim.base_lr", "1e-12", "--optim.min_lr", "0")
+    started = ask(small_table(row("a", still)), weights=given, options=slow)["a"]
+    assert close(started, trained) and not list(tmp_path.glob("phantoms/steps/*/joint*/checkpoints"))
 
 
 def close(one, two) -> bool:
