@@ -30,14 +30,20 @@ def failure_sentences(model: ModelResult, row: LabelResult | None) -> list[str]:
     return [sentence for sentence in said if sentence]
 
 
-def left_out_words(first: str, other: str, comparison: Comparison) -> str:
-    """Say how many cases a comparison leaves out, and by whom: ` of 390 requested (39 failed in a, 11 in b)`."""
+def left_out_words(first: str, other: ModelResult, row: LabelResult | None, comparison: Comparison) -> str:
+    """Say how many cases a comparison leaves out, by whom, and of the other model with which truth.
+
+    Returns:
+        ` of 390 requested, those that both scored (39 failed in a; 11 failed in b, all positive)`; empty for none.
+    """
     if not comparison.left_out:
         return ""
-    asked = comparison.cases + comparison.left_out
-    parts = [f"{count:,} failed in {name}" for name, count in
-             ((first, comparison.failed_first), (other, comparison.failed_second)) if count]  # fmt: skip
-    return f" of {asked:,} requested, those that both scored ({', '.join(parts)})"
+    asked, parts = comparison.cases + comparison.left_out, []
+    if comparison.failed_first:
+        parts.append(f"{comparison.failed_first:,} failed in {first}")
+    if comparison.failed_second:
+        parts.append(f"{comparison.failed_second:,} failed in {other.name}, {_by_truth(other, row)}")
+    return f" of {asked:,} requested, those that both scored ({'; '.join(parts)})"
 
 
 def _by_truth(model: ModelResult, row: LabelResult | None) -> str:

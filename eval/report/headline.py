@@ -29,6 +29,7 @@ def headline(found: Results, unit: str) -> list[str]:
     lost, *more = failure_sentences(first, row) or [""]
     sentences[0] = f"{sentences[0]} {lost}".strip()
     sentences += more
+    models = {model.name: model for model in found.models}
     for other, comparison in found.comparisons.items():
         decided = comparison.classes if row is None else None
         what, gap, cases = (
@@ -39,9 +40,10 @@ def headline(found: Results, unit: str) -> list[str]:
         if np.isnan(gap.value):
             sentences.append(f"{first.name} and {other} cannot be compared: {gap.reason}.")
             continue
+        left_out = left_out_words(first.name, models[other], main_label(models[other]), comparison)
         sentences.append(
             f"{first.name} minus {other}: {what} difference {signed(gap.value)}{_ci(gap, signed)} on the same "
-            f"{many(cases, unit)}{left_out_words(first.name, other, comparison)}. {_verdict(gap, first.name, other)}"
+            f"{many(cases, unit)}{left_out}. {_verdict(gap, first.name, other)}"
         )
     sentences += matched_sentences(found, None if row is None else row.label)
     sentences += [margin_sentence(first.name, other, own) for other, own in found.margins.items()]
@@ -72,7 +74,10 @@ def _auroc_sentences(model: ModelResult, row: LabelResult | None, unit: str) -> 
     sentences = [f"AUROC {number(score.value, 2)}{_ci(score)} for {what} on {size}."]
     if not np.isnan(row.point.threshold):
         rates = " and ".join(f"{name} {number(row.metrics[name].value, 2)}{_ci(row.metrics[name])}" for name in PAIR)
-        sentences.append(f"At the threshold {row.point.threshold:.3g}, {row.point.source}: {rates}.")
+        source = (
+            "chosen on these same cases, so that it looks better than it is" if model.optimistic else row.point.source
+        )
+        sentences.append(f"At the threshold {row.point.threshold:.3g}, {source}: {rates}.")
     if model.classes is not None:
         sentences.append(_decisions(row, model.classes))
     return sentences

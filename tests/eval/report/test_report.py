@@ -94,7 +94,7 @@ def test_two_models_whole_report(tmp_path):
     assert re.match(r"Macro AUROC 0\.\d\d \(95 % CI .*\) over 2 of 2 findings on 58 images of", metrics["headline"][0])
     assert "58 of 60 requested; 2 failed, " in metrics["headline"][0]
     assert "pretrained minus scratch" in metrics["headline"][-1]
-    assert "of 60 requested, those that both scored (2 failed in pretrained, 1 failed in scratch)" in page.text
+    assert "of 60 requested, those that both scored (2 failed in pretrained; 1 failed in scratch, " in page.text
     assert "zero" in metrics["headline"][-1]
     assert metrics["headline"][0] in page.text
     assert "2 of 60 requested cases failed; they are not in the metrics and not counted as negative." in page.text

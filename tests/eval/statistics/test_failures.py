@@ -103,10 +103,8 @@ def test_a_comparison_names_who_failed(tmp_path, capsys):
     two, *_, second = write(tmp_path / "b.csv", lambda y, p: np.arange(len(y)) % 50 == 0, seed=1)
     assert main(["compare", f"a={one}", f"b={two}", "--out", str(tmp_path / "r"), "--resamples", "50"]) == 0
     words, both = capsys.readouterr().out, (~first & ~second).sum()
-    said = (
-        f"{both} cases of 390 requested, those that both scored ({first.sum()} failed in a, {second.sum()} failed in b)"
-    )
-    assert said in words
+    start = f"{both} cases of 390 requested, those that both scored ({first.sum()} failed in a; "
+    assert f"{start}{second.sum()} failed in b, " in words and "positive (" in words.split("failed in b, ")[1]
     found = json.loads((tmp_path / "r/report.json").read_text())["comparisons"][0]
     assert (found["requested"], found["cases"]) == (390, both)
     assert (found["failed_first"], found["failed_second"]) == (first.sum(), second.sum())
@@ -118,3 +116,10 @@ def test_several_findings_and_their_failures(tmp_path, capsys):
     words = capsys.readouterr().out
     assert "failed, all positive for Mass, " in words and " positive for Edema." in words
     assert "the mean AUROC of 2 findings would lie between" in words
+
+
+def test_a_threshold_chosen_on_the_same_cases_is_said_to_be(tmp_path, capsys):
+    path, *_ = write(tmp_path / "p.csv", hard_positives)
+    command = ["evaluate", str(path), "--split", "val", "--out", str(tmp_path / "r"), "--resamples", "20"]
+    assert main(command) == 0
+    assert "chosen on these same cases, so that it looks better than it is: sensitivity" in capsys.readouterr().out
