@@ -99,6 +99,12 @@ def test_a_finding_of_one_patient_is_hollow_last_and_without_interval(tmp_path):
     assert all(f'id="forest-filled-row{row}-model0"' in svg for row in (1, 2, 3, 4))
 
 
+def test_the_reservation_of_the_only_label_is_said_beside_it(tmp_path):
+    found, html = page_of({"m": table(tmp_path / "p.csv", ("Hernia",))}, tmp_path / "out")
+    reason = found["models"][0]["labels"][0]["metrics"]["auroc"]["reason"]
+    assert reason and f"AUROC: {reason}." in section(html, "answer")
+
+
 def test_no_sentence_is_repeated_for_every_finding(tmp_path):
     labels = tuple(f"Finding {i}" for i in range(14))
     _, html = page_of({"m": table(tmp_path / "p.csv", labels)}, tmp_path / "out")
