@@ -76,11 +76,24 @@ def _findings(folder: Path, table: Predictions, boxes: list[Box]) -> tuple[list[
     for (case, label), own in of_finding.items():
         each = maps[case]
         if each is not None and label in each.labels:
-            size = each.width_px, each.height_px
-            grid = ImageMap(each.maps[each.labels.index(label)], each.extent_px, *size)
-            corners = np.array([box.within(*size) for box in own])
+            grid = _of_label(each, label)
+            corners = np.array([box.within(grid.width_px, grid.height_px) for box in own])
             found.append(BoxedFinding(case, patients[case], label, grid, corners))
     return found, next(iter(made))[1] if made else "", len(of_finding) - len(found)
+
+
+def image_map(predictions: Path, case: str, label: str) -> ImageMap | None:
+    """Return the map of a case that `predict --explain` wrote beside a table; None where it has none of the label.
+
+    Raises:
+        DataError: The map cannot be read.
+    """
+    found = _map(Path(predictions).parent / EXPLANATIONS / MAPS, case)
+    return None if found is None or label not in found.labels else _of_label(found, label)
+
+
+def _of_label(found: ImageMaps, label: str) -> ImageMap:
+    return ImageMap(found.maps[found.labels.index(label)], found.extent_px, found.width_px, found.height_px)
 
 
 def _map(folder: Path, case: str) -> ImageMaps | None:

@@ -62,7 +62,7 @@ def _context(
 ) -> "Context":  # fmt: skip
     """Gather what model folders, explanations and images beside the tables say."""
     from ..eval import Context
-    from .box_report import box_report
+    from .box_report import box_report, image_map
 
     cards = {name: _card_beside(path) for name, path in predictions.items()}
     known = {name: card for name, card in cards.items() if card is not None}
@@ -86,6 +86,7 @@ def _context(
         provenance={name: _provenance(card) for name, card in known.items()},
         meaning=next((card.meaning for card in known.values()), {}),
         image=image,
+        image_map=lambda case, label: image_map(next(iter(predictions.values())), case, label),
         localisation=localisation,
         slide_pages=pages,
         sections=sections,

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ...core.errors import UserError
+from ..localisation.image_map import ImageMap
 from ..localisation.tiles import Localisation
 from ..statistics.results import Results
 from .section import Section
@@ -24,6 +25,7 @@ class Context:
         provenance: Model name to what it was made of and by (recipe, versions, fingerprints), shown as it is.
         meaning: Label to the meaning of a 1.
         image: Case id to an image, (H, W) or (H, W, 3), uint8, uint16 or float in 0..1; None if there is none.
+        image_map: Case id and label to the map of what the first model looked at; None if there is none.
         localisation: Model name to where it saw it, of whole slides; the report gets a section on it.
         slide_pages: Slide id to the address of its page (`slide_page`), relative to the report, for that section's
             links.
@@ -39,6 +41,7 @@ class Context:
     provenance: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     meaning: Mapping[str, str] = field(default_factory=dict)
     image: Callable[[str], np.ndarray | None] | None = None
+    image_map: Callable[[str, str], ImageMap | None] = lambda case, label: None
     localisation: Mapping[str, Localisation] = field(default_factory=dict)
     slide_pages: Mapping[str, str] = field(default_factory=dict)
     sections: Callable[[Results], Sequence[Section]] = lambda found: ()

@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from PIL import Image
 
-CASE_PX = 224  # of a case's image
+CASE_PX = 384  # of a case's image
 
 
 def jpeg_uri(pixels: np.ndarray, longest_px: int = CASE_PX, quality: int = 80) -> str:

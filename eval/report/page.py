@@ -1,36 +1,35 @@
 """The report page: sentences, tables, drawings and images put into `templates/`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from ...core.errors import UserError
 from ..localisation.tiles import Localisation
 from ..statistics.compare import LISTED
-from ..statistics.curve_bands import RESAMPLES, curve_bands
-from ..statistics.intervals import FEW, NO_INTERVAL, Estimate
+from ..statistics.curve_bands import RESAMPLES
+from ..statistics.intervals import FEW, NO_INTERVAL
 from ..statistics.operating_points import GIVEN
-from ..statistics.resampling import PatientBootstrap
-from ..statistics.results import LabelResult, ModelResult, Results, wrong_cases
+from ..statistics.results import LabelResult, ModelResult, Results
 from ..statistics.rules import parse_rule
+from .answer import answer, shared_reason
 from .class_section import class_section, undefined_classes
 from .context import Context
 from .difference_plot import difference_forest
 from .formats import interval, many, number, p_value, signed
 from .frequencies import natural_frequencies
 from .headline import headline
-from .images import jpeg_uri
 from .localisation_section import localisation_section, undefined_localisation
 from .matched_words import matched_rate
 from .metrics_json import plain
-from .plots import calibration_panel, forest, pr_panel, roc_panel
+from .panels import curves_of, panels
 from .section import Section
+from .wrong_section import wrong_section
 
 MOST_PANELS = 30  # labels drawn; tables always hold all
 MOST_SHOWN = 20  # labels whose most wrong cases are shown
-MOST_WRONG = 2  # cases per label and kind
+MOST_ANSWERED = 12  # classes in the table at the head of the page
 MOST_FAILED = 200  # failed cases listed on the page; report.json lists all
 ALPHA = 0.05
 
@@ -43,10 +42,11 @@ def page(found: Results, title: str, context: Context, sections: Sequence[Sectio
 
     templates = environment()
     templates.filters.update(number=number, signed=signed, interval=interval, many=many, p_value=p_value)
-    templates.filters.update(frequencies=natural_frequencies)
+    templates.filters.update(frequencies=natural_frequencies, shared_reason=shared_reason)
     drawn = drawn_labels(found, MOST_PANELS)
     fewer = replace(found.evaluation, resamples=min(found.evaluation.resamples, RESAMPLES))
     bootstraps = [fewer.bootstrap(model.table["patient"], model.truth) for model in found.models]
+    curves = {label: curves_of(found, label, bootstraps) for label in drawn}
     return templates.get_template("report.html.j2").render(
         found=found,
         settings=found.evaluation,
@@ -60,19 +60,22 @@ def page(found: Results, title: str, context: Context, sections: Sequence[Sectio
         headline=headline(found, context.unit),
         css=inlined("report.css"),
         meaning=context.meaning,
-        forest=markupsafe.Markup(_forest(found)),
+        answer=answer(found, drawn, curves),
         differences={other: markupsafe.Markup(_differences(found, other)) for other in found.comparisons},
         most_listed=LISTED,
         panels=[
-            {kind: markupsafe.Markup(svg) for kind, svg in _panels(found, label, bootstraps).items()} | {"label": label}
-            for label in drawn
+            {kind: markupsafe.Markup(svg) for kind, svg in panels(curves[label], label, f"p{i}").items()}
+            | {"label": label}
+            for i, label in enumerate(drawn)
         ],
         rows={row.label: _by_model(found, row.label) for row in found.models[0].labels if row.detailed},
         classes=class_section(found),
         localised=localisation_section(
             context.localisation, {model.name: place for place, model in enumerate(found.models)}, context.slide_pages
         ),
-        wrong=_wrong(found.models[0], drawn_labels(found, MOST_SHOWN), context.image),
+        wrong=wrong_section(found.models[0], drawn_labels(found, MOST_SHOWN), context),
+        with_images=context.image is not None,
+        most_answered=MOST_ANSWERED,
         undefined=_undefined(found, context.localisation, sections),
         rule_text=_rule_text(found.models),
         most_failed=MOST_FAILED,
@@ -129,26 +132,6 @@ def _by_model(found: Results, label: str) -> list[tuple[ModelResult, LabelResult
     return [(model, row) for model in found.models for row in model.labels if row.label == label and row.detailed]
 
 
-def _forest(found: Results) -> str:
-    """Draw the macro mean of several labels, then these by falling AUROC of the first model; "" if none is defined."""
-    first = found.models[0]
-    defined = [row for row in first.labels if not np.isnan(row.metrics["auroc"].value)]
-    if not defined:
-        return ""
-    kept = set(drawn_labels(found, MOST_PANELS))
-    labels = [row.label for row in sorted(defined, key=lambda row: -row.metrics["auroc"].value) if row.label in kept]
-    rows = []
-    for model in found.models:
-        own = {row.label: row.metrics["auroc"] for row in model.labels}
-        missing = Estimate(float("nan"))
-        rows.append([model.macro["auroc"], *(own.get(label, missing) for label in labels)])
-    if len(first.labels) == 1:
-        alt = f"AUROC with 95 % interval of {first.labels[0].label}; metrics in the table."
-        return forest(labels, [row[1:] for row in rows], "forest", alt)
-    alt = f"AUROC with 95 % interval: macro mean and {many(len(labels), 'finding')}; metrics in the table."
-    return forest(["Macro mean", *labels], rows, "forest", alt)
-
-
 def _differences(found: Results, other: str) -> str:
     """Draw AUROC differences, macro mean first, then findings by falling difference; "" if none is defined."""
     comparison, name = found.comparisons[other], f"difference{list(found.comparisons).index(other)}"
@@ -172,65 +155,8 @@ def _differences(found: Results, other: str) -> str:
     )
 
 
-def _panels(found: Results, label: str, bootstraps: Sequence[PatientBootstrap]) -> dict[str, str]:
-    """Draw ROC, precision-recall and calibration panels of one label, all models in each."""
-    curves, bands, calibrations, named = [], [], [], []
-    for model, bootstrap in zip(found.models, bootstraps, strict=True):
-        for i, row in enumerate(model.labels):
-            if row.label == label and row.detailed:
-                curves.append((model.truth[:, i], model.scores[:, i]))
-                bands.append(curve_bands(*curves[-1], bootstrap) or (None, None))
-                calibrations.append(row.calibration)
-                named.append((model.name, row.metrics))
-    of_roc, of_pr = zip(*bands)
-    name = f"p{[row['label'] for row in found.truths].index(label)}"
-    said = {
-        metric: "; ".join(f"{model} {number(metrics[metric].value)}" for model, metrics in named)
-        for metric in ("auroc", "average_precision", "calibration_error")
-    }
-    return {
-        "roc": roc_panel(curves, of_roc, f"{name}r", f"ROC curve, {label}. AUROC: {said['auroc']}."),
-        "pr": pr_panel(curves, of_pr, f"{name}p", f"Precision-recall curve, {label}. AP: {said['average_precision']}."),
-        "calibration": calibration_panel(
-            calibrations, f"{name}c", f"Calibration, {label}. Calibration error: {said['calibration_error']}."
-        ),
-    }
-
-
-def _wrong(model: ModelResult, labels: list[str], image: Callable[[str], np.ndarray | None] | None) -> list[dict]:
-    """Return per label the most wrong cases, each with its image as a data URI or a word why there is none."""
-    shown = []
-    for i, row in enumerate(model.labels):
-        if row.label not in labels:
-            continue
-        cases = []
-        for kind, table in wrong_cases(model, i, MOST_WRONG).items():
-            for case in table.itertuples():
-                uri, why = ("", "") if image is None else _image_uri(image, case.id)
-                cases.append(
-                    {
-                        "kind": kind,
-                        "id": case.id,
-                        "patient": case.patient,
-                        "score": case.score,
-                        "uri": uri,
-                        "why": why,
-                    }
-                )
-        shown.append({"label": row.label, "threshold": row.point.threshold, "cases": cases})
-    return shown
-
-
-def _image_uri(image: Callable[[str], np.ndarray | None], case: str) -> tuple[str, str]:
-    try:
-        pixels = image(case)
-    except (UserError, OSError) as error:
-        return "", f"image not readable: {error}"
-    return ("", "no image") if pixels is None else (jpeg_uri(pixels), "")
-
-
 def _undefined(found: Results, localisation: Mapping[str, Localisation], sections: Sequence[Section]) -> list[dict]:
-    """Return every metric that is NaN, those with the same reason in one line."""
+    """Return every metric that is NaN, those with the same reason in one line, for all labels that share both."""
     lines: dict[tuple[str, str, str], list[str]] = {}
     for model in found.models:
         for metric, estimate in model.macro.items():
@@ -250,9 +176,12 @@ def _undefined(found: Results, localisation: Mapping[str, Localisation], section
         if np.isnan(entry.estimate.value):
             place = (entry.model, entry.label or "all findings", entry.estimate.reason)
             lines.setdefault(place, []).append(entry.metric)
+    labels: dict[tuple[str, str, str], list[str]] = {}
+    for (model, label, reason), names in lines.items():
+        labels.setdefault((model, reason, ", ".join(names).replace("_", " ")), []).append(label)
     return [
-        {"model": model, "label": label, "reason": reason, "metrics": ", ".join(names).replace("_", " ")}
-        for (model, label, reason), names in lines.items()
+        {"model": model, "labels": own, "reason": reason, "metrics": metrics}
+        for (model, reason, metrics), own in labels.items()
     ]
 
 

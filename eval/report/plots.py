@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 INK, MUTED, GRID, PAPER = "#000001", "#000002", "#000003", "#000004"
 MODELS = ("#000011", "#000012", "#000013", "#000014")  # then they repeat, with other dashes
 DASHES = ((0, ()), (0, (4, 1.6)), (0, (1, 1.4)), (0, (5, 1.5, 1, 1.5)))
+MARKS = "osD^"  # a model's mark, where it has one
 Line = tuple[np.ndarray, np.ndarray]  # x and y of its points
+Point = tuple[float, float]  # x and y; NaN where there is none
 _VARIABLES = {INK: "ink", MUTED: "muted", GRID: "grid", PAPER: "paper"} | {
     stand_in: f"model-{i + 1}" for i, stand_in in enumerate(MODELS)
 }
@@ -47,15 +49,30 @@ _STYLE = {
     "text.usetex": False,
 }
 _PANEL = (150, 146)  # px
+_LARGE = (300, 284)  # px, of the one panel that the page begins with
+_HISTOGRAM = 46  # px under a calibration panel
+_BARS = 20  # of a histogram of scores
 _FINEST = 150  # curve points are rounded to this fraction of the panel's side, which no eye can tell
 
 
 def roc_panel(
-    curves: Sequence[tuple[np.ndarray, np.ndarray]], bands: Sequence[Band | None], name: str, alt: str
+    curves: Sequence[tuple[np.ndarray, np.ndarray]],
+    bands: Sequence[Band | None],
+    points: Sequence[Point],
+    name: str,
+    alt: str,
+    *,
+    large: bool = False,
 ) -> str:
     """Draw ROC curves of M models for one label, with their bands; "" if none has both classes.
 
-    Each curve is (truth (N,), score (N,)).
+    Args:
+        curves: M pairs of truth (N,) and score (N,).
+        bands: M bands; None where there is none.
+        points: M operating points, 1 - specificity and sensitivity; NaN where a model has no threshold.
+        name: Of the plot, unique on the page.
+        alt: What it shows, in words.
+        large: Draw it to be looked at alone.
     """
     lines: list[Line | None] = []
     for truth, score in curves:
@@ -64,11 +81,21 @@ def roc_panel(
             lines.append(_thinned(*roc_curve(truth[known], score[known])[:2]))
         else:
             lines.append(None)
-    return _curves_panel(lines, bands, ([0, 1], [0, 1]), ("1 − specificity", "sensitivity"), name, alt)
+    names = ("1 − specificity", "sensitivity")
+    return _curves_panel(lines, bands, points, ([0, 1], [0, 1]), names, name, alt, large)
 
 
-def pr_panel(curves: Sequence[tuple[np.ndarray, np.ndarray]], bands: Sequence[Band | None], name: str, alt: str) -> str:
-    """Draw precision over recall as the steps that average precision sums; dotted is the prevalence."""
+def pr_panel(
+    curves: Sequence[tuple[np.ndarray, np.ndarray]],
+    bands: Sequence[Band | None],
+    points: Sequence[Point],
+    name: str,
+    alt: str,
+) -> str:
+    """Draw precision over recall as the steps that average precision sums; dotted is the prevalence.
+
+    The arguments are those of `roc_panel`; the operating points are sensitivity and PPV.
+    """
     lines: list[Line | None] = []
     prevalence = 0.0
     for truth, score in curves:
@@ -80,42 +107,72 @@ def pr_panel(curves: Sequence[tuple[np.ndarray, np.ndarray]], bands: Sequence[Ba
             prevalence = truth[known].mean()
         else:
             lines.append(None)
-    return _curves_panel(lines, bands, ([0, 1], [prevalence] * 2), ("recall", "precision"), name, alt)
+    return _curves_panel(lines, bands, points, ([0, 1], [prevalence] * 2), ("recall", "precision"), name, alt)
 
 
-def calibration_panel(curves: Sequence[Calibration], name: str, alt: str) -> str:
-    """Draw the observed share over the mean score by bins, with intervals; perfect calibration is dotted."""
-    if not any(len(curve.cases) for curve in curves):
+def calibration_panel(
+    calibrations: Sequence[Calibration], curves: Sequence[tuple[np.ndarray, np.ndarray]], name: str, alt: str
+) -> str:
+    """Draw the observed share over the mean score by bins, with intervals; perfect calibration is dotted.
+
+    Below it stand the scores: a histogram of the positive cases upwards and of the negative ones downwards, each as
+    shares of its own class; scores beyond the axis are in the last bar.
+
+    Args:
+        calibrations: Of M models.
+        curves: M pairs of truth (N,) and score (N,).
+        name: Of the plot, unique on the page.
+        alt: What it shows, in words.
+    """
+    if not any(len(own.cases) for own in calibrations):
         return ""
-    highest = max(max(*curve.mean_score, *(e.value for e in curve.observed)) for curve in curves if len(curve.cases))
+    highest = max(max(*own.mean_score, *(e.value for e in own.observed)) for own in calibrations if len(own.cases))
     side = next(side for side in (0.1, 0.2, 0.5, 1) if highest <= side)  # rare findings would hide in a corner
     with svg_style(name):
-        figure, axes = _square(side)
+        figure, axes, below = _square_with_strip(side)
         axes.plot([0, side], [0, side], color=MUTED, lw=0.8, ls=(0, (1, 2)))
-        for i, curve in enumerate(curves):
-            low, high = ([getattr(e, end) for e in curve.observed] for end in ("low", "high"))
-            colour = MODELS[i % len(MODELS)]
-            axes.vlines(curve.mean_score, low, high, color=colour, lw=1, alpha=0.45)
-            observed = [estimate.value for estimate in curve.observed]
-            axes.plot(
-                curve.mean_score,
-                observed,
-                color=colour,
-                lw=1.3,
-                marker="o",
-                ms=2.6,
-                ls=DASHES[i % len(DASHES)],
-                clip_on=False,
-            )
-        _name_axes(axes, "score", "observed share")
+        for i, own in enumerate(calibrations):
+            low, high = ([getattr(e, end) for e in own.observed] for end in ("low", "high"))
+            colour, dashes = MODELS[i % len(MODELS)], DASHES[i % len(DASHES)]
+            axes.vlines(own.mean_score, low, high, color=colour, lw=1, alpha=0.45)
+            observed = [estimate.value for estimate in own.observed]
+            axes.plot(own.mean_score, observed, color=colour, lw=1.3, marker="o", ms=2.6, ls=dashes, clip_on=False)
+        axes.set_ylabel("observed share")
+        _scores_by_truth(below, curves, side)
         return svg_text(figure, name, alt, {})
 
 
-def forest(labels: Sequence[str], rows: Sequence[Sequence[Estimate]], name: str, alt: str) -> str:
+def _scores_by_truth(axes: "Axes", curves: Sequence[tuple[np.ndarray, np.ndarray]], side: float) -> None:
+    """Draw histograms of scores, positive cases upwards, negative ones downwards."""
+    edges = np.linspace(0, side, _BARS + 1)
+    highest = {1: 0.0, 0: 0.0}
+    for i, (truth, score) in enumerate(curves):
+        for kind, sign in ((1, 1), (0, -1)):
+            own = np.clip(score[truth == kind], 0, side)
+            if not len(own):
+                continue
+            share = np.histogram(own, edges)[0] / len(own)
+            highest[kind] = max(highest[kind], share.max())
+            lines = axes.stairs(
+                sign * share, edges, color=MODELS[i % len(MODELS)], fill=len(curves) == 1, lw=1, alpha=0.75
+            )
+            lines.set_gid(f"scores-{('negative', 'positive')[kind]}-{i}")
+    axes.axhline(0, color=MUTED, lw=0.8)
+    axes.set_ylim(-1.05 * (highest[0] or 1), 1.05 * (highest[1] or 1))
+    for words, place in (("pos.", 0.75), ("neg.", 0.25)):
+        axes.text(-0.03, place, words, transform=axes.transAxes, ha="right", va="center", fontsize=7.5, color=MUTED)
+
+
+def forest(
+    labels: Sequence[str], counts: Sequence[str], rows: Sequence[Sequence[Estimate]], name: str, alt: str
+) -> str:
     """Draw AUROCs with intervals: one line per label and in it one mark per model.
+
+    A mark is hollow where its estimate has a reservation (too few patients); where it has no interval, that is said.
 
     Args:
         labels: L names, top to bottom.
+        counts: L texts beside the names: how many positive cases.
         rows: M models, L estimates each; an undefined one leaves its line empty.
         name: Of the plot, unique on the page.
         alt: What it shows, in words.
@@ -125,41 +182,57 @@ def forest(labels: Sequence[str], rows: Sequence[Sequence[Estimate]], name: str,
     ends = [end for row in rows for e in row for end in (e.value, e.low) if not np.isnan(end)]
     left = max(0.0, np.floor(min([*ends, 0.5]) * 10) / 10)
     with svg_style(name):
-        figure, axes, texts = row_axes(labels, len(labels) * pitch + 38)
+        figure, axes, texts = row_axes(labels, len(labels) * pitch + 52, left=186, top=18)
         axes.set_xlim(left, 1)
         axes.set_xticks(np.arange(1, left - 0.01, -0.1 if left >= 0.4 else -0.2))
         axes.axvline(0.5, color=MUTED, lw=0.8, ls=(0, (1, 2)))
         axes.set_xlabel("AUROC (95 % interval)", fontsize=11)
+        axes.tick_params(axis="y", pad=50)
+        beside = axes.get_yaxis_transform()
+        for y, count in enumerate(counts):
+            stand_in = f"@{len(labels) + y}@"
+            texts[stand_in] = count
+            axes.text(-0.02, y, stand_in, transform=beside, ha="right", va="center", fontsize=11, color=MUTED)
+        axes.text(-0.02, -0.75, "positive", transform=beside, ha="right", va="bottom", fontsize=10, color=MUTED)
         for i, row in enumerate(rows):
-            y = np.arange(len(labels)) + (i - (models - 1) / 2) * 9 / pitch
-            colour = MODELS[i % len(MODELS)]
-            axes.hlines(y, [e.low for e in row], [e.high for e in row], color=colour, lw=1.5)
-            marker = "osD^"[i % 4]
-            axes.plot(
-                [e.value for e in row],
-                y,
-                ls="none",
-                marker=marker,
-                ms=5,
-                color=colour,
-                mec=colour,
-                clip_on=False,
-            )
+            colour, offset = MODELS[i % len(MODELS)], (i - (models - 1) / 2) * 9 / pitch
+            for y, estimate in enumerate(row):
+                _mark(axes, estimate, y + offset, colour, MARKS[i % len(MARKS)], f"row{y}-model{i}")
         return svg_text(figure, name, alt, texts)
+
+
+def _mark(axes: "Axes", estimate: Estimate, y: float, colour: str, marker: str, gid: str) -> None:
+    """Draw one estimate of a forest plot with its interval; hollow where it is not to be trusted."""
+    if np.isnan(estimate.value):
+        return
+    alone, kind = np.isnan(estimate.low), "hollow" if estimate.marked else "filled"
+    if not alone:
+        axes.hlines(y, estimate.low, estimate.high, color=colour, lw=1.5, ls=(0, (2, 1.5)) if estimate.marked else "-")
+    face = PAPER if estimate.marked else colour
+    axes.plot(
+        [estimate.value], [y], marker=marker, ms=5, mfc=face, mec=colour, mew=1.3, clip_on=False, gid=f"{kind}-{gid}"
+    )
+    if alone:
+        low, high = axes.get_xlim()
+        right = estimate.value > (low + high) / 2
+        at = estimate.value + (-0.035 if right else 0.035) * (high - low)
+        axes.text(at, y, "no interval", ha="right" if right else "left", va="center", fontsize=9.5, color=MUTED)
 
 
 def _curves_panel(
     lines: Sequence[Line | None],
     bands: Sequence[Band | None],
+    points: Sequence[Point],
     reference: tuple,
     axis_names: tuple[str, str],
     name: str,
     alt: str,
+    large: bool = False,
 ) -> str:
     if all(line is None for line in lines):
         return ""
     with svg_style(name):
-        figure, axes = _square()
+        figure, axes = _large_square() if large else _square()
         axes.plot(*reference, color=MUTED, lw=0.8, ls=(0, (1, 2)))
         for i, band in enumerate(bands):
             if band is not None:
@@ -167,7 +240,13 @@ def _curves_panel(
         for i, line in enumerate(lines):
             if line is not None:
                 axes.plot(*line, color=MODELS[i % len(MODELS)], lw=1.5, ls=DASHES[i % len(DASHES)], clip_on=False)
-        _name_axes(axes, *axis_names)
+        for i, (x, y) in enumerate(points):
+            if not np.isnan(x + y):
+                axes.plot(
+                    [x], [y], marker=MARKS[i % len(MARKS)], ms=7 if large else 5, color=MODELS[i % len(MODELS)],
+                    mec=PAPER, mew=1, clip_on=False, zorder=5, gid=f"operating-point-{i}",
+                )  # fmt: skip
+        axes.set(xlabel=axis_names[0], ylabel=axis_names[1])
         return svg_text(figure, name, alt, {})
 
 
@@ -184,17 +263,38 @@ def _thinned(x: np.ndarray, y: np.ndarray) -> Line:
 
 def _square(side: float = 1) -> "tuple[Figure, Axes]":
     figure, axes = axes_px(*_PANEL, left=29, right=6, top=6, bottom=27)
+    _three_ticks(axes, side)
+    return figure, axes
+
+
+def _large_square() -> "tuple[Figure, Axes]":
+    figure, axes = axes_px(*_LARGE, left=36, right=8, top=8, bottom=30)
+    ticks = np.linspace(0, 1, 6)
+    axes.set(xlim=(0, 1), ylim=(0, 1), xticks=ticks, yticks=ticks)
+    axes.grid(color=GRID, lw=0.6)
+    axes.set_axisbelow(True)
+    return figure, axes
+
+
+def _square_with_strip(side: float) -> "tuple[Figure, Axes, Axes]":
+    """Return a panel and, under it, a low one over the same scores."""
+    width, height = _PANEL[0], _PANEL[1] + _HISTOGRAM
+    figure, axes = axes_px(width, height, left=29, right=6, top=6, bottom=27 + _HISTOGRAM)
+    _three_ticks(axes, side)
+    axes.set_xticklabels([])
+    below = figure.add_axes((29 / width, 27 / height, 1 - 35 / width, (_HISTOGRAM - 8) / height))
+    _three_ticks(below, side)
+    below.set(yticks=[], xlabel="score")
+    below.spines[["left", "bottom"]].set_visible(False)
+    return figure, axes, below
+
+
+def _three_ticks(axes: "Axes", side: float) -> None:
     ticks = [0, side / 2, side]
     axes.set(xlim=(0, side), ylim=(0, side), xticks=ticks, yticks=ticks)
     names = [f"{tick:g}".removeprefix("0") or "0" for tick in ticks]
     axes.set_xticklabels(names)
     axes.set_yticklabels(names)
-    return figure, axes
-
-
-def _name_axes(axes: "Axes", x: str, y: str) -> None:
-    axes.set_xlabel(x)
-    axes.set_ylabel(y)
 
 
 def axes_px(width: float, height: float, *, left: float, right: float, top: float, bottom: float):
@@ -207,10 +307,10 @@ def axes_px(width: float, height: float, *, left: float, right: float, top: floa
 
 
 def row_axes(
-    labels: Sequence[str], height: float, *, left: float = 136, bottom: float = 34, longest: int = 20
+    labels: Sequence[str], height: float, *, left: float = 136, top: float = 4, bottom: float = 34, longest: int = 20
 ) -> "tuple[Figure, Axes, dict[str, str]]":
     """Return a figure with one row per label, top to bottom, and the labels by their stand-ins for `svg_text`."""
-    figure, axes = axes_px(400, height, left=left, right=14, top=4, bottom=bottom)
+    figure, axes = axes_px(400, height, left=left, right=14, top=top, bottom=bottom)
     texts = {f"@{i}@": short(label, longest) for i, label in enumerate(labels)}
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.set_yticks(range(len(labels)), list(texts), fontsize=11.5, color=INK)
