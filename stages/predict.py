@@ -42,7 +42,7 @@ class Request:
         identifiers: Name DICOM files by their file names and patient numbers, not by hashes.
         bf16: Matmuls in bfloat16.
         share: Which of how many processes this is that were all asked for the same.
-        unit: What a case in a folder is (`datasets.manifest.contents`); '' for what the model's input says.
+        unit: What a case in a folder is (`datasets.manifest.contents`); '' for what the model's card says.
     """
 
     model: Path
@@ -90,7 +90,7 @@ def predict_stage(request: Request) -> pd.DataFrame | None:
 
 
 def _predict(request: Request, network, card, team: Team) -> pd.DataFrame | None:
-    cases, truth = requested_cases(request.inputs, card.labels, request.unit or card.unit)
+    cases, truth = requested_cases(request.inputs, card.labels, request.unit or card.holds)
     cases = _named(request, cases)
     sha256 = file_sha256(request.model / card.weights_file)
     said = model_facts(request.model, card) | {"seen": seen_facts(request.model, cases)}
