@@ -16,7 +16,7 @@ from ..images.colour import Read
 from ..settings import Clip
 
 # Part of every name: a change of what a reader returns must not meet old pixels.
-VERSION = 2
+VERSION = 3
 
 _RGB = {1: "", 3: "-rgb"}
 _BLACKED = {False: "", True: "-blacked"}

@@ -55,7 +55,7 @@ def test_the_command_packs_and_reads(cohort, tmp_path, capsys, monkeypatch):
     assert all(torch.equal(one[name], other[name]) for name in one), "all fit: the same images in the same order"
     assert len(list((tmp_path / "data/pixel-cache/shards").glob("*.shard"))) == 1, "the training images alone"
     assert main([*run, "--out", str(tmp_path / "other"), "--cache", bucket, "--data.cache_px", "36"]) == 2
-    assert "36px-v2/index.json: no shards there for this recipe" in capsys.readouterr().err
+    assert "36px-v3/index.json: no shards there for this recipe" in capsys.readouterr().err
 
 
 def test_pretraining_goes_on_exactly_where_not_all_shards_fit(shards, small_recipes, tmp_path, monkeypatch):

@@ -48,7 +48,7 @@ def test_images_come_back_in_the_order_asked_for(files, tmp_path):
     assert len(cache) == len(files) and cache[0].shape == (32, 32) and cache[0].dtype == np.uint8
     np.testing.assert_array_equal(cache[3], SMALL.read(files[3]))
     np.testing.assert_array_equal(turned[len(files) - 4], cache[3])
-    assert (tmp_path / "32px-v2/pixels.u8").stat().st_size == len(files) * 32 * 32
+    assert (tmp_path / "32px-v3/pixels.u8").stat().st_size == len(files) * 32 * 32
 
 
 def test_nothing_is_read_twice_and_changed_files_are(files, tmp_path, monkeypatch):
@@ -84,7 +84,7 @@ def test_a_frame_replaced_in_place_is_noticed(clip_cohort, tmp_path, monkeypatch
 def test_a_kill_leaves_a_tail_that_is_cut_off(files, tmp_path, damage):
     whole = build_cache(files, tmp_path / "whole", SMALL)
     build_cache(files[:20], tmp_path / "cut", SMALL)
-    folder = tmp_path / "cut/32px-v2"
+    folder = tmp_path / "cut/32px-v3"
     if damage == "pixels without a line":
         with (folder / "pixels.u8").open("ab") as data:
             data.write(b"\1" * 100)
@@ -110,7 +110,7 @@ def flipped(path, place):
 def test_a_changed_byte_is_read_from_its_file_again_and_mended(files, tmp_path, capsys):
     whole = build_cache(files, tmp_path, SMALL)
     expected = np.stack([whole[row] for row in range(len(files))])
-    flipped(tmp_path / "32px-v2/pixels.u8", 7 * 32 * 32 + 100)
+    flipped(tmp_path / "32px-v3/pixels.u8", 7 * 32 * 32 + 100)
     cache = pickle.loads(pickle.dumps(build_cache(files, tmp_path, SMALL)))
     np.testing.assert_array_equal(cache[7], expected[7])
     assert f"{files[7]} was read again" in capsys.readouterr().err
@@ -118,7 +118,7 @@ def test_a_changed_byte_is_read_from_its_file_again_and_mended(files, tmp_path, 
     again = build_cache(files, tmp_path, SMALL)
     np.testing.assert_array_equal(again[7], expected[7])
     assert capsys.readouterr().err == ""
-    flipped(tmp_path / "32px-v2/pixels.u8", 7 * 32 * 32 + 100)
+    flipped(tmp_path / "32px-v3/pixels.u8", 7 * 32 * 32 + 100)
     files[7].unlink()
     with pytest.raises(RunError, match=f"changed on the disk, and {files[7]} is not there as it was"):
         pickle.loads(pickle.dumps(again))[7]
@@ -126,21 +126,21 @@ def test_a_changed_byte_is_read_from_its_file_again_and_mended(files, tmp_path, 
 
 def test_a_changed_index_never_gives_another_image(files, tmp_path):
     whole = build_cache(files, tmp_path, SMALL)
-    index = tmp_path / "32px-v2/index.jsonl"
+    index = tmp_path / "32px-v3/index.jsonl"
     good = index.read_text()
     index.write_text(good.replace(", 5120, [32, 32]", ", 6144, [32, 32]", 1))
     cache = build_cache(files, tmp_path, SMALL)
-    with pytest.raises(RunError, match=r"Remove .*32px-v2 and repeat"):
+    with pytest.raises(RunError, match=r"Remove .*32px-v3 and repeat"):
         cache[5]
     index.write_text(good.replace(", 5120, [32", ", 51x0, [32", 1))
     cache = build_cache(files, tmp_path, SMALL)
     assert all(np.array_equal(cache[row], whole[row]) for row in range(len(files)))
-    assert (tmp_path / "32px-v2/pixels.u8").stat().st_size == (len(files) + 1) * 32 * 32, "only one was read again"
+    assert (tmp_path / "32px-v3/pixels.u8").stat().st_size == (len(files) + 1) * 32 * 32, "only one was read again"
 
 
 def test_a_cache_without_checksums_gets_them(files, tmp_path, capsys):
     build_cache(files, tmp_path, SMALL)
-    index = tmp_path / "32px-v2/index.jsonl"
+    index = tmp_path / "32px-v3/index.jsonl"
     good = index.read_text()
     index.write_text("".join(json.dumps(json.loads(line)[:3]) + "\n" for line in good.splitlines()))
     cache = build_cache(files, tmp_path, SMALL)
@@ -169,7 +169,7 @@ def test_a_killed_process_costs_one_file(files, tmp_path, monkeypatch):
     reasons = build_cache(files, tmp_path, Deadly(32), workers=2).reasons()
     assert [file.name for file, reason in zip(files, reasons) if reason] == ["003_0.png"]
     assert "took the process down" in reasons[6]
-    assert len((tmp_path / "32px-v2/index.jsonl").read_text().splitlines()) == len(files) - 1
+    assert len((tmp_path / "32px-v3/index.jsonl").read_text().splitlines()) == len(files) - 1
 
 
 def test_without_a_terminal_there_is_a_line_now_and_then(capsys):
@@ -209,7 +209,7 @@ def test_workers_get_the_place_of_the_pixels_not_the_pixels(files, tmp_path):
     expected = cache[5].copy()
     sent = pickle.dumps(cache)
     names = len(files) * max(len(str(file)) for file in files)
-    assert len(sent) < 8_000 + names < (tmp_path / "32px-v2/pixels.u8").stat().st_size
+    assert len(sent) < 8_000 + names < (tmp_path / "32px-v3/pixels.u8").stat().st_size
     np.testing.assert_array_equal(pickle.loads(sent)[5], expected)
 
 

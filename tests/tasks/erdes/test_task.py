@@ -51,7 +51,7 @@ def work(tmp_path_factory):
 @pytest.mark.slow
 def test_every_file_is_there(work):
     expected = [
-        "manifest.csv", "manifest.json", "pixel-cache/clips-72px-v2/pixels.u8", "mae/log.csv",
+        "manifest.csv", "manifest.json", "pixel-cache/clips-72px-v3/pixels.u8", "mae/log.csv",
         "mae/reconstructions.png", "mae/encoder/encoder.safetensors", "rd/model/model.json", "rd/model/trained_on.txt",
         "rd/predictions.csv", "cnn/model/model.safetensors", "cascade.csv", "cascade-detachment.csv",
         "report/report.html", "cascade-report/report.html", "cascade-report/report.json",

@@ -48,7 +48,7 @@ def work(tmp_path_factory):
 @pytest.mark.slow
 def test_every_file_is_there(work):
     expected = [
-        "manifest.csv", "manifest.json", "pixel-cache/80px-v2/pixels.u8",
+        "manifest.csv", "manifest.json", "pixel-cache/80px-v3/pixels.u8",
         "mae/recipe.yaml", "mae/environment.json", "mae/log.csv", "mae/reconstructions.png",
         "mae/checkpoints/last.ckpt", "mae/encoder/encoder.safetensors", "mae/encoder/encoder.json",
         "ft/recipe.yaml", "ft/log.csv", "ft/model/model.safetensors", "ft/model/model.json", "ft/model/trained_on.txt",

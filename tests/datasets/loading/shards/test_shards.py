@@ -103,7 +103,7 @@ def test_packing_goes_on_and_replaces_nothing(manifest, cache, tmp_path, url, mo
     assert pack(manifest, cache, url, TEN) == index
     assert len(written) == 11, "only the index"
     # A shard that was cut off, as a full disk does, is written again.
-    shard = tmp_path / "bucket/32px-v2" / index.shards[2][0]
+    shard = tmp_path / "bucket/32px-v3" / index.shards[2][0]
     whole = shard.read_bytes()
     shard.write_bytes(whole[:-5])
     pack(manifest, cache, url, TEN)
@@ -124,7 +124,7 @@ def test_a_damaged_shard_is_one_clear_error(manifest, cache, tmp_path, url, dama
     index = pack(manifest, cache, url, TEN)
     pixels = shards_of(url, tmp_path).pixels(manifest, SMALL)
     name = index.shards[pixels.shard_of[0]][0]
-    shard = tmp_path / "bucket/32px-v2" / name
+    shard = tmp_path / "bucket/32px-v3" / name
     content = bytearray(shard.read_bytes())
     content[50] ^= 1
     if damage == "gone":
@@ -132,7 +132,7 @@ def test_a_damaged_shard_is_one_clear_error(manifest, cache, tmp_path, url, dama
     else:
         shard.write_bytes(content[:-1] if damage == "cut" else content)
     words = {"cut": "damaged: [0-9]+ of [0-9]+ bytes", "bit": "damaged: its checksum", "gone": "not there"}[damage]
-    with pytest.raises(RunError, match=f"^{url}/32px-v2/{name}: {words}"):
+    with pytest.raises(RunError, match=f"^{url}/32px-v3/{name}: {words}"):
         pixels[0]
     assert {file.suffix for file in (tmp_path / "local").iterdir()} == {".lock"}, "nothing is left of it"
 
@@ -157,7 +157,7 @@ def test_a_fetch_that_fails_is_tried_again_and_then_told(manifest, cache, tmp_pa
     monkeypatch.setattr(type(fs), "get_file", lambda self, *a, **o: flaky(*a, fails=99, **o))
     other = int(np.flatnonzero(pixels.shard_of != pixels.shard_of[0])[0])
     with pytest.raises(
-        RunError, match=rf"{url}/32px-v2/\w+: connection reset by https://host/x \(tried 4 times\)"
+        RunError, match=rf"{url}/32px-v3/\w+: connection reset by https://host/x \(tried 4 times\)"
     ) as told:
         pixels[other]
     assert "secret" not in str(told.value) and len(tries) == 4
@@ -223,9 +223,9 @@ def test_other_data_do_not_fit(cohort, cache, manifest, tmp_path, url):
     other.table["patient"] = "x" + other.table["patient"]
     with pytest.raises(UserError, match="80 of 80 cases of the manifest are in no shard"):
         shards_of(url, tmp_path).pixels(other, SMALL)
-    text = (tmp_path / "bucket/32px-v2/index.json").read_text()
+    text = (tmp_path / "bucket/32px-v3/index.json").read_text()
     assert "000_0" not in text, "no name of a case goes into the storage"
-    (tmp_path / "bucket/32px-v2/index.json").write_text(text.replace(f",{IMAGE},", f",{2 * IMAGE},", 1))
+    (tmp_path / "bucket/32px-v3/index.json").write_text(text.replace(f",{IMAGE},", f",{2 * IMAGE},", 1))
     with pytest.raises(RunError, match=r"index\.json: damaged"):
         shards_of(url, tmp_path).pixels(manifest, SMALL)
     assert len(index.places) == 80
