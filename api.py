@@ -126,7 +126,7 @@ class Classifier(_Loaded):
         from .stages.given import given_cases
         from .stages.requested import marked
 
-        cases, truth = given_cases(inputs, self.labels, self.card.unit, split)
+        cases, truth = given_cases(inputs, self.labels, self.card.holds, split)
         table = predicted(cases, truth, model_predictor(self.network, self.card, batch, workers), progress)
         table = marked(table, cases)
         table.insert(1, "path", cases["path"])
@@ -177,7 +177,7 @@ class Classifier(_Loaded):
         wanted = self.labels if labels is None else tuple(labels)
         if unknown := [label for label in wanted if label not in self.labels]:
             raise UserError(f"no label {unknown[0]!r} in the model: {', '.join(self.labels)}.")
-        cases, _ = requested_cases(as_texts(paths), self.labels, self.card.unit)
+        cases, _ = requested_cases(as_texts(paths), self.labels, self.card.holds)
         targets = np.tile([self.labels.index(label) for label in wanted], (len(cases), 1))
         files = [Path(path) for path in cases["path"]]
         return list(explain_files(self.network, self.card, files, targets, method, batch, workers))
@@ -348,7 +348,7 @@ def _features(
     from .finetune.predict import PixelPredictor
     from .stages.given import given_cases
 
-    cases, _ = given_cases(inputs, card.labels, card.unit)
+    cases, _ = given_cases(inputs, card.labels, card.holds)
     device = next(network.parameters()).device
     with torch.inference_mode():
         width = values_of(torch.zeros(1, *input_shape(card), device=device)).shape[1]

@@ -53,7 +53,7 @@ def run(options) -> None:
     manifest, notes, warnings, lists_only = prepare_stage(
         options.task.layouts(), options.root, options.out, layout=options.layout,
         options=layout_options(options.option), resplit=options.seed if options.resplit else None,
-        data_roots=options.data_root,
+        data_roots=options.data_root, holds=options.task.holds,
     )  # fmt: skip
     warnings = [*warnings, *([] if lists_only else options.task.warnings(manifest))]
     for line in [*notes, *(f"warning: {warning}" for warning in warnings)]:

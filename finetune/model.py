@@ -91,6 +91,11 @@ class ModelCard(PixelCard):
             least_px=self.least_px(),
         )  # fmt: skip
 
+    @property
+    def holds(self) -> str:
+        """What a case in a folder is (`datasets.manifest.contents`): as for the task that it was trained for."""
+        return "radiograph" if self.unit == "image" and self.data.get("holds") == "radiograph" else self.unit
+
     def network_words(self) -> str:
         """Return the network and its input size in words."""
         arch = self.arch

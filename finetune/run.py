@@ -18,6 +18,7 @@ from ..datasets.loading.own import OwnPixels, Transformed
 from ..datasets.loading.readers import Reader, make_reader
 from ..datasets.loading.shards.pixels import Shards
 from ..datasets.loading.source import Place, Source, open_files
+from ..datasets.manifest.contents import holds_of
 from ..datasets.manifest.seen import PRETRAINED_ON, TRAINED_ON, read_hashes, save_hashes, seen_cases, write_hashes
 from ..datasets.manifest.tables import Manifest, write_predictions
 from ..datasets.settings import for_channels
@@ -269,6 +270,8 @@ def make_card(recipe: Finetune, manifest: Manifest, start: EncoderCard | None) -
     seen = recipe.data if start is None or start.assumed_statistics else start
     mean, std = for_channels(seen.mean, arch.channels), for_channels(seen.std, arch.channels)
     data = {"fingerprint": manifest.fingerprint(), "cases": manifest.table["split"].value_counts().to_dict()}
+    if holds := holds_of(manifest.path):
+        data["holds"] = holds
     train = manifest.rows(*recipe.data.splits)
     card = ModelCard(
         labels=manifest.labels,

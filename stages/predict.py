@@ -43,7 +43,7 @@ class Request:
         identifiers: Name DICOM files by their file names and patient numbers, not by hashes.
         bf16: Matmuls in bfloat16.
         share: Which of how many processes this is that were all asked for the same.
-        unit: What a case in a folder is (`datasets.manifest.contents`); '' for what the model's input says.
+        unit: What a case in a folder is (`datasets.manifest.contents`); '' for what the model's card says.
     """
 
     model: Path
@@ -91,7 +91,7 @@ def predict_stage(request: Request) -> pd.DataFrame | None:
 
 
 def _predict(request: Request, network, card, team: Team) -> pd.DataFrame | None:
-    cases, truth = requested_cases(request.inputs, card.labels, request.unit or card.unit)
+    cases, truth = requested_cases(request.inputs, card.labels, request.unit or card.holds)
     key = beside(request.out, "key")
     cases = without_names(cases, key, request.identifiers, [key] if request.resume else [], request.share.rank == 0)
     sha256 = file_sha256(request.model / card.weights_file)

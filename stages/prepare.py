@@ -41,6 +41,7 @@ def prepare_stage(
     options: Mapping | None = None,
     resplit: int | None = None,
     data_roots: Sequence[Path] = (),
+    holds: str = "",
 ) -> Prepared:
     """Write the manifest of a data set as downloaded, its paths relative to its own folder, and its boxes beside it.
 
@@ -52,6 +53,7 @@ def prepare_stage(
         options: Options of the layout's reader.
         resplit: Seed of new patient-grouped splits; None keeps those of the data set.
         data_roots: Folders outside of `root` in which files may lie too.
+        holds: What a case in a folder is for the task (`Task.holds`); models that are trained on the manifest keep it.
 
     Raises:
         UserError: Another process is writing `out`, or a file lies outside of `root` and the `data_roots`.
@@ -73,7 +75,7 @@ def prepare_stage(
     # Links that lead out of the data set are not followed unasked: they may have come with it.
     roots = [base] * base.startswith("..") + [str(Path(each).resolve()) for each in given]
     with file_alone(out, out.parent / BOXES):
-        write_manifest(out, table.assign(path=paths), labels, about["meaning"], roots, about.get("left_out"))
+        write_manifest(out, table.assign(path=paths), labels, about["meaning"], roots, about.get("left_out"), holds)
         if "boxes" in about:
             write_boxes(out.parent / BOXES, about["boxes"])
     return Prepared(read_manifest(out, labels), about["notes"], about["warnings"], about.get("lists_only", False))

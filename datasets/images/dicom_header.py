@@ -116,6 +116,11 @@ class DicomHeader:
         return self.size is None and image
 
     @property
+    def is_lateral(self) -> bool:
+        """Whether it is a lateral view."""
+        return self.view in ("LL", "RL", "LATERAL")
+
+    @property
     def is_slide(self) -> bool:
         """Whether this is a part of a whole-slide image."""
         return self.sop_class == VLWholeSlideMicroscopyImageStorage

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from ...core.documents import read_json
 from ...core.errors import DataError
 from ..kinds import DICOM, EMPTY, HDF5, HEAD, IMAGES, UNKNOWN, VIDEOS, kind_of
 
@@ -180,6 +181,13 @@ def summary(counts: dict[str, int]) -> str:
     total = sum(counts.values())
     parts = "; ".join(f"{number:,} x {reason}" for reason, number in counts.items())
     return f"left out {total:,} file{'s' * (total != 1)}: {parts}" if total else ""
+
+
+def holds_of(manifest: Path) -> str:
+    """Return what a case in the folders of a manifest's data set is, as `prepare` stored it beside it; '' if not."""
+    beside = manifest.with_suffix(".json")
+    holds = read_json(beside).get("holds") if beside.is_file() else ""
+    return holds if holds in _KINDS else ""
 
 
 def suffixes(unit: str) -> tuple[str, ...]:

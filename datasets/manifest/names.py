@@ -84,6 +84,13 @@ def note_left_out(table: pd.DataFrame, found: Contents) -> None:
     table.attrs["left_out"] = counts
     if counts:
         note(table, f"{len(found.entries):,} cases taken, {summary(counts)}.")
+    laterals = sum(entry.header is not None and entry.header.is_lateral for entry in found.entries)
+    if 0 < laterals < len(found.entries):
+        note(
+            table,
+            f"{laterals:,} of {len(found.entries):,} cases are lateral views (column `view`); --option views=PA,AP "
+            "leaves them out.",
+        )
 
 
 def capitalised(text: str) -> str:

@@ -156,18 +156,19 @@ def write_manifest(
     meaning: dict[str, str] | None = None,
     roots: Sequence[str] = (),
     left_out: Mapping[str, int] | None = None,
+    holds: str = "",
 ) -> None:
     """Write a manifest atomically; label columns become 0, 1 or empty.
 
-    What 1 means, the folders outside of its own in which its files may lie, and how many files of the data set are no
-    cases, by reason, stand in a JSON beside it.
+    What 1 means, the folders outside of its own in which its files may lie, how many files of the data set are no
+    cases, by reason, and what a case in its folders is (as of `contents.contents`), stand in a JSON beside it.
     """
     table = table.copy()
     for label in labels:
         table[label] = table[label].astype("Float64").astype("Int64")
     beside = Path(path).with_suffix(".json")
-    if meaning or roots or left_out or beside.is_file():
-        facts = {"meaning": dict(meaning or {}), "roots": list(roots), "left_out": dict(left_out or {})}
+    if meaning or roots or left_out or holds or beside.is_file():
+        facts = {"meaning": dict(meaning or {}), "roots": list(roots), "left_out": dict(left_out or {}), "holds": holds}
         write_json(beside, {key: value for key, value in facts.items() if value})
     write_csv(path, table)
 

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pandas as pd
+from clinvit import load
 from clinvit.cli import main
 from clinvit.tests.datasets.images.test_dicom import dicom, saved
 from clinvit.tests.datasets.manifest.test_contents import radiograph, report
@@ -91,6 +92,9 @@ def test_every_stage_on_a_medium(tmp_path, capfd, monkeypatch):
     assert len(new) == 2 * PATIENTS + 2 and (new["status"] == "failed").sum() == 2
     assert json.loads((out / "new.model.json").read_text())["left_out"] == LEFT_OUT
     assert new["patient"].nunique() == PATIENTS + 1, "of the broken file nobody knows the patient"
+    same = load(run / "model").predict(root)
+    assert same.attrs["left_out"] == LEFT_OUT and len(same) == len(new)
+    assert same["patient"].nunique() == PATIENTS + 1
     clinvit("predict", "thorax", own, "--model", run / "model", "--out", out / "p/p.csv")
     clinvit("evaluate", out / "p/p.csv", "--data", own, "--out", out / "report", "--resamples", 20)
 

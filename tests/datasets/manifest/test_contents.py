@@ -113,6 +113,7 @@ def test_a_medium_is_prepared_without_names(tmp_path, capsys):
     stored = json.loads(out.with_suffix(".json").read_text())["left_out"]
     assert stored == LEFT_OUT | {"damaged DICOM file": 1}
     assert "5 cases taken, left out 12 files" in said and "1 x DICOM without an image (Basic Text SR Storage)" in said
+    assert "2 of 5 cases are lateral views (column `view`); --option views=PA,AP leaves them out" in said
     for column in ("id", "patient"):
         assert table[column].str.fullmatch("[0-9a-f]{16}").all()
 
