@@ -32,7 +32,7 @@ _ENDINGS = frozenset(
     "jar py ipynb npy npz nii nrrd mha mat pkl pt pth h5 ts dat bin svg heic psd".split()
 )
 # What cases are made of, by unit: `image` (of any kind), `radiograph` (of the chest), `clip`, `slide`, `features`.
-_KINDS = {
+KINDS = {
     "image": (*IMAGES, DICOM),
     "radiograph": (*IMAGES, DICOM),
     "clip": (*VIDEOS, DICOM),
@@ -265,7 +265,7 @@ def _entry(root: Path, path: str, kind: str, unit: str, wanted: "Wanted") -> tup
     entry = Entry(path, kind)
     if kind in (UNKNOWN, EMPTY):
         return entry, "" if path.lower().endswith(suffixes(unit)) else _other(path, kind)
-    if kind not in _KINDS[unit]:
+    if kind not in KINDS[unit]:
         return entry, ALONE if unit == "clip" and kind in IMAGES else _other(path, kind)
     return entry, "image without a DICOM header, which would say its view" if wanted.needs_header() else ""
 

@@ -29,7 +29,7 @@ SPLITS = ("train", "val", "test")
 # Columns that describe a case and are never a label, even though their cells are numbers.
 FACTS = frozenset(
     (
-        "age sex view follow_up height width spacing mpp fps frames annotation study series site scanner "
+        "age sex view follow_up height width spacing mpp mpp_override fps frames annotation study series site scanner "
         "source group probe original_split duplicate_of"
     ).split()
 )
@@ -84,18 +84,26 @@ class Manifest:
     def microns_per_px(self) -> list[float | None]:
         """Return the N cells of the column `mpp` (slides); None where it is empty or there is no such column.
 
+        A cell of the column `mpp_override` comes first, as an `MppOverride`.
+
         Raises:
             DataError: A cell is no number.
         """
-        if "mpp" not in self.table:
+        from ..slides.scale import MppOverride
+
+        plain, over = self._mpp_cells("mpp"), self._mpp_cells("mpp_override")
+        return [one if other is None else MppOverride(other) for one, other in zip(plain, over)]
+
+    def _mpp_cells(self, column: str) -> list[float | None]:
+        if column not in self.table:
             return [None] * len(self)
-        cells = self.table["mpp"].str.strip()
+        cells = self.table[column].str.strip()
         values = pd.to_numeric(cells, errors="coerce")
         wrong = np.flatnonzero(values.isna() & ~cells.str.lower().isin(UNKNOWN_CELLS))
         if len(wrong):
             raise DataError(
-                f"{self.path}: the mpp of {self.table['id'].iloc[wrong[0]]} is {cells.iloc[wrong[0]]!r}; microns per "
-                "pixel are a number, or empty where the slide's file says them."
+                f"{self.path}: the {column} of {self.table['id'].iloc[wrong[0]]} is {cells.iloc[wrong[0]]!r}; microns "
+                "per pixel are a number, or empty where the slide's file says them."
             )
         return [None if np.isnan(number) else float(number) for number in values]
 

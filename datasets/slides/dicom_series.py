@@ -35,6 +35,23 @@ def slides_of(headers: Mapping[File, "DicomHeader"]) -> dict[File, File | None]:
     return found
 
 
+def imaged_um(path: Path, size_px: tuple[int, int]) -> tuple[float, float] | tuple[None, None]:
+    """Return width and height of a level-0 pixel in microns by the imaged volume, which all levels share.
+
+    Args:
+        path: A file of the slide.
+        size_px: Width and height of level 0.
+    """
+    from ..images.dicom import read_elements
+
+    with path.open("rb") as file:
+        header = read_elements(path, file, ("ImagedVolumeWidth", "ImagedVolumeHeight"), stop_before_pixels=True)
+    width_mm, height_mm = header.get("ImagedVolumeWidth"), header.get("ImagedVolumeHeight")
+    if not width_mm or not height_mm:
+        return None, None
+    return 1000 * float(width_mm) / size_px[0], 1000 * float(height_mm) / size_px[1]
+
+
 def slide_in_folder(folder: Path) -> Path:
     """Return the file that stands for the only DICOM slide in a folder.
 

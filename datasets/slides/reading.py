@@ -13,10 +13,11 @@ import numpy as np
 from ...core.errors import DataError
 from ...core.extras import require
 from ...core.files import refuse_irregular
+from ..kinds import IMAGES, file_kind
 from ..loading.limits import SLIDE_GIGAPIXELS
 from .dicom_series import slide_in_folder
 from .scale import microns_per_px
-from .sources import ImageSource, OpenSlideSource, Source
+from .sources import ImageSource, OpenSlideSource, Source, UnknownCodec
 
 SLIDE_SUFFIXES = (
     ".svs", ".tif", ".tiff", ".btf", ".qptiff", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".czi",
@@ -217,14 +218,18 @@ def _source(path: Path) -> Source:
     suffix = path.suffix.lower()
     try:
         return OpenSlideSource(path)
+    except UnknownCodec as error:
+        from .tiff_tiles import TiffTiles
+
+        return TiffTiles(path, str(error))
     except openslide.OpenSlideUnsupportedFormatError:
-        if suffix in _IMAGES:
-            return ImageSource(path)
         if suffix in (".mrxs", ".vms", ".vmu"):
             raise DataError(
                 f"{path}: OpenSlide cannot read it. A {suffix[1:].upper()} slide is several files: are those that "
                 "belong to it beside it?"
             ) from None
+        if suffix in _IMAGES or file_kind(path) in IMAGES:
+            return ImageSource(path)
         raise DataError(
             f"{path}: not a slide that OpenSlide knows; it may be cut off. Fetch or export it again."
         ) from None

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...core.errors import DataError
+from .descriptions import described_um
 
 MIN_MPP, MAX_MPP = 0.05, 10.0
 # Two statements of one scale, or its two axes, may differ by this share.
@@ -32,16 +33,29 @@ class Scale:
     magnification: float | None = None
 
 
+class MppOverride(float):
+    """Microns per level-0 px that are taken whatever the metadata say: they are known to be wrong."""
+
+
 def openslide_scale(properties: Mapping[str, str]) -> Scale:
-    """Read the scale in OpenSlide's properties: its own, else Aperio's, else the TIFF resolution with its unit."""
+    """Read the scale in OpenSlide's properties: its own, else Aperio's, else the TIFF resolution with its unit.
+
+    Of a generic TIFF file the description comes first (OME-XML, ImageJ and others), as OpenSlide's own is then no more
+    than the resolution. A pair that no slide can have gives way to a possible one.
+    """
     magnification = _number(properties.get("openslide.objective-power") or properties.get("aperio.AppMag"))
     unit_um = _UM_PER_UNIT.get(properties.get("tiff.ResolutionUnit", ""))
+    described = [_number(text) for text in described_um(properties)]
+    generic = properties.get("openslide.vendor", "generic-tiff") == "generic-tiff"
     pairs = [
+        *([described] if generic else []),
         [_number(properties.get(f"openslide.mpp-{axis}")) for axis in "xy"],
         [_number(properties.get("aperio.MPP"))] * 2,
         [_um_per_px(properties.get(f"tiff.{axis}Resolution"), unit_um) for axis in "XY"],
     ]
-    x_um, y_um = next((pair for pair in pairs if all(pair)), (None, None))
+    pairs = [pair for pair in pairs if all(pair)]
+    possible = (pair for pair in pairs if all(MIN_MPP <= side <= MAX_MPP for side in pair))
+    x_um, y_um = next(possible, pairs[0] if pairs else (None, None))
     return Scale(x_um, y_um, magnification)
 
 
@@ -51,10 +65,11 @@ def microns_per_px(path: str | Path, metadata: Scale, manifest: float | None = N
     Args:
         path: The slide, for messages.
         metadata: What its metadata say.
-        manifest: What the manifest's column `mpp` says; None if empty.
+        manifest: What the manifest's column `mpp` says, or `mpp_override` (an `MppOverride`); None if empty.
 
     Returns:
-        Microns per level-0 pixel, and where they come from: `metadata` or `manifest`.
+        Microns per level-0 pixel, and where they come from: `metadata`, `manifest`, or the override, with what it
+        overrides.
 
     Raises:
         DataError: Neither says anything possible (0.05 to 10 microns, both axes alike), or they contradict
@@ -65,6 +80,9 @@ def microns_per_px(path: str | Path, metadata: Scale, manifest: float | None = N
             f"{path}: the manifest's mpp {manifest:g} is not possible: microns per pixel lie between {MIN_MPP} and "
             f"{MAX_MPP:g}. Mend its column `mpp`."
         )
+    if isinstance(manifest, MppOverride):
+        said = f"{metadata.x_um:.4g} x {metadata.y_um:.4g}" if metadata.x_um and metadata.y_um else "nothing"
+        return float(manifest), f"mpp_override (metadata say {said})"
     why_none = _why_none(metadata)
     if why_none:
         if manifest is None:
@@ -77,7 +95,8 @@ def microns_per_px(path: str | Path, metadata: Scale, manifest: float | None = N
     if manifest is not None and abs(manifest / mpp - 1) > TOLERANCE:
         raise DataError(
             f"{path}: its metadata say {mpp:.4g} microns per pixel, the manifest's mpp says {manifest:.4g}. "
-            "Find out which is right; mend or empty the manifest's cell."
+            "Find out which is right; mend or empty the manifest's cell, or put it into a column `mpp_override` if the "
+            "file is wrong."
         )
     return mpp, "metadata"
 

@@ -5,6 +5,7 @@ never scanned is white; what cannot be read is an error, never white.
 """
 
 import os
+import re
 import struct
 import warnings
 from pathlib import Path
@@ -15,20 +16,25 @@ import numpy as np
 
 from ...core.errors import DataError
 from ..images.png import refuse_broken_png
+from .dicom_series import imaged_um
 from .jpeg_tiles import VENDORS, JpegTiles
 from .scale import Scale, openslide_scale
 
-_TIFF_BITS = 258
+_TIFF_BITS, _TIFF_DESCRIPTION, _TIFF_X_RESOLUTION, _TIFF_Y_RESOLUTION = 258, 270, 282, 283
 _BIG_TIFF = 43  # the version in a header of 16 bytes instead of 8
 _PNG_DEPTH_BYTE = 24  # in the header of every PNG file
 # Pixels of Pillow that become 8-bit RGB without a guess.
 _PLAIN_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr")
-_UM_PER_INCH = 25_400.0
+_CODEC = re.compile(r"Unsupported TIFF compression: (\d+)")
 _PROOF_PX = 256  # side of what is compared of a level
 _DICOM_ADVICE = (
     "A DICOM slide must say what kind of image it is (ImageType) and how its frames are laid out "
     "(DimensionOrganizationType): put together by a guess, they can come out scrambled."
 )
+
+
+class UnknownCodec(Exception):
+    """A TIFF file whose compression OpenSlide does not read; the text says so."""
 
 
 class Source(Protocol):
@@ -74,7 +80,10 @@ class OpenSlideSource:
         self.sizes = tuple(slide.level_dimensions)
         self.downsamples = tuple(slide.level_downsamples)
         self.scale = openslide_scale(slide.properties)
-        self._of_jpegs = slide.properties.get(openslide.PROPERTY_NAME_VENDOR) in VENDORS
+        vendor = slide.properties.get(openslide.PROPERTY_NAME_VENDOR)
+        if vendor == "dicom" and not self.scale.x_um:
+            self.scale = Scale(*imaged_um(path, self.sizes[0]))
+        self._of_jpegs = vendor in VENDORS
 
     def _opened(self):
         import openslide
@@ -86,6 +95,8 @@ class OpenSlideSource:
             except openslide.OpenSlideUnsupportedFormatError:
                 raise
             except openslide.OpenSlideError as error:
+                if codec := _CODEC.search(str(error)):
+                    raise UnknownCodec(f"a compression that OpenSlide does not read: {codec[1]}") from None
                 dicom = f" {_DICOM_ADVICE}" if self._path.suffix.lower() == ".dcm" else ""
                 raise DataError(
                     f"{self._path}: OpenSlide cannot read it ({_reason(error, self._path)}). Fetch or export it again."
@@ -157,9 +168,7 @@ class ImageSource:
         self._pixels: np.ndarray | None = None
         with _image(path) as image:
             self.sizes = (image.size,)
-            dpi = image.info.get("dpi", (0, 0))
-            um_x, um_y = (_UM_PER_INCH / float(value) if value else None for value in dpi)
-            self.scale = Scale(um_x, um_y)
+            self.scale = openslide_scale(_properties(image))
 
     def region(self, x: int, y: int, level: int, width: int, height: int) -> np.ndarray:
         """Read a region of a level as RGB."""
@@ -180,6 +189,20 @@ def _on_white(rgba: np.ndarray) -> np.ndarray:
         return rgb
     alpha = cv2.cvtColor(rgba[..., 3], cv2.COLOR_GRAY2RGB)
     return cv2.add(cv2.multiply(rgb, alpha, scale=1 / 255), cv2.bitwise_not(alpha))
+
+
+def _properties(image) -> dict[str, str]:
+    """Return the resolution of an image, and of TIFF what its tags say, by OpenSlide's names."""
+    x, y = image.info.get("dpi", (0, 0))
+    found = {"tiff.XResolution": str(float(x)), "tiff.YResolution": str(float(y)), "tiff.ResolutionUnit": "inch"}
+    if image.format == "TIFF":
+        tags = image.tag_v2
+        found["tiff.ImageDescription"] = str(tags.get(_TIFF_DESCRIPTION, ""))
+        if found["tiff.ImageDescription"].startswith("ImageJ="):  # its resolution is per a unit of its own
+            sides = {"tiff.XResolution": _TIFF_X_RESOLUTION, "tiff.YResolution": _TIFF_Y_RESOLUTION}
+            found |= {name: str(float(tags.get(tag, 0))) for name, tag in sides.items()}
+            found["tiff.ResolutionUnit"] = "none"
+    return found
 
 
 # What Pillow raises of damaged files.

@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 
 from ....core.errors import DataError
-from ....datasets.kinds import is_dicom
-from ....datasets.manifest.contents import Contents, contents, summary
+from ....datasets.kinds import file_kind, is_dicom
+from ....datasets.manifest.contents import KINDS, Contents, contents, summary
 from ....datasets.manifest.inventory import note, relative_paths, require_columns
 from ....datasets.manifest.own import only_csv, own_table
 from ....datasets.manifest.tables import UNKNOWN_CELLS, read_csv
 from ....datasets.slides.dicom_series import FURTHER, NO_VOLUME
-from ....datasets.slides.reading import slide_stem
+from ....datasets.slides.reading import SLIDE_SUFFIXES, slide_stem
 from .columns import IDS, class_names, find_slides, usual_columns
 
 NAMES = "(name of the file)"  # a column that no table has
@@ -44,6 +44,7 @@ def read(
     resplit: bool = False,
     keep_missing: bool = False,
     mpp: float | None = None,
+    mpp_override: float | None = None,
     salt: str | None = None,
     seed: int = 0,
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
@@ -66,6 +67,8 @@ def read(
         resplit: Ignore the splits of the table and deal the patients out anew.
         keep_missing: Keep rows whose file is missing.
         mpp: Microns per level-0 pixel, for rows without a cell `mpp` and slides whose file does not say it.
+        mpp_override: Microns per level-0 pixel of all slides, whatever their files say: for files known to be wrong. A
+            column of this name does the same for single slides.
         salt: Secret text that names of DICOM files are hashed with. Default: drawn anew each time.
         seed: Seed of new splits.
 
@@ -117,8 +120,13 @@ def read(
     for fact in ("mpp", "annotation"):
         if fact not in result:
             result[fact] = ""
-    _check_scale(path, result, mpp)
+    _check_scale(path, result, "mpp", mpp)
+    if mpp_override is not None and "mpp_override" not in result:
+        result["mpp_override"] = ""
+    if "mpp_override" in result:
+        _check_scale(path, result, "mpp_override", mpp_override)
     result["annotation"] = relative_paths(result["annotation"].str.replace("\\", "/", regex=False), root)
+    _note_unknown(root, result)
     unlisted = present[~present.isin(set(raw[path_column]))]
     if len(unlisted):
         shown = "" if held.standing else f"; first {unlisted.iloc[0]}"
@@ -154,9 +162,9 @@ def _names(root: Path, files: pd.Series, salt: str | None, notes: list[str]) -> 
 
 
 def _with_absolute(root: Path, listed: pd.Series, present: pd.Series) -> list[str]:
-    """Return the slides below `root`, and those that exist elsewhere and are listed."""
-    outside = listed[listed.str.startswith("../")]
-    return [*present, *(file for file in outside if (root / file).is_file())]
+    """Return the slides below `root`, and what else exists and is listed: elsewhere, or of a kind that is not known."""
+    others = listed[~listed.isin(set(present))]
+    return [*present, *(file for file in others if file and (root / file).is_file())]
 
 
 def _refuse_one_name(path: Path, files: pd.Series) -> None:
@@ -172,17 +180,29 @@ def _refuse_one_name(path: Path, files: pd.Series) -> None:
     )
 
 
-def _check_scale(path: Path, table: pd.DataFrame, mpp: float | None) -> None:
-    """Fill in `mpp` where the cell is empty; refuse a value that is no scale."""
-    cells = table["mpp"].mask(table["mpp"].str.lower().isin(UNKNOWN_CELLS), "" if mpp is None else str(mpp))
+def _check_scale(path: Path, table: pd.DataFrame, column: str, mpp: float | None) -> None:
+    """Fill in a scale where the cell is empty; refuse a value that is no scale."""
+    cells = table[column].mask(table[column].str.lower().isin(UNKNOWN_CELLS), "" if mpp is None else str(mpp))
     numbers = pd.to_numeric(cells, errors="coerce")
     wrong = np.flatnonzero((cells != "") & ~((numbers > 0) & (numbers < 100)))
     if len(wrong):
         raise DataError(
-            f"{path}: slide {table['id'].iloc[wrong[0]]}: mpp is {cells.iloc[wrong[0]]!r}; it is microns per pixel, "
-            "such as 0.25, or empty."
+            f"{path}: slide {table['id'].iloc[wrong[0]]}: {column} is {cells.iloc[wrong[0]]!r}; it is microns per "
+            "pixel, such as 0.25, or empty."
         )
-    table["mpp"] = cells
+    table[column] = cells
+
+
+def _note_unknown(root: Path, table: pd.DataFrame) -> None:
+    """Say which files are there and are no slides: they stay, and fail with their reason when they are read."""
+    named = [file for file in table["path"] if not file.lower().endswith(SLIDE_SUFFIXES) and (root / file).is_file()]
+    unknown = [file for file in named if file_kind(root / file) not in KINDS["slide"]]
+    if unknown:
+        note(
+            table,
+            f"{len(unknown):,} listed files are of no kind that is read as a slide, and will fail; first {unknown[0]}. "
+            "Convert them to pyramidal TIFF.",
+        )
 
 
 def _report_missing_annotations(root: Path, table: pd.DataFrame) -> None:

@@ -67,3 +67,9 @@ def test_files_of_one_slide_named_one_by_one_are_one_request(tmp_path, pixels):
         cases, _ = requested_cases(inputs, ["tumor"], "slide")
         assert cases["id"].tolist() == ["a_1", "b_1"]
         assert cases["patient"].tolist() == ["MRN-7", "MRN-7"] and cases["dicom"].all()
+
+
+def test_the_imaged_volume_says_the_scale_where_the_spacing_is_missing(tmp_path, pixels):
+    for path in (write_dicom_slide(tmp_path, "a", pixels, SharedFunctionalGroupsSequence=[])[1], tmp_path):
+        with open_slide(path) as slide:
+            assert slide.mpp == pytest.approx(0.5)

@@ -5,13 +5,16 @@ import pandas as pd
 import pytest
 from clinvit.core.errors import DataError
 from clinvit.datasets.manifest import layouts
+from clinvit.datasets.manifest.tables import read_manifest, write_manifest
 from clinvit.datasets.slides.outlines import read_outlines
 from clinvit.datasets.slides.reading import slide_stem
+from clinvit.datasets.slides.scale import MppOverride
 from clinvit.phantoms.slides import write_camelyon16, write_slide_folder
 from clinvit.stages.prepare import prepare_stage
 from clinvit.tasks.slides.labels import COUNTS, LABELS, PARTLY_OUTLINED
 from clinvit.tasks.slides.layouts import LAYOUTS
 from clinvit.tests.datasets.slides.dicom_slides import write_dicom_slide
+from PIL import Image
 
 recognise, to_manifest = (partial(function, LAYOUTS) for function in (layouts.recognise, layouts.to_manifest))
 
@@ -398,3 +401,27 @@ def test_slides_by_the_table_of_clam(tmp_path):
 )  # fmt: skip
 def test_names_are_cut_at_known_suffixes_only(name, stem):
     assert slide_stem(name) == stem
+
+
+def test_listed_files_of_unknown_kinds_are_there_and_fail_later(tmp_path):
+    (tmp_path / "a.isyntax").write_bytes(b"philips")
+    for number in range(3):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"s{number}.btf", "TIFF")
+    rows = ["a.isyntax,p,1", *(f"s{number}.btf,p{number},{number % 2}" for number in range(3))]
+    table, _ = to_manifest(dicom_table(tmp_path, rows))
+    assert table["path"].tolist() == ["a.isyntax", "s0.btf", "s1.btf", "s2.btf"] and not said(table, "not there")
+    assert said(table, "1 listed files are of no kind that is read as a slide")
+    assert table["id"].tolist() == ["a.isyntax", "s0", "s1", "s2"]
+
+
+def test_a_wrong_scale_is_overridden_by_option_or_column(tmp_path):
+    write_slide_folder(tmp_path)
+    path = tmp_path / next(each.name for each in tmp_path.glob("*.csv"))
+    table, labels = to_manifest(tmp_path, mpp_override=0.4)
+    assert (table["mpp_override"] == "0.4").all()
+    write_manifest(tmp_path / "out.csv", table, labels)
+    found = read_manifest(tmp_path / "out.csv", labels).microns_per_px()
+    assert {type(each) for each in found} == {MppOverride} and set(found) == {0.4}
+    pd.read_csv(path, dtype=str).assign(mpp_override="x").to_csv(path, index=False)
+    with pytest.raises(DataError, match="mpp_override is 'x'"):
+        to_manifest(path)
