@@ -187,7 +187,7 @@ def holds_of(manifest: Path) -> str:
     """Return what a case in the folders of a manifest's data set is, as `prepare` stored it beside it; '' if not."""
     beside = manifest.with_suffix(".json")
     holds = read_json(beside).get("holds") if beside.is_file() else ""
-    return holds if holds in _KINDS else ""
+    return holds if holds in KINDS else ""
 
 
 def suffixes(unit: str) -> tuple[str, ...]:
