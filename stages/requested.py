@@ -3,6 +3,7 @@
 import hashlib
 import secrets
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -75,14 +76,14 @@ def pseudonymised(cases: pd.DataFrame, salt: str = "") -> tuple[pd.DataFrame, st
         The cases and the salt. A file without a patient number is its own patient.
     """
     from ..datasets.images.dicom import dicom_facts
+    from ..datasets.loading.isolation import isolated
 
     salt, cases = salt or secrets.token_hex(16), cases.copy()
-    for row in np.flatnonzero(is_dicom(cases)):
-        path = cases["path"].iloc[row]
+    rows = np.flatnonzero(is_dicom(cases))
+    paths = cases["path"].iloc[rows].tolist()
+    for row, path, facts in zip(rows, paths, isolated(partial(dicom_facts, salt=salt), paths), strict=True):
         name = hashlib.sha256(f"{salt}\0{Path(path).resolve()}".encode()).hexdigest()[:16]
-        try:
-            patient = dicom_facts(path, salt)["patient"]
-        except DataError:  # the prediction of this file will fail and say why
-            patient = ""
+        # Of an unreadable file the prediction will fail and say why.
+        patient = "" if isinstance(facts, DataError) else facts["patient"]
         cases.loc[row, ["id", "patient", "shown"]] = name, patient or name, name
     return cases, salt
