@@ -15,6 +15,7 @@ from ..core.documents import LARGE_JSON_BYTES, parse_json, read_json
 from ..core.errors import UserError
 from ..core.files import file_sha256, write_json, write_text
 from ..core.platform import hide_from_others
+from ..core.secret import checked_key
 from ..datasets.manifest.tables import read_predictions, write_predictions
 from ..finetune.pipeline import PREDICTED, predicted
 from .facts import beside, model_facts
@@ -161,7 +162,9 @@ def _named(request: Request, cases: pd.DataFrame) -> pd.DataFrame:
     if request.identifiers or not (cases["split"] == "new").all() or not is_dicom(cases).any():
         return cases
     key = beside(request.out, "key")
-    salt = read_json(key, limit=LARGE_JSON_BYTES)["salt"] if request.resume and key.is_file() else ""
+    salt = ""
+    if request.resume and key.exists():
+        salt = checked_key(read_json(key, limit=LARGE_JSON_BYTES).get("salt"), str(key))
     cases, salt = pseudonymised(cases, salt)
     if request.share.rank > 0:
         return cases

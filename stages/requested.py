@@ -1,6 +1,5 @@
 """What a user named on the command line, as cases: files, folders, globs, or a manifest."""
 
-import hashlib
 import secrets
 from collections.abc import Sequence
 from functools import partial
@@ -10,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import DataError
+from ..core.secret import keyed_hash
 from ..datasets.manifest.tables import read_manifest
 from ..finetune.pipeline import manifest_cases
 
@@ -78,11 +78,11 @@ def pseudonymised(cases: pd.DataFrame, salt: str = "") -> tuple[pd.DataFrame, st
     from ..datasets.images.dicom import dicom_facts
     from ..datasets.loading.isolation import isolated
 
-    salt, cases = salt or secrets.token_hex(16), cases.copy()
+    salt, cases = salt or secrets.token_hex(32), cases.copy()
     rows = np.flatnonzero(is_dicom(cases))
     paths = cases["path"].iloc[rows].tolist()
     for row, path, facts in zip(rows, paths, isolated(partial(dicom_facts, salt=salt), paths), strict=True):
-        name = hashlib.sha256(f"{salt}\0{Path(path).resolve()}".encode()).hexdigest()[:16]
+        name = keyed_hash(salt, str(Path(path).resolve()))
         # Of an unreadable file the prediction will fail and say why.
         patient = "" if isinstance(facts, DataError) else facts["patient"]
         cases.loc[row, ["id", "patient", "shown"]] = name, patient or name, name

@@ -6,7 +6,6 @@ header that could name a patient, and so none carries the words of pydicom, whic
 """
 
 import contextlib
-import hashlib
 import io
 import logging
 import math
@@ -33,6 +32,7 @@ from pydicom.uid import (
 )
 
 from ...core.errors import DataError
+from ...core.secret import keyed_hash
 from ..loading.limits import INFLATED_GB
 from .colour import LUMA, holds_colour
 from .dicom_frames import stored_pixels
@@ -139,16 +139,17 @@ def dicom_facts(path: str | Path, salt: str) -> dict[str, str | float | None]:
 
     Args:
         path: The file.
-        salt: Any text, the same for all files of a data set and kept secret: patient numbers are short, and
-            without it a hash is reversed by hashing every number there is.
+        salt: A key of 16 bytes or more, the same for all files of a data set and kept secret (`core.secret`): patient
+            numbers are short, and without it a hash is reversed by hashing every number there is.
 
     Returns:
         `view` (ViewPosition: `PA`, `AP`, `LL`, ...; '' if not given), `sex` (`M`, `F`, `O` or ''), `age` in
-        years (None if not given), `patient` and `study`: the first 16 hexadecimal digits of the SHA-256 of
-        salt and identifier ('' if not given).
+        years (None if not given), `patient` and `study`: the first 16 hexadecimal digits of the HMAC-SHA256
+        of the identifier ('' if not given).
 
     Raises:
         DataError: The file cannot be opened or is no DICOM file.
+        UserError: The salt is too short.
     """
     path = Path(path)
     try:
@@ -417,4 +418,4 @@ def _years(age: str) -> float | None:
 
 
 def _hashed(identifier: str, salt: str) -> str:
-    return hashlib.sha256(f"{salt}\0{identifier}".encode()).hexdigest()[:16] if identifier else ""
+    return keyed_hash(salt, identifier) if identifier else ""

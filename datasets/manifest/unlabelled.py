@@ -1,16 +1,17 @@
 """A folder of images or clips without labels, for pre-training: any tree of files."""
 
-import hashlib
-import secrets
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 from tqdm import tqdm
 
 from ...core.errors import DataError
+from ...core.secret import key_name, keyed_hash, secret_key
 from ..images.dicom import DICOM_SUFFIXES, dicom_facts
 from ..images.radiographs import RADIOGRAPH_SUFFIXES
+from ..loading.isolation import isolated
 from .inventory import files_below, note
 from .own import file_ids, patients_by_pattern
 
@@ -21,7 +22,6 @@ def read_unlabelled(
     suffixes: Sequence[str] = RADIOGRAPH_SUFFIXES,
     patient_pattern: str | None = None,
     each_file_own_patient: bool = False,
-    salt: str | None = None,
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Read every file of a kind below a folder; all of them are for training, none has a label.
 
@@ -30,7 +30,6 @@ def read_unlabelled(
         suffixes: Which files count (lower case, with the dot).
         patient_pattern: Regular expression searched in the path; its group (or all of it) is the patient.
         each_file_own_patient: No patient has two files.
-        salt: Secret text that patient numbers of DICOM headers are hashed with. Default: drawn anew each time.
 
     Returns:
         The table `id, path, patient, split` (for DICOM also `view, sex, age, study`) and no labels. Names and
@@ -51,26 +50,24 @@ def read_unlabelled(
     elif each_file_own_patient:
         table["patient"] = table["id"]
     else:
-        _patients_of_headers(root, table, salt)
+        _patients_of_headers(root, table)
     return table, ()
 
 
-def _patients_of_headers(root: Path, table: pd.DataFrame, salt: str | None) -> None:
+def _patients_of_headers(root: Path, table: pd.DataFrame) -> None:
     other = ~table["path"].str.lower().str.endswith(DICOM_SUFFIXES)
     if other.any():
         raise DataError(
             f"{root}: who is the patient of {table['path'][other].iloc[0]}? Only DICOM headers say it. Give a pattern "
             "(--option patient_pattern=...), or say --option each_file_own_patient=true if no patient has two files."
         )
-    salt = None if salt is None else str(salt)
-    if salt is None:
-        salt = secrets.token_hex(16)
-        note(
-            table,
-            "patient numbers were hashed with a secret drawn just now; give --option salt=... to repeat them.",
-        )
-    paths = tqdm(table["path"], desc="reading headers", unit="file", disable=None)
-    facts = pd.DataFrame([dicom_facts(root / path, salt) for path in paths], index=table.index)
+    key = secret_key()
+    note(table, f"patient numbers were hashed with the key {key_name(key)}: with it they are the same again.")
+    reads = isolated(partial(dicom_facts, salt=key), [root / path for path in table["path"]])
+    found = list(tqdm(reads, total=len(table), desc="reading headers", unit="file", disable=None))
+    if failed := next((each for each in found if isinstance(each, DataError)), None):
+        raise failed
+    facts = pd.DataFrame(found, index=table.index)
     unnamed = facts["patient"] == ""
     if unnamed.any():
         raise DataError(
@@ -79,4 +76,4 @@ def _patients_of_headers(root: Path, table: pd.DataFrame, salt: str | None) -> N
         )
     for column in facts.columns:
         table[column] = facts[column]
-    table["id"] = [hashlib.sha256(f"{salt}\0{path}".encode()).hexdigest()[:16] for path in table["path"]]
+    table["id"] = [keyed_hash(key, path) for path in table["path"]]

@@ -1,5 +1,7 @@
 """Shards: the same pixels as from the cache, fetched once, checked, bounded; an order that needs no memory."""
 
+import hashlib
+import json
 import pickle
 import threading
 import uuid
@@ -15,6 +17,7 @@ from clinvit.datasets.loading.loaders import Cases, train_loader
 from clinvit.datasets.loading.readers import ImageReader
 from clinvit.datasets.loading.shards import storage as storage_module
 from clinvit.datasets.loading.shards.batches import ShardBatches
+from clinvit.datasets.loading.shards.index import _signature as index_signature
 from clinvit.datasets.loading.shards.packing import pack
 from clinvit.datasets.loading.shards.pixels import Shards
 from clinvit.datasets.loading.shards.storage import Storage
@@ -229,6 +232,38 @@ def test_other_data_do_not_fit(cohort, cache, manifest, tmp_path, url):
     with pytest.raises(RunError, match=r"index\.json: damaged"):
         shards_of(url, tmp_path).pixels(manifest, SMALL)
     assert len(index.places) == 80
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"shards": [["../../../outside/planted", 10]]}, {"shards": [["0" * 31, 10]]}, {"shards": [["A" * 32, 10]]},
+        {"shards": [["0" * 32, -1]]}, {"shards": [["0" * 32 + "\n", 1]]}, {"shards": [[1, 1]]}, {"shards": {"a": 1}},
+        {"places": {"a": [0, 1, 2, -3]}}, {"places": {"a": [9, 0, 0, 1]}}, {"places": {"a": "0000"}}, {"more": 1},
+    ],
+)  # fmt: skip
+def test_an_index_of_other_names_is_refused_though_its_checksum_is_right(
+    manifest, cache, tmp_path, url, monkeypatch, change
+):
+    pack(manifest, cache, url, TEN)
+    path = tmp_path / "bucket/32px-v2/index.json"
+    text = json.dumps(json.loads(path.read_text().splitlines()[0]) | change).encode()
+    path.write_bytes(text + b"\n" + index_signature(text).encode() + b"\n")
+    with pytest.raises(RunError, match=r"index\.json: damaged \("):
+        shards_of(url, tmp_path).pixels(manifest, SMALL)
+    assert not (tmp_path / "outside").exists()
+
+
+def test_an_index_of_another_key_or_of_nobody_is_refused(manifest, cache, tmp_path, url, monkeypatch):
+    pack(manifest, cache, url, TEN)
+    path = tmp_path / "bucket/32px-v2/index.json"
+    text = path.read_bytes().splitlines()[0]
+    monkeypatch.setenv("CLINVIT_KEY", "another key than before")
+    with pytest.raises(UserError, match="not made with your key"):
+        shards_of(url, tmp_path).pixels(manifest, SMALL)
+    path.write_bytes(text + b"\n" + hashlib.blake2b(text, digest_size=16).hexdigest().encode() + b"\n")
+    with pytest.raises(UserError, match="not made with your key"):
+        shards_of(url, tmp_path).pixels(manifest, SMALL)
 
 
 def test_urls_that_cannot_be_used(monkeypatch):
