@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from ..core.errors import masked
 from ..datasets.manifest.tables import Manifest, predictions_table
 
 PREDICTED = "pred_"
@@ -79,7 +80,7 @@ def predicted(cases: pd.DataFrame, truth: np.ndarray, predictor: Predictor, prog
         shown(found, len(cases), card.unit) if progress else found, len(cases), len(card.labels)
     )
     if "shown" in cases:
-        reasons = [reason.replace(path, name) for reason, path, name in zip(reasons, cases["path"], cases["shown"])]
+        reasons = [masked(reason, path, name) for reason, path, name in zip(reasons, cases["path"], cases["shown"])]
     table = predictions_table(cases, card.labels, truth, calibrated(card, scores), reasons)
     return with_predicted_labels(table, card)
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from ..core.alone import file_alone
 from ..core.documents import LARGE_JSON_BYTES, parse_json, read_json
-from ..core.errors import UserError
+from ..core.errors import UserError, printable
 from ..core.files import file_sha256, write_json, write_text
 from ..core.platform import hide_from_others
 from ..core.secret import checked_key
@@ -148,7 +148,7 @@ def _precision(request: Request) -> str:
 
 
 def _fingerprint(cases: pd.DataFrame) -> str:
-    return hashlib.sha256(cases[["id", "path"]].to_csv(index=False).encode()).hexdigest()
+    return hashlib.sha256(cases[["id", "path"]].to_csv(index=False).encode(errors="surrogateescape")).hexdigest()
 
 
 def _finished(out: Path, said: dict) -> bool:
@@ -168,7 +168,7 @@ def _named(request: Request, cases: pd.DataFrame) -> pd.DataFrame:
     cases, salt = pseudonymised(cases, salt)
     if request.share.rank > 0:
         return cases
-    write_json(key, {"salt": salt, "files": dict(zip(cases["id"], cases["path"]))}, private=True)
+    write_json(key, {"salt": salt, "files": dict(zip(cases["id"], map(printable, cases["path"])))}, private=True)
     hide_from_others(key)
     return cases
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core.errors import DataError
+from ..core.errors import DataError, printable
 from ..core.secret import keyed_hash
 from ..datasets.manifest.tables import read_manifest
 from ..finetune.pipeline import manifest_cases
@@ -30,8 +30,8 @@ def requested_cases(
     if len(inputs) == 1 and inputs[0].lower().endswith(".csv"):
         return manifest_cases(read_manifest(inputs[0]), labels)
     files = expand(inputs, suffixes)
-    stems = [file.stem for file in files]
-    ids = stems if len(set(stems)) == len(stems) else [file.as_posix() for file in files]
+    stems = [printable(file.stem) for file in files]
+    ids = stems if len(set(stems)) == len(stems) else [printable(file.as_posix()) for file in files]
     cases = pd.DataFrame({"id": ids, "path": [str(file) for file in files], "patient": ids, "split": "new"})
     cases["shown"] = cases["path"]
     return cases, np.full((len(cases), len(labels)), np.nan)

@@ -144,8 +144,8 @@ def dicom_facts(path: str | Path, salt: str) -> dict[str, str | float | None]:
 
     Returns:
         `view` (ViewPosition: `PA`, `AP`, `LL`, ...; '' if not given), `sex` (`M`, `F`, `O` or ''), `age` in
-        years (None if not given), `patient` and `study`: the first 16 hexadecimal digits of the HMAC-SHA256
-        of the identifier ('' if not given).
+        years (90 for all above 89; None if not given), `patient` and `study`: the first 16
+        hexadecimal digits of the HMAC-SHA256 of the identifier ('' if not given).
 
     Raises:
         DataError: The file cannot be opened or is no DICOM file.
@@ -160,7 +160,7 @@ def dicom_facts(path: str | Path, salt: str) -> dict[str, str | float | None]:
     return {
         "view": _text(header, "ViewPosition").upper(),
         "sex": _text(header, "PatientSex").upper(),
-        "age": _years(_text(header, "PatientAge")),
+        "age": _top_coded(_years(_text(header, "PatientAge"))),
         "patient": _hashed(_text(header, "PatientID"), salt),
         "study": _hashed(_text(header, "StudyInstanceUID"), salt),
     }
@@ -415,6 +415,11 @@ def _years(age: str) -> float | None:
     """Return an age such as `045Y`, `018M`, `003W`, `010D` or `45` in years, to 2 digits; None if it is no such."""
     match = re.fullmatch(r"(\d+)([DWMY]?)", age)
     return round(int(match[1]) / _AGE_UNITS_PER_YEAR[match[2] or "Y"], 2) if match else None
+
+
+def _top_coded(years: float | None) -> float | None:
+    """Return 90 for all ages above 89, which are so rare that they name people (HIPAA, 45 CFR 164.514 (b)(2)(i)(C))."""
+    return 90.0 if years is not None and years > 89 else years
 
 
 def _hashed(identifier: str, salt: str) -> str:

@@ -338,7 +338,20 @@ def test_facts_name_nobody(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize(("age", "years"), [("018M", 1.5), ("026W", 0.5), ("45", 45), ("", None), ("old", None)])
+@pytest.mark.parametrize(
+    ("age", "years"),
+    [
+        ("018M", 1.5),
+        ("089Y", 89),
+        ("090Y", 90),
+        ("104Y", 90),
+        ("1200M", 90),
+        ("026W", 0.5),
+        ("45", 45),
+        ("", None),
+        ("old", None),
+    ],
+)
 def test_ages(tmp_path, age, years):
     dataset = dicom(RAMP, PatientAge=age)
     del dataset.PatientID
