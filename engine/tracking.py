@@ -105,11 +105,9 @@ def _wandb(folder: Path, ids: dict[str, str | None]) -> Logger:
     File names stand in all of these.
     """
     ids.setdefault("wandb", uuid.uuid4().hex[:12])
-    settings = dict(
-        console="off", disable_code=True, disable_git=True, disable_job_creation=True, x_disable_meta=True,
-        x_disable_machine_info=True, x_disable_stats=True, x_save_requirements=False, host="-", username="-",
-        program="clinvit", program_relpath="clinvit", program_abspath="clinvit",
-    )  # fmt: skip
+    off = ("disable_code", "disable_git", "disable_job_creation", "x_disable_meta", "x_disable_machine_info")
+    settings = dict.fromkeys((*off, "x_disable_stats"), True) | {"console": "off", "x_save_requirements": False}
+    settings |= {"host": "-", "username": "-"} | dict.fromkeys(("program", "program_relpath"), "clinvit")
     return WandbLogger(
         name=folder.name, project=PROJECT, save_dir=folder, id=ids["wandb"], resume="allow", settings=settings
     )

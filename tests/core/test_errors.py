@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from clinvit.core.errors import DataError, masked, printable
+from clinvit.engine.run_folder import environment
 
 NAMES = [
     "\u202aSurname_Given.dcm", "Sur\x85name_Given.dcm", "Given\r_Surname.dcm", "Sur  name Given.dcm",
@@ -35,3 +36,8 @@ def test_other_words_stay():
     assert said == "0123: cut off; /data/other/b.dcm is whole"
     for name in ("/data/in/a.dcm", "/data/in/b", "in/a.dcm"):
         assert masked("/data/in/a.dcm: cut off", "/data/in/a.dcm", name) == f"{name}: cut off"
+
+
+def test_the_stored_command_holds_no_secret_of_a_url(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["clinvit", "pretrain", "--cache=simplecache::http://u:hunter2@h/x?sig=hunter2"])
+    assert environment()["command"] == "clinvit pretrain --cache=simplecache::http://h/x"

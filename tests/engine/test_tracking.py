@@ -71,7 +71,11 @@ def test_a_real_tracker_gets_no_words_of_the_command_and_nothing_printed(tmp_pat
     pytest.importorskip(package)
     (tmp_path / "run").mkdir()
     command = [sys.executable, "-c", TRACKED, f"_{package}", str(tmp_path / "run"), "Surname_Given.dcm"]
-    place = {"WANDB_MODE": "offline", "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/run/mlflow.db"}
+    place = {
+        "WANDB_MODE": "offline",
+        "MLFLOW_TRACKING_URI": f"file://{tmp_path}/run/mlruns",
+        "MLFLOW_ALLOW_FILE_STORE": "true",
+    }
     subprocess.run(command, cwd=tmp_path, env=os.environ | place, check=True, capture_output=True)
     kept = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert b"loss" in kept and b"Surname" not in kept

@@ -266,8 +266,40 @@ def test_an_index_of_another_key_or_of_nobody_is_refused(manifest, cache, tmp_pa
         shards_of(url, tmp_path).pixels(manifest, SMALL)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "simplecache::http://user:hunter2@host/x", "filecache::simplecache::https://hunter2@host/x", "s3://hunter2@b/x",
+        "https://host/x;sig=hunter2", "https://host/x#hunter2", "https://host/x?hunter2", "memory://x/token=hunter2",
+        "zip://a.bin::https://host/x.zip?sig=hunter2", "github://org:repo:hunter2@main/x?token=hunter2", "abfs://u:hunter2@c/x",
+        "s3://a:hunter2@bucket/x", "https://host/x&X-Amz-Signature=hunter2", "gs://hunter2:@bucket",
+    ],
+)  # fmt: skip
+def test_no_secret_of_a_url_is_taken_or_repeated(url):
+    with pytest.raises(UserError, match="no passwords, tokens or signatures in a URL") as told:
+        Storage(url)
+    assert "hunter2" not in str(told.value)
+
+
+@pytest.mark.parametrize("url", ["simplecache::file:///tmp/x", "memory://a/b", "file:///a-b_c/d.e", "/data/my cases"])
+def test_urls_without_secrets_are_taken(url):
+    Storage(url)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "403 for http://u:hunter2@host/x", "403 (https://host/x?sig=hunter2)", "https://host/x;sig=hunter2 not found",
+        "url=https://host/x#hunter2", "simplecache::s3://hunter2@b/x: no", "X-Amz-Signature=hunter2 has expired",
+        "AWSAccessKeyId: token=hunter2",
+    ],
+)  # fmt: skip
+def test_errors_of_libraries_repeat_no_secret(words):
+    assert "hunter2" not in storage_module._words(OSError(words))
+
+
 def test_urls_that_cannot_be_used(monkeypatch):
-    with pytest.raises(UserError, match="no passwords or signatures in a URL") as told:
+    with pytest.raises(UserError, match="no passwords, tokens or signatures in a URL") as told:
         Storage("https://host/x?X-Amz-Signature=abc")
     assert "abc" not in str(told.value)
     with pytest.raises(UserError, match="no passwords"):
