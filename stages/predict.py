@@ -12,7 +12,7 @@ import pandas as pd
 
 from ..core.alone import file_alone
 from ..core.documents import LARGE_JSON_BYTES, parse_json, read_json
-from ..core.errors import UserError, printable
+from ..core.errors import UserError
 from ..core.files import file_sha256, write_json, write_text
 from ..core.platform import hide_from_others
 from ..core.secret import checked_key
@@ -168,7 +168,16 @@ def _named(request: Request, cases: pd.DataFrame) -> pd.DataFrame:
     cases, salt = pseudonymised(cases, salt)
     if request.share.rank > 0:
         return cases
-    write_json(key, {"salt": salt, "files": dict(zip(cases["id"], map(printable, cases["path"])))}, private=True)
+    write_json(
+        key,
+        {
+            "salt": salt,
+            "files": dict(
+                zip(cases["id"], (path.encode(errors="backslashreplace").decode() for path in cases["path"]))
+            ),
+        },
+        private=True,
+    )
     hide_from_others(key)
     return cases
 
