@@ -92,10 +92,10 @@ def regular_bytes(path: str | os.PathLike, limit: int) -> bytes:
     """
     try:
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         if os.path.lexists(path):
             raise ValueError("a link that leads nowhere") from None
-        raise
+        raise FileNotFoundError(path) from None
     except OSError as error:
         raise ValueError(f"cannot be opened: {error.strerror}") from None
     if not stat.S_ISREG(os.fstat(handle).st_mode):

@@ -14,6 +14,39 @@ def printable(text: object) -> str:
     return _STEERING.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), str(text))
 
 
+def masked(text: str, path: str, name: str) -> str:
+    """Return a text about a file with `name` in place of its path and its name, however these are written there.
+
+    Messages escape what steers a terminal, fold blanks and line ends, and cut what is long: a name that is searched for
+    as it is on the disk would be missed in them.
+    """
+    if not text or path == name:
+        return text
+    wholes = [form for whole in (os.path.realpath(path), path) for form in _written(whole)]
+    names = _written(os.path.basename(path))  # noqa: PTH119  (as written)
+    for form in sorted({*wholes, *names}, key=len, reverse=True):
+        text = text.replace(form, "\0")
+    for form in wholes:  # what is left of it was cut
+        start = form[: form.rfind(os.sep) + 1]
+        at = text.find(start) if len(start) > 1 else -1
+        while at >= 0:
+            end = max(_shared(text[at:], other) for other in wholes)
+            text = text[:at] + "\0" + text[at + end :]
+            at = text.find(start)
+    return text.replace("\0", name)
+
+
+def _shared(one: str, other: str) -> int:
+    """Return how many characters two texts begin with alike."""
+    return next((at for at, (a, b) in enumerate(zip(one, other)) if a != b), min(len(one), len(other)))
+
+
+def _written(name: str) -> list[str]:
+    """Return the forms in which messages write a name."""
+    folded = " ".join(name.split())
+    return [name, printable(name), repr(name)[1:-1], folded, printable(folded), ascii(name)[1:-1]]
+
+
 class UserError(ValueError):
     """The request cannot be carried out; the message says how to change it (exit code 2)."""
 

@@ -232,6 +232,11 @@ def wrong_checksum(path: Path) -> str:
             # Such an entry PyTorch takes for a folder, and its tensor for whatever was in memory.
             if folders := [entry.filename for entry in archive.infolist() if entry.external_attr & 0x10]:
                 return f"{folders[0]} is declared a folder"
+            # PyTorch stores; it would read packed entries too, which may be a thousand times larger than the file.
+            if packed := [e.filename for e in archive.infolist() if e.compress_type != zipfile.ZIP_STORED]:
+                return f"{packed[0]} is compressed, which no file of PyTorch's is"
+            if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
+                return "its entries are larger than the file"
             part = archive.testzip()
         return f"the checksum of {part} is wrong" if part is not None else ""
     except Exception as error:  # a damaged archive lets anything fail

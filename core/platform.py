@@ -107,6 +107,22 @@ def end_after(seconds: float) -> None:
         faulthandler.dump_traceback_later(seconds, exit=True, file=_nowhere())
 
 
+def limit_memory(size: int) -> None:
+    """Let this process take so many bytes of address space more, at most what the machine has; then allocating fails.
+
+    Linux alone holds processes to it: macOS takes the limit and does not, Windows has none.
+    """
+    try:
+        import resource
+    except ImportError:
+        return
+    used = _text(Path("/proc/self/statm")).split()
+    limit = min(size, _installed_memory()) + (int(used[0]) if used else 0) * resource.getpagesize()
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    if sys.platform != "darwin":
+        resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
+
+
 def end_not() -> None:
     """Cancel `end_after`."""
     if _HAS_ALARM:

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from ..core.addresses import without_secrets
 from ..core.documents import read_json, read_yaml
 from ..core.errors import UserError
 from ..core.files import LOCK, remove_leftovers, write_json, write_text
@@ -76,13 +77,18 @@ def run_folder(path: str | Path, recipe: Any, inputs: dict[str, Any], *, shared:
 def environment() -> dict:
     """Return versions, machine, device and the state of the source, as plain values."""
     return {
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": " ".join([Path(sys.argv[0]).name, *map(_without_secrets, sys.argv[1:])]),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "versions": versions(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else f"cpu, {os.cpu_count()} cores",
         "git": _git_state(),
     }
+
+
+def _without_secrets(word: str) -> str:
+    """Return a word of the command, a URL without the passwords and signatures in it."""
+    return without_secrets(word) if "://" in word else word
 
 
 def versions() -> dict[str, str]:

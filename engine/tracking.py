@@ -100,13 +100,29 @@ def loggers(folder: Path, run: Run) -> list[Logger]:
 
 
 def _wandb(folder: Path, ids: dict[str, str | None]) -> Logger:
+    """Open a run that gets curves and recipe alone: no console, words of the command, user, machine, code or packages.
+
+    File names stand in all of these.
+    """
     ids.setdefault("wandb", uuid.uuid4().hex[:12])
-    return WandbLogger(name=folder.name, project=PROJECT, save_dir=folder, id=ids["wandb"], resume="allow")
+    off = ("disable_code", "disable_git", "disable_job_creation", "x_disable_meta", "x_disable_machine_info")
+    settings = dict.fromkeys((*off, "x_disable_stats"), True) | {"console": "off", "x_save_requirements": False}
+    settings |= {"host": "-", "username": "-"} | dict.fromkeys(("program", "program_relpath"), "clinvit")
+    return WandbLogger(
+        name=folder.name, project=PROJECT, save_dir=folder, id=ids["wandb"], resume="allow", settings=settings
+    )
 
 
 def _mlflow(folder: Path, ids: dict[str, str | None]) -> Logger:
+    """Open a run whose tags name neither the user nor the program's path, which MLflow sets where nobody else does."""
+    os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", MLFLOW_DISABLE_SYSTEM_METRICS="true")
+    os.environ["MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING"] = "false"
+    tags = {"mlflow.user": "-", "mlflow.source.name": "clinvit", "mlflow.source.type": "LOCAL"}
+    tags |= {"mlflow.source.git.commit": "-"}
     address = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{folder.resolve()}/mlflow.db")
-    logger = MLFlowLogger(experiment_name=PROJECT, run_name=folder.name, tracking_uri=address, run_id=ids.get("mlflow"))
+    logger = MLFlowLogger(
+        experiment_name=PROJECT, run_name=folder.name, tags=tags, tracking_uri=address, run_id=ids.get("mlflow")
+    )
     ids["mlflow"] = logger.run_id
     return logger
 

@@ -24,6 +24,7 @@ from torch import nn
 from ..core.errors import RunError, UserError
 from ..core.files import own_folder, wrong_checksum
 from ..core.platform import REQUEUE_SIGNAL
+from ..core.tensors import refuse_expanded
 from .checkpoint import KeepLast, find
 from .interruption import Interruption
 from .launcher import launched
@@ -240,6 +241,7 @@ def _check(checkpoint: Path, training: Training) -> tuple[int, int]:
         raise _damaged(checkpoint, wrong)
     try:
         content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+        refuse_expanded(checkpoint, content)
         state, loops = content["state_dict"], content["loops"]["fit_loop"]
         batches = loops["epoch_loop.batch_progress"]
         epoch = loops["epoch_progress"]["current"]["processed"]
@@ -250,7 +252,7 @@ def _check(checkpoint: Path, training: Training) -> tuple[int, int]:
                 "ours does. Remove it to start this run anew."
             ) from None
         raise _damaged(checkpoint, error) from None
-    except MemoryError:
+    except (MemoryError, UserError):
         raise
     except Exception as error:  # a damaged file lets anything fail
         raise _damaged(checkpoint, error) from None

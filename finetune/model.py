@@ -16,6 +16,7 @@ from ..backbone.vit import ViT
 from ..backbone.weights import read_checkpoint
 from ..core.cards import Card, card_errors, refuse_larger
 from ..core.errors import UserError
+from ..core.tensors import built_within
 from ..datasets.loading.readers import Reader, make_reader
 from ..datasets.settings import Clip
 from ..datasets.transforms.views import EvalView
@@ -253,7 +254,8 @@ def load_weights(folder: str | os.PathLike[str], card: Card, build: Callable[[An
     card.refuse_changed_weights(folder)
     with card_errors(folder / card.card_file):
         refuse_larger(folder, least, state)
-        model = build(card)
+        with built_within(folder, state):
+            model = build(card)
     try:
         model.load_state_dict(state, strict=True)
     except RuntimeError as error:

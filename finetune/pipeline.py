@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from ..core.errors import printable
+from ..core.errors import masked
 from ..datasets.manifest.tables import Manifest, predictions_table
 
 PREDICTED = "pred_"
@@ -83,16 +83,12 @@ def predicted(cases: pd.DataFrame, truth: np.ndarray, predictor: Predictor, prog
         shown(found, len(cases), card.unit) if progress else found, len(cases), len(card.labels)
     )
     if "shown" in cases:
-        reasons = [_with_name(*each) for each in zip(reasons, cases["path"], cases["shown"], strict=True)]
+        names = zip(reasons, cases["path"], cases["shown"], strict=True)
+        reasons = [masked(reason, path, name) for reason, path, name in names]
     reasons, warnings = apart(scores, reasons)
     table = predictions_table(cases, card.labels, truth, calibrated(card, scores), reasons)
     table = with_predicted_labels(table, card)
     return table.assign(**{WARNING: warnings}) if any(warnings) else table
-
-
-def _with_name(reason: str, path: str, name: str) -> str:
-    """Return a reason with what stands for the path in its place, also where control characters were escaped."""
-    return reason.replace(printable(path), name).replace(path, name)
 
 
 def apart(scores: np.ndarray, texts: Sequence[str]) -> tuple[list[str], list[str]]:

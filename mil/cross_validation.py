@@ -19,6 +19,7 @@ from tqdm import tqdm
 from ..core.documents import read_json
 from ..core.errors import DataError, RunError, UserError
 from ..core.files import file_sha256, write_json, write_text
+from ..datasets.manifest.cells import for_spreadsheets
 from ..datasets.slides.bags import BagTable, read_bag_table
 from ..engine.recipe import Optim, plain
 from ..eval.statistics.metrics import auroc
@@ -175,7 +176,7 @@ def run_protocol(
             write_json(path, {"protocol": asked, "bags": list(bags.ids), "result": done, "interval": INTERVAL})
         rows.append(_row(done))
     table = pd.DataFrame(rows)
-    write_text(out / "table.csv", table.to_csv(index=False, lineterminator="\n"))
+    write_text(out / "table.csv", for_spreadsheets(table).to_csv(index=False, lineterminator="\n"))
     write_text(out / "table.md", _markdown(table, len(bags), folds, repeats))
     return table
 

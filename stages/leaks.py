@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from ..core.errors import DataError, UserError
 from ..core.files import written_aside
-from ..datasets.manifest.tables import SPLITS, Manifest
+from ..datasets.manifest.tables import SPLITS, Manifest, for_spreadsheets
 from ..datasets.quality.check import Findings
 from ..datasets.quality.duplicates import duplicates
 from ..datasets.quality.looks import Look, Looks, look_at
@@ -51,7 +51,7 @@ def add_leaks(
         table = pairs_table(manifest, looks)
         if pairs is not None:
             with written_aside(pairs) as aside:
-                table.to_csv(aside, index=False, lineterminator="\n", float_format="%.4f")
+                for_spreadsheets(table).to_csv(aside, index=False, lineterminator="\n", float_format="%.4f")
         facts, warnings = pair_sentences(manifest, table, len(looks), pairs)
         found.facts += facts
         found.warnings += warnings

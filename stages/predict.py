@@ -15,6 +15,7 @@ from ..core.documents import LARGE_JSON_BYTES, parse_json, read_json
 from ..core.errors import UserError
 from ..core.files import file_sha256, write_json, write_text
 from ..core.platform import hide_from_others
+from ..core.secret import checked_key
 from ..datasets.manifest.tables import read_predictions, write_predictions
 from ..finetune.pipeline import PREDICTED, WARNING, predicted
 from .facts import beside, model_facts
@@ -154,7 +155,7 @@ def _precision(request: Request) -> str:
 
 
 def _fingerprint(cases: pd.DataFrame) -> str:
-    return hashlib.sha256(cases[["id", "path"]].to_csv(index=False).encode()).hexdigest()
+    return hashlib.sha256(cases[["id", "path"]].to_csv(index=False).encode(errors="surrogateescape")).hexdigest()
 
 
 def _finished(out: Path, said: dict) -> bool:
@@ -177,10 +178,13 @@ def without_names(
     """
     if identifiers or not (cases["split"] == "new").all() or not cases["dicom"].any():
         return cases
-    salts = [read_json(each, limit=LARGE_JSON_BYTES)["salt"] for each in earlier if each.is_file()]
+    stored = {each: read_json(each, limit=LARGE_JSON_BYTES).get("salt") for each in earlier if each.exists()}
+    salts = [checked_key(salt, str(each)) for each, salt in stored.items()]
     cases, salt = pseudonymised(cases, next(iter(salts), ""))
     if write:
-        write_json(key, {"salt": salt, "files": dict(zip(cases["id"], cases["path"]))}, private=True)
+        # A name that is no UTF-8 is written escaped.
+        files = [path.encode(errors="backslashreplace").decode() for path in cases["path"]]
+        write_json(key, {"salt": salt, "files": dict(zip(cases["id"], files))}, private=True)
         hide_from_others(key)
     return cases
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core.errors import DataError
+from ..core.errors import DataError, printable
+from ..core.secret import keyed_hash
 from ..datasets.kinds import DICOM, UNKNOWN, file_kind
 from ..datasets.manifest.contents import Entry, contents, summary
 from ..datasets.manifest.tables import read_manifest
@@ -52,8 +53,8 @@ def requested_cases(inputs: Sequence[str], labels: Sequence[str], unit: str) -> 
         return manifest_cases(read_manifest(inputs[0]), labels)
     found = expand(inputs, unit)
     files, entries = found.files(), found.entries.values()
-    stems = [file.name if file.is_dir() else file.stem for file in files]
-    ids = stems if len(set(stems)) == len(stems) else [file.as_posix() for file in files]
+    stems = [printable(file.name if file.is_dir() else file.stem) for file in files]
+    ids = stems if len(set(stems)) == len(stems) else [printable(file.as_posix()) for file in files]
     headers = [entry.header for entry in entries]
     cases = pd.DataFrame({"id": ids, "path": [str(file) for file in files]})
     cases["number"] = ["" if header is None else header.patient for header in headers]
@@ -111,12 +112,10 @@ def pseudonymised(cases: pd.DataFrame, salt: str = "") -> tuple[pd.DataFrame, st
     Returns:
         The cases and the salt. A file without a patient number is its own patient.
     """
-    from ..datasets.images.dicom_header import hashed
-
-    salt, cases = salt or secrets.token_hex(16), cases.copy()
+    salt, cases = salt or secrets.token_hex(32), cases.copy()
     for row in np.flatnonzero(cases["dicom"]):
-        number, name = cases["number"].iloc[row], hashed(str(Path(cases["path"].iloc[row]).resolve()), salt)
-        cases.loc[row, ["id", "patient", "shown"]] = name, hashed(number, salt) if number else name, name
+        number, name = cases["number"].iloc[row], keyed_hash(salt, str(Path(cases["path"].iloc[row]).resolve()))
+        cases.loc[row, ["id", "patient", "shown"]] = name, keyed_hash(salt, number) if number else name, name
     return cases, salt
 
 

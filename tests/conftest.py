@@ -14,6 +14,8 @@ import pytest
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
+os.environ["CLINVIT_KEY"] = "0123456789abcdef of all tests"
+
 import torch
 from clinvit.backbone.sizes import Model
 from clinvit.datasets.settings import Clip, Data

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ...core.errors import UserError
 from ...core.files import refuse_irregular, wrong_checksum
+from ...core.tensors import refuse_expanded
 
 State = dict[str, Tensor]
 WRAPPERS = ("state_dict", "model", "module", "model_state_dict", "teacher", "student")
@@ -58,7 +59,9 @@ def read_pickle(path: Path) -> object:
         )
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        refuse_expanded(path, content)
+        return content
     except pickle.UnpicklingError as error:
         asked = re.search(r"GLOBAL ([\w.]+)", str(error))
         if asked:
@@ -67,7 +70,7 @@ def read_pickle(path: Path) -> object:
                 "Ask its makers for safetensors."
             ) from None
         raise UserError(f"{path}: not a readable PyTorch checkpoint. Copy or download it again.") from None
-    except MemoryError:
+    except (MemoryError, UserError):
         raise
     except Exception as error:  # a damaged file lets anything fail
         reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__

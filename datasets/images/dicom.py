@@ -6,6 +6,7 @@ header that could name a patient, and so none carries the words of pydicom, whic
 """
 
 import contextlib
+import io
 import logging
 import math
 import re
@@ -20,7 +21,9 @@ import cv2
 import numpy as np
 from pydicom import Dataset, dcmread
 from pydicom.dataelem import RawDataElement
+from pydicom.dataset import FileMetaDataset
 from pydicom.filereader import read_dataset, read_preamble
+from pydicom.filewriter import write_file_meta_info
 from pydicom.pixels import apply_color_lut
 from pydicom.uid import (
     UID,
@@ -77,6 +80,9 @@ PIXEL_TAGS = (
     *_SHAPES,
     *_PALETTE_TAGS,
 )
+# Of a deflated file, what may precede its pixels, inflated; and what says how large these are, in bits.
+HEADER_BYTES = 2**24
+_SIZE_TAGS = ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "NumberOfFrames")
 
 
 class DicomImage:
@@ -146,9 +152,8 @@ class DicomImage:
 def read_elements(path: Path, file: BinaryIO, tags: tuple[str, ...], stop_before_pixels: bool = False) -> Dataset:
     """Read the named elements, with or without the preamble, and settle the transfer syntax."""
     with decoding(path), quiet():
-        _refuse_bomb(path, file)
-        file.seek(0)
-        dataset = dcmread(file, stop_before_pixels=stop_before_pixels, force=True, specific_tags=list(tags))
+        content = _inflated(path, file, stop_before_pixels)
+        dataset = dcmread(content, stop_before_pixels=stop_before_pixels, force=True, specific_tags=list(tags))
         if "TransferSyntaxUID" not in dataset.file_meta:
             implicit, little = dataset.original_encoding
             explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
@@ -171,22 +176,54 @@ def _refuse_cut_off(path: Path, dataset: Dataset) -> None:
             )
 
 
-def _refuse_bomb(path: Path, file: BinaryIO) -> None:
-    """Raise if a deflated data set is too large, by inflating it piece by piece: pydicom inflates it whole."""
+def _inflated(path: Path, file: BinaryIO, header_only: bool) -> BinaryIO:
+    """Return a DICOM file at its beginning; a deflated one inflated, as far as its header says that it goes.
+
+    pydicom would inflate it whole, whatever it becomes.
+    """
     meta = _meta(file, implicit=False)
     try:
         meta[next(iter(meta.keys()), "TransferSyntaxUID")]
     except KeyError:
-        return
+        file.seek(0)
+        return file
     except NotImplementedError:  # implicit, against the standard; found out in the way that pydicom does
         meta = _meta(file, implicit=True)
     if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
-        return
-    inflate, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
-    while packed := inflate.unconsumed_tail or file.read(2**20):
-        size += len(inflate.decompress(packed, 2**24))
-        if INFLATED_GB.exceeded(size / 1e9):
-            raise DataError(f"{path}: a DICOM file that inflates to more than is read ({INFLATED_GB.text()}).")
+        file.seek(0)
+        return file
+    inflate = zlib.decompressobj(-zlib.MAX_WBITS)
+    header = _inflate(inflate, file, HEADER_BYTES)
+    explicit = FileMetaDataset()
+    explicit.TransferSyntaxUID = ExplicitVRLittleEndian
+    if header_only:
+        return _as_explicit(explicit, header)
+    declared = dcmread(_as_explicit(explicit, header), stop_before_pixels=True, specific_tags=list(_SIZE_TAGS))
+    pixels = math.prod(int(declared.get(tag) or 1) for tag in _SIZE_TAGS) // 8
+    if INFLATED_GB.exceeded(pixels / 1e9):
+        raise DataError(f"{path}: a DICOM file that inflates to more than is read ({INFLATED_GB.text()}).")
+    rest = _inflate(inflate, file, pixels)
+    if _inflate(inflate, file, 1):
+        raise DataError(f"{path}: a DICOM file that inflates to more than its header says. Fetch it again.")
+    return _as_explicit(explicit, header + rest)
+
+
+def _inflate(inflate, file: BinaryIO, size: int) -> bytes:
+    """Inflate the next bytes of a stream, at most `size`."""
+    out = bytearray()
+    while len(out) < size and not inflate.eof and (packed := inflate.unconsumed_tail or file.read(2**20)):
+        out += inflate.decompress(packed, size - len(out))
+    return bytes(out)
+
+
+def _as_explicit(meta: FileMetaDataset, dataset: bytes) -> BinaryIO:
+    """Return an inflated data set as a file of the transfer syntax that it now has."""
+    content = io.BytesIO()
+    content.write(b"\0" * 128 + b"DICM")
+    write_file_meta_info(content, meta, enforce_standard=False)
+    content.write(dataset)
+    content.seek(0)
+    return content
 
 
 def _meta(file: BinaryIO, implicit: bool) -> Dataset:

@@ -1,6 +1,5 @@
 """What a DICOM header says of its object, of the view and of the patient, for tables that name nobody."""
 
-import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pydicom.uid import (
 )
 
 from ...core.errors import DataError
+from ...core.secret import keyed_hash
 from .dicom import read_elements
 
 _TAGS = (
@@ -99,9 +99,9 @@ class DicomHeader:
         return {
             "view": self.view,
             "sex": self.sex,
-            "age": self.age,
-            "patient": hashed(self.patient, salt) if self.patient else "",
-            "study": hashed(self.study, salt) if self.study else "",
+            "age": _top_coded(self.age),
+            "patient": keyed_hash(salt, self.patient) if self.patient else "",
+            "study": keyed_hash(salt, self.study) if self.study else "",
         }
 
     @property
@@ -191,16 +191,17 @@ def dicom_facts(path: str | Path, salt: str) -> dict[str, str | float | None]:
 
     Args:
         path: The file.
-        salt: Any text, the same for all files of a data set and kept secret: patient numbers are short, and
-            without it a hash is reversed by hashing every number there is.
+        salt: A key of 16 bytes or more, the same for all files of a data set and kept secret (`core.secret`): patient
+            numbers are short, and without it a hash is reversed by hashing every number there is.
 
     Returns:
         `view` (ViewPosition: `PA`, `AP`, `LL`, ...; '' if not given), `sex` (`M`, `F`, `O` or ''), `age` in
-        years (None if not given), `patient` and `study`: the first 16 hexadecimal digits of the SHA-256 of
-        salt and identifier ('' if not given).
+        years (90 for all above 89; None if not given), `patient` and `study`: the first 16 hexadecimal digits of the
+        HMAC-SHA256 of the identifier ('' if not given).
 
     Raises:
         DataError: The file cannot be opened or is no DICOM file.
+        UserError: The salt is too short.
     """
     return read_header(Path(path)).facts(salt)
 
@@ -243,11 +244,6 @@ def not_wanted(header: DicomHeader, wanted: Wanted, *, chest: bool) -> str:
     if wanted.views and header.view not in wanted.views:
         return _unwanted("view", header.view, header.view in (*_VIEWS.values(), "AP", "PA"))
     return ""
-
-
-def hashed(identifier: str, salt: str) -> str:
-    """Return 16 hexadecimal digits of the SHA-256 of salt and identifier."""
-    return hashlib.sha256(f"{salt}\0{identifier}".encode()).hexdigest()[:16]
 
 
 def _unwanted(what: str, value: str, sayable: bool) -> str:
@@ -311,3 +307,8 @@ def _years(age: str) -> float | None:
     """Return an age such as `045Y`, `018M`, `003W`, `010D` or `45` in years, to 2 digits; None if it is no such."""
     match = re.fullmatch(r"(\d+)([DWMY]?)", age)
     return round(int(match[1]) / _AGE_UNITS_PER_YEAR[match[2] or "Y"], 2) if match else None
+
+
+def _top_coded(years: float | None) -> float | None:
+    """Return 90 for all ages above 89, which are so rare that they name people (HIPAA, 45 CFR 164.514 (b)(2)(i)(C))."""
+    return 90.0 if years is not None and years > 89 else years

@@ -91,7 +91,7 @@ def read_maps(path: Path) -> ImageMaps:
     """
     import h5py
 
-    from ..loading.contained import refuse_pointers
+    from ..loading.contained import refuse_inflated, refuse_pointers
 
     path = Path(path)
     advice = "Write it again: `clinvit predict ... --explain FOLDER`."
@@ -100,6 +100,7 @@ def read_maps(path: Path) -> ImageMaps:
     try:
         with h5py.File(path) as file:
             refuse_pointers(path, file)
+            refuse_inflated(path, file, ratio=4)  # ours are not compressed
             maps, attrs = file["maps"][:].astype(np.float64), dict(file["maps"].attrs)
         left, top, right, bottom = map(float, attrs["extent_px"])
         case = ImageMaps(

@@ -1,10 +1,39 @@
-"""HDF5 files that hold their own values: the format can also point at any other file of the machine."""
+"""HDF5 files that hold their own values: the format can point at other files, and name sizes that it does not hold."""
 
 from pathlib import Path
 
 import h5py
+import numpy as np
 
 from ...core.errors import DataError
+
+# Most that deflate makes of a byte, rounded up; what is stored of small arrays is not looked at.
+DEFLATED, SMALL_BYTES = 1_100, 2**24
+
+
+def refuse_inflated(path: Path, file: h5py.File, ratio: float = DEFLATED) -> None:
+    """Raise if an array, or one chunk of it, is larger in memory than the bytes of the file can be.
+
+    HDF5 stores nothing of what was never written, and inflates a chunk whole.
+
+    Args:
+        path: The file, for messages.
+        file: The same, open.
+        ratio: Most bytes in memory for a byte of the file.
+
+    Raises:
+        DataError: The message names the array.
+    """
+    most = ratio * path.stat().st_size + SMALL_BYTES
+    for name, found in file.items():
+        if isinstance(found, h5py.Dataset):
+            shape, chunk = found.shape or (), found.chunks or ()
+            size = max(float(np.prod(each, dtype=float)) for each in (shape, chunk)) * found.dtype.itemsize
+            if size > most:
+                raise DataError(
+                    f"{path}: refused: `{name}` of {' x '.join(map(str, shape))} is {size:.3g} bytes in memory, which "
+                    "this file cannot hold. Write it again."
+                )
 
 
 def refuse_pointers(path: Path, file: h5py.File) -> None:

@@ -25,8 +25,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...core.errors import DataError, RunError, UserError
-from ...core.platform import KILLED, RAW_PIPES, START_METHOD, TIME_OVER, end_after, end_not
-from .limits import READ_SECONDS, Limit
+from ...core.platform import KILLED, RAW_PIPES, START_METHOD, TIME_OVER, end_after, end_not, limit_memory
+from .limits import READ_GB, READ_SECONDS, Limit
 
 _CONTEXT = get_context(START_METHOD)
 # Loaded once, for all processes that are started, also in place of dead ones.
@@ -195,7 +195,8 @@ class _Member:
     def __init__(self, read: Callable, seconds: float):
         self.pipe, theirs = _CONTEXT.Pipe()
         self._at = _CONTEXT.RawValue("q", _NOT_BEGUN)
-        self._process = _CONTEXT.Process(target=_serve, args=(read, theirs, self._at, seconds, RAW_PIPES), daemon=True)
+        arguments = (read, theirs, self._at, seconds, READ_GB.fixed(), RAW_PIPES)
+        self._process = _CONTEXT.Process(target=_serve, args=arguments, daemon=True)
         with _without_script():
             self._process.start()
         theirs.close()
@@ -235,8 +236,9 @@ def one_thread() -> None:
         cv2.setNumThreads(1)
 
 
-def _serve(read: Callable, pipe: Connection, at, seconds: float, raw: bool) -> None:
-    """Serve items until the pipe closes. The time limit also ends native code."""
+def _serve(read: Callable, pipe: Connection, at, seconds: float, memory: Limit, raw: bool) -> None:
+    """Serve items until the pipe closes. The limits of time and memory bind native code too."""
+    limit_memory(int(memory.value() * 1e9))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     one_thread()
     at.value = _WAITING
@@ -336,6 +338,6 @@ def _as_ours(item: Any, error: BaseException) -> Exception:
     if isinstance(error, UserError | RunError):
         return error
     if isinstance(error, MemoryError):
-        return DataError(f"{item}: reading it needs more memory than there is.")
+        return DataError(f"{item}: reading it needs more memory than there is, or than is given ({READ_GB.text()}).")
     words = " ".join(str(error).split())[:160]
     return DataError(f"{item}: reading it failed unexpectedly ({type(error).__name__}: {words}). Report this file.")

@@ -58,7 +58,8 @@ class Limit:
 
 
 # Of one image; of a frame of a clip; frames of a clip; a clip in memory; a deflated DICOM file, inflated; a slide;
-# each array of a feature file; the time for reading one file, and for going through a whole slide.
+# each array of a feature file; the memory of a reading process beyond its libraries; the time for reading one file,
+# and for going through a whole slide.
 IMAGE_MEGAPIXELS = Limit("CLINVIT_MAX_IMAGE_MEGAPIXELS", 200, "million px")
 FRAME_MEGAPIXELS = Limit("CLINVIT_MAX_FRAME_MEGAPIXELS", 40, "million px")
 FRAMES = Limit("CLINVIT_MAX_FRAMES", 20_000, "frames")
@@ -66,5 +67,6 @@ CLIP_GB = Limit("CLINVIT_MAX_CLIP_GB", 8, "GB")
 INFLATED_GB = Limit("CLINVIT_MAX_INFLATED_GB", 8, "GB")
 SLIDE_GIGAPIXELS = Limit("CLINVIT_MAX_SLIDE_GIGAPIXELS", 100, "billion px")
 FEATURES_GB = Limit("CLINVIT_MAX_FEATURES_GB", 16, "GB")
+READ_GB = Limit("CLINVIT_READ_GB", 24, "GB")
 READ_SECONDS = Limit("CLINVIT_READ_SECONDS", 300, "seconds")
 SLIDE_SECONDS = Limit("CLINVIT_SLIDE_SECONDS", 3600, "seconds")

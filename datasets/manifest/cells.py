@@ -2,6 +2,7 @@
 
 import csv
 import difflib
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,7 +12,14 @@ import pandas as pd
 from ...core.errors import DataError
 from ...core.files import refuse_irregular, written_aside
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# What begins a formula, also in the full-width forms that spreadsheets take for the same, and DDE's bar.
+_SIGNS = "=+@|\uff1d\uff0b\uff0d\uff20-"
+# Where a spreadsheet may begin a cell: at the start, after blanks that it strips, after a line's end or a separator of
+# lists, by which a table that is opened with another separator falls apart.
+_FORMULA = re.compile(
+    f"(^|[\\t\\r\\n\\v\\f\\x85\\u2028\\u2029;,])([\\s\"'\\ufeff\\u200b-\\u200f]*)(?=[{re.escape(_SIGNS)}])(?!\\s*[+-]?[\\d.]+\\s*([\\n;,]|$))"
+)
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 UNKNOWN_CELLS = ("", "nan", "na", "n/a", "none", "null")
 
 
@@ -39,16 +47,24 @@ def write_csv(path: str | Path, table: pd.DataFrame, **options) -> None:
 def for_spreadsheets(table: pd.DataFrame) -> pd.DataFrame:
     """Return the table for people to open.
 
-    Texts that a spreadsheet would take for a formula get an apostrophe before them.
+    Texts that a spreadsheet would take for a formula get an apostrophe before it, at each place where a cell may begin.
 
     Manifests and predictions are not written so: their ids must stay what they are.
     """
 
     def text(cell: object) -> object:
-        return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA) else cell
+        return without_formulas(cell) if isinstance(cell, str) else cell
 
     texts = {column: table[column].map(text) for column in table.columns if table[column].dtype.kind not in "biuf"}
     return table.assign(**texts).rename(columns=text)
+
+
+def without_formulas(text: str) -> str:
+    """Return a text with an apostrophe before whatever a spreadsheet would take for a formula; numbers stay."""
+    if _NUMBER.fullmatch(text):
+        return text
+    marked = _FORMULA.sub(lambda found: f"{found[1]}{found[2]}'", text)
+    return f"'{marked}" if marked.startswith(("\t", "\r")) else marked
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

@@ -7,13 +7,14 @@ What a person should know about a table (files left out, splits cut, policies ap
 import math
 import os
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from ...core.errors import DataError
+from ...core.errors import DataError, printable
 from ..kinds import is_frame
 from .splits import assign_splits, patient_folds
 from .tables import nearest
@@ -40,6 +41,7 @@ def files_below(root: Path, suffixes: Iterable[str]) -> list[str]:
     """
     suffixes = tuple(suffixes)
     found: list[str] = []
+    odd: list[str] = []  # not UTF-8: no table can hold such a name
     waiting = [""]
     while waiting:
         folder = waiting.pop()
@@ -47,11 +49,25 @@ def files_below(root: Path, suffixes: Iterable[str]) -> list[str]:
             for entry in entries:
                 if entry.name.startswith("."):
                     continue
-                if entry.is_dir():
+                if not is_utf8(entry.name):
+                    odd.append(folder + entry.name)
+                elif entry.is_dir():
                     waiting.append(f"{folder}{entry.name}/")
                 elif entry.name.lower().endswith(suffixes):
                     found.append(folder + entry.name)
+    if odd:
+        many = "1 name is no UTF-8 and is" if len(odd) == 1 else f"{len(odd):,} names are no UTF-8 and are"
+        print(f"warning: {root}: {many} left out, first {printable(min(odd))}. Rename what is needed.", file=sys.stderr)
     return sorted(found)
+
+
+def is_utf8(name: str) -> bool:
+    """Return whether a name is whole characters, as every table and page must be able to write it."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def relative_paths(files: pd.Series, root: Path) -> pd.Series:

@@ -1,18 +1,19 @@
 """Ids and patients of the cases in a folder: of DICOM files hashes, for their names are often those of people."""
 
 import re
-import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from ...core.errors import DataError
+from ...core.secret import key_name, keyed_hash, secret_key
 from ..kinds import is_dicom
 from .contents import Contents, Entry, summary
-from .inventory import note
+from .inventory import is_utf8, note
 
 DAMAGED = "damaged DICOM file"
+NO_UTF8 = "file whose name is no UTF-8"
 _FACTS = ("view", "sex", "age", "study")
 
 
@@ -23,7 +24,6 @@ def named_cases(
     *,
     patient_pattern: str | None,
     each_file_own_patient: bool,
-    salt: str | None,
 ) -> pd.DataFrame:
     """Return a row per case: `id, path, patient`, and of DICOM files `view, sex, age, study`.
 
@@ -35,12 +35,17 @@ def named_cases(
         parts: N parts of the paths that `patient_pattern` is searched in.
         patient_pattern: Regular expression whose group (or all of it) is the patient; None asks the headers.
         each_file_own_patient: No patient has two files.
-        salt: Secret text of the hashes. Default: drawn anew.
 
     Raises:
         DataError: A wrong pattern, or a file whose patient is not known.
     """
     by_header = patient_pattern is None and not each_file_own_patient
+    nameless = [not is_utf8(entry.path) for entry in found.entries]
+    if any(nameless):  # no table can hold such a name
+        parts = [part for part, bad in zip(parts, nameless, strict=True) if not bad]
+        for entry in [entry for entry, bad in zip(found.entries, nameless, strict=True) if bad]:
+            found.leave_out(entry.path, NO_UTF8)
+            found.entries.remove(entry)
     if by_header:
         parts = [part for part, entry in zip(parts, found.entries, strict=True) if not _nobody_knows(entry)]
         for entry in filter(_nobody_knows, found.entries):
@@ -54,26 +59,23 @@ def named_cases(
     elif by_header:
         _refuse_unknown(root, found.entries)
     if any(entry.is_dicom for entry in found.entries):
-        _hash(table, found.entries, patient_pattern is not None, by_header, _salt(table, salt))
+        _hash(table, found.entries, patient_pattern is not None, by_header, _key(table))
     return table
 
 
-def hash_names(root: Path, table: pd.DataFrame, also_patients: bool, salt: str | None) -> None:
+def hash_names(root: Path, table: pd.DataFrame, also_patients: bool) -> None:
     """Replace ids that were made of the names of DICOM files by hashes.
 
     Args:
         root: What the paths are relative to.
         table: With `id, path, patient`; changed in place.
         also_patients: Whether the patients were made of the names too.
-        salt: Secret text of the hashes. Default: drawn anew.
     """
-    from ..images.dicom_header import hashed
-
     dicom = [is_dicom(root / path) for path in table["path"]]
     if not any(dicom):
         return
-    salt = _salt(table, salt)
-    table["id"] = table["id"].mask(dicom, [hashed(path, salt) for path in table["path"]])
+    key = _key(table)
+    table["id"] = table["id"].mask(dicom, [keyed_hash(key, path) for path in table["path"]])
     if also_patients:
         table["patient"] = table["patient"].mask(dicom, table["id"])
 
@@ -145,25 +147,22 @@ def _refuse_unknown(root: Path, entries: Sequence[Entry]) -> None:
         )
 
 
-def _salt(table: pd.DataFrame, salt: str | None) -> str:
-    if salt is not None:
-        return str(salt)
-    note(table, "patient numbers were hashed with a secret drawn just now; give --option salt=... to repeat them.")
-    return secrets.token_hex(16)
+def _key(table: pd.DataFrame) -> str:
+    key = secret_key()
+    note(table, f"ids and patients of DICOM files were hashed with the key {key_name(key)}: with it they are the same.")
+    return key
 
 
-def _hash(table: pd.DataFrame, entries: Sequence[Entry], by_pattern: bool, by_header: bool, salt: str) -> None:
+def _hash(table: pd.DataFrame, entries: Sequence[Entry], by_pattern: bool, by_header: bool, key: str) -> None:
     """Replace what may name people in the rows of DICOM files, and add what their headers say."""
-    from ..images.dicom_header import hashed
-
     rows = []
     for entry, patient in zip(entries, table["patient"], strict=True):
-        facts = dict.fromkeys(_FACTS, "") if entry.header is None else entry.header.facts(salt)
-        name = hashed(entry.path, salt)
+        facts = dict.fromkeys(_FACTS, "") if entry.header is None else entry.header.facts(key)
+        name = keyed_hash(key, entry.path)
         if not entry.is_dicom:
             facts["patient"] = patient
         elif by_pattern:
-            facts["patient"] = hashed(patient, salt)
+            facts["patient"] = keyed_hash(key, patient)
         elif not by_header:
             facts["patient"] = name
         rows.append({"id": name, **facts})

@@ -50,7 +50,6 @@ def read_own_csv(
     each_file_own_patient: bool = False,
     resplit: bool = False,
     keep_missing: bool = False,
-    salt: str | None = None,
     seed: int = 0,
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Read a CSV with one row per image or clip.
@@ -71,7 +70,6 @@ def read_own_csv(
         each_file_own_patient: There is no patient column because no patient has two files.
         resplit: Ignore the splits of the table and deal the patients out anew.
         keep_missing: Keep rows whose file is missing.
-        salt: Secret text of the hashes of names of DICOM files. Default: drawn anew each time.
         seed: For splits that are dealt out.
 
     Returns:
@@ -100,7 +98,7 @@ def read_own_csv(
         seed=seed,
     )
     if id_column is None:
-        hash_names(path.parent, table, each_file_own_patient, salt)
+        hash_names(path.parent, table, each_file_own_patient)
     return table, named
 
 
@@ -175,7 +173,6 @@ def read_class_folders(
     modalities: str | Sequence[str] | None = None,
     views: str | Sequence[str] | None = None,
     body_parts: str | Sequence[str] | None = None,
-    salt: str | None = None,
     resplit: bool = False,
     seed: int = 0,
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
@@ -193,7 +190,6 @@ def read_class_folders(
         modalities: Of DICOM files, those to take, such as `DX,CR`.
         views: Of DICOM files, those to take, such as `PA,AP`.
         body_parts: Of DICOM files, those to take, such as `CHEST`.
-        salt: Secret text that patient numbers of DICOM headers are hashed with. Default: drawn anew each time.
         resplit: Ignore split folders.
         seed: For splits that are dealt out.
 
@@ -225,7 +221,7 @@ def read_class_folders(
         )
     table = named_cases(
         root, found, [part[-1] for part in parts], patient_pattern=patient_pattern,
-        each_file_own_patient=each_file_own_patient, salt=salt,
+        each_file_own_patient=each_file_own_patient,
     )  # fmt: skip
     parts = table["path"].str.split("/", n=depth - 1)
     given = parts.str[0] if depth == 3 and not resplit else pd.Series("", table.index)

@@ -19,7 +19,6 @@ def read_unlabelled(
     modalities: str | Sequence[str] | None = None,
     views: str | Sequence[str] | None = None,
     body_parts: str | Sequence[str] | None = None,
-    salt: str | None = None,
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Read every case below a folder; all of them are for training, none has a label.
 
@@ -31,7 +30,6 @@ def read_unlabelled(
         modalities: Of DICOM files, those to take, such as `DX,CR`.
         views: Of DICOM files, those to take, such as `PA,AP`.
         body_parts: Of DICOM files, those to take, such as `CHEST`.
-        salt: Secret text that patient numbers of DICOM headers are hashed with. Default: drawn anew each time.
 
     Returns:
         The table `id, path, patient, split` (for DICOM also `view, sex, age, study`) and no labels. Names and
@@ -47,7 +45,7 @@ def read_unlabelled(
     found = contents(root, unit, Wanted.of(modalities, views, body_parts))
     table = named_cases(
         root, found, [entry.path for entry in found.entries], patient_pattern=patient_pattern,
-        each_file_own_patient=each_file_own_patient, salt=salt,
+        each_file_own_patient=each_file_own_patient,
     )  # fmt: skip
     if not len(table):
         raise DataError(

@@ -17,7 +17,7 @@ import numpy as np
 
 from ...core.errors import DataError
 from ...core.files import refuse_irregular, require_space, written_aside
-from ..loading.contained import refuse_pointers
+from ..loading.contained import refuse_inflated, refuse_pointers
 from ..loading.limits import FEATURES_GB
 from .theirs import FEATURES, by_our_names, in_microns, placed_grid, side_px
 from .tiles import TileGrid
@@ -306,6 +306,7 @@ def _opened(path: Path) -> h5py.File:
     except OSError as error:
         raise DataError(f"{path}: not an HDF5 file, or cut off ({_reason(error)}). {_ADVICE}") from None
     refuse_pointers(path, file)
+    refuse_inflated(path, file)
     return file
 
 

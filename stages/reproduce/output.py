@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...core.files import write_json, write_text
+from ...datasets.manifest.cells import without_formulas
 from ...datasets.manifest.tables import Manifest
 from ...eval.statistics.intervals import Estimate
 from .cells import Rows, cells, cost_words, interval, remarks
@@ -68,18 +69,17 @@ def _csv(rows: Rows, phantoms: bool) -> str:
             estimate = cell.measured or Estimate(math.nan)
             metrics = [_plain(value) for value in (estimate.value, estimate.low, estimate.high)]
             paper = ["", ""] if cell.paper is None else [_plain(cell.paper.value), cell.paper.source]
-            writer.writerow(
-                [
-                    row.name,
-                    row.words,
-                    cell.metric.key,
-                    *metrics,
-                    *paper,
-                    cell.verdict,
-                    *facts,
-                    INVENTED if phantoms else REAL,
-                ]
-            )
+            line = [
+                row.name,
+                row.words,
+                cell.metric.key,
+                *metrics,
+                *paper,
+                cell.verdict,
+                *facts,
+                INVENTED if phantoms else REAL,
+            ]
+            writer.writerow([without_formulas(each) if isinstance(each, str) else each for each in line])
     return file.getvalue()
 
 

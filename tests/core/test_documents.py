@@ -57,6 +57,9 @@ def test_what_is_within_the_limits_is_read(tmp_path):
 def test_only_regular_files_are_read_and_a_pipe_is_not_waited_for(tmp_path, read):
     with pytest.raises(FileNotFoundError):
         read(tmp_path / "nothing")
+    (tmp_path / "file").touch()
+    with pytest.raises(FileNotFoundError):
+        read(tmp_path / "file" / "nothing")
     with pytest.raises(UserError, match=r"not a regular file|cannot be opened"):
         read(tmp_path)
     (tmp_path / "nowhere").symlink_to(tmp_path / "nothing")

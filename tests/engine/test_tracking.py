@@ -1,9 +1,14 @@
 """Trackers: asked for by name, one run of theirs for one run folder, one clear line where they are missing."""
 
 import csv
+import getpass
 import importlib.util
 import json
+import os
+import platform
 import re
+import subprocess
+import sys
 from typing import ClassVar
 
 import pytest
@@ -49,6 +54,35 @@ def test_only_the_first_process_tracks(tmp_path, monkeypatch):
     assert len(loggers(tmp_path, Run(track=("wandb",)))) == 1
 
 
+TRACKED = """if True:
+    import sys
+    from pathlib import Path
+    from clinvit.engine import tracking
+    logger = getattr(tracking, sys.argv[1])(Path(sys.argv[2]), {})
+    print("Surname_Printed")
+    logger.log_hyperparams({"seed": 1})
+    logger.log_metrics({"loss": 0.5}, step=1)
+    logger.finalize("success")
+"""
+
+
+@pytest.mark.parametrize("package", ["wandb", "mlflow"])
+def test_a_real_tracker_gets_no_words_of_the_command_and_nothing_printed(tmp_path, package):
+    pytest.importorskip(package)
+    (tmp_path / "run").mkdir()
+    command = [sys.executable, "-c", TRACKED, f"_{package}", str(tmp_path / "run"), "Surname_Given.dcm"]
+    place = {
+        "WANDB_MODE": "offline",
+        "MLFLOW_TRACKING_URI": f"file://{tmp_path}/run/mlruns",
+        "MLFLOW_ALLOW_FILE_STORE": "true",
+    }
+    subprocess.run(command, cwd=tmp_path, env=os.environ | place, check=True, capture_output=True)
+    kept = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert b"loss" in kept and b"Surname" not in kept
+    host, user = platform.node().encode(), getpass.getuser().encode()
+    assert b'"host"' not in kept and (len(host) < 5 or host not in kept) and (len(user) < 5 or user not in kept)
+
+
 class Recorder(CSVLogger):
     """Stands in for both trackers; keeps what it was made with and told."""
 
@@ -57,7 +91,7 @@ class Recorder(CSVLogger):
     def __init__(self, *, save_dir="", run_id=None, id=None, **options):
         super().__init__(save_dir)
         self.run_id = run_id or "of-mlflow"
-        self.told = {"given": run_id or id, "metrics": set()}
+        self.told = {"given": run_id or id, "metrics": set(), "options": options}
         self.made.append(self.told)
 
     def log_hyperparams(self, params):
@@ -79,6 +113,10 @@ def test_a_repeated_command_goes_on_with_the_same_run(cohort, small_recipes, tmp
     ids = json.loads((tmp_path / "run/tracking.json").read_text())
     assert [told["given"] for told in Recorder.made] == [ids["wandb"], None, ids["wandb"], "of-mlflow"]
     assert "loss" in Recorder.made[0]["metrics"]
+    settings, tags = Recorder.made[0]["options"]["settings"], Recorder.made[1]["options"]["tags"]
+    assert settings["console"] == "off" and settings["x_disable_meta"] and settings["disable_code"]
+    assert tags["mlflow.user"] == "-" and tags["mlflow.source.name"] == "clinvit"
+    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
     assert Recorder.made[1]["recipe"]["optim"]["epochs"] == recipe.optim.epochs
     monkeypatch.setattr(tracking, "MLFlowLogger", lambda **options: 1 / 0)
     with pytest.raises(UserError, match=r"run\.track mlflow: division by zero\. Mend it"):

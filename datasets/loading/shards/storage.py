@@ -1,12 +1,11 @@
 """A place that an fsspec URL names, such as `s3://bucket/folder`: whole files, patience, one line for what fails."""
 
-import re
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+from ....core.addresses import refuse_secrets, without_secrets
 from ....core.errors import RunError, UserError
 from ....core.files import reporting_a_full_disk, written_aside
 
@@ -36,12 +35,7 @@ class Storage:
     """
 
     def __init__(self, url: str):
-        parts = urlsplit(url)
-        if parts.password is not None or parts.query:
-            raise UserError(
-                f"{parts.scheme}://...: no passwords or signatures in a URL, it is logged. Put them where the package "
-                "for it looks: the environment, or its own configuration."
-            )
+        refuse_secrets(url)
         self.url = url.rstrip("/")
         self._files = None
         self._fs()
@@ -154,5 +148,4 @@ def patiently(work: Callable[[], Any], url: str) -> Any:
 
 def _words(error: Exception) -> str:
     """Return the words of a library's error on one line, without passwords and signatures of URLs in it."""
-    text = re.sub(r"://[^/@\s]*@", "://", re.sub(r"\?\S*", "", " ".join(str(error).split())))
-    return text[:200] or type(error).__name__
+    return without_secrets(str(error))[:200] or type(error).__name__

@@ -1,6 +1,5 @@
 """Slides of one's own: any tree of slides, and a CSV of labels that names them by path or by name."""
 
-import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from ....core.errors import DataError
+from ....core.secret import key_name, keyed_hash, secret_key
 from ....datasets.kinds import file_kind, is_dicom
 from ....datasets.manifest.contents import KINDS, Contents, contents, summary
 from ....datasets.manifest.inventory import note, relative_paths, require_columns
@@ -45,7 +45,6 @@ def read(
     keep_missing: bool = False,
     mpp: float | None = None,
     mpp_override: float | None = None,
-    salt: str | None = None,
     seed: int = 0,
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Read slides with a CSV that has a row per slide.
@@ -69,7 +68,6 @@ def read(
         mpp: Microns per level-0 pixel, for rows without a cell `mpp` and slides whose file does not say it.
         mpp_override: Microns per level-0 pixel of all slides, whatever their files say: for files known to be wrong. A
             column of this name does the same for single slides.
-        salt: Secret text that names of DICOM files are hashed with. Default: drawn anew each time.
         seed: Seed of new splits.
 
     Returns:
@@ -97,7 +95,7 @@ def read(
     raw = _one_row_per_slide(raw, path_column, held, notes)
     if id_column is None:
         _refuse_one_name(path, raw[path_column])
-        raw = raw.assign(**{NAMES: _names(root, raw[path_column], salt, notes)})
+        raw = raw.assign(**{NAMES: _names(root, raw[path_column], notes)})
     result, named = own_table(
         path,
         raw,
@@ -147,18 +145,15 @@ def _one_row_per_slide(raw: pd.DataFrame, column: str, held: Contents, notes: li
     return raw.loc[~further & ~aside].reset_index(drop=True)
 
 
-def _names(root: Path, files: pd.Series, salt: str | None, notes: list[str]) -> pd.Series:
+def _names(root: Path, files: pd.Series, notes: list[str]) -> pd.Series:
     """Return the names of files without suffix; of DICOM slides hashes."""
-    from ....datasets.images.dicom_header import hashed
-
     dicom = files.map(lambda file: is_dicom(root / file)).astype(bool)
     names = files.map(lambda file: slide_stem(Path(file).name))
     if not dicom.any():
         return names
-    if salt is None:
-        salt = secrets.token_hex(16)
-        notes.append("names of DICOM files were hashed with a secret drawn just now; give --option salt=... to repeat.")
-    return names.mask(dicom, files.map(lambda file: hashed(file, str(salt))))
+    key = secret_key()
+    notes.append(f"names of DICOM files were hashed with the key {key_name(key)}: with it they are the same again.")
+    return names.mask(dicom, files.map(lambda file: keyed_hash(key, file)))
 
 
 def _with_absolute(root: Path, listed: pd.Series, present: pd.Series) -> list[str]:

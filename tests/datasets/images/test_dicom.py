@@ -5,6 +5,7 @@ import struct
 import tracemalloc
 import warnings
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -327,21 +328,34 @@ def test_overlay_bits_are_ignored(tmp_path):
 
 def test_facts_name_nobody(tmp_path):
     path = saved(dicom(RAMP, ViewPosition="PA", PatientSex="F", PatientAge="045Y"), tmp_path)
-    facts = dicom_facts(path, salt="pepper")
+    facts = dicom_facts(path, salt="pepper and salt and thyme")
     assert (facts["view"], facts["sex"], facts["age"]) == ("PA", "F", 45)
     assert len(facts["patient"]) == len(facts["study"]) == 16
     assert facts["patient"] != facts["study"]
-    assert facts["patient"] != dicom_facts(path, salt="other")["patient"]
-    assert facts == dicom_facts(path, salt="pepper")
+    assert facts["patient"] != dicom_facts(path, salt="other of them all")["patient"]
+    assert facts == dicom_facts(path, salt="pepper and salt and thyme")
     assert not {"MRN-4711", "Doe^Jane", "1.2.9"} & {str(value) for value in facts.values()}
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize(("age", "years"), [("018M", 1.5), ("026W", 0.5), ("45", 45), ("", None), ("old", None)])
+@pytest.mark.parametrize(
+    ("age", "years"),
+    [
+        ("018M", 1.5),
+        ("089Y", 89),
+        ("090Y", 90),
+        ("104Y", 90),
+        ("1200M", 90),
+        ("026W", 0.5),
+        ("45", 45),
+        ("", None),
+        ("old", None),
+    ],
+)
 def test_ages(tmp_path, age, years):
     dataset = dicom(RAMP, PatientAge=age)
     del dataset.PatientID
-    facts = dicom_facts(saved(dataset, tmp_path), salt="")
+    facts = dicom_facts(saved(dataset, tmp_path), salt="0123456789abcdef")
     assert facts["age"] == years
     assert facts["patient"] == ""
 
@@ -416,18 +430,32 @@ def test_a_frame_of_another_size_is_refused(tmp_path, syntax):
 
 
 @pytest.mark.parametrize("explicit", [True, False])
-def test_a_deflated_bomb_is_never_inflated_whole(tmp_path, monkeypatch, explicit):
+@pytest.mark.parametrize(
+    "tag, rows, words",
+    [
+        (0x7FE00010, 0, "without an image"),
+        (0x7FE00010, 12_000, "inflates to more than is read .*at most 0.1 GB; CLINVIT_MAX_INFLATED_GB"),
+        (0x7FE00010, 100, "inflates to more than its header says"),
+        (0x00091001, 0, "without an image"),
+    ],
+    ids=["pixels", "pixels of a giant", "more pixels than declared", "an element before the pixels"],
+)
+def test_a_deflated_bomb_is_never_inflated_whole(tmp_path, monkeypatch, explicit, tag, rows, words):
     """Also where the meta information is not explicit, as the standard has it, which pydicom reads too."""
     uid = DeflatedExplicitVRLittleEndian.encode() + b"\0" * (len(DeflatedExplicitVRLittleEndian) % 2)
     length = b"UI" + struct.pack("<H", len(uid)) if explicit else struct.pack("<I", len(uid))
     squeeze = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
-    element = struct.pack("<HH2sHI", 0x7FE0, 0x0010, b"OW", 0, 2**28)
+    values = {0x0002: 1, 0x0010: rows, 0x0011: rows, 0x0100: 16} if rows else {}
+    sides = [struct.pack("<HH2sHH", 0x0028, each, b"US", 2, value) for each, value in values.items()]
+    element = b"".join(sides) + struct.pack("<HH2sHI", tag >> 16, tag & 0xFFFF, b"OW", 0, 2**28)
     data = squeeze.compress(element + bytes(2**28)) + squeeze.flush()
     (tmp_path / "bomb.dcm").write_bytes(bytes(128) + b"DICM" + struct.pack("<HH", 2, 0x0010) + length + uid + data)
     monkeypatch.setenv("CLINVIT_MAX_INFLATED_GB", "0.1")
     tracemalloc.start()
-    with pytest.raises(DataError, match=r"bomb.dcm: .* inflates to more .*at most 0.1 GB; CLINVIT_MAX_INFLATED_GB"):
+    with pytest.raises(DataError, match=f"bomb.dcm: .*{words}"):
         read_radiograph(tmp_path / "bomb.dcm")
+    with suppress(DataError):
+        dicom_facts(tmp_path / "bomb.dcm", "0123456789abcdef")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 2**26
@@ -447,7 +475,7 @@ def test_nothing_is_printed_and_nobody_named(tmp_path, capfd, caplog):
     path.write_bytes(data.replace(b"045Y", b"Doe^").replace(b"77.5", b"Doe^"))
     with warnings.catch_warnings(), pytest.raises(DataError) as caught:
         warnings.simplefilter("error")
-        dicom_facts(path, salt="")
+        dicom_facts(path, salt="0123456789abcdef")
         read_radiograph(path)
     assert "Doe" not in str(caught.value)
     assert "MRN" not in str(caught.value)

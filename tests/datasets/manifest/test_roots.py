@@ -164,3 +164,18 @@ def test_texts_that_a_spreadsheet_would_run():
     shown = for_spreadsheets(table)
     assert shown["id"].tolist()[:4] == ["'=1+1", "'@x", "'-a", "fine"] and shown["id"].isna()[4]
     assert shown["n"].tolist() == [-1.5, 2, 3, 4, 5] and list(shown) == ["id", "n", "'+c"]
+
+
+@pytest.mark.parametrize(
+    "text, shown",
+    [
+        ("a\n=cmd()", "a\n'=cmd()"), ("a\r\n@x", "a\r\n'@x"), ("a; =cmd()", "a; '=cmd()"), ("a,-cmd()", "a,'-cmd()"),
+        ("\uff1dcmd()", "'\uff1dcmd()"), ("\uff0b1|x", "'\uff0b1|x"), ("a\u2028\uff20x", "a\u2028'\uff20x"),
+        ("  =x", "  '=x"), ('"=x', '"\'=x'), ("\ufeff=x", "\ufeff'=x"), ("a\t=x", "a\t'=x"), ("\t=x", "'\t'=x"),
+        ("a;\n =x", "a;\n '=x"), ("|x", "'|x"), ("-1+cmd()", "'-1+cmd()"), ("-1.5", "-1.5"), ("+2e-3", "+2e-3"),
+        ("0.1, -0.2", "0.1, -0.2"), ("1; -2; =x", "1; -2; '=x"), ("a-b = c", "a-b = c"), ("", ""),
+    ],
+)  # fmt: skip
+def test_no_part_of_a_cell_is_a_formula(text, shown):
+    """Also where a line or a list ends, for programs that take that for the end of a cell, and in full-width signs."""
+    assert for_spreadsheets(pd.DataFrame({"a": [text]}))["a"].tolist() == [shown]

@@ -324,10 +324,10 @@ def test_dicom_slides_are_named_by_any_file_or_by_their_folder(tmp_path, name):
     for number in range(3):
         write_dicom_slide(tmp_path / f"cases/{number}", f"SURNAME{number}", np.zeros((64, 64, 3), np.uint8))
     rows = [f"{name.format(number)},p{number},{number % 2}" for number in range(3)]
-    table, _ = to_manifest(dicom_table(tmp_path, rows), salt="s")
+    table, _ = to_manifest(dicom_table(tmp_path, rows))
     assert table["path"].tolist() == [f"cases/{number}/SURNAME{number}_1.dcm" for number in range(3)]
     assert table["id"].is_unique and not table["id"].str.contains("SURNAME").any()
-    again, _ = to_manifest(tmp_path / "labels.csv", salt="s")
+    again, _ = to_manifest(tmp_path / "labels.csv")
     assert again["id"].tolist() == table["id"].tolist()
 
 

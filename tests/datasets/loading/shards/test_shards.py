@@ -1,5 +1,7 @@
 """Shards: the same pixels as from the cache, fetched once, checked, bounded; an order that needs no memory."""
 
+import hashlib
+import json
 import pickle
 import threading
 import uuid
@@ -15,6 +17,7 @@ from clinvit.datasets.loading.loaders import Cases, train_loader
 from clinvit.datasets.loading.readers import ImageReader
 from clinvit.datasets.loading.shards import storage as storage_module
 from clinvit.datasets.loading.shards.batches import ShardBatches
+from clinvit.datasets.loading.shards.index import _signature as index_signature
 from clinvit.datasets.loading.shards.packing import pack
 from clinvit.datasets.loading.shards.pixels import Shards
 from clinvit.datasets.loading.shards.storage import Storage
@@ -231,8 +234,72 @@ def test_other_data_do_not_fit(cohort, cache, manifest, tmp_path, url):
     assert len(index.places) == 80
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"shards": [["../../../outside/planted", 10]]}, {"shards": [["0" * 31, 10]]}, {"shards": [["A" * 32, 10]]},
+        {"shards": [["0" * 32, -1]]}, {"shards": [["0" * 32 + "\n", 1]]}, {"shards": [[1, 1]]}, {"shards": {"a": 1}},
+        {"places": {"a": [0, 1, 2, -3]}}, {"places": {"a": [9, 0, 0, 1]}}, {"places": {"a": "0000"}}, {"more": 1},
+    ],
+)  # fmt: skip
+def test_an_index_of_other_names_is_refused_though_its_checksum_is_right(
+    manifest, cache, tmp_path, url, monkeypatch, change
+):
+    pack(manifest, cache, url, TEN)
+    path = tmp_path / "bucket/32px-v2/index.json"
+    text = json.dumps(json.loads(path.read_text().splitlines()[0]) | change).encode()
+    path.write_bytes(text + b"\n" + index_signature(text).encode() + b"\n")
+    with pytest.raises(RunError, match=r"index\.json: damaged \("):
+        shards_of(url, tmp_path).pixels(manifest, SMALL)
+    assert not (tmp_path / "outside").exists()
+
+
+def test_an_index_of_another_key_or_of_nobody_is_refused(manifest, cache, tmp_path, url, monkeypatch):
+    pack(manifest, cache, url, TEN)
+    path = tmp_path / "bucket/32px-v2/index.json"
+    text = path.read_bytes().splitlines()[0]
+    monkeypatch.setenv("CLINVIT_KEY", "another key than before")
+    with pytest.raises(UserError, match="not made with your key"):
+        shards_of(url, tmp_path).pixels(manifest, SMALL)
+    path.write_bytes(text + b"\n" + hashlib.blake2b(text, digest_size=16).hexdigest().encode() + b"\n")
+    with pytest.raises(UserError, match="not made with your key"):
+        shards_of(url, tmp_path).pixels(manifest, SMALL)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "simplecache::http://user:hunter2@host/x", "filecache::simplecache::https://hunter2@host/x", "s3://hunter2@b/x",
+        "https://host/x;sig=hunter2", "https://host/x#hunter2", "https://host/x?hunter2", "memory://x/token=hunter2",
+        "zip://a.bin::https://host/x.zip?sig=hunter2", "github://org:repo:hunter2@main/x?token=hunter2", "abfs://u:hunter2@c/x",
+        "s3://a:hunter2@bucket/x", "https://host/x&X-Amz-Signature=hunter2", "gs://hunter2:@bucket",
+    ],
+)  # fmt: skip
+def test_no_secret_of_a_url_is_taken_or_repeated(url):
+    with pytest.raises(UserError, match="no passwords, tokens or signatures in a URL") as told:
+        Storage(url)
+    assert "hunter2" not in str(told.value)
+
+
+@pytest.mark.parametrize("url", ["simplecache::file:///tmp/x", "memory://a/b", "file:///a-b_c/d.e", "/data/my cases"])
+def test_urls_without_secrets_are_taken(url):
+    Storage(url)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "403 for http://u:hunter2@host/x", "403 (https://host/x?sig=hunter2)", "https://host/x;sig=hunter2 not found",
+        "url=https://host/x#hunter2", "simplecache::s3://hunter2@b/x: no", "X-Amz-Signature=hunter2 has expired",
+        "AWSAccessKeyId: token=hunter2",
+    ],
+)  # fmt: skip
+def test_errors_of_libraries_repeat_no_secret(words):
+    assert "hunter2" not in storage_module._words(OSError(words))
+
+
 def test_urls_that_cannot_be_used(monkeypatch):
-    with pytest.raises(UserError, match="no passwords or signatures in a URL") as told:
+    with pytest.raises(UserError, match="no passwords, tokens or signatures in a URL") as told:
         Storage("https://host/x?X-Amz-Signature=abc")
     assert "abc" not in str(told.value)
     with pytest.raises(UserError, match="no passwords"):
