@@ -62,6 +62,8 @@ class Mil:
         score: `bag`, or `average` of both streams' logits (the paper of DSMIL); only for dual streams.
         instance_loss: Of CLAM: `svm` or `ce`.
         instance_weight: Of CLAM: share of the instance loss.
+        balance: `none`; `loss` weighs the classes of the training cases equally; `sampling` draws bags so that every
+            class comes equally often (CLAM's weighted sampling). Scores rise with either: choose thresholds anew.
         select: `best` (macro AUROC on validation), `accuracy` (on validation), `composite` (Self-ViT-MIL's: the mean of
             AUROC, accuracy at Youden's threshold, 1 and minus the loss; the last of equal epochs) or `last` epoch.
         eval_every: Epochs between validations; the last epoch is always judged.
@@ -81,6 +83,7 @@ class Mil:
     score: str = "bag"
     instance_loss: str = "svm"
     instance_weight: float = 0.3
+    balance: str = "none"
     select: str = "best"
     eval_every: int = 1
     data: Cases = field(default_factory=Cases)
@@ -94,6 +97,7 @@ class Mil:
             ("loss", ("bce", "ce")),
             ("score", ("bag", "average")),
             ("instance_loss", ("svm", "ce")),
+            ("balance", ("none", "loss", "sampling")),
             ("select", ("best", "accuracy", "composite", "last")),
         ):
             if getattr(self, name) not in known:

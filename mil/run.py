@@ -23,6 +23,7 @@ from ..finetune.pipeline import manifest_cases, predicted
 from ..finetune.run import BEST, SELECT, FineTuning, check_labels, seen_by_split
 from ..finetune.training import watched
 from .aggregator import Aggregator
+from .balance import draw_weights, weighted_criterion
 from .extract import read_pipeline
 from .model import MilCard, load_mil, save_mil
 from .predict import BagPredictor, bag_probabilities, predict_mil
@@ -41,6 +42,8 @@ class MilTraining(FineTuning):
         self.criterion = masked_cross_entropy if card.exclusive else masked_bce
         self.workers, self.best_score, self.best_epoch = workers, -float("inf"), -1
         self.watched, self.last_of_ties = watched(recipe.select), recipe.select == "composite"
+        if recipe.balance == "loss":
+            self.criterion = weighted_criterion(train.targets[train.rows], card.labels, card.exclusive)
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
         """Return the loss of a batch of bags."""
@@ -185,8 +188,9 @@ def _sets(recipe: Mil, manifest: Manifest, bags: BagFolder) -> tuple[BagCases, B
     max_bad, where = recipe.run.max_bad, str(manifest.path)
     train, _ = readable_rows(bags, rows["train"], max_bad, where)
     val, _ = readable_rows(bags, rows["val"], 1.0, where)
+    chances = draw_weights(targets[train]) if recipe.balance == "sampling" else None
     return (
-        BagCases(bags, train, targets, recipe.max_instances, recipe.instance_dropout, max_bad),
+        BagCases(bags, train, targets, recipe.max_instances, recipe.instance_dropout, max_bad, chances),
         BagCases(bags, val, targets, max_bad=1.0),
     )
 

@@ -99,9 +99,7 @@ def load_tile_encoder(source: str, kind: str) -> TileEncoder:
     if kind not in KINDS:
         raise UserError(f"features {kind!r}: one of {', '.join(KINDS)}.")
     if is_timm_name(source):
-        if kind != "pooled":
-            raise UserError(f"features {kind!r} are of our own encoders; {source} gives --features pooled.")
-        return _from_timm(source)
+        return _from_timm(source, kind)
     if kind == "pooled":
         raise UserError(f"{source}: our own encoders give --features class, mean, class_mean or class4_mean.")
     vit, card = open_vit(source)
@@ -118,10 +116,38 @@ def load_tile_encoder(source: str, kind: str) -> TileEncoder:
     return TileEncoder(TokenFeatures(vit, kind), name, card.arch.image_size[0], card.mean, card.std)
 
 
-def _from_timm(source: str) -> TileEncoder:
+class TimmTokens(nn.Module):
+    """Vectors from the tokens of a ViT of timm: `class`, `mean` or `class_mean` (as the card of Virchow says).
+
+    Args:
+        network: With `forward_features` to (B, prefix + N, D), the class token first.
+        kind: Which vectors.
+    """
+
+    def __init__(self, network: nn.Module, kind: str):
+        super().__init__()
+        self.network, self.kind = network, kind
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (B, D) or (B, 2 D) features of (B, C, H, W) normalised tiles."""
+        tokens = self.network.forward_features(x)
+        mean = tokens[:, self.network.num_prefix_tokens :].mean(dim=1)
+        if self.kind == "class_mean":
+            return torch.cat([tokens[:, 0], mean], dim=1)
+        return tokens[:, 0] if self.kind == "class" else mean
+
+
+def _from_timm(source: str, kind: str) -> TileEncoder:
     from timm.data import resolve_model_data_config
 
     network = fetch_network(source, num_classes=0)
     settings = resolve_model_data_config(network)
     name = source.removeprefix("timm:")
+    has_class = bool(getattr(network, "num_prefix_tokens", 0)) and getattr(network, "cls_token", None) is not None
+    if kind == "pooled" and has_class and getattr(network, "global_pool", None) == "":
+        raise UserError(f"{source}: gives tokens, not one vector: take --features class, mean or class_mean.")
+    if kind != "pooled":
+        if not has_class or kind == "class4_mean":
+            raise UserError(f"features {kind!r} are not of {source}: it gives --features pooled.")
+        network, name = TimmTokens(network, kind), f"{name}-{kind}"
     return TileEncoder(network, name, settings["input_size"][-1], settings["mean"], settings["std"])

@@ -357,15 +357,18 @@ class BagCases(Dataset):
         targets: (len(source), L) float32.
         max_instances, dropout: Of a training draw; None and 0 give whole bags.
         max_bad: Share of the bags that may fail when they are read; they are left out of their batch.
+        chances: (len(rows),) by which each bag is drawn anew, whatever was asked for; None for each in its turn. The
+            draw comes from the sample's seed, so that a run that goes on sees the same bags.
     """
 
     def __init__(
         self, source: Bags, rows: np.ndarray, targets: np.ndarray, max_instances: int | None = None,
-        dropout: float = 0.0, max_bad: float = 0.0,
+        dropout: float = 0.0, max_bad: float = 0.0, chances: np.ndarray | None = None,
     ):  # fmt: skip
         self.source, self.rows, self.targets = source, np.asarray(rows), targets
         self.max_instances, self.dropout, self.max_bad = max_instances, dropout, max_bad
         self.bad: set[int] = set()
+        self._drawn = None if chances is None else np.cumsum(chances)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -374,6 +377,8 @@ class BagCases(Dataset):
         """Return `features` (B, N, D), `mask` (B, N), `target` (B, L) and `row` (B,) of (position, seed) samples."""
         bags, rows = [], []
         for position, seed in samples:
+            if self._drawn is not None:
+                position = np.searchsorted(self._drawn, np.random.default_rng([seed, 1]).random() * self._drawn[-1])
             row = int(self.rows[position])
             chosen = draw_instances(self.source.count(row), self.max_instances, self.dropout, seed)
             try:

@@ -556,6 +556,21 @@ def test_networks_of_timm(untrained):
     assert encoder.fingerprint() != load_tile_encoder("timm:resnet10t", "pooled").fingerprint()
 
 
+def test_tokens_of_timm(untrained, monkeypatch):
+    import timm
+
+    made = timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda name, **options: made(name, **options, global_pool=""))
+    with pytest.raises(UserError, match="gives tokens, not one vector: take --features class"):
+        load_tile_encoder("timm:vit_tiny_patch16_224", "pooled")
+    widths = {kind: load_tile_encoder("timm:vit_tiny_patch16_224", kind).check(224) for kind in ("class", "mean")}
+    assert widths == {"class": 192, "mean": 192}
+    both = load_tile_encoder("timm:vit_tiny_patch16_224", "class_mean")
+    tokens = both.network.network.forward_features(torch.zeros(1, 3, 224, 224))
+    found = both.network(torch.zeros(1, 3, 224, 224))
+    torch.testing.assert_close(found, torch.cat([tokens[:, 0], tokens[:, 1:].mean(dim=1)], dim=1))
+
+
 def test_a_network_that_takes_no_such_tiles_says_which(untrained):
     encoder = load_tile_encoder("timm:vit_tiny_patch16_224", "pooled")
     assert encoder.check(224) == 192
