@@ -15,7 +15,8 @@ class Tissue:
 
     Attributes:
         method: `saturation` (Otsu on the HSV saturation, ink removed, holes and islands tidied) or `grey`
-            (Self-ViT-MIL: grey < Otsu's threshold on an overview shrunk 256 times, nothing tidied).
+            (Self-ViT-MIL: the share of a tile's own pixels below Otsu's threshold of an overview shrunk 256 times,
+            nothing tidied; every tile of the slide is read for it).
         overview_mpp: Microns per pixel of the overview that `saturation` looks at.
         min_island_um2: Smaller pieces of tissue are left out, square microns.
         max_hole_um2: Smaller holes in tissue are filled, square microns.

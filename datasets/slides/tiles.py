@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from ...core.errors import DataError
 from .reading import Slide
@@ -68,7 +69,10 @@ def tile_grid(slide: Slide, tiling: Tiling, mask: TissueMask | None = None) -> T
         )
     stride = (tiling.tile_um - tiling.overlap_um) / slide.mpp
     xs, ys = _starts(slide.width_px, side, stride), _starts(slide.height_px, side, stride)
-    share = _shares(mask, xs, ys, side)
+    if mask.method == "grey":
+        share = _dark_shares(slide, tiling, mask.otsu, xs, ys)
+    else:
+        share = _shares(mask, xs, ys, side)
     rows, columns = np.nonzero(share > tiling.min_tissue)
     if not len(rows):
         raise DataError(
@@ -132,6 +136,17 @@ def _refuse_size(slide: Slide, tiling: Tiling, side: int) -> None:
             f"{tiling.tile_px} px would be enlarged more than {_MOST_ENLARGED:g} times. Ask for larger tiles "
             "(tile_um) or fewer px (tile_px)."
         )
+
+
+def _dark_shares(slide: Slide, tiling: Tiling, threshold: float, xs: np.ndarray, ys: np.ndarray) -> np.ndarray:
+    """Return (rows, columns) share of each tile's own pixels that are darker than a threshold (Self-ViT-MIL)."""
+    shares = np.empty((len(ys), len(xs)))
+    for row, y in enumerate(ys.tolist()):
+        for column, x in enumerate(xs.tolist()):
+            tile = slide.tile(x, y, tiling.tile_um, tiling.tile_px)
+            # Pillow's grey, as there: OpenCV's rounds otherwise.
+            shares[row, column] = (np.asarray(Image.fromarray(tile).convert("L")) < threshold).mean()
+    return shares
 
 
 def _starts(length: int, side: int, stride: float) -> np.ndarray:

@@ -140,14 +140,17 @@ def ink_share(rgb: np.ndarray, saturation: np.ndarray, ink: np.ndarray) -> tuple
 
 
 def _by_grey(slide: Slide) -> TissueMask:
-    """Find tissue as Self-ViT-MIL, `extract_patches.py`: grey below Otsu's threshold on an overview of 1/256."""
+    """Find tissue as Self-ViT-MIL, `extract_patches.py`: grey below Otsu's threshold on an overview of 1/256.
+
+    The code there takes the threshold alone from the overview, as `tile_grid` does; the mask is for looking at.
+    """
     longest = max(slide.width_px, slide.height_px)
     grey = cv2.cvtColor(slide.overview(max(1, round(longest / _GREY_SHRINK))), cv2.COLOR_RGB2GRAY)
     threshold = _otsu(grey) + 1  # OpenCV's is the last grey of the darker part
     mask = grey < threshold
     if mask.all() or not mask.any() or grey[~mask].mean() - grey[mask].mean() < _LEAST_GREY_STEP:
         mask = np.zeros_like(mask)
-    return TissueMask(mask, longest / max(grey.shape), "grey", threshold, threshold)
+    return TissueMask(mask, longest / max(grey.shape), "grey", threshold, threshold - 1)
 
 
 def _otsu(levels: np.ndarray) -> float:

@@ -31,7 +31,7 @@ def tile_standard() -> Tiling:
 
 
 def tile_self_vit_mil() -> Tiling:
-    """Cut the same tiles with the paper's tissue: grey Otsu on an overview of 1/256, more than 75 % tissue.
+    """Cut the same tiles with the paper's tissue: more than 75 % of a tile darker than Otsu's threshold of an overview.
 
     Command: clinvit tile slides --recipe self_vit_mil --data manifest.csv --out tiles
     """

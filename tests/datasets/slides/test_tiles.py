@@ -202,3 +202,20 @@ def test_a_giant_slide_in_little_memory(tmp_path, width, height, levels, most_gi
     # Tiles of the coarse levels are large, and so is the ellipse's edge.
     assert int(count) == pytest.approx(np.pi * 0.09 * width * height / 448**2, rel=0.25)
     assert float(gib) < most_gib
+
+
+def test_grey_counts_the_pixels_of_each_tile(blank, monkeypatch):
+    """As Self-ViT-MIL: not what an overview of 1/256 shows of a tile, but how many of its own pixels are dark."""
+    slide = blank(2048, 2048, 0.5)
+    noise = np.random.default_rng(0)
+    shares = {(0, 0): 0.9, (1024, 0): 0.6, (0, 1024): 0.76}
+
+    def tile(x, y, tile_um, tile_px):
+        dark = noise.permutation(tile_px**2) < shares.get((x, y), 0.0) * tile_px**2
+        return np.where(dark.reshape(tile_px, tile_px, 1), np.uint8(100), np.uint8(240)).repeat(3, axis=2)
+
+    monkeypatch.setattr(slide, "tile", tile)
+    mask = TissueMask(np.ones((8, 8), bool), 256, "grey", 171, 170)
+    grid = tile_grid(slide, Tiling(512, 224, tissue=Tissue("grey")), mask)
+    assert grid.coords.tolist() == [[0, 0], [0, 1024]]
+    assert grid.tissue == pytest.approx([0.9, 0.76], abs=1e-4)
