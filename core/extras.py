@@ -1,4 +1,4 @@
-"""Parts that are installed only by those who need them: slides, video, volumes, export, lora."""
+"""Parts that are installed only by those who need them: slides, video, excel, volumes, export, lora."""
 
 import importlib
 from types import ModuleType
