@@ -1,4 +1,4 @@
-"""Parts that are installed only by those who need them: slides, video, decord, torchcodec, volumes, export, lora."""
+"""Parts that only those install who need them: slides, video, decord, torchcodec, excel, volumes, export, lora."""
 
 import importlib
 from types import ModuleType

@@ -75,7 +75,10 @@ def prepare_stage(
     # Links that lead out of the data set are not followed unasked: they may have come with it.
     roots = [base] * base.startswith("..") + [str(Path(each).resolve()) for each in given]
     with file_alone(out, out.parent / BOXES):
-        write_manifest(out, table.assign(path=paths), labels, about["meaning"], roots, about.get("left_out"), holds)
+        write_manifest(
+            out, table.assign(path=paths), labels, about["meaning"], roots, about.get("left_out"), holds,
+            about.get("columns", ()),
+        )  # fmt: skip
         if "boxes" in about:
             write_boxes(out.parent / BOXES, about["boxes"])
     return Prepared(read_manifest(out, labels), about["notes"], about["warnings"], about.get("lists_only", False))

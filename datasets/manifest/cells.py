@@ -1,6 +1,5 @@
-"""Cells of CSV files: read and written as text, as numbers and labels, and safe for spreadsheets."""
+"""Cells of tables: as numbers and labels, written as text, and safe for spreadsheets."""
 
-import csv
 import difflib
 import re
 from collections.abc import Iterable
@@ -10,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from ...core.errors import DataError
-from ...core.files import refuse_irregular, written_aside
+from ...core.files import written_aside
+from .reading import read_csv as read_csv
 
 # What begins a formula, also in the full-width forms that spreadsheets take for the same, and DDE's bar.
 _SIGNS = "=+@|\uff1d\uff0b\uff0d\uff20-"
@@ -20,22 +20,9 @@ _FORMULA = re.compile(
     f"(^|[\\t\\r\\n\\v\\f\\x85\\u2028\\u2029;,])([\\s\"'\\ufeff\\u200b-\\u200f]*)(?=[{re.escape(_SIGNS)}])(?!\\s*[+-]?[\\d.]+\\s*([\\n;,]|$))"
 )
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-UNKNOWN_CELLS = ("", "nan", "na", "n/a", "none", "null")
-
-
-def read_csv(path: Path, **options) -> pd.DataFrame:
-    """Read a CSV as strings (empty cells are ''), with one clear error where it is none."""
-    refuse_irregular(path, DataError)
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", **options)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file.") from None
-    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError, csv.Error) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DataError(f"{path}: not a readable CSV table ({reason}). Save it as comma-separated UTF-8.") from None
-    if table.empty:
-        raise DataError(f"{path}: the table has no rows.")
-    return table.fillna("")
+# Every way to write an empty cell, in lower case.
+UNKNOWN_CELLS = ("", "nan", "na", "n/a", "n.a.", "#n/a", "<na>", "none", "null", "-", "--", "\u2013", ".", "?")
+_DECIMAL_COMMA = r"^([+-]?\d+),(\d+)$"
 
 
 def write_csv(path: str | Path, table: pd.DataFrame, **options) -> None:
@@ -76,7 +63,16 @@ def nearest(name: str, names: Iterable[str]) -> str:
 def is_numeric(cells: pd.Series) -> bool:
     """Return whether all known cells are numbers, and there are some."""
     known = cells[~cells.str.strip().str.lower().isin(UNKNOWN_CELLS)]
-    return bool(len(known)) and bool(pd.to_numeric(known, errors="coerce").notna().all())
+    return bool(len(known)) and bool(as_numbers(known).notna().all())
+
+
+def as_numbers(cells: pd.Series) -> pd.Series:
+    """Return texts as numbers, `29,4` as 29.4; NaN where there is none."""
+    texts = cells.str.strip()
+    values = pd.to_numeric(texts, errors="coerce")
+    if values.isna().any():
+        values = values.fillna(pd.to_numeric(texts.str.replace(_DECIMAL_COMMA, r"\1.\2", regex=True), errors="coerce"))
+    return values.astype("float64")
 
 
 def numbers(path: Path, table: pd.DataFrame, column: str) -> np.ndarray:
@@ -87,7 +83,7 @@ def numbers(path: Path, table: pd.DataFrame, column: str) -> np.ndarray:
     """
     cells = table[column].str.strip()
     unknown = cells.str.lower().isin(UNKNOWN_CELLS)
-    values = pd.to_numeric(cells.where(~unknown), errors="coerce")
+    values = as_numbers(cells.where(~unknown, ""))
     wrong = np.flatnonzero(values.isna() & ~unknown)
     if len(wrong):
         raise DataError(f"{path}: row {wrong[0] + 2}: {column} is {cells.iloc[wrong[0]]!r}, not a number.")

@@ -15,7 +15,7 @@ import pandas as pd
 
 from ...core.errors import DataError
 from .contents import contents, is_archive
-from .own import read_class_folders, read_own_csv
+from .own import TABLE_SUFFIXES, read_class_folders, read_own_csv, tables_in
 from .tables import nearest
 from .unlabelled import read_unlabelled
 
@@ -60,11 +60,11 @@ def own_layouts(unit: str) -> dict[str, Layout]:
 
 
 def _is_own_csv(root: Path) -> bool:
-    return root.suffix.lower() == ".csv" if root.is_file() else len(list(root.glob("*.csv"))) == 1
+    return root.name.lower().endswith(TABLE_SUFFIXES) if root.is_file() else len(tables_in(root)) == 1
 
 
 def _is_class_folders(root: Path, unit: str) -> bool:
-    if not root.is_dir() or any(root.glob("*.csv")):
+    if not root.is_dir() or tables_in(root):
         return False
     entries = contents(root, unit, headers=False).entries
     tops = {entry.path.partition("/")[0] for entry in entries if "/" in entry.path}
@@ -73,7 +73,7 @@ def _is_class_folders(root: Path, unit: str) -> bool:
 
 def _is_dicom_folder(root: Path, unit: str) -> bool:
     """Warn of files without labels, which are taken only when asked for: a set whose CSV is missing is none."""
-    if not root.is_dir() or any(root.glob("*.csv")):
+    if not root.is_dir() or tables_in(root):
         return False
     entries = contents(root, unit, headers=False).entries
     return bool(entries) and all(entry.is_dicom for entry in entries)

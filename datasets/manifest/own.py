@@ -12,17 +12,33 @@ import pandas as pd
 
 from ...core.errors import DataError
 from .classes import class_labels
+from .columns import (
+    Column,
+    by_policy,
+    describe,
+    fact,
+    fact_cells,
+    read_label,
+    refuse_repeated_columns,
+    report,
+)
 from .contents import contents, summary
 from .inventory import (
     complete_splits,
     keep_present,
+    note,
     refuse_repeated,
     relative_paths,
     require_columns,
+    warn,
 )
+from .keys import NO_COLUMN, as_names, key_columns
+from .lookup import found_files
 from .names import capitalised, file_ids, hash_names, named_cases, note_left_out
-from .tables import FACTS, UNKNOWN_CELLS, nearest, read_csv, refuse_patient_overlap
+from .several import column_classes, one_row_per_file
+from .tables import UNKNOWN_CELLS, nearest, read_csv, refuse_patient_overlap
 
+TABLE_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".xlsx")
 OUTSIDE = "file outside class folders"
 SPLIT_WORDS = {
     "train": "train",
@@ -45,6 +61,9 @@ def read_own_csv(
     patient_column: str = "patient",
     split_column: str = "split",
     labels: Sequence[str] | None = None,
+    not_labels: Sequence[str] = (),
+    uncertain: str = "unknown",
+    readers: str | None = None,
     class_column: str | None = None,
     positive: str | None = None,
     each_file_own_patient: bool = False,
@@ -52,20 +71,28 @@ def read_own_csv(
     keep_missing: bool = False,
     seed: int = 0,
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Read a CSV with one row per image or clip.
+    """Read a table with one row per image or clip: CSV with any separator and encoding, or Excel's .xlsx.
 
     Args:
-        path: The CSV, or a folder that holds exactly one.
-        path_column: Files, relative to the CSV's folder, or absolute.
-        id_column: Unique names. Default: the path without its suffix; of DICOM files, whose names are often those of
-            people, a hash.
-        patient_column: Who the patient is.
+        path: The table, or a folder that holds exactly one.
+        path_column: Files, relative to the table's folder, or absolute; names without folder or suffix are looked for
+            below it. Where there is no such column, one named like files (`filename`, `image`, ...), or whose cells
+            are names of files, is taken.
+        id_column: Unique names. Default: the path without its suffix; of DICOM files, whose names are often
+            those of people, a hash.
+        patient_column: Who the patient is. Where there is no such column, one named like it (`PatientID`, ...) is
+            taken.
         split_column: train, val, test (or training, valid, dev, ...). May be absent: then patients are dealt
             out.
-        labels: Columns of 0, 1 or empty. Default: every other column that holds nothing else, and is no known
-            fact.
+        labels: Columns of 0 and 1, true and false, yes and no, or empty. Default: every other column that holds
+            little else, and is no known fact or covariate.
+        not_labels: Columns that are no labels, whatever they hold.
+        uncertain: What an uncertain cell (-1, 0.5, `equivocal`) becomes: unknown, ones or zeros.
+        readers: What several rows of one file become: `majority` (of the readers; a tie is uncertain), `any` (present
+            for one of them) or `all`. Default: refused.
         class_column: A column of class names instead of labels; an empty cell is an unknown class. Classes become
-            labels as those of class folders do (see `class_labels`).
+            labels as those of class folders do (see `class_labels`). Cells with several names (`A|B`, `A;B`,
+            `['A', 'B']`) make a label of each name.
         positive: Which of two classes is 1. Default: the one that does not read like "normal".
         each_file_own_patient: There is no patient column because no patient has two files.
         resplit: Ignore the splits of the table and deal the patients out anew.
@@ -90,6 +117,9 @@ def read_own_csv(
         patient_column=patient_column,
         split_column=split_column,
         labels=labels,
+        not_labels=not_labels,
+        uncertain=uncertain,
+        readers=readers,
         class_column=class_column,
         positive=positive,
         each_file_own_patient=each_file_own_patient,
@@ -119,47 +149,64 @@ def own_table(
     resplit: bool,
     keep_missing: bool,
     seed: int,
+    not_labels: Sequence[str] = (),
+    uncertain: str = "unknown",
+    readers: str | None = None,
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Return the table and labels of a CSV that was read (see `read_own_csv`, also for the options).
 
     `path` names the CSV in messages, `raw` holds its cells as strings, `root` is the folder that the paths in it are
-    relative to, `present` the relative paths that exist (None: ask the disk for each).
+    relative to, `present` the relative paths that exist (None: look below `root`).
     """
     if class_column is None and positive is not None:
         raise DataError(f"{path}: positive={positive} is of classes; name their column too (class_column).")
     if class_column is not None and labels is not None:
         raise DataError(f"{path}: give labels (columns of 0 and 1) or class_column (a column of names), not both.")
-    require_columns(path, raw, [path_column], "a table with one row per file (name the column: path_column)")
-    if id_column is not None:
-        require_columns(path, raw, [id_column], "unique names (id_column)")
-    if patient_column not in raw.columns and not each_file_own_patient:
-        hint = nearest(patient_column, raw.columns)
-        raise DataError(
-            f"{path}: no column {patient_column!r}{hint}. Splits are by patient: name the "
-            "column (patient_column), or say each_file_own_patient if no patient has two files."
-        )
-    files = relative_paths(raw[path_column].str.strip().str.replace("\\", "/", regex=False), root)
-    table = pd.DataFrame({"id": raw[id_column].str.strip() if id_column else file_ids(files), "path": files})
+    given_labels, not_labels = as_names(labels, raw.columns), as_names(not_labels, raw.columns) or ()
+    taken: list[Column] = []
+    keys = key_columns(path, raw, root, path_column, patient_column, id_column, class_column, each_file_own_patient)
+    path_column, patient_column = keys["path"], keys["patient"]
+    for key, column in (*keys.items(), ("id", id_column), ("class", class_column)):
+        if column in raw.columns and column != NO_COLUMN:
+            taken.append(Column(str(column), key, ""))
+    table = pd.DataFrame(index=raw.index)
+    table.attrs["notes"] = list(raw.attrs.get("notes", []))
+    cells = raw[path_column].str.strip()
+    files = relative_paths(
+        cells.mask(cells.str.lower().isin(UNKNOWN_CELLS), "").str.replace("\\", "/", regex=False), root
+    )
+    files = found_files(path, files, root, table) if present is None else files
+    table["id"] = raw[id_column].str.strip() if id_column else file_ids(files)
+    table["path"] = files
     table["patient"] = table["id"] if each_file_own_patient else raw[patient_column].str.strip()
-    given = raw[split_column] if split_column in raw.columns and not resplit else pd.Series("", raw.index)
-    table["split"] = _splits(path, given)
+    has_split = split_column in raw.columns
+    taken += [Column(split_column, "split", "dealt out anew" if resplit else "")] * has_split
+    table["split"] = _splits(path, raw[split_column] if has_split and not resplit else pd.Series("", raw.index))
     for column in ("id", "path", "patient"):
-        empty = np.flatnonzero(table[column] == "")
+        empty = np.flatnonzero(table[column].str.lower().isin(UNKNOWN_CELLS))
         if len(empty):
             raise DataError(f"{path}: row {empty[0] + 2}: the {column} is empty ({len(empty):,} in all). Fill it in.")
-    refuse_repeated(path, table["id"], "id")
     used = {path_column, id_column, patient_column, split_column, class_column}
     rest = [column for column in raw.columns if column not in used and column not in table.columns]
+    refuse_repeated_columns(path, raw, [*used, *(given_labels or ())])
     if class_column is not None:
-        require_columns(path, raw, [class_column], "the classes (class_column)")
-        names = raw[class_column].str.strip()
-        classes = sorted(set(names) - {""})
-        table, named = class_labels(path, table, names, classes, positive, f"{class_column} is {{}}")
+        named: tuple[str, ...] = ()
+        taken += [_no_label(describe(column, raw[column]), f"labels come from {class_column}") for column in rest]
     else:
-        table, named = _labelled(path, raw, table, rest, labels)
-    for column in rest:
-        if column not in named and column.lower() in FACTS:
-            table[column.lower()] = raw[column].str.strip()
+        named, described = _labelled(path, raw, table, rest, given_labels, not_labels, uncertain)
+        taken += described
+    _add_facts(raw, table, taken, named)
+    several = [*named] if class_column is None else []
+    if readers is not None or (id_column is None and table["path"].duplicated().any()):
+        raw_classes = None if class_column is None else raw[class_column]
+        table, kept = one_row_per_file(path, table, several, readers, uncertain, raw_classes)
+        raw = raw.loc[kept].reset_index(drop=True)
+    refuse_repeated(path, table["id"], "id")
+    if class_column is not None:
+        table, named = column_classes(path, table, raw[class_column], positive, class_column)
+    table.attrs["columns"] = [each._asdict() for each in taken]
+    for line in report(taken):
+        note(table, line)
     return _finished(path, root, table, named, present, keep_missing, seed)
 
 
@@ -237,11 +284,16 @@ def _finished(path, root, table, labels, present, keep_missing, seed) -> tuple[p
     return complete_splits(path, table, labels, seed), labels
 
 
+def tables_in(folder: Path) -> list[Path]:
+    """Return the tables that lie in a folder, sorted."""
+    return sorted(file for file in folder.iterdir() if file.name.lower().endswith(TABLE_SUFFIXES) and file.is_file())
+
+
 def only_csv(path: Path) -> Path:
-    """Return the CSV itself, or the only one in a folder."""
+    """Return the table itself, or the only one in a folder."""
     if not path.is_dir():
         return path
-    found = sorted(path.glob("*.csv"))
+    found = tables_in(path)
     if len(found) != 1:
         names = ", ".join(file.name for file in found) or "none"
         raise DataError(f"{path}: expected one CSV file there, found {len(found)} ({names}). Name the file itself.")
@@ -258,52 +310,73 @@ def _splits(path: Path, cells: pd.Series) -> pd.Series:
     return splits
 
 
+def _no_label(column: Column, why: str) -> Column:
+    """Return a column that reads like a label as left out."""
+    return column._replace(taken="left out", why=why) if column.taken == "label" else column
+
+
 def _labelled(
-    path: Path, raw: pd.DataFrame, table: pd.DataFrame, rest: list[str], labels: Sequence[str] | None
-) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Return the table with its label columns: those that are named, or all that hold 0 and 1 only."""
+    path: Path,
+    raw: pd.DataFrame,
+    table: pd.DataFrame,
+    rest: list[str],
+    labels: Sequence[str] | None,
+    not_labels: Sequence[str],
+    uncertain: str,
+) -> tuple[tuple[str, ...], list[Column]]:
+    """Add the label columns to the table: those that are named, or all that read like labels.
+
+    Returns:
+        The labels, and what each column was taken for.
+    """
+    require_columns(path, raw, [*(labels or ()), *not_labels], "the label")
+    described = {column: describe(column, raw[column]) for column in rest}
     if labels is None:
-        named = _zero_one_columns(path, raw, rest)
+        described = {name: _no_label(each, "named in not_labels") if name in not_labels else each
+                     for name, each in described.items()}  # fmt: skip
+        named = tuple(name for name, each in described.items() if each.taken == "label")
+        if not named:
+            whys = "; ".join(f"{each.name}: {each.why or each.taken}" for each in described.values())
+            raise DataError(
+                f"{path}: no label column (0, 1 or empty) among its further columns ({whys or 'there are none'}). "
+                "Name the labels (--option labels=A,B) or a column of class names (--option class_column=NAME), or "
+                "give an empty list for files without labels (--option labels=[])."
+            )
     else:
-        named = (labels,) if isinstance(labels, str) else tuple(labels)
-    require_columns(path, raw, named, "the label")
+        named = tuple(labels)
+        described |= {name: _no_label(each, "not among the labels that were named") for name, each in described.items()}
+        described |= {name: Column(name, "label", read_label(raw[name]).why()) for name in named}
     for label in named:
-        table[label] = _zero_one(path, raw, label)
-    return table, named
+        read = read_label(raw[label])
+        if read.odd.any():
+            _odd_cells(path, raw, table, label, read.odd, labels is not None)
+        table[label] = by_policy(read, uncertain)
+        if read.unsure.any():
+            note(table, f"{label}: {int(read.unsure.sum()):,} uncertain cells became {uncertain} (option uncertain).")
+    return named, list(described.values())
 
 
-def _zero_one_columns(path: Path, raw: pd.DataFrame, columns: list[str]) -> tuple[str, ...]:
-    found = tuple(column for column in columns if column.lower() not in FACTS and _holds_zero_one(raw[column]))
-    if not found:
-        raise DataError(
-            f"{path}: no label column (0, 1 or empty) among {', '.join(columns) or 'no further columns'}. "
-            "Name the labels (labels) or a column of class names (class_column), or give an empty list for files "
-            "without labels."
-        )
-    return found
-
-
-def _numbers(cells: pd.Series) -> tuple[pd.Series, pd.Series]:
-    """Return numbers (NaN where there is none), and which cells are neither 0, 1 nor unknown."""
-    text = cells.str.strip()
-    numbers = pd.to_numeric(text, errors="coerce")
-    return numbers.astype("float64"), ~(numbers.isin([0, 1]) | text.str.lower().isin(UNKNOWN_CELLS))
-
-
-def _holds_zero_one(cells: pd.Series) -> bool:
-    numbers, wrong = _numbers(cells)
-    return not wrong.any() and bool(numbers.notna().any())
-
-
-def _zero_one(path: Path, raw: pd.DataFrame, label: str) -> pd.Series:
-    numbers, wrong = _numbers(raw[label])
-    if wrong.any():
-        row = int(np.flatnonzero(wrong)[0])
+def _odd_cells(path: Path, raw: pd.DataFrame, table: pd.DataFrame, label: str, odd: np.ndarray, named: bool) -> None:
+    """Warn of cells that are no label's, in a column that else is one; refuse them where a person has named it."""
+    row = int(np.flatnonzero(odd)[0])
+    if named:
         raise DataError(
             f"{path}: row {row + 2}: {label} is {raw[label].iloc[row]!r}; "
             "a label is 1 (present), 0 (absent) or empty (unknown)."
         )
-    return numbers
+    warn(
+        table,
+        f"{path.name}: {label} is {raw[label].iloc[row]!r} in row {row + 2} ({int(odd.sum()):,} such cells): neither "
+        "present nor absent, taken as unknown.",
+    )
+
+
+def _add_facts(raw: pd.DataFrame, table: pd.DataFrame, taken: Sequence[Column], named: Sequence[str]) -> None:
+    """Add the facts of the cases, under their own names and in one spelling; the first of two columns counts."""
+    for each in taken:
+        key = fact(each.name)
+        if each.taken == "fact" and key is not None and each.name not in named and key not in table:
+            table[key] = fact_cells(key, raw[each.name])
 
 
 def _has_split_folders(files: pd.Series) -> bool:

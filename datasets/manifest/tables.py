@@ -9,6 +9,7 @@ predictions.csv  `id,patient,split,status,reason`, then `y_<label>`, `p_<label>`
 
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -32,6 +33,20 @@ FACTS = frozenset(
         "age sex view follow_up height width spacing mpp mpp_override fps frames annotation study series site scanner "
         "source group probe original_split duplicate_of"
     ).split()
+)
+# Plain names of columns that describe a case or how it was acquired, whose cells often read like a label's.
+COVARIATES = frozenset(
+    (
+        "gender,geschlecht,geschl,sexe,alter,patient sex,patient gender,patient age,patientenalter,dob,birth date,"
+        "date of birth,geburtsdatum,portable,bedside,mobile,fold,cv fold,kfold,split id,view position,viewposition,"
+        "projection,projektion,ap pa,pa ap,frontal lateral,frontal,lateral,laterality,side,seite,position,orientation,"
+        "hospital,institution,center,centre,klinik,department,station,ward,icu,inpatient,outpatient,manufacturer,"
+        "device,machine,model,vendor,batch,cohort,dataset,data source,origin,year,month,day,date,datum,time,visit,"
+        "race,ethnicity,insurance,language,smoker,raucher,smoking,pregnant,deceased,bmi,weight,weight kg,body weight,"
+        "height cm,height m,rows,columns,kvp,kv,mas,exposure,dose,reader,annotator,rater,index,row,nr,no,number,nummer,"
+        "accession,accession number,modality,body part,window center,window width,rescale slope,rescale intercept,"
+        "train,test,val,is train,is test"
+    ).split(",")
 )
 _RESPLIT = "Split by patient, or empty the column and let `clinvit prepare --resplit` do it."
 _OVERLAP = (
@@ -119,7 +134,7 @@ def read_manifest(path: str | Path, labels: Sequence[str] | None = None) -> Mani
     Args:
         path: The CSV file.
         labels: Names of the label columns. Default: every column that is no key (`id, path, patient, split`),
-            no known fact (`age`, `view`, ...) and holds numbers only.
+            no known fact or covariate (`age`, `view`, `fold`, ...) and holds numbers only.
 
     Raises:
         DataError: The file is missing or no CSV, a column or cell is missing or wrong, an id stands twice, a
@@ -145,12 +160,12 @@ def read_manifest(path: str | Path, labels: Sequence[str] | None = None) -> Mani
         raise DataError(f"{path}: row {wrong[0] + 2}: split {cell!r}; a split is one of {', '.join(SPLITS)}.")
     table["patient"], notes = tidy_patients(path, table)
     refuse_patient_overlap(path, table)
-    found = tuple(labels) if labels is not None else _label_columns(table)
+    meaning, roots, named = _beside(path.with_suffix(".json"))
+    found = tuple(labels) if labels is not None else _label_columns(table, named)
     for label in found:
         if label not in table.columns:
             raise DataError(f"{path}: no label column {label!r}{nearest(label, table.columns)}.")
         table[label] = label_cells(path, table, label, named=labels is not None)
-    meaning, roots = _beside(path.with_suffix(".json"))
     for column in ("path", "annotation"):
         if column in table:
             refuse_outside(path, column, table[column].str.strip(), roots)
@@ -165,18 +180,24 @@ def write_manifest(
     roots: Sequence[str] = (),
     left_out: Mapping[str, int] | None = None,
     holds: str = "",
+    columns: Sequence[Mapping[str, str]] = (),
 ) -> None:
     """Write a manifest atomically; label columns become 0, 1 or empty.
 
     What 1 means, the folders outside of its own in which its files may lie, how many files of the data set are no
-    cases, by reason, and what a case in its folders is (as of `contents.contents`), stand in a JSON beside it.
+    cases, by reason, what a case in its folders is (as of `contents.contents`), what each column of its table was taken
+    for, and labels whose names are those of covariates, stand in a JSON beside it.
     """
-    table = table.copy()
+    table, labels = table.copy(), list(labels)
     for label in labels:
         table[label] = table[label].astype("Float64").astype("Int64")
     beside = Path(path).with_suffix(".json")
-    if meaning or roots or left_out or holds or beside.is_file():
-        facts = {"meaning": dict(meaning or {}), "roots": list(roots), "left_out": dict(left_out or {}), "holds": holds}
+    unlike = [label for label in labels if is_covariate(label)]
+    if meaning or roots or left_out or holds or columns or unlike or beside.is_file():
+        facts = {
+            "meaning": dict(meaning or {}), "roots": list(roots), "left_out": dict(left_out or {}),
+            "holds": holds, "columns": list(columns), "labels": unlike,
+        }  # fmt: skip
         write_json(beside, {key: value for key, value in facts.items() if value})
     write_csv(path, table)
 
@@ -340,14 +361,14 @@ def refuse_patient_overlap(path: Path, table: pd.DataFrame, remedy: str = _RESPL
         )
 
 
-def _beside(path: Path) -> tuple[dict[str, str], list[str]]:
-    """Return what 1 means by label, and the roots."""
+def _beside(path: Path) -> tuple[dict[str, str], list[str], list[str]]:
+    """Return what 1 means by label, the roots, and the labels whose names are those of covariates."""
     if not path.exists():
-        return {}, []
+        return {}, [], []
     try:
         facts = read_json(path, DataError)
         meaning = {str(label): str(text) for label, text in facts.get("meaning", {}).items()}
-        return meaning, [os.fspath(root) for root in facts.get("roots", [])]
+        return meaning, [os.fspath(root) for root in facts.get("roots", [])], [str(n) for n in facts.get("labels", [])]
     except (OSError, TypeError, AttributeError) as error:
         raise DataError(
             f"{path}: not readable ({error}); it holds "
@@ -364,11 +385,17 @@ def _refuse_repeated_ids(path: Path, table: pd.DataFrame) -> None:
         )
 
 
-def _label_columns(table: pd.DataFrame) -> tuple[str, ...]:
+def is_covariate(name: str) -> bool:
+    """Return whether a column describes a case or how it was acquired, by its name: it is no label unasked."""
+    plain = " ".join(re.findall(r"[^\W_]+", name.casefold()))
+    return name.lower() in FACTS or plain in COVARIATES or plain.split(" ")[-1] in ("id", "uid")
+
+
+def _label_columns(table: pd.DataFrame, named: Sequence[str]) -> tuple[str, ...]:
     return tuple(
         column
         for column in table.columns
-        if column not in KEYS and column.lower() not in FACTS and is_numeric(table[column])
+        if column in named or (column not in KEYS and not is_covariate(column) and is_numeric(table[column]))
     )
 
 

@@ -1,7 +1,6 @@
 """NIH ChestX-ray14: twelve folders of PNG (or one), Data_Entry_2017.csv, the official lists, boxes."""
 
 import gzip
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +53,7 @@ def read(
     """
     root = Path(root)
     path = _entry_file(root)
-    raw = _comma_ended(path).rename(columns={"Patient Sex": "Patient Gender"})
+    raw = read_csv(path).rename(columns={"Patient Sex": "Patient Gender"})
     columns = ("Image Index", "Finding Labels", "Follow-up #", "Patient ID", "Patient Age", "Patient Gender")
     require_columns(path, raw, (*columns, "View Position"), "the table of ChestX-ray14")
     table = pd.DataFrame({"id": _stem(raw["Image Index"]), "path": raw["Image Index"].str.strip()})
@@ -95,7 +94,7 @@ def boxes(root: str | Path) -> pd.DataFrame:
         DataError: The file or a column is missing, a label is unknown or a number is none.
     """
     path = Path(root) / BOX_LIST
-    raw = _comma_ended(path)
+    raw = read_csv(path)
     numbers = {"x": "Bbox [x", "y": "y", "w": "w", "h": "h]"}
     require_columns(path, raw, ["Image Index", "Finding Label", *numbers.values()], "the boxes of ChestX-ray14")
     table = pd.DataFrame({"id": _stem(raw["Image Index"]), "label": raw["Finding Label"].str.strip()})
@@ -130,13 +129,6 @@ def _entry_file(root: Path) -> Path:
     if not found:
         raise DataError(f"{root}: no Data_Entry_2017.csv (or Data_Entry_2017_v2020.csv). Download it with the images.")
     return found[-1]  # the corrected table of 2020, if both are there
-
-
-def _comma_ended(path: Path) -> pd.DataFrame:
-    """Read a table whose rows may end with more commas than its header: without index_col they would shift."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", pd.errors.ParserWarning)
-        return read_csv(path, index_col=False)
 
 
 def _stem(names: pd.Series) -> pd.Series:

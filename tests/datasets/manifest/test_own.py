@@ -86,7 +86,9 @@ def test_train_without_val_gives_some_patients_to_val(tmp_path):
 @pytest.mark.parametrize(
     ("header", "rows", "options", "message"),
     [
-        ("file,patient,mass", ["a.png,p,1"], {}, "no column 'path'"),
+        ("mass,patient,where", ["1,p,a.png"], {}, "no column 'path'"),
+        ("mass,who,where", ["1,p,a.png"], {}, "no column 'path'.* and 'patient'"),
+        ("path,patient,mass,mass", ["a.png,p,1,0"], {"labels": ["mass"]}, "'mass' stands twice"),
         ("path,patients,mass", ["a.png,p,1"], {}, "did you mean 'patients'"),
         ("path,patient,mass", ["a.png,p,1"], {"labels": ["mas"]}, "did you mean 'mass'"),
         ("path,patient,mass", ["a.png,,1"], {}, "row 2: the patient is empty"),

@@ -165,7 +165,7 @@ def test_tables_that_cannot_be_used(tmp_path, text, words):
 
 def test_columns_that_are_not_there(tmp_path):
     path = tmp_path / "bags.csv"
-    path.write_text("label,bag,f\n" + TABLE)
+    path.write_text("label,bag,f,g\n" + TABLE)
     with pytest.raises(DataError, match="did you mean 'label'"):
         read_bag_table(path, "lable", "bag")
     with pytest.raises(DataError, match="no column 9"):
