@@ -82,6 +82,7 @@ def _model(model: ModelResult, context: Context) -> dict[str, Any]:
         "patients": model.patients,
         "failed": model.failed.to_dict("records"),
         "defined_labels": model.defined,
+        "left_out_of_macro": [each._asdict() for each in model.left_out],
         "thresholds_chosen_on_these_cases": model.optimistic,
         "macro": _estimates(model.macro),
         "labels": [_label(label) for label in model.labels],
@@ -158,6 +159,9 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
         "patients": comparison.patients,
         "left_out": comparison.left_out,
         "labels_not_shared": list(comparison.not_shared),
+        "left_out_of_macro": [each._asdict() for each in comparison.rare],
+        "verdict": comparison.verdict,
+        "p_over_models_holm": number_json(comparison.p_models),
         "macro_difference": {
             metric: estimate_json(e) | {"p": number_json(comparison.p[metric])}
             for metric, e in comparison.macro.items()
