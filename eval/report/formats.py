@@ -22,6 +22,11 @@ def p_value(p: float) -> str:
     return "<0.001" if p < 0.001 else number(p)
 
 
+def compared_p(p: float) -> str:
+    """Return a p-value in a sentence: `= 0.032`, `< 0.001`."""
+    return "< 0.001" if p < 0.001 else f"= {number(p)}"
+
+
 def interval(estimate: Estimate, digits: int = 3, sign: bool = False) -> str:
     """Return `0.84–0.90` or `−0.03 to 0.01`, empty if there is none; with signs `+0.01 to +0.05`."""
     if np.isnan(estimate.low):

@@ -1,14 +1,17 @@
 """The result of an evaluation in sentences."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from ..statistics.classes import ClassResult, positive_class
+from ..statistics.compare import Comparison
 from ..statistics.intervals import Estimate
+from ..statistics.reservations import LeftOut
+from ..statistics.reservations import left_out_words as rare_words
 from ..statistics.results import LabelResult, ModelResult, Results
 from .failure_words import failure_sentences, left_out_words
-from .formats import interval, many, number, signed
+from .formats import compared_p, interval, many, number, signed
 from .margin_words import margin_sentence
 from .matched_words import matched_sentences
 
@@ -21,15 +24,17 @@ def headline(found: Results, unit: str) -> list[str]:
     The first entry holds what must not be parted: the main metric, and how many of the requested cases it is of.
     """
     first = found.models[0]
-    row = main_label(first)
+    row, several = main_label(first), len(found.models) > 1
     if first.classes is not None and row is None:
-        sentences = _class_sentences(first.name, first.classes, unit)
+        sentences = _class_sentences(first.name, first.classes, unit, several)
     else:
-        sentences = _auroc_sentences(first, row, unit)
+        sentences = _auroc_sentences(first, row, unit, several)
     lost, *more = failure_sentences(first, row) or [""]
     sentences[0] = f"{sentences[0]} {lost}".strip()
     sentences += more
     models = {model.name: model for model in found.models}
+    for other in found.models[1:]:
+        sentences += [] if other.classes is not None and main_label(other) is None else _worse_than_chance(other)
     for other, comparison in found.comparisons.items():
         decided = comparison.classes if row is None else None
         what, gap, cases = (
@@ -41,10 +46,10 @@ def headline(found: Results, unit: str) -> list[str]:
             sentences.append(f"{first.name} and {other} cannot be compared: {gap.reason}.")
             continue
         left_out = left_out_words(first.name, models[other], main_label(models[other]), comparison)
-        sentences.append(
-            f"{first.name} minus {other}: {what} difference {signed(gap.value)}{_ci(gap, signed)} on the same "
-            f"{many(cases, unit)}{left_out}. {_verdict(gap, first.name, other)}"
-        )
+        over = "" if decided is not None or row is not None else _left_out(comparison.rare, len(comparison.labels))
+        gap_words = f"{what} difference {signed(gap.value)}{_ci(gap, signed)} on the same {many(cases, unit)}"
+        verdict = _verdict(comparison, first.name, other, len(found.comparisons))
+        sentences.append(f"{first.name} minus {other}: {gap_words}{over}{left_out}. {verdict}")
     sentences += matched_sentences(found, None if row is None else row.label)
     sentences += [margin_sentence(first.name, other, own) for other, own in found.margins.items()]
     return sentences
@@ -59,19 +64,23 @@ def main_label(model: ModelResult) -> LabelResult | None:
     return None
 
 
-def _auroc_sentences(model: ModelResult, row: LabelResult | None, unit: str) -> list[str]:
+def _auroc_sentences(model: ModelResult, row: LabelResult | None, unit: str, several: bool) -> list[str]:
     size = f"{many(len(model.table), unit)} of {many(model.patients, 'patient')}"
     score = model.macro["auroc"] if row is None or model.classes is None else row.metrics["auroc"]
     if np.isnan(score.value):
         return [f"The AUROC of {model.name} is undefined on {size}: {score.reason}."]
     if row is None:
-        over = f"{model.defined} of {many(len(model.labels), 'finding')}"
-        return [f"Macro AUROC {number(score.value, 2)}{_ci(score)} over {over} on {size}."]
+        over, out = f"{model.defined} of {many(len(model.labels), 'finding')}", rare_words(model.left_out)
+        whose = f"{model.name}: macro" if several else "Macro"
+        words = f"{whose} AUROC {number(score.value, 2)}{_ci(score)} over {over} on {size}{f'; {out}' if out else ''}."
+        return [words, *_worse_than_chance(model)]
     what = row.label
     if model.classes is not None:
         other = next(label for label in model.classes.labels if label != row.label)
         what = f"{row.label} against {other}"
-    sentences = [f"AUROC {number(score.value, 2)}{_ci(score)} for {what} on {size}."]
+    whose = f"{model.name}: " if several else ""
+    sentences = [f"{whose}AUROC {number(score.value, 2)}{_ci(score)} for {what} on {size}."]
+    sentences += _worse_than_chance(model)
     if not np.isnan(row.point.threshold):
         rates = " and ".join(f"{name} {number(row.metrics[name].value, 2)}{_ci(row.metrics[name])}" for name in PAIR)
         source = (
@@ -100,15 +109,30 @@ def _baseline(found: ClassResult) -> str:
     return words if low > base.value else f"{words}, so these cases do not show that it is better than that"
 
 
-def _class_sentences(model: str, found: ClassResult, unit: str) -> list[str]:
+def _worse_than_chance(model: ModelResult) -> list[str]:
+    """Remark on labels whose AUROC is below 0.5 by its interval: usually 0 and 1 of the label are confused."""
+    worse = [row.label for row in model.labels if row.metrics["auroc"].high < 0.5]
+    if not worse:
+        return []
+    names = ", ".join(worse)
+    return [f"{model.name} is worse than chance for {names}: is the direction of the label or of the score reversed?"]
+
+
+def _left_out(rare: Sequence[LeftOut], labels: int) -> str:
+    words = rare_words(rare)
+    return f", over {labels - len(rare)} of {many(labels, 'finding')} ({words})" if words else ""
+
+
+def _class_sentences(model: str, found: ClassResult, unit: str, several: bool) -> list[str]:
     size = f"{many(found.cases, unit)} of {many(found.patients, 'patient')}"
+    whose = f"{model}: accuracy" if several else "Accuracy"
     score, strict = found.metrics["accuracy"], found.metrics["accuracy_failed_as_wrong"]
     if np.isnan(score.value):
         sentences = [f"The accuracy of {model} is undefined on {size}: {score.reason}."]
     else:
         base = _baseline(found)
         over = f"over {len(found.labels)} classes on {size}. {base[0].upper()}{base[1:]}"
-        sentences = [f"Accuracy {number(score.value, 2)}{_ci(score)} {over}."]
+        sentences = [f"{whose} {number(score.value, 2)}{_ci(score)} {over}."]
     if found.failed:
         sentences.append(
             f"With {many(found.failed, f'failed {unit}')} counted as wrong: {number(strict.value, 2)}{_ci(strict)}."
@@ -122,10 +146,20 @@ def _ci(estimate: Estimate, form: Callable[[float], str] | None = None, digits: 
     return f" (95 % CI {interval(estimate, 3, sign=True) if form else interval(estimate, digits)})"
 
 
-def _verdict(gap: Estimate, first: str, other: str) -> str:
-    if np.isnan(gap.low):
+def _verdict(found: Comparison, first: str, other: str, pairs: int) -> str:
+    verdict = found.verdict
+    among = f" (corrected for {pairs} comparisons by Holm: p {compared_p(found.p_models)})" if pairs > 1 else ""
+    if verdict == "identical":
+        return f"{first} and {other} are identical: they give every case the same scores."
+    if verdict == "none":
         return "There is no interval, so nothing can be said about the difference."
-    if gap.low > 0 or gap.high < 0:
-        better = first if gap.value > 0 else other
-        return f"The interval excludes zero: {better} is better here than the choice of patients alone would explain."
-    return "The interval includes zero: these cases do not show that either is better."
+    if verdict == "open":
+        gap = found.main
+        if gap.low > 0 or gap.high < 0:
+            why = among or f" (p {compared_p(found.p_models)})"
+            return f"The interval excludes zero, but the test does not show that either is better{why}."
+        return "The interval includes zero: these cases do not show that either is better."
+    better = first if verdict == "first" else other
+    return (
+        f"The interval excludes zero{among}: {better} is better here than the choice of patients alone would explain."
+    )

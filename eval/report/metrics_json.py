@@ -118,6 +118,7 @@ def _model(model: ModelResult, context: Context) -> dict[str, Any]:
         "notes": list(model.notes),
         "failed": model.failed.to_dict("records"),
         "defined_labels": model.defined,
+        "left_out_of_macro": [each._asdict() for each in model.left_out],
         "thresholds_chosen_on_these_cases": model.optimistic,
         "macro": _estimates(model.macro),
         "labels": [_label(label) for label in model.labels],
@@ -202,6 +203,9 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
         "failed_first": comparison.failed_first,
         "failed_second": comparison.failed_second,
         "labels_not_shared": list(comparison.not_shared),
+        "left_out_of_macro": [each._asdict() for each in comparison.rare],
+        "verdict": comparison.verdict,
+        "p_over_models_holm": number_json(comparison.p_models),
         "macro_difference": {
             metric: estimate_json(e) | {"p": number_json(comparison.p[metric])}
             for metric, e in comparison.macro.items()

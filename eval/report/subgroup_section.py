@@ -24,7 +24,8 @@ METHODS = (
     "Subgroups: within a group, intervals are as everywhere. Group minus all other cases: the variance is DeLong’s for "
     "two groups, summed by patient, so that patients with cases in both are counted once (Obuchowski); of a macro mean "
     "and of an accuracy it is the same sum of squares over patients. p is of the normal distribution, adjusted by Holm "
-    "over all groups of all columns; with fewer than 10 patients in a class on either side there is none."
+    "over all groups of all columns, of the t distribution where patients are few; with fewer than 10 patients in a "
+    "class on either side there is none. A macro mean is over findings that all groups of its column have enough of."
 )
 
 
@@ -104,6 +105,7 @@ def _plain(group: Subgroup, whole: bool) -> dict:
         "patients": group.patients,
         "cases": group.cases,
         "failed": group.failed,
+        "macro_over": list(group.mean_of),
         "metrics": {name: estimate_json(e) for name, e in group.metrics.items()},
         "differences": {} if whole else {name: _contrast_json(each) for name, each in group.contrasts.items()},
         "labels": [_plain_label(label, whole) for label in group.labels],

@@ -17,6 +17,7 @@ from ..evaluation import KINDS, STANDARD, Evaluation
 from .intervals import NO_INTERVAL, Estimate, estimates, macro_estimate, proportions, proportions_of
 from .metrics import ratio
 from .resampling import Drawn, PatientBootstrap, Reweighted
+from .reservations import FEW
 
 TOLERANCE = 1e-3  # by which the scores of a case may miss a sum of 1; more where they have few digits
 DIGITS = 6  # fewer than a table keeps: scores with so few have been rounded
@@ -218,7 +219,7 @@ def class_result(asked: Predictions, evaluation: Evaluation = STANDARD) -> Class
     groups = _groups(truth[counted], decided[counted], right_top, classes)
     drawn = bootstrap.drawn(lambda weights: _drawn(groups, classes, weights))
     per_class = _per_class(margins, drawn, truth[counted], decided[counted], bootstrap)
-    metrics = _overall(margins, drawn, bootstrap, per_class)
+    metrics = _overall(margins, drawn, bootstrap, per_class, _patients(bootstrap, truth[counted], classes))
     if classes > TOP:
         metrics[f"top{TOP}_accuracy"] = _share(right_top.sum(), len(right_top), bootstrap, drawn["top"])
     metrics["baseline_accuracy"] = baseline_accuracy(margins.truth, asked.labels)
@@ -308,21 +309,26 @@ def _patients(bootstrap: PatientBootstrap, group: np.ndarray, groups: int) -> tu
 
 
 def _overall(
-    margins: Margins, drawn: dict[str, Drawn], bootstrap: PatientBootstrap, per_class: dict[str, list[Estimate]]
+    margins: Margins,
+    drawn: dict[str, Drawn],
+    bootstrap: PatientBootstrap,
+    per_class: dict[str, list[Estimate]],
+    patients: tuple[np.ndarray, np.ndarray],
 ) -> dict[str, Estimate]:
-    """Compute accuracy, balanced accuracy, macro F1, kappa and MCC."""
+    """Compute accuracy, balanced accuracy, macro F1, kappa and MCC; `patients` with and without each class."""
     values = _agreement(margins)
     metrics = {"accuracy": _share(margins.right.sum(), int(margins.truth.sum()), bootstrap, drawn["accuracy"])}
     present = int((margins.truth > 0).sum())
     why = NO_TRUTH if present == 0 else "cases of one class only"
     for name, rate in {"balanced_accuracy": "sensitivity", "macro_f1": "f1"}.items():
         own = np.array([estimate.value for estimate in per_class[rate]])
-        mean = macro_estimate(own, drawn[rate]) if present > 1 else Estimate(np.nan, reason=why)
+        mean = _class_mean(own, drawn[rate], patients[0]) if present > 1 else Estimate(np.nan, reason=why)
         note = f"over {present} of {len(own)} classes: the others have no case" if 1 < present < len(own) else ""
         metrics[name] = replace(mean, reason="; ".join(filter(None, [mean.reason, note])))
     why = NO_TRUTH if present == 0 else "all cases or all decisions are of one class"
     for name in ("kappa", "mcc"):
-        metrics[name] = estimates(values[name][None], drawn[name], [why])[0]
+        few = [int(patients[1][margins.truth.argmax()])]  # patients of all but the most frequent class
+        metrics[name] = estimates(values[name][None], drawn[name], [why], few)[0]
     return metrics
 
 
@@ -331,6 +337,16 @@ def baseline_accuracy(truth: np.ndarray, labels: tuple[str, ...]) -> Estimate:
     if not truth.sum():
         return Estimate(float("nan"), reason=NO_TRUTH)
     return Estimate(float(truth.max() / truth.sum()), reason=f"{NO_INTERVAL}: always {labels[int(truth.argmax())]!r}")
+
+
+def _class_mean(values: np.ndarray, drawn: Drawn, patients: np.ndarray) -> Estimate:
+    """Return the mean over the classes with a case; without interval where one of them has too few patients."""
+    defined = ~np.isnan(values)
+    rare = int((patients[defined] < FEW).sum())
+    if not rare:
+        return macro_estimate(values, drawn, few=patients)
+    why = f"no interval: {rare} of {defined.sum()} classes have cases of fewer than {FEW} patients"
+    return Estimate(float(values[defined].mean()), reason=why)
 
 
 def _share(hits: int, cases: int, bootstrap: PatientBootstrap, drawn: Drawn) -> Estimate:

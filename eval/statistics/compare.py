@@ -14,11 +14,12 @@ from .classes import MANY, detailed_labels, exclusive
 from .compare_decisions import DecisionComparison, compare_decisions
 from .delong import PairedTest, delong_test
 from .holm import holm
-from .intervals import NO_INTERVAL, Estimate, estimates, macro_draws, macro_estimate
+from .intervals import LEVEL, NO_INTERVAL, Estimate, believed_macro, estimates, macro_draws, macro_size
 from .mcnemar import ClassComparison, compare_classes
 from .metrics import auroc, average_precision, predicted_labels, reasons
 from .metrics import macro as macro_mean
 from .resampling import PatientBootstrap, Reweighted
+from .reservations import LeftOut, rare_labels, widened_p
 
 LISTED = 12  # disagreements shown on the page
 KEPT = 5000  # and written to the table of disagreements
@@ -44,6 +45,10 @@ class Comparison:
         disagreements: The cases with the largest difference of score: `id, patient, label, truth, first, second,
             first_predicted, second_predicted` (1, 0, or NaN without a threshold).
         classes: The decisions compared, where both tables have the same exclusive classes.
+        rare: Labels that the macro means do not include: too few patients with or without them.
+        identical: Whether both models have the same scores, and the same decisions.
+        p_models: p of the verdict (macro AUROC, or accuracy of exclusive classes), by Holm over all pairs of models
+            that are compared together; NaN where there is none.
     """
 
     cases: int
@@ -61,6 +66,26 @@ class Comparison:
     p: dict[str, float]
     disagreements: pd.DataFrame
     classes: ClassComparison | None
+    rare: tuple[LeftOut, ...] = ()
+    identical: bool = False
+    p_models: float = float("nan")
+
+    @property
+    def main(self) -> Estimate:
+        """Return the difference that decides: of the (macro) AUROC, and of three or more exclusive classes accuracy."""
+        return self.macro["auroc"] if self.classes is None or len(self.labels) < 3 else self.classes.accuracy
+
+    @property
+    def verdict(self) -> str:
+        """Return `first` or `second` for the better model, `identical`, `open`, or `none` without an interval."""
+        gap = self.main
+        if self.identical:
+            return "identical"
+        if np.isnan([gap.low, self.p_models]).any():
+            return "none"
+        if not (gap.low > 0 or gap.high < 0) or self.p_models >= 1 - LEVEL:
+            return "open"
+        return "first" if gap.value > 0 else "second"
 
     def table(self) -> pd.DataFrame:
         """Return the differences of AUROC and average precision with intervals and p: by label, then the macro mean."""
@@ -91,6 +116,7 @@ def compare(
     *,
     thresholds: tuple[Mapping[str, float], Mapping[str, float]] | None = None,
     most: int = KEPT,
+    rare: Mapping[str, int] | None = None,
 ) -> Comparison:
     """Compare two models on the same cases of one split, by the same resamples of patients.
 
@@ -100,6 +126,8 @@ def compare(
         evaluation: The split, and how intervals are made.
         thresholds: Of either model, by label; with them the predicted labels are compared too.
         most: How many disagreements to list.
+        rare: Labels that no macro mean includes, with the patients in their smaller class; None for those that
+            have too few among the cases compared (`reservations`).
 
     Raises:
         DataError: The ids, patients or truths of the split differ, or no label is shared.
@@ -120,13 +148,19 @@ def compare(
     bootstrap = evaluation.bootstrap(one["patient"], truth)
     detailed = np.isin(labels, detailed_labels(a, split))
     own = truth[:, detailed], first[:, detailed], second[:, detailed]
-    macro, differences, p = _differences(*own, bootstrap)
+    few = bootstrap.smaller_class(truth)
+    gone = rare_labels(
+        labels, few if rare is None else np.minimum(few, [rare.get(label, n) for label, n in zip(labels, few)])
+    )
+    kept = ~np.isin(labels, [each.label for each in gone])
+    macro, differences, p = _differences(*own, bootstrap, kept[detailed])
     if not detailed.all():
         macro, p = _macro_only(truth, first, second), dict.fromkeys(p, float("nan"))
     given = thresholds or ({}, {})
     cuts = np.array([[model.get(label, np.nan) for label in labels] for model in given], dtype=np.float64)
     tests = [delong_test(y, p, q, one["patient"]) for y, p, q in zip(*(part.T for part in own))]
     same_classes = set(a.labels) == set(b.labels) and exclusive(a) and exclusive(b)
+    classes = compare_classes(replace(a, table=one), replace(b, table=two), bootstrap) if same_classes else None
     return Comparison(
         cases=len(one),
         patients=bootstrap.size,
@@ -144,8 +178,17 @@ def compare(
         else compare_decisions(own[0], own[1:], tuple(cuts[:, detailed]), bootstrap),
         p=p,
         disagreements=_disagreements(one, labels, truth, (first, second), cuts, most),
-        classes=compare_classes(replace(a, table=one), replace(b, table=two), bootstrap) if same_classes else None,
+        classes=classes,
+        rare=gone if kept.any() and detailed.all() else (),
+        identical=np.array_equal(first, second) and (classes is None or classes.only_first + classes.only_second == 0),
+        p_models=p["auroc"] if classes is None or len(labels) < 3 else classes.p,
     )
+
+
+def corrected_for_models(found: Mapping[str, Comparison]) -> dict[str, Comparison]:
+    """Return comparisons of one model with several others, the p of their verdicts corrected by Holm."""
+    p = holm(np.array([each.p_models for each in found.values()]))
+    return {name: replace(each, p_models=float(own)) for (name, each), own in zip(found.items(), p)}
 
 
 def same_cases(
@@ -177,17 +220,29 @@ def same_cases(
 
 
 def _differences(
-    truth: np.ndarray, first: np.ndarray, second: np.ndarray, bootstrap: PatientBootstrap
+    truth: np.ndarray, first: np.ndarray, second: np.ndarray, bootstrap: PatientBootstrap, kept: np.ndarray
 ) -> tuple[dict[str, Estimate], dict[str, list[Estimate]], dict[str, float]]:
     why, few = reasons(truth), bootstrap.smaller_class(truth)
     drawn = bootstrap.drawn(lambda weights: _rank_differences(truth, first, second, weights))
     macro, differences, p = {}, {}, {}
     for name, metric in {"auroc": auroc, "average_precision": average_precision}.items():
         values = metric(truth, first) - metric(truth, second)
-        macro[name] = macro_estimate(values, drawn[name])
         differences[name] = estimates(values, drawn[name], why, few)
-        p[name] = _two_sided_p(macro_draws(values, drawn[name].resampled))
+        macro[name] = (
+            differences[name][0]
+            if len(values) == 1
+            else believed_macro(values, drawn[name], few, kept, "no label is defined")
+        )
+        p[name] = _macro_p(values, drawn[name].resampled, few, kept & ~np.isnan(values))
     return macro, differences, p
+
+
+def _macro_p(values: np.ndarray, draws: np.ndarray, few: np.ndarray, kept: np.ndarray) -> float:
+    """Return the p of a macro difference; NaN where no label is kept."""
+    if not kept.any():
+        return float("nan")
+    own = draws[:, kept]
+    return widened_p(_two_sided_p(macro_draws(values[kept], own)), macro_size(own, few[kept]))
 
 
 def _rank_differences(

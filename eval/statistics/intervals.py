@@ -11,10 +11,11 @@ from scipy.stats import norm
 
 from .metrics import ratio
 from .resampling import Drawn, PatientBootstrap, Reweighted
+from .reservations import ENOUGH, FEW, mean_size, too_few, widened
+from .small_samples import auroc_interval, effective_patients, exact, exact_clustered
 
 LEVEL = 0.95
 NO_INTERVAL = "no interval is computed"  # how the reason of a metric begins that is shown without one on purpose
-FEW = 10  # patients in the smaller class below which bootstrap intervals are clearly too narrow
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Estimate:
 
 
 def percentile(
-    value: float, draws: np.ndarray, reason: str = "", few: int | None = None, acceleration: float | None = None
+    value: float, draws: np.ndarray, reason: str = "", few: float | None = None, acceleration: float | None = None
 ) -> Estimate:
     """Give a metric the 2.5th and 97.5th percentile of its (R,) draws; undefined ones are left out.
 
@@ -53,32 +54,29 @@ def percentile(
         value: The metric on the cases themselves.
         draws: The metric in each resample.
         reason: Why `value` is NaN, where it is.
-        few: Patients in the smaller class. With one there is no interval, for resampling one patient shows no
-            variation; below `FEW` the estimate says that its interval is too narrow to trust.
+        few: Patients in the smaller class. With fewer than `FEW` there is no interval; with some more it is widened
+            (`reservations`).
         acceleration: Of `PatientJackknife.acceleration`. With it the interval is BCa: other percentiles, corrected for
             bias and skewness.
     """
     if np.isnan(value):
         return Estimate(value, reason=reason or "undefined")
-    if few is not None and few < 2:
-        return Estimate(value, reason="no interval: a class has cases of one patient only")
+    if few is not None and few < FEW:
+        return Estimate(value, reason=too_few(int(few)))
     defined = draws[~np.isnan(draws)]
     undefined = len(draws) - len(defined)
     if len(defined) < 2:
         return Estimate(value, reason="no interval: undefined in every resample", undefined=undefined)
-    levels = np.array([(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    levels = widened(np.array([(1 - LEVEL) / 2, (1 + LEVEL) / 2]), few)
     if acceleration is not None:
         levels = _bca_levels(value, defined, acceleration, levels)
     if np.isnan(levels).any():
         return Estimate(value, reason="no interval: every resample is on one side of the metric", undefined=undefined)
     low, high = np.quantile(defined, levels)
-    note = ""
     if low == high:
-        note = "no variation between resamples: too few cases for an interval"
-    elif few is not None and few < FEW:
-        note = f"a class has cases of {few} patients only: the interval is too narrow to trust"
+        return Estimate(value, reason="no interval: nothing varies between the resamples", undefined=undefined)
     method = "bootstrap" if acceleration is None else "bootstrap, bca"
-    return Estimate(value, float(low), float(high), note, method, undefined)
+    return Estimate(value, float(low), float(high), method=method, undefined=undefined)
 
 
 def _bca_levels(value: float, draws: np.ndarray, acceleration: float, levels: np.ndarray) -> np.ndarray:
@@ -122,15 +120,89 @@ def estimates(
     ]
 
 
-def macro_estimate(values: np.ndarray, drawn: Drawn, reason: str = "no label is defined") -> Estimate:
+def auroc_estimates(
+    truth: np.ndarray,
+    values: np.ndarray,
+    drawn: Drawn,
+    reasons: Sequence[str] | np.ndarray,
+    bootstrap: PatientBootstrap,
+) -> list[Estimate]:
+    """Give L AUROCs their intervals: Newcombe's score interval where a class has few patients, else the bootstrap's.
+
+    An AUROC of exactly 1 or 0, which no resample varies, gets an exact one (`small_samples.auroc_interval`).
+
+    Args:
+        truth: (N, L).
+        values: (L,) on the cases themselves.
+        drawn: The same in the resamples.
+        reasons: L texts: why a value is NaN, where it is.
+        bootstrap: The N cases' patients.
+    """
+    smaller = bootstrap.smaller_class(truth)
+    found = estimates(values, drawn, reasons, smaller)
+    for label, value in enumerate(values):
+        if np.isnan(value) or (smaller[label] >= ENOUGH and 0 < value < 1):
+            continue
+        sizes = [effective_patients(_numbered(bootstrap.index[truth[:, label] == kind])) for kind in (1, 0)]
+        known = bootstrap.having(~np.isnan(truth[:, label]))
+        if known < 2:  # no two patients to compare: nothing is known of others
+            found[label] = Estimate(float(value), reason=too_few(1))
+            continue
+        # Patients who have both count once: only pairs of different patients are independent.
+        low, high = auroc_interval(float(value), *sizes, known // 2)
+        method = "exact" if value in (0, 1) else "score (Newcombe)"
+        found[label] = Estimate(float(value), low, high, method=method, undefined=found[label].undefined)
+    return found
+
+
+def _numbered(index: np.ndarray) -> np.ndarray:
+    return np.unique(index, return_inverse=True)[1]
+
+
+def macro_estimate(
+    values: np.ndarray, drawn: Drawn, reason: str = "no label is defined", few: np.ndarray | None = None
+) -> Estimate:
     """Compute `macro_percentile` of (L,) metrics and their draws."""
     mean = drawn.map(lambda draws: macro_draws(values, draws)[:, None])
     acceleration = mean.acceleration()
-    return macro_percentile(values, drawn.resampled, reason, None if acceleration is None else float(acceleration[0]))
+    own = None if acceleration is None else float(acceleration[0])
+    return macro_percentile(values, drawn.resampled, reason, own, few)
+
+
+def believed_macro(values: np.ndarray, drawn: Drawn, few: np.ndarray, kept: np.ndarray, reason: str) -> Estimate:
+    """Compute the mean over the labels that are kept; where none is, that over all defined ones, without interval.
+
+    Args:
+        values: (L,) metrics.
+        drawn: The same in the resamples.
+        few: (L,) patients in the smaller class.
+        kept: (L,) boolean: not left out by `reservations`.
+        reason: What to say where no label is defined.
+    """
+    kept = kept & ~np.isnan(values)
+    if kept.any():
+        return macro_estimate(values[kept], drawn.map(lambda draws: draws[:, kept]), reason, few[kept])
+    defined = values[~np.isnan(values)]
+    if not len(defined):
+        return Estimate(float("nan"), reason=reason)
+    why = too_few(int(few[0])) if len(values) == 1 else ""
+    return Estimate(
+        float(defined.mean()),
+        reason=why or f"no interval: every finding has fewer than {FEW} patients with it or without it",
+    )
+
+
+def macro_size(draws: np.ndarray, few: np.ndarray) -> float:
+    """Return of how many patients the mean of L metrics is worth, from their (R, L) draws; see `mean_size`."""
+    return mean_size(np.nanvar(draws, axis=0), few)
 
 
 def macro_percentile(
-    values: np.ndarray, draws: np.ndarray, reason: str = "no label is defined", acceleration: float | None = None
+    values: np.ndarray,
+    draws: np.ndarray,
+    reason: str = "no label is defined",
+    acceleration: float | None = None,
+    few: np.ndarray | None = None,
 ) -> Estimate:
     """Compute the mean over the labels that are defined on the cases themselves, with its interval.
 
@@ -139,6 +211,7 @@ def macro_percentile(
         draws: (R, L) the same in each resample.
         reason: What to say where no label is defined.
         acceleration: See `percentile`.
+        few: (L,) patients in the smaller class, `FEW` or more.
 
     Returns:
         The estimate; its `undefined` counts the resamples in which one of these labels was undefined.
@@ -147,7 +220,8 @@ def macro_percentile(
     if not defined.any():
         return Estimate(float("nan"), reason=reason)
     missing = np.isnan(draws[:, defined]).any(axis=1)
-    mean = percentile(float(values[defined].mean()), macro_draws(values, draws), acceleration=acceleration)
+    size = None if few is None else macro_size(draws[:, defined], few[defined])
+    mean = percentile(float(values[defined].mean()), macro_draws(values, draws), "", size, acceleration)
     return replace(mean, undefined=int(missing.sum()))
 
 
@@ -181,7 +255,7 @@ def proportions(hits: np.ndarray, bootstrap: PatientBootstrap, reasons: Sequence
 
     Wilson's interval where every patient counted has one case; else the bootstrap by patient; and where all
     or none are hits, so that resampling shows no variation, Wilson's with patients for cases, which is wide
-    enough.
+    enough. With fewer than 40 patients they are exact, of the effective sample size where patients have several cases.
 
     Args:
         hits: (N, K) of 1 (a hit), 0, and NaN (this case does not count here).
@@ -238,7 +312,16 @@ def proportion(
     if cases == 0:
         return Estimate(float("nan"), reason=reason)
     share = float(hits / cases)
-    if patients == cases or hits in (0, cases):
-        method = "wilson" if patients == cases else "wilson, patients for cases"
-        return Estimate(share, *wilson(share * patients, patients), method=method)
+    alone = patients == cases
+    if alone or hits in (0, cases):
+        name, ends = ("exact", exact) if patients < ENOUGH else ("wilson", wilson)
+        return Estimate(
+            share, *ends(share * patients, patients), method=name + ("" if alone else ", patients for cases")
+        )
+    if patients < 2:
+        return Estimate(share, reason="no interval: cases of one patient only")
+    if patients < ENOUGH:
+        variance = float(np.nanvar(draws)) * patients / (patients - 1)
+        ends = exact_clustered(share, variance, cases, patients)
+        return Estimate(share, *ends, method="exact, effective sample size")
     return percentile(share, draws, acceleration=acceleration)

@@ -50,7 +50,7 @@ def compare_classes(a: Predictions, b: Predictions, bootstrap: PatientBootstrap)
     drawn = bootstrap.drawn(lambda weights: {"accuracy": ratio(*weights.sums(counted).T)[:, None]})["accuracy"]
     return ClassComparison(
         cases=int(known.sum()),
-        accuracy=estimates(ratio(gap.sum(), known.sum())[None], drawn, [NO_TRUTH])[0],
+        accuracy=estimates(ratio(gap.sum(), known.sum())[None], drawn, [NO_TRUTH], [bootstrap.size])[0],
         only_first=int((gap > 0).sum()),
         only_second=int((gap < 0).sum()),
         p=mcnemar(gap[known], bootstrap.index[known]),

@@ -14,7 +14,10 @@ from .intervals import Estimate, estimates, proportions_of
 from .metrics import RATE_REASONS, Confusion, confusion_cells, predicted_labels, predictive_values, rates, reasons
 from .resampling import Drawn, PatientBootstrap, Reweighted
 from .rules import Rule, parse_rule
+from .small_samples import mean_of_two
 
+FEWEST = 5  # patients in each of the four counts, below which a metric of all four gets no interval
+ROUGH = f"true or false, positive or negative: one of the four has cases of fewer than {FEWEST} patients"
 AT_PREVALENCE = ("ppv_at_prevalence", "npv_at_prevalence")
 GIVEN = "given"  # the rule of a threshold that is stored with a model
 
@@ -99,6 +102,8 @@ def transfer(
         why = [point.reason or RATE_REASONS[name] for point in points]
         for label, estimate in enumerate(_estimates(name, values[name], cells, drawn[name], bootstrap, why)):
             found[label][name] = estimate
+    for own in found:
+        own["balanced_accuracy"] = _balanced(own)
     for own, prevalence in zip(found, prevalences):
         for name in AT_PREVALENCE:
             estimate = own.pop(name)
@@ -167,10 +172,37 @@ def _estimates(
         "accuracy": (tp | tn, tp | fp | fn | tn),
     }
     if name not in shares:
-        return estimates(values, drawn, why)
+        return _believed(values, drawn, why, cells, bootstrap)
     hits, counted = shares[name]
     patients = [bootstrap.having(column) for column in counted.T]
     return proportions_of(hits.sum(axis=0), counted.sum(axis=0), patients, drawn, why)
+
+
+def _believed(
+    values: np.ndarray, drawn: Drawn, why: Sequence[str], cells: Confusion, bootstrap: PatientBootstrap
+) -> list[Estimate]:
+    """Return L estimates of a metric of all four counts; none gets an interval where a count has too few patients.
+
+    Resampling shows no variation of a rate of 0 or 1, so a metric made of it would seem too certain.
+    """
+    tp, fp, fn, tn = cells
+    smaller = [min(bootstrap.having(p), bootstrap.having(n)) for p, n in zip((tp | fn).T, (tn | fp).T)]
+    found = estimates(values, drawn, why, smaller)
+    right = [np.array([bootstrap.having(column) for column in cell.T]) for cell in cells]
+    fewest = np.minimum.reduce(right)
+    return [
+        Estimate(e.value, reason=f"no interval: {ROUGH}") if e.value == e.value and not e.reason and n < FEWEST else e
+        for e, n in zip(found, fewest)
+    ]
+
+
+def _balanced(found: dict[str, Estimate]) -> Estimate:
+    """Return the balanced accuracy with an interval where resampling gives none: from those of both rates."""
+    own, one, two = (found[name] for name in ("balanced_accuracy", "sensitivity", "specificity"))
+    if np.isnan(own.value) or not own.reason or np.isnan([one.low, two.low]).any():
+        return own
+    ends = mean_of_two((one.value, one.low, one.high), (two.value, two.low, two.high))
+    return Estimate(own.value, *ends, method="intervals of both rates", undefined=own.undefined)
 
 
 def _widened(estimate: Estimate, name: str, found: dict[str, Estimate], prevalence: float) -> Estimate:

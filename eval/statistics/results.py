@@ -12,16 +12,18 @@ from ...datasets.manifest.tables import SPLITS, Predictions
 from ..evaluation import STANDARD, Evaluation
 from . import metrics
 from .calibration import Calibration, calibration
+from .calibration_fit import CalibrationFit
 from .classes import EXCLUSIVE, MANY, MULTI_LABEL, NOT_FREQUENT, ClassResult, Kind, class_result, detailed_labels, kind
-from .compare import Comparison, compare
+from .compare import Comparison, compare, corrected_for_models
 from .delong import delong_interval
 from .failures import Flow, failure_metrics, flows
-from .intervals import NO_INTERVAL, Estimate, estimates, macro_estimate
+from .intervals import NO_INTERVAL, Estimate, auroc_estimates, believed_macro, estimates
 from .likelihood_ratios import likelihood_ratios
 from .margins import MarginTest, margin_test
 from .matched import Matched, matched_rates
 from .operating_points import GIVEN, OperatingPoint, choose, transfer
 from .resampling import Drawn, PatientBootstrap, Reweighted
+from .reservations import LeftOut, left_out_of_all
 from .rules import DEFAULT, parse_rule
 
 
@@ -61,8 +63,9 @@ class ModelResult:
         truth, scores: (N, L) of these.
         failed: The cases that failed, with their reasons.
         patients: Patients with a scored case.
-        macro: Means over the defined labels, by metric name.
+        macro: Means over the labels that are defined and not left out, by metric name.
         defined: How many labels the macro AUROC is over.
+        left_out: Labels that no mean includes, in any model: too few patients with or without them.
         optimistic: Whether the thresholds were chosen on these same cases.
         classes: The decisions, where the labels are exclusive classes.
         kind: Whether they are, and why.
@@ -82,6 +85,7 @@ class ModelResult:
     classes: ClassResult | None
     kind: Kind
     notes: tuple[str, ...]
+    left_out: tuple[LeftOut, ...] = ()
 
     @property
     def requested(self) -> int:
@@ -146,21 +150,22 @@ def results(
     for table in tables.values():
         _refuse_empty(table, evaluation.split)
         _refuse_rules(table, asked)
+    rare = left_out_of_all({name: _smaller(table, evaluation) for name, table in tables.items()})
     models = []
     for name, table in tables.items():
         own = _Thresholds(asked, (thresholds or {}).get(name), (rules or {}).get(name, {}))
-        models.append(_model(name, table, own, prevalences, evaluation))
+        models.append(_model(name, table, own, prevalences, evaluation, rare))
     first, *others = tables
     cuts = {model.name: {row.label: row.point.threshold for row in model.labels} for model in models}
     compared = {
-        other: compare(tables[first], tables[other], evaluation, thresholds=(cuts[first], cuts[other]))
+        other: compare(tables[first], tables[other], evaluation, thresholds=(cuts[first], cuts[other]), rare=rare)
         for other in others
     }
     question, rate = evaluation.margin, evaluation.matched
     return Results(
         evaluation=evaluation,
         models=models,
-        comparisons=compared,
+        comparisons=corrected_for_models(compared),
         matched={}
         if rate is None
         else {
@@ -229,6 +234,7 @@ def _model(
     thresholds: _Thresholds,
     prevalences: Mapping[str, float],
     evaluation: Evaluation,
+    rare: Mapping[str, int],
 ) -> ModelResult:
     asked = table.rows(evaluation.split)
     scored = asked.scored()
@@ -237,13 +243,15 @@ def _model(
     detailed = replace(table, labels=detailed_labels(table, evaluation.split))
     _refuse_infrequent(table, detailed.labels, evaluation)
     points = _points(detailed, thresholds)
-    labels, macro = _details(replace(scored, labels=detailed.labels), points, prevalences, bootstrap)
+    labels, macro = _details(replace(scored, labels=detailed.labels), points, prevalences, bootstrap, rare)
     if detailed.labels != table.labels:
-        every, macro = _values_only(scored)
-        labels = every | labels  # in the table's order
+        plain, macro = _values_only(scored)
+        labels = plain | labels  # in the table's order
     labels = _with_failures(labels, asked, points, detailed.labels, evaluation)
     truth = scored.truth()
     positives, negatives = metrics.counts(truth)
+    every = detailed.labels != table.labels  # classes so many that no mean has an interval
+    kept = [] if every else [label for label in table.labels if label not in rare]
     return ModelResult(
         name=name,
         table=scored.table,
@@ -253,7 +261,8 @@ def _model(
         patients=bootstrap.size,
         labels=list(labels.values()),
         macro=macro,
-        defined=int(((positives > 0) & (negatives > 0)).sum()),
+        defined=len(kept) or int(((positives > 0) & (negatives > 0)).sum()),
+        left_out=tuple(LeftOut(label, rare[label]) for label in table.labels if label in rare) if kept else (),
         optimistic=any(point.chosen_on == evaluation.split for point in points),
         classes=class_result(asked, evaluation) if found.exclusive else None,
         kind=found,
@@ -296,11 +305,13 @@ def _details(
     points: list[OperatingPoint],
     prevalences: Mapping[str, float],
     bootstrap: PatientBootstrap,
+    rare: Mapping[str, int],
 ) -> tuple[dict[str, LabelResult], dict[str, Estimate]]:
     """Compute everything by label, and the macro means."""
     truth, scores, patients = scored.truth(), scored.scores(), scored.table["patient"]
     by_metric = _rank_metrics(truth, scores, bootstrap)
-    macro = {metric: _macro(found, drawn) for metric, (found, drawn) in by_metric.items()}
+    kept, few = np.array([label not in rare for label in scored.labels]), bootstrap.smaller_class(truth)
+    macro = {metric: _macro(found, drawn, few, kept) for metric, (found, drawn) in by_metric.items()}
     wanted = np.array([prevalences.get(label, np.nan) for label in scored.labels])
     at_threshold = transfer(truth, scores, points, bootstrap, wanted)
     predicted = metrics.predicted_labels(scores, np.array([point.threshold for point in points]))
@@ -340,7 +351,8 @@ def _values_only(scored: Predictions) -> tuple[dict[str, LabelResult], dict[str,
     values, why = _rank_values(truth, scored.scores()), metrics.reasons(truth)
     no_interval = f"{NO_INTERVAL}: {NOT_FREQUENT}"
     point = OperatingPoint(nan, "", reason=f"no threshold is chosen: {NOT_FREQUENT}")
-    empty = Calibration(np.empty(0), [], np.empty(0), Estimate(nan, reason=no_interval), nan, nan, NOT_FREQUENT)
+    none = Estimate(nan, reason=no_interval)
+    empty = Calibration(np.empty(0), [], np.empty(0), none, none, CalibrationFit(none, none, none))
     positives, negatives = metrics.counts(truth)
     labels = {
         label: LabelResult(
@@ -391,8 +403,12 @@ def _rank_metrics(
     why, few = metrics.reasons(truth), bootstrap.smaller_class(truth)
     drawn = bootstrap.drawn(lambda weights: weights.ranks(truth, scores) | _brier_drawn(truth, scores, weights))
     return {
-        # The Brier score needs no second class.
-        metric: (estimates(value, drawn[metric], why, None if metric == "brier" else few), drawn[metric])
+        metric: (
+            auroc_estimates(truth, value, drawn[metric], why, bootstrap)
+            if metric == "auroc"
+            else estimates(value, drawn[metric], why, few),
+            drawn[metric],
+        )
         for metric, value in _rank_values(truth, scores).items()
     }
 
@@ -410,22 +426,29 @@ def _rank_values(truth: np.ndarray, scores: np.ndarray) -> dict[str, np.ndarray]
     }
 
 
-def _macro(found: list[Estimate], drawn: Drawn) -> Estimate:
-    """Return the mean over the defined labels; where there is none, the reason that all share."""
-    why = {estimate.reason for estimate in found}
-    return macro_estimate(
-        np.array([estimate.value for estimate in found]),
-        drawn,
-        why.pop() if len(why) == 1 else "no finding has both positive and negative cases",
-    )
+def _macro(found: list[Estimate], drawn: Drawn, few: np.ndarray, kept: np.ndarray) -> Estimate:
+    """Return the mean over the labels that are kept; of one label, its own metric; else the reason that all share."""
+    if len(found) == 1:
+        return found[0]
+    values, why = np.array([estimate.value for estimate in found]), {estimate.reason for estimate in found}
+    shared = why.pop() if len(why) == 1 else "no finding has both positive and negative cases"
+    return believed_macro(values, drawn, few, kept, shared)
+
+
+def _smaller(table: Predictions, evaluation: Evaluation) -> dict[str, int]:
+    """Count the patients in the smaller class of each label, among the scored cases."""
+    scored = table.rows(evaluation.split).scored()
+    few = PatientBootstrap(scored.table["patient"]).smaller_class(scored.truth())
+    return dict(zip(table.labels, few.tolist()))
 
 
 def _calibration_metrics(curve: Calibration) -> dict[str, Estimate]:
-    why = curve.reason or NO_INTERVAL
     return {
         "calibration_error": curve.error,
-        "calibration_slope": Estimate(curve.slope, reason=why),
-        "calibration_intercept": Estimate(curve.intercept, reason=why),
+        "calibration_error_by_chance": curve.by_chance,
+        "calibration_in_the_large": curve.fit.in_the_large,
+        "calibration_slope": curve.fit.slope,
+        "calibration_intercept": curve.fit.intercept,
     }
 
 

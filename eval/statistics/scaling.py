@@ -15,7 +15,7 @@ from scipy.special import expit, log_softmax, logit, softmax
 from sklearn.linear_model import LogisticRegression
 
 from ...core.errors import UserError
-from .calibration import why_no_slope
+from .calibration_fit import why_no_slope
 
 METHODS = ("temperature", "platt")
 # Scores of exactly 0 or 1 have no logit. They are moved in by less than a network's float32 or a table can tell.

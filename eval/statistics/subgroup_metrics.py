@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from . import metrics
-from .intervals import Estimate, estimates, proportions
+from .intervals import Estimate, auroc_estimates, estimates, proportions
 from .operating_points import OperatingPoint
 from .resampling import Drawn, PatientBootstrap, Reweighted
 from .unpaired import Gaps, auroc_gaps
@@ -54,10 +54,10 @@ def rated_label(cases: GroupedCases, label: int, point: OperatingPoint | None) -
     smaller = np.column_stack([bootstrap.smaller_class(truth), bootstrap.smaller_class(outside)])
     drawn = bootstrap.drawn(lambda weights: {"auroc": weights.ranks(truth, scores)["auroc"]})["auroc"]
     values = metrics.auroc(truth, scores)
-    by_metric = {"auroc": estimates(values, drawn, metrics.reasons(truth), smaller[:, 0])}
+    by_metric = {"auroc": auroc_estimates(truth, values, drawn, metrics.reasons(truth), bootstrap)}
     if point is not None:
         by_metric |= _at_threshold(truth, scores, point, bootstrap)
-        by_metric["calibration_in_the_large"] = _calibration_in_the_large(truth, scores, bootstrap)
+        by_metric["mean_score_minus_prevalence"] = _mean_gap(truth, scores, bootstrap)
     return RatedLabel(
         metrics=[dict(zip(by_metric, own)) for own in zip(*by_metric.values())],
         auroc=values,
@@ -82,7 +82,7 @@ def _at_threshold(
     }
 
 
-def _calibration_in_the_large(truth: np.ndarray, scores: np.ndarray, bootstrap: PatientBootstrap) -> list[Estimate]:
+def _mean_gap(truth: np.ndarray, scores: np.ndarray, bootstrap: PatientBootstrap) -> list[Estimate]:
     """Compute the mean score minus prevalence in G groups, from (N, G) truths and scores."""
     gaps, known = scores - truth, ~np.isnan(truth)
 
@@ -91,4 +91,5 @@ def _calibration_in_the_large(truth: np.ndarray, scores: np.ndarray, bootstrap: 
         return {"gap": metrics.ratio(*np.split(sums, 2, axis=1))}
 
     values = metrics.ratio(np.nansum(gaps, axis=0), known.sum(axis=0))
-    return estimates(values, bootstrap.drawn(mean)["gap"], ["no case with known truth"] * len(values))
+    few = bootstrap.smaller_class(truth)
+    return estimates(values, bootstrap.drawn(mean)["gap"], ["no case with known truth"] * len(values), few)

@@ -18,13 +18,15 @@ from . import metrics
 from .classes import MANY, NO_TRUTH, baseline_accuracy, decided_classes, exclusive, true_classes
 from .groups import Group, groups, refuse_columns, texts
 from .holm import holm
-from .intervals import FEW, NO_INTERVAL, Estimate, macro_estimate, proportions
+from .intervals import NO_INTERVAL, Estimate, believed_macro, proportions
 from .operating_points import OperatingPoint
 from .resampling import Drawn
+from .reservations import FEW, too_few
 from .subgroup_metrics import GroupedCases, RatedLabel, rated_label
 from .unpaired import Gaps, differences, mean_gaps
 
-MOSTLY_SMALL = f"half of the findings or more have fewer than {FEW} patients in the smaller class"
+NOT_SHARED = f"too few findings with {FEW} patients or more in both classes, here and among all others"
+_SHARE = 0.5  # of the findings that all cases have enough patients for: a group with fewer gets no mean
 
 
 class Contrast(NamedTuple):
@@ -48,8 +50,8 @@ class LabelMetrics:
     Attributes:
         patients, cases, positives: Scored, with known truth.
         smaller_class: Patients with a positive case or with a negative one, whichever are fewer.
-        metrics: `auroc`, `sensitivity` and `specificity` at the model's threshold, and `calibration_in_the_large`,
-            which is the mean score minus the prevalence.
+        metrics: `auroc`, `sensitivity` and `specificity` at the model's threshold, and `mean_score_minus_prevalence`,
+            which is above 0 where scores are too high.
         contrast: Of the AUROC.
     """
 
@@ -74,6 +76,7 @@ class Subgroup:
             always saying the group's most frequent class; empty for one label.
         contrasts: Of these.
         defined, small: Labels with an AUROC, and those of them with fewer than 10 patients in the smaller class.
+        mean_of: Labels that the macro AUROC is over: the same in all groups of a column that are compared.
         labels: By label; empty for exclusive classes.
     """
 
@@ -86,6 +89,7 @@ class Subgroup:
     contrasts: dict[str, Contrast]
     defined: int
     small: int
+    mean_of: tuple[str, ...]
     labels: list[LabelMetrics]
 
 
@@ -151,7 +155,8 @@ def _of_model(
         rated_label(cases, i, None if classes else points[i]) for i in range(len(table.labels))
     ]  # fmt: skip
     by_label = [_family(cases, each.gaps, each.smaller.min(axis=1)) for each in rated[: len(labels)]]
-    metrics, families = _overall(cases, rated, asked.scored() if classes else None)
+    shared = _shared(rated, [column for column, _ in parted]) if len(rated) > 1 else np.zeros((len(parted), 0), bool)
+    metrics, families = _overall(cases, rated, asked.scored() if classes else None, shared)
     ok = (asked.table["status"] == "ok").to_numpy()
     found = [
         Subgroup(
@@ -164,6 +169,7 @@ def _of_model(
             contrasts={name: each[g] for name, each in families.items()},
             defined=sum(not np.isnan(each.auroc[g]) for each in rated),
             small=sum(not np.isnan(each.auroc[g]) and each.smaller[g, 0] < FEW for each in rated),
+            mean_of=tuple(label for label, inside in zip(table.labels, shared[g]) if inside),
             labels=[_label(cases, i, g, label, rated[i], by_label[i][g]) for i, label in enumerate(labels)],
         )
         for g, (column, group) in enumerate(parted)
@@ -174,11 +180,11 @@ def _of_model(
 
 
 def _overall(
-    cases: GroupedCases, rated: Sequence[RatedLabel], classes: Predictions | None
+    cases: GroupedCases, rated: Sequence[RatedLabel], classes: Predictions | None, shared: np.ndarray
 ) -> tuple[dict[str, list[Estimate]], dict[str, list[Contrast]]]:
     """Compute metrics over all labels, and their contrasts, of G groups each.
 
-    `classes` is the scored table where the labels are exclusive.
+    `classes` is the scored table where the labels are exclusive, `shared` (G, L) the labels of each group's mean.
     """
     metrics, families = {}, {}
     if classes is not None:
@@ -187,7 +193,8 @@ def _overall(
     if not rated:
         metrics["macro_auroc"] = _macro_values(cases)
     elif len(rated) > 1:
-        metrics["macro_auroc"], families["macro_auroc"] = _macro_means(cases, rated), _macro_family(cases, rated)
+        metrics["macro_auroc"] = _macro_means(cases, rated, shared)
+        families["macro_auroc"] = _macro_family(cases, rated, shared)
     return metrics, families
 
 
@@ -227,10 +234,7 @@ def _accuracy(cases: GroupedCases, scored: Predictions) -> tuple[list[Estimate],
     hits = np.where(cases.inside, right[:, None], np.nan)
     patients = [bootstrap.having(~np.isnan(column)) for column in hits.T]
     others = [bootstrap.having(~rows & (truth >= 0)) for rows in cases.inside.T]
-    found = [
-        replace(estimate, reason=f"cases of {few} patients only") if 0 < few < FEW else estimate
-        for few, estimate in zip(patients, proportions(hits, bootstrap, [NO_TRUTH] * hits.shape[1]))
-    ]
+    found = proportions(hits, bootstrap, [NO_TRUTH] * hits.shape[1])
     gaps = mean_gaps(right, cases.inside, bootstrap.index, bootstrap.size)
     return found, _family(cases, gaps, np.minimum(patients, others))
 
@@ -243,8 +247,26 @@ def _baselines(cases: GroupedCases, scored: Predictions) -> list[Estimate]:
     ]
 
 
-def _macro_means(cases: GroupedCases, rated: Sequence[RatedLabel]) -> list[Estimate]:
-    """Compute the mean AUROC over the labels that are defined in each group."""
+def _shared(rated: Sequence[RatedLabel], columns: Sequence[str]) -> np.ndarray:
+    """Return the labels that the mean of each group is over, (G, L) boolean, so that equal means are compared.
+
+    These are the labels with enough patients in all groups of the same column, and among all other cases. A group that
+    has enough for less than half of the labels of all cases is not compared: it would take the labels from the others.
+    """
+    enough = np.column_stack([each.smaller.min(axis=1) >= FEW for each in rated])
+    enough[0] = [each.smaller[0, 0] >= FEW for each in rated]  # all cases: there are no others
+    shared = np.zeros_like(enough)
+    shared[0] = enough[0]
+    for column in set(columns[1:]):
+        own = np.array([name == column for name in columns])
+        own[0] = False
+        compared = own & (enough.sum(axis=1) >= max(1, _SHARE * enough[0].sum()))
+        shared[compared] = enough[compared].all(axis=0)
+    return shared
+
+
+def _macro_means(cases: GroupedCases, rated: Sequence[RatedLabel], shared: np.ndarray) -> list[Estimate]:
+    """Compute the mean AUROC over the labels that are shared; where none is, over the defined ones without interval."""
     found = []
     for g in range(cases.inside.shape[1]):
         values = np.array([each.auroc[g] for each in rated])
@@ -252,30 +274,33 @@ def _macro_means(cases: GroupedCases, rated: Sequence[RatedLabel]) -> list[Estim
         left_out = [own.left_out[:, g] for own in drawn if own.left_out is not None]
         resampled = np.column_stack([own.resampled[:, g] for own in drawn])
         mine = Drawn(resampled, np.column_stack(left_out) if left_out else None, drawn[0].jackknife)
-        mean = macro_estimate(values, mine, "no finding has both positive and negative cases")
-        small = [each.smaller[g, 0] < FEW for each in rated if not np.isnan(each.auroc[g])]
-        mostly = not mean.reason and sum(small) >= len(small) / 2
-        found.append(replace(mean, reason=MOSTLY_SMALL) if mostly else mean)
+        few = np.array([each.smaller[g, 0] for each in rated])
+        mean = believed_macro(values, mine, few, shared[g], "no finding has both positive and negative cases")
+        if not np.isnan(mean.value) and not shared[g].any():
+            mean = Estimate(float("nan"), reason=NOT_SHARED)
+        found.append(mean)
     return found
 
 
-def _macro_family(cases: GroupedCases, rated: Sequence[RatedLabel]) -> list[Contrast]:
-    """Compute the differences of the mean AUROCs over the labels whose own difference has a variance."""
-    total = Gaps(np.zeros(cases.inside.shape[1]), np.zeros((cases.inside.shape[1], cases.bootstrap.size)))
-    counted, small = np.zeros((2, len(total.values)))
-    for each in rated:
-        usable = ~np.isnan(each.gaps.influences).any(axis=1)
-        total.values[usable] += each.gaps.values[usable]
-        total.influences[usable] += each.gaps.influences[usable]
-        counted += usable
-        small += usable & (each.smaller.min(axis=1) < FEW)
-    mean = Gaps(metrics.ratio(total.values, counted), metrics.ratio(total.influences, counted[:, None]))
-    contrasts = _family(cases, mean, None)
+def _macro_family(cases: GroupedCases, rated: Sequence[RatedLabel], shared: np.ndarray) -> list[Contrast]:
+    """Compute the differences of the mean AUROCs over the shared labels."""
+    groups, of = shared.shape[0], shared.sum(axis=1)
+    total = Gaps(np.zeros(groups), np.zeros((groups, cases.bootstrap.size)))
+    squares, degrees = np.zeros(groups), np.zeros(groups)
+    for label, each in enumerate(rated):
+        own = shared[:, label] & ~np.isnan(each.gaps.values)
+        total.values[own] += each.gaps.values[own]
+        total.influences[own] += each.gaps.influences[own]
+        variance = (each.gaps.influences**2).sum(axis=1)
+        squares[own] += variance[own]
+        degrees[own] += variance[own] ** 2 / (each.smaller[own].min(axis=1) - 1)
+    mean = Gaps(metrics.ratio(total.values, of), metrics.ratio(total.influences, of[:, None]))
+    found = _family(cases, mean, None, metrics.ratio(squares**2, degrees))
     return [
-        contrast._replace(difference=replace(contrast.difference, reason=MOSTLY_SMALL))
-        if not contrast.difference.reason and few >= of / 2
-        else contrast
-        for contrast, few, of in zip(contrasts, small, counted)
+        contrast
+        if shared[g].any() or cases.inside[:, g].all()
+        else contrast._replace(difference=Estimate(float("nan"), reason=NOT_SHARED))
+        for g, contrast in enumerate(found)
     ]
 
 
@@ -287,13 +312,16 @@ def _macro_values(cases: GroupedCases) -> list[Estimate]:
     return [Estimate(mean, reason=undefined if np.isnan(mean) else plain) for mean in means]
 
 
-def _family(cases: GroupedCases, gaps: Gaps, smaller: np.ndarray | None) -> list[Contrast]:
+def _family(
+    cases: GroupedCases, gaps: Gaps, smaller: np.ndarray | None, degrees: np.ndarray | None = None
+) -> list[Contrast]:
     """Return tests that are adjusted together.
 
-    `smaller` are the (G,) patients in the smallest class of both sides; fewer than 10 get no p, for under the null it
-    would fall below 0.05 in up to one in eight.
+    `smaller` are the (G,) patients in the smallest class of both sides; fewer than 10 get neither interval nor p, for
+    under the null it would fall below 0.05 in up to one in eight. `degrees` (G,) of freedom are these less 1 if not
+    given.
     """
-    found, p = differences(gaps)
+    found, p = differences(gaps, np.maximum(1, smaller - 1) if degrees is None and smaller is not None else degrees)
     if smaller is not None:
         p[smaller < FEW] = np.nan
     adjusted = holm(np.where(cases.mirrored, np.nan, p))
@@ -304,8 +332,7 @@ def _family(cases: GroupedCases, gaps: Gaps, smaller: np.ndarray | None) -> list
             alone = cases.inside[:, g].all()
             estimate = replace(estimate, reason="no other cases" if alone else "undefined here or in all other cases")
         elif smaller is not None and smaller[g] < FEW and not estimate.reason:
-            note = f"cases of {smaller[g]} patients only: the interval is too narrow to trust, and there is no p"
-            estimate = replace(estimate, reason=note)
+            estimate = Estimate(estimate.value, reason=too_few(int(smaller[g])))
         contrasts.append(Contrast(estimate, float(p[g]), float(adjusted[g])))
     return contrasts
 

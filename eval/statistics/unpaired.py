@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.stats import norm, rankdata
+from scipy.stats import t as student
 
 from .intervals import LEVEL, Estimate
 
@@ -49,19 +50,23 @@ def mean_gaps(values: np.ndarray, inside: np.ndarray, patient: np.ndarray, patie
     return _gaps(lambda rows: _mean(values[rows & known], patient[rows & known], patients), inside)
 
 
-def differences(gaps: Gaps) -> tuple[list[Estimate], np.ndarray]:
-    """Return G differences with 95 % intervals, cut to -1..1, and two-sided p, NaN without interval."""
+def differences(gaps: Gaps, degrees: np.ndarray | None = None) -> tuple[list[Estimate], np.ndarray]:
+    """Return G differences with 95 % intervals, cut to -1..1, and two-sided p, NaN without interval.
+
+    `degrees` (G,) of freedom make them of the t distribution; None is the normal one.
+    """
     variance = (gaps.influences**2).sum(axis=1)
     variance[~(variance > 1e-15)] = np.nan  # below is rounding, not data
     error = np.sqrt(variance)
-    half = norm.ppf((1 + LEVEL) / 2) * error
+    law = norm() if degrees is None else student(np.where(degrees > 0, degrees, 1))
+    half = law.ppf((1 + LEVEL) / 2) * error
     estimates = [
         Estimate(float(value), reason=NO_VARIANCE)
         if np.isnan(width)
         else Estimate(float(value), max(-1.0, float(value - width)), min(1.0, float(value + width)), method=METHOD)
         for value, width in zip(gaps.values, half)
     ]
-    return estimates, 2 * norm.sf(np.abs(gaps.values) / error)
+    return estimates, 2 * law.sf(np.abs(gaps.values) / error)
 
 
 def _gaps(metric: Callable[[np.ndarray], tuple[float, np.ndarray]], inside: np.ndarray) -> Gaps:

@@ -1,5 +1,6 @@
 """`from clinvit.eval import evaluate, compare`: tables in memory, files and folders give the same report."""
 
+import html
 import json
 import subprocess
 import sys
@@ -52,7 +53,7 @@ def test_a_report_shows_itself(tmp_path):
     lines = repr(report).splitlines()
     assert lines == [*report.headline, f"report: {tmp_path / 'r/report.html'}"] and len(lines) == 3
     page = report._repr_html_()
-    assert "<b>" not in page and "&lt;b&gt;" in page and report.headline[0] in page
+    assert "<b>" not in page and "&lt;b&gt;" in page and html.escape(report.headline[0]) in page
     assert page.count("<tr") == 1 + 1 + 2 * 3, "a macro mean and two labels of each model below two lines of names"
     value = report.metrics.query("model == 'two' and label == 'mass' and metric == 'auroc'")["value"].item()
     assert f"{value:.3f} (" in page and len(page) < 10_000

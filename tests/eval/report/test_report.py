@@ -91,7 +91,9 @@ def test_two_models_whole_report(tmp_path):
         meaning={"mass": "opacity > 3 cm"},
     )
     assert dict(matplotlib.rcParams) == before
-    assert re.match(r"Macro AUROC 0\.\d\d \(95 % CI .*\) over 2 of 2 findings on 58 images of", metrics["headline"][0])
+    assert re.match(
+        r"pretrained: macro AUROC 0\.\d\d \(95 % CI .*\) over 2 of 2 findings on 58 images of", metrics["headline"][0]
+    )
     assert "58 of 60 requested; 2 failed, " in metrics["headline"][0]
     assert "pretrained minus scratch" in metrics["headline"][-1]
     assert "of 60 requested, those that both scored (2 failed in pretrained; 1 failed in scratch, " in page.text

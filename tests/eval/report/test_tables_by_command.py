@@ -45,7 +45,8 @@ def test_ties(tmp_path):
 def test_all_scores_equal(tmp_path):
     found = metrics(tmp_path, [row.rpartition(",")[0] + ",0.5" for row in ROWS])
     assert (found["auroc"]["value"], found["average_precision"]["value"]) == (0.5, 0.5)
-    assert "no variation" in found["auroc"]["reason"] or "too narrow" in found["auroc"]["reason"]
+    assert found["auroc"]["method"] == "score (Newcombe)"
+    assert found["auroc"]["low"] < 0.2 < 0.8 < found["auroc"]["high"]
 
 
 def test_one_class(tmp_path):

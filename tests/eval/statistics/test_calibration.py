@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from clinvit.eval.statistics.calibration import calibration, equal_mass_bins, slope_and_intercept
+from clinvit.eval.statistics.calibration import calibration, equal_mass_bins
+from clinvit.eval.statistics.calibration_fit import calibration_fit, inner_scores, slope_and_intercept
 from clinvit.eval.statistics.intervals import PatientBootstrap
 
 
@@ -25,7 +26,8 @@ def test_error_is_small_when_right_and_large_when_not():
     bootstrap = PatientBootstrap(np.arange(4000) // 2, 100)
     right, wrong = calibration(*drawn(), bootstrap), calibration(*drawn(shift=1.5), bootstrap)
     assert right.error.value < 0.03 < 0.15 < wrong.error.value
-    assert wrong.error.low < wrong.error.value < wrong.error.high
+    assert np.isnan(wrong.error.low)  # an interval of a distance would exclude 0 for perfect scores too
+    assert right.error.value < 2 * right.by_chance.value < 0.04 < wrong.error.value
     assert len(right.cases) == 10
     assert right.cases.sum() == 4000
     inside = [e.low <= score <= e.high for e, score in zip(right.observed, right.mean_score)]
@@ -37,7 +39,8 @@ def test_error_by_hand():
     found = calibration(truth, score, PatientBootstrap(np.arange(40), 50))
     assert len(found.cases) == 1  # equal scores are never parted
     assert found.error.value == pytest.approx(0.2)
-    assert found.reason == "all scores are equal"
+    assert found.fit.slope.reason == "all scores are equal"
+    assert found.fit.in_the_large.value == pytest.approx(np.log(0.7 / 0.3))
 
 
 def test_bins_hold_equal_numbers_and_leave_out_nan():
@@ -62,6 +65,32 @@ def test_bins_hold_equal_numbers_and_leave_out_nan():
 def test_undefined_with_a_reason(truth, score, reason):
     truth, score = np.array(truth, dtype=float), np.array(score, dtype=float)
     found = calibration(truth, score, PatientBootstrap(np.arange(len(truth)), 20))
-    assert np.isnan(found.slope)
-    assert reason in found.reason
+    assert np.isnan(found.fit.slope.value)
+    assert reason in found.fit.slope.reason
     assert np.isnan(found.error.value) == ("known" in reason)
+
+
+def test_in_the_large_says_whether_scores_are_too_low_whatever_the_slope_is():
+    truth, score = drawn(stretch=1.4, shift=-1.0)
+    fit = calibration_fit(truth, score, PatientBootstrap(np.arange(4000)))
+    odds = np.log(score / (1 - score)) + fit.in_the_large.value
+    assert (1 / (1 + np.exp(-odds))).sum() == pytest.approx(truth.sum())
+    assert 0 < fit.in_the_large.low < fit.in_the_large.value
+    assert fit.slope.low < 1 / 1.4 < fit.slope.high < 1
+
+
+def test_scores_rounded_to_0_and_1_do_not_lever_the_slope():
+    truth, score = drawn(stretch=1.2)
+    rounded = score.round(2)
+    assert 0.0 in rounded
+    exact = slope_and_intercept(truth, score)[0]
+    assert slope_and_intercept(truth, rounded)[0] == pytest.approx(exact, abs=0.02)
+    assert inner_scores(np.array([0, 0.01, 0.5, 1.0])).tolist() == [0.005, 0.01, 0.5, 0.995]
+
+
+def test_few_positive_patients_leave_calibration_without_interval():
+    truth, score = drawn(cases=400)
+    truth[np.flatnonzero(truth == 1)[9:]] = 0
+    fit = calibration_fit(truth, score, PatientBootstrap(np.arange(400)))
+    assert np.isnan([fit.in_the_large.low, fit.slope.low]).all()
+    assert "9 patients" in fit.slope.reason

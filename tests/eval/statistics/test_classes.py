@@ -100,14 +100,14 @@ def test_metrics_agree_with_scikit_learn(tmp_path):
 
 def test_intervals_are_the_percentiles_of_resampled_patients(tmp_path):
     """Each metric computed again with scikit-learn on every resample, case by case."""
-    truth, scores = drawn(4, 80)
+    truth, scores = drawn(4, 600)
     predictions = table(tmp_path / "p.csv", list("abcd"), truth, scores)
     found = class_result(predictions, Evaluation(resamples=40, seed=3))
     bootstrap = PatientBootstrap(predictions.table["patient"], 40, 3)
     counts = np.concatenate(list(bootstrap.counts()), axis=1)
     decided, draws = scores.argmax(axis=1), {"accuracy": [], "kappa": [], "mcc": [], "macro_f1": []}
     for resample in counts.T:
-        rows = np.repeat(np.arange(80), resample[bootstrap.index])
+        rows = np.repeat(np.arange(600), resample[bootstrap.index])
         draws["accuracy"].append(accuracy_score(truth[rows], decided[rows]))
         draws["kappa"].append(cohen_kappa_score(truth[rows], decided[rows]))
         draws["mcc"].append(matthews_corrcoef(truth[rows], decided[rows]))
@@ -266,7 +266,7 @@ def test_report_of_a_cascade_beside_one_model(tmp_path):
         context=Context(unit="clip"),
     )
     report, html, metrics = read_report(tmp_path / "out")
-    assert report["headline"][0].startswith("Accuracy 0.")
+    assert report["headline"][0].startswith("cascade: accuracy 0.")
     assert "over 3 classes on 96 clips of 50 patients." in report["headline"][0]
     assert "With 3 failed clips counted as wrong: 0." in report["headline"][1]
     assert "accuracy difference" in report["headline"][2]

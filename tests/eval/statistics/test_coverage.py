@@ -6,12 +6,15 @@ The limits allow for the noise of so many samples (3.5 standard errors) and for 
 import numpy as np
 import pytest
 from clinvit.eval import Evaluation
-from clinvit.eval.statistics.compare import _two_sided_p
+from clinvit.eval.statistics.calibration_fit import calibration_fit
+from clinvit.eval.statistics.compare import _differences, _two_sided_p
 from clinvit.eval.statistics.delong import delong_interval, delong_test
-from clinvit.eval.statistics.intervals import Estimate, estimates, proportions
+from clinvit.eval.statistics.intervals import Estimate, auroc_estimates, estimates, proportions
 from clinvit.eval.statistics.mcnemar import mcnemar
 from clinvit.eval.statistics.metrics import auroc
 from clinvit.eval.statistics.resampling import PatientBootstrap
+from clinvit.eval.statistics.reservations import FEW
+from clinvit.eval.statistics.small_samples import auroc_interval
 from scipy.stats import norm
 
 
@@ -160,3 +163,70 @@ def test_the_published_example_of_ratings():
     estimate = delong_interval(np.repeat([0.0, 1.0], [58, 51]), score)
     assert estimate.value == pytest.approx(0.893, abs=5e-4)
     assert (estimate.high - estimate.low) / 2 / norm.ppf(0.975) == pytest.approx(0.032, abs=0.0015)  # theirs: 0.032
+
+
+def rare_findings(generator, counts, patients=300, images=1, alike=0.0):
+    """Truths with so many positive patients by finding, scores of two equally good models, and the patients."""
+    of = np.repeat(np.arange(patients), images)
+    truth = np.column_stack([np.isin(of, generator.choice(patients, n, replace=False)) for n in counts]).astype(float)
+
+    def noise_of():
+        shared, own = generator.normal(size=(patients, len(counts)))[of], generator.normal(size=truth.shape)
+        return np.sqrt(alike) * shared + np.sqrt(1 - alike) * own
+
+    common = truth * 1.2 + np.sqrt(0.5) * noise_of()
+    return truth, *(common + np.sqrt(0.5) * noise_of() for _ in range(2)), of.astype(str)
+
+
+@pytest.mark.parametrize("positives", [1, 3, 10])
+@pytest.mark.parametrize(("images", "alike"), [(1, 0.0), (3, 0.6)])
+def test_the_auroc_of_a_rare_finding_is_covered(positives, images, alike):
+    generator, covered, samples = np.random.default_rng(11), 0, 200
+    for sample in range(samples):
+        truth, score, patient = binormal(generator, positives, 150, images, alike)
+        bootstrap = PatientBootstrap(patient, 20, sample)
+        truth, score = truth[:, None], score[:, None]
+        drawn = bootstrap.drawn(lambda weights, t=truth, s=score: weights.ranks(t, s))["auroc"]
+        found = auroc_estimates(truth, auroc(truth, score), drawn, [""], bootstrap)[0]
+        covered += found.low <= AREA <= found.high
+    assert covered / samples > 0.93 - noise(0.93, samples)  # above 97 %: the score interval is conservative here
+
+
+def test_a_perfect_auroc_excludes_what_pairs_of_patients_make_unlikely():
+    """All of k independent pairs are in the right order with chance A ** k: the bound holds for any scores."""
+    assert auroc_interval(1.0, 3, 3, 3) == pytest.approx((0.025 ** (1 / 3), 1))
+    assert auroc_interval(0.0, 3, 200, 101) == pytest.approx((0, 1 - 0.025 ** (1 / 3)))
+
+
+@pytest.mark.parametrize("counts", [(1,), (3, 9), (40, 12, 10, 3, 1)])
+def test_equal_models_with_rare_findings_are_seldom_called_different(counts):
+    generator, samples, false, covered = np.random.default_rng(12), 100, 0, 0
+    for sample in range(samples):
+        truth, first, second, patient = rare_findings(generator, counts)
+        bootstrap = PatientBootstrap(patient, 200, sample)
+        kept = bootstrap.smaller_class(truth) >= FEW
+        macro, _, p = _differences(truth, first, second, bootstrap, kept)
+        if not kept.any():
+            assert np.isnan([macro["auroc"].low, p["auroc"]]).all()
+            continue
+        false += p["auroc"] < 0.05
+        covered += macro["auroc"].low <= 0 <= macro["auroc"].high
+    assert false / samples < 0.06 + noise(0.06, samples)
+    assert not kept.any() or covered / samples > 0.93 - noise(0.93, samples)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize(("images", "alike"), [(1, 0.0), (3, 0.6)])
+def test_calibration_is_covered_in_many_samples(images, alike):
+    """Scores are right: slope 1, in the large 0; at 10 and 40 positive patients."""
+    for mean in (-3.4, -1.6):
+        generator, samples, hits = np.random.default_rng(13), 600, np.zeros((2, 600))
+        for sample in range(samples):
+            of = np.repeat(np.arange(300), images)
+            odds = (mean + generator.normal(size=300))[of]
+            truth = (norm.cdf(np.sqrt(alike) * generator.normal(size=300)[of] + np.sqrt(1 - alike)
+                     * generator.normal(size=len(of))) < 1 / (1 + np.exp(-odds))).astype(float)  # fmt: skip
+            fit = calibration_fit(truth, 1 / (1 + np.exp(-odds)), PatientBootstrap(of, 10))
+            for place, (estimate, value) in enumerate([(fit.in_the_large, 0), (fit.slope, 1)]):
+                hits[place, sample] = np.nan if np.isnan(estimate.low) else estimate.low <= value <= estimate.high
+        assert (np.nanmean(hits, axis=1) > 0.93 - noise(0.93, samples)).all(), np.nanmean(hits, axis=1)

@@ -8,6 +8,7 @@ from clinvit.eval import Context, Evaluation, evaluate
 from clinvit.eval.report.decision_curve_section import decision_section
 from clinvit.eval.statistics.decision_curve import THRESHOLDS, decision_curves
 from clinvit.eval.statistics.resampling import PatientBootstrap
+from clinvit.eval.statistics.reservations import widened
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -70,6 +71,7 @@ def test_closed_forms():
 def test_bands_are_those_of_cases_copied_by_patient():
     truth, scores, patients = cohort(cases=60)
     bootstrap = PatientBootstrap(patients, 40, seed=3)
+    levels = widened(np.array([0.025, 0.975]), bootstrap.smaller_class(truth)[1])
     curve = decision_curves(truth, scores, bootstrap)[1]
     times = np.concatenate(list(bootstrap.counts()), axis=1)[patients]
     for threshold in (0.05, 0.3, 0.6):
@@ -78,7 +80,7 @@ def test_bands_are_those_of_cases_copied_by_patient():
             for counts in times.T
         ]
         found = curve.at(threshold)
-        assert (found.low, found.high) == pytest.approx(tuple(np.quantile(draws, [0.025, 0.975])), abs=1e-12)
+        assert (found.low, found.high) == pytest.approx(tuple(np.quantile(draws, levels)), abs=1e-12)
 
 
 def test_a_calibrated_model_is_useful_and_its_band_holds_the_truth():

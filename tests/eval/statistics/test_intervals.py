@@ -9,6 +9,7 @@ from clinvit.eval import Evaluation, compare
 from clinvit.eval.statistics.delong import delong, delong_interval, delong_test
 from clinvit.eval.statistics.intervals import PatientBootstrap, macro_percentile, percentile, proportions, wilson
 from clinvit.eval.statistics.metrics import auroc
+from clinvit.eval.statistics.small_samples import exact
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 
@@ -103,7 +104,8 @@ def test_macro_mean_counts_resamples_that_miss_a_label():
 def test_one_patient_with_the_finding_has_no_interval():
     assert "one patient only" in percentile(0.9, np.linspace(0.8, 1, 50), few=1).reason
     assert np.isnan(percentile(0.9, np.linspace(0.8, 1, 50), few=1).low)
-    assert "too narrow" in percentile(0.9, np.linspace(0.8, 1, 50), few=4).reason
+    assert "4 patients only" in percentile(0.9, np.linspace(0.8, 1, 50), few=4).reason
+    assert np.isnan(percentile(0.9, np.linspace(0.8, 1, 50), few=9).low)
 
 
 def test_wilson_against_the_published_example():
@@ -116,12 +118,12 @@ def test_wilson_against_the_published_example():
 def test_proportions_choose_their_method():
     hits = np.array([[1, 1, np.nan], [0, 1, np.nan], [1, 1, np.nan], [0, 1, np.nan]])
     single = proportions(hits, PatientBootstrap(["a", "b", "c", "d"], 200), ["", "", "no case"])
-    assert [e.method for e in single] == ["wilson", "wilson", ""]
+    assert [e.method for e in single] == ["exact", "exact", ""]
     assert single[2].reason == "no case"
     assert np.isnan(single[2].value)
     grouped = proportions(hits, PatientBootstrap(["a", "a", "b", "c"], 200), ["", "", "no case"])
-    assert [e.method for e in grouped] == ["bootstrap", "wilson, patients for cases", ""]
-    assert grouped[1].low == pytest.approx(wilson(3, 3)[0])
+    assert [e.method for e in grouped] == ["exact, effective sample size", "exact, patients for cases", ""]
+    assert grouped[1].low == pytest.approx(exact(3, 3)[0])
 
 
 def all_pairs(truth, scores):

@@ -78,7 +78,7 @@ def test_calibration_is_better_on_other_cases(method, shift):
     bootstrap = PatientBootstrap(np.arange(len(truth)), 20)
     raw, new = (calibration(truth[:, 0], each[:, 0], bootstrap) for each in (score, after))
     assert new.error.value < 0.03 < 0.08 < raw.error.value
-    assert new.slope == pytest.approx(1, abs=0.08)
+    assert new.fit.slope.value == pytest.approx(1, abs=0.08)
     assert auroc(truth, after) == pytest.approx(auroc(truth, score), abs=1e-12)
 
 
