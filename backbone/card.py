@@ -50,10 +50,10 @@ class EncoderCard(PixelCard):
         arch: Architecture, input size and channels included.
         mean, std: What pixels in 0..1 are normalised with, one value per channel.
         method: How it was trained: `mae`, `dino`, `none`, or the source of a foreign checkpoint.
-        assumed_statistics: Whether mean and std are those usual for the source, since the file states none.
         recipe: The resolved recipe, plain values.
         data: Fingerprint and counts of the data it saw.
         versions: Of the packages that made it.
+        assumed_statistics: Whether mean and std are those usual for the source, since the file states none.
     """
 
     kind: ClassVar[str] = "encoder"
@@ -66,10 +66,10 @@ class EncoderCard(PixelCard):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     method: str = "none"
-    assumed_statistics: bool = False
     recipe: dict = field(default_factory=dict)
     data: dict = field(default_factory=dict)
     versions: dict = field(default_factory=dict)
+    assumed_statistics: bool = False
 
     def description(self) -> str:
         """Return all sizes in one line."""

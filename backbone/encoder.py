@@ -106,5 +106,6 @@ def _stored(folder: Path) -> Named:
 
 
 def _foreign_card(found: Checkpoint) -> EncoderCard:
-    method, assumed = found.named.source.name, found.assumed_statistics
-    return EncoderCard(found.arch, found.mean, found.std, method, assumed)
+    return EncoderCard(
+        found.arch, found.mean, found.std, found.named.source.name, assumed_statistics=found.assumed_statistics
+    )

@@ -45,13 +45,18 @@ def launched() -> Launch | None:
     return None
 
 
+# The variables by which a process knows that a launcher started it.
+LAUNCHERS = (
+    "TORCHELASTIC_RUN_ID", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "SLURM_NTASKS", "SLURM_PROCID",
+    "SLURM_LOCALID",
+)  # fmt: skip
+
+
 @contextmanager
 def alone() -> Iterator[None]:
     """Let what is done within go on as if no launcher had started this process, and none were connected with it."""
     global _alone
-    names = ("TORCHELASTIC_RUN_ID", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "SLURM_NTASKS")
-    names += ("SLURM_PROCID", "SLURM_LOCALID")
-    hidden = {name: os.environ.pop(name) for name in names if name in os.environ}
+    hidden = {name: os.environ.pop(name) for name in LAUNCHERS if name in os.environ}
     _alone = True
     try:
         yield

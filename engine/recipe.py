@@ -35,17 +35,17 @@ class Optim:
         base_lr: Learning rate per 256 cases; the peak is base_lr x batch_size / 256.
         min_lr: Learning rate at the end of the cosine.
         weight_decay: Of matmuls; biases, norms and tokens have none.
-        decay_biases: Biases, norms and tokens are decayed, too.
-        no_decay: Names of further parameters that are not.
         weight_decay_end: Weight decay at the end of half a cosine from `weight_decay` (DINO); null keeps it.
         betas: Of AdamW.
         layer_decay: Learning rate of a layer over the one above it; 1 is none.
         clip_norm: Largest gradient norm; null for no clipping.
         clip_tensor_norm: Largest gradient norm of each single tensor (DINO); null for no clipping.
-        drop_last: Leave out the cases that do not fill an epoch's last batch; else that batch is smaller.
         accumulate: Parts that a batch is computed in, for small memory.
         ema_decay: Decay of an exponential moving average of the weights, which is then what is kept; null for none.
         optimizer: `adamw`, `adam` (weight decay as an L2 penalty) or `lars` (linear probes).
+        decay_biases: Biases, norms and tokens are decayed, too.
+        no_decay: Names of further parameters that are not.
+        drop_last: Leave out the cases that do not fill an epoch's last batch; else that batch is smaller.
     """
 
     epochs: int = 100
@@ -55,17 +55,17 @@ class Optim:
     base_lr: float = 1.5e-4
     min_lr: float = 0.0
     weight_decay: float = 0.05
-    decay_biases: bool = False
-    no_decay: tuple[str, ...] = ()
     weight_decay_end: float | None = None
     betas: tuple[float, float] = (0.9, 0.95)
     layer_decay: float = 1.0
     clip_norm: float | None = None
     clip_tensor_norm: float | None = None
-    drop_last: bool = True
     accumulate: int = 1
     ema_decay: float | None = None
     optimizer: str = "adamw"
+    decay_biases: bool = False
+    no_decay: tuple[str, ...] = ()
+    drop_last: bool = True
 
     def __post_init__(self):
         if not 0 <= self.warmup_epochs < self.epochs:

@@ -5,6 +5,7 @@ is cut off is refused, never filled up.
 """
 
 import contextlib
+import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -187,7 +188,7 @@ class _Image:
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[_Opened]:
     """Open a file and read its header, whatever its kind."""
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112, which fails on no path, however long
         raise DataError(f"{path}: a folder, not an image. Name the files in it.")
     kind = _kind(path)
     with path.open("rb") as file:

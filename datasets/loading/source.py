@@ -72,7 +72,7 @@ class Source:
         """Return those of some rows that can be read, and the reasons of the others (`readable_rows`)."""
         return readable_rows(self.pixels, rows, max_bad, str(self.manifest.path))
 
-    def batches(self, share: tuple[int, ...], tiles_per_slide: int | None = None) -> TrainBatches:
+    def batches(self, share: tuple[int, int, int, int, int, bool], tiles_per_slide: int | None = None) -> TrainBatches:
         """Return the shuffled batches of this process.
 
         Args:

@@ -191,7 +191,7 @@ def open_slide(path: str | os.PathLike, mpp: float | None = None) -> Slide:
         DataError: Missing, empty, no slide, cut off, without a possible scale, or contradicting `mpp`.
     """
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112, which fails on no path, however long
         path = slide_in_folder(path)
     _refuse_unreadable(path)
     source = _source(path)

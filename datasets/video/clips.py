@@ -6,6 +6,7 @@ refused, never filled up with copies of its neighbours.
 """
 
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -263,7 +264,7 @@ def clip_info(path: str | Path) -> ClipInfo:
 
 def _kind(path: Path) -> str:
     """Return `folder`, `DICOM`, or FFmpeg's name of the container that the first bytes announce."""
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112, which fails on no path, however long
         return "folder"
     kind = file_kind(path)
     if kind == EMPTY:

@@ -77,14 +77,16 @@ def _of_label(flow: Flow) -> str:
 
 
 def _by_class(model: ModelResult) -> str:
-    counts = model.classes.failed_truth
+    classes = model.classes
+    assert classes is not None, "only of exclusive classes"
+    counts = classes.failed_truth
     order = [place for place in np.argsort(-counts, kind="stable") if counts[place]]
     unknown = len(model.failed) - int(counts.sum())
     if len(order) == 1 and not unknown:
         place = order[0]
-        among = int(counts[place] + model.classes.confusion[place].sum())
-        return f"all {model.classes.labels[place]} ({_share(int(counts[place]), among)} of that class)"
-    parts = [f"{counts[place]:,} {model.classes.labels[place]}" for place in order[:_LISTED]]
+        among = int(counts[place] + classes.confusion[place].sum())
+        return f"all {classes.labels[place]} ({_share(int(counts[place]), among)} of that class)"
+    parts = [f"{counts[place]:,} {classes.labels[place]}" for place in order[:_LISTED]]
     if len(order) > _LISTED:
         parts.append(f"{int(counts[order[_LISTED:]].sum()):,} of other classes")
     return ", ".join([*parts, *([f"{unknown:,} of unknown truth"] if unknown else [])])

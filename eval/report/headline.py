@@ -33,8 +33,8 @@ def headline(found: Results, unit: str) -> list[str]:
     sentences[0] = f"{sentences[0]} {lost}".strip()
     sentences += more
     models = {model.name: model for model in found.models}
-    for other in found.models[1:]:
-        sentences += [] if other.classes is not None and main_label(other) is None else _worse_than_chance(other)
+    for model in found.models[1:]:
+        sentences += [] if model.classes is not None and main_label(model) is None else _worse_than_chance(model)
     for other, comparison in found.comparisons.items():
         decided = comparison.classes if row is None else None
         what, gap, cases = (

@@ -153,7 +153,7 @@ def _counts(model: ModelResult) -> str:
 def _flow(model: ModelResult) -> str:
     """Return the cases from requested to analysed, and what failed ones do to the metrics."""
     shown = [row for row in model.labels if row.detailed and row.flow is not None]
-    rows = [[escape(row.label), *(f"{count:,}" for count in row.flow)] for row in shown]
+    rows = [[escape(row.label), *(f"{count:,}" for count in row.flow or ())] for row in shown]
     head = ["Label", "Requested", "Failed, positive", "negative", "unknown", "Truth unknown", "Positive", "Negative"]
     tables = [_table(f"{escape(model.name)}: from requested to analysed cases.", head, rows)]
     if len(model.failed):

@@ -177,11 +177,11 @@ def _undefined(found: Results, localisation: Mapping[str, Localisation], section
             place = (entry.model, entry.label or "all findings", entry.estimate.reason)
             lines.setdefault(place, []).append(entry.metric)
     labels: dict[tuple[str, str, str], list[str]] = {}
-    for (model, label, reason), names in lines.items():
-        labels.setdefault((model, reason, ", ".join(names).replace("_", " ")), []).append(label)
+    for (name, label, reason), names in lines.items():
+        labels.setdefault((name, reason, ", ".join(names).replace("_", " ")), []).append(label)
     return [
-        {"model": model, "labels": own, "reason": reason, "metrics": metrics}
-        for (model, reason, metrics), own in labels.items()
+        {"model": name, "labels": own, "reason": reason, "metrics": metrics}
+        for (name, reason, metrics), own in labels.items()
     ]
 
 

@@ -33,9 +33,10 @@ def wrong_section(model: ModelResult, labels: Sequence[str], context: Context) -
 
 def _images(case: str, label: str, context: Context) -> dict[str, str]:
     """Return `uri`, `map_uri` and `why`, texts that may be empty."""
-    if context.image is None:
+    image = context.image
+    if image is None:
         return {"uri": "", "map_uri": "", "why": ""}
-    pixels, why = _read(lambda: context.image(case), "image")
+    pixels, why = _read(lambda: image(case), "image")
     if pixels is None:
         return {"uri": "", "map_uri": "", "why": why or "no image"}
     grid, why = _read(lambda: context.image_map(case, label), "map")

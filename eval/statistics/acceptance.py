@@ -254,11 +254,11 @@ def _predictive(
     assert target.prevalence is not None, "a target with a predictive value has a prevalence"
     place = ("ppv", "npv").index(metric)
     sure, surer = ((1 + own) / 2 for own in (confidence, strict))
-    ends = [
-        [rate.share, rate.bounds(sure, times)[0], rate.bounds(surer, times)[1]]
+    sensitivity, specificity = (
+        np.array([rate.share, rate.bounds(sure, times)[0], rate.bounds(surer, times)[1]])
         for rate in (rates["sensitivity"], rates["specificity"])
-    ]
-    values = predictive_values(*map(np.array, ends), np.full(3, target.prevalence))[place]
+    )
+    values = predictive_values(sensitivity, specificity, np.full(3, target.prevalence))[place]
     value, low, high = (float(own) for own in values)
     return value, 0.0 if np.isnan(low) else low, 1.0 if np.isnan(high) else high
 

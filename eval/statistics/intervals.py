@@ -143,13 +143,13 @@ def auroc_estimates(
     for label, value in enumerate(values):
         if np.isnan(value) or (smaller[label] >= ENOUGH and 0 < value < 1):
             continue
-        sizes = [effective_patients(_numbered(bootstrap.index[truth[:, label] == kind])) for kind in (1, 0)]
+        present, absent = (effective_patients(_numbered(bootstrap.index[truth[:, label] == kind])) for kind in (1, 0))
         known = bootstrap.having(~np.isnan(truth[:, label]))
         if known < 2:  # no two patients to compare: nothing is known of others
             found[label] = Estimate(float(value), reason=too_few(1))
             continue
         # Patients who have both count once: only pairs of different patients are independent.
-        low, high = auroc_interval(float(value), *sizes, known // 2)
+        low, high = auroc_interval(float(value), present, absent, known // 2)
         method = "exact" if value in (0, 1) else "score (Newcombe)"
         found[label] = Estimate(float(value), low, high, method=method, undefined=found[label].undefined)
     return found
@@ -315,13 +315,12 @@ def proportion(
     alone = patients == cases
     if alone or hits in (0, cases):
         name, ends = ("exact", exact) if patients < ENOUGH else ("wilson", wilson)
-        return Estimate(
-            share, *ends(share * patients, patients), method=name + ("" if alone else ", patients for cases")
-        )
+        low, high = ends(share * patients, patients)
+        return Estimate(share, low, high, method=name + ("" if alone else ", patients for cases"))
     if patients < 2:
         return Estimate(share, reason="no interval: cases of one patient only")
     if patients < ENOUGH:
         variance = float(np.nanvar(draws)) * patients / (patients - 1)
-        ends = exact_clustered(share, variance, cases, patients)
-        return Estimate(share, *ends, method="exact, effective sample size")
+        low, high = exact_clustered(share, variance, cases, patients)
+        return Estimate(share, low, high, method="exact, effective sample size")
     return percentile(share, draws, acceleration=acceleration)

@@ -65,7 +65,7 @@ def matched_rates(
     )
     drawn = bootstrap.drawn(lambda weights: {"difference": _drawn(curves, weights)})["difference"]
     found = estimates(values[0] - values[1], drawn, reasons(truth), bootstrap.smaller_class(truth))
-    return [Matched(label, *map(float, values[:, i]), found[i]) for i, label in enumerate(labels)]
+    return [Matched(label, float(values[0, i]), float(values[1, i]), found[i]) for i, label in enumerate(labels)]
 
 
 def _drawn(curves: list[list["_Curve"]], weights: Reweighted) -> np.ndarray:

@@ -21,6 +21,7 @@ from .intervals import NO_INTERVAL, Estimate, auroc_estimates, believed_macro, e
 from .likelihood_ratios import likelihood_ratios
 from .margins import MarginTest, margin_test
 from .matched import Matched, matched_rates
+from .metrics import Confusion
 from .operating_points import GIVEN, OperatingPoint, choose, transfer
 from .resampling import Drawn, PatientBootstrap, Reweighted
 from .reservations import LeftOut, left_out_of_all
@@ -51,7 +52,7 @@ class LabelResult:
     detailed: bool = True
     prevalence: float = float("nan")
     flow: Flow | None = None
-    counts: metrics.Confusion | None = None
+    counts: Confusion | None = None
 
 
 @dataclass(frozen=True)

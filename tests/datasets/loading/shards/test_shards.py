@@ -246,7 +246,7 @@ def test_an_index_of_other_names_is_refused_though_its_checksum_is_right(
     manifest, cache, tmp_path, url, monkeypatch, change
 ):
     pack(manifest, cache, url, TEN)
-    path = tmp_path / "bucket/32px-v2/index.json"
+    path = tmp_path / "bucket/32px-v3/index.json"
     text = json.dumps(json.loads(path.read_text().splitlines()[0]) | change).encode()
     path.write_bytes(text + b"\n" + index_signature(text).encode() + b"\n")
     with pytest.raises(RunError, match=r"index\.json: damaged \("):
@@ -256,7 +256,7 @@ def test_an_index_of_other_names_is_refused_though_its_checksum_is_right(
 
 def test_an_index_of_another_key_or_of_nobody_is_refused(manifest, cache, tmp_path, url, monkeypatch):
     pack(manifest, cache, url, TEN)
-    path = tmp_path / "bucket/32px-v2/index.json"
+    path = tmp_path / "bucket/32px-v3/index.json"
     text = path.read_bytes().splitlines()[0]
     monkeypatch.setenv("CLINVIT_KEY", "another key than before")
     with pytest.raises(UserError, match="not made with your key"):
