@@ -114,8 +114,9 @@ def _auroc_bounds(row: LabelResult) -> str:
 
 
 def _macro_bounds(model: ModelResult) -> str:
-    """Say the same of the mean over the findings that have an AUROC on the scored cases."""
-    rows = [row for row in model.labels if not np.isnan(row.metrics["auroc"].value)]
+    """Say the same of the mean over the findings that the macro mean is over."""
+    rare = {each.label for each in model.left_out}
+    rows = [row for row in model.labels if row.label not in rare and not np.isnan(row.metrics["auroc"].value)]
     if not rows or f"auroc{WORST}" not in rows[0].metrics:
         return ""
     worst, best = (_mean(rows, f"auroc{ending}") for ending in (WORST, BEST))

@@ -49,7 +49,7 @@ def headline(found: Results, unit: str) -> list[str]:
         over = "" if decided is not None or row is not None else _left_out(comparison.rare, len(comparison.labels))
         gap_words = f"{what} difference {signed(gap.value)}{_ci(gap, signed)} on the same {many(cases, unit)}"
         verdict = _verdict(comparison, first.name, other, len(found.comparisons))
-        sentences.append(f"{first.name} minus {other}: {gap_words}{over}{left_out}. {verdict}")
+        sentences.append(f"{first.name} minus {other}: {gap_words}{left_out}{over}. {verdict}")
     sentences += matched_sentences(found, None if row is None else row.label)
     sentences += [margin_sentence(first.name, other, own) for other, own in found.margins.items()]
     return sentences

@@ -11,7 +11,7 @@ from scipy.stats import norm
 
 from .metrics import ratio
 from .resampling import Drawn, PatientBootstrap, Reweighted
-from .reservations import ENOUGH, FEW, mean_size, too_few, widened
+from .reservations import ENOUGH, FEW, mean_size, rough, too_few, widened
 from .small_samples import auroc_interval, effective_patients, exact, exact_clustered
 
 LEVEL = 0.95
@@ -151,7 +151,8 @@ def auroc_estimates(
         # Patients who have both count once: only pairs of different patients are independent.
         low, high = auroc_interval(float(value), present, absent, known // 2)
         method = "exact" if value in (0, 1) else "score (Newcombe)"
-        found[label] = Estimate(float(value), low, high, method=method, undefined=found[label].undefined)
+        note, undefined = rough(int(smaller[label])), found[label].undefined
+        found[label] = Estimate(float(value), low, high, note, method, undefined)
     return found
 
 

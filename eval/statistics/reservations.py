@@ -32,6 +32,14 @@ def too_few(patients: int) -> str:
     return f"no interval: a class has cases of {patients} patients only, fewer than {FEW}"
 
 
+def rough(patients: int) -> str:
+    """Return what to bear in mind of an interval that holds for a small class; empty where the class is not small."""
+    if patients >= FEW:
+        return ""
+    many = "1 patient" if patients == 1 else f"{patients} patients"
+    return f"a class has cases of {many} only, fewer than {FEW}: no mean over findings includes it"
+
+
 def rare_labels(labels: Sequence[str], smaller: np.ndarray) -> tuple[LeftOut, ...]:
     """Return the labels with too few patients in their smaller class, (L,) by label."""
     return tuple(LeftOut(label, int(n)) for label, n in zip(labels, smaller) if n < FEW)
