@@ -3,6 +3,7 @@
 import math
 from dataclasses import asdict, dataclass, field
 
+from ..core.errors import UserError
 from ..core.ranges import check_ranges, within
 
 # Mean and std of ImageNet's images, three channels in 0..1: what many released networks were trained with.
@@ -141,6 +142,8 @@ class Model:
 
     def __post_init__(self):
         check_ranges(self, "model")
+        if self.channels not in (1, 3):
+            raise UserError(f"model.channels {self.channels}: 1 (grey) or 3.")
 
     def architecture(self) -> Architecture:
         """Return the architecture of these settings."""

@@ -67,6 +67,9 @@ class Data:
 
     def __post_init__(self):
         check_ranges(self, "data")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) not in (1, 3):
+                raise UserError(f"data.{name} {list(values)}: one value, or three for red, green and blue.")
 
 
 def for_channels(values: tuple[float, ...], channels: int) -> tuple[float, ...]:

@@ -88,6 +88,11 @@ class Optim:
         if not self.drop_last and self.accumulate > 1:
             raise UserError("optim.drop_last false needs optim.accumulate 1: a smaller batch has no parts.")
 
+    def check_cases(self, cases: int) -> None:
+        """Refuse a batch that so many training cases do not fill."""
+        if self.drop_last and cases < self.batch_size:
+            raise UserError(f"optim.batch_size {self.batch_size} is larger than the {cases} training cases: lower it.")
+
 
 TRACKERS = ("wandb", "mlflow")
 STRATEGIES = ("ddp", "fsdp")

@@ -107,6 +107,8 @@ def finetune(
     card = replace(card, parameters={"trained": trained, "total": total})
     if rank() == 0 and recipe.mode != "knn":
         print(f"mode {recipe.mode}: {trained:,} of {total:,} parameters are trained ({trained / total:.2%})")
+    if recipe.mode != "knn":
+        recipe.optim.check_cases(len(manifest.rows(*recipe.data.splits)))
     with run_folder(out, recipe, inputs) as folder:
         source = _source(recipe, card, manifest, cache)
         if rank() == 0 and (note := source.colour_note()):

@@ -133,3 +133,27 @@ def test_a_recipe_of_ones_own_may_state_ranges_and_its_numbers_are_finite_in_any
     for wrong, words in (({"share": 1.0}, "own.share 1 is"), ({"free": math.nan}, "own.free nan is")):
         with pytest.raises(UserError, match=words):
             Own(**wrong)
+
+
+def test_a_batch_larger_than_the_training_cases_is_refused_unless_the_last_one_may_be_smaller():
+    Optim(batch_size=8).check_cases(8)
+    Optim(batch_size=8, drop_last=False).check_cases(7)
+    with pytest.raises(UserError, match=r"optim\.batch_size 8 is larger than the 7 training cases"):
+        Optim(batch_size=8).check_cases(7)
+
+
+def test_statistics_and_channels_are_one_or_three():
+    for part, words in (
+        (Data, r"data\.mean \[0\.5, 0\.5\]: one value"),
+        (Model, r"model\.channels 2: 1 \(grey\) or 3"),
+    ):
+        with pytest.raises(UserError, match=words):
+            part(**({"mean": (0.5, 0.5)} if part is Data else {"channels": 2}))
+
+
+def test_a_mask_ratio_that_masks_nothing_is_refused():
+    from clinvit.pretrain.masked import MaskedPretraining
+
+    tiny = Pretrain(mask_ratio=1e-17, model=Model("micro", image_size=32), augment=Augment(size=32))
+    with pytest.raises(UserError, match="mask_ratio 1e-17 masks none of 4 patches"):
+        MaskedPretraining.build(tiny)
