@@ -1,7 +1,10 @@
 """The model sizes of the papers, and what describes one ViT completely."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+
+from ..core.errors import UserError
+from ..core.ranges import check_ranges, within
 
 # Mean and std of ImageNet's images, three channels in 0..1: what many released networks were trained with.
 IMAGENET_STATISTICS = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -127,15 +130,20 @@ class Model:
     """
 
     size: str = "small"
-    image_size: int = 224
-    patch_size: int = 16
-    frames: int = 1
-    tubelet: int = 1
-    channels: int = 1
+    image_size: int = field(default=224, metadata=within(1, LARGEST))
+    patch_size: int = field(default=16, metadata=within(1, LARGEST))
+    frames: int = field(default=1, metadata=within(1, LARGEST))
+    tubelet: int = field(default=1, metadata=within(1, LARGEST))
+    channels: int = field(default=1, metadata=within(1, 3))
     class_token: bool = True
     positions: str = "sine2d"
-    drop_path: float = 0.0
+    drop_path: float = field(default=0.0, metadata=within(0, 1, exclude="high"))
     checkpoint_blocks: bool = False
+
+    def __post_init__(self):
+        check_ranges(self, "model")
+        if self.channels not in (1, 3):
+            raise UserError(f"model.channels {self.channels}: 1 (grey) or 3.")
 
     def architecture(self) -> Architecture:
         """Return the architecture of these settings."""

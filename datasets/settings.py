@@ -1,9 +1,9 @@
 """What a recipe says of the data."""
 
-import math
 from dataclasses import dataclass, field
 
 from ..core.errors import UserError
+from ..core.ranges import check_ranges, within
 
 SAMPLINGS = ("strided", "dense", "sparse", "uniform", "volume")
 CLIP_READERS = ("pyav", "decord", "torchcodec")
@@ -29,23 +29,18 @@ class Clip:
     """
 
     sampling: str = "strided"
-    stride: int = 4
-    repeats: int = 1
+    stride: int = field(default=4, metadata=within(1))
+    repeats: int = field(default=1, metadata=within(1))
     black_out: bool = False
-    fps: float | None = None
+    fps: float | None = field(default=None, metadata=within(0, MAX_FPS, exclude="low"))
     reader: str = "pyav"
 
     def __post_init__(self):
+        check_ranges(self, "data.clip")
         if self.sampling not in SAMPLINGS:
             raise UserError(f"data.clip.sampling {self.sampling!r}: one of {', '.join(SAMPLINGS)}.")
         if self.reader not in CLIP_READERS:
             raise UserError(f"data.clip.reader {self.reader!r}: one of {', '.join(CLIP_READERS)}.")
-        if self.stride < 1 or self.repeats < 1:
-            raise UserError(
-                f"data.clip.stride {self.stride} and data.clip.repeats {self.repeats}: whole numbers from 1 on."
-            )
-        if self.fps is not None and not (math.isfinite(self.fps) and 0 < self.fps <= MAX_FPS):
-            raise UserError(f"data.clip.fps {self.fps:g}: frames a second above 0, at most {MAX_FPS}, or null.")
 
 
 @dataclass(frozen=True)
@@ -65,10 +60,16 @@ class Data:
     splits: tuple[str, ...] = ("train",)
     labels: tuple[str, ...] | None = None
     cache: bool = True
-    cache_px: int = 256
+    cache_px: int = field(default=256, metadata=within(1))
     clip: Clip = field(default_factory=Clip)
-    mean: tuple[float, ...] = (0.5056,)
-    std: tuple[float, ...] = (0.252,)
+    mean: tuple[float, ...] = field(default=(0.5056,), metadata=within(0, 1))
+    std: tuple[float, ...] = field(default=(0.252,), metadata=within(0, 1, exclude="low"))
+
+    def __post_init__(self):
+        check_ranges(self, "data")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) not in (1, 3):
+                raise UserError(f"data.{name} {list(values)}: one value, or three for red, green and blue.")
 
 
 def for_channels(values: tuple[float, ...], channels: int) -> tuple[float, ...]:

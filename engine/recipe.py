@@ -3,8 +3,9 @@
 import argparse
 import dataclasses
 import difflib
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,6 +13,7 @@ import yaml
 
 from ..core.documents import parse_yaml, read_yaml
 from ..core.errors import UserError
+from ..core.ranges import check_ranges, number_kind, refusal, within
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -48,27 +50,28 @@ class Optim:
         drop_last: Leave out the cases that do not fill an epoch's last batch; else that batch is smaller.
     """
 
-    epochs: int = 100
-    warmup_epochs: float = 5
+    epochs: int = field(default=100, metadata=within(1))
+    warmup_epochs: float = field(default=5, metadata=within(0))
     schedule: str = "cosine"
-    batch_size: int = 256
-    base_lr: float = 1.5e-4
-    min_lr: float = 0.0
-    weight_decay: float = 0.05
-    weight_decay_end: float | None = None
-    betas: tuple[float, float] = (0.9, 0.95)
-    layer_decay: float = 1.0
-    clip_norm: float | None = None
-    clip_tensor_norm: float | None = None
-    accumulate: int = 1
-    ema_decay: float | None = None
+    batch_size: int = field(default=256, metadata=within(1))
+    base_lr: float = field(default=1.5e-4, metadata=within(0, 1000, exclude="low"))
+    min_lr: float = field(default=0.0, metadata=within(0, 1000))
+    weight_decay: float = field(default=0.05, metadata=within(0, 10))
+    weight_decay_end: float | None = field(default=None, metadata=within(0, 10))
+    betas: tuple[float, float] = field(default=(0.9, 0.95), metadata=within(0, 1, exclude="high"))
+    layer_decay: float = field(default=1.0, metadata=within(0, 1, exclude="low"))
+    clip_norm: float | None = field(default=None, metadata=within(0, exclude="low"))
+    clip_tensor_norm: float | None = field(default=None, metadata=within(0, exclude="low"))
+    accumulate: int = field(default=1, metadata=within(1))
+    ema_decay: float | None = field(default=None, metadata=within(0, 1, exclude="both"))
     optimizer: str = "adamw"
     decay_biases: bool = False
     no_decay: tuple[str, ...] = ()
     drop_last: bool = True
 
     def __post_init__(self):
-        if not 0 <= self.warmup_epochs < self.epochs:
+        check_ranges(self, "optim")
+        if self.warmup_epochs >= self.epochs:
             raise UserError(
                 f"optim.warmup_epochs {self.warmup_epochs:g} is not shorter than optim.epochs {self.epochs}: set both."
             )
@@ -78,12 +81,17 @@ class Optim:
             raise UserError("optim.schedule plateau has no warm-up: set optim.warmup_epochs 0.")
         if self.weight_decay_end is not None and not self.weight_decay > 0:
             raise UserError(f"optim.weight_decay_end needs an optim.weight_decay above 0, not {self.weight_decay:g}.")
-        if self.accumulate < 1 or self.batch_size < 1 or self.batch_size % self.accumulate:
+        if self.batch_size % self.accumulate:
             raise UserError(
                 f"optim.batch_size {self.batch_size} does not divide into optim.accumulate {self.accumulate}."
             )
         if not self.drop_last and self.accumulate > 1:
             raise UserError("optim.drop_last false needs optim.accumulate 1: a smaller batch has no parts.")
+
+    def check_cases(self, cases: int) -> None:
+        """Refuse a batch that so many training cases do not fill."""
+        if self.drop_last and cases < self.batch_size:
+            raise UserError(f"optim.batch_size {self.batch_size} is larger than the {cases} training cases: lower it.")
 
 
 TRACKERS = ("wandb", "mlflow")
@@ -113,20 +121,21 @@ class Run:
         track: Trackers beside TensorBoard and `log.csv`: `wandb` (Weights & Biases), `mlflow`. They must be installed.
     """
 
-    seed: int = 0
+    seed: int = field(default=0, metadata=within(0, 2**32 - 1))
     precision: str = "auto"
     devices: str = "auto"
-    nodes: int = 1
-    workers: int = -1
+    nodes: int = field(default=1, metadata=within(1))
+    workers: int = field(default=-1, metadata=within(-1, 1024))
     compile: bool = False
-    checkpoint_minutes: float = 5.0
+    checkpoint_minutes: float = field(default=5.0, metadata=within(0))
     profile: bool = False
     sync_batchnorm: bool = True
     strategy: str = "ddp"
-    max_bad: float = 0.01
+    max_bad: float = field(default=0.01, metadata=within(0, 1))
     track: tuple[str, ...] = ()
 
     def __post_init__(self):
+        check_ranges(self, "run")
         if self.strategy not in STRATEGIES:
             raise UserError(f"run.strategy {self.strategy!r}: one of {', '.join(STRATEGIES)}.")
         for name in self.track:
@@ -159,8 +168,20 @@ def parse_recipe(default: Recipe, config: Path | None = None, options: Sequence[
         values = parser.instantiate(parser.parse_args(list(options)))
     except (jsonargparse.ArgumentError, TypeError, ValueError, OverflowError) as error:
         where = f"{config}: " if config is not None and not options else ""
-        raise UserError(f"{where}{' '.join(str(error).split())[:500]}") from None
-    return type(default)(**{field.name: values[field.name] for field in dataclasses.fields(default)})
+        raise UserError(f"{where}{_in_words(default, ' '.join(str(error).split()))[:500]}") from None
+    return type(default)(**{one.name: values[one.name] for one in dataclasses.fields(default)})
+
+
+def _in_words(default: Any, message: str) -> str:
+    """Return jsonargparse's refusal of what is no number as that of a number out of its range; others as they are."""
+    found = re.fullmatch(r'Parser key "([^"]+)": .*value: ?(.*)', message)
+    if not found:
+        return message
+    *groups, last = found[1].split(".")
+    for group in groups:
+        default = getattr(default, group)
+    one = type(default).__dataclass_fields__[last]
+    return message if number_kind(one.type) is None else f"{found[1]} {found[2] or repr('')} {refusal(one)}"
 
 
 def recipe_parser(default: Any):
@@ -180,12 +201,12 @@ def recipe_parser(default: Any):
 def flat(recipe: Any, prefix: str = "") -> dict[str, Any]:
     """Return dotted names and values of a recipe, in order."""
     out: dict[str, Any] = {}
-    for field in dataclasses.fields(recipe):
-        value = getattr(recipe, field.name)
+    for one in dataclasses.fields(recipe):
+        value = getattr(recipe, one.name)
         if dataclasses.is_dataclass(value):
-            out |= flat(value, f"{prefix}{field.name}.")
+            out |= flat(value, f"{prefix}{one.name}.")
         else:
-            out[prefix + field.name] = value
+            out[prefix + one.name] = value
     return out
 
 

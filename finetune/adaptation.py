@@ -77,8 +77,6 @@ def check_numbers(recipe: Finetune, arch: Architecture) -> None:
             raise UserError(
                 f"mode {mode!r} needs --{name}, 1 to {most} with this encoder, not {getattr(recipe, name)}."
             )
-    if recipe.lora_alpha is not None and not recipe.lora_alpha > 0:
-        raise UserError(f"lora_alpha {recipe.lora_alpha:g}: a number above 0.")
 
 
 def adapt(model: nn.Module, recipe: Finetune) -> tuple[int, int]:

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from ..backbone.sizes import Model
+from ..backbone.sizes import LARGEST, Model
 from ..core.errors import UserError
+from ..core.ranges import check_ranges, within
 from ..datasets.settings import Data
 from ..datasets.transforms.augment import Augment
 from ..engine.recipe import Optim, Run
@@ -22,14 +23,13 @@ class View:
     """
 
     mode: str = "crop"
-    resize_px: int | None = 256
+    resize_px: int | None = field(default=256, metadata=within(1, LARGEST))
     flip: bool = False
-    segments: int = 1
-    crops: int = 1
+    segments: int = field(default=1, metadata=within(1))
+    crops: int = field(default=1, metadata=within(1))
 
     def __post_init__(self):
-        if self.segments < 1 or self.crops < 1:
-            raise UserError(f"view.segments {self.segments} and view.crops {self.crops}: whole numbers from 1 on.")
+        check_ranges(self, "view")
         if self.crops > 1 and self.mode != "crop":
             raise UserError(f"view.crops {self.crops} cuts squares out: only with view.mode crop, not {self.mode}.")
 
@@ -72,26 +72,29 @@ class Finetune:
     """
 
     mode: str = "full"
-    lora_rank: int | None = None
-    lora_alpha: float | None = None
-    last_blocks: int | None = None
-    scales: tuple[int, ...] = (1,)
+    lora_rank: int | None = field(default=None, metadata=within(1))
+    lora_alpha: float | None = field(default=None, metadata=within(0, exclude="low"))
+    last_blocks: int | None = field(default=None, metadata=within(1))
+    scales: tuple[int, ...] = field(default=(1,), metadata=within(1))
     network: str = "vit"
     pool: str = "mean"
-    pool_ratio: float | None = None
+    pool_ratio: float | None = field(default=None, metadata=within(0, 1, exclude="low"))
     loss: str = "bce"
-    label_smoothing: float = 0.0
-    head_drop: float = 0.0
+    label_smoothing: float = field(default=0.0, metadata=within(0, 1, exclude="high"))
+    head_drop: float = field(default=0.0, metadata=within(0, 1, exclude="high"))
     select: str = "best"
-    eval_every: int = 1
-    erase: float = 0.0
-    mixup: float = 0.0
-    cutmix: float = 0.0
-    patch_drop: float = 0.0
-    neighbours: int = 20
+    eval_every: int = field(default=1, metadata=within(1))
+    erase: float = field(default=0.0, metadata=within(0, 1))
+    mixup: float = field(default=0.0, metadata=within(0))
+    cutmix: float = field(default=0.0, metadata=within(0))
+    patch_drop: float = field(default=0.0, metadata=within(0, 1, exclude="high"))
+    neighbours: int = field(default=20, metadata=within(1))
     model: Model = field(default_factory=Model)
     data: Data = field(default_factory=Data)
     augment: Augment = field(default_factory=Augment)
     view: View = field(default_factory=View)
     optim: Optim = field(default_factory=lambda: Optim(betas=(0.9, 0.999)))
     run: Run = field(default_factory=Run)
+
+    def __post_init__(self):
+        check_ranges(self)

@@ -107,6 +107,8 @@ def finetune(
     card = replace(card, parameters={"trained": trained, "total": total})
     if rank() == 0 and recipe.mode != "knn":
         print(f"mode {recipe.mode}: {trained:,} of {total:,} parameters are trained ({trained / total:.2%})")
+    if recipe.mode != "knn":
+        recipe.optim.check_cases(len(manifest.rows(*recipe.data.splits)))
     with run_folder(out, recipe, inputs) as folder:
         source = _source(recipe, card, manifest, cache)
         if rank() == 0 and (note := source.colour_note()):
@@ -246,8 +248,8 @@ def make_card(recipe: Finetune, manifest: Manifest, start: EncoderCard | None) -
         raise UserError("label_smoothing is for exclusive classes (--loss ce).")
     if recipe.head_drop and (recipe.network != "vit" or recipe.mode == "knn"):
         raise UserError("head_drop is for training a ViT; the other networks have their own.")
-    if not 0 <= recipe.patch_drop < 1 or (recipe.patch_drop and (recipe.network != "vit" or recipe.mode == "knn")):
-        raise UserError(f"patch_drop {recipe.patch_drop} is within 0..1 (1 excluded), and for training a ViT only.")
+    if recipe.patch_drop and (recipe.network != "vit" or recipe.mode == "knn"):
+        raise UserError(f"patch_drop {recipe.patch_drop:g} is for training a ViT only: set it to 0.")
     if recipe.pool == "topk" and recipe.pool_ratio is None:
         raise UserError("pool topk needs the share of the time steps to keep: set --pool_ratio (0.3 in ERDES).")
     if recipe.pool != "topk" and recipe.pool_ratio is not None:

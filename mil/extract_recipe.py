@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from ..core.ranges import check_ranges, within
 from ..datasets.slides.settings import Stain
 
 
@@ -24,10 +25,13 @@ class Extract:
     """
 
     features: str = "class4_mean"
-    scales: tuple[int, ...] = (1,)
-    batch_size: int = 256
+    scales: tuple[int, ...] = field(default=(1,), metadata=within(1))
+    batch_size: int = field(default=256, metadata=within(1))
     precision: str = "auto"
     dtype: str = "float32"
-    workers: int = -1
-    tile_level0_px: int | None = None
+    workers: int = field(default=-1, metadata=within(-1, 1024))
+    tile_level0_px: int | None = field(default=None, metadata=within(1))
     stain: Stain = field(default_factory=Stain)
+
+    def __post_init__(self):
+        check_ranges(self)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..core.errors import UserError
+from ..core.ranges import check_ranges, within
 from ..engine.recipe import Optim, Run
 
 if TYPE_CHECKING:
@@ -73,25 +74,26 @@ class Mil:
     """
 
     aggregator: str = "self_vit_mil"
-    hidden: int | None = None
-    attention: int | None = None
-    dropout: float | None = None
+    hidden: int | None = field(default=None, metadata=within(0))
+    attention: int | None = field(default=None, metadata=within(1))
+    dropout: float | None = field(default=None, metadata=within(0, 1, exclude="high"))
     standardise: bool = False
-    instance_dropout: float = 0.0
-    max_instances: int | None = None
+    instance_dropout: float = field(default=0.0, metadata=within(0, 1, exclude="high"))
+    max_instances: int | None = field(default=None, metadata=within(1))
     loss: str = "bce"
     score: str = "bag"
     instance_loss: str = "svm"
-    instance_weight: float = 0.3
+    instance_weight: float = field(default=0.3, metadata=within(0, 1))
     balance: str = "none"
     select: str = "best"
-    eval_every: int = 1
+    eval_every: int = field(default=1, metadata=within(1))
     data: Cases = field(default_factory=Cases)
     optim: Optim = field(default_factory=paper_optim)
     run: Run = field(default_factory=lambda: Run(precision="32-true"))
     mode: ClassVar[str] = "full"  # nothing is frozen, as the checks that fine-tuning shares put it
 
     def __post_init__(self):
+        check_ranges(self)
         for name, known in (
             ("aggregator", AGGREGATORS),
             ("loss", ("bce", "ce")),
@@ -110,11 +112,6 @@ class Mil:
             raise UserError(f"{self.aggregator} has no attention width to set: leave `attention` out.")
         if self.aggregator == "transmil" and self.hidden is not None and (self.hidden < 8 or self.hidden % 8):
             raise UserError(f"hidden {self.hidden}: transmil has 8 heads, so a multiple of 8.")
-        if not 0 <= self.instance_dropout < 1 or not 0 <= (self.dropout or 0) < 1 or not 0 <= self.instance_weight <= 1:
-            raise UserError("dropout and instance_dropout are within 0..1 (1 excluded), instance_weight within 0..1.")
-        for name, least in (("max_instances", 1), ("attention", 1), ("eval_every", 1), ("hidden", 0)):
-            if getattr(self, name) is not None and getattr(self, name) < least:
-                raise UserError(f"{name} {getattr(self, name)}: a whole number from {least} on.")
 
 
 def settings(recipe: Mil) -> tuple[int, int, float]:

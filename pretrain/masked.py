@@ -1,5 +1,6 @@
 """Training of a masked autoencoder from its recipe."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -38,7 +39,9 @@ class MaskedPretraining(Method[Pretrain]):
         try:
             arch = recipe.model.architecture()
             # Masks that cannot be drawn are an error of the request, not of the first step.
-            recipe_masks(recipe, 1, torch.Generator())
+            masks = recipe_masks(recipe, 1, torch.Generator())
+            if masks.target_ids.shape[1] == 0 or masks.visible_ids.shape[1] == math.prod(arch.grid):
+                raise UserError(f"mask_ratio {recipe.mask_ratio:g} masks none of {math.prod(arch.grid)} patches.")
             encoder = ViT(arch, drop_path=recipe.model.drop_path, checkpoint_blocks=recipe.model.checkpoint_blocks)
             return MaskedAutoencoder(encoder, recipe.decoder, recipe.target)
         except ValueError as error:

@@ -3,8 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from ..backbone.sizes import Model
+from ..backbone.sizes import LARGEST, Model
 from ..core.errors import UserError
+from ..core.ranges import check_ranges, within
 from ..datasets.settings import Data
 from ..datasets.slides.settings import Stain
 from ..datasets.transforms.augment import Augment
@@ -52,11 +53,14 @@ class Decoder:
         embed_bias: Whether the projection from encoder to decoder has a bias (MAE does, VideoMAE does not).
     """
 
-    width: int = 512
-    depth: int = 8
-    heads: int = 16
-    mlp_ratio: float = 4.0
+    width: int = field(default=512, metadata=within(1, LARGEST))
+    depth: int = field(default=8, metadata=within(0, LARGEST))
+    heads: int = field(default=16, metadata=within(1, LARGEST))
+    mlp_ratio: float = field(default=4.0, metadata=within(0, LARGEST, exclude="low"))
     embed_bias: bool = True
+
+    def __post_init__(self):
+        check_ranges(self, "decoder")
 
 
 @dataclass(frozen=True)
@@ -85,11 +89,11 @@ class Pretrain(PretrainRecipe):
 
     method: ClassVar[str] = f"{__package__}.masked:MaskedPretraining"
     mask: str = "random"
-    mask_ratio: float = 0.75
+    mask_ratio: float = field(default=0.75, metadata=within(0, 1, exclude="both"))
     decoder_mask: str = "random"
-    decode_ratio: float = 1.0
+    decode_ratio: float = field(default=1.0, metadata=within(0, 1, exclude="low"))
     reconstruct_visible: bool = True
-    tiles_per_slide: int | None = None
+    tiles_per_slide: int | None = field(default=None, metadata=within(1))
     target: str = "pixels"
     model: Model = field(default_factory=Model)
     decoder: Decoder = field(default_factory=Decoder)
@@ -98,6 +102,9 @@ class Pretrain(PretrainRecipe):
     stain: Stain = field(default_factory=Stain)
     optim: Optim = field(default_factory=Optim)
     run: Run = field(default_factory=Run)
+
+    def __post_init__(self):
+        check_ranges(self)
 
 
 @dataclass(frozen=True)
@@ -112,11 +119,14 @@ class Head:
         freeze_epochs: Epochs at the start in which the prototypes do not move.
     """
 
-    out_dim: int = 65536
-    hidden: int = 2048
-    bottleneck: int = 256
+    out_dim: int = field(default=65536, metadata=within(1))
+    hidden: int = field(default=2048, metadata=within(1))
+    bottleneck: int = field(default=256, metadata=within(1))
     norm_last_layer: bool = True
-    freeze_epochs: int = 1
+    freeze_epochs: int = field(default=1, metadata=within(0))
+
+    def __post_init__(self):
+        check_ranges(self, "head")
 
 
 @dataclass(frozen=True)
@@ -143,14 +153,14 @@ class Dino(PretrainRecipe):
     """
 
     method: ClassVar[str] = f"{__package__}.dino_training:DinoPretraining"
-    momentum: float = 0.996
-    student_temp: float = 0.1
-    teacher_temp: float = 0.04
-    warmup_teacher_temp: float = 0.04
-    warmup_teacher_temp_epochs: int = 0
-    centre_momentum: float = 0.9
-    tiles_per_slide: int | None = None
-    monitor: int = 0
+    momentum: float = field(default=0.996, metadata=within(0, 1))
+    student_temp: float = field(default=0.1, metadata=within(0, exclude="low"))
+    teacher_temp: float = field(default=0.04, metadata=within(0, exclude="low"))
+    warmup_teacher_temp: float = field(default=0.04, metadata=within(0, exclude="low"))
+    warmup_teacher_temp_epochs: int = field(default=0, metadata=within(0))
+    centre_momentum: float = field(default=0.9, metadata=within(0, 1, exclude="high"))
+    tiles_per_slide: int | None = field(default=None, metadata=within(1))
+    monitor: int = field(default=0, metadata=within(0))
     head: Head = field(default_factory=Head)
     crops: MultiCrop = field(default_factory=MultiCrop)
     model: Model = field(default_factory=lambda: Model("small", channels=3, positions="learned", drop_path=0.1))
@@ -174,11 +184,7 @@ class Dino(PretrainRecipe):
     run: Run = field(default_factory=Run)
 
     def __post_init__(self):
-        if not 0 <= self.momentum <= 1 or not 0 <= self.centre_momentum < 1:
-            raise UserError(f"momentum {self.momentum} and centre_momentum {self.centre_momentum}: shares within 0..1.")
-        for name in ("student_temp", "teacher_temp", "warmup_teacher_temp"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"{name} {getattr(self, name)}: a temperature above 0.")
+        check_ranges(self)
         if self.optim.ema_decay is not None:
             raise UserError("optim.ema_decay: DINO's teacher is the moving average already (momentum); leave it null.")
         if self.model.frames > 1:

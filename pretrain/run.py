@@ -57,6 +57,7 @@ def pretrain(
         slides = open_slides(recipe, chosen, tiles)
         inputs["tiles"] = slides.fingerprint()
     else:
+        recipe.optim.check_cases(len(chosen))
         reader = reader_of(recipe)  # what it lacks is said before the run folder is claimed
         if isinstance(cache, Shards):
             inputs |= cache.inputs(reader)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from ...core.errors import UserError
+from ...core.ranges import check_ranges, within
 
 TISSUE_METHODS = ("saturation", "grey")
 STAIN_METHODS = ("none", "macenko", "reinhard")
@@ -26,19 +27,15 @@ class Tissue:
     """
 
     method: str = "saturation"
-    overview_mpp: float = 8.0
-    min_island_um2: float = 50_000.0
-    max_hole_um2: float = 50_000.0
+    overview_mpp: float = field(default=8.0, metadata=within(0, exclude="low"))
+    min_island_um2: float = field(default=50_000.0, metadata=within(0))
+    max_hole_um2: float = field(default=50_000.0, metadata=within(0))
     remove_ink: bool = True
 
     def __post_init__(self):
+        check_ranges(self, "tissue")
         if self.method not in TISSUE_METHODS:
             raise UserError(f"tissue.method {self.method!r}: one of {', '.join(TISSUE_METHODS)}.")
-        if not self.overview_mpp > 0 or not self.min_island_um2 >= 0 or not self.max_hole_um2 >= 0:
-            raise UserError(
-                f"tissue.overview_mpp {self.overview_mpp:g}, min_island_um2 {self.min_island_um2:g}, max_hole_um2 "
-                f"{self.max_hole_um2:g}: the first above 0, the others not below."
-            )
         defaults = type(self).__dataclass_fields__
         tidying = ("overview_mpp", "min_island_um2", "max_hole_um2", "remove_ink")
         ignored = [name for name in tidying if getattr(self, name) != defaults[name].default]
@@ -58,19 +55,16 @@ class Tiling:
         tissue: How tissue is found.
     """
 
-    tile_um: float = 112.0
-    tile_px: int = 224
-    overlap_um: float = 0.0
-    min_tissue: float = 0.75
+    tile_um: float = field(default=112.0, metadata=within(0, exclude="low"))
+    tile_px: int = field(default=224, metadata=within(1))
+    overlap_um: float = field(default=0.0, metadata=within(0))
+    min_tissue: float = field(default=0.75, metadata=within(0, 1, exclude="high"))
     tissue: Tissue = field(default_factory=Tissue)
 
     def __post_init__(self):
-        if not self.tile_um > 0 or self.tile_px < 1:
-            raise UserError(f"tile_um {self.tile_um:g} and tile_px {self.tile_px}: both above 0.")
-        if not 0 <= self.overlap_um < self.tile_um:
+        check_ranges(self)
+        if self.overlap_um >= self.tile_um:
             raise UserError(f"overlap_um {self.overlap_um:g}: from 0 to below tile_um ({self.tile_um:g}).")
-        if not 0 <= self.min_tissue < 1:
-            raise UserError(f"min_tissue {self.min_tissue:g}: a share from 0 to below 1.")
 
 
 @dataclass(frozen=True)

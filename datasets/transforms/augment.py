@@ -2,13 +2,14 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 from PIL import Image
 
 from ...core.errors import UserError
+from ...core.ranges import check_ranges, within
 from .randaug import parse_randaug
 
 Transform = Callable[[np.ndarray, int], np.ndarray]
@@ -33,26 +34,21 @@ class Augment:
         interpolation: bicubic or bilinear; where the crop shrinks, its area is averaged instead.
     """
 
-    size: int = 224
-    crop_scale: tuple[float, float] = (0.5, 1.0)
-    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    flip: float = 0.5
-    rotate_deg: float = 0.0
-    brightness_contrast: float = 0.0
+    size: int = field(default=224, metadata=within(1))
+    crop_scale: tuple[float, float] = field(default=(0.5, 1.0), metadata=within(0, 1, exclude="low", ordered=True))
+    crop_ratio: tuple[float, float] = field(default=(3 / 4, 4 / 3), metadata=within(0, exclude="low", ordered=True))
+    flip: float = field(default=0.5, metadata=within(0, 1))
+    rotate_deg: float = field(default=0.0, metadata=within(0, 180))
+    brightness_contrast: float = field(default=0.0, metadata=within(0, 1))
     randaug: str | None = None
     randaug_first: bool = False
-    fill: tuple[int, ...] = (128,)
+    fill: tuple[int, ...] = field(default=(128,), metadata=within(0, 255))
     interpolation: Literal["bicubic", "bilinear"] = "bicubic"
 
     def __post_init__(self):
-        if not 0 <= self.flip <= 1:
-            raise UserError(f"flip {self.flip}: a probability is within 0..1.")
-        if len(self.fill) not in (1, 3) or not all(0 <= level <= 255 for level in self.fill):
-            raise UserError(f"fill {self.fill}: one grey level within 0..255, or three.")
-        if not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
-            raise UserError(f"crop_scale {self.crop_scale}: two shares of the area within 0..1, the lesser first.")
-        if not 0 < self.crop_ratio[0] <= self.crop_ratio[1]:
-            raise UserError(f"crop_ratio {self.crop_ratio}: two ratios above 0, the lesser first.")
+        check_ranges(self, "augment")
+        if len(self.fill) not in (1, 3):
+            raise UserError(f"augment.fill {self.fill}: one grey level, or three.")
         if self.interpolation not in _INTERPOLATIONS:
             raise UserError(f"interpolation {self.interpolation!r}: bicubic or bilinear.")
         if self.randaug is not None:

@@ -5,11 +5,11 @@ brightness, contrast, saturation and grey are products with one 3 x 3 matrix, so
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from ...core.errors import UserError
+from ...core.ranges import check_ranges, within
 
 _LUMA = np.array([0.299, 0.587, 0.114])  # ITU-R 601, as Pillow's grey
 
@@ -35,35 +35,23 @@ class MultiCrop:
         solarise: Probability of inverting the bright half of the values in the second large crop.
     """
 
-    local_crops: int = 8
-    local_px: int = 96
-    global_scale: tuple[float, float] = (0.4, 1.0)
-    local_scale: tuple[float, float] = (0.05, 0.4)
-    flip: float = 0.5
+    local_crops: int = field(default=8, metadata=within(0))
+    local_px: int = field(default=96, metadata=within(1))
+    global_scale: tuple[float, float] = field(default=(0.4, 1.0), metadata=within(0, 1, exclude="low", ordered=True))
+    local_scale: tuple[float, float] = field(default=(0.05, 0.4), metadata=within(0, 1, exclude="low", ordered=True))
+    flip: float = field(default=0.5, metadata=within(0, 1))
     turns: bool = False
-    jitter: float = 0.8
-    brightness: float = 0.4
-    contrast: float = 0.4
-    saturation: float = 0.2
-    hue: float = 0.1
-    grey: float = 0.2
-    blur: tuple[float, float, float] = (1.0, 0.1, 0.5)
-    solarise: float = 0.2
+    jitter: float = field(default=0.8, metadata=within(0, 1))
+    brightness: float = field(default=0.4, metadata=within(0, 1))
+    contrast: float = field(default=0.4, metadata=within(0, 1))
+    saturation: float = field(default=0.2, metadata=within(0, 1))
+    hue: float = field(default=0.1, metadata=within(0, 0.5))
+    grey: float = field(default=0.2, metadata=within(0, 1))
+    blur: tuple[float, float, float] = field(default=(1.0, 0.1, 0.5), metadata=within(0, 1))
+    solarise: float = field(default=0.2, metadata=within(0, 1))
 
     def __post_init__(self):
-        if self.local_crops < 0:
-            raise UserError(f"crops.local_crops {self.local_crops}: 0 or more.")
-        for name in ("flip", "jitter", "grey", "solarise"):
-            _refuse_no_probability(name, getattr(self, name))
-        for value in self.blur:
-            _refuse_no_probability("blur", value)
-        for name in ("global_scale", "local_scale"):
-            low, high = getattr(self, name)
-            if not 0 < low <= high <= 1:
-                raise UserError(f"crops.{name} {low}, {high}: two shares of the area within 0..1, the lesser first.")
-        for name, most in (("brightness", 1), ("contrast", 1), ("saturation", 1), ("hue", 0.5)):
-            if not 0 <= getattr(self, name) <= most:
-                raise UserError(f"crops.{name} {getattr(self, name)}: a share within 0..{most}.")
+        check_ranges(self, "crops")
 
 
 class MultiCropView:
@@ -199,8 +187,3 @@ def _turn_hue(image: np.ndarray, share: float) -> np.ndarray:
     hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
     hsv[..., 0] += np.uint8(round(share * 256) % 256)  # wraps around
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
-
-
-def _refuse_no_probability(name: str, value: float) -> None:
-    if not 0 <= value <= 1:
-        raise UserError(f"crops.{name} {value}: a probability is within 0..1.")

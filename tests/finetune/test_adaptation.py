@@ -209,7 +209,7 @@ def test_clips_adapt_too(clip_cohort, small_clip_recipes, tmp_path):
         ({"mode": "linear", "pool": "attention"}, "--mode attentive trains pool 'attention' too"),
         ({"mode": "lora"}, "mode 'lora' needs --lora_rank, 1 to 128 with this encoder, not None"),
         ({"mode": "lora", "lora_rank": 129}, "--lora_rank, 1 to 128 with this encoder, not 129"),
-        ({"mode": "lora", "lora_rank": 2, "lora_alpha": 0.0}, "lora_alpha 0: a number above 0"),
+        ({"mode": "lora", "lora_rank": 2, "lora_alpha": 0.0}, "lora_alpha 0 is out of range: a number above 0"),
         ({"mode": "last_blocks"}, "mode 'last_blocks' needs --last_blocks, 1 to 4 with this encoder, not None"),
         ({"mode": "last_blocks", "last_blocks": 5}, "1 to 4 with this encoder, not 5"),
         ({"mode": "norm", "last_blocks": 2}, "last_blocks 2 is for mode 'last_blocks', not 'norm'"),

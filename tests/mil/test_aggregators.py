@@ -208,7 +208,7 @@ def test_instance_scores_are_within_0_and_1(name):
         ({"aggregator": "max", "attention": 64}, "no attention width"),
         ({"aggregator": "dsmil", "instance_loss": "ce"}, "belong to CLAM"),
         ({"aggregator": "transmil", "hidden": 12}, "multiple of 8"),
-        ({"instance_dropout": 1.0}, "within 0..1"),
+        ({"instance_dropout": 1.0}, "instance_dropout 1 is out of range: a number from 0 to below 1"),
         ({"max_instances": 0}, "from 1 on"),
     ],
 )

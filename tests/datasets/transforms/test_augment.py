@@ -143,7 +143,7 @@ def test_eval_modes():
 
 def test_wrong_settings():
     for settings, words in [
-        ({"flip": 1.5}, "probability"),
+        ({"flip": 1.5}, r"augment\.flip 1\.5 is out of range: a number from 0 to 1"),
         ({"fill": (1, 2)}, "grey level"),
         ({"crop_scale": (0.5, 0.1)}, "crop_scale"),
         ({"crop_ratio": (0, 1)}, "crop_ratio"),
