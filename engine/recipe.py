@@ -91,7 +91,9 @@ class Optim:
     def check_cases(self, cases: int) -> None:
         """Refuse a batch that so many training cases do not fill."""
         if self.drop_last and cases < self.batch_size:
-            raise UserError(f"optim.batch_size {self.batch_size} is larger than the {cases} training cases: lower it.")
+            raise UserError(
+                f"optim.batch_size {self.batch_size} is larger than the {cases} training cases: lower optim.batch_size."
+            )
 
 
 TRACKERS = ("wandb", "mlflow")

@@ -299,7 +299,7 @@ def test_the_first_rate_of_an_extended_run_is_the_longer_schedules(cohort, small
 
 @pytest.mark.parametrize("stage", ["pretrain", "finetune"])
 def test_after_a_refusal_the_folder_is_free(cohort, small_recipes, tmp_path, stage):
-    """A batch that is too large is noticed when all is open; the same folder takes the mended command."""
+    """A batch that is too large is noticed before the folder is claimed, which takes the mended command."""
     recipe, manifest = small_recipes[stage == "finetune"], read_manifest(cohort())
     run = pretrain if stage == "pretrain" else finetune
     large = replace(recipe, optim=replace(recipe.optim, batch_size=64))
@@ -308,8 +308,9 @@ def test_after_a_refusal_the_folder_is_free(cohort, small_recipes, tmp_path, sta
     assert not (tmp_path / "run/recipe.yaml").exists()
     small = replace(recipe, optim=replace(recipe.optim, epochs=2, batch_size=16))
     run(small, manifest, tmp_path / "run", tmp_path / "cache")
+    other = replace(small, optim=replace(small.optim, batch_size=8))
     with pytest.raises(UserError, match="holds another run"):
-        run(large, manifest, tmp_path / "run", tmp_path / "cache")
+        run(other, manifest, tmp_path / "run", tmp_path / "cache")
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["training", "slides"])

@@ -210,7 +210,7 @@ def test_textures_come_apart_without_collapse(gratings, recipe, tmp_path):
     [
         (lambda r: replace(r, tiles_per_slide=8), "tiles_per_slide is for tiles"),
         (lambda r: replace(r, stain=Stain("macenko")), "stain is for tiles"),
-        (lambda r: replace(r, model=replace(r.model, channels=2)), "channels is 1 or 3"),
+        (lambda r: replace(r, model=replace(r.model, channels=2)), "channels 2: 1 .grey. or 3"),
         (lambda r: replace(r, model=replace(r.model, class_token=False)), "class_token true"),
         (lambda r: replace(r, crops=replace(r.crops, local_px=15)), "multiple of model.patch_size"),
         (lambda r: replace(r, optim=replace(r.optim, ema_decay=0.9)), "optim.ema_decay"),

@@ -97,8 +97,8 @@ def test_an_interrupted_table_ends_as_an_uninterrupted_one(small_table, ask, tmp
     assert [each["state"] for each in shown["rows"]] == ["not run", "not run"]
     again = ask(small_table(), out=tmp_path / "broken")
     for name, result in straight.items():
-        assert result.state == "done" and again[name].measured == result.measured
-        assert 0 < result.measured.metrics["macro_auroc"].low < result.measured.metrics["macro_auroc"].value < 1
+        assert result.state == "done" and repr(again[name].measured) == repr(result.measured)
+        assert 0 < result.measured.metrics["macro_auroc"].value < 1
     assert [straight[name].cost.starts for name in straight] == [2, 2]
     assert [again[name].cost.starts for name in again] == [3, 2], "the interrupted start counts too"
     before = {name: result.cost for name, result in again.items()}
@@ -115,7 +115,7 @@ def test_what_is_invented_says_so_everywhere(small_table, ask, tmp_path):
     lines = list(csv.DictReader(texts["table.csv"].splitlines()))
     assert [line["data"] for line in lines] == ["INVENTED DATA (phantoms)"] * 2
     assert lines[0]["verdict"] == "not comparable: invented data" and lines[1]["verdict"] == "not run"
-    assert lines[0]["paper"] == "0.823" and float(lines[0]["low"]) <= float(lines[0]["measured"])
+    assert lines[0]["paper"] == "0.823" and lines[0]["low"] == "", "so few patients give no interval"
     assert float(lines[0]["hours"]) > 0 and lines[0]["device"] and float(lines[0]["peak_memory_gib"]) > 0
     assert "1 of 2 rows measured on invented data" in texts["table.html"]
     assert "http://" not in texts["table.html"] and "https://" not in texts["table.html"], "nothing from the network"
@@ -123,7 +123,7 @@ def test_what_is_invented_says_so_everywhere(small_table, ask, tmp_path):
     value = f"{100 * shown['rows'][0]['metrics']['macro_auroc']['measured']['value']:.1f}"
     assert f"{float(lines[0]['measured']):.3f}" == f"{float(value) / 100:.3f}"
     assert f"| {value} % |" in texts["table.md"] and f">{value} %<" in texts["table.html"]
-    assert rf"& {value} \% (" in texts["table.tex"] and r"& 82.3 \% &" in texts["table.tex"], "as the others"
+    assert rf"& {value} \%" in texts["table.tex"] and r"& 82.3 \% &" in texts["table.tex"], "as the others"
     assert shown["invented_data"] is True and shown["rows"][0]["cases"] == int(lines[0]["cases"]) > 0
 
 
@@ -132,8 +132,9 @@ def test_rows_run_one_by_one_fill_one_table(small_table, ask):
     first = ask(table, rows=["a"])
     assert [result.state for result in first.values()] == ["done", "not run"]
     second = ask(table, rows=["b"])
-    assert second["a"] == first["a"], "kept from the command before"
-    assert second["b"].measured == second["a"].measured and second["b"].cost == second["a"].cost, "they share the step"
+    assert repr(second["a"]) == repr(first["a"]), "kept from the command before"
+    assert repr(second["b"].measured) == repr(second["a"].measured), "they share the step"
+    assert second["b"].cost == second["a"].cost
 
 
 def test_a_failing_row_leaves_the_others_alone(small_table, ask, tmp_path):
