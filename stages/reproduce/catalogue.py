@@ -48,5 +48,5 @@ def _listed(table: Table) -> str:
     lines = [table.name, f"  {table.title}", f"  {table.source}", f"  data: {table.data or 'none needed'}"]
     for row in table.rows:
         metrics = ", ".join(f"{metric.words} {metric.printed(row.paper.get(metric.key))}" for metric in table.metrics)
-        lines.append(f"    {row.name:{width}}{row.words}: {metrics}")
+        lines.append(f"    {row.name:{width}}{row.words}: {metrics}{'' if row.steps else f'; not run: {row.note}'}")
     return "\n".join(lines)

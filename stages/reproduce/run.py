@@ -128,7 +128,10 @@ def reproduce(request: Request) -> tuple[Path, list[RowResult]]:
 
 
 def _refuse(request: Request, rows: Sequence[str]) -> None:
-    """Refuse options that contradict each other or would be ignored."""
+    """Refuse a table that is only printed, and options that contradict each other or would be ignored."""
+    if not any(row.steps for row in request.table.rows):
+        row = request.table.rows[0]
+        raise UserError(f"{request.table.name} is printed by --list only, no row is built here. {row.name}: {row.note}")
     if request.phantoms and (request.data or request.pretrain_data):
         raise UserError("--phantoms brings its own data: leave --data and --pretrain-data out.")
     known = {row.name for row in request.table.rows}
@@ -164,6 +167,7 @@ def _place(request: Request) -> _Place:
     if request.phantoms:
         # Tables of one layout share their phantoms, and so their steps, as they do on real data.
         name = f"{request.table.task}-{request.table.layout}"
+        assert request.table.phantoms is not None, f"{request.table.name} has rows to run, and no phantoms"
         data = open_manifest(request.table.phantoms(root / "data" / name))
         return _Place(root, folder, data, data)
     data = _manifest(request, request.data, root) if request.data is not None else None

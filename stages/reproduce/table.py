@@ -4,7 +4,7 @@ Each task lists its tables in `tasks/<task>/tables.py` as `TABLES`, a dict of na
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -231,6 +231,20 @@ class Row:
         return next((encoder for encoder in asked if encoder not in ("pretrain", "none")), "")
 
 
+def printed_row(name: str, words: str, metrics: Sequence[Metric], values: Sequence[float | None], note: str) -> Row:
+    """Return a row that is printed and not built here.
+
+    Args:
+        name: Short name.
+        words: What the row is.
+        metrics: Columns.
+        values: The printed metrics, in the order of the columns; None where one is not printed.
+        note: Why it is not built.
+    """
+    paper = {metric.key: Printed(value) for metric, value in zip(metrics, values, strict=True) if value is not None}
+    return Row(name, words, (), paper, note=note)
+
+
 @dataclass(frozen=True)
 class Table:
     """One table of a paper.
@@ -244,7 +258,8 @@ class Table:
         layout: Layout of a data set as downloaded, as `clinvit prepare --layout` names it.
         metrics: Columns.
         rows: Rows, in the paper's order.
-        phantoms: Writes invented data in the real layout into a folder and gives the manifest.
+        phantoms: Writes invented data in the real layout into a folder and gives the manifest; None where no row is
+            built.
         rule: Rule for thresholds on validation; the paper of ERDES scores at `0.5`.
         unit: What a case is: image, clip, slide.
         notes: What to bear in mind when measured and printed values differ, a sentence each.
@@ -260,7 +275,7 @@ class Table:
     layout: str
     metrics: tuple[Metric, ...]
     rows: tuple[Row, ...]
-    phantoms: Callable[[Path], Path]
+    phantoms: Callable[[Path], Path] | None = None
     rule: str = "youden"
     unit: str = "image"
     notes: tuple[str, ...] = ()

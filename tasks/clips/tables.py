@@ -15,15 +15,15 @@ from ...finetune.start_head import StartHead
 from ...pretrain.recipe import Pretrain as PretrainRecipe
 from ...stages.reproduce.step_cost import training_cost
 from ...stages.reproduce.table import Finetune, Measure, Metric, Pretrain, Printed, Row, Table
+from . import printed
 from .kinetics import K710_TO_K400, K710_TO_K600
+from .printed import TOP1, TOP5
 from .videomae_v2 import finetune, pretrain
 
 ZOO = "VideoMAE V2 (Wang et al., CVPR 2023), docs/MODEL_ZOO.md of its public code"
 VIEWS = "probabilities averaged over {} x 3 views of 16 frames"
 CLIPS = 18  # of phantoms in each of the six folders, which are the classes
 SPLITS = ("train", "train", "val", "train", "train", "test")  # of a folder's clips, in turn
-TOP1 = Metric("top1", "Top-1", 3, "share of clips whose class has the highest probability", percent=True)
-TOP5 = Metric("top5", "Top-5", 3, "share of clips whose class is among the five highest probabilities", percent=True)
 COSTS = (
     Metric("step_seconds", "Seconds a step", 3, "measured: median of ten optimiser steps, each in bf16 where it can"),
     Metric("peak_memory_gib", "Peak memory, GiB", 2, "measured in a process of its own, beyond what it took before"),
@@ -229,4 +229,4 @@ FINETUNED = (
     _table("hmdb51", "HMDB51", (_giant("hmdb51", SECOND, 0.881, 0.985, AFTER_K710),)),
 )
 
-TABLES = {table.name: table for table in (DUAL_MASKING, *FINETUNED)}
+TABLES = {table.name: table for table in (DUAL_MASKING, *FINETUNED)} | printed.TABLES

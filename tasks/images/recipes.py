@@ -46,7 +46,7 @@ def finetune_vit_b() -> Finetune:
     """Fine-tune ViT-B/16 as MAE does: layer decay 0.65, drop path 0.1, mixup, CutMix, 100 epochs.
 
     Command: clinvit finetune images --recipe vit_b --data manifest.csv --encoder runs/mae/encoder --out runs/ft
-    For classes that exclude each other add `--loss ce`.
+    For classes that exclude each other, as MAE on ImageNet: `--loss ce --label_smoothing 0.1 --select accuracy`.
     """
     return Finetune(
         pool="mean",

@@ -1,9 +1,13 @@
 """The neutral task for images: whatever findings or classes a table or a folder tree names."""
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
 
 from ...stages.task import ImageTask
 from .recipes import FINETUNE, PRETRAIN
+
+if TYPE_CHECKING:
+    from ...stages.reproduce.table import Table
 
 
 class Images(ImageTask):
@@ -13,6 +17,11 @@ class Images(ImageTask):
     summary = "any images"
     channels = 3
     recipes: ClassVar = {"pretrain": PRETRAIN, "finetune": FINETUNE}
+
+    def tables(self) -> "Mapping[str, Table]":
+        from .tables import TABLES
+
+        return TABLES
 
 
 TASK = Images()

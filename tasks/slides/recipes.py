@@ -143,8 +143,8 @@ def extract_demo() -> Extract:
 
 
 def extract_self_vit_mil() -> Extract:
-    """Extract the paper's 5 x 768 values: last four class tokens and the mean patch token; Macenko per tile."""
-    return Extract(features="class4_mean", stain=Stain("macenko", "tile"))
+    """Extract the paper's 5 x 768 values: last four class tokens and the mean patch token; Macenko per tile, fp32."""
+    return Extract(features="class4_mean", stain=Stain("macenko", "tile"), precision="32-true")
 
 
 def extract_timm() -> Extract:

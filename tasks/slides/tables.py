@@ -12,6 +12,7 @@ from ...datasets.slides.settings import Stain
 from ...mil.extract_recipe import Extract as Features
 from ...pretrain.recipe import Dino
 from ...stages.reproduce.table import Extract, Measure, Metric, Mil, Pretrain, Printed, Row, Step, Table, TestList, Tile
+from . import printed
 from .measure import localisation_metrics
 from .recipes import FINETUNE, extract_self_vit_mil, pretrain_self_vit_mil, tile_self_vit_mil
 
@@ -158,4 +159,4 @@ _TABLES = (
         tuple(_row(name, LOCALISATION) for name in AGGREGATORS),
     ),
 )
-TABLES = {table.name: table for table in _TABLES}
+TABLES = {table.name: table for table in _TABLES} | printed.TABLES

@@ -64,13 +64,14 @@ XRAYS_S = (MAE_S, Finetune("thorax-ft-vit-s", finetune_vit_s))
 XRAYS_B = (MAE_B, Finetune("thorax-ft-vit-b", finetune_vit_b))
 
 
-def _row(name: str, words: str, steps, paper: float | None, key: str = "macro_auroc", note: str = "") -> Row:
+def paper_row(name: str, words: str, steps, paper: float | None, key: str = "macro_auroc", note: str = "") -> Row:
+    """Return a row of one metric."""
     return Row(name, words, steps, {key: Printed(paper)}, note=note)
 
 
 def _given(name: str, words: str, recipe, encoder: str, paper: float, note: str = "") -> Row:
     """Return a row that starts from somebody else's weights."""
-    return _row(name, words, (Finetune(f"thorax-ft-{name}", recipe, encoder),), paper, note=note)
+    return paper_row(name, words, (Finetune(f"thorax-ft-{name}", recipe, encoder),), paper, note=note)
 
 
 AS_DENSENET = "The repository gives no fine-tuning command for ResNet-50: the settings are those of DenseNet-121."
@@ -104,8 +105,8 @@ MAIN = Table(
                f"These are DeiT's own weights (deit_small_patch16_224-cd65a155.pth), as in the paper. {AS_VIT}"),
         _given("vit-s-imagenet-mae", "ViT-S/16, ImageNet, MAE", finetune_vit_s,
                "ViT-S/16 pre-trained on ImageNet by MAE", 0.786, AS_VIT),
-        _row("vit-s-xrays-mae", "ViT-S/16, X-rays (0.3M), MAE", XRAYS_S, 0.823),
-        _row("vit-b-xrays-mae", "ViT-B/16, X-rays (0.5M), MAE", XRAYS_B, 0.830,
+        paper_row("vit-s-xrays-mae", "ViT-S/16, X-rays (0.3M), MAE", XRAYS_S, 0.823),
+        paper_row("vit-b-xrays-mae", "ViT-B/16, X-rays (0.5M), MAE", XRAYS_B, 0.830,
              note="The repository gives no fine-tuning command for ViT-B: the settings are those of ViT-S."),
     ),
     phantoms=phantoms.chestxray14,
@@ -127,8 +128,8 @@ def _target(name: str, title: str, data: str, changed, metric: Metric, paper: tu
         layout=name,
         metrics=(metric,),
         rows=(
-            _row("vit-s-xrays-mae", "ViT-S/16, X-rays (0.3M), MAE", small, paper[0], metric.key),
-            _row("vit-b-xrays-mae", "ViT-B/16, X-rays (0.5M), MAE", base, paper[1], metric.key),
+            paper_row("vit-s-xrays-mae", "ViT-S/16, X-rays (0.3M), MAE", small, paper[0], metric.key),
+            paper_row("vit-b-xrays-mae", "ViT-B/16, X-rays (0.5M), MAE", base, paper[1], metric.key),
         ),
         **more,
     )
@@ -184,16 +185,18 @@ def _pretrained_with(name: str, words: str, **changes) -> Row:
         Pretrain(f"thorax-mae-vit-s-{name}", partial(ablated_pretraining, **changes)),
         Finetune(f"thorax-ft-vit-s-{name}", finetune_vit_s),
     )
-    return _row(name, words, steps, None)
+    return paper_row(name, words, steps, None)
 
 
 def _finetuned_with(name: str, words: str, **changes) -> Row:
     """Return the row of the final pre-training, fine-tuned otherwise."""
-    return _row(name, words, (MAE_S, Finetune(f"thorax-ft-vit-s-{name}", partial(ablated_finetuning, **changes))), None)
+    return paper_row(
+        name, words, (MAE_S, Finetune(f"thorax-ft-vit-s-{name}", partial(ablated_finetuning, **changes))), None
+    )
 
 
 def _final(name: str, words: str) -> Row:
-    return _row(name, f"{words} (the paper's final setting)", XRAYS_S, 0.823)
+    return paper_row(name, f"{words} (the paper's final setting)", XRAYS_S, 0.823)
 
 
 ABLATIONS = (

@@ -26,9 +26,9 @@ class Thorax(ImageTask):
         return LAYOUTS
 
     def tables(self) -> "Mapping[str, Table]":
-        from .tables import TABLES
+        from . import literature, tables
 
-        return TABLES
+        return tables.TABLES | literature.TABLES
 
     def demo(self, out: Path, seed: int) -> object:
         from .demo import demo

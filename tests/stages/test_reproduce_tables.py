@@ -86,6 +86,33 @@ def test_the_list_names_every_table_and_row(capsys):
     for name, table in TABLES.items():
         assert f"{name}\n" in text
         assert all(f"    {row.name} " in text for row in table.rows)
+        assert all(f"; not run: {row.note}\n" in f"{text}\n" for row in table.rows if not row.steps)
+
+
+def test_a_table_with_rows_to_run_has_phantoms():
+    for name, table in TABLES.items():
+        assert (table.phantoms is not None) or not any(row.steps for row in table.rows), name
+
+
+@pytest.mark.parametrize(
+    ("table", "row", "metrics"),
+    [
+        ("thorax/literature", "wang-2017", {"macro_auroc": 0.745}),
+        ("thorax/literature", "best-cnn-2022", {"macro_auroc": 0.826}),
+        ("slides/tcga-lung", "dsmil-lc", {"accuracy": 0.9286, "auroc": 0.9583}),
+        ("slides/features", "imagenet", {"accuracy": 0.6202}),
+        ("slides/classical", "elephant", {"accuracy": 0.925}),
+        ("clips/detection", "fineaction", {"map": 0.182}),
+        ("clips/ssv1", "vit-g", {"top1": 0.687}),
+        ("clips/videomae-v1", "k400-vit-b", {"top1": 0.815, "top5": 0.951}),
+        ("clips/videomae-v1", "hmdb51-vit-b", {"top1": 0.626}),
+        ("images/imagenet", "vit-b", {"top1": 0.83664, "top5": 0.9653, "linear_top1": 0.678}),
+    ],
+)
+def test_what_is_not_built_is_printed_as_published(table, row, metrics):
+    (found,) = (each for each in TABLES[table].rows if each.name == row)
+    assert {key: printed.value for key, printed in found.paper.items()} == metrics
+    assert not found.steps
 
 
 @pytest.mark.parametrize(
@@ -100,6 +127,9 @@ def test_the_list_names_every_table_and_row(capsys):
         (["thorax/main", "--weights", "vit-x=a.pth", "--phantoms"], "no row of thorax/main"),
         (["thorax/main", "--rows", "vit-s-xrays-mae", "--weights", "resnet50-moco=a"], "not among --rows"),
         (["thorax/main", "--phantoms", "--data", "x"], "--phantoms brings its own data"),
+        (["slides/tcga-lung"], "slides/tcga-lung is printed by --list only, no row is built here. dsmil: TCGA lung"),
+        (["images/imagenet", "--phantoms"], "images/imagenet is printed by --list only"),
+        (["clips/ssv1", "--data", "x"], "clips/ssv1 is printed by --list only"),
     ],
 )
 def test_what_is_asked_wrongly_is_one_line(arguments, told, capsys, tmp_path):
