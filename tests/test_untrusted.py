@@ -258,6 +258,7 @@ def test_a_checkpoint_of_a_run_with_code_in_it_is_refused(tmp_path, capsys, coho
         32,
     ]
     command += ["--augment.size", 32, "--model.patch_size", 8, "--optim.epochs", 1, "--optim.warmup_epochs", 0]
+    command += ["--optim.batch_size", 8]
     (out / "checkpoints").mkdir(parents=True)
     torch.save({"state_dict": {}, "loops": Payload(mark)}, out / "checkpoints" / "last.ckpt")
     assert "asks to run" in refused(capsys, *command)
@@ -277,7 +278,7 @@ def test_yaml_that_makes_objects_is_refused(tmp_path, capsys, cohort):
         (tmp_path / verb).mkdir(exist_ok=True)
         (tmp_path / verb / "recipe.yaml").write_text(tags(mark))
         (tmp_path / verb / "environment.json").write_text("{}")
-        assert "recipe.yaml" in refused(capsys, verb, "thorax", *place)
+        assert "recipe.yaml" in refused(capsys, verb, "thorax", *place, "--optim.batch_size", 2)
         refused(capsys, verb, "thorax", *place, f"--optim=!!python/object/apply:os.mkdir ['{mark}']")
     option = ["--option", tags(mark).replace(": ", "=", 1)]
     refused(capsys, "prepare", "thorax", manifest, "--out", tmp_path / "m.csv", *option)
