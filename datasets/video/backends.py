@@ -99,7 +99,7 @@ class DecordFrames(_Backend):
         if self.upright != Orientation():
             return "of files that are turned or mirrored"
         if self.open_gop:
-            return "of files with open groups of pictures"
+            return "of files with open GOPs (frames that need those of the part before)"
         return f"of {self.container} files" if self.container in ("gif", "ogg") else ""
 
     def _opened(self) -> Any:

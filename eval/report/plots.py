@@ -134,7 +134,9 @@ def calibration_panel(
         for i, own in enumerate(calibrations):
             low, high = ([getattr(e, end) for e in own.observed] for end in ("low", "high"))
             colour, dashes = MODELS[i % len(MODELS)], DASHES[i % len(DASHES)]
-            axes.vlines(own.mean_score, low, high, color=colour, lw=1, alpha=0.45)
+            # One path with gaps: a line each would repeat its style.
+            x, ends = (np.repeat(own.mean_score, 3), np.column_stack([low, high, np.full(len(low), np.nan)]).ravel())
+            axes.plot(x, ends, color=colour, lw=1, alpha=0.45)
             observed = [estimate.value for estimate in own.observed]
             axes.plot(own.mean_score, observed, color=colour, lw=1.3, marker="o", ms=2.6, ls=dashes, clip_on=False)
         axes.set_ylabel("observed share")
@@ -340,6 +342,15 @@ def short(label: str, longest: int = 20) -> str:
     return label if len(label) <= longest else label[: longest - 1] + "…"
 
 
+def _style_once(marks: re.Match[str]) -> str:
+    """Return a group of marks with the style that all share written at the group."""
+    styles = set(re.findall(r' style="([^"]*)"', marks[2]))
+    if "style" in (marks[1] or "") or len(styles) != 1:
+        return marks[0]
+    style = styles.pop()
+    return f'<g{marks[1] or ""} style="{style}">' + marks[2].replace(f' style="{style}"', "") + "</g>"
+
+
 def svg_text(figure: "Figure", name: str, alt: str, texts: dict[str, str]) -> str:
     """Return the figure as an `<svg>` element: labelled, coloured by CSS, ids made unique by `name`."""
     file = io.StringIO()
@@ -351,7 +362,9 @@ def svg_text(figure: "Figure", name: str, alt: str, texts: dict[str, str]) -> st
     svg = svg[svg.index(">") + 1 :]
     svg = re.sub(r"\bid=\"", f'id="{name}-', svg)
     svg = svg.replace("url(#", f"url(#{name}-").replace('xlink:href="#', f'href="#{name}-')
-    svg = re.sub(r"(\d+\.\d{2})\d+", r"\1", svg)
+    svg = re.sub(r"(\d+\.\d)\d+", r"\1", svg)  # a tenth of a px is less than anybody sees
+    svg = svg.replace("stroke-dasharray: ; stroke-dashoffset: 0; ", "")
+    svg = re.sub(r"<g( [^>]*)?>\s*((?:<use [^>]*/>\s*)+)</g>", _style_once, svg)
     svg = re.sub(r"(font(?:-family)?: [^;\"']*?)'[^;\"]*", r"\1var(--sans)", svg)
     svg = re.sub(r"\s*\n\s*", " ", svg).replace("> <", "><")
     for stand_in, variable in _VARIABLES.items():

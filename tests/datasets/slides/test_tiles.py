@@ -111,7 +111,7 @@ def test_errors_say_what_to_do(blank):
     ],
 )  # fmt: skip
 def test_bad_recipes(settings):
-    with pytest.raises(UserError, match=r"tile_um|tile_px|overlap_um|min_tissue"):
+    with pytest.raises(UserError, match=next(iter(settings))):
         Tiling(**settings)
 
 

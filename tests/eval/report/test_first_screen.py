@@ -94,7 +94,7 @@ def test_a_finding_of_one_patient_is_hollow_and_last(tmp_path):
     _, html = page_of({"m": table(tmp_path / "p.csv", FINDINGS)}, tmp_path / "out")
     svg = plot(html, "forest")
     own = svg.split('id="forest-hollow-row5-model0"')
-    assert len(own) == 2
+    assert len(own) == 2 and "a class has cases of 1 patient only" in html
     assert svg.rindex(">Hernia<") > max(svg.rindex(f">{label}<") for label in FINDINGS[:-1])
     assert all(f'id="forest-filled-row{row}-model0"' in svg for row in (1, 2, 3, 4))
 
