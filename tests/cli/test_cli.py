@@ -172,11 +172,12 @@ def test_empty_split_and_one_valued_class(capsys, cohort, tmp_path):
         (["--model.image_size", "100"], "multiple of the patch size"),
         (["--model.size", "enormous"], "unknown model size"),
         (["--run.devices", "many"], "run.devices is `auto` or a number"),
-        (["--augment.flip", "2"], "within 0..1"),
+        (["--augment.flip", "2"], "augment.flip 2 is out of range: a number from 0 to 1"),
     ],
 )
 def test_a_wrong_recipe_is_one_line(capsys, cohort, tmp_path, arguments, words):
     size = [] if "--model.image_size" not in arguments else ["--augment.size", "100"]
+    size += ["--optim.batch_size", "16"]
     out = tmp_path / "run"
     code, _, errors = run(capsys, "pretrain", "thorax", "--data", cohort(), "--out", out, *arguments, *size)
     assert code == 2 and words in errors and errors.count("\n") == 1
@@ -282,5 +283,7 @@ def test_a_full_disk_is_one_line(capsys, cohort, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("clinvit.datasets.loading.cache._append", full)
-    code, _, errors = run(capsys, "pretrain", "thorax", "--data", cohort(), "--out", tmp_path / "run")
+    code, _, errors = run(
+        capsys, "pretrain", "thorax", "--data", cohort(), "--out", tmp_path / "run", "--optim.batch_size", 8
+    )
     assert code == 1 and "No space left" in errors and "--cache" in errors

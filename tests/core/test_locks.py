@@ -74,6 +74,7 @@ def test_the_second_is_told_who_holds_it_and_death_releases_it(tmp_path, holder)
 def test_a_run_folder_in_use_is_one_line_of_the_command(tmp_path, holder, cohort, capsys):
     process = holder()
     arguments = ["pretrain", "thorax", "--recipe", "demo", "--data", cohort(), "--out", tmp_path]
+    arguments += ["--optim.batch_size", 8]
     assert main([str(each) for each in arguments]) == 2
     error = capsys.readouterr().err
     assert f"process {process.pid} on " in error and error.count("\n") == 1
