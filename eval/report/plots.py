@@ -113,7 +113,9 @@ def pr_panel(
 def calibration_panel(
     calibrations: Sequence[Calibration], curves: Sequence[tuple[np.ndarray, np.ndarray]], name: str, alt: str
 ) -> str:
-    """Draw the observed share over the mean score by bins, with intervals; perfect calibration is dotted.
+    """Draw the flexible curve with its band, and the observed share over the mean score by bins, with intervals.
+
+    Perfect calibration is dotted. The bins are joined by a line where there is no curve.
 
     Below it stand the scores: a histogram of the positive cases upwards and of the negative ones downwards, each as
     shares of its own class; scores beyond the axis are in the last bar.
@@ -137,8 +139,13 @@ def calibration_panel(
             # One path with gaps: a line each would repeat its style.
             x, ends = (np.repeat(own.mean_score, 3), np.column_stack([low, high, np.full(len(low), np.nan)]).ravel())
             axes.plot(x, ends, color=colour, lw=1, alpha=0.45)
-            observed = [estimate.value for estimate in own.observed]
-            axes.plot(own.mean_score, observed, color=colour, lw=1.3, marker="o", ms=2.6, ls=dashes, clip_on=False)
+            observed, curve = [estimate.value for estimate in own.observed], own.curve
+            ls = "none" if len(curve.score) else dashes
+            axes.plot(own.mean_score, observed, color=colour, lw=1.3, marker="o", ms=2.6, ls=ls, clip_on=False)
+            if len(curve.score):
+                inside = axes.fill_between(curve.score, curve.low, curve.high, color=colour, alpha=0.16, lw=0)
+                inside.set_gid(f"calibration-band-{i}")
+                axes.plot(curve.score, curve.observed, color=colour, lw=1.5, ls=dashes, gid=f"calibration-curve-{i}")
         axes.set_ylabel("observed share")
         _scores_by_truth(below, curves, side)
         return svg_text(figure, name, alt, {})
