@@ -12,14 +12,14 @@ from ..evaluation import STANDARD, Evaluation
 from ..inputs import Table, open_predictions
 from .classes import MANY, detailed_labels, exclusive
 from .compare_decisions import DecisionComparison, compare_decisions
-from .delong import PairedTest, delong_test
+from .delong import PairedTest, delong_test, few_patients
 from .holm import holm
 from .intervals import LEVEL, NO_INTERVAL, Estimate, believed_macro, estimates, macro_draws, macro_size
 from .mcnemar import ClassComparison, compare_classes
 from .metrics import auroc, average_precision, predicted_labels, reasons
 from .metrics import macro as macro_mean
 from .resampling import PatientBootstrap, Reweighted
-from .reservations import LeftOut, rare_labels, too_few, widened_p
+from .reservations import LeftOut, rare_labels, widened_p
 
 LISTED = 12  # disagreements shown on the page
 KEPT = 5000  # and written to the table of disagreements
@@ -188,14 +188,12 @@ def compare(
 def paired_tests(
     truth: np.ndarray, first: np.ndarray, second: np.ndarray, bootstrap: PatientBootstrap
 ) -> list[PairedTest]:
-    """Test each label by DeLong, (N, L) each; without interval and p where a class has too few patients."""
-    found = []
-    for y, p, q, few in zip(truth.T, first.T, second.T, bootstrap.smaller_class(truth)):
-        test = delong_test(y, p, q, bootstrap.index)
-        if too_few(few) and not test.difference.reason:
-            test = PairedTest(Estimate(test.difference.value, reason=too_few(few)), float("nan"), float("nan"))
-        found.append(test)
-    return found
+    """Test each label by DeLong, (N, L) each; without interval and p where a class has too few patients.
+
+    Of up to 100 patients in the smaller class the t distribution is taken: at 10 the normal one would reject too often.
+    """
+    columns = zip(truth.T, first.T, second.T, bootstrap.smaller_class(truth))
+    return [few_patients(delong_test(y, p, q, bootstrap.index), int(few)) for y, p, q, few in columns]
 
 
 def corrected_for_models(found: Mapping[str, Comparison]) -> dict[str, Comparison]:

@@ -354,7 +354,9 @@ def _values_only(scored: Predictions) -> tuple[dict[str, LabelResult], dict[str,
     no_interval = f"{NO_INTERVAL}: {NOT_FREQUENT}"
     point = OperatingPoint(nan, "", reason=f"no threshold is chosen: {NOT_FREQUENT}")
     none = Estimate(nan, reason=no_interval)
-    empty = Calibration(np.empty(0), [], np.empty(0), none, none, CalibrationFit(none, none, none), no_curve(no_interval))
+    empty = Calibration(
+        np.empty(0), [], np.empty(0), none, none, CalibrationFit(none, none, none), no_curve(no_interval)
+    )
     positives, negatives = metrics.counts(truth)
     labels = {
         label: LabelResult(

@@ -90,7 +90,7 @@ class Tally:
             yield name, len(held), len(given), float(given.mean()) if len(given) else float("nan")
 
 
-def one_finding(cohort: Cohort, runs: int, resamples: int = 200) -> Tally:
+def one_finding(cohort: Cohort, runs: int, resamples: int = 600) -> Tally:
     """Simulate the metrics of one finding, at a fixed threshold, and two equally good models on the same cases."""
     tally, generator = Tally(), np.random.default_rng(1)
     prevalence, true = cohort.positives[0] / cohort.patients, _true_rates(cohort)
@@ -120,7 +120,7 @@ def one_finding(cohort: Cohort, runs: int, resamples: int = 200) -> Tally:
     return tally
 
 
-def macro_means(cohort: Cohort, runs: int, resamples: int = 200) -> Tally:
+def macro_means(cohort: Cohort, runs: int, resamples: int = 600) -> Tally:
     """Simulate the macro AUROC, and its difference between two equally good models."""
     tally, generator = Tally(), np.random.default_rng(2)
     for run in range(runs):
@@ -237,7 +237,9 @@ def _grouped(
 def _gaps_of(cases: GroupedCases, label: int) -> RatedLabel:
     """Return what the contrasts of a label need."""
     truth, score = cases.truth[:, label], cases.scores[:, label]
-    own = [cases.bootstrap.smaller_class(np.where(rows, truth[:, None], np.nan)) for rows in (cases.inside, ~cases.inside)]
+    own = [
+        cases.bootstrap.smaller_class(np.where(rows, truth[:, None], np.nan)) for rows in (cases.inside, ~cases.inside)
+    ]
     gaps = auroc_gaps(truth, score, cases.inside, cases.bootstrap.index, cases.bootstrap.size)
     none = Drawn(np.empty((0, 0)), None, None)
     return RatedLabel([], np.empty(0), none, np.column_stack(own), gaps)
@@ -278,9 +280,9 @@ def main() -> None:
                 with asked.out.open("a", encoding="utf-8") as file:
                     for name, runs, given, held in study(cohort, asked.runs).rows():
                         kind = f"{cohort.images} images alike by {cohort.alike:g}" if cohort.images > 1 else "1 image"
-                        counts = ", ".join(map(str, cohort.positives))
+                        counts = f"{', '.join(map(str, cohort.positives))} of {cohort.patients}"
                         share = f"{held:.1%}" if given else "–"
-                        file.write(f"| {title} | {name} | {counts} of {cohort.patients} | {kind} | {given / runs:.0%} | {share} |\n")
+                        file.write(f"| {title} | {name} | {counts} | {kind} | {given / runs:.0%} | {share} |\n")
 
 
 if __name__ == "__main__":

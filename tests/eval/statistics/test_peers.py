@@ -46,7 +46,9 @@ def test_calibration_in_the_large_and_slope(cases):
     fit, odds = calibration_fit(truth, score, PatientBootstrap(patients, 10)), logit(score)
     large, own = regression(truth, np.ones((len(truth), 1)), patients, odds)
     assert fit.in_the_large.value == pytest.approx(large[0], abs=1e-8)
-    assert (fit.in_the_large.low, fit.in_the_large.high) == pytest.approx(interval(large[0], own[0, 0], truth, patients))
+    assert (fit.in_the_large.low, fit.in_the_large.high) == pytest.approx(
+        interval(large[0], own[0, 0], truth, patients)
+    )
     slope, own = regression(truth, np.column_stack([odds, np.ones(len(odds))]), patients)
     assert (fit.slope.value, fit.intercept.value) == pytest.approx(slope, abs=1e-6)
     assert (fit.slope.low, fit.slope.high) == pytest.approx(interval(slope[0], own[0, 0], truth, patients), abs=1e-6)
