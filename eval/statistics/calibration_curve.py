@@ -19,8 +19,8 @@ from .calibration_fit import inner_scores, sandwich, why_no_slope
 from .intervals import LEVEL, PatientBootstrap
 from .reservations import ENOUGH, too_few
 
-POINTS = 41
-_EDGE = 0.01  # share of the cases at either end of the scores that the curve is not drawn over
+POINTS = 31
+_EDGE = 0.025  # share of the cases at either end of the scores that the curve is not drawn over
 _KNOTS = {3: (0.1, 0.5, 0.9), 4: (0.05, 0.35, 0.65, 0.95)}  # quantiles (Harrell, table 2.3)
 _FEWEST = 5  # different scores: between fewer a curve would be drawn where nothing is known
 _MOST = 200  # steps of the fit
