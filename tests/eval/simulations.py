@@ -42,12 +42,14 @@ class Cohort(NamedTuple):
         patients: All of them.
         images: Of each patient.
         alike: The share of a score's variance that all images of a patient have in common.
+        by_chance: Whether so many patients are ill on average; else exactly.
     """
 
     positives: tuple[int, ...]
     patients: int = 200
     images: int = 1
     alike: float = 0.0
+    by_chance: bool = False
 
     @property
     def of(self) -> np.ndarray:
@@ -62,6 +64,9 @@ class Cohort(NamedTuple):
 
     def truth(self, generator: np.random.Generator) -> np.ndarray:
         """Draw (N, L) truths: so many patients have each finding, in all of their images."""
+        if self.by_chance:
+            shares = np.array(self.positives) / self.patients
+            return (generator.random((self.patients, len(shares))) < shares)[self.of].astype(np.float64)
         ill = [generator.choice(self.patients, size, replace=False) for size in self.positives]
         return np.column_stack([np.isin(self.of, own) for own in ill]).astype(np.float64)
 
@@ -173,7 +178,7 @@ def subgroup_macros(cohort: Cohort, runs: int) -> Tally:
     return tally
 
 
-def several_models(cohort: Cohort, runs: int, models: int = 6, resamples: int = 999) -> Tally:
+def several_models(cohort: Cohort, runs: int, models: int = 6, resamples: int = 499) -> Tally:
     """Simulate several equally good models: is the first or any other called better?"""
     tally, generator, labels = Tally(), np.random.default_rng(5), len(cohort.positives)
     for run in range(runs):
@@ -247,6 +252,7 @@ def _gaps_of(cases: GroupedCases, label: int) -> RatedLabel:
 
 CLUSTERED = {"images": 3, "alike": 0.6}
 COHORTS = [Cohort((n,), **own) for n in (1, 3, 10, 40) for own in ({}, CLUSTERED)]
+COHORTS += [Cohort((40,), by_chance=True, **own) for own in ({}, CLUSTERED)]
 MACROS = [
     Cohort(counts, patients=300, **own)
     for counts in ((1, 3), (40, 10, 3, 1), (10, 10), (12, 12, 12), (40, 40))
@@ -281,6 +287,7 @@ def main() -> None:
                     for name, runs, given, held in study(cohort, asked.runs).rows():
                         kind = f"{cohort.images} images alike by {cohort.alike:g}" if cohort.images > 1 else "1 image"
                         counts = f"{', '.join(map(str, cohort.positives))} of {cohort.patients}"
+                        counts = f"{'about ' if cohort.by_chance else ''}{counts}"
                         share = f"{held:.1%}" if given else "–"
                         file.write(f"| {title} | {name} | {counts} | {kind} | {given / runs:.0%} | {share} |\n")
 
