@@ -52,7 +52,7 @@ def _ours():
     from clinvit.pretrain.recipe import Decoder
     from side_by_side import stepper
 
-    encoder = ViT(architecture("tiny", channels=1, image_size=64, patch_size=8))
+    encoder = ViT(architecture("tiny", channels=1, image_size=(64, 64), patch_size=8))
     model, draw = MaskedAutoencoder(encoder, Decoder(128, 4, 4), "patch"), torch.Generator().manual_seed(0)
 
     def loss(images):

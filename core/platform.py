@@ -44,7 +44,7 @@ _LOCK_START, _SHARERS = 1 << 30, 64
 _LOOK_S = 0.05
 # How often libgomp looks whether the other threads have come before it sleeps (its own default: 300,000). Alone, more
 # gains nothing that can be measured; beside other processes, threads that spin take the time of the one they wait for.
-_SPINS = "20000"
+_SPINS = "2000"
 _CGROUPS, _OWN_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 

@@ -90,9 +90,9 @@ class MilCard(Card):
 
     def validate(self) -> None:
         """Raise where a size is none."""
-        for name in ("width", "hidden"):
+        for name, least in (("width", 1), ("hidden", 0)):  # without a hidden layer: a linear one
             size = getattr(self, name)
-            if not isinstance(size, int) or size < 1:
+            if not isinstance(size, int) or size < least:
                 raise UserError(f"{name} {size!r} is no size.")
 
     def check(self, bags: Bags, where: str | Path) -> None:
