@@ -315,7 +315,7 @@ def _lines(title: str, cohort: Cohort, tally: Tally) -> Iterator[str]:
     kind = f"{cohort.images} images alike by {cohort.alike:g}" if cohort.images > 1 else "1 image"
     counts = f"{'about ' * cohort.by_chance}{', '.join(map(str, cohort.positives))} of {cohort.patients}"
     for name, runs, given, held in tally.rows():
-        share = f"{held:.1%}" if given else "–"
+        share = f"{held:.1%}" if given >= 25 else "–"  # of fewer it says nothing
         yield f"| {title} | {name} | {counts} | {kind} | {runs:,} | {given / runs:.0%} | {share} |\n"
 
 
