@@ -112,7 +112,7 @@ def one_finding(cohort: Cohort, runs: int, resamples: int = 600) -> Tally:
         found = transfer(truth, first, points, bootstrap)[0]
         for name in RATES:
             tally.interval(name, found[name], true[name])
-        macro, own, p = _differences(truth, first, second, bootstrap, bootstrap.smaller_class(truth) >= FEW)
+        _, own, p = _differences(truth, first, second, bootstrap, bootstrap.smaller_class(truth) >= FEW)
         for name, words in (("auroc", "AUROC"), ("average_precision", "average precision")):
             tally.interval(f"difference of {words}", own[name][0], 0)
             tally.test(f"bootstrap test of {words}", p[name])

@@ -1,10 +1,11 @@
-"""The same numbers as statsmodels, where it has them."""
+"""The same numbers as statsmodels and dcurves, where they have them."""
 
 import numpy as np
 import pytest
 import statsmodels.api as sm
 from clinvit.eval.statistics.calibration_curve import calibration_curve, spline
 from clinvit.eval.statistics.calibration_fit import calibration_fit
+from clinvit.eval.statistics.decision_curve import THRESHOLDS, decision_curves
 from clinvit.eval.statistics.holm import holm
 from clinvit.eval.statistics.intervals import PatientBootstrap, wilson
 from clinvit.eval.statistics.mcnemar import mcnemar
@@ -81,3 +82,16 @@ def test_mcnemar(first, second):
 def test_holm():
     p = np.random.default_rng(0).random(30) ** 3
     np.testing.assert_allclose(holm(p), multipletests(p, method="holm")[1], atol=1e-15)
+
+
+def test_net_benefit():
+    """dcurves 1.1.7 of PyPI, whose own dependencies are too many for ours: its numbers for these sixty cases."""
+    i = np.arange(60)
+    truth = ((i * 7) % 10 < 3).astype(float)
+    score = np.round(np.clip(0.15 + 0.5 * truth * ((i % 4) / 3) + ((i * 13) % 17) / 50, 0, 1), 3)
+    curve = decision_curves(truth[:, None], score[:, None], PatientBootstrap(i, 10))[0]
+    asked = [int(np.flatnonzero(np.isclose(THRESHOLDS, cut))[0]) for cut in (0.05, 0.1, 0.2, 0.3, 0.4, 0.5)]
+    model = [0.263158, 0.222222, 0.154167, 0.107143, 0.100000, 0.166667]
+    everyone = [0.263158, 0.222222, 0.125000, 0.0, -0.166667, -0.4]
+    assert [curve.net_benefit[place].value for place in asked] == pytest.approx(model, abs=1e-6)
+    assert curve.treat_all[asked] == pytest.approx(everyone, abs=1e-6)
