@@ -9,7 +9,7 @@ import html
 import io
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.metrics import precision_recall_curve, roc_curve
@@ -144,7 +144,7 @@ def calibration_panel(
 def _calibration(axes: "Axes", own: Calibration, side: float, colour: str, dashes: tuple, model: int) -> None:
     """Draw the calibration of one model."""
     observed, curve = [estimate.value for estimate in own.observed], own.curve
-    marks = {"color": colour, "marker": "o", "ms": 2.6, "clip_on": False}
+    marks: dict[str, Any] = {"color": colour, "marker": "o", "ms": 2.6, "clip_on": False}
     if not len(curve.score):
         low, high = ([getattr(e, end) for e in own.observed] for end in ("low", "high"))
         # One path with gaps: a line each would repeat its style.

@@ -44,7 +44,8 @@ class CalibrationCurve(NamedTuple):
 
 def no_curve(reason: str) -> CalibrationCurve:
     """Return that there is none."""
-    return CalibrationCurve(*(np.empty(0) for _ in range(4)), reason)
+    empty = np.empty(0)
+    return CalibrationCurve(empty, empty, empty, empty, reason)
 
 
 def calibration_curve(truth: np.ndarray, score: np.ndarray, bootstrap: PatientBootstrap) -> CalibrationCurve:
@@ -74,8 +75,8 @@ def calibration_curve(truth: np.ndarray, score: np.ndarray, bootstrap: PatientBo
             return no_curve("no curve: the classes are separated by score at one of its ends")
     design = np.column_stack([columns / scale, np.ones(len(odds))])
     covariance = sandwich(truth, fit.predict_proba(columns / scale)[:, 1], design, index)
-    ends = expit(np.quantile(odds, [_EDGE, 1 - _EDGE]))
-    drawn = np.linspace(*ends, POINTS)
+    first, last = expit(np.quantile(odds, [_EDGE, 1 - _EDGE]))
+    drawn = np.linspace(float(first), float(last), POINTS)
     at = np.column_stack([spline(log_odds(drawn), knots) / scale, np.ones(POINTS)])
     middle = at @ np.append(fit.coef_[0], fit.intercept_)
     half = student.ppf((1 + LEVEL) / 2, patients - 1) * np.sqrt(np.einsum("gi,ij,gj->g", at, covariance, at))
