@@ -46,6 +46,10 @@ def calibration_fit(truth: np.ndarray, score: np.ndarray, bootstrap: PatientBoot
     """Fit one label, `truth` (N,) of 0, 1, NaN and `score` (N,) in 0..1."""
     known = ~np.isnan(truth)
     patients = int(bootstrap.smaller_class(truth[:, None])[0])
+    if known.any() and np.isin(score[known], (0, 1)).all():
+        labels_only = Estimate(float("nan"), reason="all scores are 0 or 1: they are labels, not probabilities")
+        equal = Estimate(float("nan"), reason=why_no_slope(truth[known], score[known]) or labels_only.reason)
+        return CalibrationFit(labels_only, equal, equal)
     truth, score, index = truth[known], inner_scores(score[known]), bootstrap.index[known]
     slope, intercept, why = slope_and_intercept(truth, score)
     undefined = Estimate(float("nan"), reason=why)
