@@ -78,6 +78,8 @@ def finetune(
     card = replace(card, data=card.data | {"seen_in_pretraining": seen})
     inputs: dict[str, str | float] = {"data": manifest.fingerprint(), **hooks.inputs()}
     inputs["encoder"] = "" if encoder is None else fingerprint(encoder)
+    if start is not None:
+        card = replace(card, encoder=card.encoder | {"sha256": inputs["encoder"]})
     reader = reader_of(recipe, card)  # what it lacks is said before the run folder is claimed
     if isinstance(cache, Shards):
         inputs |= cache.inputs(reader)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from clinvit.backbone.card import EncoderCard
-from clinvit.backbone.encoder import save_encoder
+from clinvit.backbone.encoder import fingerprint, save_encoder
 from clinvit.backbone.vit import ViT
 from clinvit.core.errors import DataError, UserError
 from clinvit.datasets.manifest.tables import read_manifest, read_predictions
@@ -48,6 +48,7 @@ def test_frozen_features(cohort, small_recipes, tmp_path, mode):
     folder = finetune(recipe, manifest, tmp_path / "run", tmp_path / "cache", encoder)
     model, card = load_model(folder)
     assert card.encoder["method"] == "mae" and card.data["seen_in_pretraining"] == {"test": 0, "train": 72, "val": 0}
+    assert card.encoder["sha256"] == fingerprint(encoder)
     before = load_model(folder)[0].encoder.state_dict()
     assert all(torch.equal(a, b) for a, b in zip(before.values(), model.encoder.state_dict().values()))
     assert auroc(read_predictions(tmp_path / "run/predictions.csv").rows("test")) > 0.6
