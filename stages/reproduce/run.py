@@ -182,8 +182,10 @@ def _manifest(request: Request, data: Path, root: Path) -> Manifest:
     """Return the manifest itself, or that of a data set as downloaded."""
     if data.is_file() or (data / MANIFEST).is_file() or not data.is_dir():
         return open_manifest(data)
-    out = root / "data" / data.resolve().name / MANIFEST
     table = request.table
+    # Another option (the lists of one task) is another manifest, whose steps must not meet those of the first.
+    named = (value for value in table.options.values() if isinstance(value, str))
+    out = root / "data" / "-".join([data.resolve().name, *named]) / MANIFEST
     prepared = prepare_stage(request.task.layouts(), data, out, layout=table.layout, options=table.options)
     for text in [*prepared.notes, *prepared.warnings]:
         _say(f"      {text}")
