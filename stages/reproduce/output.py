@@ -135,6 +135,11 @@ def _title(table: Table, phantoms: bool) -> str:
     return f"{table.title} [{INVENTED}]" if phantoms else table.title
 
 
+def _reading(table: Table) -> list[str]:
+    """Return how to read intervals of test cases; nothing of a table without any."""
+    return [READING] if table.data else []
+
+
 def _markdown(table: Table, rows: Rows, phantoms: bool) -> str:
     lines = [f"# {_title(table, phantoms)}", "", *([f"**{BANNER}**", ""] if phantoms else []), table.source, ""]
     head = ["row", "metric", "measured", "95 % interval", "paper", "verdict", "cases", "cost", "data"]
@@ -150,7 +155,7 @@ def _markdown(table: Table, rows: Rows, phantoms: bool) -> str:
             ]  # fmt: skip
             lines.append("| " + " | ".join(value.replace("|", "\\|") for value in values) + " |")
     notes_of_rows = [f"- {row.words}: {'; '.join(texts)}" for row, result, _ in rows if (texts := remarks(row, result))]
-    notes = [f"- {note}" for note in (READING, *table.notes)]
+    notes = [f"- {note}" for note in (*_reading(table), *table.notes)]
     return "\n".join([*lines, "", *notes_of_rows, "", *notes, ""])
 
 
@@ -167,7 +172,7 @@ def _html(table: Table, rows: Rows, phantoms: bool, manifest: Manifest | None) -
             for row, result, found in rows
         ],
         banner=BANNER if phantoms else "",
-        reading=READING,
+        reading=_reading(table),
         manifest=manifest,
         done=sum(result.state == DONE for _, result, _ in rows),
         css=inlined("report.css"),

@@ -132,6 +132,8 @@ def _refuse(request: Request, rows: Sequence[str]) -> None:
     if not any(row.steps for row in request.table.rows):
         row = request.table.rows[0]
         raise UserError(f"{request.table.name} is printed by --list only, no row is built here. {row.name}: {row.note}")
+    if not request.table.data and (request.phantoms or request.data or request.pretrain_data):
+        raise UserError(f"{request.table.name} needs no data: leave --data, --pretrain-data and --phantoms out.")
     if request.phantoms and (request.data or request.pretrain_data):
         raise UserError("--phantoms brings its own data: leave --data and --pretrain-data out.")
     known = {row.name for row in request.table.rows}
