@@ -17,7 +17,7 @@ import pandas as pd
 from ...core.errors import DataError, printable
 from ..kinds import is_frame
 from .splits import assign_splits, patient_folds
-from .tables import nearest
+from .tables import nearest, read_csv
 
 VAL_FOLDS = 8  # an eighth of the training patients, as the 11,212 of 86,524 images of the thorax paper
 CHANCE = 1e-4  # a code in file names that would arise by chance more often than this is none
@@ -61,6 +61,14 @@ def files_below(root: Path, suffixes: Iterable[str]) -> list[str]:
     return sorted(found)
 
 
+def by_stem(files: Iterable[str]) -> dict[str, str]:
+    """Return files by their names without folder and suffix; of copies the one that lies highest."""
+    found: dict[str, str] = {}
+    for file in sorted(files, key=lambda each: (each.count("/"), each)):
+        found.setdefault(file.rpartition("/")[2].rpartition(".")[0], file)
+    return found
+
+
 def is_utf8(name: str) -> bool:
     """Return whether a name is whole characters, as every table and page must be able to write it."""
     try:
@@ -87,6 +95,14 @@ def require_columns(path: Path, table: pd.DataFrame, columns: Iterable[str], wha
                 f"{path}: no column {column!r}{nearest(column, table.columns)}. Expected {what}; "
                 f"the columns are {', '.join(map(str, table.columns))}."
             )
+
+
+def has_columns(path: Path, *columns: str) -> bool:
+    """Return whether there is a table with these columns."""
+    try:
+        return path.is_file() and set(columns) <= set(read_csv(path, nrows=1).columns)
+    except DataError:
+        return False
 
 
 def keep_present(
