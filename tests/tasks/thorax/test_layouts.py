@@ -620,8 +620,8 @@ def padchest(root, flat=False):
         method = ("Physician", "RNN_model")[number % 2]
         cells = [
             number, image, number % 3, 20140915, f"s{number}", f"p{number // 2}", "1930.0", "F", "POSTEROANTERIOR",
-            view, "Manual review of DICOM fields", "No", "DX", "X", "MONOCHROME2", 0, "", 0.1, 12, 2048, 4096, 2000, 2000, "",
-            "", "", "", "", f"r{number}", "sin hallazgos", method, f'"{findings[number % 7]}"', "['loc']",
+            view, "Manual review of DICOM fields", "No", "DX", "X", "MONOCHROME2", 0, "", 0.1, 12, 2048, 4096, 2000,
+            2000, "", "", "", "", "", f"r{number}", "sin hallazgos", method, f'"{findings[number % 7]}"', "['loc']",
             "\"[['normal'], ['normal', 'loc']]\"", "[]", "[]",
         ]  # fmt: skip
         rows.append(",".join(map(str, cells)))
