@@ -110,7 +110,7 @@ def finetune(
     if rank() == 0 and recipe.mode != "knn":
         print(f"mode {recipe.mode}: {trained:,} of {total:,} parameters are trained ({trained / total:.2%})")
     if recipe.mode != "knn":
-        recipe.optim.check_cases(len(manifest.rows(*recipe.data.splits)))
+        recipe.optim.check_cases(int(_known(manifest.rows(*recipe.data.splits)).sum()))
     with run_folder(out, recipe, inputs) as folder:
         source = _source(recipe, card, manifest, cache)
         if rank() == 0 and (note := source.colour_note()):

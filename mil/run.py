@@ -135,6 +135,10 @@ def _train_together(recipe: Mil, manifest: Manifest, features: Path, out: Path) 
     bags = BagFolder(manifest.table["id"], features)
     card, hashes = make_mil_card(recipe, manifest, bags), read_hashes(Path(features) / PRETRAINED_ON)
     card = replace(card, data=card.data | {"seen_in_pretraining": seen_by_split(manifest, hashes)})
+    readable = np.array([not reason for reason in bags.reasons()])
+    trained = manifest.table["split"].isin(recipe.data.splits).to_numpy() & ~np.isnan(manifest.targets()).all(axis=1)
+    if (trained & readable).any():  # else the reasons are said
+        recipe.optim.check_cases(int((trained & readable).sum()), "training slides with features")
     torch.manual_seed(recipe.run.seed)
     model = build_aggregator(recipe, bags.width, len(manifest.labels))
     with run_folder(out, recipe, {"data": manifest.fingerprint(), "features": bags.fingerprint()}) as folder:

@@ -57,6 +57,7 @@ def pretrain(
     if tiles is not None:
         slides = open_slides(recipe, chosen, tiles)
         inputs["tiles"] = slides.fingerprint()
+        recipe.optim.check_cases(slides.tiles(recipe.tiles_per_slide), "tiles of an epoch")
     else:
         recipe.optim.check_cases(len(chosen))
         reader = reader_of(recipe)  # what it lacks is said before the run folder is claimed
