@@ -48,7 +48,7 @@ class Column(NamedTuple):
 
     Attributes:
         name: As in the table, or '' of none.
-        taken: `path`, `id`, `patient`, `split`, `class`, `label`, `fact` or `left out`.
+        taken: `path`, `id`, `patient`, `split`, `class`, `label`, `fact`, `box` or `left out`.
         why: For a person, with counts.
     """
 

@@ -35,7 +35,8 @@ from .inventory import (
 from .keys import NO_COLUMN, as_names, key_columns
 from .lookup import found_files
 from .names import capitalised, file_ids, hash_names, named_cases, note_left_out
-from .several import column_classes, one_row_per_file
+from .own_boxes import box_columns, boxes_of
+from .several import column_classes, names_in, one_row_per_file
 from .tables import UNKNOWN_CELLS, nearest, read_csv, refuse_patient_overlap
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".xlsx")
@@ -186,7 +187,9 @@ def own_table(
         empty = np.flatnonzero(table[column].str.lower().isin(UNKNOWN_CELLS))
         if len(empty):
             raise DataError(f"{path}: row {empty[0] + 2}: the {column} is empty ({len(empty):,} in all). Fill it in.")
-    used = {path_column, id_column, patient_column, split_column, class_column}
+    corners = box_columns(raw.columns)
+    taken += [Column(name, "box", "a box around a finding, a row each") for name in corners]
+    used = {path_column, id_column, patient_column, split_column, class_column, *corners}
     rest = [column for column in raw.columns if column not in used and column not in table.columns]
     refuse_repeated_columns(path, raw, [*used, *(given_labels or ())])
     if class_column is not None:
@@ -197,9 +200,14 @@ def own_table(
         taken += described
     _add_facts(raw, table, taken, named)
     several = [*named] if class_column is None else []
-    if readers is not None or (id_column is None and table["path"].duplicated().any()):
+    boxed = raw.assign(**({} if class_column is None else {class_column: raw[class_column].map(names_in)}))
+    row_files, row_labels = table["path"], table[several] == 1
+    if readers is not None or ((id_column is None or corners) and table["path"].duplicated().any()):
+        if corners and class_column is not None:
+            raw = raw.assign(**{class_column: _joined_names(boxed[class_column], row_files)})
         raw_classes = None if class_column is None else raw[class_column]
-        table, kept = one_row_per_file(path, table, several, readers, uncertain, raw_classes)
+        joined = readers or ("any" if corners and several else None)  # each row says one finding of several
+        table, kept = one_row_per_file(path, table, several, joined, uncertain, raw_classes)
         raw = raw.loc[kept].reset_index(drop=True)
     refuse_repeated(path, table["id"], "id")
     if class_column is not None:
@@ -207,7 +215,15 @@ def own_table(
     table.attrs["columns"] = [each._asdict() for each in taken]
     for line in report(taken):
         note(table, line)
-    return _finished(path, root, table, named, present, keep_missing, seed)
+    table, named = _finished(path, root, table, named, present, keep_missing, seed)
+    if corners:
+        findings = (
+            [[name for name in named if row[name]] for row in row_labels.to_dict("records")]
+            if class_column is None
+            else [[name for name in names if name in named] for names in boxed[class_column]]
+        )
+        table.attrs["boxes"] = boxes_of(path, boxed, root, row_files, findings, table)
+    return table, named
 
 
 def read_class_folders(
@@ -377,6 +393,12 @@ def _add_facts(raw: pd.DataFrame, table: pd.DataFrame, taken: Sequence[Column], 
         key = fact(each.name)
         if each.taken == "fact" and key is not None and each.name not in named and key not in table:
             table[key] = fact_cells(key, raw[each.name])
+
+
+def _joined_names(names: pd.Series, files: pd.Series) -> pd.Series:
+    """Return the names in all rows of a file, for each of its rows: `A|B`."""
+    whole = names.groupby(files).agg(lambda rows: "|".join(dict.fromkeys(name for row in rows for name in row)))
+    return files.map(whole)
 
 
 def _has_split_folders(files: pd.Series) -> bool:
