@@ -130,7 +130,8 @@ def keep_present(
     if len(missing) > len(table) / 2 and not keep_missing:
         raise DataError(
             f"{root}: {len(missing):,} of {len(table):,} listed files are not there, first {wanted}. "
-            "Unpack the data below this folder, or keep rows without a file by keep_missing."
+            "Unpack the data below this folder, name the folder that they lie in (a table of your own: --data-root "
+            "FOLDER), or keep rows without a file by keep_missing."
         )
     done = "kept" if keep_missing else "left out"
     table = table if keep_missing else table.loc[there].reset_index(drop=True)

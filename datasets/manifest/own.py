@@ -71,6 +71,7 @@ def read_own_csv(
     resplit: bool = False,
     keep_missing: bool = False,
     seed: int = 0,
+    data_root: str | Path | Sequence[str | Path] = (),
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Read a table with one row per image or clip: CSV with any separator and encoding, or Excel's .xlsx.
 
@@ -99,6 +100,7 @@ def read_own_csv(
         resplit: Ignore the splits of the table and deal the patients out anew.
         keep_missing: Keep rows whose file is missing.
         seed: For splits that are dealt out.
+        data_root: Folder (or several) in which files are looked for too, where the table lies apart from them.
 
     Returns:
         The table `id, path, patient, split`, labels (0, 1, NaN), known facts, other columns left out; the
@@ -127,6 +129,7 @@ def read_own_csv(
         resplit=resplit,
         keep_missing=keep_missing,
         seed=seed,
+        elsewhere=[Path(each) for each in ([data_root] if isinstance(data_root, str | Path) else data_root)],
     )
     if id_column is None:
         hash_names(path.parent, table, each_file_own_patient)
@@ -153,11 +156,12 @@ def own_table(
     not_labels: Sequence[str] = (),
     uncertain: str = "unknown",
     readers: str | None = None,
+    elsewhere: Sequence[Path] = (),
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Return the table and labels of a CSV that was read (see `read_own_csv`, also for the options).
 
     `path` names the CSV in messages, `raw` holds its cells as strings, `root` is the folder that the paths in it are
-    relative to, `present` the relative paths that exist (None: look below `root`).
+    relative to, `present` the relative paths that exist (None: look below `root` and `elsewhere`).
     """
     if class_column is None and positive is not None:
         raise DataError(f"{path}: positive={positive} is of classes; name their column too (class_column).")
@@ -165,7 +169,9 @@ def own_table(
         raise DataError(f"{path}: give labels (columns of 0 and 1) or class_column (a column of names), not both.")
     given_labels, not_labels = as_names(labels, raw.columns), as_names(not_labels, raw.columns) or ()
     taken: list[Column] = []
-    keys = key_columns(path, raw, root, path_column, patient_column, id_column, class_column, each_file_own_patient)
+    keys = key_columns(
+        path, raw, [root, *elsewhere], path_column, patient_column, id_column, class_column, each_file_own_patient
+    )
     path_column, patient_column = keys["path"], keys["patient"]
     for key, column in (*keys.items(), ("id", id_column), ("class", class_column)):
         if column in raw.columns and column != NO_COLUMN:
@@ -176,7 +182,7 @@ def own_table(
     files = relative_paths(
         cells.mask(cells.str.lower().isin(UNKNOWN_CELLS), "").str.replace("\\", "/", regex=False), root
     )
-    files = found_files(path, files, root, table) if present is None else files
+    files = found_files(path, files, root, table, elsewhere) if present is None else files
     table["id"] = raw[id_column].str.strip() if id_column else file_ids(files)
     table["path"] = files
     table["patient"] = table["id"] if each_file_own_patient else raw[patient_column].str.strip()
