@@ -182,12 +182,12 @@ def _refuse_one_name(path: Path, files: pd.Series) -> None:
     rows, slides = (files.index[first] + 2, files.index[second] + 2), (files.iloc[first], files.iloc[second])
     if slides[0] == slides[1]:
         raise DataError(
-            f"{path}: rows {rows[0]} and {rows[1]} are of one slide, {slides[0]}. Leave one out, or say how the rows of "
-            "several readers are joined: --option readers=majority, any or all."
+            f"{path}: rows {rows[0]} and {rows[1]} are of one slide, {slides[0]}. Leave one out, or say how rows "
+            "of several readers are joined: --option readers=majority, any or all."
         )
     raise DataError(
-        f"{path}: rows {rows[0]} and {rows[1]}: {slides[0]} and {slides[1]} have one name, by which features are stored. "
-        "Leave one out, rename it, or name a column of unique names (id_column)."
+        f"{path}: rows {rows[0]} and {rows[1]}: {slides[0]} and {slides[1]} have one name, by which features are "
+        "stored. Leave one out, rename it, or name a column of unique names (id_column)."
     )
 
 

@@ -441,5 +441,5 @@ def test_tables_of_slides_have_the_policies_of_other_tables(tmp_path):
     assert labels == ("grade",) and table["path"].tolist() == SLIDES and table["grade"].tolist() == [0, 1] * 6
     table, _ = to_manifest(tmp_path, readers="any", uncertain="zeros", not_labels="scanned_twice")
     assert table["grade"].tolist() == [0, 1, 0, 1, 1, 1, 0, 1, 0, 1, 0, 1]
-    with pytest.raises(DataError, match="rows 2 and 3 are of one slide.*readers=majority"):
+    with pytest.raises(DataError, match=r"rows 2 and 3 are of one slide.*readers=majority"):
         to_manifest(tmp_path)
