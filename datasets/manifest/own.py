@@ -72,6 +72,7 @@ def read_own_csv(
     keep_missing: bool = False,
     seed: int = 0,
     data_root: str | Path | Sequence[str | Path] = (),
+    blanks: str = "unknown",
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Read a table with one row per image or clip: CSV with any separator and encoding, or Excel's .xlsx.
 
@@ -84,8 +85,8 @@ def read_own_csv(
             those of people, a hash.
         patient_column: Who the patient is. Where there is no such column, one named like it (`PatientID`, ...) is
             taken.
-        split_column: train, val, test (or training, valid, dev, ...). May be absent: then patients are dealt
-            out.
+        split_column: train, val, test (or training, valid, dev, ...). Where there is no such column, the one whose
+            cells are all such words is taken; without one patients are dealt out.
         labels: Columns of 0 and 1, true and false, yes and no, or empty. Default: every other column that holds
             little else, and is no known fact or covariate.
         not_labels: Columns that are no labels, whatever they hold.
@@ -100,6 +101,7 @@ def read_own_csv(
         resplit: Ignore the splits of the table and deal the patients out anew.
         keep_missing: Keep rows whose file is missing.
         seed: For splits that are dealt out.
+        blanks: What an empty cell of a label becomes: unknown, or zeros where only what is present is marked.
         data_root: Folder (or several) in which files are looked for too, where the table lies apart from them.
 
     Returns:
@@ -129,6 +131,7 @@ def read_own_csv(
         resplit=resplit,
         keep_missing=keep_missing,
         seed=seed,
+        blanks=blanks,
         elsewhere=[Path(each) for each in ([data_root] if isinstance(data_root, str | Path) else data_root)],
     )
     if id_column is None:
@@ -157,6 +160,7 @@ def own_table(
     uncertain: str = "unknown",
     readers: str | None = None,
     elsewhere: Sequence[Path] = (),
+    blanks: str = "unknown",
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Return the table and labels of a CSV that was read (see `read_own_csv`, also for the options).
 
@@ -186,6 +190,8 @@ def own_table(
     table["id"] = raw[id_column].str.strip() if id_column else file_ids(files)
     table["path"] = files
     table["patient"] = table["id"] if each_file_own_patient else raw[patient_column].str.strip()
+    if split_column == "split" and split_column not in raw.columns:
+        split_column = _split_column(raw, [*keys.values(), id_column, class_column, *(given_labels or ())]) or "split"
     has_split = split_column in raw.columns
     taken += [Column(split_column, "split", "dealt out anew" if resplit else "")] * has_split
     table["split"] = _splits(path, raw[split_column] if has_split and not resplit else pd.Series("", raw.index))
@@ -202,7 +208,7 @@ def own_table(
         named: tuple[str, ...] = ()
         taken += [_no_label(describe(column, raw[column]), f"labels come from {class_column}") for column in rest]
     else:
-        named, described = _labelled(path, raw, table, rest, given_labels, not_labels, uncertain)
+        named, described = _labelled(path, raw, table, rest, given_labels, not_labels, uncertain, blanks)
         taken += described
     _add_facts(raw, table, taken, named)
     several = [*named] if class_column is None else []
@@ -322,6 +328,17 @@ def only_csv(path: Path) -> Path:
     return found[0]
 
 
+def _split_column(raw: pd.DataFrame, used: Sequence[str | None]) -> str | None:
+    """Return the one column whose cells are all words for splits, train and another among them; None without one."""
+    found = []
+    for column in raw.columns:
+        words = set(raw[column].str.strip().str.lower())
+        if column not in used and words <= {*SPLIT_WORDS, ""}:
+            splits = {SPLIT_WORDS[word] for word in words if word}
+            found += [column] * ("train" in splits and len(splits) > 1)
+    return found[0] if len(found) == 1 else None
+
+
 def _splits(path: Path, cells: pd.Series) -> pd.Series:
     words = cells.str.strip().str.lower()
     splits = words.map({"": "", **SPLIT_WORDS})
@@ -345,6 +362,7 @@ def _labelled(
     labels: Sequence[str] | None,
     not_labels: Sequence[str],
     uncertain: str,
+    blanks: str,
 ) -> tuple[tuple[str, ...], list[Column]]:
     """Add the label columns to the table: those that are named, or all that read like labels.
 
@@ -372,7 +390,13 @@ def _labelled(
         read = read_label(raw[label])
         if read.odd.any():
             _odd_cells(path, raw, table, label, read.odd, labels is not None)
-        table[label] = by_policy(read, uncertain)
+        table[label] = by_policy(read, uncertain, blanks)
+        if blanks == "unknown" and not (read.values == 0).any() and (read.values == 1).any():
+            note(
+                table,
+                f"{label}: no cell says that it is absent, and empty cells are unknown; if they mean absent: --option "
+                "blanks=zeros.",
+            )
         if read.unsure.any():
             note(table, f"{label}: {int(read.unsure.sum()):,} uncertain cells became {uncertain} (option uncertain).")
     return named, list(described.values())

@@ -49,6 +49,7 @@ def read(
     not_labels: Sequence[str] = (),
     uncertain: str = "unknown",
     readers: str | None = None,
+    blanks: str = "unknown",
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Read slides with a CSV that has a row per slide.
 
@@ -74,6 +75,7 @@ def read(
         seed: Seed of new splits.
         not_labels: Columns that are no labels, whatever they hold.
         uncertain: What an uncertain cell (-1, 0.5, `equivocal`) becomes: unknown, ones or zeros.
+        blanks: What an empty cell of a label becomes: unknown or zeros.
         readers: What several rows of one slide become: majority, any or all. Default: refused.
 
     Returns:
@@ -122,6 +124,7 @@ def read(
         not_labels=not_labels,
         uncertain=uncertain,
         readers=readers,
+        blanks=blanks,
     )
     for text in notes:
         note(result, text)
