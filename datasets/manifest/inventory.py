@@ -106,7 +106,7 @@ def has_columns(path: Path, *columns: str) -> bool:
 
 
 def keep_present(
-    table: pd.DataFrame, root: Path, present: Iterable[str] | None, keep_missing: bool = False
+    table: pd.DataFrame, root: Path, present: Iterable[str] | None, keep_missing: bool = False, remedy: str = ""
 ) -> pd.DataFrame:
     """Leave out the rows whose file is missing, and say so in the notes.
 
@@ -115,6 +115,7 @@ def keep_present(
         root: Named in messages.
         present: The relative paths that exist. None: ask the disk for each path.
         keep_missing: Keep the rows (with a note): they become `failed` rows later. Files are still counted.
+        remedy: What else may be done where most are missing, with a comma at its end.
 
     Raises:
         DataError: More than half of the files are missing.
@@ -127,11 +128,12 @@ def keep_present(
     if missing.empty:
         return table
     wanted = missing["path"].iloc[0] or missing["id"].iloc[0]
+    if wanted.startswith("../"):  # was absolute in the table
+        wanted = os.path.normpath(root.resolve() / wanted)
     if len(missing) > len(table) / 2 and not keep_missing:
         raise DataError(
             f"{root}: {len(missing):,} of {len(table):,} listed files are not there, first {wanted}. "
-            "Unpack the data below this folder, name the folder that they lie in (a table of your own: --data-root "
-            "FOLDER), or keep rows without a file by keep_missing."
+            f"Unpack the data below this folder, {remedy}or keep rows without a file by keep_missing."
         )
     done = "kept" if keep_missing else "left out"
     table = table if keep_missing else table.loc[there].reset_index(drop=True)

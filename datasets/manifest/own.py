@@ -307,7 +307,8 @@ def read_class_folders(
 
 
 def _finished(path, root, table, labels, present, keep_missing, seed) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    table = keep_present(table, root, present, keep_missing)
+    remedy = "name the folder that they lie in (--data-root FOLDER), " if present is None else ""
+    table = keep_present(table, root, present, keep_missing, remedy)
     refuse_patient_overlap(path, table)
     return complete_splits(path, table, labels, seed), labels
 
