@@ -24,6 +24,11 @@ ABSENT = frozenset(
 UNSURE = frozenset(
     "uncertain unsure equivocal indeterminate possible probable unclear unklar fraglich unsicher borderline".split()
 )
+# Words by which a label's cell says that nobody knows, beside those of every empty cell.
+MISSING = frozenset(
+    "unknown|unk|missing|not known|not available|not recorded|not reported|not applicable|nd|n.d.|k.a.|k. a.|unbekannt|"
+    "keine angabe|inconnu|non renseigné|desconocido|sconosciuto".split("|")
+)
 BLANKS = ("unknown", "zeros")
 POLICIES = {"unknown": np.nan, "ones": 1.0, "zeros": 0.0}
 ALIASES = {
@@ -137,8 +142,9 @@ def read_label(cells: pd.Series) -> Read:
     absent = (words.isin(ABSENT) | (numbers == 0)).to_numpy()
     if words.eq("+").any():  # beside it a minus is no empty cell
         absent = absent | words.isin(("-", "\u2013", "\u2212")).to_numpy()
-    unsure = (words.isin(UNSURE) | (numbers == -1) | (numbers == 0.5)).to_numpy()
-    odd = ~(present | absent | unsure | words.isin(UNKNOWN_CELLS).to_numpy())
+    asked = words.str.endswith("?") & words.str.rstrip("? ").isin(PRESENT | ABSENT)  # `1?`, `yes ?`
+    unsure = (words.isin(UNSURE) | (numbers == -1) | (numbers == 0.5) | asked).to_numpy()
+    odd = ~(present | absent | unsure | words.isin({*UNKNOWN_CELLS, *MISSING}).to_numpy())
     values = np.where(present, 1.0, np.where(absent, 0.0, np.nan))
     return Read(values[codes], unsure[codes], odd[codes])
 

@@ -392,7 +392,7 @@ def _labelled(
         if read.odd.any():
             _odd_cells(path, raw, table, label, read.odd, labels is not None)
         table[label] = by_policy(read, uncertain, blanks)
-        if blanks == "unknown" and not (read.values == 0).any() and (read.values == 1).any():
+        if np.isnan(table[label]).any() and not (read.values == 0).any() and (read.values == 1).any():
             note(
                 table,
                 f"{label}: no cell says that it is absent, and empty cells are unknown; if they mean absent: --option "

@@ -207,3 +207,10 @@ def test_cells_that_may_name_several_findings_are_said(tmp_path):
     columns = {"patient": patients(), "kind": [("Mass, Effusion", "Effusion", "Normal")[i % 3] for i in range(COUNT)]}
     table, labels = read_own_csv(data_set(tmp_path, columns), class_column="kind")
     assert len(labels) == 3 and any("'Mass, Effusion' were taken as one class" in w for w in table.attrs["warnings"])
+
+
+def test_words_for_what_nobody_knows_and_questions(tmp_path):
+    cells = [("Yes", "no", "unknown", "N/A", "uncertain", "yes?", "k.A.", "not recorded")[i % 8] for i in range(COUNT)]
+    table, labels = read_own_csv(data_set(tmp_path, {"patient": patients(), "mass": cells}), uncertain="ones")
+    expected = [(1, 0, None, None, 1, 1, None, None)[i % 8] for i in range(COUNT)]
+    assert labels == ("mass",) and [None if v != v else int(v) for v in table["mass"]] == expected
