@@ -74,7 +74,8 @@ def _images(folder: Path) -> list[str]:
 def _lists(root: Path, part: str, version: str | None) -> list[Path]:
     """Return the lists of a part: those of the first kind of name of which there are some."""
     folders = [root, root / "labels"]
-    patterns = LISTS if version is None else (f"{{}}_COVIDx{version}.txt", f"{{}}_split{version}.txt")
+    named = "" if str(version) == "1" else version
+    patterns = LISTS if version is None else (f"{{}}_COVIDx{named}.txt", f"{{}}_split{version}.txt")
     kinds = (sorted(folder.glob(pattern.format(part))) for pattern in patterns for folder in folders)
     return next(filter(None, kinds), [])
 
@@ -94,7 +95,7 @@ def _list_file(root: Path, part: str, version: str | None) -> Path | None:
         there = ", ".join(path.name for path in _lists(root, part, None)) or "none"
         raise DataError(f"{root}: no {part}_COVIDx{version or '9A'}.txt; found {there}.")
     if len(found) > 1:
-        endings = ", ".join(re.split("COVIDx|split", path.stem)[-1] or "(none)" for path in found)
+        endings = ", ".join(re.split("COVIDx|split", path.stem)[-1] or "1" for path in found)
         raise DataError(f"{root}: several {part}_COVIDx*.txt. Name one by version: {endings}.")
     return found[0]
 
@@ -128,6 +129,9 @@ def _one_row_per_image(table: pd.DataFrame) -> pd.DataFrame:
     """Return the table without lines that repeat an image and its class: one per box in version 1, one slip in 4."""
     further = table.duplicated(["path", "class"])
     table = table[~further].reset_index(drop=True)
+    # From version 5 on there are `000001-3.jpg` and `000001-3.png`: such ids keep the suffix.
+    alike = table["id"].duplicated(keep=False) & ~table["path"].duplicated(keep=False)
+    table["id"] = table["id"].mask(alike, table["path"])
     if further.any():
         note(table, f"{int(further.sum()):,} lines repeat an image and its class and were left out.")
     return table

@@ -411,6 +411,10 @@ def test_covidx_several_lists_need_a_version(tmp_path):
     with pytest.raises(DataError, match="Name one by version: 9A, 9B"):
         to_manifest(tmp_path)
     assert to_manifest(tmp_path, version="9B")[1] == ("COVID-19",)
+    covidx(tmp_path, "")
+    assert to_manifest(tmp_path, version=1)[1] == ("normal", "pneumonia", "COVID-19")
+    with pytest.raises(DataError, match="Name one by version: 1, 9A, 9B"):
+        to_manifest(tmp_path)
     with pytest.raises(DataError, match="found train_COVIDx9A"):
         to_manifest(tmp_path, version="8")
 
@@ -504,6 +508,16 @@ def test_covidx_lines_with_and_without_source_in_one_list(tmp_path):
     table, labels = to_manifest(root)
     assert len(table) == 35 and list(table.loc[table["split"] == "test", "source"]).count("") == 3
     assert any("2 lines repeat an image and its class" in sentence for sentence in table.attrs["notes"])
+    assert_sound(table, labels, root)
+
+
+def test_covidx_images_that_differ_in_their_suffix_alone(tmp_path):
+    root = covidx(tmp_path, "6")
+    train = (root / "train_COVIDx6.txt").read_text().strip()
+    write(root / "train_COVIDx6.txt", train, "another 7.png normal cohen")
+    touch(root, "train/7.png")
+    table, labels = to_manifest(root)
+    assert {"train/7.jpg", "train/7.png", "train/8"} <= set(table["id"]) and len(table) == 36
     assert_sound(table, labels, root)
 
 
