@@ -411,12 +411,12 @@ def test_covidx_several_lists_need_a_version(tmp_path):
     with pytest.raises(DataError, match="Name one by version: 9A, 9B"):
         to_manifest(tmp_path)
     assert to_manifest(tmp_path, version="9B")[1] == ("COVID-19",)
+    with pytest.raises(DataError, match="found train_COVIDx9A"):
+        to_manifest(tmp_path, version="8")
     covidx(tmp_path, "")
     assert to_manifest(tmp_path, version=1)[1] == ("normal", "pneumonia", "COVID-19")
     with pytest.raises(DataError, match="Name one by version: 1, 9A, 9B"):
         to_manifest(tmp_path)
-    with pytest.raises(DataError, match="found train_COVIDx9A"):
-        to_manifest(tmp_path, version="8")
 
 
 @pytest.mark.parametrize(
