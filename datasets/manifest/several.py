@@ -111,7 +111,8 @@ def one_row_per_file(
         for label in labels:
             result[label] = _joined(groups[label], readers, POLICIES[policy("uncertain", uncertain, POLICIES)])
     done = f"joined by {readers}" if readers else "which say the same were joined"
-    note(result, f"{len(table) - len(result):,} further rows of the same files {done}.")
+    if len(result) < len(table):
+        note(result, f"{len(table) - len(result):,} further rows of the same files {done}.")
     return result, kept
 
 
