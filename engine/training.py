@@ -205,7 +205,9 @@ class Training(pl.LightningModule):
                 print(f"\nwarning: left out of training, for it cannot be read: {reason}", file=sys.stderr, flush=True)
         if not unread:
             return
-        cases = len(self.trainer.train_dataloader.dataset)
+        loader = self.trainer.train_dataloader
+        assert loader is not None, "a batch came from it"
+        cases = len(loader.dataset)
         if len(self.unread) > self.run.max_bad * cases:
             raise DataError(
                 f"{len(self.unread):,} of {cases:,} training files cannot be read, more than the allowed share "
