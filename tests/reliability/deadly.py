@@ -18,6 +18,8 @@ from clinvit.datasets.slides.tiles import TileGrid
 class DeadlyReader(ImageReader):
     """Reads images, but for files whose text says what to do; a file beside each counts how often it was opened."""
 
+    writes = True
+
     def load(self, path: Path) -> Read:
         with path.with_suffix(".tries").open("a") as tries:
             tries.write("x")
@@ -37,6 +39,8 @@ class DeadlyReader(ImageReader):
 
 class Enlarging:
     """Reads images and repeats their pixels 200 times along both sides."""
+
+    writes = True  # as the deadly one within
 
     def __init__(self, reader: ImageReader):
         self.reader = reader

@@ -59,6 +59,8 @@ class Outcome(NamedTuple):
 class Trial:
     """Tries cases. Each process has a folder of its own below `root`."""
 
+    writes = True
+
     def __init__(self, specimens: Sequence[Specimen], seed: int, root: Path):
         self.specimens, self.seed, self.root = specimens, seed, root
         self.contents: dict[int, list] = {}
