@@ -22,6 +22,7 @@ LARGE_BYTES = 1 << 16
 # The types of ours that may arrive, by module below `datasets`; nothing else is ever made of a reply.
 _TYPES = {
     "images.colour": {"Read"},
+    "images.image_maps": {"ImageMaps"},
     "quality.looks": {"Look"},
     "slides.stain": {"Normaliser", "Macenko", "Reinhard", "_PerTile"},
     "slides.tiles": {"TileGrid"},

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from clinvit.core import confinement
 from clinvit.datasets.loading.isolation import isolated
+from clinvit.tests.reliability.deadly import Writer
 
 DEEDS = {
     "connect": "import socket; socket.socket()",
@@ -70,16 +71,6 @@ def test_what_readers_do_goes_on(tmp_path, deed):
     (tmp_path / "old").write_text("kept")
     done = confined(WORK[deed], tmp_path)
     assert done.returncode == 0, done.stderr
-
-
-class Writer:
-    """Writes a file, and says so or not."""
-
-    def __init__(self, writes: bool):
-        self.writes = writes
-
-    def __call__(self, path: Path) -> int:
-        return path.write_text("x")
 
 
 @able

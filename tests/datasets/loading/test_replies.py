@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from clinvit.core.errors import DataError, RunError, UserError
 from clinvit.datasets.images.colour import Read
-from clinvit.datasets.loading import isolation
 from clinvit.datasets.loading.isolation import isolated
 from clinvit.datasets.loading.replies import BadReply, packed, unpacked
 from clinvit.datasets.slides.stain import Normaliser
 from clinvit.datasets.slides.tiles import TileGrid
+from clinvit.tests.reliability.deadly import Hostile
 
 GRID = TileGrid(np.arange(8).reshape(4, 2), np.ones(4, np.float32), 224, 112.0, 0.0, 224, 0.5, 1000, 900)
 
@@ -116,21 +116,9 @@ def test_what_is_no_answer_is_refused(name):
         unpacked(BAD[name], receive, 1e9)
 
 
-class Hostile:
-    """Reads, but answers the item after 1 with bytes of its own."""
-
-    def __init__(self, answer: bytes):
-        self.answer = answer
-
-    def __call__(self, item: int):
-        if item == 1:
-            isolation.packed = lambda number, result: (self.answer, [])
-        return item
-
-
 def test_a_process_that_answers_with_something_else_costs_its_file(tmp_path):
     mark = tmp_path / "payload-was-here"
-    for answer in (pickle.dumps((2, exec)), head(7, number=99), *BAD.values()):
+    for answer in (BAD["pickle"], head(7, number=99), BAD["huge"]):
         found = list(isolated(Hostile(answer), [1, 2, 3], 1))
         assert found[0] == 1 and "answered with what is no result" in str(found[1]) and isinstance(found[1], DataError)
         assert found[2] == 3
