@@ -33,6 +33,12 @@ getegid:108/177 getpgrp:111 uname:63/160 sysinfo:99/179 getrandom:318/278 getrli
 select:23 pselect6:270/72 epoll_create1:291/20 epoll_ctl:233/21 epoll_wait:232 epoll_pwait:281/22
 eventfd2:290/19 pipe:22 pipe2:293/59
 """
+# What writing needs beyond that.
+_WRITES = """
+creat:85 mkdir:83 mkdirat:258/34 rmdir:84 unlink:87 unlinkat:263/35 rename:82 renameat:264/38 renameat2:316/276
+truncate:76/45 ftruncate:77/46 fallocate:285/47 fsync:74/82 fdatasync:75/83 chmod:90 fchmod:91/52 fchmodat:268/53
+utimensat:280/88 umask:95/166
+"""
 _MACHINES = {"x86_64": 0, "aarch64": 1}
 # Codes of linux/audit.h, and of the calls that are allowed with some arguments only.
 _AUDIT = (0xC000003E, 0xC00000B7)
@@ -71,7 +77,7 @@ def confine(*, writes: bool = False) -> bool:
     EACCES. Nothing changes where seccomp is missing or forbidden (other systems and machines, some containers).
 
     Args:
-        writes: Whether files may be opened for writing.
+        writes: Whether files and folders may be made, changed and removed.
     """
     machine = _MACHINES.get(platform.machine())
     if sys.platform != "linux" or machine is None or sys.maxsize < 2**32:
@@ -94,7 +100,7 @@ def _program(machine: int, process: int, writes: bool) -> bytes:
         _Rule(_TGKILL, 0, own, refusal=errno.EPERM),
         _Rule(_PRLIMIT, 0, (0, process), refusal=errno.EPERM),
     ]
-    allowed = _numbers(machine)
+    allowed = _numbers(machine, _CALLS + _WRITES if writes else _CALLS)
     if writes:
         allowed += [number for call in (_OPEN, _OPENAT) if (number := call[machine]) is not None]
     else:
@@ -121,8 +127,8 @@ def _check(rule: _Rule) -> list[bytes]:
     return [*code, _refuse(rule.refusal)]
 
 
-def _numbers(machine: int) -> list[int]:
-    found = (call.partition(":")[2].split("/") for call in _CALLS.split())
+def _numbers(machine: int, calls: str) -> list[int]:
+    found = (call.partition(":")[2].split("/") for call in calls.split())
     return [int(numbers[machine]) for numbers in found if len(numbers) > machine]
 
 

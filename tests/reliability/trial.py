@@ -177,6 +177,16 @@ def strange_paths(folder: Path, suffix: str) -> Iterator[tuple[str, Path]]:
     empty = folder / f"empty{suffix}"
     empty.touch()
     yield "empty", empty
+    nameless = folder / os.fsdecode(b"no-utf8-\xff\xfe" + suffix.encode())
+    nameless.touch()
+    yield "name that is no UTF-8", nameless
+    turned = folder / f"\u202egnp\n\x85{suffix}"
+    turned.touch()
+    yield "name that is escaped for printing", turned
+    for name, target in (("device", "/dev/zero"), ("memory", "/proc/self/mem")):
+        link = folder / f"{name}{suffix}"
+        link.symlink_to(target)
+        yield f"link to a {name}", link
     yield "missing", folder / f"missing{suffix}"
     inside = folder / f"folder{suffix}"
     inside.mkdir()
