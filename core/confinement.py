@@ -37,7 +37,7 @@ eventfd2:290/19 pipe:22 pipe2:293/59
 _WRITES = """
 creat:85 mkdir:83 mkdirat:258/34 rmdir:84 unlink:87 unlinkat:263/35 rename:82 renameat:264/38 renameat2:316/276
 truncate:76/45 ftruncate:77/46 fallocate:285/47 fsync:74/82 fdatasync:75/83 chmod:90 fchmod:91/52 fchmodat:268/53
-utimensat:280/88 umask:95/166
+utimensat:280/88 umask:95/166 symlink:88 symlinkat:266/36 mknodat:259/33
 """
 _MACHINES = {"x86_64": 0, "aarch64": 1}
 # Codes of linux/audit.h, and of the calls that are allowed with some arguments only.

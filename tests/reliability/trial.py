@@ -66,7 +66,8 @@ class Trial:
         self.contents: dict[int, list] = {}
         self.folder: Path | None = None
 
-    def __call__(self, case: Case) -> Outcome:
+    def __call__(self, case: Case) -> tuple:
+        """Return an `Outcome`, as a plain tuple."""
         self._begin()
         specimen = self.specimens[case.specimen]
         good = self._good_contents(case.specimen, specimen)
@@ -81,7 +82,7 @@ class Trial:
         if seconds > SLOW_S and verdict in GOOD:
             verdict, words = "slow", f"{seconds:.1f} s; {verdict}: {words}"
         path.unlink()
-        return Outcome(case.name, case.number, damaged.damage, verdict, words, seconds)
+        return case.name, case.number, damaged.damage, verdict, words, seconds
 
     def _begin(self) -> None:
         if self.folder is None:
@@ -167,8 +168,8 @@ def tried(
             damage = mutant(
                 specimens[case.specimen].good, [other.good for other in specimens], seed, case.number
             ).damage
-            result = Outcome(case.name, case.number, damage, verdict, str(result))
-        yield result
+            result = case.name, case.number, damage, verdict, str(result)
+        yield Outcome(*result)
 
 
 def strange_paths(folder: Path, suffix: str) -> Iterator[tuple[str, Path]]:
@@ -216,6 +217,8 @@ def strange_paths(folder: Path, suffix: str) -> Iterator[tuple[str, Path]]:
 
 class StrangeTrial:
     """Tries such a path: (entry, path)."""
+
+    writes = True
 
     def __call__(self, item: tuple[str, str, Path]) -> tuple[str, str]:
         entry, called, path = item
