@@ -181,7 +181,7 @@ def strange_paths(folder: Path, suffix: str) -> Iterator[tuple[str, Path]]:
     nameless = folder / os.fsdecode(b"no-utf8-\xff\xfe" + suffix.encode())
     nameless.touch()
     yield "name that is no UTF-8", nameless
-    turned = folder / f"\u202egnp\n\x85{suffix}"
+    turned = folder / f"\u202egnp\r\x85{suffix}"
     turned.touch()
     yield "name that is escaped for printing", turned
     for name, target in (("device", "/dev/zero"), ("memory", "/proc/self/mem")):
