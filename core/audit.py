@@ -59,7 +59,7 @@ class AuditLog:
             Lock(self.path.with_name(f".{self.path.name}.lock"), self.path, wait=True),
             open_own(self.path, "a+", private=True, encoding="utf-8") as file,
         ):
-            state, lines = self._last(), []
+            state, lines = self._last(), list[bytes]()
             for event in events:
                 now = datetime.now(UTC).isoformat(timespec="milliseconds")
                 state = self._line(state, {"number": state.lines + 1, "time": now, **event}, lines)

@@ -79,11 +79,11 @@ def _component(each: Distribution) -> dict[str, Any]:
         "purl": _reference(each),
     }  # fmt: skip
     meta = each.metadata
-    if expression := meta.get("License-Expression"):
-        component["licenses"] = [{"expression": expression}]
+    if expressions := meta.get_all("License-Expression"):
+        component["licenses"] = [{"expression": expressions[0]}]
     else:
         named = [line.rpartition("::")[2].strip() for line in meta.get_all("Classifier") or () if "License ::" in line]
-        short = (meta.get("License") or "").strip()
+        short = (meta.get_all("License") or [""])[0].strip()
         named = named or ([short] if short and len(short) < 80 and "\n" not in short else [])
         if named:
             component["licenses"] = [{"license": {"name": name}} for name in named]

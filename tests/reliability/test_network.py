@@ -32,7 +32,7 @@ def look(event, arguments):
         address = arguments
     else:
         return
-    if isinstance(address, (str, bytes)):  # of a Unix socket
+    if address is None or isinstance(address, (str, bytes)):  # of a socket that is connected; of a Unix socket
         return
     with open(os.environ["SEEN"], "a") as seen:
         seen.write(f"{event} {address!r}\\n")
