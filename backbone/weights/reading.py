@@ -35,8 +35,8 @@ def read_checkpoint(path: str | Path) -> State:
     refuse_irregular(path)
     content: object
     if path.suffix == ".safetensors":
-        refuse_many(path)
         try:
+            refuse_many(path)
             content = safetensors.torch.load_file(path)
         except (safetensors.SafetensorError, OSError) as error:
             raise UserError(f"{path}: not a readable safetensors file ({error}). Copy or download it again.") from None
