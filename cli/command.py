@@ -39,6 +39,9 @@ VERBS = {
     "bags": "aggregators on a classical set of bags, cross-validated",
     "weights": "what a checkpoint is; checkpoint -> encoder/",
     "export": "model/ or encoder/ -> timm, Hugging Face, ONNX, torch.export, model card",
+    "sign": "a signature of a model or encoder folder, by a key of your own",
+    "verify": "whether a signed folder is as signed, or an audit log is whole",
+    "sbom": "the bill of materials of this installation (CycloneDX)",
     "completion": "a script that completes verbs, tasks and options in the shell",
 }
 

@@ -182,6 +182,7 @@ class ImageTask(Task):
             Request(
                 options.model, options.inputs, options.out, options.batch, options.workers, options.explain,
                 options.explain_method, options.resume, options.identifiers, options.bf16, own_share(), self.holds,
+                options.audit,
             )
         )  # fmt: skip
 
@@ -291,5 +292,6 @@ class SlideTask(Task):
             Request(
                 options.model, options.inputs, options.out, options.features, options.encoder, options.explain,
                 options.split, options.identifiers, Maps(options.tiff, options.tile_geojson, options.tile_level0_px),
+                options.audit,
             )
         )  # fmt: skip
