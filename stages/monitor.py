@@ -36,8 +36,8 @@ def monitor_stage(path: Path, predictions: Sequence[Path], out: Path) -> tuple[s
     notes = [*months.notes]
     if unknown:
         notes.append(
-            f"Nothing beside {', '.join(unknown)} says which model made it: `predict` writes such a file "
-            "(.model.json); keep it with its table."
+            f"Nothing beside {', '.join(unknown)} says which model made it: keep the .model.json that `clinvit "
+            "predict` writes with its table."
         )
     found = watch(
         contract.quantities, months.cases, contract.labels, months.times, months.tables, contract.alpha,

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .exact import exact_bounds
 from .sequential import first_alarm, mean_bounds, two_sided_evidence
 
 SCORES, POSITIVE, FAILURE = "scores", "positive rate", "failure rate"
@@ -214,10 +215,19 @@ def by_patient(values: np.ndarray, patients: np.ndarray, time: np.ndarray) -> tu
 
 def _reference(kind: str, label: str, values: np.ndarray, patients: np.ndarray, alpha: float) -> Reference:
     means, _ = by_patient(values, patients, np.arange(len(values)))
-    low, high = mean_bounds(means, alpha / values.shape[1])
+    low, high = _reference_bounds(means, alpha / values.shape[1])
     cases = int((~np.isnan(values[:, 0])).sum())
     value = np.round(means.mean(axis=0), 6)
     return Reference(kind, label, len(means), cases, *(tuple(each.tolist()) for each in (value, low, high)))
+
+
+def _reference_bounds(means: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the bounds of K means: exact where patients are 0 or 1, else those of bets, a little wider."""
+    if not np.isin(means, (0, 1)).all():
+        return mean_bounds(means, alpha)
+    both = [exact_bounds(hits, len(means), 1 - alpha / 2) for hits in means.sum(axis=0)]
+    low, high = np.array(both).T
+    return np.floor(low * 1e6) / 1e6, np.ceil(high * 1e6) / 1e6
 
 
 def _watched(
@@ -249,7 +259,7 @@ def _watched(
         value=float(means[:, part].mean()),
         low=float(now_low[part]),
         high=float(now_high[part]),
-        evidence=float(evidence.max()) / math.log(10),
+        evidence=max(0.0, float(evidence.max())) / math.log(10),
         limit=limit,
         since=None if alarm is None else int(last[alarm]),
         side="" if alarm is None else side,

@@ -15,7 +15,7 @@ from scipy.special import logsumexp
 
 # Shares of the wealth on one patient, of the largest that can be lost; large ones find large shifts fast.
 BETS = tuple(0.9 / 2**place for place in range(10))
-EVERY = 25  # patients after which a further part of the wealth begins to bet
+EVERY = 50  # patients after which a further part of the wealth begins to bet
 _HALVINGS = 40  # of an interval that holds a bound
 
 
