@@ -139,11 +139,14 @@ def _sections(found: Results, tables: Mapping[str, Predictions], manifest: Manif
     from ..statistics.cohort import cohort
     from ..statistics.groups import manifest_columns, usual_columns
     from ..statistics.subgroups import subgroups
+    from .abstention_section import abstention_section
     from .cohort_section import cohort_section
     from .decision_curve_section import decision_section
     from .subgroup_section import subgroup_section
 
     sections = [decision_section(tables, found.evaluation)]
+    left = abstention_section(tables, found.evaluation)
+    sections += [] if left is None else [left]
     if manifest is None:
         return sections
     sections.append(cohort_section(cohort(manifest)))
