@@ -142,6 +142,7 @@ def _sections(found: Results, tables: Mapping[str, Predictions], manifest: Manif
     from .abstention_section import abstention_section
     from .cohort_section import cohort_section
     from .decision_curve_section import decision_section
+    from .fairness_section import fairness_section
     from .subgroup_section import subgroup_section
 
     sections = [decision_section(tables, found.evaluation)]
@@ -155,6 +156,8 @@ def _sections(found: Results, tables: Mapping[str, Predictions], manifest: Manif
     if names:
         points = {model.name: [label.point for label in model.labels] for model in found.models}
         sections.append(subgroup_section(subgroups(tables, columns, names, points, found.evaluation)))
+        gaps = fairness_section(tables, columns, names, points, found.evaluation)
+        sections += [] if gaps is None else [gaps]
     return sections
 
 
