@@ -59,6 +59,10 @@ def add_evaluation(parser: Parser) -> None:
         help="conformal sets, calibrated on val, that hold the truth of this share of the cases: 0.9",
     )  # fmt: skip
     parser.add_argument(
+        "--sites", metavar="COLUMN", advanced=True,
+        help="column of the manifest that names the sites (default: site, hospital or centre, where there)",
+    )  # fmt: skip
+    parser.add_argument(
         "--resamples", type=int, default=2000, advanced=True, help="of the bootstrap by patient (default: 2000)"
     )
     parser.add_argument(
@@ -92,6 +96,7 @@ def report(options, named: Sequence[str], title: str) -> None:
         kind=options.kind, margin=_margin(options),
         matched=getattr(options, "matched", None),
         triage=None if options.triage is None else read_promise(options.triage), coverage=options.sets,
+        sites=options.sites,
     )  # fmt: skip
     title = title or ", ".join(predictions)
     found = evaluate_stage(predictions, options.out, data=options.data, evaluation=evaluation, title=title)

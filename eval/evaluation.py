@@ -37,6 +37,7 @@ class Evaluation:
         margin: Whether the first model is to be shown not inferior to each other one, or equivalent; None for neither.
         triage: What must hold of cases that no reader sees (`triage.Promise`); None where readers see all.
         coverage: Share of the cases whose truth a conformal set is to hold, such as 0.9; None for no sets.
+        sites: Column of the manifest that names them; None for one called site, hospital, institution or centre.
 
     Raises:
         UserError: Fewer than 10 resamples, or an unknown rule, interval, prevalence or kind.
@@ -55,6 +56,7 @@ class Evaluation:
     margin: Margin | None = None
     triage: Promise | None = None
     coverage: float | None = None
+    sites: str | None = None
 
     def __post_init__(self) -> None:
         """Check the settings."""

@@ -101,8 +101,9 @@ def evaluate(
         UserError: No table, thresholds or localisation of an unknown model, or subgroups without a manifest or by a
             column that it does not have.
     """
-    if evaluation.subgroups and data is None:
-        raise UserError("--subgroups needs --data: the columns are those of the manifest.")
+    if data is None and (evaluation.subgroups or evaluation.sites):
+        option = "--subgroups" if evaluation.subgroups else "--sites"
+        raise UserError(f"{option} needs --data: the columns are those of the manifest.")
     tables = {name: evaluation.said(open_predictions(table, name)) for name, table in models.items()}
     manifest = None if data is None else open_cases(data)
     if manifest is not None:
@@ -143,6 +144,7 @@ def _sections(found: Results, tables: Mapping[str, Predictions], manifest: Manif
     from .cohort_section import cohort_section
     from .decision_curve_section import decision_section
     from .fairness_section import fairness_section
+    from .sites_section import sites_section
     from .subgroup_section import subgroup_section
 
     sections = [decision_section(tables, found.evaluation)]
@@ -153,8 +155,10 @@ def _sections(found: Results, tables: Mapping[str, Predictions], manifest: Manif
     sections.append(cohort_section(cohort(manifest)))
     columns, wanted = manifest_columns(manifest), found.evaluation.subgroups
     names = usual_columns(columns) if wanted is None else wanted
+    points = {model.name: [label.point for label in model.labels] for model in found.models}
+    places = sites_section(tables, columns, points, found.evaluation)
+    sections += [] if places is None else [places]
     if names:
-        points = {model.name: [label.point for label in model.labels] for model in found.models}
         sections.append(subgroup_section(subgroups(tables, columns, names, points, found.evaluation)))
         gaps = fairness_section(tables, columns, names, points, found.evaluation)
         sections += [] if gaps is None else [gaps]
