@@ -50,6 +50,10 @@ def add_evaluation(parser: Parser) -> None:
         help="give predictive values at this prevalence too: 0.02, or by label, Mass=0.02,Edema=0.1",
     )  # fmt: skip
     parser.add_argument(
+        "--readers", type=Path, metavar="READS.csv",
+        help="ratings of readers beside the model: id, reader, a column per label, and modality (unaided, aided)",
+    )  # fmt: skip
+    parser.add_argument(
         "--triage", metavar="PROMISE",
         help="two thresholds, chosen on val, between which a reader decides: ppv=0.9,npv=0.99 hold with a probability "
         "of 0.95, or of 1 - delta with ,delta=0.1",
@@ -99,7 +103,9 @@ def report(options, named: Sequence[str], title: str) -> None:
         sites=options.sites,
     )  # fmt: skip
     title = title or ", ".join(predictions)
-    found = evaluate_stage(predictions, options.out, data=options.data, evaluation=evaluation, title=title)
+    found = evaluate_stage(
+        predictions, options.out, data=options.data, evaluation=evaluation, title=title, readers=options.readers
+    )
     print(*found.headline, *(f"warning: {text}" for text in _warnings(found.to_dict())), sep="\n")
     print(f"report: {found.path}")
 

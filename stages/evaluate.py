@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from ..core.alone import folder_alone
 from ..core.errors import DataError, UserError
+from ..datasets.manifest.cells import read_csv
 from ..datasets.manifest.tables import Manifest, Predictions, read_predictions
 from .calibration import calibration_facts
 from .data import open_manifest
@@ -27,6 +29,7 @@ def evaluate_stage(
     data: Path | None = None,
     evaluation: "Evaluation | None" = None,
     title: str = "Evaluation",
+    readers: Path | None = None,
 ) -> "Report":
     """Write the report of one or more predictions tables; model folders beside them give thresholds and provenance.
 
@@ -39,6 +42,7 @@ def evaluate_stage(
         data: Manifest or its folder: who the cases are, their subgroups, and images of the most wrong ones.
         evaluation: What is evaluated, and how; the standard one by default.
         title: Heading of the page.
+        readers: Table of readers' ratings of the same cases (`eval.statistics.readers`).
 
     Raises:
         UserError: Subgroups are asked for without `data`, or by a column that it does not have; or another
@@ -54,6 +58,7 @@ def evaluate_stage(
     manifest = open_manifest(data) if data is not None else None
     with folder_alone(Path(out)):
         context = _context(predictions, tables, manifest, Path(out), evaluation)
+        context = replace(context, reads=None if readers is None else read_csv(readers))
         return evaluate(tables, out, manifest, evaluation, title=title, context=context)
 
 

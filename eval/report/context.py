@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from ...core.errors import UserError
 from ..localisation.image_map import ImageMap
@@ -30,6 +31,7 @@ class Context:
         slide_pages: Slide id to the address of its page (`slide_page`), relative to the report, for that section's
             links.
         sections: Gives further parts of the report, from the results.
+        reads: Ratings of readers, cells as text (`statistics.readers`); None for no readers.
 
     Raises:
         UserError: Slide pages without localisation.
@@ -45,6 +47,7 @@ class Context:
     localisation: Mapping[str, Localisation] = field(default_factory=dict)
     slide_pages: Mapping[str, str] = field(default_factory=dict)
     sections: Callable[[Results], Sequence[Section]] = lambda found: ()
+    reads: pd.DataFrame | None = None
 
     def __post_init__(self) -> None:
         """Check what belongs together."""

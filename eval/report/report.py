@@ -114,7 +114,7 @@ def evaluate(
     in_order = {name: context.localisation[name] for name in tables if name in context.localisation}
     context = replace(context, localisation=in_order, thresholds=_thresholds(models, tables) | dict(context.thresholds))
     found = results(tables, evaluation, context.thresholds, context.rules)
-    sections = [*context.sections(found), *_sections(found, tables, manifest)]
+    sections = [*context.sections(found), *_readers(found, tables, context), *_sections(found, tables, manifest)]
     sentences = headline(found, context.unit)
     content = report_json(found, title, sentences, context, sections)
     metrics = metrics_table(found, context.localisation, sections)
@@ -133,6 +133,19 @@ def _thresholds(models: Mapping[str, Table], tables: Mapping[str, Predictions]) 
     """Return the thresholds in `attrs` of tables in memory, of those that have no `val` rows to choose them on."""
     brought = {name: table.attrs.get("thresholds") for name, table in models.items() if isinstance(table, pd.DataFrame)}
     return {name: dict(own) for name, own in brought.items() if own and not len(tables[name].rows("val").scored())}
+
+
+def _readers(found: Results, tables: Mapping[str, Predictions], context: Context) -> list[Section]:
+    """Return the section on readers beside the first model, where there are any."""
+    if context.reads is None:
+        return []
+    from ..statistics.readers import checked_reads, reader_results
+    from .readers_section import readers_section
+
+    first, table = found.models[0], tables[found.models[0].name]
+    reads = checked_reads(context.reads, table.labels, "readers")
+    cuts = {label.label: label.point.threshold for label in first.labels}
+    return [readers_section(first.name, *reader_results(table, reads, cuts, found.evaluation))]
 
 
 def _sections(found: Results, tables: Mapping[str, Predictions], manifest: Manifest | None) -> list[Section]:
