@@ -33,8 +33,6 @@ def test_readers_and_sites_reach_page_json_and_csv(tmp_path):
     for name in ("readers", "sites"):
         assert html.count(f'<section aria-labelledby="{name}"') == 1
         assert html.index('aria-labelledby="answer"') < html.index(f'<section aria-labelledby="{name}"')
-            f'<section aria-labelledby="{name}"'
-        )
     assert "<b>0" not in html and "<i>Ost" not in html and "&lt;i&gt;Ost" in html
     found = json.loads((tmp_path / "out" / "report.json").read_text())
     assert found["sites"]["models"][0]["metrics"][0]["pooled"]["sites"] == 3
