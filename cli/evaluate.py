@@ -54,6 +54,10 @@ def add_evaluation(parser: Parser) -> None:
         help="ratings of readers beside the model: id, reader, a column per label, and modality (unaided, aided)",
     )  # fmt: skip
     parser.add_argument(
+        "--facts", type=Path, metavar="FACTS.yaml",
+        help="what only the authors know, for the checklists: intended_use, dates, reference_standard, annotators, ...",
+    )  # fmt: skip
+    parser.add_argument(
         "--triage", metavar="PROMISE",
         help="two thresholds, chosen on val, between which a reader decides: ppv=0.9,npv=0.99 hold with a probability "
         "of 0.95, or of 1 - delta with ,delta=0.1",
@@ -104,7 +108,13 @@ def report(options, named: Sequence[str], title: str) -> None:
     )  # fmt: skip
     title = title or ", ".join(predictions)
     found = evaluate_stage(
-        predictions, options.out, data=options.data, evaluation=evaluation, title=title, readers=options.readers
+        predictions,
+        options.out,
+        data=options.data,
+        evaluation=evaluation,
+        title=title,
+        readers=options.readers,
+        facts=options.facts,
     )
     print(*found.headline, *(f"warning: {text}" for text in _warnings(found.to_dict())), sep="\n")
     print(f"report: {found.path}")

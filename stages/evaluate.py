@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..core.alone import folder_alone
+from ..core.documents import read_yaml
 from ..core.errors import DataError, UserError
 from ..datasets.manifest.cells import read_csv
 from ..datasets.manifest.tables import Manifest, Predictions, read_predictions
@@ -30,6 +31,7 @@ def evaluate_stage(
     evaluation: "Evaluation | None" = None,
     title: str = "Evaluation",
     readers: Path | None = None,
+    facts: Path | None = None,
 ) -> "Report":
     """Write the report of one or more predictions tables; model folders beside them give thresholds and provenance.
 
@@ -43,6 +45,7 @@ def evaluate_stage(
         evaluation: What is evaluated, and how; the standard one by default.
         title: Heading of the page.
         readers: Table of readers' ratings of the same cases (`eval.statistics.readers`).
+        facts: YAML file of what only the authors know, for the checklists (`eval.report.checklist_items.AUTHORS`).
 
     Raises:
         UserError: Subgroups are asked for without `data`, or by a column that it does not have; or another
@@ -58,7 +61,7 @@ def evaluate_stage(
     manifest = open_manifest(data) if data is not None else None
     with folder_alone(Path(out)):
         context = _context(predictions, tables, manifest, Path(out), evaluation)
-        context = replace(context, reads=None if readers is None else read_csv(readers))
+        context = replace(context, reads=None if readers is None else read_csv(readers), facts=_facts(facts))
         return evaluate(tables, out, manifest, evaluation, title=title, context=context)
 
 
@@ -97,6 +100,22 @@ def _context(
         slide_pages=pages,
         sections=sections,
     )
+
+
+def _facts(path: Path | None) -> dict[str, str]:
+    """Return what the authors have written down.
+
+    Raises:
+        UserError: The file is missing or no YAML, or a key is unknown.
+    """
+    from ..eval.report.checklists_section import checked_facts
+
+    if path is None:
+        return {}
+    try:
+        return checked_facts(read_yaml(path, remedy="It holds lines such as `dates: 2019 to 2021`."), str(path))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file.") from None
 
 
 def stored_thresholds(predictions: Path) -> dict[str, dict]:

@@ -32,6 +32,7 @@ class Context:
             links.
         sections: Gives further parts of the report, from the results.
         reads: Ratings of readers, cells as text (`statistics.readers`); None for no readers.
+        facts: What the authors say for the checklists, text by key of `checklist_items.AUTHORS`.
 
     Raises:
         UserError: Slide pages without localisation.
@@ -48,6 +49,7 @@ class Context:
     slide_pages: Mapping[str, str] = field(default_factory=dict)
     sections: Callable[[Results], Sequence[Section]] = lambda found: ()
     reads: pd.DataFrame | None = None
+    facts: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check what belongs together."""

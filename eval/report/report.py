@@ -20,6 +20,7 @@ from ...datasets.manifest.tables import Manifest, Predictions, for_spreadsheets
 from ..evaluation import STANDARD, Evaluation
 from ..inputs import Cases, Table, held_against, open_cases, open_predictions
 from ..statistics.results import Results, results
+from .checklists_section import checklists_section
 from .context import Context
 from .headline import headline
 from .latex import latex
@@ -115,6 +116,7 @@ def evaluate(
     context = replace(context, localisation=in_order, thresholds=_thresholds(models, tables) | dict(context.thresholds))
     found = results(tables, evaluation, context.thresholds, context.rules)
     sections = [*context.sections(found), *_readers(found, tables, context), *_sections(found, tables, manifest)]
+    sections.append(checklists_section(found, context, sections))
     sentences = headline(found, context.unit)
     content = report_json(found, title, sentences, context, sections)
     metrics = metrics_table(found, context.localisation, sections)
