@@ -71,6 +71,10 @@ def add_evaluation(parser: Parser) -> None:
         help="column of the manifest that names the sites (default: site, hospital or centre, where there)",
     )  # fmt: skip
     parser.add_argument(
+        "--weights", metavar="COLUMN",
+        help="column of the manifest that says how many patients a case stands for: metrics in the population too",
+    )  # fmt: skip
+    parser.add_argument(
         "--resamples", type=int, default=2000, advanced=True, help="of the bootstrap by patient (default: 2000)"
     )
     parser.add_argument(
@@ -104,7 +108,7 @@ def report(options, named: Sequence[str], title: str) -> None:
         kind=options.kind, margin=_margin(options),
         matched=getattr(options, "matched", None),
         triage=None if options.triage is None else read_promise(options.triage), coverage=options.sets,
-        sites=options.sites,
+        sites=options.sites, weights=options.weights,
     )  # fmt: skip
     title = title or ", ".join(predictions)
     found = evaluate_stage(

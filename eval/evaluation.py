@@ -38,6 +38,7 @@ class Evaluation:
         triage: What must hold of cases that no reader sees (`triage.Promise`); None where readers see all.
         coverage: Share of the cases whose truth a conformal set is to hold, such as 0.9; None for no sets.
         sites: Column of the manifest that names them; None for one called site, hospital, institution or centre.
+        weights: Column of the manifest that says how many patients a case stands for; None for no weighted metrics.
 
     Raises:
         UserError: Fewer than 10 resamples, or an unknown rule, interval, prevalence or kind.
@@ -57,6 +58,7 @@ class Evaluation:
     triage: Promise | None = None
     coverage: float | None = None
     sites: str | None = None
+    weights: str | None = None
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -77,6 +79,12 @@ class Evaluation:
         for label, prevalence in by_label.items():
             if prevalence is not None and not 0 < prevalence < 1:
                 raise UserError(f"Prevalence {prevalence:g} of {label!r}: give one in 0..1, such as 0.02 for 2 %.")
+
+    @property
+    def of_manifest(self) -> str:
+        """Return an option that names columns of a manifest, which is needed then; empty for none."""
+        asked = {"--subgroups": self.subgroups, "--sites": self.sites, "--weights": self.weights}
+        return next((option for option, value in asked.items() if value), "")
 
     def bootstrap(self, patients: Sequence[str], truth: np.ndarray) -> PatientBootstrap:
         """Return the bootstrap of N cases with (N, L) truths."""

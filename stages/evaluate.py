@@ -54,9 +54,8 @@ def evaluate_stage(
     from ..eval import Evaluation, evaluate
 
     evaluation = evaluation or Evaluation()
-    if data is None and (evaluation.subgroups or evaluation.sites):
-        option = "--subgroups" if evaluation.subgroups else "--sites"
-        raise UserError(f"{option} needs --data: the columns are those of the manifest.")
+    if data is None and evaluation.of_manifest:
+        raise UserError(f"{evaluation.of_manifest} needs --data: the columns are those of the manifest.")
     tables = {name: read_predictions(path) for name, path in predictions.items()}
     manifest = open_manifest(data) if data is not None else None
     with folder_alone(Path(out)):

@@ -102,9 +102,8 @@ def evaluate(
         UserError: No table, thresholds or localisation of an unknown model, or subgroups without a manifest or by a
             column that it does not have.
     """
-    if data is None and (evaluation.subgroups or evaluation.sites):
-        option = "--subgroups" if evaluation.subgroups else "--sites"
-        raise UserError(f"{option} needs --data: the columns are those of the manifest.")
+    if data is None and evaluation.of_manifest:
+        raise UserError(f"{evaluation.of_manifest} needs --data: the columns are those of the manifest.")
     tables = {name: evaluation.said(open_predictions(table, name)) for name, table in models.items()}
     manifest = None if data is None else open_cases(data)
     if manifest is not None:
@@ -159,10 +158,11 @@ def _sections(found: Results, tables: Mapping[str, Predictions], manifest: Manif
     from .cohort_section import cohort_section
     from .decision_curve_section import decision_section
     from .fairness_section import fairness_section
+    from .further_section import further_section, weighted_section
     from .sites_section import sites_section
     from .subgroup_section import subgroup_section
 
-    sections = [decision_section(tables, found.evaluation)]
+    sections = [further_section(tables, found.evaluation), decision_section(tables, found.evaluation)]
     left = abstention_section(tables, found.evaluation)
     sections += [] if left is None else [left]
     if manifest is None:
@@ -171,6 +171,8 @@ def _sections(found: Results, tables: Mapping[str, Predictions], manifest: Manif
     columns, wanted = manifest_columns(manifest), found.evaluation.subgroups
     names = usual_columns(columns) if wanted is None else wanted
     points = {model.name: [label.point for label in model.labels] for model in found.models}
+    population = weighted_section(tables, columns, points, found.evaluation)
+    sections += [] if population is None else [population]
     places = sites_section(tables, columns, points, found.evaluation)
     sections += [] if places is None else [places]
     if names:

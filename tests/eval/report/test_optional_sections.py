@@ -48,3 +48,29 @@ def test_without_them_neither_stands_there(tmp_path, capsys):
     assert not any(f'id="{name}"' in html for name in ("readers", "sites", "fairness", "abstention"))
     assert main([*arguments, "--sites", "site"]) == 2
     assert "--sites needs --data" in capsys.readouterr().err
+
+
+def test_weights_and_further_metrics_reach_page_json_and_csv(tmp_path):
+    arguments = written(tmp_path)
+    manifest = pd.read_csv(tmp_path / "manifest.csv")
+    manifest.assign(source=np.where(manifest["Mass"] == 1, 1, 9)).to_csv(tmp_path / "manifest.csv", index=False)
+    assert main([*arguments, "--weights", "source", "--data", str(tmp_path / "manifest.csv")]) == 0
+    found = json.loads((tmp_path / "out" / "report.json").read_text())
+    weighted = {row["metric"]: row["value"] for row in found["weighted"]["metrics"]}
+    assert weighted["weighted_prevalence"] < 0.2 < found["models"][0]["labels"][0]["positives"] / 240
+    metrics = set(pd.read_csv(tmp_path / "out" / "metrics.csv")["metric"])
+    assert {"weighted_ppv", "partial_auroc", "scaled_brier", "log_loss"} <= metrics
+    html = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert 'id="weighted"' in html and 'id="further"' in html
+
+
+def test_two_models_differ_in_net_benefit_with_an_interval(tmp_path):
+    written(tmp_path)
+    other = pd.read_csv(tmp_path / "p.csv")
+    other["p_Mass"] = np.random.default_rng(1).permutation(other["p_Mass"])
+    other.to_csv(tmp_path / "q.csv", index=False)
+    named = [f"good={tmp_path / 'p.csv'}", f"bad={tmp_path / 'q.csv'}"]
+    assert main(["compare", *named, "--out", str(tmp_path / "out"), "--resamples", "100"]) == 0
+    found = json.loads((tmp_path / "out" / "report.json").read_text())["decisions"]["differences"]
+    gap = next(each for each in found if each["metric"].endswith("_0.2"))
+    assert gap["models"] == "good - bad" and 0 < gap["low"] < gap["value"] < gap["high"]
