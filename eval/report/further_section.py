@@ -29,7 +29,10 @@ METHODS = (
     "is one minus the Brier score over that of the prevalence. The micro AUROC pools all cases and labels; M is Hand’s "
     "and Till’s mean over all pairs of classes. Intervals are of the bootstrap by patient."
 )
-METHODS_WEIGHTED = "Weighted metrics: each case weighs as many patients as it stands for (Hájek), intervals of the bootstrap by patient."
+METHODS_WEIGHTED = (
+    "Weighted metrics: each case weighs as many patients as it stands for (Hájek); intervals are of the bootstrap by "
+    "patient."
+)
 
 
 def further_section(tables: Mapping[str, Predictions], evaluation: Evaluation) -> Section:

@@ -18,7 +18,7 @@ from .holm import holm
 from .intervals import LEVEL, Estimate, PatientBootstrap, wilson
 from .metrics import ratio
 from .reservations import FEW, too_few
-from .unpaired import Gaps, differences, mean_gaps
+from .unpaired import differences, mean_gaps
 
 OPPORTUNITY, ODDS, CALIBRATION = "sensitivity", "false_positive_rate", "mean_score_minus_truth"
 METRICS = (OPPORTUNITY, ODDS, CALIBRATION)
@@ -113,11 +113,10 @@ def fairness_gaps(
     for i, label in enumerate(labels):
         smaller = _smaller(truth[:, i], inside, bootstrap)
         for metric, values in _values(truth[:, i], scores[:, i], thresholds[i]).items():
-            gaps = mean_gaps(values, inside, bootstrap.index, bootstrap.size)
             for g, (column, group) in enumerate(parted):
                 own, other = _side(values, inside[:, g], bootstrap), _side(values, ~inside[:, g], bootstrap)
                 few = smaller[g] if metric == CALIBRATION else min(own.patients, other.patients)
-                difference, p = _difference(metric, own, other, few, gaps, g)
+                difference, p = _difference(metric, values, inside[:, g], own, other, few, bootstrap)
                 found.append(
                     Gap(label, metric, column, group.name, own.cases, own.patients, own.mean, other.mean, difference, p,
                         mirrored=mirrored[g])
@@ -176,15 +175,18 @@ def _side(values: np.ndarray, rows: np.ndarray, bootstrap: PatientBootstrap) -> 
     return _Side(cases, patients, mean, float(min(cases, worth)), influence)
 
 
-def _difference(metric: str, own: _Side, other: _Side, few: int, gaps: Gaps, group: int) -> tuple[Estimate, float]:
+def _difference(
+    metric: str, values: np.ndarray, rows: np.ndarray, own: _Side, other: _Side, few: int, bootstrap: PatientBootstrap
+) -> tuple[Estimate, float]:
+    """Return a group's mean minus the others', with its p; neither interval nor p where a side has too few patients."""
     value, nan = own.mean - other.mean, float("nan")
     if np.isnan(value):
         return Estimate(nan, reason="no such case here or among all others"), nan
     if few < FEW:
         return Estimate(value, reason=too_few(int(few))), nan
     if metric == CALIBRATION:
-        one = Gaps(gaps.values[[group]], gaps.influences[[group]])
-        (estimate,), p = differences(one, np.array([few - 1]))
+        gap = mean_gaps(values, rows[:, None], bootstrap.index, bootstrap.size)
+        (estimate,), p = differences(gap, np.array([few - 1]))
         return estimate, float(p[0])
     return _newcombe(own, other)
 
