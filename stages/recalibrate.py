@@ -2,7 +2,6 @@
 
 import csv
 import os
-import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ import numpy as np
 
 from ..core.alone import folder_alone
 from ..core.errors import DataError, UserError
-from ..core.files import file_sha256
+from ..core.files import copy_folder, file_sha256
 from ..datasets.manifest.tables import Predictions, read_predictions
 from .facts import facts_beside
 
@@ -66,7 +65,9 @@ def recalibrate_stage(
         thresholds=_thresholds(card, new, rows),
         data=card.data | {"recalibrated": facts | {"split": chosen or "all", "sha256": file_sha256(path)}},
     )
-    _copy(Path(model), out, changed)
+    with folder_alone(out):
+        copy_folder(Path(model), out)
+        changed.write(out)
     return calibration
 
 
@@ -169,10 +170,3 @@ def _thresholds(card, new: dict[str, "Scaling"], rows: Predictions) -> dict[str,
             again = None if np.isnan(point.threshold) else float(point.threshold)
             found[label] = own | {"value": again, "split": new[label].split}
     return found
-
-
-def _copy(model: Path, out: Path, card) -> None:
-    """Copy the folder, then write the card: a folder without one is no model, should the copy be cut off."""
-    with folder_alone(out):
-        shutil.copytree(model, out, ignore=shutil.ignore_patterns(".*", card.card_file), dirs_exist_ok=True)
-        card.write(out)
