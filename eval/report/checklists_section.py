@@ -56,18 +56,32 @@ def checklists_section(found: Results, context: Context, sections: Sequence[Sect
     """
     known = run_facts(found, context, sections) | dict(context.facts)
     lists = {name: [_item(row, known) for row in rows] for name, rows in CHECKLISTS.items()}
+    shown = _said_once(lists)
     missing = {key: words for key, words in AUTHORS.items() if key not in known}
     return Section(
         anchor="checklists",
         title="Checklists",
         after="provenance",
-        content={"lists": lists, "missing": missing},
+        content={"lists": shown, "missing": missing},
         plain={
             "facts": known,
             "for_the_authors": list(missing),
             "lists": {name: [item._asdict() for item in items] for name, items in lists.items()},
         },
     )
+
+
+def _said_once(lists: Mapping[str, Sequence[Item]]) -> dict[str, list[Item]]:
+    """Return the items with an answer that an earlier one has as a reference to that, for the page."""
+    first: dict[str, str] = {}
+    found: dict[str, list[Item]] = {}
+    for name, items in lists.items():
+        found[name] = []
+        for item in items:
+            where = first.setdefault(item.answer, f"as {name}, {item.number}")
+            again = item.answer != FOR_THE_AUTHORS and where != f"as {name}, {item.number}"
+            found[name].append(item._replace(answer=where) if again else item)
+    return found
 
 
 def _item(row: tuple[str, str, str], known: Mapping[str, str]) -> Item:

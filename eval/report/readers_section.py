@@ -101,8 +101,8 @@ def _rows(model: str, found: LabelReaders) -> list[MetricRow]:
             rows.append(MetricRow(reader, found.label, f"reader_{name}{place}", own, *of))
         gap = found.tests[name].difference
         rows.append(MetricRow(f"{model} - readers", found.label, f"{name}_difference{place}", gap, *of))
-    for pair, own in found.kappas.items():
-        rows += [MetricRow(" / ".join(pair), found.label, f"{name}{place}", each, *of) for name, each in own.items()]
+    for pair, kappas in found.kappas.items():
+        rows += [MetricRow(" / ".join(pair), found.label, f"{name}{place}", each, *of) for name, each in kappas.items()]
     if len(found.readers) > 1:
         rows.append(MetricRow("readers", found.label, f"fleiss_kappa{place}", found.fleiss, *of))
     return rows

@@ -126,7 +126,7 @@ def fairness_gaps(
 
 def worst_groups(found: Sequence[Gap]) -> list[Gap]:
     """Return, by label, metric and column, the group that is worst off, where it is shown to be; else none of these."""
-    worst = {}
+    worst: dict[tuple[str, str, str], Gap] = {}
     for gap in found:
         place = (gap.label, gap.metric, gap.column)
         if not np.isnan(gap.value) and (place not in worst or _badness(gap) > _badness(worst[place])):

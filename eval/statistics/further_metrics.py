@@ -38,7 +38,7 @@ def label_metrics(truth: np.ndarray, scores: np.ndarray, bootstrap: PatientBoots
 def micro_auroc(truth: np.ndarray, scores: np.ndarray, bootstrap: PatientBootstrap) -> Estimate:
     """Compute the AUROC of all cases and labels in one pool, (N, L), as scikit-learn's `average="micro"`."""
     labels = truth.shape[1]
-    pooled = PatientBootstrap(np.repeat(bootstrap.index, labels), bootstrap.resamples, bootstrap.seed)
+    pooled = PatientBootstrap(np.repeat(bootstrap.index, labels).tolist(), bootstrap.resamples, bootstrap.seed)
     return roc_area(truth.ravel(), scores.ravel(), pooled)
 
 

@@ -141,9 +141,9 @@ def reader_results(
             wide = wide.dropna(axis="columns", how="all")
             if wide.shape[1]:
                 found.append(_label(asked, label, str(modality), wide, thresholds.get(label, np.nan), evaluation))
-    found = _adjusted([each for each in found if each is not None])
+    kept = _adjusted([each for each in found if each is not None])
     crossed = [test for label in labels for test in _modalities(asked, label, reads)]
-    return found, crossed
+    return kept, crossed
 
 
 def _common(
@@ -209,7 +209,7 @@ def _rates(right: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray
         return np.full(right.shape[1], np.nan), np.full((right.shape[1],) * 2, np.nan)
     shares = right.mean(axis=0)
     sums = np.column_stack([np.bincount(index, weights=column) for column in (right - shares).T])
-    patients = max(2, np.count_nonzero(np.bincount(index)))
+    patients = max(2, int(np.count_nonzero(np.bincount(index))))
     return shares, sums.T @ sums / len(right) ** 2 * patients / (patients - 1)
 
 
@@ -247,10 +247,10 @@ def _modalities(asked: Predictions, label: str, reads: pd.DataFrame) -> list[Mod
             continue
         wide = wide[[(modality, reader) for modality in (first, second) for reader in both]]
         truth, _, ratings, patients = _common(asked, label, wide)
-        few = int(PatientBootstrap(patients, 10).smaller_class(truth[:, None])[0]) if len(truth) else 0
+        few = int(PatientBootstrap(list(patients), 10).smaller_class(truth[:, None])[0]) if len(truth) else 0
         if few < FEW:
             continue
-        one = delong(truth, ratings, patients)
+        one = delong(truth, ratings, list(patients))
         test = between_modalities(one.auroc.reshape(2, -1), one.covariance)
         found.append(ModalityTest(label, first, second, len(both), len(truth), test))
     return found

@@ -143,8 +143,10 @@ def _over_sites(label: str, metric: str, sites: list[SiteValue]) -> SiteMetric:
 
 def _back(found: Pooled) -> Pooled:
     """Return a pooled logit as a share; tau squared and the standard error stay those of the logits."""
-    ends = {name: float(expit(getattr(found, name))) for name in ("mean", "low", "high", "new_low", "new_high")}
-    return found._replace(**ends)
+    mean, low, high, new_low, new_high = (
+        float(expit(value)) for value in (found.mean, found.low, found.high, found.new_low, found.new_high)
+    )
+    return found._replace(mean=mean, low=low, high=high, new_low=new_low, new_high=new_high)
 
 
 def _at_site(site: str, part: tuple, label: int, metric: str, threshold: float) -> SiteValue:
