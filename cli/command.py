@@ -28,6 +28,7 @@ VERBS = {
     "pretrain": "manifest.csv [+ tiles] -> encoder/",
     "extract": "manifest.csv + tiles + encoder/ -> features of every slide",
     "finetune": "manifest.csv [+ encoder/ or features] -> model/, predictions.csv",
+    "distil": "manifest.csv + one or more model/ -> a smaller model/",
     "predict": "model/ + files -> predictions.csv",
     "evaluate": "predictions.csv -> report.html, report.json, metrics.csv",
     "compare": "two or more models on the same cases",
@@ -35,7 +36,7 @@ VERBS = {
     "acceptance": "a target, locked before, + predictions.csv -> met, not met or not enough cases",
     "reproduce": "a table of the papers: measured beside printed",
     "bags": "aggregators on a classical set of bags, cross-validated",
-    "weights": "what a checkpoint is; checkpoint -> encoder/",
+    "weights": "what a checkpoint is; checkpoint -> encoder/; public encoders by name",
     "export": "model/ or encoder/ -> timm, Hugging Face, ONNX, torch.export, model card",
     "completion": "a script that completes verbs, tasks and options in the shell",
 }
