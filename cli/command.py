@@ -26,7 +26,7 @@ VERBS = {
     "prepare": "a data set as downloaded -> manifest.csv (and decoded images)",
     "tile": "manifest.csv -> tile coordinates of every slide",
     "pretrain": "manifest.csv [+ tiles] -> encoder/",
-    "extract": "manifest.csv + tiles + encoder/ -> features of every slide",
+    "extract": "manifest.csv [+ tiles] + encoder/ -> features of every slide, image or clip",
     "finetune": "manifest.csv [+ encoder/ or features] -> model/, predictions.csv",
     "distil": "manifest.csv + one or more model/ -> a smaller model/",
     "predict": "model/ + files -> predictions.csv",

@@ -144,8 +144,17 @@ class ImageTask(Task):
                 help="encoder folder, a checkpoint of MAE, thorax-MAE, VideoMAE, DINO or any network of timm, or a "
                 "name such as rad-dino (`clinvit weights list`); from scratch without",
             )  # fmt: skip
+        if verb == "extract":
+            parser.add_argument(
+                "--encoder",
+                help="encoder folder, checkpoint of a ViT or any network of timm, or a name such as rad-dino "
+                "(`clinvit weights list`)",
+            )
         if verb == "predict":
             self._add_prediction(parser)
+
+    def needs(self, verb: str) -> tuple[str, ...]:
+        return ("encoder",) if verb == "extract" else ()
 
     def _add_prediction(self, parser: Arguments) -> None:
         parser.add_argument("--resume", action="store_true", help="go on where a killed prediction stopped")
