@@ -40,7 +40,7 @@ def relevance_maps(model: nn.Module, x: Tensor, targets: Tensor, method: str) ->
     """
     if method not in METHODS:
         raise UserError(f"--explain-method {method!r}: one of {', '.join(METHODS)}.")
-    if isinstance(model, TimmClassifier) or isinstance(model.encoder, TimmEncoder):
+    if isinstance(model, TimmClassifier) or isinstance(getattr(model, "encoder", None), TimmEncoder):
         if method == "attention":
             raise UserError(
                 "--explain-method attention is for ViT models; use `gradient` (Grad-CAM) with this network."

@@ -38,6 +38,7 @@ from .recipe import Finetune
 from .start_head import StartHead, take_over
 from .starts import NetworkStart, find_start
 from .timm_encoder import TimmEncoder
+from .timm_network import check_name
 from .timm_weights import load_network
 from .training import BEST, SELECT, FineTuning
 
@@ -293,6 +294,11 @@ def make_card(recipe: Finetune, manifest: Manifest, start: EncoderCard | Network
     those that are only usual for its source.
     """
     check_mode(recipe, start is not None)
+    if recipe.network not in ("vit", OWN) and recipe.model.frames == 1:
+        try:
+            check_name(recipe.network)
+        except ValueError as error:
+            raise UserError(f"{error}.") from None
     for name, known in (
         ("loss", ("bce", "ce")),
         ("select", ("best", "accuracy", "last")),

@@ -30,7 +30,8 @@ def distil_stage(
 
     Args:
         recipe: A `finetune.distil_recipe.Distil`.
-        data: Manifest or its folder; a manifest without labels gets those of the teachers, all unknown.
+        data: Manifest or its folder. Labels of the recipe that only a teacher knows are unknown in every case; a
+            manifest without labels gets all of the teachers'.
         out: Run folder.
         teachers: Model folders, or run folders with one.
         encoder: What the student starts from, as of `finetune_stage`.
@@ -49,9 +50,7 @@ def distil_stage(
     from ..finetune.teachers import open_teachers
     from .calibration import check_calibration
 
-    manifest = open_manifest(data, recipe.data.labels)
-    if not manifest.labels:
-        manifest = _unlabelled(manifest, teachers)
+    manifest = _with_taught_labels(open_manifest(data), teachers, recipe.data.labels)
     if calibrate is not None:
         check_calibration(calibrate, recipe, manifest)
     place = cache_place(manifest, out, cache, cache_gb)
@@ -71,14 +70,18 @@ def distil_stage(
     return folder
 
 
-def _unlabelled(manifest: Manifest, teachers: Sequence[Path]) -> Manifest:
-    """Return the manifest with the labels of the teachers, unknown in every case."""
+def _with_taught_labels(manifest: Manifest, teachers: Sequence[Path], wanted: Sequence[str] | None) -> Manifest:
+    """Return the manifest with the labels that are wanted, those that only teachers know unknown in every case."""
     from ..finetune.teachers import labels_of
 
-    labels, meaning = labels_of(teachers)
-    table = manifest.table.assign(**dict.fromkeys(labels, np.nan))
-    print(f"note: {manifest.path} has no labels: the student learns {', '.join(labels)} from the teachers alone")
-    return replace(manifest, table=table, labels=tuple(labels), meaning=meaning)
+    known, meaning = labels_of(teachers)
+    labels = list(wanted or manifest.labels or known)
+    if taught := [label for label in labels if label not in manifest.labels and label in known]:
+        print(f"note: {manifest.path} does not tell {', '.join(taught)}: the student learns it from the teachers alone")
+        table = manifest.table.assign(**dict.fromkeys(taught, np.nan))
+        both = {label: meaning[label] for label in taught} | manifest.meaning
+        manifest = replace(manifest, table=table, labels=(*manifest.labels, *taught), meaning=both)
+    return manifest.with_labels(labels)
 
 
 def _warn_of_seen(manifest: Manifest, seen: frozenset[str] | None) -> None:

@@ -9,6 +9,7 @@ from ..backbone.public import encoder_place
 from ..backbone.vit import ViT
 from ..backbone.weights import LoadReport, State, hub, read_checkpoint
 from ..core.errors import UserError
+from ..finetune.starts import NetworkStart, find_start, network_start
 
 
 def inspect_weights(source: str | Path) -> str:
@@ -21,8 +22,6 @@ def inspect_weights(source: str | Path) -> str:
     Raises:
         UserError: None of these, or it carries code.
     """
-    from ..finetune.starts import NetworkStart, find_start
-
     source = source if _is_name(source) else encoder_place(source)
     path = Path(source)
     if (path / "model.json").is_file():
@@ -72,7 +71,12 @@ def convert_weights(
         return f"model: {_convert_volumes(path, out, labels, pool_ratio, recipe_of)}"
     if labels is not None:
         raise UserError(f"--labels are for models; {source} becomes an encoder: leave them out.")
-    vit, card, report = _vit(source)
+    try:
+        vit, card, report = _vit(source)
+    except UserError as error:
+        if not _is_name(source) and (network := network_start(path)) is not None:
+            raise UserError(f"{source}: {network.description()}. It becomes no encoder folder ({error})") from None
+        raise
     return f"{report}\nencoder: {save_encoder(out, vit, card)}"
 
 

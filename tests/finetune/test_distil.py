@@ -167,6 +167,10 @@ def test_cases_and_manifests_without_labels_are_learned_from_the_teachers(cohort
     assert card.labels == ("Square", "Bar")
     cases = (table["split"] == "train").sum()
     assert card.data["labels_from_teachers_alone"] == 2 * cases
+    table.assign(Square=0).to_csv(tmp_path / "data" / "one.csv", index=False)  # one label is there, the other is not
+    recipe = replace(recipe, data=replace(recipe.data, labels=("Square", "Bar")))
+    folder = distil_stage(recipe, tmp_path / "data" / "one.csv", tmp_path / "two", [teacher], cache=tmp_path / "cache")
+    assert load_card(folder).data["labels_from_teachers_alone"] == cases
 
 
 def test_interrupted_and_resumed_equals_never_interrupted(cohort, small_recipes, teacher, tmp_path, monkeypatch):

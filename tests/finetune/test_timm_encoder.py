@@ -13,14 +13,15 @@ from clinvit.datasets.manifest.tables import read_manifest, read_predictions
 from clinvit.explain.relevance import relevance_maps
 from clinvit.finetune.adaptation import NORMS, adapt
 from clinvit.finetune.classifier import Classifier, NearestNeighbours, TimmClassifier
-from clinvit.finetune.model import build_model, load_card, load_model
+from clinvit.finetune.model import build_model, load_card, load_model, save_model
 from clinvit.finetune.predict import pooled_features
 from clinvit.finetune.run import finetune, make_card
 from clinvit.finetune.starts import NetworkStart, find_start
 from clinvit.finetune.timm_encoder import TimmEncoder, as_map
 from clinvit.finetune.timm_weights import load_network
 from clinvit.mil.slide_encoder import load_tile_encoder
-from clinvit.stages.weights import inspect_weights
+from clinvit.stages.export import export_stage
+from clinvit.stages.weights import convert_weights, inspect_weights
 
 SWIN = "swin_tiny_patch4_window7_224"
 SMALL_SWIN = {"depths": [1, 1, 1, 1], "embed_dim": 24, "num_heads": [1, 2, 4, 8]}
@@ -250,3 +251,24 @@ def test_a_tile_encoder_from_a_folder_gives_what_the_network_gives(hub_folder):
 def test_inspect_says_which_network_it_is(hub_folder, checkpoint):
     assert f"the network {SWIN} of timm, by its config.json" in inspect_weights(hub_folder)
     assert "the network resnet10t of timm, by the name of the file" in inspect_weights(checkpoint)
+    with pytest.raises(UserError, match="serves as it is.* It becomes no encoder folder"):
+        convert_weights(checkpoint, checkpoint.parent / "out")
+
+
+def test_a_network_at_another_size_goes_to_timm_and_its_probe_to_a_graph(cohort, small_recipes, tmp_path):
+    manifest = read_manifest(cohort(patients=5))
+    start = NetworkStart(SWIN, None, "", (0.5,) * 3, (0.2,) * 3, (224, 224), SMALL_SWIN)
+    whole = make_card(replace(image_recipe(small_recipes), network=SWIN), manifest, start)
+    torch.manual_seed(0)
+    folder = save_model(tmp_path / "whole", build_model(whole).eval(), whole)
+    export_stage(folder, "timm", tmp_path / "timm")  # compares both
+    said = json.loads((tmp_path / "timm" / "timm.json").read_text())
+    assert said["arguments"]["img_size"] == [64, 64] and said["arguments"]["depths"] == [1, 1, 1, 1]
+    probe = make_card(replace(image_recipe(small_recipes), network="resnet10t", mode="linear"), manifest, start)
+    folder = save_model(
+        tmp_path / "probe", build_model(replace(probe, settings={})).eval(), replace(probe, settings={})
+    )
+    with pytest.raises(UserError, match="no probe's: export to onnx or torch"):
+        export_stage(folder, "timm", tmp_path / "no")
+    export_stage(folder, "torch", tmp_path / "torch")  # compares both
+    assert list((tmp_path / "torch").glob("*.pt2"))
