@@ -251,7 +251,7 @@ def test_a_tile_encoder_from_a_folder_gives_what_the_network_gives(hub_folder):
 def test_inspect_says_which_network_it_is(hub_folder, checkpoint):
     assert f"the network {SWIN} of timm, by its config.json" in inspect_weights(hub_folder)
     assert "the network resnet10t of timm, by the name of the file" in inspect_weights(checkpoint)
-    with pytest.raises(UserError, match="serves as it is.* It becomes no encoder folder"):
+    with pytest.raises(UserError, match=r"serves as it is.* It becomes no encoder folder"):
         convert_weights(checkpoint, checkpoint.parent / "out")
 
 
