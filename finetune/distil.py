@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from ..core.errors import DataError, UserError
 from ..datasets.loading.loaders import Cases, View
 from ..datasets.loading.source import Source
-from ..datasets.manifest.seen import TRAINED_ON
+from ..datasets.manifest.seen import PRETRAINED_ON, TRAINED_ON
 from ..datasets.transforms.views import TrainView
 from .distil_recipe import Distil
 from .losses import masked_bce, masked_cross_entropy
@@ -69,6 +69,10 @@ class Distillation:
     def seen_labels(self) -> frozenset[str] | None:
         """Return hashes of the cases whose labels the teachers have seen; None where one of them does not say."""
         return hashes_of(self.teachers, TRAINED_ON)
+
+    def seen_before(self) -> frozenset[str] | None:
+        """Return hashes of what the teachers' encoders have seen; None where one of them does not say."""
+        return hashes_of(self.teachers, PRETRAINED_ON)
 
     def dataset(self, source: Source, drawn: View, targets: np.ndarray, max_bad: float) -> "TaughtCases":
         """Return the training set: every step a stored view of a case, with what the teachers said of it."""

@@ -148,6 +148,9 @@ def finetune(
         if rank() == 0:
             source = data.source
             card = replace(card, data=card.data | {"unreadable_train": len(source.bad)})
+            if teaching is not None:
+                more = teaching.seen_before()
+                hashes = None if hashes is None or more is None else hashes | more
             before = frozenset() if teaching is None else teaching.seen_labels()
             if before is None:
                 save_hashes(folder / "model" / TRAINED_ON, None)

@@ -72,12 +72,14 @@ def distil_stage(
 
 def _with_taught_labels(manifest: Manifest, teachers: Sequence[Path], wanted: Sequence[str] | None) -> Manifest:
     """Return the manifest with the labels that are wanted, those that only teachers know unknown in every case."""
+    from ..engine.run_folder import rank
     from ..finetune.teachers import labels_of
 
     known, meaning = labels_of(teachers)
     labels = list(wanted or manifest.labels or known)
     if taught := [label for label in labels if label not in manifest.labels and label in known]:
-        print(f"note: {manifest.path} does not tell {', '.join(taught)}: the student learns it from the teachers alone")
+        if rank() == 0:
+            print(f"note: {manifest.path} does not tell {', '.join(taught)}: learned from the teachers alone")
         table = manifest.table.assign(**dict.fromkeys(taught, np.nan))
         both = {label: meaning[label] for label in taught} | manifest.meaning
         manifest = replace(manifest, table=table, labels=(*manifest.labels, *taught), meaning=both)

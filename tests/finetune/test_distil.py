@@ -156,6 +156,7 @@ def test_a_student_of_two_teachers_is_a_model_like_any_other(cohort, small_recip
     assert (read_predictions(tmp_path / "run" / "predictions.csv").table["status"] == "ok").all()
     own = set((folder / "trained_on.txt").read_text().split())
     assert set((teacher / "trained_on.txt").read_text().split()) <= own
+    assert not (folder / "pretrained_on.txt").exists()  # the second teacher does not say
 
 
 def test_cases_and_manifests_without_labels_are_learned_from_the_teachers(cohort, small_recipes, teacher, tmp_path):
