@@ -308,7 +308,7 @@ def _hub_name(text: str) -> tuple[str, str] | None:
     if known is None or not known.hf_hub_id:
         return None
     hub = known.hf_hub_id
-    return (f"{hub}{name if '.' in name else _tagged(name, known.tag)}" if hub.endswith("/") else hub), ""
+    return (f"{hub}{name if '.' in name else _tagged(name, known.tag or '')}" if hub.endswith("/") else hub), ""
 
 
 def _tagged(name: str, tag: str) -> str:

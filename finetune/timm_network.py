@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -84,7 +84,7 @@ def native_size(name: str) -> tuple[int, int] | None:
     return tuple(known.input_size[1:])
 
 
-def refused(name: str, image_size: tuple[int, int], error: Exception) -> ValueError:
+def refused(name: str, image_size: Sequence[int], error: Exception) -> ValueError:
     """Return what is wrong where a network fails over its input."""
     size = f"{image_size[0]} x {image_size[1]} px"
     return ValueError(f"network {name!r}: takes no input of {size} ({_words(error)}){_advice(_usual_size(name))}")
