@@ -5,6 +5,7 @@ Hinton et al. 2015, "Distilling the Knowledge in a Neural Network"; the stored v
 """
 
 import hashlib
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -83,7 +84,7 @@ class Distillation:
         files = source.manifest.files()
         keys = {int(row): case_key(source.ids[row], files[row]) for row in source.rows}
         folder = answers_folder(self.place, self._decided_by(shape))
-        looks = Cases(source.pixels, source.rows, _TeacherViews(recipe, self.teachers), max_bad=1.0)
+        looks = Cases(source.pixels, source.rows, _TeacherViews(recipe, self.teachers))
         position = {int(row): place for place, row in enumerate(source.rows)}
 
         def answer(row: int) -> np.ndarray:
@@ -94,14 +95,19 @@ class Distillation:
         if len(reasons) > max_bad * len(keys):
             raise DataError(
                 f"{source.manifest.path}: {len(reasons)} of {len(keys)} training files cannot be read, more than the "
-                f"allowed share {max_bad:g} (run.max_bad). The first: {reasons[0]}"
+                f"allowed share {max_bad:g} (run.max_bad). The first: {next(iter(reasons.values()))}"
             )
+        for reason in reasons.values():
+            print(f"warning: left out of training, for it cannot be read: {reason}", file=sys.stderr, flush=True)
         rows = source.rows[answers.places[source.rows] >= 0]
-        return TaughtCases(source, rows, _Numbered(drawn), targets, answers, recipe, max_bad)
+        return TaughtCases(source, rows, _Numbered(drawn), targets, answers, recipe, max_bad, reasons)
 
     def training(self, model: nn.Module, card: ModelCard, train: Cases, val: Cases, ids, folder: Path) -> "Distilling":
         """Return the training of a student."""
-        return Distilling(model, self.recipe, card, train, val, ids, folder)
+        training = Distilling(model, self.recipe, card, train, val, ids, folder)
+        assert isinstance(train, TaughtCases), "`dataset` made it"
+        training.unread |= train.unanswered
+        return training
 
     def teach(self, model: nn.Module, card: ModelCard) -> None:
         """Give a student what projects its features to those of its teachers; `leave` takes it away.
@@ -149,9 +155,10 @@ class TaughtCases(Cases):
 
     def __init__(
         self, source: Source, rows: np.ndarray, view: View, targets: np.ndarray, answers: Answers, recipe: Distil,
-        max_bad: float,
+        max_bad: float, unanswered: dict[int, str],
     ):  # fmt: skip
         super().__init__(source.pixels, rows, view, targets, max_bad)
+        self.unanswered = unanswered  # rows that could not be shown to the teachers, and why
         self.answers, self.views, self.seed = answers, recipe.views, recipe.run.seed
         self.seeds = {int(row): case_seed(recipe.run.seed, source.ids[row]) for row in self.rows}
 

@@ -52,6 +52,7 @@ class ModelCard(PixelCard):
             validation; empty where nothing is.
         encoder: Card of the encoder that it started from; empty from scratch.
         recipe, data, versions: Provenance.
+        merge: Of a model that was merged from others: method, start, the models in order, what sites found.
         settings: Of a timm network, what `timm.create_model` is given beside its name (`make_network`).
     """
 
@@ -81,6 +82,7 @@ class ModelCard(PixelCard):
     recipe: dict = field(default_factory=dict)
     data: dict = field(default_factory=dict)
     versions: dict = field(default_factory=dict)
+    merge: dict = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
 
     def validate(self) -> None:

@@ -94,7 +94,7 @@ def answers_folder(place: Path, facts: Mapping[str, object]) -> Path:
 def make_answers(
     folder: Path, shape: Shape, keys: Mapping[int, str], rows: int, answer: Callable[[int], np.ndarray],
     progress: bool = True,
-) -> tuple[Answers, list[str]]:  # fmt: skip
+) -> tuple[Answers, dict[int, str]]:  # fmt: skip
     """Make the records that are not there yet; several processes that ask for the same wait for the first.
 
     Args:
@@ -106,12 +106,12 @@ def make_answers(
         progress: Whether to show a bar.
 
     Returns:
-        The answers, and why cases have none.
+        The answers, and by row why a case has none.
 
     Raises:
         RunError: The disk is full or the folder cannot be written.
     """
-    places, reasons = np.full(rows, -1, np.int64), []
+    places, reasons = np.full(rows, -1, np.int64), {}
     try:
         own_folder(folder)
         with Lock(folder / "lock", folder, wait=True):
@@ -122,7 +122,7 @@ def make_answers(
                     try:
                         record = np.ascontiguousarray(answer(row), shape.dtype).tobytes()
                     except DataError as error:
-                        reasons.append(str(error))
+                        reasons[row] = str(error)
                         continue
                     known[keys[row]] = _append(records, index, keys[row], record)
     except OSError as error:

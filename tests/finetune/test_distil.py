@@ -245,3 +245,16 @@ def test_an_ordinary_recipe_becomes_one_of_a_student_and_says_what_it_lost(small
     assert left_out == ["mixup 0.8", "erase 0.25"]
     assert (recipe.mixup, recipe.erase) == (0, 0)
     assert isinstance(recipe, Distil) and ModelCard.card_file == "model.json"
+
+
+def test_a_file_that_cannot_be_read_is_named_and_left_out(cohort, small_recipes, teacher, tmp_path, capsys):
+    data = tmp_path / "data" / "manifest.csv"
+    (tmp_path / "data" / "images" / "001_1.png").write_bytes(b"broken")
+    recipe = student(small_recipes, data=replace(small_recipes[1].data, cache=False), alpha=0.0, beta=0.0)
+    recipe = replace(recipe, run=replace(recipe.run, max_bad=0.1))
+    folder = distil_stage(recipe, data, tmp_path / "run", [teacher], cache=tmp_path / "other")
+    assert "left out of training" in capsys.readouterr().err
+    assert "001_1" in (tmp_path / "run" / "unreadable.csv").read_text()
+    assert load_card(folder).mode == "full"
+    with pytest.raises(UserError, match="cannot be read, more than the allowed share 0"):
+        distil_stage(replace(recipe, run=replace(recipe.run, max_bad=0.0)), data, tmp_path / "no", [teacher])
