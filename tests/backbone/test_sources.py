@@ -224,9 +224,10 @@ def test_old_encoder_cards_still_load(tmp_path):
     assert read_encoder_card(folder).arch == vit.arch
 
 
-def test_registers_need_a_class_token():
-    with pytest.raises(ValueError, match="registers"):
-        Architecture(128, 1, 4, class_token=False, registers=4)
+def test_registers_without_a_class_token():
+    vit = ViT(Architecture(128, 1, 4, image_size=(32, 32), class_token=False, registers=4))
+    tokens = vit(torch.randn(2, 1, 32, 32))
+    assert tokens.cls is None and tokens.patches.shape == (2, 4, 128)
 
 
 @pytest.mark.parametrize(
