@@ -158,8 +158,6 @@ class Architecture:
             raise ValueError("positions 'none' are for a model with rotary ones")
         if self.rotary is not None and self.norm_after:
             raise ValueError("blocks with rotary positions norm what they take in")
-        if self.frames > 1 and self.rotary is not None and self.rotary.kind != "clip":
-            raise ValueError(f"rotary positions of clips are of the kind 'clip', not {self.rotary.kind!r}")
         if self.channels not in (1, 3):
             raise ValueError(f"channels is 1 or 3, not {self.channels}")
 

@@ -82,7 +82,7 @@ def check_numbers(recipe: Finetune, arch: Architecture) -> None:
 def adapt(model: nn.Module, recipe: Finetune) -> tuple[int, int]:
     """Train only the parameters of the mode; called when the encoder's weights are loaded.
 
-    `norm`: weights and biases of the encoder's LayerNorms. `bitfit`: its biases (Ben Zaken et al. 2022). `lora`:
+    `norm`: weights and biases of the encoder's norms. `bitfit`: its biases (Ben Zaken et al. 2022). `lora`:
     low-rank updates of its attention (Hu et al. 2022), to be merged by `merge_lora`. `last_blocks`: its last blocks and
     its final norm.
 
@@ -93,7 +93,7 @@ def adapt(model: nn.Module, recipe: Finetune) -> tuple[int, int]:
         encoder = cast(ViT, model.encoder).requires_grad_(False)
         if recipe.mode == "norm":
             for part in encoder.modules():
-                if isinstance(part, nn.LayerNorm):
+                if isinstance(part, nn.LayerNorm | nn.RMSNorm):
                     part.requires_grad_(True)
         elif recipe.mode == "bitfit":
             for name, parameter in encoder.named_parameters():
