@@ -44,7 +44,7 @@ DINO_V2_REGISTERS = Source(
 
 def _without_positions(state: State) -> bool:
     scaled = any(name.endswith((".gamma_1", ".ls1.gamma")) for name in state)
-    registers = not {"reg_token", "storage_tokens"}.isdisjoint(state)
+    registers = not {"reg_token", "storage_tokens", "register_tokens"}.isdisjoint(state)
     return "pos_embed" not in state and not of_clips(state) and {"cls_token"} <= state.keys() and scaled and registers
 
 

@@ -13,7 +13,10 @@ from .recognise import Named, under_our_names
 from .report import LoadReport, families
 
 # What a ViT with more than ours would leave over, and whose absence would change every output.
-NEEDED = ("blocks.", "reg_token", "dist_token", "norm_pre.", "rope.", "patch_embed.", "pos_embed")
+NEEDED = (
+    "blocks.", "reg_token", "register_tokens", "storage_tokens", "dist_token", "norm_pre.", "rope.", "patch_embed.",
+    "pos_embed",
+)  # fmt: skip
 
 
 def load_into(vit: ViT, state: State, grid: tuple[int, int, int] | None = None) -> LoadReport:
