@@ -1,21 +1,60 @@
 """The stage of the verb `weights`: what a checkpoint is, and the folder that it becomes. No code in it is ever run."""
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..backbone.encoder import EncoderCard, open_reported, save_encoder
+from ..backbone.sizes import LARGEST
 from ..backbone.vit import ViT
 from ..backbone.weights import LoadReport, State, hub, read_checkpoint
+from ..backbone.weights.said import NOTHING, Said
 from ..core.errors import UserError
 
 
-def inspect_weights(source: str | Path) -> str:
+def what_is_said(
+    like: str | None = None, heads: int | None = None, size: str | None = None, prefix: str | None = None,
+    mean: str | None = None, std: str | None = None,
+) -> Said:  # fmt: skip
+    """Return what the user says of a checkpoint, from the words of the command line.
+
+    Raises:
+        UserError: Not a size, or not numbers.
+    """
+    if heads is not None and heads < 1:
+        raise UserError(f"--heads {heads}: a number from 1 on.")
+    return Said(like, heads, _sides(size), prefix, _numbers("mean", mean), _numbers("std", std))
+
+
+def _sides(size: str | None) -> tuple[int, int] | None:
+    if size is None:
+        return None
+    sides = size.lower().split("x")
+    if len(sides) > 2 or not all(side.isdecimal() and 0 < int(side) < LARGEST for side in sides):
+        raise UserError(f"--size {size}: height and width in px such as 384x256, or one side such as 224.")
+    return int(sides[0]), int(sides[-1])
+
+
+def _numbers(name: str, text: str | None) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    try:
+        values = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        values = (math.nan,)
+    if not all(math.isfinite(value) for value in values) or len(values) not in (1, 3):
+        raise UserError(f"--{name} {text}: one number, or three such as 0.485,0.456,0.406.")
+    return values
+
+
+def inspect_weights(source: str | Path, said: Said = NOTHING) -> str:
     """Return what a checkpoint is, in a few lines: kind, architecture, sizes, what would be left over.
 
     Args:
         source: A checkpoint file, an encoder or model folder, a folder of Hugging Face's transformers, or a name of
             timm (`timm:NAME`, `hf-hub:OWNER/NAME`), which is fetched.
+        said: What the user says of a checkpoint of an encoder.
 
     Raises:
         UserError: None of these, or it carries code.
@@ -33,13 +72,13 @@ def inspect_weights(source: str | Path) -> str:
         # Which share does not matter to the tensors.
         name, model, report = load_published(path, 1.0 if pooling == "topk" else None)
         return f"{source}: the baseline {name} of ERDES, {_size(model)}; `weights convert` needs --labels\n{report}"
-    _, card, report = _vit(source)
-    return f"{source}: {card.description()}\n{report}"
+    _, card, report = _vit(source, said)
+    return f"{source}: {card.description()}\n{card.statistics_words()}\n{report}"
 
 
 def convert_weights(
     source: str | Path, out: Path, labels: Sequence[str] | None = None, pool_ratio: float | None = None,
-    recipe_of: Callable[[str], Any] | None = None,
+    recipe_of: Callable[[str], Any] | None = None, said: Said = NOTHING,
 ) -> str:  # fmt: skip
     """Make an encoder folder of a ViT, or a model folder of a published aggregator or ERDES baseline; returns a line.
 
@@ -49,6 +88,7 @@ def convert_weights(
         labels: Names of the outputs of a model, in their order; an encoder has none.
         pool_ratio: Share of time steps of an ERDES baseline with selective pooling (see `load_published`).
         recipe_of: Name of a baseline to the recipe that it was trained by, which says how clips are shown to it.
+        said: As of `inspect_weights`.
 
     Raises:
         UserError: As of `inspect_weights`, or labels are missing, too many or not needed.
@@ -65,8 +105,8 @@ def convert_weights(
         return f"model: {_convert_volumes(path, out, labels, pool_ratio, recipe_of)}"
     if labels is not None:
         raise UserError(f"--labels are for models; {source} becomes an encoder: leave them out.")
-    vit, card, report = _vit(source)
-    return f"{report}\nencoder: {save_encoder(out, vit, card)}"
+    vit, card, report = _vit(source, said)
+    return f"{report}\n{card.statistics_words()}\nencoder: {save_encoder(out, vit, card)}"
 
 
 def _is_name(source: str | Path) -> bool:
@@ -86,11 +126,13 @@ def _kind(path: Path) -> tuple[str, State]:
     return ("volumes" if published_network(state) else "vit"), state
 
 
-def _vit(source: str | Path) -> tuple[ViT, EncoderCard, LoadReport]:
+def _vit(source: str | Path, said: Said) -> tuple[ViT, EncoderCard, LoadReport]:
     if _is_name(source):
+        if said != NOTHING:
+            raise UserError(f"{source}: a network of timm says all of itself: leave out what is said of it.")
         vit, found, report = hub.fetch_vit(str(source))
         return vit, EncoderCard(found.arch, found.mean, found.std, "timm", recipe={"weights": str(source)}), report
-    return open_reported(source)
+    return open_reported(source, said)
 
 
 def _aggregator(path: Path, state: State):

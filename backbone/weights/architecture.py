@@ -78,7 +78,7 @@ def assumptions(named: Named, arch: Architecture, known: dict) -> list[str]:
         found.append(source.assumed)
     if not {"heads"} & {name for name, value in known.items() if value}:
         found.append(f"{arch.heads} attention heads")
-    if source.name in ("timm", "eva", "eva02", "clip", "dinov3", "vjepa2"):
+    if source.name in ("timm", "siglip", "eva", "eva02", "clip", "dinov3", "vjepa2"):
         if "norm_eps" not in known:
             found.append(f"norm_eps {arch.norm_eps:g}")
         if "activation" not in known and source.name != "clip":

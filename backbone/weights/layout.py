@@ -36,6 +36,8 @@ def one_layout(state: State, adapted: list[str]) -> tuple[State, dict]:
     _join_queries(state, fields, adapted)
     _join_biases(state, fields, adapted)
     _join_halves(state, adapted)
+    if "reg_token" in state and not state["reg_token"].numel():
+        state.pop("reg_token")  # transformers' DINOv3 without registers
     _distilled(state, adapted)
     _fill_biases(state, adapted)
     return state, fields

@@ -11,12 +11,12 @@ from .layout import one_layout
 from .mae import MAE, MAE_FINETUNED, THORAX_MAE
 from .reading import State
 from .source import Source
-from .timm import TIMM, TIMM_SCALED
+from .timm import SIGLIP, TIMM, TIMM_SCALED
 from .videomae import VIDEOMAE
 
 # The first that matches is it.
 SOURCES = (
-    VIDEOMAE, V_JEPA_2, MAE, DINO_V3, DINO_V2, DINO_V2_REGISTERS, EVA_02, EVA, clip.CLIP, MAE_FINETUNED, THORAX_MAE,
+    VIDEOMAE, V_JEPA_2, MAE, DINO_V3, DINO_V2, DINO_V2_REGISTERS, EVA_02, EVA, clip.CLIP, SIGLIP, MAE_FINETUNED, THORAX_MAE,
     DINO, TIMM_SCALED, TIMM,
 )  # fmt: skip
 # Parts that our ViT has not, by a piece of their names, and what they are.
@@ -26,7 +26,7 @@ STRANGE = {
     ".attn.rel_pos_": "relative positions and windows (SAM)",
     ".attn.lambda_": "differential attention",
     ".in_proj.": "attention and MLP side by side in a block",
-    "patch_embed.backbone.": "a convolutional network before its blocks (hybrid)",
+    "patch_embed.backbone.": "a convolutional network before its blocks (hybrid, ViTamin)",
     "layers.0.blocks.": "windows and stages (Swin)",
     "stages.": "stages of convolutions (ViTamin, ConvNeXt)",
     "layer1.0.conv1": "convolutions (ResNet)",

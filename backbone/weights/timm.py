@@ -21,10 +21,16 @@ def _square(count: int) -> bool:
     return round(count**0.5) ** 2 == count
 
 
-# Widths of SigLIP's and CLIP's largest.
-HEADS = {1152: 16, 1664: 16}
-TIMM = Source("timm", lambda state: True, _ours, fields={"resize_antialias": True}, heads=HEADS)
+TIMM = Source("timm", lambda state: True, _ours, fields={"resize_antialias": True}, heads={1664: 16})
 # DINOv2 and what was trained by its code (UNI, Virchow, H-optimus, Prov-GigaPath).
 TIMM_SCALED = replace(
     TIMM, matches=lambda state: {"cls_token", "blocks.0.ls1.gamma"} <= state.keys(), head_width=64, heads={}
+)
+# SigLIP's and SigLIP 2's encoders of images.
+SIGLIP = Source(
+    "siglip",
+    lambda state: {"attn_pool.latent", "pos_embed"} <= state.keys() and "cls_token" not in state,
+    fields={"resize_antialias": True},
+    statistics=((0.5,) * 3, (0.5,) * 3),
+    heads={1152: 16, 1536: 16},
 )

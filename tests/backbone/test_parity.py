@@ -93,6 +93,7 @@ def stored(network: nn.Module, path: Path) -> Path:
         ("eva_giant_patch14_224", {"img_size": 56}, "eva"),
         ("vit_base_patch16_clip_224", {}, "clip"),
         ("deit_tiny_distilled_patch16_224", {}, "timm"),
+        ("vit_base_patch16_siglip_224", {}, "siglip"),
         ("vit_giant_patch14_224", {**UNI2_H}, "timm"),
         ("vit_giant_patch14_224", {**VIRCHOW_2}, "timm"),
         ("vit_giant_patch14_224", {**H_OPTIMUS}, "timm"),
@@ -105,7 +106,10 @@ def test_flat_file_of_timm(tmp_path, name, options, source):
     network = made(name, **options)
     path = stored(network, tmp_path / "x.safetensors")
     vit, card, report = open_reported(path, Said(heads=6))
-    assert card.method == report.source == source and {n.split(".")[0] for n in report.left_over} <= {"fc_norm"}
+    assert card.method == report.source == source and {n.split(".")[0] for n in report.left_over} <= {
+        "fc_norm",
+        "attn_pool",
+    }
     if source != "timm":
         assert "the file does not say" in str(report)
     compare(vit, network, *vit.arch.image_size)
@@ -147,6 +151,7 @@ HUGGING_FACE = {
     "dinov3": ("DINOv3ViTModel", "DINOv3ViTConfig", {**M, "num_register_tokens": 4}, False),
     "dinov3 gated": ("DINOv3ViTModel", "DINOv3ViTConfig",
                      {**M, "num_register_tokens": 4, "use_gated_mlp": True, "hidden_act": "silu"}, False),
+    "dinov3 without registers": ("DINOv3ViTModel", "DINOv3ViTConfig", M, False),
     "ijepa": ("IJepaModel", "IJepaConfig", M, True),
     "mae": ("ViTMAEModel", "ViTMAEConfig", {**M, "mask_ratio": 0.0}, True),
     "siglip": ("SiglipVisionModel", "SiglipVisionConfig", M, True),
