@@ -15,6 +15,7 @@ from typing import Any
 
 from .. import __version__
 from ..core.errors import RunError, UserError, printable
+from ..core.platform import wait_briefly
 from ..engine.launcher import requeued_when_warned
 from ..tasks import load, names
 from .parser import Parser
@@ -43,6 +44,7 @@ VERBS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code."""
+    wait_briefly()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]

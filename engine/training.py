@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 from ..core.errors import RunError, UserError
 from ..core.pixels import normalised
 from .allocation import keep_freed_memory
+from .cores import SharedCores
 from .optim import make_optimizer, parameter_groups
 from .recipe import Optim, Run
 from .schedule import half_cosine, optim_rate, scaled_rate
@@ -130,6 +131,7 @@ class Training(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         """Set what is quicker on a CPU."""
+        self.cores = SharedCores(self.run.threads)
         if self.device.type == "cpu":
             keep_freed_memory()
         # In bf16 on a CPU the backward of PyTorch's fused attention is slow: a whole MAE step (width 192, 64 tokens,
@@ -148,6 +150,14 @@ class Training(pl.LightningModule):
             rates = zip(schedule.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True)
             for group, peak, factor in rates:
                 group["lr"] = peak * factor(schedule.last_epoch)
+
+    def on_train_batch_start(self, batch, batch_idx: int) -> None:
+        """Compute with as many threads as other processes leave cores for."""
+        self.cores.look()
+
+    def on_validation_batch_start(self, batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Compute with as many threads as other processes leave cores for."""
+        self.cores.look()
 
     def on_train_epoch_start(self) -> None:
         """Judge the last epoch, too."""
