@@ -134,6 +134,8 @@ class Architecture:
         object.__setattr__(self, "image_size", tuple(self.image_size))
         if isinstance(self.rotary, dict):
             object.__setattr__(self, "rotary", Rotary(**self.rotary))
+        if not isinstance(self.rotary, Rotary | None):
+            raise ValueError("rotary positions are described by their kind, base, grid, ...")
         # No block at all is of use in tests.
         whole = (self.width, self.depth + 1, self.heads, self.patch_size, self.tubelet, self.frames, *self.image_size)
         if not all(isinstance(number, int) and number > 0 for number in whole):

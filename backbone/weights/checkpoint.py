@@ -82,8 +82,12 @@ def read_named(path: Path, said: Said = NOTHING) -> Read:
         found = _of_folder(path, said.prefix)
     else:
         state = read_checkpoint(path, said.prefix)
+        beside = timm_folder.config_beside(path)
         if said.like is not None:
             found = _like(state, said.like)
+        elif beside is not None:
+            network, known, statistics = timm_folder.read_config(path.parent / timm_folder.BESIDE, beside)
+            found = Read(_of_network(network, state), known, statistics)
         else:
             found = Read(under_our_names(state), {}, {})
         if recipe := run_folder.recipe_of(path):

@@ -16,8 +16,8 @@ from .videomae import VIDEOMAE
 
 # The first that matches is it.
 SOURCES = (
-    VIDEOMAE, V_JEPA_2, MAE, DINO_V3, DINO_V2, DINO_V2_REGISTERS, EVA_02, EVA, clip.CLIP, SIGLIP, MAE_FINETUNED, THORAX_MAE,
-    DINO, TIMM_SCALED, TIMM,
+    VIDEOMAE, V_JEPA_2, MAE, DINO_V3, DINO_V2, DINO_V2_REGISTERS, EVA_02, EVA, clip.CLIP, SIGLIP, MAE_FINETUNED,
+    THORAX_MAE, DINO, TIMM_SCALED, TIMM,
 )  # fmt: skip
 # Parts that our ViT has not, by a piece of their names, and what they are.
 STRANGE = {

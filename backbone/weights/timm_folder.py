@@ -7,21 +7,41 @@ from typing import Any
 import torch
 from torch import nn
 
+from ...core.documents import read_json
 from ...core.errors import UserError
 from .hugging_face import numbers
 from .timm_network import ACTIVATIONS, timm_fields
 
+BESIDE, FACTS = "timm.json", "clinvit.json"
 # What a folder may add to the network that it names. Sizes are read from the tensors, the rest changes no features.
 SWITCHES = {"class_token", "reg_tokens", "no_embed_class", "pre_norm", "init_values", "global_pool", "fc_norm",
             "qk_norm", "dynamic_img_size"}  # fmt: skip
 OF_SHAPES = {"img_size", "embed_dim", "depth", "num_heads", "mlp_ratio", "num_classes", "patch_size", "in_chans",
              "drop_path_rate", "drop_rate", "act_layer", "mlp_layer", "features_only", "qkv_bias", "weight_init",
-             "dynamic_img_pad", "pretrained_strict"}  # fmt: skip
+             "dynamic_img_pad", "pretrained_strict", "scale_attn_norm", "scale_mlp_norm"}  # fmt: skip
 
 
 def is_timm(config: dict) -> bool:
     """Return whether a config.json is timm's."""
     return isinstance(config.get("architecture"), str) and "model_type" not in config
+
+
+def config_beside(path: Path) -> dict | None:
+    """Return what our export to timm wrote beside its weights, as a folder of timm says it; None where there is none.
+
+    Raises:
+        UserError: It is damaged.
+    """
+    if path.name != "model.safetensors" or not (path.parent / BESIDE).is_file():
+        return None
+    found = read_json(path.parent / BESIDE, remedy="Export the model again.")
+    if not isinstance(found.get("name"), str):
+        raise UserError(f"{path.parent / BESIDE}: names no network of timm. Export the model again.")
+    config = {"architecture": found["name"], "model_args": found.get("arguments")}
+    if (path.parent / FACTS).is_file():
+        facts = read_json(path.parent / FACTS, remedy="Export the model again.")
+        config |= {name: facts[name] for name in ("mean", "std") if name in facts}
+    return config
 
 
 def empty_network(name: str, **options) -> nn.Module:
