@@ -62,7 +62,7 @@ def inspect_weights(source: str | Path, said: Said = NOTHING) -> str:
     path = Path(source)
     if (path / "model.json").is_file():
         return f"{source}: {_model_folder(path)}"
-    kind, state = _kind(path)
+    kind, state = _kind(path, said.prefix)
     if kind == "aggregator":
         return f"{source}: {_aggregator(path, state)[2]}"
     if kind == "volumes":
@@ -96,7 +96,7 @@ def convert_weights(
     path = Path(source)
     if (path / "model.json").is_file():
         raise UserError(f"{source}: a model folder already; `clinvit predict` takes it as it is.")
-    kind, state = _kind(path)
+    kind, state = _kind(path, said.prefix)
     if pool_ratio is not None and kind != "volumes":
         raise UserError("--pool-ratio is for the baselines of ERDES: leave it out.")
     if kind == "aggregator":
@@ -113,14 +113,14 @@ def _is_name(source: str | Path) -> bool:
     return hub.is_timm_name(str(source)) and not Path(source).exists()
 
 
-def _kind(path: Path) -> tuple[str, State]:
+def _kind(path: Path, prefix: str | None) -> tuple[str, State]:
     """Return `aggregator`, `volumes` or `vit`, and the tensors of a file (none of a folder or name)."""
     from ..finetune.volumes.weights import published_network
     from ..mil.weights import official_kind
 
     if path.is_dir() or _is_name(path):
         return "vit", {}
-    state = read_checkpoint(path)
+    state = read_checkpoint(path, prefix)
     if official_kind(state):
         return "aggregator", state
     return ("volumes" if published_network(state) else "vit"), state

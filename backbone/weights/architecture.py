@@ -48,7 +48,7 @@ def architecture_of(named: Named, heads: int | None = None, **known) -> Architec
         "channels": kernel.shape[1],
         "positions": "learned",
     }
-    fields |= source.fields | named.fields | _shown(state) | {"gated_mlp": inputs == 2 * hidden} | known
+    fields |= source.fields | named.fields | known | _shown(state) | {"gated_mlp": inputs == 2 * hidden}
     if fields["gated_mlp"] and "activation" not in source.fields | known:
         fields["activation"] = "silu"
     if "pos_embed" not in state and fields["positions"] == "learned":

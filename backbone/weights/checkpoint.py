@@ -89,11 +89,7 @@ def read_named(path: Path, said: Said = NOTHING) -> Read:
             network, known, statistics = timm_folder.read_config(path.parent / timm_folder.BESIDE, beside)
             found = Read(_of_network(network, state), known, statistics)
         else:
-            found = Read(under_our_names(state), {}, {})
-        if recipe := run_folder.recipe_of(path):
-            found = Read(
-                found.named._replace(source=run_folder.of_run(found.named.source)), *run_folder.read_recipe(recipe)
-            )
+            found = _of_file(path, state, said.image_size)
     stated = {name: value for name in ("heads", "image_size") if (value := getattr(said, name))}
     statistics = {name: value for name in ("mean", "std") if (value := getattr(said, name))}
     return Read(found.named, found.known | stated, found.statistics | statistics)
@@ -110,14 +106,23 @@ def load_checkpoint(vit: ViT, path: str | Path) -> LoadReport:
     return set_weights(vit, named, architecture_of(named, **({"heads": vit.arch.heads} | known)).grid)
 
 
+def _of_file(path: Path, state: State, image_size: tuple[int, int] | None) -> Read:
+    recipe = run_folder.recipe_of(path)
+    if recipe is None:
+        return Read(under_our_names(state, image_size), {}, {})
+    known, statistics = run_folder.read_recipe(recipe)
+    named = under_our_names(state, known["image_size"])
+    return Read(named._replace(source=run_folder.of_run(named.source)), known, statistics)
+
+
 def _of_folder(path: Path, prefix: str | None) -> Read:
     state = read_folder(path, prefix)
     config = read_json(path / hugging_face.CONFIG, remedy="Copy or download it again.")
     if timm_folder.is_timm(config):
         network, known, statistics = timm_folder.read_config(path / hugging_face.CONFIG, config)
-        return Read(_of_network(network, state), known, statistics)
+        return Read(_other_gates(_of_network(network, state), known), known, statistics)
     source, known, usual = hugging_face.read_config(path)
-    named = under_our_names(state)
+    named = under_our_names(state, known["image_size"])
     certain = replace(named.source, name=source, statistics=usual, assumed="", fields={})
     return Read(named._replace(source=certain), known, hugging_face.read_statistics(path))
 
@@ -137,6 +142,19 @@ def _of_network(network: nn.Module, state: State) -> Named:
         return under_our_names(state)
     state, fields = one_layout(timm_state(network, state), adapted)
     return Named(replace(TIMM, fields={}), state, adapted, fields)
+
+
+def _other_gates(named: Named, known: dict[str, Any]) -> Named:
+    """Take the activation that is usual with gates, or without, where the named network is of the other kind.
+
+    UNI2-h and Virchow2 name a plain network and are given gated MLPs by their users' code.
+    """
+    weights = [named.state.get(f"blocks.0.mlp.fc{i}.weight") for i in (1, 2)]
+    gated = all(each is not None for each in weights) and weights[0].shape[0] == 2 * weights[1].shape[1]
+    if gated != known["gated_mlp"]:
+        known["activation"] = "silu" if gated else "gelu"
+        named.adapted.append(f"the MLPs are {'' if gated else 'not '}gated: activation {known['activation']}")
+    return named
 
 
 def _per_channel(name: str, values: tuple[float, ...], channels: int) -> tuple[float, ...]:

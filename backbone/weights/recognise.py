@@ -1,6 +1,9 @@
 """Which source a checkpoint has, and its tensors under our names."""
 
+import math
 from typing import NamedTuple
+
+import torch
 
 from ...core.errors import UserError
 from . import clip, hugging_face
@@ -50,8 +53,12 @@ class Named(NamedTuple):
     fields: dict
 
 
-def under_our_names(state: State) -> Named:
+def under_our_names(state: State, image_size: tuple[int, int] | None = None) -> Named:
     """Return any known source's state dict under our names, which are timm's.
+
+    Args:
+        state: From `read_checkpoint`.
+        image_size: Height and width of its input, px, where they are known.
 
     Raises:
         UserError: It has parts that no ViT of ours has; they are named.
@@ -66,7 +73,26 @@ def under_our_names(state: State) -> Named:
     refuse_strange(state)
     source = next(source for source in SOURCES if source.matches(state))
     state, fields = one_layout(source.ours(dict(state), adapted), adapted)
+    _give_class_position(state, adapted, image_size, source.name == "timm")
     return Named(source, state, adapted, fields)
+
+
+def _give_class_position(state: State, adapted: list[str], image_size: tuple[int, int] | None, may_lack: bool) -> None:
+    """Add the zero position that some (DeiT III, DINOv2 with registers in timm) leave out for their class token.
+
+    Where the input is not known, a square number of positions is taken for those of the patches alone.
+    """
+    table, kernel = state.get("pos_embed"), state.get("patch_embed.proj.weight")
+    if table is None or kernel is None or kernel.ndim != 4 or "cls_token" not in state:
+        return
+    count = table.shape[1]
+    if image_size is not None:
+        lacking = count == math.prod(side // kernel.shape[-1] for side in image_size)
+    else:
+        lacking = may_lack and round(count**0.5) ** 2 == count
+    if lacking:
+        state["pos_embed"] = torch.cat([torch.zeros_like(table[:, :1]), table], dim=1)
+        adapted.append("zero position given to the class token")
 
 
 def refuse_strange(state: State) -> None:
