@@ -38,10 +38,10 @@ def timm_fields(network: nn.Module) -> dict[str, Any]:
         if reason := STRANGE.get(kind):
             raise UserError(f"it has {reason}, which our ViT has not")
         raise UserError(f"a {type(network).__name__}, not a plain ViT: it cannot become an encoder of ours")
+    _check_embedding(vit)
     for block in blocks:
         _check_block(block)
     block = blocks[0]
-    _check_embedding(vit)
     height, width = vit.patch_embed.grid_size
     patch = vit.patch_embed.patch_size[0]
     gated = type(block.mlp).__name__ in ("GluMlp", "SwiGLU")
@@ -90,13 +90,15 @@ def _check_block(block: Any) -> None:
     for part in (block, attn):
         if reason := STRANGE.get(type(part).__name__):
             raise UserError(f"it has {reason}, which our ViT has not")
-    if getattr(attn, "relative_position_bias_table", None) is not None or getattr(attn, "rel_pos", None) is not None:
+    if getattr(attn, "relative_position_bias_table", None) is not None:
         raise UserError("it has relative position biases in its blocks (BEiT), which our ViT has not")
     if getattr(attn, "num_kv_groups", 1) > 1:
         raise UserError("it has fewer keys than queries (grouped-query attention), which our ViT has not")
     if getattr(attn, "gate", None) is not None:
         raise UserError("it has gated attention, which our ViT has not")
-    if type(block).__name__ not in BLOCKS:
+    if hasattr(attn, "rel_pos_h") or hasattr(attn, "rel_pos"):
+        raise UserError("it has relative positions in its blocks (SAM, ViT-RelPos), which our ViT has not")
+    if type(block).__name__ not in BLOCKS or not hasattr(attn, "norm"):
         raise UserError(f"its blocks are {type(block).__name__}, which our ViT has not")
     if getattr(block, "gamma_1", None) is not None and block.gamma_2 is None:
         raise UserError("it scales what attention adds and not what the MLP adds, which our ViT does not")

@@ -153,7 +153,8 @@ def test_the_first_layer_has_the_lowest_rate():
 @pytest.mark.parametrize(
     "fields, words",
     [({"rotary": Rotary("axial"), "norm_after": True}, "norm what they take in"),
-     ({"positions": "none"}, "rotary ones"), ({"norm": "batch"}, "'batch' is none of"), ({"activation": "mish"}, "'mish' is none of"),
+     ({"positions": "none"}, "rotary ones"), ({"norm": "batch"}, "'batch' is none of"),
+     ({"activation": "mish"}, "'mish' is none of"),
      ({"norm_eps": -1.0}, "small number"), ({"registers": -1}, "registers are 0 or more"),
      ({"rotary": "axial"}, "described by their kind"), ({"rotary": {"kind": "spiral"}}, "rotary positions are axial"),
      ({"rotary": {"kind": "axial", "base": 0}}, "above 0"), ({"rotary": {"kind": "axial", "grid": (1,)}}, "rows and"),
