@@ -34,6 +34,7 @@ VERBS = {
     "compare": "two or more models on the same cases",
     "plan": "how many cases a study needs",
     "acceptance": "a target, locked before, + predictions.csv -> met, not met or not enough cases",
+    "merge": "models of several hospitals, from one encoder -> one model, without their data",
     "reproduce": "a table of the papers: measured beside printed",
     "bags": "aggregators on a classical set of bags, cross-validated",
     "weights": "what a checkpoint is; checkpoint -> encoder/",

@@ -88,11 +88,11 @@ class Optim:
         if not self.drop_last and self.accumulate > 1:
             raise UserError("optim.drop_last false needs optim.accumulate 1: a smaller batch has no parts.")
 
-    def check_cases(self, cases: int) -> None:
-        """Refuse a batch that so many training cases do not fill."""
+    def check_cases(self, cases: int, what: str = "training cases") -> None:
+        """Refuse a batch that so many training cases do not fill; `what` names them."""
         if self.drop_last and cases < self.batch_size:
             raise UserError(
-                f"optim.batch_size {self.batch_size} is larger than the {cases} training cases: lower optim.batch_size."
+                f"optim.batch_size {self.batch_size} is larger than the {cases} {what}: lower optim.batch_size."
             )
 
 

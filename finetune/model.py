@@ -52,6 +52,7 @@ class ModelCard(PixelCard):
             validation; empty where nothing is.
         encoder: Card of the encoder that it started from; empty from scratch.
         recipe, data, versions: Provenance.
+        merge: Of a model that was merged from others: method, start, the models in order, what sites found.
     """
 
     kind: ClassVar[str] = "model"
@@ -80,6 +81,7 @@ class ModelCard(PixelCard):
     recipe: dict = field(default_factory=dict)
     data: dict = field(default_factory=dict)
     versions: dict = field(default_factory=dict)
+    merge: dict = field(default_factory=dict)
 
     def validate(self) -> None:
         """Raise where files cannot be read or shown as the values say."""

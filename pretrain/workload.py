@@ -27,7 +27,7 @@ def workload(recipe: PretrainRecipe, cases: int) -> Workload:
         asked = replace(recipe, model=replace(recipe.model, checkpoint_blocks=recompute))
         unread: Any = None
         ids: Any = range(cases)  # never shown
-        source = Source(unread, np.arange(cases), ids, [], unread)
+        source = Source(unread, np.arange(cases), ids, {}, unread)
         with torch.device(device):
             model = method_of(recipe).build(asked)
         return method_of(recipe)(model, asked, source)

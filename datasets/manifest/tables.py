@@ -21,6 +21,7 @@ from ...core.documents import read_json
 from ...core.errors import DataError
 from ...core.files import write_json
 from .cells import UNKNOWN_CELLS, is_numeric, label_cells, nearest, numbers, read_csv, write_csv
+from .cells import as_numbers as as_numbers
 from .cells import for_spreadsheets as for_spreadsheets
 from .patients import doubtful_patients, tidy_patients
 from .roots import refuse_outside

@@ -38,8 +38,10 @@ def test_hashes(tmp_path):
 def run(cohort, small_recipes, tmp_path):
     """`run(splits of pre-training, ...)` fine-tunes and gives the run folder and the manifest."""
 
-    def train(seen=None, **changes):
+    def train(seen=None, broken=0, **changes):
         data = cohort(patients=30)
+        for file in read_manifest(data, ()).rows("train").files()[:broken]:
+            file.write_bytes(b"not an image")
         pre, fine = (replace(r, optim=replace(r.optim, epochs=1, warmup_epochs=0)) for r in small_recipes)
         encoder = None
         if seen is not None:
@@ -152,3 +154,13 @@ def test_without_a_model_nothing_is_claimed():
     unknown = {"cases": 3, "trained_on": 0, "chosen_on": 0, "pretrained_on": None, "pretrained_patients": None}
     warnings, facts = seen_sentences("test", {"test": unknown})
     assert not warnings and len(facts) == 1 and "not known" in facts[0]
+
+
+def test_training_files_that_could_not_be_read_are_counted_in_the_report(run, tmp_path, small_recipes):
+    folder, data = run(broken=1, run=replace(small_recipes[1].run, max_bad=0.1))
+    lost = read_manifest(data).rows("train").table["id"].iloc[0]
+    words = f"1 training file could not be read and was left out of its training ({lost})"
+    out = tmp_path / "elsewhere/p.csv"
+    predict_stage(Request(folder / "model", [str(data)], out))
+    for table in (folder / "predictions.csv", out):
+        assert words in report(table, tmp_path)["page"]
