@@ -129,7 +129,7 @@ class _Layer(NamedTuple):
     @torch.no_grad()
     def weights(self) -> tuple[Tensor, Tensor]:
         """Return attention (B, heads, N, N) and values (B, heads, N, D / heads), without a graph."""
-        return attention_weights(self.attn, self.qkv, *self.turn)
+        return attention_weights(self.attn, self.qkv.detach(), *self.turn)
 
 
 @contextmanager

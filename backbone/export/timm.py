@@ -59,7 +59,11 @@ def timm_state(state: Mapping[str, Tensor], arch: Architecture) -> dict[str, Ten
     """Return our state dict under timm's names, which are ours.
 
     With registers timm's class token carries its own position.
+
+    Raises:
+        UserError: As of `timm_arguments`.
     """
+    _refuse(arch)
     state = {name: value.detach().cpu() for name, value in state.items()}
     if "reg_token" in state and "cls_token" in state:
         state["cls_token"] = state["cls_token"] + state["pos_embed"][:, :1]

@@ -105,6 +105,7 @@ def test_maps_use_the_weights_that_attention_uses(kind):
     for method in ("gradient", "attention"):
         maps = relevance_maps(model, x, torch.tensor([[0, 2], [1, 1]]), method)
         assert maps.shape == (2, 2, 4, 4) and maps.isfinite().all() and maps.sum() > 0
+        assert not maps.requires_grad
     torch.testing.assert_close(model.encoder.last_attention(x), layers[-1].weights()[0], atol=1e-5, rtol=1e-5)
 
 
