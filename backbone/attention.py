@@ -36,6 +36,7 @@ class KeylessLinear(nn.Linear):
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__(inputs, outputs)
+        self.bias_mask: Tensor
         mask = torch.ones(outputs)
         mask[outputs // 3 : 2 * outputs // 3] = 0
         self.register_buffer("bias_mask", mask, persistent=False)

@@ -29,6 +29,8 @@ class RotaryPositions(nn.Module):
 
     def __init__(self, rotary: Rotary, grid: Grid, heads: int, channels: int, before: int, depth: int):
         super().__init__()
+        self.cosines: Tensor
+        self.sines: Tensor
         least = 6 if rotary.kind == "clip" else 4
         if channels < least or (rotary.kind != "clip" and channels % 4):
             raise ValueError(f"rotary positions need heads of a multiple of 4 channels, at least {least}: {channels}")

@@ -100,12 +100,11 @@ class ViT(nn.Module):
             raise ValueError(f"the model takes {self.arch.channels} channels, the input has {x.shape[1]}")
         cls_position, positions = self.positions(self.grid_of(x))
         tokens = self.patch_embed(x, visible_ids)
-        if positions is not None and visible_ids is None:
+        if positions is not None:
+            if visible_ids is not None:
+                ids = visible_ids.unsqueeze(-1).expand(-1, -1, positions.shape[-1])
+                positions = positions.expand(x.shape[0], -1, -1).gather(1, ids)
             tokens = tokens + positions
-        elif positions is not None:
-            tokens = tokens + positions.expand(x.shape[0], -1, -1).gather(
-                1, visible_ids.unsqueeze(-1).expand(-1, -1, positions.shape[-1])
-            )
         before = []
         if self.cls_token is not None:
             before.append(self.cls_token if cls_position is None else self.cls_token + cls_position)
@@ -236,7 +235,7 @@ def make_blocks(
     layer_scale: float | None = None,
     last: type[Block] | None = None,
     kind: type[Block] = Block,
-    **options,
+    **options: Any,
 ) -> nn.ModuleList:
     """Return `depth` Transformer blocks (timm's, pre-norm) of the class `kind`; the last one is of the class `last`.
 
@@ -245,9 +244,9 @@ def make_blocks(
     """
     rates = [drop_path * i / max(depth - 1, 1) for i in range(depth)]
     kinds = [last or kind if i == depth - 1 else kind for i in range(depth)]
-    options = {"qkv_bias": True, "norm_layer": partial(nn.LayerNorm, eps=1e-6)} | options
+    usual: dict[str, Any] = {"qkv_bias": True, "norm_layer": partial(nn.LayerNorm, eps=1e-6)}
     return nn.ModuleList(
-        kind(width, heads, mlp_ratio=mlp_ratio, drop_path=rate, init_values=layer_scale, **options)
+        kind(width, heads, mlp_ratio=mlp_ratio, drop_path=rate, init_values=layer_scale, **(usual | options))
         for kind, rate in zip(kinds, rates, strict=True)
     )
 
@@ -288,7 +287,7 @@ def _norm_of(arch: Architecture) -> Any:
 
 def _blocks_of(arch: Architecture, drop_path: float) -> nn.ModuleList:
     """Return the blocks of an architecture, random."""
-    options = {
+    options: dict[str, Any] = {
         "norm_layer": _norm_of(arch), "act_layer": ACTIVATIONS[arch.activation], "qkv_bias": arch.qkv_bias,
         "qk_norm": arch.query_key_norm, "scale_attn_norm": arch.attention_norm, "scale_mlp_norm": arch.mlp_norm,
     }  # fmt: skip

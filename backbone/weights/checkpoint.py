@@ -149,8 +149,8 @@ def _other_gates(named: Named, known: dict[str, Any]) -> Named:
 
     UNI2-h and Virchow2 name a plain network and are given gated MLPs by their users' code.
     """
-    weights = [named.state.get(f"blocks.0.mlp.fc{i}.weight") for i in (1, 2)]
-    gated = all(each is not None for each in weights) and weights[0].shape[0] == 2 * weights[1].shape[1]
+    first, last = (named.state.get(f"blocks.0.mlp.fc{i}.weight") for i in (1, 2))
+    gated = first is not None and last is not None and first.shape[0] == 2 * last.shape[1]
     if gated != known["gated_mlp"]:
         known["activation"] = "silu" if gated else "gelu"
         named.adapted.append(f"the MLPs are {'' if gated else 'not '}gated: activation {known['activation']}")

@@ -75,7 +75,8 @@ def vit_of(network: nn.Module) -> tuple[ViT, Named, LoadReport]:
     Raises:
         UserError: It has parts that ours has not, which are named, or does not compute the same.
     """
-    fields, adapted = timm_fields(network), []
+    fields = timm_fields(network)
+    adapted: list[str] = []
     state, shown = one_layout(timm_state(network), adapted)
     named = Named(replace(TIMM, fields={}), state, adapted, shown)
     arch = architecture_of(named, **fields)

@@ -34,10 +34,12 @@ def _empty_array(kind: type, shape: tuple, code: bytes) -> np.ndarray:
     return np.empty(0, dtype="b")
 
 
+# What a NumPy number is unpickled by, of which NumPy has no public name.
+_SCALAR = np.float64(0).__reduce__()[0]
 # Numbers and arrays of NumPy, as metadata hold them (a best metric, a learning rate): values, no code.
 PLAIN = [
     argparse.Namespace, np.ndarray, np.dtype, *(getattr(np.dtypes, name) for name in np.dtypes.__all__),
-    *((np._core.multiarray.scalar, f"numpy.{core}.multiarray.scalar") for core in ("_core", "core")),
+    *((_SCALAR, f"numpy.{core}.multiarray.scalar") for core in ("_core", "core")),
     *((_empty_array, f"numpy.{core}.multiarray._reconstruct") for core in ("_core", "core")),
 ]  # fmt: skip
 
