@@ -27,8 +27,9 @@ VERBS = {
     "prepare": "a data set as downloaded -> manifest.csv (and decoded images)",
     "tile": "manifest.csv -> tile coordinates of every slide",
     "pretrain": "manifest.csv [+ tiles] -> encoder/",
-    "extract": "manifest.csv + tiles + encoder/ -> features of every slide",
+    "extract": "manifest.csv [+ tiles] + encoder/ -> features of every slide, image or clip",
     "finetune": "manifest.csv [+ encoder/ or features] -> model/, predictions.csv",
+    "distil": "manifest.csv + one or more model/ -> a smaller model/",
     "predict": "model/ + files -> predictions.csv",
     "evaluate": "predictions.csv -> report.html, report.json, metrics.csv",
     "compare": "two or more models on the same cases",
@@ -37,8 +38,11 @@ VERBS = {
     "merge": "models of several hospitals, from one encoder -> one model, without their data",
     "reproduce": "a table of the papers: measured beside printed",
     "bags": "aggregators on a classical set of bags, cross-validated",
-    "weights": "what a checkpoint is; checkpoint -> encoder/",
+    "weights": "what a checkpoint is; checkpoint -> encoder/; public encoders by name",
     "export": "model/ or encoder/ -> timm, Hugging Face, ONNX, torch.export, model card",
+    "sign": "a signature of a model or encoder folder, by a key of your own",
+    "verify": "whether a signed folder is as signed, or an audit log is whole",
+    "sbom": "the bill of materials of this installation (CycloneDX)",
     "completion": "a script that completes verbs, tasks and options in the shell",
 }
 

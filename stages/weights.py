@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from ..backbone.encoder import EncoderCard, open_reported, save_encoder
+from ..backbone.public import encoder_place
 from ..backbone.sizes import LARGEST
 from ..backbone.vit import ViT
 from ..backbone.weights import LoadReport, State, hub, read_checkpoint
 from ..backbone.weights.said import NOTHING, Said
 from ..core.errors import UserError
+from ..finetune.starts import NetworkStart, find_start, network_start
 
 
 def what_is_said(
@@ -59,6 +61,7 @@ def inspect_weights(source: str | Path, said: Said = NOTHING) -> str:
     Raises:
         UserError: None of these, or it carries code.
     """
+    source = source if _is_name(source) else encoder_place(source)
     path = Path(source)
     if (path / "model.json").is_file():
         return f"{source}: {_model_folder(path)}"
@@ -72,7 +75,13 @@ def inspect_weights(source: str | Path, said: Said = NOTHING) -> str:
         # Which share does not matter to the tensors.
         name, model, report = load_published(path, 1.0 if pooling == "topk" else None)
         return f"{source}: the baseline {name} of ERDES, {_size(model)}; `weights convert` needs --labels\n{report}"
-    _, card, report = _vit(source, said)
+    try:
+        _, card, report = _vit(source, said)
+    except UserError:
+        # What is no ViT of ours may be a network of timm; if it is none either, the error says so.
+        if said == NOTHING and not _is_name(source) and isinstance(start := find_start(path), NetworkStart):
+            return f"{source}: {start.description()}"
+        raise
     return f"{source}: {card.description()}\n{card.statistics_words()}\n{report}"
 
 
@@ -93,6 +102,7 @@ def convert_weights(
     Raises:
         UserError: As of `inspect_weights`, or labels are missing, too many or not needed.
     """
+    source = source if _is_name(source) else encoder_place(source)
     path = Path(source)
     if (path / "model.json").is_file():
         raise UserError(f"{source}: a model folder already; `clinvit predict` takes it as it is.")
@@ -105,7 +115,12 @@ def convert_weights(
         return f"model: {_convert_volumes(path, out, labels, pool_ratio, recipe_of)}"
     if labels is not None:
         raise UserError(f"--labels are for models; {source} becomes an encoder: leave them out.")
-    vit, card, report = _vit(source, said)
+    try:
+        vit, card, report = _vit(source, said)
+    except UserError as error:
+        if not _is_name(source) and (network := network_start(path)) is not None:
+            raise UserError(f"{source}: {network.description()}. It becomes no encoder folder ({error})") from None
+        raise
     return f"{report}\n{card.statistics_words()}\nencoder: {save_encoder(out, vit, card)}"
 
 

@@ -3,6 +3,7 @@
 import argparse
 import pickle
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor
 from ...core.documents import read_json
 from ...core.errors import UserError
 from ...core.files import refuse_irregular, wrong_checksum
-from ...core.tensors import refuse_expanded
+from ...core.tensors import refuse_expanded, refuse_many
 from .prefixes import without_prefix
 
 State = dict[str, Tensor]
@@ -122,6 +123,7 @@ def _content(path: Path) -> object:
     _refuse_pointer(path)
     if path.suffix == ".safetensors":
         try:
+            refuse_many(path)
             return safetensors.torch.load_file(path)
         except (safetensors.SafetensorError, OSError) as error:
             raise UserError(f"{path}: not a readable safetensors file ({error}). Copy or download it again.") from None
@@ -152,7 +154,8 @@ def read_pickle(path: Path) -> object:
             "checksums (torch.serialization.set_crc32_options), save it with them."
         )
     try:
-        with torch.serialization.safe_globals(PLAIN):
+        with torch.serialization.safe_globals(PLAIN), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of kinds of tensors that are refused below
             content = torch.load(path, map_location="cpu", weights_only=True)
         refuse_expanded(path, content)
         return content

@@ -367,11 +367,12 @@ def test_a_finished_step_of_another_recipe_is_not_passed_off(small_table, ask):
     assert found.state == "failed" and "finished step of another recipe" in found.reason
 
 
-def test_pretraining_data_of_their_own(small_table, ask, cohort, tmp_path):
+def test_pretraining_data_of_their_own(small_table, ask, cohort, tmp_path, monkeypatch):
     frame = pd.read_csv(cohort, dtype=str)
     frame["path"] = [str((cohort.parent / path).resolve()) for path in frame["path"]]
     (tmp_path / "more").mkdir()
     frame[frame["split"] == "train"].to_csv(tmp_path / "more/manifest.csv", index=False)
+    monkeypatch.setenv("CLINVIT_ROOTS", str(cohort.parent))
     (tmp_path / "more/manifest.json").write_text(json.dumps({"roots": [str(cohort.parent)]}))
     options = (
         "--optim.epochs 1 --optim.warmup_epochs 0 --optim.batch_size 16 --model.size micro --model.image_size 32 "

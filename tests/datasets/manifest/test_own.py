@@ -1,4 +1,5 @@
 import shutil
+import zlib
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ from clinvit.datasets.manifest.own import read_class_folders, read_own_csv
 from clinvit.datasets.manifest.tables import read_manifest, write_manifest
 from clinvit.datasets.manifest.unlabelled import read_unlabelled
 from clinvit.stages.prepare import prepare_stage
+from clinvit.tests.datasets.images.test_dicom import dicom, saved
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 
 def touch(root, *files):
@@ -238,6 +241,24 @@ def test_a_folder_without_labels_asks_for_patients(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no file to read below"):
         read_unlabelled(tmp_path / "empty")
+
+
+def test_a_folder_of_damaged_dicom_files_says_what_is_wrong_with_the_first(tmp_path):
+    """Also of one that inflates without end: 2 GB of a header of nothing but one element."""
+    meta = dicom(np.zeros((8, 8), np.uint8), 8, DeflatedExplicitVRLittleEndian)
+    whole = saved(meta, tmp_path).read_bytes()
+    start = whole[: 132 + 12 + int.from_bytes(whole[140:144], "little")]
+    deflate = zlib.compressobj(9, wbits=-15)
+    bomb = deflate.compress(b"\x08\x00\x00\x00OB\x00\x00" + (2**31).to_bytes(4, "little"))
+    bomb += deflate.compress(bytes(2**26)) + deflate.flush()
+    folder = tmp_path / "damaged"
+    folder.mkdir()
+    (folder / "a.dcm").write_bytes(start + bomb)
+    with pytest.raises(DataError, match=r"1 x damaged DICOM file. The first: .*a.dcm: .* inflates to more than"):
+        read_unlabelled(folder)
+    (folder / "a.dcm").write_bytes(whole[:200])
+    with pytest.raises(DataError, match=r"1 x damaged DICOM file. The first: .*a.dcm: .* Fetch it again"):
+        read_unlabelled(folder)
 
 
 def test_a_column_of_classes_becomes_labels(tmp_path):
