@@ -27,6 +27,14 @@ def add_arguments(parser: Parser, task: Any) -> None:
     )  # fmt: skip
     parser.add_argument("--out", type=Path, help="encoder (or model) folder to write (convert)")
     parser.add_argument("--labels", help="names of a model's outputs, a,b,c (convert of DSMIL, CLAM, ERDES baselines)")
+    parser.add_argument(
+        "--like", metavar="NAME", help="a network of timm of the same kind, for what the file does not say"
+    )
+    parser.add_argument("--heads", type=int, help="attention heads, where the file does not say")
+    parser.add_argument("--size", help="input, HEIGHTxWIDTH or one side in px, where the file does not say")
+    parser.add_argument("--prefix", help="what the names of the ViT begin with, where the file holds several")
+    parser.add_argument("--mean", help="what pixels in 0..1 are normalised with, one number or one per channel, a,b,c")
+    parser.add_argument("--std", help="the same, standard deviation")
     parser.add_argument("--pool-ratio", type=float, help="of an ERDES baseline with selective pooling (convert)")
 
 
@@ -39,17 +47,21 @@ def run(options) -> None:
     if options.action != "list" and options.file is None:
         raise UserError(f"weights {options.action} needs a file, folder or name (see `clinvit weights --help`)")
     if options.action in ("list", "fetch"):
+        for name in ("like", "heads", "size", "prefix", "mean", "std"):
+            if getattr(options, name) is not None:
+                raise UserError(f"--{name} is not for {options.action}: leave it out.")
         _of_name(options.action, options.file)
         return
-    from ..stages.weights import convert_weights, inspect_weights
+    from ..stages.weights import convert_weights, inspect_weights, what_is_said
 
+    said = what_is_said(options.like, options.heads, options.size, options.prefix, options.mean, options.std)
     if options.action == "inspect":
-        print(inspect_weights(options.file))
+        print(inspect_weights(options.file, said))
         return
     if options.out is None:
         raise UserError("weights convert needs --out FOLDER")
     labels = options.labels.split(",") if options.labels else None
-    print(convert_weights(options.file, options.out, labels, options.pool_ratio, _recipe_of))
+    print(convert_weights(options.file, options.out, labels, options.pool_ratio, _recipe_of, said))
 
 
 def _recipe_of(network: str) -> Any:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..backbone.attention import attention_weights
 from ..backbone.vit import ViT
 from ..core.errors import UserError
 from ..finetune.classifier import Classifier, TimmClassifier, pooled
@@ -160,30 +161,41 @@ def _by_token(model: Any, network: Any) -> bool:
 
 
 class _Layer(NamedTuple):
-    """What hooks caught of one block: `qkv` (B, N, 3D), and `heads` (B, N, D), what its heads give, side by side."""
+    """What hooks caught of one block.
 
+    Attributes:
+        attn: Its attention, of `count` heads.
+        qkv: (B, N, 3D).
+        heads: (B, N, D), what its heads give, side by side.
+        turn: Of rotary positions, alone in a tuple, or an empty one.
+    """
+
+    attn: nn.Module
     qkv: Tensor
     heads: Tensor
+    turn: tuple
     count: int
 
+    @torch.no_grad()
     def weights(self) -> tuple[Tensor, Tensor]:
         """Return attention (B, heads, N, N) and values (B, heads, N, D / heads), without a graph."""
-        query, key, value = self.qkv.detach().unflatten(2, (3, self.count, -1)).permute(2, 0, 3, 1, 4)
-        return (query @ key.mT * query.shape[-1] ** -0.5).softmax(dim=-1), value
+        return attention_weights(self.attn, self.qkv.detach(), *self.turn)
 
 
 @contextmanager
 def _caught(vit: ViT) -> Iterator[list[_Layer]]:
     """Fill a list with the layers of a ViT while it runs, from first to last."""
     layers: list[_Layer] = []
-    passing: list[Tensor] = []
+    passing: list = []
     handles = []
     for block in vit.blocks:
         attn = block.attn
+        handles.append(attn.register_forward_pre_hook(lambda _, given: passing.append(given[1:])))
         handles.append(attn.qkv.register_forward_hook(lambda _, given, out: passing.append(out)))
+        # What the heads give passes through `norm`, of most ViTs the identity, before it is joined.
         handles.append(
-            attn.proj.register_forward_pre_hook(
-                lambda _, given, count=attn.num_heads: layers.append(_Layer(passing.pop(), given[0], count))
+            attn.norm.register_forward_pre_hook(
+                lambda _, given, attn=attn: layers.append(_caught_layer(attn, passing, given[0]))
             )
         )
     try:
@@ -191,6 +203,11 @@ def _caught(vit: ViT) -> Iterator[list[_Layer]]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _caught_layer(attn: nn.Module, passing: list, heads: Tensor) -> _Layer:
+    qkv, turn = passing.pop(), passing.pop()
+    return _Layer(attn, qkv, heads, turn, attn.num_heads)
 
 
 def _logits(model: nn.Module, x: Tensor) -> Tensor:
@@ -234,5 +251,4 @@ def _on_grid(row: Tensor, model: nn.Module, x: Tensor) -> Tensor:
 
 def _before_patches(model: nn.Module) -> int:
     """Return the number of tokens before those of the patches: the class token and the registers."""
-    arch = model.encoder.arch
-    return int(arch.class_token) + arch.registers
+    return model.encoder.arch.tokens_before

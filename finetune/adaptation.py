@@ -27,7 +27,7 @@ MODES = ("full", *FROZEN, *PARTLY)
 LORA_TARGETS = r"blocks\.\d+\.attn\.(qkv|proj)"
 # Of a network of timm the first of these that it has: matmuls of attention, any others, convolutions.
 ATTENTION = re.compile(r"attn")
-NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm, RmsNorm)
+NORMS = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm, RmsNorm)
 
 
 def check_mode(recipe: Finetune, with_encoder: bool) -> None:

@@ -55,7 +55,7 @@ class Classifier(nn.Module):
         nn.init.zeros_(self.head.bias)
         if frozen:
             encoder.requires_grad_(False)
-        elif isinstance(encoder, ViT):
+        elif isinstance(encoder, ViT) and encoder.pos_embed is not None:
             # MAE's fine-tuning trains the positions, whatever they start from; VideoMAE's leaves those of clips alone.
             encoder.pos_embed.requires_grad_(encoder.arch.frames == 1 or encoder.arch.positions == "learned")
 

@@ -56,7 +56,9 @@ class MaskedAutoencoder(nn.Module):
         self.encoder, self.target = encoder, target
         self.decoder_embed = nn.Linear(arch.width, decoder.width, bias=decoder.embed_bias)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, decoder.width))
-        kind = "sine2d" if arch.positions == "learned" and arch.frames == 1 else arch.positions
+        kind = arch.positions
+        if kind == "none" or (kind == "learned" and arch.frames == 1):
+            kind = "sine2d" if arch.frames == 1 else "sine3d"
         table = position_table(kind, arch.grid, decoder.width)
         if arch.class_token:
             table = torch.cat([torch.zeros(1, decoder.width), table])
