@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..backbone.vit import ViT
+from ..backbone.weights import State
+from .parts import take_part
 from .recipe import Head
 
 
@@ -150,6 +152,17 @@ def follow(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
     """Move the teacher: teacher = momentum * teacher + (1 - momentum) * student."""
     for kept, learned in zip(teacher.parameters(), student.parameters(), strict=True):
         kept.lerp_(learned, 1 - momentum)
+
+
+def load_head(network: DinoNetwork, state: State) -> str:
+    """Set the head from a whole checkpoint where that has one of the same sizes; return what became of it, in words.
+
+    Args:
+        network: The student, before its teacher is copied from it.
+        state: From `whole_state`.
+    """
+    found = {name: value for name, value in state.items() if name.startswith(("head.mlp.", "head.last_layer."))}
+    return take_part(network, found, [name for name in network.state_dict() if name.startswith("head.")])
 
 
 def _normal_start(module: nn.Module) -> None:

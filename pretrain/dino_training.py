@@ -3,22 +3,25 @@
 import copy
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..backbone.sizes import Architecture
 from ..backbone.vit import ViT
 from ..core.errors import UserError
 from ..datasets.loading.loaders import View
 from ..datasets.loading.source import Source
 from ..datasets.transforms.multi_crop import MultiCropView
 from ..engine.schedule import half_cosine
-from .dino import DinoLoss, DinoNetwork, follow, teacher_temperature
+from .dino import DinoLoss, DinoNetwork, follow, load_head, teacher_temperature
 from .method import Method
 from .neighbours import NeighbourCheck
+from .parts import whole_state
 from .recipe import Dino
 from .sheets import attention_sheet
 
@@ -47,15 +50,21 @@ class DinoPretraining(Method[Dino]):
         self.means: list[Tensor] = []
 
     @classmethod
-    def build(cls, recipe: Dino) -> DinoNetwork:
+    def build(cls, recipe: Dino, arch: Architecture | None = None) -> DinoNetwork:
         """Return the student of a recipe, with its random start decided by the seed."""
         torch.manual_seed(recipe.run.seed)
         try:
-            arch = replace(recipe.model.architecture(), resize_offset=RESIZE_OFFSET)
+            arch = arch or replace(recipe.model.architecture(), resize_offset=RESIZE_OFFSET)
             encoder = ViT(arch, drop_path=recipe.model.drop_path, checkpoint_blocks=recipe.model.checkpoint_blocks)
             return DinoNetwork(encoder, recipe.head)
         except ValueError as error:
             raise UserError(str(error)) from None
+
+    @classmethod
+    def start_from(cls, model: nn.Module, path: Path) -> str:
+        """Set the encoder and, where the checkpoint has one of the same sizes, the head; the teacher is a copy."""
+        assert isinstance(model, DinoNetwork)
+        return f"{super().start_from(model, path)}; head: {load_head(model, whole_state(path))}"
 
     @classmethod
     def view(cls, recipe: Dino) -> View:

@@ -11,13 +11,16 @@ from torch import Tensor, nn
 
 from ..backbone.patches import as_clip, gather_patches
 from ..backbone.positions import position_table
+from ..backbone.sizes import Architecture
 from ..backbone.vit import LastTokensBlock, ViT, initialise, make_blocks, through, through_one
-from ..backbone.weights import join_biases
+from ..backbone.weights import State, join_biases
 from .masking import Masks
+from .parts import take_part
 from .recipe import Decoder
 
 TARGETS = ("pixels", "patch", "channel")
 DECODER = Decoder()  # of MAE
+DECODER_NAMES = ("decoder_", "mask_token")  # of parameters
 
 
 class Reconstruction(NamedTuple):
@@ -56,8 +59,7 @@ class MaskedAutoencoder(nn.Module):
         self.encoder, self.target = encoder, target
         self.decoder_embed = nn.Linear(arch.width, decoder.width, bias=decoder.embed_bias)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, decoder.width))
-        kind = "sine2d" if arch.positions == "learned" and arch.frames == 1 else arch.positions
-        table = position_table(kind, arch.grid, decoder.width)
+        table = position_table(decoder_positions(arch), arch.grid, decoder.width)
         if arch.class_token:
             table = torch.cat([torch.zeros(1, decoder.width), table])
         self.decoder_pos_embed = nn.Parameter(table.unsqueeze(0), requires_grad=False)
@@ -112,6 +114,13 @@ class MaskedAutoencoder(nn.Module):
         return normalise_targets(values.flatten(2, 4), self.target).flatten(2)
 
 
+def decoder_positions(arch: Architecture) -> str:
+    """Return the decoder's kind of positions, which are never learned: the encoder's, or sines of the same axes."""
+    if arch.positions.startswith("sine"):
+        return arch.positions
+    return "sine2d" if arch.frames == 1 else "sine3d"
+
+
 def normalise_targets(values: Tensor, how: str) -> Tensor:
     """Normalise targets (B, m, P, C), P the pixels of a token.
 
@@ -136,14 +145,35 @@ def load_official(mae: MaskedAutoencoder, state: dict[str, Tensor]) -> None:
         mae: A model of the same sizes and channels; for VideoMAE its decoder has no `embed_bias`.
         state: Names as in the official models (section "model" of the file).
     """
-    if "encoder_to_decoder.weight" in state:
+    if _is_video(state):
         ours = {_from_video(name): value for name, value in join_biases(state).items()}
         # VideoMAE's files hold no position tables.
         ours |= {name: value for name, value in mae.state_dict().items() if name.endswith("pos_embed")}
     else:
-        decoder = ("decoder_", "mask_token")
-        ours = {name if name.startswith(decoder) else f"encoder.{name}": value for name, value in state.items()}
+        ours = {name if name.startswith(DECODER_NAMES) else f"encoder.{name}": value for name, value in state.items()}
     mae.load_state_dict(ours, strict=True)
+
+
+def load_decoder(mae: MaskedAutoencoder, state: State) -> str:
+    """Set the decoder from a whole checkpoint where that has one of the same sizes; return what became of it, in words.
+
+    The table of positions stays: it is computed for the model's own input.
+
+    Args:
+        mae: The model.
+        state: From `whole_state`.
+    """
+    named = {_from_video(name): value for name, value in state.items()} if _is_video(state) else state
+    found = {name: value for name, value in named.items() if name.startswith(DECODER_NAMES)}
+    if "decoder_pred.weight" not in found:
+        found = {}  # a mask token alone is DINOv2's
+    found.pop("decoder_pos_embed", None)
+    own = [name for name in mae.state_dict() if name.startswith(DECODER_NAMES) and name != "decoder_pos_embed"]
+    return take_part(mae, found, own)
+
+
+def _is_video(state: State) -> bool:
+    return "encoder_to_decoder.weight" in state
 
 
 def _from_video(name: str) -> str:

@@ -13,6 +13,24 @@ from ..datasets.transforms.multi_crop import MultiCrop
 from ..engine.recipe import Optim, Run
 
 
+@dataclass(frozen=True)
+class Start:
+    """How a training goes on from an encoder (`--encoder`); of no account without one.
+
+    `optim.layer_decay` below 1 gives its layers lower rates than the fresh decoder or head.
+
+    Attributes:
+        freeze_blocks: Blocks at the input that stay as they are, and the embedding with them; 0 trains all.
+        warmup_epochs: Longest warm-up, epochs: most weights are trained already.
+    """
+
+    freeze_blocks: int = field(default=0, metadata=within(0, LARGEST))
+    warmup_epochs: float = field(default=1.0, metadata=within(0))
+
+    def __post_init__(self):
+        check_ranges(self, "start")
+
+
 class PretrainRecipe:
     """Base of the recipes of pre-training: a frozen dataclass with at least `model`, `data`, `optim` and `run`.
 
@@ -24,6 +42,7 @@ class PretrainRecipe:
         stain: Stain normalisation of tiles.
         optim: Optimiser.
         run: Machine.
+        start: How it goes on from an encoder.
     """
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
@@ -34,6 +53,7 @@ class PretrainRecipe:
     data: Data
     optim: Optim
     run: Run
+    start: Start = Start()
 
     @property
     def reads_labels(self) -> bool:
@@ -85,6 +105,7 @@ class Pretrain(PretrainRecipe):
         stain: Stain normalisation of tiles.
         optim: Optimiser.
         run: Machine.
+        start: How it goes on from an encoder.
     """
 
     method: ClassVar[str] = f"{__package__}.masked:MaskedPretraining"
@@ -102,6 +123,7 @@ class Pretrain(PretrainRecipe):
     stain: Stain = field(default_factory=Stain)
     optim: Optim = field(default_factory=Optim)
     run: Run = field(default_factory=Run)
+    start: Start = field(default_factory=Start)
 
     def __post_init__(self):
         check_ranges(self)
@@ -150,6 +172,7 @@ class Dino(PretrainRecipe):
         stain: Stain normalisation of tiles.
         optim: Optimiser.
         run: Machine.
+        start: How it goes on from an encoder.
     """
 
     method: ClassVar[str] = f"{__package__}.dino_training:DinoPretraining"
@@ -182,6 +205,7 @@ class Dino(PretrainRecipe):
         )
     )
     run: Run = field(default_factory=Run)
+    start: Start = field(default_factory=Start)
 
     def __post_init__(self):
         check_ranges(self)

@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import UserError
-from ..datasets.manifest.seen import CHOSEN_ON, PRETRAINED_ON, TRAINED_ON, case_hash, read_hashes, seen_cases
+from ..datasets.manifest.seen import CHOSEN_ON, PRETRAINED_ON, TRAINED_ON, UNKNOWN, case_hash, read_hashes, seen_cases
 from ..datasets.manifest.tables import SPLITS, Manifest
 from .facts import facts_beside
+
+GONE_ON = "its encoder went on from another one in pre-training, and what that had seen is not known"
 
 
 def seen_facts(model: Path, cases: pd.DataFrame) -> dict:
@@ -22,7 +24,8 @@ def seen_facts(model: Path, cases: pd.DataFrame) -> dict:
         By split `cases`; how many of them the model was `trained_on` and `chosen_on` (epoch, thresholds, calibration);
         `pretrained_on`, how many its encoder has seen, and `pretrained_patients`, of how many it has seen this or
         another image of the patient; `chosen_on_trained`, on how many cases of any split it was chosen after it was
-        trained on them. None where the folder does not say.
+        trained on them; `pretrained_at_least`, whether the encoder went on from one of which this is not known, so that
+        it may have seen more. None where the folder does not say.
     """
     model = Path(model)
     trained, chosen, before = (read_hashes(model / name) for name in (TRAINED_ON, CHOSEN_ON, PRETRAINED_ON))
@@ -38,6 +41,7 @@ def seen_facts(model: Path, cases: pd.DataFrame) -> dict:
             "pretrained_on": images,
             "pretrained_patients": patients,
             "chosen_on_trained": both,
+            "pretrained_at_least": None if before is None else UNKNOWN in before,
         }
     return facts
 
@@ -88,7 +92,9 @@ def seen_sentences(split: str, seen: Mapping) -> tuple[list[str], list[str]]:
         facts.append(
             f"what its encoder has seen in pre-training is not known: some of the {split} cases may be among it."
         )
-    if counts and not warnings and None not in counts.values():
+    if counts.get("pretrained_at_least"):
+        facts.append(f"{GONE_ON}: some of the {split} cases may be among it.")
+    elif counts and not warnings and None not in counts.values():
         facts.append(
             f"none of the {count:,} {split} cases was trained on, chosen on, or seen by the encoder in pre-training, "
             "as far as ids and patients show."
@@ -111,6 +117,8 @@ def encoder_sentences(folder: Path, manifest: Manifest) -> tuple[list[str], list
             "others have seen, only their makers know."
         )
     facts, warnings = [], []
+    if UNKNOWN in hashes:
+        warnings.append(f"{GONE_ON}: the cases below are the least that were seen.")
     for split in SPLITS:
         cases = manifest.rows(split).table
         images, patients = seen_cases(cases, hashes)

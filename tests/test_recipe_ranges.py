@@ -16,13 +16,13 @@ from clinvit.engine.recipe import Optim, Run, parse_recipe
 from clinvit.finetune.recipe import Finetune, View
 from clinvit.mil.extract_recipe import Extract
 from clinvit.mil.recipe import Cases, Mil
-from clinvit.pretrain.recipe import Decoder, Dino, Head, Pretrain
+from clinvit.pretrain.recipe import Decoder, Dino, Head, Pretrain, Start
 
 WHOLE = (Pretrain, Dino, Finetune, Mil, Extract, Tiling)
 GROUPS = {
     Model: "model.", Optim: "optim.", Run: "run.", Decoder: "decoder.", Head: "head.", MultiCrop: "crops.",
     View: "view.", Augment: "augment.", Clip: "data.clip.", Data: "data.", Cases: "data.", Tissue: "tissue.",
-    Stain: "stain.",
+    Stain: "stain.", Start: "start.",
 }  # fmt: skip
 PARTS = {**dict.fromkeys(WHOLE, ""), **GROUPS}
 NUMBERS = [

@@ -18,6 +18,7 @@ from .official_entries import (
     NO_FRAMES,
     ONE_VIEW,
     OPTIM_OFF,
+    SCRATCH,
     Departs,
     Entry,
     Free,
@@ -128,7 +129,7 @@ SLIDE_SETTINGS = {
         "tissue.method": Official("grey", TILES, (79, 128)),
     }),
     "slides/pretrain self_vit_mil": Settings(slides.pretrain_self_vit_mil, SELF_VIT_MIL, {
-        **MACHINE, **NO_FRAMES, **CASES, **OPTIM_OFF, **NO_BATCH_NORM, **IMAGE, **MACENKO,
+        **MACHINE, **NO_FRAMES, **CASES, **OPTIM_OFF, **NO_BATCH_NORM, **IMAGE, **MACENKO, **SCRATCH,
         **free("data.cache_px monitor", "tiles have their own size; monitoring trains nothing"),
         **off("the official crops are not turned", crops__turns=False),
         "momentum": Official(0.996, DINO, 63),
