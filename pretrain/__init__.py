@@ -1,4 +1,4 @@
-"""Pre-training: masked reconstruction, DINO, and methods of one's own. Parts are imported when they are first used."""
+"""Pre-training: masked, DINO, latent prediction, or a method of one's own. Parts are imported when first used."""
 
 from typing import TYPE_CHECKING
 
@@ -6,6 +6,7 @@ from ..core.lazy import public_names
 
 if TYPE_CHECKING:
     from ..train import pretrain as pretrain
+    from .jepa_recipe import Jepa as Jepa
     from .mae import MaskedAutoencoder as MaskedAutoencoder
     from .masking import draw_masks as draw_masks
     from .method import Method as Method
@@ -13,14 +14,16 @@ if TYPE_CHECKING:
     from .recipe import Dino as Dino
     from .recipe import Pretrain as Pretrain
     from .recipe import PretrainRecipe as PretrainRecipe
+    from .recipe import Start as Start
 
 __getattr__, __dir__, __all__ = public_names(
     __name__,
     {
+        ".jepa_recipe": "Jepa",
         ".mae": "MaskedAutoencoder",
         ".masking": "draw_masks",
         ".method": "Method",
-        ".recipe": "Decoder Dino Pretrain PretrainRecipe",
+        ".recipe": "Decoder Dino Pretrain PretrainRecipe Start",
         "..train": "pretrain",
     },
 )

@@ -1,7 +1,6 @@
 """Training of DINO from its recipe: schedules, teacher, centre, and the signs of collapse."""
 
 import copy
-import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +8,6 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..backbone.sizes import Architecture
 from ..backbone.vit import ViT
@@ -18,6 +16,7 @@ from ..datasets.loading.loaders import View
 from ..datasets.loading.source import Source
 from ..datasets.transforms.multi_crop import MultiCropView
 from ..engine.schedule import half_cosine
+from .collapse import feature_std, warn_of_collapse
 from .dino import DinoLoss, DinoNetwork, follow, load_head, teacher_temperature
 from .method import Method
 from .neighbours import NeighbourCheck
@@ -27,8 +26,6 @@ from .sheets import attention_sheet
 
 # DINO's positions are resampled with this offset (`resize_positions`).
 RESIZE_OFFSET = 0.1
-# Features of images that all differ have a std near 1.
-COLLAPSED = 0.01
 
 
 class DinoPretraining(Method[Dino]):
@@ -132,13 +129,9 @@ class DinoPretraining(Method[Dino]):
 
     def on_train_epoch_end(self) -> None:
         """Warn where the features have collapsed."""
-        std = float(self.trainer.callback_metrics["feature_std"])
-        if std < COLLAPSED and self.trainer.is_global_zero:
-            warnings.warn(
-                f"the features of all images are nearly equal (feature_std {std:.2g}): DINO has collapsed. "
-                "Start anew with a lower optim.base_lr, a larger optim.batch_size or teacher_temp 0.04.",
-                stacklevel=2,
-            )
+        if self.trainer.is_global_zero:
+            advice = "Start anew with a lower optim.base_lr, a larger optim.batch_size or teacher_temp 0.04."
+            warn_of_collapse(float(self.trainer.callback_metrics["feature_std"]), "DINO", advice)
 
     @torch.no_grad()
     def sheet(self) -> np.ndarray:
@@ -148,13 +141,10 @@ class DinoPretraining(Method[Dino]):
 
     @torch.no_grad()
     def _log_signs(self, cls: Tensor, targets: Tensor) -> None:
-        directions = F.normalize(cls.float(), dim=-1)
-        # The root of the variance summed over dimensions: 1 for directions that have nothing in common.
-        std = directions.var(dim=0, unbiased=False).sum().sqrt()
         self.tally(
             {
                 "teacher_entropy": torch.special.entr(targets).sum(dim=-1).mean(),
                 "centre_norm": self.dino_loss.center.norm(),
-                "feature_std": std,
+                "feature_std": feature_std(cls),
             }
         )

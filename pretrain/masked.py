@@ -16,7 +16,7 @@ from ..datasets.loading.loaders import View
 from ..datasets.transforms.views import TrainView
 from .mae import MaskedAutoencoder, load_decoder
 from .masking import Masks, draw_masks
-from .method import Method
+from .method import Method, refuse_other_size
 from .parts import whole_state
 from .recipe import Pretrain
 from .sheets import reconstruction_sheet
@@ -34,10 +34,7 @@ class MaskedPretraining(Method[Pretrain]):
     @classmethod
     def build(cls, recipe: Pretrain, arch: Architecture | None = None) -> MaskedAutoencoder:
         """Return the model of a recipe, with its random start decided by the seed."""
-        if recipe.augment.size != recipe.model.image_size:
-            raise UserError(
-                f"augment.size {recipe.augment.size} and model.image_size {recipe.model.image_size} differ: set both."
-            )
+        refuse_other_size(recipe.augment, recipe.model)
         torch.manual_seed(recipe.run.seed)
         try:
             arch = arch or recipe.model.architecture()

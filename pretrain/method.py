@@ -11,13 +11,15 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ..backbone.encoder import load_encoder
-from ..backbone.sizes import Architecture
+from ..backbone.sizes import Architecture, Model
 from ..backbone.vit import ViT
+from ..core.errors import UserError
 from ..core.files import written_aside
 from ..datasets.loading.loaders import Cases, View, reading_workers, train_loader
 from ..datasets.loading.shards.pixels import ShardPixels
 from ..datasets.loading.source import Source
 from ..datasets.settings import for_channels
+from ..datasets.transforms.augment import Augment
 from ..datasets.transforms.views import EvalView
 from ..engine.training import Training
 from .recipe import PretrainRecipe
@@ -141,6 +143,12 @@ class ShowImage(Callback):
         """Write the image."""
         with written_aside(self.folder / training.image) as aside:
             Image.fromarray(training.sheet()).save(aside)
+
+
+def refuse_other_size(augment: Augment, model: Model) -> None:
+    """Refuse crops of another size than the encoder's input."""
+    if augment.size != model.image_size:
+        raise UserError(f"augment.size {augment.size} and model.image_size {model.image_size} differ: set both.")
 
 
 def encoder_of(model: nn.Module) -> ViT:

@@ -86,7 +86,7 @@ def pretrain(
             _write_seen(folder / "encoder" / TRAINED_ON, source, parent)
             card = _card(recipe, training, manifest, source)
             if parent is not None:
-                card.data |= {"started_from": str(parent.path), "parent": parent.facts(report)}
+                card.data.update(started_from=str(parent.path), parent=parent.facts(report))
             return save_encoder(folder / "encoder", training.kept, card)
     return out / "encoder"
 

@@ -16,13 +16,14 @@ from clinvit.engine.recipe import Optim, Run, parse_recipe
 from clinvit.finetune.recipe import Finetune, View
 from clinvit.mil.extract_recipe import Extract
 from clinvit.mil.recipe import Cases, Mil
+from clinvit.pretrain.jepa_recipe import Jepa, Predictor
 from clinvit.pretrain.recipe import Decoder, Dino, Head, Pretrain, Start
 
-WHOLE = (Pretrain, Dino, Finetune, Mil, Extract, Tiling)
+WHOLE = (Pretrain, Dino, Jepa, Finetune, Mil, Extract, Tiling)
 GROUPS = {
     Model: "model.", Optim: "optim.", Run: "run.", Decoder: "decoder.", Head: "head.", MultiCrop: "crops.",
     View: "view.", Augment: "augment.", Clip: "data.clip.", Data: "data.", Cases: "data.", Tissue: "tissue.",
-    Stain: "stain.", Start: "start.",
+    Stain: "stain.", Start: "start.", Predictor: "predictor.",
 }  # fmt: skip
 PARTS = {**dict.fromkeys(WHOLE, ""), **GROUPS}
 NUMBERS = [
