@@ -28,9 +28,9 @@ from .sheets import feature_sheet
 class LatentPretraining(Method[Jepa]):
     """Training of an encoder and its predictor; the target encoder, a moving average, follows after each step.
 
-    Logged beside the loss: `loss_of_mean` (what the mean feature of a batch would give as the prediction of every
-    token: where the loss is no lower, nothing is predicted) and `feature_std` (of the target's mean tokens in a batch;
-    near 0 all cases look alike). Masks are drawn for the whole batch, as in `MaskedPretraining`.
+    Logged beside the loss: `loss_of_mean` (what the mean over the batch at each position would give as the prediction:
+    where the loss is no lower, nothing is predicted of the case itself) and `feature_std` (of the target's mean tokens
+    in a batch; near 0 all cases look alike). Masks are drawn for the whole batch, as in `MaskedPretraining`.
     """
 
     name, image = "jepa", "features.png"
@@ -86,8 +86,8 @@ class LatentPretraining(Method[Jepa]):
         """Return the loss of a batch under its masks."""
         x = self.pixels(batch)
         targets = latent_targets(self.kept, x)
-        mean = targets.mean(dim=(0, 1), keepdim=True)
-        of_mean = [(chosen(targets, one.target_ids) - mean).abs().mean() for one in self.masks]
+        away = (targets - targets.mean(dim=0)).abs()
+        of_mean = [chosen(away, one.target_ids).mean() for one in self.masks]
         self.tally({"loss_of_mean": torch.stack(of_mean).mean(), "feature_std": feature_std(targets.mean(dim=1))})
         return latent_loss(self.model(x, self.masks), targets, self.masks)
 

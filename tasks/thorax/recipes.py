@@ -11,6 +11,7 @@ from ...datasets.settings import Data
 from ...datasets.transforms.augment import Augment
 from ...engine.recipe import Optim, Run
 from ...finetune.recipe import Finetune, View
+from ...pretrain.jepa_recipe import Jepa, Predictor
 from ...pretrain.recipe import Decoder, Pretrain
 from .labels import CHEXPERT, COVIDX
 
@@ -168,6 +169,22 @@ def pretrain_tiny() -> Pretrain:
     )  # fmt: skip
 
 
+def pretrain_jepa_tiny() -> Jepa:
+    """Pre-train as `tiny` does, but by latent prediction: features of masked blocks instead of pixels.
+
+    Command: clinvit pretrain thorax --recipe jepa_tiny --data manifest.csv --out runs/jepa-tiny
+    """
+    tiny = pretrain_tiny()
+    return Jepa(
+        momentum=0.99,
+        model=tiny.model,
+        predictor=Predictor(96, 2, 3),
+        data=tiny.data,
+        augment=replace(tiny.augment, crop_scale=(0.3, 1.0)),
+        optim=replace(tiny.optim, base_lr=4e-3, weight_decay=0.04, betas=(0.9, 0.999)),
+    )
+
+
 def finetune_tiny() -> Finetune:
     """Fine-tune from `pretrain_tiny`; the last epoch is kept, so no score on validation chooses anything.
 
@@ -215,7 +232,13 @@ def finetune_demo() -> Finetune:
     return replace(tiny, optim=replace(tiny.optim, epochs=20, warmup_epochs=2), run=Run(checkpoint_minutes=0.25))
 
 
-PRETRAIN = {"demo": pretrain_demo, "tiny": pretrain_tiny, "vit_s": pretrain_vit_s, "vit_b": pretrain_vit_b}
+PRETRAIN = {
+    "demo": pretrain_demo,
+    "tiny": pretrain_tiny,
+    "vit_s": pretrain_vit_s,
+    "vit_b": pretrain_vit_b,
+    "jepa_tiny": pretrain_jepa_tiny,
+}
 FINETUNE = {
     "demo": finetune_demo,
     "tiny": finetune_tiny,
