@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .method import Method as Method
     from .recipe import Decoder as Decoder
     from .recipe import Dino as Dino
+    from .recipe import Ibot as Ibot
     from .recipe import Pretrain as Pretrain
     from .recipe import PretrainRecipe as PretrainRecipe
     from .recipe import Start as Start
@@ -23,7 +24,7 @@ __getattr__, __dir__, __all__ = public_names(
         ".mae": "MaskedAutoencoder",
         ".masking": "draw_masks",
         ".method": "Method",
-        ".recipe": "Decoder Dino Pretrain PretrainRecipe Start",
+        ".recipe": "Decoder Dino Ibot Pretrain PretrainRecipe Start",
         "..train": "pretrain",
     },
 )

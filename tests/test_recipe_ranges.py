@@ -17,13 +17,13 @@ from clinvit.finetune.recipe import Finetune, View
 from clinvit.mil.extract_recipe import Extract
 from clinvit.mil.recipe import Cases, Mil
 from clinvit.pretrain.jepa_recipe import Jepa, Predictor
-from clinvit.pretrain.recipe import Decoder, Dino, Head, Pretrain, Start
+from clinvit.pretrain.recipe import Decoder, Dino, Head, Ibot, Pretrain, Start
 
 WHOLE = (Pretrain, Dino, Jepa, Finetune, Mil, Extract, Tiling)
 GROUPS = {
     Model: "model.", Optim: "optim.", Run: "run.", Decoder: "decoder.", Head: "head.", MultiCrop: "crops.",
     View: "view.", Augment: "augment.", Clip: "data.clip.", Data: "data.", Cases: "data.", Tissue: "tissue.",
-    Stain: "stain.", Start: "start.", Predictor: "predictor.",
+    Stain: "stain.", Start: "start.", Predictor: "predictor.", Ibot: "ibot.",
 }  # fmt: skip
 PARTS = {**dict.fromkeys(WHOLE, ""), **GROUPS}
 NUMBERS = [

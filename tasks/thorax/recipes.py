@@ -9,10 +9,11 @@ from dataclasses import replace
 from ...backbone.sizes import Model
 from ...datasets.settings import Data
 from ...datasets.transforms.augment import Augment
+from ...datasets.transforms.multi_crop import MultiCrop
 from ...engine.recipe import Optim, Run
 from ...finetune.recipe import Finetune, View
 from ...pretrain.jepa_recipe import Jepa, Predictor
-from ...pretrain.recipe import Decoder, Pretrain
+from ...pretrain.recipe import Decoder, Dino, Ibot, Pretrain
 from .labels import CHEXPERT, COVIDX
 
 
@@ -169,6 +170,32 @@ def pretrain_tiny() -> Pretrain:
     )  # fmt: skip
 
 
+def pretrain_dinov2_s() -> Dino:
+    """Pre-train ViT-S/16 on X-rays by DINO with DINOv2's additions, near CheXFound's settings (iBOT weighs 3).
+
+    Command: clinvit pretrain thorax --recipe dinov2_s --data manifest.csv --out runs/dinov2
+    CheXFound trains ViT-L on crops of 512 and 144 px. For such a stage after this one: --model.image_size 512
+    --crops.local_px 144 --registers 0 --optim.epochs 10 --encoder runs/dinov2/checkpoints/last.ckpt. Not run by us at
+    this scale.
+    """
+    return Dino(
+        momentum=0.992,
+        teacher_temp=0.07,
+        warmup_teacher_temp_epochs=30,
+        centring="sinkhorn_knopp",
+        koleo=0.1,
+        registers=4,
+        ibot=Ibot(weight=3.0),
+        crops=MultiCrop(solarise=0.0),
+        model=Model("small", positions="learned", drop_path=0.1),
+        data=Data(cache_px=512, mean=(0.5056,), std=(0.252,)),
+        optim=Optim(
+            epochs=100, warmup_epochs=10, batch_size=256, base_lr=2e-4, min_lr=1e-6, weight_decay=0.04,
+            weight_decay_end=0.2, betas=(0.9, 0.999), clip_tensor_norm=3.0,
+        ),
+    )  # fmt: skip
+
+
 def pretrain_jepa_tiny() -> Jepa:
     """Pre-train as `tiny` does, but by latent prediction: features of masked blocks instead of pixels.
 
@@ -237,6 +264,7 @@ PRETRAIN = {
     "tiny": pretrain_tiny,
     "vit_s": pretrain_vit_s,
     "vit_b": pretrain_vit_b,
+    "dinov2_s": pretrain_dinov2_s,
     "jepa_tiny": pretrain_jepa_tiny,
 }
 FINETUNE = {

@@ -144,6 +144,8 @@ SLIDE_SETTINGS = {
         "head.bottleneck": Official(256, HEAD, 424),
         "head.norm_last_layer": Official(True, DINO, 59),
         "head.freeze_epochs": Official(1, DINO, 95),
+        **off("DINOv2 adds these", centring="centre", koleo=0.0, registers=0, ibot__weight=0.0),
+        **free("ibot.images ibot.mask_ratio ibot.separate_head", "no patch is masked"),
         "crops.local_crops": Official(8, DINO, 114),
         "crops.local_px": Official(96, DINO, 460),
         "crops.global_scale": Official((0.4, 1.0), DINO, 110),
