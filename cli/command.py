@@ -15,6 +15,7 @@ from typing import Any
 
 from .. import __version__
 from ..core.errors import RunError, UserError, printable
+from ..core.platform import wait_briefly
 from ..engine.launcher import requeued_when_warned
 from ..tasks import load, names
 from .parser import Parser
@@ -33,16 +34,21 @@ VERBS = {
     "compare": "two or more models on the same cases",
     "plan": "how many cases a study needs",
     "acceptance": "a target, locked before, + predictions.csv -> met, not met or not enough cases",
+    "merge": "models of several hospitals, from one encoder -> one model, without their data",
     "reproduce": "a table of the papers: measured beside printed",
     "bags": "aggregators on a classical set of bags, cross-validated",
     "weights": "what a checkpoint is; checkpoint -> encoder/",
     "export": "model/ or encoder/ -> timm, Hugging Face, ONNX, torch.export, model card",
+    "sign": "a signature of a model or encoder folder, by a key of your own",
+    "verify": "whether a signed folder is as signed, or an audit log is whole",
+    "sbom": "the bill of materials of this installation (CycloneDX)",
     "completion": "a script that completes verbs, tasks and options in the shell",
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return the exit code."""
+    wait_briefly()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]

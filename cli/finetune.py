@@ -20,6 +20,11 @@ def add_arguments(parser: Parser, task: Any) -> None:
         help="scale the scores to probabilities on validation, and those of predict too; a finished run is calibrated "
         "by repeating its command with this",
     )  # fmt: skip
+    parser.add_argument(
+        "--folds", type=int, metavar="N", advanced=True,
+        help="cross-validate by patient: N models, each scored on patients that it has not seen; predictions.csv holds "
+        "every case once",
+    )  # fmt: skip
 
 
 def more_help(parser: Parser, task: Any, everything: bool) -> str:
@@ -43,6 +48,15 @@ def run(options) -> None:
     if options.cases:
         raise UserError("--cases belongs to --estimate: leave it out.")
     begin(what, options.data, options.out)
+    if options.folds is not None:
+        from ..stages.folds import finetune_folds
+
+        table = finetune_folds(
+            recipe, options.data, options.out, options.folds, seed=recipe.run.seed, rule=options.threshold,
+            calibrate=options.calibrate, **task.inputs("finetune", options),
+        )  # fmt: skip
+        say(f"models: {options.out / 'fold_1'} ... fold_{options.folds}\npredictions of all cases: {table}")
+        return
     from ..stages.finetune import finetune_stage
 
     model = finetune_stage(

@@ -20,6 +20,10 @@ def add_arguments(parser: Parser, task: Any) -> None:
     parser.add_argument(
         "--out", type=Path, default=Path("predictions.csv"), help="table, .csv or .jsonl (default: %(default)s)"
     )
+    parser.add_argument(
+        "--audit", type=Path, metavar="FILE", advanced=True,
+        help="log to which is added who asked when for which cases (hashed) of which model; `clinvit verify` checks it",
+    )  # fmt: skip
     if task is not None:
         task.add_arguments("predict", parser)
 

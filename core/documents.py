@@ -48,6 +48,26 @@ def read_yaml(path: str | os.PathLike, kind: type[UserError] = UserError, remedy
     return _document(path, parse_yaml, "YAML", kind, remedy, YAML_BYTES)
 
 
+def json_lines(path: str | os.PathLike, kind: type[UserError] = UserError, remedy: str = REMEDY) -> Iterator[dict]:
+    """Yield the JSON objects of a file that has one on each line; blank lines are none.
+
+    Raises:
+        UserError: A line is damaged, too long, too deep or no object; `kind` names a subclass of it.
+    """
+    with Path(path).open("rb") as file:
+        for number, line in enumerate(lines_of(file), start=1):
+            if not line.strip():
+                continue
+            try:
+                found = parse_json(line)
+                if not isinstance(found, dict):
+                    raise ValueError("no mapping of keys to values")
+            except ValueError as error:
+                reason = " ".join(str(error).split())[:150]
+                raise kind(f"{path}: line {number} is not readable JSON ({reason}). {remedy}") from None
+            yield found
+
+
 def parse_json(text: str | bytes) -> Any:
     """Return what a JSON text says.
 

@@ -1,4 +1,4 @@
-"""Parts that only those install who need them: slides, video, decord, torchcodec, excel, volumes, export, lora."""
+"""Parts for those who need them: slides, video, decord, torchcodec, excel, volumes, export, lora, sign."""
 
 import importlib
 from types import ModuleType

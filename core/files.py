@@ -22,6 +22,7 @@ from .errors import RunError, UserError
 from .platform import open_unlinked
 
 LOCK = ".lock"  # of a folder
+MOST_TENSORS = 50_000  # of a checkpoint; each costs far more time and memory than its bytes in the file
 # What a file is called until it is whole; a killed process leaves it behind.
 ASIDE = re.compile(r"\..+\.aside-\w{8}(\.\w+)?")
 
@@ -229,6 +230,8 @@ def wrong_checksum(path: Path) -> str:
         if not zipfile.is_zipfile(path):
             return ""
         with zipfile.ZipFile(path) as archive:
+            if len(archive.infolist()) > MOST_TENSORS:
+                return f"it has {len(archive.infolist()):,} parts, more than any network has tensors"
             # Such an entry PyTorch takes for a folder, and its tensor for whatever was in memory.
             if folders := [entry.filename for entry in archive.infolist() if entry.external_attr & 0x10]:
                 return f"{folders[0]} is declared a folder"

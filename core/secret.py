@@ -65,7 +65,16 @@ def keyed_hash(key: str, text: str) -> str:
     Raises:
         UserError: The key is too short.
     """
-    return hmac.new(checked_key(key, "the key").encode(), os.fsencode(text), hashlib.sha256).hexdigest()[:16]
+    return message_code(key, os.fsencode(text))[:16]
+
+
+def message_code(key: str, text: bytes) -> str:
+    """Return the HMAC-SHA256 of some bytes, 64 hexadecimal digits.
+
+    Raises:
+        UserError: The key is too short.
+    """
+    return hmac.new(checked_key(key, "the key").encode(), text, hashlib.sha256).hexdigest()
 
 
 def key_name(key: str) -> str:

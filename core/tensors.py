@@ -14,6 +14,8 @@ from .errors import UserError
 
 # What a network may have beyond twice the weights of its file: tables of positions, buffers that are not stored.
 SLACK_BYTES = 4 * 10**7
+# Of a safetensors file: some 200 bytes for each of a few thousand tensors.
+HEADER_BYTES = 4 * 10**6
 
 
 def refuse_expanded(path: str | os.PathLike, content: Any) -> None:
@@ -37,6 +39,20 @@ def refuse_expanded(path: str | os.PathLike, content: Any) -> None:
             waiting += [(str(key), item) for key, item in named]
     if total > 4 * Path(path).stat().st_size + SLACK_BYTES:
         raise UserError(f"{path}: refused: its tensors are {total:.3g} bytes, many times the file. Ask its makers.")
+
+
+def refuse_many(path: str | os.PathLike) -> None:
+    """Refuse a safetensors file whose header names more tensors than any network has, before they are made.
+
+    Raises:
+        UserError: Its header is longer than `HEADER_BYTES`.
+    """
+    with Path(path).open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    if HEADER_BYTES < length <= Path(path).stat().st_size:  # a longer one is damage, which its reader names
+        raise UserError(
+            f"{path}: refused: its header of {length:,} bytes names more tensors than any network has. Ask its makers."
+        )
 
 
 @contextmanager

@@ -88,11 +88,11 @@ class Optim:
         if not self.drop_last and self.accumulate > 1:
             raise UserError("optim.drop_last false needs optim.accumulate 1: a smaller batch has no parts.")
 
-    def check_cases(self, cases: int) -> None:
-        """Refuse a batch that so many training cases do not fill."""
+    def check_cases(self, cases: int, what: str = "training cases") -> None:
+        """Refuse a batch that so many training cases do not fill; `what` names them."""
         if self.drop_last and cases < self.batch_size:
             raise UserError(
-                f"optim.batch_size {self.batch_size} is larger than the {cases} training cases: lower optim.batch_size."
+                f"optim.batch_size {self.batch_size} is larger than the {cases} {what}: lower optim.batch_size."
             )
 
 
@@ -103,6 +103,9 @@ STRATEGIES = ("ddp", "fsdp")
 @dataclass(frozen=True)
 class Run:
     """Where and how exactly it runs; nothing here should change a result but `seed`, `precision` and `compile`.
+
+    The number of computing threads changes the last digits of a sum. Where a run must be repeated, or go on after an
+    interruption, to the last bit on a machine that others use too, fix `threads`.
 
     Attributes:
         seed: Of everything random.
@@ -121,6 +124,7 @@ class Run:
             share of the weights, gradients and moments; masked pre-training of models too large for one device).
         max_bad: Share of training files that may be unreadable before the run is refused.
         track: Trackers beside TensorBoard and `log.csv`: `wandb` (Weights & Biases), `mlflow`. They must be installed.
+        threads: Computing threads of a process; 0 takes as many as other processes leave cores for, during the run too.
     """
 
     seed: int = field(default=0, metadata=within(0, 2**32 - 1))
@@ -135,6 +139,7 @@ class Run:
     strategy: str = "ddp"
     max_bad: float = field(default=0.01, metadata=within(0, 1))
     track: tuple[str, ...] = ()
+    threads: int = field(default=0, metadata=within(0, 1024))
 
     def __post_init__(self):
         check_ranges(self, "run")
@@ -163,15 +168,17 @@ def parse_recipe(default: Recipe, config: Path | None = None, options: Sequence[
     changes = _changes(default, config) if config is not None else {}
     _refuse_unknown(default, [o[2:].split("=", 1)[0] for o in options if o.startswith("--")], "the command line")
     parser = recipe_parser(default)
+    where = f"{config}: " if config is not None and not options else ""
     try:
         if changes:
             read = parser.parse_object(changes, defaults=False)
             parser.set_defaults({key: read[key] for key in flat(default) if key in read})
         values = parser.instantiate(parser.parse_args(list(options)))
+        return type(default)(**{one.name: values[one.name] for one in dataclasses.fields(default)})
+    except UserError as error:
+        raise UserError(f"{where}{error}") from None
     except (jsonargparse.ArgumentError, TypeError, ValueError, OverflowError) as error:
-        where = f"{config}: " if config is not None and not options else ""
         raise UserError(f"{where}{_in_words(default, ' '.join(str(error).split()))[:500]}") from None
-    return type(default)(**{one.name: values[one.name] for one in dataclasses.fields(default)})
 
 
 def _in_words(default: Any, message: str) -> str:

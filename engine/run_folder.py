@@ -30,7 +30,7 @@ RECIPE, ENVIRONMENT = "recipe.yaml", "environment.json"
 WORK = ("checkpoints/*", "status/*.json")
 EPOCHS = "optim.epochs"
 # Options that may change between two starts of one run, because they change no result.
-FREE = {f"run.{name}" for name in "devices nodes workers checkpoint_minutes profile strategy track".split()}
+FREE = {f"run.{name}" for name in "devices nodes workers checkpoint_minutes profile strategy threads track".split()}
 
 
 @contextmanager

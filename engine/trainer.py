@@ -79,6 +79,7 @@ def fit(
     if trainer.interrupted:
         raise KeyboardInterrupt
     training.gather()
+    training.meet_unread()
 
 
 def make_trainer(

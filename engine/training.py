@@ -1,6 +1,7 @@
 """What every training shares beside its loss: optimiser, schedule, seeds per step, EMA, and the stop on a bad loss."""
 
 import copy
+import sys
 from collections.abc import Collection, Sequence
 
 import lightning.pytorch as pl
@@ -13,9 +14,11 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
-from ..core.errors import RunError, UserError
+from ..core.errors import DataError, RunError, UserError
 from ..core.pixels import normalised
 from .allocation import keep_freed_memory
+from .cores import SharedCores
+from .launcher import connected
 from .optim import make_optimizer, parameter_groups
 from .recipe import Optim, Run
 from .schedule import half_cosine, optim_rate, scaled_rate
@@ -59,6 +62,8 @@ class Training(pl.LightningModule):
         self.done = (0, 0)
         self.whole: list[nn.Module] = []
         self.tallied: dict[str, tuple[Tensor, int]] = {}
+        # Row to why its file could not be read while training.
+        self.unread: dict[int, str] = {}
         self.register_buffer("mean", torch.tensor(mean), persistent=False)
         self.register_buffer("std", torch.tensor(std), persistent=False)
         self.ema: ModelEmaV3 | None = None
@@ -130,6 +135,7 @@ class Training(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         """Set what is quicker on a CPU."""
+        self.cores = SharedCores(self.run.threads)
         if self.device.type == "cpu":
             keep_freed_memory()
         # In bf16 on a CPU the backward of PyTorch's fused attention is slow: a whole MAE step (width 192, 64 tokens,
@@ -149,6 +155,14 @@ class Training(pl.LightningModule):
             for group, peak, factor in rates:
                 group["lr"] = peak * factor(schedule.last_epoch)
 
+    def on_train_batch_start(self, batch, batch_idx: int) -> None:
+        """Compute with as many threads as other processes leave cores for."""
+        self.cores.look()
+
+    def on_validation_batch_start(self, batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Compute with as many threads as other processes leave cores for."""
+        self.cores.look()
+
     def on_train_epoch_start(self) -> None:
         """Judge the last epoch, too."""
         self._judge_last_epoch()
@@ -162,6 +176,7 @@ class Training(pl.LightningModule):
         """Return the loss of a batch, or stop the run where it is not finite."""
         # Drop path and dropout draw from the global generator; masks and mixing from `generator`.
         seed_all(self.step_seed(index, self.global_rank), self.device)
+        self.leave_out(batch.pop("unread", ()))
         self.begin(batch, index)
         loss = self.loss(batch)
         value = loss.detach()
@@ -178,6 +193,34 @@ class Training(pl.LightningModule):
             self.tallied.clear()
         return loss
 
+    def leave_out(self, unread: Collection[tuple[int, str]]) -> None:
+        """Warn of each file once that could not be read, and stop the run where they are too many.
+
+        Args:
+            unread: Rows and reasons of a batch, which goes on without them.
+        """
+        for row, reason in unread:
+            if row not in self.unread:
+                self.unread[row] = reason
+                print(f"\nwarning: left out of training, for it cannot be read: {reason}", file=sys.stderr, flush=True)
+        if not unread:
+            return
+        loader = self.trainer.train_dataloader
+        assert loader is not None, "a batch came from it"
+        cases = len(loader.dataset)
+        if len(self.unread) > self.run.max_bad * cases:
+            raise DataError(
+                f"{len(self.unread):,} of {cases:,} training files cannot be read, more than the allowed share "
+                f"{self.run.max_bad:g} (run.max_bad). The first: {next(iter(self.unread.values()))}"
+            )
+
+    def meet_unread(self) -> None:
+        """Bring together what the processes of a run could not read; all of them call this."""
+        if connected():
+            found: list = [None] * torch.distributed.get_world_size()
+            torch.distributed.all_gather_object(found, self.unread)
+            self.unread = {row: reason for each in found for row, reason in each.items()}
+
     def tally(self, metrics: dict[str, Tensor]) -> None:
         """Add a batch's metrics to the epoch's; their means are logged at its end, of a resumed epoch too."""
         for name, value in metrics.items():
@@ -193,11 +236,13 @@ class Training(pl.LightningModule):
         # All processes load the file of the first one: each gets the mean of all.
         reduce = self.trainer.strategy.reduce
         tallied = {name: (reduce(total, reduce_op="mean"), count) for name, (total, count) in self.tallied.items()}
+        checkpoint["unread"] = dict(self.unread)
         checkpoint["tallied"] = {name: [float(total), count] for name, (total, count) in tallied.items()}
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         """Take the sums of the epoch so far."""
         self.tallied = {name: (total, count) for name, (total, count) in checkpoint.get("tallied", {}).items()}
+        self.unread = dict(checkpoint.get("unread", {}))
 
     def on_train_batch_end(self, outputs, batch, batch_idx: int) -> None:
         """Move the average of the weights."""

@@ -1,6 +1,5 @@
 """What an evaluation reads: predictions as tables in memory, files or run folders, and the manifest."""
 
-import io
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -29,8 +28,8 @@ def open_predictions(source: Table, name: str) -> Predictions:
     if isinstance(source, Predictions):
         return source
     if isinstance(source, pd.DataFrame):
-        text = io.StringIO(source.to_csv(index=False))  # cells as a file has them, so that both are checked alike
-        return checked_predictions(Path(name), pd.read_csv(text, dtype=str, keep_default_na=False))
+        cells = source.astype(str).mask(source.isna(), "").reset_index(drop=True)  # as a file has them: checked alike
+        return checked_predictions(Path(name), cells.set_axis([str(column).strip() for column in cells], axis=1))
     path = Path(source)
     return read_predictions(path / PREDICTIONS if path.is_dir() else path)
 

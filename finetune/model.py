@@ -20,6 +20,7 @@ from ..core.tensors import built_within
 from ..datasets.loading.readers import Reader, make_reader
 from ..datasets.settings import Clip
 from ..datasets.transforms.views import EvalView
+from ..engine.cores import share_cores
 from .adaptation import FROZEN
 from .classifier import Classifier, NearestNeighbours, TimmClassifier
 from .recipe import View
@@ -51,6 +52,7 @@ class ModelCard(PixelCard):
             validation; empty where nothing is.
         encoder: Card of the encoder that it started from; empty from scratch.
         recipe, data, versions: Provenance.
+        merge: Of a model that was merged from others: method, start, the models in order, what sites found.
     """
 
     kind: ClassVar[str] = "model"
@@ -79,6 +81,7 @@ class ModelCard(PixelCard):
     recipe: dict = field(default_factory=dict)
     data: dict = field(default_factory=dict)
     versions: dict = field(default_factory=dict)
+    merge: dict = field(default_factory=dict)
 
     def validate(self) -> None:
         """Raise where files cannot be read or shown as the values say."""
@@ -278,6 +281,7 @@ def probabilities(logits: Tensor, exclusive: bool) -> Tensor:
 @torch.inference_mode()
 def predict_batch(model: nn.Module, pixels: Tensor, card: ModelCard) -> Tensor:
     """(B, L) probabilities of (B, C, [T,] H, W) normalised input; with the mirror image if the card says so."""
+    share_cores()
     scores = probabilities(model(pixels), card.exclusive)
     if card.view.flip:
         scores = (scores + probabilities(model(pixels.flip(-1)), card.exclusive)) / 2

@@ -1,5 +1,6 @@
 """Fine-tuning from a manifest, with an encoder or from scratch, to a model folder and predictions."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from ..backbone.sizes import Architecture
 from ..core.errors import DataError, UserError
 from ..core.pixels import normalised
 from ..datasets.loading.cache import Files
+from ..datasets.loading.left_out import say_left_out, write_left_out
 from ..datasets.loading.loaders import Cases, View, eval_loader
 from ..datasets.loading.own import OwnPixels, Transformed
 from ..datasets.loading.readers import Reader, make_reader
@@ -78,6 +80,8 @@ def finetune(
     card = replace(card, data=card.data | {"seen_in_pretraining": seen})
     inputs: dict[str, str | float] = {"data": manifest.fingerprint(), **hooks.inputs()}
     inputs["encoder"] = "" if encoder is None else fingerprint(encoder)
+    if start is not None:
+        card = replace(card, encoder=card.encoder | {"sha256": inputs["encoder"]})
     reader = reader_of(recipe, card)  # what it lacks is said before the run folder is claimed
     if isinstance(cache, Shards):
         inputs |= cache.inputs(reader)
@@ -108,23 +112,25 @@ def finetune(
     if rank() == 0 and recipe.mode != "knn":
         print(f"mode {recipe.mode}: {trained:,} of {total:,} parameters are trained ({trained / total:.2%})")
     if recipe.mode != "knn":
-        recipe.optim.check_cases(len(manifest.rows(*recipe.data.splits)))
+        recipe.optim.check_cases(int(_known(manifest.rows(*recipe.data.splits)).sum()))
     with run_folder(out, recipe, inputs) as folder:
         source = _source(recipe, card, manifest, cache)
         if rank() == 0 and (note := source.colour_note()):
             print(f"note: {note}")
         if rank() == 0 and (warning := source.rate_warning(recipe.data, recipe.model.frames)):
             print(f"warning: {warning}")
-        data = _Sets(recipe, card, source, hooks)
+        if rank() == 0:
+            say_left_out(source.bad, len(source.rows) + len(source.bad))
+        data, unread = _Sets(recipe, card, source, hooks), {}
         if recipe.mode == "knn":
-            _remember(model, card, data)
-            card = replace(card, reference_cases=len(data.still))
+            unread = _remember(model, card, data)
+            card = replace(card, reference_cases=len(data.still) - len(unread))
         else:
-            model = _train(model, recipe, card, data, folder, hooks)
+            model, unread = _train(model, recipe, card, data, folder, hooks)
         if rank() == 0:
             source = data.source
-            card = replace(card, data=card.data | {"unreadable_train": len(source.bad)})
-            write_hashes(folder / "model" / TRAINED_ON, [source.ids[row] for row in source.rows])
+            card = replace(card, data=card.data | write_left_out(folder, manifest, source.left_out(unread)))
+            write_hashes(folder / "model" / TRAINED_ON, [source.ids[row] for row in source.rows if row not in unread])
             save_hashes(folder / "model" / PRETRAINED_ON, hashes)
             save_model(folder / "model", model, card)
             model, card = load_model(folder / "model", hooks.network)
@@ -335,18 +341,23 @@ def _train(model, recipe: Finetune, card: ModelCard, data: _Sets, folder: Path, 
         model.load_state_dict(safetensors.torch.load_file(folder / BEST))
     if recipe.mode == "lora":
         merge_lora(model)
-    return model.eval()
+    return model.eval(), training.unread
 
 
 @torch.inference_mode()
-def _remember(model: NearestNeighbours, card: ModelCard, data: _Sets) -> None:
+def _remember(model: NearestNeighbours, card: ModelCard, data: _Sets) -> dict[int, str]:
+    """Store the features of the training cases; return the rows that could not be read, with reasons."""
     device = best_device()
     model.to(device).eval()
-    features, targets = [], []
+    features, targets, unread = [], [], {}
     for batch in eval_loader(data.still, 64, 0):
+        for row, reason in batch.get("unread", ()):
+            print(f"warning: left out, for it cannot be read: {reason}", file=sys.stderr, flush=True)
+            unread[row] = reason
         features.append(model.features(normalised(batch["image"].to(device), card.mean, card.std)))
         targets.append(batch["target"].to(device))
     model.remember(torch.cat(features), torch.cat(targets))
+    return unread
 
 
 def _predictions(model, card: ModelCard, source: Source):

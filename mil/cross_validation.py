@@ -164,6 +164,7 @@ def run_protocol(
     bags, out = read_bag_table(table_csv, label, bag), Path(out)
     protocol = {"file_sha256": file_sha256(table_csv), "folds": folds, "repeats": repeats, "seed": seed}
     protocol |= {"label": label, "bag": bag}
+    baseline = float(np.bincount(_classes(bags)).max() / len(bags))
     rows = []
     for name in aggregators:
         recipe = protocol_recipe(name)
@@ -174,7 +175,7 @@ def run_protocol(
         if done is None:
             done = asdict(cross_validate(bags, recipe, folds, repeats, progress))
             write_json(path, {"protocol": asked, "bags": list(bags.ids), "result": done, "interval": INTERVAL})
-        rows.append(_row(done))
+        rows.append(_row(done, baseline))
     table = pd.DataFrame(rows)
     write_text(out / "table.csv", for_spreadsheets(table).to_csv(index=False, lineterminator="\n"))
     write_text(out / "table.md", _markdown(table, len(bags), folds, repeats))
@@ -294,18 +295,23 @@ def _done(path: Path, asked: dict) -> dict | None:
         raise DataError(f"{path}: not a result of this protocol ({error}). Remove it.") from None
 
 
-def _row(result: dict) -> dict:
-    """Return a line of the table."""
+def _row(result: dict, baseline: float) -> dict:
+    """Return a line of the table; `baseline` is the accuracy of always saying the most frequent class."""
     row = {"aggregator": result["aggregator"]}
     for name in ("accuracy", "auroc"):
         row |= {f"{name}_{part}" if part != "mean" else name: value for part, value in result[name].items()}
-    return row | {"accuracy_inner": result["inner_accuracy"], "accuracy_last_epoch": result["last_accuracy"]}
+    return row | {
+        "accuracy_inner": result["inner_accuracy"],
+        "accuracy_last_epoch": result["last_accuracy"],
+        "accuracy_most_frequent": baseline,
+    }
 
 
 def _markdown(table: pd.DataFrame, bags: int, folds: int, repeats: int) -> str:
     lines = [
         f"{repeats} x {folds}-fold cross-validation of {bags} bags, epoch chosen inside the training folds. Mean ± "
-        f"standard deviation over the repeats, [{INTERVAL}].",
+        f"standard deviation over the repeats, [{INTERVAL}]. Always saying the most frequent class: accuracy "
+        f"{table['accuracy_most_frequent'].iloc[0]:.3f}, AUROC 0.500.",
         "",
         "| aggregator | accuracy | AUROC |",
         "|---|---|---|",

@@ -15,6 +15,7 @@ from ..datasets.manifest.seen import PRETRAINED_ON, TRAINED_ON, read_hashes, sav
 from ..datasets.manifest.tables import Manifest
 from ..datasets.slides.places import tiles_file
 from ..datasets.slides.shared_work import SharedWork, slide_file, work_through
+from ..engine.cores import share_cores
 from ..engine.recipe import plain
 from ..engine.run_folder import run_folder
 from ..finetune.model import best_device
@@ -102,6 +103,7 @@ def extract_slide(
 @torch.inference_mode()
 def encode(encoder: TileEncoder, tiles: np.ndarray, precision: str, scales: Sequence[int] = (1,)) -> np.ndarray:
     """(B, n D) float32 features at n scales of (B, s S, s S, 3) uint8 tiles, read at the finest scale s."""
+    share_cores()
     where = encoder.mean.device
     if precision == "auto":
         precision = "16-mixed" if where.type == "cuda" else "32-true"

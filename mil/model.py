@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ..core.cards import Card
-from ..core.errors import DataError
+from ..core.errors import DataError, UserError
 from ..datasets.slides.bags import Bags, differing
 from ..finetune.model import load_weights
 from .aggregator import Aggregator
@@ -87,6 +87,13 @@ class MilCard(Card):
             standardise=self.standardise,
         )
         return build_aggregator(own, self.width, len(self.labels))
+
+    def validate(self) -> None:
+        """Raise where a size is none."""
+        for name, least in (("width", 1), ("hidden", 0)):  # without a hidden layer: a linear one
+            size = getattr(self, name)
+            if not isinstance(size, int) or size < least:
+                raise UserError(f"{name} {size!r} is no size.")
 
     def check(self, bags: Bags, where: str | Path) -> None:
         """Refuse features that the model was not made for.

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..core.errors import DataError
 from ..datasets.slides.bags import BagFolder, Bags
+from ..engine.cores import share_cores
 from ..finetune.model import probabilities
 from ..finetune.pipeline import Scored
 from .aggregator import Aggregated, Aggregator
@@ -107,6 +108,7 @@ def bag_probabilities(out: Aggregated, mask: Tensor | None, card: MilCard) -> Te
 
 @torch.inference_mode()
 def _predicted(row: int, model: Aggregator, card: MilCard, features: Tensor) -> BagPrediction:
+    share_cores()
     out = model(features)
     scores = bag_probabilities(out, None, card)
     if not torch.isfinite(scores).all():

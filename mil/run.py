@@ -9,6 +9,7 @@ import torch
 from sklearn.metrics import roc_auc_score, roc_curve
 from torch import Tensor
 
+from ..datasets.loading.left_out import say_left_out, write_left_out
 from ..datasets.loading.loaders import eval_loader, readable_rows, reading_workers
 from ..datasets.manifest.seen import PRETRAINED_ON, TRAINED_ON, read_hashes, save_hashes, write_hashes
 from ..datasets.manifest.tables import Manifest, write_predictions
@@ -134,15 +135,22 @@ def _train_together(recipe: Mil, manifest: Manifest, features: Path, out: Path) 
     bags = BagFolder(manifest.table["id"], features)
     card, hashes = make_mil_card(recipe, manifest, bags), read_hashes(Path(features) / PRETRAINED_ON)
     card = replace(card, data=card.data | {"seen_in_pretraining": seen_by_split(manifest, hashes)})
+    readable = np.array([not reason for reason in bags.reasons()])
+    trained = manifest.table["split"].isin(recipe.data.splits).to_numpy() & ~np.isnan(manifest.targets()).all(axis=1)
+    if (trained & readable).any():  # else the reasons are said
+        recipe.optim.check_cases(int((trained & readable).sum()), "training slides with features")
     torch.manual_seed(recipe.run.seed)
     model = build_aggregator(recipe, bags.width, len(manifest.labels))
     with run_folder(out, recipe, {"data": manifest.fingerprint(), "features": bags.fingerprint()}) as folder:
-        train, val = _sets(recipe, manifest, bags)
+        train, val, bad = _sets(recipe, manifest, bags)
+        if rank() == 0:
+            say_left_out(bad, len(train.rows) + len(bad))
         if recipe.standardise:
             model.fit(bags.bag(row) for row in train.rows)
-        model = _train(model, recipe, card, train, val, manifest.table["id"].tolist(), folder, bags)
+        model, unread = _train(model, recipe, card, train, val, manifest.table["id"].tolist(), folder, bags)
         if rank() == 0:
-            ids = manifest.table["id"].iloc[[row for row in train.rows if row not in train.bad]]
+            card = replace(card, data=card.data | write_left_out(folder, manifest, bad | unread))
+            ids = manifest.table["id"].iloc[[row for row in train.rows if row not in unread]]
             write_hashes(folder / "model" / TRAINED_ON, ids)
             save_hashes(folder / "model" / PRETRAINED_ON, hashes)
             save_mil(folder / "model", model, card)
@@ -177,8 +185,11 @@ def make_mil_card(recipe: Mil, manifest: Manifest, bags: BagFolder) -> MilCard:
     )
 
 
-def _sets(recipe: Mil, manifest: Manifest, bags: BagFolder) -> tuple[BagCases, BagCases]:
-    """Return training and validation bags: those with features of which at least one label is known."""
+def _sets(recipe: Mil, manifest: Manifest, bags: BagFolder) -> tuple[BagCases, BagCases, dict[int, str]]:
+    """Return training and validation bags, and the training rows that are left out with reasons.
+
+    Bags are those with features of which at least one label is known.
+    """
     splits, targets = manifest.table["split"], manifest.targets()
     known = ~np.isnan(targets).all(axis=1)
     rows = {
@@ -186,16 +197,19 @@ def _sets(recipe: Mil, manifest: Manifest, bags: BagFolder) -> tuple[BagCases, B
         "val": np.flatnonzero((splits == "val") & known),
     }
     max_bad, where = recipe.run.max_bad, str(manifest.path)
-    train, _ = readable_rows(bags, rows["train"], max_bad, where)
+    train, bad = readable_rows(bags, rows["train"], max_bad, where)
     val, _ = readable_rows(bags, rows["val"], 1.0, where)
     chances = draw_weights(targets[train]) if recipe.balance == "sampling" else None
     return (
         BagCases(bags, train, targets, recipe.max_instances, recipe.instance_dropout, max_bad, chances),
         BagCases(bags, val, targets, max_bad=1.0),
+        bad,
     )
 
 
-def _train(model, recipe: Mil, card: MilCard, train, val, ids: list[str], folder: Path, bags: BagFolder) -> Aggregator:
+def _train(
+    model, recipe: Mil, card: MilCard, train, val, ids: list[str], folder: Path, bags: BagFolder
+) -> tuple[Aggregator, dict[int, str]]:
     # Bags that stay in memory need no helpers, each of which would keep them again.
     workers = 0 if bags.fits() else reading_workers(recipe.run.workers)
     training = MilTraining(model, recipe, card, train, val, ids, folder, workers)
@@ -205,7 +219,7 @@ def _train(model, recipe: Mil, card: MilCard, train, val, ids: list[str], folder
     model = training.final_model.cpu()
     if recipe.select in SELECT and training.best_epoch > 0:
         model.load_state_dict(safetensors.torch.load_file(folder / BEST))
-    return model.eval()
+    return model.eval(), training.unread
 
 
 def _predictions(model: Aggregator, card: MilCard, manifest: Manifest, bags: BagFolder):

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ..backbone.encoder import EncoderCard, fingerprint, save_encoder
 from ..core.errors import UserError
+from ..datasets.loading.left_out import say_left_out, write_left_out
 from ..datasets.loading.own import Transformed
 from ..datasets.loading.shards.pixels import Shards
 from ..datasets.loading.source import Place, Source
@@ -62,6 +63,7 @@ def pretrain(
     if tiles is not None:
         slides = open_slides(recipe, chosen, tiles)
         inputs["tiles"] = slides.fingerprint()
+        recipe.optim.check_cases(slides.tiles(recipe.tiles_per_slide), "tiles of an epoch")
     else:
         recipe.optim.check_cases(len(chosen))
         reader = reader_of(recipe)  # what it lacks is said before the run folder is claimed
@@ -75,6 +77,8 @@ def pretrain(
             print(f"note: {note}")
         if rank() == 0 and (warning := source.rate_warning(recipe.data, recipe.model.frames)):
             print(f"warning: {warning}")
+        if rank() == 0:
+            say_left_out(source.bad, len(chosen))
         training, images = method(model, recipe, source), ShowImage(folder)
         if hooks.transform is not None:
             shape = recipe.model.channels, recipe.model.frames
@@ -85,6 +89,7 @@ def pretrain(
             images.draw(training)
             _write_seen(folder / "encoder" / TRAINED_ON, source, parent)
             card = _card(recipe, training, manifest, source)
+            card.data.update(write_left_out(folder, chosen, source.left_out(training.unread)))
             if parent is not None:
                 card.data.update(started_from=str(parent.path), parent=parent.facts(report))
             return save_encoder(folder / "encoder", training.kept, card)
@@ -103,7 +108,6 @@ def _card(recipe: PretrainRecipe, training: Method, manifest: Manifest, source: 
         "splits": list(recipe.data.splits),
         "cases": len(source.manifest),
         "patients": int(source.manifest.table["patient"].nunique()),
-        "unreadable": len(source.bad),
     }
     if isinstance(source.pixels, TileSource):
         grid = source.pixels.sizes[0]

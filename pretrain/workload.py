@@ -30,7 +30,7 @@ def workload(recipe: PretrainRecipe, cases: int, parent: Parent | None = None) -
         asked = replace(recipe, model=replace(recipe.model, checkpoint_blocks=recompute))
         unread: Any = None
         ids: Any = range(cases)  # never shown
-        source = Source(unread, np.arange(cases), ids, [], unread)
+        source = Source(unread, np.arange(cases), ids, {}, unread)
         with torch.device(device):
             model = method.build(asked) if parent is None else method.build(asked, parent.arch)
             freeze(encoder_of(model), asked, parent)

@@ -1,12 +1,13 @@
 """The report's section on boxes: what `prepare` and `predict --explain` wrote, brought together."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from ..core.errors import DataError
 from ..datasets.images.image_maps import ImageMaps, case_file, read_maps
+from ..datasets.loading.isolation import isolated
 from ..datasets.manifest.boxes import BOXES, Box, read_boxes
 from ..datasets.manifest.tables import Manifest, Predictions
 from ..eval.evaluation import Evaluation
@@ -65,7 +66,7 @@ def _findings(folder: Path, table: Predictions, boxes: list[Box]) -> tuple[list[
     for box in boxes:
         if box.id in patients and box.label in table.labels:
             of_finding.setdefault((box.id, box.label), []).append(box)
-    maps = {case: _map(folder, case) for case in dict.fromkeys(case for case, _ in of_finding)}
+    maps = _maps(folder, dict.fromkeys(case for case, _ in of_finding))
     made = {(each.model, each.method) for each in maps.values() if each is not None}
     if len(made) > 1:
         raise DataError(
@@ -88,7 +89,7 @@ def image_map(predictions: Path, case: str, label: str) -> ImageMap | None:
     Raises:
         DataError: The map cannot be read.
     """
-    found = _map(Path(predictions).parent / EXPLANATIONS / MAPS, case)
+    found = _maps(Path(predictions).parent / EXPLANATIONS / MAPS, [case])[case]
     return None if found is None or label not in found.labels else _of_label(found, label)
 
 
@@ -96,6 +97,15 @@ def _of_label(found: ImageMaps, label: str) -> ImageMap:
     return ImageMap(found.maps[found.labels.index(label)], found.extent_px, found.width_px, found.height_px)
 
 
-def _map(folder: Path, case: str) -> ImageMaps | None:
-    file = case_file(folder, case, ".h5")
-    return read_maps(file) if file.is_file() else None
+def _maps(folder: Path, cases: Iterable[str]) -> dict[str, ImageMaps | None]:
+    """Return the maps of cases, read by a process of its own, since HDF5 may die over a broken file; None of no file.
+
+    Raises:
+        DataError: A map cannot be read.
+    """
+    files = {case: case_file(folder, case, ".h5") for case in cases}
+    there = [file for file in files.values() if file.is_file()]
+    found = dict(zip(there, isolated(read_maps, there))) if there else {}
+    if wrong := next((each for each in found.values() if isinstance(each, DataError)), None):
+        raise wrong
+    return {case: found.get(file) for case, file in files.items()}

@@ -103,7 +103,30 @@ def _seen(split: str, predictions: Mapping[str, Path], tables: Mapping[str, Pred
     from ..eval.report.seen_section import seen_section
 
     facts = {name: seen_beside(path, tables[name].table) for name, path in predictions.items()}
-    return seen_section(split, {name: seen_sentences(split, found) for name, found in facts.items()}, facts)
+    sentences = {name: seen_sentences(split, found) for name, found in facts.items()}
+    for name, path in predictions.items():
+        sentences[name][1].extend(_unreadable(_trained_on(path)))
+    return seen_section(split, sentences, facts)
+
+
+def _trained_on(predictions: Path) -> Mapping:
+    """Return what the model's card says of its training data; from beside the table, or of the model folder there."""
+    facts = facts_beside(predictions)
+    return facts.get("trained_on") or getattr(_card_beside(predictions), "data", None) or {}
+
+
+def _unreadable(data: Mapping) -> list[str]:
+    """Say how many training files a model has never seen, as they could not be read."""
+    count = data.get("unreadable_train")
+    if not count:
+        return []
+    named = data.get("unreadable_ids", ())
+    first = f" ({', '.join(map(str, named[:3]))}{', ...' if count > 3 else ''})" if named else ""
+    one = count == 1
+    return [
+        f"{count:,} training file{'s' * (not one)} could not be read and {'was' if one else 'were'} left out of its "
+        f"training{first}; the reasons stand in unreadable.csv of its run folder."
+    ]
 
 
 def _localisation(

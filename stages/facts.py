@@ -13,6 +13,7 @@ def beside(out: Path, what: str) -> Path:
 def model_facts(model: Path, card) -> dict:
     """Return what was applied to the scores, for people and programs that only see the table."""
     meaning = {label: card.meaning.get(label, "1 = present") for label in card.labels}
+    unread = {key: value for key, value in card.data.items() if key.startswith("unreadable") and value}
     return {
         "model": Path(model).resolve().name,
         "labels": list(card.labels),
@@ -20,7 +21,7 @@ def model_facts(model: Path, card) -> dict:
         "exclusive": card.exclusive,
         "thresholds": card.thresholds,
         "calibration": card.calibration,
-    }
+    } | ({"trained_on": unread} if unread else {})
 
 
 def facts_beside(predictions: Path) -> dict:

@@ -18,6 +18,7 @@ from ..core.platform import hide_from_others
 from ..core.secret import checked_key
 from ..datasets.manifest.tables import read_predictions, write_predictions
 from ..finetune.pipeline import PREDICTED, WARNING, predicted
+from .audit import Audit
 from .facts import beside, model_facts
 from .journal import Journal, remove_journals
 from .journalled import JournalledPredictor
@@ -45,6 +46,7 @@ class Request:
         bf16: Matmuls in bfloat16.
         share: Which of how many processes this is that were all asked for the same.
         unit: What a case in a folder is (`datasets.manifest.contents`); '' for what the model's card says.
+        audit: Log to which is added who asked for what (`stages.audit`); None for none.
     """
 
     model: Path
@@ -59,6 +61,7 @@ class Request:
     bf16: bool = False
     share: Share = ALONE
     unit: str = ""
+    audit: Path | None = None
 
 
 def predict_stage(request: Request) -> pd.DataFrame | None:
@@ -93,9 +96,9 @@ def predict_stage(request: Request) -> pd.DataFrame | None:
 
 def _predict(request: Request, network, card, team: Team) -> pd.DataFrame | None:
     cases, truth = requested_cases(request.inputs, card.labels, request.unit or card.holds)
-    key = beside(request.out, "key")
+    key, sha256 = beside(request.out, "key"), file_sha256(request.model / card.weights_file)
+    audit = Audit(request.audit if team.first else None, sha256, cases)
     cases = without_names(cases, key, request.identifiers, [key] if request.resume else [], request.share.rank == 0)
-    sha256 = file_sha256(request.model / card.weights_file)
     said = model_facts(request.model, card) | {"seen": seen_facts(request.model, cases)}
     said |= {"sha256": sha256, "cases": _fingerprint(cases), "precision": _precision(request)}
     said |= {LEFT_OUT: cases.attrs.get(LEFT_OUT, {})}
@@ -113,6 +116,7 @@ def _predict(request: Request, network, card, team: Team) -> pd.DataFrame | None
         beside(request.out, "model").unlink(missing_ok=True)
         write_table(request.out, table, card.labels)
         write_json(beside(request.out, "model"), said)
+    audit.written(request.out, table)
     remove_journals(request.out)
     if request.explain is not None:
         from .explain import explain_cases

@@ -9,7 +9,7 @@ from ..core.alone import file_alone
 from ..core.files import write_text
 from ..datasets.manifest.boxes import BOXES, write_boxes
 from ..datasets.manifest.inventory import warn
-from ..datasets.manifest.layouts import Layout, to_manifest
+from ..datasets.manifest.layouts import Layout, takes_data_root, to_manifest
 from ..datasets.manifest.patients import alike_patients
 from ..datasets.manifest.tables import Manifest, read_manifest, write_manifest
 
@@ -60,7 +60,10 @@ def prepare_stage(
     """
     from ..datasets.manifest.splits import assign_splits
 
-    table, labels = to_manifest(layouts, root, layout, **dict(options or {}))
+    options = dict(options or {})
+    if data_roots and "data_root" not in options and takes_data_root(layouts, root, layout):
+        options["data_root"] = list(data_roots)
+    table, labels = to_manifest(layouts, root, layout, **options)
     if resplit is not None:
         table["split"] = assign_splits(table, labels, seed=resplit)
     folder = root if root.is_dir() else root.parent
@@ -71,9 +74,10 @@ def prepare_stage(
     if alike := alike_patients(table):
         warn(table, alike)
     about = table.attrs
-    given = [*data_roots, *([options["data_root"]] if options and options.get("data_root") else [])]
+    named = options.get("data_root") or ()
+    given = [*data_roots, *([named] if isinstance(named, str | Path) else named)]
     # Links that lead out of the data set are not followed unasked: they may have come with it.
-    roots = [base] * base.startswith("..") + [str(Path(each).resolve()) for each in given]
+    roots = [base] * base.startswith("..") + list(dict.fromkeys(str(Path(each).resolve()) for each in given))
     with file_alone(out, out.parent / BOXES):
         write_manifest(
             out, table.assign(path=paths), labels, about["meaning"], roots, about.get("left_out"), holds,

@@ -15,6 +15,12 @@ from ..datasets.manifest.tables import SPLITS, Manifest
 from .facts import facts_beside
 
 GONE_ON = "its encoder went on from another one in pre-training, and what that had seen is not known"
+_LISTS = {  # what a list of cases beside a model is of, and the key of its count
+    "trained on": "trained_on",
+    "chosen on (epoch, thresholds, calibration)": "chosen_on",
+    "seen by the encoder in pre-training": "pretrained_on",
+}
+_PATIENTS = {"pretrained_on": "pretrained_patients"}
 
 
 def seen_facts(model: Path, cases: pd.DataFrame) -> dict:
@@ -59,7 +65,7 @@ def seen_beside(predictions: Path, cases: pd.DataFrame) -> dict:
 
 
 def seen_sentences(split: str, seen: Mapping) -> tuple[list[str], list[str]]:
-    """Return what `seen_facts` means for one split: warnings, and what else is known."""
+    """Return what `seen_facts` means for one split: warnings, and what else is known, or not known."""
     warnings, facts = [], []
     counts = seen.get(split, {})
     count = counts.get("cases", 0)
@@ -88,18 +94,24 @@ def seen_sentences(split: str, seen: Mapping) -> tuple[list[str], list[str]]:
             + (f", and other images of the patients of {more:,} more" if more else "")
             + ": on new patients it may do worse. Pre-train with --data.splits '[train]' to rule that out."
         )
-    elif counts and counts["pretrained_on"] is None:
+    unknown = [name for name, key in _LISTS.items() if counts.get(key) is None]
+    if unknown:
         facts.append(
-            f"what its encoder has seen in pre-training is not known: some of the {split} cases may be among it."
+            f"it is not known whether any of the {split} cases was {_joined(unknown)}: no list of such cases lies "
+            "beside the table. Whoever made the model must know."
         )
+    clear = [name for name, key in _LISTS.items() if counts.get(key) == 0 and not counts.get(_PATIENTS.get(key, ""))]
     if counts.get("pretrained_at_least"):
         facts.append(f"{GONE_ON}: some of the {split} cases may be among it.")
-    elif counts and not warnings and None not in counts.values():
-        facts.append(
-            f"none of the {count:,} {split} cases was trained on, chosen on, or seen by the encoder in pre-training, "
-            "as far as ids and patients show."
-        )
+        clear = [name for name in clear if _LISTS[name] != "pretrained_on"]
+    if clear and not warnings:
+        facts.insert(0, f"none of the {count:,} {split} cases was {_joined(clear)}, as far as ids and patients show.")
     return warnings, facts
+
+
+def _joined(names: list[str]) -> str:
+    """Return `a, b or c`."""
+    return " or ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def encoder_sentences(folder: Path, manifest: Manifest) -> tuple[list[str], list[str]]:

@@ -3,6 +3,7 @@
 import argparse
 import pickle
 import re
+import warnings
 from pathlib import Path
 
 import safetensors
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from ...core.errors import UserError
 from ...core.files import refuse_irregular, wrong_checksum
-from ...core.tensors import refuse_expanded
+from ...core.tensors import refuse_expanded, refuse_many
 
 State = dict[str, Tensor]
 WRAPPERS = ("state_dict", "model", "module", "model_state_dict", "teacher", "student")
@@ -35,6 +36,7 @@ def read_checkpoint(path: str | Path) -> State:
     content: object
     if path.suffix == ".safetensors":
         try:
+            refuse_many(path)
             content = safetensors.torch.load_file(path)
         except (safetensors.SafetensorError, OSError) as error:
             raise UserError(f"{path}: not a readable safetensors file ({error}). Copy or download it again.") from None
@@ -58,7 +60,8 @@ def read_pickle(path: Path) -> object:
             "checksums (torch.serialization.set_crc32_options), save it with them."
         )
     try:
-        with torch.serialization.safe_globals([argparse.Namespace]):
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of kinds of tensors that are refused below
             content = torch.load(path, map_location="cpu", weights_only=True)
         refuse_expanded(path, content)
         return content

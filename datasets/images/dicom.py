@@ -196,9 +196,16 @@ def _inflated(path: Path, file: BinaryIO, header_only: bool) -> BinaryIO:
     header = _inflate(inflate, file, HEADER_BYTES)
     explicit = FileMetaDataset()
     explicit.TransferSyntaxUID = ExplicitVRLittleEndian
-    if header_only:
+    if header_only and len(header) < HEADER_BYTES:
         return _as_explicit(explicit, header)
     declared = dcmread(_as_explicit(explicit, header), stop_before_pixels=True, specific_tags=list(_SIZE_TAGS))
+    if len(header) == HEADER_BYTES and "Rows" not in declared:
+        raise DataError(
+            f"{path}: a DICOM file that inflates to more than {HEADER_BYTES / 1e6:.0f} MB without describing an "
+            "image: damaged, or made to fill the memory. Do not use it."
+        )
+    if header_only:
+        return _as_explicit(explicit, header)
     pixels = math.prod(int(declared.get(tag) or 1) for tag in _SIZE_TAGS) // 8
     if INFLATED_GB.exceeded(pixels / 1e9):
         raise DataError(f"{path}: a DICOM file that inflates to more than is read ({INFLATED_GB.text()}).")

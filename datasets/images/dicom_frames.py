@@ -61,6 +61,7 @@ def stored_pixels(path: Path, dataset: Dataset) -> tuple[np.ndarray, str]:
             file.
         Exception: Whatever a decoder raises on broken data.
     """
+    complete(dataset)
     refuse_impossible(path, dataset)
     syntax, bits = dataset.file_meta.TransferSyntaxUID, dataset.BitsStored
     try:
@@ -87,17 +88,27 @@ def stored_pixels(path: Path, dataset: Dataset) -> tuple[np.ndarray, str]:
     return stored, str(properties["photometric_interpretation"])
 
 
+def complete(dataset: Dataset) -> None:
+    """Fill in what a header leaves out where there is no choice, for images and clips alike.
+
+    Pixels of 8 bits and colours are unsigned; more bits may be signed, and a file that does not say it is refused.
+    Colours lie pixel by pixel, as viewers take them and ultrasound must have them.
+    """
+    bits, samples = dataset.get("BitsStored"), dataset.get("SamplesPerPixel")
+    if dataset.get("PixelRepresentation") is None and (samples == 3 or (bits is not None and bits <= 8)):
+        dataset.PixelRepresentation = 0
+    if samples == 3 and dataset.get("PlanarConfiguration") is None:
+        dataset.PlanarConfiguration = 0
+
+
 def refuse_impossible(path: Path, dataset: Dataset) -> None:
     """Raise unless the header describes pixels that can be.
 
     Raises:
         DataError: An element is missing or impossible.
     """
-    needed = _NEEDED
-    if (dataset.get("SamplesPerPixel") or 1) > 1 and not dataset.file_meta.TransferSyntaxUID.is_encapsulated:
-        needed = (*needed, "PlanarConfiguration")
-    missing = [name for name in needed if dataset.get(name) is None]
-    if len(missing) == len(needed):  # pydicom gives nothing of compressed pixels without an end
+    missing = [name for name in _NEEDED if dataset.get(name) is None]
+    if len(missing) == len(_NEEDED):  # pydicom gives nothing of compressed pixels without an end
         raise DataError(f"{path}: a broken or truncated DICOM file. Fetch it again from where it came from.")
     if missing:
         raise DataError(f"{path}: its header lacks {', '.join(missing)}. Export it again with a complete header.")

@@ -236,6 +236,11 @@ class SampleMaker:
     source: Pixels
     view: Callable | None
 
+    @property
+    def writes(self) -> bool:
+        """Return whether the reader of the files says that it writes some (`isolated`)."""
+        return bool(getattr(getattr(self.source, "reader", None), "writes", False))
+
     def __call__(self, sample: Sample) -> np.ndarray | dict[str, np.ndarray]:
         """Return what the view gives, or the pixels.
 

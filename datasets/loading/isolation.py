@@ -1,32 +1,33 @@
 """Processes that read files for another one: a decoder that dies or hangs over a file costs this file, not the run.
 
 Native decoders (FFmpeg, OpenJPEG, GDCM, OpenSlide, HDF5) end their process over some broken files. Where files come
-from outside, they are read here. Results are pickled through a pipe; large arrays in them are sent as they lie in
-memory. pebble's pool would do the same in fewer lines, but pickles everything through one pipe: 2.4 times the time and
-4.6 times the parent's CPU for an image of 800 kB.
+from outside, they are read here, by processes that may do nothing else (`core.confinement`). What they answer runs
+nothing where it arrives (`replies`); large arrays are sent as they lie in memory. pebble's pool would do the same in
+fewer lines, but pickles everything through one pipe: 2.4 times the time and 4.6 times the parent's CPU for an image of
+800 kB.
 """
 
 import contextlib
 import os
-import pickle
 import signal
 import sys
 import weakref
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from importlib.util import find_spec
 from itertools import islice
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-
+from ...core.confinement import confine
 from ...core.errors import DataError, RunError, UserError
 from ...core.platform import KILLED, RAW_PIPES, START_METHOD, TIME_OVER, end_after, end_not, limit_memory
 from .limits import READ_GB, READ_SECONDS, Limit
+from .replies import BadReply, packed, unpacked
 
 _CONTEXT = get_context(START_METHOD)
 # Loaded once, for all processes that are started, also in place of dead ones.
@@ -38,8 +39,6 @@ if START_METHOD == "forkserver":
 _NOT_BEGUN, _WAITING = -1, -2
 # How long a result may take to be sent before the next file is begun, whose reading may take the process down.
 _PATIENCE_S = 0.05
-# Arrays from this size on are sent as they lie in memory.
-_LARGE_BYTES = 1 << 16
 
 
 def isolated(
@@ -48,8 +47,9 @@ def isolated(
     """Read in processes of their own.
 
     Args:
-        read: From an item to what is wanted of it; picklable, and importable from the package. What it has given is
-            not changed by a later call: it may be on its way.
+        read: From an item to what is wanted of it, of the kinds that `replies.packed` sends; picklable, and importable
+            from the package. What it has given is not changed by a later call: it may be on its way. It writes no
+            file, unless it, or the object that it is a method of, says so by a true attribute `writes`.
         items: Paths, or whatever names its file by `str`.
         workers: Processes, at least 1.
         ahead: Items per process that are given out before they are asked for.
@@ -135,6 +135,7 @@ class _Team:
 
     def __init__(self, read: Callable, size: int, time: Limit):
         self.size, self._read, self._time, self._seconds = size, read, time, time.value()
+        self._most_bytes = READ_GB.value() * 1e9
         self._members: list[_Member] = []
         self._killed: set[int] = set()
 
@@ -152,10 +153,22 @@ class _Team:
         ready = set(wait([member.pipe for member in self._members]))
         for member in [member for member in self._members if member.pipe in ready]:
             try:
-                number, result = _received(member.pipe)
+                number, result = _received(member.pipe, self._most_bytes)
+                if number not in member.under_way:
+                    raise BadReply("not asked for")
             except (EOFError, OSError):
                 self._members.remove(member)
                 self._settle_death(member, results)
+            except BadReply as error:
+                self._members.remove(member)
+                member.stop()
+                member.end()
+                number = next(iter(member.under_way))
+                results[number] = DataError(
+                    f"{member.under_way.pop(number)}: its reading process answered with what is no result ({error}). "
+                    "The file is damaged or hostile: look where it is from."
+                )
+                self.give(member.under_way.items())
             else:
                 del member.under_way[number]
                 results[number] = result
@@ -241,6 +254,7 @@ def _serve(read: Callable, pipe: Connection, at, seconds: float, memory: Limit, 
     limit_memory(int(memory.value() * 1e9))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     one_thread()
+    confine(writes=_writes(read))
     at.value = _WAITING
     # Where nobody takes a result at once, it is sent while the next file is read.
     sent: list[Future] = []
@@ -256,56 +270,22 @@ def _serve(read: Callable, pipe: Connection, at, seconds: float, memory: Limit, 
             sent = [post.submit(_send, pipe, raw, *result)]
 
 
-class _Large(NamedTuple):
-    """Stands for an array that is sent as it lies in memory, after the rest."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype
+def _writes(read: Callable) -> bool:
+    """Return whether a reader says that it writes files."""
+    read = getattr(read, "func", read)  # of a partial
+    return bool(getattr(read, "writes", getattr(getattr(read, "__self__", None), "writes", False)))
 
 
 def _tried(read: Callable, number: int, item: Any) -> tuple[bytes, list[memoryview]]:
-    """Read an item.
-
-    Returns:
-        Number and result (or error), pickled, and the bytes of the large arrays in it, which are not.
-    """
+    """Read an item; return number and result (or error) as `packed` does."""
     try:
-        arrays: list[memoryview] = []
-        result = _without_arrays(read(item), arrays)
-        return pickle.dumps((number, result), pickle.HIGHEST_PROTOCOL), arrays
+        return packed(number, read(item))
     except BaseException as error:
-        return pickle.dumps((number, _as_ours(item, error))), []
+        return packed(number, _as_ours(item, error))
 
 
-def _without_arrays(result: Any, arrays: list[memoryview]) -> Any:
-    """Put `_Large` for a large array, or those in a tuple, and add their bytes to `arrays`."""
-    if isinstance(result, tuple):
-        parts = [_without_arrays(part, arrays) for part in result]
-        return type(result)(*parts) if hasattr(result, "_fields") else tuple(parts)
-    if isinstance(result, np.ndarray) and result.nbytes >= _LARGE_BYTES and not result.dtype.hasobject:
-        arrays.append(_bytes(np.ascontiguousarray(result)))
-        return _Large(result.shape, result.dtype)
-    return result
-
-
-def _with_arrays(pipe: Connection, result: Any) -> Any:
-    """Undo `_without_arrays`: the arrays come through the pipe in their order."""
-    if isinstance(result, _Large):
-        array = np.empty(result.shape, result.dtype)
-        _receive_into(pipe, _bytes(array))
-        return array
-    if isinstance(result, tuple):
-        parts = [_with_arrays(pipe, part) for part in result]
-        return type(result)(*parts) if hasattr(result, "_fields") else tuple(parts)
-    return result
-
-
-def _bytes(array: np.ndarray) -> memoryview:
-    return array.reshape(-1).view(np.uint8).data
-
-
-def _send(pipe: Connection, raw: bool, pickled: bytes, arrays: list[memoryview]) -> None:
-    pipe.send_bytes(pickled)
+def _send(pipe: Connection, raw: bool, head: bytes, arrays: list[memoryview]) -> None:
+    pipe.send_bytes(head)
     for array in arrays:
         if not raw:
             pipe.send_bytes(array)
@@ -313,14 +293,14 @@ def _send(pipe: Connection, raw: bool, pickled: bytes, arrays: list[memoryview])
             array = array[os.write(pipe.fileno(), array) :]
 
 
-def _received(pipe: Connection) -> tuple[int, Any]:
+def _received(pipe: Connection, most_bytes: float) -> tuple[int, Any]:
     """Receive number and result.
 
     Raises:
         EOFError, OSError: The other process ended before all was sent.
+        BadReply: What it sent is no answer.
     """
-    number, result = pipe.recv()
-    return number, _with_arrays(pipe, result)
+    return unpacked(pipe.recv_bytes(), partial(_receive_into, pipe), most_bytes)
 
 
 def _receive_into(pipe: Connection, place: memoryview) -> None:

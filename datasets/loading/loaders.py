@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ...core.errors import DataError, UserError
@@ -55,16 +54,18 @@ class Cases(Dataset):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitems__(self, samples: list[tuple[int, int]]) -> dict[str, Tensor]:
+    def __getitems__(self, samples: list[tuple[int, int]]) -> dict[str, Any]:
         """Return a batch: `image` (B, C, [T,] S, S) uint8, or what the view names; `row` (B,) rows of the source.
 
-        There is a `target` (B, L) where the data set has targets. B counts every sample of a case.
+        There is a `target` (B, L) where the data set has targets. B counts every sample of a case. Where files of it
+        cannot be read, `unread` holds pairs of row and reason.
         """
-        parts, rows = [], []
+        parts, rows, unread = [], [], []
         wanted = [self._sample(int(self.rows[position]), seed) for position, seed in samples]
         for sample, arrays in zip(wanted, self._make(wanted)):
             if isinstance(arrays, DataError):
                 self._count_bad(sample.row, arrays)
+                unread.append((sample.row, str(arrays)))
             else:
                 parts.append(arrays if isinstance(arrays, dict) else {"image": arrays})
                 rows += [sample.row] * len(next(iter(parts[-1].values())))
@@ -74,7 +75,7 @@ class Cases(Dataset):
         batch["row"] = torch.tensor(rows)
         if self.targets is not None:
             batch["target"] = torch.from_numpy(self.targets[rows])
-        return batch
+        return batch | ({"unread": unread} if unread else {})
 
     def _sample(self, row: int, seed: int) -> Sample:
         return Sample(row, seed, self.source.file(row) if self.source.apart else "")
@@ -196,19 +197,19 @@ def reading_workers(workers: int, decoding: bool = False) -> int:
 
 def readable_rows(
     source: Tried, rows: Sequence[int] | np.ndarray, max_bad: float, where: str
-) -> tuple[np.ndarray, list[str]]:
-    """Return the rows whose file could be read, and the reasons of the others.
+) -> tuple[np.ndarray, dict[int, str]]:
+    """Return the rows whose file could be read, and the others with their reasons.
 
     Raises:
         DataError: A larger share than `max_bad` failed; the first reason is given.
     """
     reasons = source.reasons()
     good = np.array([row for row in rows if not reasons[row]], dtype=np.int64)
-    bad = [reasons[row] for row in rows if reasons[row]]
+    bad = {int(row): reasons[row] for row in rows if reasons[row]}
     if len(bad) > max_bad * len(rows):
         raise DataError(
             f"{where}: {len(bad)} of {len(rows)} training files cannot be read, more than the allowed share "
-            f"{max_bad:g} (run.max_bad). The first: {bad[0]}"
+            f"{max_bad:g} (run.max_bad). The first: {next(iter(bad.values()))}"
         )
     return good, bad
 

@@ -1,6 +1,6 @@
 """Where a training's pixels come from: files by way of a cache, shards of them, or tiles straight from slides."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,7 +30,7 @@ class Source:
         pixels: By row.
         rows: The rows to train on, all of them readable.
         ids: Of all rows.
-        bad: Why others cannot be read.
+        bad: Rows of the manifest that cannot be read, and why.
         manifest: The files: images, clips or slides.
         slides: Rows of the manifest whose tiles these are, slide after slide; None where a row is a file itself.
     """
@@ -38,7 +38,7 @@ class Source:
     pixels: PixelCache | Files | ShardPixels | OwnPixels | TileSource
     rows: np.ndarray
     ids: Sequence[str]
-    bad: list[str]
+    bad: dict[int, str]
     manifest: Manifest
     slides: np.ndarray | None = None
 
@@ -68,8 +68,17 @@ class Source:
             return rows
         return self.slides[np.searchsorted(self.pixels.ends, rows, side="right")]
 
-    def readable(self, rows: Sequence[int] | np.ndarray, max_bad: float) -> tuple[np.ndarray, list[str]]:
-        """Return those of some rows that can be read, and the reasons of the others (`readable_rows`)."""
+    def left_out(self, unread: Mapping[int, str]) -> dict[int, str]:
+        """Return the rows of the manifest that were left out before and while training, with reasons.
+
+        Args:
+            unread: Row of the pixels to why it could not be read.
+        """
+        rows = self.case_of(np.array(list(unread), dtype=np.int64)) if unread else ()
+        return dict(zip(map(int, rows), unread.values())) | self.bad
+
+    def readable(self, rows: Sequence[int] | np.ndarray, max_bad: float) -> tuple[np.ndarray, dict[int, str]]:
+        """Return those of some rows that can be read, and the others with their reasons (`readable_rows`)."""
         return readable_rows(self.pixels, rows, max_bad, str(self.manifest.path))
 
     def batches(self, share: tuple[int, int, int, int, int, bool], tiles_per_slide: int | None = None) -> TrainBatches:

@@ -13,11 +13,23 @@ from ...core.errors import DataError
 from .cells import UNKNOWN_CELLS, as_numbers, nearest
 from .tables import FACTS, is_covariate
 
-PRESENT = frozenset("1 true t yes y ja j oui si sí pos positive positiv present vorhanden +".split())
-ABSENT = frozenset("0 false f no n nein non neg negative negativ absent fehlt".split())
+PRESENT = frozenset(
+    "1 true t yes y ja j oui si sí pos positive positiv positif positivo present présent presente vorhanden + x ✓ ✔ "
+    "checked".split()
+)
+ABSENT = frozenset(
+    "0|false|f|no|n|nein|non|neg|negative|negativ|négatif|negativo|absent|ausente|fehlt|nicht vorhanden|not present|"
+    "unchecked".split("|")
+)
 UNSURE = frozenset(
     "uncertain unsure equivocal indeterminate possible probable unclear unklar fraglich unsicher borderline".split()
 )
+# Words by which a label's cell says that nobody knows, beside those of every empty cell.
+MISSING = frozenset(
+    "unknown|unk|missing|not known|not available|not recorded|not reported|not applicable|nd|n.d.|k.a.|k. a.|unbekannt|"
+    "keine angabe|inconnu|non renseigné|desconocido|sconosciuto".split("|")
+)
+BLANKS = ("unknown", "zeros")
 POLICIES = {"unknown": np.nan, "ones": 1.0, "zeros": 0.0}
 ALIASES = {
     "path": (
@@ -48,7 +60,7 @@ class Column(NamedTuple):
 
     Attributes:
         name: As in the table, or '' of none.
-        taken: `path`, `id`, `patient`, `split`, `class`, `label`, `fact` or `left out`.
+        taken: `path`, `id`, `patient`, `split`, `class`, `label`, `fact`, `box` or `left out`.
         why: For a person, with counts.
     """
 
@@ -128,20 +140,25 @@ def read_label(cells: pd.Series) -> Read:
     numbers = as_numbers(words).to_numpy()
     present = (words.isin(PRESENT) | (numbers == 1)).to_numpy()
     absent = (words.isin(ABSENT) | (numbers == 0)).to_numpy()
-    unsure = (words.isin(UNSURE) | (numbers == -1) | (numbers == 0.5)).to_numpy()
-    odd = ~(present | absent | unsure | words.isin(UNKNOWN_CELLS).to_numpy())
+    if words.eq("+").any():  # beside it a minus is no empty cell
+        absent = absent | words.isin(("-", "\u2013", "\u2212")).to_numpy()
+    asked = words.str.endswith("?") & words.str.rstrip("? ").isin(PRESENT | ABSENT)  # `1?`, `yes ?`
+    unsure = (words.isin(UNSURE) | (numbers == -1) | (numbers == 0.5) | asked).to_numpy()
+    odd = ~(present | absent | unsure | words.isin({*UNKNOWN_CELLS, *MISSING}).to_numpy())
     values = np.where(present, 1.0, np.where(absent, 0.0, np.nan))
     return Read(values[codes], unsure[codes], odd[codes])
 
 
-def by_policy(read: Read, uncertain: str) -> np.ndarray:
-    """Return (N,) of 0, 1 and NaN: uncertain cells by the policy.
+def by_policy(read: Read, uncertain: str, blanks: str = "unknown") -> np.ndarray:
+    """Return (N,) of 0, 1 and NaN: uncertain and empty cells by their policies.
 
     Raises:
-        DataError: The policy is none.
+        DataError: A policy is none.
     """
-    name = policy("uncertain", uncertain, POLICIES)
-    return np.where(read.unsure, POLICIES[name], read.values)
+    name, empty = policy("uncertain", uncertain, POLICIES), policy("blanks", blanks, BLANKS)
+    values = np.where(read.unsure, POLICIES[name], read.values)
+    blank = np.isnan(read.values) & ~read.unsure & ~read.odd
+    return np.where(blank, POLICIES[empty], values)
 
 
 def policy(option: str, value: object, known: Sequence[str] | dict) -> str:

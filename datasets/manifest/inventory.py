@@ -17,7 +17,7 @@ import pandas as pd
 from ...core.errors import DataError, printable
 from ..kinds import is_frame
 from .splits import assign_splits, patient_folds
-from .tables import nearest
+from .tables import nearest, read_csv
 
 VAL_FOLDS = 8  # an eighth of the training patients, as the 11,212 of 86,524 images of the thorax paper
 CHANCE = 1e-4  # a code in file names that would arise by chance more often than this is none
@@ -61,6 +61,14 @@ def files_below(root: Path, suffixes: Iterable[str]) -> list[str]:
     return sorted(found)
 
 
+def by_stem(files: Iterable[str]) -> dict[str, str]:
+    """Return files by their names without folder and suffix; of copies the one that lies highest."""
+    found: dict[str, str] = {}
+    for file in sorted(files, key=lambda each: (each.count("/"), each)):
+        found.setdefault(file.rpartition("/")[2].rpartition(".")[0], file)
+    return found
+
+
 def is_utf8(name: str) -> bool:
     """Return whether a name is whole characters, as every table and page must be able to write it."""
     try:
@@ -89,8 +97,16 @@ def require_columns(path: Path, table: pd.DataFrame, columns: Iterable[str], wha
             )
 
 
+def has_columns(path: Path, *columns: str) -> bool:
+    """Return whether there is a table with these columns."""
+    try:
+        return path.is_file() and set(columns) <= set(read_csv(path, nrows=1).columns)
+    except DataError:
+        return False
+
+
 def keep_present(
-    table: pd.DataFrame, root: Path, present: Iterable[str] | None, keep_missing: bool = False
+    table: pd.DataFrame, root: Path, present: Iterable[str] | None, keep_missing: bool = False, remedy: str = ""
 ) -> pd.DataFrame:
     """Leave out the rows whose file is missing, and say so in the notes.
 
@@ -99,6 +115,7 @@ def keep_present(
         root: Named in messages.
         present: The relative paths that exist. None: ask the disk for each path.
         keep_missing: Keep the rows (with a note): they become `failed` rows later. Files are still counted.
+        remedy: What else may be done where most are missing, with a comma at its end.
 
     Raises:
         DataError: More than half of the files are missing.
@@ -111,10 +128,12 @@ def keep_present(
     if missing.empty:
         return table
     wanted = missing["path"].iloc[0] or missing["id"].iloc[0]
+    if wanted.startswith("../"):  # was absolute in the table
+        wanted = os.path.normpath(root.resolve() / wanted)
     if len(missing) > len(table) / 2 and not keep_missing:
         raise DataError(
             f"{root}: {len(missing):,} of {len(table):,} listed files are not there, first {wanted}. "
-            "Unpack the data below this folder, or keep rows without a file by keep_missing."
+            f"Unpack the data below this folder, {remedy}or keep rows without a file by keep_missing."
         )
     done = "kept" if keep_missing else "left out"
     table = table if keep_missing else table.loc[there].reset_index(drop=True)

@@ -27,7 +27,7 @@ def as_names(names: str | Iterable[str] | None, columns: Sequence[str]) -> tuple
 def key_columns(
     path: Path,
     raw: pd.DataFrame,
-    root: Path,
+    roots: Sequence[Path],
     path_column: str,
     patient_column: str,
     id_column: str | None,
@@ -42,7 +42,7 @@ def key_columns(
     columns = list(raw.columns)
     missing = []
     if path_column not in columns:
-        found = (alias("path", columns) or _by_cells(raw, root)) if path_column == "path" else None
+        found = (alias("path", columns) or _by_cells(raw, roots)) if path_column == "path" else None
         path_column, missing = (found, missing) if found else (path_column, ["path_column"])
     if each_file_own_patient:
         patient_column = NO_COLUMN
@@ -59,10 +59,10 @@ def key_columns(
     return {"path": path_column, "patient": patient_column}
 
 
-def _by_cells(raw: pd.DataFrame, root: Path) -> str | None:
-    """Return the column most of whose cells name files below the folder."""
+def _by_cells(raw: pd.DataFrame, roots: Sequence[Path]) -> str | None:
+    """Return the column most of whose cells name files below one of the folders."""
     texts = [column for column in raw.columns if read_label(raw[column]).odd.any()]
-    shares = [share_found(raw[column], root) for column in texts]
+    shares = [max(share_found(raw[column], root) for root in roots) for column in texts]
     best = int(np.argmax(shares)) if shares else 0
     return texts[best] if shares and shares[best] >= _FOUND else None
 

@@ -95,6 +95,11 @@ def recognise(layouts: Mapping[str, Layout], root: str | Path) -> str:
     raise DataError(f"{root}: no known layout. Looked for {known}.")
 
 
+def takes_data_root(layouts: Mapping[str, Layout], root: Path, layout: str | None = None) -> bool:
+    """Return whether the layout looks for files in further folders, all of them at once (`data_root`)."""
+    return (layout or recognise(layouts, root)) == "csv" and "csv" in layouts
+
+
 def to_manifest(
     layouts: Mapping[str, Layout], root: str | Path, layout: str | None = None, /, **options: object
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:

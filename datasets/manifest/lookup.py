@@ -12,7 +12,9 @@ from ...core.errors import DataError
 from .inventory import note
 
 
-def found_files(source: Path, cells: pd.Series, root: Path, table: pd.DataFrame) -> pd.Series:
+def found_files(
+    source: Path, cells: pd.Series, root: Path, table: pd.DataFrame, elsewhere: Sequence[Path] = ()
+) -> pd.Series:
     """Return paths relative to `root`, those that are not there replaced by the one file below that they mean.
 
     A name is looked for as it is, then by its last folders, then without its suffix; capitals and Unicode forms
@@ -23,6 +25,7 @@ def found_files(source: Path, cells: pd.Series, root: Path, table: pd.DataFrame)
         cells: Relative to `root`; '' is no file.
         root: The folder.
         table: Gets the notes.
+        elsewhere: Further folders that are looked in.
 
     Raises:
         DataError: A name fits several files.
@@ -31,10 +34,13 @@ def found_files(source: Path, cells: pd.Series, root: Path, table: pd.DataFrame)
     if not missing:
         return cells
     index = _index(root)
+    for folder in elsewhere:
+        for name, files in _index(folder).items():
+            index[name] += [os.path.relpath((folder / file).resolve(), root.resolve()) for file in files]
     found, replaced = cells.to_numpy(dtype=object, copy=True), []
     for place in missing:
         name = cells.iloc[place]
-        fits = _fits(name, index)
+        fits = sorted(set(_fits(name, index)))
         if len(fits) > 1:
             raise DataError(
                 f"{source}: row {place + 2}: {name!r} fits {len(fits)} files, {fits[0]} and {fits[1]}. Give the path "
@@ -45,7 +51,8 @@ def found_files(source: Path, cells: pd.Series, root: Path, table: pd.DataFrame)
             replaced.append((name, fits[0]))
     if replaced:
         first, file = replaced[0]
-        note(table, f"{len(replaced):,} files were found below {root} by their names; the first: {first!r} is {file}.")
+        where = " and ".join(map(str, (root, *elsewhere)))
+        note(table, f"{len(replaced):,} files were found below {where} by their names; the first: {first!r} is {file}.")
     return pd.Series(found, cells.index, dtype=str)
 
 

@@ -103,7 +103,7 @@ def capitalised(text: str) -> str:
 def file_ids(files: pd.Series) -> pd.Series:
     """Return paths without suffix, or with it where two files differ by nothing else."""
     names = files.str.replace(r"\.[^./]+$", "", regex=True)
-    return files if names.duplicated().any() else names
+    return files if names[~files.duplicated()].duplicated().any() else names
 
 
 def patients_by_pattern(root: Path, below_class: pd.Series, pattern: str) -> pd.Series:

@@ -35,7 +35,8 @@ from .inventory import (
 from .keys import NO_COLUMN, as_names, key_columns
 from .lookup import found_files
 from .names import capitalised, file_ids, hash_names, named_cases, note_left_out
-from .several import column_classes, one_row_per_file
+from .own_boxes import box_columns, boxes_of
+from .several import column_classes, names_in, one_row_per_file
 from .tables import UNKNOWN_CELLS, nearest, read_csv, refuse_patient_overlap
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".xlsx")
@@ -70,6 +71,8 @@ def read_own_csv(
     resplit: bool = False,
     keep_missing: bool = False,
     seed: int = 0,
+    data_root: str | Path | Sequence[str | Path] = (),
+    blanks: str = "unknown",
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Read a table with one row per image or clip: CSV with any separator and encoding, or Excel's .xlsx.
 
@@ -82,8 +85,8 @@ def read_own_csv(
             those of people, a hash.
         patient_column: Who the patient is. Where there is no such column, one named like it (`PatientID`, ...) is
             taken.
-        split_column: train, val, test (or training, valid, dev, ...). May be absent: then patients are dealt
-            out.
+        split_column: train, val, test (or training, valid, dev, ...). Where there is no such column, the one whose
+            cells are all such words is taken; without one patients are dealt out.
         labels: Columns of 0 and 1, true and false, yes and no, or empty. Default: every other column that holds
             little else, and is no known fact or covariate.
         not_labels: Columns that are no labels, whatever they hold.
@@ -98,6 +101,8 @@ def read_own_csv(
         resplit: Ignore the splits of the table and deal the patients out anew.
         keep_missing: Keep rows whose file is missing.
         seed: For splits that are dealt out.
+        blanks: What an empty cell of a label becomes: unknown, or zeros where only what is present is marked.
+        data_root: Folder (or several) in which files are looked for too, where the table lies apart from them.
 
     Returns:
         The table `id, path, patient, split`, labels (0, 1, NaN), known facts, other columns left out; the
@@ -126,6 +131,8 @@ def read_own_csv(
         resplit=resplit,
         keep_missing=keep_missing,
         seed=seed,
+        blanks=blanks,
+        elsewhere=[Path(each) for each in ([data_root] if isinstance(data_root, str | Path) else data_root)],
     )
     if id_column is None:
         hash_names(path.parent, table, each_file_own_patient)
@@ -152,11 +159,13 @@ def own_table(
     not_labels: Sequence[str] = (),
     uncertain: str = "unknown",
     readers: str | None = None,
+    elsewhere: Sequence[Path] = (),
+    blanks: str = "unknown",
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Return the table and labels of a CSV that was read (see `read_own_csv`, also for the options).
 
     `path` names the CSV in messages, `raw` holds its cells as strings, `root` is the folder that the paths in it are
-    relative to, `present` the relative paths that exist (None: look below `root`).
+    relative to, `present` the relative paths that exist (None: look below `root` and `elsewhere`).
     """
     if class_column is None and positive is not None:
         raise DataError(f"{path}: positive={positive} is of classes; name their column too (class_column).")
@@ -164,7 +173,9 @@ def own_table(
         raise DataError(f"{path}: give labels (columns of 0 and 1) or class_column (a column of names), not both.")
     given_labels, not_labels = as_names(labels, raw.columns), as_names(not_labels, raw.columns) or ()
     taken: list[Column] = []
-    keys = key_columns(path, raw, root, path_column, patient_column, id_column, class_column, each_file_own_patient)
+    keys = key_columns(
+        path, raw, [root, *elsewhere], path_column, patient_column, id_column, class_column, each_file_own_patient
+    )
     path_column, patient_column = keys["path"], keys["patient"]
     for key, column in (*keys.items(), ("id", id_column), ("class", class_column)):
         if column in raw.columns and column != NO_COLUMN:
@@ -175,10 +186,12 @@ def own_table(
     files = relative_paths(
         cells.mask(cells.str.lower().isin(UNKNOWN_CELLS), "").str.replace("\\", "/", regex=False), root
     )
-    files = found_files(path, files, root, table) if present is None else files
+    files = found_files(path, files, root, table, elsewhere) if present is None else files
     table["id"] = raw[id_column].str.strip() if id_column else file_ids(files)
     table["path"] = files
     table["patient"] = table["id"] if each_file_own_patient else raw[patient_column].str.strip()
+    if split_column == "split" and split_column not in raw.columns:
+        split_column = _split_column(raw, [*keys.values(), id_column, class_column, *(given_labels or ())]) or "split"
     has_split = split_column in raw.columns
     taken += [Column(split_column, "split", "dealt out anew" if resplit else "")] * has_split
     table["split"] = _splits(path, raw[split_column] if has_split and not resplit else pd.Series("", raw.index))
@@ -186,20 +199,27 @@ def own_table(
         empty = np.flatnonzero(table[column].str.lower().isin(UNKNOWN_CELLS))
         if len(empty):
             raise DataError(f"{path}: row {empty[0] + 2}: the {column} is empty ({len(empty):,} in all). Fill it in.")
-    used = {path_column, id_column, patient_column, split_column, class_column}
+    corners = box_columns(raw.columns)
+    taken += [Column(name, "box", "a box around a finding, a row each") for name in corners]
+    used = {path_column, id_column, patient_column, split_column, class_column, *corners}
     rest = [column for column in raw.columns if column not in used and column not in table.columns]
     refuse_repeated_columns(path, raw, [*used, *(given_labels or ())])
     if class_column is not None:
         named: tuple[str, ...] = ()
         taken += [_no_label(describe(column, raw[column]), f"labels come from {class_column}") for column in rest]
     else:
-        named, described = _labelled(path, raw, table, rest, given_labels, not_labels, uncertain)
+        named, described = _labelled(path, raw, table, rest, given_labels, not_labels, uncertain, blanks)
         taken += described
     _add_facts(raw, table, taken, named)
     several = [*named] if class_column is None else []
-    if readers is not None or (id_column is None and table["path"].duplicated().any()):
+    boxed = raw.assign(**({} if class_column is None else {class_column: raw[class_column].map(names_in)}))
+    row_files, row_labels = table["path"], table[several] == 1
+    if readers is not None or ((id_column is None or corners) and table["path"].duplicated().any()):
+        if corners and class_column is not None:
+            raw = raw.assign(**{class_column: _joined_names(boxed[class_column], row_files)})
         raw_classes = None if class_column is None else raw[class_column]
-        table, kept = one_row_per_file(path, table, several, readers, uncertain, raw_classes)
+        joined = readers or ("any" if corners and several else None)  # each row says one finding of several
+        table, kept = one_row_per_file(path, table, several, joined, uncertain, raw_classes)
         raw = raw.loc[kept].reset_index(drop=True)
     refuse_repeated(path, table["id"], "id")
     if class_column is not None:
@@ -207,7 +227,15 @@ def own_table(
     table.attrs["columns"] = [each._asdict() for each in taken]
     for line in report(taken):
         note(table, line)
-    return _finished(path, root, table, named, present, keep_missing, seed)
+    table, named = _finished(path, root, table, named, present, keep_missing, seed)
+    if corners:
+        findings = (
+            [[name for name in named if row[name]] for row in row_labels.to_dict("records")]
+            if class_column is None
+            else [[name for name in names if name in named] for names in boxed[class_column]]
+        )
+        table.attrs["boxes"] = boxes_of(path, boxed, root, row_files, findings, table)
+    return table, named
 
 
 def read_class_folders(
@@ -279,7 +307,8 @@ def read_class_folders(
 
 
 def _finished(path, root, table, labels, present, keep_missing, seed) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    table = keep_present(table, root, present, keep_missing)
+    remedy = "name the folder that they lie in (--data-root FOLDER), " if present is None else ""
+    table = keep_present(table, root, present, keep_missing, remedy)
     refuse_patient_overlap(path, table)
     return complete_splits(path, table, labels, seed), labels
 
@@ -298,6 +327,17 @@ def only_csv(path: Path) -> Path:
         names = ", ".join(file.name for file in found) or "none"
         raise DataError(f"{path}: expected one CSV file there, found {len(found)} ({names}). Name the file itself.")
     return found[0]
+
+
+def _split_column(raw: pd.DataFrame, used: Sequence[str | None]) -> str | None:
+    """Return the one column whose cells are all words for splits, train and another among them; None without one."""
+    found = []
+    for column in raw.columns:
+        words = set(raw[column].str.strip().str.lower())
+        if column not in used and words <= {*SPLIT_WORDS, ""}:
+            splits = {SPLIT_WORDS[word] for word in words if word}
+            found += [column] * ("train" in splits and len(splits) > 1)
+    return found[0] if len(found) == 1 else None
 
 
 def _splits(path: Path, cells: pd.Series) -> pd.Series:
@@ -323,6 +363,7 @@ def _labelled(
     labels: Sequence[str] | None,
     not_labels: Sequence[str],
     uncertain: str,
+    blanks: str,
 ) -> tuple[tuple[str, ...], list[Column]]:
     """Add the label columns to the table: those that are named, or all that read like labels.
 
@@ -350,7 +391,13 @@ def _labelled(
         read = read_label(raw[label])
         if read.odd.any():
             _odd_cells(path, raw, table, label, read.odd, labels is not None)
-        table[label] = by_policy(read, uncertain)
+        table[label] = by_policy(read, uncertain, blanks)
+        if np.isnan(table[label]).any() and not (read.values == 0).any() and (read.values == 1).any():
+            note(
+                table,
+                f"{label}: no cell says that it is absent, and empty cells are unknown; if they mean absent: --option "
+                "blanks=zeros.",
+            )
         if read.unsure.any():
             note(table, f"{label}: {int(read.unsure.sum()):,} uncertain cells became {uncertain} (option uncertain).")
     return named, list(described.values())
@@ -377,6 +424,12 @@ def _add_facts(raw: pd.DataFrame, table: pd.DataFrame, taken: Sequence[Column], 
         key = fact(each.name)
         if each.taken == "fact" and key is not None and each.name not in named and key not in table:
             table[key] = fact_cells(key, raw[each.name])
+
+
+def _joined_names(names: pd.Series, files: pd.Series) -> pd.Series:
+    """Return the names in all rows of a file, for each of its rows: `A|B`."""
+    whole = names.groupby(files).agg(lambda rows: "|".join(dict.fromkeys(name for row in rows for name in row)))
+    return files.map(whole)
 
 
 def _has_split_folders(files: pd.Series) -> bool:

@@ -151,7 +151,7 @@ def _row_by_row(
             if any(cell.strip() for cell in row[len(header) :]):
                 raise DataError(
                     f"{path}: row {place} has {len(row)} cells, the header {len(header)}. A cell that holds "
-                    f"{separator!r} stands in quotes."
+                    f"{separator!r} stands in quotes; the first row names the columns, without a title above it."
                 )
             longer += 1
         row[len(header) :] = []

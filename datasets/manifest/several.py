@@ -11,7 +11,7 @@ from ...core.errors import DataError
 from .cells import UNKNOWN_CELLS
 from .classes import NEGATIVE_WORDS, class_labels
 from .columns import POLICIES, policy
-from .inventory import note
+from .inventory import note, warn
 
 READERS = ("majority", "any", "all")
 _SEPARATORS = re.compile(r"\s*[|;]\s*")
@@ -41,6 +41,13 @@ def column_classes(
     lists = texts[known].map(names_in)
     if not lists.map(len).gt(1).any() and not texts[known].str.match(_LIST).any():
         names = texts.where(known, "")
+        held = names[names.str.contains(r"\w\s*[,/+&]\s*\w", regex=True)]
+        if len(held) and names.nunique() > 2:
+            warn(
+                table,
+                f"{path.name}: {column}: cells such as {held.iloc[0]!r} were taken as one class each; if they name "
+                "several findings, separate these by | or ;.",
+            )
         return class_labels(path, table, names, sorted(set(names) - {""}), positive, f"{column} is {{}}")
     if positive is not None:
         raise DataError(f"{path}: positive={positive} is of two classes; cells of {column} hold several findings.")
@@ -104,7 +111,8 @@ def one_row_per_file(
         for label in labels:
             result[label] = _joined(groups[label], readers, POLICIES[policy("uncertain", uncertain, POLICIES)])
     done = f"joined by {readers}" if readers else "which say the same were joined"
-    note(result, f"{len(table) - len(result):,} further rows of the same files {done}.")
+    if len(result) < len(table):
+        note(result, f"{len(table) - len(result):,} further rows of the same files {done}.")
     return result, kept
 
 

@@ -21,9 +21,10 @@ from ...core.documents import read_json
 from ...core.errors import DataError
 from ...core.files import write_json
 from .cells import UNKNOWN_CELLS, is_numeric, label_cells, nearest, numbers, read_csv, write_csv
+from .cells import as_numbers as as_numbers
 from .cells import for_spreadsheets as for_spreadsheets
 from .patients import doubtful_patients, tidy_patients
-from .roots import refuse_outside
+from .roots import refuse_outside, signature_of
 
 KEYS = ("id", "path", "patient", "split")
 SPLITS = ("train", "val", "test")
@@ -160,7 +161,7 @@ def read_manifest(path: str | Path, labels: Sequence[str] | None = None) -> Mani
         raise DataError(f"{path}: row {wrong[0] + 2}: split {cell!r}; a split is one of {', '.join(SPLITS)}.")
     table["patient"], notes = tidy_patients(path, table)
     refuse_patient_overlap(path, table)
-    meaning, roots, named = _beside(path.with_suffix(".json"))
+    meaning, roots, named, signature = _beside(path.with_suffix(".json"))
     found = tuple(labels) if labels is not None else _label_columns(table, named)
     for label in found:
         if label not in table.columns:
@@ -168,7 +169,7 @@ def read_manifest(path: str | Path, labels: Sequence[str] | None = None) -> Mani
         table[label] = label_cells(path, table, label, named=labels is not None)
     for column in ("path", "annotation"):
         if column in table:
-            refuse_outside(path, column, table[column].str.strip(), roots)
+            refuse_outside(path, column, table[column].str.strip(), roots, signature)
     return Manifest(path, table, found, meaning, notes)
 
 
@@ -197,6 +198,7 @@ def write_manifest(
         facts = {
             "meaning": dict(meaning or {}), "roots": list(roots), "left_out": dict(left_out or {}),
             "holds": holds, "columns": list(columns), "labels": unlike,
+            "signature": signature_of(Path(path), roots) if roots else "",
         }  # fmt: skip
         write_json(beside, {key: value for key, value in facts.items() if value})
     write_csv(path, table)
@@ -361,14 +363,15 @@ def refuse_patient_overlap(path: Path, table: pd.DataFrame, remedy: str = _RESPL
         )
 
 
-def _beside(path: Path) -> tuple[dict[str, str], list[str], list[str]]:
-    """Return what 1 means by label, the roots, and the labels whose names are those of covariates."""
+def _beside(path: Path) -> tuple[dict[str, str], list[str], list[str], str]:
+    """Return what 1 means by label, the roots, the labels whose names are those of covariates, the roots' signature."""
     if not path.exists():
-        return {}, [], []
+        return {}, [], [], ""
     try:
         facts = read_json(path, DataError)
         meaning = {str(label): str(text) for label, text in facts.get("meaning", {}).items()}
-        return meaning, [os.fspath(root) for root in facts.get("roots", [])], [str(n) for n in facts.get("labels", [])]
+        roots, labels = [os.fspath(root) for root in facts.get("roots", [])], [str(n) for n in facts.get("labels", [])]
+        return meaning, roots, labels, str(facts.get("signature", ""))
     except (OSError, TypeError, AttributeError) as error:
         raise DataError(
             f"{path}: not readable ({error}); it holds "

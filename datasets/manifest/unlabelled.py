@@ -6,8 +6,8 @@ from pathlib import Path
 import pandas as pd
 
 from ...core.errors import DataError
-from .contents import contents, summary
-from .names import capitalised, named_cases, note_left_out
+from .contents import Contents, contents, summary
+from .names import DAMAGED, capitalised, named_cases, note_left_out
 
 
 def read_unlabelled(
@@ -48,9 +48,22 @@ def read_unlabelled(
         each_file_own_patient=each_file_own_patient,
     )  # fmt: skip
     if not len(table):
-        raise DataError(
-            f"{root}: no file to read below this folder ({unit}s). {capitalised(summary(found.counts()))}".strip()
-        )
+        words = f"{root}: no file to read below this folder ({unit}s). {capitalised(summary(found.counts()))}".strip()
+        raise DataError(f"{words} {_why_damaged(root, found)}".strip())
     table.insert(3, "split", "train")
     note_left_out(table, found)
     return table, ()
+
+
+def _why_damaged(root: Path, found: Contents) -> str:
+    """Return what is wrong with the first damaged file, so that an error names one; '' where none is."""
+    from ..images.dicom_header import read_header
+
+    first = next(iter(found.left_out.get(DAMAGED, ())), None)
+    if first is None:
+        return ""
+    try:
+        read_header(root / first)
+    except DataError as error:
+        return f"The first: {error}"
+    return f"The first: {root / first}: its header ends before it describes an image. Fetch it again."

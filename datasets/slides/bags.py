@@ -373,9 +373,12 @@ class BagCases(Dataset):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitems__(self, samples: list[tuple[int, int]]) -> dict[str, Tensor]:
-        """Return `features` (B, N, D), `mask` (B, N), `target` (B, L) and `row` (B,) of (position, seed) samples."""
-        bags, rows = [], []
+    def __getitems__(self, samples: list[tuple[int, int]]) -> dict[str, Any]:
+        """Return `features` (B, N, D), `mask` (B, N), `target` (B, L) and `row` (B,) of (position, seed) samples.
+
+        Where bags cannot be read, `unread` holds pairs of row and reason.
+        """
+        bags, rows, unread = [], [], []
         for position, seed in samples:
             if self._drawn is not None:
                 position = np.searchsorted(self._drawn, np.random.default_rng([seed, 1]).random() * self._drawn[-1])
@@ -384,16 +387,18 @@ class BagCases(Dataset):
             try:
                 bags.append(self.source.bag(row, chosen))
                 rows.append(row)
-            except DataError:
+            except DataError as error:
                 self.bad.add(row)
+                unread.append((row, str(error)))
                 if len(self.bad) > self.max_bad * len(self.rows):
                     raise
         if not bags:
             raise DataError(f"none of the {len(samples)} bags of a batch can be read.")
         features, mask = pad_bags(bags)
-        return {
+        batch = {
             "features": features,
             "mask": mask,
             "target": torch.from_numpy(self.targets[rows]),
             "row": torch.tensor(rows),
         }
+        return batch | ({"unread": unread} if unread else {})

@@ -365,7 +365,15 @@ def _attributes(file: h5py.File, name: str) -> dict[str, Any]:
     """Return the attributes of a file and of an array in it, as plain Python values and by our names."""
     held = {**file.attrs, **(file[name].attrs if name in file else {})}
     values = {key: value.decode() if isinstance(value, bytes) else value for key, value in held.items()}
-    return by_our_names({key: value.tolist() if hasattr(value, "tolist") else value for key, value in values.items()})
+    return by_our_names({key: _python(value) for key, value in values.items()})
+
+
+def _python(value: Any) -> Any:
+    """Return an attribute in Python's own values; a reference or an empty one, which have none, as text."""
+    value = value.tolist() if hasattr(value, "tolist") else value
+    if isinstance(value, list):
+        return [_python(each) for each in value]
+    return value if isinstance(value, str | int | float | bytes) else str(value)
 
 
 def _spans(rows: np.ndarray) -> list[tuple[int, int]]:

@@ -187,6 +187,10 @@ class SlideSet:
             [self.stains[row] for row in rows], names=[self.ids[row] for row in rows],
         )  # fmt: skip
 
+    def tiles(self, per_slide: int | None) -> int:
+        """Return how many tiles an epoch has: all of the usable slides, or so many of each."""
+        return sum(len(grid.coords) if per_slide is None else per_slide for grid in self.grids if grid is not None)
+
     def fingerprint(self) -> str:
         """Return SHA-256 over the tiles of all usable slides: what a run draws from."""
         digest = hashlib.sha256()

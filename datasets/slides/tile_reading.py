@@ -78,7 +78,7 @@ class Tiles:
 
 
 def slide_tiles(tiles: Path, file: Path, mpp: float | None, tile_level0_px: int | None = None) -> TileGrid:
-    """Return the tiles of a slide; what their file does not say is asked of the slide, by a process of its own.
+    """Return the tiles of a slide; what their file does not say is asked of the slide. Both by a process of its own.
 
     Args:
         tiles: The file of tiles.
@@ -89,14 +89,14 @@ def slide_tiles(tiles: Path, file: Path, mpp: float | None, tile_level0_px: int 
     Raises:
         DataError: The tiles or the slide cannot be read, or what is needed is said nowhere.
     """
+    return read_alone(partial(_slide_tiles, file=file, mpp=mpp, tile_level0_px=tile_level0_px), tiles, SLIDE_SECONDS)
+
+
+def _slide_tiles(tiles: Path, *, file: Path, mpp: float | None, tile_level0_px: int | None) -> TileGrid:
     if states_slide(tiles):
         return read_tiles(tiles, tile_level0_px=tile_level0_px)
-    return read_tiles(tiles, *read_alone(partial(_scale_and_size, mpp=mpp), file, SLIDE_SECONDS), tile_level0_px)
-
-
-def _scale_and_size(path: Path, *, mpp: float | None) -> tuple[float, tuple[int, int]]:
-    with open_slide(path, mpp) as slide:
-        return slide.mpp, (slide.width_px, slide.height_px)
+    with open_slide(file, mpp) as slide:
+        return read_tiles(tiles, slide.mpp, (slide.width_px, slide.height_px), tile_level0_px)
 
 
 class _Run(NamedTuple):

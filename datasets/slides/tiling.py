@@ -1,7 +1,9 @@
-"""One slide tiled: its grid found and written, with an image of it. No torch: a process is started for every slide."""
+"""One slide tiled: its grid found, with an image of it, and written. No torch: a process is started for every slide."""
 
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 from PIL import Image
 
 from ...core.files import written_aside
@@ -9,21 +11,33 @@ from .hdf5 import write_tiles
 from .reading import open_slide
 from .settings import Tiling
 from .shared_work import slide_file
-from .tiles import draw_grid, tile_grid
+from .tiles import TileGrid, draw_grid, tile_grid
 from .tissue import find_tissue
 
 IMAGES = "images"
 
 
-def tile_slide(path: Path, recipe: Tiling, mpp: float | None, out: Path, slide: str) -> dict:
-    """Write `out/<slide>.h5` and `out/images/<slide>.jpg`; gives the facts for its row of the status table.
+class Tiled(NamedTuple):
+    """A slide that has been tiled.
+
+    Attributes:
+        grid: Its tiles.
+        image: (H, W, 3) uint8, the slide with its tiles drawn.
+        facts: For its row of the status table.
+    """
+
+    grid: TileGrid
+    image: np.ndarray
+    facts: dict
+
+
+def tile_slide(path: Path, recipe: Tiling, mpp: float | None) -> Tiled:
+    """Return the tiles of a slide; nothing is written, which processes that read may not.
 
     Args:
         path: The slide's file.
         recipe: How.
         mpp: Microns per level-0 px by the manifest; None: as the file says.
-        out: Folder of tile coordinates.
-        slide: Its id.
 
     Raises:
         DataError: The slide cannot be read, or has no tissue.
@@ -31,10 +45,7 @@ def tile_slide(path: Path, recipe: Tiling, mpp: float | None, out: Path, slide: 
     with open_slide(path, mpp) as opened:
         tissue = find_tissue(opened, recipe.tissue)
         grid = tile_grid(opened, recipe, tissue)
-        with written_aside(slide_file(out / IMAGES, slide, ".jpg")) as aside:
-            Image.fromarray(draw_grid(opened, grid, tissue)).save(aside, quality=85)
-        write_tiles(slide_file(out, slide), grid)
-        return {
+        facts = {
             "tiles": len(grid.coords),
             "tissue_percent": round(100 * tissue.fraction, 2),
             "ink_percent": round(100 * tissue.ink, 2),
@@ -45,3 +56,12 @@ def tile_slide(path: Path, recipe: Tiling, mpp: float | None, out: Path, slide: 
             "width_px": opened.width_px,
             "height_px": opened.height_px,
         }
+        return Tiled(grid, draw_grid(opened, grid, tissue), facts)
+
+
+def write_tiled(found: Tiled, out: Path, slide: str) -> dict:
+    """Write `out/<slide>.h5` and `out/images/<slide>.jpg` of a slide; return the facts."""
+    with written_aside(slide_file(out / IMAGES, slide, ".jpg")) as aside:
+        Image.fromarray(found.image).save(aside, quality=85)
+    write_tiles(slide_file(out, slide), found.grid)
+    return found.facts

@@ -19,7 +19,7 @@ from pydicom.uid import HEVCM10P51, HEVCMP51, UID, MPEGTransferSyntaxes
 from ...core.errors import DataError
 from ...core.extras import require
 from ..images.dicom import PIXEL_TAGS, decoding, frame_levels, palette_colours, quiet, read_elements
-from ..images.dicom_frames import refuse_impossible, refuse_wrong_length, stored_pixels
+from ..images.dicom_frames import complete, refuse_impossible, refuse_wrong_length, stored_pixels
 from ..kinds import HEAD, VIDEOS, kind_of
 from .facts import measured_times, refuse_large, steady_times
 
@@ -55,7 +55,7 @@ class DicomFrames:
             self._open_video(header, max_megapixels, max_frames)
             return
         _refuse_unread(path, syntax)
-        _complete(self._dataset)
+        complete(self._dataset)
         with decoding(path), quiet():
             self._encapsulated = syntax.is_encapsulated
             self._stored = _stored_frames(path, self._dataset, count)
@@ -114,14 +114,6 @@ def _refuse_unread(path: Path, syntax: UID) -> None:
         raise DataError(
             f"{path}: the transfer syntax {syntax.name} is not read. Export the file uncompressed."
         ) from None
-
-
-def _complete(dataset: Dataset) -> None:
-    """Fill in what a file leaves out and viewers take for granted: unsigned pixels, colours pixel by pixel."""
-    if "BitsStored" in dataset and dataset.get("PixelRepresentation") is None:
-        dataset.PixelRepresentation = 0
-    if dataset.get("SamplesPerPixel") == 3 and dataset.get("PlanarConfiguration") is None:
-        dataset.PlanarConfiguration = 0
 
 
 def _extent(path: Path, header: Dataset) -> tuple[tuple[int, int], int]:

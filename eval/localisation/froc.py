@@ -13,12 +13,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from scipy import ndimage
 from scipy.sparse import csr_array
 
 from ...core.errors import DataError
 from ...core.files import written_aside
+from ...datasets.manifest.tables import as_numbers, read_csv
 from ..statistics.intervals import Estimate, PatientBootstrap, percentile
 
 RATES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)  # false positives per slide at which the score averages
@@ -26,6 +26,7 @@ GROWTH_UM = 75.0 / 2  # the script divides its 75 µm by 2: the distance that a 
 ISOLATED_UM = 275.0  # 200 µm and the 75 µm that the mask has grown by
 NO_LESION = "no lesion in the reference"
 _HEADERS = ({"probability", "x", "y"}, {"p", "x", "y"})  # the challenge's files have none; later ones do
+_BLANK = 16  # bytes of a file that holds nothing but line ends
 _BLOCK = 8_000_000  # numbers held at once per array while resampling
 
 
@@ -287,19 +288,15 @@ def read_detections(path: Path) -> np.ndarray:
     Raises:
         DataError: Not three numbers in every row.
     """
-    try:
-        table = pd.read_csv(path, header=None, dtype=str, skipinitialspace=True)
-    except pd.errors.EmptyDataError:
+    path = Path(path)
+    if path.is_file() and path.stat().st_size <= _BLANK and not path.read_bytes().strip():
         return np.zeros((0, 3))
-    except (pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{path}: not a table of detections ({str(error).strip()}). Write rows probability,x,y."
-        ) from error
+    table = read_csv(path, header=None)
     first = [str(cell).strip().lower() for cell in table.iloc[0]]
     if set(first) in _HEADERS:
         table = table.iloc[1:].set_axis(first, axis=1)
         table = table[["probability" if "probability" in first else "p", "x", "y"]]
-    numbers = table.apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
+    numbers = table.apply(as_numbers).to_numpy(dtype=np.float64)
     bad = np.isnan(numbers).any(axis=1)
     if numbers.shape[1] != 3 or bad.any():
         line = table.index[int(bad.argmax())] + 1 if len(bad) else 1

@@ -143,7 +143,9 @@ def _class_sentences(model: str, found: ClassResult, unit: str, several: bool) -
 def _ci(estimate: Estimate, form: Callable[[float], str] | None = None, digits: int = 2) -> str:
     if np.isnan(estimate.low):
         return f" ({estimate.reason})" if estimate.reason else ""
-    return f" (95 % CI {interval(estimate, 3, sign=True) if form else interval(estimate, digits)})"
+    bounds = interval(estimate, 3, sign=True) if form else interval(estimate, digits)
+    reserved = estimate.reason.partition(":")[0]
+    return f" (95 % CI {bounds}{f'; {reserved}' if reserved else ''})"
 
 
 def _verdict(found: Comparison, first: str, other: str, pairs: int) -> str:

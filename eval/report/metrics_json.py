@@ -153,6 +153,7 @@ def _label(label: LabelResult) -> dict[str, Any]:
             {"mean_score": number_json(score), "n": int(n), "observed": estimate_json(observed)}
             for score, n, observed in zip(curve.mean_score, curve.cases, curve.observed)
         ],
+        "calibration_curve": plain(curve.curve._asdict()),
     }
 
 

@@ -9,7 +9,7 @@ import html
 import io
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.metrics import precision_recall_curve, roc_curve
@@ -113,7 +113,9 @@ def pr_panel(
 def calibration_panel(
     calibrations: Sequence[Calibration], curves: Sequence[tuple[np.ndarray, np.ndarray]], name: str, alt: str
 ) -> str:
-    """Draw the observed share over the mean score by bins, with intervals; perfect calibration is dotted.
+    """Draw the flexible curve with its band, and the observed share over the mean score by bins.
+
+    Perfect calibration is dotted. Where there is no curve, the bins have intervals and are joined by a line.
 
     Below it stand the scores: a histogram of the positive cases upwards and of the negative ones downwards, each as
     shares of its own class; scores beyond the axis are in the last bar.
@@ -132,16 +134,29 @@ def calibration_panel(
         figure, axes, below = _square_with_strip(side)
         axes.plot([0, side], [0, side], color=MUTED, lw=0.8, ls=(0, (1, 2)))
         for i, own in enumerate(calibrations):
-            low, high = ([getattr(e, end) for e in own.observed] for end in ("low", "high"))
             colour, dashes = MODELS[i % len(MODELS)], DASHES[i % len(DASHES)]
-            # One path with gaps: a line each would repeat its style.
-            x, ends = (np.repeat(own.mean_score, 3), np.column_stack([low, high, np.full(len(low), np.nan)]).ravel())
-            axes.plot(x, ends, color=colour, lw=1, alpha=0.45)
-            observed = [estimate.value for estimate in own.observed]
-            axes.plot(own.mean_score, observed, color=colour, lw=1.3, marker="o", ms=2.6, ls=dashes, clip_on=False)
+            _calibration(axes, own, side, colour, dashes, i)
         axes.set_ylabel("observed share")
         _scores_by_truth(below, curves, side)
         return svg_text(figure, name, alt, {})
+
+
+def _calibration(axes: "Axes", own: Calibration, side: float, colour: str, dashes: tuple, model: int) -> None:
+    """Draw the calibration of one model."""
+    observed, curve = [estimate.value for estimate in own.observed], own.curve
+    marks: dict[str, Any] = {"color": colour, "marker": "o", "ms": 2.6, "clip_on": False}
+    if not len(curve.score):
+        low, high = ([getattr(e, end) for e in own.observed] for end in ("low", "high"))
+        # One path with gaps: a line each would repeat its style.
+        x, ends = (np.repeat(own.mean_score, 3), np.column_stack([low, high, np.full(len(low), np.nan)]).ravel())
+        axes.plot(x, ends, color=colour, lw=1, alpha=0.45)
+        axes.plot(own.mean_score, observed, lw=1.3, ls=dashes, **marks)
+        return
+    axes.plot(own.mean_score, observed, ls="none", **marks)
+    x, *lines = (each[::2] for each in (curve.score, curve.observed, curve.low, curve.high))  # enough for a small panel
+    middle, low, high = (np.minimum(line, side) for line in lines)
+    axes.fill_between(x, low, high, color=colour, alpha=0.16, lw=0).set_gid(f"calibration-band-{model}")
+    axes.plot(x, middle, color=colour, lw=1.5, ls=dashes, gid=f"calibration-curve-{model}")
 
 
 def _scores_by_truth(axes: "Axes", curves: Sequence[tuple[np.ndarray, np.ndarray]], side: float) -> None:
@@ -363,6 +378,8 @@ def svg_text(figure: "Figure", name: str, alt: str, texts: dict[str, str]) -> st
     svg = re.sub(r"\bid=\"", f'id="{name}-', svg)
     svg = svg.replace("url(#", f"url(#{name}-").replace('xlink:href="#', f'href="#{name}-')
     svg = re.sub(r"(\d+\.\d)\d+", r"\1", svg)  # a tenth of a px is less than anybody sees
+    # Further points of a line need no letter.
+    svg = re.sub(r'M [^A-Za-z"]+(?:L [^A-Za-z"]+)+', lambda line: line[0].replace("L ", ""), svg)
     svg = svg.replace("stroke-dasharray: ; stroke-dashoffset: 0; ", "")
     svg = re.sub(r"<g( [^>]*)?>\s*((?:<use [^>]*/>\s*)+)</g>", _style_once, svg)
     svg = re.sub(r"(font(?:-family)?: [^;\"']*?)'[^;\"]*", r"\1var(--sans)", svg)

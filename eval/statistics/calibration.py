@@ -1,12 +1,13 @@
-"""Whether a score of 0.3 means that 3 in 10 have the finding: reliability curve, error, and the fit of both.
+"""Whether a score of 0.3 means that 3 in 10 have the finding: by bins, as a curve, and in three numbers.
 
-See `calibration_fit` for calibration in the large and slope.
+See `calibration_fit` for calibration in the large and slope, `calibration_curve` for the curve.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
+from .calibration_curve import CalibrationCurve, calibration_curve
 from .calibration_fit import CalibrationFit, calibration_fit
 from .intervals import NO_INTERVAL, Estimate, PatientBootstrap, proportions
 from .metrics import ratio
@@ -28,6 +29,7 @@ class Calibration:
         error: Expected calibration error over these bins, without interval.
         by_chance: What it would be on average if the scores were right.
         fit: Calibration in the large and slope.
+        curve: The flexible curve with its band.
     """
 
     mean_score: np.ndarray
@@ -36,6 +38,7 @@ class Calibration:
     error: Estimate
     by_chance: Estimate
     fit: CalibrationFit
+    curve: CalibrationCurve
 
 
 def calibration(truth: np.ndarray, score: np.ndarray, bootstrap: PatientBootstrap) -> Calibration:
@@ -51,7 +54,8 @@ def calibration(truth: np.ndarray, score: np.ndarray, bootstrap: PatientBootstra
     mean_score = ratio(np.where(inside, score[:, None], 0.0).sum(axis=0), cases)
     observed = proportions(hits, bootstrap, ["empty bin"] * len(cases))
     error, by_chance = _calibration_error(inside, truth, score)
-    return Calibration(mean_score, observed, cases, error, by_chance, calibration_fit(truth, score, bootstrap))
+    fit, curve = calibration_fit(truth, score, bootstrap), calibration_curve(truth, score, bootstrap)
+    return Calibration(mean_score, observed, cases, error, by_chance, fit, curve)
 
 
 def equal_mass_bins(score: np.ndarray, bins: int) -> np.ndarray:

@@ -46,6 +46,10 @@ def calibration_fit(truth: np.ndarray, score: np.ndarray, bootstrap: PatientBoot
     """Fit one label, `truth` (N,) of 0, 1, NaN and `score` (N,) in 0..1."""
     known = ~np.isnan(truth)
     patients = int(bootstrap.smaller_class(truth[:, None])[0])
+    if known.any() and np.isin(score[known], (0, 1)).all():
+        labels_only = Estimate(float("nan"), reason="all scores are 0 or 1: they are labels, not probabilities")
+        equal = Estimate(float("nan"), reason=why_no_slope(truth[known], score[known]) or labels_only.reason)
+        return CalibrationFit(labels_only, equal, equal)
     truth, score, index = truth[known], inner_scores(score[known]), bootstrap.index[known]
     slope, intercept, why = slope_and_intercept(truth, score)
     undefined = Estimate(float("nan"), reason=why)
@@ -89,6 +93,22 @@ def why_no_slope(truth: np.ndarray, score: np.ndarray) -> str:
     return ""
 
 
+def sandwich(truth: np.ndarray, mean: np.ndarray, design: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """Return the (K, K) covariance of the coefficients of a logistic regression, with sums by patient.
+
+    Args:
+        truth: (N,) of 0 and 1.
+        mean: (N,) fitted.
+        design: (N, K).
+        index: (N,) the cases' patients, integers.
+    """
+    residual = (truth - mean)[:, None] * design
+    sums = np.column_stack([np.bincount(index, weights=column) for column in residual.T])
+    clusters = len(np.unique(index))
+    bread = np.linalg.inv((design * (mean * (1 - mean))[:, None]).T @ design)
+    return bread @ (sums.T @ sums) @ bread * clusters / (clusters - 1)
+
+
 def _shift(truth: np.ndarray, odds: np.ndarray) -> float:
     """Return what must be added to (N,) log odds so that as many cases are expected as are positive (Newton)."""
     low, high = -40.0 - odds.max(), 40.0 - odds.min()
@@ -111,10 +131,6 @@ def _with_interval(
     """Give the first coefficient of a logistic regression with (N, K) design and fitted (N,) means its interval."""
     if why := too_few(patients):
         return Estimate(value, reason=why)
-    residual = (truth - mean)[:, None] * design
-    sums = np.column_stack([np.bincount(index, weights=column) for column in residual.T])
-    clusters = len(np.unique(index))
-    bread = np.linalg.inv((design * (mean * (1 - mean))[:, None]).T @ design)
-    variance = (bread @ (sums.T @ sums) @ bread)[0, 0] * clusters / (clusters - 1)
+    variance = sandwich(truth, mean, design, index)[0, 0]
     half = student.ppf((1 + LEVEL) / 2, patients - 1) * np.sqrt(variance)
     return Estimate(value, float(value - half), float(value + half), method=METHOD)

@@ -12,7 +12,7 @@ from ..evaluation import STANDARD, Evaluation
 from ..inputs import Table, open_predictions
 from .classes import MANY, detailed_labels, exclusive
 from .compare_decisions import DecisionComparison, compare_decisions
-from .delong import PairedTest, delong_test
+from .delong import PairedTest, delong_test, few_patients
 from .holm import holm
 from .intervals import LEVEL, NO_INTERVAL, Estimate, believed_macro, estimates, macro_draws, macro_size
 from .mcnemar import ClassComparison, compare_classes
@@ -38,7 +38,7 @@ class Comparison:
         macro: Difference of the macro means, by `auroc` and `average_precision`; over all labels that both score,
             without interval where these are more than `labels`.
         differences: The same per label, L estimates each.
-        tests: DeLong's paired test per label.
+        tests: DeLong's paired test per label; NaN where a class has too few patients.
         adjusted: (L,) p of these by Holm over the labels.
         decisions: The predicted labels compared at both models' thresholds; None where no thresholds were given.
         p: Two-sided bootstrap p of the macro differences.
@@ -158,7 +158,7 @@ def compare(
         macro, p = _macro_only(truth, first, second), dict.fromkeys(p, float("nan"))
     given = thresholds or ({}, {})
     cuts = np.array([[model.get(label, np.nan) for label in labels] for model in given], dtype=np.float64)
-    tests = [delong_test(y, p, q, one["patient"]) for y, p, q in zip(*(part.T for part in own))]
+    tests = paired_tests(*own, bootstrap)
     same_classes = set(a.labels) == set(b.labels) and exclusive(a) and exclusive(b)
     classes = compare_classes(replace(a, table=one), replace(b, table=two), bootstrap) if same_classes else None
     return Comparison(
@@ -183,6 +183,17 @@ def compare(
         identical=np.array_equal(first, second) and (classes is None or classes.only_first + classes.only_second == 0),
         p_models=p["auroc"] if classes is None or len(labels) < 3 else classes.p,
     )
+
+
+def paired_tests(
+    truth: np.ndarray, first: np.ndarray, second: np.ndarray, bootstrap: PatientBootstrap
+) -> list[PairedTest]:
+    """Test each label by DeLong, (N, L) each; without interval and p where a class has too few patients.
+
+    Of up to 100 patients in the smaller class the t distribution is taken: at 10 the normal one would reject too often.
+    """
+    columns = zip(truth.T, first.T, second.T, bootstrap.smaller_class(truth))
+    return [few_patients(delong_test(y, p, q, bootstrap.index), int(few)) for y, p, q, few in columns]
 
 
 def corrected_for_models(found: Mapping[str, Comparison]) -> dict[str, Comparison]:

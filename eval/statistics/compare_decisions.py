@@ -9,6 +9,7 @@ from .intervals import Estimate, estimates
 from .mcnemar import mcnemar
 from .metrics import RATE_REASONS, predicted_labels, ratio
 from .resampling import PatientBootstrap, Reweighted
+from .reservations import FEW
 
 NO_THRESHOLD = "a model has no threshold"
 
@@ -20,7 +21,7 @@ class DecisionComparison:
     Attributes:
         sensitivity, specificity: L differences, first minus second.
         only_first, only_second: (L,) cases with known truth of which one model alone predicts the label rightly.
-        p: (L,) of `mcnemar` over these; NaN where a model has no threshold.
+        p: (L,) of `mcnemar` over these; NaN where a model has no threshold or a class too few patients.
         adjusted: (L,) the same by Holm over the labels.
     """
 
@@ -56,7 +57,9 @@ def compare_decisions(
     for name, cases in rates.items():
         why = [NO_THRESHOLD if np.isnan(sum(pair)) else RATE_REASONS[name] for pair in zip(*thresholds)]
         found[name] = estimates(values[name], drawn[name], why, [bootstrap.having(column) for column in cases.T])
+    rare = bootstrap.smaller_class(np.where(compared, truth, np.nan)) < FEW
     p = np.array([mcnemar(g[known], bootstrap.index[known]) for g, known in zip(gap.T, compared.T)])
+    p[rare] = np.nan
     return DecisionComparison(
         sensitivity=found["sensitivity"],
         specificity=found["specificity"],

@@ -10,8 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.stats import norm, rankdata
+from scipy.stats import t as student
 
 from .intervals import LEVEL, Estimate
+from .reservations import MANY_PATIENTS, too_few
 
 
 class DeLong(NamedTuple):
@@ -102,6 +104,22 @@ def delong_test(truth: np.ndarray, a: np.ndarray, b: np.ndarray, patients: Seque
     return PairedTest(
         Estimate(value, value - half, value + half, method="delong"), float(z), float(2 * norm.sf(abs(z)))
     )
+
+
+def few_patients(test: PairedTest, patients: int) -> PairedTest:
+    """Return what a test is worth where the smaller class has so many patients: nothing, or read by the t distribution.
+
+    From `MANY_PATIENTS` on it is returned as it is.
+    """
+    if test.difference.reason or patients >= MANY_PATIENTS:
+        return test
+    value, nan = test.difference.value, float("nan")
+    if why := too_few(patients):
+        return PairedTest(Estimate(value, reason=why), nan, nan)
+    normal = test.difference.high - value
+    half = normal * student.ppf((1 + LEVEL) / 2, patients - 1) / norm.ppf((1 + LEVEL) / 2)
+    p = float(2 * student.sf(abs(test.z), patients - 1))
+    return PairedTest(Estimate(value, value - half, value + half, method="delong, t"), test.z, p)
 
 
 def _no_variance(variance: float) -> str:

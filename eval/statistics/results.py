@@ -12,6 +12,7 @@ from ...datasets.manifest.tables import SPLITS, Predictions
 from ..evaluation import STANDARD, Evaluation
 from . import metrics
 from .calibration import Calibration, calibration
+from .calibration_curve import no_curve
 from .calibration_fit import CalibrationFit
 from .classes import EXCLUSIVE, MANY, MULTI_LABEL, NOT_FREQUENT, ClassResult, Kind, class_result, detailed_labels, kind
 from .compare import Comparison, compare, corrected_for_models
@@ -353,7 +354,9 @@ def _values_only(scored: Predictions) -> tuple[dict[str, LabelResult], dict[str,
     no_interval = f"{NO_INTERVAL}: {NOT_FREQUENT}"
     point = OperatingPoint(nan, "", reason=f"no threshold is chosen: {NOT_FREQUENT}")
     none = Estimate(nan, reason=no_interval)
-    empty = Calibration(np.empty(0), [], np.empty(0), none, none, CalibrationFit(none, none, none))
+    empty = Calibration(
+        np.empty(0), [], np.empty(0), none, none, CalibrationFit(none, none, none), no_curve(no_interval)
+    )
     positives, negatives = metrics.counts(truth)
     labels = {
         label: LabelResult(

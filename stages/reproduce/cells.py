@@ -9,6 +9,8 @@ from .result import DONE, FAILED, RowResult
 from .table import Metric, Printed, Row, Table
 from .verdict import obstacle, verdict
 
+MOST_FREQUENT = "always saying the most frequent class"
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -19,12 +21,18 @@ class Cell:
         measured: None where it was not measured.
         paper: None where the paper prints no such metric.
         verdict: See `verdict.py`.
+        baseline: Of a measured accuracy, that of always saying the most frequent class of the test cases; else None.
     """
 
     metric: Metric
     measured: Estimate | None
     paper: Printed | None
     verdict: str
+    baseline: float | None = None
+
+    def beside(self) -> str:
+        """Return what an accuracy is to be read against, in words; empty for other metrics."""
+        return "" if self.baseline is None else f"{MOST_FREQUENT}: {self.metric.number(self.baseline)}"
 
 
 def cells(table: Table, row: Row, result: RowResult, phantoms: bool) -> list[Cell]:
@@ -37,6 +45,7 @@ def cells(table: Table, row: Row, result: RowResult, phantoms: bool) -> list[Cel
             FAILED if result.state == FAILED else verdict(
                 metrics.get(metric.key), row.paper.get(metric.key), metric, why_not, cases
             ),
+            result.measured.baselines.get(metric.key),
         )
         for metric in table.metrics
     ]  # fmt: skip

@@ -33,6 +33,6 @@ def latex(table: Table, rows: Rows, title: str, banner: str) -> str:
             if cell.measured is not None and (between := interval(cell.measured, cell.metric)):
                 shown += f" ({between})"
             values = [row.words if not number else "", cell.metric.words, shown, cell.metric.printed(cell.paper)]
-            values += [cell.verdict, cost_words(result) if not number else ""]
+            values += ["; ".join(filter(None, [cell.verdict, cell.beside()])), cost_words(result) if not number else ""]
             lines.append(" & ".join(map(escape, values)) + r" \\")
     return "\n".join([*lines, r"\end{longtable}", ""])

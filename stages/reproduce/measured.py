@@ -1,5 +1,6 @@
 """The metrics of a row: from a step's `metrics.json`, else from the evaluation of its predictions."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from .table import Table
 # Names of the papers for what the evaluation calls otherwise.
 LABEL = {"precision": "ppv"}
 CLASSES = {"top1": "accuracy", "top5": "top5_accuracy"}
+BASELINE = "baseline_accuracy"
+BASELINES = {"top1": f"class_{BASELINE}", "accuracy": BASELINE}  # what is known of an accuracy without any model
 
 
 def measured(table: Table, folders: Sequence[Path], resamples: int) -> Measured:
@@ -37,9 +40,13 @@ def measured(table: Table, folders: Sequence[Path], resamples: int) -> Measured:
     model = results({"row": predictions}, Evaluation(rule=table.rule, resamples=resamples)).models[0]
     missing = [metric.key for metric in table.metrics if metric.key not in metrics]
     metrics |= {key: found for key in missing if (found := evaluated(model, key, predictions)) is not None}
+    baselines = {key: evaluated(model, BASELINES[key], predictions) for key in missing if key in BASELINES}
     cases = max(label.cases for label in model.labels)  # those of which a label is known
     ids = predictions.rows("test").table["id"]
-    return Measured(metrics, cases, model.patients, len(model.failed), len(ids), ids_fingerprint(ids))
+    return Measured(
+        metrics, cases, model.patients, len(model.failed), len(ids), ids_fingerprint(ids),
+        {key: found.value for key, found in baselines.items() if found is not None and not math.isnan(found.value)},
+    )  # fmt: skip
 
 
 def evaluated(model: ModelResult, key: str, predictions: Predictions) -> Estimate | None:

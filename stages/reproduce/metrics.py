@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ...core.documents import read_json
@@ -25,6 +25,7 @@ class Measured:
         failed: Test cases that failed.
         requested: All test cases, scored and failed.
         ids: `ids_fingerprint` of these.
+        baselines: By the key of an accuracy, that of always saying the most frequent class.
     """
 
     metrics: dict[str, Estimate]
@@ -33,6 +34,7 @@ class Measured:
     failed: int = 0
     requested: int = 0
     ids: str = ""
+    baselines: dict[str, float] = field(default_factory=dict)
 
 
 def ids_fingerprint(ids: Iterable[str]) -> str:

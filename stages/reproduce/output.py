@@ -50,6 +50,7 @@ def write_table(
 COLUMNS = (
     "row", "words", "metric", "measured", "low", "high", "paper", "paper_source", "verdict", "cases", "patients",
     "failed_cases", "state", "remarks", "hours", "device_hours", "device", "peak_memory_gib", "memory", "data",
+    "most_frequent_class",
 )  # fmt: skip
 
 
@@ -78,6 +79,7 @@ def _csv(rows: Rows, phantoms: bool) -> str:
                 cell.verdict,
                 *facts,
                 INVENTED if phantoms else REAL,
+                _plain(cell.baseline),
             ]
             writer.writerow([without_formulas(each) if isinstance(each, str) else each for each in line])
     return file.getvalue()
@@ -119,6 +121,7 @@ def _json(table: Table, rows: Rows, phantoms: bool, manifest: Manifest | None) -
                         "paper": cell.paper.value if cell.paper is not None else None,
                         "paper_source": cell.paper.source if cell.paper is not None else "",
                         "verdict": cell.verdict,
+                        "most_frequent_class": cell.baseline,
                     }
                     for cell in found
                 },
@@ -132,6 +135,11 @@ def _title(table: Table, phantoms: bool) -> str:
     return f"{table.title} [{INVENTED}]" if phantoms else table.title
 
 
+def _reading(table: Table) -> list[str]:
+    """Return how to read intervals of test cases; nothing of a table without any."""
+    return [READING] if table.data else []
+
+
 def _markdown(table: Table, rows: Rows, phantoms: bool) -> str:
     lines = [f"# {_title(table, phantoms)}", "", *([f"**{BANNER}**", ""] if phantoms else []), table.source, ""]
     head = ["row", "metric", "measured", "95 % interval", "paper", "verdict", "cases", "cost", "data"]
@@ -139,14 +147,15 @@ def _markdown(table: Table, rows: Rows, phantoms: bool) -> str:
     for row, result, found in rows:
         for cell in found:
             known = cell.measured is not None
+            shown = cell.metric.number(cell.measured.value) if known else "–"
             values = [
-                row.words, cell.metric.words, cell.metric.number(cell.measured.value) if known else "–",
+                row.words, cell.metric.words, f"{shown} ({cell.beside()})" if cell.beside() else shown,
                 interval(cell.measured, cell.metric) if known else "", cell.metric.printed(cell.paper), cell.verdict,
                 str(result.measured.cases or ""), cost_words(result), "invented" if phantoms else "real",
             ]  # fmt: skip
             lines.append("| " + " | ".join(value.replace("|", "\\|") for value in values) + " |")
     notes_of_rows = [f"- {row.words}: {'; '.join(texts)}" for row, result, _ in rows if (texts := remarks(row, result))]
-    notes = [f"- {note}" for note in (READING, *table.notes)]
+    notes = [f"- {note}" for note in (*_reading(table), *table.notes)]
     return "\n".join([*lines, "", *notes_of_rows, "", *notes, ""])
 
 
@@ -163,7 +172,7 @@ def _html(table: Table, rows: Rows, phantoms: bool, manifest: Manifest | None) -
             for row, result, found in rows
         ],
         banner=BANNER if phantoms else "",
-        reading=READING,
+        reading=_reading(table),
         manifest=manifest,
         done=sum(result.state == DONE for _, result, _ in rows),
         css=inlined("report.css"),

@@ -132,6 +132,8 @@ def _refuse(request: Request, rows: Sequence[str]) -> None:
     if not any(row.steps for row in request.table.rows):
         row = request.table.rows[0]
         raise UserError(f"{request.table.name} is printed by --list only, no row is built here. {row.name}: {row.note}")
+    if not request.table.data and (request.phantoms or request.data or request.pretrain_data):
+        raise UserError(f"{request.table.name} needs no data: leave --data, --pretrain-data and --phantoms out.")
     if request.phantoms and (request.data or request.pretrain_data):
         raise UserError("--phantoms brings its own data: leave --data and --pretrain-data out.")
     known = {row.name for row in request.table.rows}
@@ -182,8 +184,10 @@ def _manifest(request: Request, data: Path, root: Path) -> Manifest:
     """Return the manifest itself, or that of a data set as downloaded."""
     if data.is_file() or (data / MANIFEST).is_file() or not data.is_dir():
         return open_manifest(data)
-    out = root / "data" / data.resolve().name / MANIFEST
     table = request.table
+    # Another option (the lists of one task) is another manifest, whose steps must not meet those of the first.
+    named = (value for value in table.options.values() if isinstance(value, str))
+    out = root / "data" / "-".join([data.resolve().name, *named]) / MANIFEST
     prepared = prepare_stage(request.task.layouts(), data, out, layout=table.layout, options=table.options)
     for text in [*prepared.notes, *prepared.warnings]:
         _say(f"      {text}")

@@ -254,7 +254,7 @@ class Table:
         title: Heading.
         source: The paper and where the metrics come from.
         task: Package below `clinvit.tasks` that prepares the data.
-        data: What data set it wants, in words.
+        data: What data set it wants, in words; empty where none of its rows measures one.
         layout: Layout of a data set as downloaded, as `clinvit prepare --layout` names it.
         metrics: Columns.
         rows: Rows, in the paper's order.

@@ -74,6 +74,7 @@ def partly_outlined(row: Mapping) -> bool:
 
 
 def _slides(maps: Path, manifest: Manifest, label: str) -> Iterator[tuple[TileSlide, SlideHits]]:
+    from ...datasets.loading.isolation import read_alone
     from ...datasets.slides.hdf5 import read_scores
     from ...datasets.slides.outlines import rasterise, read_outlines
 
@@ -81,7 +82,7 @@ def _slides(maps: Path, manifest: Manifest, label: str) -> Iterator[tuple[TileSl
         path = slide_file(maps / SCORES, row["id"])
         if not path.is_file():
             continue
-        scores, grid = read_scores(path)
+        scores, grid = read_alone(read_scores, path)
         truth = tile_truth_of(row, manifest, label, grid)
         if truth is None:
             continue

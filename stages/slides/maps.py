@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -150,11 +151,18 @@ def _write(
 
 
 def _tiles(features: Path, mpp: float, size_px: tuple[int, int], tile_level0_px: int | None) -> "TileGrid":
-    """Return where the tiles of a file of features lie.
+    """Return where the tiles of a file of features lie, read by a process of its own.
 
     Raises:
         DataError: The file does not say.
     """
+    from ...datasets.loading.isolation import read_alone
+
+    read = partial(_placed, mpp=mpp, size_px=size_px, tile_level0_px=tile_level0_px)
+    return read_alone(read, features)
+
+
+def _placed(features: Path, *, mpp: float, size_px: tuple[int, int], tile_level0_px: int | None) -> "TileGrid":
     from ...core.errors import DataError
     from ...datasets.slides.hdf5 import open_features, read_tiles
 

@@ -23,6 +23,7 @@ from ...mil.extract_recipe import Extract
 from ...mil.model import MilCard, load_mil
 from ...mil.predict import BagPrediction, BagPredictor, failed_bag, predict_mil
 from ...mil.slide_encoder import load_tile_encoder
+from ..audit import Audit
 from ..facts import beside, model_facts
 from ..predict import without_names, write_table
 from ..requested import marked, requested_cases
@@ -49,6 +50,7 @@ class Request:
         splits: Of a manifest: which cases; None for all.
         identifiers: Name DICOM slides by their file names and patient numbers, not by hashes.
         also: What else is written of each map.
+        audit: Log to which is added who asked for what (`stages.audit`); None for none.
     """
 
     model: Path
@@ -60,6 +62,7 @@ class Request:
     splits: Sequence[str] | None = None
     identifiers: bool = False
     also: Maps = field(default_factory=Maps)
+    audit: Path | None = None
 
 
 def predict_slides(request: Request) -> pd.DataFrame:
@@ -78,6 +81,9 @@ def predict_slides(request: Request) -> pd.DataFrame:
         base = os.path.commonpath([Path(path).absolute().parent for path in cases["path"]])
         cases["id"] = [Path(os.path.relpath(path, base)).as_posix() for path in cases["path"]]
         cases["patient"] = cases["number"].mask(cases["number"] == "", cases["id"])
+    sha256 = file_sha256(request.model / card.weights_file)
+    asked = cases if request.splits is None else cases[cases["split"].isin(request.splits)]
+    audit = Audit(request.audit, sha256, asked)
     # Features are stored by id: where they are made once more, and beside another table, the same slides have the same.
     keys = [beside(request.out, "key"), request.features / KEY]
     cases = without_names(cases, keys[0], request.identifiers, keys)
@@ -93,8 +99,9 @@ def predict_slides(request: Request) -> pd.DataFrame:
     predictor = BagPredictor(card, lambda cases: _predictions(model, card, cases["id"].tolist(), request.features))
     table = marked(predicted(cases, truth, predictor), cases)
     write_table(request.out, table, card.labels)
-    more = {"seen": seen_facts(request.model, cases), "sha256": file_sha256(request.model / card.weights_file)}
+    more = {"seen": seen_facts(request.model, cases), "sha256": sha256}
     write_json(beside(request.out, "model"), model_facts(request.model, card) | more)
+    audit.written(request.out, table)
     if request.maps is not None:
         shown = table[[f"p_{label}" for label in card.labels]].to_numpy()
         found = [replace(each, probabilities=scores) for each, scores in zip(predictor.found, shown)]

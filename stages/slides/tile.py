@@ -10,7 +10,7 @@ from ...datasets.loading.limits import SLIDE_SECONDS
 from ...datasets.manifest.tables import Manifest
 from ...datasets.slides.settings import Tiling
 from ...datasets.slides.shared_work import SharedWork, work_through
-from ...datasets.slides.tiling import tile_slide
+from ...datasets.slides.tiling import tile_slide, write_tiled
 from ...engine.run_folder import run_folder
 
 
@@ -33,7 +33,7 @@ def tile_slides(recipe: Tiling, manifest: Manifest, out: Path) -> pd.DataFrame:
 
         def do(slide: str) -> dict:
             # By a process of its own: OpenSlide and its decoders may die or hang over a slide.
-            tile = partial(tile_slide, recipe=recipe, mpp=scales[slide], out=folder, slide=slide)
-            return read_alone(tile, work.files[slide], SLIDE_SECONDS)
+            tile = partial(tile_slide, recipe=recipe, mpp=scales[slide])
+            return write_tiled(read_alone(tile, work.files[slide], SLIDE_SECONDS), folder, slide)
 
         return work_through(work, do, "tiles")

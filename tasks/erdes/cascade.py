@@ -64,8 +64,9 @@ def _truth(detached: np.ndarray, intact: np.ndarray) -> np.ndarray:
 
 
 def predict_cascade(
-    detachment: Path, macula: Path, inputs: Sequence[str], out: Path, batch: int = 32, workers: int = 0
-) -> pd.DataFrame:
+    detachment: Path, macula: Path, inputs: Sequence[str], out: Path, batch: int = 32, workers: int = 0,
+    audit: Path | None = None,
+) -> pd.DataFrame:  # fmt: skip
     """Run both models over files, folders, globs or a manifest and write the cascade's predictions table.
 
     Clips that either model was trained on get the split `train`, whatever the manifest says: `test` then holds clips
@@ -78,6 +79,7 @@ def predict_cascade(
         out: The table; the two models' own are written beside it.
         batch: Clips per batch.
         workers: Reading processes.
+        audit: Log to which is added who asked for what of which model; None for none.
 
     Raises:
         UserError: A model lacks its label or threshold.
@@ -87,7 +89,7 @@ def predict_cascade(
     tables = []
     for model, name in ((detachment, "detachment"), (macula, "macula")):
         path = out.with_name(f"{out.stem}-{name}.csv")
-        predict_stage(Request(model, inputs, path, batch, workers))
+        predict_stage(Request(model, inputs, path, batch, workers, audit=audit))
         tables.append(read_predictions(path))
     return _finished(detachment, macula, tables, out)
 

@@ -154,14 +154,15 @@ def _table(name: str, number: int, title: str, task: str, rows: tuple[Row, ...],
         title,
         f"ERDES (Ozkut et al. 2025, arXiv 2508.04735), table {number}",
         task="erdes",
-        data="the clips of ERDES with the official lists: `clinvit prepare erdes CLIPS --out data.csv --option "
-        f"splits=LISTS --option official_task={task}`",
+        data="the clips of ERDES with the official lists (data/splits of the paper's code) in the same folder; or "
+        f"`clinvit prepare erdes CLIPS --out data.csv --option splits=LISTS --option official_task={task}`",
         layout="erdes",
         metrics=METRICS,
         rows=rows,
         phantoms=phantoms,
         rule="0.5",
         unit="clip",
+        options={"official_task": task, "own_split": True},
         test=LISTS[task],
         notes=(*notes, *EVERYWHERE),
     )

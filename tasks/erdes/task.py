@@ -59,7 +59,7 @@ class Erdes(ClipTask):
             if getattr(options, name):
                 raise UserError(f"--{name.replace('_', '-')} is of one model: predict with each model alone.")
         return predict_cascade(
-            options.model, options.macula, options.inputs, options.out, options.batch, options.workers
+            options.model, options.macula, options.inputs, options.out, options.batch, options.workers, options.audit
         )
 
 

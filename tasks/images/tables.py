@@ -1,6 +1,8 @@
-"""MAE on ImageNet, printed: He et al., CVPR 2022, metrics from its public code (FINETUNE.md). No row is built here."""
+"""The tables of general images: MAE on ImageNet, printed (He et al., CVPR 2022), and those of the files beside."""
 
 from ...stages.reproduce.table import Metric, Table, printed_row
+from . import printed
+from .human_scaling import HUMANLIKE
 
 METRICS = (
     Metric("top1", "Top-1", 5, "fine-tuned", percent=True),
@@ -22,4 +24,4 @@ IMAGENET = Table(
         printed_row("vit-h", "ViT-H", METRICS, (0.86928, 0.98088, 0.772), NOTE),
     ),
 )
-TABLES = {IMAGENET.name: IMAGENET}
+TABLES = {IMAGENET.name: IMAGENET, HUMANLIKE.name: HUMANLIKE} | printed.TABLES

@@ -41,13 +41,72 @@ CHEXPERT14 = (
 # MIMIC-CXR-JPG: the same names by the alphabet; "No Finding" is the absence of the others, no label.
 MIMIC = tuple(sorted(name for name in CHEXPERT14 if name != "No Finding"))
 
-# COVIDx: exactly one of three; the binary lists (V9B) have one label.
+# COVIDx: classes of a list to its labels. Exactly one of three (of four in the first version) is 1; lists of two
+# classes (V6, ...B, severity) have one label, which names the second class.
 COVIDX = ("normal", "pneumonia", "COVID-19")
-COVIDX_BINARY = ("COVID-19",)
+COVIDX_LABELS = {
+    COVIDX: COVIDX,
+    ("negative", "positive"): ("COVID-19",),
+    ("level1", "level2"): ("level2",),
+    ("normal", "bacteria", "viral", "COVID-19"): ("normal", "bacteria", "viral", "COVID-19"),
+}
+
+# VinDr-CXR (Nguyen et al. 2022, table 2): 22 findings that have boxes, then the 6 diagnoses of the whole image; "No
+# finding" is the absence of the others, no label. The test table writes "Other disease".
+VINDR_LOCAL = (
+    "Aortic enlargement",
+    "Atelectasis",
+    "Calcification",
+    "Cardiomegaly",
+    "Clavicle fracture",
+    "Consolidation",
+    "Edema",
+    "Emphysema",
+    "Enlarged PA",
+    "ILD",
+    "Infiltration",
+    "Lung Opacity",
+    "Lung cavity",
+    "Lung cyst",
+    "Mediastinal shift",
+    "Nodule/Mass",
+    "Pleural effusion",
+    "Pleural thickening",
+    "Pneumothorax",
+    "Pulmonary fibrosis",
+    "Rib fracture",
+    "Other lesion",
+)
+VINDR = (*VINDR_LOCAL, "COPD", "Lung tumor", "Pneumonia", "Tuberculosis", "Other diseases")
+# The 14 findings of VinBigData's competition on the same images.
+VINBIGDATA = (
+    "Aortic enlargement",
+    "Atelectasis",
+    "Calcification",
+    "Cardiomegaly",
+    "Consolidation",
+    "ILD",
+    "Infiltration",
+    "Lung Opacity",
+    "Nodule/Mass",
+    "Other lesion",
+    "Pleural effusion",
+    "Pleural thickening",
+    "Pneumothorax",
+    "Pulmonary fibrosis",
+)
+
+# RSNA pneumonia challenge: one label, or the three classes of the detailed table.
+RSNA = ("Lung Opacity",)
+RSNA_CLASSES = ("Lung Opacity", "No Lung Opacity / Not Normal", "Normal")
 
 MEANING = {
     "chestxray14": "1 = the radiology report names the finding (text mining), 0 = it does not",
     "chexpert": "1 = the report affirms the finding, 0 = it denies it (valid.csv: three radiologists)",
     "mimic": "1 = the report of the study affirms the finding, 0 = it denies it",
-    "covidx": "1 = the class of the image; exactly one class is 1 (binary lists: 1 = COVID-19 positive)",
+    "chexpert_plus": "1 = the report affirms the finding, 0 = it denies it (CheXbert)",
+    "vindr": "1 = radiologists see the finding (train: three, joined; test: their consensus), 0 = they do not",
+    "rsna": "1 = an opacity that radiologists suspect to be pneumonia (it has a box), 0 = none",
+    "padchest": "1 = the report names the finding (physicians' labels or a network's), 0 = it does not",
+    "covidx": "1 = the class of the image; exactly one class is 1 (two classes: 1 = the class that names the label)",
 }

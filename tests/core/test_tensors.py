@@ -1,6 +1,7 @@
 """Weights of strangers bound what is allocated for them: packed archives, expanded tensors, cards of giants."""
 
 import io
+import json
 import re
 import zipfile
 
@@ -115,3 +116,19 @@ def test_an_encoder_whose_positions_are_expanded_is_one_line(tmp_path, within):
         write_json(tmp_path / "encoder" / "encoder.json", card | {"arch": card["arch"] | change})
         with pytest.raises(UserError, match="encoder"):
             open_vit(tmp_path / "encoder")
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_more_tensors_than_any_network_has(tmp_path, within, suffix):
+    """Each of a few bytes in the file, and some thousand in memory."""
+    path = tmp_path / f"w{suffix}"
+    if suffix == ".safetensors":
+        empty = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+        head = json.dumps({f"a{number}": empty for number in range(100_000)}).encode()
+        path.write_bytes(len(head).to_bytes(8, "little") + head)
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            for number in range(60_000):
+                archive.writestr(f"w/data/{number}", b"")
+    with pytest.raises(UserError, match=rf"w{suffix}: .*more (tensors )?than any network has"):
+        read_checkpoint(path)

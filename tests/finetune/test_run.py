@@ -1,15 +1,17 @@
 """From a manifest to a model and predictions: full, linear, k-NN, timm; what cannot be learned is refused."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from clinvit.backbone.card import EncoderCard
-from clinvit.backbone.encoder import save_encoder
+from clinvit.backbone.encoder import fingerprint, save_encoder
 from clinvit.backbone.vit import ViT
 from clinvit.core.errors import DataError, UserError
+from clinvit.datasets.manifest.seen import TRAINED_ON, case_hash, read_hashes
 from clinvit.datasets.manifest.tables import read_manifest, read_predictions
 from clinvit.eval.statistics.metrics import macro_auroc
 from clinvit.finetune.model import load_model
@@ -48,6 +50,7 @@ def test_frozen_features(cohort, small_recipes, tmp_path, mode):
     folder = finetune(recipe, manifest, tmp_path / "run", tmp_path / "cache", encoder)
     model, card = load_model(folder)
     assert card.encoder["method"] == "mae" and card.data["seen_in_pretraining"] == {"test": 0, "train": 72, "val": 0}
+    assert card.encoder["sha256"] == fingerprint(encoder)
     before = load_model(folder)[0].encoder.state_dict()
     assert all(torch.equal(a, b) for a, b in zip(before.values(), model.encoder.state_dict().values()))
     assert auroc(read_predictions(tmp_path / "run/predictions.csv").rows("test")) > 0.6
@@ -78,7 +81,7 @@ def test_three_channels_from_an_encoder_of_one(cohort, small_recipes, tmp_path):
     assert not len(read_predictions(tmp_path / "run/predictions.csv").failed())
 
 
-def test_bad_files_train_on_a_cap_and_are_rows_in_validation(cohort, small_recipes, tmp_path):
+def test_bad_files_train_on_a_cap_and_are_rows_in_validation(cohort, small_recipes, tmp_path, capfd):
     path = cohort()
     table = pd.read_csv(path, dtype=str)
     for split in ("train", "val"):
@@ -89,9 +92,52 @@ def test_bad_files_train_on_a_cap_and_are_rows_in_validation(cohort, small_recip
         finetune(recipe, manifest, tmp_path / "strict", tmp_path / "cache")
     recipe = replace(recipe, run=replace(recipe.run, max_bad=0.05))
     folder = finetune(recipe, manifest, tmp_path / "run", tmp_path / "cache")
-    assert load_model(folder)[1].data["unreadable_train"] == 1
+    said = capfd.readouterr().err
+    assert "warning: 1 of 48 training files cannot be read and are left out" in said
+    assert Path(table[table["split"] == "train"]["path"].iloc[0]).name in said
+    assert load_model(folder)[1].data["unreadable_train"] == 1 and (tmp_path / "run/unreadable.csv").is_file()
     failed = read_predictions(tmp_path / "run/predictions.csv").failed().table
     assert len(failed) == 1 and "not an image" not in failed["reason"].iloc[0] and failed["reason"].iloc[0]
+
+
+@pytest.mark.parametrize(("mode", "workers"), [("full", 0), ("full", 2), ("knn", 0)])
+def test_a_file_that_breaks_while_training_is_named_counted_and_kept(
+    cohort, small_recipes, tmp_path, capfd, workers, mode
+):
+    path = cohort()
+    table = pd.read_csv(path, dtype=str)
+    manifest, encoder = read_manifest(path), None
+    if mode == "knn":
+        short = replace(small_recipes[0], optim=replace(small_recipes[0].optim, epochs=2))
+        encoder = pretrain(short, manifest, tmp_path / "pre", tmp_path / "cache")
+    broken = table[table["split"] == "train"].iloc[3]
+    (path.parent / broken["path"]).write_text("not an image")
+    recipe = replace(
+        small_recipes[1], mode=mode, optim=replace(small_recipes[1].optim, epochs=2),
+        data=replace(small_recipes[1].data, cache=False),
+        run=replace(small_recipes[1].run, max_bad=0.05, workers=workers),
+    )  # fmt: skip
+    folder = finetune(recipe, manifest, tmp_path / "run", tmp_path / "cache", encoder)
+    said = capfd.readouterr().err
+    assert said.count("cannot be read") == 1 and Path(broken["path"]).name in said
+    data = load_model(folder)[1].data
+    assert data["unreadable_train"] == 1 and data["unreadable_ids"] == [broken["id"]]
+    kept = pd.read_csv(tmp_path / "run/unreadable.csv", dtype=str)
+    assert kept["id"].tolist() == [broken["id"]] and Path(broken["path"]).name not in kept["reason"].iloc[0]
+    assert case_hash(broken["id"]) not in read_hashes(folder / TRAINED_ON)
+
+
+def test_too_many_files_that_break_while_training_stop_the_run(cohort, small_recipes, tmp_path):
+    path = cohort()
+    table = pd.read_csv(path, dtype=str)
+    for name in table[table["split"] == "train"]["path"].iloc[:6]:
+        (path.parent / name).write_text("not an image")
+    recipe = replace(
+        small_recipes[1], optim=replace(small_recipes[1].optim, epochs=2),
+        data=replace(small_recipes[1].data, cache=False), run=replace(small_recipes[1].run, max_bad=0.05, workers=2),
+    )  # fmt: skip
+    with pytest.raises(DataError):
+        finetune(recipe, read_manifest(path), tmp_path / "run", tmp_path / "cache")
 
 
 def changed(path, **columns):

@@ -109,6 +109,8 @@ def test_results_are_resumed_and_another_protocol_is_refused(table, tmp_path, mo
     first = run_protocol(path, out, ["mean", "max"], folds=3, repeats=1, progress=False)
     assert list(first["aggregator"]) == ["mean", "max"]
     assert "| max | " in (out / "table.md").read_text() and (out / "table.csv").is_file()
+    assert "most frequent class: accuracy 0.500" in (out / "table.md").read_text()
+    assert set(first["accuracy_most_frequent"]) == {0.5}
     assert len(json.loads((out / "max.json").read_text())["bags"]) == 24
     monkeypatch.setattr(cross_validation, "cross_validate", None)
     again = run_protocol(path, out, ["mean", "max"], folds=3, repeats=1, progress=False)

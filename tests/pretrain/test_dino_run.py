@@ -306,7 +306,7 @@ def test_tiles_straight_from_slides(slide_cohort, recipe, tmp_path):
     recipe = replace(on_tiles(recipe), monitor=1)
     folder = pretrain(recipe, manifest, tmp_path / "run", tmp_path / "cache", tiles)
     card = read_encoder_card(folder)
-    assert card.arch.channels == 3 and card.data["unreadable"] == 1 and card.data["tiles"] == 144
+    assert card.arch.channels == 3 and card.data["unreadable_train"] == 1 and card.data["tiles"] == 144
     assert not (tmp_path / "cache").exists()
     log = pd.read_csv(tmp_path / "run/log.csv")
     assert len(log) == 2 and log["knn"].notna().all()

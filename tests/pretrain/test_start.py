@@ -165,7 +165,8 @@ def test_what_a_checkpoint_of_others_had_seen_is_not_known(cohort, small_recipes
     seen = seen_facts(tmp_path / "model", manifest.rows("test").table)
     assert seen["test"]["pretrained_on"] == 0 and seen["test"]["pretrained_at_least"] is True
     warnings, facts = seen_sentences("test", seen)
-    assert not warnings and len(facts) == 1 and "what that had seen is not known" in facts[0]
+    assert not warnings and len(facts) == 2 and "what that had seen is not known" in facts[1]
+    assert "was trained on or chosen on" in facts[0] and "seen by the encoder" not in facts[0]
     assert "what that had seen is not known" in encoder_sentences(folder, manifest)[1][0]
 
 

@@ -1,7 +1,10 @@
 """Damaged files: what archives do to good ones, made anew from a seed and a number."""
 
+import functools
+import io
 import re
 import struct
+import zipfile
 import zlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -104,8 +107,69 @@ def declared_huge(good: Good, draw) -> bytes:
     return ways[draw.integers(len(ways))] if ways else truncated(good, draw)
 
 
+def hostile(good: Good, draw) -> bytes:
+    """What nobody writes by chance: a small document or checkpoint that would fill the memory or run code."""
+    chosen = _hostile().get(good.suffix)
+    return chosen[draw.integers(len(chosen))] if chosen else bits_flipped(good, draw)
+
+
+@functools.cache
+def _hostile() -> dict[str, list[bytes]]:
+    """By suffix. Texts deep, full of aliases, tagged, with repeated keys; tensors of stride 0, shared and packed."""
+    levels = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12))
+    merged = "".join(f"b{n}: &b{n}\n  <<: [*b{n - 1}, *b{n - 1}]\n" for n in range(1, 40))
+    documents = [
+        "a0: &a0 [x, x, x]\n" + levels, "b0: &b0 {x: 1}\n" + merged, "a: &a [*a]\n", "model: " + "[" * 5000,
+        "{model: " * 5000, "optim: !!python/object/apply:os.getcwd []\n", "model: !!python/name:os.system\n",
+        "optim: os.path\n", "optim: ./this.yaml\n", "model: {a: 1, a: 2}\n", "? [a, b]\n: 1\n", "- a\n",
+    ]  # fmt: skip
+    objects = ["[" * 100_000, '{"a": ' * 100_000, '{"arch": ' + "[" * 60 + "]" * 60 + "}", '{"kind": 1, "kind": 2}',
+               '{"arch": {"embed_dim": 1e300, "depth": 900000000}}', '{"labels": "\\ud800"}', "null", '"x"',
+               '{"arch": ' + "9" * 5000 + "}"]  # fmt: skip
+    checkpoints = [_checkpoint(kind) for kind in ("stride 0", "stride 0 of all", "packed", "sparse", "meta")]
+    return {
+        ".yaml": [text.encode() for text in documents],
+        ".json": [text.encode() for text in objects],
+        ".jsonl": [text.encode() + b"\n" for text in objects],
+        ".pth": checkpoints,
+        ".ckpt": checkpoints,
+        ".safetensors": [
+            struct.pack("<Q", len(head)) + head
+            for head in (
+                b'{"a": {"dtype": "F32", "shape": [1000000, 1000000], "data_offsets": [0, 4000000000000]}}',
+                b'{"a": {"dtype": "F32", "shape": [4611686018427387904, 4], "data_offsets": [0, 0]}}',
+                b'{"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}    ',
+                b"[" * 5000,
+            )
+        ],
+    }
+
+
+def _checkpoint(kind: str) -> bytes:
+    import torch
+
+    small, out = torch.zeros(4), io.BytesIO()
+    state = {"patch_embed.proj.weight": torch.zeros(1).expand(100_000, 3, 1000, 1000)}
+    if kind == "stride 0 of all":
+        state = {f"blocks.{n}.attn.qkv.weight": small[:1].expand(10**6, 10**6) for n in range(4)}
+    elif kind == "sparse":
+        state = {
+            "head.weight": torch.sparse_coo_tensor(torch.zeros(2, 1, dtype=torch.int64), small[:1], (10**9, 10**9))
+        }
+    elif kind == "meta":
+        state = {"head.weight": torch.empty(10**6, 10**6, device="meta")}
+    torch.save({"model": state, "state_dict": state} if kind != "packed" else {"model": {"a": torch.zeros(10**6)}}, out)
+    if kind != "packed":
+        return out.getvalue()
+    packed = io.BytesIO()
+    with zipfile.ZipFile(out) as old, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    return packed.getvalue()
+
+
 KINDS: tuple[Callable, ...] = (
-    truncated, bits_flipped, declared_huge, zeroed, head_flipped, randomised, swapped_header, bits_flipped,
+    hostile, truncated, bits_flipped, declared_huge, zeroed, head_flipped, randomised, swapped_header, bits_flipped,
     removed, declared_huge, repeated, tail_missing, head_flipped, wrong_suffix,
 )  # fmt: skip
 

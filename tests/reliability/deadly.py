@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from clinvit.datasets.images.colour import Read
+from clinvit.datasets.loading import isolation
 from clinvit.datasets.loading.readers import ImageReader
 from clinvit.datasets.slides.reading import Slide
 from clinvit.datasets.slides.stain import Normaliser
@@ -17,6 +18,8 @@ from clinvit.datasets.slides.tiles import TileGrid
 
 class DeadlyReader(ImageReader):
     """Reads images, but for files whose text says what to do; a file beside each counts how often it was opened."""
+
+    writes = True
 
     def load(self, path: Path) -> Read:
         with path.with_suffix(".tries").open("a") as tries:
@@ -38,11 +41,35 @@ class DeadlyReader(ImageReader):
 class Enlarging:
     """Reads images and repeats their pixels 200 times along both sides."""
 
+    writes = True  # as the deadly one within
+
     def __init__(self, reader: ImageReader):
         self.reader = reader
 
     def __call__(self, path: Path) -> np.ndarray:
         return self.reader.read(path).repeat(200, axis=0).repeat(200, axis=1)
+
+
+class Hostile:
+    """Reads, but answers the item after 1 with bytes of its own."""
+
+    def __init__(self, answer: bytes):
+        self.answer = answer
+
+    def __call__(self, item: int) -> int:
+        if item == 1:
+            isolation.packed = lambda number, result: (self.answer, [])
+        return item
+
+
+class Writer:
+    """Writes a file, and says so or not."""
+
+    def __init__(self, writes: bool):
+        self.writes = writes
+
+    def __call__(self, path: Path) -> int:
+        return path.write_text("x")
 
 
 class KilledWhenStarted:

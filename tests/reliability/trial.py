@@ -59,12 +59,15 @@ class Outcome(NamedTuple):
 class Trial:
     """Tries cases. Each process has a folder of its own below `root`."""
 
+    writes = True
+
     def __init__(self, specimens: Sequence[Specimen], seed: int, root: Path):
         self.specimens, self.seed, self.root = specimens, seed, root
         self.contents: dict[int, list] = {}
         self.folder: Path | None = None
 
-    def __call__(self, case: Case) -> Outcome:
+    def __call__(self, case: Case) -> tuple:
+        """Return an `Outcome`, as a plain tuple."""
         self._begin()
         specimen = self.specimens[case.specimen]
         good = self._good_contents(case.specimen, specimen)
@@ -79,7 +82,7 @@ class Trial:
         if seconds > SLOW_S and verdict in GOOD:
             verdict, words = "slow", f"{seconds:.1f} s; {verdict}: {words}"
         path.unlink()
-        return Outcome(case.name, case.number, damaged.damage, verdict, words, seconds)
+        return case.name, case.number, damaged.damage, verdict, words, seconds
 
     def _begin(self) -> None:
         if self.folder is None:
@@ -165,8 +168,8 @@ def tried(
             damage = mutant(
                 specimens[case.specimen].good, [other.good for other in specimens], seed, case.number
             ).damage
-            result = Outcome(case.name, case.number, damage, verdict, str(result))
-        yield result
+            result = case.name, case.number, damage, verdict, str(result)
+        yield Outcome(*result)
 
 
 def strange_paths(folder: Path, suffix: str) -> Iterator[tuple[str, Path]]:
@@ -175,6 +178,16 @@ def strange_paths(folder: Path, suffix: str) -> Iterator[tuple[str, Path]]:
     empty = folder / f"empty{suffix}"
     empty.touch()
     yield "empty", empty
+    nameless = folder / os.fsdecode(b"no-utf8-\xff\xfe" + suffix.encode())
+    nameless.touch()
+    yield "name that is no UTF-8", nameless
+    turned = folder / f"\u202egnp\r\x85{suffix}"
+    turned.touch()
+    yield "name that is escaped for printing", turned
+    for name, target in (("device", "/dev/zero"), ("memory", "/proc/self/mem")):
+        link = folder / f"{name}{suffix}"
+        link.symlink_to(target)
+        yield f"link to a {name}", link
     yield "missing", folder / f"missing{suffix}"
     inside = folder / f"folder{suffix}"
     inside.mkdir()
@@ -204,6 +217,8 @@ def strange_paths(folder: Path, suffix: str) -> Iterator[tuple[str, Path]]:
 
 class StrangeTrial:
     """Tries such a path: (entry, path)."""
+
+    writes = True
 
     def __call__(self, item: tuple[str, str, Path]) -> tuple[str, str]:
         entry, called, path = item

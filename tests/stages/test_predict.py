@@ -16,6 +16,7 @@ import pytest
 import torch
 from clinvit.cli import main
 from clinvit.core.errors import UserError
+from clinvit.datasets.manifest.seen import case_hash, patient_hash
 from clinvit.datasets.manifest.tables import read_predictions
 from clinvit.finetune.model import build_model, load_card, save_model
 from clinvit.stages import predict as prediction
@@ -72,6 +73,24 @@ def test_every_file_is_a_row_and_the_model_is_named(model, images, tmp_path, cap
     facts = json.loads((tmp_path / "p.model.json").read_text())
     assert facts["thresholds"] == THRESHOLDS and facts["what_one_means"]["Square"] == "1 = a square"
     assert not list(tmp_path.glob("*.partial*"))
+
+
+def test_the_audit_log_says_who_asked_for_whom_and_names_nobody(model, tmp_path, capsys):
+    for number, patient in enumerate(("SECRET-17", "SECRET-17", "SECRET-18")):
+        dicom(tmp_path / f"Doe_Jane_{number}.dcm", patient)
+    log, common = tmp_path / "audit.jsonl", ["predict", "thorax", str(tmp_path), "--model", str(model)]
+    for _ in range(2):
+        assert main([*common, "--out", str(tmp_path / "out/p.csv"), "--audit", str(log)]) == 0
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["event"] for line in lines] == 2 * ["asked", "case", "case", "case", "written"]
+    first, cases, last = lines[0], lines[1:4], lines[4]
+    assert first["cases"] == 3 and first["user"] and len(first["model"]) == 64 == len(last["table"])
+    assert (last["ok"], last["failed"]) == (3, 0)
+    assert [line["patient"] for line in cases].count(patient_hash("SECRET-17")) == 2
+    assert {line["case"] for line in cases} == {case_hash(f"Doe_Jane_{number}") for number in range(3)}
+    assert not any(word in log.read_text() for word in ("SECRET", "Doe", "Jane"))
+    assert main(["verify", str(log)]) == 0
+    assert "10 lines" in capsys.readouterr().out
 
 
 def test_bf16_gives_nearly_the_same_and_says_so(model, images, tmp_path, monkeypatch):

@@ -23,8 +23,9 @@ from clinvit.stages.reproduce import catalogue, plan, run
 from clinvit.stages.reproduce.cost import Cost, costed, read_cost, total
 from clinvit.stages.reproduce.download import fetch
 from clinvit.stages.reproduce.measured import measured
-from clinvit.stages.reproduce.metrics import read_metrics, write_metrics
-from clinvit.stages.reproduce.result import load_result
+from clinvit.stages.reproduce.metrics import Measured, read_metrics, write_metrics
+from clinvit.stages.reproduce.output import write_table
+from clinvit.stages.reproduce.result import RowResult, load_result, save_result
 from clinvit.stages.reproduce.run import Request, reproduce
 from clinvit.stages.reproduce.small import Scale, small
 from clinvit.stages.reproduce.table import Finetune, Measure, Metric, Printed, Row
@@ -125,6 +126,20 @@ def test_what_is_invented_says_so_everywhere(small_table, ask, tmp_path):
     assert f"| {value} % |" in texts["table.md"] and f">{value} %<" in texts["table.html"]
     assert rf"& {value} \%" in texts["table.tex"] and r"& 82.3 \% &" in texts["table.tex"], "as the others"
     assert shown["invented_data"] is True and shown["rows"][0]["cases"] == int(lines[0]["cases"]) > 0
+
+
+def test_an_accuracy_stands_beside_that_of_the_most_frequent_class(small_table, tmp_path):
+    table = with_metrics(small_table(row("a", scratch())), "accuracy", "macro_auroc")
+    known = Measured({"accuracy": Estimate(0.9, 0.85, 0.93)}, 100, 100, 0, 100, "", {"accuracy": 0.75})
+    save_result(tmp_path, RowResult("a", "done", measured=known))
+    write_table(tmp_path, table, [load_result(tmp_path, "a", "")], phantoms=False, manifest=None)
+    for name in ("table.md", "table.tex", "table.html"):
+        text = (tmp_path / name).read_text(encoding="utf-8")
+        assert text.count("always saying the most frequent class: 0.750") == 1, name
+    lines = list(csv.DictReader((tmp_path / "table.csv").read_text(encoding="utf-8").splitlines()))
+    assert [line["most_frequent_class"] for line in lines] == ["0.75", ""]
+    metrics = json.loads((tmp_path / "table.json").read_text(encoding="utf-8"))["rows"][0]["metrics"]
+    assert [each["most_frequent_class"] for each in metrics.values()] == [0.75, None]
 
 
 def test_rows_run_one_by_one_fill_one_table(small_table, ask):
@@ -352,11 +367,12 @@ def test_a_finished_step_of_another_recipe_is_not_passed_off(small_table, ask):
     assert found.state == "failed" and "finished step of another recipe" in found.reason
 
 
-def test_pretraining_data_of_their_own(small_table, ask, cohort, tmp_path):
+def test_pretraining_data_of_their_own(small_table, ask, cohort, tmp_path, monkeypatch):
     frame = pd.read_csv(cohort, dtype=str)
     frame["path"] = [str((cohort.parent / path).resolve()) for path in frame["path"]]
     (tmp_path / "more").mkdir()
     frame[frame["split"] == "train"].to_csv(tmp_path / "more/manifest.csv", index=False)
+    monkeypatch.setenv("CLINVIT_ROOTS", str(cohort.parent))
     (tmp_path / "more/manifest.json").write_text(json.dumps({"roots": [str(cohort.parent)]}))
     options = (
         "--optim.epochs 1 --optim.warmup_epochs 0 --optim.batch_size 16 --model.size micro --model.image_size 32 "
@@ -435,6 +451,7 @@ def test_metrics_of_one_label(small_table, tmp_path):
     assert found.metrics["sensitivity"].value == pytest.approx(called[true].mean())
     assert found.metrics["precision"].value == pytest.approx(true[called].mean())
     assert found.metrics["accuracy"].value == pytest.approx((called == true).mean())
+    assert found.baselines == {"accuracy": pytest.approx(max(true.mean(), 1 - true.mean()))}
     assert "froc" not in found.metrics and found.cases == found.patients == 100
     write_metrics(tmp_path, {"froc": Estimate(0.4, 0.3, 0.5), "f1": math.nan})
     found = measured(table, [tmp_path], 200)
@@ -446,7 +463,9 @@ def test_metrics_of_classes(small_table, tmp_path):
     scores = np.tile([0.5, 0.3, 0.2], (60, 1))
     write_scores(tmp_path, truth, scores, ("a", "b", "c"))
     table = with_metrics(small_table(), "top1", "class_kappa", "macro_auroc")
-    metrics = measured(table, [tmp_path], 100).metrics
+    found = measured(table, [tmp_path], 100)
+    metrics = found.metrics
+    assert found.baselines == {"top1": pytest.approx(1 / 3)}
     assert metrics["top1"].value == pytest.approx(1 / 3) and metrics["class_kappa"].value == pytest.approx(0)
     assert metrics["macro_auroc"].value == 0.5
     with pytest.raises(UserError, match="sensitivity is of one label"):

@@ -38,8 +38,10 @@ def test_hashes(tmp_path):
 def run(cohort, small_recipes, tmp_path):
     """`run(splits of pre-training, ...)` fine-tunes and gives the run folder and the manifest."""
 
-    def train(seen=None, **changes):
+    def train(seen=None, broken=0, **changes):
         data = cohort(patients=30)
+        for file in read_manifest(data, ()).rows("train").files()[:broken]:
+            file.write_bytes(b"not an image")
         pre, fine = (replace(r, optim=replace(r.optim, epochs=1, warmup_epochs=0)) for r in small_recipes)
         encoder = None
         if seen is not None:
@@ -82,7 +84,8 @@ def test_what_the_encoder_has_seen(run, tmp_path, capsys, splits, test, val):
         assert warning.startswith("own: the encoder has seen 12 of the 12 test cases in pre-training, without labels")
         assert "--data.splits '[train]'" in warning
     else:
-        assert not seen["warnings"] and "none of the 12 test cases was trained on, chosen on, or seen" in seen["page"]
+        assert not seen["warnings"] and "none of the 12 test cases was trained on, chosen on (" in seen["page"]
+        assert "or seen by the encoder in pre-training, as far as ids" in seen["page"]
 
 
 def test_a_split_that_chose_or_trained(run, tmp_path, capsys):
@@ -146,9 +149,28 @@ def test_training_on_the_cases_that_choose(run, tmp_path, small_recipes, capsys)
     assert "chosen on 12 cases that the model was trained on" in " ".join(seen["warnings"])
 
 
-def test_without_a_model_nothing_is_claimed():
-    assert seen_sentences("test", {}) == ([], [])
+def test_where_nothing_is_known_that_is_said():
+    for table in ({}, {"val": {"cases": 2, "trained_on": 0, "chosen_on": 0, "pretrained_on": 0}}):
+        warnings, (fact,) = seen_sentences("test", table)
+        assert not warnings and fact.startswith("it is not known whether any of the test cases was trained on, ")
     assert "split 'train'" in seen_sentences("train", {})[0][0]
+
+
+def test_what_is_not_known_stands_beside_what_is():
     unknown = {"cases": 3, "trained_on": 0, "chosen_on": 0, "pretrained_on": None, "pretrained_patients": None}
-    warnings, facts = seen_sentences("test", {"test": unknown})
-    assert not warnings and len(facts) == 1 and "not known" in facts[0]
+    warnings, (clear, open_) = seen_sentences("test", {"test": unknown})
+    assert not warnings and clear.startswith("none of the 3 test cases was trained on or chosen on (")
+    assert "not known whether any of the test cases was seen by the encoder in pre-training" in open_
+    both = {"cases": 3, "trained_on": None, "chosen_on": 0, "pretrained_on": 2, "pretrained_patients": 2}
+    warnings, (open_,) = seen_sentences("test", {"test": both})
+    assert len(warnings) == 1 and "not known whether any of the test cases was trained on:" in open_
+
+
+def test_training_files_that_could_not_be_read_are_counted_in_the_report(run, tmp_path, small_recipes):
+    folder, data = run(broken=1, run=replace(small_recipes[1].run, max_bad=0.1))
+    lost = read_manifest(data).rows("train").table["id"].iloc[0]
+    words = f"1 training file could not be read and was left out of its training ({lost})"
+    out = tmp_path / "elsewhere/p.csv"
+    predict_stage(Request(folder / "model", [str(data)], out))
+    for table in (folder / "predictions.csv", out):
+        assert words in report(table, tmp_path)["page"]

@@ -70,7 +70,7 @@ def off(reason: str, **values: Any) -> dict[str, Entry]:
 
 MACHINE = free(
     "run.devices run.nodes run.workers run.compile run.checkpoint_minutes run.profile run.strategy run.track "
-    "data.cache data.clip.reader",
+    "run.threads data.cache data.clip.reader",
     "where and how it runs",
 )
 NO_FRAMES = free(

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from ....core.errors import DataError
-from ....datasets.manifest.inventory import note, refuse_repeated, require_columns
+from ....datasets.manifest.inventory import files_below, note, refuse_repeated, require_columns
 from ....datasets.manifest.tables import SPLITS, nearest, read_csv, refuse_patient_overlap
 from ..labels import LABELS
 from .folders import clip_paths, clip_table, without_labels
@@ -17,6 +17,12 @@ from .leaks import counts, leaks
 def recognise(root: Path) -> bool:
     """Return whether there is a folder of one of the five tasks with train.csv."""
     return root.is_dir() and any((root / task / "train.csv").is_file() for task in LABELS)
+
+
+def lists_in(root: Path) -> list[Path]:
+    """Return the folders of lists anywhere in a data set, sorted."""
+    tasks = {(root / file).parent for file in files_below(root, ("train.csv",))}
+    return sorted({folder.parent for folder in tasks if folder != root and recognise(folder.parent)})
 
 
 def read(root: str | Path, *, official_task: str = "non_rd_vs_rd") -> tuple[pd.DataFrame, tuple[str, ...]]:

@@ -12,7 +12,7 @@ from ....datasets.video.clips import CLIP_SUFFIXES
 from ..labels import CLASSES, LABELS
 from .folders import DIAGNOSIS_OF, clip_paths, clip_table, without_labels
 from .leaks import name_leaks
-from .official import official_table, read_lists
+from .official import lists_in, official_table, read_lists
 
 # What identifies the tree; `train/PVD` alone may be anybody's.
 TREE_FOLDERS = ("train/Non_RD", *(name for name in DIAGNOSIS_OF if not name.startswith("train/")))
@@ -29,6 +29,7 @@ def read(
     *,
     splits: str | Path | None = None,
     official_task: str | None = None,
+    own_split: bool = False,
     keep_missing: bool = False,
     seed: int = 0,
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
@@ -38,9 +39,11 @@ def read(
 
     Args:
         root: The folder `erdes/`, the one above it, or the one with `clips/`.
-        splits: Folder of the official lists (`<task>/{train,val,test}.csv`). Their splits differ by task, so that
-            one must be named; its clips and its label are taken.
-        official_task: The task of `splits`.
+        splits: Folder of the official lists (`<task>/{train,val,test}.csv`); None to take the ones that lie in the
+            data set. Their splits differ by task, so that one must be named; its clips and its label are
+            taken.
+        official_task: The task of the lists; None for one split of all tasks, dealt out here.
+        own_split: Without lists, deal out one split of all tasks, with a warning, instead of refusing.
         keep_missing: Keep the rows of listed clips that are not there.
         seed: Seed of new splits.
 
@@ -49,25 +52,34 @@ def read(
         empty), and with metadata.csv `fps` and `frames`. And the labels: each task of which both classes are there.
 
     Raises:
-        DataError: No clip, or something in the lists is wrong.
+        DataError: No clip, no lists or several, or something in the lists is wrong.
     """
     root = Path(root)
     base = _base(root)
     prefix = "" if base == root else base.relative_to(root).as_posix() + "/"
-    _refuse_half_asked(root, splits, official_task)
+    if splits is not None and official_task is None:
+        raise DataError(
+            f"{splits}: a clip has another split in every official task, so say whose: "
+            f"official_task, one of {', '.join(LABELS)}. Without splits, {root} gets one split for all tasks."
+        )
     files = pd.Series(files_below(base, CLIP_SUFFIXES), dtype=str)
     within = clip_paths(files) == files
     if not within.any():
         raise DataError(f"{base}: no clip in its folders ({', '.join(CLIP_SUFFIXES)}).")
     present = files[within].reset_index(drop=True)
+    if splits is None and official_task is not None:
+        splits = _lists(root, official_task, own_split)
     if splits is None:
         table, labels = _own_splits(root, clip_table(present, prefix), seed)
+        if official_task is not None:
+            warn(table, f"{_no_lists(root, official_task)} Now scores are of another test list than the paper's.")
     else:
         table = official_table(splits, read_lists(splits), official_task, prefix)
         unlisted = int((~(prefix + present).isin(table["path"])).sum())
         if unlisted:
             note(table, f"{unlisted:,} clips are not in the lists of {official_task} and were left out.")
         table, labels = keep_present(table, root, prefix + present, keep_missing), (official_task,)
+        note(table, f"the clips of {official_task} and their splits are those of the lists in {splits}.")
     if not within.all():
         note(table, f"{int((~within).sum()):,} clips outside the folders of ERDES were left out.")
     if present.str.startswith("train/Non_RD/").any():
@@ -95,14 +107,21 @@ def _base(root: Path) -> Path:
     return bases[0]
 
 
-def _refuse_half_asked(root: Path, splits: str | Path | None, official_task: str | None) -> None:
-    if splits is not None and official_task is None:
-        raise DataError(
-            f"{splits}: a clip has another split in every official task, so say whose: "
-            f"official_task, one of {', '.join(LABELS)}. Without splits, {root} gets one split for all tasks."
-        )
-    if splits is None and official_task is not None:
-        raise DataError(f"{root}: official_task={official_task} needs the folder of the official lists (splits).")
+def _lists(root: Path, official_task: str, own_split: bool) -> Path | None:
+    """Return the folder of lists in the data set; None where there is none and an own split will do."""
+    found = lists_in(root)
+    if len(found) > 1:
+        raise DataError(f"{root}: official lists lie in {found[0]} and in {found[1]}. Name one of them: splits.")
+    if not found and not own_split:
+        raise DataError(_no_lists(root, official_task))
+    return found[0] if found else None
+
+
+def _no_lists(root: Path, official_task: str) -> str:
+    return (
+        f"{root}: official_task={official_task} needs the folder of the official lists (splits), and none lies there. "
+        f"It is data/splits of github.com/OSUPCVLab/ERDES: copy it to {root / 'splits'}."
+    )
 
 
 def _own_splits(root: Path, table: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, tuple[str, ...]]:
@@ -113,6 +132,8 @@ def _own_splits(root: Path, table: pd.DataFrame, seed: int) -> tuple[pd.DataFram
     except DataError as error:
         raise DataError(f"{root}: {error}") from None
     note(table, f"every clip got one split for all tasks, dealt out by diagnosis and side (seed {seed}).")
+    for lists in lists_in(root)[:1]:
+        note(table, f"official lists lie in {lists}; official_task=non_rd_vs_rd, or another, takes them.")
     there = set(table["diagnosis"])
     labels = tuple(task for task, classes in CLASSES.items() if all(there & set(names) for names in classes))
     if not labels:

@@ -1,5 +1,6 @@
 """What a stranger's table of slides calls its columns, and which slides its cells name."""
 
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -66,7 +67,7 @@ def find_slides(path: Path, root: Path, cells: pd.Series, held: Contents) -> pd.
     places = _places(held)
     found = []
     for row, cell in enumerate(cells):
-        fits = sorted({cell} if cell in present else places.get(cell, {cell}))
+        fits = sorted({cell} if cell in present else places.get(_plain(cell), {cell}))
         if len(fits) > 1:
             raise DataError(
                 f"{path}: row {row + 2}: {cell!r} fits {fits[0]} and {fits[1]}. Give the path below {root}."
@@ -81,12 +82,17 @@ def _places(held: Contents) -> dict[str, set[str]]:
     for entry in held.entries:
         name = PurePosixPath(entry.path).name
         for key in (name, slide_stem(name)):
-            places.setdefault(key, set()).add(entry.path)
+            places.setdefault(_plain(key), set()).add(entry.path)
     for file, slide in held.standing.items():
         folder = PurePosixPath(file).parent
         for key in {file, str(folder), folder.name} - {"."}:
-            places.setdefault(key, set()).add(slide)
+            places.setdefault(_plain(key), set()).add(slide)
     return places
+
+
+def _plain(name: str) -> str:
+    """Return a name without regard to capitals and Unicode forms."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _first(raw: pd.DataFrame, names: Sequence[str]) -> str | None:

@@ -11,7 +11,7 @@ from ....core.secret import key_name, keyed_hash, secret_key
 from ....datasets.kinds import file_kind, is_dicom
 from ....datasets.manifest.contents import KINDS, Contents, contents, summary
 from ....datasets.manifest.inventory import note, relative_paths, require_columns
-from ....datasets.manifest.own import only_csv, own_table
+from ....datasets.manifest.own import TABLE_SUFFIXES, only_csv, own_table, tables_in
 from ....datasets.manifest.tables import UNKNOWN_CELLS, read_csv
 from ....datasets.slides.dicom_series import FURTHER, NO_VOLUME
 from ....datasets.slides.reading import SLIDE_SUFFIXES, slide_stem
@@ -21,10 +21,10 @@ NAMES = "(name of the file)"  # a column that no table has
 
 
 def recognise(root: Path) -> bool:
-    """Return whether this is a CSV, or a folder with exactly one CSV and slides below it."""
+    """Return whether this is a table, or a folder with exactly one table and slides below it."""
     if root.is_file():
-        return root.suffix.lower() == ".csv"
-    if len(list(root.glob("*.csv"))) != 1:
+        return root.name.lower().endswith(TABLE_SUFFIXES)
+    if len(tables_in(root)) != 1:
         return False
     return any(contents(root, unit, headers=False).entries for unit in ("slide", "features"))
 
@@ -46,6 +46,10 @@ def read(
     mpp: float | None = None,
     mpp_override: float | None = None,
     seed: int = 0,
+    not_labels: Sequence[str] = (),
+    uncertain: str = "unknown",
+    readers: str | None = None,
+    blanks: str = "unknown",
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Read slides with a CSV that has a row per slide.
 
@@ -69,6 +73,10 @@ def read(
         mpp_override: Microns per level-0 pixel of all slides, whatever their files say: for files known to be wrong. A
             column of this name does the same for single slides.
         seed: Seed of new splits.
+        not_labels: Columns that are no labels, whatever they hold.
+        uncertain: What an uncertain cell (-1, 0.5, `equivocal`) becomes: unknown, ones or zeros.
+        blanks: What an empty cell of a label becomes: unknown or zeros.
+        readers: What several rows of one slide become: majority, any or all. Default: refused.
 
     Returns:
         The table `id, path, patient, split`, the labels, `mpp` and `annotation` (empty where not known; relative to
@@ -94,7 +102,8 @@ def read(
     raw[path_column] = find_slides(path, root, raw[path_column], held)
     raw = _one_row_per_slide(raw, path_column, held, notes)
     if id_column is None:
-        _refuse_one_name(path, raw[path_column])
+        listed = raw[path_column]
+        _refuse_one_name(path, listed if readers is None else listed[~listed.duplicated()])
         raw = raw.assign(**{NAMES: _names(root, raw[path_column], notes)})
     result, named = own_table(
         path,
@@ -112,6 +121,10 @@ def read(
         resplit=resplit,
         keep_missing=keep_missing,
         seed=seed,
+        not_labels=not_labels,
+        uncertain=uncertain,
+        readers=readers,
+        blanks=blanks,
     )
     for text in notes:
         note(result, text)
@@ -169,9 +182,15 @@ def _refuse_one_name(path: Path, files: pd.Series) -> None:
         return
     second = repeated[0]
     first = int(np.flatnonzero(stems == stems.iloc[second])[0])
+    rows, slides = (files.index[first] + 2, files.index[second] + 2), (files.iloc[first], files.iloc[second])
+    if slides[0] == slides[1]:
+        raise DataError(
+            f"{path}: rows {rows[0]} and {rows[1]} are of one slide, {slides[0]}. Leave one out, or say how rows "
+            "of several readers are joined: --option readers=majority, any or all."
+        )
     raise DataError(
-        f"{path}: rows {first + 2} and {second + 2}: {files.iloc[first]} and {files.iloc[second]} have one name, by "
-        "which features are stored. Leave one out, rename it, or name a column of unique names (id_column)."
+        f"{path}: rows {rows[0]} and {rows[1]}: {slides[0]} and {slides[1]} have one name, by which features are "
+        "stored. Leave one out, rename it, or name a column of unique names (id_column)."
     )
 
 

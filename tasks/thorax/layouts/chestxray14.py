@@ -1,4 +1,4 @@
-"""NIH ChestX-ray14: twelve folders of PNG (or one), Data_Entry_2017.csv, the official lists, boxes."""
+"""NIH ChestX-ray14: twelve folders of PNG (or one), Data_Entry_2017.csv, the official lists, boxes; Kaggle's sample."""
 
 import gzip
 from pathlib import Path
@@ -9,12 +9,14 @@ import pandas as pd
 from ....core.errors import DataError
 from ....datasets.manifest.boxes import Box
 from ....datasets.manifest.inventory import (
+    by_stem,
     complete_splits,
     files_below,
     keep_present,
     note,
     refuse_repeated,
     require_columns,
+    warn,
 )
 from ....datasets.manifest.tables import nearest, read_csv, refuse_patient_overlap
 from ..labels import BOX_SPELLING, CHESTXRAY14
@@ -22,13 +24,14 @@ from ..labels import BOX_SPELLING, CHESTXRAY14
 NOMINAL_PX = 1024  # the frame of BBox_List_2017.csv; a down-scaled copy keeps the table
 OLDEST = 120  # the table has ages up to 414
 BOX_LIST = "BBox_List_2017.csv"
+ENTRIES = ("Data_Entry_2017*.csv", "sample_labels.csv")
 LISTS = {"train": "train_val_list.txt", "test": "test_list.txt"}
 PAPER_LISTS = {split: f"{split}_official.txt" for split in ("train", "val", "test")}
 
 
 def recognise(root: Path) -> bool:
-    """Return whether there is a Data_Entry_2017*.csv."""
-    return any(root.glob("Data_Entry_2017*.csv"))
+    """Return whether there is a Data_Entry_2017*.csv, or the sample_labels.csv of Kaggle's sample."""
+    return root.is_dir() and any(any(root.glob(pattern)) for pattern in ENTRIES)
 
 
 def read(
@@ -40,8 +43,10 @@ def read(
     below `root`, and may be JPEG copies. The table may have 11 or 12 columns, and `Patient Gender` or
     `Patient Sex`. Where BBox_List_2017.csv is there too, `table.attrs["boxes"]` holds the boxes of the images listed.
 
+    A part of the set without any list (Kaggle's sample, a subset of one's own) is dealt out by patient, with a warning.
+
     Args:
-        root: The folder with Data_Entry_2017.csv.
+        root: The folder with Data_Entry_2017.csv, or the sample_labels.csv of Kaggle's sample.
         paper_lists: Folder with the thorax paper's train_official.txt, val_official.txt and test_official.txt (or
             .txt.gz). Default: train_val_list.txt and test_list.txt of the download; val is cut from train by patient.
         keep_missing: Keep the rows of images that are not there (single zips are often downloaded).
@@ -59,12 +64,13 @@ def read(
     table = pd.DataFrame({"id": _stem(raw["Image Index"]), "path": raw["Image Index"].str.strip()})
     table["patient"] = raw["Patient ID"].str.strip().str.zfill(8)  # as in the file names
     refuse_repeated(path, table["id"], "image")
-    table["split"] = _splits(root, table["id"], paper_lists)
+    without = paper_lists is None and not any(_listed(root / name) for name in LISTS.values())
+    table["split"] = "" if without else _splits(root, table["id"], paper_lists)
     table[list(CHESTXRAY14)] = _findings(path, raw["Finding Labels"])
     table["view"], table["sex"] = raw["View Position"].str.strip(), raw["Patient Gender"].str.strip()
     table["age"], odd_ages = _years(raw["Patient Age"])
     table["follow_up"] = pd.to_numeric(raw["Follow-up #"], errors="coerce").astype("Int64")
-    unlisted = table["split"] == ""
+    unlisted = (table["split"] == "") & (not without)
     table = table[~unlisted].reset_index(drop=True)
     if unlisted.any():
         note(table, f"{int(unlisted.sum()):,} images are in none of the lists and were left out.")
@@ -72,9 +78,14 @@ def read(
         raise DataError(f"{path}: none of its images is in the lists. Are table and lists of the same data set?")
     if odd_ages:
         note(table, f"{odd_ages:,} ages are no number or above {OLDEST}; their cells are empty.")
+    if without:
+        warn(
+            table,
+            f"there is no {' and no '.join(LISTS.values())}: patients are dealt out anew, so that results cannot be "
+            "compared with those on the official test list.",
+        )
     files = files_below(root, (".png", ".jpg", ".jpeg"))
-    by_stem = dict(zip(_stem(pd.Series(files, dtype=str).str.rpartition("/")[2]), files))
-    table["path"] = table["id"].map(by_stem).fillna(table["path"])
+    table["path"] = table["id"].map(by_stem(files)).fillna(table["path"])
     refuse_patient_overlap(path, table)
     table = keep_present(table, root, files, keep_missing)
     table = complete_splits(path, table, CHESTXRAY14, seed)
@@ -125,7 +136,7 @@ def _boxes_of(root: Path, ids: set[str]) -> tuple[Box, ...]:
 
 
 def _entry_file(root: Path) -> Path:
-    found = sorted(root.glob("Data_Entry_2017*.csv"))
+    found = next(filter(None, (sorted(root.glob(pattern)) for pattern in ENTRIES)), [])
     if not found:
         raise DataError(f"{root}: no Data_Entry_2017.csv (or Data_Entry_2017_v2020.csv). Download it with the images.")
     return found[-1]  # the corrected table of 2020, if both are there
@@ -145,10 +156,14 @@ def _splits(root: Path, ids: pd.Series, paper_lists: str | Path | None) -> pd.Se
     return ids.map(named).fillna("")
 
 
+def _listed(path: Path) -> bool:
+    return path.is_file() or path.with_name(path.name + ".gz").is_file()
+
+
 def _list(path: Path) -> pd.Series:
     """Return the ids of a list: one image per line, in the paper's lists followed by its labels."""
     zipped = path.with_name(path.name + ".gz")
-    if not path.is_file() and not zipped.is_file():
+    if not _listed(path):
         raise DataError(f"{path}: no such list. It comes with the data set; without it there is no official test set.")
     text = path.read_text(encoding="utf-8") if path.is_file() else gzip.decompress(zipped.read_bytes()).decode()
     return _stem(pd.Series(text.splitlines(), dtype=str).str.split(n=1).str[0].dropna())

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from ....core.errors import DataError
-from ....datasets.manifest.tables import nearest
+from ....datasets.manifest.columns import policy
 
 UNCERTAIN = ("unknown", "ones", "zeros", "paper")
 BLANKS = ("unknown", "zeros")
@@ -28,9 +28,7 @@ def report_labels(path: Path, raw: pd.DataFrame, labels: Sequence[str], uncertai
     Raises:
         DataError: An unknown policy, or a cell that is none of 1, 0, -1, empty.
     """
-    for option, value, known in (("uncertain", uncertain, UNCERTAIN), ("blanks", blanks, BLANKS)):
-        if value not in known:
-            raise DataError(f"{option} {value!r}{nearest(value, known)}; there are {', '.join(known)}.")
+    uncertain, blanks = policy("uncertain", uncertain, UNCERTAIN), policy("blanks", blanks, BLANKS)
     columns = {}
     for label in labels:
         text = raw[label].str.strip()

@@ -16,7 +16,9 @@ from pandas import Series
 
 COUNT = 24
 WORDS = [("1", "0"), ("True", "False"), ("yes", "no"), ("ja", "nein"), ("pos", "neg"), ("present", "absent"),
-         ("1.0", "0.0"), ("1,0", "0,0"), ("Positive", "Negative"), ("Y", "N")]  # fmt: skip
+         ("1.0", "0.0"), ("1,0", "0,0"), ("Positive", "Negative"), ("Y", "N"), ("+", "-"),
+         ("vorhanden", "nicht vorhanden"),
+         ("présent", "absent"), ("presente", "ausente"), ("x", "0")]  # fmt: skip
 
 
 def data_set(root, columns, separator=",", encoding="utf-8"):
@@ -175,3 +177,40 @@ def test_a_table_means_the_same_however_it_was_saved(tmp_path_factory, separator
         np.testing.assert_equal(table[label].tolist(), [np.nan if value is None else float(value) for value in values])
     assert table["path"].tolist() == columns["path"] and table["sex"].tolist() == ["M", "F"] * 12
     assert table["patient"].tolist() == columns["patient"]
+
+
+@pytest.mark.parametrize(("name", "words"), [
+    ("Split", ("Train", "VALIDATION", "Test ")), ("dataset", ("training", "val", "test")),
+    ("cohort part", ("train", "dev", "testing")),
+])  # fmt: skip
+def test_a_column_of_split_words_is_the_split_whatever_its_name(tmp_path, name, words):
+    columns = {"patient": patients(), "mass": [i % 2 for i in range(COUNT)]}
+    columns |= {name: [words[i // 2 % 3] for i in range(COUNT)]}
+    table, labels = read_own_csv(data_set(tmp_path, columns))
+    assert labels == ("mass",) and table["split"].tolist() == [
+        ("train", "val", "test")[i // 2 % 3] for i in range(COUNT)
+    ]
+    assert any(f"column {name!r}: split" in text for text in table.attrs["notes"])
+
+
+def test_marks_of_what_is_present_alone(tmp_path):
+    columns = {"patient": patients(), "mass": ["x" if i % 3 else "" for i in range(COUNT)]}
+    path = data_set(tmp_path, columns)
+    table, _ = read_own_csv(path)
+    assert table["mass"].isna().sum() == 8 and any("blanks=zeros" in text for text in table.attrs["notes"])
+    assert read_own_csv(path, blanks="zero")[0]["mass"].tolist() == [float(i % 3 > 0) for i in range(COUNT)]
+    with pytest.raises(DataError, match="did you mean 'zeros'"):
+        read_own_csv(path, blanks="zeroes")
+
+
+def test_cells_that_may_name_several_findings_are_said(tmp_path):
+    columns = {"patient": patients(), "kind": [("Mass, Effusion", "Effusion", "Normal")[i % 3] for i in range(COUNT)]}
+    table, labels = read_own_csv(data_set(tmp_path, columns), class_column="kind")
+    assert len(labels) == 3 and any("'Mass, Effusion' were taken as one class" in w for w in table.attrs["warnings"])
+
+
+def test_words_for_what_nobody_knows_and_questions(tmp_path):
+    cells = [("Yes", "no", "unknown", "N/A", "uncertain", "yes?", "k.A.", "not recorded")[i % 8] for i in range(COUNT)]
+    table, labels = read_own_csv(data_set(tmp_path, {"patient": patients(), "mass": cells}), uncertain="ones")
+    expected = [(1, 0, None, None, 1, 1, None, None)[i % 8] for i in range(COUNT)]
+    assert labels == ("mass",) and [None if v != v else int(v) for v in table["mass"]] == expected

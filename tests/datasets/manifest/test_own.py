@@ -1,12 +1,17 @@
 import shutil
+import zlib
 
 import numpy as np
 import pytest
 from clinvit.core.errors import DataError
 from clinvit.datasets.manifest.inventory import class_codes_in_names, files_below
+from clinvit.datasets.manifest.layouts import own_layouts
 from clinvit.datasets.manifest.own import read_class_folders, read_own_csv
 from clinvit.datasets.manifest.tables import read_manifest, write_manifest
 from clinvit.datasets.manifest.unlabelled import read_unlabelled
+from clinvit.stages.prepare import prepare_stage
+from clinvit.tests.datasets.images.test_dicom import dicom, saved
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 
 def touch(root, *files):
@@ -92,7 +97,7 @@ def test_train_without_val_gives_some_patients_to_val(tmp_path):
         ("path,patients,mass", ["a.png,p,1"], {}, "did you mean 'patients'"),
         ("path,patient,mass", ["a.png,p,1"], {"labels": ["mas"]}, "did you mean 'mass'"),
         ("path,patient,mass", ["a.png,,1"], {}, "row 2: the patient is empty"),
-        ("path,patient,mass", ["a.png,p,1", "a.png,q,1"], {}, "'a.png' stands twice"),
+        ("path,patient,mass", ["a.png,p,1", "a.png,q,1"], {}, "'a' stands twice"),
         (
             "path,patient,split,mass",
             ["a.png,p,train,1", "b.png,p,test,0"],
@@ -238,6 +243,24 @@ def test_a_folder_without_labels_asks_for_patients(tmp_path):
         read_unlabelled(tmp_path / "empty")
 
 
+def test_a_folder_of_damaged_dicom_files_says_what_is_wrong_with_the_first(tmp_path):
+    """Also of one that inflates without end: 2 GB of a header of nothing but one element."""
+    meta = dicom(np.zeros((8, 8), np.uint8), 8, DeflatedExplicitVRLittleEndian)
+    whole = saved(meta, tmp_path).read_bytes()
+    start = whole[: 132 + 12 + int.from_bytes(whole[140:144], "little")]
+    deflate = zlib.compressobj(9, wbits=-15)
+    bomb = deflate.compress(b"\x08\x00\x00\x00OB\x00\x00" + (2**31).to_bytes(4, "little"))
+    bomb += deflate.compress(bytes(2**26)) + deflate.flush()
+    folder = tmp_path / "damaged"
+    folder.mkdir()
+    (folder / "a.dcm").write_bytes(start + bomb)
+    with pytest.raises(DataError, match=r"1 x damaged DICOM file. The first: .*a.dcm: .* inflates to more than"):
+        read_unlabelled(folder)
+    (folder / "a.dcm").write_bytes(whole[:200])
+    with pytest.raises(DataError, match=r"1 x damaged DICOM file. The first: .*a.dcm: .* Fetch it again"):
+        read_unlabelled(folder)
+
+
 def test_a_column_of_classes_becomes_labels(tmp_path):
     rows = [f"{i}.mp4,p{i},{name},{i % 2}" for i, name in enumerate(["regular", "covid ", "viral", ""] * 4)]
     path = own_csv(tmp_path, "path,patient,what,odd", rows)
@@ -338,3 +361,23 @@ def test_numbers_of_patients_in_names_are_no_leak(tmp_path):
     assert "warnings" not in table.attrs
     told, _ = read_class_folders(tmp_path, each_file_own_patient=True)
     assert "part 2" in told.attrs["warnings"][0]
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_files_apart_from_their_table_are_looked_for_in_the_data_roots(tmp_path, deep):
+    for place in ("one", "two"):
+        (tmp_path / place / ("a/b" if deep else "")).mkdir(parents=True)
+    for number in range(12):
+        folder = tmp_path / ("one", "two")[number % 2] / ("a/b" if deep else "")
+        (folder / f"IMG{number}.png").write_bytes(b"x")
+    (tmp_path / "tables").mkdir()
+    rows = [f"img{number},p{number},{number % 2}" for number in range(12)]
+    (tmp_path / "tables" / "labels.csv").write_text("\n".join(["image,patient,mass", *rows]) + "\n")
+    layouts = own_layouts("image")
+    found = prepare_stage(
+        layouts, tmp_path / "tables/labels.csv", tmp_path / "out/manifest.csv",
+        data_roots=[tmp_path / "one", tmp_path / "two"],
+    )  # fmt: skip
+    assert len(found.manifest) == 12 and all(file.is_file() for file in found.manifest.files())
+    with pytest.raises(DataError, match="--data-root"):
+        prepare_stage(layouts, tmp_path / "tables/labels.csv", tmp_path / "out/manifest.csv")

@@ -10,7 +10,7 @@ import pytest
 from clinvit.cli import main
 from clinvit.core.errors import DataError
 from clinvit.datasets.images.image_maps import case_file
-from clinvit.datasets.manifest.roots import refuse_outside
+from clinvit.datasets.manifest.roots import refuse_outside, signature_of
 from clinvit.datasets.manifest.tables import for_spreadsheets, read_manifest, write_manifest
 from clinvit.datasets.slides.bags import BagFolder
 from clinvit.datasets.slides.hdf5 import read_tiles
@@ -36,6 +36,12 @@ def manifest(folder, file, column="path"):
     table[column] = ["images/x.png", file]
     table.to_csv(folder / "manifest.csv", index=False)
     return folder / "manifest.csv"
+
+
+def grant(folder, roots, **more):
+    """The JSON beside the manifest as `prepare` writes it, with the user's key."""
+    facts = {"roots": roots, "signature": signature_of(folder / "manifest.csv", roots)} | more
+    (folder / "manifest.json").write_text(json.dumps(facts))
 
 
 INSIDE = [
@@ -67,7 +73,7 @@ def test_files_outside_are_refused_with_both_remedies(place, file, column):
 @pytest.mark.parametrize("root", ["../secret", "absolute", "../"])
 def test_a_root_beside_the_manifest_allows_them(place, root):
     root = str(place / "secret") if root == "absolute" else root
-    (place / "data" / "manifest.json").write_text(json.dumps({"roots": [root]}))
+    grant(place / "data", [root])
     for file in ("../secret/x.png", "link.png", "folder/x.png", str(place / "secret" / "x.png")):
         read_manifest(manifest(place / "data", file))
     with pytest.raises(DataError, match="leads out"):
@@ -89,12 +95,37 @@ def test_a_manifest_from_elsewhere_grants_itself_nothing(place, monkeypatch, gra
     read_manifest(manifest(place / "data", "images/x.png"))
 
 
+@pytest.mark.parametrize("forged", ["none", "another key", "other roots", "words", "number"])
+def test_roots_that_nobody_with_the_key_has_written_count_for_nothing(place, monkeypatch, forged):
+    """Without a word of who runs the command: a data set from elsewhere brings roots, and perhaps a signature."""
+    monkeypatch.delenv("CLINVIT_ROOTS", raising=False)
+    path = manifest(place / "data", "../secret/x.png")
+    grant(place / "data", ["../secret"])
+    read_manifest(path)
+    if forged == "another key":
+        monkeypatch.setenv("CLINVIT_KEY", "fedcba9876543210 of another")
+    facts = {
+        "none": {"roots": ["../secret"]},
+        "another key": {},
+        "other roots": {"roots": ["../secret", "/"], "signature": signature_of(path, ["../secret"])},
+        "words": {"roots": ["../secret"], "signature": "\u00e9" * 16},
+        "number": {"roots": ["../secret"], "signature": 7},
+    }[forged]
+    if facts:
+        (place / "data" / "manifest.json").write_text(json.dumps(facts))
+    with pytest.raises(DataError, match=r"manifest.json: nobody with your key .* CLINVIT_ROOTS=/"):
+        read_manifest(path)
+    monkeypatch.setenv("CLINVIT_ROOTS", "/" if forged == "other roots" else str(place / "secret"))
+    read_manifest(path)
+
+
 def test_prepare_names_the_data_set_as_a_root_and_no_other(place, capsys):
     own = manifest(place / "data", "images/x.png").rename(place / "data" / "own.csv")
     common = ["--option", "labels=[]", "--option", "id_column=id", "--out", str(place / "lists" / "manifest.csv")]
     assert main(["prepare", "thorax", str(own), *common]) == 0
     made = read_manifest(place / "lists" / "manifest.csv", labels=())
     beside = json.loads((place / "lists" / "manifest.json").read_text())
+    assert beside["signature"] == signature_of(place / "lists" / "manifest.csv", ["../data"])
     assert {name: beside[name] for name in ("roots", "holds")} == {"roots": ["../data"], "holds": "radiograph"}
     assert all(file.is_file() for file in made.files())
     manifest(place / "data", str(place / "secret" / "x.png")).rename(own)

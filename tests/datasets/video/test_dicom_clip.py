@@ -313,6 +313,12 @@ def test_without_planar_configuration_or_representation_the_usual_ones_hold(tmp_
     assert np.array_equal(read_clip(saved(dataset, tmp_path), colour=kind == "RGB"), pixels)
 
 
+def test_pixels_of_more_bits_must_say_whether_they_are_signed(tmp_path):
+    dataset = dicom(GREY.astype(np.uint16) * 16, PixelRepresentation=None, BitsStored=12, HighBit=11)
+    with pytest.raises(DataError, match="its header lacks PixelRepresentation"):
+        read_clip(saved(dataset, tmp_path))
+
+
 @pytest.mark.parametrize("planar", [None, 1])
 @pytest.mark.parametrize("kind", ["YBR_FULL_422", "YBR_FULL", "RGB"])
 def test_the_planar_configuration_of_jpeg_frames_is_of_no_account(tmp_path, kind, planar):

@@ -254,7 +254,15 @@ def test_detection_files_come_back(tmp_path):
 
 @pytest.mark.parametrize(
     "text, expected",
-    [("p,x,y\n0.5,1,2\n", [[0.5, 1, 2]]), ("x,y,probability\n1,2,0.5\n", [[0.5, 1, 2]]), ("p,x,y\n", [])],
+    [
+        ("p,x,y\n0.5,1,2\n", [[0.5, 1, 2]]),
+        ("p;x;y\n0,5;1;2\n", [[0.5, 1, 2]]),
+        ("0.5\t1\t2\n", [[0.5, 1, 2]]),
+        ("\ufeffp, x, y\r\n0.5, 1, 2\r\n", [[0.5, 1, 2]]),
+        (" \n", []),
+        ("x,y,probability\n1,2,0.5\n", [[0.5, 1, 2]]),
+        ("p,x,y\n", []),
+    ],
 )
 def test_a_header_is_accepted(tmp_path, text, expected):
     (tmp_path / "d.csv").write_text(text)

@@ -62,6 +62,12 @@ def test_all_unknown(tmp_path):
     assert all(metric["reason"] for metric in found.values())
 
 
+def test_one_positive_patient_is_named_beside_the_interval(tmp_path):
+    rows = [f"c{i},p{i},test,ok,,{int(i == 0)},{0.2 + i / 100:.2f}" for i in range(60)]
+    words = report(tmp_path, table(tmp_path, rows))["headline"][0]
+    assert "; a class has cases of 1 patient only, fewer than 10)" in words
+
+
 def test_one_patient(tmp_path):
     rows = [",".join([row.split(",")[0], "1", *row.split(",")[2:]]) for row in ROWS]
     found = metrics(tmp_path, rows)

@@ -94,3 +94,14 @@ def test_few_positive_patients_leave_calibration_without_interval():
     fit = calibration_fit(truth, score, PatientBootstrap(np.arange(400)))
     assert np.isnan([fit.in_the_large.low, fit.slope.low]).all()
     assert "9 patients" in fit.slope.reason
+
+
+def test_scores_of_0_and_1_alone_are_no_probabilities():
+    """Their log odds would be what they are moved in by: a number of ours, not of the model."""
+    truth = np.tile([0.0, 1, 1], 30)
+    fit = calibration_fit(truth, np.tile([0.0, 1], 45), PatientBootstrap(np.arange(90), 10))
+    assert all(np.isnan(each.value) and "labels, not probabilities" in each.reason for each in fit)
+    rounded = calibration_fit(
+        truth, np.r_[np.tile([0.0, 1], 40), np.full(10, 0.5)], PatientBootstrap(np.arange(90), 10)
+    )
+    assert np.isfinite(rounded.in_the_large.value)

@@ -5,7 +5,9 @@ import pandas as pd
 import pytest
 from clinvit.datasets.manifest.tables import predictions_table, read_predictions, write_predictions
 from clinvit.eval import Evaluation, compare
+from clinvit.eval.statistics.compare import paired_tests
 from clinvit.eval.statistics.compare_decisions import compare_decisions
+from clinvit.eval.statistics.delong import delong_test
 from clinvit.eval.statistics.mcnemar import mcnemar
 from clinvit.eval.statistics.resampling import PatientBootstrap
 from scipy.stats import binomtest, norm
@@ -24,7 +26,7 @@ def test_by_hand():
     assert found.sensitivity[0].value == pytest.approx(3 / 4 - 2 / 4)
     assert found.specificity[0].value == pytest.approx(1 / 2 - 2 / 2)
     assert (found.only_first[0], found.only_second[0]) == (2, 2)
-    assert found.p[0] == found.adjusted[0] == 1
+    assert np.isnan([found.p[0], found.adjusted[0]]).all()  # of 4 patients, as there is no interval either
     assert "4 patients only" in found.sensitivity[0].reason
 
 
@@ -38,8 +40,31 @@ def test_a_label_without_threshold_is_undefined_and_no_test():
     assert found.sensitivity[1].reason == "a model has no threshold"
     assert found.sensitivity[2].reason == "no positive case"
     assert found.specificity[2].reason != "no negative case"
-    assert np.isnan(found.p[1])
-    assert found.adjusted[0] == pytest.approx(min(1, 2 * found.p[0]))
+    assert np.isnan(found.p[1:]).all() and found.adjusted[0] == found.p[0]
+
+
+@pytest.mark.parametrize(("positives", "given"), [(1, False), (9, False), (10, True)])
+def test_a_rare_finding_has_neither_interval_nor_p(positives, given):
+    generator, truth = np.random.default_rng(1), column(*[1] * positives, *[0] * 90)
+    scores = tuple(generator.random(truth.shape) for _ in range(2))
+    bootstrap = PatientBootstrap(np.arange(len(truth)), 50)
+    decided, (test,) = compare_decisions(truth, scores, HALF, bootstrap), paired_tests(truth, *scores, bootstrap)
+    for p in (decided.p[0], decided.adjusted[0], test.p, test.difference.low):
+        assert np.isnan(p) != given
+    assert given or "fewer than 10" in test.difference.reason or "one patient only" in test.difference.reason
+
+
+def test_delong_of_few_patients_is_wider_and_of_many_the_same():
+    generator = np.random.default_rng(2)
+    for positives in (10, 99, 100, 300):
+        truth = column(*[1] * positives, *[0] * 400)
+        first, second = (truth + generator.normal(size=truth.shape) for _ in range(2))
+        bootstrap = PatientBootstrap(np.arange(len(truth)), 50)
+        plain = delong_test(truth[:, 0], first[:, 0], second[:, 0])
+        (own,) = paired_tests(truth, first, second, bootstrap)
+        assert own.z == plain.z and own.difference.value == plain.difference.value
+        assert (own.p > plain.p) == (own.difference.low < plain.difference.low) == (positives < 100)
+        assert (own.p < 0.05) == (own.difference.low > 0 or own.difference.high < 0)
 
 
 def test_one_case_per_patient_is_the_exact_binomial_test():

@@ -10,6 +10,7 @@ from clinvit.core.errors import UserError
 from clinvit.datasets.manifest.tables import predictions_table, read_predictions, write_predictions
 from clinvit.eval import Evaluation
 from clinvit.eval.statistics.matched import matched_rates
+from clinvit.eval.statistics.reservations import widened
 from sklearn.metrics import roc_curve
 
 LABELS = ("Mass", "Edema")
@@ -58,7 +59,8 @@ def test_resamples_are_those_of_drawn_patients(kind, tmp_path):
         cases = np.repeat(np.arange(200), counts[bootstrap.index])
         rates = [on_curve(t.truth()[cases, 0], t.scores()[cases, 0], kind, 0.9) for t in (a, b)]
         drawn.append(rates[0] - rates[1])
-    low, high = np.quantile(drawn, [0.025, 0.975])
+    patients = bootstrap.smaller_class(a.truth())[0]
+    low, high = np.quantile(drawn, widened(np.array([0.025, 0.975]), patients))
     assert (row.difference.low, row.difference.high) == pytest.approx((low, high), abs=1e-12)
 
 

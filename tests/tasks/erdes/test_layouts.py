@@ -1,3 +1,4 @@
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -8,10 +9,16 @@ from clinvit.datasets.manifest import layouts
 from clinvit.datasets.manifest.tables import read_manifest
 from clinvit.phantoms.ocular import write_erdes
 from clinvit.stages.prepare import prepare_stage
+from clinvit.stages.reproduce import run as reproduce
+from clinvit.stages.reproduce import verdict
+from clinvit.stages.reproduce.metrics import Measured, ids_fingerprint
+from clinvit.stages.reproduce.table import TestList
+from clinvit.tasks import load
 from clinvit.tasks.erdes.labels import DIAGNOSES, LABELS, MEANING, label_columns
 from clinvit.tasks.erdes.layouts import LAYOUTS
 from clinvit.tasks.erdes.layouts.leaks import counts, leaks
 from clinvit.tasks.erdes.layouts.official import read_lists
+from clinvit.tasks.erdes.tables import TABLES
 
 recognise, to_manifest = (partial(function, LAYOUTS) for function in (layouts.recognise, layouts.to_manifest))
 
@@ -204,6 +211,26 @@ def test_the_split_of_one_official_task(tmp_path, style, windows):
     assert len(kept) == 40
 
 
+@pytest.mark.parametrize("where", ["splits", "repository/data/splits", "clips/lists"])
+def test_lists_in_the_data_set_are_found_by_their_content(tmp_path, where):
+    tree(tmp_path / "clips")
+    lists = official_lists(tmp_path / where)
+    found, labels = to_manifest(tmp_path, official_task="pvd_vs_rd")
+    named, _ = to_manifest(tmp_path, splits=lists, official_task="pvd_vs_rd")
+    pd.testing.assert_frame_equal(found, named)
+    assert labels == ("pvd_vs_rd",) and any(f"those of the lists in {lists}" in note for note in found.attrs["notes"])
+    own, labels = to_manifest(tmp_path)
+    assert labels == LABELS and any(f"official lists lie in {lists}; official_task=" in n for n in own.attrs["notes"])
+    with pytest.raises(DataError, match=r"lie in .* and in .*\. Name one of them"):
+        to_manifest(official_lists(tmp_path / "again").parent, official_task="pvd_vs_rd")
+
+
+def test_without_lists_an_own_split_is_allowed_with_a_warning(tmp_path):
+    table, labels = to_manifest(tree(tmp_path), official_task="pvd_vs_rd", own_split=True)
+    assert labels == LABELS and set(table["split"]) == {"train", "val", "test"}
+    assert any("another test list than the paper's" in warning for warning in table.attrs["warnings"])
+
+
 def test_half_a_wish_for_official_splits_is_refused(tmp_path):
     tree(tmp_path / "data")
     lists = official_lists(tmp_path / "lists")
@@ -335,3 +362,17 @@ def test_every_layout_names_the_folder_in_its_errors(tmp_path):
     for name in LAYOUTS:
         with pytest.raises(DataError, match=tmp_path.name):
             to_manifest(tmp_path, name)
+
+
+@pytest.mark.parametrize("lists", [True, False])
+def test_a_row_on_the_raw_set_is_of_the_official_test_list(tmp_path, lists):
+    """What `reproduce` makes of a download holds the paper's test list where the lists lie in it."""
+    task, root = "pvd_vs_rd", tree(tmp_path / "erdes")
+    listed = official_lists(root / "splits" if lists else tmp_path / "elsewhere")
+    expected = read_lists(listed)[task].query("split == 'test'")["id"]
+    table = replace(TABLES["erdes/pvd_vs_rd"], test=TestList(len(expected), ids_fingerprint(expected)))
+    manifest = reproduce._manifest(reproduce.Request(table, load("erdes"), tmp_path), root, tmp_path / "out")
+    assert manifest.path.parent.name == f"erdes-{task}"
+    ids = manifest.with_labels((task,)).rows("test").table["id"]
+    found = verdict.obstacle(Measured({}, requested=len(ids), ids=ids_fingerprint(ids)), table.test, False, False)
+    assert found == "" if lists else found.startswith(verdict.ANOTHER_LIST)

@@ -425,3 +425,21 @@ def test_a_wrong_scale_is_overridden_by_option_or_column(tmp_path):
     pd.read_csv(path, dtype=str).assign(mpp_override="x").to_csv(path, index=False)
     with pytest.raises(DataError, match="mpp_override is 'x'"):
         to_manifest(path)
+
+
+def test_tables_of_slides_have_the_policies_of_other_tables(tmp_path):
+    """Readers, uncertain cells, columns that are no labels, capitals of names, a table with tabs."""
+    rows = [
+        f"CASE_{n:02d}\tp{n}\t{value}\t{n % 2}"
+        for n in range(12)
+        for value in ((1, 1, 0) if n % 2 else (0, "-1", 1 if n == 4 else 0))
+    ]
+    touch(tmp_path, *SLIDES)
+    (tmp_path / "labels.tsv").write_text("\n".join(["path\tpatient\tgrade\tscanned_twice", *rows]) + "\n")
+    assert recognise(tmp_path) == recognise(tmp_path / "labels.tsv") == "folder"
+    table, labels = to_manifest(tmp_path, readers="majority", uncertain="zeros", not_labels=["scanned_twice"])
+    assert labels == ("grade",) and table["path"].tolist() == SLIDES and table["grade"].tolist() == [0, 1] * 6
+    table, _ = to_manifest(tmp_path, readers="any", uncertain="zeros", not_labels="scanned_twice")
+    assert table["grade"].tolist() == [0, 1, 0, 1, 1, 1, 0, 1, 0, 1, 0, 1]
+    with pytest.raises(DataError, match=r"rows 2 and 3 are of one slide.*readers=majority"):
+        to_manifest(tmp_path)

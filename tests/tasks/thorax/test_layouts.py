@@ -1,4 +1,6 @@
 import gzip
+import io
+import json
 from functools import partial
 from pathlib import Path
 
@@ -9,7 +11,7 @@ from clinvit.core.errors import DataError
 from clinvit.datasets.manifest import layouts
 from clinvit.datasets.manifest.tables import read_manifest, write_manifest
 from clinvit.phantoms.radiographs import write_chestxray14
-from clinvit.tasks.thorax.labels import CHESTXRAY14, CHEXPERT, CHEXPERT14, MIMIC
+from clinvit.tasks.thorax.labels import CHESTXRAY14, CHEXPERT, CHEXPERT14, MIMIC, VINDR
 from clinvit.tasks.thorax.layouts import LAYOUTS
 from clinvit.tasks.thorax.layouts.chestxray14 import boxes
 
@@ -290,7 +292,7 @@ def test_chexpert_policies(tmp_path):
         ("Edema", "Oedema", {}, "no column 'Edema'"),
         ("-1.0", "2", {}, "it is 1, 0, -1 .uncertain. or empty"),
         ("/patient00001/study1/", "/", {}, "row 2: .* is no path like"),
-        ("", "", {"uncertain": "one"}, "did you mean 'ones'"),
+        ("", "", {"uncertain": "onse"}, "did you mean 'ones'"),
         ("", "", {"labels": 7}, "5 .the scored ones. or 14"),
         ("", "", {"uncertian": "ones"}, "no option 'uncertian' .did you mean 'uncertain'"),
     ],
@@ -411,12 +413,16 @@ def test_covidx_several_lists_need_a_version(tmp_path):
     assert to_manifest(tmp_path, version="9B")[1] == ("COVID-19",)
     with pytest.raises(DataError, match="found train_COVIDx9A"):
         to_manifest(tmp_path, version="8")
+    covidx(tmp_path, "")
+    assert to_manifest(tmp_path, version=1)[1] == ("normal", "pneumonia", "COVID-19")
+    with pytest.raises(DataError, match="Name one by version: 1, 9A, 9B"):
+        to_manifest(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("p 1.jpg normal", "line 37 has not the four fields"),
+        ("p 1.jpg", "line 37 has not the fields patient, file, class"),
         ("p 1.jpg pneumonias rsna", "did you mean 'pneumonia'"),
         ("q 1.jpg normal rsna", "'train/1' stands twice"),
     ],
@@ -452,3 +458,382 @@ def test_an_unknown_layout_names_what_was_looked_for(tmp_path):
     for name in LAYOUTS:
         with pytest.raises(DataError, match=str(Path(tmp_path).name)):
             to_manifest(tmp_path, name)
+
+
+# COVIDx, as each version writes its lists
+
+
+@pytest.mark.parametrize(
+    ("names", "lines", "labels", "patient"),
+    [
+        (("train_split_v1.txt", "test_split_v1.txt"), "{0} a{0}.jpeg {1}",
+         ("normal", "bacteria", "viral", "COVID-19"), "1"),
+        (("train_COVIDx.txt", "test_COVIDx.txt"), "{0} a{0}.jpeg {1}", ("normal", "pneumonia", "COVID-19"), "1"),
+        (("train_COVIDx2.txt", "test_COVIDx2.txt"), "{0} a{0}.PNG {1}", ("normal", "pneumonia", "COVID-19"), "1"),
+        (("train_COVIDx7A.txt", "test_COVIDx7A.txt"), "COVID {0} COVID({0}).png {1} sirm",
+         ("normal", "pneumonia", "COVID-19"), "COVID 1"),
+        (("train_COVIDx8B.txt", "test_COVIDx8B.txt"), "COVID {0} COVID({0}).png {1} sirm", ("negative", "positive"),
+         "COVID 1"),
+        (("train_COVIDxSev.txt", "test_COVIDxSev.txt"), "p{0} a-{0}-0.png {1} ricord", ("level1", "level2"), "p1"),
+        (("labels/train_COVIDx5.txt", "labels/test_COVIDx5.txt"), "{0} a{0}.png {1} cohen",
+         ("normal", "pneumonia", "COVID-19"), "1"),
+        (("train.txt", "test.txt"), "{0} a{0}.png {1} cohen", ("negative", "positive"), "1"),
+    ],
+)  # fmt: skip
+def test_covidx_of_every_version(tmp_path, names, lines, labels, patient):
+    data = tmp_path / "data" if names[0].startswith("labels/") else tmp_path
+    for part, name, numbers in (("train", names[0], range(1, 41)), ("test", names[1], range(41, 61))):
+        listed = [lines.format(number, labels[number % len(labels)]) for number in numbers]
+        write(tmp_path / name, *listed)
+        touch(data, *(f"{part}/{word}" for line in listed for word in line.split() if "." in word))
+    assert recognise(tmp_path) == "covidx"
+    table, found = to_manifest(tmp_path)
+    assert len(table) == 60 and table["patient"].iloc[0] == patient
+    assert found == (("COVID-19",) if labels[0] == "negative" else labels if len(labels) > 2 else ("level2",))
+    if len(labels) > 2:
+        assert (table[list(found)].sum(axis=1) == 1).all() and table.attrs["exclusive"]
+        assert table.loc[0, labels[1]] == 1
+    else:
+        assert table[found[0]].iloc[:4].tolist() == [1, 0, 1, 0]
+    assert_sound(table, found, tmp_path)
+
+
+def test_covidx_lines_with_and_without_source_in_one_list(tmp_path):
+    """Versions 3 to 7 have the source for some lines of the test list only; 1 and 4 repeat lines."""
+    root = covidx(tmp_path, "7A")
+    text = (root / "test_COVIDx7A.txt").read_text()
+    write(root / "test_COVIDx7A.txt", text.replace(" rsna", "", 3).strip())
+    train = (root / "train_COVIDx7A.txt").read_text().strip()
+    write(root / "train_COVIDx7A.txt", train, train.splitlines()[5], "another 7.jpg pneumonia rsna")
+    table, labels = to_manifest(root)
+    assert len(table) == 35 and list(table.loc[table["split"] == "test", "source"]).count("") == 3
+    assert any("2 lines repeat an image and its class" in sentence for sentence in table.attrs["notes"])
+    assert_sound(table, labels, root)
+
+
+def test_covidx_images_that_differ_in_their_suffix_alone(tmp_path):
+    root = covidx(tmp_path, "6")
+    train = (root / "train_COVIDx6.txt").read_text().strip()
+    write(root / "train_COVIDx6.txt", train, "another 7.png normal cohen")
+    touch(root, "train/7.png")
+    table, labels = to_manifest(root)
+    assert {"train/7.jpg", "train/7.png", "train/8"} <= set(table["id"]) and len(table) == 36
+    assert_sound(table, labels, root)
+
+
+def test_covidx_with_a_list_of_val(tmp_path):
+    for part, numbers in (("train", range(20)), ("val", range(20, 28)), ("test", range(28, 36))):
+        write(tmp_path / f"{part}.txt", *(f"p{n} {n}.png {('negative', 'positive')[n % 2]} x" for n in numbers))
+        touch(tmp_path, *(f"{part}/{n}.png" for n in numbers))
+    table, labels = to_manifest(tmp_path)
+    assert table["split"].value_counts().to_dict() == {"train": 20, "val": 8, "test": 8}
+    assert_sound(table, labels, tmp_path)
+
+
+# ChestX-ray14, parts without lists
+
+SAMPLE_HEADER = (
+    "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,OriginalImageWidth,"
+    "OriginalImageHeight,OriginalImagePixelSpacing_x,OriginalImagePixelSpacing_y"
+)
+
+
+def test_the_sample_of_chestxray14_is_dealt_out_with_a_warning(tmp_path):
+    rows = []
+    for patient in range(1, 31):
+        file = f"{patient:08d}_013.png"
+        finding = ("No Finding", "Emphysema|Infiltration|Pleural_Thickening|Pneumothorax")[patient % 2]
+        rows.append(f"{file},{finding},13,{patient},060Y,M,AP,3056,2544,0.139,0.139")
+        touch(tmp_path, f"sample/images/{file}", f"sample/sample/images/{file}")
+    write(tmp_path / "sample_labels.csv", SAMPLE_HEADER, *rows)
+    assert recognise(tmp_path) == "chestxray14"
+    table, labels = to_manifest(tmp_path)
+    assert set(table["split"]) == {"train", "val", "test"} and len(table) == 30 and labels == CHESTXRAY14
+    assert table["path"].str.startswith("sample/images/").all() and set(table["age"]) == {60}
+    assert any("cannot be compared" in sentence for sentence in table.attrs["warnings"])
+    assert_sound(table, labels, tmp_path)
+
+
+def test_a_part_of_chestxray14_without_lists_is_dealt_out(tmp_path):
+    root = nih(tmp_path)
+    for part in ("train_val", "test"):
+        (root / f"{part}_list.txt").unlink()
+    table, labels = to_manifest(root)
+    assert set(table["split"]) == {"train", "val", "test"} and len(table) == 40
+    assert any("no train_val_list.txt and no test_list.txt" in sentence for sentence in table.attrs["warnings"])
+    assert_sound(table, labels, root)
+
+
+# CheXpert Plus
+
+
+def chexpert_plus(root, images="PNG", suffix=".png"):
+    columns = (
+        "path_to_image,path_to_dcm,frontal_lateral,ap_pa,deid_patient_id,patient_report_date_order,report,age,sex,race,"
+        "ethnicity,interpreter_needed,insurance_type,recent_bmi,deceased,split"
+    )
+    rows, labels = [], []
+    for patient in range(1, 25):
+        split = "valid" if patient > 20 else "train"
+        for view, side in (("frontal", "AP"), ("lateral", "")):
+            name = f"{split}/patient{patient:05d}/study1/view1_{view}"
+            rows.append(
+                f'{name}.jpg,{name}.dcm,{view.title()},{side},patient{patient:05d},1,"Clear.\nNo, ""edema"".",63,Male,'
+                f"White,Unknown,No,,21.4,No,{split}"
+            )
+            touch(root, f"{images}/{name}{suffix}")
+            cells = dict.fromkeys(CHEXPERT14, None) | {"Edema": [1.0, 0.0, -1.0, None][patient % 4]}
+            if patient != 7:
+                labels.append(json.dumps({"path_to_image": f"{name}.jpg", **cells}))
+    write(root / "df_chexpert_plus_240401.csv", columns, *rows)
+    write(root / "chexbert_labels" / "impression_fixed.json", *labels)
+    return root
+
+
+@pytest.mark.parametrize(("images", "suffix"), [("PNG", ".png"), ("PNG/PNG", ".png"), ("DICOM", ".dcm")])
+def test_chexpert_plus_as_downloaded(tmp_path, images, suffix):
+    root = chexpert_plus(tmp_path, images, suffix)
+    assert recognise(root) == "chexpert_plus"
+    table, labels = to_manifest(root)
+    assert labels == CHEXPERT and len(table) == 24 and set(table["view"]) == {"AP"}
+    assert patients(table, "test") == {f"patient{patient:05d}" for patient in range(21, 25)} and patients(table, "val")
+    rows = table.set_index("patient")["Edema"]
+    assert rows["patient00004"] == 1 and rows["patient00001"] == 0 and np.isnan(rows["patient00002"])
+    assert any("1 images have no labels of their impression" in text for text in table.attrs["notes"]) is False
+    assert any("2 images have no labels of their impression" in text for text in table.attrs["notes"])
+    assert to_manifest(root, uncertain="ones", blanks="zero")[0].set_index("patient")["Edema"]["patient00002"] == 1
+    assert_sound(table, labels, root)
+    with pytest.raises(DataError, match=r"no findings_fixed\.json"):
+        to_manifest(root, section="findings")
+    write(root / "chexbert_labels" / "report_fixed.json", '{"path_to_image": "x"}', "{")
+    with pytest.raises(DataError, match=r"report_fixed\.json: line 2 is not readable JSON"):
+        to_manifest(root, section="report")
+
+
+# PadChest
+
+PADCHEST_HEADER = (
+    ",ImageID,ImageDir,StudyDate_DICOM,StudyID,PatientID,PatientBirth,PatientSex_DICOM,ViewPosition_DICOM,Projection,"
+    "MethodProjection,Pediatric,Modality_DICOM,Manufacturer_DICOM,PhotometricInterpretation_DICOM,"
+    "PixelRepresentation_DICOM,PixelAspectRatio_DICOM,SpatialResolution_DICOM,BitsStored_DICOM,WindowCenter_DICOM,"
+    "WindowWidth_DICOM,Rows_DICOM,Columns_DICOM,XRayTubeCurrent_DICOM,Exposure_DICOM,ExposureInuAs_DICOM,ExposureTime,"
+    "RelativeXRayExposure_DICOM,ReportID,Report,MethodLabel,Labels,Localizations,LabelsLocalizationsBySentence,labelCUIS,"
+    "LocalizationsCUIS"
+)
+
+
+def padchest(root, flat=False):
+    findings = [
+        "['normal']", "['cardiomegaly', ' pleural effusion']", "['pleural effusion ', 'unchanged']", "['COPD signs']",
+        "['unchanged']", "", "['exclude']",
+    ]  # fmt: skip
+    rows = []
+    for number in range(42):
+        image = f"{216840111366964012 + number}_04-014-{number:03d}.png"
+        view = "L" if number % 6 == 5 else ("PA", "AP_horizontal")[number % 2]
+        method = ("Physician", "RNN_model")[number % 2]
+        cells = [
+            number, image, number % 3, 20140915, f"s{number}", f"p{number // 2}", "1930.0", "F", "POSTEROANTERIOR",
+            view, "Manual review of DICOM fields", "No", "DX", "X", "MONOCHROME2", 0, "", 0.1, 12, 2048, 4096, 2000,
+            2000, "", "", "", "", "", f"r{number}", "sin hallazgos", method, f'"{findings[number % 7]}"', "['loc']",
+            "\"[['normal'], ['normal', 'loc']]\"", "[]", "[]",
+        ]  # fmt: skip
+        rows.append(",".join(map(str, cells)))
+        touch(root, image if flat else f"{number % 3}/{image}")
+    write(root / "PADCHEST_chest_x_ray_images_labels_160K_01.02.19.csv.gz", PADCHEST_HEADER, *rows)
+    return root
+
+
+@pytest.mark.parametrize("flat", [False, True])
+def test_padchest_as_downloaded(tmp_path, flat):
+    root = padchest(tmp_path, flat)
+    assert recognise(root) == "padchest"
+    table, labels = to_manifest(root)
+    assert labels == ("pleural effusion", "cardiomegaly", "copd signs") and set(table["view"]) == {
+        "PA",
+        "AP_horizontal",
+    }
+    notes = " ".join(table.attrs["notes"])
+    assert "18 images have no label that says what they show" in notes and "projections other than PA, AP" in notes
+    row = table.set_index("id").loc["216840111366964013_04-014-001"]
+    assert row[list(labels)].tolist() == [1, 1, 0] and row["age"] == 84 and row["sex"] == "F" and row["study"] == "s1"
+    assert not table.set_index("id").loc["216840111366964012_04-014-000", list(labels)].any()
+    assert row["source"] == "RNN_model" and set(table["split"]) == {"train", "val", "test"}
+    assert_sound(table, labels, root)
+
+
+def test_padchest_options(tmp_path):
+    root = padchest(tmp_path)
+    assert to_manifest(root, labels="COPD signs")[1] == ("copd signs",)
+    assert set(to_manifest(root, labelled_by="physicians")[0]["source"]) == {"Physician"}
+    table, labels = to_manifest(root, least=6, views=[])
+    assert labels == ("pleural effusion", "cardiomegaly", "copd signs") and "L" in set(table["view"])
+    with pytest.raises(DataError, match="no finding has 100 images"):
+        to_manifest(root, least=100)
+    with pytest.raises(DataError, match="did you mean 'cardiomegaly'"):
+        to_manifest(root, labels=["cardiomegali"])
+
+
+# VinDr-CXR
+
+
+def vindr(root, suffix=".dicom"):
+    columns = [name for name in VINDR if name != "Other diseases"]
+    for part, count in (("train", 20), ("test", 5)):
+        rows, boxes = [], []
+        for number in range(count):
+            image = f"{part}{number:028x}"
+            for reader in range(3 if part == "train" else 1):
+                cells = ["0"] * len(columns)
+                cells[3] = str(int(number % 2 == 0 and reader != 2))
+                cells[1] = str(int(number % 4 == 0 and reader == 0))
+                who = [f"R{reader + 8}"] if part == "train" else []
+                rows.append(",".join([image, *who, *cells, "0", str(int(cells[3] == "0"))]))
+                if cells[3] == "1":
+                    boxes.append(",".join([image, *who, "Cardiomegaly", "10.5", "20", f"{30 + reader}", "64.2"]))
+                    boxes.append(",".join([image, *who, "Edema", "1", "2", "3", "4"]))
+                else:
+                    boxes.append(",".join([image, *who, "No finding", "", "", "", ""]))
+            touch(root, f"{part}/{image}{suffix}")
+            if suffix == ".dicom":
+                (root / part / f"{image}{suffix}").write_bytes(dicom_of(64, 48))
+        who = ["rad_id"] if part == "train" else []
+        other = "Other diseases" if part == "train" else "Other disease"
+        write(
+            root / f"annotations/image_labels_{part}.csv",
+            ",".join(["image_id", *who, *columns, other, "No finding"]),
+            *rows,
+        )
+        write(
+            root / f"annotations/annotations_{part}.csv",
+            ",".join(["image_id", *who, "class_name,x_min,y_min,x_max,y_max"]),
+            *boxes,
+        )
+    return root
+
+
+def dicom_of(rows, columns):
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
+
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = DigitalXRayImageStorageForPresentation
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = generate_uid()
+    dataset.Modality, dataset.Rows, dataset.Columns = "DX", rows, columns
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 8, 8, 7, 0
+    dataset.PixelData = bytes(rows * columns)
+    buffer = io.BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def test_vindr_as_downloaded(tmp_path):
+    root = vindr(tmp_path)
+    assert recognise(root) == "vindr"
+    table, labels = to_manifest(root)
+    assert labels == VINDR and table["split"].value_counts().to_dict()["test"] == 5 and len(table) == 25
+    rows = table.set_index("id")
+    assert rows.loc[f"train{0:028x}", "Cardiomegaly"] == 1 and rows.loc[f"train{0:028x}", "Atelectasis"] == 0
+    assert to_manifest(root, readers="any")[0].set_index("id").loc[f"train{0:028x}", "Atelectasis"] == 1
+    assert to_manifest(root, readers="all")[0].set_index("id").loc[f"train{0:028x}", "Cardiomegaly"] == 0
+    boxes = table.attrs["boxes"]
+    assert {box.label for box in boxes} == {"Cardiomegaly"} and len(boxes) == 10 * 2 + 3
+    assert boxes[0].frame_width_px == 48 and boxes[0].y_px + boxes[0].height_px == 64  # cut off at the edge
+    assert any("who the patients are" in text for text in table.attrs["warnings"])
+    assert_sound(table, labels, root)
+
+
+def test_vindr_copies_of_another_size_have_no_boxes(tmp_path):
+    table, labels = to_manifest(vindr(tmp_path, ".png"))
+    assert "boxes" not in table.attrs and any(
+        "boxes of 13 images were left out" in text for text in table.attrs["notes"]
+    )
+    assert_sound(table, labels, tmp_path)
+
+
+def test_vinbigdata_of_the_competition(tmp_path):
+    rows = []
+    for number in range(24):
+        touch(tmp_path, f"train/{number:032x}.dicom")
+        for reader in range(3):
+            seen = number % 2 and reader
+            cells = "Pleural effusion,10,{},1,2,30,40" if seen else "No finding,14,{},,,,"
+            rows.append(f"{number:032x}," + cells.format(f"R{reader}"))
+    write(tmp_path / "train.csv", "image_id,class_name,class_id,rad_id,x_min,y_min,x_max,y_max", *rows)
+    touch(tmp_path, "test/abc.dicom")
+    assert recognise(tmp_path) == "vindr"
+    table, labels = to_manifest(tmp_path)
+    assert len(labels) == 14 and len(table) == 24 and set(table["split"]) == {"train", "val", "test"}
+    assert table.sort_values("id")["Pleural effusion"].tolist() == [0, 1] * 12
+    assert any("no table of the test set" in text for text in table.attrs["notes"])
+    assert_sound(table, labels, tmp_path)
+
+
+# RSNA's pneumonia challenge
+
+
+def rsna(root, mapping=True):
+    labels, classes, listed = [], [], []
+    for number in range(30):
+        image = f"{number:08x}-3a6b-4f4c-9a4c-000000000000"
+        touch(root, f"stage_2_train_images/{image}.dcm")
+        kind = ("Normal", "Lung Opacity", "No Lung Opacity / Not Normal")[number % 3]
+        for box in range(2 if kind == "Lung Opacity" else 1):
+            corners = f"{264 + box}.0,152.0,213.0,979.0" if kind == "Lung Opacity" else ",,,"
+            labels.append(f"{image},{corners},{int(kind == 'Lung Opacity')}")
+            classes.append(f"{image},{kind}")
+        listed.append({"subset_img_id": image, "img_id": f"{number // 2:08d}_{number % 2:03d}.png", "orig_labels": []})
+    touch(root, "stage_2_test_images/0000a175-0e68-4ca4-b1af-167204a7e0bc.dcm")
+    write(root / "stage_2_train_labels.csv", "patientId,x,y,width,height,Target", *labels)
+    write(root / "stage_2_detailed_class_info.csv", "patientId,class", *classes)
+    write(root / "stage_2_sample_submission.csv", "patientId,PredictionString", "0000a175,0.5 0 0 100 100")
+    if mapping:
+        write(root / "pneumonia-challenge-dataset-mappings_2018.json", json.dumps(listed))
+    return root
+
+
+def test_rsna_as_downloaded(tmp_path):
+    root = rsna(tmp_path)
+    assert recognise(root) == "rsna"
+    table, labels = to_manifest(root)
+    assert labels == ("Lung Opacity",) and len(table) == 30 and table["Lung Opacity"].sum() == 10
+    assert table["patient"].nunique() == 15 and table["source"].iloc[3] == "00000001_001.png"
+    assert len(table.attrs["boxes"]) == 20 and table.attrs["boxes"][0][1:] == (
+        "Lung Opacity",
+        264,
+        152,
+        213,
+        872,
+        1024,
+        1024,
+    )
+    assert any("1 images of the challenge's test set" in text for text in table.attrs["notes"])
+    assert_sound(table, labels, root)
+    table, labels = to_manifest(root, classes=3)
+    assert labels == ("Lung Opacity", "No Lung Opacity / Not Normal", "Normal") and table.attrs["exclusive"]
+    assert (table[list(labels)].sum(axis=1) == 1).all() and table["Normal"].sum() == 10
+
+
+def test_rsna_without_the_mapping_says_that_patients_are_not_known(tmp_path):
+    table, _ = to_manifest(rsna(tmp_path, mapping=False))
+    assert (table["patient"] == table["id"]).all()
+    assert any("who the patients are" in text for text in table.attrs["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "options", "message"),
+    [
+        ("stage_2_train_labels.csv", ",1", ",2", {}, "row 3: Target is '2'"),
+        ("stage_2_train_labels.csv", "Target", "target", {}, "no column 'Target'"),
+        ("stage_2_detailed_class_info.csv", "Normal", "normal", {"classes": 3}, "did you mean 'Normal'"),
+        ("pneumonia-challenge-dataset-mappings_2018.json", "img_id", "image", {}, "no list of images"),
+    ],
+)
+def test_rsna_what_is_wrong_is_named(tmp_path, file, old, new, options, message):
+    path = rsna(tmp_path) / file
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(DataError, match=message):
+        to_manifest(tmp_path, **options)

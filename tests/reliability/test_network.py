@@ -1,0 +1,108 @@
+"""No verb connects to anything: each runs with every connection of Python's refused and written down.
+
+Processes of one machine may talk to each other through Unix sockets.
+"""
+
+import json
+import os
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+import torch
+from clinvit.backbone.encoder import EncoderCard, save_encoder
+from clinvit.backbone.sizes import Architecture
+from clinvit.backbone.vit import ViT
+from clinvit.cli.command import VERBS
+from clinvit.phantoms.slides import write_camelyon16
+from clinvit.tests.core.test_signing import write_keys
+from clinvit.tests.reliability.work import RUN, TINY
+
+pytestmark = pytest.mark.reliability
+
+# Loaded by every interpreter that a command starts.
+GUARD = """
+import os, sys
+
+def look(event, arguments):
+    if event in ("socket.connect", "socket.sendto", "socket.sendmsg"):
+        address = arguments[1]
+    elif event in ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr"):
+        address = arguments
+    else:
+        return
+    if address is None or isinstance(address, (str, bytes)):  # of a socket that is connected; of a Unix socket
+        return
+    with open(os.environ["SEEN"], "a") as seen:
+        seen.write(f"{event} {address!r}\\n")
+    raise OSError("no network in this test")
+
+sys.addaudithook(look)
+"""
+# One process, so that everything is imported once; a line per verb.
+RUNNER = """
+import json, sys
+import clinvit.cli as cli
+for command in json.loads(sys.stdin.read()):
+    code = cli.main(command)
+    print("done", command[0], code, flush=True)
+"""
+
+
+def test_the_guard_sees_a_connection(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(GUARD)
+    code = "import socket; socket.create_connection(('127.0.0.1', 9))"
+    environment = os.environ | {"PYTHONPATH": str(tmp_path), "SEEN": str(tmp_path / "seen")}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert "no network in this test" in done.stderr and "127.0.0.1" in (tmp_path / "seen").read_text()
+
+
+def test_no_verb_connects_to_anything(cohort, tmp_path):
+    (tmp_path / "guard").mkdir()
+    (tmp_path / "guard" / "sitecustomize.py").write_text(GUARD)
+    data, (private, public) = cohort(patients=20).parent, write_keys(tmp_path / "keys")
+    write_camelyon16(tmp_path / "slides", normal=2, tumour=2, test=2, size_px=(1472, 1536))
+    torch.manual_seed(0)
+    arch = Architecture(16, 4, 2, image_size=(64, 64), patch_size=16, channels=3)
+    save_encoder(tmp_path / "encoder", ViT(arch), EncoderCard(arch, (0.6, 0.5, 0.6), (0.2, 0.2, 0.2)))
+    bags = pd.DataFrame({"0": [n % 2 for n in range(20)], "1": range(20), "2": 0.1, "3": range(20)})
+    bags.to_csv(tmp_path / "bags.csv", index=False, header=False)
+    (tmp_path / "target.yaml").write_text("threshold: 0.5\nminimum:\n  sensitivity: 0.8\n")
+    out, tiny = tmp_path / "out", [*TINY, *RUN, "--optim.epochs", 1, "--optim.warmup_epochs", 0]
+    table, model = out / "ft/predictions.csv", out / "ft/model"
+    slides = ["--data", out / "slides.csv"]
+    commands = [
+        ["check", "thorax", data],
+        ["prepare", "slides", tmp_path / "slides", "--out", out / "slides.csv"],
+        ["tile", "slides", "--recipe", "demo", *slides, "--out", out / "tiles"],
+        ["extract", "slides", "--recipe", "demo", *slides, "--tiles", out / "tiles", "--encoder", tmp_path / "encoder",
+         "--out", out / "features"],
+        ["pretrain", "thorax", "--recipe", "tiny", "--data", data, "--out", out / "mae", *tiny],
+        ["finetune", "thorax", "--recipe", "tiny", "--data", data, "--out", out / "ft", *tiny],
+        ["predict", "thorax", data / "images", "--model", model, "--out", out / "p.csv", "--audit", out / "log.jsonl"],
+        ["evaluate", out / "ft", "--data", data, "--out", out / "report", "--resamples", 50],
+        ["compare", f"a={table}", f"b={table}", "--out", out / "compared", "--resamples", 50],
+        ["plan", "sensitivity", "--expected", 0.9, "--prevalence", 0.1, "--width", 0.1],
+        ["acceptance", "lock", tmp_path / "target.yaml"],
+        ["reproduce", "--list"],
+        ["bags", tmp_path / "bags.csv", "--out", out / "bags", "--aggregators", "max", "--folds", 2, "--repeats", 1],
+        ["weights", "inspect", out / "mae/encoder"],
+        ["export", model, "--to", "card", "--out", out / "card"],
+        ["sign", model, "--key", private],
+        ["verify", model, "--key", public],
+        ["sbom", "--out", out / "sbom.json"],
+        ["completion", "bash"],
+        ["demo", "thorax", "--out", out / "demo"],
+    ]  # fmt: skip
+    assert {command[0] for command in commands} == VERBS.keys()
+    environment = os.environ | {"PYTHONPATH": str(tmp_path / "guard"), "SEEN": str(tmp_path / "seen")}
+    text = json.dumps([[str(each) for each in command] for command in commands])
+    done = subprocess.run(
+        [sys.executable, "-c", RUNNER], input=text, env=environment, capture_output=True, text=True, check=False
+    )
+    ended = [line.split() for line in done.stdout.splitlines() if line.startswith("done ")]
+    assert [verb for _, verb, _ in ended] == [command[0] for command in commands], done.stderr[-3000:]
+    failed = [verb for _, verb, code in ended if code != "0"]
+    assert not failed, (failed, [line for line in done.stderr.splitlines() if "error:" in line])
+    assert not (tmp_path / "seen").exists(), (tmp_path / "seen").read_text()
