@@ -1,12 +1,12 @@
-"""Where a network looked: attention rollout and gradient-weighted attention of a ViT, Grad-CAM of a timm network.
+"""Where a network looked: attention rollout and gradient-weighted attention of a ViT, Grad-CAM of any timm network.
 
 Attention weights are computed anew from the queries and keys that hooks catch, and their gradients from those of what
 the heads give: so the network itself runs with fused attention, as it does in prediction.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..backbone.vit import ViT
 from ..core.errors import UserError
 from ..finetune.classifier import Classifier, TimmClassifier, pooled
+from ..finetune.timm_encoder import TimmEncoder, as_map, as_tokens
 
 METHODS = ("gradient", "attention")
 
@@ -39,12 +40,12 @@ def relevance_maps(model: nn.Module, x: Tensor, targets: Tensor, method: str) ->
     """
     if method not in METHODS:
         raise UserError(f"--explain-method {method!r}: one of {', '.join(METHODS)}.")
-    if isinstance(model, TimmClassifier):
+    if isinstance(model, TimmClassifier) or isinstance(getattr(model, "encoder", None), TimmEncoder):
         if method == "attention":
             raise UserError(
                 "--explain-method attention is for ViT models; use `gradient` (Grad-CAM) with this network."
             )
-        return grad_cam(model.network, x, targets)
+        return grad_cam(model, x, targets)
     if method == "gradient":
         return gradient_attention(model, x, targets)
     return attention_rollout(model, x).unsqueeze(1).expand(-1, targets.shape[1], -1, -1)
@@ -86,27 +87,76 @@ def gradient_attention(model: nn.Module, x: Tensor, targets: Tensor) -> Tensor:
     return torch.stack([_on_grid(row, model, x) for row in maps], dim=1)
 
 
-def grad_cam(network: nn.Module, x: Tensor, targets: Tensor) -> Tensor:
+def grad_cam(model: nn.Module, x: Tensor, targets: Tensor) -> Tensor:
     """Return (B, K, h, w) Grad-CAM of a timm network's last feature map (Selvaraju et al. 2017, equations 1 and 2).
 
+    Tokens are a map, too. Where the class token alone is classified, the last tokens of the patches change nothing:
+    those that the last block sees are the map.
+
+    Args:
+        model: `TimmClassifier`, or `Classifier` or `NearestNeighbours` on a `TimmEncoder`.
+        x: (B, C, H, W) normalised images.
+        targets: (B, K) labels.
+
     Raises:
-        UserError: The network's last features are no map (B, C, h, w).
+        UserError: The network's last features are no map.
     """
-    with torch.enable_grad():
+    network: Any = model.network if isinstance(model, TimmClassifier) else model.encoder.network
+    with torch.enable_grad(), _last_block_input(network) as before:
         features = network.forward_features(x.detach().requires_grad_())
-        if features.ndim != 4 or features.shape[1] != network.num_features:
+        logits = _from_features(model, network)(features)
+        source = features
+        if _by_token(model, network):
+            source = before[0] if before else None
+        found = None if not isinstance(source, Tensor) else as_map(network, source)
+        if found is None:
             raise UserError(
                 f"--explain: {type(network).__name__} gives no feature map (channels, height, width), which Grad-CAM "
                 "needs. Explain a ViT or a convolutional network."
             )
-        logits = network.forward_head(features)
         maps = []
         for column in targets.T:
             chosen = logits.gather(1, column.unsqueeze(1)).sum()
-            (gradient,) = torch.autograd.grad(chosen, features, retain_graph=True)
-            weights = gradient.mean(dim=(2, 3), keepdim=True)
-            maps.append((weights * features.detach()).sum(dim=1).clamp(min=0))
+            (gradient,) = torch.autograd.grad(chosen, source, retain_graph=True)
+            weights = as_map(network, gradient).mean(dim=(2, 3), keepdim=True)
+            maps.append((weights * found.detach()).sum(dim=1).clamp(min=0))
     return torch.stack(maps, dim=1).float()
+
+
+@contextmanager
+def _last_block_input(network: Any) -> Iterator[list[Tensor]]:
+    """Fill a list with the tokens that the last block of a network sees, where it has blocks of tokens."""
+    seen: list[Tensor] = []
+    blocks = getattr(network, "blocks", None)
+    if not isinstance(blocks, nn.ModuleList | nn.Sequential) or not len(blocks):
+        yield seen
+        return
+    handle = blocks[-1].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+def _from_features(model: nn.Module, network: Any) -> Callable[[Tensor], Tensor]:
+    """Return what makes (B, L) logits of a network's last features."""
+    if isinstance(model, TimmClassifier):
+        return network.forward_head
+    if isinstance(model, Classifier):
+        return lambda features: model.head(model.fc_norm(_vector(model, features)))
+    return lambda features: model.logits(torch.nn.functional.normalize(_vector(model, features).float(), dim=1))
+
+
+def _vector(model: Any, features: Tensor) -> Tensor:
+    if model.pool == "attention":
+        return model.attention_pool(as_tokens(model.encoder.network, features))
+    return model.encoder.vector(features, model.pool)
+
+
+def _by_token(model: Any, network: Any) -> bool:
+    """Return whether the class token alone reaches the logits."""
+    own = getattr(network, "global_pool", None) == "token"
+    return own if isinstance(model, TimmClassifier) else model.pool == "class"
 
 
 class _Layer(NamedTuple):

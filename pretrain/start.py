@@ -7,9 +7,11 @@ from typing import TypeVar
 from ..backbone.encoder import EncoderCard, fingerprint, read_encoder_card
 from ..backbone.sizes import SIZES, Architecture, Model
 from ..backbone.vit import ViT
+from ..backbone.weights.run_folder import recipe_of
 from ..core.errors import UserError
 from ..datasets.manifest.seen import TRAINED_ON, UNKNOWN, read_hashes
 from ..datasets.settings import for_channels
+from ..engine.checkpoint import LAST
 from .recipe import PretrainRecipe
 
 R = TypeVar("R", bound=PretrainRecipe)
@@ -34,9 +36,15 @@ class Parent:
         """Whether it saw images and is to see clips."""
         return self.card.arch.frames == 1 and self.arch.frames > 1
 
+    @property
+    def folder(self) -> Path:
+        """The encoder's folder; of a checkpoint of our runs that of its run, whether it is there yet or not."""
+        run = recipe_of(self.path)
+        return self.path if run is None else run.parent / "encoder"
+
     def seen(self) -> frozenset[str]:
         """Return hashes of the cases that it has seen; where its folder does not say, that this is not known."""
-        hashes = read_hashes(self.path / TRAINED_ON)
+        hashes = read_hashes(self.folder / TRAINED_ON) if self.folder.is_dir() else None
         return frozenset({UNKNOWN}) if hashes is None else hashes
 
     def facts(self, report: str) -> dict:
@@ -71,7 +79,7 @@ def open_parent(path: Path, recipe: PretrainRecipe) -> Parent:
 
 
 def going_on(recipe: R, parent: Parent) -> tuple[R, list[str]]:
-    """Return the recipe with the parent's mean and std and the short warm-up of `start`, and what that changed."""
+    """Return the recipe with the parent's mean and std and the short warm-up of `start`, and notes for the user."""
     notes = []
     card, channels, data = parent.card, parent.arch.channels, recipe.data
     its = tuple(for_channels(values, channels) for values in (card.mean, card.std))
@@ -88,6 +96,9 @@ def going_on(recipe: R, parent: Parent) -> tuple[R, list[str]]:
             "already (start.warmup_epochs)"
         )
         recipe = replace(recipe, optim=replace(recipe.optim, warmup_epochs=warmup))  # type: ignore[type-var]
+    whole = parent.path.absolute().parent / LAST
+    if parent.path.is_dir() and whole.is_file():
+        notes.append(f"{whole} holds its decoder or head too: go on from that instead for the same kind of training")
     return recipe, notes
 
 

@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..backbone.encoder import read_encoder_card
+from ..backbone.public import encoder_place
 from ..backbone.sizes import Model
 from ..core.errors import UserError
 from ..datasets.manifest.tables import Manifest
 from ..engine.estimate import estimate
 from ..finetune.recipe import Finetune
+from ..finetune.run import for_network
+from ..finetune.starts import NetworkStart, find_start
 from ..finetune.workload import NO_CASES
 from ..finetune.workload import workload as finetune_workload
 from ..pretrain.start import open_parent
@@ -58,7 +60,9 @@ def estimate_finetuning(
     """
     manifest = NO_CASES if data is None and cases is not None else _manifest(data, recipe.data.labels)
     cases = len(manifest.rows(*recipe.data.splits)) if cases is None else cases
-    start = None if encoder is None else read_encoder_card(encoder)
+    start = None if encoder is None else find_start(encoder_place(encoder), recipe.network)
+    if isinstance(start, NetworkStart):
+        recipe, _ = for_network(recipe, start)
     shape = _shape(recipe.model) if recipe.network == "vit" else recipe.network
     return estimate(finetune_workload(recipe, cases, manifest, start), f"{title}: {shape}, {cases} cases per epoch")
 

@@ -143,10 +143,20 @@ class ImageTask(Task):
         if verb == "finetune":
             parser.add_argument(
                 "--encoder", type=Path,
-                help="encoder folder, or a checkpoint of MAE, thorax-MAE, VideoMAE, DINO, timm; from scratch without",
+                help="encoder folder, a checkpoint of MAE, thorax-MAE, VideoMAE, DINO or any network of timm, or a "
+                "name such as rad-dino (`clinvit weights list`); from scratch without",
             )  # fmt: skip
+        if verb == "extract":
+            parser.add_argument(
+                "--encoder",
+                help="encoder folder, checkpoint of a ViT or any network of timm, or a name such as rad-dino "
+                "(`clinvit weights list`)",
+            )
         if verb == "predict":
             self._add_prediction(parser)
+
+    def needs(self, verb: str) -> tuple[str, ...]:
+        return ("encoder",) if verb == "extract" else ()
 
     def _add_prediction(self, parser: Arguments) -> None:
         parser.add_argument("--resume", action="store_true", help="go on where a killed prediction stopped")
@@ -239,7 +249,11 @@ class SlideTask(Task):
         if verb == "pretrain":
             _add_start(parser)
         if verb == "extract":
-            parser.add_argument("--encoder", help="encoder folder, checkpoint file, timm:NAME, or hf-hub:OWNER/NAME")
+            parser.add_argument(
+                "--encoder",
+                help="encoder folder, checkpoint file, a name such as uni2-h (`clinvit weights list`), timm:NAME, or "
+                "hf-hub:OWNER/NAME",
+            )
         if verb == "finetune":
             parser.add_argument("--features", type=Path, help="folder of features (`clinvit extract`)")
         if verb == "predict":

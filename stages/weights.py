@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from ..backbone.encoder import EncoderCard, open_reported, save_encoder
+from ..backbone.public import encoder_place
 from ..backbone.vit import ViT
 from ..backbone.weights import LoadReport, State, hub, read_checkpoint
 from ..core.errors import UserError
+from ..finetune.starts import NetworkStart, find_start, network_start
 
 
 def inspect_weights(source: str | Path) -> str:
@@ -20,6 +22,7 @@ def inspect_weights(source: str | Path) -> str:
     Raises:
         UserError: None of these, or it carries code.
     """
+    source = source if _is_name(source) else encoder_place(source)
     path = Path(source)
     if (path / "model.json").is_file():
         return f"{source}: {_model_folder(path)}"
@@ -33,6 +36,8 @@ def inspect_weights(source: str | Path) -> str:
         # Which share does not matter to the tensors.
         name, model, report = load_published(path, 1.0 if pooling == "topk" else None)
         return f"{source}: the baseline {name} of ERDES, {_size(model)}; `weights convert` needs --labels\n{report}"
+    if not _is_name(source) and isinstance(start := find_start(path), NetworkStart):
+        return f"{source}: {start.description()}"
     _, card, report = _vit(source)
     return f"{source}: {card.description()}\n{report}"
 
@@ -53,6 +58,7 @@ def convert_weights(
     Raises:
         UserError: As of `inspect_weights`, or labels are missing, too many or not needed.
     """
+    source = source if _is_name(source) else encoder_place(source)
     path = Path(source)
     if (path / "model.json").is_file():
         raise UserError(f"{source}: a model folder already; `clinvit predict` takes it as it is.")
@@ -65,7 +71,12 @@ def convert_weights(
         return f"model: {_convert_volumes(path, out, labels, pool_ratio, recipe_of)}"
     if labels is not None:
         raise UserError(f"--labels are for models; {source} becomes an encoder: leave them out.")
-    vit, card, report = _vit(source)
+    try:
+        vit, card, report = _vit(source)
+    except UserError as error:
+        if not _is_name(source) and (network := network_start(path)) is not None:
+            raise UserError(f"{source}: {network.description()}. It becomes no encoder folder ({error})") from None
+        raise
     return f"{report}\nencoder: {save_encoder(out, vit, card)}"
 
 
