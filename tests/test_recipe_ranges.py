@@ -21,11 +21,7 @@ from clinvit.mil.recipe import Cases, Mil
 from clinvit.pretrain.jepa_recipe import Jepa, Predictor
 from clinvit.pretrain.recipe import Decoder, Dino, Head, Ibot, Pretrain, Start
 
-<<<<<<< HEAD
-WHOLE = (Pretrain, Dino, Jepa, Finetune, Mil, Extract, Tiling)
-=======
-WHOLE = (Pretrain, Dino, Finetune, Distil, Features, Mil, Extract, Tiling)
->>>>>>> main
+WHOLE = (Pretrain, Dino, Jepa, Finetune, Distil, Features, Mil, Extract, Tiling)
 GROUPS = {
     Model: "model.", Optim: "optim.", Run: "run.", Decoder: "decoder.", Head: "head.", MultiCrop: "crops.",
     View: "view.", Augment: "augment.", Clip: "data.clip.", Data: "data.", Cases: "data.", Tissue: "tissue.",
