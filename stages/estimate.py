@@ -38,7 +38,7 @@ def estimate_pretraining(
         if data is not None and of_tiles and recipe.tiles_per_slide is None:
             raise UserError("--estimate of tiles needs their number: --cases N, or --tiles_per_slide in the recipe.")
         cases = len(_manifest(data, ()).rows(*recipe.data.splits)) * (recipe.tiles_per_slide or 1 if of_tiles else 1)
-    parent = None if encoder is None else open_parent(encoder, recipe)
+    parent = None if encoder is None else open_parent(encoder_place(encoder), recipe)
     shape = _shape(recipe.model)
     return estimate(pretrain_workload(recipe, cases, parent), f"{title}: {shape}, {cases} cases per epoch")
 

@@ -320,5 +320,6 @@ def _add_start(parser: Arguments) -> None:
     """Add the encoder that a pre-training goes on from."""
     parser.add_argument(
         "--encoder", type=Path,
-        help="go on from an encoder folder, or a checkpoint of MAE, VideoMAE, DINO, timm, ...; from scratch without",
+        help="go on from an encoder folder, a checkpoint of MAE, VideoMAE, DINO, timm, ..., or a name such as rad-dino "
+        "(`clinvit weights list`); from scratch without",
     )  # fmt: skip
