@@ -13,11 +13,14 @@ from ..finetune.run import for_network
 from ..finetune.starts import NetworkStart, find_start
 from ..finetune.workload import NO_CASES
 from ..finetune.workload import workload as finetune_workload
+from ..pretrain.start import open_parent
 from ..pretrain.workload import workload as pretrain_workload
 from .data import open_manifest
 
 
-def estimate_pretraining(recipe, title: str, data: Path | None, cases: int | None, of_tiles: bool) -> str:
+def estimate_pretraining(
+    recipe, title: str, data: Path | None, cases: int | None, of_tiles: bool, encoder: Path | None = None
+) -> str:
     """Return the estimate of a pre-training as text.
 
     Args:
@@ -26,6 +29,7 @@ def estimate_pretraining(recipe, title: str, data: Path | None, cases: int | Non
         data: Manifest or its folder, whose cases are counted.
         cases: Cases per epoch instead.
         of_tiles: A case is a tile, of which the manifest knows `tiles_per_slide` only.
+        encoder: The encoder that it goes on from.
 
     Raises:
         UserError: The number of cases is unknown, or see `estimate`.
@@ -34,7 +38,9 @@ def estimate_pretraining(recipe, title: str, data: Path | None, cases: int | Non
         if data is not None and of_tiles and recipe.tiles_per_slide is None:
             raise UserError("--estimate of tiles needs their number: --cases N, or --tiles_per_slide in the recipe.")
         cases = len(_manifest(data, ()).rows(*recipe.data.splits)) * (recipe.tiles_per_slide or 1 if of_tiles else 1)
-    return estimate(pretrain_workload(recipe, cases), f"{title}: {_shape(recipe.model)}, {cases} cases per epoch")
+    parent = None if encoder is None else open_parent(encoder_place(encoder), recipe)
+    shape = _shape(recipe.model)
+    return estimate(pretrain_workload(recipe, cases, parent), f"{title}: {shape}, {cases} cases per epoch")
 
 
 def estimate_finetuning(

@@ -138,6 +138,8 @@ class ImageTask(Task):
                 "--cache-gb", type=float, default=50.0, advanced=True,
                 help="of shards, what is kept on this machine, GB (default: 50)",
             )  # fmt: skip
+        if verb == "pretrain":
+            _add_start(parser)
         if verb == "finetune":
             parser.add_argument(
                 "--encoder", type=Path,
@@ -179,7 +181,7 @@ class ImageTask(Task):
         )  # fmt: skip
 
     def inputs(self, verb: str, options: Namespace) -> dict[str, Any]:
-        encoder = {"encoder": options.encoder} if verb == "finetune" else {}
+        encoder = {"encoder": options.encoder} if verb in ("pretrain", "finetune") else {}
         return {"cache": options.cache, "cache_gb": options.cache_gb} | encoder
 
     def predict(self, options: Namespace) -> "pd.DataFrame | None":
@@ -244,6 +246,8 @@ class SlideTask(Task):
     def add_arguments(self, verb: str, parser: Arguments) -> None:
         if verb in ("pretrain", "extract"):
             parser.add_argument("--tiles", type=Path, help="folder of tile coordinates (`clinvit tile`)")
+        if verb == "pretrain":
+            _add_start(parser)
         if verb == "extract":
             parser.add_argument(
                 "--encoder",
@@ -283,7 +287,8 @@ class SlideTask(Task):
         return {"pretrain": ("tiles",), "extract": ("tiles", "encoder"), "finetune": ("features",)}.get(verb, ())
 
     def inputs(self, verb: str, options: Namespace) -> dict[str, Any]:
-        return {name: getattr(options, name) for name in self.needs(verb)}
+        names = (*self.needs(verb), *["encoder"] * (verb == "pretrain"))
+        return {name: getattr(options, name) for name in names}
 
     def predict(self, options: Namespace) -> "pd.DataFrame":
         from .processes import own_share
@@ -309,3 +314,12 @@ class SlideTask(Task):
                 options.audit,
             )
         )  # fmt: skip
+
+
+def _add_start(parser: Arguments) -> None:
+    """Add the encoder that a pre-training goes on from."""
+    parser.add_argument(
+        "--encoder", type=Path,
+        help="go on from an encoder folder, a checkpoint of MAE, VideoMAE, DINO, timm, ..., or a name such as rad-dino "
+        "(`clinvit weights list`); from scratch without",
+    )  # fmt: skip
