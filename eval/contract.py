@@ -199,13 +199,16 @@ def read_contract(path: Path) -> Contract:
     if plain.pop("contract") != FORMAT:
         raise UserError(f"{path}: a contract of another version of ClinViT. Write a new one by `clinvit contract`.")
     try:
-        own = [{key: tuple(v) if isinstance(v, list) else v for key, v in each.items()} for each in plain["quantities"]]
-        plain |= {"quantities": tuple(Reference(**each) for each in own)}
-        found = Contract(**plain | {key: tuple(plain[key]) for key in ("labels", "edges")})
+        own = tuple(_reference(each) for each in plain["quantities"])
+        found = Contract(**plain | {"quantities": own} | {key: tuple(plain[key]) for key in ("labels", "edges")})
         _check(found.alpha, found.notice)
         return found
     except (TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{path}: not a readable contract ({str(error)[:80]}). {remedy}") from None
+
+
+def _reference(stored: Mapping[str, Any]) -> Reference:
+    return Reference(**stored | {key: tuple(stored[key]) for key in ("value", "low", "high")})
 
 
 def _seal(plain: Mapping[str, Any]) -> str:

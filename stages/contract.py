@@ -69,10 +69,14 @@ def refuse_another(predictions: Path, sha256: str, thresholds: dict, calibration
     Raises:
         UserError: It is another model, or its thresholds or calibration are others.
     """
+    from ..mil.cards import load_any_card
+
     facts, folder = facts_beside(predictions), predictions.parent / "model"
+    if "sha256" not in facts and (folder / "model.json").is_file():
+        card = load_any_card(folder)
+        facts = {"sha256": file_sha256(folder / card.weights_file), "thresholds": card.thresholds}
+        facts["calibration"] = card.calibration
     made_by = facts.get("sha256")
-    if made_by is None and (folder / "model.safetensors").is_file():
-        made_by = file_sha256(folder / "model.safetensors")
     if made_by is None:
         return False
     if made_by != sha256:

@@ -207,7 +207,7 @@ def _earliest(found: Sequence[Watched], months: Months, names: Sequence[str]) ->
 
     def when(each: Watched) -> tuple[str, int]:
         truth = each.reference.kind in OF_TRUTH
-        return months.dates[truth][each.since], months.times[truth][each.since]
+        return str(months.dates[truth][each.since]), int(months.times[truth][each.since])
 
     return _since(min(out, key=when), months, names)
 
