@@ -207,7 +207,7 @@ def read_contract(path: Path) -> Contract:
         raise UserError(f"{path}: not a readable contract ({str(error)[:80]}). {remedy}") from None
 
 
-def _reference(stored: Mapping[str, Any]) -> Reference:
+def _reference(stored: dict[str, Any]) -> Reference:
     return Reference(**stored | {key: tuple(stored[key]) for key in ("value", "low", "high")})
 
 
