@@ -14,8 +14,8 @@ def add_arguments(parser: Parser, task: Any) -> None:
     parser.add_argument("contract", type=Path, metavar="CONTRACT.yaml", help="written by `clinvit contract`")
     parser.add_argument(
         "predictions", nargs="+", metavar="PREDICTIONS",
-        help="all predictions.csv (or run folders) since the model was deployed, in the order of time; truth in y_<label> as it comes "
-        "in; columns `date` and `truth_date` order the rows where they are there",
+        help="all predictions.csv (or run folders) since the model was deployed, in the order of time; truth in "
+        "y_<label> as it comes in; columns `date` and `truth_date` order the rows where they are there",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("watch"), help="folder to write (default: %(default)s)")
 

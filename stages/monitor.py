@@ -27,11 +27,13 @@ def monitor_stage(path: Path, predictions: Sequence[Path], out: Path) -> tuple[s
     from ..eval.statistics.drift import watch
 
     contract = read_contract(path)
+    alike = len({each.name for each in predictions}) < len(predictions)
+    names = [f"{each.parent.name}/{each.name}" if alike else each.name for each in predictions]
     tables, unknown = [], []
-    for each in predictions:
+    for name, each in zip(names, predictions):
         tables.append(read_predictions(each))
         if not refuse_another(each, contract.model, contract.thresholds, contract.calibration):
-            unknown.append(each.name)
+            unknown.append(name)
     months = in_order(tables, contract)
     notes = [*months.notes]
     if unknown:
@@ -43,7 +45,6 @@ def monitor_stage(path: Path, predictions: Sequence[Path], out: Path) -> tuple[s
         contract.quantities, months.cases, contract.labels, months.times, months.tables, contract.alpha,
         contract.notice, contract.edges,
     )  # fmt: skip
-    names = [each.name for each in predictions]
     with folder_alone(out):
         content = monitor_json(found, contract, months, names, notes)
         write_json(out / "monitor.json", content)

@@ -114,6 +114,13 @@ def test_a_shift_is_said_first_and_stays_when_months_are_added(deployed, tmp_pat
     assert later["since"] == found["since"] and "m2.csv" in lines[0]
 
 
+def test_run_folders_are_read_and_named_apart(deployed, tmp_path, capsys):
+    for seed in (1, 2):
+        table(tmp_path / f"month{seed}/predictions.csv", 60, seed)
+    found, _ = watched(deployed / "contract.yaml", tmp_path / "w", capsys, tmp_path / "month1", tmp_path / "month2")
+    assert found["tables"] == ["month1/predictions.csv", "month2/predictions.csv"]
+
+
 def test_few_cases_are_too_few(deployed, tmp_path, capsys):
     found, lines = watched(deployed / "contract.yaml", tmp_path / "w", capsys, table(tmp_path / "m.csv", 8, 1, known=0))
     assert lines[0] == "verdict: too few cases (11 of 11 quantities)" and found["verdict"] == "too few cases"
