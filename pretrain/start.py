@@ -124,7 +124,7 @@ def freeze(vit: ViT, recipe: PretrainRecipe, parent: Parent | None) -> None:
     for token in (vit.cls_token, vit.reg_token):
         if token is not None:
             token.requires_grad = False
-    if not parent.inflated:
+    if not parent.inflated and vit.pos_embed is not None:
         vit.pos_embed.requires_grad = False
     for block in vit.blocks[:count]:
         block.requires_grad_(False)

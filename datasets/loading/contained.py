@@ -29,11 +29,21 @@ def refuse_inflated(path: Path, file: h5py.File, ratio: float = DEFLATED) -> Non
         if isinstance(found, h5py.Dataset):
             shape, chunk = found.shape or (), found.chunks or ()
             size = max(float(np.prod(each, dtype=float)) for each in (shape, chunk)) * found.dtype.itemsize
+            # What a chunk is said to take in the file is allocated before it is read.
+            size = max(size, _largest_stored(found) * ratio)
             if size > most:
                 raise DataError(
                     f"{path}: refused: `{name}` of {' x '.join(map(str, shape))} is {size:.3g} bytes in memory, which "
                     "this file cannot hold. Write it again."
                 )
+
+
+def _largest_stored(found: h5py.Dataset) -> float:
+    """Return the bytes that the largest chunk of an array is said to take in the file; 0 without chunks."""
+    sizes = [0]
+    if found.chunks:
+        found.id.chunk_iter(lambda chunk: sizes.append(chunk.size) if chunk.size > sizes[-1] else None)
+    return float(sizes[-1])
 
 
 def refuse_pointers(path: Path, file: h5py.File) -> None:
