@@ -225,16 +225,11 @@ class Encoder(_Loaded):
             UserError: Another pool, or no class token.
         """
         from .finetune.classifier import pooled
-        from .finetune.model import ModelCard
-        from .finetune.recipe import View
+        from .stages.encoded import view_card
 
         if pool not in ("mean", "class") or (pool == "class" and not self.card.arch.class_token):
             raise UserError(f"pool {pool!r}: `mean`, or of an encoder with a class token `class`.")
-        own, side = self.card, self.card.arch.image_size[0]
-        card = ModelCard(
-            labels=(), meaning={}, exclusive=False, mode="linear", network="vit", pool=pool, arch=own.arch,
-            mean=own.mean, std=own.std, view=View(resize_px=None), cache_px=2 * side,
-        )  # fmt: skip
+        card = view_card(self.card, pool)
         return _features(self.vit, card, lambda pixels: pooled(self.vit(pixels), pool), inputs, batch, workers)
 
 
@@ -341,22 +336,13 @@ def vit(size: str = "small", *, weights: str | os.PathLike[str] | None = None, *
 def _features(
     network: "nn.Module", card: "ModelCard", values_of: "Values", inputs: "Paths | Images", batch: int, workers: int
 ) -> Features:
-    import torch
-
-    from .finetune.model import input_shape
-    from .finetune.pipeline import apart, collected
-    from .finetune.predict import PixelPredictor
+    from .stages.encoded import values_of_cases
     from .stages.given import given_cases
 
     cases, _ = given_cases(inputs, card.labels, card.holds)
-    device = next(network.parameters()).device
-    with torch.inference_mode():
-        width = values_of(torch.zeros(1, *input_shape(card), device=device)).shape[1]
-        predictor = PixelPredictor(card, values_of, device, batch, workers, width)
-        values, reasons = collected(predictor.scores(cases), len(cases), width)
-    reasons, _ = apart(values, reasons)
+    values, reasons = values_of_cases(network, card, values_of, cases, batch, workers)
     named = cases["id" if "image" in cases else "path"]
-    return Features([Path(name) for name in named], values.astype(np.float32), reasons)
+    return Features([Path(name) for name in named], values, reasons)
 
 
 def _listed(names: Sequence[str]) -> str:

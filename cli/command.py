@@ -33,6 +33,7 @@ VERBS = {
     "evaluate": "predictions.csv -> report.html, report.json, metrics.csv",
     "compare": "two or more models on the same cases",
     "plan": "how many cases a study needs",
+    "curate": "manifest.csv of an archive -> the cases that are worth pre-training on, and why not the others",
     "acceptance": "a target, locked before, + predictions.csv -> met, not met or not enough cases",
     "merge": "models of several hospitals, from one encoder -> one model, without their data",
     "reproduce": "a table of the papers: measured beside printed",
