@@ -26,7 +26,8 @@ def add_arguments(parser: Parser, task: Any) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--per-entry", type=int, metavar="COUNT",
-        help="with --balance: of each finding, view, site, ... about so many cases stay, of rarer ones all",
+        help="with --balance: of each finding, view, site, ... about so many cases stay, of rarer ones all; more of "
+        "frequent ones whose patients have rarer ones too, for a patient stays or goes as a whole",
     )  # fmt: skip
     parser.add_argument("--target", type=Path, metavar="MANIFEST", help="keep images like those of this manifest")
     parser.add_argument("--encoder", type=Path, help="with --target: encoder, checkpoint or model that sees likeness")
@@ -59,7 +60,7 @@ def run(options) -> None:
     for kind, count in done.dropped.items():
         print(f"{count:8,} dropped: {kind}")
     if len(done.entries):
-        print(f"\nbalance, {options.per_entry:,} cases per entry; a patient stays whole or goes whole:")
+        print(f"\nbalance, {options.per_entry:,} cases per entry; the rarest entry of a patient decides:")
         print(done.entries.head(SHOWN).to_string(index=False, formatters={"p": "{:.3g}".format}))
         if len(done.entries) > SHOWN:
             print(f"and {len(done.entries) - SHOWN:,} rarer entries, in curation.json")

@@ -17,9 +17,10 @@ from ..core.files import write_json
 from ..core.secret import key_name, secret_key
 from ..datasets.images.flat import FLAT
 from ..datasets.manifest.cells import for_spreadsheets, write_csv
+from ..datasets.manifest.columns import fact
 from ..datasets.manifest.contents import holds_of
 from ..datasets.manifest.tables import SPLITS, Manifest, read_manifest, write_manifest
-from ..datasets.quality.balance import balanced, case_entries, column_of
+from ..datasets.quality.balance import UNKNOWN, balanced, case_entries, column_of, words
 from ..datasets.quality.copies import copies
 from ..datasets.quality.duplicates import duplicates
 from ..datasets.quality.looks import Looks
@@ -30,6 +31,7 @@ from .task import Task
 
 DROPPED, CURATION = "dropped.csv", "curation.json"
 VIEW = "view"
+RULES = ("view", "broken", "blank", "copy", "unlike the target", "balance")  # what reasons begin with
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,9 @@ class _Archive:
         return self.manifest.table["id"].iloc[row]
 
     def counts(self) -> dict[str, int]:
-        return dict(Counter(reason.partition(":")[0] for reason in self.reasons if reason))
+        """Return how many cases were dropped by each rule, in the order of the rules."""
+        found = Counter(reason.partition(":")[0] for reason in self.reasons if reason)
+        return {rule: found[rule] for rule in RULES if found[rule]}
 
     def refuse_nothing_left(self) -> None:
         """Raise where no case is left; the message says why."""
@@ -160,22 +164,21 @@ def _refuse_out(manifest: Manifest, out: Path) -> None:
 
 
 def _drop_views(archive: _Archive, views: Sequence[str]) -> None:
+    table = archive.manifest.table
+    column = next((name for name in table if fact(name) == VIEW), None)
     if not views:
-        if (
-            VIEW in archive.manifest.table
-            and (names := set(archive.manifest.table[VIEW].str.strip()) - {""})
-            and (len(names) > 1)
-        ):
-            listed = ",".join(sorted(names)[:5]) + (",..." if len(names) > 5 else "")
+        names = sorted(set(words(table[column])) - {UNKNOWN}) if column else []
+        if len(names) > 1:
+            listed = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
             archive.notes.append(f"there are {len(names)} views ({listed}) and all stay; --views names those to keep.")
         return
-    cells = archive.manifest.table[column_of(archive.manifest, VIEW)].str.strip()
+    cells = words(table[column_of(archive.manifest, VIEW)])
     known = {view.strip().casefold() for view in views}
     for row, cell in enumerate(cells):
-        if cell and cell.casefold() not in known:
+        if cell != UNKNOWN and cell.casefold() not in known:
             archive.reasons[row] = f"view: {cell}, not {' or '.join(views)}"
-    if unknown := int((cells == "").sum()):
-        archive.notes.append(f"{unknown:,} cases of unknown view stay.")
+    if unknown := int((cells == UNKNOWN).sum()):
+        archive.notes.append(f"cases of unknown view stay: {unknown:,}.")
     archive.refuse_nothing_left()
 
 
@@ -250,13 +253,11 @@ def _write(archive: _Archive, out: Path, wanted: Wanted) -> Curated:
     source, kept = archive.manifest, archive.rest(archive.left())
     beside = source.path.with_suffix(".json")
     facts = read_json(beside, DataError) if beside.is_file() else {}
-    base, home = os.path.relpath(source.path.parent.resolve(), out.resolve()), source.path.parent
-    roots = [base, *(str((home / root).resolve()) for root in facts.get("roots", []))]
+    home = source.path.parent.resolve()
+    roots = [_from(out, home), *(str((home / root).resolve()) for root in facts.get("roots", []))]
     table = kept.table.copy()
     for column in table.columns.intersection(["path", "annotation"]):
-        cells = table[column]
-        relative = (cells != "") & ~cells.map(os.path.isabs)
-        table[column] = cells.mask(relative, base + "/" + cells)
+        table[column] = [_moved(cell, home, out) for cell in table[column]]
     dropped = pd.DataFrame({"id": source.table["id"], "reason": archive.reasons})
     write_csv(out / DROPPED, for_spreadsheets(dropped[dropped["reason"] != ""]))
     counts = archive.counts()
@@ -270,7 +271,21 @@ def _write(archive: _Archive, out: Path, wanted: Wanted) -> Curated:
         },
     )  # fmt: skip
     write_manifest(
-        out / MANIFEST, table, source.labels, source.meaning, roots, facts.get("left_out"), holds_of(source.path),
-        facts.get("columns", ()),
+        out / MANIFEST, table, source.labels, source.meaning, [root for root in roots if root != "."],
+        holds=holds_of(source.path),
     )  # fmt: skip
     return Curated(read_manifest(out / MANIFEST, source.labels), counts, archive.entries, archive.notes)
+
+
+def _moved(cell: str, home: Path, out: Path) -> str:
+    """Return a path that was relative to one folder relative to another; absolute ones stay."""
+    if not cell or Path(cell).is_absolute():
+        return cell
+    while cell.startswith("../"):
+        cell, home = cell[3:], home.parent
+    base = _from(out, home)
+    return cell if base == "." else f"{base}/{cell}"
+
+
+def _from(out: Path, folder: Path) -> str:
+    return Path(os.path.relpath(folder, out.resolve())).as_posix()

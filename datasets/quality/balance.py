@@ -23,6 +23,7 @@ from ..manifest.tables import KEYS, Manifest
 
 FINDINGS = "findings"  # in place of the names of all labels
 AGE = "age"
+UNKNOWN = "unknown"
 BAND_YEARS = 10
 DRAWS = 2**53  # all whole numbers below are exact in float64
 
@@ -66,7 +67,7 @@ def case_entries(manifest: Manifest, columns: Sequence[str]) -> pd.DataFrame:
             wanted.append(column_of(manifest, name))
     parts = [_findings(manifest.table[list(dict.fromkeys(labels))])] if labels else []
     for column in dict.fromkeys(wanted):
-        cells = _bands(manifest.table[column]) if fact(column) == AGE else _words(manifest.table[column])
+        cells = _bands(manifest.table[column]) if fact(column) == AGE else words(manifest.table[column])
         parts.append(pd.DataFrame({"row": np.arange(len(cells)), "entry": f"{column}=" + cells.to_numpy(object)}))
     return pd.concat(parts, ignore_index=True)
 
@@ -100,7 +101,7 @@ def balanced(entries: pd.DataFrame, patients: Sequence[str], most: int, key: str
     """
     if most < 1:
         raise UserError(f"--per-entry {most}: at least 1 case of each entry.")
-    names, of = np.unique(entries["entry"].to_numpy(str), return_inverse=True)
+    of, names = pd.factorize(entries["entry"], sort=True)
     counts = np.bincount(of, minlength=len(names))
     p = most / np.maximum(counts, most)
     rows = entries["row"].to_numpy()
@@ -120,12 +121,18 @@ def draw(patient: str, key: str) -> float:
     return int(message_code(key, os.fsencode(patient)), 16) % DRAWS / DRAWS
 
 
+def words(cells: pd.Series) -> pd.Series:
+    """Return the cells of a column without blanks around them, `unknown` where they say nothing."""
+    texts = cells.astype(str).str.strip()
+    return texts.mask(texts.str.lower().isin({*UNKNOWN_CELLS, *MISSING}), UNKNOWN)
+
+
 def _findings(labels: pd.DataFrame) -> pd.DataFrame:
     values = labels.to_numpy(np.float64)
     rows, places = np.nonzero(values == 1)
     without = np.flatnonzero(~(values == 1).any(axis=1))
-    words = np.where(np.isnan(values[without]).all(axis=1), "unknown", "none")
-    entries = [*np.asarray(labels.columns, object)[places], *words]
+    state = np.where(np.isnan(values[without]).all(axis=1), UNKNOWN, "none")
+    entries = [*np.asarray(labels.columns, object)[places], *state]
     return pd.DataFrame({"row": [*rows, *without], "entry": [f"finding={entry}" for entry in entries]})
 
 
@@ -133,9 +140,4 @@ def _bands(cells: pd.Series) -> pd.Series:
     numbers = years(cells)
     low = (numbers // BAND_YEARS * BAND_YEARS).astype("Int64")
     bands = low.astype(str) + "-" + (low + BAND_YEARS - 1).astype(str)
-    return bands.where(low.notna(), "unknown").astype(object)
-
-
-def _words(cells: pd.Series) -> pd.Series:
-    texts = cells.astype(str).str.strip()
-    return texts.mask(texts.str.lower().isin({*UNKNOWN_CELLS, *MISSING}), "unknown")
+    return bands.where(low.notna(), UNKNOWN).astype(object)
