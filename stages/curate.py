@@ -23,7 +23,7 @@ from ..datasets.manifest.tables import SPLITS, Manifest, read_manifest, write_ma
 from ..datasets.quality.balance import UNKNOWN, balanced, case_entries, column_of, words
 from ..datasets.quality.copies import copies
 from ..datasets.quality.duplicates import duplicates
-from ..datasets.quality.looks import Looks
+from ..datasets.quality.looks import SMALL_PX, Looks
 from .data import MANIFEST
 from .encoded import features_of
 from .leaks import every_look
@@ -64,6 +64,8 @@ class Wanted:
             raise UserError("--encoder and --target go together: images like the target's, as the encoder sees them.")
         if self.clusters is not None and self.target is None:
             raise UserError("--clusters belongs to --target: leave it out.")
+        if self.cache_px < SMALL_PX:
+            raise UserError(f"--cache-px {self.cache_px}: files are compared at {SMALL_PX} pixels or more.")
         if self.target is not None and not len(self.target):
             raise DataError(f"{self.target.path}: the target list is empty: there is nothing to be like.")
 
@@ -110,13 +112,13 @@ class _Archive:
         found = Counter(reason.partition(":")[0] for reason in self.reasons if reason)
         return {rule: found[rule] for rule in RULES if found[rule]}
 
-    def refuse_nothing_left(self) -> None:
-        """Raise where no case is left; the message says why."""
+    def refuse_nothing_left(self, hint: str = "") -> None:
+        """Raise where no case is left; the message says why, and what to do about it by the hint."""
         if not len(self.left()):
             counts = ", ".join(f"{count:,} by {kind}" for kind, count in self.counts().items())
             raise DataError(
                 f"{self.manifest.path}: no case would be left of {len(self.reasons):,}: {counts}, first "
-                f"{self.id_of(0)} ({self.reasons[0]}). Nothing was written."
+                f"{self.id_of(0)} ({self.reasons[0]}). Nothing was written.{hint}"
             )
 
 
@@ -193,7 +195,7 @@ def _drop_files(archive: _Archive, task: Task, cache_px: int) -> None:
             archive.reasons[row] = f"blank: {FLAT}"
         else:
             looks.add(int(row), look)
-    archive.refuse_nothing_left()
+    archive.refuse_nothing_left(f" The files were read as {task.unit}s: `clinvit curate TASK ...` names another task.")
     table = archive.manifest.table
     order = np.lexsort((table["id"], -table["split"].map(SPLITS.index)))
     rank = np.empty(len(order), np.int64)

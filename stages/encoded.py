@@ -37,7 +37,7 @@ def features_of(path: Path, cases: pd.DataFrame, batch: int = 32, workers: int =
         path = path / kind if (path / kind).is_dir() else path
     if (path / "model.json").is_file():
         network, card = load_model(path)
-        return values_of_cases(network, card, pooled_features(network), cases, batch, workers)
+        return values_of_cases(network, card, pooled_features(network), cases, batch, workers, True)
     vit, own, _ = open_reported(path)
     vit.to(best_device())
     return values_of_cases(
@@ -57,8 +57,9 @@ def view_card(own: "EncoderCard", pool: str) -> "ModelCard":
 
 
 def values_of_cases(
-    network: "nn.Module", card: "ModelCard", values_of: "Values", cases: pd.DataFrame, batch: int, workers: int
-) -> tuple[np.ndarray, list[str]]:
+    network: "nn.Module", card: "ModelCard", values_of: "Values", cases: pd.DataFrame, batch: int, workers: int,
+    progress: bool = False,
+) -> tuple[np.ndarray, list[str]]:  # fmt: skip
     """Return (N, D) float32, NaN where a case failed, and N reasons, empty where it went well.
 
     Args:
@@ -68,16 +69,18 @@ def values_of_cases(
         cases: N rows with `path`, or with `id` and `image`.
         batch: Cases per batch.
         workers: Reading processes.
+        progress: Whether to show a bar.
     """
     import torch
 
     from ..finetune.model import input_shape
-    from ..finetune.pipeline import apart, collected
+    from ..finetune.pipeline import apart, collected, shown
     from ..finetune.predict import PixelPredictor
 
     device = next(network.parameters()).device
     with torch.inference_mode():
         width = values_of(torch.zeros(1, *input_shape(card), device=device)).shape[1]
         predictor = PixelPredictor(card, values_of, device, batch, workers, width)
-        values, reasons = collected(predictor.scores(cases), len(cases), width)
+        found = predictor.scores(cases)
+        values, reasons = collected(shown(found, len(cases), card.unit) if progress else found, len(cases), width)
     return values.astype(np.float32), apart(values, reasons)[0]

@@ -25,6 +25,7 @@ FINDINGS = "findings"  # in place of the names of all labels
 AGE = "age"
 UNKNOWN = "unknown"
 BAND_YEARS = 10
+MOST_NAMED = 20
 DRAWS = 2**53  # all whole numbers below are exact in float64
 
 
@@ -81,9 +82,15 @@ def column_of(manifest: Manifest, name: str) -> str:
     table = manifest.table
     usable = [column for column in table if column not in KEYS]
     found = [name] if name in usable else [column for column in usable if fact(column) == name]
-    if len(found) != 1:
-        why = f"{len(found)} columns of {name!r} ({', '.join(found)}): name one" if found else f"no column {name!r}"
-        raise DataError(f"{manifest.path}: {why}{nearest(name, usable) if not found else ''}.")
+    if len(found) > 1:
+        raise DataError(f"{manifest.path}: {len(found)} columns say the {name}, {', '.join(found)}: name one of them.")
+    if not found:
+        there = (
+            f"it has {', '.join(usable[:MOST_NAMED])}{', ...' * (len(usable) > MOST_NAMED)}"
+            if usable
+            else "it has none"
+        )
+        raise DataError(f"{manifest.path}: no column {name!r}{nearest(name, usable)} beside its keys; {there}.")
     return found[0]
 
 

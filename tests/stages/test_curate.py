@@ -151,6 +151,7 @@ def test_what_goes_wrong_is_one_line_and_writes_nothing(encoder, tmp_path, capsy
         return line
 
     one = write(tmp_path / "one", textures(1))
+    views = write(tmp_path / "views", textures(4), view="PA")
     assert "one case alone" in refused(data=one)
     empty = tmp_path / "empty.csv"
     empty.write_text("id,path,patient,split\n")
@@ -161,7 +162,8 @@ def test_what_goes_wrong_is_one_line_and_writes_nothing(encoder, tmp_path, capsy
     assert "at least 1" in refused("--balance", "findings", "--per-entry", 0)
     assert "no column 'site'" in refused("--balance", "site", "--per-entry", 3)
     assert "no column 'view'" in refused("--views", "PA")
-    assert "--clusters" in refused("--clusters", 3)
+    assert "--clusters" in refused("--clusters", 3) and "--cache-px 0" in refused("--cache-px", 0)
+    assert "no case would be left of 4: 4 by view" in refused("--views", "XX", data=views)
     assert "--clusters 9" in refused("--encoder", encoder, "--target", one, "--clusters", 9)
     assert "no such" in refused("--encoder", tmp_path / "nowhere", "--target", one)
     (one / "images/00.png").write_bytes(b"broken")
@@ -169,7 +171,20 @@ def test_what_goes_wrong_is_one_line_and_writes_nothing(encoder, tmp_path, capsy
     for number in range(4):
         (data / f"images/{number:02d}.png").write_bytes(b"broken")
     said = refused()
-    assert "no case would be left of 4: 4 by broken, first 00" in said
+    assert "no case would be left of 4: 4 by broken, first 00" in said and "curate TASK" in said
+
+
+def test_clips_and_an_out_folder_within_the_archive(clip_cohort, capsys):
+    data = clip_cohort(patients=5).parent
+    name = pd.read_csv(data / "manifest.csv", dtype=str)["id"][3]
+    for frame in (data / name).iterdir():
+        frame.write_bytes(b"broken")
+    assert curate("clips", data, "--out", data / "cur") == 0
+    assert set(dropped(data / "cur")) == {name}
+    table = read_manifest(data / "cur/manifest.csv").table
+    assert len(table) == 9 and (table["path"] == "../" + table["id"]).all()
+    assert curate("clips", data / "cur", "--out", data / "again") == 0  # and what was curated is an archive itself
+    assert (read_manifest(data / "again/manifest.csv").table["path"] == "../" + table["id"]).all()
 
 
 def test_another_manifest_is_never_overwritten(tmp_path, capsys):
