@@ -30,7 +30,7 @@ def add_arguments(parser: Parser, task: Any) -> None:
         "frequent ones whose patients have rarer ones too, for a patient stays or goes as a whole",
     )  # fmt: skip
     parser.add_argument("--target", type=Path, metavar="MANIFEST", help="keep images like those of this manifest")
-    parser.add_argument("--encoder", type=Path, help="with --target: encoder, checkpoint or model that sees likeness")
+    parser.add_argument("--encoder", help="with --target: encoder folder, checkpoint or public name")
     parser.add_argument(
         "--clusters", type=int, advanced=True,
         help="with --target: clusters of the archive; more are stricter (default: one for ten images, 10000 at most)",

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -25,10 +25,13 @@ from ..datasets.quality.copies import copies
 from ..datasets.quality.duplicates import duplicates
 from ..datasets.quality.looks import SMALL_PX, Looks
 from .data import MANIFEST
-from .encoded import features_of
 from .leaks import every_look
 from .task import Task
 
+if TYPE_CHECKING:
+    from ..finetune.features import FeatureMaker
+
+BATCH = 32
 DROPPED, CURATION = "dropped.csv", "curation.json"
 VIEW = "view"
 RULES = ("view", "broken", "blank", "copy", "unlike the target", "balance")  # what reasons begin with
@@ -42,7 +45,7 @@ class Wanted:
         views: Views that stay, as the column `view` writes them; empty for all. Cases of unknown view stay.
         balance: Columns to balance over; `findings` for all labels. Empty: no balance.
         per_entry: Of each of their entries, how many cases stay on average.
-        encoder: Encoder or model whose features say what is like the target set.
+        encoder: File, folder or name of an encoder whose features say what is like the target set.
         target: Manifest of that set, or its folder.
         clusters: Of the archive's features; None for one for ten images, 10,000 at most.
         cache_px: Shorter side at which files are compared, pixels.
@@ -51,7 +54,7 @@ class Wanted:
     views: Sequence[str] = ()
     balance: Sequence[str] = ()
     per_entry: int | None = None
-    encoder: Path | None = None
+    encoder: str | Path | None = None
     target: Manifest | None = None
     clusters: int | None = None
     cache_px: int = 256
@@ -148,11 +151,12 @@ def curate_stage(manifest: Manifest, task: Task, out: Path, wanted: Wanted) -> C
     _refuse_out(manifest, out)
     if wanted.balance:
         case_entries(manifest, wanted.balance)  # a wrong column is refused before any file is read
+    maker = None if wanted.encoder is None else _maker(wanted.encoder)
     with folder_alone(out):
         _drop_views(archive, wanted.views)
         _drop_files(archive, task, wanted.cache_px)
-        if wanted.target is not None and wanted.encoder is not None:
-            _drop_unlike(archive, wanted.encoder, wanted.target, wanted.clusters)
+        if wanted.target is not None and maker is not None:
+            _drop_unlike(archive, maker, wanted.target, wanted.clusters)
         if wanted.per_entry is not None:
             _drop_balanced(archive, wanted.balance, wanted.per_entry)
         return _write(archive, out, wanted)
@@ -205,17 +209,17 @@ def _drop_files(archive: _Archive, task: Task, cache_px: int) -> None:
         archive.reasons[row] = f"copy: {how} {archive.id_of(copy.of)}"
 
 
-def _drop_unlike(archive: _Archive, encoder: Path, target: Manifest, clusters: int | None) -> None:
+def _drop_unlike(archive: _Archive, maker: "FeatureMaker", target: Manifest, clusters: int | None) -> None:
     """Drop what is unlike the images of a target set."""
     from ..datasets.quality.target_filter import centroids, like_targets, unit, usual_clusters
 
     rows = archive.left()
     rows = rows[np.argsort(archive.manifest.table["id"].to_numpy(str)[rows])]  # k-means depends on the order
-    features, reasons = _features(archive.rest(rows), encoder)
+    features, reasons = _features(maker, archive.rest(rows))
     for row, reason in zip(rows, reasons, strict=True):
         archive.reasons[row] = f"broken: {reason}" if reason else ""
     good = np.array([not reason for reason in reasons])
-    wished, failed = _features(target, encoder)
+    wished, failed = _features(maker, target)
     if all(failed):
         raise DataError(f"{target.path}: no image of the target list can be read, first: {failed[0]}")
     if any(failed):
@@ -226,16 +230,35 @@ def _drop_unlike(archive: _Archive, encoder: Path, target: Manifest, clusters: i
     like = like_targets(features, unit(wished[[not reason for reason in failed]]), means)
     for row in rows[~like]:
         archive.reasons[row] = "unlike the target: no image of the target list falls into its cluster"
-    archive.facts["target"] = {"cases": len(target), "data": target.fingerprint(), "clusters": len(means)}
+    archive.facts["target"] = {
+        "cases": len(target),
+        "data": target.fingerprint(),
+        "clusters": len(means),
+    } | maker.facts()
     archive.refuse_nothing_left()
 
 
-def _features(manifest: Manifest, encoder: Path) -> tuple[np.ndarray, list[str]]:
-    from ..datasets.loading.loaders import reading_workers
+def _maker(encoder: str | Path) -> "FeatureMaker":
+    from ..backbone.public import encoder_place
+    from ..finetune.features import FeatureMaker
+    from ..finetune.features_recipe import Features
 
-    files = [str(file) for file in manifest.files()]
-    values, reasons = features_of(encoder, pd.DataFrame({"path": files}), workers=reading_workers(-1, True))
-    return values, [masked(*each) for each in zip(reasons, files, manifest.table["id"], strict=True)]
+    return FeatureMaker(encoder_place(encoder), Features())
+
+
+def _features(maker: "FeatureMaker", manifest: Manifest) -> tuple[np.ndarray, list[str]]:
+    """Return (N, D) features of the cases of a manifest, NaN where one failed, and N reasons, empty where none did."""
+    import torch
+
+    from ..datasets.loading.loaders import reading_workers
+    from ..finetune.pipeline import apart, collected, manifest_cases, shown
+
+    cases, _ = manifest_cases(manifest, ())
+    with torch.inference_mode():
+        found = maker.predictor(BATCH, reading_workers(-1, True)).scores(cases)
+        values, reasons = collected(shown(found, len(cases), maker.card.unit), len(cases), maker.width)
+    reasons, _ = apart(values, reasons)
+    return values, [masked(*each) for each in zip(reasons, cases["path"], cases["shown"], strict=True)]
 
 
 def _drop_balanced(archive: _Archive, columns: Sequence[str], most: int) -> None:
