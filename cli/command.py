@@ -34,6 +34,7 @@ VERBS = {
     "evaluate": "predictions.csv -> report.html, report.json, metrics.csv",
     "compare": "two or more models on the same cases",
     "plan": "how many cases a study needs",
+    "curate": "manifest.csv of an archive -> the cases that are worth pre-training on, and why not the others",
     "acceptance": "a target, locked before, + predictions.csv -> met, not met or not enough cases",
     "contract": "a model that is deployed: inputs, thresholds, bounds of drift, rollback rule in one file",
     "monitor": "predictions of each month against the contract: in bounds, out of bounds since when, too few cases",

@@ -4,6 +4,7 @@ Patients under two spellings, images that occur twice, labels that can be predic
 and cases that an encoder has seen already.
 """
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -133,7 +134,18 @@ def _some(pairs: pd.DataFrame) -> str:
 
 
 def _look_at_all(manifest: Manifest, task: Task, cache_px: int) -> Looks:
-    """Look at every file that can be read, in the cache if it is there."""
+    """Look at every file that can be read."""
+    looks = Looks()
+    for row, look in enumerate(every_look(manifest, task, cache_px)):
+        if not isinstance(look, DataError):  # `check` names files that cannot be read
+            looks.add(row, look)
+    if not len(looks):
+        raise UserError(f"{manifest.path}: no file can be read, so none can be compared.")
+    return looks
+
+
+def every_look(manifest: Manifest, task: Task, cache_px: int) -> Iterator[Look | DataError]:
+    """Yield a look at every file, in the cache if it is there; of one that cannot be read its error."""
     from ..datasets.loading.cache import Files, build_cache
     from ..datasets.loading.isolation import isolated
     from ..datasets.loading.loaders import reading_workers
@@ -141,15 +153,10 @@ def _look_at_all(manifest: Manifest, task: Task, cache_px: int) -> Looks:
     files, reader = manifest.files(), task.reader(manifest, cache_px)
     folder = manifest.path.parent / CACHE
     cached = (folder / reader.name).is_dir()
-    looks, workers = Looks(), reading_workers(-1, True)
+    workers = reading_workers(-1, True)
     pixels = build_cache(files, folder, reader, workers) if cached else Files(files, reader)
     every = isolated(partial(_look, pixels=pixels), range(len(files)), workers)
-    for row, look in enumerate(tqdm(every, "looking at files", len(files), unit="file", disable=None)):
-        if not isinstance(look, DataError):  # `check` names files that cannot be read
-            looks.add(row, look)
-    if not len(looks):
-        raise UserError(f"{manifest.path}: no file can be read, so none can be compared.")
-    return looks
+    return iter(tqdm(every, "looking at files", len(files), unit="file", disable=None))
 
 
 def _look(row: int, pixels) -> Look:
