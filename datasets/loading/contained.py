@@ -9,6 +9,8 @@ from ...core.errors import DataError
 
 # Most that deflate makes of a byte, rounded up; what is stored of small arrays is not looked at.
 DEFLATED, SMALL_BYTES = 1_100, 2**24
+# Chunks that may lie in an array and not in its file; HDF5 takes some 6 kB for each when the array is read.
+UNWRITTEN = 10_000
 
 
 def refuse_inflated(path: Path, file: h5py.File, ratio: float = DEFLATED) -> None:
@@ -29,21 +31,24 @@ def refuse_inflated(path: Path, file: h5py.File, ratio: float = DEFLATED) -> Non
         if isinstance(found, h5py.Dataset):
             shape, chunk = found.shape or (), found.chunks or ()
             size = max(float(np.prod(each, dtype=float)) for each in (shape, chunk)) * found.dtype.itemsize
-            # What a chunk is said to take in the file is allocated before it is read.
-            size = max(size, _largest_stored(found) * ratio)
             if size > most:
                 raise DataError(
                     f"{path}: refused: `{name}` of {' x '.join(map(str, shape))} is {size:.3g} bytes in memory, which "
                     "this file cannot hold. Write it again."
                 )
+            if (count := _unwritten_chunks(found)) > UNWRITTEN:
+                raise DataError(
+                    f"{path}: refused: of `{name}` of {' x '.join(map(str, shape))} {count:,.0f} chunks were never "
+                    "written. Write it again."
+                )
 
 
-def _largest_stored(found: h5py.Dataset) -> float:
-    """Return the bytes that the largest chunk of an array is said to take in the file; 0 without chunks."""
-    sizes = [0]
-    if found.chunks:
-        found.id.chunk_iter(lambda chunk: sizes.append(chunk.size) if chunk.size > sizes[-1] else None)
-    return float(sizes[-1])
+def _unwritten_chunks(found: h5py.Dataset) -> float:
+    """Return how many chunks of an array were never written."""
+    if not found.chunks:
+        return 0
+    wanted = np.prod([-(-size // chunk) for size, chunk in zip(found.shape, found.chunks, strict=True)], dtype=float)
+    return float(wanted) - found.id.get_num_chunks() if wanted > UNWRITTEN else 0
 
 
 def refuse_pointers(path: Path, file: h5py.File) -> None:

@@ -208,6 +208,14 @@ def test_foreign_files(tmp_path, assets, words):
     assert str(path) in str(raised.value) and "\n" not in str(raised.value)
 
 
+def test_rows_that_were_never_written_are_refused(tmp_path):
+    path = save(tmp_path / "a.h5", {"features": GOOD, "coords": COORDS})
+    with h5py.File(path, "a") as file:
+        file["coords"].resize((1_000_000, 2))
+    with pytest.raises(DataError, match=r"a\.h5.*coords.*never written"):
+        open_features(path)
+
+
 def test_features_without_values(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["coords"], file["features"] = COORDS, np.ones((4, 0), np.float32)
