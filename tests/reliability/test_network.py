@@ -89,6 +89,8 @@ def test_no_verb_connects_to_anything(cohort, tmp_path):
         ["predict", "thorax", data / "images", "--model", model, "--out", out / "p.csv", "--audit", out / "log.jsonl"],
         ["evaluate", out / "ft", "--data", data, "--out", out / "report", "--resamples", 50],
         ["compare", f"a={table}", f"b={table}", "--out", out / "compared", "--resamples", 50],
+        ["contract", model, "--predictions", table, "--split", "test", "--out", out / "contract.yaml"],
+        ["monitor", out / "contract.yaml", table, "--out", out / "watch"],
         ["plan", "sensitivity", "--expected", 0.9, "--prevalence", 0.1, "--width", 0.1],
         ["acceptance", "lock", tmp_path / "target.yaml"],
         ["reproduce", "--list"],
