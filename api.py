@@ -238,6 +238,36 @@ class Encoder(_Loaded):
         return _features(self.vit, card, lambda pixels: pooled(self.vit(pixels), pool), inputs, batch, workers)
 
 
+class Network(_Loaded):
+    """A frozen network of timm that is no ViT of ours (Swin, ConvNeXt, ResNet, ...); see `load`.
+
+    Attributes:
+        path: Where its weights lie.
+        network: The PyTorch module, in eval mode; gives (B, D) vectors.
+        card: How images are read and normalised.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]):
+        from .finetune.features import FeatureMaker
+        from .finetune.features_recipe import Features as Recipe
+
+        self.path = Path(path)
+        self._maker = FeatureMaker(self.path, Recipe())
+        self.network, self.card = self._maker.network, self._maker.card
+
+    def facts(self) -> dict[str, str]:
+        """Return network, input and width in words."""
+        return {
+            "network": self._maker.name,
+            "input": self.card.input_words(),
+            "features": f"{self._maker.width} values",
+        }
+
+    def features(self, inputs: "Paths | Images", *, batch: int = 32, workers: int = 1) -> Features:
+        """Return what its own last layer would see of images; arguments as of `Encoder.features`."""
+        return _features(self.network, self.card, self._maker.values, inputs, batch, workers)
+
+
 class Aggregator(_Loaded):
     """A model folder of bags (`clinvit finetune slides`); see `load`.
 
@@ -291,22 +321,24 @@ class Aggregator(_Loaded):
 
 def load(
     folder: str | os.PathLike[str], *, network: "nn.Module | None" = None
-) -> Classifier | Encoder | Aggregator:  # fmt: skip
-    """Return what is in a folder that the command has written, or in a checkpoint file of a ViT.
+) -> Classifier | Encoder | Network | Aggregator:  # fmt: skip
+    """Return what is in a folder that the command has written, or in a checkpoint.
 
     Args:
         folder: A model folder (`clinvit finetune`), an encoder folder (`clinvit pretrain`), a run folder with either,
-            or a checkpoint (MAE, DINO, timm, VideoMAE, ...).
+            a checkpoint (MAE, DINO, VideoMAE, any network of timm, ...), a folder of a hub, or the name of a public
+            encoder whose weights are on this machine (`clinvit weights list`).
         network: Of a model that was trained with a module of one's own: that module, built as in training.
 
     Raises:
         UserError: It is none of these, or it is damaged. No code in it is ever run.
     """
+    from .backbone.public import encoder_place
     from .mil.cards import load_any_card
 
-    path = Path(folder)
-    if path.is_file():
-        return Encoder(path)
+    path = encoder_place(folder)
+    if path.is_file() or ((path / "config.json").is_file() and not (path / "model.json").is_file()):
+        return _encoder(path)
     for kind in ("model", "encoder"):
         path = path / kind if (path / kind).is_dir() else path
     if (path / "encoder.json").is_file():
@@ -314,6 +346,12 @@ def load(
     if not path.is_dir():
         raise UserError(f"{path}: no such folder or file.")
     return Aggregator(path) if load_any_card(path).kind == "mil" else Classifier(path, network)
+
+
+def _encoder(path: Path) -> Encoder | Network:
+    from .finetune.starts import NetworkStart, find_start
+
+    return Network(path) if isinstance(find_start(path), NetworkStart) else Encoder(path)
 
 
 def vit(size: str = "small", *, weights: str | os.PathLike[str] | None = None, **changes: Any) -> "ViT":

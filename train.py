@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from .api import Aggregator, Classifier, Encoder, load
+from .api import Aggregator, Classifier, Encoder, Network, load
 from .core.errors import UserError
 from .datasets.loading.own import OwnPixels, own_manifest
 from .datasets.manifest.tables import Manifest
@@ -80,7 +80,7 @@ def finetune(
     *,
     data: Data,
     out: Place,
-    encoder: Place | Encoder | None = None,
+    encoder: Place | Encoder | Network | None = None,
     network: str | nn.Module | None = None,
     loss: Callable[[Tensor, Tensor], Tensor] | None = None,
     transform: Callable[[np.ndarray], Any] | None = None,
@@ -141,7 +141,7 @@ def finetune(
         features=None if features is None else Path(features), rule=rule, calibrate=calibrate, hooks=hooks,
     )  # fmt: skip
     model = load(folder, network=own)
-    assert not isinstance(model, Encoder)
+    assert isinstance(model, Classifier | Aggregator)
     return model
 
 
@@ -150,11 +150,11 @@ def _cache(cache: Place | None) -> Path | str | None:
     return None if cache is None else str(cache) if "://" in str(cache) else Path(cache)
 
 
-def _weights(encoder: Place | Encoder | None) -> Path | None:
+def _weights(encoder: Place | Encoder | Network | None) -> Path | None:
     """Return the file or folder of an encoder."""
     if encoder is None:
         return None
-    return encoder.path if isinstance(encoder, Encoder) else Path(encoder)
+    return encoder.path if isinstance(encoder, Encoder | Network) else Path(encoder)
 
 
 def _refuse_places(**places: Place | None) -> None:

@@ -77,9 +77,26 @@ class EncoderCard(PixelCard):
         extras = [f"{arch.frames} frames in tubelets of {arch.tubelet}"] if arch.frames > 1 else []
         extras += [f"{arch.registers} registers"] if arch.registers else []
         extras += ["layer scale"] if arch.layer_scale else []
+        extras += [_mlp_words(arch)] if arch.gated_mlp or arch.activation != "gelu" else []
+        extras += [f"rotary positions ({arch.rotary.kind})"] if arch.rotary else []
+        extras += [f"{arch.positions} positions"] if arch.positions != "none" else []
+        extras += [f"norm_eps {arch.norm_eps:g}"]
         text = f"width {arch.width}, depth {arch.depth}, heads {arch.heads}, patch {arch.patch_size}, input "
         text += f"{arch.image_size[0]}x{arch.image_size[1]}, {arch.channels} channel(s), method {self.method}"
         return ", ".join([text, *extras])
+
+    def statistics_words(self) -> str:
+        """Return what pixels are normalised with, and whether anybody said so."""
+        words = " and ".join(
+            f"{name} {', '.join(f'{value:.4g}' for value in values)}"
+            for name, values in (("mean", self.mean), ("std", self.std))
+        )
+        if not self.assumed_statistics:
+            return f"pixels in 0..1 are normalised with {words}"
+        return (
+            f"pixels in 0..1 are normalised with {words}: what is usual for {self.method}, since the file states none; "
+            "if its makers say others, set --mean and --std"
+        )
 
     def summary(self) -> str:
         """Return a sentence on what it is."""
@@ -92,3 +109,8 @@ class EncoderCard(PixelCard):
     def input_facts(self) -> dict[str, Any]:
         """Return what goes with the weights: input, normalisation and method."""
         return super().input_facts() | {"method": self.method}
+
+
+def _mlp_words(arch: Architecture) -> str:
+    gates = {"silu": "SwiGLU", "gelu": "GeGLU", "gelu_tanh": "GeGLU (tanh)"}
+    return gates.get(arch.activation, f"gated {arch.activation}") if arch.gated_mlp else f"activation {arch.activation}"

@@ -1,5 +1,6 @@
 """The encoder folder: `encoder.safetensors` + `encoder.json`, the only thing that passes from pre-training on."""
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -20,8 +21,9 @@ from .weights import (
     set_weights,
 )
 from .weights.hub import is_timm_name
-from .weights.hugging_face import WEIGHTS as HUGGING_FACE
 from .weights.hugging_face import is_hugging_face
+from .weights.reading import weight_files
+from .weights.said import NOTHING, Said
 
 OURS = Source("clinvit", lambda state: False)
 
@@ -48,7 +50,10 @@ def fingerprint(path: str | Path) -> str:
     """Return the SHA-256 of an encoder's weights: of an encoder folder, a folder of transformers, or a checkpoint."""
     path = Path(path)
     if is_hugging_face(path):
-        return file_sha256(path / HUGGING_FACE)
+        files = weight_files(path)
+        if len(files) == 1:
+            return file_sha256(files[0])
+        return hashlib.sha256("".join(map(file_sha256, files)).encode()).hexdigest()
     return file_sha256(path / EncoderCard.weights_file if path.is_dir() else path)
 
 
@@ -75,13 +80,23 @@ def open_vit(path: str | Path) -> tuple[ViT, EncoderCard]:
     return vit, card
 
 
-def open_reported(path: str | os.PathLike[str]) -> tuple[ViT, EncoderCard, LoadReport]:
-    """Open as `open_vit` does, and return what became of the tensors."""
+def open_reported(path: str | os.PathLike[str], said: Said = NOTHING) -> tuple[ViT, EncoderCard, LoadReport]:
+    """Open as `open_vit` does, and return what became of the tensors.
+
+    Args:
+        path: As of `open_vit`.
+        said: What the user says of a foreign checkpoint.
+
+    Raises:
+        UserError: As of `open_vit`.
+    """
     path = Path(path)
     if _is_ours(path):
+        if said != NOTHING:
+            raise UserError(f"{path}: an encoder folder, whose card says all: leave out what is said of it.")
         card, named = EncoderCard.read(path), _stored(path)
     else:
-        found = open_checkpoint(path)
+        found = open_checkpoint(path, said=said)
         card, named = _foreign_card(found), found.named
     has_norm = "norm.weight" in named.state
     if not has_norm:
@@ -102,7 +117,7 @@ def _is_ours(path: Path) -> bool:
 def _stored(folder: Path) -> Named:
     state = read_checkpoint(folder / EncoderCard.weights_file)
     EncoderCard.refuse_changed_weights(folder)
-    return Named(OURS, state, [])
+    return Named(OURS, state, [], {})
 
 
 def _foreign_card(found: Checkpoint) -> EncoderCard:

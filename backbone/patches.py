@@ -60,9 +60,10 @@ class PatchEmbed(nn.Module):
         width: Output channels D.
         patch: Side of a patch, pixels.
         tubelet: Frames in a token; 1 gives the (D, C, p, p) weight of an image model.
+        norm: Of what is projected; none by default.
     """
 
-    def __init__(self, channels: int, width: int, patch: int, tubelet: int = 1):
+    def __init__(self, channels: int, width: int, patch: int, tubelet: int = 1, norm: nn.Module | None = None):
         super().__init__()
         self.patch, self.tubelet = patch, tubelet
         self.proj: nn.Conv2d | nn.Conv3d
@@ -70,8 +71,9 @@ class PatchEmbed(nn.Module):
             self.proj = nn.Conv2d(channels, width, patch, patch)
         else:
             self.proj = nn.Conv3d(channels, width, (tubelet, patch, patch), (tubelet, patch, patch))
+        self.norm = norm or nn.Identity()
 
     def forward(self, x: Tensor, ids: Tensor | None = None) -> Tensor:
         """Project (B, C, T, H, W) to (B, n, D), for all tokens or for `ids` (B, n)."""
         patches = gather_patches(x, self.patch, self.tubelet, ids).flatten(2)
-        return F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)
+        return self.norm(F.linear(patches, self.proj.weight.flatten(1), self.proj.bias))

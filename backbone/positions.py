@@ -70,10 +70,12 @@ def sine_3d(grid: Grid, channels: int) -> Tensor:
     return torch.cat([in_time.repeat_interleave(len(in_space), dim=0), in_space.repeat(grid[0], 1)], dim=1)
 
 
-def resize_positions(table: Tensor, old: Grid, new: Grid, offset: float = 0.0) -> Tensor:
+def resize_positions(
+    table: Tensor, old: Grid, new: Grid, offset: float = 0.0, antialias: bool = False, mode: str = "bicubic"
+) -> Tensor:
     """Resample a (N, D) table from the grid `old` to the grid `new`.
 
-    Bicubic within a frame (align_corners False, as MAE and DINO do), linear over time.
+    Within a frame bicubic (align_corners False, as MAE and DINO do) unless said otherwise, linear over time.
 
     Args:
         table: (N, D), N the tokens of `old`.
@@ -81,6 +83,8 @@ def resize_positions(table: Tensor, old: Grid, new: Grid, offset: float = 0.0) -
         new: The same of the result.
         offset: Added to the rows and columns of `new` where the scale of the resampling is computed: 0.1 gives the
             values that DINO's weights were trained with (its guard against rounding, vision_transformer.py).
+        antialias: Whether to smooth where `new` is smaller (timm, DINOv2 with registers).
+        mode: `bicubic`, or `bilinear` (SigLIP 2 in its own sizes).
     """
     if old == new:
         return table
@@ -92,9 +96,9 @@ def resize_positions(table: Tensor, old: Grid, new: Grid, offset: float = 0.0) -
         frames = table.reshape(old[0], old[1], old[2], channels).permute(0, 3, 1, 2)
         if offset:
             scale = ((new[1] + offset) / old[1], (new[2] + offset) / old[2])
-            frames = F.interpolate(frames, scale_factor=scale, mode="bicubic", align_corners=False)
+            frames = F.interpolate(frames, scale_factor=scale, mode=mode, align_corners=False, antialias=antialias)
         else:
-            frames = F.interpolate(frames, size=new[1:], mode="bicubic", align_corners=False)
+            frames = F.interpolate(frames, size=new[1:], mode=mode, align_corners=False, antialias=antialias)
         table = frames.permute(0, 2, 3, 1).reshape(-1, channels)
     if old[0] != new[0]:
         times = table.reshape(1, old[0], -1).transpose(1, 2)

@@ -20,8 +20,46 @@ SIZES: dict[str, tuple[int, int, int, float]] = {
     "huge": (1280, 32, 16, 4.0),
     "giant": (1408, 40, 16, 48 / 11),
 }
+NORMS, RESIZE_MODES = ("layer", "rms"), ("bicubic", "bilinear")
+ROTARY = ("axial", "centred", "mixed", "clip")
+ACTIVATIONS = ("gelu", "gelu_tanh", "quick_gelu", "silu", "relu")
 # No network or input is larger along any of its sides; what says so is damaged.
 LARGEST = 1_000_000
+
+
+@dataclass(frozen=True)
+class Rotary:
+    """Rotary positions: how the angles that queries and keys are turned by come from places (see `rotary.py`).
+
+    Attributes:
+        kind: `axial`: row and column, counted from 0 (EVA-02). `centred`: from -1 to 1 over the image (DINOv3).
+            `mixed`: row and column, weighted per block and head by frequencies that are learned (RoPE-ViT). `clip`:
+            frame, row and column (V-JEPA 2).
+        base: The longest wavelength over the shortest (of `mixed` only where training starts).
+        grid: Rows and columns that the places of any image are stretched to (`axial`); None leaves them as they are.
+        offset: Added to rows and columns (`axial`).
+        halves: Whether channel i is turned with channel i + d / 2, not with its neighbour.
+        columns_first: Whether the first channels belong to the column, not to the row.
+    """
+
+    kind: str
+    base: float = 10000.0
+    grid: tuple[int, int] | None = None
+    offset: float = 0.0
+    halves: bool = False
+    columns_first: bool = False
+
+    def __post_init__(self):
+        if self.kind not in ROTARY:
+            raise ValueError(f"rotary positions are {', '.join(ROTARY)}, not {self.kind!r}")
+        if not self.base > 0 or not math.isfinite(self.base) or not math.isfinite(self.offset):
+            raise ValueError("the base of rotary positions is a number above 0, their offset any")
+        if self.grid is not None:
+            object.__setattr__(self, "grid", tuple(self.grid))
+            if len(self.grid) != 2 or min(self.grid) < 1:
+                raise ValueError(f"the grid of rotary positions is rows and columns, not {self.grid}")
+        if self.kind == "mixed" and self.halves:
+            raise ValueError("mixed rotary positions turn neighbouring channels")
 
 
 @dataclass(frozen=True)
@@ -39,11 +77,27 @@ class Architecture:
         tubelet: Frames that one token covers; 1 for images.
         channels: Input channels, 1 or 3.
         class_token: Whether a class token stands before the patch tokens.
-        positions: `learned`, `sine2d` (MAE), `sine1d` (VideoMAE) or `sine3d`.
+        positions: `learned`, `sine2d` (MAE), `sine1d` (VideoMAE), `sine3d`, or `none` where rotary ones stand alone.
         resize_offset: How positions are resampled for other input sizes; 0.1 for DINO (see `resize_positions`).
         layer_scale: Whether what each block adds is scaled per channel (DINOv2).
-        registers: Learned tokens after the class token that take part in attention and are not given back (DINOv2
-            with registers).
+        registers: Learned tokens before the patches, after the class token if there is one, that take part in attention
+            and are not given back (DINOv2 with registers).
+        rotary: Rotary positions, beside or instead of `positions`; None for none.
+        resize_antialias: Whether positions are smoothed where they are resampled to fewer.
+        resize_mode: `bicubic` or `bilinear`.
+        norm: `layer` (LayerNorm) or `rms` (RMSNorm).
+        norm_eps: What the norms add to the variance.
+        activation: Of the MLP: gelu, gelu_tanh (SigLIP), quick_gelu (OpenAI's CLIP), silu or relu.
+        gated_mlp: Whether the MLP multiplies half of its hidden units, through the activation, with the other half:
+            SwiGLU with silu, GeGLU with gelu. `mlp_ratio` counts one half.
+        qkv_bias: Whether queries, keys and values have biases.
+        key_bias: Whether keys have one too.
+        query_key_norm: Whether queries and keys are normed per head.
+        attention_norm: Whether what the heads give is normed before it is joined (EVA-02-CLIP, BEiT-3).
+        mlp_norm: Whether hidden units are normed (EVA-02, BEiT-3).
+        input_norm: Whether tokens are normed before the first block (CLIP).
+        patch_norm: Whether projected patches are normed before they get positions (AIMv2).
+        norm_after: Whether blocks norm what they add, not what they take in.
     """
 
     width: int
@@ -60,9 +114,28 @@ class Architecture:
     resize_offset: float = 0.0
     layer_scale: bool = False
     registers: int = 0
+    rotary: Rotary | None = None
+    resize_antialias: bool = False
+    resize_mode: str = "bicubic"
+    norm: str = "layer"
+    norm_eps: float = 1e-6
+    activation: str = "gelu"
+    gated_mlp: bool = False
+    qkv_bias: bool = True
+    key_bias: bool = True
+    query_key_norm: bool = False
+    attention_norm: bool = False
+    mlp_norm: bool = False
+    input_norm: bool = False
+    patch_norm: bool = False
+    norm_after: bool = False
 
     def __post_init__(self):
         object.__setattr__(self, "image_size", tuple(self.image_size))
+        if isinstance(self.rotary, dict):
+            object.__setattr__(self, "rotary", Rotary(**self.rotary))
+        if not isinstance(self.rotary, Rotary | None):
+            raise ValueError("rotary positions are described by their kind, base, grid, ...")
         # No block at all is of use in tests.
         whole = (self.width, self.depth + 1, self.heads, self.patch_size, self.tubelet, self.frames, *self.image_size)
         if not all(isinstance(number, int) and number > 0 for number in whole):
@@ -76,8 +149,17 @@ class Architecture:
                 raise ValueError(f"image size {self.image_size} is not a multiple of the patch size {self.patch_size}")
         if self.frames % self.tubelet:
             raise ValueError(f"{self.frames} frames are not a multiple of the tubelet {self.tubelet}")
-        if self.registers and not self.class_token:
-            raise ValueError("registers stand after a class token, and the model has none")
+        if not 0 <= self.registers <= LARGEST:
+            raise ValueError(f"registers are 0 or more, not {self.registers}")
+        for value, known in ((self.norm, NORMS), (self.activation, ACTIVATIONS), (self.resize_mode, RESIZE_MODES)):
+            if value not in known:
+                raise ValueError(f"{value!r} is none of {', '.join(known)}")
+        if not 0 <= self.norm_eps < 1:
+            raise ValueError(f"norm_eps is a small number from 0 on, not {self.norm_eps}")
+        if self.positions == "none" and self.rotary is None:
+            raise ValueError("positions 'none' are for a model with rotary ones")
+        if self.rotary is not None and self.norm_after:
+            raise ValueError("blocks with rotary positions norm what they take in")
         if self.channels not in (1, 3):
             raise ValueError(f"channels is 1 or 3, not {self.channels}")
 
@@ -88,10 +170,15 @@ class Architecture:
         return self.frames // self.tubelet, height // self.patch_size, width // self.patch_size
 
     @property
+    def tokens_before(self) -> int:
+        """Return tokens before the patches: the class token and the registers."""
+        return int(self.class_token) + self.registers
+
+    @property
     def weights(self) -> float:
         """Return how many numbers its blocks and its table of positions hold, about."""
-        blocks = self.depth * self.width**2 * (4 + 2 * self.mlp_ratio)
-        return blocks + math.prod(self.grid) * self.width
+        blocks = self.depth * self.width**2 * (4 + (3 if self.gated_mlp else 2) * self.mlp_ratio)
+        return blocks + (math.prod(self.grid) * self.width if self.positions != "none" else 0)
 
     @property
     def values_per_patch(self) -> int:

@@ -50,6 +50,31 @@ def add_evaluation(parser: Parser) -> None:
         help="give predictive values at this prevalence too: 0.02, or by label, Mass=0.02,Edema=0.1",
     )  # fmt: skip
     parser.add_argument(
+        "--readers", type=Path, metavar="READS.csv",
+        help="ratings of readers beside the model: id, reader, a column per label, and modality (unaided, aided)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--facts", type=Path, metavar="FACTS.yaml",
+        help="what only the authors know, for the checklists: intended_use, dates, reference_standard, annotators, ...",
+    )  # fmt: skip
+    parser.add_argument(
+        "--triage", metavar="PROMISE",
+        help="two thresholds, chosen on val, between which a reader decides: ppv=0.9,npv=0.99 hold with a probability "
+        "of 0.95, or of 1 - delta with ,delta=0.1",
+    )  # fmt: skip
+    parser.add_argument(
+        "--sets", type=float, metavar="COVERAGE",
+        help="conformal sets, calibrated on val, that hold the truth of this share of the cases: 0.9",
+    )  # fmt: skip
+    parser.add_argument(
+        "--sites", metavar="COLUMN", advanced=True,
+        help="column of the manifest that names the sites (default: site, hospital or centre, where there)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--weights", metavar="COLUMN",
+        help="column of the manifest that says how many patients a case stands for: metrics in the population too",
+    )  # fmt: skip
+    parser.add_argument(
         "--resamples", type=int, default=2000, advanced=True, help="of the bootstrap by patient (default: 2000)"
     )
     parser.add_argument(
@@ -73,6 +98,7 @@ def report(options, named: Sequence[str], title: str) -> None:
     print(f"{options.verb}: split {options.split} of {', '.join(map(str, predictions.values()))} -> {options.out}")
     from ..eval import Evaluation
     from ..eval.statistics.rules import read_rules
+    from ..eval.statistics.triage import read_promise
     from ..stages.evaluate import evaluate_stage
 
     evaluation = Evaluation(
@@ -81,9 +107,19 @@ def report(options, named: Sequence[str], title: str) -> None:
         subgroups=columns(options.subgroups),
         kind=options.kind, margin=_margin(options),
         matched=getattr(options, "matched", None),
+        triage=None if options.triage is None else read_promise(options.triage), coverage=options.sets,
+        sites=options.sites, weights=options.weights,
     )  # fmt: skip
     title = title or ", ".join(predictions)
-    found = evaluate_stage(predictions, options.out, data=options.data, evaluation=evaluation, title=title)
+    found = evaluate_stage(
+        predictions,
+        options.out,
+        data=options.data,
+        evaluation=evaluation,
+        title=title,
+        readers=options.readers,
+        facts=options.facts,
+    )
     print(*found.headline, *(f"warning: {text}" for text in _warnings(found.to_dict())), sep="\n")
     print(f"report: {found.path}")
 

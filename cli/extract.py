@@ -1,18 +1,21 @@
-"""`clinvit extract`: features of all tiles of all slides."""
+"""`clinvit extract`: features of all tiles of all slides, or of images and clips."""
 
+import sys
 from typing import Any
 
+from ..core.errors import RunError
 from .options import add_recipe, begin, chosen, recipe_help
 from .parser import Parser
 from .tile import status
 
-SUMMARY = "make features of all tiles of all slides"
+SUMMARY = "make features of all tiles of all slides, or of images and clips, by a frozen encoder"
 TASKS = RECIPES = "extract"
 
 
 def add_arguments(parser: Parser, task: Any) -> None:
     """Add the verb's options."""
-    add_recipe(parser, task, RECIPES, "folder of features; repeating the command continues", "standard")
+    out = "folder of features; of slides, repeating the command continues"
+    add_recipe(parser, task, RECIPES, out, "standard")
 
 
 def more_help(parser: Parser, task: Any, everything: bool) -> str:
@@ -21,11 +24,31 @@ def more_help(parser: Parser, task: Any, everything: bool) -> str:
 
 
 def run(options) -> None:
-    """Encode every slide's tiles."""
-    recipe = chosen(options, RECIPES, ("data", "out", "tiles", "encoder"))
+    """Encode every slide's tiles, or every image or clip."""
+    task = options.task
+    needed = () if isinstance(task, str | None) else ("data", "out", *task.needs("extract"))
+    recipe = chosen(options, RECIPES, needed)
     begin(f"extract {options.task.name}, recipe {options.recipe}", options.data, options.out)
-    from ..mil.extract import extract
     from ..stages.data import open_manifest
 
     manifest = open_manifest(options.data, labels=())
+    if task.cached:
+        _images(recipe, manifest, options)
+        return
+    from ..mil.extract import extract
+
     print(status(extract(recipe, manifest, options.tiles, options.out, options.encoder), options.out))
+
+
+def _images(recipe: Any, manifest: Any, options: Any) -> None:
+    """Encode images or clips; say what failed."""
+    from ..stages.extract import CASES, FEATURES, extract_features
+
+    table = extract_features(recipe, manifest, options.encoder, options.out)
+    failed = table[table["status"] == "failed"]
+    for reason in failed["reason"].head(20):
+        print(f"failed: {reason}", file=sys.stderr)
+    words = f"{len(table)} requested = {len(table) - len(failed)} ok + {len(failed)} failed"
+    print(f"{options.out}: {words} ({FEATURES}; its rows are {CASES})")
+    if len(table) and len(failed) == len(table):
+        raise RunError(f"{options.out}: every case failed; {CASES} gives the reasons.")

@@ -126,13 +126,14 @@ def add_cost(parser: Parser) -> None:
     )  # fmt: skip
 
 
-def chosen(options: Any, stage: str, needed: Sequence[str] = ()):
+def chosen(options: Any, stage: str, needed: Sequence[str] = (), changed: Callable[[Any], Any] = lambda recipe: recipe):
     """Return the task and the recipe of a verb with recipes.
 
     Args:
         options: What the command line gave.
         stage: Name of the recipes.
         needed: Options that must be there.
+        changed: Makes the verb's recipe of a named one, before the options change it.
 
     Raises:
         UserError: The task is missing or has no such stage, an option is missing, or the recipe is wrong.
@@ -147,7 +148,8 @@ def chosen(options: Any, stage: str, needed: Sequence[str] = ()):
         if getattr(options, name) is None:
             raise UserError(f"--{name} is missing (see `clinvit {options.verb} {options.task.name} --help`)")
     rest = [*options.rest, *["--run.profile=true"] * getattr(options, "profile", False)]
-    return choose_recipe(options.task.recipes[stage], options.recipe, options.config, rest)
+    recipes = {name: lambda make=make: changed(make()) for name, make in options.task.recipes[stage].items()}
+    return choose_recipe(recipes, options.recipe, options.config, rest)
 
 
 def begin(what: str, data: Path | None, out: Path) -> None:

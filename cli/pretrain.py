@@ -30,7 +30,8 @@ def run(options) -> None:
     if options.estimate:
         from ..stages.estimate import estimate_pretraining
 
-        print(estimate_pretraining(recipe, what, options.data, options.cases, not task.cached))
+        given = options.data, options.cases, not task.cached, options.encoder
+        print(estimate_pretraining(recipe, what, *given))
         return
     if options.cases:
         raise UserError("--cases belongs to --estimate: leave it out.")

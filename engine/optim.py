@@ -52,7 +52,7 @@ def parameter_groups(
 
 def layer_of(name: str, depth: int) -> int:
     """Return 0 for the embedding, i + 1 for block i, depth + 1 for whatever comes after."""
-    if name in ("cls_token", "reg_token", "pos_embed") or name.startswith("patch_embed."):
+    if name in ("cls_token", "reg_token", "pos_embed") or name.startswith(("patch_embed.", "norm_pre.", "rope.")):
         return 0
     block = re.match(r"blocks\.(\d+)\.", name)
     return int(block[1]) + 1 if block else depth + 1

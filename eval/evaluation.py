@@ -10,6 +10,7 @@ from ..datasets.manifest.tables import Predictions, nearest
 from .statistics.questions import Margin
 from .statistics.resampling import PatientBootstrap, rarest_finding
 from .statistics.rules import ALL, parse_rule, rules_of
+from .statistics.triage import Promise
 
 INTERVALS = ("percentile", "bca")
 KINDS = ("exclusive", "multi-label")  # of labels
@@ -34,6 +35,10 @@ class Evaluation:
         kind: `exclusive` classes or `multi-label`; None to decide by truths and scores (`classes.kind`).
         matched: `sensitivity=0.9` or `specificity=0.9`, at which two models are compared too; None for neither.
         margin: Whether the first model is to be shown not inferior to each other one, or equivalent; None for neither.
+        triage: What must hold of cases that no reader sees (`triage.Promise`); None where readers see all.
+        coverage: Share of the cases whose truth a conformal set is to hold, such as 0.9; None for no sets.
+        sites: Column of the manifest that names them; None for one called site, hospital, institution or centre.
+        weights: Column of the manifest that says how many patients a case stands for; None for no weighted metrics.
 
     Raises:
         UserError: Fewer than 10 resamples, or an unknown rule, interval, prevalence or kind.
@@ -50,6 +55,10 @@ class Evaluation:
     kind: str | None = None
     matched: str | None = None
     margin: Margin | None = None
+    triage: Promise | None = None
+    coverage: float | None = None
+    sites: str | None = None
+    weights: str | None = None
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -61,11 +70,21 @@ class Evaluation:
             raise UserError(f"matched {self.matched!r}: write sensitivity=0.9 or specificity=0.9.")
         if self.kind not in (None, *KINDS):
             raise UserError(f"kind {self.kind!r}: one of {', '.join(KINDS)}.")
+        if self.coverage is not None and not 0 < self.coverage < 1:
+            raise UserError(f"coverage {self.coverage:g} of the conformal sets: a share such as 0.9.")
+        if self.split == "val" and (self.triage is not None or self.coverage is not None):
+            raise UserError("triage and conformal sets are chosen on val and tried on another split: name that one.")
         rules_of(self.rule)
         by_label = self.prevalence if isinstance(self.prevalence, Mapping) else {"all labels": self.prevalence}
         for label, prevalence in by_label.items():
             if prevalence is not None and not 0 < prevalence < 1:
                 raise UserError(f"Prevalence {prevalence:g} of {label!r}: give one in 0..1, such as 0.02 for 2 %.")
+
+    @property
+    def of_manifest(self) -> str:
+        """Return an option that names columns of a manifest, which is needed then; empty for none."""
+        asked = {"--subgroups": self.subgroups, "--sites": self.sites, "--weights": self.weights}
+        return next((option for option, value in asked.items() if value), "")
 
     def bootstrap(self, patients: Sequence[str], truth: np.ndarray) -> PatientBootstrap:
         """Return the bootstrap of N cases with (N, L) truths."""

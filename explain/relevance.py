@@ -1,19 +1,21 @@
-"""Where a network looked: attention rollout and gradient-weighted attention of a ViT, Grad-CAM of a timm network.
+"""Where a network looked: attention rollout and gradient-weighted attention of a ViT, Grad-CAM of any timm network.
 
 Attention weights are computed anew from the queries and keys that hooks catch, and their gradients from those of what
 the heads give: so the network itself runs with fused attention, as it does in prediction.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from ..backbone.attention import attention_weights
 from ..backbone.vit import ViT
 from ..core.errors import UserError
 from ..finetune.classifier import Classifier, TimmClassifier, pooled
+from ..finetune.timm_encoder import TimmEncoder, as_map, as_tokens
 
 METHODS = ("gradient", "attention")
 
@@ -39,7 +41,7 @@ def relevance_maps(model: nn.Module, x: Tensor, targets: Tensor, method: str) ->
     """
     made = method_of(model, method)
     if made == "grad_cam":
-        return grad_cam(model.network, x, targets)
+        return grad_cam(model, x, targets)
     if made == "gradient":
         return gradient_attention(model, x, targets)
     return attention_rollout(model, x).unsqueeze(1).expand(-1, targets.shape[1], -1, -1)
@@ -53,7 +55,7 @@ def method_of(model: nn.Module, method: str) -> str:
     """
     if method not in METHODS:
         raise UserError(f"--explain-method {method!r}: one of {', '.join(METHODS)}.")
-    if not isinstance(model, TimmClassifier):
+    if not (isinstance(model, TimmClassifier) or isinstance(getattr(model, "encoder", None), TimmEncoder)):
         return method
     if method == "attention":
         raise UserError("--explain-method attention is for ViT models; use `gradient` (Grad-CAM) with this network.")
@@ -96,54 +98,114 @@ def gradient_attention(model: nn.Module, x: Tensor, targets: Tensor) -> Tensor:
     return torch.stack([_on_grid(row, model, x) for row in maps], dim=1)
 
 
-def grad_cam(network: nn.Module, x: Tensor, targets: Tensor) -> Tensor:
+def grad_cam(model: nn.Module, x: Tensor, targets: Tensor) -> Tensor:
     """Return (B, K, h, w) Grad-CAM of a timm network's last feature map (Selvaraju et al. 2017, equations 1 and 2).
 
+    Tokens are a map, too. Where the class token alone is classified, the last tokens of the patches change nothing:
+    those that the last block sees are the map.
+
+    Args:
+        model: `TimmClassifier`, or `Classifier` or `NearestNeighbours` on a `TimmEncoder`.
+        x: (B, C, H, W) normalised images.
+        targets: (B, K) labels.
+
     Raises:
-        UserError: The network's last features are no map (B, C, h, w).
+        UserError: The network's last features are no map.
     """
-    with torch.enable_grad():
+    network: Any = model.network if isinstance(model, TimmClassifier) else model.encoder.network
+    with torch.enable_grad(), _last_block_input(network) as before:
         features = network.forward_features(x.detach().requires_grad_())
-        if features.ndim != 4 or features.shape[1] != network.num_features:
+        logits = _from_features(model, network)(features)
+        source = features
+        if _by_token(model, network):
+            source = before[0] if before else None
+        found = None if not isinstance(source, Tensor) else as_map(network, source)
+        if found is None:
             raise UserError(
                 f"--explain: {type(network).__name__} gives no feature map (channels, height, width), which Grad-CAM "
                 "needs. Explain a ViT or a convolutional network."
             )
-        logits = network.forward_head(features)
         maps = []
         for column in targets.T:
             chosen = logits.gather(1, column.unsqueeze(1)).sum()
-            (gradient,) = torch.autograd.grad(chosen, features, retain_graph=True)
-            weights = gradient.mean(dim=(2, 3), keepdim=True)
-            maps.append((weights * features.detach()).sum(dim=1).clamp(min=0))
+            (gradient,) = torch.autograd.grad(chosen, source, retain_graph=True)
+            weights = as_map(network, gradient).mean(dim=(2, 3), keepdim=True)
+            maps.append((weights * found.detach()).sum(dim=1).clamp(min=0))
     return torch.stack(maps, dim=1).float()
 
 
-class _Layer(NamedTuple):
-    """What hooks caught of one block: `qkv` (B, N, 3D), and `heads` (B, N, D), what its heads give, side by side."""
+@contextmanager
+def _last_block_input(network: Any) -> Iterator[list[Tensor]]:
+    """Fill a list with the tokens that the last block of a network sees, where it has blocks of tokens."""
+    seen: list[Tensor] = []
+    blocks = getattr(network, "blocks", None)
+    if not isinstance(blocks, nn.ModuleList | nn.Sequential) or not len(blocks):
+        yield seen
+        return
+    handle = blocks[-1].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    try:
+        yield seen
+    finally:
+        handle.remove()
 
+
+def _from_features(model: nn.Module, network: Any) -> Callable[[Tensor], Tensor]:
+    """Return what makes (B, L) logits of a network's last features."""
+    if isinstance(model, TimmClassifier):
+        return network.forward_head
+    if isinstance(model, Classifier):
+        return lambda features: model.head(model.fc_norm(_vector(model, features)))
+    return lambda features: model.logits(torch.nn.functional.normalize(_vector(model, features).float(), dim=1))
+
+
+def _vector(model: Any, features: Tensor) -> Tensor:
+    if model.pool == "attention":
+        return model.attention_pool(as_tokens(model.encoder.network, features))
+    return model.encoder.vector(features, model.pool)
+
+
+def _by_token(model: Any, network: Any) -> bool:
+    """Return whether the class token alone reaches the logits."""
+    own = getattr(network, "global_pool", None) == "token"
+    return own if isinstance(model, TimmClassifier) else model.pool == "class"
+
+
+class _Layer(NamedTuple):
+    """What hooks caught of one block.
+
+    Attributes:
+        attn: Its attention, of `count` heads.
+        qkv: (B, N, 3D).
+        heads: (B, N, D), what its heads give, side by side.
+        turn: Of rotary positions, alone in a tuple, or an empty one.
+    """
+
+    attn: nn.Module
     qkv: Tensor
     heads: Tensor
+    turn: tuple
     count: int
 
+    @torch.no_grad()
     def weights(self) -> tuple[Tensor, Tensor]:
         """Return attention (B, heads, N, N) and values (B, heads, N, D / heads), without a graph."""
-        query, key, value = self.qkv.detach().unflatten(2, (3, self.count, -1)).permute(2, 0, 3, 1, 4)
-        return (query @ key.mT * query.shape[-1] ** -0.5).softmax(dim=-1), value
+        return attention_weights(self.attn, self.qkv.detach(), *self.turn)
 
 
 @contextmanager
 def _caught(vit: ViT) -> Iterator[list[_Layer]]:
     """Fill a list with the layers of a ViT while it runs, from first to last."""
     layers: list[_Layer] = []
-    passing: list[Tensor] = []
+    passing: list = []
     handles = []
     for block in vit.blocks:
         attn = block.attn
+        handles.append(attn.register_forward_pre_hook(lambda _, given: passing.append(given[1:])))
         handles.append(attn.qkv.register_forward_hook(lambda _, given, out: passing.append(out)))
+        # What the heads give passes through `norm`, of most ViTs the identity, before it is joined.
         handles.append(
-            attn.proj.register_forward_pre_hook(
-                lambda _, given, count=attn.num_heads: layers.append(_Layer(passing.pop(), given[0], count))
+            attn.norm.register_forward_pre_hook(
+                lambda _, given, attn=attn: layers.append(_caught_layer(attn, passing, given[0]))
             )
         )
     try:
@@ -151,6 +213,11 @@ def _caught(vit: ViT) -> Iterator[list[_Layer]]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _caught_layer(attn: nn.Module, passing: list, heads: Tensor) -> _Layer:
+    qkv, turn = passing.pop(), passing.pop()
+    return _Layer(attn, qkv, heads, turn, attn.num_heads)
 
 
 def _logits(model: nn.Module, x: Tensor) -> Tensor:
@@ -194,5 +261,4 @@ def _on_grid(row: Tensor, model: nn.Module, x: Tensor) -> Tensor:
 
 def _before_patches(model: nn.Module) -> int:
     """Return the number of tokens before those of the patches: the class token and the registers."""
-    arch = model.encoder.arch
-    return int(arch.class_token) + arch.registers
+    return model.encoder.arch.tokens_before

@@ -23,10 +23,10 @@ from ..datasets.transforms.views import EvalView
 from ..engine.cores import share_cores
 from .adaptation import FROZEN
 from .classifier import Classifier, NearestNeighbours, TimmClassifier
-from .recipe import View
+from .recipe import OWN, View
+from .timm_encoder import TimmEncoder
+from .timm_network import refused
 
-# In place of a network's name: a module that somebody gave to `finetune`; no file can tell how to build it.
-OWN = "own"
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -53,6 +53,7 @@ class ModelCard(PixelCard):
         encoder: Card of the encoder that it started from; empty from scratch.
         recipe, data, versions: Provenance.
         merge: Of a model that was merged from others: method, start, the models in order, what sites found.
+        settings: Of a timm network, what `timm.create_model` is given beside its name (`make_network`).
     """
 
     kind: ClassVar[str] = "model"
@@ -82,6 +83,7 @@ class ModelCard(PixelCard):
     data: dict = field(default_factory=dict)
     versions: dict = field(default_factory=dict)
     merge: dict = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
 
     def validate(self) -> None:
         """Raise where files cannot be read or shown as the values say."""
@@ -172,20 +174,30 @@ def build_model(
             card.network, len(card.labels), channels=card.arch.channels, frames=card.arch.frames,
             size_px=card.arch.image_size[0], pool=card.pool, pool_ratio=card.pool_ratio,
         )  # fmt: skip
-    if card.network != "vit":
-        return TimmClassifier(card.network, len(card.labels), card.arch.channels)
     frozen = card.mode in FROZEN
+    if card.network != "vit" and not frozen:
+        return TimmClassifier(
+            card.network, len(card.labels), card.arch.channels, card.arch.image_size, card.settings
+        )  # fmt: skip
+    if card.network != "vit":
+        encoder = TimmEncoder(card.network, card.arch.channels, card.arch.image_size, card.settings)
+        return _probe(card, encoder, head_drop)
     vit = ViT(
         card.arch,
         drop_path=drop_path,
         final_norm=frozen or card.pool == "class",
         checkpoint_blocks=checkpoint_blocks,
     )
+    return _probe(card, vit, head_drop)
+
+
+def _probe(card: ModelCard, encoder: ViT | TimmEncoder, head_drop: float) -> nn.Module:
+    """Return what stands on the encoder of a card."""
     if card.mode == "knn":
         return NearestNeighbours(
-            vit, len(card.labels), card.pool, card.reference_cases, card.neighbours, scales=card.scales
+            encoder, len(card.labels), card.pool, card.reference_cases, card.neighbours, scales=card.scales
         )
-    return Classifier(vit, len(card.labels), card.pool, frozen, head_drop, card.scales)
+    return Classifier(encoder, len(card.labels), card.pool, card.mode in FROZEN, head_drop, card.scales)
 
 
 def save_model(folder: str | Path, model: nn.Module, card: ModelCard) -> Path:
@@ -203,15 +215,20 @@ def load_card(folder: str | os.PathLike[str]) -> ModelCard:
 
 
 def check_network(network: nn.Module, card: ModelCard) -> None:
-    """Try a network of somebody's own on two cases.
+    """Try a network of somebody's own, or of timm, on two cases.
 
     Raises:
         UserError: It does not make (B, L) logits of the input of the card.
     """
     shape, was_training = input_shape(card), network.training
     device = next((parameter.device for parameter in network.parameters()), None)
-    with torch.no_grad():
-        logits = network.eval()(torch.zeros(2, *shape, device=device))
+    try:
+        with torch.no_grad():
+            logits = network.eval()(torch.zeros(2, *shape, device=device))
+    except (AssertionError, RuntimeError, ValueError, TypeError, IndexError) as error:
+        if card.network == OWN:
+            raise
+        raise UserError(str(refused(card.network, shape[-2:], error))) from None
     network.train(was_training)
     if not isinstance(logits, Tensor) or logits.shape != (2, len(card.labels)):
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__

@@ -7,11 +7,11 @@ parts of that input's size, and each part is encoded by itself. The parts' featu
 averaged down to the grid of scale 1, and joined over the channels: D channels become D x number of scales.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from ..backbone.vit import Tokens, ViT
@@ -44,7 +44,7 @@ def multiscale_tokens(vit: ViT, x: Tensor, scales: Sequence[int]) -> Tokens:
     return Tokens(torch.cat(cls, dim=1) if cls else None, torch.cat([tokens.patches for tokens in each], dim=2))
 
 
-def multiscale_vectors(network: nn.Module, x: Tensor, scales: Sequence[int]) -> Tensor:
+def multiscale_vectors(network: Callable[[Tensor], Tensor], x: Tensor, scales: Sequence[int]) -> Tensor:
     """(B, n D): the same of a network that gives vectors (b, D): of each scale the mean over its parts.
 
     Means of patch tokens and class tokens come out as from `multiscale_tokens`.

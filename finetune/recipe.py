@@ -9,6 +9,9 @@ from ..datasets.settings import Data
 from ..datasets.transforms.augment import Augment
 from ..engine.recipe import Optim, Run
 
+# In place of a network's name: a module that somebody gave to `finetune`; no file can tell how to build it.
+OWN = "own"
+
 
 @dataclass(frozen=True)
 class View:
@@ -40,17 +43,18 @@ class Finetune:
 
     Attributes:
         mode: `full` (all weights); of a frozen encoder `linear` (probe), `attentive` (probe that learns to pool; with
-            pool `attention`) or `knn` (no training); or, beside what is new, of the encoder only `norm` (LayerNorms),
-            `bitfit` (biases), `lora` (low-rank updates of the attention) or `last_blocks`.
+            pool `attention`) or `knn` (no training); or, beside what is new, of the encoder only `norm` (its norms),
+            `bitfit` (biases), `lora` (low-rank updates of the attention) or, of vit, `last_blocks`.
         lora_rank: Rank r of the updates of `lora`; null for every other mode.
         lora_alpha: Their scale is lora_alpha / r; null for r, and for every other mode.
         last_blocks: How many of the encoder's blocks `last_blocks` trains; null for every other mode.
         scales: Scales that a frozen encoder sees images at, joined over the channels (Scaling on Scales): [1, 2] adds
             each image at twice the input size, cut into 2 x 2 parts. Needs a data.cache_px of so many times the size.
-        network: `vit`, or a network to train beside it: a timm name (images; from scratch or from a checkpoint of its
-            own), or one of the ERDES baselines (clips, from scratch): unet3d, unetplusplus, resnet3d, vnet, swinunetr,
-            senet154, unetr, vit3d.
-        pool: `mean`, `class`, `attention`; of the ERDES baselines `mean` or `topk` (selective temporal pooling).
+        network: `vit`, or another: a timm name (images; from scratch or from a checkpoint of its own, in every mode but
+            last_blocks), or one of the ERDES baselines (clips, from scratch): unet3d, unetplusplus, resnet3d, vnet,
+            swinunetr, senet154, unetr, vit3d.
+        pool: `mean`, `class`, `attention`; of the ERDES baselines `mean` or `topk` (selective temporal pooling). Of a
+            frozen timm network `mean` is what its own last layer sees.
         pool_ratio: Share of the time steps that `topk` averages over (0.3 in ERDES); null for every other pool.
         loss: `bce` (findings occur together) or `ce` (classes exclude each other).
         label_smoothing: Share of a class's weight that goes to all classes alike; for `ce`.

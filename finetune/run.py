@@ -1,16 +1,18 @@
 """Fine-tuning from a manifest, with an encoder or from scratch, to a model folder and predictions."""
 
 import sys
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import safetensors.torch
 import torch
 
-from ..backbone.encoder import EncoderCard, fingerprint, load_encoder, read_encoder_card
-from ..backbone.sizes import Architecture
+from ..backbone.encoder import EncoderCard, fingerprint, load_encoder
+from ..backbone.sizes import Architecture, Model
 from ..core.errors import DataError, UserError
 from ..core.pixels import normalised
 from ..datasets.loading.cache import Files
@@ -30,14 +32,20 @@ from ..engine.recipe import plain
 from ..engine.run_folder import rank, run_folder, versions
 from ..engine.trainer import fit
 from .adaptation import adapt, check_mode, check_numbers, merge_lora
-from .classifier import NearestNeighbours
+from .classifier import NearestNeighbours, TimmClassifier
 from .model import OWN, ModelCard, best_device, build_model, check_network, load_model, save_model
 from .pipeline import manifest_cases, predicted
 from .predict import CachedPredictor, model_predictor
 from .recipe import Finetune
 from .start_head import StartHead, take_over
+from .starts import NetworkStart, find_start
+from .timm_encoder import TimmEncoder
+from .timm_network import check_name
 from .timm_weights import load_network
 from .training import BEST, SELECT, FineTuning
+
+if TYPE_CHECKING:
+    from .distil import Distillation
 
 NO_HOOKS = Hooks()
 
@@ -50,6 +58,7 @@ def finetune(
     encoder: Path | None = None,
     hooks: Hooks = NO_HOOKS,
     head: StartHead | None = None,
+    teaching: "Distillation | None" = None,
 ) -> Path:
     """Fine-tune and write `out/model/` and `out/predictions.csv` (validation and test).
 
@@ -62,16 +71,21 @@ def finetune(
             None starts from scratch.
         hooks: Own parts; an own network goes with the recipe's network `own`.
         head: Which classes of the encoder checkpoint's head the labels are; None to learn a new head.
+        teaching: Teachers to learn from beside the labels.
 
     Returns:
         The model folder.
     """
-    start = _card_of(recipe, encoder) if encoder is not None else None
+    start = _start_of(recipe, encoder) if encoder is not None else None
+    if isinstance(start, NetworkStart):
+        recipe, said = for_network(recipe, start)
+        if said and rank() == 0:
+            print(f"encoder {encoder}: {said}")
     hashes = encoder_hashes(encoder)
     seen = seen_by_split(manifest, hashes)
     if recipe.data.labels is not None:
         manifest = manifest.with_labels(recipe.data.labels)
-    check_labels(recipe, manifest)
+    check_labels(recipe, manifest, teaching.labels() if teaching is not None else ())
     if (more := [split for split in recipe.data.splits if split != "train"]) and rank() == 0:
         print(f"note: {' and '.join(more)} is trained on too: scores on it, and what is chosen on it, will be too good")
     card = make_card(recipe, manifest, start)
@@ -79,7 +93,14 @@ def finetune(
         _say_statistics(recipe, start, card)
     card = replace(card, data=card.data | {"seen_in_pretraining": seen})
     inputs: dict[str, str | float] = {"data": manifest.fingerprint(), **hooks.inputs()}
-    inputs["encoder"] = "" if encoder is None else fingerprint(encoder)
+    if teaching is not None:
+        inputs |= teaching.inputs()
+        train = manifest.rows(*recipe.data.splits).targets()
+        card = replace(card, data=card.data | teaching.facts(train))
+    if isinstance(start, NetworkStart):
+        inputs["encoder"] = start.fingerprint()
+    else:
+        inputs["encoder"] = "" if encoder is None else fingerprint(encoder)
     if start is not None:
         card = replace(card, encoder=card.encoder | {"sha256": inputs["encoder"]})
     reader = reader_of(recipe, card)  # what it lacks is said before the run folder is claimed
@@ -92,45 +113,57 @@ def finetune(
         model = hooks.network
         if model is None:
             model = build_model(card, recipe.model.drop_path, recipe.model.checkpoint_blocks, recipe.head_drop)
-        else:
+        if hooks.network is not None or (recipe.network != "vit" and recipe.model.frames == 1):
             check_network(model, card)
     except ValueError as error:
         raise UserError(str(error)) from None
     if encoder is not None:
-        report = load_encoder(model.encoder, encoder) if start is not None else load_network(model, encoder)
-        if start is None:
-            card = replace(card, encoder={"method": f"weights of {recipe.network}: {report}", "file": str(encoder)})
-        taken = take_over(model, encoder, head) if start is not None else ""
+        if isinstance(start, NetworkStart):
+            report, taken = load_network(_of_timm(model), start.weights), ""
+            card = replace(card, encoder=card.encoder | {"method": f"{start.method}: {report}"})
+        else:
+            report, taken = load_encoder(model.encoder, encoder), take_over(model, encoder, head)
         if rank() == 0:
             print(f"encoder {encoder}: {report}{f'; taken over: {taken}' if taken else ''}")
             for split, count in (seen or {}).items():
                 if count and split not in recipe.data.splits:
                     cases = len(manifest.rows(split))
                     print(f"note: the encoder has seen {count:,} of the {cases:,} {split} cases, without their labels")
+    if teaching is not None:
+        teaching.teach(model, card)
     trained, total = adapt(model, recipe)
     card = replace(card, parameters={"trained": trained, "total": total})
     if rank() == 0 and recipe.mode != "knn":
         print(f"mode {recipe.mode}: {trained:,} of {total:,} parameters are trained ({trained / total:.2%})")
     if recipe.mode != "knn":
-        recipe.optim.check_cases(int(_known(manifest.rows(*recipe.data.splits)).sum()))
+        cases = manifest.rows(*recipe.data.splits)
+        recipe.optim.check_cases(int(_known(cases).sum()) if teaching is None else len(cases))
     with run_folder(out, recipe, inputs) as folder:
-        source = _source(recipe, card, manifest, cache)
+        source = _source(recipe, card, manifest, cache, unlabelled=teaching is not None)
         if rank() == 0 and (note := source.colour_note()):
             print(f"note: {note}")
         if rank() == 0 and (warning := source.rate_warning(recipe.data, recipe.model.frames)):
             print(f"warning: {warning}")
         if rank() == 0:
             say_left_out(source.bad, len(source.rows) + len(source.bad))
-        data, unread = _Sets(recipe, card, source, hooks), {}
+        data, unread = _Sets(recipe, card, source, hooks, teaching), {}
         if recipe.mode == "knn":
             unread = _remember(model, card, data)
             card = replace(card, reference_cases=len(data.still) - len(unread))
         else:
-            model, unread = _train(model, recipe, card, data, folder, hooks)
+            model, unread = _train(model, recipe, card, data, folder, hooks, teaching)
         if rank() == 0:
             source = data.source
             card = replace(card, data=card.data | write_left_out(folder, manifest, source.left_out(unread)))
-            write_hashes(folder / "model" / TRAINED_ON, [source.ids[row] for row in source.rows if row not in unread])
+            if teaching is not None:
+                more = teaching.seen_before()
+                hashes = None if hashes is None or more is None else hashes | more
+            before = frozenset() if teaching is None else teaching.seen_labels()
+            if before is None:
+                save_hashes(folder / "model" / TRAINED_ON, None)
+            else:
+                read = [source.ids[row] for row in source.rows if row not in unread]
+                write_hashes(folder / "model" / TRAINED_ON, read, before=before)
             save_hashes(folder / "model" / PRETRAINED_ON, hashes)
             save_model(folder / "model", model, card)
             model, card = load_model(folder / "model", hooks.network)
@@ -146,9 +179,13 @@ def reader_of(recipe: Finetune, card: ModelCard) -> Reader:
     )  # fmt: skip
 
 
-def _source(recipe: Finetune, card: ModelCard, manifest: Manifest, cache: Place) -> Source:
-    """Open all cases; those to train on are readable cases of the training splits with at least one known label."""
-    rows = np.flatnonzero(manifest.table["split"].isin(recipe.data.splits) & _known(manifest))
+def _source(recipe: Finetune, card: ModelCard, manifest: Manifest, cache: Place, unlabelled: bool) -> Source:
+    """Open all cases; those to train on are readable cases of the training splits.
+
+    Unless the `unlabelled` teach, too, at least one label of them is known.
+    """
+    wanted = manifest.table["split"].isin(recipe.data.splits)
+    rows = np.flatnonzero(wanted if unlabelled else wanted & _known(manifest))
     run = recipe.run
     source = open_files(
         manifest, cache, reader_of(recipe, card), recipe.data, workers=run.workers, max_bad=run.max_bad, rows=rows
@@ -163,17 +200,31 @@ def _known(manifest: Manifest) -> np.ndarray:
     return ~np.isnan(manifest.targets()).all(axis=1)
 
 
-def _card_of(recipe: Finetune, encoder: Path) -> EncoderCard | None:
-    """Return the card of the encoder that a ViT starts from; another network starts from a checkpoint without card."""
-    if recipe.network == "vit":
-        return read_encoder_card(encoder)
+def _start_of(recipe: Finetune, encoder: Path) -> EncoderCard | NetworkStart:
+    """Return what an encoder is (`find_start`)."""
     if recipe.network == OWN:
         raise UserError("encoder: a network of your own has its weights already; load them into it, and leave it out.")
-    if recipe.model.frames > 1:
+    if recipe.network != "vit" and recipe.model.frames > 1:
         raise UserError(f"network {recipe.network!r} starts from scratch; leave --encoder out.")
-    if Path(encoder).is_dir():
-        raise UserError(f"{encoder}: a folder; {recipe.network} starts from a checkpoint file (.safetensors, .pth).")
-    return None
+    start = find_start(encoder, recipe.network)
+    if isinstance(start, NetworkStart) and recipe.model.frames > 1:
+        raise UserError(f"{encoder}: {start.network} is of images; clips need an encoder that is a ViT of ours.")
+    return start
+
+
+def for_network(recipe: Finetune, start: NetworkStart) -> tuple[Finetune, str]:
+    """Return the recipe with the network that it starts from, and what that changes, in words."""
+    if recipe.network != "vit":
+        return recipe, ""
+    of_vit = [name for name in ("patch_drop", "head_drop") if getattr(recipe, name)]
+    said = f"the network {start.network} of timm, {start.how}"
+    said += f"; left out of the recipe, being for a ViT: {', '.join(of_vit)}" if of_vit else ""
+    return replace(recipe, network=start.network, patch_drop=0.0, head_drop=0.0), said
+
+
+def _of_timm(model: Any) -> TimmClassifier | TimmEncoder:
+    """Return the part of a model that timm made."""
+    return model if isinstance(model, TimmClassifier) else model.encoder
 
 
 def encoder_hashes(encoder: Path | None) -> frozenset[str] | None:
@@ -192,7 +243,9 @@ def seen_by_split(manifest: Manifest, hashes: frozenset[str] | None) -> dict[str
 class _Sets:
     """The training and validation sets of a run: the cases of which at least one label is known."""
 
-    def __init__(self, recipe: Finetune, card: ModelCard, source: Source, hooks: Hooks):
+    def __init__(
+        self, recipe: Finetune, card: ModelCard, source: Source, hooks: Hooks, teaching: "Distillation | None"
+    ):
         manifest, max_bad = source.manifest, recipe.run.max_bad
         targets = manifest.targets()
         val, _ = source.readable(np.flatnonzero((manifest.table["split"] == "val") & _known(manifest)), 1.0)
@@ -202,13 +255,21 @@ class _Sets:
         if hooks.transform is not None:
             drawn = Transformed(drawn, hooks.transform, card.arch.channels, card.arch.frames)
         self.source = source
-        self.train = Cases(source.pixels, source.rows, drawn, targets, max_bad)
+        if teaching is None:
+            self.train = Cases(source.pixels, source.rows, drawn, targets, max_bad)
+        else:
+            self.train = teaching.dataset(source, drawn, targets, max_bad)
         self.still = Cases(source.pixels, source.rows, still, targets, max_bad)
         self.val = Cases(source.pixels, val, still, targets, max_bad=1.0)
 
 
-def check_labels(recipe: Finetune, manifest: Manifest) -> None:
+def check_labels(recipe: Finetune, manifest: Manifest, taught: Collection[str] = ()) -> None:
     """Refuse what cannot be learned: no training case, no label, a label with one value only.
+
+    Args:
+        recipe: Of the training.
+        manifest: With the labels that are learned.
+        taught: Labels that teachers know, of which the cases need not tell anything.
 
     Raises:
         UserError: Says which and what to do.
@@ -226,7 +287,7 @@ def check_labels(recipe: Finetune, manifest: Manifest) -> None:
     values = train.targets()
     for label, column in zip(manifest.labels, values.T):
         known = column[~np.isnan(column)]
-        if len(np.unique(known)) < 2:
+        if len(np.unique(known)) < 2 and label not in taught:
             what = f"is {known[0]:.0f} in all {len(known)} known" if len(known) else "is unknown in all"
             rest = [name for name in manifest.labels if name != label]
             raise DataError(
@@ -237,13 +298,18 @@ def check_labels(recipe: Finetune, manifest: Manifest) -> None:
         raise DataError(f"{manifest.path}: loss `ce` needs exactly one 1 per case over {', '.join(manifest.labels)}.")
 
 
-def make_card(recipe: Finetune, manifest: Manifest, start: EncoderCard | None) -> ModelCard:
+def make_card(recipe: Finetune, manifest: Manifest, start: EncoderCard | NetworkStart | None) -> ModelCard:
     """Return the card of the model to come.
 
     With an encoder its architecture is taken over, and its mean and std where it states them: the recipe's win over
     those that are only usual for its source.
     """
     check_mode(recipe, start is not None)
+    if recipe.network not in ("vit", OWN) and recipe.model.frames == 1:
+        try:
+            check_name(recipe.network)
+        except ValueError as error:
+            raise UserError(f"{error}.") from None
     for name, known in (
         ("loss", ("bce", "ce")),
         ("select", ("best", "accuracy", "last")),
@@ -269,8 +335,8 @@ def make_card(recipe: Finetune, manifest: Manifest, start: EncoderCard | None) -
             f"augment.size {recipe.augment.size} and model.image_size {recipe.model.image_size} differ: set both."
         )
     try:
-        arch = recipe.model.architecture()
-        if start is not None:
+        arch = _input_of(recipe).architecture()
+        if isinstance(start, EncoderCard):
             arch = _fitted(start.arch, arch)
     except ValueError as error:
         raise UserError(str(error)) from None
@@ -302,6 +368,7 @@ def make_card(recipe: Finetune, manifest: Manifest, start: EncoderCard | None) -
         recipe=plain(recipe),
         data=data,
         versions=versions(),
+        settings=start.settings if isinstance(start, NetworkStart) else {},
     )
     if card.least_px() > card.cache_px:
         raise UserError(
@@ -311,7 +378,15 @@ def make_card(recipe: Finetune, manifest: Manifest, start: EncoderCard | None) -
     return card
 
 
-def _say_statistics(recipe: Finetune, start: EncoderCard, card: ModelCard) -> None:
+def _input_of(recipe: Finetune) -> Model:
+    """Return the recipe's model; of a network of timm its input alone counts, which no patches need divide."""
+    model = recipe.model
+    if recipe.network != "vit" and model.frames == 1 and model.image_size % model.patch_size:
+        return replace(model, patch_size=model.image_size)
+    return model
+
+
+def _say_statistics(recipe: Finetune, start: EncoderCard | NetworkStart, card: ModelCard) -> None:
     """Print whose mean and std are used, where recipe and encoder differ."""
     own = tuple(for_channels(values, card.arch.channels) for values in (recipe.data.mean, recipe.data.std))
     its = tuple(for_channels(values, card.arch.channels) for values in (start.mean, start.std))
@@ -331,14 +406,21 @@ def _fitted(start: Architecture, own: Architecture) -> Architecture:
     return replace(arch, frames=own.frames)
 
 
-def _train(model, recipe: Finetune, card: ModelCard, data: _Sets, folder: Path, hooks: Hooks):
-    training = FineTuning(model, recipe, card, data.train, data.val, data.source.ids, folder, hooks.loss)
+def _train(
+    model, recipe: Finetune, card: ModelCard, data: _Sets, folder: Path, hooks: Hooks, teaching: "Distillation | None"
+):
+    if teaching is None:
+        training = FineTuning(model, recipe, card, data.train, data.val, data.source.ids, folder, hooks.loss)
+    else:
+        training = teaching.training(model, card, data.train, data.val, data.source.ids, folder)
     with_val = len(data.val) > 0
     every = recipe.eval_every if with_val else None
     fit(training, recipe.optim, recipe.run, folder, "fine-tuning", every, hooks.callbacks)
     model = training.final_model.cpu()
     if recipe.select in SELECT and training.best_epoch > 0:
         model.load_state_dict(safetensors.torch.load_file(folder / BEST))
+    if teaching is not None:
+        teaching.leave(model)
     if recipe.mode == "lora":
         merge_lora(model)
     return model.eval(), training.unread

@@ -16,13 +16,16 @@ from .adaptation import adapt
 from .model import build_model
 from .recipe import Finetune
 from .run import make_card
+from .starts import NetworkStart
 from .training import FineTuning
 
 # Of a data set that is not there: its number of labels costs next to nothing.
 NO_CASES = Manifest(Path("none"), pd.DataFrame(columns=["id", "path", "patient", "split", "label"]), ("label",))
 
 
-def workload(recipe: Finetune, cases: int, manifest: Manifest = NO_CASES, start: EncoderCard | None = None) -> Workload:
+def workload(
+    recipe: Finetune, cases: int, manifest: Manifest = NO_CASES, start: EncoderCard | NetworkStart | None = None
+) -> Workload:
     """Return the fine-tuning of a recipe on random pixels, from random weights.
 
     Args:

@@ -2,16 +2,21 @@
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..backbone.encoder import open_vit
+from ..backbone.public import encoder_place
 from ..backbone.vit import ViT
 from ..backbone.weights.hub import fetch_network, is_timm_name
 from ..core.errors import UserError
 from ..core.pixels import normalised
 from ..finetune.multiscale import multiscale_vectors
+from ..finetune.starts import NetworkStart, find_start
+from ..finetune.timm_encoder import TimmEncoder
+from ..finetune.timm_weights import load_network
 
 KINDS = ("class", "mean", "class_mean", "class4_mean", "pooled")
 
@@ -89,8 +94,8 @@ def load_tile_encoder(source: str, kind: str) -> TileEncoder:
     """Return the encoder that a user named.
 
     Args:
-        source: An encoder folder, a checkpoint file, `timm:NAME`, or `hf-hub:OWNER/NAME` (which timm fetches from a
-            Hugging Face hub and keeps, unless it is kept already).
+        source: An encoder folder, a checkpoint file, the name of a public encoder (`backbone.public`), `timm:NAME`, or
+            `hf-hub:OWNER/NAME` (which timm fetches from a Hugging Face hub and keeps, unless it is kept already).
         kind: `class`, `mean`, `class_mean`, `class4_mean` (of a ViT of ours), or `pooled` (what a timm network gives).
 
     Raises:
@@ -100,9 +105,13 @@ def load_tile_encoder(source: str, kind: str) -> TileEncoder:
         raise UserError(f"features {kind!r}: one of {', '.join(KINDS)}.")
     if is_timm_name(source):
         return _from_timm(source, kind)
+    place = encoder_place(source)
+    start = find_start(place)
+    if isinstance(start, NetworkStart):
+        return _from_start(start, source, kind)
     if kind == "pooled":
         raise UserError(f"{source}: our own encoders give --features class, mean, class_mean or class4_mean.")
-    vit, card = open_vit(source)
+    vit, card = open_vit(place)
     if card.arch.frames > 1 or card.arch.channels != 3:
         raise UserError(
             f"{source}: takes {card.arch.channels} channel(s) and {card.arch.frames} frame(s); slide tiles are colour "
@@ -142,12 +151,30 @@ def _from_timm(source: str, kind: str) -> TileEncoder:
 
     network = fetch_network(source, num_classes=0)
     settings = resolve_model_data_config(network)
-    name = source.removeprefix("timm:")
+    name, network = _with_features(network, source.removeprefix("timm:"), source, kind)
+    return TileEncoder(network, name, settings["input_size"][-1], settings["mean"], settings["std"])
+
+
+def _from_start(start: NetworkStart, source: str, kind: str) -> TileEncoder:
+    """Return the encoder of a network of timm whose weights lie here."""
+    try:
+        encoder = TimmEncoder(start.network, 3, start.image_size, start.settings)
+    except ValueError as error:
+        raise UserError(f"{source}: {error}") from None
+    print(f"encoder {source}: {start.network} of timm, {start.how}; {load_network(encoder, start.weights)}")
+    if start.assumed_statistics:
+        print(f"note: mean {start.mean} and std {start.std} are usual for {start.network}; nothing states the file's")
+    name, network = _with_features(encoder.network, start.network, source, kind)
+    return TileEncoder(network, name, start.image_size[-1], start.mean, start.std)
+
+
+def _with_features(network: Any, name: str, source: str, kind: str) -> tuple[str, nn.Module]:
+    """Return name and network of the features that are asked for."""
     has_class = bool(getattr(network, "num_prefix_tokens", 0)) and getattr(network, "cls_token", None) is not None
     if kind == "pooled" and has_class and getattr(network, "global_pool", None) == "":
         raise UserError(f"{source}: gives tokens, not one vector: take --features class, mean or class_mean.")
-    if kind != "pooled":
-        if not has_class or kind == "class4_mean":
-            raise UserError(f"features {kind!r} are not of {source}: it gives --features pooled.")
-        network, name = TimmTokens(network, kind), f"{name}-{kind}"
-    return TileEncoder(network, name, settings["input_size"][-1], settings["mean"], settings["std"])
+    if kind == "pooled":
+        return name, network
+    if not has_class or kind == "class4_mean":
+        raise UserError(f"features {kind!r} are not of {source}: it gives --features pooled.")
+    return f"{name}-{kind}", TimmTokens(network, kind)

@@ -6,6 +6,7 @@ of the official files.
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
@@ -13,7 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..backbone.vit import ViT
-from .recipe import Head
+from ..backbone.weights import State
+from .dinov2 import masked_patches
+from .parts import take_part
+from .recipe import Head, Ibot
 
 
 class NormedLinear(nn.Module):
@@ -65,10 +69,12 @@ class Views(NamedTuple):
     Attributes:
         cls: (V*B, D) class tokens.
         logits: (V*B, K).
+        patches: (M, K) logits of the masked patch tokens, image by image; None where none were asked for.
     """
 
     cls: Tensor
     logits: Tensor
+    patches: Tensor | None = None
 
 
 class DinoNetwork(nn.Module):
@@ -77,20 +83,41 @@ class DinoNetwork(nn.Module):
     Args:
         encoder: A ViT with class token.
         head: Sizes of the head.
+        ibot: Masked patch tokens; None for DINO alone.
     """
 
-    def __init__(self, encoder: ViT, head: Head):
+    def __init__(self, encoder: ViT, head: Head, ibot: Ibot | None = None):
         super().__init__()
         if encoder.cls_token is None:
             raise ValueError("DINO learns by the class token: set model.class_token true")
         self.encoder, self.head = encoder, DinoHead(encoder.arch.width, head)
         _normal_start(encoder)
         encoder.patch_embed.proj.reset_parameters()
+        if ibot is not None:
+            self.mask_token = nn.Parameter(torch.zeros(1, encoder.arch.width))
+            self.patch_head = DinoHead(encoder.arch.width, head) if ibot.separate_head else None
 
-    def forward(self, crops: Sequence[Tensor]) -> Views:
-        """Map normalised crops (V*B, C, S, S), crop by crop, a tensor for each size: each goes through in one pass."""
-        cls = torch.cat([self.encoder(same_size).cls for same_size in crops])
-        return Views(cls, self.head(cls))
+    def forward(self, crops: Sequence[Tensor], masked: Tensor | None = None, hide: bool = False) -> Views:
+        """Map normalised crops (V*B, C, S, S), crop by crop, a tensor for each size: each goes through in one pass.
+
+        Args:
+            crops: The large crops first.
+            masked: (2*B, N) bool: patch tokens of the large crops that are asked for.
+            hide: These patches are not seen (the student), else they are (the teacher).
+        """
+        if masked is None:
+            cls = torch.cat([self.encoder(same_size).cls for same_size in crops])
+            return Views(cls, self.head(cls))
+        with masked_patches(self.encoder, masked, self.mask_token) if hide else nullcontext():
+            large = self.encoder(crops[0])
+        cls = torch.cat([large.cls, *(self.encoder(same_size).cls for same_size in crops[1:])])
+        head = self.head if self.patch_head is None else self.patch_head
+        return Views(cls, self.head(cls), head(large.patches[masked]))
+
+    def heads(self) -> list[DinoHead]:
+        """Return the heads, that of the patches too where it is another."""
+        own = getattr(self, "patch_head", None)
+        return [self.head] if own is None else [self.head, own]
 
 
 class DinoLoss(nn.Module):
@@ -127,7 +154,12 @@ class DinoLoss(nn.Module):
     @torch.no_grad()
     def targets(self, teacher: Tensor, teacher_temp: float) -> Tensor:
         """Return (2, B, K) centred, sharpened probabilities of the teacher's logits (2*B, K) of the large crops."""
-        return ((teacher.float() - self.center) / teacher_temp).softmax(dim=-1).unflatten(0, (2, -1))
+        return self.centred(teacher, teacher_temp).unflatten(0, (2, -1))
+
+    @torch.no_grad()
+    def centred(self, teacher: Tensor, teacher_temp: float) -> Tensor:
+        """Return centred, sharpened probabilities (M, K) of logits."""
+        return ((teacher.float() - self.center) / teacher_temp).softmax(dim=-1)
 
     @torch.no_grad()
     def update_centre(self, mean: Tensor) -> None:
@@ -150,6 +182,23 @@ def follow(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
     """Move the teacher: teacher = momentum * teacher + (1 - momentum) * student."""
     for kept, learned in zip(teacher.parameters(), student.parameters(), strict=True):
         kept.lerp_(learned, 1 - momentum)
+
+
+def load_head(network: DinoNetwork, state: State) -> str:
+    """Set the head from a whole checkpoint where that has one of the same sizes; return what became of it, in words.
+
+    Args:
+        network: The student, before its teacher is copied from it.
+        state: From `whole_state`.
+    """
+    parts = ("head.mlp.", "head.last_layer.", "patch_head.", "mask_token")
+    found = {name: value for name, value in state.items() if name.startswith(parts)}
+    if not any(name.startswith("head.") for name in found):
+        found = {}  # a mask token alone is DINOv2's backbone
+    elif not hasattr(network, "mask_token"):
+        found = {name: value for name, value in found.items() if name.startswith("head.")}
+    own = [name for name in network.state_dict() if not name.startswith("encoder.")]
+    return take_part(network, found, own)
 
 
 def _normal_start(module: nn.Module) -> None:

@@ -1,31 +1,33 @@
-"""Training of DINO from its recipe: schedules, teacher, centre, and the signs of collapse."""
+"""Training of DINO from its recipe, and DINOv2's additions: schedules, teacher, centre, and the signs of collapse."""
 
 import copy
-import warnings
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
-from torch import Tensor
-from torch.nn import functional as F
+from torch import Tensor, nn
 
+from ..backbone.sizes import Architecture
 from ..backbone.vit import ViT
 from ..core.errors import UserError
 from ..datasets.loading.loaders import View
 from ..datasets.loading.source import Source
 from ..datasets.transforms.multi_crop import MultiCropView
 from ..engine.schedule import half_cosine
-from .dino import DinoLoss, DinoNetwork, follow, teacher_temperature
+from .collapse import feature_std, warn_of_collapse
+from .dino import DinoLoss, DinoNetwork, Views, follow, load_head, teacher_temperature
+from .dinov2 import draw_patch_masks, koleo_loss, masked_token_loss, sinkhorn_knopp
 from .method import Method
 from .neighbours import NeighbourCheck
+from .parts import whole_state
 from .recipe import Dino
 from .sheets import attention_sheet
 
 # DINO's positions are resampled with this offset (`resize_positions`).
 RESIZE_OFFSET = 0.1
-# Features of images that all differ have a std near 1.
-COLLAPSED = 0.01
 
 
 class DinoPretraining(Method[Dino]):
@@ -45,17 +47,30 @@ class DinoPretraining(Method[Dino]):
             self.teacher.compile()
         self.dino_loss = DinoLoss(recipe.head.out_dim, recipe.student_temp, recipe.centre_momentum)
         self.means: list[Tensor] = []
+        self.masked: Tensor | None = None
+        if recipe.ibot.weight:
+            self.ibot_loss = DinoLoss(recipe.head.out_dim, recipe.student_temp, recipe.centre_momentum)
+            self.patch_means: list[Tensor] = []
 
     @classmethod
-    def build(cls, recipe: Dino) -> DinoNetwork:
+    def build(cls, recipe: Dino, arch: Architecture | None = None) -> DinoNetwork:
         """Return the student of a recipe, with its random start decided by the seed."""
         torch.manual_seed(recipe.run.seed)
         try:
-            arch = replace(recipe.model.architecture(), resize_offset=RESIZE_OFFSET)
+            if arch is None:
+                arch = replace(recipe.model.architecture(), resize_offset=RESIZE_OFFSET, registers=recipe.registers)
+            elif recipe.registers not in (0, arch.registers):
+                raise UserError(f"registers {recipe.registers}: the encoder has {arch.registers}; set registers 0.")
             encoder = ViT(arch, drop_path=recipe.model.drop_path, checkpoint_blocks=recipe.model.checkpoint_blocks)
-            return DinoNetwork(encoder, recipe.head)
+            return DinoNetwork(encoder, recipe.head, recipe.ibot if recipe.ibot.weight else None)
         except ValueError as error:
             raise UserError(str(error)) from None
+
+    @classmethod
+    def start_from(cls, model: nn.Module, path: Path) -> str:
+        """Set the encoder and, where the checkpoint has one of the same sizes, the head; the teacher is a copy."""
+        assert isinstance(model, DinoNetwork)
+        return f"{super().start_from(model, path)}; head: {load_head(model, whole_state(path))}"
 
     @classmethod
     def view(cls, recipe: Dino) -> View:
@@ -81,6 +96,20 @@ class DinoPretraining(Method[Dino]):
         """The teacher: it is the better one at any time (section 5.2)."""
         return self.teacher
 
+    def begin(self, batch: dict[str, Tensor], index: int) -> None:
+        """Draw the masks of the large crops, for the whole batch over all its parts and processes."""
+        ibot = self.recipe.ibot
+        if not ibot.weight:
+            return
+        step, part = divmod(index, self.optim.accumulate)
+        world = self.trainer.world_size
+        shares, cases = world * self.optim.accumulate, len(batch["row"])
+        generator = torch.Generator().manual_seed(self.step_seed(step))
+        grid = self.model.encoder.arch.grid[1:]
+        whole = draw_patch_masks(grid, 2 * cases * shares, ibot.images, ibot.mask_ratio, generator)
+        own = whole.unflatten(0, (2, -1)).chunk(shares, dim=1)[part * world + self.global_rank]
+        self.masked = own.flatten(0, 1).to(self.device)
+
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
         """Return the loss of a batch of crops, and note what the centre moves towards."""
         crops = [
@@ -92,11 +121,34 @@ class DinoPretraining(Method[Dino]):
             recipe.warmup_teacher_temp_epochs,
         )  # fmt: skip
         with torch.no_grad():
-            teacher = self.teacher(crops[:1])
-        targets = self.dino_loss.targets(teacher.logits, temperature)
-        self.means.append(teacher.logits.float().mean(dim=0, keepdim=True))
+            teacher = self.teacher(crops[:1], self.masked)
+        targets = self.targets(self.dino_loss, teacher.logits, temperature, self.means).unflatten(0, (2, -1))
         self._log_signs(teacher.cls, targets)
-        return self.dino_loss(self.model(crops).logits, targets)
+        student = self.model(crops, self.masked, hide=True)
+        loss = self.dino_loss(student.logits, targets)
+        return self.with_additions(loss, student, teacher, temperature)
+
+    def targets(self, loss: DinoLoss, teacher: Tensor, temperature: float, means: list[Tensor]) -> Tensor:
+        """Return the targets (M, K) of the teacher's logits, and note what their centre moves towards."""
+        if self.recipe.centring == "sinkhorn_knopp":
+            return sinkhorn_knopp(teacher, temperature, partial(self.trainer.strategy.reduce, reduce_op="sum"))
+        means.append(teacher.float().mean(dim=0, keepdim=True))
+        return loss.centred(teacher, temperature)
+
+    def with_additions(self, loss: Tensor, student: Views, teacher: Views, temperature: float) -> Tensor:
+        """Return DINO's loss and what DINOv2 adds, each logged by itself."""
+        recipe = self.recipe
+        if self.masked is not None and teacher.patches is not None and student.patches is not None:
+            targets = self.targets(self.ibot_loss, teacher.patches, temperature, self.patch_means)
+            value = masked_token_loss(student.patches, targets, self.masked, recipe.student_temp)
+            self.tally({"dino_loss": loss.detach(), "ibot_loss": value.detach()})
+            loss = loss + recipe.ibot.weight * value
+        if recipe.koleo:
+            large = student.cls[: len(teacher.cls)].chunk(2)
+            value = torch.stack([koleo_loss(crop) for crop in large]).sum()
+            self.tally({"koleo": value.detach()})
+            loss = loss + recipe.koleo * value
+        return loss
 
     def on_train_start(self) -> None:
         """Set the rate of the first step, and begin to count steps."""
@@ -107,8 +159,9 @@ class DinoPretraining(Method[Dino]):
         """Keep the prototypes still in the first epochs."""
         super().on_before_optimizer_step(optimizer)
         if self.current_epoch < self.recipe.head.freeze_epochs:
-            for parameter in self.model.head.last_layer.parameters():
-                parameter.grad = None
+            for head in self.model.heads():
+                for parameter in head.last_layer.parameters():
+                    parameter.grad = None
 
     def on_train_batch_end(self, outputs, batch, batch_idx: int) -> None:
         """Let teacher and centre follow."""
@@ -117,19 +170,22 @@ class DinoPretraining(Method[Dino]):
         self.stepped = self.global_step
         done = (self.global_step - 1) / self.trainer.estimated_stepping_batches
         follow(self.teacher, self.model, half_cosine(done, self.recipe.momentum, 1.0))
-        mean = torch.stack(self.means).mean(dim=0)
-        self.dino_loss.update_centre(self.trainer.strategy.reduce(mean, reduce_op="mean"))
-        self.means.clear()
+        self._move_centre(self.dino_loss, self.means)
+        if self.masked is not None:
+            self._move_centre(self.ibot_loss, self.patch_means)
+
+    def _move_centre(self, loss: DinoLoss, means: list[Tensor]) -> None:
+        """Move a centre by the means of all parts and processes; there are none with Sinkhorn-Knopp."""
+        if means:
+            mean = torch.stack(means).mean(dim=0)
+            loss.update_centre(self.trainer.strategy.reduce(mean, reduce_op="mean"))
+            means.clear()
 
     def on_train_epoch_end(self) -> None:
         """Warn where the features have collapsed."""
-        std = float(self.trainer.callback_metrics["feature_std"])
-        if std < COLLAPSED and self.trainer.is_global_zero:
-            warnings.warn(
-                f"the features of all images are nearly equal (feature_std {std:.2g}): DINO has collapsed. "
-                "Start anew with a lower optim.base_lr, a larger optim.batch_size or teacher_temp 0.04.",
-                stacklevel=2,
-            )
+        if self.trainer.is_global_zero:
+            advice = "Start anew with a lower optim.base_lr, a larger optim.batch_size or teacher_temp 0.04."
+            warn_of_collapse(float(self.trainer.callback_metrics["feature_std"]), "DINO", advice)
 
     @torch.no_grad()
     def sheet(self) -> np.ndarray:
@@ -139,13 +195,10 @@ class DinoPretraining(Method[Dino]):
 
     @torch.no_grad()
     def _log_signs(self, cls: Tensor, targets: Tensor) -> None:
-        directions = F.normalize(cls.float(), dim=-1)
-        # The root of the variance summed over dimensions: 1 for directions that have nothing in common.
-        std = directions.var(dim=0, unbiased=False).sum().sqrt()
         self.tally(
             {
                 "teacher_entropy": torch.special.entr(targets).sum(dim=-1).mean(),
                 "centre_norm": self.dino_loss.center.norm(),
-                "feature_std": std,
+                "feature_std": feature_std(cls),
             }
         )

@@ -1,18 +1,17 @@
 """Masked autoencoder: encode the visible tokens, decode the chosen masked ones, compare pixels.
 
 He et al. 2022, "Masked Autoencoders Are Scalable Vision Learners"; decoder masking after VideoMAE V2
-(Wang et al. 2023). Parameter names of the decoder are those of the official MAE.
+(Wang et al. 2023).
 """
 
 from typing import NamedTuple
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..backbone.patches import as_clip, gather_patches
-from ..backbone.positions import position_table
-from ..backbone.vit import LastTokensBlock, ViT, initialise, make_blocks, through, through_one
-from ..backbone.weights import join_biases
+from ..backbone.vit import ViT
+from ..backbone.weights import State, join_biases
+from .decoder import NAMES, EncoderDecoder, take_decoder
 from .masking import Masks
 from .recipe import Decoder
 
@@ -34,42 +33,21 @@ class Reconstruction(NamedTuple):
     target: Tensor
 
 
-class MaskedAutoencoder(nn.Module):
+class MaskedAutoencoder(EncoderDecoder):
     """A ViT encoder and a light decoder that reconstructs masked patches.
 
     Args:
-        encoder: The ViT to pre-train; it has its final norm. Its gradient checkpointing is the decoder's too.
+        encoder: As of `EncoderDecoder`.
         decoder: Size of the decoder.
         target: `pixels` (the thorax paper), `patch` (MAE: normalised over all values of a patch) or `channel`
             (VideoMAE: per channel over the tubelet).
     """
 
     def __init__(self, encoder: ViT, decoder: Decoder = DECODER, target: str = "pixels"):
-        super().__init__()
         if target not in TARGETS:
             raise ValueError(f"unknown target {target!r}; known: {', '.join(TARGETS)}")
-        if decoder.depth < 1:
-            raise ValueError(f"decoder depth {decoder.depth}: at least one block")
-        if decoder.width % decoder.heads:
-            raise ValueError(f"decoder width {decoder.width} is not a multiple of its heads {decoder.heads}")
-        arch = encoder.arch
-        self.encoder, self.target = encoder, target
-        self.decoder_embed = nn.Linear(arch.width, decoder.width, bias=decoder.embed_bias)
-        self.mask_token = nn.Parameter(torch.zeros(1, 1, decoder.width))
-        kind = "sine2d" if arch.positions == "learned" and arch.frames == 1 else arch.positions
-        table = position_table(kind, arch.grid, decoder.width)
-        if arch.class_token:
-            table = torch.cat([torch.zeros(1, decoder.width), table])
-        self.decoder_pos_embed = nn.Parameter(table.unsqueeze(0), requires_grad=False)
-        self.decoder_blocks = make_blocks(
-            decoder.width, decoder.depth, decoder.heads, decoder.mlp_ratio, last=LastTokensBlock
-        )
-        self.decoder_norm = nn.LayerNorm(decoder.width, eps=1e-6)
-        self.decoder_pred = nn.Linear(decoder.width, arch.values_per_patch)
-        for name, part in self.named_children():
-            if name != "encoder":
-                initialise(part)
-        nn.init.normal_(self.mask_token, std=0.02)
+        super().__init__(encoder, decoder, encoder.arch.values_per_patch)
+        self.target = target
 
     def forward(self, x: Tensor, masks: Masks, pixels: Tensor | None = None) -> Reconstruction:
         """Reconstruct the tokens `target_ids` from the tokens `visible_ids`.
@@ -79,30 +57,11 @@ class MaskedAutoencoder(nn.Module):
             masks: What the encoder sees, what is reconstructed, and which of that counts in the loss.
             pixels: The same in 0..1, where the target is made of that (VideoMAE); default `x`.
         """
-        latent = self.encoder(x, masks.visible_ids).sequence()
-        decoded = self.decode(latent, masks.visible_ids, masks.target_ids)
-        prediction = self.decoder_pred(self.decoder_norm(decoded))
+        prediction = self.predict(x, masks.visible_ids, masks.target_ids)
         target = self.targets(x if pixels is None else pixels, masks.target_ids)
         each = (prediction.float() - target).square().mean(dim=-1)
         loss = each.mean() if masks.loss_mask is None else (each * masks.loss_mask).sum() / masks.loss_mask.sum()
         return Reconstruction(loss, prediction, target)
-
-    def decode(self, latent: Tensor, visible_ids: Tensor, target_ids: Tensor) -> Tensor:
-        """Return (B, m, d): class token if any, visible and mask tokens through the blocks, the mask tokens alone.
-
-        Attention does not care for the order, so nothing is shuffled back; positions say where a token is.
-        """
-        tokens = self.decoder_embed(latent)
-        table, extra = self.decoder_pos_embed, int(self.encoder.arch.class_token)
-        ids = torch.cat([visible_ids, target_ids], dim=1) + extra
-        positions = table.expand(len(ids), -1, -1).gather(1, ids.unsqueeze(-1).expand(-1, -1, table.shape[-1]))
-        if extra:
-            positions = torch.cat([table[:, :1].expand(len(ids), -1, -1), positions], dim=1)
-        masks = self.mask_token.to(tokens.dtype).expand(len(ids), target_ids.shape[1], -1)
-        tokens = torch.cat([tokens, masks], dim=1) + positions
-        recompute = self.encoder.checkpoint_blocks and self.training
-        tokens = through(self.decoder_blocks[:-1], tokens, recompute)
-        return through_one(self.decoder_blocks[-1], recompute, tokens, target_ids.shape[1])
 
     def targets(self, x: Tensor, ids: Tensor) -> Tensor:
         """Return the (B, m, V) float32 targets of the tokens `ids`; gathered first, normalised after."""
@@ -136,14 +95,30 @@ def load_official(mae: MaskedAutoencoder, state: dict[str, Tensor]) -> None:
         mae: A model of the same sizes and channels; for VideoMAE its decoder has no `embed_bias`.
         state: Names as in the official models (section "model" of the file).
     """
-    if "encoder_to_decoder.weight" in state:
+    if _is_video(state):
         ours = {_from_video(name): value for name, value in join_biases(state).items()}
         # VideoMAE's files hold no position tables.
         ours |= {name: value for name, value in mae.state_dict().items() if name.endswith("pos_embed")}
     else:
-        decoder = ("decoder_", "mask_token")
-        ours = {name if name.startswith(decoder) else f"encoder.{name}": value for name, value in state.items()}
+        ours = {name if name.startswith(NAMES) else f"encoder.{name}": value for name, value in state.items()}
     mae.load_state_dict(ours, strict=True)
+
+
+def load_decoder(mae: MaskedAutoencoder, state: State) -> str:
+    """Set the decoder from a whole checkpoint where that has one of the same sizes; return what became of it, in words.
+
+    Args:
+        mae: The model.
+        state: From `whole_state`.
+    """
+    named = {_from_video(name): value for name, value in state.items()} if _is_video(state) else state
+    found = {name: value for name, value in named.items() if name.startswith(NAMES)}
+    # A mask token alone is DINOv2's.
+    return take_decoder(mae, found if "decoder_pred.weight" in found else {})
+
+
+def _is_video(state: State) -> bool:
+    return "encoder_to_decoder.weight" in state
 
 
 def _from_video(name: str) -> str:

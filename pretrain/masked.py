@@ -2,19 +2,22 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ..backbone.sizes import Architecture
 from ..backbone.vit import ViT
 from ..core.errors import UserError
 from ..core.pixels import unit_range
 from ..datasets.loading.loaders import View
 from ..datasets.transforms.views import TrainView
-from .mae import MaskedAutoencoder
+from .mae import MaskedAutoencoder, load_decoder
 from .masking import Masks, draw_masks
-from .method import Method
+from .method import Method, refuse_other_size
+from .parts import whole_state
 from .recipe import Pretrain
 from .sheets import reconstruction_sheet
 
@@ -29,15 +32,12 @@ class MaskedPretraining(Method[Pretrain]):
     name, image = "mae", "reconstructions.png"
 
     @classmethod
-    def build(cls, recipe: Pretrain) -> MaskedAutoencoder:
+    def build(cls, recipe: Pretrain, arch: Architecture | None = None) -> MaskedAutoencoder:
         """Return the model of a recipe, with its random start decided by the seed."""
-        if recipe.augment.size != recipe.model.image_size:
-            raise UserError(
-                f"augment.size {recipe.augment.size} and model.image_size {recipe.model.image_size} differ: set both."
-            )
+        refuse_other_size(recipe.augment, recipe.model)
         torch.manual_seed(recipe.run.seed)
         try:
-            arch = recipe.model.architecture()
+            arch = arch or recipe.model.architecture()
             # Masks that cannot be drawn are an error of the request, not of the first step.
             masks = recipe_masks(recipe, 1, torch.Generator())
             if masks.target_ids.shape[1] == 0 or masks.visible_ids.shape[1] == math.prod(arch.grid):
@@ -46,6 +46,12 @@ class MaskedPretraining(Method[Pretrain]):
             return MaskedAutoencoder(encoder, recipe.decoder, recipe.target)
         except ValueError as error:
             raise UserError(str(error)) from None
+
+    @classmethod
+    def start_from(cls, model: nn.Module, path: Path) -> str:
+        """Set the encoder and, where the checkpoint has one of the same sizes, the decoder."""
+        assert isinstance(model, MaskedAutoencoder)
+        return f"{super().start_from(model, path)}; decoder: {load_decoder(model, whole_state(path))}"
 
     @classmethod
     def view(cls, recipe: Pretrain) -> View:

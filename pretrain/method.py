@@ -10,12 +10,16 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from ..backbone.encoder import load_encoder
+from ..backbone.sizes import Architecture, Model
 from ..backbone.vit import ViT
+from ..core.errors import UserError
 from ..core.files import written_aside
 from ..datasets.loading.loaders import Cases, View, reading_workers, train_loader
 from ..datasets.loading.shards.pixels import ShardPixels
 from ..datasets.loading.source import Source
 from ..datasets.settings import for_channels
+from ..datasets.transforms.augment import Augment
 from ..datasets.transforms.views import EvalView
 from ..engine.training import Training
 from .recipe import PretrainRecipe
@@ -48,13 +52,25 @@ class Method(Training, Generic[R]):
         self.dataset = Cases(source.pixels, source.rows, self.view(recipe), max_bad=recipe.run.max_bad)
 
     @classmethod
-    def build(cls, recipe: R) -> nn.Module:
+    def build(cls, recipe: R, arch: Architecture | None = None) -> nn.Module:
         """Return the model of a recipe, with its random start decided by the seed.
+
+        Args:
+            recipe: The resolved recipe.
+            arch: Of the encoder that training goes on from; None for what the recipe says.
 
         Raises:
             UserError: The recipe does not fit itself.
         """
         raise NotImplementedError
+
+    @classmethod
+    def start_from(cls, model: nn.Module, path: Path) -> str:
+        """Set the weights of what `build` made from an encoder or a whole checkpoint; return what was taken, in words.
+
+        A subclass takes more than the encoder where the checkpoint has it. What is not taken stays random.
+        """
+        return str(load_encoder(encoder_of(model), path))
 
     @classmethod
     def view(cls, recipe: R) -> View:
@@ -127,6 +143,12 @@ class ShowImage(Callback):
         """Write the image."""
         with written_aside(self.folder / training.image) as aside:
             Image.fromarray(training.sheet()).save(aside)
+
+
+def refuse_other_size(augment: Augment, model: Model) -> None:
+    """Refuse crops of another size than the encoder's input."""
+    if augment.size != model.image_size:
+        raise UserError(f"augment.size {augment.size} and model.image_size {model.image_size} differ: set both.")
 
 
 def encoder_of(model: nn.Module) -> ViT:

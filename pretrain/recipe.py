@@ -13,6 +13,24 @@ from ..datasets.transforms.multi_crop import MultiCrop
 from ..engine.recipe import Optim, Run
 
 
+@dataclass(frozen=True)
+class Start:
+    """How a training goes on from an encoder (`--encoder`); of no account without one.
+
+    `optim.layer_decay` below 1 gives its layers lower rates than the fresh decoder or head.
+
+    Attributes:
+        freeze_blocks: Blocks at the input that stay as they are, and the embedding with them; 0 trains all.
+        warmup_epochs: Longest warm-up, epochs: most weights are trained already.
+    """
+
+    freeze_blocks: int = field(default=0, metadata=within(0, LARGEST))
+    warmup_epochs: float = field(default=1.0, metadata=within(0))
+
+    def __post_init__(self):
+        check_ranges(self, "start")
+
+
 class PretrainRecipe:
     """Base of the recipes of pre-training: a frozen dataclass with at least `model`, `data`, `optim` and `run`.
 
@@ -24,6 +42,7 @@ class PretrainRecipe:
         stain: Stain normalisation of tiles.
         optim: Optimiser.
         run: Machine.
+        start: How it goes on from an encoder.
     """
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
@@ -34,6 +53,7 @@ class PretrainRecipe:
     data: Data
     optim: Optim
     run: Run
+    start: Start = Start()
 
     @property
     def reads_labels(self) -> bool:
@@ -85,6 +105,7 @@ class Pretrain(PretrainRecipe):
         stain: Stain normalisation of tiles.
         optim: Optimiser.
         run: Machine.
+        start: How it goes on from an encoder.
     """
 
     method: ClassVar[str] = f"{__package__}.masked:MaskedPretraining"
@@ -102,6 +123,7 @@ class Pretrain(PretrainRecipe):
     stain: Stain = field(default_factory=Stain)
     optim: Optim = field(default_factory=Optim)
     run: Run = field(default_factory=Run)
+    start: Start = field(default_factory=Start)
 
     def __post_init__(self):
         check_ranges(self)
@@ -130,6 +152,29 @@ class Head:
 
 
 @dataclass(frozen=True)
+class Ibot:
+    """iBOT's loss on masked patch tokens, which DINOv2 adds: the student says what the teacher sees there.
+
+    Attributes:
+        weight: Of this loss beside DINO's; 0 for none.
+        images: Share of the large crops in which patches are masked.
+        mask_ratio: Least and greatest share of a crop's patches.
+        separate_head: A head of its own for patches (DINOv2's large models), of the same sizes; else they share one.
+    """
+
+    weight: float = field(default=0.0, metadata=within(0))
+    images: float = field(default=0.5, metadata=within(0, 1, exclude="low"))
+    mask_ratio: tuple[float, float] = field(default=(0.1, 0.5), metadata=within(0, 1, exclude="both", ordered=True))
+    separate_head: bool = False
+
+    def __post_init__(self):
+        check_ranges(self, "ibot")
+
+
+CENTRINGS = ("centre", "sinkhorn_knopp")
+
+
+@dataclass(frozen=True)
 class Dino(PretrainRecipe):
     """DINO on unlabelled images or tiles of slides. The defaults are Self-ViT-MIL's (train_dino.py).
 
@@ -150,6 +195,11 @@ class Dino(PretrainRecipe):
         stain: Stain normalisation of tiles.
         optim: Optimiser.
         run: Machine.
+        start: How it goes on from an encoder.
+        centring: What keeps the teacher's targets from one prototype: `centre` (DINO) or `sinkhorn_knopp` (DINOv2).
+        koleo: Weight of the term that keeps class tokens apart; 0.1 in DINOv2, 0 for none.
+        registers: Tokens of no patch beside the class token (DINOv2 with registers); 0 for none.
+        ibot: Masked patch tokens.
     """
 
     method: ClassVar[str] = f"{__package__}.dino_training:DinoPretraining"
@@ -182,9 +232,16 @@ class Dino(PretrainRecipe):
         )
     )
     run: Run = field(default_factory=Run)
+    start: Start = field(default_factory=Start)
+    centring: str = "centre"
+    koleo: float = field(default=0.0, metadata=within(0))
+    registers: int = field(default=0, metadata=within(0, LARGEST))
+    ibot: Ibot = field(default_factory=Ibot)
 
     def __post_init__(self):
         check_ranges(self)
+        if self.centring not in CENTRINGS:
+            raise UserError(f"centring {self.centring!r}: one of {', '.join(CENTRINGS)}.")
         if self.optim.ema_decay is not None:
             raise UserError("optim.ema_decay: DINO's teacher is the moving average already (momentum); leave it null.")
         if self.model.frames > 1:

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from ..backbone.encoder import EncoderCard, fingerprint, load_encoder, save_encoder
+from ..backbone.encoder import EncoderCard, fingerprint, save_encoder
 from ..core.errors import UserError
 from ..datasets.loading.left_out import say_left_out, write_left_out
 from ..datasets.loading.own import Transformed
 from ..datasets.loading.shards.pixels import Shards
 from ..datasets.loading.source import Place, Source
-from ..datasets.manifest.seen import TRAINED_ON, read_hashes, write_hashes
+from ..datasets.manifest.seen import TRAINED_ON, write_hashes
 from ..datasets.manifest.tables import Manifest
 from ..datasets.slides.stream import TileSource
 from ..engine.hooks import Hooks
@@ -18,6 +18,7 @@ from ..engine.trainer import fit
 from .method import Method, ShowImage, encoder_of, method_of, statistics
 from .recipe import PretrainRecipe
 from .sources import open_slides, open_source, reader_of
+from .start import Parent, freeze, going_on, open_parent
 
 NO_HOOKS = Hooks()
 
@@ -46,14 +47,19 @@ def pretrain(
     if not len(chosen):
         raise UserError(f"{manifest.path}: no case in the splits {', '.join(recipe.data.splits)} (data.splits).")
     method = method_of(recipe)
-    model = method.build(recipe)
+    parent = None if encoder is None else open_parent(encoder, recipe)
+    if parent is not None:
+        recipe, notes = going_on(recipe, parent)
+    model = method.build(recipe) if parent is None else method.build(recipe, parent.arch)
     inputs: dict[str, str | float] = {"data": chosen.fingerprint(), **hooks.inputs()}
     slides = None
-    if encoder is not None:
-        inputs["encoder"] = fingerprint(encoder)
-        report = load_encoder(encoder_of(model), encoder)
+    report = ""
+    if parent is not None:
+        inputs["encoder"] = fingerprint(parent.path)
+        report = method.start_from(model, parent.path)
         if rank() == 0:
-            print(f"encoder {encoder}: {report}")
+            print("\n".join([f"encoder {parent.path}: {report}", *(f"note: {note}" for note in notes)]))
+    freeze(encoder_of(model), recipe, parent)
     if tiles is not None:
         slides = open_slides(recipe, chosen, tiles)
         inputs["tiles"] = slides.fingerprint()
@@ -81,20 +87,19 @@ def pretrain(
         fit(training, recipe.optim, recipe.run, folder, "pre-training", callbacks=[images, *more])
         if rank() == 0:
             images.draw(training)
-            _write_seen(folder / "encoder" / TRAINED_ON, source, encoder)
+            _write_seen(folder / "encoder" / TRAINED_ON, source, parent)
             card = _card(recipe, training, manifest, source)
             card.data.update(write_left_out(folder, chosen, source.left_out(training.unread)))
-            if encoder is not None:
-                card.data["started_from"] = str(encoder)
+            if parent is not None:
+                card.data.update(started_from=str(parent.path), parent=parent.facts(report))
             return save_encoder(folder / "encoder", training.kept, card)
     return out / "encoder"
 
 
-def _write_seen(path: Path, source: Source, encoder: Path | None) -> None:
+def _write_seen(path: Path, source: Source, parent: Parent | None) -> None:
     """Write the hashes of what the encoder has seen, what the one that it started from has seen included."""
     table = source.manifest.table
-    before = None if encoder is None else read_hashes(encoder / TRAINED_ON)
-    write_hashes(path, table["id"], table["patient"], before or ())
+    write_hashes(path, table["id"], table["patient"], () if parent is None else parent.seen())
 
 
 def _card(recipe: PretrainRecipe, training: Method, manifest: Manifest, source: Source) -> EncoderCard:

@@ -84,6 +84,37 @@ def attention_sheet(vit: ViT, images: np.ndarray, x: Tensor) -> np.ndarray:
     return _sheet({title: np.stack(column) for title, column in titles.items()})
 
 
+@torch.no_grad()
+def feature_sheet(vit: ViT, x: Tensor) -> np.ndarray:
+    """Draw a row per image (of clips two times): itself, and its patch features as colours.
+
+    Red, green and blue are the first three principal components of all patches shown: parts of one colour are alike to
+    the encoder. An encoder that sees nothing gives colours that follow the position alone.
+
+    Args:
+        vit: In eval mode, with patch tokens.
+        x: (B, C, H, W) or (B, C, T, H, W), normalised.
+
+    Returns:
+        (height, width, 3) uint8: two titled columns.
+    """
+    clips = as_clip(x)
+    times, rows, columns = vit.grid_of(clips)
+    shown = [0] if times == 1 else [times // 4, 3 * times // 4]
+    features = vit(clips).patches.float().unflatten(1, (times, rows, columns))[:, shown].cpu()
+    flat = features.flatten(0, 3)
+    axes = torch.linalg.svd(flat - flat.mean(dim=0), full_matrices=False)[2][:3]
+    colours = (features - flat.mean(dim=0)) @ axes.T
+    low, high = colours.flatten(0, 3).quantile(torch.tensor([0.01, 0.99]), dim=0)
+    colours = ((colours - low) / (high - low).clamp(min=1e-6)).clamp(0, 1).flatten(0, 1)
+    frames = clips[:, :, [time * vit.arch.tubelet for time in shown]].transpose(1, 2).flatten(0, 1).cpu()
+    low, high = (each.view(-1, 1, 1, 1) for each in (frames.flatten(1).amin(dim=1), frames.flatten(1).amax(dim=1)))
+    frames = ((frames - low) / (high - low).clamp(min=1e-6)).permute(0, 2, 3, 1).expand(-1, -1, -1, 3)
+    patch = vit.arch.patch_size
+    enlarged = colours.repeat_interleave(patch, dim=1).repeat_interleave(patch, dim=2)
+    return _sheet({"image": frames.numpy(), "features": enlarged.numpy()})
+
+
 def _sheet(columns: dict[str, np.ndarray]) -> np.ndarray:
     """Draw titled columns of images (B, H, W) or (B, H, W, 3) in 0..1, enlarged to at least 224 px."""
     count, height, width = next(iter(columns.values())).shape[:3]

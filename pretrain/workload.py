@@ -11,17 +11,20 @@ from torch import Tensor
 from ..datasets.loading.source import Source
 from ..engine.training import Training
 from ..engine.workload import Workload
-from .method import method_of
+from .method import encoder_of, method_of
 from .recipe import PretrainRecipe
+from .start import Parent, freeze
 
 
-def workload(recipe: PretrainRecipe, cases: int) -> Workload:
+def workload(recipe: PretrainRecipe, cases: int, parent: Parent | None = None) -> Workload:
     """Return the pre-training of a recipe on random pixels.
 
     Args:
         recipe: The resolved recipe.
         cases: Cases of an epoch: images, clips or tiles.
+        parent: The encoder that it goes on from, whose weights are left aside.
     """
+    method = method_of(recipe)
 
     def make(recompute: bool, device: str) -> Training:
         asked = replace(recipe, model=replace(recipe.model, checkpoint_blocks=recompute))
@@ -29,8 +32,9 @@ def workload(recipe: PretrainRecipe, cases: int) -> Workload:
         ids: Any = range(cases)  # never shown
         source = Source(unread, np.arange(cases), ids, {}, unread)
         with torch.device(device):
-            model = method_of(recipe).build(asked)
-        return method_of(recipe)(model, asked, source)
+            model = method.build(asked) if parent is None else method.build(asked, parent.arch)
+            freeze(encoder_of(model), asked, parent)
+        return method(model, asked, source)
 
     return Workload(
         make, partial(random_batch, recipe), cases, recipe.optim, recipe.run, recipe.model.checkpoint_blocks

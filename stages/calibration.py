@@ -63,6 +63,8 @@ def calibration_facts(card) -> dict | str:
     done = [scaling for scaling in card.calibration.values() if scaling["method"] != "none"]
     if not done:
         return facts
+    if "recalibrated" in card.data:  # on another site, whose cases chose nothing
+        return {"method": METHODS[done[0]["method"]], "fitted on": done[0]["split"]} | facts
     chosen = "the thresholds"
     if card.recipe.get("select") in ("best", "accuracy") and card.recipe.get("mode") != "knn":
         chosen = "the epoch and the thresholds"

@@ -2,13 +2,16 @@
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..core.alone import folder_alone
+from ..core.documents import read_yaml
 from ..core.errors import DataError, UserError
+from ..datasets.manifest.cells import read_csv
 from ..datasets.manifest.tables import Manifest, Predictions, read_predictions
 from .calibration import calibration_facts
 from .data import open_manifest
@@ -27,6 +30,8 @@ def evaluate_stage(
     data: Path | None = None,
     evaluation: "Evaluation | None" = None,
     title: str = "Evaluation",
+    readers: Path | None = None,
+    facts: Path | None = None,
 ) -> "Report":
     """Write the report of one or more predictions tables; model folders beside them give thresholds and provenance.
 
@@ -39,6 +44,8 @@ def evaluate_stage(
         data: Manifest or its folder: who the cases are, their subgroups, and images of the most wrong ones.
         evaluation: What is evaluated, and how; the standard one by default.
         title: Heading of the page.
+        readers: Table of readers' ratings of the same cases (`eval.statistics.readers`).
+        facts: YAML file of what only the authors know, for the checklists (`eval.report.checklist_items.AUTHORS`).
 
     Raises:
         UserError: Subgroups are asked for without `data`, or by a column that it does not have; or another
@@ -47,12 +54,13 @@ def evaluate_stage(
     from ..eval import Evaluation, evaluate
 
     evaluation = evaluation or Evaluation()
-    if evaluation.subgroups and data is None:
-        raise UserError("--subgroups needs --data: the columns are those of the manifest.")
+    if data is None and evaluation.of_manifest:
+        raise UserError(f"{evaluation.of_manifest} needs --data: the columns are those of the manifest.")
     tables = {name: read_predictions(path) for name, path in predictions.items()}
     manifest = open_manifest(data) if data is not None else None
     with folder_alone(Path(out)):
         context = _context(predictions, tables, manifest, Path(out), evaluation)
+        context = replace(context, reads=None if readers is None else read_csv(readers), facts=_facts(facts))
         return evaluate(tables, out, manifest, evaluation, title=title, context=context)
 
 
@@ -91,6 +99,22 @@ def _context(
         slide_pages=pages,
         sections=sections,
     )
+
+
+def _facts(path: Path | None) -> dict[str, str]:
+    """Return what the authors have written down.
+
+    Raises:
+        UserError: The file is missing or no YAML, or a key is unknown.
+    """
+    from ..eval.report.checklists_section import checked_facts
+
+    if path is None:
+        return {}
+    try:
+        return checked_facts(read_yaml(path, remedy="It holds lines such as `dates: 2019 to 2021`."), str(path))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file.") from None
 
 
 def stored_thresholds(predictions: Path) -> dict[str, dict]:

@@ -14,7 +14,9 @@ from ..backbone.export.timm import NAME, batch_norm_into, timm_arguments, timm_s
 from ..backbone.vit import ViT
 from ..core.errors import UserError
 from ..core.files import write_json, written_aside
+from ..finetune.adaptation import FROZEN
 from ..finetune.model import ModelCard
+from ..finetune.timm_network import PARTS, native_size
 from ..mil.cards import load_any_model
 from ..mil.model import MilCard
 from .facts import model_facts
@@ -94,8 +96,15 @@ def _for_timm(network: nn.Module, card) -> tuple[dict[str, Tensor], dict[str, An
     if card.kind == "mil" or (card.network != "vit" and card.unit == "clip") or card.mode == "knn":
         raise UserError("timm has networks of images with a linear layer only: export to onnx or torch.")
     if card.network != "vit":
-        labels, channels = len(card.labels), card.arch.channels
-        return _plain(network.network.state_dict()), {"name": card.network, "num_classes": labels, "in_chans": channels}
+        if card.mode in FROZEN:
+            raise UserError(f"timm's {card.network} has its own last layer, no probe's: export to onnx or torch.")
+        arguments = {"name": card.network, "num_classes": len(card.labels), "in_chans": card.arch.channels}
+        if PARTS.keys() & {value for value in card.settings.values() if isinstance(value, str)}:
+            raise UserError(f"{card.network} was made with layers that no text names: export to onnx or torch.")
+        own = native_size(card.network)
+        size = {"img_size": card.arch.image_size} if own not in (None, card.arch.image_size) else {}
+        tuples = {key: tuple(value) if isinstance(value, list) else value for key, value in card.settings.items()}
+        return _plain(network.network.state_dict()), arguments | tuples | size
     if card.pool == "attention" or len(card.scales) > 1:
         raise UserError("timm has no such pooling: export to onnx or torch.")
     state = timm_state(network.encoder.state_dict(), card.arch)

@@ -34,7 +34,7 @@ def finetune_stage(
         recipe: The resolved recipe.
         data: Manifest or its folder.
         out: Run folder.
-        encoder: Encoder folder or checkpoint to start from; not for slides.
+        encoder: Encoder folder, checkpoint or name (`backbone.public`) to start from; not for slides.
         cache: See `cache_place`; not for slides.
         cache_gb: See `cache_place`.
         features: For slides: folder of their tiles' features, on which an aggregator is trained.
@@ -56,16 +56,23 @@ def finetune_stage(
 
         folder = train_mil(recipe, manifest, features, out)
     else:
+        from ..backbone.public import encoder_place
         from ..finetune.run import finetune
 
+        encoder = None if encoder is None else encoder_place(encoder)
         place, own = cache_place(manifest, out, cache, cache_gb), {} if hooks is None else {"hooks": hooks}
         folder = finetune(recipe, manifest, out, place, encoder, head=head, **own)
     if rank() == 0:
-        table = Path(out) / "predictions.csv"
-        if calibrate is not None:
-            store_calibration(folder, table, calibrate)
-        store_thresholds(folder, read_predictions(table), rule)
+        after_training(folder, Path(out), rule, calibrate)
     return folder
+
+
+def after_training(model: Path, out: Path, rule: str, calibrate: str | None) -> None:
+    """Calibrate a model where that is asked for, and choose its thresholds, from the predictions of its run."""
+    table = out / "predictions.csv"
+    if calibrate is not None:
+        store_calibration(model, table, calibrate)
+    store_thresholds(model, read_predictions(table), rule)
 
 
 def store_thresholds(model: Path, predictions: Predictions, rule: str) -> None:

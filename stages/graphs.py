@@ -154,7 +154,10 @@ def onnx_session(path: Path):
 def write_program(graph: Graph, path: Path) -> float:
     """Write a `torch.export` program (.pt2) and try it; gives the largest difference of an output."""
     shapes = ({axis: torch.export.Dim(name) for axis, name in graph.dynamic.items()},)
-    torch.export.save(torch.export.export(graph.network, (graph.example,), dynamic_shapes=shapes), path)
+    # Nothing in it learns: where a frozen encoder turns gradients off, the program would not be read back.
+    with torch.no_grad():
+        program = torch.export.export(graph.network, (graph.example,), dynamic_shapes=shapes)
+    torch.export.save(program, path)
     program = torch.export.load(path).module()
 
     def run(x: np.ndarray) -> list[np.ndarray]:

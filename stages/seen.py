@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 
 from ..core.errors import UserError
-from ..datasets.manifest.seen import CHOSEN_ON, PRETRAINED_ON, TRAINED_ON, case_hash, read_hashes, seen_cases
+from ..datasets.manifest.seen import CHOSEN_ON, PRETRAINED_ON, TRAINED_ON, UNKNOWN, case_hash, read_hashes, seen_cases
 from ..datasets.manifest.tables import SPLITS, Manifest
 from .facts import facts_beside
 
+GONE_ON = "its encoder went on from another one in pre-training, and what that had seen is not known"
 _LISTS = {  # what a list of cases beside a model is of, and the key of its count
     "trained on": "trained_on",
     "chosen on (epoch, thresholds, calibration)": "chosen_on",
@@ -29,7 +30,8 @@ def seen_facts(model: Path, cases: pd.DataFrame) -> dict:
         By split `cases`; how many of them the model was `trained_on` and `chosen_on` (epoch, thresholds, calibration);
         `pretrained_on`, how many its encoder has seen, and `pretrained_patients`, of how many it has seen this or
         another image of the patient; `chosen_on_trained`, on how many cases of any split it was chosen after it was
-        trained on them. None where the folder does not say.
+        trained on them; `pretrained_at_least`, whether the encoder went on from one of which this is not known, so that
+        it may have seen more. None where the folder does not say.
     """
     model = Path(model)
     trained, chosen, before = (read_hashes(model / name) for name in (TRAINED_ON, CHOSEN_ON, PRETRAINED_ON))
@@ -45,6 +47,7 @@ def seen_facts(model: Path, cases: pd.DataFrame) -> dict:
             "pretrained_on": images,
             "pretrained_patients": patients,
             "chosen_on_trained": both,
+            "pretrained_at_least": None if before is None else UNKNOWN in before,
         }
     return facts
 
@@ -98,6 +101,9 @@ def seen_sentences(split: str, seen: Mapping) -> tuple[list[str], list[str]]:
             "beside the table. Whoever made the model must know."
         )
     clear = [name for name, key in _LISTS.items() if counts.get(key) == 0 and not counts.get(_PATIENTS.get(key, ""))]
+    if counts.get("pretrained_at_least"):
+        facts.append(f"{GONE_ON}: some of the {split} cases may be among it.")
+        clear = [name for name in clear if _LISTS[name] != "pretrained_on"]
     if clear and not warnings:
         facts.insert(0, f"none of the {count:,} {split} cases was {_joined(clear)}, as far as ids and patients show.")
     return warnings, facts
@@ -123,6 +129,8 @@ def encoder_sentences(folder: Path, manifest: Manifest) -> tuple[list[str], list
             "others have seen, only their makers know."
         )
     facts, warnings = [], []
+    if UNKNOWN in hashes:
+        warnings.append(f"{GONE_ON}: the cases below are the least that were seen.")
     for split in SPLITS:
         cases = manifest.rows(split).table
         images, patients = seen_cases(cases, hashes)

@@ -138,13 +138,25 @@ class ImageTask(Task):
                 "--cache-gb", type=float, default=50.0, advanced=True,
                 help="of shards, what is kept on this machine, GB (default: 50)",
             )  # fmt: skip
+        if verb == "pretrain":
+            _add_start(parser)
         if verb == "finetune":
             parser.add_argument(
                 "--encoder", type=Path,
-                help="encoder folder, or a checkpoint of MAE, thorax-MAE, VideoMAE, DINO, timm; from scratch without",
+                help="encoder folder, a checkpoint of MAE, thorax-MAE, VideoMAE, DINO or any network of timm, or a "
+                "name such as rad-dino (`clinvit weights list`); from scratch without",
             )  # fmt: skip
+        if verb == "extract":
+            parser.add_argument(
+                "--encoder",
+                help="encoder folder, checkpoint of a ViT or any network of timm, or a name such as rad-dino "
+                "(`clinvit weights list`)",
+            )
         if verb == "predict":
             self._add_prediction(parser)
+
+    def needs(self, verb: str) -> tuple[str, ...]:
+        return ("encoder",) if verb == "extract" else ()
 
     def _add_prediction(self, parser: Arguments) -> None:
         parser.add_argument("--resume", action="store_true", help="go on where a killed prediction stopped")
@@ -170,7 +182,7 @@ class ImageTask(Task):
         )  # fmt: skip
 
     def inputs(self, verb: str, options: Namespace) -> dict[str, Any]:
-        encoder = {"encoder": options.encoder} if verb == "finetune" else {}
+        encoder = {"encoder": options.encoder} if verb in ("pretrain", "finetune") else {}
         return {"cache": options.cache, "cache_gb": options.cache_gb} | encoder
 
     def predict(self, options: Namespace) -> "pd.DataFrame | None":
@@ -235,8 +247,14 @@ class SlideTask(Task):
     def add_arguments(self, verb: str, parser: Arguments) -> None:
         if verb in ("pretrain", "extract"):
             parser.add_argument("--tiles", type=Path, help="folder of tile coordinates (`clinvit tile`)")
+        if verb == "pretrain":
+            _add_start(parser)
         if verb == "extract":
-            parser.add_argument("--encoder", help="encoder folder, checkpoint file, timm:NAME, or hf-hub:OWNER/NAME")
+            parser.add_argument(
+                "--encoder",
+                help="encoder folder, checkpoint file, a name such as uni2-h (`clinvit weights list`), timm:NAME, or "
+                "hf-hub:OWNER/NAME",
+            )
         if verb == "finetune":
             parser.add_argument("--features", type=Path, help="folder of features (`clinvit extract`)")
         if verb == "predict":
@@ -270,7 +288,8 @@ class SlideTask(Task):
         return {"pretrain": ("tiles",), "extract": ("tiles", "encoder"), "finetune": ("features",)}.get(verb, ())
 
     def inputs(self, verb: str, options: Namespace) -> dict[str, Any]:
-        return {name: getattr(options, name) for name in self.needs(verb)}
+        names = (*self.needs(verb), *["encoder"] * (verb == "pretrain"))
+        return {name: getattr(options, name) for name in names}
 
     def predict(self, options: Namespace) -> "pd.DataFrame":
         from .processes import own_share
@@ -296,3 +315,12 @@ class SlideTask(Task):
                 options.audit,
             )
         )  # fmt: skip
+
+
+def _add_start(parser: Arguments) -> None:
+    """Add the encoder that a pre-training goes on from."""
+    parser.add_argument(
+        "--encoder", type=Path,
+        help="go on from an encoder folder, a checkpoint of MAE, VideoMAE, DINO, timm, ..., or a name such as rad-dino "
+        "(`clinvit weights list`); from scratch without",
+    )  # fmt: skip

@@ -122,11 +122,11 @@ def _common(arch: Architecture) -> dict[str, Any]:
         "num_hidden_layers": arch.depth,
         "num_attention_heads": arch.heads,
         "intermediate_size": round(arch.width * arch.mlp_ratio),
-        "hidden_act": "gelu",
+        "hidden_act": {"gelu_tanh": "gelu_pytorch_tanh"}.get(arch.activation, arch.activation),
         "hidden_dropout_prob": 0.0,
         "attention_probs_dropout_prob": 0.0,
-        "layer_norm_eps": 1e-6,
-        "qkv_bias": True,
+        "layer_norm_eps": arch.norm_eps,
+        "qkv_bias": arch.qkv_bias,
         "patch_size": arch.patch_size,
         "num_channels": arch.channels,
     }
@@ -137,6 +137,19 @@ def _refuse(arch: Architecture) -> None:
         raise UserError(
             "layer scale and registers (DINOv2) do not go to transformers from here: export to timm or onnx."
         )
+    strange = {
+        "rotary positions": arch.rotary is not None,
+        "gated MLPs": arch.gated_mlp,
+        "RMSNorm": arch.norm != "layer",
+        "norms of queries and keys": arch.query_key_norm,
+        "norms inside attention": arch.attention_norm,
+        "norms inside the MLP": arch.mlp_norm,
+        "a norm before the first block": arch.input_norm,
+        "a norm of projected patches": arch.patch_norm,
+        "norms after attention and MLP": arch.norm_after,
+    }
+    if found := [name for name, true in strange.items() if true]:
+        raise UserError(f"transformers' ViT and VideoMAE have no {', '.join(found)}: export to onnx or torch.")
     if arch.frames == 1 and not arch.class_token:
         raise UserError("transformers' ViT has a class token, this one has none: export to timm, onnx or torch.")
 

@@ -10,6 +10,9 @@ from ...core.errors import UserError
 from ..sizes import Architecture
 
 NAME = "vit_base_patch16_224"  # its sizes are all given anew
+# Of the same kind, with norms of another eps, and with SwiGLU: what timm takes as classes, not as plain values.
+FINE, FINE_EPS = "vit_base_patch16_clip_224", 1e-5
+GATED = "vit_giant_patch14_dinov2"
 
 
 def timm_arguments(
@@ -24,18 +27,23 @@ def timm_arguments(
         labels: Outputs; 0 for features.
 
     Raises:
-        UserError: A ViT of clips: timm has none.
+        UserError: A ViT of clips: timm has none; or parts that no network of timm is given by plain values.
     """
     if arch.frames > 1:
         raise UserError("timm has no ViT of clips: export to huggingface, onnx or torch.")
+    _refuse(arch)
+    gated = arch.gated_mlp
+    # timm counts both halves of a gated MLP, and cuts off what is no whole unit.
+    ratio = (2 * round(arch.width * arch.mlp_ratio) + 0.5) / arch.width if gated else arch.mlp_ratio
     return {
+        "name": GATED if gated else FINE if arch.norm_eps == FINE_EPS else NAME,
         "img_size": tuple(arch.image_size),
         "patch_size": arch.patch_size,
         "in_chans": arch.channels,
         "embed_dim": arch.width,
         "depth": arch.depth,
         "num_heads": arch.heads,
-        "mlp_ratio": arch.mlp_ratio,
+        "mlp_ratio": ratio,
         "init_values": 1e-5 if arch.layer_scale else None,
         "class_token": arch.class_token,
         "reg_tokens": arch.registers,
@@ -43,6 +51,7 @@ def timm_arguments(
         "global_pool": "token" if pool == "class" else "avg",
         "fc_norm": norm_after_pool,
         "num_classes": labels,
+        **_parts(arch),
     }
 
 
@@ -50,12 +59,53 @@ def timm_state(state: Mapping[str, Tensor], arch: Architecture) -> dict[str, Ten
     """Return our state dict under timm's names, which are ours.
 
     With registers timm's class token carries its own position.
+
+    Raises:
+        UserError: As of `timm_arguments`.
     """
+    _refuse(arch)
     state = {name: value.detach().cpu() for name, value in state.items()}
-    if "reg_token" in state:
+    if "reg_token" in state and "cls_token" in state:
         state["cls_token"] = state["cls_token"] + state["pos_embed"][:, :1]
         state["pos_embed"] = state["pos_embed"][:, 1:]
+    if arch.input_norm and float(state.pop("patch_embed.proj.bias").abs().max()) > 0:
+        raise UserError("timm's patches have no bias before a norm, and these have one: export to onnx or torch.")
     return {name: value.contiguous().clone() for name, value in state.items()}
+
+
+def _refuse(arch: Architecture) -> None:
+    """Refuse what a network of timm cannot be given by plain values.
+
+    Raises:
+        UserError: Names it.
+    """
+    eps = (1e-6,) if arch.gated_mlp else (1e-6, FINE_EPS)
+    reasons = {
+        "rotary positions": arch.rotary is not None,
+        "RMSNorm": arch.norm != "layer",
+        f"norms with eps {arch.norm_eps:g}": arch.norm_eps not in eps,
+        "norms after attention and MLP": arch.norm_after,
+        "a norm of projected patches": arch.patch_norm,
+        f"gated MLPs with {arch.activation}": arch.gated_mlp and arch.activation != "silu",
+    }
+    if found := [name for name, true in reasons.items() if true]:
+        raise UserError(f"timm takes no {', '.join(found)} as plain values: export to onnx or torch.")
+
+
+def _parts(arch: Architecture) -> dict[str, Any]:
+    """Return arguments for the parts in which a ViT is not timm's usual one."""
+    parts: dict[str, Any] = {"pre_norm": arch.input_norm} if arch.input_norm or arch.norm_eps == FINE_EPS else {}
+    switches = {
+        "qk_norm": arch.query_key_norm,
+        "scale_attn_norm": arch.attention_norm,
+        "scale_mlp_norm": arch.mlp_norm,
+    }
+    parts |= {name: True for name, on in switches.items() if on}
+    if not arch.qkv_bias:
+        parts["qkv_bias"] = False
+    if arch.activation != "gelu" and not arch.gated_mlp:
+        parts["act_layer"] = arch.activation
+    return parts
 
 
 def batch_norm_into(linear: Mapping[str, Tensor], norm: Mapping[str, Tensor], eps: float) -> dict[str, Tensor]:

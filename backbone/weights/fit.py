@@ -13,7 +13,10 @@ from .recognise import Named, under_our_names
 from .report import LoadReport, families
 
 # What a ViT with more than ours would leave over, and whose absence would change every output.
-NEEDED = ("blocks.", "reg_token", "dist_token", "norm_pre.")
+NEEDED = (
+    "blocks.", "reg_token", "register_tokens", "storage_tokens", "dist_token", "norm_pre.", "rope.", "patch_embed.",
+    "pos_embed",
+)  # fmt: skip
 
 
 def load_into(vit: ViT, state: State, grid: tuple[int, int, int] | None = None) -> LoadReport:
@@ -33,7 +36,10 @@ def load_into(vit: ViT, state: State, grid: tuple[int, int, int] | None = None) 
 def set_weights(vit: ViT, named: Named, grid: tuple[int, int, int] | None = None) -> LoadReport:
     """Load as `load_into` does, from a state dict under our names."""
     state, adapted = dict(named.state), list(named.adapted)
-    _fit_positions(vit, state, grid, adapted)
+    if vit.pos_embed is not None:
+        _fit_positions(vit, state, grid, adapted)
+    elif vit.cls_token is None and state.pop("cls_token", None) is not None:
+        adapted.append("class token dropped")
     _fit_channels(vit, state, adapted)
     own = vit.state_dict()
     _refuse_missing(vit, state, [name for name in own if name not in state])
@@ -104,7 +110,7 @@ def _fit_positions(vit: ViT, state: State, grid: tuple[int, int, int] | None, ad
     if grid is None:
         grid = _guess_grid(len(table), arch)
     if grid != arch.grid:
-        table = resize_positions(table, grid, arch.grid, arch.resize_offset)
+        table = resize_positions(table, grid, arch.grid, arch.resize_offset, arch.resize_antialias, arch.resize_mode)
         adapted.append(f"positions resampled from {'x'.join(map(str, grid))} to {'x'.join(map(str, arch.grid))} tokens")
     if extra and not arch.class_token:
         adapted.append("class token dropped")

@@ -1,18 +1,22 @@
 """Networks that timm fetches from its hub, only because the user named them."""
 
 import os
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import nn
 
-from ...core.errors import UserError
+from ...core.errors import UserError, about
 from ..vit import ViT
 from .architecture import architecture_of
 from .checkpoint import Checkpoint
 from .fit import set_weights
-from .recognise import under_our_names
+from .layout import one_layout
+from .recognise import Named
 from .report import LoadReport
+from .timm import TIMM
+from .timm_network import timm_fields, timm_state
 
 
 def is_timm_name(source: str) -> bool:
@@ -56,29 +60,39 @@ def fetch_vit(source: str) -> tuple[ViT, Checkpoint, LoadReport]:
         UserError: It cannot be had, or is no ViT, or computes something that ours does not.
     """
     from timm.data import resolve_model_data_config
-    from timm.models import VisionTransformer
 
     network = fetch_network(source, num_classes=0).eval()
-    if not isinstance(network, VisionTransformer):
-        raise UserError(f"{source}: a {type(network).__name__}, not a plain ViT: it cannot become an encoder of ours.")
-    settings, named = resolve_model_data_config(network), under_our_names(network.state_dict())
-    blocks: Any = network.blocks
-    arch = architecture_of(named, blocks[0].attn.num_heads, image_size=settings["input_size"][1:])
-    vit = ViT(arch, final_norm="norm.weight" in named.state).eval()
+    settings = resolve_model_data_config(network)
+    with about(source):
+        vit, named, report = vit_of(network)
+    mean, std = (tuple(settings[name]) for name in ("mean", "std"))
+    return vit, Checkpoint(named, vit.arch, mean, std), report
+
+
+def vit_of(network: nn.Module) -> tuple[ViT, Named, LoadReport]:
+    """Return a ViT of ours that computes what a ViT of timm computes, its tensors, and what became of them.
+
+    Raises:
+        UserError: It has parts that ours has not, which are named, or does not compute the same.
+    """
+    fields = timm_fields(network)
+    adapted: list[str] = []
+    state, shown = one_layout(timm_state(network), adapted)
+    named = Named(replace(TIMM, fields={}), state, adapted, shown)
+    arch = architecture_of(named, **fields)
+    vit = ViT(arch, final_norm="norm.weight" in state).eval()
     report = set_weights(vit, named, arch.grid)
     if not _same(vit, network):
-        raise UserError(
-            f"{source}: has parts that our ViT has not (another norm, activation or position): not converted."
-        )
-    return vit, Checkpoint(named, arch, tuple(settings["mean"]), tuple(settings["std"])), report
+        raise UserError("has parts that our ViT has not (another norm, activation or position): not converted.")
+    return vit, named, report
 
 
 @torch.inference_mode()
 def _same(vit: ViT, network: Any) -> bool:
     """Return whether both give the same tokens of one image of noise, within what float32 rounds away."""
     arch = vit.arch
-    x = torch.randn(1, arch.channels, *arch.image_size, generator=torch.Generator().manual_seed(0))
-    ours, theirs = vit(x), network.forward_features(x)
-    before = int(arch.class_token) + arch.registers
-    theirs = torch.cat([theirs[:, : int(arch.class_token)], theirs[:, before:]], dim=1)
+    height, width = (max(own, given) for own, given in zip(arch.image_size, network.patch_embed.img_size))
+    x = torch.randn(1, arch.channels, height, width, generator=torch.Generator().manual_seed(0))
+    ours, theirs = vit(x[..., : arch.image_size[0], : arch.image_size[1]]), network.forward_features(x)
+    theirs = torch.cat([theirs[:, : int(arch.class_token)], theirs[:, arch.tokens_before :]], dim=1)
     return bool((ours.sequence() - theirs).abs().max() <= 1e-3 * theirs.abs().max())

@@ -24,6 +24,9 @@ class Source:
         ours: The state dict under our names; what that changes is added to a list, in words.
         fields: Fields of `Architecture` that the shapes of the tensors do not tell.
         statistics: Mean and standard deviation that three channels of pixels in 0..1 are normalised with.
+        assumed: Which of this its names leave open, in words; "" where they leave no doubt.
+        head_width: Channels of a head at widths that are no published size of ours; 0 where they vary.
+        heads: Attention heads by width, where they are others than those of our sizes.
     """
 
     name: str
@@ -31,3 +34,6 @@ class Source:
     ours: Callable[[State, list[str]], State] = unchanged
     fields: dict = field(default_factory=dict)
     statistics: Statistics = IMAGENET_STATISTICS
+    assumed: str = ""
+    head_width: int = 0
+    heads: dict[int, int] = field(default_factory=dict)

@@ -23,4 +23,14 @@ def _ours(state: State, adapted: list[str]) -> State:
     return join_biases(state)
 
 
-VIDEOMAE = Source("videomae", lambda state: any(name.endswith("attn.q_bias") for name in state), _ours)
+def of_clips(state: State) -> bool:
+    """Return whether patches are tubelets."""
+    kernel = state.get("patch_embed.proj.weight")
+    return kernel is not None and kernel.ndim == 5
+
+
+def _matches(state: State) -> bool:
+    return of_clips(state) and any(name.endswith("attn.q_bias") for name in state) and "pos_embed" not in state
+
+
+VIDEOMAE = Source("videomae", _matches, _ours, fields={"positions": "sine1d"})

@@ -22,6 +22,7 @@ from ...core.secret import FILE_VARIABLE, key_name, keyed_hash, secret_key
 TRAINED_ON = "trained_on.txt"  # of an encoder without labels, of a model with them
 PRETRAINED_ON = "pretrained_on.txt"  # of a model or of features: what their encoder has seen
 CHOSEN_ON = "chosen_on.txt"  # of a model: where the epoch, the thresholds and the calibration were chosen
+UNKNOWN = "unknown"  # among hashes: these are not all, for what an encoder before had seen is not known
 
 
 KEY = "key"  # begins the first line of such a file, which says which key the hashes were made with

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from ...core.errors import UserError
 from ..localisation.image_map import ImageMap
@@ -30,6 +31,8 @@ class Context:
         slide_pages: Slide id to the address of its page (`slide_page`), relative to the report, for that section's
             links.
         sections: Gives further parts of the report, from the results.
+        reads: Ratings of readers, cells as text (`statistics.readers`); None for no readers.
+        facts: What the authors say for the checklists, text by key of `checklist_items.AUTHORS`.
 
     Raises:
         UserError: Slide pages without localisation.
@@ -45,6 +48,8 @@ class Context:
     localisation: Mapping[str, Localisation] = field(default_factory=dict)
     slide_pages: Mapping[str, str] = field(default_factory=dict)
     sections: Callable[[Results], Sequence[Section]] = lambda found: ()
+    reads: pd.DataFrame | None = None
+    facts: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check what belongs together."""

@@ -9,8 +9,11 @@ import numpy as np
 from ...datasets.manifest.tables import Predictions
 from ..evaluation import Evaluation
 from ..statistics.classes import detailed_labels
+from ..statistics.compare import same_cases
 from ..statistics.decision_curve import THRESHOLDS, DecisionCurve, decision_curves
-from ..statistics.intervals import NO_INTERVAL
+from ..statistics.further_metrics import net_benefit_difference
+from ..statistics.intervals import NO_INTERVAL, Estimate
+from .metrics_json import estimate_json
 from .plots import DASHES, MODELS, MUTED, axes_px, svg_style, svg_text
 from .section import MetricRow, Section
 
@@ -34,6 +37,7 @@ def decision_section(tables: Mapping[str, Predictions], evaluation: Evaluation) 
     """
     labels = detailed_labels(next(iter(tables.values())), evaluation.split)
     found = {name: _of_model(table, labels, evaluation) for name, table in tables.items()}
+    differences = _differences(tables, labels, evaluation)
     rows = {label: [(name, own[label]) for name, own in found.items() if label in own] for label in labels}
     drawn = _drawn(rows)
     return Section(
@@ -43,6 +47,7 @@ def decision_section(tables: Mapping[str, Predictions], evaluation: Evaluation) 
         content={
             "rows": {label: [_row(name, curve) for name, curve in row] for label, row in rows.items()},
             "shown": SHOWN,
+            "differences": _by_pair(differences),
             "most_drawn": MOST_DRAWN,
             "panels": [
                 {"label": label, "svg": markupsafe.Markup(_panel(rows[label], list(found), f"d{i}", label))}
@@ -56,8 +61,13 @@ def decision_section(tables: Mapping[str, Predictions], evaluation: Evaluation) 
                 {"model": name, "labels": [_plain(label, curve) for label, curve in own.items()]}
                 for name, own in found.items()
             ],
+            "differences": [
+                {"models": row.model, "label": row.label, "metric": row.metric} | estimate_json(row.estimate)
+                for row in differences
+            ],
         },
-        metrics=[
+        metrics=differences
+        + [
             MetricRow(name, label, f"decisions_net_benefit_at_{at:g}", curve.at(at), curve.cases, curve.positives)
             for name, own in found.items()
             for label, curve in own.items()
@@ -74,6 +84,34 @@ def _of_model(table: Predictions, labels: Sequence[str], evaluation: Evaluation)
     places = [table.labels.index(label) for label in labels if label in table.labels]
     curves = decision_curves(truth[:, places], scores[:, places], bootstrap)
     return {table.labels[place]: curve for place, curve in zip(places, curves)}
+
+
+def _differences(tables: Mapping[str, Predictions], labels: Sequence[str], evaluation: Evaluation) -> list[MetricRow]:
+    """Return the net benefit of the first model minus that of each other one, on the cases that both scored."""
+    (name, first), *others = tables.items()
+    rows = []
+    for other, table in others:
+        shared = tuple(label for label in labels if label in table.labels and label in first.labels)
+        one, two = same_cases(first, table, shared, evaluation.split)
+        both = ((one["status"] == "ok") & (two["status"] == "ok")).to_numpy()
+        a, b = (replace(first, table=each[both].reset_index(drop=True), labels=shared) for each in (one, two))
+        truth, scores = a.truth(), (a.scores(), b.scores())
+        bootstrap = evaluation.bootstrap(a.table["patient"], truth)
+        for at in SHOWN:
+            gaps = net_benefit_difference(truth, *scores, at, bootstrap)
+            metric = f"decisions_net_benefit_difference_at_{at:g}"
+            rows += [MetricRow(f"{name} - {other}", label, metric, gap, len(truth)) for label, gap in zip(shared, gaps)]
+    return rows
+
+
+def _by_pair(rows: Sequence[MetricRow]) -> dict[str, dict[str, list[Estimate]]]:
+    """Return the differences per 1,000 cases by pair of models and label, in the order of `SHOWN`."""
+    found: dict[str, dict[str, list[Estimate]]] = {}
+    for row in rows:
+        e = row.estimate
+        scaled = replace(e, value=CASES * e.value, low=CASES * e.low, high=CASES * e.high)
+        found.setdefault(row.model, {}).setdefault(row.label, []).append(scaled)
+    return found
 
 
 def _drawn(rows: Mapping[str, Sequence[tuple[str, DecisionCurve]]]) -> list[str]:

@@ -40,6 +40,8 @@ def report_json(
             "prevalence": plain(settings.prevalence),
             "subgroups": plain(settings.subgroups),
             "kind_asked": settings.kind,
+            "triage": None if settings.triage is None else asdict(settings.triage),
+            "sets_coverage": settings.coverage,
         },
         "splits": found.splits,
         "labels": [row | {"what_one_means": context.meaning.get(row["label"], "")} for row in found.truths],

@@ -20,6 +20,7 @@ from ...datasets.manifest.tables import Manifest, Predictions, for_spreadsheets
 from ..evaluation import STANDARD, Evaluation
 from ..inputs import Cases, Table, held_against, open_cases, open_predictions
 from ..statistics.results import Results, results
+from .checklists_section import checklists_section
 from .context import Context
 from .headline import headline
 from .latex import latex
@@ -101,8 +102,8 @@ def evaluate(
         UserError: No table, thresholds or localisation of an unknown model, or subgroups without a manifest or by a
             column that it does not have.
     """
-    if evaluation.subgroups and data is None:
-        raise UserError("--subgroups needs --data: the columns are those of the manifest.")
+    if data is None and evaluation.of_manifest:
+        raise UserError(f"{evaluation.of_manifest} needs --data: the columns are those of the manifest.")
     tables = {name: evaluation.said(open_predictions(table, name)) for name, table in models.items()}
     manifest = None if data is None else open_cases(data)
     if manifest is not None:
@@ -113,7 +114,8 @@ def evaluate(
     in_order = {name: context.localisation[name] for name in tables if name in context.localisation}
     context = replace(context, localisation=in_order, thresholds=_thresholds(models, tables) | dict(context.thresholds))
     found = results(tables, evaluation, context.thresholds, context.rules)
-    sections = [*context.sections(found), *_sections(found, tables, manifest)]
+    sections = [*context.sections(found), *_readers(found, tables, context), *_sections(found, tables, manifest)]
+    sections.append(checklists_section(found, context, sections))
     sentences = headline(found, context.unit)
     content = report_json(found, title, sentences, context, sections)
     metrics = metrics_table(found, context.localisation, sections)
@@ -134,24 +136,49 @@ def _thresholds(models: Mapping[str, Table], tables: Mapping[str, Predictions]) 
     return {name: dict(own) for name, own in brought.items() if own and not len(tables[name].rows("val").scored())}
 
 
+def _readers(found: Results, tables: Mapping[str, Predictions], context: Context) -> list[Section]:
+    """Return the section on readers beside the first model, where there are any."""
+    if context.reads is None:
+        return []
+    from ..statistics.readers import checked_reads, reader_results
+    from .readers_section import readers_section
+
+    first, table = found.models[0], tables[found.models[0].name]
+    reads = checked_reads(context.reads, table.labels, "readers")
+    cuts = {label.label: label.point.threshold for label in first.labels}
+    return [readers_section(first.name, *reader_results(table, reads, cuts, found.evaluation))]
+
+
 def _sections(found: Results, tables: Mapping[str, Predictions], manifest: Manifest | None) -> list[Section]:
     """Return what tables and manifest are enough for: decision curves, the cohort, subgroups."""
     from ..statistics.cohort import cohort
     from ..statistics.groups import manifest_columns, usual_columns
     from ..statistics.subgroups import subgroups
+    from .abstention_section import abstention_section
     from .cohort_section import cohort_section
     from .decision_curve_section import decision_section
+    from .fairness_section import fairness_section
+    from .further_section import further_section, weighted_section
+    from .sites_section import sites_section
     from .subgroup_section import subgroup_section
 
-    sections = [decision_section(tables, found.evaluation)]
+    sections = [further_section(tables, found.evaluation), decision_section(tables, found.evaluation)]
+    left = abstention_section(tables, found.evaluation)
+    sections += [] if left is None else [left]
     if manifest is None:
         return sections
     sections.append(cohort_section(cohort(manifest)))
     columns, wanted = manifest_columns(manifest), found.evaluation.subgroups
     names = usual_columns(columns) if wanted is None else wanted
+    points = {model.name: [label.point for label in model.labels] for model in found.models}
+    population = weighted_section(tables, columns, points, found.evaluation)
+    sections += [] if population is None else [population]
+    places = sites_section(tables, columns, points, found.evaluation)
+    sections += [] if places is None else [places]
     if names:
-        points = {model.name: [label.point for label in model.labels] for model in found.models}
         sections.append(subgroup_section(subgroups(tables, columns, names, points, found.evaluation)))
+        gaps = fairness_section(tables, columns, names, points, found.evaluation)
+        sections += [] if gaps is None else [gaps]
     return sections
 
 

@@ -43,7 +43,7 @@ class Section:
 
     anchor: str
     title: str
-    after: Literal["cases", "results", "thresholds", "calibration"]
+    after: Literal["cases", "results", "thresholds", "calibration", "provenance"]
     content: Mapping[str, Any]
     plain: Any
     metrics: Sequence[MetricRow] = field(default_factory=list)

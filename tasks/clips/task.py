@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
+from ...finetune.features_recipe import EXTRACT
 from ...stages.task import ClipTask
 from . import recipes, videomae_v2
 
@@ -20,6 +21,7 @@ class Clips(ClipTask):
     recipes: ClassVar = {
         "pretrain": recipes.PRETRAIN | videomae_v2.PRETRAIN,
         "finetune": recipes.FINETUNE | videomae_v2.FINETUNE,
+        "extract": EXTRACT,
     }
 
     def layouts(self) -> "Mapping[str, Layout]":

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from ...core.errors import UserError
+from ...finetune.features_recipe import EXTRACT
 from ...finetune.recipe import Finetune
 from ...stages.task import Arguments, ClipTask
 from .recipes import BATCHES, FINETUNE, PRETRAIN, baseline
@@ -22,7 +23,7 @@ class Erdes(ClipTask):
 
     name = "erdes"
     summary = "ocular ultrasound clips"
-    recipes: ClassVar = {"pretrain": PRETRAIN, "finetune": FINETUNE}
+    recipes: ClassVar = {"pretrain": PRETRAIN, "finetune": FINETUNE, "extract": EXTRACT}
 
     def layouts(self) -> "Mapping[str, Layout]":
         from .layouts import LAYOUTS

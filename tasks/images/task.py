@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
+from ...finetune.features_recipe import EXTRACT
 from ...stages.task import ImageTask
 from .recipes import FINETUNE, PRETRAIN
 
@@ -16,7 +17,7 @@ class Images(ImageTask):
     name = "images"
     summary = "any images"
     channels = 3
-    recipes: ClassVar = {"pretrain": PRETRAIN, "finetune": FINETUNE}
+    recipes: ClassVar = {"pretrain": PRETRAIN, "finetune": FINETUNE, "extract": EXTRACT}
 
     def tables(self) -> "Mapping[str, Table]":
         from .tables import TABLES

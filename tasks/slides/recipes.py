@@ -16,7 +16,7 @@ from ...datasets.transforms.multi_crop import MultiCrop
 from ...engine.recipe import Optim, Run
 from ...mil.extract_recipe import Extract
 from ...mil.recipe import Mil
-from ...pretrain.recipe import Dino, Head, Pretrain
+from ...pretrain.recipe import Dino, Head, Ibot, Pretrain
 
 # Self-ViT-MIL's own statistics of stain-normalised tiles, in 0..1.
 TILES = Data(mean=(0.6223, 0.4763, 0.6009), std=(0.2012, 0.2190, 0.1722))
@@ -65,6 +65,47 @@ def pretrain_dino_s() -> Dino:
     Not run by us at this scale.
     """
     return Dino(tiles_per_slide=1024, stain=Stain("macenko"))
+
+
+def pretrain_dinov2_s() -> Dino:
+    """Pre-train ViT-S/16 as `dino_s` with DINOv2's additions: iBOT, KoLeo, Sinkhorn-Knopp, four registers.
+
+    Command: clinvit pretrain slides --recipe dinov2_s --data manifest.csv --tiles tiles --out runs/dinov2
+    Weights and masks are DINOv2's; tiles have no upright, so crops are turned. Not run by us at this scale.
+    """
+    like = pretrain_dino_s()
+    return replace(
+        like,
+        momentum=0.992,
+        teacher_temp=0.07,
+        warmup_teacher_temp_epochs=30,
+        centring="sinkhorn_knopp",
+        koleo=0.1,
+        registers=4,
+        ibot=Ibot(weight=1.0),
+        crops=MultiCrop(turns=True),
+        optim=replace(like.optim, weight_decay_end=0.2),
+    )
+
+
+def pretrain_dinov2_s_high() -> Dino:
+    """Go on from `dinov2_s` for a tenth of its epochs at 448 px, DINOv2's stage of high resolution.
+
+    Command: clinvit pretrain slides --recipe dinov2_s_high --data manifest.csv --tiles tiles-448
+        --encoder runs/dinov2/checkpoints/last.ckpt --out runs/dinov2-high
+    The run's checkpoint holds the heads too, which an encoder folder does not. Not run by us at this scale.
+    """
+    low = pretrain_dinov2_s()
+    return replace(
+        low,
+        warmup_teacher_temp=0.07,
+        warmup_teacher_temp_epochs=0,
+        registers=0,
+        head=replace(low.head, freeze_epochs=0),
+        crops=replace(low.crops, local_px=192),
+        model=replace(low.model, image_size=448),
+        optim=replace(low.optim, epochs=10, warmup_epochs=1, base_lr=1e-4, weight_decay=0.2),
+    )
 
 
 def pretrain_mae_s() -> Pretrain:
@@ -207,6 +248,8 @@ PRETRAIN = {
     "demo": pretrain_demo,
     "self_vit_mil": pretrain_self_vit_mil,
     "dino_s": pretrain_dino_s,
+    "dinov2_s": pretrain_dinov2_s,
+    "dinov2_s_high": pretrain_dinov2_s_high,
     "mae_s": pretrain_mae_s,
 }
 FINETUNE = {

@@ -9,9 +9,11 @@ from dataclasses import replace
 from ...backbone.sizes import Model
 from ...datasets.settings import Data
 from ...datasets.transforms.augment import Augment
+from ...datasets.transforms.multi_crop import MultiCrop
 from ...engine.recipe import Optim, Run
 from ...finetune.recipe import Finetune, View
-from ...pretrain.recipe import Decoder, Pretrain
+from ...pretrain.jepa_recipe import Jepa, Predictor
+from ...pretrain.recipe import Decoder, Dino, Ibot, Pretrain
 from .labels import CHEXPERT, COVIDX
 
 
@@ -168,6 +170,48 @@ def pretrain_tiny() -> Pretrain:
     )  # fmt: skip
 
 
+def pretrain_dinov2_s() -> Dino:
+    """Pre-train ViT-S/16 on X-rays by DINO with DINOv2's additions, near CheXFound's settings (iBOT weighs 3).
+
+    Command: clinvit pretrain thorax --recipe dinov2_s --data manifest.csv --out runs/dinov2
+    CheXFound trains ViT-L on crops of 512 and 144 px. For such a stage after this one: --model.image_size 512
+    --crops.local_px 144 --registers 0 --optim.epochs 10 --encoder runs/dinov2/checkpoints/last.ckpt. Not run by us at
+    this scale.
+    """
+    return Dino(
+        momentum=0.992,
+        teacher_temp=0.07,
+        warmup_teacher_temp_epochs=30,
+        centring="sinkhorn_knopp",
+        koleo=0.1,
+        registers=4,
+        ibot=Ibot(weight=3.0),
+        crops=MultiCrop(solarise=0.0),
+        model=Model("small", positions="learned", drop_path=0.1),
+        data=Data(cache_px=512, mean=(0.5056,), std=(0.252,)),
+        optim=Optim(
+            epochs=100, warmup_epochs=10, batch_size=256, base_lr=2e-4, min_lr=1e-6, weight_decay=0.04,
+            weight_decay_end=0.2, betas=(0.9, 0.999), clip_tensor_norm=3.0,
+        ),
+    )  # fmt: skip
+
+
+def pretrain_jepa_tiny() -> Jepa:
+    """Pre-train as `tiny` does, but by latent prediction: features of masked blocks instead of pixels.
+
+    Command: clinvit pretrain thorax --recipe jepa_tiny --data manifest.csv --out runs/jepa-tiny
+    """
+    tiny = pretrain_tiny()
+    return Jepa(
+        momentum=0.99,
+        model=tiny.model,
+        predictor=Predictor(96, 2, 3),
+        data=tiny.data,
+        augment=replace(tiny.augment, crop_scale=(0.3, 1.0)),
+        optim=replace(tiny.optim, base_lr=4e-3, weight_decay=0.04, betas=(0.9, 0.999)),
+    )
+
+
 def finetune_tiny() -> Finetune:
     """Fine-tune from `pretrain_tiny`; the last epoch is kept, so no score on validation chooses anything.
 
@@ -215,7 +259,14 @@ def finetune_demo() -> Finetune:
     return replace(tiny, optim=replace(tiny.optim, epochs=20, warmup_epochs=2), run=Run(checkpoint_minutes=0.25))
 
 
-PRETRAIN = {"demo": pretrain_demo, "tiny": pretrain_tiny, "vit_s": pretrain_vit_s, "vit_b": pretrain_vit_b}
+PRETRAIN = {
+    "demo": pretrain_demo,
+    "tiny": pretrain_tiny,
+    "vit_s": pretrain_vit_s,
+    "vit_b": pretrain_vit_b,
+    "dinov2_s": pretrain_dinov2_s,
+    "jepa_tiny": pretrain_jepa_tiny,
+}
 FINETUNE = {
     "demo": finetune_demo,
     "tiny": finetune_tiny,

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from ...finetune.features_recipe import EXTRACT
 from ...stages.task import ImageTask
 from .recipes import FINETUNE, PRETRAIN
 
@@ -18,7 +19,7 @@ class Thorax(ImageTask):
     name = "thorax"
     summary = "chest X-rays"
     holds = "radiograph"
-    recipes: ClassVar = {"pretrain": PRETRAIN, "finetune": FINETUNE}
+    recipes: ClassVar = {"pretrain": PRETRAIN, "finetune": FINETUNE, "extract": EXTRACT}
 
     def layouts(self) -> "Mapping[str, Layout]":
         from .layouts import LAYOUTS

@@ -111,7 +111,7 @@ def test_what_a_network_does_not_allow_is_refused():
     with pytest.raises(UserError, match="one of gradient, attention"):
         relevance_maps(classifier(), x, places, "grad-cam")
     with pytest.raises(UserError, match="gives no feature map"):
-        relevance_maps(TimmClassifier("vit_tiny_patch16_224", 1, 1), torch.randn(1, 1, 224, 224), places, "gradient")
+        relevance_maps(TimmClassifier("crossvit_9_240", 1, 1), torch.randn(1, 1, 240, 240), places, "gradient")
 
 
 @pytest.mark.parametrize("view", [View("squash", None), View("crop", 40), View("crop", 32), View("pad", None)])

@@ -204,7 +204,9 @@ def test_clips_adapt_too(clip_cohort, small_clip_recipes, tmp_path):
 @pytest.mark.parametrize(
     "fields, words",
     [
-        ({"mode": "norm", "network": "resnet18"}, "network 'resnet18' is trained whole .*mode 'norm' is for vit"),
+        ({"mode": "norm", "network": "resnet18"}, "mode 'norm' keeps weights of an encoder"),
+        ({"mode": "norm", "network": "own"}, "network 'own' is trained whole .*mode 'norm' is for vit and networks of"),
+        ({"mode": "last_blocks", "last_blocks": 2, "network": "resnet18"}, "mode 'last_blocks' is for vit; of network"),
         ({"mode": "attentive"}, "mode 'attentive' trains the pooling: set --pool attention, not 'mean'"),
         ({"mode": "linear", "pool": "attention"}, "--mode attentive trains pool 'attention' too"),
         ({"mode": "lora"}, "mode 'lora' needs --lora_rank, 1 to 128 with this encoder, not None"),

@@ -8,7 +8,7 @@ import pytest
 import timm
 import torch
 from clinvit.backbone.encoder import EncoderCard, open_vit, save_encoder
-from clinvit.backbone.sizes import Architecture
+from clinvit.backbone.sizes import Architecture, Rotary
 from clinvit.backbone.vit import ViT
 from clinvit.cli import main
 from clinvit.datasets.manifest.tables import read_predictions
@@ -62,7 +62,16 @@ def pixels(arch, batch=3):
 
 
 @pytest.mark.parametrize(
-    "arch", [ARCH, replace(ARCH, class_token=False), replace(ARCH, layer_scale=True, registers=3, channels=3)]
+    "arch",
+    [
+        ARCH,
+        replace(ARCH, class_token=False),
+        replace(ARCH, layer_scale=True, registers=3, channels=3),
+        replace(ARCH, class_token=False, registers=2),
+        replace(ARCH, gated_mlp=True, activation="silu", layer_scale=True, mlp_ratio=2.6667),
+        replace(ARCH, activation="quick_gelu", norm_eps=1e-5, query_key_norm=True, mlp_norm=True, qkv_bias=False),
+        replace(ARCH, activation="gelu_tanh", attention_norm=True),
+    ],
 )
 def test_an_encoder_in_timm(arch, tmp_path):
     folder = saved_encoder(tmp_path / "encoder", arch)
@@ -77,6 +86,37 @@ def test_an_encoder_in_timm(arch, tmp_path):
     torch.testing.assert_close(found[:, theirs.num_prefix_tokens :], wanted.patches, atol=1e-5, rtol=1e-5)
     if arch.class_token:
         torch.testing.assert_close(found[:, 0], wanted.cls, atol=1e-5, rtol=1e-5)
+
+
+TURNED = replace(ARCH, positions="none", rotary=Rotary("centred", 100.0, halves=True))
+
+
+@pytest.mark.parametrize(
+    "to, fields, words",
+    [
+        ("timm", {"positions": "none", "rotary": Rotary("centred")}, "timm takes no rotary positions"),
+        ("timm", {"norm": "rms"}, "timm takes no RMSNorm"),
+        ("timm", {"norm_eps": 1e-12}, "norms with eps 1e-12"),
+        ("timm", {"gated_mlp": True}, "gated MLPs with gelu"),
+        ("timm", {"input_norm": True}, "no bias before a norm"),
+        ("huggingface", {"gated_mlp": True, "input_norm": True}, "have no gated MLPs, a norm before the first block"),
+    ],
+)
+def test_what_others_do_not_take_is_named(to, fields, words, tmp_path, capsys):
+    folder = saved_encoder(tmp_path / "encoder", replace(SQUARE, **fields))
+    assert main(["export", str(folder), "--to", to, "--out", str(tmp_path / "out")]) == 2
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("to", ["onnx", "torch"])
+@pytest.mark.parametrize(
+    "arch", [TURNED, replace(TURNED, rotary=Rotary("clip"), class_token=False, frames=4, tubelet=2)]
+)
+def test_turned_encoders_as_graphs(arch, to, tmp_path, capsys):
+    if to == "onnx":
+        pytest.importorskip("onnxruntime")
+    export(saved_encoder(tmp_path / "encoder", arch), to, tmp_path / "out")
+    assert "differs by" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("fields", [{}, {"layer_scale": True, "registers": 3}])

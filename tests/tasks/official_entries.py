@@ -97,6 +97,7 @@ ONE_VIEW = off("the official evaluation looks once", view__flip=False, view__seg
 NO_BATCH_NORM = free("run.sync_batchnorm", "the network has no batch norm")
 ONE_CHANNEL = "X-rays have one channel; the official loader repeats it three times"
 BF16 = "bf16 where the device has it, which needs no scaling of the loss"
+SCRATCH = free("start.freeze_blocks start.warmup_epochs", "training starts from random weights")
 IMAGE = off("an image is a clip of one frame", model__frames=1, model__tubelet=1)
 LEARNED = Free("the encoder's are taken, and learned on")
 CNN = free(

@@ -18,6 +18,7 @@ from .official_entries import (
     ONE_CHANNEL,
     ONE_VIEW,
     OPTIM_OFF,
+    SCRATCH,
     Departs,
     Entry,
     Official,
@@ -30,7 +31,7 @@ MAE = "github.com/facebookresearch/mae@efb2a80"
 PRE, TUNE, XRAYS, MODELS = "PRETRAIN.md", "FINETUNE.md", "main_pretrain_multi_datasets_xray.py", "models_mae.py"
 XRAY_TUNE, SETS, VIT = "main_finetune_chestxray.py", "util/datasets.py", "models_vit.py"
 MAE_PRETRAIN: dict[str, Entry] = {
-    **MACHINE, **NO_FRAMES, **CASES, **OPTIM_OFF, **AUGMENT_OFF, **NO_STAIN, **NO_BATCH_NORM, **IMAGE,
+    **MACHINE, **NO_FRAMES, **CASES, **OPTIM_OFF, **AUGMENT_OFF, **NO_STAIN, **NO_BATCH_NORM, **IMAGE, **SCRATCH,
 }  # fmt: skip
 
 

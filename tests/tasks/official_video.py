@@ -13,6 +13,7 @@ from .official_entries import (
     NO_BATCH_NORM,
     NO_STAIN,
     OPTIM_OFF,
+    SCRATCH,
     Departs,
     Entry,
     Free,
@@ -73,7 +74,7 @@ def _pretraining(size: str) -> Settings:
     gpus, gpus_line = options["gpus"]
     batch = gpus * BATCH[0]
     crops = "crops lie anywhere and have any size, where the code has 13 places and 4 sizes"
-    return Settings(partial(videomae_v2.pretrain, size), SOURCE, SHARED | NO_STAIN | {
+    return Settings(partial(videomae_v2.pretrain, size), SOURCE, SHARED | NO_STAIN | SCRATCH | {
         "mask": Official("tube", script, 31),
         "mask_ratio": Official(0.9, script, 32),
         "decoder_mask": Official("running_cell", script, 33),

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from clinvit.eval.evaluation import Evaluation
+from clinvit.eval.localisation import position_prior
 from clinvit.eval.localisation.boxes import BoxedFinding, BoxMetrics, box_metrics
 from clinvit.eval.localisation.image_map import ImageMap
 from clinvit.eval.localisation.position_prior import PositionPriors
@@ -99,13 +100,14 @@ def test_page_json_and_csv_hold_the_same_sentence(kind, count, expected):
     assert {"boxes_energy_minus_prior", "boxes_iou_of_a_prior_map"} <= {row.metric for row in section.metrics}
 
 
-def test_gains_over_the_priors_cover_in_simulation():
-    """95 % intervals of the pointing game, paired, over cohorts of 38 like the readers' boxes: at least 88 of 100."""
-    bases, runs, truth = ("centre", "prior"), 100, metrics("half", 3000, seed=999, resamples=10)
-    covered = dict.fromkeys(bases, 0)
-    for seed in range(runs):
-        found = metrics("half", 38, seed, resamples=200)
-        for base in bases:
-            gain = found.gain[base]["pointing_game"][-1]
-            covered[base] += gain.low <= truth.gain[base]["pointing_game"][-1].value <= gain.high
-    assert all(hits >= 88 for hits in covered.values()), covered
+def test_gains_over_the_priors_cover_in_simulation(monkeypatch):
+    """95 % intervals of the pointing game, paired, over cohorts of 38 findings, around the mean gain of such cohorts.
+
+    Intervals of the hits alone, with the prior as if it were fixed, cover it in 83 % or less.
+    """
+    monkeypatch.setattr(position_prior, "_MOST", 60)
+    cohorts = [metrics("half", 38, seed, resamples=200) for seed in range(50)]
+    for base in ("centre", "prior"):
+        gains = [found.gain[base]["pointing_game"][-1] for found in cohorts]
+        true = np.mean([gain.value for gain in gains])
+        assert sum(gain.low <= true <= gain.high for gain in gains) >= 44, base

@@ -55,7 +55,9 @@ def written(tmp_path, labels, exclusive=False, models=1):
 )
 def test_page_of_one_label_of_findings_and_of_classes(tmp_path, labels, exclusive, details):
     found, page, metrics, table = written(tmp_path, labels, exclusive)
-    assert page.count("<details>") == page.count("<summary>") == details
+    own = re.search(r'<section aria-labelledby="subgroups".*?</section>', page, re.S)[0]
+    assert own.count("<details>") == own.count("<summary>") == details
+    assert page.count("<details>") == page.count("<summary>")
     assert "<b>Y" not in page
     assert "&lt;b&gt;Y &amp; Z&lt;/b&gt;" in page
     assert "<i>" not in page
