@@ -146,7 +146,7 @@ def box_metrics(
         metrics=_estimates(model, among, bootstrap) | _shares_hit(model, among, bootstrap),
         baseline={name: _means(values, among) for name, values in ignorant.items()},
         gain={name: _gains(model - ignorant[name], among, bootstrap) for name in ("uniform", "centre")}
-        | {"prior": _prior_gains(model, priors, among, bootstrap, evaluation.seed)},
+        | {"prior": _prior_gains(model, priors, among, bootstrap, evaluation)},
         each=model,
         method=method,
         without_map=without_map,
@@ -177,7 +177,7 @@ def _gains(values: np.ndarray, among: np.ndarray, bootstrap: PatientBootstrap) -
 
 
 def _prior_gains(
-    values: np.ndarray, priors: PositionPriors, among: np.ndarray, bootstrap: PatientBootstrap, seed: int
+    values: np.ndarray, priors: PositionPriors, among: np.ndarray, bootstrap: PatientBootstrap, evaluation: Evaluation
 ) -> dict[str, list[Estimate]]:
     """Compute the paired differences of (N, 3) values to the priors, with intervals that hold for other boxes too.
 
@@ -185,7 +185,7 @@ def _prior_gains(
     standard error only; the interval is that of a t distribution around the difference.
     """
     known, draws = _gains(values - priors.measures(), among, bootstrap), []
-    for weights, own in priors.resampled(seed):
+    for weights, own in priors.resampled(evaluation.resamples, evaluation.seed):
         weighted = among * weights[:, None]
         differences = np.nan_to_num(values - own)  # NaN has a weight of 0
         draws.append(ratio(weighted.T @ differences, weighted.sum(axis=0)[:, None]))

@@ -20,7 +20,7 @@ from .image_map import ImageMap, box_cover
 GRID = 32  # cells along each side, whatever the grids of the models' maps: one prior for all of them
 REGION_SHARE = 0.5  # of a map's maximum, from which on a pixel belongs to the region; fixed, chosen on no box
 _ROUNDING = 1e-6
-_MOST, _LEAST, _WORK = 400, 50, 100_000  # resamples, and findings of all resamples, in which the prior is made anew
+_MOST, _LEAST, _WORK = 100, 50, 30_000  # resamples, and findings of all resamples, in which the prior is made anew
 
 
 class Boxed(Protocol):
@@ -108,10 +108,13 @@ class PositionPriors:
                 found[row] = self.middles[row][highest].mean(), energy, overlap
         return found
 
-    def resampled(self, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Yield, of resamples of patients, the (N,) weights of the findings and `measures` of the priors made anew."""
+    def resampled(self, resamples: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield, of resamples of patients, the (N,) weights of the findings and `measures` of the priors made anew.
+
+        A standard error needs fewer resamples than the ends of an interval: there are 100 at most.
+        """
         rng, share = np.random.default_rng(seed), np.full(self.patients, 1 / self.patients)
-        for _ in range(int(np.clip(_WORK // len(self.covers), _LEAST, _MOST))):
+        for _ in range(min(resamples, int(np.clip(_WORK // len(self.covers), _LEAST, _MOST)))):
             weights = rng.multinomial(self.patients, share).astype(np.float64)
             yield weights[self.patient], self.measures(weights)
 
