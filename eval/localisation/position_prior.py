@@ -26,10 +26,21 @@ _MOST, _LEAST, _WORK = 100, 50, 30_000  # resamples, and findings of all resampl
 class Boxed(Protocol):
     """A finding with its boxes; see `boxes.BoxedFinding`."""
 
-    patient: str
-    label: str
-    map: ImageMap
-    boxes: np.ndarray
+    @property
+    def patient(self) -> str:
+        """Return whose it is."""
+
+    @property
+    def label(self) -> str:
+        """Return what it is."""
+
+    @property
+    def map(self) -> ImageMap:
+        """Return a map, for the size of the image."""
+
+    @property
+    def boxes(self) -> np.ndarray:
+        """Return (K, 4) left, top, right and bottom in px of the image."""
 
 
 class PositionPrior(NamedTuple):
@@ -124,7 +135,7 @@ def _middles_in(boxes: np.ndarray) -> np.ndarray:
     middles = np.arange(GRID) + 0.5
     across = (boxes[:, None, 0] <= middles) & (middles <= boxes[:, None, 2])
     down = (boxes[:, None, 1] <= middles) & (middles <= boxes[:, None, 3])
-    return (down[:, :, None] & across[:, None, :]).any(axis=0)
+    return np.asarray((down[:, :, None] & across[:, None, :]).any(axis=0))
 
 
 def _prior(total: np.ndarray, others: float, left_out: float) -> PositionPrior:
