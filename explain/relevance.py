@@ -39,17 +39,27 @@ def relevance_maps(model: nn.Module, x: Tensor, targets: Tensor, method: str) ->
     Raises:
         UserError: An unknown method, or one that the network does not allow.
     """
-    if method not in METHODS:
-        raise UserError(f"--explain-method {method!r}: one of {', '.join(METHODS)}.")
-    if isinstance(model, TimmClassifier) or isinstance(getattr(model, "encoder", None), TimmEncoder):
-        if method == "attention":
-            raise UserError(
-                "--explain-method attention is for ViT models; use `gradient` (Grad-CAM) with this network."
-            )
+    made = method_of(model, method)
+    if made == "grad_cam":
         return grad_cam(model, x, targets)
-    if method == "gradient":
+    if made == "gradient":
         return gradient_attention(model, x, targets)
     return attention_rollout(model, x).unsqueeze(1).expand(-1, targets.shape[1], -1, -1)
+
+
+def method_of(model: nn.Module, method: str) -> str:
+    """Return what the maps of a model are made by: `gradient` and `attention` of a ViT, `grad_cam` of a timm network.
+
+    Raises:
+        UserError: See `relevance_maps`.
+    """
+    if method not in METHODS:
+        raise UserError(f"--explain-method {method!r}: one of {', '.join(METHODS)}.")
+    if not (isinstance(model, TimmClassifier) or isinstance(getattr(model, "encoder", None), TimmEncoder)):
+        return method
+    if method == "attention":
+        raise UserError("--explain-method attention is for ViT models; use `gradient` (Grad-CAM) with this network.")
+    return "grad_cam"
 
 
 @torch.no_grad()

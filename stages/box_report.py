@@ -15,7 +15,11 @@ from ..eval.localisation.boxes import BoxedFinding, box_metrics
 from ..eval.localisation.image_map import ImageMap
 from ..eval.report.boxes_section import boxes_section
 from ..eval.report.section import Section
-from .explain import EXPLANATIONS, MAPS
+from .explain import ATTENTION_MAPS, EXPLANATIONS, MAPS
+
+_MIXED = (
+    "maps of several models or methods. Remove the folder and write it anew: `clinvit predict ... --explain FOLDER`."
+)
 
 
 def box_report(
@@ -40,27 +44,36 @@ def box_report(
     Raises:
         DataError: The boxes or a map cannot be read, or the maps of one folder are of several models or methods.
     """
-    folders = {name: Path(path).parent / EXPLANATIONS / MAPS for name, path in predictions.items()}
-    folders = {name: folder for name, folder in folders.items() if folder.is_dir()}
+    folders = {name: own for name, path in predictions.items() if (own := _folders(Path(path).parent / EXPLANATIONS))}
     path = manifest.path.parent / BOXES
     if not folders or not path.is_file():
         return None
     boxes = read_boxes(path, manifest)
     metrics, first = {}, []
-    for name, folder in folders.items():
-        table = tables[name].rows(evaluation.split)
-        findings, method, without = _findings(folder, table, boxes)
-        if findings:
-            first = first or findings
-            metrics[name] = box_metrics(findings, table.labels, evaluation, method=method, without_map=without)
-    if not metrics:
-        return None
     places = {name: place for place, name in enumerate(tables)}
-    return boxes_section(metrics, places, first, image)
+    for name, own in folders.items():
+        table, models = tables[name].rows(evaluation.split), set()
+        for folder in own:
+            findings, made, without = _findings(folder, table, boxes)
+            if not findings:
+                continue
+            models.add(made[0])
+            if len(models) > 1:
+                raise DataError(f"{folder}: {_MIXED}")
+            first = first or findings
+            row = name if folder.name == MAPS else f"{name}, {made[1]}"
+            places.setdefault(row, len(places))
+            metrics[row] = box_metrics(findings, table.labels, evaluation, method=made[1], without_map=without)
+    return boxes_section(metrics, places, first, image) if metrics else None
 
 
-def _findings(folder: Path, table: Predictions, boxes: list[Box]) -> tuple[list[BoxedFinding], str, int]:
-    """Return the findings that have boxes and a map, how the maps were made, and how many have none."""
+def _folders(explanations: Path) -> list[Path]:
+    """Return the folders of maps that `predict --explain` wrote, one per method, that of the model's own first."""
+    return [folder for folder in (explanations / MAPS, explanations / ATTENTION_MAPS) if folder.is_dir()]
+
+
+def _findings(folder: Path, table: Predictions, boxes: list[Box]) -> tuple[list[BoxedFinding], tuple[str, str], int]:
+    """Return the findings that have boxes and a map, the maps' model and method, and how many have none."""
     patients = dict(zip(table.table["id"], table.table["patient"], strict=True))
     of_finding: dict[tuple[str, str], list[Box]] = {}
     for box in boxes:
@@ -69,10 +82,7 @@ def _findings(folder: Path, table: Predictions, boxes: list[Box]) -> tuple[list[
     maps = _maps(folder, dict.fromkeys(case for case, _ in of_finding))
     made = {(each.model, each.method) for each in maps.values() if each is not None}
     if len(made) > 1:
-        raise DataError(
-            f"{folder}: maps of several models or methods. Remove the folder and write it anew: `clinvit predict ... "
-            "--explain FOLDER`."
-        )
+        raise DataError(f"{folder}: {_MIXED}")
     found = []
     for (case, label), own in of_finding.items():
         each = maps[case]
@@ -80,7 +90,7 @@ def _findings(folder: Path, table: Predictions, boxes: list[Box]) -> tuple[list[
             grid = _of_label(each, label)
             corners = np.array([box.within(grid.width_px, grid.height_px) for box in own])
             found.append(BoxedFinding(case, patients[case], label, grid, corners))
-    return found, next(iter(made))[1] if made else "", len(of_finding) - len(found)
+    return found, next(iter(made), ("", "")), len(of_finding) - len(found)
 
 
 def image_map(predictions: Path, case: str, label: str) -> ImageMap | None:

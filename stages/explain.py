@@ -13,6 +13,8 @@ from ..datasets.images.image_maps import ImageMaps, case_file, write_maps
 
 EXPLANATIONS = "explanations"  # beside a predictions table, where `evaluate` looks for them
 MAPS, IMAGES = "maps", "images"
+ATTENTION_MAPS, ATTENTION_IMAGES = "maps-attention", "images-attention"  # those of attention beside those of gradients
+BOTH = "both"  # methods of a ViT: gradient and attention
 MOST_LABELS = 32  # explained in every case; of models with more, those with the highest scores
 HIGHEST = 3  # labels shown of a case that has no finding by the model
 IMAGE_PX = 512  # shorter side of an image that is shown
@@ -23,7 +25,8 @@ def explain_cases(request, network, card, cases: pd.DataFrame, table: pd.DataFra
     """Write into `request.explain` where the model looked, of every case that was scored.
 
     Of images, `maps/<id>.h5` and `images/<label>/<id>.png` for the labels that the model predicts positive by its
-    threshold (of a case without any, the three highest). Of clips, `<id>-<label>.png`: which frames the score rests on.
+    threshold (of a case without any, the three highest); by both methods, those of attention into `maps-attention/` and
+    `images-attention/`. Of clips, `<id>-<label>.png`: which frames the score rests on.
 
     Args:
         request: A `prediction.Request`. What is there is written again, unless it says `resume`.
@@ -42,10 +45,35 @@ def explain_cases(request, network, card, cases: pd.DataFrame, table: pd.DataFra
     scored = np.flatnonzero(table["status"] == "ok")
     if card.arch.frames > 1:
         return _explain_clips(request, network, card, cases.iloc[scored])
-    if request.resume:
-        there = [case_file(request.explain / MAPS, case, ".h5").is_file() for case in cases["id"].iloc[scored]]
-        scored = scored[~np.array(there, dtype=bool)]
-    return _explain_images(request, network, card, cases.iloc[scored], table.iloc[scored])
+    done = 0
+    for method, maps, images in _methods(request.method):
+        left = scored
+        if request.resume:
+            there = [case_file(request.explain / maps, case, ".h5").is_file() for case in cases["id"].iloc[scored]]
+            left = scored[~np.array(there, dtype=bool)]
+        folders = request.explain / maps, request.explain / images
+        explained = _explain_images(request, network, card, cases.iloc[left], table.iloc[left], method, folders)
+        done = max(done, explained)
+    return done
+
+
+def refuse_method(network, wanted: str | None) -> None:
+    """Raise unless a model of images can be explained so, before anything is predicted.
+
+    Raises:
+        UserError: An unknown method or one that the network does not allow.
+    """
+    from ..explain.relevance import method_of
+
+    for method, _, _ in _methods(wanted):
+        method_of(network, method)
+
+
+def _methods(wanted: str | None) -> list[tuple[str, str, str]]:
+    """Return the methods wanted, each with its folders of maps and of images."""
+    if wanted == BOTH:
+        return [("gradient", MAPS, IMAGES), ("attention", ATTENTION_MAPS, ATTENTION_IMAGES)]
+    return [(wanted or "gradient", MAPS, IMAGES)]
 
 
 def _explain_clips(request, network, card, cases: pd.DataFrame) -> int:
@@ -64,10 +92,13 @@ def _explain_clips(request, network, card, cases: pd.DataFrame) -> int:
     return len(cases)
 
 
-def _explain_images(request, network, card, cases: pd.DataFrame, table: pd.DataFrame) -> int:
+def _explain_images(
+    request, network, card, cases: pd.DataFrame, table: pd.DataFrame, method: str, folders: tuple[Path, Path]
+) -> int:
     from ..explain.maps import explain_files
+    from ..explain.relevance import method_of
 
-    method, out = request.method or "gradient", request.explain
+    made, (maps_folder, images_folder) = method_of(network, method), folders
     scores = table[[f"p_{label}" for label in card.labels]].to_numpy(np.float64)
     files = [Path(path) for path in cases["path"]]
     ids, targets, weights = table["id"].tolist(), _explained(scores), file_sha256(request.model / card.weights_file)
@@ -82,11 +113,11 @@ def _explain_images(request, network, card, cases: pd.DataFrame, table: pd.DataF
         places = targets[found.position]
         maps = ImageMaps(
             id=case, labels=tuple(card.labels[place] for place in places), maps=found.maps, extent_px=found.extent_px,
-            width_px=found.width_px, height_px=found.height_px, method=method, model=weights,
+            width_px=found.width_px, height_px=found.height_px, method=made, model=weights,
         )  # fmt: skip
         try:
-            write_maps(case_file(out / MAPS, case, ".h5"), maps)
-            _write_images(out / IMAGES, files[found.position], maps, shown[found.position])
+            write_maps(case_file(maps_folder, case, ".h5"), maps)
+            _write_images(images_folder, files[found.position], maps, shown[found.position])
         except DataError as error:
             tqdm.write(f"not explained: {error}")
             continue

@@ -90,6 +90,10 @@ def predict_stage(request: Request) -> pd.DataFrame | None:
         raise UserError(
             f"{request.model}: sees images at scales {list(card.scales)}; --explain is for models of one scale."
         )
+    if request.explain is not None and card.arch.frames == 1:
+        from .explain import refuse_method
+
+        refuse_method(network, request.method)
     with Team(request.out, request.share) as team, file_alone(request.out) if team.first else contextlib.nullcontext():
         return _predict(request, network, card, team)
 

@@ -168,8 +168,9 @@ class ImageTask(Task):
             "`evaluate` holds them against boxes",
         )  # fmt: skip
         parser.add_argument(
-            "--explain-method", choices=["gradient", "attention"], advanced=True,
-            help="of images: gradient-weighted attention, of a CNN Grad-CAM; or attention rollout (default: gradient)",
+            "--explain-method", choices=["gradient", "attention", "both"], advanced=True,
+            help="of images: gradient-weighted attention, of a CNN Grad-CAM; attention rollout; or both, which "
+            "`evaluate` shows side by side (default: gradient)",
         )  # fmt: skip
         parser.add_argument(
             "--bf16", action="store_true", advanced=True,

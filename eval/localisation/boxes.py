@@ -1,26 +1,30 @@
 """Whether a model of images looked at the finding: its maps against boxes that readers drew.
 
-Only findings with a box count: one box or several of one label in one image. Each metric stands beside what two maps
-get that know nothing about the image: a uniform one, and one that points at the image's middle.
+Only findings with a box count: one box or several of one label in one image. Each metric stands beside what maps get
+that know nothing about the image: a uniform one, one that points at the image's middle, and one of where the boxes of
+the other patients lie (`position_prior`).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
+from scipy.stats import t as student
 
 from ..evaluation import Evaluation
 from ..statistics.intervals import Estimate, estimates, proportions
 from ..statistics.metrics import ratio
 from ..statistics.resampling import PatientBootstrap, Reweighted
-from .image_map import ImageMap
+from ..statistics.reservations import FEW
+from ..statistics.small_samples import exact
+from .image_map import ImageMap, box_cover
+from .position_prior import PositionPriors, box_iou, region
 
 FRAME_PX = 224  # shorter side of the raster on which maps are measured
-REGION_SHARE = 0.5  # of the map's maximum, from which on a pixel belongs to the region
 OVERLAPS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)  # T(IoU) of Wang et al. 2017, section 4.2
 MEASURES = ("pointing_game", "energy", "iou")
-BASELINES = ("uniform", "centre")
+BASELINES = ("uniform", "centre", "prior")
+_SAME = 1e-12  # by which gains may differ that are equal
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,18 +90,24 @@ def measures(found: ImageMap, boxes: np.ndarray, tolerance_px: float = 0) -> tup
         IoU: of the box around the region of the maximum, which is connected and at least half as high, with the
         box of the finding that it overlaps most.
     """
-    peaks = found.peaks()
-    if not len(peaks):
+    if not len(found.peaks()):
         return 0.0, 0.0, 0.0
     scale = FRAME_PX / min(found.width_px, found.height_px)
-    away = np.maximum(0, np.maximum(boxes[:, None, :2] - peaks, peaks - boxes[:, None, 2:]))
-    pointing = float((np.hypot(away[..., 0], away[..., 1]) * scale <= tolerance_px).any(axis=0).mean())
+    pointing = _pointing(found, boxes, tolerance_px / scale)
     raster = found.sampled(round(found.width_px * scale), round(found.height_px * scale))
     raster, boxes = np.nan_to_num(raster), boxes * scale
-    inside = np.maximum.reduce([_cover(raster.shape, box) for box in boxes])
+    inside = np.maximum.reduce([box_cover(raster.shape, box) for box in boxes])
     total = raster.sum()
     energy = float((raster * inside).sum() / total) if total > 0 else 0.0
-    return pointing, energy, float(max(_iou(_region(raster), box) for box in boxes))
+    edges = region(raster)
+    return pointing, energy, float(max(box_iou(edges, box) for box in boxes))
+
+
+def _pointing(found: ImageMap, boxes: np.ndarray, tolerance_px: float = 0) -> float:
+    """Return the share of a map's maxima that lie in a box or at most so many px of the image away from one."""
+    peaks = found.peaks()
+    away = np.maximum(0, np.maximum(boxes[:, None, :2] - peaks, peaks - boxes[:, None, 2:]))
+    return float((np.hypot(away[..., 0], away[..., 1]) <= tolerance_px).any(axis=0).mean())
 
 
 def box_metrics(
@@ -123,9 +133,11 @@ def box_metrics(
     bootstrap = evaluation.bootstrap(patients, own.astype(np.float64))
     among = np.column_stack([own, np.ones(len(findings), dtype=bool)])
     model = np.array([measures(each.map, each.boxes) for each in findings])
+    priors = PositionPriors(findings)
     ignorant = {
         "uniform": np.array([measures(each.map.uniform(), each.boxes) for each in findings]),
         "centre": np.array([measures(each.map.central(), each.boxes) for each in findings]),
+        "prior": priors.measures(),
     }
     return BoxMetrics(
         labels=labels,
@@ -133,7 +145,8 @@ def box_metrics(
         patients=[bootstrap.having(column) for column in among.T],
         metrics=_estimates(model, among, bootstrap) | _shares_hit(model, among, bootstrap),
         baseline={name: _means(values, among) for name, values in ignorant.items()},
-        gain={name: _estimates(model - values, among, bootstrap) for name, values in ignorant.items()},
+        gain={name: _gains(model - ignorant[name], among, bootstrap) for name in ("uniform", "centre")}
+        | {"prior": _prior_gains(model, priors, among, bootstrap, evaluation)},
         each=model,
         method=method,
         without_map=without_map,
@@ -150,6 +163,54 @@ def _estimates(values: np.ndarray, among: np.ndarray, bootstrap: PatientBootstra
         name: estimates(ratio(own.sum(axis=0), among.sum(axis=0)), drawn[name], [""] * among.shape[1], few)
         for name, own in weighted.items()
     }
+
+
+def _gains(values: np.ndarray, among: np.ndarray, bootstrap: PatientBootstrap) -> dict[str, list[Estimate]]:
+    """Compute `_estimates` of paired differences; those that are the same in every finding get an interval too."""
+    found = _estimates(values, among, bootstrap)
+    for column, counted in enumerate(among.T):
+        patients = bootstrap.having(counted)
+        for place, name in enumerate(MEASURES):
+            if patients >= FEW and np.ptp(values[counted, place]) < _SAME:
+                found[name][column] = _unvaried(float(values[counted, place].mean()), patients)
+    return found
+
+
+def _prior_gains(
+    values: np.ndarray, priors: PositionPriors, among: np.ndarray, bootstrap: PatientBootstrap, evaluation: Evaluation
+) -> dict[str, list[Estimate]]:
+    """Compute the paired differences of (N, 3) values to the priors, with intervals that hold for other boxes too.
+
+    The priors of a resample are made of fewer different patients and are worse on average, so resamples give the
+    standard error only; the interval is that of a t distribution around the difference.
+    """
+    known, draws = _gains(values - priors.measures(), among, bootstrap), []
+    for weights, own in priors.resampled(evaluation.resamples, evaluation.seed):
+        weighted = among * weights[:, None]
+        differences = np.nan_to_num(values - own)  # NaN has a weight of 0
+        draws.append(ratio(weighted.T @ differences, weighted.sum(axis=0)[:, None]))
+    errors = np.nanstd(draws, axis=0, ddof=1)
+    for column, counted in enumerate(among.T):
+        patients = bootstrap.having(counted)
+        for place, name in enumerate(MEASURES):
+            error = errors[column, place]
+            if patients >= FEW and error > _SAME:
+                value = known[name][column].value
+                half = float(student.ppf(0.975, patients - 1) * error * np.sqrt(patients / (patients - 1)))
+                ends = max(-1.0, value - half), min(1.0, value + half)
+                known[name][column] = Estimate(value, *ends, method="bootstrap, t")
+    return known
+
+
+def _unvaried(value: float, patients: int) -> Estimate:
+    """Return the interval of a difference in -1..1 that no patient varies, so that no resample does.
+
+    Of further patients a share may differ from these, at most what the exact interval of all of `patients` leaves, and
+    theirs may be as low as -1 or as high as 1.
+    """
+    alike = exact(patients, patients)[0]
+    low, high = alike * value - (1 - alike), alike * value + (1 - alike)
+    return Estimate(value, low, high, method="exact, patients for cases")
 
 
 def _shares(weights: Reweighted, values: np.ndarray, among: np.ndarray) -> np.ndarray:
@@ -169,25 +230,3 @@ def _means(values: np.ndarray, among: np.ndarray) -> dict[str, np.ndarray]:
     hits = {f"iou_at_{least:g}": values[:, 2] >= least for least in OVERLAPS}
     columns = {name: values[:, place] for place, name in enumerate(MEASURES)} | hits
     return {name: ratio((among * column[:, None]).sum(axis=0), among.sum(axis=0)) for name, column in columns.items()}
-
-
-def _cover(shape: tuple[int, int], box: np.ndarray) -> np.ndarray:
-    """Return (h, w) share of each pixel that lies in a box (left, top, right, bottom in pixels)."""
-    along = []
-    for start, end, size in ((box[1], box[3], shape[0]), (box[0], box[2], shape[1])):
-        first = np.arange(size)
-        along.append(np.clip(np.minimum(end, first + 1) - np.maximum(start, first), 0, None))
-    return np.outer(*along)
-
-
-def _region(raster: np.ndarray) -> np.ndarray:
-    """Return left, top, right and bottom of the 4-connected region of the maximum, down to half its height."""
-    labels, _ = ndimage.label(raster >= REGION_SHARE * raster.max())
-    rows, columns = np.nonzero(labels == labels.flat[raster.argmax()])
-    return np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], dtype=np.float64)
-
-
-def _iou(one: np.ndarray, other: np.ndarray) -> float:
-    shared = np.clip(np.minimum(one[2:], other[2:]) - np.maximum(one[:2], other[:2]), 0, None).prod()
-    areas = (one[2:] - one[:2]).prod() + (other[2:] - other[:2]).prod()
-    return float(shared / (areas - shared))

@@ -61,6 +61,15 @@ class ImageMap:
         return replace(self, values=np.round(np.exp(-(away_x[None] ** 2 + away_y[:, None] ** 2) / 2), 9))
 
 
+def box_cover(shape: tuple[int, int], box: np.ndarray) -> np.ndarray:
+    """Return (h, w) share of each pixel that lies in a box (left, top, right, bottom in pixels)."""
+    along = []
+    for start, end, size in ((box[1], box[3], shape[0]), (box[0], box[2], shape[1])):
+        first = np.arange(size)
+        along.append(np.clip(np.minimum(end, first + 1) - np.maximum(start, first), 0, None))
+    return np.outer(*along)
+
+
 def _weights(places: np.ndarray, nodes: np.ndarray) -> np.ndarray:
     """Return (P, n) weights of linear interpolation between rising nodes, constant beyond the first and the last."""
     at = np.interp(places, nodes, np.arange(len(nodes), dtype=np.float64))

@@ -8,8 +8,10 @@ import numpy as np
 
 from ..localisation.boxes import BASELINES, MEASURES, OVERLAPS, BoxedFinding, BoxMetrics
 from ..localisation.overlay import over_image, with_boxes
+from ..localisation.position_prior import GRID
 from ..statistics.intervals import Estimate
-from .formats import number
+from ..statistics.reservations import FEW
+from .boxes_verdict import localises, verdict
 from .images import jpeg_uri
 from .metrics_json import estimate_json
 from .plots import MODELS, MUTED, row_axes, svg_style, svg_text
@@ -17,9 +19,12 @@ from .section import MetricRow, Section
 
 ALL = "All findings"
 MOST_EXAMPLES = 8
+PRIORS = ("centre", "prior")  # baselines to which the table of differences goes
 NAMES = {"pointing_game": "Pointing game", "energy": "Energy in the box", "iou": "Mean IoU"}
+METHOD_NAMES = {"gradient": "relevance", "grad_cam": "Grad-CAM", "attention": "attention rollout"}
 METHOD_WORDS = {
-    "gradient": "gradient-weighted attention (Chefer et al. 2021); of a CNN Grad-CAM (Selvaraju et al. 2017)",
+    "gradient": "gradient-weighted attention (Chefer et al. 2021)",
+    "grad_cam": "Grad-CAM (Selvaraju et al. 2017)",
     "attention": "attention rollout (Abnar & Zuidema 2020), the same map for every finding",
 }
 
@@ -33,8 +38,8 @@ def boxes_section(
     """Return the section after "Discrimination".
 
     Args:
-        found: Model name to its metrics, at least one.
-        places: Model name to its place among all models of the report, which decides its colour.
+        found: Name of a model, or of a model and its further method of maps, to its metrics; at least one.
+        places: The same to its place among all models of the report, which decides its colour.
         findings: Those that the first model's metrics are of, in that order, for the examples.
         image: Case id to its image, (h, w) or (h, w, 3), or None if there is none; without it no examples.
     """
@@ -51,10 +56,12 @@ def boxes_section(
             "plot": markupsafe.Markup(_plot(found, places)),
             "examples": [] if image is None else _examples(first, findings, image),
             "first": first_name,
-            "verdicts": [_verdict(name, each, len(found) > 1) for name, each in found.items()],
+            "verdicts": {name: verdict(each) for name, each in found.items()},
+            "against": [{"measure": NAMES[measure], "rows": _against(found, measure)} for measure in MEASURES],
             "marked": any(
-                each.metrics[measure][place].marked
+                shown[measure][place].marked
                 for each in found.values()
+                for shown in (each.metrics, *each.gain.values())
                 for measure in MEASURES
                 for place in range(len(each.labels) + 1)
             ),
@@ -87,24 +94,17 @@ def _overlap(found: Mapping[str, BoxMetrics], name: str) -> list[tuple[Estimate,
     return [(each.metrics[name][-1], [each.baseline[base][name][-1] for base in BASELINES]) for each in found.values()]
 
 
-def _verdict(name: str, found: BoxMetrics, several: bool) -> str:
-    """Say whether the maps point at findings more often than a map that knows nothing."""
-    value, head = found.metrics["pointing_game"][-1], f"{name}: the" if several else "The"
-    said = f"{head} maximum lies in the box for {100 * value.value:.0f} % of {found.findings[-1]:,} findings"
-    better = []
-    for base, words in (("uniform", "a random place"), ("centre", "the middle of the image")):
-        gain, chance = found.gain[base]["pointing_game"][-1], found.baseline[base]["pointing_game"][-1]
-        if np.isnan(gain.low):
-            verdict = f"no comparison: {gain.reason}"
-        else:
-            word = "better" if gain.low > 0 else "worse" if gain.high < 0 else "no clear difference"
-            verdict = f"difference {_signed(gain.low)} to {_signed(gain.high)}: {word}"
-        better.append(f"{words} does for {100 * chance:.0f} % ({verdict})")
-    return f"{said}; {better[0]}, and {better[1]}."
-
-
-def _signed(value: float) -> str:
-    return ("+" if value >= 0 else "−") + number(abs(value), 2)
+def _against(found: Mapping[str, BoxMetrics], measure: str) -> list[dict[str, Any]]:
+    """Return a measure over all findings, beside that of the priors, and the paired differences to them."""
+    return [
+        {
+            "name": name,
+            "maps": METHOD_NAMES[each.method],
+            "value": each.metrics[measure][-1],
+            "bases": [(each.baseline[base][measure][-1], each.gain[base][measure][-1]) for base in PRIORS],
+        }
+        for name, each in found.items()
+    ]
 
 
 def _examples(
@@ -135,7 +135,7 @@ def _examples(
 
 
 def _plot(found: Mapping[str, BoxMetrics], places: Mapping[str, int]) -> str:
-    """Draw the pointing game by label: a mark with interval per model, a stroke for chance, a ring for the middle."""
+    """Draw the pointing game by label: a mark with interval per model, grey ones for the baselines."""
     labels = list(dict.fromkeys(label for each in found.values() for label in (*each.labels, ALL) if label != ALL))
     labels.append(ALL)
     pitch = 13 + 8 * len(found)
@@ -151,17 +151,21 @@ def _plot(found: Mapping[str, BoxMetrics], places: Mapping[str, int]) -> str:
                 estimate = each.metrics["pointing_game"][place]
                 axes.hlines(y, estimate.low, estimate.high, color=colour, lw=1.5)
                 axes.plot(estimate.value, y, marker=marker, ms=5, color=colour, mec=colour, clip_on=False)
-                uniform, centre = (each.baseline[base]["pointing_game"][place] for base in BASELINES)
+                uniform, centre, prior = (each.baseline[base]["pointing_game"][place] for base in BASELINES)
                 axes.plot(uniform, y, marker="|", ms=8, mew=1.5, color=MUTED, clip_on=False)
                 axes.plot(centre, y, marker="o", ms=6, mfc="none", mec=MUTED, mew=1.1, clip_on=False)
+                axes.plot(prior, y, marker="x", ms=5, mew=1.3, color=MUTED, clip_on=False)
         alt = (
-            "Pointing game by finding, with 95 % intervals and what a random place and the middle get; a table follows."
+            "Pointing game by finding, with 95 % intervals and what a random place, the middle and the usual place "
+            "get; a table follows."
         )
         return svg_text(figure, "boxes", alt, texts)
 
 
 def _metrics(name: str, found: BoxMetrics) -> list[MetricRow]:
-    rows = []
+    decided = localises(found)
+    shown = Estimate(float("nan") if decided is None else float(decided), reason=verdict(found))
+    rows = [MetricRow(name, "", "boxes_localises", shown, found.findings[-1], found.findings[-1])]
     for label, place in _places(found).items():
         head, size = (name, "" if label == ALL else label), found.findings[place]
         for metric, estimates in found.metrics.items():
@@ -178,6 +182,8 @@ def _metrics(name: str, found: BoxMetrics) -> list[MetricRow]:
 def _plain(found: BoxMetrics) -> dict[str, Any]:
     return {
         "maps": found.method,
+        "localises": localises(found),
+        "verdict": verdict(found),
         "findings_without_map": found.without_map,
         "findings_with_an_empty_map": found.empty,
         "labels": [
@@ -208,8 +214,13 @@ def _methods(found: Mapping[str, BoxMetrics]) -> str:
         "share. Energy (Wang et al. 2020): share of the map’s sum that lies in the boxes. IoU: of the box around "
         "the connected region of the maximum, down to half its height, with the box of the finding; T(IoU) as "
         "Wang et al. 2017, "
-        "but by this one rule for the region. The uniform map prefers no place; the central one is a Gaussian in the "
+        "but by this one rule for the region, whose share of the height is fixed and chosen on no box. "
+        "The uniform map prefers no place; the central one is a Gaussian in the "
         "middle of the image with a standard deviation of a quarter of its sides; both on the grid of the "
-        "model’s own map. "
-        "Differences to them are paired by finding."
+        "model’s own map. The usual place is the mean of the boxes of all other patients, the finding’s own left out, "
+        f"in shares of the image’s sides on {GRID} x {GRID} cells, of the same finding where {FEW} others or more have "
+        "it, else of all findings; of its maxima, those within one patient of the highest tie. "
+        "Differences to them are paired by finding, with intervals by patient. Maps are said to point at findings only "
+        "where the pointing game over all findings is better than that of each of the three, by intervals that "
+        "exclude 0."
     )

@@ -16,6 +16,7 @@ import pytest
 import torch
 from clinvit.cli import main
 from clinvit.core.errors import UserError
+from clinvit.datasets.images.image_maps import read_maps
 from clinvit.datasets.manifest.seen import case_hash, patient_hash
 from clinvit.datasets.manifest.tables import read_predictions
 from clinvit.finetune.model import build_model, load_card, save_model
@@ -236,6 +237,15 @@ def test_explained_images_go_on_too(model, images, tmp_path, monkeypatch):
     maps[1].unlink()
     predict_stage(replace(request, resume=True))
     assert maps[1].is_file() and maps[0].stat().st_mtime_ns == times[0]
+
+
+def test_both_methods_have_folders_of_their_own(model, images, tmp_path):
+    request = Request(model, [str(images / "000.png")], tmp_path / "p.csv", explain=tmp_path / "e", method="both")
+    predict_stage(request)
+    assert [read_maps(tmp_path / "e" / folder / "000.h5").method for folder in ("maps", "maps-attention")] == [
+        "gradient", "attention",
+    ]  # fmt: skip
+    assert list((tmp_path / "e/images-attention").rglob("000.png"))
 
 
 def test_exclusive_classes_have_no_calls(model, images, tmp_path):

@@ -181,7 +181,7 @@ def test_the_section_is_on_the_page_in_the_json_and_in_the_csv(tmp_path, tables,
     assert 'role="img"' in part and "Pointing game by finding" in part
     assert metrics["boxes"] == json.loads((tmp_path / "r" / "report.json").read_text())["boxes"]
     label = metrics["boxes"]["one"]["labels"][-1]
-    assert label["findings"] == 60 and set(label["baselines"]) == {"uniform", "centre"}
+    assert label["findings"] == 60 and set(label["baselines"]) == {"uniform", "centre", "prior"}
     csv = pd.read_csv(tmp_path / "r" / "metrics.csv", keep_default_na=False)
     row = csv[(csv["metric"] == "boxes_pointing_game") & (csv["model"] == "one") & (csv["label"] == "")]
     assert float(row["value"].iloc[0]) == pytest.approx(label["metrics"]["pointing_game"]["value"], abs=1e-5)
