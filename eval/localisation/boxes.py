@@ -24,6 +24,8 @@ FRAME_PX = 224  # shorter side of the raster on which maps are measured
 OVERLAPS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)  # T(IoU) of Wang et al. 2017, section 4.2
 MEASURES = ("pointing_game", "energy", "iou")
 BASELINES = ("uniform", "centre", "prior")
+# Fewest patients for an interval against the usual place: with 12 it covered 88 % of the time, with 38 97 %.
+PRIOR_PATIENTS = 30
 _SAME = 1e-12  # by which gains may differ that are equal
 
 
@@ -194,8 +196,11 @@ def _prior_gains(
         patients = bootstrap.having(counted)
         for place, name in enumerate(MEASURES):
             error = errors[column, place]
-            if patients >= FEW and error > _SAME:
-                value = known[name][column].value
+            value = known[name][column].value
+            if FEW <= patients < PRIOR_PATIENTS:
+                few = f"no interval: boxes of {patients} patients, fewer than {PRIOR_PATIENTS}, are no steady usual place"
+                known[name][column] = Estimate(value, reason=few)
+            elif patients >= FEW and error > _SAME:
                 half = float(student.ppf(0.975, patients - 1) * error * np.sqrt(patients / (patients - 1)))
                 ends = max(-1.0, value - half), min(1.0, value + half)
                 known[name][column] = Estimate(value, *ends, method="bootstrap, t")
