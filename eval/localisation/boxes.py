@@ -198,7 +198,7 @@ def _prior_gains(
             error = errors[column, place]
             value = known[name][column].value
             if FEW <= patients < PRIOR_PATIENTS:
-                few = f"no interval: boxes of {patients} patients, fewer than {PRIOR_PATIENTS}, are no steady usual place"
+                few = f"no interval: boxes of {patients} patients, fewer than {PRIOR_PATIENTS}, vary too much"
                 known[name][column] = Estimate(value, reason=few)
             elif patients >= FEW and error > _SAME:
                 half = float(student.ppf(0.975, patients - 1) * error * np.sqrt(patients / (patients - 1)))
