@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import nn
 
+from ..core.errors import UserError
+
 # What a network's own settings may name that is no plain value (UNI2-h, Virchow2): timm's layer, PyTorch's activation.
 PARTS = {"SwiGLUPacked": "timm.layers", "SiLU": "torch.nn"}
 # What belongs to the input or the last layer, which a recipe decides, or says where weights lie.
@@ -43,6 +45,8 @@ def make_network(
         options["img_size"] = tuple(image_size)
     try:
         return timm.create_model(name, pretrained=False, **options)
+    except UserError:
+        raise  # of what bounds the size of a network
     except (TypeError, RuntimeError, AssertionError, ValueError) as error:
         size = f" of {image_size[0]} x {image_size[1]} px and {channels} channel(s)" if image_size is not None else ""
         raise ValueError(f"network {name!r}: cannot be made for input{size} ({_words(error)}){_advice(own)}") from None

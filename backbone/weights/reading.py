@@ -134,12 +134,16 @@ def _refuse_pointer(path: Path) -> None:
     """Refuse the few lines that Git leaves in place of a large file that was not fetched."""
     if not path.is_file():
         return
-    with path.open("rb") as file:
-        if file.read(len(LFS_POINTER)) == LFS_POINTER:
-            raise UserError(
-                f"{path}: a Git LFS pointer, not the weights: the repository was copied without its large files. "
-                "Fetch them with `git lfs pull`, or download the file itself."
-            )
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(LFS_POINTER))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}). Copy or download it again.") from None
+    if start == LFS_POINTER:
+        raise UserError(
+            f"{path}: a Git LFS pointer, not the weights: the repository was copied without its large files. "
+            "Fetch them with `git lfs pull`, or download the file itself."
+        )
 
 
 def read_pickle(path: Path) -> object:

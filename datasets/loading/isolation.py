@@ -254,6 +254,7 @@ def _serve(read: Callable, pipe: Connection, at, seconds: float, memory: Limit, 
     limit_memory(int(memory.value() * 1e9))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     one_thread()
+    end_after(seconds), end_not()  # opens what it needs while it may
     confine(writes=_writes(read))
     at.value = _WAITING
     # Where nobody takes a result at once, it is sent while the next file is read.

@@ -433,10 +433,10 @@ def test_a_frame_of_another_size_is_refused(tmp_path, syntax):
 @pytest.mark.parametrize(
     "tag, rows, words",
     [
-        (0x7FE00010, 0, "without an image"),
+        (0x7FE00010, 0, "without describing an image"),
         (0x7FE00010, 12_000, "inflates to more than is read .*at most 0.1 GB; CLINVIT_MAX_INFLATED_GB"),
         (0x7FE00010, 100, "inflates to more than its header says"),
-        (0x00091001, 0, "without an image"),
+        (0x00091001, 0, "without describing an image"),
     ],
     ids=["pixels", "pixels of a giant", "more pixels than declared", "an element before the pixels"],
 )
