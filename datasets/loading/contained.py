@@ -38,7 +38,7 @@ def refuse_inflated(path: Path, file: h5py.File, ratio: float = DEFLATED) -> Non
                 )
             if (count := _unwritten_chunks(found)) > UNWRITTEN:
                 raise DataError(
-                    f"{path}: refused: of `{name}` of {' x '.join(map(str, shape))} {count:,.0f} chunks were never "
+                    f"{path}: refused: `{name}` of {' x '.join(map(str, shape))} has {count:,.0f} chunks that were never "
                     "written. Write it again."
                 )
 
