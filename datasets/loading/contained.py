@@ -38,8 +38,8 @@ def refuse_inflated(path: Path, file: h5py.File, ratio: float = DEFLATED) -> Non
                 )
             if (count := _unwritten_chunks(found)) > UNWRITTEN:
                 raise DataError(
-                    f"{path}: refused: `{name}` of {' x '.join(map(str, shape))} has {count:,.0f} chunks that were never "
-                    "written. Write it again."
+                    f"{path}: refused: `{name}` of {' x '.join(map(str, shape))} has {count:,.0f} chunks that "
+                    "were never written. Write it again."
                 )
 
 
