@@ -48,6 +48,8 @@ _STYLE = {
     "text.color": INK,
     "text.usetex": False,
 }
+# Ids that Matplotlib gives to the parts of a figure; those that we give, and those of what is used again, are others.
+_OWN_IDS = r' id="(figure|axes|patch|line2d|text|[xy]tick|matplotlib\.axis|\w+Collection|legend)_\d+"'
 _PANEL = (150, 146)  # px
 _LARGE = (300, 284)  # px, of the one panel that the page begins with
 _HISTOGRAM = 46  # px under a calibration panel
@@ -375,11 +377,14 @@ def svg_text(figure: "Figure", name: str, alt: str, texts: dict[str, str]) -> st
     svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->|<style[^>]*>.*?</style>|<defs>\s*</defs>", "", svg, flags=re.S)
     box = svg.split('viewBox="', 1)[1].split('"', 1)[0]
     svg = svg[svg.index(">") + 1 :]
+    svg = re.sub(_OWN_IDS, "", svg)  # nothing points at these
+    svg = svg.replace("<g/>", "")
     svg = re.sub(r"\bid=\"", f'id="{name}-', svg)
     svg = svg.replace("url(#", f"url(#{name}-").replace('xlink:href="#', f'href="#{name}-')
     svg = re.sub(r"(\d+\.\d)\d+", r"\1", svg)  # a tenth of a px is less than anybody sees
     # Further points of a line need no letter.
     svg = re.sub(r'M [^A-Za-z"]+(?:L [^A-Za-z"]+)+', lambda line: line[0].replace("L ", ""), svg)
+    svg = re.sub(r' transform="rotate\(-?0 [^)]*\)"', "", svg)
     svg = svg.replace("stroke-dasharray: ; stroke-dashoffset: 0; ", "")
     svg = re.sub(r"<g( [^>]*)?>\s*((?:<use [^>]*/>\s*)+)</g>", _style_once, svg)
     svg = re.sub(r"(font(?:-family)?: [^;\"']*?)'[^;\"]*", r"\1var(--sans)", svg)
