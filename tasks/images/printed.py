@@ -61,7 +61,7 @@ MEANS = (
     Metric("individual", "Fine-tuned alone", 3, "mean accuracy over 8 tasks, a model each", percent=True),
     Metric("merged", "Merged", 3, "mean accuracy over 8 tasks, one model", percent=True),
 )
-NO_MERGE = "Models are not merged here, and CLIP's 8 tasks are no medical data; merged values are not known to us."
+NO_MERGE = "CLIP's 8 tasks are not set up here (`clinvit merge` has the method); merged values are not known to us."
 OPCM = Table(
     name="images/opcm",
     title="OPCM: fine-tuned CLIP models merged one after another",
