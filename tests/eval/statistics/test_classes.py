@@ -310,6 +310,24 @@ def test_report_of_many_classes_stays_small_and_says_what_is_left_out(tmp_path):
     assert metrics.loc[metrics["metric"] == "class_sensitivity", "low"].notna().all()
 
 
+def test_rare_classes_among_many_are_in_the_mean_over_all_and_the_page_says_so(tmp_path):
+    labels = [f"action {i}" for i in range(30)]
+    truth, scores = drawn(30, 9 * 30)
+    words = {}
+    for kind, path in (("exclusive", "many.csv"), ("multi-label", "each.csv")):
+        predictions = table(tmp_path / path, labels, truth, scores, per_patient=1)
+        evaluate({"m": predictions}, tmp_path / kind, evaluation=Evaluation(resamples=20, kind=kind))
+        report, html, _ = read_report(tmp_path / kind)
+        words[kind] = " ".join(html.split())
+        assert "no mean over findings" not in words[kind]
+        macro = report["models"][0]["macro"]["auroc"]
+        assert macro["low"] is None and macro["value"] > 0.5
+        assert report["models"][0]["left_out_of_macro"] == []
+    assert "of fewer than 10 patients" in words["exclusive"]
+    assert "the macro mean is over all, without interval" in words["exclusive"]
+    assert "30 of 30" in words["exclusive"] and "no macro mean includes the finding" not in words["exclusive"]
+
+
 def test_a_report_of_labels_that_do_not_exclude_each_other_has_no_classes(tmp_path):
     truth, scores = drawn(3, 60)
     evaluate(
