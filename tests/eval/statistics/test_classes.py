@@ -17,6 +17,7 @@ from clinvit.eval.statistics.mcnemar import mcnemar
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
+from scipy.stats import t as student
 from sklearn.metrics import (
     accuracy_score,
     balanced_accuracy_score,
@@ -28,6 +29,7 @@ from sklearn.metrics import (
     recall_score,
     top_k_accuracy_score,
 )
+from statsmodels.stats.proportion import proportion_confint
 
 CASCADE = ("no detachment", "macula intact", "macula detached")
 
@@ -112,6 +114,12 @@ def test_intervals_are_the_percentiles_of_resampled_patients(tmp_path):
         draws["kappa"].append(cohen_kappa_score(truth[rows], decided[rows]))
         draws["mcc"].append(matthews_corrcoef(truth[rows], decided[rows]))
         draws["macro_f1"].append(f1_score(truth[rows], decided[rows], average="macro"))
+    share, variance = found.metrics["accuracy"].value, np.var(draws.pop("accuracy")) * 300 / 299
+    size = share * (1 - share) / variance * (student.ppf(0.975, 599) / student.ppf(0.975, 299)) ** 2
+    assert found.metrics["accuracy"].method == "wilson, effective sample size"
+    assert (found.metrics["accuracy"].low, found.metrics["accuracy"].high) == pytest.approx(
+        proportion_confint(share * size, size, method="wilson"), abs=1e-12
+    )
     for name, values in draws.items():
         assert (found.metrics[name].low, found.metrics[name].high) == pytest.approx(
             tuple(np.quantile(values, [0.025, 0.975])), abs=1e-12
