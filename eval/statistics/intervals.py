@@ -10,7 +10,7 @@ import numpy as np
 from scipy.stats import norm
 
 from .metrics import ratio
-from .resampling import Drawn, PatientBootstrap, Reweighted
+from .resampling import Drawn, PatientBootstrap
 from .reservations import ENOUGH, FEW, mean_size, rough, too_few, widened
 from .small_samples import auroc_interval, effective_cases, effective_patients, exact
 
