@@ -35,6 +35,7 @@ VERBS = {
     "compare": "two or more models on the same cases",
     "plan": "how many cases a study needs",
     "curate": "manifest.csv of an archive -> the cases that are worth pre-training on, and why not the others",
+    "audit": "encoder/ or model/ + an archive -> what a release gives away of patients and sites",
     "acceptance": "a target, locked before, + predictions.csv -> met, not met or not enough cases",
     "contract": "a model that is deployed: inputs, thresholds, bounds of drift, rollback rule in one file",
     "monitor": "predictions of each month against the contract: in bounds, out of bounds since when, too few cases",
