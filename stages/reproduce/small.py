@@ -23,6 +23,7 @@ PEAK = 1e-3  # least peak rate, which so few steps need
 VIT_PEAKS = {"pretrain": 2e-3, "finetune": 4e-3}  # of ViTs; in fine-tuning the layer decay takes most of it away again
 VOLUMES = {"senet154": 64}  # least side that a network takes, px; the others take 48
 VOLUME_PX, VOLUME_FRAMES = 48, 16
+SMOKE_BATCH = 16  # at most, for a few cases to fill it
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,15 @@ def _(recipe: Extract, scale: Scale = SCALE) -> Extract:
 @small.register
 def _(recipe: Mil, scale: Scale = SCALE) -> Mil:
     return replace(recipe, optim=_optim(recipe.optim, scale.mil_epochs, 1), run=_run(recipe.run))
+
+
+def shortest(recipe: Any) -> Any:
+    """Return a recipe with one epoch in small batches, for a try on real data; one that trains nothing is the same."""
+    if not hasattr(recipe, "optim"):
+        return recipe
+    batch = min(recipe.optim.batch_size, SMOKE_BATCH)
+    optim = replace(recipe.optim, epochs=1, warmup_epochs=0, batch_size=batch, accumulate=1)
+    return replace(recipe, optim=optim, **({"eval_every": 1} if hasattr(recipe, "eval_every") else {}))
 
 
 def _volume(recipe: Finetune, scale: Scale) -> Finetune:
