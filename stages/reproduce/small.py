@@ -47,7 +47,7 @@ class Scale:
     pretrain_epochs: int = 30
     finetune_epochs: int = 30
     cnn_epochs: int = 8
-    clip_epochs: int = 10
+    clip_epochs: int = 6
     dino_epochs: int = 2
     mil_epochs: int = 30
     volume_epochs: int = 6
