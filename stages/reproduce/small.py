@@ -101,7 +101,7 @@ def _(recipe: Finetune, scale: Scale = SCALE) -> Finetune:
         recipe,
         eval_every=max(1, epochs // 4),
         model=_model(recipe.model, px, scale.frames),
-        data=_data(recipe.data, px),
+        data=_data(recipe.data, px * recipe.scales[-1]),
         augment=replace(recipe.augment, size=px),
         view=_view(recipe.view, recipe.model.image_size, px),
         optim=_optim(recipe.optim, epochs, 16, peak),

@@ -17,8 +17,10 @@ from clinvit.core.errors import RunError, UserError
 from clinvit.datasets.manifest.tables import predictions_table, write_predictions
 from clinvit.eval.statistics.intervals import Estimate
 from clinvit.finetune.model import load_model
+from clinvit.finetune.run import make_card
 from clinvit.finetune.start_head import StartHead
 from clinvit.finetune.training import FineTuning
+from clinvit.finetune.workload import NO_CASES
 from clinvit.stages.reproduce import catalogue, plan, run
 from clinvit.stages.reproduce.cost import Cost, costed, read_cost, total
 from clinvit.stages.reproduce.download import fetch
@@ -32,6 +34,7 @@ from clinvit.stages.reproduce.table import Finetune, Measure, Metric, Printed, R
 from clinvit.tasks import all_tasks, load
 from clinvit.tasks.thorax import phantoms
 from clinvit.tasks.thorax import tables as thorax
+from clinvit.tasks.thorax.recipes import scaled_probe
 
 TINY = Scale(image_px=32, pretrain_epochs=2, finetune_epochs=2, cnn_epochs=1)
 FILES = ("table.csv", "table.json", "table.md", "table.tex", "table.html")
@@ -533,6 +536,13 @@ def test_the_other_thorax_tables_run_small(name, rows, tmp_path, monkeypatch):
     _, results = reproduce(Request(small_set, task, tmp_path, phantoms=True, resamples=50, rows=rows))
     states = {result.name: (result.state, result.reason) for result in results if result.name in rows}
     assert states == dict.fromkeys(rows, ("done", ""))
+
+
+def test_two_scales_fit_the_phantoms_and_the_cache():
+    for scales in ((1,), (1, 2)):
+        recipe = small(scaled_probe(*scales))
+        card = make_card(recipe, NO_CASES, None)
+        assert card.least_px() <= card.cache_px and card.least_px() <= phantoms.SIZE_PX
 
 
 def test_every_recipe_has_a_try_of_one_epoch():
