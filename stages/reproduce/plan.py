@@ -108,13 +108,16 @@ def _resolved(step: Step, row: Row, phantoms: bool, options: Sequence[str], smok
 
 def _check_finetune(row: Row, recipe: Any, manifest: Manifest) -> None:
     """Refuse now what fine-tuning would refuse after days of pre-training."""
+    from ...backbone.card import EncoderCard
     from ...finetune.run import check_labels, make_card
 
     try:
         if recipe.data.labels is not None:
             manifest = manifest.with_labels(recipe.data.labels)
         check_labels(recipe, manifest)
-        make_card(recipe, manifest, None)
+        # A probe is of an encoder: the one that the row pre-trains or that is given, whose shape is the recipe's.
+        start = EncoderCard(recipe.model.architecture(), recipe.data.mean, recipe.data.std, method="mae")
+        make_card(recipe, manifest, None if recipe.mode == "full" else start)
     except UserError as error:
         raise UserError(f"row {row.name}: {error}") from None
 

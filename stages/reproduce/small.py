@@ -101,7 +101,7 @@ def _(recipe: Finetune, scale: Scale = SCALE) -> Finetune:
         recipe,
         eval_every=max(1, epochs // 4),
         model=_model(recipe.model, px, scale.frames),
-        data=_data(recipe.data, px * recipe.scales[-1]),
+        data=_data(recipe.data, px, recipe.scales[-1]),
         augment=replace(recipe.augment, size=px),
         view=_view(recipe.view, recipe.model.image_size, px),
         optim=_optim(recipe.optim, epochs, 16, peak),
@@ -178,8 +178,8 @@ def _model(model: Model, px: int, frames: int = 1) -> Model:
     )
 
 
-def _data(data: Data, px: int) -> Data:
-    return replace(data, cache=True, cache_px=round(px * 256 / 224))
+def _data(data: Data, px: int, finest: int = 1) -> Data:
+    return replace(data, cache=True, cache_px=round(px * 256 / 224) * finest)
 
 
 def _view(view: View, before_px: int, px: int) -> View:

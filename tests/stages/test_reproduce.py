@@ -527,6 +527,7 @@ def test_the_command_end_to_end(tmp_path, monkeypatch, capsys):
         ("thorax/chexpert", ("vit-s-xrays-mae",)),
         ("thorax/covidx", ("vit-s-xrays-mae",)),
         ("thorax/ablation-randaug", ("randaug-none", "randaug-10")),
+        ("thorax/scales", ("scales-1", "scales-1-2")),
     ],
 )
 def test_the_other_thorax_tables_run_small(name, rows, tmp_path, monkeypatch):
@@ -541,7 +542,8 @@ def test_the_other_thorax_tables_run_small(name, rows, tmp_path, monkeypatch):
 def test_two_scales_fit_the_phantoms_and_the_cache():
     for scales in ((1,), (1, 2)):
         recipe = small(scaled_probe(*scales))
-        card = make_card(recipe, NO_CASES, None)
+        arch = recipe.model.architecture()
+        card = make_card(recipe, NO_CASES, EncoderCard(arch, (0.5,), (0.25,), method="mae"))
         assert card.least_px() <= card.cache_px and card.least_px() <= phantoms.SIZE_PX
 
 
