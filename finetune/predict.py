@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..core.errors import DataError, UserError
 from ..core.pixels import normalised
+from ..datasets.images.colour import LOST_COLOUR
 from ..datasets.images.flat import FLAT, is_flat
 from ..datasets.loading.cache import Pixels
 from ..datasets.loading.isolation import isolated
@@ -101,12 +102,12 @@ class PixelPredictor:
             values = np.full((len(items), self.width), np.nan)
             good = [position for position, reason in enumerate(reasons) if not reason]
             if good:
-                images = torch.from_numpy(np.concatenate([items[position] for position in good])).to(self.device)
+                images = torch.from_numpy(np.concatenate([items[position][0] for position in good])).to(self.device)
                 part = self.values_of(normalised(images, self.card.mean, self.card.std)).float().cpu().numpy()
                 values[good] = part.reshape(len(good), -1, self.width).mean(axis=1)
-            reasons = [
-                FLAT if place in good and is_flat(items[place]) else reasons[place] for place in range(len(items))
-            ]
+            for place in good:
+                views, lost_colour = items[place]
+                reasons[place] = FLAT if is_flat(views) else LOST_COLOUR if lost_colour else ""
             yield _without_non_finite(range(done, done + len(items)), values, reasons)
             done += len(items)
 
@@ -191,6 +192,10 @@ def pooled_features(model: nn.Module) -> Values:
 def _without_non_finite(positions: Sequence[int], scores: np.ndarray, reasons: list[str]) -> Scored:
     """A score that is not finite is a failure, not a number."""
     for row in np.flatnonzero(~np.isfinite(scores).all(axis=1)):
-        reasons[row] = reasons[row] if reasons[row] not in ("", FLAT) else "the model gave a score that is not a number"
+        reasons[row] = (
+            reasons[row]
+            if reasons[row] not in ("", FLAT, LOST_COLOUR)
+            else "the model gave a score that is not a number"
+        )
         scores[row] = np.nan
     return Scored(positions, scores, reasons)

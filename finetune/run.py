@@ -214,7 +214,7 @@ def _start_of(recipe: Finetune, encoder: Path) -> EncoderCard | NetworkStart:
         raise UserError("encoder: a network of your own has its weights already; load them into it, and leave it out.")
     if recipe.network != "vit" and recipe.model.frames > 1:
         raise UserError(f"network {recipe.network!r} starts from scratch; leave --encoder out.")
-    start = find_start(encoder, recipe.network)
+    start = find_start(encoder, recipe.network, ours=True)
     if isinstance(start, NetworkStart) and recipe.model.frames > 1:
         raise UserError(f"{encoder}: {start.network} is of images; clips need an encoder that is a ViT of ours.")
     return start
