@@ -99,7 +99,7 @@ def read(
         id_column = NAMES
     held = contents(root, "slide")
     present = pd.Series([entry.path for entry in held.entries], dtype=str)
-    raw[path_column] = find_slides(path, root, raw[path_column], held)
+    raw[path_column] = find_slides(path, root, raw[path_column], held, notes)
     raw = _one_row_per_slide(raw, path_column, held, notes)
     if id_column is None:
         listed = raw[path_column]
