@@ -57,6 +57,13 @@ def class_names(raw: pd.DataFrame, notes: list[str]) -> str | None:
     return column
 
 
+def slide_name(cell: str) -> str:
+    """Return the id that a cell of slide ids gives: without suffix, and of an absolute path the file's name."""
+    cell = cell.strip()
+    plain = cell.replace("\\", "/")
+    return slide_stem(PurePosixPath(plain).name if _ABSOLUTE.match(plain) else cell)
+
+
 def find_slides(path: Path, root: Path, cells: pd.Series, held: Contents, notes: list[str]) -> pd.Series:
     """Return cells as paths relative to `root`: a name becomes the one slide that it fits, others stay as they are.
 

@@ -458,7 +458,15 @@ def test_absolute_paths_of_another_machine_name_the_slides_here(tmp_path, style,
     own(tmp_path, [f"{cell(s)},p{n},{n % 2}" for n, s in enumerate(SLIDES)], f"{column},patient,grade", SLIDES)
     table, labels = to_manifest(tmp_path)
     assert table["path"].tolist() == SLIDES and labels == ("grade",)
+    assert table["id"].str.fullmatch(r"case_\d\d" if column == "slide_id" else r"(?:left/|right/)?case_\d\d").all()
     assert said(table, "12 absolute paths lead nowhere: the slides of their names below")
+
+
+def test_slide_ids_that_are_paths_of_one_name_in_two_folders(tmp_path):
+    slides = [f"{n % 2}/case_{n // 2:02d}.svs" for n in range(12)]
+    own(tmp_path, [f"{tmp_path / s},p{n},{n % 2}" for n, s in enumerate(slides)], "slide_id,case_id,grade", slides)
+    with pytest.raises(DataError, match=r"0/case_00\.svs and 1/case_00\.svs have one name"):
+        to_manifest(tmp_path)
 
 
 def test_a_relative_path_names_no_slide_in_another_folder(tmp_path):
