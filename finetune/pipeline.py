@@ -11,7 +11,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from ..core.errors import masked
-from ..datasets.manifest.tables import Manifest, predictions_table
+from ..datasets.manifest.tables import Asked, Manifest, Target, predictions_table
 
 PREDICTED = "pred_"
 WARNING = "warning"
@@ -49,6 +49,12 @@ class PredictorCard(Protocol):
     @property
     def unit(self) -> str: ...
 
+    @property
+    def kinds(self) -> tuple[Target, ...]: ...
+
+    @property
+    def columns(self) -> tuple[str, ...]: ...
+
 
 class Predictor(Protocol):
     """What gives scores of cases."""
@@ -73,21 +79,21 @@ def predicted(cases: pd.DataFrame, truth: np.ndarray, predictor: Predictor, prog
     Args:
         cases: N rows with `id, patient, split` and what the predictor reads; where there is a column `shown`, that
             stands for the `path` in reasons.
-        truth: (N, L) of 0, 1, NaN.
+        truth: (N, L) of 0, 1, NaN; of targets that are no labels theirs.
         predictor: Gives the scores.
         progress: Whether to show a bar.
     """
     card = predictor.card
     found = predictor.scores(cases)
     scores, reasons = collected(
-        shown(found, len(cases), card.unit) if progress else found, len(cases), len(card.labels)
+        shown(found, len(cases), card.unit) if progress else found, len(cases), len(card.columns)
     )
     if "shown" in cases:
         names = zip(reasons, cases["path"], cases["shown"], strict=True)
         reasons = [masked(reason, path, name) for reason, path, name in names]
     reasons, warnings = apart(scores, reasons)
-    table = predictions_table(cases, card.labels, truth, calibrated(card, scores), reasons)
-    table = with_predicted_labels(table, card)
+    table = predictions_table(cases, card.labels, truth, calibrated(card, scores), reasons, targets=card.kinds)
+    table = table if card.kinds else with_predicted_labels(table, card)
     return table.assign(**{WARNING: warnings}) if any(warnings) else table
 
 
@@ -151,16 +157,14 @@ def with_predicted_labels(table: pd.DataFrame, card: PredictorCard) -> pd.DataFr
     return table
 
 
-def manifest_cases(manifest: Manifest, labels: Sequence[str]) -> tuple[pd.DataFrame, np.ndarray]:
-    """Return the cases of a manifest with the `path` of each file, and (N, L) truth, NaN where unknown.
+def manifest_cases(manifest: Manifest, asked: Asked) -> tuple[pd.DataFrame, np.ndarray]:
+    """Return the cases of a manifest with the `path` of each file, and (N, T) truth, NaN where unknown.
 
     Reasons show the id: names of files stay in the manifest.
 
     Args:
         manifest: N cases.
-        labels: Of the model; those that the manifest does not have are unknown.
+        asked: Labels or targets of the model; those that the manifest does not have are unknown.
     """
-    truth = manifest.table.reindex(columns=list(labels)).astype(float)
-    truth[[label for label in labels if label not in manifest.labels]] = np.nan
     files = [str(file) for file in manifest.files()]
-    return manifest.table.assign(path=files, shown=manifest.table["id"]), truth.to_numpy()
+    return manifest.table.assign(path=files, shown=manifest.table["id"]), manifest.truth(asked)

@@ -50,7 +50,7 @@ class CachedPredictor:
         network, card, all_reasons = self.network, self.card, self.pixels.reasons()
         reasons = [all_reasons[row] for row in self.rows]
         good = np.flatnonzero([not reason for reason in reasons])
-        scores = np.full((len(cases), len(card.labels)), np.nan)
+        scores = np.full((len(cases), len(card.columns)), np.nan)
         if len(good):
             device, views = next(network.parameters()).device, card.views()
             loader = eval_loader(Cases(self.pixels, self.rows[good], views), self.batch, self.workers, len(views))
@@ -82,7 +82,7 @@ class PixelPredictor:
         width: int | None = None,
     ):  # fmt: skip
         self.card, self.values_of, self.device, self.batch, self.workers = card, values_of, device, batch, workers
-        self.width = len(card.labels) if width is None else width
+        self.width = len(card.columns) if width is None else width
 
     def scores(self, cases: pd.DataFrame) -> Iterator[Scored]:
         """Yield the values of the cases, averaged over the views of each.

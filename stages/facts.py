@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from ..core.documents import read_json
+from ..core.errors import UserError
 
 
 def beside(out: Path, what: str) -> Path:
@@ -14,14 +15,28 @@ def model_facts(model: Path, card) -> dict:
     """Return what was applied to the scores, for people and programs that only see the table."""
     meaning = {label: card.meaning.get(label, "1 = present") for label in card.labels}
     unread = {key: value for key, value in card.data.items() if key.startswith("unreadable") and value}
-    return {
-        "model": Path(model).resolve().name,
-        "labels": list(card.labels),
-        "what_one_means": meaning,
-        "exclusive": card.exclusive,
-        "thresholds": card.thresholds,
-        "calibration": card.calibration,
-    } | ({"trained_on": unread} if unread else {})
+    return (
+        {
+            "model": Path(model).resolve().name,
+            "labels": list(card.labels),
+            "what_one_means": meaning,
+            "exclusive": card.exclusive,
+            "thresholds": card.thresholds,
+            "calibration": card.calibration,
+        }
+        | ({"trained_on": unread} if unread else {})
+        | ({"targets": list(card.targets)} if card.targets else {})
+    )
+
+
+def refuse_targets(card, what: str) -> None:
+    """Raise where something that is for findings is asked of a model of numbers, grades or times.
+
+    Raises:
+        UserError: The model is one.
+    """
+    if card.targets:
+        raise UserError(f"{what} is for findings; the model predicts {', '.join(card.columns)}.")
 
 
 def facts_beside(predictions: Path) -> dict:

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -19,12 +20,15 @@ from ..core.secret import checked_key
 from ..datasets.manifest.tables import read_predictions, write_predictions
 from ..finetune.pipeline import PREDICTED, WARNING, predicted
 from .audit import Audit
-from .facts import beside, model_facts
+from .facts import beside, model_facts, refuse_targets
 from .journal import Journal, remove_journals
 from .journalled import JournalledPredictor
 from .processes import ALONE, Share, Team
 from .requested import LEFT_OUT, marked, pseudonymised, requested_cases
 from .seen import seen_facts
+
+if TYPE_CHECKING:
+    from ..finetune.answers import Answers
 
 HEAD = ("id", "patient", "split", "status", "reason", "view", WARNING)
 
@@ -86,6 +90,8 @@ def predict_stage(request: Request) -> pd.DataFrame | None:
     network, card = load_model(request.model)
     if request.method is not None and card.arch.frames > 1:
         raise UserError(f"{request.model}: a model of clips, which are explained by their frames: no --explain-method.")
+    if request.explain is not None:
+        refuse_targets(card, "--explain")
     if request.explain is not None and len(card.scales) > 1:
         raise UserError(
             f"{request.model}: sees images at scales {list(card.scales)}; --explain is for models of one scale."
@@ -99,7 +105,7 @@ def predict_stage(request: Request) -> pd.DataFrame | None:
 
 
 def _predict(request: Request, network, card, team: Team) -> pd.DataFrame | None:
-    cases, truth = requested_cases(request.inputs, card.labels, request.unit or card.holds)
+    cases, truth = requested_cases(request.inputs, card.asked, request.unit or card.holds)
     key, sha256 = beside(request.out, "key"), file_sha256(request.model / card.weights_file)
     audit = Audit(request.audit if team.first else None, sha256, cases)
     cases = without_names(cases, key, request.identifiers, [key] if request.resume else [], request.share.rank == 0)
@@ -118,7 +124,7 @@ def _predict(request: Request, network, card, team: Team) -> pd.DataFrame | None
         table = marked(predicted(cases, truth, predictor, progress=False), cases)
         # Killed between the two, a table of this model must not stand beside the facts of another.
         beside(request.out, "model").unlink(missing_ok=True)
-        write_table(request.out, table, card.labels)
+        write_table(request.out, table, card)
         write_json(beside(request.out, "model"), said)
     audit.written(request.out, table)
     remove_journals(request.out)
@@ -129,29 +135,35 @@ def _predict(request: Request, network, card, team: Team) -> pd.DataFrame | None
     return marked(table, cases)
 
 
-def write_table(out: Path, table: pd.DataFrame, labels: Sequence[str]) -> None:
+def write_table(out: Path, table: pd.DataFrame, card: "Answers") -> None:
     """Write predictions as CSV, or one JSON object a line."""
     if out.suffix.lower() == ".csv":
         write_predictions(out, table)
     else:
         write_text(
-            out, "".join(json.dumps(_line(row, labels), ensure_ascii=False) + "\n" for row in table.to_dict("records"))
+            out, "".join(json.dumps(_line(row, card), ensure_ascii=False) + "\n" for row in table.to_dict("records"))
         )
 
 
-def _line(row: Mapping, labels: Sequence[str]) -> dict:
+def _line(row: Mapping, card: "Answers") -> dict:
+    labels, head = card.labels, {key: row[key] for key in HEAD if key in row}
+    if card.targets:
+        truth = {column for each in card.kinds for column in each.truth}
+        own = {key: None if value != value else float(value) for key, value in row.items() if key not in HEAD}
+        scores = {key: value for key, value in own.items() if key not in truth}
+        return head | {"scores": scores, "truth": {key: value for key, value in own.items() if key in truth}}
+
     def values(prefix: str, kind: type) -> dict:
         named = {label: row[prefix + label] for label in labels if prefix + label in row}
         return {label: None if value != value else kind(value) for label, value in named.items()}
 
-    head = {key: row[key] for key in HEAD if key in row}
     return head | {"scores": values("p_", float), "predicted": values(PREDICTED, int), "truth": values("y_", int)}
 
 
 def read_table(out: Path) -> pd.DataFrame:
     """A table that `write_table` has written, as far as the columns of CSV go."""
     if out.suffix.lower() == ".csv":
-        return read_predictions(out).table
+        return read_predictions(out, targets=True).table
     lines = [parse_json(line) for line in out.read_bytes().splitlines()]
     scores = pd.DataFrame([line["scores"] for line in lines]).add_prefix("p_")
     head = pd.DataFrame(lines)

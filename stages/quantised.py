@@ -40,8 +40,8 @@ def write_quantised(model: Path, card, out: Path, data: Path | None) -> list[str
     tables = {}
     for name, graph in (("int8", file), ("float32", exact)):
         path = out / f"predictions-{name}.csv"
-        write_predictions(path, predicted(*manifest_cases(cases, card.labels), graph_predictor(graph, card)))
-        tables[name] = read_predictions(path)
+        write_predictions(path, predicted(*manifest_cases(cases, card.asked), graph_predictor(graph, card)))
+        tables[name] = read_predictions(path, targets=True)
     title, context = "What int8 loses: validation cases", Context(unit="image")
     report = evaluate(tables, out / "int8-report", None, Evaluation(split="val"), title=title, context=context)
     return [*said, *report.headline, f"report: {report.path}"]

@@ -13,7 +13,7 @@ from ..core.errors import DataError, printable
 from ..core.secret import keyed_hash
 from ..datasets.kinds import DICOM, UNKNOWN, file_kind
 from ..datasets.manifest.contents import Entry, contents, summary
-from ..datasets.manifest.tables import read_manifest
+from ..datasets.manifest.tables import Asked, read_manifest, truth_width
 from ..finetune.pipeline import manifest_cases
 
 LEFT_OUT = "left_out"  # in `attrs` of the cases: how many files of the folders are none, by reason
@@ -36,21 +36,21 @@ class Expanded:
         return list(self.entries)
 
 
-def requested_cases(inputs: Sequence[str], labels: Sequence[str], unit: str) -> tuple[pd.DataFrame, np.ndarray]:
+def requested_cases(inputs: Sequence[str], asked: Asked, unit: str) -> tuple[pd.DataFrame, np.ndarray]:
     """What a user named on the command line, as cases.
 
-    The table `id, path, patient, split, shown` (what stands for the path in a reason: of a manifest the id), and (N, L)
+    The table `id, path, patient, split, shown` (what stands for the path in a reason: of a manifest the id), and (N, T)
     truth, NaN where unknown. Of files also `dicom`, whether their names may be those of people (`pseudonymised`),
     `number`, the patient by the header or '', and where there are headers `view`; the patient is the number, else the
     id. What of the folders is no case stands in `attrs[LEFT_OUT]`.
 
     Args:
         inputs: Files, folders, globs, or one manifest CSV.
-        labels: Of the model.
+        asked: Labels or targets of the model.
         unit: What a case is, as of `datasets.manifest.contents`.
     """
     if len(inputs) == 1 and inputs[0].lower().endswith(".csv"):
-        return manifest_cases(read_manifest(inputs[0]), labels)
+        return manifest_cases(read_manifest(inputs[0]), asked)
     found = expand(inputs, unit)
     files, entries = found.files(), found.entries.values()
     stems = [printable(file.name if file.is_dir() else file.stem) for file in files]
@@ -65,7 +65,7 @@ def requested_cases(inputs: Sequence[str], labels: Sequence[str], unit: str) -> 
     if any(header is not None for header in headers):
         cases["view"] = ["" if header is None else header.view for header in headers]
     cases.attrs[LEFT_OUT] = dict(sorted(found.left_out.items()))
-    return cases, np.full((len(cases), len(labels)), np.nan)
+    return cases, np.full((len(cases), truth_width(asked)), np.nan)
 
 
 def expand(inputs: Sequence[str], unit: str) -> Expanded:
