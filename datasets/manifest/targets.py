@@ -368,7 +368,8 @@ def checked_target(
         raise DataError(f"{path}: {where}. Leave the cell empty.")
     for name, own in zip(columns, scores.T):
         shares, grades = name.startswith(("atleast_", "free_")), name.startswith("grade_")
-        wrong = np.flatnonzero(((own < 0) | (own > 1)) if shares else (grades & ((own < 0) | (own % 1 != 0))))
+        outside = ((own < 0) | (own > 1)) if shares else grades & ((own < 0) | (own % 1 != 0))
+        wrong = np.flatnonzero(outside & ~np.isnan(own))
         if len(wrong):
             what = "a probability within 0..1" if shares else "a grade 0, 1, 2, ..."
             raise DataError(f"{path}: row {wrong[0] + 2}: {name} is {own[wrong[0]]:g}; it is {what}.")
