@@ -70,7 +70,7 @@ class OfGrade:
 
     def activate(self, outputs: Tensor) -> Tensor:
         """Return (B, K) probabilities of grade 1 or more, 2 or more, ...; they fall."""
-        return outputs.float().sigmoid().cumprod(dim=1)
+        return F.logsigmoid(outputs.float()).cumsum(dim=1).exp()  # a running product, as ONNX has it
 
 
 class OfHazards:
@@ -94,7 +94,7 @@ class OfHazards:
 
     def activate(self, outputs: Tensor) -> Tensor:
         """Return (B, 1 + J): the risk, minus the sum of what follows, and the event-free probabilities."""
-        free = (1 - outputs.float().sigmoid()).cumprod(dim=1)
+        free = F.logsigmoid(-outputs.float()).cumsum(dim=1).exp()
         return torch.cat([-free.sum(dim=1, keepdim=True), free], dim=1)
 
 
