@@ -15,6 +15,7 @@ from clinvit.finetune.run import finetune
 from clinvit.stages.evaluate import evaluate_stage
 from clinvit.stages.export import export_stage
 from clinvit.stages.finetune import finetune_stage
+from clinvit.stages.folds import finetune_folds
 from clinvit.stages.predict import Request, predict_stage
 from PIL import Image
 
@@ -163,3 +164,9 @@ def test_calibration_is_refused_and_so_are_verbs_of_findings(discs, recipe, tmp_
     recipe = replace(recipe, data=replace(recipe.data, labels=("size",)))
     with pytest.raises(UserError, match="--calibrate is for findings, not for size"):
         finetune_stage(recipe, discs, tmp_path / "run", cache=tmp_path / "cache", calibrate="platt")
+
+
+def test_folds_of_times_are_refused(discs, recipe, tmp_path):
+    recipe = replace(recipe, data=replace(recipe.data, labels=("death",)))
+    with pytest.raises(UserError, match="--folds: the times at which death is predicted would differ"):
+        finetune_folds(recipe, discs, tmp_path / "folds", 3)
