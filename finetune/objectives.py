@@ -152,7 +152,7 @@ def of_target(target: Target) -> Objective:
 
 def objective(card: Answers) -> Objective:
     """Return what a model's card asks of its network."""
-    return Several(card.kinds) if card.targets else Findings(card.exclusive)
+    return Several(card.kinds) if getattr(card, "targets", ()) else Findings(card.exclusive)
 
 
 def probabilities(logits: Tensor, exclusive: bool) -> Tensor:

@@ -49,12 +49,6 @@ class PredictorCard(Protocol):
     @property
     def unit(self) -> str: ...
 
-    @property
-    def kinds(self) -> tuple[Target, ...]: ...
-
-    @property
-    def columns(self) -> tuple[str, ...]: ...
-
 
 class Predictor(Protocol):
     """What gives scores of cases."""
@@ -86,15 +80,26 @@ def predicted(cases: pd.DataFrame, truth: np.ndarray, predictor: Predictor, prog
     card = predictor.card
     found = predictor.scores(cases)
     scores, reasons = collected(
-        shown(found, len(cases), card.unit) if progress else found, len(cases), len(card.columns)
+        shown(found, len(cases), card.unit) if progress else found, len(cases), score_width(card)
     )
     if "shown" in cases:
         names = zip(reasons, cases["path"], cases["shown"], strict=True)
         reasons = [masked(reason, path, name) for reason, path, name in names]
     reasons, warnings = apart(scores, reasons)
-    table = predictions_table(cases, card.labels, truth, calibrated(card, scores), reasons, targets=card.kinds)
-    table = table if card.kinds else with_predicted_labels(table, card)
+    kinds = kinds_of(card)
+    table = predictions_table(cases, card.labels, truth, calibrated(card, scores), reasons, targets=kinds)
+    table = table if kinds else with_predicted_labels(table, card)
     return table.assign(**{WARNING: warnings}) if any(warnings) else table
+
+
+def kinds_of(card: PredictorCard) -> tuple[Target, ...]:
+    """Return the targets of a card that are no labels; a card of findings need not know of them."""
+    return getattr(card, "kinds", ())
+
+
+def score_width(card: PredictorCard) -> int:
+    """Return how many scores a case has."""
+    return sum(len(each.columns) for each in kinds_of(card)) or len(card.labels)
 
 
 def apart(scores: np.ndarray, texts: Sequence[str]) -> tuple[list[str], list[str]]:

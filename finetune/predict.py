@@ -21,7 +21,7 @@ from ..datasets.loading.readers import ImageReader
 from ..datasets.transforms.views import FileViews
 from .classifier import Classifier, NearestNeighbours, TimmClassifier
 from .model import ModelCard, predict_batch
-from .pipeline import Scored
+from .pipeline import Scored, score_width
 
 Values = Callable[[Tensor], Tensor]  # of (B, C, [T,] H, W) normalised input, (B, width)
 
@@ -50,7 +50,7 @@ class CachedPredictor:
         network, card, all_reasons = self.network, self.card, self.pixels.reasons()
         reasons = [all_reasons[row] for row in self.rows]
         good = np.flatnonzero([not reason for reason in reasons])
-        scores = np.full((len(cases), len(card.columns)), np.nan)
+        scores = np.full((len(cases), score_width(card)), np.nan)
         if len(good):
             device, views = next(network.parameters()).device, card.views()
             loader = eval_loader(Cases(self.pixels, self.rows[good], views), self.batch, self.workers, len(views))
@@ -82,7 +82,7 @@ class PixelPredictor:
         width: int | None = None,
     ):  # fmt: skip
         self.card, self.values_of, self.device, self.batch, self.workers = card, values_of, device, batch, workers
-        self.width = len(card.columns) if width is None else width
+        self.width = score_width(card) if width is None else width
 
     def scores(self, cases: pd.DataFrame) -> Iterator[Scored]:
         """Yield the values of the cases, averaged over the views of each.

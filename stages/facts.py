@@ -14,6 +14,7 @@ def beside(out: Path, what: str) -> Path:
 def model_facts(model: Path, card) -> dict:
     """Return what was applied to the scores, for people and programs that only see the table."""
     meaning = {label: card.meaning.get(label, "1 = present") for label in card.labels}
+    targets = getattr(card, "targets", ())
     unread = {key: value for key, value in card.data.items() if key.startswith("unreadable") and value}
     return (
         {
@@ -25,7 +26,7 @@ def model_facts(model: Path, card) -> dict:
             "calibration": card.calibration,
         }
         | ({"trained_on": unread} if unread else {})
-        | ({"targets": list(card.targets)} if card.targets else {})
+        | ({"targets": list(targets)} if targets else {})
     )
 
 
@@ -35,7 +36,7 @@ def refuse_targets(card, what: str) -> None:
     Raises:
         UserError: The model is one.
     """
-    if card.targets:
+    if getattr(card, "targets", ()):
         raise UserError(f"{what} is for findings; the model predicts {', '.join(card.columns)}.")
 
 

@@ -12,17 +12,19 @@ from .measured import Measured
 
 
 class Analysis(Protocol):
-    """What is measured of one target.
+    """What is measured of one target."""
 
-    Attributes:
-        target: Of the table.
-        main: The metric that a result is about, and others that are said with it.
-        higher: Whether more of the first is better.
-    """
+    @property
+    def target(self) -> Target:
+        """Return the target of the table."""
 
-    target: Target
-    main: tuple[str, ...]
-    higher: bool
+    @property
+    def main(self) -> tuple[str, ...]:
+        """Return the metric that a result is about, and others that are said with it."""
+
+    @property
+    def higher(self) -> bool:
+        """Return whether more of the first is better."""
 
     def measured(self, truth: np.ndarray, table: pd.DataFrame, bootstrap: PatientBootstrap) -> Measured:
         """Return the metrics of N scored cases with known (N, T) truth."""
