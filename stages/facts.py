@@ -16,18 +16,16 @@ def model_facts(model: Path, card) -> dict:
     meaning = {label: card.meaning.get(label, "1 = present") for label in card.labels}
     targets = getattr(card, "targets", ())
     unread = {key: value for key, value in card.data.items() if key.startswith("unreadable") and value}
-    return (
-        {
-            "model": Path(model).resolve().name,
-            "labels": list(card.labels),
-            "what_one_means": meaning,
-            "exclusive": card.exclusive,
-            "thresholds": card.thresholds,
-            "calibration": card.calibration,
-        }
-        | ({"trained_on": unread} if unread else {})
-        | ({"targets": list(targets)} if targets else {})
-    )
+    more = {"trained_on": unread, "out_of_distribution": card.data.get("out_of_distribution")}
+    more |= {"targets": list(targets)}
+    return {
+        "model": Path(model).resolve().name,
+        "labels": list(card.labels),
+        "what_one_means": meaning,
+        "exclusive": card.exclusive,
+        "thresholds": card.thresholds,
+        "calibration": card.calibration,
+    } | {key: value for key, value in more.items() if value}
 
 
 def refuse_targets(card, what: str) -> None:

@@ -149,7 +149,7 @@ def _line(row: Mapping, card: "Answers") -> dict:
     labels, head = card.labels, {key: row[key] for key in HEAD if key in row}
     if card.targets:
         truth = {column for each in card.kinds for column in each.truth}
-        own = {key: None if value != value else float(value) for key, value in row.items() if key not in HEAD}
+        own = {key: None if value != value else float(value) for key, value in row.items() if isinstance(value, float)}
         scores = {key: value for key, value in own.items() if key not in truth}
         return head | {"scores": scores, "truth": {key: value for key, value in own.items() if key in truth}}
 
@@ -210,9 +210,11 @@ def without_names(
 
 
 def _predictor(request: Request, network, card, team: Team, sha256: str) -> JournalledPredictor:
+    from ..finetune.out_of_distribution import read_limit
     from ..finetune.predict import model_predictor
 
     made_by = {"model": sha256, "precision": _precision(request)}
     journal = Journal(request.out, made_by, request.resume, request.share.part)
-    predictor = model_predictor(network, card, request.batch, request.workers, request.bf16)
+    limit = read_limit(request.model, card, network)
+    predictor = model_predictor(network, card, request.batch, request.workers, request.bf16, limit)
     return JournalledPredictor(predictor, journal, team, request.batch)

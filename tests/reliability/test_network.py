@@ -74,6 +74,7 @@ def test_no_verb_connects_to_anything(cohort, tmp_path):
     slides = ["--data", out / "slides.csv"]
     commands = [
         ["check", "thorax", data],
+        ["audit", model, data, "--out", out / "audit"],
         ["curate", data, "--out", out / "curated", "--balance", "findings", "--per-entry", 5],
         ["prepare", "slides", tmp_path / "slides", "--out", out / "slides.csv"],
         ["tile", "slides", "--recipe", "demo", *slides, "--out", out / "tiles"],
