@@ -63,9 +63,12 @@ def checked_kinds(kinds: Iterable[str]) -> list[str]:
 
 
 def _makers() -> dict[str, Maker]:
-    from .report import report
+    from .capture import captures
+    from .document import documents
+    from .maps import parametric_maps, segmentations
+    from .report import reports
 
-    return {"sr": lambda case, sources: [report(case, sources)]}
+    return {"sr": reports, "seg": segmentations, "pm": parametric_maps, "sc": captures, "pdf": documents}
 
 
 def _made(kind: str, case: ResultCase, sources: Sequence[Dataset]) -> list[Dataset]:
