@@ -20,22 +20,19 @@ from pydicom.uid import SecondaryCaptureImageStorage
 
 from ...datasets.images.dicom import decimals
 from ...eval.localisation.image_map import ImageMap
-from .case import Finding, HeatMap, ResultCase
+from .case import Finding, HeatMap, ResultCase, highest
 from .codes import QUANTITIES, concept, line, private_scheme
 from .equipment import MANUFACTURER, NOTE, Naming, software
 from .filing import laterality
 
 REGION = 0.5  # of a map's maximum, from which on a pixel belongs to the region of the finding
-HIGHEST = 3  # findings shown where none is present
 _LEVELS = 65535
 _TEMPORAL, _FRAME_CONTENT = Tag("TemporalPositionIndex"), Tag("FrameContentSequence")
 
 
 def shown_findings(case: ResultCase) -> list[Finding]:
-    """Return the findings that have a map and are present; where none is, those with the highest probability."""
-    mapped = [each for each in case.judged() if each.label in case.shown() and each.probability is not None]
-    present = [each for each in mapped if each.present]
-    return present or sorted(mapped, key=lambda each: -(each.probability or 0))[:HIGHEST]
+    """Return the findings with a map that are shown (`case.highest`)."""
+    return highest(each for each in case.judged() if each.label in case.shown())
 
 
 def parametric_maps(case: ResultCase, sources: Sequence[Dataset]) -> Iterable[Dataset]:
