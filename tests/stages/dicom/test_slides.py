@@ -62,7 +62,7 @@ def test_maps_lie_where_their_tiles_do(slide, tmp_path):
     measures = found.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
     assert measures.PixelSpacing == pytest.approx([shrink * SCALE_MM] * 2)
     place = found.PerFrameFunctionalGroupsSequence[0].PlanePositionSlideSequence[0]
-    # The first pixel covers 3 x 3 px, of which the middle one lies one px along and one down: both towards smaller x, y.
+    # The first pixel covers 3 x 3 px; the middle one lies one px along and one down, towards smaller x and y.
     assert place.XOffsetInSlideCoordinateSystem == pytest.approx(20 - SCALE_MM)
     assert place.YOffsetInSlideCoordinateSystem == pytest.approx(40 - SCALE_MM)
     assert found.FrameOfReferenceUID == pydicom.dcmread(tmp_path / "slide.dcm").FrameOfReferenceUID
