@@ -80,7 +80,7 @@ def _pdf(lines: Sequence[str], images: Sequence[Drawn]) -> bytes:
             page = Figure(figsize=_A4_INCHES)
             _head(page)
             axes = page.add_axes((0.08, 0.06, 0.84, 0.84))
-            axes.imshow(each.pixels)
+            axes.imshow(each.pixels, interpolation="none")
             axes.set_axis_off()
             pages.savefig(page, dpi=200)
     return file.getvalue()

@@ -24,10 +24,12 @@ def result_case(
         sources: DICOM files that it is about.
         codes: Of findings, by label (`stages.task.Task.codes`); others are coded privately.
     """
-    reason, warning = str(row["reason"] or ""), row.get(WARNING, "")
+    reason, warning = row["reason"], row.get(WARNING, "")
+    reason = reason if isinstance(reason, str) and reason else "no reason is known"
     return ResultCase(
         id=str(row["id"]), sources=tuple(sources), algorithm=algorithm_of(card, weights),
-        findings=tuple(_findings(card, row, codes or {})), reason=f"{reason.rstrip('.')}." if reason else "",
+        findings=tuple(_findings(card, row, codes or {})),
+        reason=f"{reason.rstrip('.')}." if row["status"] != "ok" else "",
         warning=warning if isinstance(warning, str) else "",
     )  # fmt: skip
 
@@ -47,7 +49,8 @@ def _findings(card: Any, row: Mapping[str, Any], codes: Mapping[str, Code]) -> I
         if card.exclusive:
             threshold, present = None, bool(place == scores.argmax())
         elif threshold is not None:
-            present = row.get(PREDICTED + label) == 1
+            stored = str(row.get(PREDICTED + label, ""))  # text in a table that was read again, which may lack it
+            present = stored.startswith("1") if stored[:1] in ("0", "1") else bool(score >= threshold)
         yield Finding(
             label, None if failed else float(score), None if failed else present, threshold,
             card.meaning.get(label, ""), codes.get(label),

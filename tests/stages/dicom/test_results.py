@@ -10,9 +10,21 @@ import pytest
 from clinvit.cli import main
 from clinvit.stages.dicom import write as writing
 from highdicom.seg import segread
+from highdicom.sr import srread
 from PIL import Image
 
 from .conftest import NUMBER, PLANTED, validated
+
+
+def decisions(path: Path) -> dict[str, str]:
+    """What a report says of each finding."""
+    found = srread(path).content.get_image_measurement_groups()
+    return {
+        group.tracking_identifier: group.get_qualitative_evaluations()[0].value.meaning
+        for group in found
+        if group.tracking_identifier != "AI analysis"
+    }
+
 
 THRESHOLDS = {"Square": {"value": 0.0, "how": "youden", "split": "val"}}
 
@@ -49,6 +61,23 @@ def test_repeated_runs_name_the_same(saved, predict):
         _, folder = predict(source, more=("--identifiers",))
         named.append({path.name: str(pydicom.dcmread(path).SOPInstanceUID) for path in folder.glob("*.dcm")})
     assert named[0] == named[1] and len(set(named[0].values())) == len(named[0]) == 5
+
+
+@pytest.mark.parametrize("table", ["results", "results/p.csv", "results/p.jsonl"])
+def test_predictions_that_are_taken_up_again_say_the_same(saved, random_model, tmp_path, table):
+    model = random_model(thresholds={"Square": {"value": 0.0}, "Bar": {"value": 1.0}})
+    source, cut = saved(), saved(number=2)
+    cut.write_bytes(cut.read_bytes()[:-1000])
+    asked = ["predict", "images", str(source), str(cut), "--model", str(model), "--out", str(tmp_path / table)]
+    said = []
+    for more in ([], ["--resume"]):
+        assert main([*asked, "--dicom", "sr", "--workers", "1", *more]) == 0
+        reports = sorted((tmp_path / "results").rglob("*-sr.dcm"))
+        said.append([decisions(path) for path in reports])
+    assert len(said[0]) == 2 and said[0] == said[1]
+    assert sorted(map(sorted, (each.items() for each in said[0]))) == [
+        [("Bar", "Absent"), ("Square", "Present")], [("Bar", "Undetermined"), ("Square", "Undetermined")]
+    ]  # fmt: skip
 
 
 def test_files_that_are_no_dicom_are_counted_by_name(saved, predict, tmp_path, capsys):

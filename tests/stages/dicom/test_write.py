@@ -95,3 +95,27 @@ def test_source_that_is_no_dicom(tmp_path):
 def test_unknown_kinds(saved, tmp_path, kinds):
     with pytest.raises(UserError, match="one or more of sr,seg,pm,sc,pdf"):
         write_results(result_case(saved()), kinds, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("charset", "name"),
+    [
+        ("ISO_IR 100", "Müller^Jörg"),
+        ("ISO_IR 192", "Ελένη^Παπαδάκη"),
+        ("ISO_IR 144", "Иванов^Пётр"),
+        (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"),
+    ],
+)
+def test_names_of_all_scripts_stay_what_they_are(saved, tmp_path, charset, name):
+    source = saved(SpecificCharacterSet=charset, PatientName=name)
+    for path in write_results(result_case(source), ["sr", "sc", "pdf"], tmp_path / "out"):
+        assert str(pydicom.dcmread(path).PatientName) == name
+        assert validated(path) == []
+
+
+def test_values_that_the_standard_does_not_allow_are_left_empty(saved, tmp_path):
+    source = saved(PatientSex="unknown", PatientBirthDate="1951.12.31", StudyTime="noon", StudyDate="20241301")
+    (path,) = write_results(result_case(source), ["sr"], tmp_path / "out")
+    made = pydicom.dcmread(path)
+    assert (made.PatientSex, made.PatientBirthDate, made.StudyTime, made.StudyDate) == ("", "19511231", "", "")
+    assert validated(path) == []
