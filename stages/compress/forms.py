@@ -52,12 +52,12 @@ def quantise(exact: Path, file: Path) -> None:
         write_int8(exact, aside)
 
 
-def graph_scores(file: Path) -> Scores:
-    """Return what gives the probabilities of a graph on one thread."""
+def graph_scores(file: Path, threads: int = 1) -> Scores:
+    """Return what gives the probabilities of a graph."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
+    options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     return lambda x: session.run(None, {name: x})[0]

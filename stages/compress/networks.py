@@ -1,5 +1,6 @@
 """The networks of a compression: measured before they are trained, trained where they are tried, and their scores."""
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,18 +50,19 @@ class Networks:
     def measured(self, variants: Sequence[Variant]) -> list[dict]:
         """Return `variant, form, bytes, rate, parameters` of every form, from untrained networks."""
         scorers, rows = {}, []
-        for variant in variants:
-            network, card = untrained(variant, self.opened.network, self.opened.card)
-            parameters = sum(part.numel() for part in network.parameters())
-            if self.target == TORCH:
-                found = {FP32: (network_scores(network, card), weights_bytes(network))}
-            else:
-                files = write_graphs(network, card, self.folder / variant.name / "untrained", self.int8)
-                found = {form: (graph_scores(file), file.stat().st_size) for form, file in files.items()}
-            for form, (scores, size) in found.items():
-                scorers[f"{variant.name}/{form}"] = scores
-                rows.append({"variant": variant.name, "form": form, "bytes": size, "parameters": parameters})
-        speeds = rates(scorers, self.opened.card)
+        with tempfile.TemporaryDirectory() as folder:
+            for variant in variants:
+                network, card = untrained(variant, self.opened.network, self.opened.card)
+                parameters = sum(part.numel() for part in network.parameters())
+                if self.target == TORCH:
+                    found = {FP32: (network_scores(network, card), weights_bytes(network))}
+                else:
+                    files = write_graphs(network, card, Path(folder) / variant.name, self.int8)
+                    found = {form: (graph_scores(file), file.stat().st_size) for form, file in files.items()}
+                for form, (scores, size) in found.items():
+                    scorers[f"{variant.name}/{form}"] = scores
+                    rows.append({"variant": variant.name, "form": form, "bytes": size, "parameters": parameters})
+            speeds = rates(scorers, self.opened.card)
         return [row | {"rate": speeds[f"{row['variant']}/{row['form']}"]} for row in rows]
 
     def model(self, variant: Variant) -> Path:
@@ -109,8 +111,8 @@ class Networks:
     def _trained(self, variant: Variant) -> Path:
         """Train a variant, or go on with it; return its model folder."""
         opened, run = self.opened, self.folder / variant.name / "run"
-        recipe = student_recipe(opened.recipe, variant, self.epochs)
         start, card = start_of(variant, opened.network, opened.card)
+        recipe = student_recipe(opened.recipe, variant, card.arch, self.epochs)
         own = None if variant.size else start
         encoder = None if own is None else self._start_folder(self.folder / variant.name / "start", own, card)
         place = cache_place(opened.manifest, self.folder.parent, self.cache)

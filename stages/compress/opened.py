@@ -72,6 +72,8 @@ def open_run(run: Path, data: Path | None) -> Opened:
         raise UserError(f"{run}: no {RECIPE} in it: give the run folder of `clinvit finetune` (or distil).")
     check_compressible(load_card(run / "model"))
     recipe = _recipe(run / RECIPE)
+    if "val" in recipe.data.splits:
+        raise UserError(f"{run}: trained on val too (data.splits): no cases are left on which a loss could be seen.")
     predictions = _predictions(run)
     rare = rare_findings(predictions, "val")
     if len(rare) == len(predictions.labels):

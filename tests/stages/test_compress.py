@@ -205,6 +205,11 @@ def test_runs_that_cannot_be_judged_are_refused(run, tmp_path):
         compress_stage(ask)
     with pytest.raises(UserError, match=r"no recipe\.yaml in it: give the run folder"):
         compress_stage(replace(ask, run=data.parent))
+    text = (folder / "recipe.yaml").read_text()
+    (folder / "recipe.yaml").write_text(text.replace("  splits:\n  - train\n", "  splits:\n  - train\n  - val\n"))
+    with pytest.raises(UserError, match="trained on val too"):
+        compress_stage(ask)
+    (folder / "recipe.yaml").write_text(text)
     predictions = folder / "predictions.csv"
     rows = pd.read_csv(predictions)
     rows[rows["split"] == "test"].to_csv(predictions, index=False)
