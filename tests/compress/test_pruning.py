@@ -9,6 +9,8 @@ from clinvit.backbone.sizes import Architecture, Rotary
 from clinvit.compress.idle import merge_idle
 from clinvit.compress.pruning import choose_kept, head_scores, hidden_scores, module_scores, prune, ranked
 from clinvit.core.errors import UserError
+from clinvit.explain.relevance import relevance_maps
+from clinvit.finetune.classifier import Classifier
 
 from .test_idle import ARCH, IDLE, card_of, pixels, shaken
 
@@ -75,6 +77,15 @@ def test_a_pruned_network_is_stored_and_read_again_and_its_weights_are_counted(t
     torch.testing.assert_close(vit(pixels(ARCH)).patches, small(pixels(ARCH)).patches)
     matrices = sum(p.numel() for name, p in vit.blocks.named_parameters() if p.ndim == 2)
     assert vit.arch.weights == matrices + vit.arch.width * 16
+
+
+@pytest.mark.parametrize("method", ["gradient", "attention"])
+def test_a_network_with_other_heads_in_each_block_is_explained(method):
+    arch = replace(ARCH, block_heads=(1, 3), block_hidden=(24, 40), mlp_shortcut=True)
+    model = Classifier(shaken(arch), 2).eval()
+    torch.nn.init.normal_(model.head.weight)
+    maps = relevance_maps(model, pixels(arch), torch.tensor([[0, 1]] * 3), method)
+    assert maps.shape == (3, 2, 4, 4) and bool(maps.isfinite().all()) and float(maps.std()) > 0
 
 
 @pytest.mark.parametrize(
