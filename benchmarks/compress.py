@@ -1,9 +1,9 @@
 """Prediction by a smaller ViT: idle units merged, pruned, in int8, against the same network in eager fp32.
 
-    uv run python benchmarks/compress.py [--size small] [--batch 8] [--rounds 5] [--threads 1]
+    uv run python benchmarks/compress.py [--size small] [--rounds 5]
 
-224 px, 3 channels, 14 labels, random weights: size and speed do not depend on what is learned, AUROC does (`clinvit
-compress` judges it). Each row says the parameters, the file's size, and how far merging alone moves the probabilities.
+224 px, 3 channels, 14 labels, batches of 8, random weights: size and speed do not depend on what is learned, AUROC does
+(`clinvit compress` judges it). One thread; its processor's seconds count, as in `clinvit compress`.
 """
 
 import argparse
@@ -17,8 +17,8 @@ from clinvit.compress.pruning import prune
 from clinvit.finetune.idle import idle_architecture
 from clinvit.finetune.model import ModelCard, build_model
 from clinvit.finetune.recipe import Finetune, View
-from clinvit.stages.compress.forms import graph_scores, network_scores, weights_bytes, write_graphs
-from side_by_side import against, machine, medians
+from clinvit.stages.compress.forms import BATCH, graph_scores, network_scores, rates, weights_bytes, write_graphs
+from side_by_side import against, machine
 from torch import nn
 
 LABELS = tuple(f"finding {number}" for number in range(14))
@@ -39,11 +39,8 @@ def main() -> None:
     """Time all in turn and print a table of medians, ratios and sizes."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", default="small")
-    parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
     plain = model(options.size)
     unmerged = model(options.size, idle=0.75)
     networks = {
@@ -54,25 +51,25 @@ def main() -> None:
         "pruned: 25 %": prune(*plain, 0.25, 0.25),
         "pruned: 50 % units, 25 % heads": prune(*plain, 0.25, 0.5),
     }
-    x = torch.randn(options.batch, 3, 224, 224, generator=torch.Generator().manual_seed(1))
     steps = {name: network_scores(*each) for name, each in networks.items()}
     sizes = {name: weights_bytes(network) for name, (network, _) in networks.items()}
     with tempfile.TemporaryDirectory() as folder:
         for name, words in (("plain", "plain"), ("idle 75 %, merged", "idle 75 %")):
             files = write_graphs(*networks[name], Path(folder) / words, int8=True)
             for form, file in files.items():
-                steps[f"{words}, onnx {form}"] = graph_scores(file, options.threads)
+                steps[f"{words}, onnx {form}"] = graph_scores(file)
                 sizes[f"{words}, onnx {form}"] = file.stat().st_size
-        found = medians({name: lambda batch, s=s: s(batch.numpy()) for name, s in steps.items()}, x, options.rounds)
-    print(f"ViT-{options.size} prediction, batch {options.batch}; {machine('timm', 'onnxruntime')}")
+        found = rates(steps, plain[1], options.rounds)
+    print(f"ViT-{options.size} prediction, batch {BATCH}, one thread; {machine('timm', 'onnxruntime')}")
     print(f"{'':34}{'images/s':>10}{'ratio':>8}{'MB':>9}{'smaller':>9}")
-    for name, seconds in found.items():
-        ratio = found["plain"] / seconds
+    for name, rate in found.items():
+        ratio = rate / found["plain"]
         print(
-            f"{name:34}{options.batch / seconds:10.2f}{ratio:7.2f}x{sizes[name] / 1e6:9.1f}"
+            f"{name:34}{rate:10.2f}{ratio:7.2f}x{sizes[name] / 1e6:9.1f}"
             f"{sizes['plain'] / sizes[name]:8.2f}x  {against(GOALS.get(name), ratio)}"
         )
-    moved = abs(network_scores(*unmerged)(x.numpy()) - steps["idle 75 %, merged"](x.numpy())).max()
+    x = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(1)).numpy()
+    moved = abs(network_scores(*unmerged)(x) - steps["idle 75 %, merged"](x)).max()
     print(f"merging moves the probabilities by {moved:.1g} at most")
 
 
