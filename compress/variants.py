@@ -49,9 +49,9 @@ class Variant:
         """Return its steps, one after the other."""
         steps = [f"a student of size {self.size}"] if self.size else []
         pruned = {"attention heads": self.heads, "hidden units": self.hidden}
-        if left := [f"{share:.0%} of the {what}" for what, share in pruned.items() if share]:
+        if left := [f"{100 * share:.0f} % of the {what}" for what, share in pruned.items() if share]:
             steps.append(f"without {' and '.join(left)}")
-        steps += [f"{self.idle:.0%} of the hidden units idle and merged"] if self.idle else []
+        steps += [f"{100 * self.idle:.0f} % of the hidden units idle and merged"] if self.idle else []
         return ", ".join([*steps, "taught by the model"]) if steps else "the model as it is"
 
 

@@ -38,7 +38,7 @@ def speed_plot(models: Sequence[Speed], name: str, alt: str) -> str:
     """
     largest = max(model.bytes for model in models)
     with svg_style(name):
-        figure, axes = axes_px(_WIDTH, _HEIGHT, left=52, right=120, top=12, bottom=40)
+        figure, axes = axes_px(_WIDTH, _HEIGHT, left=58, right=120, top=12, bottom=40)
         texts = {}
         axes.grid(color=GRID, lw=0.6)
         axes.set_axisbelow(True)
@@ -53,9 +53,13 @@ def speed_plot(models: Sequence[Speed], name: str, alt: str) -> str:
             axes.annotate(
                 f"@{place}@", (model.rate, value), (side / 2 + 4, 3), textcoords="offset points", fontsize=10.5
             )
+        ticks = axes.get_yticks()
+        texts |= {f"@{100 + place}@": f"{tick:.3g}" for place, tick in enumerate(ticks)}  # digits of a plot are cut
+        axes.set_yticks(ticks, [f"@{100 + place}@" for place in range(len(ticks))])
         texts |= {f"@{len(models)}@": "cases a second on one thread", f"@{len(models) + 1}@": "macro AUROC, validation"}
         axes.set_xlim(left=0)
         axes.set_xlabel(f"@{len(models)}@", fontsize=11)
         axes.set_ylabel(f"@{len(models) + 1}@", fontsize=11)
+        axes.yaxis.set_label_coords(-0.14, 0.5)  # what stands in for the numbers is longer than they are
         axes.tick_params(labelsize=10.5)
         return svg_text(figure, name, alt, texts)

@@ -54,12 +54,15 @@ class Try:
     @property
     def verdict(self) -> str:
         """Return what came of it, in words."""
+        if self.whole:
+            return "the model itself"
         if self.judged is None:
             return "not tried: a smaller or faster one passed"
         judged = [each for each in self.judged.findings if each.verdict != NOT_JUDGED]
         good = sum(each.verdict == PASSED for each in judged)
+        rest = len(self.judged.findings) - len(judged)
         failed = f"; {self.judged.failed} cases failed that the model has scores of" if self.judged.failed else ""
-        return f"not worse in {good} of {len(judged)} findings{failed}"
+        return f"not worse in {good} of {len(judged)} findings{f', {rest} not judged' if rest else ''}{failed}"
 
 
 @dataclass(frozen=True)
@@ -112,11 +115,12 @@ class Compressed:
                 f"Not judged, for too few patients with or without them: {names}. They did not pass: what they lose is "
                 "not known."
             )
-        tried = sum(each.judged is not None for each in self.tries)
-        said.append(
-            f"Chosen on validation, as the first of {tried} that were tried in the order of size and speed"
-            f"{': cite the test cases below' if self.confirmed is not None else ''}."
-        )
+        tried = sum(each.judged is not None and not each.whole for each in self.tries)
+        if not chosen.whole:
+            cite = ": cite the test cases" if self.confirmed is not None else ""
+            said.append(
+                f"It is the first that passed of {tried} tried, smallest and fastest first, on validation{cite}."
+            )
         if self.confirmed is not None:
             said.append(confirmed_words(self.confirmed, self.margin))
         return said

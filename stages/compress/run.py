@@ -138,7 +138,7 @@ def _ranked(variants: Sequence[Variant], measured: Sequence[dict]) -> list[Try]:
 
 
 def _tried(tries: Sequence[Try], networks: Networks, margin: float) -> list[Try]:
-    """Return the same, judged on validation up to the first that passes."""
+    """Return the same, judged on validation up to the first that passes; the model's own AUROC stands beside it."""
     done: list[Try] = []
     for number, each in enumerate(tries, start=1):
         if not any(one.passed for one in done):
@@ -146,6 +146,9 @@ def _tried(tries: Sequence[Try], networks: Networks, margin: float) -> list[Try]
             judged = judge(networks.predictions(each), networks.opened.predictions, margin, "val")
             each = replace(each, judged=judged)
             print(f"{each.name}: {each.verdict}", flush=True)
+        elif each.whole:
+            full = networks.opened.predictions
+            each = replace(each, judged=judge(full, full, margin, "val"))
         done.append(each)
     return done
 

@@ -144,7 +144,7 @@ def test_the_command_keeps_the_smallest_graph_that_is_not_worse(run, tmp_path, c
     first = facts["tries"][0]
     assert first["name"] == facts["chosen"] and "times as small" in said
     assert first["times_as_small"] > 1
-    assert all(each["verdict"].startswith("not tried") for each in facts["tries"][1:])
+    assert all(each["verdict"].startswith("not tried") for each in facts["tries"][1:-1])
     assert facts["tries"][-1]["name"] == "as-it-is fp32"
     network, card = load_model(out / "model")
     assert card.compression["margin"] == 0.5 and card.compression["steps"] == first["steps"]
