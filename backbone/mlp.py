@@ -5,6 +5,7 @@ Network Layers" (ICML). What passes no activation is linear: its two matmuls are
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from timm.layers import Mlp
@@ -27,9 +28,7 @@ class IdleMlp(Mlp):
 
     ramp: Tensor
 
-    def __init__(
-        self, width: int, hidden: int, active: int, act_layer: Callable[[], nn.Module], batch_norm: bool = False
-    ):
+    def __init__(self, width: int, hidden: int, active: int, act_layer: Any, batch_norm: bool = False):
         super().__init__(width, hidden, act_layer=act_layer, norm_layer=TokenBatchNorm if batch_norm else None)
         self.active = active
         self.annealing = False
