@@ -31,6 +31,8 @@ VERBS = {
     "finetune": "manifest.csv [+ encoder/ or features] -> model/, predictions.csv",
     "distil": "manifest.csv + one or more model/ -> a smaller model/",
     "predict": "model/ + files -> predictions.csv",
+    "listen": "model/ + studies that a PACS sends -> a result each, in predictions.csv and back to the PACS",
+    "triage": "predictions.csv -> worklist.csv, the urgent studies first",
     "evaluate": "predictions.csv -> report.html, report.json, metrics.csv",
     "compare": "two or more models on the same cases",
     "plan": "how many cases a study needs",

@@ -4,10 +4,12 @@ import contextlib
 import hashlib
 import json
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from ..core.alone import file_alone
@@ -23,10 +25,14 @@ from .facts import beside, model_facts
 from .journal import Journal, remove_journals
 from .journalled import JournalledPredictor
 from .processes import ALONE, Share, Team
-from .requested import LEFT_OUT, marked, pseudonymised, requested_cases
+from .refused import RefusingPredictor
+from .requested import CHOSEN, IDENTIFIERS, LEFT_OUT, SOURCE, cases_of, marked, pseudonymised, requested_cases
 from .seen import seen_facts
 
-HEAD = ("id", "patient", "split", "status", "reason", "view", WARNING)
+if TYPE_CHECKING:
+    from .pacs.fetch import WebQuery
+
+HEAD = ("id", "patient", "split", "status", "reason", *IDENTIFIERS, "view", CHOSEN, WARNING)
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,8 @@ class Request:
         share: Which of how many processes this is that were all asked for the same.
         unit: What a case in a folder is (`datasets.manifest.contents`); '' for what the model's card says.
         audit: Log to which is added who asked for what (`stages.audit`); None for none.
+        one: Of each DICOM study, score the one image that `datasets.images.studies` chooses.
+        web: Studies of a PACS instead of `inputs`.
     """
 
     model: Path
@@ -62,6 +70,8 @@ class Request:
     share: Share = ALONE
     unit: str = ""
     audit: Path | None = None
+    one: bool = False
+    web: "WebQuery | None" = None
 
 
 def predict_stage(request: Request) -> pd.DataFrame | None:
@@ -94,12 +104,33 @@ def predict_stage(request: Request) -> pd.DataFrame | None:
         from .explain import refuse_method
 
         refuse_method(network, request.method)
-    with Team(request.out, request.share) as team, file_alone(request.out) if team.first else contextlib.nullcontext():
-        return _predict(request, network, card, team)
+    if request.web is not None and request.share.of > 1:
+        raise UserError("--dicomweb: studies are fetched by one process: start it without torchrun or SLURM's tasks.")
+    with (
+        Team(request.out, request.share) as team,
+        file_alone(request.out) if team.first else contextlib.nullcontext(),
+        _cases(request, card) as (cases, truth),
+    ):
+        return _predict(request, network, card, team, cases, truth)
 
 
-def _predict(request: Request, network, card, team: Team) -> pd.DataFrame | None:
-    cases, truth = requested_cases(request.inputs, card.labels, request.unit or card.holds)
+@contextlib.contextmanager
+def _cases(request: Request, card) -> Iterator[tuple[pd.DataFrame, np.ndarray]]:
+    """Give the cases and their truth; those of a PACS lie here for as long as the block lasts."""
+    unit = request.unit or card.holds
+    if request.web is None:
+        yield requested_cases(request.inputs, card.labels, unit, request.one)
+        return
+    from .pacs.fetch import fetched
+
+    with fetched(request.web, request.out.with_name(f".{request.out.name}.studies"), unit) as found:
+        cases = cases_of(found)
+        yield cases, np.full((len(cases), len(card.labels)), np.nan)
+
+
+def _predict(
+    request: Request, network, card, team: Team, cases: pd.DataFrame, truth: np.ndarray
+) -> pd.DataFrame | None:
     key, sha256 = beside(request.out, "key"), file_sha256(request.model / card.weights_file)
     audit = Audit(request.audit if team.first else None, sha256, cases)
     cases = without_names(cases, key, request.identifiers, [key] if request.resume else [], request.share.rank == 0)
@@ -110,12 +141,12 @@ def _predict(request: Request, network, card, team: Team) -> pd.DataFrame | None
     predictor = None if finished else _predictor(request, network, card, team, sha256)
     if not team.first:
         if predictor is not None:
-            deque(predictor.scores(cases), maxlen=0)
+            deque(RefusingPredictor(predictor).scores(cases), maxlen=0)
         return None
     if predictor is None:
         table = read_table(request.out)
     else:
-        table = marked(predicted(cases, truth, predictor, progress=False), cases)
+        table = marked(predicted(cases, truth, RefusingPredictor(predictor), progress=False), cases)
         # Killed between the two, a table of this model must not stand beside the facts of another.
         beside(request.out, "model").unlink(missing_ok=True)
         write_table(request.out, table, card.labels)
@@ -191,7 +222,7 @@ def without_names(
     cases, salt = pseudonymised(cases, next(iter(salts), ""))
     if write:
         # A name that is no UTF-8 is written escaped.
-        files = [path.encode(errors="backslashreplace").decode() for path in cases["path"]]
+        files = [path.encode(errors="backslashreplace").decode() for path in cases.get(SOURCE, cases["path"])]
         write_json(key, {"salt": salt, "files": dict(zip(cases["id"], files))}, private=True)
         hide_from_others(key)
     return cases

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from ..core.errors import UserError
+from .pacs.options import add_web, web_query
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -172,6 +173,7 @@ class ImageTask(Task):
             help="of images: gradient-weighted attention, of a CNN Grad-CAM; attention rollout; or both, which "
             "`evaluate` shows side by side (default: gradient)",
         )  # fmt: skip
+        add_web(parser)
         parser.add_argument(
             "--bf16", action="store_true", advanced=True,
             help="matmuls in bfloat16: quicker where the processor has them; scores differ by up to about 0.01",
@@ -195,7 +197,7 @@ class ImageTask(Task):
             Request(
                 options.model, options.inputs, options.out, options.batch, options.workers, options.explain,
                 options.explain_method, options.resume, options.identifiers, options.bf16, own_share(), self.holds,
-                options.audit,
+                options.audit, options.images == "one", web_query(options),
             )
         )  # fmt: skip
 

@@ -32,7 +32,7 @@ SPLITS = ("train", "val", "test")
 FACTS = frozenset(
     (
         "age sex view follow_up height width spacing mpp mpp_override fps frames annotation study series site scanner "
-        "source group probe original_split duplicate_of"
+        "source group probe original_split duplicate_of instance accession chosen"
     ).split()
 )
 # Plain names of columns that describe a case or how it was acquired, whose cells often read like a label's.

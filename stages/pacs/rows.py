@@ -1,0 +1,80 @@
+"""A table of predictions that grows by a row per study: each row whole, on the disk, and never twice."""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from ...core.errors import UserError
+from ...core.files import open_own, reporting_a_full_disk
+from .queue import append_whole, cut_unfinished
+
+STUDY = "study"  # the queue's name of it, by which a row is known again
+
+
+class Rows:
+    """The table of a listener.
+
+    Args:
+        path: The CSV file, made with its header where it is missing.
+        columns: In their order.
+
+    Raises:
+        UserError: It has other columns.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str]):
+        self.path, self._columns = path, list(columns)
+        cut_unfinished(path)
+        self._file = open_own(path, "a+b", buffering=0)
+        try:
+            self._there = self._read()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> "Rows":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._file.close()
+
+    def line(self, row: pd.DataFrame) -> str:
+        """Return a row of predictions as a line of the table."""
+        row = row.reindex(columns=self._columns)
+        text = row.to_csv(index=False, header=False, float_format="%.7g", lineterminator="\n")
+        return " ".join(text.splitlines()) + "\n"
+
+    def add(self, study: str, line: str) -> None:
+        """Add the line of a study, if it is not there.
+
+        Raises:
+            RunError: The disk is full; the table is as it was.
+        """
+        if study in self._there:
+            return
+        with reporting_a_full_disk(self.path):
+            append_whole(self._file, line.encode())
+        self._there.add(study)
+
+    def _read(self) -> set[str]:
+        """Return the studies whose rows are there."""
+        self._file.seek(0)
+        text = io.StringIO(self._file.read().decode())
+        lines = csv.reader(text)
+        header = next(lines, None)
+        if header is None:
+            with reporting_a_full_disk(self.path):
+                append_whole(self._file, (",".join(self._quoted()) + "\n").encode())
+            return set()
+        if header != self._columns:
+            raise UserError(f"{self.path}: a table of other columns than this model's. Name another --out.")
+        place = self._columns.index(STUDY)
+        return {line[place] for line in lines if line}
+
+    def _quoted(self) -> list[str]:
+        out = io.StringIO()
+        csv.writer(out, lineterminator="").writerow(self._columns)
+        return [out.getvalue()]
