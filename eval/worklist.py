@@ -5,9 +5,9 @@ is called positive if one of its images reaches the upper threshold of an urgent
 were scored and lie below the lower thresholds of all urgent labels, and is left to the reader otherwise. A study of
 which an image failed is never called negative.
 
-Positive studies come first, by the order of the urgent labels; then those left to the reader, those that could not be
-scored before all others; then the negative ones. Within each the higher score comes first, measured, so that labels
-can be compared, by the share of the validation cases that score lower.
+Positive studies come first, by the order of the urgent labels where there is one; then those left to the reader, those
+that could not be scored before all others; then the negative ones. Within each the higher score comes first, measured,
+so that labels can be compared, by the share of the validation cases that score lower.
 """
 
 from collections.abc import Sequence
@@ -68,12 +68,13 @@ def worklist_cuts(
     return found
 
 
-def worklist(table: Predictions, cuts: dict[str, Cuts]) -> pd.DataFrame:
+def worklist(table: Predictions, cuts: dict[str, Cuts], ranked: bool = False) -> pd.DataFrame:
     """Return a row per study, the most urgent first.
 
     Args:
         table: Predictions; images of one `study` belong together, a row without one is its own study.
-        cuts: By label, the most urgent first.
+        cuts: By label.
+        ranked: Whether their order is that of urgency; else all are equally urgent.
 
     Returns:
         `place, study, call, because, label, score, urgency, images, failed, id, patient`, and `accession` where the
@@ -85,14 +86,14 @@ def worklist(table: Predictions, cuts: dict[str, Cuts]) -> pd.DataFrame:
             raise DataError(f"{table.path}: no label {label!r}{nearest(label, table.labels)}.")
     cases = table.table
     studies = cases["study"].where(cases["study"] != "", cases["id"]) if "study" in cases else cases["id"]
-    rows = [_study(str(name), group, cuts) for name, group in cases.groupby(studies, sort=False)]
+    rows = [_study(str(name), group, cuts, ranked) for name, group in cases.groupby(studies, sort=False)]
     rows.sort(key=lambda row: row.pop("key"))
     found = pd.DataFrame(rows)
     found.insert(0, "place", np.arange(1, len(found) + 1))
     return found
 
 
-def _study(name: str, images: pd.DataFrame, cuts: dict[str, Cuts]) -> dict:
+def _study(name: str, images: pd.DataFrame, cuts: dict[str, Cuts], ranked: bool) -> dict:
     failed = images["status"] == "failed"
     scored, labels = images[~failed], list(cuts)
     score = scored[[f"p_{label}" for label in labels]].to_numpy(np.float64)
@@ -104,8 +105,10 @@ def _study(name: str, images: pd.DataFrame, cuts: dict[str, Cuts]) -> dict:
     below = score < np.array([cuts[label].lower.threshold for label in labels])
     row, at, call = 0, 0, READER
     if above.any():
-        call, at = POSITIVE, int(above.any(axis=0).argmax())
-        row = int(np.where(above[:, at], share[:, at], -1).argmax())
+        if ranked:
+            above[:, int(above.any(axis=0).argmax()) + 1 :] = False
+        call = POSITIVE
+        row, at = np.unravel_index(np.where(above, share, -1).argmax(), share.shape)
     elif len(scored):
         call = NEGATIVE if below.all() and not failed.any() else READER
         row, at = np.unravel_index(share.argmax(), share.shape)
@@ -124,7 +127,7 @@ def _study(name: str, images: pd.DataFrame, cuts: dict[str, Cuts]) -> dict:
         "patient": shown["patient"],
     }
     unscored = call == READER and bool(failed.any())
-    first = at if call == POSITIVE else -int(unscored)
+    first = int(at) * ranked if call == POSITIVE else -int(unscored)
     key = (_ORDER.index(call), first, -said["urgency"] if len(scored) else -np.inf, name)
     return said | ({"accession": shown["accession"]} if "accession" in images else {}) | {"key": key}
 

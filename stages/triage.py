@@ -23,7 +23,7 @@ def triage_stage(
         reference: Predictions of the same model with truth.
         promise: What must hold of the cases that are called, as of `read_promise`.
         out: CSV to write.
-        urgent: Labels, the most urgent first; all labels, equally urgent in their order, without.
+        urgent: Labels, the most urgent first; without, all labels, equally urgent.
         split: Of the reference, which cases choose the thresholds.
 
     Raises:
@@ -36,7 +36,7 @@ def triage_stage(
     notes = _refuse_another_model(predictions, reference)
     labels = list(dict.fromkeys(urgent)) or list(known.labels)
     cuts = worklist_cuts(known, labels, asked, split)
-    found = worklist(new, cuts)
+    found = worklist(new, cuts, ranked=bool(urgent))
     with file_alone(out):
         write_csv(out, for_spreadsheets(found), float_format="%.7g")
     for label, each in cuts.items():

@@ -233,10 +233,13 @@ def _columns(card) -> list[str]:
 @contextmanager
 def _model_named(request: ListenRequest, card) -> Iterator[None]:
     """Write beside the table whose scores they are; another model may not go on with it."""
-    facts, sha256 = beside(request.out, "model"), file_sha256(request.model / card.weights_file)
-    if facts.exists() and read_json(facts).get("sha256") != sha256 and request.out.exists():
-        raise UserError(f"{request.out}: was begun by another model. Name another --out for this one.")
-    write_json(facts, model_facts(request.model, card) | {"sha256": sha256})
+    path = beside(request.out, "model")
+    facts = model_facts(request.model, card) | {"sha256": file_sha256(request.model / card.weights_file)}
+    before = read_json(path) if path.exists() and request.out.exists() else facts
+    for name in ("sha256", "thresholds", "calibration"):
+        if before.get(name) != facts[name]:
+            raise UserError(f"{request.out}: was begun by another model ({name}). Name another --out for this one.")
+    write_json(path, facts)
     yield
 
 
