@@ -15,7 +15,10 @@ TASKS = "all"
 def add_arguments(parser: Parser, task: Any) -> None:
     """Add the verb's options."""
     add_task(parser)
-    parser.add_argument("inputs", nargs="*", metavar="INPUT", help="files, folders, globs, or one manifest CSV")
+    inputs = parser.add_argument(
+        "inputs", nargs="+", default=[], metavar="INPUT", help="files, folders, globs, or one manifest CSV"
+    )
+    inputs.required = False  # not of a PACS; `*` would not find inputs behind options
     parser.add_argument("--model", type=Path, required=True, help="model folder")
     parser.add_argument(
         "--out", type=Path, default=Path("predictions.csv"), help="table, .csv or .jsonl (default: %(default)s)"

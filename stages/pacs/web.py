@@ -58,8 +58,8 @@ class Web:
         library = require("dicomweb_client.web", "pacs", "DICOMweb")
         from .bounded import BoundedAdapter, refuse_half
 
-        # The library logs addresses with UIDs, and headers.
-        for name in ("dicomweb_client", "urllib3"):
+        # These log addresses with UIDs, headers and tracebacks.
+        for name in ("dicomweb_client", "urllib3", "retrying"):
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
         session = identity.session()
         for scheme in ("http://", "https://"):
@@ -149,9 +149,9 @@ class Web:
             raise PacsAway(f"{self.url}: half an answer: it ended in the middle of {what}.") from None
         except wrong.ConnectionError:
             raise PacsAway(f"{self.url}: cannot be reached, or hung up over {what}.") from None
-        except OSError:
-            raise
         except Exception as error:  # whatever a library makes of an answer that is none
+            if isinstance(error, OSError) and not isinstance(error, wrong.RequestException):
+                raise
             raise PacsRefused(
                 f"{self.url}: its answer for {what} is no DICOMweb ({type(error).__name__}). Is this the right address?"
             ) from None
