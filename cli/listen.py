@@ -72,18 +72,18 @@ def run(options) -> None:
 
     if options.task.holds == "slide":
         raise UserError("slides are predicted from files (`clinvit predict`): listen takes images and clips.")
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    destination, reception = _destination(options), _reception(options)
-    print(f"listen {options.task.name} with {options.model} -> {options.out}", flush=True)
-    listen_stage(
-        ListenRequest(
-            options.model, options.queue, options.out, reception, options.quiet, options.queue_gb, destination,
-            options.workers, options.task.holds,
-        ),
-        stop,
+    request = ListenRequest(
+        options.model, options.queue, options.out, _reception(options), options.quiet, options.queue_gb,
+        _destination(options), options.workers, options.task.holds,
     )  # fmt: skip
+    print(f"listen {options.task.name} with {options.model} -> {options.out}", flush=True)
+    stop = threading.Event()
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        listen_stage(request, stop)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _reception(options):

@@ -157,6 +157,12 @@ def _predict(
         from .explain import explain_cases
 
         explain_cases(request, network, card, cases, table)
+    if request.web is not None and request.web.store:
+        from .pacs.results import store_results
+        from .pacs.web import Web
+
+        folder = request.out.with_name(f"{request.out.stem}.results")
+        store_results(card, sha256, cases, table, folder, Web(request.web.url, request.web.identity))
     return marked(table, cases)
 
 

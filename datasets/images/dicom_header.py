@@ -23,6 +23,7 @@ _TAGS = (
     "BodyPartExamined", "PatientSex", "PatientAge", "PatientID", "StudyInstanceUID", "SeriesInstanceUID", "ImageType",
     "TotalPixelMatrixColumns", "TotalPixelMatrixRows", "SOPInstanceUID", "AccessionNumber", "AcquisitionDateTime",
     "AcquisitionDate", "AcquisitionTime", "ContentDate", "ContentTime", "PresentationIntentType",
+    "Manufacturer",
 )  # fmt: skip
 _AGE_UNITS_PER_YEAR = {"D": 365.25, "W": 365.25 / 7, "M": 12.0, "Y": 1.0}
 
@@ -62,6 +63,8 @@ _VIEWS = {
 }
 # Defined terms of ViewPosition (PS3.3 C.8.1.2, C.8.7.1, C.8.11.7) that may stand in a table; any other may be a name.
 _VIEW_TERMS = frozenset("AP PA LL RL LLD RLD LLO RLO LATERAL CC MLO ML LM LMO FB SIO ISO XCC XCCL XCCM AT CV".split())
+OWN = "ClinViT"  # the manufacturer that our results name
+RESULT = "result of ClinViT"
 DIRECTORY = "DICOMDIR, the list of a medium's files"
 
 
@@ -86,6 +89,7 @@ class DicomHeader:
         taken: Date and time of the acquisition, else of the content, as digits that sort; '' if not given.
         derived: Whether ImageType says that it was made of other images.
         for_processing: Whether it is raw, for a machine and not for a reader (PresentationIntentType).
+        is_result: Whether it is a result of ours (Manufacturer), which is never a case.
     """
 
     sop_class: str
@@ -106,6 +110,7 @@ class DicomHeader:
     taken: str = ""
     derived: bool = False
     for_processing: bool = False
+    is_result: bool = False
 
     def facts(self, salt: str) -> dict[str, str | float | None]:
         """Return `view, sex, age, patient, study`, identifiers hashed with the salt; as `dicom_facts` does."""
@@ -221,6 +226,7 @@ def header_of(header: Dataset, sop_class: str = "") -> DicomHeader:
         taken=_taken(header),
         derived=_image_type(header)[:1] == ["DERIVED"],
         for_processing=_text(header, "PresentationIntentType").upper() == "FOR PROCESSING",
+        is_result=_text(header, "Manufacturer") == OWN,
     )
 
 
@@ -267,6 +273,8 @@ def not_wanted(header: DicomHeader, wanted: Wanted, *, chest: bool) -> str:
         return DIRECTORY
     if header.size is None:
         return f"DICOM without an image ({header.words()})"
+    if header.is_result:
+        return RESULT
     if header.is_slide:
         return "DICOM of a whole slide"
     if header.frames > 1:

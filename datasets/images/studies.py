@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from .dicom_header import DicomHeader, Wanted, not_wanted
+from .dicom_header import RESULT, DicomHeader, Wanted, not_wanted
 
 FURTHER = "DICOM image of a study of which another image is scored"
 OF_TWO = "DICOM of a study of two patients"
@@ -57,6 +57,8 @@ def choose_image(headers: Sequence[DicomHeader], unit: str) -> Choice:
 def _unfit(header: DicomHeader, unit: str) -> str:
     if unit != "clip":
         return not_wanted(header, Wanted(), chest=unit == "radiograph")
+    if header.is_result:
+        return RESULT
     return "" if header.size is not None and not header.is_slide else f"DICOM that is no clip ({header.words()})"
 
 

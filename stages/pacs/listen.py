@@ -26,6 +26,7 @@ from ..requested import CHOSEN, IDENTIFIERS, Expanded, cases_of, marked, pseudon
 from .destination import Destination
 from .queue import Queue
 from .receiver import Reception, receiving
+from .results import result_case, write_case
 from .rows import STUDY, Rows
 
 LOOK_S = 0.25
@@ -107,6 +108,7 @@ class Answering:
     """
 
     def __init__(self, request: ListenRequest, queue: Queue, rows: "Rows", predictor: Predictor, unit: str):
+        self._weights = file_sha256(request.model / predictor.card.weights_file)
         self._request, self._queue, self._rows, self._predictor, self._unit = request, queue, rows, predictor, unit
         self._failures: dict[str, int] = {}
         self._not_before: dict[str, float] = {}
@@ -155,7 +157,7 @@ class Answering:
         table = marked(predicted(cases, truth, self._predictor, progress=False), cases).assign(**{STUDY: studies})
         at = {path: row for row, path in enumerate(found.entries)}
         for study, path in zip(studies, paths):
-            self._answer(study, table.iloc[[at[path]]])
+            self._answer(study, table.iloc[[at[path]]], path)
 
     def _one(self, found: Expanded, study: str, files: list[Path]) -> Path:
         """Add the image of a study that is scored; return its path, which is that of no file where none is."""
@@ -173,9 +175,14 @@ class Answering:
         found.entries[path] = Entry(f"{study}.dcm", DICOM, _of_all(list(headers.values())))
         return path
 
-    def _answer(self, study: str, row: pd.DataFrame) -> None:
-        self._queue.answer_folder(study)
-        first = row.iloc[0]
+    def _answer(self, study: str, row: pd.DataFrame, path: Path) -> None:
+        folder, first = self._queue.answer_folder(study), row.iloc[0]
+        if self._request.destination is not None:
+            sources = [path] if path.is_file() else self._queue.take(study)
+            try:
+                write_case(result_case(self._predictor.card, self._weights, first, sources), folder)
+            except DataError as error:
+                say(f"study {study}: no result as DICOM: {error}")
         self._queue.answered(study, {"status": first["status"], "line": self._rows.line(row)})
         self._failures.pop(study, None)
         why = first["reason"] or first.get(CHOSEN, "")
