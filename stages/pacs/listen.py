@@ -28,11 +28,13 @@ from .queue import Queue
 from .receiver import Reception, receiving
 from .results import result_case, write_case
 from .rows import STUDY, Rows
+from .web import PacsAway
 
 LOOK_S = 0.25
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 300.0
 TRIES = 3  # of a study whose scoring fails as a whole, before it is a failed row
 AT_ONCE = 32  # studies that are scored together
+_PACS = "results"  # what waits while the PACS is away
 
 
 @dataclass(frozen=True)
@@ -83,9 +85,9 @@ def listen_stage(request: ListenRequest, stop: threading.Event) -> None:
     with (
         file_alone(request.out),
         Queue(request.queue, request.queue_gb * 1e9) as queue,
-        Rows(request.out, _columns(card)) as rows,
         _model_named(request, card),
     ):
+        rows = Rows(request.out, _columns(card))
         answering = Answering(request, queue, rows, predictor, request.unit or card.holds)
         answering.resume()
         with receiving(request.reception, queue, say), _in_thread(answering.send_until, stop):
@@ -135,18 +137,39 @@ class Answering:
         except Exception as error:  # a study must not end the listener for all others
             for study in due:
                 self._failures[study] = self._failures.get(study, 0) + 1
-            self._postpone(due, f"{type(error).__name__} while scoring")
+            self._postpone(due, f"{type(error).__name__} while scoring.")
 
     def send_until(self, stop: threading.Event) -> None:
         """Put answers into the table and send them, until `stop` is set."""
         while not stop.wait(LOOK_S):
-            for study in filter(self._is_due, self._queue.outgoing()):
+            for study in self._queue.outgoing():
                 if stop.is_set():
                     return
-                try:
+                if self._is_due(study):
                     self._finish(study)
-                except (OSError, RunError, UserError) as error:
-                    self._postpone([study], str(error))
+
+    def _finish(self, study: str) -> None:
+        """Bring an answer to where it belongs; each step may be repeated. While the PACS is away, it is left alone."""
+        who = study
+        try:
+            self._rows.add(study, self._queue.rows(study)["line"])
+            if self._request.destination is not None:
+                who = _PACS
+                if not self._is_due(_PACS):
+                    return
+                for path in self._queue.results(study):
+                    self._request.destination.send([path])
+                    path.unlink()
+            self._queue.finish(study)
+        except PacsAway as error:
+            self._postpone([who], str(error))
+        except (OSError, RunError, UserError) as error:
+            self._postpone([study], str(error))
+        except Exception as error:  # one answer must not end the sending of all others
+            self._postpone([study], f"{type(error).__name__} while sending.")
+        else:
+            for name in (who, study):
+                self._waits.pop(name, None)
 
     def _score(self, studies: list[str]) -> None:
         found = Expanded()
@@ -188,15 +211,6 @@ class Answering:
         why = first["reason"] or first.get(CHOSEN, "")
         say(f"study {study}: {first['status']} ({why})")
 
-    def _finish(self, study: str) -> None:
-        """Bring an answer to where it belongs; each step may be repeated."""
-        self._rows.add(study, self._queue.rows(study)["line"])
-        for path in self._queue.results(study) if self._request.destination is not None else []:
-            self._request.destination.send([path])
-            path.unlink()
-        self._queue.finish(study)
-        self._waits.pop(study, None)
-
     def _is_due(self, study: str) -> bool:
         return time.monotonic() >= self._not_before.get(study, 0.0)
 
@@ -205,7 +219,9 @@ class Answering:
         for study in studies:
             wait = min(2 * self._waits.get(study, FIRST_WAIT_S / 2), LONGEST_WAIT_S)
             self._waits[study], self._not_before[study] = wait, time.monotonic() + wait
-        say(f"studies that wait: {len(studies)}, the first {studies[0]}: {why} Next try in {wait:g} s")
+        say(
+            f"waiting: {studies[0]}{f' and {len(studies) - 1} more' * (len(studies) > 1)}: {why} Next try in {wait:g} s"
+        )
 
 
 def _headers(files: list[Path]) -> tuple[dict[Path, DicomHeader], int]:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,18 +29,7 @@ class Rows:
     def __init__(self, path: Path, columns: Sequence[str]):
         self.path, self._columns = path, list(columns)
         cut_unfinished(path)
-        self._file = open_own(path, "a+b", buffering=0)
-        try:
-            self._there = self._read()
-        except BaseException:
-            self._file.close()
-            raise
-
-    def __enter__(self) -> "Rows":
-        return self
-
-    def __exit__(self, *_) -> None:
-        self._file.close()
+        self._there = self._read()
 
     def line(self, row: pd.DataFrame) -> str:
         """Return a row of predictions as a line of the table."""
@@ -55,26 +45,29 @@ class Rows:
         """
         if study in self._there:
             return
-        with reporting_a_full_disk(self.path):
-            append_whole(self._file, line.encode())
+        self._append(line)
         self._there.add(study)
 
+    def _append(self, line: str) -> None:
+        """Add a line, after the header where the table is new, or was moved away."""
+        with reporting_a_full_disk(self.path), open_own(self.path, "ab", buffering=0) as file:
+            header = "" if os.fstat(file.fileno()).st_size else self._header()
+            append_whole(file, (header + line).encode())
+
     def _read(self) -> set[str]:
-        """Return the studies whose rows are there."""
-        self._file.seek(0)
-        text = io.StringIO(self._file.read().decode())
-        lines = csv.reader(text)
+        """Return the studies whose rows are there; make the table where it is not."""
+        text = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
+        lines = csv.reader(io.StringIO(text))
         header = next(lines, None)
         if header is None:
-            with reporting_a_full_disk(self.path):
-                append_whole(self._file, (",".join(self._quoted()) + "\n").encode())
+            self._append("")
             return set()
         if header != self._columns:
             raise UserError(f"{self.path}: a table of other columns than this model's. Name another --out.")
         place = self._columns.index(STUDY)
         return {line[place] for line in lines if line}
 
-    def _quoted(self) -> list[str]:
+    def _header(self) -> str:
         out = io.StringIO()
-        csv.writer(out, lineterminator="").writerow(self._columns)
-        return [out.getvalue()]
+        csv.writer(out, lineterminator="\n").writerow(self._columns)
+        return out.getvalue()

@@ -91,7 +91,8 @@ def test_killed_at_any_step_each_study_ends_with_one_row_and_one_result(tmp_path
     monkeypatch.setattr(Queue, step, dying)
 
     def run():
-        with Queue(tmp_path / "queue") as found, Rows(tmp_path / "p.csv", ["id", "study"]) as rows:
+        rows = Rows(tmp_path / "p.csv", ["id", "study"])
+        with Queue(tmp_path / "queue") as found:
             for study in (STUDY, OTHER):
                 for instance in range(3):
                     found.add(study, f"{study}.{instance}", [b"x"])
@@ -171,13 +172,16 @@ def test_a_ledger_that_was_cut_off_is_read_as_far_as_it_is_whole(queue, tmp_path
 
 
 def test_a_table_with_half_a_row_goes_on_after_the_last_whole_one(tmp_path):
-    with Rows(tmp_path / "p.csv", ["id", "study"]) as rows:
-        rows.add("s1", "a,s1\n")
+    columns = ["id", "study"]
+    Rows(tmp_path / "p.csv", columns).add("s1", "a,s1\n")
     with (tmp_path / "p.csv").open("a") as file:
         file.write("b,s")
-    with Rows(tmp_path / "p.csv", ["id", "study"]) as rows:
-        rows.add("s1", "a,s1\n")
-        rows.add("s2", "b,s2\n")
+    rows = Rows(tmp_path / "p.csv", columns)
+    rows.add("s1", "a,s1\n")
+    rows.add("s2", "b,s2\n")
     assert (tmp_path / "p.csv").read_text() == "id,study\na,s1\nb,s2\n"
+    (tmp_path / "p.csv").rename(tmp_path / "january.csv")
+    rows.add("s3", "c,s3\n")
+    assert (tmp_path / "p.csv").read_text() == "id,study\nc,s3\n"
     with pytest.raises(UserError, match="other columns"):
         Rows(tmp_path / "p.csv", ["id", "p_x", "study"])
