@@ -48,7 +48,7 @@ def certificate(name, folder, signer=None):
         .add_extension(x509.BasicConstraints(signer is None, None), True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signing.public_key()), False)
-        .add_extension(x509.KeyUsage(True, False, False, False, False, signer is None, signer is None, False, False), True)
+        .add_extension(x509.KeyUsage(True, *[False] * 4, *[signer is None] * 2, False, False), True)
         .sign(signing, hashes.SHA256())
     )  # fmt: skip
     (folder / f"{name}.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
