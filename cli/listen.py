@@ -74,7 +74,7 @@ def run(options) -> None:
         raise UserError("slides are predicted from files (`clinvit predict`): listen takes images and clips.")
     request = ListenRequest(
         options.model, options.queue, options.out, _reception(options), options.quiet, options.queue_gb,
-        _destination(options), options.workers, options.task.holds,
+        _destination(options), options.workers, options.task.holds, options.task.codes(),
     )  # fmt: skip
     print(f"listen {options.task.name} with {options.model} -> {options.out}", flush=True)
     stop = threading.Event()

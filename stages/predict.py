@@ -4,8 +4,8 @@ import contextlib
 import hashlib
 import json
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,9 @@ from ..core.secret import checked_key
 from ..datasets.manifest.tables import read_predictions, write_predictions
 from ..finetune.pipeline import PREDICTED, WARNING, predicted
 from .audit import Audit
+from .dicom.case import ResultCase
+from .dicom.results import Results, write_all
+from .explain import EXPLANATIONS, MAPS, explain_cases, refuse_method
 from .facts import beside, model_facts
 from .journal import Journal, remove_journals
 from .journalled import JournalledPredictor
@@ -55,6 +58,8 @@ class Request:
         audit: Log to which is added who asked for what (`stages.audit`); None for none.
         one: Of each DICOM study, score the one image that `datasets.images.studies` chooses.
         web: Studies of a PACS instead of `inputs`.
+        dicom: Results as DICOM objects; None for none. Where they show maps, `explain` is `explanations` beside `out`
+            if it is None.
     """
 
     model: Path
@@ -72,6 +77,7 @@ class Request:
     audit: Path | None = None
     one: bool = False
     web: "WebQuery | None" = None
+    dicom: Results | None = None
 
 
 def predict_stage(request: Request) -> pd.DataFrame | None:
@@ -94,6 +100,7 @@ def predict_stage(request: Request) -> pd.DataFrame | None:
     if suffix not in (".csv", ".jsonl"):
         raise UserError(f"--out {request.out}: predictions are written as .csv or as .jsonl (JSON lines).")
     network, card = load_model(request.model)
+    request = _with_maps(request, card)
     if request.method is not None and card.arch.frames > 1:
         raise UserError(f"{request.model}: a model of clips, which are explained by their frames: no --explain-method.")
     if request.explain is not None and len(card.scales) > 1:
@@ -101,8 +108,6 @@ def predict_stage(request: Request) -> pd.DataFrame | None:
             f"{request.model}: sees images at scales {list(card.scales)}; --explain is for models of one scale."
         )
     if request.explain is not None and card.arch.frames == 1:
-        from .explain import refuse_method
-
         refuse_method(network, request.method)
     if request.web is not None and request.share.of > 1:
         raise UserError("--dicomweb: studies are fetched by one process: start it without torchrun or SLURM's tasks.")
@@ -154,16 +159,45 @@ def _predict(
     audit.written(request.out, table)
     remove_journals(request.out)
     if request.explain is not None:
-        from .explain import explain_cases
-
         explain_cases(request, network, card, cases, table)
-    if request.web is not None and request.web.store:
-        from .pacs.results import store_results
-        from .pacs.web import Web
-
-        folder = request.out.with_name(f"{request.out.stem}.results")
-        store_results(card, sha256, cases, table, folder, Web(request.web.url, request.web.identity))
+    if request.dicom is not None:
+        listed = write_all(request.dicom, card, sha256, cases, table, _shown(request, network, card))
+        if request.web is not None and request.web.store:
+            _send(request, listed)
     return marked(table, cases)
+
+
+def _send(request: Request, listed: Mapping[str, dict]) -> None:
+    """Send the results of fetched cases back to where they came from."""
+    from .pacs.results import send_results
+    from .pacs.web import Web
+
+    assert request.web is not None and request.dicom is not None
+    send_results(listed, request.dicom.folder, Web(request.web.url, request.web.identity), request.web.keep)
+
+
+def _with_maps(request: Request, card) -> Request:
+    """Return a request whose DICOM results can be written, and which explains what they show."""
+    if request.dicom is None:
+        return request
+    request.dicom.refuse()
+    if not request.dicom.shows or request.explain is not None or card.arch.frames > 1 or len(card.scales) > 1:
+        return request
+    return replace(request, explain=request.out.parent / EXPLANATIONS)
+
+
+def _shown(request: Request, network, card) -> Callable[[ResultCase], ResultCase] | None:
+    """Return what adds to a case of results where the model looked; None where no kind shows it."""
+    from .dicom.heat import with_clip_maps, with_image_maps
+
+    if request.dicom is None or not request.dicom.shows:
+        return None
+    if card.arch.frames > 1:
+        return lambda case: with_clip_maps(case, network, card)
+    if request.explain is None:  # a model of several scales
+        return None
+    maps = request.explain / MAPS
+    return lambda case: with_image_maps(case, maps)
 
 
 def write_table(out: Path, table: pd.DataFrame, labels: Sequence[str]) -> None:

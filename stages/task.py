@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from ..datasets.manifest.layouts import Layout
     from ..datasets.manifest.tables import Manifest
     from ..datasets.quality.check import Findings
+    from .dicom.case import Code
+    from .dicom.results import Results
     from .reproduce.table import Table
 
 Recipes = Mapping[str, Callable[[], Any]]
@@ -100,6 +102,17 @@ class Task:
     def baseline(self, network: str) -> Any:
         """Return the recipe of a published network that a paper of this task compares; None of any other."""
         return None
+
+    def codes(self) -> "Mapping[str, Code]":
+        """Return codes of public terminologies by label, for DICOM results; labels without are coded privately."""
+        return {}
+
+    def results(self, options: Namespace) -> "Results | None":
+        """Return what DICOM results the options of a prediction ask for."""
+        from .dicom.results import Results
+
+        kinds = options.dicom or (["sr"] if getattr(options, "store", False) else None)
+        return Results.beside(options.out, kinds, self.codes()) if kinds else None
 
     def predict(self, options: Namespace) -> "pd.DataFrame | None":
         """Predict what the command line asks for; None in a process that only helps another one."""
@@ -197,7 +210,7 @@ class ImageTask(Task):
             Request(
                 options.model, options.inputs, options.out, options.batch, options.workers, options.explain,
                 options.explain_method, options.resume, options.identifiers, options.bf16, own_share(), self.holds,
-                options.audit, options.images == "one", web_query(options),
+                options.audit, options.images == "one", web_query(options), self.results(options),
             )
         )  # fmt: skip
 

@@ -1,13 +1,30 @@
 """What the writers of DICOM results need to know of one case: its files, its findings, its maps, and the model."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
+from ...core.errors import UserError
+
 KINDS = ("sr", "seg", "pm", "sc", "pdf")  # report, segmentation, parametric map, secondary capture, encapsulated PDF
 SHOWING = ("seg", "pm", "sc", "pdf")  # those that show where the model looked
+HIGHEST = 3  # findings shown where none is present
+
+
+def checked_kinds(kinds: Iterable[str]) -> list[str]:
+    """Return kinds of results once each, in the order of `KINDS`.
+
+    Raises:
+        UserError: An unknown kind, or none.
+    """
+    wanted = list(kinds)
+    unknown = [kind for kind in wanted if kind not in KINDS]
+    if unknown or not wanted:
+        named = f"{', '.join(unknown)}: no kind of DICOM result" if unknown else "no kind of DICOM result is named"
+        raise UserError(f"--dicom: {named}; one or more of {','.join(KINDS)}.")
+    return [kind for kind in KINDS if kind in wanted]
 
 
 @dataclass(frozen=True)
@@ -122,3 +139,10 @@ class ResultCase:
     def shown(self) -> dict[str, HeatMap]:
         """Return the maps by label."""
         return {each.label: each for each in self.maps}
+
+
+def highest(findings: Iterable[Finding]) -> list[Finding]:
+    """Return the findings that are present; where none is, those with the highest probabilities."""
+    scored = [each for each in findings if each.probability is not None]
+    present = [each for each in scored if each.present]
+    return present or sorted(scored, key=lambda each: -(each.probability or 0))[:HIGHEST]

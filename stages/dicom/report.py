@@ -1,6 +1,6 @@
 """Comprehensive structured report of a case: TID 1500 with one measurement group per finding, after IHE AI Results."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from highdicom import sr
 from pydicom import Dataset
@@ -13,8 +13,8 @@ from .equipment import MANUFACTURER, MODEL_NAME, NOTE, READING_NOTE, Naming, sof
 _ANALYSIS = "AI analysis"
 
 
-def report(case: ResultCase, sources: Sequence[Dataset]) -> Dataset:
-    """Return the report of a case.
+def reports(case: ResultCase, sources: Sequence[Dataset]) -> Iterable[Dataset]:
+    """Yield the report of a case.
 
     The first group is of the analysis as a whole: of a failed case it says so and why. Each finding has a group of its
     own: its probability, its presence by the model's threshold, the algorithm, and the images or frames that it is
@@ -31,7 +31,7 @@ def report(case: ResultCase, sources: Sequence[Dataset]) -> Dataset:
         procedure_reported=codes.SCT.ImagingProcedure,
         imaging_measurements=groups,
     )
-    return sr.ComprehensiveSR(
+    yield sr.ComprehensiveSR(
         evidence=list(sources), content=content, is_complete=True, coding_schemes=[private_scheme()],
         **naming.settings(),
     )  # fmt: skip

@@ -15,8 +15,8 @@ from ...core.errors import DataError
 from ...datasets.images.dicom import decoding, quiet, read_elements
 from ...datasets.kinds import DICOM, file_kind
 
-_PATIENT = ("PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex", "PatientAge")
-_STUDY = (
+PATIENT = ("PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex", "PatientAge")
+STUDY = (
     "StudyInstanceUID", "StudyDate", "StudyTime", "StudyID", "AccessionNumber", "StudyDescription",
     "ReferringPhysicianName",
 )  # fmt: skip
@@ -78,7 +78,7 @@ def patient_of(source: Dataset) -> tuple[str, str]:
 def _read(path: Path) -> Dataset:
     if file_kind(path) != DICOM:
         raise DataError(f"{path}: no DICOM file, so no DICOM result: there is no study to file it with.")
-    tags = (*_PATIENT, *_STUDY, *_IMAGE, *_GEOMETRY, *_SLIDE)
+    tags = (*PATIENT, *STUDY, *_IMAGE, *_GEOMETRY, *_SLIDE)
     with path.open("rb") as file:
         header = read_elements(path, file, tags, stop_before_pixels=True)
     with decoding(path), quiet():

@@ -10,7 +10,7 @@ from ...core.extras import require
 from ...core.files import written_aside
 from ...datasets.images.dicom import quiet
 from ...datasets.images.image_maps import case_file
-from .case import KINDS, ResultCase
+from .case import ResultCase, checked_kinds
 
 Maker = Callable[[ResultCase, Sequence[Dataset]], Iterable[Dataset]]
 
@@ -48,24 +48,13 @@ def write_results(case: ResultCase, kinds: Iterable[str], folder: Path) -> list[
     return written
 
 
-def checked_kinds(kinds: Iterable[str]) -> list[str]:
-    """Return kinds of results once each, in the order of `KINDS`.
-
-    Raises:
-        UserError: An unknown kind, or none.
-    """
-    wanted = list(kinds)
-    unknown = [kind for kind in wanted if kind not in KINDS]
-    if unknown or not wanted:
-        named = f"{', '.join(unknown)}: no kind of DICOM result" if unknown else "no kind of DICOM result is named"
-        raise UserError(f"--dicom: {named}; one or more of {','.join(KINDS)}.")
-    return [kind for kind in KINDS if kind in wanted]
-
-
 def _makers() -> dict[str, Maker]:
-    from .report import report
+    from .capture import captures
+    from .document import documents
+    from .maps import parametric_maps, segmentations
+    from .report import reports
 
-    return {"sr": lambda case, sources: [report(case, sources)]}
+    return {"sr": reports, "seg": segmentations, "pm": parametric_maps, "sc": captures, "pdf": documents}
 
 
 def _made(kind: str, case: ResultCase, sources: Sequence[Dataset]) -> list[Dataset]:
@@ -87,5 +76,5 @@ def _save(made: Dataset, path: Path) -> None:
     try:
         with written_aside(path) as aside, quiet():
             made.save_as(aside, enforce_file_format=True)
-    except PermissionError:
-        raise RunError(f"{path.parent}: cannot be written (no permission). Name another folder.") from None
+    except OSError as error:
+        raise RunError(f"{path.parent}: cannot be written ({error.strerror}). Name another folder.") from None

@@ -35,6 +35,7 @@ class WebQuery:
         identity: Who we are.
         limit: Most studies.
         store: Whether results go back.
+        keep: Whether they stay here, too.
     """
 
     url: str
@@ -42,6 +43,7 @@ class WebQuery:
     identity: Identity = field(default_factory=Identity)
     limit: int = 1000
     store: bool = False
+    keep: bool = False
 
 
 def read_query(words: list[str]) -> dict[str, str]:

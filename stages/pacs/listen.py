@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,13 +20,14 @@ from ...datasets.images.studies import choose_image
 from ...datasets.kinds import DICOM
 from ...datasets.manifest.contents import Entry
 from ...finetune.pipeline import PREDICTED, WARNING, Predictor, predicted
+from ..dicom.case import Code
 from ..facts import beside, model_facts
 from ..refused import RefusingPredictor
 from ..requested import CHOSEN, IDENTIFIERS, Expanded, cases_of, marked, pseudonymised
 from .destination import Destination
 from .queue import Queue
 from .receiver import Reception, receiving
-from .results import result_case, write_case
+from .results import write_report
 from .rows import STUDY, Rows
 from .web import PacsAway
 
@@ -51,6 +52,7 @@ class ListenRequest:
         destination: Where results go; None for the table alone.
         workers: Reading processes.
         unit: What a case is; '' for what the model's card says.
+        codes: Of findings, by label, for the results.
     """
 
     model: Path
@@ -62,6 +64,7 @@ class ListenRequest:
     destination: Destination | None = None
     workers: int = 1
     unit: str = ""
+    codes: Mapping[str, Code] = field(default_factory=dict)
 
 
 def say(text: str) -> None:
@@ -203,7 +206,7 @@ class Answering:
         if self._request.destination is not None:
             sources = [path] if path.is_file() else self._queue.take(study)
             try:
-                write_case(result_case(self._predictor.card, self._weights, first, sources), folder)
+                write_report(self._predictor.card, self._weights, first, sources, self._request.codes, folder)
             except DataError as error:
                 say(f"study {study}: no result as DICOM: {error}")
         self._queue.answered(study, {"status": first["status"], "line": self._rows.line(row)})

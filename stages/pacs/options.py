@@ -2,17 +2,16 @@
 
 from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...core.errors import UserError
 
 if TYPE_CHECKING:
-    from ..task import Arguments
     from .fetch import WebQuery
     from .identity import Identity
 
 
-def add_identity(parser: "Arguments") -> None:
+def add_identity(parser: Any) -> None:
     """Add how we show a PACS who we are."""
     parser.add_argument(
         "--headers", type=Path, metavar="FILE", advanced=True,
@@ -28,7 +27,7 @@ def add_identity(parser: "Arguments") -> None:
     )  # fmt: skip
 
 
-def add_web(parser: "Arguments") -> None:
+def add_web(parser: Any) -> None:
     """Add what a prediction reads from a PACS."""
     parser.add_argument(
         "--dicomweb", metavar="URL", help="read studies of a PACS by DICOMweb, such as https://pacs/dicom-web"
@@ -37,7 +36,9 @@ def add_web(parser: "Arguments") -> None:
         "--query", action="append", default=[], metavar="KEY=VALUE",
         help="with --dicomweb, which studies, such as StudyDate=20260101-20260131; may be repeated",
     )  # fmt: skip
-    parser.add_argument("--store", action="store_true", help="with --dicomweb, write results back as DICOM")
+    parser.add_argument(
+        "--store", action="store_true", help="with --dicomweb, write results back (of the kinds of --dicom; sr without)"
+    )
     parser.add_argument(
         "--limit", type=int, default=1000, advanced=True, help="with --dicomweb, most studies (default: %(default)s)"
     )
@@ -79,4 +80,4 @@ def web_query(options: Namespace) -> "WebQuery | None":
     url, identity = checked_url(options.dicomweb), identity_of(options)
     if is_plain(url):
         print(f"note: {url}: http is not encrypted: images and what --headers holds can be read on the way.")
-    return WebQuery(url, read_query(options.query), identity, options.limit, options.store)
+    return WebQuery(url, read_query(options.query), identity, options.limit, options.store, bool(options.dicom))

@@ -31,7 +31,7 @@ def test_a_result_of_each_study_is_stored_beside_it_and_a_second_run_adds_none(m
         for each in (radiograph(study, view="LL"), radiograph(study), radiograph(other, view="AP")):
             server.put(each, tmp_path)
         assert main([*words, server.web]) == 0
-        assert "stored 2 results" in capfd.readouterr().out
+        assert "stored 2 of 2 results" in capfd.readouterr().out
         first = results(server)
         assert sorted(each["StudyInstanceUID"] for each in first) == sorted([study, other])
         found = server.get(f"/instances/{server.get('/instances?expand')[-1]['ID']}/simplified-tags")
@@ -40,7 +40,7 @@ def test_a_result_of_each_study_is_stored_beside_it_and_a_second_run_adds_none(m
         assert len(results(server)) == 2 and len(server.instances()) == 5
     rows = table(tmp_path / "p.csv")
     assert {row["chosen"] for row in rows} == {"PA comes first, of 2 images", "the only image to score among 2 objects"}
-    assert not (tmp_path / "p.results").exists()
+    assert not (tmp_path / "p-dicom").exists()
 
 
 def test_results_that_are_not_taken_stay_and_the_command_says_so(model, tmp_path, monkeypatch, capfd):
@@ -56,7 +56,7 @@ def test_results_that_are_not_taken_stay_and_the_command_says_so(model, tmp_path
         assert main([*words, "--dicomweb", server.web]) == 1
     said = capfd.readouterr()
     assert "1 results were not stored" in said.err and "403" in said.err
-    assert len(list((tmp_path / "p.results").glob("*-sr.dcm"))) == 1 and len(table(tmp_path / "p.csv")) == 1
+    assert len(list((tmp_path / "p-dicom").glob("*-sr.dcm"))) == 1 and len(table(tmp_path / "p.csv")) == 1
 
 
 @pytest.mark.parametrize("way", ["web", "network"])
