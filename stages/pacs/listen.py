@@ -14,6 +14,7 @@ import pandas as pd
 from ...core.alone import file_alone
 from ...core.documents import read_json
 from ...core.errors import DataError, RunError, UserError
+from ...core.extras import require
 from ...core.files import file_sha256, write_json
 from ...datasets.images.dicom_header import DicomHeader, read_header
 from ...datasets.images.studies import choose_image
@@ -82,6 +83,10 @@ def listen_stage(request: ListenRequest, stop: threading.Event) -> None:
     from ...finetune.model import load_model
     from ...finetune.predict import model_predictor
 
+    if request.out.suffix.lower() != ".csv":
+        raise UserError(f"--out {request.out}: the table of a listener grows row by row, as .csv.")
+    if request.destination is not None:
+        require("highdicom", "pacs", "sending results")
     network, card = load_model(request.model)
     predictor = RefusingPredictor(model_predictor(network, card, workers=request.workers))
     request.out.parent.mkdir(parents=True, exist_ok=True)
@@ -153,12 +158,14 @@ class Answering:
 
     def _finish(self, study: str) -> None:
         """Bring an answer to where it belongs; each step may be repeated. While the PACS is away, it is left alone."""
-        who = study
+        who, away = study, self._request.destination is not None and not self._is_due(_PACS)
+        if away and self._rows.has(study):
+            return
         try:
             self._rows.add(study, self._queue.rows(study)["line"])
             if self._request.destination is not None:
                 who = _PACS
-                if not self._is_due(_PACS):
+                if away:
                     return
                 for path in self._queue.results(study):
                     self._request.destination.send([path])

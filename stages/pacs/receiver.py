@@ -150,6 +150,9 @@ def _store(event: Any, queue: Queue, say: Say) -> int:
     except (RunError, OSError) as error:
         say(f"refused an object for now: {error}")
         return OUT_OF_RESOURCES
+    except Exception as error:  # whatever libraries make of it; the sender must not think that it is here
+        say(f"refused an object: it cannot be read ({type(error).__name__})")
+        return NOT_UNDERSTOOD
     if state == LATE:
         say(f"study {queue.name(study)}: an object came after its result, and is not scored: a longer --quiet waits")
     return STORED

@@ -37,6 +37,10 @@ class Rows:
         text = row.to_csv(index=False, header=False, float_format="%.7g", lineterminator="\n")
         return " ".join(text.splitlines()) + "\n"
 
+    def has(self, study: str) -> bool:
+        """Return whether the row of a study is there."""
+        return study in self._there
+
     def add(self, study: str, line: str) -> None:
         """Add the line of a study, if it is not there.
 

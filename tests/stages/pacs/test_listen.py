@@ -3,11 +3,16 @@
 import contextlib
 import errno
 import os
+import socket
+import sys
 import threading
 import time
 
 import pytest
+from clinvit.cli import main
 from clinvit.core.errors import UserError
+from clinvit.core.secret import keyed_hash
+from clinvit.stages.pacs import listen as module
 from clinvit.stages.pacs.listen import ListenRequest, listen_stage
 from clinvit.stages.pacs.receiver import Reception
 from clinvit.tests.stages.pacs.killed import trial
@@ -174,3 +179,73 @@ def test_another_model_does_not_go_on_with_a_table(model, random_model, tmp_path
 @pytest.mark.slow
 def test_killed_while_it_receives_each_study_has_one_result(model, tmp_path):
     trial(tmp_path, model, associations=2, studies=3, images=4, quiet_s=3)
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["slides"], "listen takes images and clips"),
+        (["thorax", "--quiet", "0"], "--quiet 0: a number above 0"),
+        (["thorax", "--port", "70000"], "1 to 65535"),
+        (["thorax", "--allow", "SEVENTEEN_LETTERS"], "AE title"),
+        (["thorax", "--send", "nowhere"], "TITLE@HOST:PORT"),
+        (["thorax", "--send", "A@b:1", "--store", "http://pacs"], "leave one out"),
+        (["thorax", "--store", "https://me:word@pacs/x"], "no passwords"),
+        (["thorax", "--tls-key", "k.pem"], "--tls-cert is missing"),
+        (["thorax", "--send-tls"], "belongs to --send"),
+        (["thorax", "--out", "rows.jsonl"], "as .csv"),
+    ],
+)
+def test_a_wrong_request_is_refused_before_anything_listens(model, tmp_path, capfd, words, message):
+    assert main(["listen", *words, "--model", str(model), "--queue", str(tmp_path / "queue")]) == 2
+    said = capfd.readouterr()
+    assert message in said.err and "word@" not in said.err + said.out and not (tmp_path / "queue").exists()
+
+
+def test_a_port_that_is_taken_ends_in_one_line(model, tmp_path, capfd):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port, places = taken.getsockname()[1], ["--queue", str(tmp_path / "q"), "--out", str(tmp_path / "p.csv")]
+        assert main(["listen", "thorax", "--model", str(model), "--port", str(port), *places]) == 1
+    assert f"127.0.0.1:{port}: cannot listen there" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("library", ["pynetdicom", "dicomweb_client.web"])
+def test_without_the_part_the_message_says_what_to_install(model, tmp_path, monkeypatch, capfd, library):
+    monkeypatch.setitem(sys.modules, library, None)
+    words = [
+        "listen",
+        "thorax",
+        "--model",
+        str(model),
+        "--queue",
+        str(tmp_path / "q"),
+        "--out",
+        str(tmp_path / "p.csv"),
+    ]
+    assert main([*words, "--store", "http://127.0.0.1:9/x"]) == 2
+    assert "pip install 'clinvit[pacs]'" in capfd.readouterr().err
+
+
+def test_a_study_that_makes_scoring_fail_costs_that_study_only(model, tmp_path, monkeypatch, capfd):
+    good, bad = generate_uid(), generate_uid()
+    original, poisoned = module.predicted, []
+
+    def predicted(cases, *arguments, **settings):
+        paths = cases["path"][cases.get("refused", "") == ""] if "refused" in cases else cases["path"]
+        if any(poison in path for path in paths for poison in poisoned):
+            raise RuntimeError("words of a header")
+        return original(cases, *arguments, **settings)
+
+    monkeypatch.setattr(module, "predicted", predicted)
+    monkeypatch.setattr(module, "FIRST_WAIT_S", 0.1)
+    with Listener(model, tmp_path, quiet_s=1) as listener:
+        poisoned.append(keyed_hash((listener.queue / "key").read_text().strip(), bad))
+        assert send(listener.port, radiograph(bad), radiograph(good)) == [0, 0]
+        rows = listener.rows(2)
+    assert sorted(row["status"] for row in rows) == ["failed", "ok"]
+    [failed] = [row for row in rows if row["status"] == "failed"]
+    assert failed["reason"] == "it could not be scored in 3 tries" and failed["study"] == poisoned[0]
+    said = capfd.readouterr()
+    assert "RuntimeError while scoring" in said.out and "words of a header" not in said.out + said.err
