@@ -327,7 +327,7 @@ class SlideTask(Task):
             Request(
                 options.model, options.inputs, options.out, options.features, options.encoder, options.explain,
                 options.split, options.identifiers, Maps(options.tiff, options.tile_geojson, options.tile_level0_px),
-                options.audit,
+                options.audit, self.results(options),
             )
         )  # fmt: skip
 

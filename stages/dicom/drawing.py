@@ -13,6 +13,7 @@ from ...eval.localisation.overlay import image_png
 from .case import Finding, HeatMap, ResultCase
 from .equipment import NOTE, READING_NOTE
 from .maps import shown_findings
+from .slide_maps import is_slide
 
 IMAGE_PX = 768  # shorter side of an image that is shown; slides are shown whole, with this as their longer side
 _BANNER, _LETTERS = (176, 0, 32), (255, 255, 255)
@@ -77,7 +78,7 @@ def _strongest(found: HeatMap) -> int | None:
 def _image(case: ResultCase, source: Dataset, frame: int | None) -> np.ndarray:
     """Return (h, w) or (h, w, 3) pixels of the first source, of a clip a frame, the middle one where none is named."""
     path = case.sources[0]
-    if "ImageOrientationSlide" in source:
+    if is_slide(source):
         from ...datasets.slides.reading import open_slide
 
         with open_slide(path) as slide:

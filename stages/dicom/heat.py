@@ -1,5 +1,6 @@
-"""Heat maps of a case for its results: of images from the files of `--explain`, of clips made here."""
+"""Heat maps of a case for its results: of images from files of `--explain`, of clips made here, of slides by tiles."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,3 +51,33 @@ def with_clip_maps(case: ResultCase, network: Any, card: Any) -> ResultCase:
         for place, values in zip(wanted, found.maps, strict=True)
     ]
     return replace(case, maps=tuple(heat), method="gradient", frames=found.frames)
+
+
+def with_slide_maps(
+    case: ResultCase, scores: np.ndarray, labels: Sequence[str], features: Path, mpp: float | None,
+    tile_level0_px: int | None,
+) -> ResultCase:  # fmt: skip
+    """Return a case with the scores of its tiles as maps; without any where the file does not say where they lie.
+
+    Args:
+        case: Of a slide.
+        scores: (N, L) of its tiles, in 0..1.
+        labels: L names.
+        features: File of the tiles' features.
+        mpp: Microns per level-0 px by the manifest; None for what the slide says.
+        tile_level0_px: Side of a tile in level-0 px, where the file does not say it.
+    """
+    from ...datasets.slides.tile_reading import slide_tiles
+    from ...eval.localisation.heat_map import score_map
+
+    try:
+        grid = slide_tiles(features, case.sources[0], mpp, tile_level0_px)
+    except DataError:  # features of other tools without coordinates: a score, but no map
+        return case
+    heat = []
+    for label, column in zip(labels, scores.astype(np.float64).T, strict=True):
+        found = score_map(grid.coords, column.clip(0, 1), grid.tile_level0_px)
+        rows, columns = found.values.shape
+        extent = found.x0, found.y0, found.x0 + columns * found.cell_px, found.y0 + rows * found.cell_px
+        heat.append(HeatMap(label, np.nan_to_num(found.values), extent, grid.width_px, grid.height_px))
+    return replace(case, maps=tuple(heat), method="tiles")

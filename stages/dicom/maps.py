@@ -2,11 +2,13 @@
 
 Radiographs and clips have no frame of reference: the reference to the source says where a map lies, pixel on pixel. A
 parametric map must have one (PS3.3 A.75): it gets one of its own, with the image in the plane z = 0. `highdicom` writes
-such objects of one frame; those of several frames are made of these.
+such objects of one frame; those of several frames are made of these. Maps of slides lie in the slide's coordinates.
 """
 
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from highdicom import AlgorithmIdentificationSequence, VOILUTTransformation
@@ -24,6 +26,7 @@ from .case import Finding, HeatMap, ResultCase, highest
 from .codes import QUANTITIES, concept, line, private_scheme
 from .equipment import MANUFACTURER, NOTE, Naming, software
 from .filing import laterality
+from .slide_maps import Canvas, canvas, is_slide
 
 REGION = 0.5  # of a map's maximum, from which on a pixel belongs to the region of the finding
 _LEVELS = 65535
@@ -40,20 +43,44 @@ def parametric_maps(case: ResultCase, sources: Sequence[Dataset]) -> Iterable[Da
     findings = shown_findings(case)
     if not findings:
         return
+    if is_slide(sources[0]):
+        yield from _slide_parametric_maps(case, sources, findings)
+        return
     source, frames = _frame_of(sources[0]), case.maps[0].frames
     levels = _levels(case, findings, source)
     naming = Naming.of("pm", case.algorithm, sources[:1], False, case.method)
-    made = ParametricMap(
-        [_placed(source, naming)], np.rint(levels[:1] * _LEVELS).astype(np.uint16),
-        real_world_value_mappings=[[_mapping(*each, case)] for each in enumerate(findings, 1)],
-        contains_recognizable_visual_features=False, derived_pixel_contrast=DerivedPixelContrastValues.NONE,
-        voi_lut_transformations=[VOILUTTransformation(window_center=_LEVELS / 2, window_width=_LEVELS)],
-        content_label="AI_MAPS", content_description=f"{NOTE}: where the model looked", **naming.settings(),
-    )  # fmt: skip
+    stored = np.rint(levels * _LEVELS).astype(np.uint16)
+    made = _parametric_map(_placed(source, naming), stored[:1], findings, case, **naming.settings())
     _label_frames(made, findings)
     made.Laterality = laterality(sources[0])
-    made = _over_frames(made, np.rint(levels * _LEVELS).astype(np.uint16), frames)
+    made = _over_frames(made, stored, frames)
     yield _sided(_referring(made, sources[0]), sources[0])
+
+
+def _slide_parametric_maps(
+    case: ResultCase, sources: Sequence[Dataset], findings: Sequence[Finding]
+) -> Iterable[Dataset]:
+    """Yield a parametric map for each finding of a slide; none where the slide does not say where it lies."""
+    grid = canvas(sources[0])
+    naming = Naming.of("pm", case.algorithm, sources[:1], False, case.method)
+    for number, finding in enumerate(findings if grid is not None else [], 1):
+        stored = np.rint(_slide_levels(case, [finding], grid) * _LEVELS).astype(np.uint16)
+        settings = naming.settings(number, finding.label) | grid.settings
+        made = _parametric_map(sources[0], stored, [finding], case, **settings)
+        made.Laterality = laterality(sources[0])
+        yield _sided(made, sources[0])
+
+
+def _parametric_map(
+    source: Dataset, stored: np.ndarray, findings: Sequence[Finding], case: ResultCase, **settings: Any
+) -> ParametricMap:
+    """Return an object of (1, H, W, K) uint16 maps of K findings."""
+    return ParametricMap(
+        [source], stored, real_world_value_mappings=[[_mapping(*each, case)] for each in enumerate(findings, 1)],
+        contains_recognizable_visual_features=False, derived_pixel_contrast=DerivedPixelContrastValues.NONE,
+        voi_lut_transformations=[VOILUTTransformation(window_center=_LEVELS / 2, window_width=_LEVELS)],
+        content_label="AI_MAPS", content_description=f"{NOTE}: where the model looked", **settings,
+    )  # fmt: skip
 
 
 def _mapping(number: int, finding: Finding, case: ResultCase) -> RealWorldValueMapping:
@@ -105,18 +132,32 @@ def segmentations(case: ResultCase, sources: Sequence[Dataset]) -> Iterable[Data
     findings = [each for each in shown_findings(case) if each.present]
     if not findings:
         return
-    source, frames = _frame_of(sources[0]), case.maps[0].frames
-    regions = (_levels(case, findings, source) >= REGION).astype(np.uint8)
     naming = Naming.of("seg", case.algorithm, sources[:1], False, case.method)
+    if is_slide(sources[0]):
+        grid = canvas(sources[0])
+        if grid is not None:
+            regions = (_slide_levels(case, findings, grid) >= REGION).astype(np.uint8)
+            yield _sided(_segmentation(sources[0], regions, findings, case, naming, **grid.settings), sources[0])
+        return
+    source = _frame_of(sources[0])
+    regions = (_levels(case, findings, source) >= REGION).astype(np.uint8)
+    made = _over_frames(_segmentation(source, regions[:1], findings, case, naming), regions, case.maps[0].frames)
+    yield _sided(_referring(made, sources[0]), sources[0])
+
+
+def _segmentation(
+    source: Dataset, regions: np.ndarray, findings: Sequence[Finding], case: ResultCase, naming: Naming, **place: Any
+) -> Segmentation:
+    """Return an object of (1, H, W, K) regions of K findings."""
     made = Segmentation(
-        [source], regions[:1], SegmentationTypeValues.BINARY,
+        [source], regions, SegmentationTypeValues.BINARY,
         [_segment(number, each, case, naming) for number, each in enumerate(findings, 1)],
         omit_empty_frames=False, content_label="AI_REGIONS",
-        content_description=f"{NOTE}: at least {REGION:g} of a heat map's maximum", **naming.settings(),
+        content_description=f"{NOTE}: at least {REGION:g} of a heat map's maximum", **naming.settings(), **place,
     )  # fmt: skip
     if any(each.code is None for each in findings):
         made.CodingSchemeIdentificationSequence = [private_scheme()]
-    yield _sided(_referring(_over_frames(made, regions, frames), sources[0]), sources[0])
+    return made
 
 
 def _segment(number: int, finding: Finding, case: ResultCase, naming: Naming) -> SegmentDescription:
@@ -155,6 +196,14 @@ def _levels(case: ResultCase, findings: Sequence[Finding], source: Dataset) -> n
     """Return (T, Rows, Columns, K) maps of findings in 0..1 over the whole image; 0 where the model did not look."""
     found = [_on_image(case.shown()[each.label], source.Columns, source.Rows) for each in findings]
     return np.stack(found, axis=-1)
+
+
+def _slide_levels(case: ResultCase, findings: Sequence[Finding], grid: Canvas) -> np.ndarray:
+    """Return (1, rows, columns, K) maps of findings in 0..1 over a slide."""
+    shown = case.shown()
+    wide, high = grid.covered_px
+    found = [replace(shown[each.label], width_px=wide, height_px=high) for each in findings]
+    return np.stack([_on_image(each, grid.columns, grid.rows) for each in found], axis=-1)
 
 
 def _on_image(found: HeatMap, width: int, height: int) -> np.ndarray:

@@ -36,12 +36,13 @@ _GEOMETRY = (
     "FrameOfReferenceUID", "PositionReferenceIndicator", "ImagePositionPatient", "ImageOrientationPatient",
     "SliceThickness",
 )  # fmt: skip
+_SPECIMEN_NEEDED = ("ContainerIdentifier", "SpecimenDescriptionSequence")
+_SPECIMEN_EMPTY = ("IssuerOfTheContainerIdentifierSequence", "ContainerTypeCodeSequence")  # of type 2
 _SLIDE = (
     "ImageOrientationSlide", "TotalPixelMatrixColumns", "TotalPixelMatrixRows", "TotalPixelMatrixOriginSequence",
     "TotalPixelMatrixFocalPlanes", "NumberOfOpticalPaths", "SharedFunctionalGroupsSequence",
     "DimensionOrganizationType", "ImagedVolumeWidth", "ImagedVolumeHeight", "ImagedVolumeDepth",
-    "ContainerIdentifier", "IssuerOfTheContainerIdentifierSequence", "ContainerTypeCodeSequence",
-    "SpecimenDescriptionSequence",
+    *_SPECIMEN_NEEDED, *_SPECIMEN_EMPTY,
 )  # fmt: skip
 _AGE = re.compile(r"\d{3}[DWMY]")
 _UID = re.compile(r"[0-9.]{1,64}")  # leading zeros, which the standard forbids, are out there and name the file too
@@ -91,10 +92,22 @@ def _read(path: Path) -> Dataset:
                 setattr(source, name, "")
         source.SpecificCharacterSet = "ISO_IR 192"
     _refuse_without_uids(path, source)
+    _settle_specimen(source)
     if not all(name in source for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")):
-        for name in _GEOMETRY if "ImageOrientationSlide" not in source else ():
+        for name in _GEOMETRY if "TotalPixelMatrixRows" not in source else ():
             source.pop(name, None)
     return source
+
+
+def _settle_specimen(source: Dataset) -> None:
+    """Leave out what is said of the specimen unless it is said whole: results copy it, and a part is not valid."""
+    if all(source.get(name) for name in _SPECIMEN_NEEDED):
+        for name in _SPECIMEN_EMPTY:
+            if name not in source:
+                setattr(source, name, [])
+        return
+    for name in (*_SPECIMEN_NEEDED, *_SPECIMEN_EMPTY):
+        source.pop(name, None)
 
 
 def _refuse_without_uids(path: Path, source: Dataset) -> None:
@@ -115,9 +128,9 @@ def _clean(name: str, header: Dataset) -> Any:
     if check is None:
         return value
     text = "" if value is None else str(value if isinstance(value, str) or not _several(value) else value[0]).strip()
-    if not check(text):
-        return None
-    return text.replace(".", "") if header[name].VR == "DA" else text  # 1997.04.24, as before 1993
+    if header[name].VR == "DA":  # 1997.04.24, as before 1993
+        text = re.sub(r"[.-]", "", text)
+    return text if check(text) else None
 
 
 def _several(value: Any) -> bool:

@@ -19,8 +19,9 @@ def write_results(case: ResultCase, kinds: Iterable[str], folder: Path) -> list[
     """Write the results of a case as DICOM files, and return their paths in the order of `KINDS`.
 
     A failed case has a report that says so, and nothing else: no other kind can say it. A case without maps has no
-    segmentation and no parametric map. Names are `<case's id>-<kind>[-<number>].dcm`; what stands there is replaced.
-    The UIDs of a repeated call are the same (`uids`).
+    segmentation and no parametric map. Files are the owner's alone (0600), as they name the patient:
+    `<case's id>-<kind>[-<number>].dcm`; what stands there is replaced. The UIDs of a repeated call are the same
+    (`uids`).
 
     Args:
         case: What is known; its `sources` are DICOM files of one study of one patient.
@@ -74,7 +75,7 @@ def _made(kind: str, case: ResultCase, sources: Sequence[Dataset]) -> list[Datas
 
 def _save(made: Dataset, path: Path) -> None:
     try:
-        with written_aside(path) as aside, quiet():
+        with written_aside(path, private=True) as aside, quiet():
             made.save_as(aside, enforce_file_format=True)
     except OSError as error:
         raise RunError(f"{path.parent}: cannot be written ({error.strerror}). Name another folder.") from None
