@@ -108,12 +108,12 @@ def _study(name: str, images: pd.DataFrame, cuts: dict[str, Cuts], ranked: bool)
         if ranked:
             above[:, int(above.any(axis=0).argmax()) + 1 :] = False
         call = POSITIVE
-        row, at = np.unravel_index(np.where(above, share, -1).argmax(), share.shape)
+        row, at = _largest(np.where(above, share, -1))
     elif len(scored):
         call = NEGATIVE if below.all() and not failed.any() else READER
-        row, at = np.unravel_index(share.argmax(), share.shape)
-    shown = scored.iloc[int(row)] if len(scored) else images.iloc[0]
-    label = labels[int(at)]
+        row, at = _largest(share)
+    shown = scored.iloc[row] if len(scored) else images.iloc[0]
+    label = labels[at]
     said = {
         "study": name,
         "call": call,
@@ -127,9 +127,15 @@ def _study(name: str, images: pd.DataFrame, cuts: dict[str, Cuts], ranked: bool)
         "patient": shown["patient"],
     }
     unscored = call == READER and bool(failed.any())
-    first = int(at) * ranked if call == POSITIVE else -int(unscored)
+    first = at * ranked if call == POSITIVE else -int(unscored)
     key = (_ORDER.index(call), first, -said["urgency"] if len(scored) else -np.inf, name)
     return said | ({"accession": shown["accession"]} if "accession" in images else {}) | {"key": key}
+
+
+def _largest(values: np.ndarray) -> tuple[int, int]:
+    """Return row and column of the largest of (N, L) values."""
+    row, column = divmod(int(values.argmax()), values.shape[1])
+    return row, column
 
 
 def _because(call: str, failed: pd.DataFrame, label: str, cuts: Cuts) -> str:
