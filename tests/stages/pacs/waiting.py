@@ -13,7 +13,7 @@ def table(path):
         return list(csv.DictReader(file))
 
 
-def wait_for(true, seconds=60):
+def wait_for(true, seconds=120):
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "nothing came of it"
