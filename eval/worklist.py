@@ -12,6 +12,7 @@ so that labels can be compared, by the share of the validation cases that score 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -114,7 +115,7 @@ def _study(name: str, images: pd.DataFrame, cuts: dict[str, Cuts], ranked: bool)
         row, at = _largest(share)
     shown = scored.iloc[row] if len(scored) else images.iloc[0]
     label = labels[at]
-    said = {
+    said: dict[str, Any] = {
         "study": name,
         "call": call,
         "because": _because(call, images[failed], label, cuts[label]),
