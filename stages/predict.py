@@ -269,9 +269,11 @@ def without_names(
 
 
 def _predictor(request: Request, network, card, team: Team, sha256: str) -> JournalledPredictor:
+    from ..finetune.out_of_distribution import read_limit
     from ..finetune.predict import model_predictor
 
     made_by = {"model": sha256, "precision": _precision(request)}
     journal = Journal(request.out, made_by, request.resume, request.share.part)
-    predictor = model_predictor(network, card, request.batch, request.workers, request.bf16)
+    limit = read_limit(request.model, card, network)
+    predictor = model_predictor(network, card, request.batch, request.workers, request.bf16, limit)
     return JournalledPredictor(predictor, journal, team, request.batch)
