@@ -81,6 +81,7 @@ def listen_stage(request: ListenRequest, stop: threading.Event) -> None:
         RunError: The address is taken.
     """
     from ...finetune.model import load_model
+    from ...finetune.out_of_distribution import read_limit
     from ...finetune.predict import model_predictor
 
     if request.out.suffix.lower() != ".csv":
@@ -88,7 +89,8 @@ def listen_stage(request: ListenRequest, stop: threading.Event) -> None:
     if request.destination is not None:
         require("highdicom", "pacs", "sending results")
     network, card = load_model(request.model)
-    predictor = RefusingPredictor(model_predictor(network, card, workers=request.workers))
+    limit = read_limit(request.model, card, network)
+    predictor = RefusingPredictor(model_predictor(network, card, workers=request.workers, limit=limit))
     request.out.parent.mkdir(parents=True, exist_ok=True)
     with (
         file_alone(request.out),
