@@ -4,10 +4,12 @@ import contextlib
 import hashlib
 import json
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from ..core.alone import file_alone
@@ -26,10 +28,14 @@ from .facts import beside, model_facts
 from .journal import Journal, remove_journals
 from .journalled import JournalledPredictor
 from .processes import ALONE, Share, Team
-from .requested import LEFT_OUT, marked, pseudonymised, requested_cases
+from .refused import RefusingPredictor
+from .requested import CHOSEN, IDENTIFIERS, LEFT_OUT, SOURCE, cases_of, marked, pseudonymised, requested_cases
 from .seen import seen_facts
 
-HEAD = ("id", "patient", "split", "status", "reason", "view", WARNING)
+if TYPE_CHECKING:
+    from .pacs.fetch import WebQuery
+
+HEAD = ("id", "patient", "split", "status", "reason", *IDENTIFIERS, "view", CHOSEN, WARNING)
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,8 @@ class Request:
         share: Which of how many processes this is that were all asked for the same.
         unit: What a case in a folder is (`datasets.manifest.contents`); '' for what the model's card says.
         audit: Log to which is added who asked for what (`stages.audit`); None for none.
+        one: Of each DICOM study, score the one image that `datasets.images.studies` chooses.
+        web: Studies of a PACS instead of `inputs`.
         dicom: Results as DICOM objects; None for none. Where they show maps, `explain` is `explanations` beside `out`
             if it is None.
     """
@@ -67,6 +75,8 @@ class Request:
     share: Share = ALONE
     unit: str = ""
     audit: Path | None = None
+    one: bool = False
+    web: "WebQuery | None" = None
     dicom: Results | None = None
 
 
@@ -99,12 +109,33 @@ def predict_stage(request: Request) -> pd.DataFrame | None:
         )
     if request.explain is not None and card.arch.frames == 1:
         refuse_method(network, request.method)
-    with Team(request.out, request.share) as team, file_alone(request.out) if team.first else contextlib.nullcontext():
-        return _predict(request, network, card, team)
+    if request.web is not None and request.share.of > 1:
+        raise UserError("--dicomweb: studies are fetched by one process: start it without torchrun or SLURM's tasks.")
+    with (
+        Team(request.out, request.share) as team,
+        file_alone(request.out) if team.first else contextlib.nullcontext(),
+        _cases(request, card) as (cases, truth),
+    ):
+        return _predict(request, network, card, team, cases, truth)
 
 
-def _predict(request: Request, network, card, team: Team) -> pd.DataFrame | None:
-    cases, truth = requested_cases(request.inputs, card.labels, request.unit or card.holds)
+@contextlib.contextmanager
+def _cases(request: Request, card) -> Iterator[tuple[pd.DataFrame, np.ndarray]]:
+    """Give the cases and their truth; those of a PACS lie here for as long as the block lasts."""
+    unit = request.unit or card.holds
+    if request.web is None:
+        yield requested_cases(request.inputs, card.labels, unit, request.one)
+        return
+    from .pacs.fetch import fetched
+
+    with fetched(request.web, request.out.with_name(f".{request.out.name}.studies"), unit) as found:
+        cases = cases_of(found)
+        yield cases, np.full((len(cases), len(card.labels)), np.nan)
+
+
+def _predict(
+    request: Request, network, card, team: Team, cases: pd.DataFrame, truth: np.ndarray
+) -> pd.DataFrame | None:
     key, sha256 = beside(request.out, "key"), file_sha256(request.model / card.weights_file)
     audit = Audit(request.audit if team.first else None, sha256, cases)
     cases = without_names(cases, key, request.identifiers, [key] if request.resume else [], request.share.rank == 0)
@@ -115,12 +146,12 @@ def _predict(request: Request, network, card, team: Team) -> pd.DataFrame | None
     predictor = None if finished else _predictor(request, network, card, team, sha256)
     if not team.first:
         if predictor is not None:
-            deque(predictor.scores(cases), maxlen=0)
+            deque(RefusingPredictor(predictor).scores(cases), maxlen=0)
         return None
     if predictor is None:
         table = read_table(request.out)
     else:
-        table = marked(predicted(cases, truth, predictor, progress=False), cases)
+        table = marked(predicted(cases, truth, RefusingPredictor(predictor), progress=False), cases)
         # Killed between the two, a table of this model must not stand beside the facts of another.
         beside(request.out, "model").unlink(missing_ok=True)
         write_table(request.out, table, card.labels)
@@ -130,8 +161,19 @@ def _predict(request: Request, network, card, team: Team) -> pd.DataFrame | None
     if request.explain is not None:
         explain_cases(request, network, card, cases, table)
     if request.dicom is not None:
-        write_all(request.dicom, card, sha256, cases, table, _shown(request, network, card))
+        listed = write_all(request.dicom, card, sha256, cases, table, _shown(request, network, card))
+        if request.web is not None and request.web.store:
+            _send(request, listed)
     return marked(table, cases)
+
+
+def _send(request: Request, listed: Mapping[str, dict]) -> None:
+    """Send the results of fetched cases back to where they came from."""
+    from .pacs.results import send_results
+    from .pacs.web import Web
+
+    assert request.web is not None and request.dicom is not None
+    send_results(listed, request.dicom.folder, Web(request.web.url, request.web.identity), request.web.keep)
 
 
 def _with_maps(request: Request, card) -> Request:
@@ -220,7 +262,7 @@ def without_names(
     cases, salt = pseudonymised(cases, next(iter(salts), ""))
     if write:
         # A name that is no UTF-8 is written escaped.
-        files = [path.encode(errors="backslashreplace").decode() for path in cases["path"]]
+        files = [path.encode(errors="backslashreplace").decode() for path in cases.get(SOURCE, cases["path"])]
         write_json(key, {"salt": salt, "files": dict(zip(cases["id"], files))}, private=True)
         hide_from_others(key)
     return cases

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core.errors import DataError, printable
+from ..core.errors import DataError, UserError, printable
 from ..core.secret import keyed_hash
 from ..datasets.kinds import DICOM, UNKNOWN, file_kind
 from ..datasets.manifest.contents import Entry, contents, summary
@@ -17,6 +17,8 @@ from ..datasets.manifest.tables import read_manifest
 from ..finetune.pipeline import manifest_cases
 
 LEFT_OUT = "left_out"  # in `attrs` of the cases: how many files of the folders are none, by reason
+IDENTIFIERS = ("study", "series", "instance", "accession")  # columns of DICOM files; they name a person
+REFUSED, CHOSEN, SOURCE = "refused", "chosen", "source"
 
 
 @dataclass
@@ -26,32 +28,54 @@ class Expanded:
     Attributes:
         entries: By path, what each is; the path of an entry is not used.
         left_out: How many files of folders are no cases, by reason.
+        chosen: By path, why this image of its study is scored, where one is.
+        refused: By path, why a case fails before it is read.
+        sources: By path, where a file came from that will not stay there.
     """
 
     entries: dict[Path, Entry] = field(default_factory=dict)
     left_out: Counter[str] = field(default_factory=Counter)
+    chosen: dict[Path, str] = field(default_factory=dict)
+    refused: dict[Path, str] = field(default_factory=dict)
+    sources: dict[Path, str] = field(default_factory=dict)
 
     def files(self) -> list[Path]:
         """Return the files, and the folders of frames."""
         return list(self.entries)
 
 
-def requested_cases(inputs: Sequence[str], labels: Sequence[str], unit: str) -> tuple[pd.DataFrame, np.ndarray]:
+def requested_cases(
+    inputs: Sequence[str], labels: Sequence[str], unit: str, one: bool = False
+) -> tuple[pd.DataFrame, np.ndarray]:
     """What a user named on the command line, as cases.
 
     The table `id, path, patient, split, shown` (what stands for the path in a reason: of a manifest the id), and (N, L)
     truth, NaN where unknown. Of files also `dicom`, whether their names may be those of people (`pseudonymised`),
-    `number`, the patient by the header or '', and where there are headers `view`; the patient is the number, else the
-    id. What of the folders is no case stands in `attrs[LEFT_OUT]`.
+    `number`, the patient by the header or '', and where there are headers `view` and `IDENTIFIERS`; the patient is the
+    number, else the id. What of the folders is no case stands in `attrs[LEFT_OUT]`.
 
     Args:
         inputs: Files, folders, globs, or one manifest CSV.
         labels: Of the model.
         unit: What a case is, as of `datasets.manifest.contents`.
+        one: Of each DICOM study, keep the image that `datasets.images.studies` chooses; `chosen` says why.
     """
     if len(inputs) == 1 and inputs[0].lower().endswith(".csv"):
+        if one:
+            raise UserError(f"{inputs[0]}: a manifest says what is scored: leave --images out.")
         return manifest_cases(read_manifest(inputs[0]), labels)
     found = expand(inputs, unit)
+    if one:
+        _one_per_study(found, unit)
+    cases = cases_of(found)
+    return cases, np.full((len(cases), len(labels)), np.nan)
+
+
+def cases_of(found: Expanded) -> pd.DataFrame:
+    """Return files as cases, as of `requested_cases`.
+
+    Where there are such, `refused`, `chosen` and `source` are columns too.
+    """
     files, entries = found.files(), found.entries.values()
     stems = [printable(file.name if file.is_dir() else file.stem) for file in files]
     ids = stems if len(set(stems)) == len(stems) else [printable(file.as_posix()) for file in files]
@@ -63,9 +87,14 @@ def requested_cases(inputs: Sequence[str], labels: Sequence[str], unit: str) -> 
     cases["shown"] = cases["path"]
     cases["dicom"] = [entry.is_dicom for entry in entries]
     if any(header is not None for header in headers):
-        cases["view"] = ["" if header is None else header.view for header in headers]
+        for name in IDENTIFIERS:
+            cases[name] = ["" if header is None else getattr(header, name) for header in headers]
+        cases["view"] = ["" if header is None else header.sayable_view for header in headers]
+    for name, said in ((CHOSEN, found.chosen), (REFUSED, found.refused), (SOURCE, found.sources)):
+        if said:
+            cases[name] = [said.get(file, "") for file in files]
     cases.attrs[LEFT_OUT] = dict(sorted(found.left_out.items()))
-    return cases, np.full((len(cases), len(labels)), np.nan)
+    return cases
 
 
 def expand(inputs: Sequence[str], unit: str) -> Expanded:
@@ -93,10 +122,9 @@ def expand(inputs: Sequence[str], unit: str) -> Expanded:
 
 
 def marked(table: pd.DataFrame, cases: pd.DataFrame) -> pd.DataFrame:
-    """Return predictions with what else is known of requested files: their `view`, and what was left out (`attrs`)."""
+    """Return predictions with what else is known of requested files: study, view; and what was left out (`attrs`)."""
     if "dicom" in cases:
-        if "view" in cases:
-            table = table.assign(view=cases["view"])
+        table = table.assign(**{name: cases[name] for name in (*IDENTIFIERS, "view", CHOSEN) if name in cases})
         table.attrs[LEFT_OUT] = cases.attrs.get(LEFT_OUT, {})
     return table
 
@@ -116,6 +144,9 @@ def pseudonymised(cases: pd.DataFrame, salt: str = "") -> tuple[pd.DataFrame, st
     for row in np.flatnonzero(cases["dicom"]):
         number, name = cases["number"].iloc[row], keyed_hash(salt, str(Path(cases["path"].iloc[row]).resolve()))
         cases.loc[row, ["id", "patient", "shown"]] = name, keyed_hash(salt, number) if number else name, name
+    for column in IDENTIFIERS:
+        if column in cases:
+            cases[column] = [keyed_hash(salt, text) if text else "" for text in cases[column]]
     return cases, salt
 
 
@@ -142,6 +173,24 @@ def _add_folder(found: Expanded, folder: Path, unit: str) -> None:
     for entry in held.entries:
         found.entries.setdefault(folder / entry.path, entry)
     found.left_out.update(held.counts())
+
+
+def _one_per_study(found: Expanded, unit: str) -> None:
+    """Keep one image of each DICOM study, and note why; of a study of two patients one stays, which fails."""
+    from ..datasets.images.studies import choose_image
+
+    studies: dict[str, list[Path]] = {}
+    headers = {path: entry.header for path, entry in found.entries.items() if entry.header is not None}
+    for path, header in headers.items():
+        studies.setdefault(header.study or str(path), []).append(path)
+    for paths in studies.values():
+        choice = choose_image([headers[path] for path in paths], unit)
+        kept = paths[choice.index or 0]
+        (found.refused if choice.index is None else found.chosen)[kept] = choice.why
+        for path in paths:
+            if path != kept:
+                del found.entries[path]
+        found.left_out.update(choice.left_out)
 
 
 def _one_per_slide(found: Expanded) -> None:
