@@ -11,11 +11,9 @@ from pathlib import Path
 import pandas as pd
 
 from ..core.alone import file_alone
-from ..core.documents import LARGE_JSON_BYTES, parse_json, read_json
+from ..core.documents import parse_json, read_json
 from ..core.errors import UserError
 from ..core.files import file_sha256, write_json, write_text
-from ..core.platform import hide_from_others
-from ..core.secret import checked_key
 from ..datasets.manifest.tables import read_predictions, write_predictions
 from ..finetune.pipeline import PREDICTED, WARNING, predicted
 from .audit import Audit
@@ -23,7 +21,8 @@ from .facts import beside, model_facts
 from .journal import Journal, remove_journals
 from .journalled import JournalledPredictor
 from .processes import ALONE, Share, Team
-from .requested import LEFT_OUT, marked, pseudonymised, requested_cases
+from .requested import LEFT_OUT, marked, requested_cases
+from .requested_files import name_salt, pseudonyms, write_key
 from .seen import seen_facts
 
 HEAD = ("id", "patient", "split", "status", "reason", "view", WARNING)
@@ -186,14 +185,10 @@ def without_names(
     """
     if identifiers or not (cases["split"] == "new").all() or not cases["dicom"].any():
         return cases
-    stored = {each: read_json(each, limit=LARGE_JSON_BYTES).get("salt") for each in earlier if each.exists()}
-    salts = [checked_key(salt, str(each)) for each, salt in stored.items()]
-    cases, salt = pseudonymised(cases, next(iter(salts), ""))
+    salt = name_salt(earlier)
+    cases = cases.assign(**pseudonyms(cases, salt))
     if write:
-        # A name that is no UTF-8 is written escaped.
-        files = [path.encode(errors="backslashreplace").decode() for path in cases["path"]]
-        write_json(key, {"salt": salt, "files": dict(zip(cases["id"], files))}, private=True)
-        hide_from_others(key)
+        write_key(key, salt, cases["id"].tolist(), cases["path"].tolist())
     return cases
 
 
