@@ -50,7 +50,8 @@ def scorer(network: nn.Module, device: str, bf16: bool = False) -> Scorer:
 
 def int8(network: nn.Module) -> Scorer:
     """The int8 graph that `clinvit export --int8` writes."""
-    from clinvit.stages.graphs import Graph, onnx_session, write_int8, write_onnx
+    from clinvit.stages.graphs import Graph, write_int8, write_onnx
+    from clinvit.stages.onnx_runtime import onnx_session
 
     scoring = nn.Sequential(network, nn.Sigmoid()).eval()
     graph = Graph(scoring, torch.zeros(2, 3, 224, 224), ("pixels", "scores"), {0: "batch"})

@@ -19,9 +19,8 @@ from ..finetune.model import ModelCard
 from ..finetune.timm_network import PARTS, native_size
 from ..mil.cards import load_any_model
 from ..mil.model import MilCard
+from .exported import FACTS, graph_facts, preprocessing_facts
 from .facts import model_facts
-
-FACTS = "clinvit.json"  # beside every export: labels, normalisation, thresholds, calibration
 
 
 def export_stage(folder: Path, to: str, out: Path, *, int8: bool = False, data: Path | None = None) -> list[str]:
@@ -58,11 +57,11 @@ def export_stage(folder: Path, to: str, out: Path, *, int8: bool = False, data: 
         said = _hugging_face(network, card, out)
     else:
         said = _graph(network, card, to, out)
-    write_json(out / FACTS, facts(Path(folder), card))
     if int8:
         from .quantised import write_quantised
 
         said += write_quantised(Path(folder), card, out, data)
+    write_json(out / FACTS, facts(Path(folder), card) | {"graphs": graph_facts(out)})
     return said
 
 
@@ -75,7 +74,8 @@ def open_folder(folder: Path) -> tuple[nn.Module, ModelCard | MilCard | EncoderC
 
 def facts(folder: Path, card: ModelCard | MilCard | EncoderCard) -> dict[str, Any]:
     """What must go with the weights: input, normalisation, and of a model labels, thresholds and calibration."""
-    return card.input_facts() | (model_facts(folder, card) if card.kind != "encoder" else {})
+    said = card.input_facts() | (model_facts(folder, card) if card.kind != "encoder" else {})
+    return said | ({"preprocessing": preprocessing_facts(card)} if card.kind == ModelCard.kind else {})
 
 
 def _timm(network: nn.Module, card: ModelCard | MilCard | EncoderCard, out: Path) -> list[str]:

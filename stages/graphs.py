@@ -16,6 +16,7 @@ from ..finetune.classifier import pooled
 from ..finetune.model import ModelCard, input_shape, predict_batch, probabilities
 from ..mil.model import MilCard
 from ..mil.score import bag_logits
+from .onnx_runtime import onnx_session
 
 OPSET = 18
 TOLERANCE = 1e-4  # between the network and its graph
@@ -140,15 +141,6 @@ def largest_difference(graph: Graph, run, path: Path) -> float:
     if not largest <= TOLERANCE:
         raise UserError(f"{path}: the exported graph differs by {largest:.2g} from the network; it was not kept.")
     return largest
-
-
-def onnx_session(path: Path):
-    """`run(input) -> outputs` of an ONNX file on the CPU."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return lambda x: session.run(None, {name: x})
 
 
 def write_program(graph: Graph, path: Path) -> float:

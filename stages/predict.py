@@ -46,6 +46,7 @@ class Request:
         share: Which of how many processes this is that were all asked for the same.
         unit: What a case in a folder is (`datasets.manifest.contents`); '' for what the model's card says.
         audit: Log to which is added who asked for what (`stages.audit`); None for none.
+        runtime: What computes: `torch`, or `onnx`, whose `model` is a folder of `export --to onnx` or a graph in it.
     """
 
     model: Path
@@ -61,6 +62,7 @@ class Request:
     share: Share = ALONE
     unit: str = ""
     audit: Path | None = None
+    runtime: str = "torch"
 
 
 def predict_stage(request: Request) -> pd.DataFrame | None:
@@ -82,6 +84,8 @@ def predict_stage(request: Request) -> pd.DataFrame | None:
     suffix = request.out.suffix.lower()
     if suffix not in (".csv", ".jsonl"):
         raise UserError(f"--out {request.out}: predictions are written as .csv or as .jsonl (JSON lines).")
+    if request.runtime == "onnx":
+        return _predict_exported(request)
     network, card = load_model(request.model)
     if request.method is not None and card.arch.frames > 1:
         raise UserError(f"{request.model}: a model of clips, which are explained by their frames: no --explain-method.")
@@ -93,17 +97,32 @@ def predict_stage(request: Request) -> pd.DataFrame | None:
         from .explain import refuse_method
 
         refuse_method(network, request.method)
+    sha256 = file_sha256(request.model / card.weights_file)
     with Team(request.out, request.share) as team, file_alone(request.out) if team.first else contextlib.nullcontext():
-        return _predict(request, network, card, team)
+        return _predict(request, network, card, team, sha256, model_facts(request.model, card))
 
 
-def _predict(request: Request, network, card, team: Team) -> pd.DataFrame | None:
+def _predict_exported(request: Request) -> pd.DataFrame | None:
+    """Predict by an exported graph."""
+    from ..core.extras import require
+    from .exported import read_exported
+
+    if request.explain is not None or request.bf16:
+        raise UserError("--explain and --bf16 are for --runtime torch: a graph gives probabilities alone.")
+    require("onnxruntime", "export", "--runtime onnx")
+    card = read_exported(request.model)
+    sha256 = file_sha256(card.graph)
+    with Team(request.out, request.share) as team, file_alone(request.out) if team.first else contextlib.nullcontext():
+        return _predict(request, None, card, team, sha256, dict(card.facts))
+
+
+def _predict(request: Request, network, card, team: Team, sha256: str, facts: dict) -> pd.DataFrame | None:
     cases, truth = requested_cases(request.inputs, card.labels, request.unit or card.holds)
-    key, sha256 = beside(request.out, "key"), file_sha256(request.model / card.weights_file)
+    key = beside(request.out, "key")
     audit = Audit(request.audit if team.first else None, sha256, cases)
     cases = without_names(cases, key, request.identifiers, [key] if request.resume else [], request.share.rank == 0)
-    said = model_facts(request.model, card) | {"seen": seen_facts(request.model, cases)}
-    said |= {"sha256": sha256, "cases": _fingerprint(cases), "precision": _precision(request)}
+    said = facts | {"seen": seen_facts(request.model, cases)}
+    said |= {"sha256": sha256, "cases": _fingerprint(cases), "precision": _precision(request, card)}
     said |= {LEFT_OUT: cases.attrs.get(LEFT_OUT, {})}
     finished = request.resume and _finished(request.out, said)
     predictor = None if finished else _predictor(request, network, card, team, sha256)
@@ -157,7 +176,9 @@ def read_table(out: Path) -> pd.DataFrame:
     return pd.concat([head[[key for key in HEAD if key in head]], scores], axis=1)
 
 
-def _precision(request: Request) -> str:
+def _precision(request: Request, card) -> str:
+    if request.runtime == "onnx":
+        return card.graph.name
     return "bf16" if request.bf16 else "fp32"
 
 
@@ -195,7 +216,12 @@ def without_names(
 def _predictor(request: Request, network, card, team: Team, sha256: str) -> JournalledPredictor:
     from ..finetune.predict import model_predictor
 
-    made_by = {"model": sha256, "precision": _precision(request)}
+    made_by = {"model": sha256, "precision": _precision(request, card)}
     journal = Journal(request.out, made_by, request.resume, request.share.part)
-    predictor = model_predictor(network, card, request.batch, request.workers, request.bf16)
+    if network is None:
+        from .onnx_runtime import graph_predictor
+
+        predictor = graph_predictor(card.graph, card, request.batch, request.workers)
+    else:
+        predictor = model_predictor(network, card, request.batch, request.workers, request.bf16)
     return JournalledPredictor(predictor, journal, team, request.batch)

@@ -2,16 +2,14 @@
 
 from pathlib import Path
 
-import torch
-
 from ..core.errors import UserError
 from ..core.files import written_aside
 from ..datasets.manifest.tables import write_predictions
 from ..finetune.model import ModelCard
 from ..finetune.pipeline import manifest_cases, predicted
-from ..finetune.predict import PixelPredictor
 from .data import open_manifest
-from .graphs import onnx_session, write_int8
+from .graphs import write_int8
+from .onnx_runtime import graph_predictor
 
 
 def write_quantised(model: Path, card, out: Path, data: Path | None) -> list[str]:
@@ -45,9 +43,3 @@ def write_quantised(model: Path, card, out: Path, data: Path | None) -> list[str
     title, context = "What int8 loses: validation cases", Context(unit="image")
     report = evaluate(tables, out / "int8-report", None, Evaluation(split="val"), title=title, context=context)
     return [*said, *report.headline, f"report: {report.path}"]
-
-
-def graph_predictor(graph: Path, card: ModelCard) -> PixelPredictor:
-    """Return the predictor of an ONNX file of a model of images or clips."""
-    run = onnx_session(graph)
-    return PixelPredictor(card, lambda pixels: torch.from_numpy(run(pixels.numpy())[0]), "cpu")

@@ -173,6 +173,11 @@ class ImageTask(Task):
             "`evaluate` shows side by side (default: gradient)",
         )  # fmt: skip
         parser.add_argument(
+            "--runtime", choices=["torch", "onnx"], default="torch",
+            help="what computes; onnx: --model is a folder of `clinvit export --to onnx`, or a graph (.onnx) in it "
+            "(default: torch)",
+        )  # fmt: skip
+        parser.add_argument(
             "--bf16", action="store_true", advanced=True,
             help="matmuls in bfloat16: quicker where the processor has them; scores differ by up to about 0.01",
         )  # fmt: skip
@@ -195,7 +200,7 @@ class ImageTask(Task):
             Request(
                 options.model, options.inputs, options.out, options.batch, options.workers, options.explain,
                 options.explain_method, options.resume, options.identifiers, options.bf16, own_share(), self.holds,
-                options.audit,
+                options.audit, options.runtime,
             )
         )  # fmt: skip
 
