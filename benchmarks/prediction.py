@@ -50,7 +50,8 @@ def scorer(network: nn.Module, device: str, bf16: bool = False) -> Scorer:
 
 def int8(network: nn.Module) -> Scorer:
     """The int8 graph that `clinvit export --int8` writes."""
-    from clinvit.stages.graphs import Graph, write_int8, write_onnx
+    from clinvit.compress.quantise import write_dynamic
+    from clinvit.stages.graphs import Graph, write_onnx
     from clinvit.stages.onnx_runtime import onnx_session
 
     scoring = nn.Sequential(network, nn.Sigmoid()).eval()
@@ -58,7 +59,7 @@ def int8(network: nn.Module) -> Scorer:
     with tempfile.TemporaryDirectory() as folder:
         exact, file = Path(folder) / "exact.onnx", Path(folder) / "int8.onnx"
         write_onnx(graph, exact)
-        write_int8(exact, file)
+        write_dynamic(exact, file)
         run = onnx_session(file)
     return lambda images: torch.from_numpy(run(images.numpy())[0])
 

@@ -23,7 +23,9 @@ from .exported import FACTS, graph_facts, preprocessing_facts
 from .facts import model_facts
 
 
-def export_stage(folder: Path, to: str, out: Path, *, int8: bool = False, data: Path | None = None) -> list[str]:
+def export_stage(
+    folder: Path, to: str, out: Path, *, int8: bool = False, data: Path | None = None, scheme: Any = None
+) -> list[str]:
     """Write a model or an encoder folder for another library; gives what is worth saying.
 
     Args:
@@ -32,6 +34,7 @@ def export_stage(folder: Path, to: str, out: Path, *, int8: bool = False, data: 
         out: Folder to write.
         int8: With `onnx`, also a graph with int8 weights for CPUs.
         data: With `int8`, a manifest: the AUROC of both graphs on its validation cases is compared.
+        scheme: With `int8`, how (`quantised.Scheme`); None for weights in int8 and ranges found anew for each input.
 
     Raises:
         UserError: The other library has no such model, the export does not give what the model gives, or `out` is the
@@ -49,6 +52,11 @@ def export_stage(folder: Path, to: str, out: Path, *, int8: bool = False, data: 
         from .model_card import write_model_card
 
         return [f"card: {write_model_card(Path(folder), card, out)}"]
+    if int8:
+        from .quantised import Scheme, write_quantised
+
+        scheme = scheme or Scheme()
+        scheme.check(card, data)
     network = network.cpu().eval()
     out.mkdir(parents=True, exist_ok=True)
     if to == "timm":
@@ -58,9 +66,7 @@ def export_stage(folder: Path, to: str, out: Path, *, int8: bool = False, data: 
     else:
         said = _graph(network, card, to, out)
     if int8:
-        from .quantised import write_quantised
-
-        said += write_quantised(Path(folder), card, out, data)
+        said += write_quantised(network, card, out, data, scheme)
     write_json(out / FACTS, facts(Path(folder), card) | {"graphs": graph_facts(out)})
     return said
 

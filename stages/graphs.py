@@ -1,6 +1,5 @@
 """Models as graphs that run without ClinViT: ONNX (dynamic batch, dynamic number of tiles) and `torch.export`."""
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -158,21 +157,6 @@ def write_program(graph: Graph, path: Path) -> float:
         return [each.numpy() for each in (out if isinstance(out, tuple) else (out,))]
 
     return largest_difference(graph, run, path)
-
-
-def write_int8(onnx_file: Path, path: Path) -> None:
-    """The same ONNX graph with weights of matrix multiplications in int8, dynamic activations."""
-    import onnxruntime
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    # The exporter transposes weights in the graph: folded first, for only products with constants are quantised.
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    with tempfile.TemporaryDirectory() as folder:
-        folded = Path(folder) / "folded.onnx"
-        options.optimized_model_filepath = str(folded)
-        onnxruntime.InferenceSession(str(onnx_file), options, providers=["CPUExecutionProvider"])
-        quantize_dynamic(folded, path, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"])
 
 
 def require_onnx() -> None:
