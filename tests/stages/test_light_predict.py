@@ -139,6 +139,15 @@ def test_names_of_dicom_files_are_hashed_without_pandas_too(exported, files, tmp
     assert sorted(Path(key["files"][name]).name for name in hashed["id"]) == ["0.dcm", "1.dcm", "2.dcm"]
 
 
+@pytest.mark.parametrize("name", ["JPEG-lossy.dcm", "JPGExtended.dcm"])
+def test_a_transfer_syntax_without_its_decoder_says_what_to_install(name, exported, tmp_path):
+    from pydicom.data import get_testdata_file
+
+    done = light(tmp_path, get_testdata_file(name, download=False), "--model", exported, "--out", tmp_path / "p.csv")
+    assert done.returncode == 1 and "no decoder for the transfer syntax" in done.stderr
+    assert "pip install python-gdcm" in (tmp_path / "p.csv").read_text()
+
+
 @pytest.mark.parametrize(
     "spoil, words",
     [
