@@ -5,7 +5,6 @@ the same files make another package. What an `__init__` offers by names for othe
 """
 
 import ast
-import shutil
 from pathlib import Path
 
 from setuptools import setup
@@ -57,7 +56,7 @@ class BuildFromRoot(build_py):
         for file in needed():
             to = Path(self.build_lib, NAME, file)
             to.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(ROOT / file, to)
+            self.copy_file(str(ROOT / file), str(to))
 
     def get_outputs(self, include_bytecode: bool = True) -> list[str]:
         """Return the files that were copied."""
