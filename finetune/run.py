@@ -1,7 +1,7 @@
 """Fine-tuning from a manifest, with an encoder or from scratch, to a model folder and predictions."""
 
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Container
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,8 +34,9 @@ from ..engine.trainer import fit
 from .adaptation import adapt, check_mode, check_numbers, merge_lora
 from .classifier import NearestNeighbours, TimmClassifier
 from .model import OWN, ModelCard, best_device, build_model, check_network, load_model, save_model
-from .pipeline import manifest_cases, predicted
-from .predict import CachedPredictor, model_predictor
+from .out_of_distribution import MOST_CASES, RECORD, Limit, fit_limit, last_layer, why_none, with_features, write_limit
+from .pipeline import Predictor, collected, manifest_cases, predicted
+from .predict import CachedPredictor, PixelPredictor, cached_predictor, model_predictor, scores_of
 from .recipe import Finetune
 from .start_head import StartHead, take_over
 from .starts import NetworkStart, find_start
@@ -167,7 +168,14 @@ def finetune(
             save_hashes(folder / "model" / PRETRAINED_ON, hashes)
             save_model(folder / "model", model, card)
             model, card = load_model(folder / "model", hooks.network)
-            write_predictions(folder / "predictions.csv", _predictions(model, card, source))
+            limit = _limit(model, card, source, unread)
+            facts = limit.facts() if isinstance(limit, Limit) else {"none": limit}
+            card = replace(card, data=card.data | {RECORD: facts})
+            if isinstance(limit, Limit):
+                write_limit(folder / "model", limit, folder / "model" / card.weights_file)
+            card.write(folder / "model")
+            found = _predictions(model, card, source, limit if isinstance(limit, Limit) else None)
+            write_predictions(folder / "predictions.csv", found)
     return out / "model"
 
 
@@ -442,11 +450,43 @@ def _remember(model: NearestNeighbours, card: ModelCard, data: _Sets) -> dict[in
     return unread
 
 
-def _predictions(model, card: ModelCard, source: Source):
+def _limit(model, card: ModelCard, source: Source, unread: Container[int]) -> Limit | str:
+    """Return beyond which features a case is unlike the training cases; or why nothing says so."""
+    layer = last_layer(model)
+    if layer is None:
+        return "no features of one vector per case: a k-NN, a network of volumes, or one of your own"
+    manifest = source.manifest
+    rows = np.array([row for row in source.rows if row not in unread], dtype=int)
+    if len(rows) > MOST_CASES:
+        rows = np.sort(np.random.default_rng(0).choice(rows, MOST_CASES, replace=False))
+    val = np.flatnonzero(manifest.table["split"] == "val")
+    if few := why_none(len(rows), manifest.table["patient"].iloc[val].nunique()):
+        return few
+    values = with_features(scores_of(model, card), layer)
+    known = [_values(model, card, source, part, values, layer.in_features) for part in (rows, val)]
+    return fit_limit(known[0], known[1], manifest.table["patient"].iloc[val])
+
+
+def _values(model, card: ModelCard, source: Source, rows: np.ndarray, values, features: int) -> np.ndarray:
+    """Return the (n, D) features of some rows of the manifest, NaN where a case failed."""
+    width = len(card.labels) + features
+    predictor: Predictor
+    if isinstance(source.pixels, Files):
+        predictor = PixelPredictor(card, values, next(model.parameters()).device, width=width)
+    else:
+        predictor = CachedPredictor(model, card, source.pixels, rows, values_of=values, width=width)
+    cases, _ = manifest_cases(source.manifest, card.labels)
+    return collected(predictor.scores(cases.iloc[rows]), len(rows), width)[0][:, len(card.labels) :]
+
+
+def _predictions(model, card: ModelCard, source: Source, limit: Limit | None):
     manifest, pixels = source.manifest, source.pixels
     as_files = isinstance(pixels, Files)
     rows = np.flatnonzero(manifest.table["split"].isin(["val", "test"]))
-    predictor = model_predictor(model, card) if as_files else CachedPredictor(model, card, pixels, rows)
+    if as_files:
+        predictor = model_predictor(model, card, limit=limit)
+    else:
+        predictor = cached_predictor(model, card, pixels, rows, limit)
     cases, truth = manifest_cases(manifest.rows("val", "test"), card.labels)
     if isinstance(pixels, OwnPixels):  # no files, whose names would have to stay in the manifest
         cases = cases.drop(columns="shown")

@@ -214,6 +214,7 @@ def without_names(
 
 
 def _predictor(request: Request, network, card, team: Team, sha256: str) -> JournalledPredictor:
+    from ..finetune.out_of_distribution import read_limit
     from ..finetune.predict import model_predictor
 
     made_by = {"model": sha256, "precision": _precision(request, card)}
@@ -223,5 +224,6 @@ def _predictor(request: Request, network, card, team: Team, sha256: str) -> Jour
 
         predictor = graph_predictor(card.graph, card, request.batch, request.workers)
     else:
-        predictor = model_predictor(network, card, request.batch, request.workers, request.bf16)
+        limit = read_limit(request.model, card, network)
+        predictor = model_predictor(network, card, request.batch, request.workers, request.bf16, limit)
     return JournalledPredictor(predictor, journal, team, request.batch)

@@ -14,7 +14,7 @@ class Scaling:
     """What is done to one label's scores: sigmoid(slope x logit + intercept).
 
     Attributes:
-        method: `temperature`, `platt`, or `none`, which leaves scores as they are.
+        method: `temperature`, `platt`, `intercept`, or `none`, which leaves scores as they are.
         slope, intercept: The temperature is 1 / slope; of exclusive classes the slope is of the log-probabilities.
         split: What it was fitted on.
         cases: Scored cases with known truth there.

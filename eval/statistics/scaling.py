@@ -1,14 +1,15 @@
 """Scores turned into probabilities: temperature and Platt scaling, fitted on validation and kept with the model.
 
 Temperature: Guo et al. 2017 (ICML, section 4.2), logits divided by one number. Platt 1999 (Advances in Large Margin
-Classifiers, section 2): a slope and an intercept, with his smoothed targets. Both start from probabilities, whose
-logits they are on, and never change the order of a label's scores (to the seven digits of a table); of exclusive
-classes, whose temperature is one for all, the order of the classes within a case.
+Classifiers, section 2): a slope and an intercept, with his smoothed targets. The intercept alone (Steyerberg 2019,
+Clinical Prediction Models, chapter 20) shifts every logit alike until scores are right on average, and needs the fewest
+cases. All start from probabilities, whose logits they are on, and never change the order of a label's scores (to the
+seven digits of a table); of exclusive classes, whose temperature is one for all, the order of classes within a case.
 """
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import softmax
+from scipy.special import expit, logit, softmax
 from sklearn.linear_model import LogisticRegression
 
 from ...core.errors import UserError
@@ -16,7 +17,7 @@ from .applied_scaling import Scaling, log_probabilities, logits
 from .applied_scaling import scaled as scaled
 from .calibration_fit import why_no_slope
 
-METHODS = ("temperature", "platt")
+METHODS = ("temperature", "platt", "intercept")
 _NOT_RISING = "the best slope is not positive: it would turn the order of the scores around"
 
 
@@ -28,8 +29,10 @@ def check_method(method: str, exclusive: bool) -> None:
     """
     if method not in METHODS:
         raise UserError(f"calibration {method!r}: use {' or '.join(METHODS)}.")
-    if method == "platt" and exclusive:
-        raise UserError("platt scales each label alone, but exclusive classes add up to 1: calibrate by temperature.")
+    if method != "temperature" and exclusive:
+        raise UserError(
+            f"{method} scales each label alone, but exclusive classes add up to 1: calibrate by temperature."
+        )
 
 
 def fit_scaling(
@@ -40,7 +43,7 @@ def fit_scaling(
     Args:
         truth: (N, L) of 0, 1 and NaN (unknown).
         scores: (N, L) probabilities; of exclusive classes they add up to 1.
-        method: `temperature` or `platt`.
+        method: `temperature`, `platt` or `intercept`.
         exclusive: The labels are exclusive classes.
         split: Name of the split, for the record.
 
@@ -58,6 +61,8 @@ def fit_scaling(
 def _fit_one(truth: np.ndarray, score: np.ndarray, method: str, split: str) -> Scaling:
     known = ~np.isnan(truth)
     truth, x = truth[known], logits(score[known])
+    if method == "intercept":
+        return _shifted(truth, x, split)
     reason = why_no_slope(truth, x)
     if not reason:
         slope, intercept = _platt(truth, x) if method == "platt" else (_logistic(x, truth, intercept=False)[0], 0.0)
@@ -65,6 +70,17 @@ def _fit_one(truth: np.ndarray, score: np.ndarray, method: str, split: str) -> S
     if reason:
         return Scaling("none", 1.0, 0.0, split, len(x), reason)
     return Scaling(method, slope, intercept, split, len(x))
+
+
+def _shifted(truth: np.ndarray, x: np.ndarray, split: str) -> Scaling:
+    """Fit the shift of (N,) logits after which the mean score is the share of positive cases: the likeliest one."""
+    if len(np.unique(truth)) < 2:
+        reason = "one class only" if len(truth) else "no case with known truth"
+        return Scaling("none", 1.0, 0.0, split, len(x), reason)
+    share = truth.mean()
+    ends = logit(share) - x.max(), logit(share) - x.min()
+    shift = brentq(lambda b: float(expit(x + b).mean() - share), ends[0] - 1, ends[1] + 1, xtol=1e-12)
+    return Scaling("intercept", 1.0, float(shift), split, len(x))
 
 
 def _platt(truth: np.ndarray, x: np.ndarray) -> tuple[float, float]:
