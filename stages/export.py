@@ -21,13 +21,19 @@ from ..finetune.model import ModelCard
 from ..finetune.timm_network import PARTS, native_size
 from ..mil.cards import load_any_model
 from ..mil.model import MilCard
+from .exported import FACTS, graph_facts, preprocessing_facts
 from .facts import model_facts
-
-FACTS = "clinvit.json"  # beside every export: labels, normalisation, thresholds, calibration
 
 
 def export_stage(
-    folder: Path, to: str | None, out: Path, *, int8: bool = False, data: Path | None = None, merge: bool = False
+    folder: Path,
+    to: str | None,
+    out: Path,
+    *,
+    int8: bool = False,
+    data: Path | None = None,
+    merge: bool = False,
+    scheme: Any = None,
 ) -> list[str]:
     """Write a model or an encoder folder for another library; gives what is worth saying.
 
@@ -41,6 +47,7 @@ def export_stage(
         int8: With `onnx`, also a graph with int8 weights for CPUs.
         data: With `int8`, a manifest: the AUROC of both graphs on its validation cases is compared.
         merge: Merge idle units, and refuse a network that has none.
+        scheme: With `int8`, how (`quantised.Scheme`); None for weights in int8 and ranges found anew for each input.
 
     Raises:
         UserError: The other library has no such model, the export does not give what the model gives, or `out` is the
@@ -64,6 +71,11 @@ def export_stage(
         from .model_card import write_model_card
 
         return [f"card: {write_model_card(Path(folder), card, out)}"]
+    if int8:
+        from .quantised import Scheme, write_quantised
+
+        scheme = scheme or Scheme()
+        scheme.check(card, data)
     network, said = network.cpu().eval(), []
     if has_idle(card) and to in ("onnx", "torch"):
         network, card = merge_idle(network, card)
@@ -75,11 +87,9 @@ def export_stage(
         said += _hugging_face(network, card, out)
     else:
         said += _graph(network, card, to, out)
-    write_json(out / FACTS, facts(Path(folder), card))
     if int8:
-        from .quantised import write_quantised
-
-        said += write_quantised(Path(folder), card, out, data)
+        said += write_quantised(network, card, out, data, scheme)
+    write_json(out / FACTS, facts(Path(folder), card) | {"graphs": graph_facts(out)})
     return said
 
 
@@ -113,7 +123,8 @@ def open_folder(folder: Path) -> tuple[nn.Module, ModelCard | MilCard | EncoderC
 
 def facts(folder: Path, card: ModelCard | MilCard | EncoderCard) -> dict[str, Any]:
     """What must go with the weights: input, normalisation, and of a model labels, thresholds and calibration."""
-    return card.input_facts() | (model_facts(folder, card) if card.kind != "encoder" else {})
+    said = card.input_facts() | (model_facts(folder, card) if card.kind != "encoder" else {})
+    return said | ({"preprocessing": preprocessing_facts(card)} if card.kind == ModelCard.kind else {})
 
 
 def _timm(network: nn.Module, card: ModelCard | MilCard | EncoderCard, out: Path) -> list[str]:

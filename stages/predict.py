@@ -13,11 +13,9 @@ import numpy as np
 import pandas as pd
 
 from ..core.alone import file_alone
-from ..core.documents import LARGE_JSON_BYTES, parse_json, read_json
+from ..core.documents import parse_json, read_json
 from ..core.errors import UserError
 from ..core.files import file_sha256, write_json, write_text
-from ..core.platform import hide_from_others
-from ..core.secret import checked_key
 from ..datasets.manifest.tables import read_predictions, write_predictions
 from ..finetune.pipeline import PREDICTED, WARNING, predicted
 from .audit import Audit
@@ -29,7 +27,8 @@ from .journal import Journal, remove_journals
 from .journalled import JournalledPredictor
 from .processes import ALONE, Share, Team
 from .refused import RefusingPredictor
-from .requested import CHOSEN, IDENTIFIERS, LEFT_OUT, SOURCE, cases_of, marked, pseudonymised, requested_cases
+from .requested import LEFT_OUT, cases_of, marked, requested_cases
+from .requested_files import CHOSEN, IDENTIFIERS, SOURCE, name_salt, pseudonyms, write_key
 from .seen import seen_facts
 
 if TYPE_CHECKING:
@@ -60,6 +59,7 @@ class Request:
         web: Studies of a PACS instead of `inputs`.
         dicom: Results as DICOM objects; None for none. Where they show maps, `explain` is `explanations` beside `out`
             if it is None.
+        runtime: What computes: `torch`, or `onnx`, whose `model` is a folder of `export --to onnx` or a graph in it.
     """
 
     model: Path
@@ -78,6 +78,7 @@ class Request:
     one: bool = False
     web: "WebQuery | None" = None
     dicom: Results | None = None
+    runtime: str = "torch"
 
 
 def predict_stage(request: Request) -> pd.DataFrame | None:
@@ -99,6 +100,8 @@ def predict_stage(request: Request) -> pd.DataFrame | None:
     suffix = request.out.suffix.lower()
     if suffix not in (".csv", ".jsonl"):
         raise UserError(f"--out {request.out}: predictions are written as .csv or as .jsonl (JSON lines).")
+    if request.runtime == "onnx":
+        return _predict_exported(request)
     network, card = load_model(request.model)
     request = _with_maps(request, card)
     if request.method is not None and card.arch.frames > 1:
@@ -109,6 +112,26 @@ def predict_stage(request: Request) -> pd.DataFrame | None:
         )
     if request.explain is not None and card.arch.frames == 1:
         refuse_method(network, request.method)
+    sha256 = file_sha256(request.model / card.weights_file)
+    return _predict_alone(request, network, card, sha256, model_facts(request.model, card))
+
+
+def _predict_exported(request: Request) -> pd.DataFrame | None:
+    """Predict by an exported graph."""
+    from ..core.extras import require
+    from .exported import read_exported
+
+    if request.explain is not None or request.bf16:
+        raise UserError("--explain and --bf16 are for --runtime torch: a graph gives probabilities alone.")
+    if request.dicom is not None:
+        raise UserError("--dicom is for --runtime torch: leave one of them out.")
+    require("onnxruntime", "export", "--runtime onnx")
+    card = read_exported(request.model)
+    return _predict_alone(request, None, card, file_sha256(card.graph), dict(card.facts))
+
+
+def _predict_alone(request: Request, network, card, sha256: str, facts: dict) -> pd.DataFrame | None:
+    """Predict while no other prediction writes the table."""
     if request.web is not None and request.share.of > 1:
         raise UserError("--dicomweb: studies are fetched by one process: start it without torchrun or SLURM's tasks.")
     with (
@@ -116,7 +139,7 @@ def predict_stage(request: Request) -> pd.DataFrame | None:
         file_alone(request.out) if team.first else contextlib.nullcontext(),
         _cases(request, card) as (cases, truth),
     ):
-        return _predict(request, network, card, team, cases, truth)
+        return _predict(request, network, card, team, cases, truth, sha256, facts)
 
 
 @contextlib.contextmanager
@@ -134,13 +157,13 @@ def _cases(request: Request, card) -> Iterator[tuple[pd.DataFrame, np.ndarray]]:
 
 
 def _predict(
-    request: Request, network, card, team: Team, cases: pd.DataFrame, truth: np.ndarray
+    request: Request, network, card, team: Team, cases: pd.DataFrame, truth: np.ndarray, sha256: str, facts: dict
 ) -> pd.DataFrame | None:
-    key, sha256 = beside(request.out, "key"), file_sha256(request.model / card.weights_file)
+    key = beside(request.out, "key")
     audit = Audit(request.audit if team.first else None, sha256, cases)
     cases = without_names(cases, key, request.identifiers, [key] if request.resume else [], request.share.rank == 0)
-    said = model_facts(request.model, card) | {"seen": seen_facts(request.model, cases)}
-    said |= {"sha256": sha256, "cases": _fingerprint(cases), "precision": _precision(request)}
+    said = facts | {"seen": seen_facts(request.model, cases)}
+    said |= {"sha256": sha256, "cases": _fingerprint(cases), "precision": _precision(request, card)}
     said |= {LEFT_OUT: cases.attrs.get(LEFT_OUT, {})}
     finished = request.resume and _finished(request.out, said)
     predictor = None if finished else _predictor(request, network, card, team, sha256)
@@ -229,7 +252,9 @@ def read_table(out: Path) -> pd.DataFrame:
     return pd.concat([head[[key for key in HEAD if key in head]], scores], axis=1)
 
 
-def _precision(request: Request) -> str:
+def _precision(request: Request, card) -> str:
+    if request.runtime == "onnx":
+        return card.graph.name
     return "bf16" if request.bf16 else "fp32"
 
 
@@ -257,14 +282,11 @@ def without_names(
     """
     if identifiers or not (cases["split"] == "new").all() or not cases["dicom"].any():
         return cases
-    stored = {each: read_json(each, limit=LARGE_JSON_BYTES).get("salt") for each in earlier if each.exists()}
-    salts = [checked_key(salt, str(each)) for each, salt in stored.items()]
-    cases, salt = pseudonymised(cases, next(iter(salts), ""))
+    salt = name_salt(earlier)
+    cases = cases.assign(**pseudonyms(cases, salt))
     if write:
-        # A name that is no UTF-8 is written escaped.
-        files = [path.encode(errors="backslashreplace").decode() for path in cases.get(SOURCE, cases["path"])]
-        write_json(key, {"salt": salt, "files": dict(zip(cases["id"], files))}, private=True)
-        hide_from_others(key)
+        files = cases.get(SOURCE, cases["path"])
+        write_key(key, salt, cases["id"].tolist(), files.tolist())
     return cases
 
 
@@ -272,8 +294,13 @@ def _predictor(request: Request, network, card, team: Team, sha256: str) -> Jour
     from ..finetune.out_of_distribution import read_limit
     from ..finetune.predict import model_predictor
 
-    made_by = {"model": sha256, "precision": _precision(request)}
+    made_by = {"model": sha256, "precision": _precision(request, card)}
     journal = Journal(request.out, made_by, request.resume, request.share.part)
-    limit = read_limit(request.model, card, network)
-    predictor = model_predictor(network, card, request.batch, request.workers, request.bf16, limit)
+    if network is None:
+        from .onnx_runtime import graph_predictor
+
+        predictor = graph_predictor(card.graph, card, request.batch, request.workers)
+    else:
+        limit = read_limit(request.model, card, network)
+        predictor = model_predictor(network, card, request.batch, request.workers, request.bf16, limit)
     return JournalledPredictor(predictor, journal, team, request.batch)

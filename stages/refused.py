@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from ..finetune.pipeline import Predictor, Scored
-from .requested import REFUSED
+from .requested_files import REFUSED
 
 
 class RefusingPredictor:

@@ -188,6 +188,11 @@ class ImageTask(Task):
         )  # fmt: skip
         add_web(parser)
         parser.add_argument(
+            "--runtime", choices=["torch", "onnx"], default="torch",
+            help="what computes; onnx: --model is a folder of `clinvit export --to onnx`, or a graph (.onnx) in it "
+            "(default: torch)",
+        )  # fmt: skip
+        parser.add_argument(
             "--bf16", action="store_true", advanced=True,
             help="matmuls in bfloat16: quicker where the processor has them; scores differ by up to about 0.01",
         )  # fmt: skip
@@ -210,7 +215,7 @@ class ImageTask(Task):
             Request(
                 options.model, options.inputs, options.out, options.batch, options.workers, options.explain,
                 options.explain_method, options.resume, options.identifiers, options.bf16, own_share(), self.holds,
-                options.audit, options.images == "one", web_query(options), self.results(options),
+                options.audit, options.images == "one", web_query(options), self.results(options), options.runtime,
             )
         )  # fmt: skip
 

@@ -24,6 +24,7 @@ from .cells import UNKNOWN_CELLS, is_numeric, label_cells, nearest, numbers, rea
 from .cells import as_numbers as as_numbers
 from .cells import for_spreadsheets as for_spreadsheets
 from .patients import doubtful_patients, tidy_patients
+from .prediction_columns import DIGITS, prediction_columns
 from .roots import refuse_outside, signature_of
 
 KEYS = ("id", "path", "patient", "split")
@@ -276,16 +277,7 @@ def predictions_table(
         decision: N names of labels, where a rule decides that is not the largest score (a cascade of thresholds);
             those of failed cases are ignored.
     """
-    failed = np.array([bool(reason) for reason in reasons], dtype=bool)
-    table = cases[["id", "patient", "split"]].reset_index(drop=True).copy()
-    table["status"] = np.where(failed, "failed", "ok")
-    table["reason"] = list(reasons)
-    if decision is not None:
-        table["decision"] = np.where(failed, "", list(decision))
-    scores = np.where(failed[:, None], np.nan, scores)
-    columns = {f"y_{label}": truth[:, i] for i, label in enumerate(labels)}
-    columns |= {f"p_{label}": scores[:, i] for i, label in enumerate(labels)}
-    return pd.concat([table, pd.DataFrame(columns, index=table.index)], axis=1)
+    return pd.DataFrame(prediction_columns(cases, labels, truth, scores, reasons, decision))
 
 
 def write_predictions(path: str | Path, table: pd.DataFrame) -> None:
@@ -294,7 +286,7 @@ def write_predictions(path: str | Path, table: pd.DataFrame) -> None:
     for column in table.columns:
         if column.startswith("y_"):
             table[column] = table[column].astype("Float64").astype("Int64")
-    write_csv(path, table, float_format="%.7g")
+    write_csv(path, table, float_format=DIGITS)
 
 
 def read_predictions(path: str | Path) -> Predictions:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...finetune.pipeline import PREDICTED, WARNING
-from ..requested import CHOSEN
+from ..requested_files import CHOSEN
 from .case import Algorithm, Code, Finding, ResultCase
 
 

@@ -16,7 +16,7 @@ from ...datasets.images.dicom_header import DicomHeader
 from ...datasets.images.studies import choose_image
 from ...datasets.kinds import DICOM
 from ...datasets.manifest.contents import Entry
-from ..requested import Expanded
+from ..requested_files import Expanded
 from .identity import Identity
 from .web import PacsAway, PacsRefused, Web
 

@@ -24,7 +24,8 @@ from ...finetune.pipeline import PREDICTED, WARNING, Predictor, predicted
 from ..dicom.case import Code
 from ..facts import beside, model_facts
 from ..refused import RefusingPredictor
-from ..requested import CHOSEN, IDENTIFIERS, Expanded, cases_of, marked, pseudonymised
+from ..requested import cases_of, marked
+from ..requested_files import CHOSEN, IDENTIFIERS, Expanded, pseudonyms
 from .destination import Destination
 from .queue import Queue
 from .receiver import Reception, receiving
@@ -187,7 +188,7 @@ class Answering:
         found = Expanded()
         paths = [self._one(found, study, self._queue.take(study)) for study in studies]
         cases = cases_of(found)
-        cases, _ = pseudonymised(cases, self._queue.salt)
+        cases = cases.assign(**pseudonyms(cases, self._queue.salt))
         truth = np.full((len(cases), len(self._predictor.card.labels)), np.nan)
         table = marked(predicted(cases, truth, self._predictor, progress=False), cases).assign(**{STUDY: studies})
         at = {path: row for row, path in enumerate(found.entries)}

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from clinvit.cli import main
 from clinvit.datasets.manifest.tables import read_predictions
-from clinvit.stages.requested import IDENTIFIERS
+from clinvit.stages.requested_files import IDENTIFIERS
 from clinvit.tests.stages.pacs.servers import PATIENT, PLANTED, radiograph, text_report, write
 from pydicom.uid import generate_uid
 
