@@ -315,7 +315,7 @@ class Aggregator(_Loaded):
         from .finetune.pipeline import predicted
         from .mil.predict import BagPredictor, predict_feature_files
         from .stages.given import as_texts
-        from .stages.requested import expand
+        from .stages.requested_files import expand
 
         files = expand(as_texts(paths), "features").files()
         names = [file.stem for file in files]

@@ -57,6 +57,7 @@ class ModelCard(Answers, PixelCard):
         recipe, data, versions: Provenance.
         merge: Of a model that was merged from others: method, start, the models in order, what sites found.
         settings: Of a timm network, what `timm.create_model` is given beside its name (`make_network`).
+        compression: Of a model that was made smaller: from which, by what steps, with what loss (`clinvit compress`).
         targets: Of a model of numbers, grades or times: each with what it took from training (`Answers`).
     """
 
@@ -88,6 +89,7 @@ class ModelCard(Answers, PixelCard):
     versions: dict = field(default_factory=dict)
     merge: dict = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
+    compression: dict[str, Any] = field(default_factory=dict)
     targets: tuple[dict[str, Any], ...] = ()
 
     def validate(self) -> None:
@@ -113,7 +115,8 @@ class ModelCard(Answers, PixelCard):
         if self.network != "vit":
             return self.network
         words = f"ViT, width {arch.width}, depth {arch.depth}, patch {arch.patch_size}, input {arch.image_size[0]} px"
-        return words + (f", {arch.frames} frames in tubelets of {arch.tubelet}" if arch.frames > 1 else "")
+        words += f", {arch.frames} frames in tubelets of {arch.tubelet}" if arch.frames > 1 else ""
+        return ", ".join([words, *arch.compressed])
 
     def origin(self) -> dict[str, Any]:
         """Return what the training started from, for a report."""

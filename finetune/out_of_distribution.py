@@ -23,7 +23,7 @@ from ..core.errors import UserError
 from ..core.files import file_sha256, written_aside
 from .classifier import Classifier, TimmClassifier
 from .model import ModelCard, safetensors_state
-from .pipeline import Predictor, Scored, score_width
+from .scored import Predictor, Scored, score_width
 
 FILE = "out_of_distribution.safetensors"
 RECORD = "out_of_distribution"  # what the data of the card say of it

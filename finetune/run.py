@@ -34,6 +34,7 @@ from ..engine.run_folder import rank, run_folder, versions
 from ..engine.trainer import fit
 from .adaptation import adapt, check_mode, check_numbers, merge_lora
 from .classifier import NearestNeighbours, TimmClassifier
+from .idle import LOOKED_AT, activation_changes, idle_architecture, make_idle, put_active_first, without_idle
 from .model import OWN, ModelCard, best_device, build_model, check_network, load_model, save_model
 from .out_of_distribution import MOST_CASES, RECORD, Limit, fit_limit, last_layer, why_none, with_features, write_limit
 from .pipeline import Predictor, collected, manifest_cases, predicted, score_width
@@ -118,7 +119,8 @@ def finetune(
     try:
         model = hooks.network
         if model is None:
-            model = build_model(card, recipe.model.drop_path, recipe.model.checkpoint_blocks, recipe.head_drop)
+            plain_card = replace(card, arch=without_idle(card.arch)) if recipe.idle else card
+            model = build_model(plain_card, recipe.model.drop_path, recipe.model.checkpoint_blocks, recipe.head_drop)
         if hooks.network is not None or (recipe.network != "vit" and recipe.model.frames == 1):
             check_network(model, card)
     except ValueError as error:
@@ -137,6 +139,8 @@ def finetune(
                     print(f"note: the encoder has seen {count:,} of the {cases:,} {split} cases, without their labels")
     if teaching is not None:
         teaching.teach(model, card)
+    if recipe.idle:
+        make_idle(model.encoder, card.arch)
     trained, total = adapt(model, recipe)
     card = replace(card, parameters={"trained": trained, "total": total})
     if rank() == 0 and recipe.mode != "knn":
@@ -275,6 +279,8 @@ class _Sets:
         else:
             self.train = teaching.dataset(source, drawn, targets, max_bad)
         self.still = Cases(source.pixels, source.rows, still, targets, max_bad)
+        some = np.unique(np.linspace(0, len(source.rows) - 1, LOOKED_AT).astype(int)) if recipe.idle else []
+        self.some = Cases(source.pixels, source.rows[some], still, max_bad=1.0)
         self.val = Cases(source.pixels, val, still, targets, max_bad=1.0)
 
 
@@ -355,6 +361,7 @@ def make_card(recipe: Finetune, manifest: Manifest, start: EncoderCard | Network
             arch = _fitted(start.arch, arch)
     except ValueError as error:
         raise UserError(str(error)) from None
+    arch = idle_architecture(arch, recipe)
     check_numbers(recipe, arch)
     seen = recipe.data if start is None or start.assumed_statistics else start
     mean, std = for_channels(seen.mean, arch.channels), for_channels(seen.std, arch.channels)
@@ -422,6 +429,8 @@ def _fitted(start: Architecture, own: Architecture) -> Architecture:
 def _train(
     model, recipe: Finetune, card: ModelCard, data: _Sets, folder: Path, hooks: Hooks, teaching: "Distillation | None"
 ):
+    if recipe.idle_norm == "layer" and recipe.idle:
+        _choose_active(model, card, data)
     if teaching is None:
         training = FineTuning(model, recipe, card, data.train, data.val, data.source.ids, folder, hooks.loss)
     else:
@@ -437,6 +446,21 @@ def _train(
     if recipe.mode == "lora":
         merge_lora(model)
     return model.eval(), training.unread
+
+
+def _choose_active(model, card: ModelCard, data: _Sets) -> None:
+    """Let those hidden units stay active that the activation changes most on some of the training cases."""
+    device = best_device()
+    vit = model.to(device).eval().encoder
+    loader = eval_loader(data.some, 32, 0)
+    changes = activation_changes(vit, (normalised(b["image"].to(device), card.mean, card.std) for b in loader))
+    put_active_first(vit, changes)
+    if rank() == 0:
+        active, hidden = sum(card.arch.block_active), sum(map(len, changes))
+        print(
+            f"idle units: {hidden - active:,} of {hidden:,} become linear, chosen on {len(data.some):,} training cases"
+        )
+    model.cpu().train()
 
 
 @torch.inference_mode()

@@ -13,6 +13,7 @@ from ..datasets.loading.loaders import Cases, TrainBatches, eval_loader, reading
 from ..engine.training import Training
 from ..eval.statistics.metrics import macro_auroc
 from .answers import Answers
+from .idle import anneal
 from .mixing import erase_batch, mix_batch
 from .model import ModelCard, predict_batch
 from .objectives import objective, quality
@@ -51,7 +52,9 @@ class FineTuning(Training):
         self.watched = watched(recipe.select, card)
 
     def begin(self, batch: dict[str, Tensor], index: int) -> None:
-        """Seed what the batch is mixed and thinned by."""
+        """Seed what the batch is mixed and thinned by; set how linear idle units are."""
+        if self.recipe.idle:
+            anneal(self.model, min(1.0, self.progress / self.recipe.idle_ramp) if self.recipe.idle_ramp else 1.0)
         self.draw = torch.Generator().manual_seed(self.step_seed(index, self.global_rank))
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:

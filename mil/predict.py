@@ -13,7 +13,7 @@ from ..core.errors import DataError
 from ..datasets.slides.bags import BagFolder, Bags
 from ..engine.cores import share_cores
 from ..finetune.objectives import objective
-from ..finetune.pipeline import Scored
+from ..finetune.scored import Scored
 from .aggregator import Aggregated, Aggregator
 from .model import MilCard
 from .score import bag_logits, instance_scores

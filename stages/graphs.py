@@ -1,6 +1,5 @@
 """Models as graphs that run without ClinViT: ONNX (dynamic batch, dynamic number of tiles) and `torch.export`."""
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from ..finetune.model import ModelCard, input_shape, predict_batch
 from ..finetune.objectives import objective
 from ..mil.model import MilCard
 from ..mil.score import bag_logits
+from .onnx_runtime import onnx_session
 
 OPSET = 18
 TOLERANCE = 1e-4  # between the network and its graph
@@ -147,15 +147,6 @@ def largest_difference(graph: Graph, run, path: Path) -> float:
     return largest
 
 
-def onnx_session(path: Path):
-    """`run(input) -> outputs` of an ONNX file on the CPU."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return lambda x: session.run(None, {name: x})
-
-
 def write_program(graph: Graph, path: Path) -> float:
     """Write a `torch.export` program (.pt2) and try it; gives the largest difference of an output."""
     shapes = ({axis: torch.export.Dim(name) for axis, name in graph.dynamic.items()},)
@@ -171,21 +162,6 @@ def write_program(graph: Graph, path: Path) -> float:
         return [each.numpy() for each in (out if isinstance(out, tuple) else (out,))]
 
     return largest_difference(graph, run, path)
-
-
-def write_int8(onnx_file: Path, path: Path) -> None:
-    """The same ONNX graph with weights of matrix multiplications in int8, dynamic activations."""
-    import onnxruntime
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    # The exporter transposes weights in the graph: folded first, for only products with constants are quantised.
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    with tempfile.TemporaryDirectory() as folder:
-        folded = Path(folder) / "folded.onnx"
-        options.optimized_model_filepath = str(folded)
-        onnxruntime.InferenceSession(str(onnx_file), options, providers=["CPUExecutionProvider"])
-        quantize_dynamic(folded, path, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"])
 
 
 def require_onnx() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
-from ..finetune.pipeline import Predictor, Scored, collected, score_width, shown
+from ..finetune.scored import Predictor, Scored, collected, score_width, shown
 from .journal import Journal, journal_of, remove_journals
 from .processes import Team
 

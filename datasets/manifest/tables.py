@@ -26,6 +26,7 @@ from .cells import UNKNOWN_CELLS, is_numeric, label_cells, nearest, numbers, rea
 from .cells import as_numbers as as_numbers
 from .cells import for_spreadsheets as for_spreadsheets
 from .patients import doubtful_patients, tidy_patients
+from .prediction_columns import DIGITS, prediction_columns
 from .roots import refuse_outside, signature_of
 from .targets import Asked as Asked
 from .targets import Ordinal as Ordinal
@@ -47,7 +48,7 @@ SPLITS = ("train", "val", "test")
 FACTS = frozenset(
     (
         "age sex view follow_up height width spacing mpp mpp_override fps frames annotation study series site scanner "
-        "source group probe original_split duplicate_of"
+        "source group probe original_split duplicate_of instance accession chosen"
     ).split()
 )
 _MANY = 0.2  # of the scores: beyond it they are on another scale, rather than failed
@@ -343,21 +344,7 @@ def predictions_table(
             those of failed cases are ignored.
         targets: Of a model of numbers, grades or times, which has no labels: (N, T) truth and (N, S) scores are theirs.
     """
-    failed = np.array([bool(reason) for reason in reasons], dtype=bool)
-    table = cases[["id", "patient", "split"]].reset_index(drop=True).copy()
-    table["status"] = np.where(failed, "failed", "ok")
-    table["reason"] = list(reasons)
-    if decision is not None:
-        table["decision"] = np.where(failed, "", list(decision))
-    scores = np.where(failed[:, None], np.nan, scores)
-    if targets:
-        columns = dict(zip((name for each in targets for name in each.truth), truth.T, strict=True))
-        for each, own in zip(targets, np.split(scores, np.cumsum([len(each.columns) for each in targets])[:-1], 1)):
-            columns |= each.decided(own) | dict(zip(each.columns, own.T))
-    else:
-        columns = {f"y_{label}": truth[:, i] for i, label in enumerate(labels)}
-        columns |= {f"p_{label}": scores[:, i] for i, label in enumerate(labels)}
-    return pd.concat([table, pd.DataFrame(columns, index=table.index)], axis=1)
+    return pd.DataFrame(prediction_columns(cases, labels, truth, scores, reasons, decision, targets))
 
 
 def write_predictions(path: str | Path, table: pd.DataFrame) -> None:
@@ -366,7 +353,7 @@ def write_predictions(path: str | Path, table: pd.DataFrame) -> None:
     for column in table.columns:
         if column.startswith("y_") and f"p_{column[2:]}" in table:
             table[column] = table[column].astype("Float64").astype("Int64")
-    write_csv(path, table, float_format="%.7g")
+    write_csv(path, table, float_format=DIGITS)
 
 
 def read_predictions(path: str | Path, targets: bool = False) -> Predictions:
