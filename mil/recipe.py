@@ -94,6 +94,7 @@ class Mil:
     optim: Optim = field(default_factory=paper_optim)
     run: Run = field(default_factory=lambda: Run(precision="32-true"))
     mode: ClassVar[str] = "full"  # nothing is frozen, as the checks that fine-tuning shares put it
+    idle: ClassVar[None] = None  # no units of an aggregator are made linear
 
     def __post_init__(self):
         check_ranges(self)
