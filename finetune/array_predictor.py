@@ -14,7 +14,7 @@ from ..datasets.images.flat import FLAT, is_flat
 from ..datasets.loading.isolation import isolated
 from ..datasets.loading.readers import ImageReader, Reader
 from ..datasets.transforms.views import EvalView, FileViews
-from .scored import PredictorCard, Scored
+from .scored import PredictorCard, Scored, score_width
 
 
 class PixelsCard(PredictorCard, Protocol):
@@ -47,7 +47,7 @@ class ArrayPredictor:
         width: int | None = None,
     ):  # fmt: skip
         self.card, self.values_of, self.batch, self.workers = card, values_of, batch, workers
-        self.width = len(card.labels) if width is None else width
+        self.width = score_width(card) if width is None else width
 
     def scores(self, cases: Any) -> Iterator[Scored]:
         """Yield the values of the cases, averaged over the views of each.

@@ -3,12 +3,10 @@
 Files, cached pixels, arrays, bags of tiles and exported graphs come this way, from the command and from Python.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 
-from ..datasets.manifest.tables import Manifest
+from ..datasets.manifest.tables import Asked, Manifest
 from .scored import PREDICTED as PREDICTED
 from .scored import WARNING as WARNING
 from .scored import Predictor, cut_offs, predicted_columns
@@ -16,6 +14,7 @@ from .scored import Scored as Scored
 from .scored import apart as apart
 from .scored import calibrated as calibrated
 from .scored import collected as collected
+from .scored import score_width as score_width
 from .scored import shown as shown
 
 
@@ -27,7 +26,7 @@ def predicted(cases: pd.DataFrame, truth: np.ndarray, predictor: Predictor, prog
     Args:
         cases: N rows with `id, patient, split` and what the predictor reads; where there is a column `shown`, that
             stands for the `path` in reasons.
-        truth: (N, L) of 0, 1, NaN.
+        truth: (N, L) of 0, 1, NaN; of targets that are no labels theirs.
         predictor: Gives the scores.
         progress: Whether to show a bar.
     """
@@ -37,16 +36,14 @@ def predicted(cases: pd.DataFrame, truth: np.ndarray, predictor: Predictor, prog
     return table
 
 
-def manifest_cases(manifest: Manifest, labels: Sequence[str]) -> tuple[pd.DataFrame, np.ndarray]:
-    """Return the cases of a manifest with the `path` of each file, and (N, L) truth, NaN where unknown.
+def manifest_cases(manifest: Manifest, asked: Asked) -> tuple[pd.DataFrame, np.ndarray]:
+    """Return the cases of a manifest with the `path` of each file, and (N, T) truth, NaN where unknown.
 
     Reasons show the id: names of files stay in the manifest.
 
     Args:
         manifest: N cases.
-        labels: Of the model; those that the manifest does not have are unknown.
+        asked: Labels or targets of the model; those that the manifest does not have are unknown.
     """
-    truth = manifest.table.reindex(columns=list(labels)).astype(float)
-    truth[[label for label in labels if label not in manifest.labels]] = np.nan
     files = [str(file) for file in manifest.files()]
-    return manifest.table.assign(path=files, shown=manifest.table["id"]), truth.to_numpy()
+    return manifest.table.assign(path=files, shown=manifest.table["id"]), manifest.truth(asked)

@@ -17,7 +17,7 @@ from .array_predictor import ArrayPredictor, without_non_finite
 from .classifier import Classifier, NearestNeighbours, TimmClassifier
 from .model import ModelCard, predict_batch
 from .out_of_distribution import Limit, Watched, last_layer, with_features
-from .scored import Predictor, Scored
+from .scored import Predictor, Scored, score_width
 
 Values = Callable[[Tensor], Tensor]  # of (B, C, [T,] H, W) normalised input, (B, width)
 
@@ -41,7 +41,7 @@ class CachedPredictor:
         self.network, self.card, self.pixels, self.rows = network, card, pixels, np.asarray(rows)
         self.batch, self.workers = batch, workers
         self.values_of = scores_of(network, card) if values_of is None else values_of
-        self.width = len(card.labels) if width is None else width
+        self.width = score_width(card) if width is None else width
 
     def scores(self, cases: pd.DataFrame) -> Iterator[Scored]:
         """Yield the scores of all cases at once."""
@@ -104,7 +104,7 @@ def model_predictor(
     """
     values, width = watched_values(network, scores_of(network, card, bf16), limit)
     device = next(network.parameters()).device
-    predictor = PixelPredictor(card, values, device, batch, workers, len(card.labels) + width)
+    predictor = PixelPredictor(card, values, device, batch, workers, score_width(card) + width)
     return predictor if limit is None else Watched(predictor, limit)
 
 
@@ -113,7 +113,7 @@ def cached_predictor(
 ) -> Predictor:
     """Return the predictor of a model for cases whose pixels are kept; see `model_predictor`."""
     values, width = watched_values(network, scores_of(network, card), limit)
-    predictor = CachedPredictor(network, card, pixels, rows, values_of=values, width=len(card.labels) + width)
+    predictor = CachedPredictor(network, card, pixels, rows, values_of=values, width=score_width(card) + width)
     return predictor if limit is None else Watched(predictor, limit)
 
 

@@ -69,14 +69,25 @@ def predicted_columns(
     """Return the columns of the predictions table; arguments as of `pipeline.predicted`, of columns or a DataFrame."""
     card, count = predictor.card, len(cases["id"])
     found = predictor.scores(cases)
-    scores, reasons = collected(shown(found, count, card.unit) if progress else found, count, len(card.labels))
+    scores, reasons = collected(shown(found, count, card.unit) if progress else found, count, score_width(card))
     if "shown" in cases:
         names = zip(reasons, cases["path"], cases["shown"], strict=True)
         reasons = [masked(reason, path, name) for reason, path, name in names]
     reasons, warnings = apart(scores, reasons)
-    columns = prediction_columns(cases, card.labels, truth, calibrated(card, scores), reasons)
-    columns |= predicted_labels(columns, card)
+    kinds = kinds_of(card)
+    columns = prediction_columns(cases, card.labels, truth, calibrated(card, scores), reasons, targets=kinds)
+    columns |= {} if kinds else predicted_labels(columns, card)
     return columns | ({WARNING: warnings} if any(warnings) else {})
+
+
+def kinds_of(card: PredictorCard) -> tuple[Any, ...]:
+    """Return the targets of a card that are no labels; a card of findings need not know of them."""
+    return getattr(card, "kinds", ())
+
+
+def score_width(card: PredictorCard) -> int:
+    """Return how many scores a case has."""
+    return sum(len(each.columns) for each in kinds_of(card)) or len(card.labels)
 
 
 def apart(scores: np.ndarray, texts: Sequence[str]) -> tuple[list[str], list[str]]:

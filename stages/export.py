@@ -87,6 +87,9 @@ def export_stage(
         said += _hugging_face(network, card, out)
     else:
         said += _graph(network, card, to, out)
+    write_json(out / FACTS, facts(Path(folder), card))
+    if to in ("timm", "huggingface") and getattr(card, "targets", ()):
+        said.append(f"outputs are raw; {out / FACTS} says how each target follows: {card.summary()}")
     if int8:
         said += write_quantised(network, card, out, data, scheme)
     write_json(out / FACTS, facts(Path(folder), card) | {"graphs": graph_facts(out)})
@@ -127,6 +130,13 @@ def facts(folder: Path, card: ModelCard | MilCard | EncoderCard) -> dict[str, An
     return said | ({"preprocessing": preprocessing_facts(card)} if card.kind == ModelCard.kind else {})
 
 
+def output_names(card: ModelCard) -> list[str]:
+    """Return a name for each output of the network."""
+    if not card.targets:
+        return list(card.labels)
+    return [f"{each.name}_{i}" if each.width > 1 else each.name for each in card.kinds for i in range(each.width)]
+
+
 def _timm(network: nn.Module, card: ModelCard | MilCard | EncoderCard, out: Path) -> list[str]:
     state, arguments = _for_timm(network, card)
     name = arguments.pop("name", NAME)
@@ -147,7 +157,7 @@ def _for_timm(network: nn.Module, card) -> tuple[dict[str, Tensor], dict[str, An
     if card.network != "vit":
         if card.mode in FROZEN:
             raise UserError(f"timm's {card.network} has its own last layer, no probe's: export to onnx or torch.")
-        arguments = {"name": card.network, "num_classes": len(card.labels), "in_chans": card.arch.channels}
+        arguments = {"name": card.network, "num_classes": card.outputs, "in_chans": card.arch.channels}
         if PARTS.keys() & {value for value in card.settings.values() if isinstance(value, str)}:
             raise UserError(f"{card.network} was made with layers that no text names: export to onnx or torch.")
         own = native_size(card.network)
@@ -163,7 +173,7 @@ def _for_timm(network: nn.Module, card) -> tuple[dict[str, Tensor], dict[str, An
     after = isinstance(network.fc_norm, nn.LayerNorm)
     if after:
         state |= _plain(network.fc_norm.state_dict(), "fc_norm.")
-    return state | _plain(head, "head."), timm_arguments(card.arch, card.pool, after, len(card.labels))
+    return state | _plain(head, "head."), timm_arguments(card.arch, card.pool, after, card.outputs)
 
 
 def _try_timm(network: nn.Module, card, name: str, arguments: dict, file: Path) -> None:
@@ -193,9 +203,12 @@ def _hugging_face(network: nn.Module, card, out: Path) -> list[str]:
             raise UserError("the encoder has no final norm, which transformers' models have: export to onnx or torch.")
     else:
         vit, head, config, prefix = _hugging_face_classifier(network, card, clips)
-        config["id2label"] = dict(enumerate(card.labels))
-        config["label2id"] = {label: place for place, label in enumerate(card.labels)}
+        names = output_names(card)
+        config["id2label"] = dict(enumerate(names))
+        config["label2id"] = {label: place for place, label in enumerate(names)}
         config["problem_type"] = "single_label_classification" if card.exclusive else "multi_label_classification"
+        if card.targets:
+            config["problem_type"] = "regression"
     state = hugging_face_state(vit.state_dict(), arch, prefix) | head
     write_json(out / "config.json", config)
     write_json(out / "preprocessor_config.json", preprocessor(arch, card.mean, card.std, config["model_type"]))

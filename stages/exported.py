@@ -66,6 +66,11 @@ class Exported:
     showing: Mapping[str, Any]
     facts: Mapping[str, Any]
 
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """Return what is asked of a case; graphs of targets that are no labels are refused."""
+        return self.labels
+
     def reader(self) -> Reader:
         """Reads files as the model was trained on them."""
         values = dict(self.reading)
@@ -99,6 +104,9 @@ def read_exported(path: str | Path) -> Exported:
             f"{file}: does not say how files are read: a model of slides, an encoder, or an export of an older "
             "version. Only models of images and clips run so; export again."
         )
+    if said.get("targets"):
+        names = ", ".join(str(each["name"]) for each in said["targets"])
+        raise UserError(f"{file}: a graph of {names}; only graphs of findings run so: predict with the model folder.")
     if graph.name not in said.get("graphs", {}):
         known = ", ".join(said.get("graphs", {})) or "none"
         raise UserError(f"{graph}: no graph of this folder, which has {known}: `clinvit export --to onnx` writes them.")

@@ -12,7 +12,8 @@ from ..backbone.vit import ViT
 from ..core.errors import UserError
 from ..core.extras import require
 from ..finetune.classifier import pooled
-from ..finetune.model import ModelCard, input_shape, predict_batch, probabilities
+from ..finetune.model import ModelCard, input_shape, predict_batch
+from ..finetune.objectives import objective
 from ..mil.model import MilCard
 from ..mil.score import bag_logits
 from .onnx_runtime import onnx_session
@@ -41,7 +42,7 @@ class BagScores(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         out = self.network(features, None)
-        return probabilities(bag_logits(out, None, self.card.score), self.card.exclusive), out.attention
+        return objective(self.card).activate(bag_logits(out, None, self.card.score)), out.attention
 
 
 class PooledTokens(nn.Module):
@@ -81,9 +82,13 @@ class Graph:
 
 
 def image_graph(network: nn.Module, card: ModelCard) -> Graph:
-    """Of a classifier of images or clips: `pixels` -> `probabilities`."""
+    """Of a classifier of images or clips: `pixels` -> `probabilities`, or the `scores` of targets (`card.columns`)."""
     example = torch.zeros(2, *input_shape(card))
-    return Graph(Scores(network, card).eval(), example, ("pixels", "probabilities"), {0: "batch"})
+    return Graph(Scores(network, card).eval(), example, ("pixels", _scores_name(card)), {0: "batch"})
+
+
+def _scores_name(card: ModelCard | MilCard) -> str:
+    return "scores" if card.targets else "probabilities"
 
 
 def encoder_graph(vit: ViT, card: EncoderCard) -> Graph:
@@ -101,7 +106,7 @@ def bag_graph(network: nn.Module, card: MilCard) -> Graph:
     """
     if card.aggregator == "transmil":
         raise UserError("TransMIL lays its instances in a square whose size a graph cannot follow: it is not exported.")
-    names = ("features", "probabilities", "attention")
+    names = ("features", _scores_name(card), "attention")
     return Graph(BagScores(network, card).eval(), torch.zeros(1, 7, card.width), names, {1: "tiles"})
 
 

@@ -16,13 +16,13 @@ from ..core.alone import file_alone
 from ..core.documents import parse_json, read_json
 from ..core.errors import UserError
 from ..core.files import file_sha256, write_json, write_text
-from ..datasets.manifest.tables import read_predictions, write_predictions
+from ..datasets.manifest.tables import read_predictions, truth_width, write_predictions
 from ..finetune.pipeline import PREDICTED, WARNING, predicted
 from .audit import Audit
 from .dicom.case import ResultCase
 from .dicom.results import Results, write_all
 from .explain import EXPLANATIONS, MAPS, explain_cases, refuse_method
-from .facts import beside, model_facts
+from .facts import beside, model_facts, refuse_targets
 from .journal import Journal, remove_journals
 from .journalled import JournalledPredictor
 from .processes import ALONE, Share, Team
@@ -32,6 +32,7 @@ from .requested_files import CHOSEN, IDENTIFIERS, SOURCE, name_salt, pseudonyms,
 from .seen import seen_facts
 
 if TYPE_CHECKING:
+    from ..finetune.answers import Answers
     from .pacs.fetch import WebQuery
 
 HEAD = ("id", "patient", "split", "status", "reason", *IDENTIFIERS, "view", CHOSEN, WARNING)
@@ -103,9 +104,13 @@ def predict_stage(request: Request) -> pd.DataFrame | None:
     if request.runtime == "onnx":
         return _predict_exported(request)
     network, card = load_model(request.model)
+    if request.dicom is not None:
+        refuse_targets(card, "--dicom")
     request = _with_maps(request, card)
     if request.method is not None and card.arch.frames > 1:
         raise UserError(f"{request.model}: a model of clips, which are explained by their frames: no --explain-method.")
+    if request.explain is not None:
+        refuse_targets(card, "--explain")
     if request.explain is not None and len(card.scales) > 1:
         raise UserError(
             f"{request.model}: sees images at scales {list(card.scales)}; --explain is for models of one scale."
@@ -147,13 +152,13 @@ def _cases(request: Request, card) -> Iterator[tuple[pd.DataFrame, np.ndarray]]:
     """Give the cases and their truth; those of a PACS lie here for as long as the block lasts."""
     unit = request.unit or card.holds
     if request.web is None:
-        yield requested_cases(request.inputs, card.labels, unit, request.one)
+        yield requested_cases(request.inputs, card.asked, unit, request.one)
         return
     from .pacs.fetch import fetched
 
     with fetched(request.web, request.out.with_name(f".{request.out.name}.studies"), unit) as found:
         cases = cases_of(found)
-        yield cases, np.full((len(cases), len(card.labels)), np.nan)
+        yield cases, np.full((len(cases), truth_width(card.asked)), np.nan)
 
 
 def _predict(
@@ -177,7 +182,7 @@ def _predict(
         table = marked(predicted(cases, truth, RefusingPredictor(predictor), progress=False), cases)
         # Killed between the two, a table of this model must not stand beside the facts of another.
         beside(request.out, "model").unlink(missing_ok=True)
-        write_table(request.out, table, card.labels)
+        write_table(request.out, table, card)
         write_json(beside(request.out, "model"), said)
     audit.written(request.out, table)
     remove_journals(request.out)
@@ -223,29 +228,35 @@ def _shown(request: Request, network, card) -> Callable[[ResultCase], ResultCase
     return lambda case: with_image_maps(case, maps)
 
 
-def write_table(out: Path, table: pd.DataFrame, labels: Sequence[str]) -> None:
+def write_table(out: Path, table: pd.DataFrame, card: "Answers") -> None:
     """Write predictions as CSV, or one JSON object a line."""
     if out.suffix.lower() == ".csv":
         write_predictions(out, table)
     else:
         write_text(
-            out, "".join(json.dumps(_line(row, labels), ensure_ascii=False) + "\n" for row in table.to_dict("records"))
+            out, "".join(json.dumps(_line(row, card), ensure_ascii=False) + "\n" for row in table.to_dict("records"))
         )
 
 
-def _line(row: Mapping, labels: Sequence[str]) -> dict:
+def _line(row: Mapping, card: "Answers") -> dict:
+    labels, head = card.labels, {key: row[key] for key in HEAD if key in row}
+    if getattr(card, "targets", ()):
+        truth = {column for each in card.kinds for column in each.truth}
+        own = {key: None if value != value else float(value) for key, value in row.items() if isinstance(value, float)}
+        scores = {key: value for key, value in own.items() if key not in truth}
+        return head | {"scores": scores, "truth": {key: value for key, value in own.items() if key in truth}}
+
     def values(prefix: str, kind: type) -> dict:
         named = {label: row[prefix + label] for label in labels if prefix + label in row}
         return {label: None if value != value else kind(value) for label, value in named.items()}
 
-    head = {key: row[key] for key in HEAD if key in row}
     return head | {"scores": values("p_", float), "predicted": values(PREDICTED, int), "truth": values("y_", int)}
 
 
 def read_table(out: Path) -> pd.DataFrame:
     """A table that `write_table` has written, as far as the columns of CSV go."""
     if out.suffix.lower() == ".csv":
-        return read_predictions(out).table
+        return read_predictions(out, targets=True).table
     lines = [parse_json(line) for line in out.read_bytes().splitlines()]
     scores = pd.DataFrame([line["scores"] for line in lines]).add_prefix("p_")
     head = pd.DataFrame(lines)

@@ -28,6 +28,7 @@ from ..datasets.transforms.views import FileViews
 from ..finetune.model import ModelCard
 from ..finetune.pipeline import manifest_cases, predicted
 from .data import open_manifest
+from .facts import refuse_targets
 from .graphs import GRAPHS, write_onnx
 from .onnx_runtime import graph_predictor
 
@@ -85,6 +86,8 @@ def write_quantised(
         UserError: Options that do not go together, no training or validation case, or no finding that can be judged.
     """
     exact, file = out / "model.onnx", out / SCHEMES[scheme.how]
+    if data is not None:
+        refuse_targets(card, "--data with --int8")
     cases = None if data is None else open_manifest(data, card.labels)
     said: list[str] = []
     if scheme.how == "static":

@@ -23,6 +23,7 @@ def prediction_columns(
     scores: np.ndarray,
     reasons: Sequence[str],
     decision: Sequence[str] | None = None,
+    targets: Sequence[Any] = (),
 ) -> Columns:
     """Return the columns of a predictions table; arguments as of `tables.predictions_table`."""
     failed = np.array([bool(reason) for reason in reasons], dtype=bool)
@@ -32,6 +33,11 @@ def prediction_columns(
     if decision is not None:
         columns["decision"] = np.where(failed, "", list(decision)).tolist()
     scores = np.where(failed[:, None], np.nan, scores)
+    if targets:
+        columns |= dict(zip((name for each in targets for name in each.truth), truth.T, strict=True))
+        for each, own in zip(targets, np.split(scores, np.cumsum([len(each.columns) for each in targets])[:-1], 1)):
+            columns |= each.decided(own) | dict(zip(each.columns, own.T))
+        return columns
     columns |= {f"y_{label}": truth[:, place] for place, label in enumerate(labels)}
     return columns | {f"p_{label}": scores[:, place] for place, label in enumerate(labels)}
 
