@@ -8,6 +8,7 @@ covariance and limit beside its weights, and no features of a case.
 """
 
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -117,7 +118,7 @@ def write_limit(folder: Path, limit: Limit, weights: Path) -> None:
         safetensors.torch.save_file(state, aside, metadata={"format": "pt"})
 
 
-def read_limit(folder: Path | str, card: ModelCard, network: nn.Module) -> Limit | None:
+def read_limit(folder: str | os.PathLike[str], card: ModelCard, network: nn.Module) -> Limit | None:
     """Return the limit of a model folder; None where it has none.
 
     Raises:
