@@ -42,10 +42,10 @@ def demo(out: Path, seed: int = 0, patients: int = PATIENTS, labelled: tuple[int
     Returns:
         The metrics of the report.
     """
-    started = time.monotonic()
+    started, of = time.monotonic(), len(labelled) + 4
     root, data = out / "ChestX-ray14", out / "manifest.csv"
 
-    _step(1, f"inventing chest X-rays of {patients:,} patients, laid out like ChestX-ray14")
+    _step(1, of, f"inventing chest X-rays of {patients:,} patients, laid out like ChestX-ray14")
     # The file `whole` is written last: a demo that was killed before it starts the tree again.
     if not (root / "whole").is_file():
         with tqdm(total=patients, unit="patient", disable=None) as bar:
@@ -54,38 +54,36 @@ def demo(out: Path, seed: int = 0, patients: int = PATIENTS, labelled: tuple[int
             )
         write_text(root / "whole", "")
 
-    _step(2, "reading them as a data set that was downloaded, writing manifest.csv, checking it")
+    _step(2, of, "reading them as a data set that was downloaded, writing manifest.csv, checking it")
     _, notes, warnings, _ = prepare_stage(LAYOUTS, root, data)
     manifest = read_manifest(data, tuple(FINDINGS))
     found = check_manifest(manifest, read_grey, files=50, cache_px=pretrain_demo().data.cache_px)
     for text in [*notes, *found.facts, *warnings, *found.warnings]:
         print(f"      {text}")
 
-    _step(3, f"masked pre-training on {len(manifest.rows('train')):,} images, without labels")
+    _step(3, of, f"masked pre-training on {len(manifest.rows('train')):,} images, without labels")
     encoder = pretrain_stage(_seeded(pretrain_demo(), seed), data, out / "pretrain")
 
     tables = {}
     recipes = {"pretrained": (finetune_demo(), encoder), "scratch": (finetune_demo_scratch(), None)}
     for number, count in enumerate(labelled, 4):
         few, images = labelled_part(manifest, count, seed, out / f"labelled-{count}.csv")
-        _step(number, f"{images} labelled images: fine-tuning from the encoder, and the same model from scratch")
+        _step(number, of, f"{images} labelled images: fine-tuning from the encoder, and the same model from scratch")
         for name, (recipe, start) in recipes.items():
             folder = out / f"labelled-{count}" / name
             finetune_stage(_seeded(recipe, seed), few, folder, encoder=start)
             tables.setdefault(images, {})[name] = folder / "predictions.csv"
 
-    _step(len(labelled) + 4, "evaluating all on the same test patients")
+    _step(of, of, "evaluating all on the same test patients")
     title = "Invented chest X-rays, few labels: pre-trained or from scratch"
     most = tables[max(tables)]
     metrics = reporting.evaluate_stage(most, out / "report", data=data, title=title, efficiency=tables).to_dict()
     print(f"\n{' '.join(metrics['headline'])}")
-    print(f"Labelled images for training:  {'  '.join(f'{name:>10}' for name in MODELS)}  difference")
+    print(f"{'labelled images':>15}  {'pretrained':>10}  {'scratch':>10}  difference of macro AUROC")
     for row in metrics["efficiency"]["steps"]:
         one, other, gain = (row[key] for key in ("first", "second", "gain"))
-        print(
-            f"{row['cases']:>28}:  {one['value']:>10.3f}  {other['value']:>10.3f}  {gain['value']:+.3f} "
-            f"({gain['low']:+.3f} to {gain['high']:+.3f})"
-        )
+        ends = "no interval" if gain["low"] is None else f"{gain['low']:+.3f} to {gain['high']:+.3f}"
+        print(f"{row['cases']:>15}  {one['value']:>10.3f}  {other['value']:>10.3f}  {gain['value']:+.3f} ({ends})")
     print(metrics["efficiency"]["verdict"])
     print(f"Took {(time.monotonic() - started) / 60:.1f} minutes. Look at:")
     print(f"  {(out / 'report' / 'report.html').resolve()}")
@@ -122,5 +120,5 @@ def _seeded(recipe, seed: int):
     return replace(recipe, run=replace(recipe.run, seed=seed))
 
 
-def _step(number: int, text: str) -> None:
-    print(f"[{number}/{len(LABELLED) + 4}] {text}", flush=True)
+def _step(number: int, of: int, text: str) -> None:
+    print(f"[{number}/{of}] {text}", flush=True)
