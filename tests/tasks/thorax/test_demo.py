@@ -50,7 +50,8 @@ def test_the_report_compares_both_at_every_number_of_labels(shown):
     steps = metrics["efficiency"]["steps"]
     assert len(steps) == len(LABELLED) and metrics["efficiency"]["models"] == list(demo.MODELS)
     for step in steps:
-        assert step["gain"]["low"] <= step["gain"]["value"] <= step["gain"]["high"]
+        first, second, gain = (step[key]["value"] for key in ("first", "second", "gain"))
+        assert gain == pytest.approx(first - second, abs=1e-5)
     assert 'id="efficiency"' in (out / "report/report.html").read_text(encoding="utf-8")
     tests = read_manifest(out / "labelled-16.csv").rows("test").table["id"]
     for count in LABELLED:
