@@ -219,13 +219,17 @@ def mil_tiny() -> Mil:
 
 
 def mil_demo() -> Mil:
-    """Train the demo's Self-ViT-MIL: a higher rate and fewer epochs than the paper's, as there are 36 slides."""
-    return replace(_small("self_vit_mil"), run=Run(max_bad=0.2))
+    """Train the demo's Self-ViT-MIL: a higher rate and fewer epochs than the paper's, as there are 36 slides.
+
+    The last epoch is kept. On five validation slides the AUROC is 1 after the first epoch already, so that the best
+    epoch of validation is one that has learned next to nothing.
+    """
+    return replace(_small("self_vit_mil"), select="last", run=Run(max_bad=0.2))
 
 
 def mil_demo_attention() -> Mil:
-    """Train the demo's gated attention: `tiny`, but a slide may be unreadable."""
-    return replace(mil_tiny(), run=Run(max_bad=0.2))
+    """Train the demo's gated attention: `tiny`, but the last epoch is kept, and a slide may be unreadable."""
+    return replace(mil_tiny(), select="last", run=Run(max_bad=0.2))
 
 
 def _small(aggregator: str, **settings) -> Mil:

@@ -275,18 +275,18 @@ def finetune_demo() -> Finetune:
         augment=Augment(
             size=96, crop_scale=(0.5, 1.0), flip=0.5, rotate_deg=5, brightness_contrast=0.1, interpolation="bilinear"
         ),
-        optim=replace(tiny.optim, epochs=40, warmup_epochs=4, layer_decay=0.75),
+        optim=replace(tiny.optim, epochs=100, warmup_epochs=10, layer_decay=0.75),
         run=pre.run,
     )
 
 
 def finetune_demo_scratch() -> Finetune:
-    """Train the network of `finetune_demo` from scratch, to compare with: half as many epochs more, no layer decay.
+    """Train the network of `finetune_demo` from scratch, to compare with: more epochs, no layer decay.
 
     Command: clinvit finetune thorax --recipe demo_scratch --data manifest.csv --out runs/scratch
     """
     fine = finetune_demo()
-    return replace(fine, optim=replace(fine.optim, epochs=60, warmup_epochs=6, layer_decay=1.0))
+    return replace(fine, optim=replace(fine.optim, epochs=120, warmup_epochs=12, layer_decay=1.0))
 
 
 PRETRAIN = {
