@@ -21,7 +21,7 @@ from .layouts import LAYOUTS
 from .recipes import finetune_demo, finetune_demo_scratch, pretrain_demo
 
 PATIENTS = 1200
-LABELLED = (25, 50, 100)  # training images whose labels are used
+LABELLED = (50, 100, 200)  # training images whose labels are used
 SIZE_PX = 96
 # Chance in a sick patient. What changes the anatomy or the lung's texture; what is only a bright spot is left out.
 FINDINGS = {
