@@ -105,7 +105,8 @@ class TrainBatches(Sampler):
         cases: Size of the data set.
         batch: Cases per step over all processes.
         seed: Of the run.
-        rank, world: This process and how many there are; `batch` is a multiple of `world`.
+        rank: This process.
+        world: How many processes there are; `batch` is a multiple of it.
         parts: Steps that are added up before the weights move (`optim.accumulate`): an epoch has no half sum.
         drop_last: Leave out the cases that do not fill a last batch. Else that batch is smaller; where it does not
             divide over the processes, its first cases fill it up.
