@@ -79,11 +79,13 @@ class Classifier(_Loaded):
 
     def __init__(self, folder: str | os.PathLike[str], network: "nn.Module | None" = None):
         from .finetune.model import load_model
+        from .finetune.out_of_distribution import read_limit
 
         self.network: nn.Module
         self.card: ModelCard
         self.network, self.card = load_model(folder, network)
         self.labels: tuple[str, ...] = self.card.labels
+        self._limit = read_limit(folder, self.card, self.network)
 
     def facts(self) -> dict[str, str]:
         """Return network, input, labels and thresholds in words."""
@@ -127,7 +129,8 @@ class Classifier(_Loaded):
         from .stages.requested import marked
 
         cases, truth = given_cases(inputs, self.labels, self.card.holds, split)
-        table = predicted(cases, truth, model_predictor(self.network, self.card, batch, workers), progress)
+        predictor = model_predictor(self.network, self.card, batch, workers, limit=self._limit)
+        table = predicted(cases, truth, predictor, progress)
         table = marked(table, cases)
         table.insert(1, "path", cases["path"])
         return table

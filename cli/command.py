@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from .. import __version__
-from ..core.errors import RunError, UserError, printable
+from ..core.errors import RunError, UserError, one_line, printable
 from ..core.platform import wait_briefly
 from ..engine.launcher import requeued_when_warned
 from ..tasks import load, names
@@ -30,11 +30,13 @@ VERBS = {
     "extract": "manifest.csv [+ tiles] + encoder/ -> features of every slide, image or clip",
     "finetune": "manifest.csv [+ encoder/ or features] -> model/, predictions.csv",
     "distil": "manifest.csv + one or more model/ -> a smaller model/",
+    "compress": "a run folder -> the smallest and fastest model that is not worse by a margin",
     "predict": "model/ + files -> predictions.csv",
     "evaluate": "predictions.csv -> report.html, report.json, metrics.csv",
     "compare": "two or more models on the same cases",
     "plan": "how many cases a study needs",
     "curate": "manifest.csv of an archive -> the cases that are worth pre-training on, and why not the others",
+    "audit": "encoder/ or model/ + an archive -> what a release gives away of patients and sites",
     "acceptance": "a target, locked before, + predictions.csv -> met, not met or not enough cases",
     "contract": "a model that is deployed: inputs, thresholds, bounds of drift, rollback rule in one file",
     "monitor": "predictions of each month against the contract: in bounds, out of bounds since when, too few cases",
@@ -180,5 +182,5 @@ def _fail(error: BaseException, code: int, debug: bool, text: str = "") -> int:
     """Print one line on standard error (after the traceback, if that was asked for); return the exit code."""
     if debug:
         traceback.print_exception(error)
-    print(f"clinvit: error: {printable(text or error)}", file=sys.stderr)
+    print(f"clinvit: error: {one_line(text) or printable(error)}", file=sys.stderr)
     return code

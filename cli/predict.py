@@ -18,8 +18,14 @@ def add_arguments(parser: Parser, task: Any) -> None:
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="files, folders, globs, or one manifest CSV")
     parser.add_argument("--model", type=Path, required=True, help="model folder")
     parser.add_argument(
-        "--out", type=Path, default=Path("predictions.csv"), help="table, .csv or .jsonl (default: %(default)s)"
-    )
+        "--out", type=Path, default=Path("predictions.csv"),
+        help="table, .csv or .jsonl (default: %(default)s); with --dicom also a folder",
+    )  # fmt: skip
+    parser.add_argument(
+        "--dicom", metavar="KINDS",
+        help="also write results of DICOM files for a PACS: sr (report), seg (regions), pm (heat maps), sc (image with "
+        "a heat map), pdf; such as sr,sc. They hold the patient's name",
+    )  # fmt: skip
     parser.add_argument(
         "--audit", type=Path, metavar="FILE", advanced=True,
         help="log to which is added who asked when for which cases (hashed) of which model; `clinvit verify` checks it",
@@ -35,6 +41,12 @@ def run(options) -> None:
         RunError: Every case failed.
     """
     inputs = options.inputs
+    if options.dicom is not None:
+        from ..stages.dicom.case import checked_kinds
+
+        options.dicom = checked_kinds(options.dicom.split(","))
+        if options.out.suffix.lower() not in (".csv", ".jsonl"):
+            options.out = options.out / "predictions.csv"
     listed = Path(inputs[0]) if len(inputs) == 1 and inputs[0].lower().endswith(".csv") else None
     about = "" if listed else f" on {', '.join(inputs[:3])}{' ...' if len(inputs) > 3 else ''}"
     begin(f"predict {options.task.name} with {options.model}{about}", listed, options.out)

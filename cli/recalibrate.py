@@ -17,8 +17,9 @@ def add_arguments(parser: Parser, task: Any) -> None:
     )  # fmt: skip
     parser.add_argument("--out", type=Path, required=True, help="folder of the copy; it must not exist")
     parser.add_argument(
-        "--method", choices=["platt", "temperature"],
-        help="slope and intercept, or one number (default: platt; temperature where classes exclude each other)",
+        "--method", choices=["platt", "intercept", "temperature"],
+        help="slope and intercept, the intercept alone (for few cases), or one number (default: platt; temperature "
+        "where classes exclude each other)",
     )  # fmt: skip
     parser.add_argument("--split", help="of the cases (default: val where there, else all)")
 

@@ -28,6 +28,13 @@ def add_arguments(parser: Parser, task: Any) -> None:
         "--phantoms", action="store_true", help="the same table small, on invented data; nothing is compared"
     )
     parser.add_argument(
+        "--smoke", action="store_true",
+        help="on your own data: one epoch of every training, to see that all goes through; nothing is compared",
+    )  # fmt: skip
+    parser.add_argument(
+        "--estimate", action="store_true", help="only say what each training would cost here: time, memory, FLOPs"
+    )
+    parser.add_argument(
         "--out", type=Path, default=Path("runs/reproduce"),
         help="folder; repeating the command continues (default: %(default)s)",
     )  # fmt: skip
@@ -54,15 +61,17 @@ def run(options) -> None:
         if not sign:
             raise UserError(f"--weights {text!r}: write ROW=PATH.")
         weights.setdefault(row, []).append(Path(path))
-    from ..stages.reproduce.run import Request, reproduce
+    from ..stages.reproduce.run import Request, estimated, reproduce
 
-    folder, results = reproduce(
-        Request(
-            table, task, options.out, options.data, options.pretrain_data,
-            options.rows.split(",") if options.rows else None, weights, options.phantoms, options.download,
-            options.resamples, options.rest,
-        )
+    request = Request(
+        table, task, options.out, options.data, options.pretrain_data,
+        options.rows.split(",") if options.rows else None, weights, options.phantoms, options.download,
+        options.resamples, options.rest, options.smoke,
     )  # fmt: skip
+    if options.estimate:
+        print(estimated(request))
+        return
+    folder, results = reproduce(request)
     say(f"{(folder / 'table.md').read_text(encoding='utf-8')}\ntable: {folder / 'table.html'}")
     failed = [result.name for result in results if result.state == "failed"]
     if failed:

@@ -8,6 +8,7 @@ limited size and depth without aliases, tags or repeated keys, or it is refused 
 import functools
 import json
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -128,6 +129,10 @@ def regular_bytes(path: str | os.PathLike, limit: int) -> bytes:
     return content
 
 
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+_AMBIGUOUS = re.compile(r".*:|[-+]?0[0-9_]")  # YAML 1.1 takes 1:59:59 for 7199, and 010 for 8
+
+
 class _StrictLoader(yaml.SafeLoader):
     """PyYAML's loader of plain values, without aliases, within `DEPTH`, each key once."""
 
@@ -141,6 +146,11 @@ class _StrictLoader(yaml.SafeLoader):
             raise yaml.YAMLError(f"nested deeper than {DEPTH}")
         node = super().compose_node(parent, index)
         self._depth -= 1
+        if node.tag in _NUMBERS and _AMBIGUOUS.match(node.value):
+            raise yaml.YAMLError(
+                f"{node.value!r} is another number to every reader of YAML (of base 60, or 8): write it plainly, or in "
+                "quotes if it is text"
+            )
         return node
 
     def construct_mapping(self, node, deep=False):

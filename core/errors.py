@@ -14,6 +14,11 @@ def printable(text: object) -> str:
     return _STEERING.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), str(text))
 
 
+def one_line(text: object) -> str:
+    """Return a text as `printable` does, line ends written as escapes too: they are part of a name."""
+    return printable(text).replace("\n", "\\n")
+
+
 def masked(text: str, path: str, name: str) -> str:
     """Return a text about a file with `name` in place of its path and its name, however these are written there.
 
@@ -44,14 +49,19 @@ def _shared(one: str, other: str) -> int:
 def _written(name: str) -> list[str]:
     """Return the forms in which messages write a name."""
     folded = " ".join(name.split())
-    return [name, printable(name), repr(name)[1:-1], folded, printable(folded), ascii(name)[1:-1]]
+    return [name, printable(name), one_line(name), repr(name)[1:-1], folded, printable(folded), ascii(name)[1:-1]]
 
 
 class UserError(ValueError):
-    """The request cannot be carried out; the message says how to change it (exit code 2)."""
+    """The request cannot be carried out; the message says how to change it (exit code 2).
 
-    def __init__(self, message: object = ""):
-        super().__init__(printable(message))
+    Args:
+        message: One line; line ends in it are those of names and are escaped.
+        lines: What stands on lines of its own below it, such as a command.
+    """
+
+    def __init__(self, message: object = "", *lines: str):
+        super().__init__("\n".join(map(one_line, (message, *lines))))
 
 
 class DataError(UserError):
@@ -62,7 +72,7 @@ class RunError(RuntimeError):
     """The request was right, but the run could not be finished (exit code 1)."""
 
     def __init__(self, message: object = ""):
-        super().__init__(printable(message))
+        super().__init__(one_line(message))
 
 
 @contextmanager
@@ -71,6 +81,6 @@ def about(path: str | os.PathLike) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        if printable(path) in str(error):
+        if one_line(path) in str(error):
             raise
         raise type(error)(f"{path}: {error}") from None

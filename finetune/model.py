@@ -54,6 +54,7 @@ class ModelCard(PixelCard):
         recipe, data, versions: Provenance.
         merge: Of a model that was merged from others: method, start, the models in order, what sites found.
         settings: Of a timm network, what `timm.create_model` is given beside its name (`make_network`).
+        compression: Of a model that was made smaller: from which, by what steps, with what loss (`clinvit compress`).
     """
 
     kind: ClassVar[str] = "model"
@@ -84,6 +85,7 @@ class ModelCard(PixelCard):
     versions: dict = field(default_factory=dict)
     merge: dict = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
+    compression: dict[str, Any] = field(default_factory=dict)
 
     def validate(self) -> None:
         """Raise where files cannot be read or shown as the values say."""
@@ -108,7 +110,8 @@ class ModelCard(PixelCard):
         if self.network != "vit":
             return self.network
         words = f"ViT, width {arch.width}, depth {arch.depth}, patch {arch.patch_size}, input {arch.image_size[0]} px"
-        return words + (f", {arch.frames} frames in tubelets of {arch.tubelet}" if arch.frames > 1 else "")
+        words += f", {arch.frames} frames in tubelets of {arch.tubelet}" if arch.frames > 1 else ""
+        return ", ".join([words, *arch.compressed])
 
     def origin(self) -> dict[str, Any]:
         """Return what the training started from, for a report."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..core.errors import DataError, UserError
 from ..core.pixels import normalised
+from ..datasets.images.colour import LOST_COLOUR
 from ..datasets.images.flat import FLAT, is_flat
 from ..datasets.loading.cache import Pixels
 from ..datasets.loading.isolation import isolated
@@ -21,7 +22,8 @@ from ..datasets.loading.readers import ImageReader
 from ..datasets.transforms.views import FileViews
 from .classifier import Classifier, NearestNeighbours, TimmClassifier
 from .model import ModelCard, predict_batch
-from .pipeline import Scored
+from .out_of_distribution import Limit, Watched, last_layer, with_features
+from .pipeline import Predictor, Scored
 
 Values = Callable[[Tensor], Tensor]  # of (B, C, [T,] H, W) normalised input, (B, width)
 
@@ -35,30 +37,33 @@ class CachedPredictor:
         pixels: Where the cases are kept.
         rows: Of the cases in there.
         batch, workers: Views per batch, loading processes.
+        values_of, width: As of `PixelPredictor`; None for the scores.
     """
 
     def __init__(
         self, network: nn.Module, card: ModelCard, pixels: Pixels, rows: Sequence[int] | np.ndarray, batch: int = 64,
-        workers: int = 0,
+        workers: int = 0, values_of: Values | None = None, width: int | None = None,
     ):  # fmt: skip
         self.network, self.card, self.pixels, self.rows = network, card, pixels, np.asarray(rows)
         self.batch, self.workers = batch, workers
+        self.values_of = scores_of(network, card) if values_of is None else values_of
+        self.width = len(card.labels) if width is None else width
 
     def scores(self, cases: pd.DataFrame) -> Iterator[Scored]:
         """Yield the scores of all cases at once."""
         assert len(cases) == len(self.rows), "other cases than the rows of the cache"
-        network, card, all_reasons = self.network, self.card, self.pixels.reasons()
+        card, all_reasons = self.card, self.pixels.reasons()
         reasons = [all_reasons[row] for row in self.rows]
         good = np.flatnonzero([not reason for reason in reasons])
-        scores = np.full((len(cases), len(card.labels)), np.nan)
+        scores = np.full((len(cases), self.width), np.nan)
         if len(good):
-            device, views = next(network.parameters()).device, card.views()
+            device, views = next(self.network.parameters()).device, card.views()
             loader = eval_loader(Cases(self.pixels, self.rows[good], views), self.batch, self.workers, len(views))
             parts, flat = [], []
             for batch in loader:
                 flat += [is_flat(image) for image in batch["image"].numpy()]
                 pixels = normalised(batch["image"].to(device), card.mean, card.std)
-                parts.append(predict_batch(network, pixels, card).cpu().numpy())
+                parts.append(self.values_of(pixels).cpu().numpy())
             scores[good] = np.concatenate(parts).reshape(len(good), len(views), -1).mean(axis=1)
             for row in good[np.reshape(flat, (len(good), len(views))).all(axis=1)]:
                 reasons[row] = FLAT
@@ -97,12 +102,12 @@ class PixelPredictor:
             values = np.full((len(items), self.width), np.nan)
             good = [position for position, reason in enumerate(reasons) if not reason]
             if good:
-                images = torch.from_numpy(np.concatenate([items[position] for position in good])).to(self.device)
+                images = torch.from_numpy(np.concatenate([items[position][0] for position in good])).to(self.device)
                 part = self.values_of(normalised(images, self.card.mean, self.card.std)).float().cpu().numpy()
                 values[good] = part.reshape(len(good), -1, self.width).mean(axis=1)
-            reasons = [
-                FLAT if place in good and is_flat(items[place]) else reasons[place] for place in range(len(items))
-            ]
+            for place in good:
+                views, lost_colour = items[place]
+                reasons[place] = FLAT if is_flat(views) else LOST_COLOUR if lost_colour else ""
             yield _without_non_finite(range(done, done + len(items)), values, reasons)
             done += len(items)
 
@@ -126,8 +131,9 @@ class PixelPredictor:
 
 
 def model_predictor(
-    network: nn.Module, card: ModelCard, batch: int = 32, workers: int = 1, bf16: bool = False
-) -> PixelPredictor:
+    network: nn.Module, card: ModelCard, batch: int = 32, workers: int = 1, bf16: bool = False,
+    limit: Limit | None = None,
+) -> Predictor:  # fmt: skip
     """Return the predictor of a model.
 
     Args:
@@ -136,13 +142,37 @@ def model_predictor(
         batch: Cases per batch.
         workers: Reading processes.
         bf16: Matmuls in bfloat16, quicker where the processor has them, and scores that differ by up to about 0.01.
+        limit: Beyond which a case is flagged as out of distribution (`read_limit`); None flags none.
     """
+    values, width = watched_values(network, scores_of(network, card, bf16), limit)
+    device = next(network.parameters()).device
+    predictor = PixelPredictor(card, values, device, batch, workers, len(card.labels) + width)
+    return predictor if limit is None else Watched(predictor, limit)
+
+
+def cached_predictor(
+    network: nn.Module, card: ModelCard, pixels: Pixels, rows: Sequence[int] | np.ndarray, limit: Limit | None = None
+) -> Predictor:
+    """Return the predictor of a model for cases whose pixels are kept; see `model_predictor`."""
+    values, width = watched_values(network, scores_of(network, card), limit)
+    predictor = CachedPredictor(network, card, pixels, rows, values_of=values, width=len(card.labels) + width)
+    return predictor if limit is None else Watched(predictor, limit)
+
+
+def scores_of(network: nn.Module, card: ModelCard, bf16: bool = False) -> Values:
+    """Return what gives the (B, L) probabilities of a model."""
 
     def scores(pixels: Tensor) -> Tensor:
         with torch.autocast(pixels.device.type, torch.bfloat16, enabled=bf16):
             return predict_batch(network, pixels, card)
 
-    return PixelPredictor(card, scores, next(network.parameters()).device, batch, workers)
+    return scores
+
+
+def watched_values(network: nn.Module, scores: Values, limit: Limit | None) -> tuple[Values, int]:
+    """Return what gives the scores, and features behind them where there is a limit; and how many features."""
+    layer = None if limit is None else last_layer(network)
+    return (scores, 0) if layer is None else (with_features(scores, layer), layer.in_features)
 
 
 def pooled_features(model: nn.Module) -> Values:
@@ -162,6 +192,10 @@ def pooled_features(model: nn.Module) -> Values:
 def _without_non_finite(positions: Sequence[int], scores: np.ndarray, reasons: list[str]) -> Scored:
     """A score that is not finite is a failure, not a number."""
     for row in np.flatnonzero(~np.isfinite(scores).all(axis=1)):
-        reasons[row] = reasons[row] if reasons[row] not in ("", FLAT) else "the model gave a score that is not a number"
+        reasons[row] = (
+            reasons[row]
+            if reasons[row] not in ("", FLAT, LOST_COLOUR)
+            else "the model gave a score that is not a number"
+        )
         scores[row] = np.nan
     return Scored(positions, scores, reasons)

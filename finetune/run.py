@@ -1,7 +1,7 @@
 """Fine-tuning from a manifest, with an encoder or from scratch, to a model folder and predictions."""
 
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Container
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,9 +33,11 @@ from ..engine.run_folder import rank, run_folder, versions
 from ..engine.trainer import fit
 from .adaptation import adapt, check_mode, check_numbers, merge_lora
 from .classifier import NearestNeighbours, TimmClassifier
+from .idle import LOOKED_AT, activation_changes, idle_architecture, make_idle, put_active_first, without_idle
 from .model import OWN, ModelCard, best_device, build_model, check_network, load_model, save_model
-from .pipeline import manifest_cases, predicted
-from .predict import CachedPredictor, model_predictor
+from .out_of_distribution import MOST_CASES, RECORD, Limit, fit_limit, last_layer, why_none, with_features, write_limit
+from .pipeline import Predictor, collected, manifest_cases, predicted
+from .predict import CachedPredictor, PixelPredictor, cached_predictor, model_predictor, scores_of
 from .recipe import Finetune
 from .start_head import StartHead, take_over
 from .starts import NetworkStart, find_start
@@ -112,7 +114,8 @@ def finetune(
     try:
         model = hooks.network
         if model is None:
-            model = build_model(card, recipe.model.drop_path, recipe.model.checkpoint_blocks, recipe.head_drop)
+            plain_card = replace(card, arch=without_idle(card.arch)) if recipe.idle else card
+            model = build_model(plain_card, recipe.model.drop_path, recipe.model.checkpoint_blocks, recipe.head_drop)
         if hooks.network is not None or (recipe.network != "vit" and recipe.model.frames == 1):
             check_network(model, card)
     except ValueError as error:
@@ -131,6 +134,8 @@ def finetune(
                     print(f"note: the encoder has seen {count:,} of the {cases:,} {split} cases, without their labels")
     if teaching is not None:
         teaching.teach(model, card)
+    if recipe.idle:
+        make_idle(model.encoder, card.arch)
     trained, total = adapt(model, recipe)
     card = replace(card, parameters={"trained": trained, "total": total})
     if rank() == 0 and recipe.mode != "knn":
@@ -167,7 +172,14 @@ def finetune(
             save_hashes(folder / "model" / PRETRAINED_ON, hashes)
             save_model(folder / "model", model, card)
             model, card = load_model(folder / "model", hooks.network)
-            write_predictions(folder / "predictions.csv", _predictions(model, card, source))
+            limit = _limit(model, card, source, unread)
+            facts = limit.facts() if isinstance(limit, Limit) else {"none": limit}
+            card = replace(card, data=card.data | {RECORD: facts})
+            if isinstance(limit, Limit):
+                write_limit(folder / "model", limit, folder / "model" / card.weights_file)
+            card.write(folder / "model")
+            found = _predictions(model, card, source, limit if isinstance(limit, Limit) else None)
+            write_predictions(folder / "predictions.csv", found)
     return out / "model"
 
 
@@ -206,7 +218,7 @@ def _start_of(recipe: Finetune, encoder: Path) -> EncoderCard | NetworkStart:
         raise UserError("encoder: a network of your own has its weights already; load them into it, and leave it out.")
     if recipe.network != "vit" and recipe.model.frames > 1:
         raise UserError(f"network {recipe.network!r} starts from scratch; leave --encoder out.")
-    start = find_start(encoder, recipe.network)
+    start = find_start(encoder, recipe.network, ours=True)
     if isinstance(start, NetworkStart) and recipe.model.frames > 1:
         raise UserError(f"{encoder}: {start.network} is of images; clips need an encoder that is a ViT of ours.")
     return start
@@ -260,6 +272,8 @@ class _Sets:
         else:
             self.train = teaching.dataset(source, drawn, targets, max_bad)
         self.still = Cases(source.pixels, source.rows, still, targets, max_bad)
+        some = np.unique(np.linspace(0, len(source.rows) - 1, LOOKED_AT).astype(int)) if recipe.idle else []
+        self.some = Cases(source.pixels, source.rows[some], still, max_bad=1.0)
         self.val = Cases(source.pixels, val, still, targets, max_bad=1.0)
 
 
@@ -340,6 +354,7 @@ def make_card(recipe: Finetune, manifest: Manifest, start: EncoderCard | Network
             arch = _fitted(start.arch, arch)
     except ValueError as error:
         raise UserError(str(error)) from None
+    arch = idle_architecture(arch, recipe)
     check_numbers(recipe, arch)
     seen = recipe.data if start is None or start.assumed_statistics else start
     mean, std = for_channels(seen.mean, arch.channels), for_channels(seen.std, arch.channels)
@@ -409,6 +424,8 @@ def _fitted(start: Architecture, own: Architecture) -> Architecture:
 def _train(
     model, recipe: Finetune, card: ModelCard, data: _Sets, folder: Path, hooks: Hooks, teaching: "Distillation | None"
 ):
+    if recipe.idle_norm == "layer" and recipe.idle:
+        _choose_active(model, card, data)
     if teaching is None:
         training = FineTuning(model, recipe, card, data.train, data.val, data.source.ids, folder, hooks.loss)
     else:
@@ -424,6 +441,21 @@ def _train(
     if recipe.mode == "lora":
         merge_lora(model)
     return model.eval(), training.unread
+
+
+def _choose_active(model, card: ModelCard, data: _Sets) -> None:
+    """Let those hidden units stay active that the activation changes most on some of the training cases."""
+    device = best_device()
+    vit = model.to(device).eval().encoder
+    loader = eval_loader(data.some, 32, 0)
+    changes = activation_changes(vit, (normalised(b["image"].to(device), card.mean, card.std) for b in loader))
+    put_active_first(vit, changes)
+    if rank() == 0:
+        active, hidden = sum(card.arch.block_active), sum(map(len, changes))
+        print(
+            f"idle units: {hidden - active:,} of {hidden:,} become linear, chosen on {len(data.some):,} training cases"
+        )
+    model.cpu().train()
 
 
 @torch.inference_mode()
@@ -442,11 +474,43 @@ def _remember(model: NearestNeighbours, card: ModelCard, data: _Sets) -> dict[in
     return unread
 
 
-def _predictions(model, card: ModelCard, source: Source):
+def _limit(model, card: ModelCard, source: Source, unread: Container[int]) -> Limit | str:
+    """Return beyond which features a case is unlike the training cases; or why nothing says so."""
+    layer = last_layer(model)
+    if layer is None:
+        return "no features of one vector per case: a k-NN, a network of volumes, or one of your own"
+    manifest = source.manifest
+    rows = np.array([row for row in source.rows if row not in unread], dtype=int)
+    if len(rows) > MOST_CASES:
+        rows = np.sort(np.random.default_rng(0).choice(rows, MOST_CASES, replace=False))
+    val = np.flatnonzero(manifest.table["split"] == "val")
+    if few := why_none(len(rows), manifest.table["patient"].iloc[val].nunique()):
+        return few
+    values = with_features(scores_of(model, card), layer)
+    known = [_values(model, card, source, part, values, layer.in_features) for part in (rows, val)]
+    return fit_limit(known[0], known[1], manifest.table["patient"].iloc[val])
+
+
+def _values(model, card: ModelCard, source: Source, rows: np.ndarray, values, features: int) -> np.ndarray:
+    """Return the (n, D) features of some rows of the manifest, NaN where a case failed."""
+    width = len(card.labels) + features
+    predictor: Predictor
+    if isinstance(source.pixels, Files):
+        predictor = PixelPredictor(card, values, next(model.parameters()).device, width=width)
+    else:
+        predictor = CachedPredictor(model, card, source.pixels, rows, values_of=values, width=width)
+    cases, _ = manifest_cases(source.manifest, card.labels)
+    return collected(predictor.scores(cases.iloc[rows]), len(rows), width)[0][:, len(card.labels) :]
+
+
+def _predictions(model, card: ModelCard, source: Source, limit: Limit | None):
     manifest, pixels = source.manifest, source.pixels
     as_files = isinstance(pixels, Files)
     rows = np.flatnonzero(manifest.table["split"].isin(["val", "test"]))
-    predictor = model_predictor(model, card) if as_files else CachedPredictor(model, card, pixels, rows)
+    if as_files:
+        predictor = model_predictor(model, card, limit=limit)
+    else:
+        predictor = cached_predictor(model, card, pixels, rows, limit)
     cases, truth = manifest_cases(manifest.rows("val", "test"), card.labels)
     if isinstance(pixels, OwnPixels):  # no files, whose names would have to stay in the manifest
         cases = cases.drop(columns="shown")

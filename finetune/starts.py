@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from ..backbone.encoder import EncoderCard, read_encoder_card
 from ..backbone.public import known_weights
 from ..backbone.sizes import IMAGENET_STATISTICS
+from ..backbone.weights.timm_folder import empty_network
 from ..core.documents import read_json
 from ..core.errors import UserError
 from ..core.files import file_sha256
@@ -64,7 +66,7 @@ class NetworkStart:
         return {"method": self.method, "file": str(self.weights), "network": self.network}
 
 
-def find_start(encoder: str | Path, network: str = "vit") -> EncoderCard | NetworkStart:
+def find_start(encoder: str | Path, network: str = "vit", *, ours: bool = False) -> EncoderCard | NetworkStart:
     """Return what a checkpoint, folder or name is the start of.
 
     Folders of our own and of transformers, and checkpoints that one of our ViTs reads, are a ViT. Else it is the
@@ -74,12 +76,17 @@ def find_start(encoder: str | Path, network: str = "vit") -> EncoderCard | Netwo
     Args:
         encoder: A file or folder.
         network: The recipe's; `vit` where it names none.
+        ours: A plain ViT in a folder of timm is taken as a ViT of ours, as fine-tuning needs it: any input size, grids
+            that are no square, clips, low-rank updates. Else it is the network that timm would make, with its pooling.
 
     Raises:
         UserError: It is none of these.
     """
     path = Path(encoder)
     found = network_start(path, network)
+    if ours and found is not None and network == "vit" and found.how == BY_CONFIG and not _pools_by_attention(found):
+        with suppress(UserError):  # what is no ViT of ours stays what timm says that it is
+            return read_encoder_card(path)
     if found is not None and (network != "vit" or found.how != BY_FILE_NAME):
         return found
     try:
@@ -91,7 +98,13 @@ def find_start(encoder: str | Path, network: str = "vit") -> EncoderCard | Netwo
         raise UserError(f"{error}{hint}") from None
 
 
-BY_FILE_NAME = "by the name of the file"
+BY_FILE_NAME, BY_CONFIG = "by the name of the file", f"by its {CONFIG}"
+
+
+def _pools_by_attention(start: NetworkStart) -> bool:
+    """Return whether a network of timm has an attention before its head (SigLIP), which a ViT of ours would lose."""
+    pool = start.settings.get("global_pool")
+    return (pool if pool is not None else getattr(empty_network(start.network), "global_pool", "")) == "map"
 
 
 def network_start(path: Path, network: str = "vit") -> NetworkStart | None:
@@ -131,7 +144,7 @@ def _said(path: Path) -> tuple[dict[str, Any], str]:
     if path.is_dir() and (path / CONFIG).is_file():
         config = read_json(path / CONFIG, remedy="Copy or download it again.")
         if isinstance(config.get("architecture"), str):
-            facts, how = config, f"by its {CONFIG}"
+            facts, how = config, BY_CONFIG
     if (public := known_weights(path)) is not None and public.network:
         facts = {"architecture": public.network, "pretrained_cfg": public.input_facts()} | facts
         facts["model_args"] = {**public.settings, **(facts.get("model_args") or {})}

@@ -12,6 +12,7 @@ from ..core.files import written_aside
 from ..datasets.loading.loaders import Cases, TrainBatches, eval_loader, reading_workers, train_loader
 from ..engine.training import Training
 from ..eval.statistics.metrics import macro_auroc
+from .idle import anneal
 from .losses import masked_bce, masked_cross_entropy
 from .mixing import erase_batch, mix_batch
 from .model import ModelCard, predict_batch
@@ -49,7 +50,9 @@ class FineTuning(Training):
         self.watched = watched(recipe.select)
 
     def begin(self, batch: dict[str, Tensor], index: int) -> None:
-        """Seed what the batch is mixed and thinned by."""
+        """Seed what the batch is mixed and thinned by; set how linear idle units are."""
+        if self.recipe.idle:
+            anneal(self.model, min(1.0, self.progress / self.recipe.idle_ramp) if self.recipe.idle_ramp else 1.0)
         self.draw = torch.Generator().manual_seed(self.step_seed(index, self.global_rank))
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:

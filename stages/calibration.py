@@ -9,7 +9,7 @@ from ..datasets.manifest.tables import Manifest, read_predictions, write_predict
 from ..finetune.pipeline import calibrated
 
 MOST_NAMED = 5  # labels named in a note
-METHODS = {"temperature": "temperature scaling", "platt": "Platt scaling"}
+METHODS = {"temperature": "temperature scaling", "platt": "Platt scaling", "intercept": "a shift of the logits"}
 
 
 def check_calibration(method: str, recipe, manifest: Manifest) -> None:

@@ -24,6 +24,7 @@ from ..datasets.quality.balance import UNKNOWN, balanced, case_entries, column_o
 from ..datasets.quality.copies import copies
 from ..datasets.quality.duplicates import duplicates
 from ..datasets.quality.looks import SMALL_PX, Looks
+from .case_features import feature_maker, features_of
 from .data import MANIFEST
 from .leaks import every_look
 from .task import Task
@@ -31,7 +32,6 @@ from .task import Task
 if TYPE_CHECKING:
     from ..finetune.features import FeatureMaker
 
-BATCH = 32
 DROPPED, CURATION = "dropped.csv", "curation.json"
 VIEW = "view"
 RULES = ("view", "broken", "blank", "copy", "unlike the target", "balance")  # what reasons begin with
@@ -151,7 +151,7 @@ def curate_stage(manifest: Manifest, task: Task, out: Path, wanted: Wanted) -> C
     _refuse_out(manifest, out)
     if wanted.balance:
         case_entries(manifest, wanted.balance)  # a wrong column is refused before any file is read
-    maker = None if wanted.encoder is None else _maker(wanted.encoder)
+    maker = None if wanted.encoder is None else feature_maker(wanted.encoder)
     with folder_alone(out):
         _drop_views(archive, wanted.views)
         _drop_files(archive, task, wanted.cache_px)
@@ -215,11 +215,11 @@ def _drop_unlike(archive: _Archive, maker: "FeatureMaker", target: Manifest, clu
 
     rows = archive.left()
     rows = rows[np.argsort(archive.manifest.table["id"].to_numpy(str)[rows])]  # k-means depends on the order
-    features, reasons = _features(maker, archive.rest(rows))
+    features, reasons = features_of(maker, archive.rest(rows))
     for row, reason in zip(rows, reasons, strict=True):
         archive.reasons[row] = f"broken: {reason}" if reason else ""
     good = np.array([not reason for reason in reasons])
-    wished, failed = _features(maker, target)
+    wished, failed = features_of(maker, target)
     if all(failed):
         raise DataError(f"{target.path}: no image of the target list can be read, first: {failed[0]}")
     if any(failed):
@@ -236,29 +236,6 @@ def _drop_unlike(archive: _Archive, maker: "FeatureMaker", target: Manifest, clu
         "clusters": len(means),
     } | maker.facts()
     archive.refuse_nothing_left()
-
-
-def _maker(encoder: str | Path) -> "FeatureMaker":
-    from ..backbone.public import encoder_place
-    from ..finetune.features import FeatureMaker
-    from ..finetune.features_recipe import Features
-
-    return FeatureMaker(encoder_place(encoder), Features())
-
-
-def _features(maker: "FeatureMaker", manifest: Manifest) -> tuple[np.ndarray, list[str]]:
-    """Return (N, D) features of the cases of a manifest, NaN where one failed, and N reasons, empty where none did."""
-    import torch
-
-    from ..datasets.loading.loaders import reading_workers
-    from ..finetune.pipeline import apart, collected, manifest_cases, shown
-
-    cases, _ = manifest_cases(manifest, ())
-    with torch.inference_mode():
-        found = maker.predictor(BATCH, reading_workers(-1, True)).scores(cases)
-        values, reasons = collected(shown(found, len(cases), maker.card.unit), len(cases), maker.width)
-    reasons, _ = apart(values, reasons)
-    return values, [masked(*each) for each in zip(reasons, cases["path"], cases["shown"], strict=True)]
 
 
 def _drop_balanced(archive: _Archive, columns: Sequence[str], most: int) -> None:

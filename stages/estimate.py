@@ -60,7 +60,7 @@ def estimate_finetuning(
     """
     manifest = NO_CASES if data is None and cases is not None else _manifest(data, recipe.data.labels)
     cases = len(manifest.rows(*recipe.data.splits)) if cases is None else cases
-    start = None if encoder is None else find_start(encoder_place(encoder), recipe.network)
+    start = None if encoder is None else find_start(encoder_place(encoder), recipe.network, ours=True)
     if isinstance(start, NetworkStart):
         recipe, _ = for_network(recipe, start)
     shape = _shape(recipe.model) if recipe.network == "vit" else recipe.network

@@ -12,8 +12,10 @@ from ..backbone.encoder import EncoderCard, open_vit
 from ..backbone.export.hugging_face import clip_config, hugging_face_state, image_config, preprocessor
 from ..backbone.export.timm import NAME, batch_norm_into, timm_arguments, timm_state
 from ..backbone.vit import ViT
+from ..compress.idle import merge_idle
 from ..core.errors import UserError
 from ..core.files import write_json, written_aside
+from ..datasets.manifest.seen import CHOSEN_ON, PRETRAINED_ON, TRAINED_ON, read_hashes, save_hashes
 from ..finetune.adaptation import FROZEN
 from ..finetune.model import ModelCard
 from ..finetune.timm_network import PARTS, native_size
@@ -24,15 +26,21 @@ from .facts import model_facts
 FACTS = "clinvit.json"  # beside every export: labels, normalisation, thresholds, calibration
 
 
-def export_stage(folder: Path, to: str, out: Path, *, int8: bool = False, data: Path | None = None) -> list[str]:
+def export_stage(
+    folder: Path, to: str | None, out: Path, *, int8: bool = False, data: Path | None = None, merge: bool = False
+) -> list[str]:
     """Write a model or an encoder folder for another library; gives what is worth saying.
+
+    Idle units (`finetune --idle`) are always merged in graphs.
 
     Args:
         folder: Model or encoder folder; it is only read.
         to: `timm`, `huggingface`, `onnx`, `torch` (`torch.export`), or `card`: a README.md from the folder's own facts.
+            With `merge` also None: a folder of ours.
         out: Folder to write.
         int8: With `onnx`, also a graph with int8 weights for CPUs.
         data: With `int8`, a manifest: the AUROC of both graphs on its validation cases is compared.
+        merge: Merge idle units, and refuse a network that has none.
 
     Raises:
         UserError: The other library has no such model, the export does not give what the model gives, or `out` is the
@@ -45,25 +53,55 @@ def export_stage(folder: Path, to: str, out: Path, *, int8: bool = False, data: 
         raise UserError("--int8 belongs to --to onnx.")
     if data is not None and not int8:
         raise UserError("--data belongs to --int8: it is for what the int8 graph loses.")
+    if to is None and not merge:
+        raise UserError("--to is missing: timm, huggingface, onnx, torch or card (or --merge, for a folder of ours).")
     network, card = open_folder(Path(folder))
+    if merge and not has_idle(card):
+        raise UserError(f"{folder}: no idle units to merge: `clinvit finetune --idle 0.75` trains a model with some.")
+    if to is None:
+        return write_merged(Path(folder), network, card, out)
     if to == "card":
         from .model_card import write_model_card
 
         return [f"card: {write_model_card(Path(folder), card, out)}"]
-    network = network.cpu().eval()
+    network, said = network.cpu().eval(), []
+    if has_idle(card) and to in ("onnx", "torch"):
+        network, card = merge_idle(network, card)
+        said = ["idle units are merged: the same scores by fewer matmuls"]
     out.mkdir(parents=True, exist_ok=True)
     if to == "timm":
-        said = _timm(network, card, out)
+        said += _timm(network, card, out)
     elif to == "huggingface":
-        said = _hugging_face(network, card, out)
+        said += _hugging_face(network, card, out)
     else:
-        said = _graph(network, card, to, out)
+        said += _graph(network, card, to, out)
     write_json(out / FACTS, facts(Path(folder), card))
     if int8:
         from .quantised import write_quantised
 
         said += write_quantised(Path(folder), card, out, data)
     return said
+
+
+def has_idle(card: ModelCard | MilCard | EncoderCard) -> bool:
+    """Return whether a network has idle units that are not merged."""
+    return not isinstance(card, MilCard) and bool(card.arch.block_active)
+
+
+def write_merged(folder: Path, network: nn.Module, card: ModelCard | EncoderCard, out: Path) -> list[str]:
+    """Write a folder like another one, its network with merged idle units; gives what is worth saying.
+
+    Raises:
+        UserError: There is something at `out` already.
+    """
+    if out.exists() and any(out.iterdir()):
+        raise UserError(f"--out {out}: there is something already; name a new folder.")
+    small, own = merge_idle(network.cpu().eval(), card)
+    own.save(out, small)
+    for name in (TRAINED_ON, CHOSEN_ON, PRETRAINED_ON):
+        save_hashes(out / name, read_hashes(folder / name))
+    before, after = (sum(part.numel() for part in each.parameters()) for each in (network, small))
+    return [f"{out}: idle units merged, {after:,} parameters instead of {before:,}; it gives the same scores"]
 
 
 def open_folder(folder: Path) -> tuple[nn.Module, ModelCard | MilCard | EncoderCard]:

@@ -14,6 +14,7 @@ def model_facts(model: Path, card) -> dict:
     """Return what was applied to the scores, for people and programs that only see the table."""
     meaning = {label: card.meaning.get(label, "1 = present") for label in card.labels}
     unread = {key: value for key, value in card.data.items() if key.startswith("unreadable") and value}
+    more = {"trained_on": unread, "out_of_distribution": card.data.get("out_of_distribution")}
     return {
         "model": Path(model).resolve().name,
         "labels": list(card.labels),
@@ -21,7 +22,7 @@ def model_facts(model: Path, card) -> dict:
         "exclusive": card.exclusive,
         "thresholds": card.thresholds,
         "calibration": card.calibration,
-    } | ({"trained_on": unread} if unread else {})
+    } | {key: value for key, value in more.items() if value}
 
 
 def facts_beside(predictions: Path) -> dict:

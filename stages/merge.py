@@ -101,6 +101,8 @@ def _check(
             f"{path}: {card.network}, mode {card.mode}, pooling {card.pool}: a ViT is merged whose own weights were "
             "trained (--mode full, norm, bitfit, lora or last_blocks) and that pools by mean or class."
         )
+    if found := card.arch.compressed:
+        raise UserError(f"{path}: {', '.join(found)}: its units have an order of their own; merge plain ViTs only.")
     started = card.encoder.get("sha256")
     if started is None:
         raise UserError(

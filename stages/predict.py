@@ -4,8 +4,8 @@ import contextlib
 import hashlib
 import json
 from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -19,6 +19,9 @@ from ..core.secret import checked_key
 from ..datasets.manifest.tables import read_predictions, write_predictions
 from ..finetune.pipeline import PREDICTED, WARNING, predicted
 from .audit import Audit
+from .dicom.case import ResultCase
+from .dicom.results import Results, write_all
+from .explain import EXPLANATIONS, MAPS, explain_cases, refuse_method
 from .facts import beside, model_facts
 from .journal import Journal, remove_journals
 from .journalled import JournalledPredictor
@@ -47,6 +50,8 @@ class Request:
         share: Which of how many processes this is that were all asked for the same.
         unit: What a case in a folder is (`datasets.manifest.contents`); '' for what the model's card says.
         audit: Log to which is added who asked for what (`stages.audit`); None for none.
+        dicom: Results as DICOM objects; None for none. Where they show maps, `explain` is `explanations` beside `out`
+            if it is None.
     """
 
     model: Path
@@ -62,6 +67,7 @@ class Request:
     share: Share = ALONE
     unit: str = ""
     audit: Path | None = None
+    dicom: Results | None = None
 
 
 def predict_stage(request: Request) -> pd.DataFrame | None:
@@ -84,6 +90,7 @@ def predict_stage(request: Request) -> pd.DataFrame | None:
     if suffix not in (".csv", ".jsonl"):
         raise UserError(f"--out {request.out}: predictions are written as .csv or as .jsonl (JSON lines).")
     network, card = load_model(request.model)
+    request = _with_maps(request, card)
     if request.method is not None and card.arch.frames > 1:
         raise UserError(f"{request.model}: a model of clips, which are explained by their frames: no --explain-method.")
     if request.explain is not None and len(card.scales) > 1:
@@ -91,8 +98,6 @@ def predict_stage(request: Request) -> pd.DataFrame | None:
             f"{request.model}: sees images at scales {list(card.scales)}; --explain is for models of one scale."
         )
     if request.explain is not None and card.arch.frames == 1:
-        from .explain import refuse_method
-
         refuse_method(network, request.method)
     with Team(request.out, request.share) as team, file_alone(request.out) if team.first else contextlib.nullcontext():
         return _predict(request, network, card, team)
@@ -123,10 +128,34 @@ def _predict(request: Request, network, card, team: Team) -> pd.DataFrame | None
     audit.written(request.out, table)
     remove_journals(request.out)
     if request.explain is not None:
-        from .explain import explain_cases
-
         explain_cases(request, network, card, cases, table)
+    if request.dicom is not None:
+        write_all(request.dicom, card, sha256, cases, table, _shown(request, network, card))
     return marked(table, cases)
+
+
+def _with_maps(request: Request, card) -> Request:
+    """Return a request whose DICOM results can be written, and which explains what they show."""
+    if request.dicom is None:
+        return request
+    request.dicom.refuse()
+    if not request.dicom.shows or request.explain is not None or card.arch.frames > 1 or len(card.scales) > 1:
+        return request
+    return replace(request, explain=request.out.parent / EXPLANATIONS)
+
+
+def _shown(request: Request, network, card) -> Callable[[ResultCase], ResultCase] | None:
+    """Return what adds to a case of results where the model looked; None where no kind shows it."""
+    from .dicom.heat import with_clip_maps, with_image_maps
+
+    if request.dicom is None or not request.dicom.shows:
+        return None
+    if card.arch.frames > 1:
+        return lambda case: with_clip_maps(case, network, card)
+    if request.explain is None:  # a model of several scales
+        return None
+    maps = request.explain / MAPS
+    return lambda case: with_image_maps(case, maps)
 
 
 def write_table(out: Path, table: pd.DataFrame, labels: Sequence[str]) -> None:
@@ -198,9 +227,11 @@ def without_names(
 
 
 def _predictor(request: Request, network, card, team: Team, sha256: str) -> JournalledPredictor:
+    from ..finetune.out_of_distribution import read_limit
     from ..finetune.predict import model_predictor
 
     made_by = {"model": sha256, "precision": _precision(request)}
     journal = Journal(request.out, made_by, request.resume, request.share.part)
-    predictor = model_predictor(network, card, request.batch, request.workers, request.bf16)
+    limit = read_limit(request.model, card, network)
+    predictor = model_predictor(network, card, request.batch, request.workers, request.bf16, limit)
     return JournalledPredictor(predictor, journal, team, request.batch)

@@ -9,7 +9,7 @@ from ..core.alone import file_alone
 from ..core.files import write_text
 from ..datasets.manifest.boxes import BOXES, write_boxes
 from ..datasets.manifest.inventory import warn
-from ..datasets.manifest.layouts import Layout, takes_data_root, to_manifest
+from ..datasets.manifest.layouts import Layout, to_manifest
 from ..datasets.manifest.patients import alike_patients
 from ..datasets.manifest.tables import Manifest, read_manifest, write_manifest
 
@@ -61,9 +61,7 @@ def prepare_stage(
     from ..datasets.manifest.splits import assign_splits
 
     options = dict(options or {})
-    if data_roots and "data_root" not in options and takes_data_root(layouts, root, layout):
-        options["data_root"] = list(data_roots)
-    table, labels = to_manifest(layouts, root, layout, **options)
+    table, labels = to_manifest(layouts, root, layout, data_roots=data_roots, **options)
     if resplit is not None:
         table["split"] = assign_splits(table, labels, seed=resplit)
     folder = root if root.is_dir() else root.parent

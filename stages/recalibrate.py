@@ -32,7 +32,7 @@ def recalibrate_stage(
         model: Model folder.
         data: Predictions of this model, or a manifest of images or clips, which is predicted first.
         out: Folder of the copy; it must not exist, or be empty.
-        method: `platt`, `temperature`, or the default: `platt`, of exclusive classes `temperature`.
+        method: `platt`, `intercept`, `temperature`, or the default: `platt`, of exclusive classes `temperature`.
         split: Of the predictions; None for val where the table has it, else for all rows.
 
     Returns:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from ..datasets.manifest.layouts import Layout
     from ..datasets.manifest.tables import Manifest
     from ..datasets.quality.check import Findings
+    from .dicom.case import Code
+    from .dicom.results import Results
     from .reproduce.table import Table
 
 Recipes = Mapping[str, Callable[[], Any]]
@@ -99,6 +101,16 @@ class Task:
     def baseline(self, network: str) -> Any:
         """Return the recipe of a published network that a paper of this task compares; None of any other."""
         return None
+
+    def codes(self) -> "Mapping[str, Code]":
+        """Return codes of public terminologies by label, for DICOM results; labels without are coded privately."""
+        return {}
+
+    def results(self, options: Namespace) -> "Results | None":
+        """Return what DICOM results the options of a prediction ask for."""
+        from .dicom.results import Results
+
+        return Results.beside(options.out, options.dicom, self.codes()) if options.dicom else None
 
     def predict(self, options: Namespace) -> "pd.DataFrame | None":
         """Predict what the command line asks for; None in a process that only helps another one."""
@@ -195,7 +207,7 @@ class ImageTask(Task):
             Request(
                 options.model, options.inputs, options.out, options.batch, options.workers, options.explain,
                 options.explain_method, options.resume, options.identifiers, options.bf16, own_share(), self.holds,
-                options.audit,
+                options.audit, dicom=self.results(options),
             )
         )  # fmt: skip
 
@@ -312,7 +324,7 @@ class SlideTask(Task):
             Request(
                 options.model, options.inputs, options.out, options.features, options.encoder, options.explain,
                 options.split, options.identifiers, Maps(options.tiff, options.tile_geojson, options.tile_level0_px),
-                options.audit,
+                options.audit, self.results(options),
             )
         )  # fmt: skip
 

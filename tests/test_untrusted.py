@@ -300,7 +300,7 @@ def test_files_are_private_until_they_are_whole(tmp_path):
 @pytest.mark.parametrize("kind", [UserError, DataError, RunError])
 def test_messages_cannot_steer_a_terminal(kind):
     said = str(kind("a\x1b[2J\x1b]0;title\x07b\r\x9b1m \u202egnp.exe\udcff\nnext line\tand é, 肺, 🫁"))
-    assert said == r"a\x1b[2J\x1b]0;title\x07b\r\x9b1m \u202egnp.exe\udcff" + "\nnext line\tand é, 肺, 🫁"
+    assert said == r"a\x1b[2J\x1b]0;title\x07b\r\x9b1m \u202egnp.exe\udcff\nnext line" + "\tand é, 肺, 🫁"
     assert pickle.loads(pickle.dumps(kind("x"))).args == ("x",)
 
 

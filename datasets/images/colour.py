@@ -11,6 +11,8 @@ SAMPLE_PX = 64  # a side of so many sampled pixels is looked at
 _LEAST_DIFFERENCE = 16  # of 256 levels between two channels: more than JPEG makes of a grey image
 _LEAST_SHARE = 0.005  # of the pixels: a coloured letter in a radiograph is not what the image shows
 
+LOST_COLOUR = "in colour, and read as grey: the model takes one channel"  # a warning of a prediction
+
 
 class Read(NamedTuple):
     """What was read of a file.

@@ -256,8 +256,8 @@ def decoding(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the warnings of pydicom, which may quote names, and of decoders from the console and the logs."""
-    loggers = [logging.getLogger(name) for name in ("pydicom", "openjpeg")]
+    """Keep warnings of pydicom and highdicom, which may quote names, and of decoders from the console and the logs."""
+    loggers = [logging.getLogger(name) for name in ("pydicom", "openjpeg", "highdicom")]
     levels = [logger.level for logger in loggers]
     try:
         for logger in loggers:

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ...core.errors import DataError
-from ..images.colour import LUMA
+from ..images.colour import LUMA, Read
 
 LEAST_PX = 16
 SHAPES = "an image is (H, W) or (H, W, 3), a tensor also (1, H, W) or (3, H, W); give several as a list"
@@ -39,6 +39,10 @@ class ArrayReader:
     shorter_px: int
     least_px: int = 0
     channels: int = 1
+
+    def opened(self, item: InMemory) -> Read:
+        """Return the pixels; whoever has made an image knows its colours."""
+        return Read(self.open(item), False)
 
     def open(self, item: InMemory) -> np.ndarray:
         """Return the pixels.

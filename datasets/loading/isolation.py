@@ -154,7 +154,7 @@ class _Team:
         for member in [member for member in self._members if member.pipe in ready]:
             try:
                 number, result = _received(member.pipe, self._most_bytes)
-                if number not in member.under_way:
+                if number != next(iter(member.under_way), None):  # they are answered in their order
                     raise BadReply("not asked for")
             except (EOFError, OSError):
                 self._members.remove(member)
@@ -174,13 +174,25 @@ class _Team:
                 results[number] = result
 
     def _settle_death(self, member: "_Member", results: dict[int, Any]) -> None:
+        """Say which item a process ended over, and hand the others out anew.
+
+        Which one it was at is its own word. That decides among the items under way to it, and never more than that:
+        each death costs an item, or is the first of an item that is tried once more, so that they come to an end.
+        """
         at, code = member.end()
-        if at == _NOT_BEGUN and (code != KILLED or at in self._killed):
-            raise RunError(f"a process for reading files ended before it read any (exit code {code}); see above.")
-        if at in member.under_way and (code != KILLED or at in self._killed):
-            results[at] = self._reason(member.under_way.pop(at), code)
+        if at == _NOT_BEGUN:
+            suspect, sure = _NOT_BEGUN, code != KILLED
+        elif not member.under_way:
+            return
+        else:
+            sure = at in member.under_way and code != KILLED
+            suspect = at if at in member.under_way else next(iter(member.under_way))
+        if sure or suspect in self._killed:
+            if suspect == _NOT_BEGUN:
+                raise RunError(f"a process for reading files ended before it read any (exit code {code}); see above.")
+            results[suspect] = self._reason(member.under_way.pop(suspect), code)
         # Nobody kills itself so: memory ran out, perhaps for others' sake. Such a file, or start, is tried once more.
-        self._killed.add(at)
+        self._killed.add(suspect)
         self.give(member.under_way.items())
 
     def _reason(self, item: Any, code: int) -> DataError:

@@ -57,6 +57,10 @@ class Reader(ABC):
         """Open what gives uint8 pixels by `[...]`: an array, or a clip that decodes the frames it is asked for."""
         return self.read(path)
 
+    def opened(self, path: Path) -> Read:
+        """Open as `open` does; of a clip it is known only when frames were decoded whether colours are lost."""
+        return self.load(path)
+
     def loses_colour(self, path: Path) -> bool:
         """Return whether a file is in colour and is read as grey; of a clip the middle frame is looked at."""
         return self.load(path).lost_colour
@@ -130,6 +134,10 @@ class ClipReader(Reader):
 
         clip = open_clip(path, colour=self.channels == 3, shorter_px=self.shorter_px, fps=self.fps, reader=self.reader)
         return _Blacked(clip, path) if self.black_out else clip
+
+    def opened(self, path: Path) -> Read:
+        """Open a clip; see its own `lost_colour`."""
+        return Read(self.open(path), False)
 
     def load(self, path: Path) -> Read:
         """Read all frames, and note whether colours were lost."""

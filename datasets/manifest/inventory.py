@@ -20,6 +20,7 @@ from .splits import assign_splits, patient_folds
 from .tables import nearest, read_csv
 
 VAL_FOLDS = 8  # an eighth of the training patients, as the 11,212 of 86,524 images of the thorax paper
+NOT_THERE = "listed files are not there"  # in notes on missing files
 CHANCE = 1e-4  # a code in file names that would arise by chance more often than this is none
 
 
@@ -132,12 +133,12 @@ def keep_present(
         wanted = os.path.normpath(root.resolve() / wanted)
     if len(missing) > len(table) / 2 and not keep_missing:
         raise DataError(
-            f"{root}: {len(missing):,} of {len(table):,} listed files are not there, first {wanted}. "
+            f"{root}: {len(missing):,} of {len(table):,} {NOT_THERE}, first {wanted}. "
             f"Unpack the data below this folder, {remedy}or keep rows without a file by keep_missing."
         )
     done = "kept" if keep_missing else "left out"
     table = table if keep_missing else table.loc[there].reset_index(drop=True)
-    note(table, f"{len(missing):,} listed files are not there and were {done}; the first is {wanted}.")
+    note(table, f"{len(missing):,} {NOT_THERE} and were {done}; the first is {wanted}.")
     return table
 
 

@@ -78,7 +78,7 @@ def _refuse(path: Path, columns: list[str], missing: dict[str, str]) -> None:
     options = " ".join(f"--option {key}=NAME" for key in missing)
     own = "Splits are by patient. If no patient has two files, give --option each_file_own_patient=true instead."
     raise DataError(
-        f"{path}: no column {words}; the columns are {', '.join(columns)}. Say which ones they are:\n"
-        f"  clinvit prepare TASK '{path}' --out manifest.csv {options}"
-        + ("\n" + own if "patient_column" in missing else "")
+        f"{path}: no column {words}; the columns are {', '.join(columns)}. Say which ones they are:",
+        f"  clinvit prepare TASK '{path}' --out manifest.csv {options}",
+        *([own] if "patient_column" in missing else []),
     )

@@ -6,15 +6,17 @@ What was left out or decided stands in `table.attrs["notes"]`, what may spoil a 
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from ...core.errors import DataError
 from .contents import contents, is_archive
+from .inventory import NOT_THERE, keep_present
+from .lookup import found_files
 from .own import TABLE_SUFFIXES, read_class_folders, read_own_csv, tables_in
 from .tables import nearest
 from .unlabelled import read_unlabelled
@@ -95,13 +97,14 @@ def recognise(layouts: Mapping[str, Layout], root: str | Path) -> str:
     raise DataError(f"{root}: no known layout. Looked for {known}.")
 
 
-def takes_data_root(layouts: Mapping[str, Layout], root: Path, layout: str | None = None) -> bool:
-    """Return whether the layout looks for files in further folders, all of them at once (`data_root`)."""
-    return (layout or recognise(layouts, root)) == "csv" and "csv" in layouts
-
-
 def to_manifest(
-    layouts: Mapping[str, Layout], root: str | Path, layout: str | None = None, /, **options: object
+    layouts: Mapping[str, Layout],
+    root: str | Path,
+    layout: str | None = None,
+    /,
+    *,
+    data_roots: Sequence[Path] = (),
+    **options: object,
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Read the data set in `root`.
 
@@ -109,6 +112,7 @@ def to_manifest(
         layouts: Those of the task.
         root: The folder as downloaded (or a CSV of one's own).
         layout: A name among `layouts`. Default: recognised.
+        data_roots: Further folders in which files are looked for that a table names and that are not below `root`.
         options: Of the layout's reader.
 
     Returns:
@@ -131,9 +135,28 @@ def to_manifest(
             raise DataError(
                 f"layout {name}: no option {option!r}{nearest(option, known)}; there are {', '.join(known)}."
             )
-    table, labels = read(root, **options)
+    if data_roots and "data_root" in known:
+        options.setdefault("data_root", list(data_roots))
+    if data_roots and "data_root" not in known and "keep_missing" in known:
+        table, labels = _read_with(data_roots, read, root, options)
+    else:
+        table, labels = read(root, **options)
     table.attrs.setdefault("notes", [])
     table.attrs.setdefault("warnings", [])
     table.attrs.setdefault("meaning", dict.fromkeys(labels, meaning) if meaning else {})
     table.attrs["layout"] = name
     return table, labels
+
+
+def _read_with(
+    data_roots: Sequence[Path], read: Callable, root: Path, options: dict[str, Any]
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Read a data set some of whose files lie elsewhere: first its table, whatever is there, then the files."""
+    table, labels = read(root, **{**options, "keep_missing": True})
+    table.attrs["notes"] = [each for each in table.attrs.get("notes", []) if NOT_THERE not in each]
+    folder = root if root.is_dir() else root.parent
+    table["path"] = found_files(root, table["path"], folder, table, data_roots)
+    there = [path for path in table["path"] if path and (folder / path).exists()]
+    where = " and ".join(map(str, data_roots))
+    remedy = f"name the folder that they lie in instead of {where} (--data-root), "
+    return keep_present(table, folder, there, bool(options.get("keep_missing")), remedy), labels

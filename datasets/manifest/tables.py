@@ -35,6 +35,7 @@ FACTS = frozenset(
         "source group probe original_split duplicate_of"
     ).split()
 )
+_MANY = 0.2  # of the scores: beyond it they are on another scale, rather than failed
 # Plain names of columns that describe a case or how it was acquired, whose cells often read like a label's.
 COVARIATES = frozenset(
     (
@@ -323,10 +324,12 @@ def checked_predictions(path: Path, table: pd.DataFrame) -> Predictions:
     _refuse_repeated_ids(path, table)
     table["patient"], notes = tidy_patients(path, table, fold=True)
     refuse_patient_overlap(path, table, _OVERLAP)
+    table["status"] = table["status"].str.strip().str.lower()
     wrong = np.flatnonzero(~table["status"].isin(["ok", "failed"]))
     if len(wrong):
         raise DataError(
-            f"{path}: row {wrong[0] + 2}: status {table['status'].iloc[wrong[0]]!r}; it is `ok` or `failed`."
+            f"{path}: row {wrong[0] + 2}: status {table['status'].iloc[wrong[0]]!r}; it is `ok` or `failed`. A case "
+            "without a score is `failed`."
         )
     ok = (table["status"] == "ok").to_numpy()
     for label in labels:
@@ -339,7 +342,7 @@ def checked_predictions(path: Path, table: pd.DataFrame) -> Predictions:
         if len(wrong):
             raise DataError(
                 f"{path}: row {wrong[0] + 2}: score {table[f'p_{label}'].iloc[wrong[0]]!r} for {label!r}; a scored "
-                "case needs a probability within 0..1. Give the case status `failed` and a reason if it has none."
+                f"case needs a probability within 0..1. {_remedy(scores[ok])}"
             )
         if not np.isnan(scores[~ok]).all():
             row = np.flatnonzero(~ok & ~np.isnan(scores))[0] + 2
@@ -348,6 +351,16 @@ def checked_predictions(path: Path, table: pd.DataFrame) -> Predictions:
     if "decision" in table.columns:
         _refuse_wrong_decisions(path, table["decision"], labels, ok)
     return Predictions(path, table, labels, notes + doubtful_patients(table["patient"]))
+
+
+def _remedy(scores: np.ndarray) -> str:
+    """Say what to do with scores of which one is no probability."""
+    known = scores[np.isfinite(scores)]
+    if len(known) and known.min() >= 0 and 1 < known.max() <= 100 and (known > 1).mean() > _MANY:
+        return "If these are percent, divide them by 100."
+    if len(known) and known.min() < 0 and ((known < 0) | (known > 1)).mean() > _MANY:
+        return "If these are logits, give their sigmoid, or of exclusive classes their softmax."
+    return "Give the case status `failed` and a reason if it has none."
 
 
 def refuse_patient_overlap(path: Path, table: pd.DataFrame, remedy: str = _RESPLIT) -> None:

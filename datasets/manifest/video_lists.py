@@ -7,6 +7,7 @@ Source: VideoMAE V2, docs/DATASET.md.
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -33,7 +34,7 @@ def read_video_lists(
     root: str | Path,
     *,
     class_names: str | Path | None = None,
-    data_root: str | Path | None = None,
+    data_root: str | Path | Sequence[str | Path] = (),
     keep_missing: bool = False,
     seed: int = 0,
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
@@ -46,7 +47,8 @@ def read_video_lists(
         root: The folder with train.csv.
         class_names: A text file with the name of one class a line, that of class 0 first. Default: class_0,
             class_1, ...
-        data_root: What relative paths of the lists begin at. Default: `root`.
+        data_root: What relative paths of the lists begin at. Of several folders the first in which a file is there,
+            `root` being the last. Default: `root`.
         keep_missing: Keep the rows of files that are not there.
         seed: For the cut of val, where there is no val.csv.
 
@@ -65,12 +67,13 @@ def read_video_lists(
     table = pd.concat([_read(path, split) for split, path in lists.items()], ignore_index=True)
     _refuse_two_splits(root, table)
     refuse_repeated(root, table["path"], "file")
-    base = (root if data_root is None else Path(data_root)).resolve()
-    table["path"] = relative_paths(table["path"], base)
+    named = [data_root] if isinstance(data_root, str | Path) else [*data_root, root] if data_root else []
+    bases = [Path(each).resolve() for each in named]
+    table["path"] = relative_paths(table["path"], (bases or [root.resolve()])[0])
     table.insert(0, "id", file_ids(table["path"]))
     table.insert(2, "patient", table["id"])
-    if data_root is not None:
-        table["path"] = relative_paths(table["path"].map(lambda path: str(base / path)), root)
+    if bases:
+        table["path"] = relative_paths(_below(bases, table["path"]), root)
     names, classes = _classes(root, table, class_names)
     two = classes[1] if len(classes) == 2 else None
     frames = table.pop("frames")
@@ -81,6 +84,12 @@ def read_video_lists(
         note(table, "there is no test.csv: val.csv stays val. VideoMAE V2 tests on it, and so on what it chose by.")
     table = keep_present(table, root, _present(root, table["path"]), keep_missing)
     return complete_splits(root, table, labels, seed), labels
+
+
+def _below(bases: Sequence[Path], paths: pd.Series) -> pd.Series:
+    """Return each path below the first folder in which it is there; below the first one where there is none."""
+    there = [frozenset(_present(base, paths)) for base in bases]
+    return paths.map(lambda path: str(next((b for b, names in zip(bases, there) if path in names), bases[0]) / path))
 
 
 def _read(path: Path, split: str) -> pd.DataFrame:

@@ -5,10 +5,11 @@ Images and clips go the same way; an image has no frames to choose.
 
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
+from ..images.colour import Read
 from ..settings import Clip
 from ..video.sampling import middle_frames, test_frames, train_frames
 from .augment import Augment, build_eval, build_train
@@ -142,8 +143,8 @@ def _square(image: np.ndarray, crop: int, crops: int) -> np.ndarray:
 class Opens(Protocol[File]):
     """Opens files, or images in memory."""
 
-    def open(self, path: File, /) -> Any:
-        """Return what gives uint8 pixels by `[...]`."""
+    def opened(self, path: File, /) -> Read:
+        """Return what gives uint8 pixels by `[...]`, and whether colours were lost."""
 
 
 @dataclass(frozen=True)
@@ -158,12 +159,13 @@ class FileViews(Generic[File]):
     reader: Opens[File]
     views: EvalView
 
-    def __call__(self, path: File) -> np.ndarray:
-        """Return (V, C, [T,] S, S) uint8.
+    def __call__(self, path: File) -> tuple[np.ndarray, bool]:
+        """Return (V, C, [T,] S, S) uint8, and whether grey was made of colours.
 
         Raises:
             DataError: The file cannot be read.
         """
-        pixels = self.reader.open(path)
+        pixels, lost_colour = self.reader.opened(path)
         with nullcontext() if isinstance(pixels, np.ndarray) else closing(pixels):
-            return np.concatenate([self.views(pixels, view) for view in range(len(self.views))])
+            shown = np.concatenate([self.views(pixels, view) for view in range(len(self.views))])
+            return shown, bool(lost_colour or getattr(pixels, "lost_colour", False))

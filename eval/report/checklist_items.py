@@ -2,7 +2,8 @@
 
 TRIPOD+AI (Collins et al. 2024, BMJ 385:e078378), CLAIM 2024 (Tejani et al., Radiol. Artif. Intell. 6:e240300) and
 STARD-AI (Sounderajah et al. 2025, Nat. Med. 31:3283), whose items are numbered here as in STARD 2015 (Bossuyt et al.,
-BMJ 351:h5527), `AI` being what it adds. The guidelines themselves say what an answer must hold.
+BMJ 351:h5527), `AI` being what it adds. The guidelines themselves say what an answer must hold; the page asks authors
+to check the numbers against the journal's form.
 """
 
 # What only the authors know, with words for the table; the keys of a facts file.

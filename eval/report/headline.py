@@ -68,7 +68,8 @@ def _auroc_sentences(model: ModelResult, row: LabelResult | None, unit: str, sev
     size = f"{many(len(model.table), unit)} of {many(model.patients, 'patient')}"
     score = model.macro["auroc"] if row is None or model.classes is None else row.metrics["auroc"]
     if np.isnan(score.value):
-        return [f"The AUROC of {model.name} is undefined on {size}: {score.reason}."]
+        what = f" for {row.label}" if row is not None else ""
+        return [f"The AUROC of {model.name}{what} is undefined on {size}: {score.reason}."]
     if row is None:
         over, out = f"{model.defined} of {many(len(model.labels), 'finding')}", rare_words(model.left_out)
         whose = f"{model.name}: macro" if several else "Macro"

@@ -294,7 +294,10 @@ def _per_class(
     decided_for, _ = _patients(bootstrap, decided, len(margins.truth))
     patients = {"sensitivity": of_class, "specificity": of_others, "ppv": decided_for}
     found, why = _rates(margins), {name: [reason] * len(margins.truth) for name, reason in PER_CLASS.items()}
-    per_class = {name: proportions_of(*found[name], count, drawn[name], why[name]) for name, count in patients.items()}
+    per_class = {
+        name: proportions_of(*found[name], count, _variances(drawn[name], count), why[name])
+        for name, count in patients.items()
+    }
     per_class["f1"] = estimates(ratio(*found["f1"]), drawn["f1"], why["f1"], of_class)
     return per_class
 
@@ -350,7 +353,17 @@ def _class_mean(values: np.ndarray, drawn: Drawn, patients: np.ndarray) -> Estim
 
 
 def _share(hits: int, cases: int, bootstrap: PatientBootstrap, drawn: Drawn) -> Estimate:
-    return proportions_of([hits], [cases], [bootstrap.size], drawn, [NO_TRUTH])[0]
+    patients = np.array([bootstrap.size])
+    return proportions_of([hits], [cases], patients, _variances(drawn, patients), [NO_TRUTH])[0]
+
+
+def _variances(drawn: Drawn, patients: np.ndarray) -> np.ndarray:
+    """Return the variance between patients of K shares, from their draws; of few patients these vary too little."""
+    draws = drawn.resampled
+    known = ~np.isnan(draws)
+    mean = ratio(np.nansum(draws, axis=0), known.sum(axis=0))
+    squares = np.where(known, (draws - mean) ** 2, 0).sum(axis=0)
+    return ratio(squares, known.sum(axis=0)) * patients / np.maximum(patients - 1, 1)
 
 
 def _agreement(margins: Margins) -> dict[str, np.ndarray]:

@@ -113,10 +113,13 @@ def fairness_gaps(
     for i, label in enumerate(labels):
         smaller = _smaller(truth[:, i], inside, bootstrap)
         for metric, values in _values(truth[:, i], scores[:, i], thresholds[i]).items():
+            counted = np.flatnonzero(~np.isnan(values))
+            values, patient = values[counted], bootstrap.index[counted]
             for g, (column, group) in enumerate(parted):
-                own, other = _side(values, inside[:, g], bootstrap), _side(values, ~inside[:, g], bootstrap)
+                rows = inside[counted, g]
+                own, other = (_side(values[side], patient[side], bootstrap.size) for side in (rows, ~rows))
                 few = smaller[g] if metric == CALIBRATION else min(own.patients, other.patients)
-                difference, p = _difference(metric, values, inside[:, g], own, other, few, bootstrap)
+                difference, p = _difference(metric, values, rows, patient, own, other, few)
                 found.append(
                     Gap(label, metric, column, group.name, own.cases, own.patients, own.mean, other.mean, difference, p,
                         mirrored=mirrored[g])
@@ -164,28 +167,30 @@ class _Side:
     influence: np.ndarray
 
 
-def _side(values: np.ndarray, rows: np.ndarray, bootstrap: PatientBootstrap) -> _Side:
-    counted = rows & ~np.isnan(values)
-    own, index = values[counted], bootstrap.index[counted]
-    cases, patients = len(own), bootstrap.having(counted)
-    mean = float(own.mean()) if cases else float("nan")
-    influence = np.bincount(index, weights=own - mean, minlength=bootstrap.size) / max(cases, 1)
+def _side(values: np.ndarray, patient: np.ndarray, size: int) -> _Side:
+    """Return the mean of (n,) values of patients that are numbered from 0 to `size` - 1."""
+    cases, patients = len(values), int(np.count_nonzero(np.bincount(patient, minlength=1)))
+    mean = float(values.mean()) if cases else float("nan")
+    influence = np.bincount(patient, weights=values - mean, minlength=size) / max(cases, 1)
     variance = (influence**2).sum()
     worth = mean * (1 - mean) / variance if variance > 0 else patients
     return _Side(cases, patients, mean, float(min(cases, worth)), influence)
 
 
 def _difference(
-    metric: str, values: np.ndarray, rows: np.ndarray, own: _Side, other: _Side, few: int, bootstrap: PatientBootstrap
+    metric: str, values: np.ndarray, rows: np.ndarray, patient: np.ndarray, own: _Side, other: _Side, few: int
 ) -> tuple[Estimate, float]:
-    """Return a group's mean minus the others', with its p; neither interval nor p where a side has too few patients."""
+    """Return a group's mean minus the others', with its p; neither interval nor p where a side has too few patients.
+
+    `values`, `rows` (of the group) and `patient` are of the n cases that count.
+    """
     value, nan = own.mean - other.mean, float("nan")
     if np.isnan(value):
         return Estimate(nan, reason="no such case here or among all others"), nan
     if few < FEW:
         return Estimate(value, reason=too_few(int(few))), nan
     if metric == CALIBRATION:
-        gap = mean_gaps(values, rows[:, None], bootstrap.index, bootstrap.size)
+        gap = mean_gaps(values, rows[:, None], patient, len(own.influence))
         (estimate,), p = differences(gap, np.array([few - 1]))
         return estimate, float(p[0])
     return _newcombe(own, other)

@@ -10,9 +10,9 @@ import numpy as np
 from scipy.stats import norm
 
 from .metrics import ratio
-from .resampling import Drawn, PatientBootstrap, Reweighted
+from .resampling import Drawn, PatientBootstrap
 from .reservations import ENOUGH, FEW, mean_size, rough, too_few, widened
-from .small_samples import auroc_interval, effective_patients, exact, exact_clustered
+from .small_samples import auroc_interval, effective_cases, effective_patients, exact
 
 LEVEL = 0.95
 NO_INTERVAL = "no interval is computed"  # how the reason of a metric begins that is shown without one on purpose
@@ -254,9 +254,9 @@ def wilson(hits: float, cases: float) -> tuple[float, float]:
 def proportions(hits: np.ndarray, bootstrap: PatientBootstrap, reasons: Sequence[str]) -> list[Estimate]:
     """Compute K proportions with intervals.
 
-    Wilson's interval where every patient counted has one case; else the bootstrap by patient; and where all
-    or none are hits, so that resampling shows no variation, Wilson's with patients for cases, which is wide
-    enough. With fewer than 40 patients they are exact, of the effective sample size where patients have several cases.
+    Wilson's interval, with fewer than 40 patients the exact one. Where patients have several cases it is that of the
+    effective sample size (`small_samples.effective_cases`); where all or none are hits, so that nothing varies between
+    patients, of as many cases as there are patients.
 
     Args:
         hits: (N, K) of 1 (a hit), 0, and NaN (this case does not count here).
@@ -264,64 +264,64 @@ def proportions(hits: np.ndarray, bootstrap: PatientBootstrap, reasons: Sequence
         reasons: K texts: why the proportion is undefined if no case counts.
     """
     counted = ~np.isnan(hits)
-    cases, total = counted.sum(axis=0), np.nansum(hits, axis=0)
     patients = [bootstrap.having(column) for column in counted.T]
-    clustered = any(p < n for p, n in zip(patients, cases))
-    drawn = bootstrap.drawn(lambda weights: {"share": _shares(hits, counted, weights)})["share"] if clustered else None
-    return proportions_of(total, cases, patients, drawn, reasons)
+    variances = share_variances(hits == 1, counted, bootstrap.index)
+    return proportions_of(np.nansum(hits, axis=0), counted.sum(axis=0), patients, variances, reasons)
 
 
-def _shares(hits: np.ndarray, counted: np.ndarray, weights: Reweighted) -> np.ndarray:
-    return ratio(*np.split(weights.sums(np.concatenate([hits, counted], axis=1)), 2, axis=1))
+def share_variances(hits: np.ndarray, counted: np.ndarray, patient: np.ndarray) -> np.ndarray:
+    """Compute the variance between patients of K proportions, (K,), by the influence of each patient.
+
+    Cochran 1977, Sampling Techniques, section 6.3: the ratio of two sums over patients.
+
+    Args:
+        hits: (N, K) boolean.
+        counted: (N, K) boolean: of these cases; all hits are among them.
+        patient: (N,) numbers of the patients.
+    """
+    found = np.full(hits.shape[1], np.nan)
+    for k, (hit, case) in enumerate(zip(hits.T, counted.T)):
+        own, cases = patient[case], int(case.sum())
+        if not cases:
+            continue
+        influence = np.bincount(own, weights=hit[case] - hit.sum() / cases) / cases
+        patients = np.count_nonzero(np.bincount(own))
+        found[k] = (influence**2).sum() * patients / max(patients - 1, 1)
+    return found
 
 
 def proportions_of(
     hits: Sequence[float] | np.ndarray,
     cases: Sequence[int] | np.ndarray,
     patients: Sequence[int] | np.ndarray,
-    drawn: Drawn | None,
+    variances: Sequence[float] | np.ndarray,
     reasons: Sequence[str],
 ) -> list[Estimate]:
-    """Compute `proportion` of (K,) hits among (K,) cases of so many patients; `drawn` are the K resampled shares."""
-    accelerations = None if drawn is None else drawn.acceleration()
+    """Compute `proportion` of (K,) hits among (K,) cases of so many patients; `variances` are of the K shares."""
     return [
-        proportion(
-            hits[k],
-            int(cases[k]),
-            patients[k],
-            np.empty(0) if drawn is None else drawn.resampled[:, k],
-            reasons[k],
-            None if accelerations is None else float(accelerations[k]),
-        )
-        for k in range(len(hits))
+        proportion(hits[k], int(cases[k]), int(patients[k]), float(variances[k]), reasons[k]) for k in range(len(hits))
     ]
 
 
-def proportion(
-    hits: float, cases: int, patients: int, draws: np.ndarray, reason: str, acceleration: float | None = None
-) -> Estimate:
+def proportion(hits: float, cases: int, patients: int, variance: float, reason: str) -> Estimate:
     """Compute `hits / cases` with the interval that `proportions` describes.
 
     Args:
         hits: How many of the cases are.
         cases: How many count.
         patients: Patients of the cases counted.
-        draws: (R,) the proportion in each resample; unused where Wilson's interval is taken.
+        variance: Of the share, between patients; unused where each has one case.
         reason: Why it is undefined if `cases` is 0.
-        acceleration: See `percentile`.
     """
     if cases == 0:
         return Estimate(float("nan"), reason=reason)
     share = float(hits / cases)
-    alone = patients == cases
-    if alone or hits in (0, cases):
-        name, ends = ("exact", exact) if patients < ENOUGH else ("wilson", wilson)
+    name, ends = ("exact", exact) if patients < ENOUGH else ("wilson", wilson)
+    if patients == cases or hits in (0, cases):
         low, high = ends(share * patients, patients)
-        return Estimate(share, low, high, method=name + ("" if alone else ", patients for cases"))
+        return Estimate(share, low, high, method=name + ("" if patients == cases else ", patients for cases"))
     if patients < 2:
         return Estimate(share, reason="no interval: cases of one patient only")
-    if patients < ENOUGH:
-        variance = float(np.nanvar(draws)) * patients / (patients - 1)
-        low, high = exact_clustered(share, variance, cases, patients)
-        return Estimate(share, low, high, method="exact, effective sample size")
-    return percentile(share, draws, acceleration=acceleration)
+    size = effective_cases(share, variance, cases, patients)
+    low, high = ends(share * size, size)
+    return Estimate(share, low, high, method=f"{name}, effective sample size")

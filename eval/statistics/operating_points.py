@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.metrics import roc_curve
 
-from .intervals import Estimate, estimates, proportions_of
+from .intervals import Estimate, estimates, proportions_of, share_variances
 from .metrics import RATE_REASONS, Confusion, confusion_cells, predicted_labels, predictive_values, rates, reasons
 from .resampling import Drawn, PatientBootstrap, Reweighted
 from .rules import Rule, parse_rule
@@ -175,7 +175,8 @@ def _estimates(
         return _believed(values, drawn, why, cells, bootstrap)
     hits, counted = shares[name]
     patients = [bootstrap.having(column) for column in counted.T]
-    return proportions_of(hits.sum(axis=0), counted.sum(axis=0), patients, drawn, why)
+    variances = share_variances(hits, counted, bootstrap.index)
+    return proportions_of(hits.sum(axis=0), counted.sum(axis=0), patients, variances, why)
 
 
 def _believed(

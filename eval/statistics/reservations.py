@@ -38,7 +38,7 @@ def rough(patients: int) -> str:
     if patients >= FEW:
         return ""
     many = "1 patient" if patients == 1 else f"{patients} patients"
-    return f"a class has cases of {many} only, fewer than {FEW}: no mean over findings includes it"
+    return f"a class has cases of {many} only, fewer than {FEW}"
 
 
 def rare_labels(labels: Sequence[str], smaller: np.ndarray) -> tuple[LeftOut, ...]:

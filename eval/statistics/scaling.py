@@ -1,9 +1,10 @@
 """Scores turned into probabilities: temperature and Platt scaling, fitted on validation and kept with the model.
 
 Temperature: Guo et al. 2017 (ICML, section 4.2), logits divided by one number. Platt 1999 (Advances in Large Margin
-Classifiers, section 2): a slope and an intercept, with his smoothed targets. Both start from probabilities, whose
-logits they are on, and never change the order of a label's scores (to the seven digits of a table); of exclusive
-classes, whose temperature is one for all, the order of the classes within a case.
+Classifiers, section 2): a slope and an intercept, with his smoothed targets. The intercept alone (Steyerberg 2019,
+Clinical Prediction Models, chapter 20) shifts every logit alike until scores are right on average, and needs the fewest
+cases. All start from probabilities, whose logits they are on, and never change the order of a label's scores (to the
+seven digits of a table); of exclusive classes, whose temperature is one for all, the order of classes within a case.
 """
 
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from ...core.errors import UserError
 from .calibration_fit import why_no_slope
 
-METHODS = ("temperature", "platt")
+METHODS = ("temperature", "platt", "intercept")
 # Scores of exactly 0 or 1 have no logit. They are moved in by less than a network's float32 or a table can tell.
 _LOWEST, _HIGHEST = 1e-50, 1 - 5e-8
 _NOT_RISING = "the best slope is not positive: it would turn the order of the scores around"
@@ -28,7 +29,7 @@ class Scaling:
     """What is done to one label's scores: sigmoid(slope x logit + intercept).
 
     Attributes:
-        method: `temperature`, `platt`, or `none`, which leaves scores as they are.
+        method: `temperature`, `platt`, `intercept`, or `none`, which leaves scores as they are.
         slope, intercept: The temperature is 1 / slope; of exclusive classes the slope is of the log-probabilities.
         split: What it was fitted on.
         cases: Scored cases with known truth there.
@@ -51,8 +52,10 @@ def check_method(method: str, exclusive: bool) -> None:
     """
     if method not in METHODS:
         raise UserError(f"calibration {method!r}: use {' or '.join(METHODS)}.")
-    if method == "platt" and exclusive:
-        raise UserError("platt scales each label alone, but exclusive classes add up to 1: calibrate by temperature.")
+    if method != "temperature" and exclusive:
+        raise UserError(
+            f"{method} scales each label alone, but exclusive classes add up to 1: calibrate by temperature."
+        )
 
 
 def fit_scaling(
@@ -63,7 +66,7 @@ def fit_scaling(
     Args:
         truth: (N, L) of 0, 1 and NaN (unknown).
         scores: (N, L) probabilities; of exclusive classes they add up to 1.
-        method: `temperature` or `platt`.
+        method: `temperature`, `platt` or `intercept`.
         exclusive: The labels are exclusive classes.
         split: Name of the split, for the record.
 
@@ -96,6 +99,8 @@ def scaled(scores: np.ndarray, scalings: Sequence[Scaling], exclusive: bool = Fa
 def _fit_one(truth: np.ndarray, score: np.ndarray, method: str, split: str) -> Scaling:
     known = ~np.isnan(truth)
     truth, x = truth[known], _logit(score[known])
+    if method == "intercept":
+        return _shifted(truth, x, split)
     reason = why_no_slope(truth, x)
     if not reason:
         slope, intercept = _platt(truth, x) if method == "platt" else (_logistic(x, truth, intercept=False)[0], 0.0)
@@ -103,6 +108,17 @@ def _fit_one(truth: np.ndarray, score: np.ndarray, method: str, split: str) -> S
     if reason:
         return Scaling("none", 1.0, 0.0, split, len(x), reason)
     return Scaling(method, slope, intercept, split, len(x))
+
+
+def _shifted(truth: np.ndarray, x: np.ndarray, split: str) -> Scaling:
+    """Fit the shift of (N,) logits after which the mean score is the share of positive cases: the likeliest one."""
+    if len(np.unique(truth)) < 2:
+        reason = "one class only" if len(truth) else "no case with known truth"
+        return Scaling("none", 1.0, 0.0, split, len(x), reason)
+    share = truth.mean()
+    ends = logit(share) - x.max(), logit(share) - x.min()
+    shift = brentq(lambda b: float(expit(x + b).mean() - share), ends[0] - 1, ends[1] + 1, xtol=1e-12)
+    return Scaling("intercept", 1.0, float(shift), split, len(x))
 
 
 def _platt(truth: np.ndarray, x: np.ndarray) -> tuple[float, float]:

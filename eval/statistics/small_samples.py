@@ -63,8 +63,10 @@ def exact(hits: float, cases: float) -> tuple[float, float]:
     return low, high
 
 
-def exact_clustered(share: float, variance: float, cases: int, patients: int) -> tuple[float, float]:
-    """Compute the exact interval of a proportion of cases of fewer patients.
+def effective_cases(share: float, variance: float, cases: int, patients: int) -> float:
+    """Return of how many independent cases a proportion of cases of fewer patients is worth.
+
+    The design effect is estimated from so many patients, so the size shrinks by the ratio of two t quantiles.
 
     Args:
         share: The proportion, neither 0 nor 1.
@@ -73,8 +75,7 @@ def exact_clustered(share: float, variance: float, cases: int, patients: int) ->
         patients: That they are of, two or more.
     """
     size = min(share * (1 - share) / variance, cases) if variance > 0 else patients
-    size *= (student.ppf(1 - _TAIL, cases - 1) / student.ppf(1 - _TAIL, patients - 1)) ** 2
-    return exact(share * size, size)
+    return size * (student.ppf(1 - _TAIL, cases - 1) / student.ppf(1 - _TAIL, patients - 1)) ** 2
 
 
 def mean_of_two(one: tuple[float, float, float], two: tuple[float, float, float]) -> tuple[float, float]:

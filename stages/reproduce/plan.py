@@ -8,7 +8,7 @@ from typing import Any
 from ...core.errors import UserError
 from ...datasets.manifest.tables import Manifest
 from ...engine.recipe import flat, parse_recipe
-from .small import SCALE, small
+from .small import SCALE, shortest, small
 from .table import Finetune, Measure, Mil, Row, Step
 from .weights import Given, check_given, sort_weights
 
@@ -49,7 +49,7 @@ class Plan:
 
 def make_plan(
     row: Row, manifest: Manifest | None, weights: Sequence[Path], *, phantoms: bool, download: bool,
-    options: Sequence[str],
+    options: Sequence[str], smoke: bool = False,
 ) -> Plan:  # fmt: skip
     """Decide which steps run.
 
@@ -60,11 +60,12 @@ def make_plan(
         phantoms: Recipes are made small; a checkpoint that is missing becomes a random start.
         download: Weights of timm's hub may be fetched.
         options: Dotted options for the recipes that know them.
+        smoke: One epoch of every training.
 
     Raises:
         UserError: Labels that the data have not, a recipe that does not go with them, or weights that do not fit.
     """
-    recipes = {step.key: _resolved(step, row, phantoms, options) for step in row.steps}
+    recipes = {step.key: _resolved(step, row, phantoms, options, smoke) for step in row.steps}
     labels = row.labels or (manifest.labels if manifest is not None else ())
     if manifest is not None:
         manifest.with_labels(labels)
@@ -92,12 +93,14 @@ def unused_options(plans: Sequence[Plan], options: Sequence[str]) -> list[str]:
     return [key for key, _ in _pairs(options) if key not in known]
 
 
-def _resolved(step: Step, row: Row, phantoms: bool, options: Sequence[str]) -> Any:
+def _resolved(step: Step, row: Row, phantoms: bool, options: Sequence[str], smoke: bool) -> Any:
     recipe = step.recipe()
     if row.labels is not None and isinstance(step, Finetune | Mil):
         recipe = replace(recipe, data=replace(recipe.data, labels=row.labels))
     if phantoms:
         recipe = small(recipe, SCALE)
+    if smoke:
+        recipe = shortest(recipe)
     known = flat(recipe)
     known_options = [part for key, parts in _pairs(options) if key in known for part in parts]
     return parse_recipe(recipe, None, known_options) if known_options else recipe
@@ -105,13 +108,16 @@ def _resolved(step: Step, row: Row, phantoms: bool, options: Sequence[str]) -> A
 
 def _check_finetune(row: Row, recipe: Any, manifest: Manifest) -> None:
     """Refuse now what fine-tuning would refuse after days of pre-training."""
+    from ...backbone.card import EncoderCard
     from ...finetune.run import check_labels, make_card
 
     try:
         if recipe.data.labels is not None:
             manifest = manifest.with_labels(recipe.data.labels)
         check_labels(recipe, manifest)
-        make_card(recipe, manifest, None)
+        # A probe is of an encoder: the one that the row pre-trains or that is given, whose shape is the recipe's.
+        start = EncoderCard(recipe.model.architecture(), recipe.data.mean, recipe.data.std, method="mae")
+        make_card(recipe, manifest, None if recipe.mode == "full" else start)
     except UserError as error:
         raise UserError(f"row {row.name}: {error}") from None
 

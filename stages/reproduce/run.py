@@ -19,6 +19,7 @@ from ..data import MANIFEST, open_manifest
 from ..prepare import prepare_stage
 from ..processes import wait_for_first
 from ..task import Task
+from .ahead import estimates, refuse_batches, work_ahead
 from .catalogue import chosen_rows
 from .cost import costed, processes, read_cost, total
 from .measured import measured
@@ -49,6 +50,7 @@ class Request:
         download: Weights of timm's hub may be fetched.
         resamples: Resamples of the bootstrap by patient.
         options: Dotted options for the recipes.
+        smoke: One epoch of every training, in a folder of its own: whether all goes through, not what the paper got.
     """
 
     table: Table
@@ -62,6 +64,11 @@ class Request:
     download: bool = False
     resamples: int = 2000
     options: Sequence[str] = ()
+    smoke: bool = False
+
+    def changes(self) -> tuple[str, ...]:
+        """Return the options that change the recipes."""
+        return (*(["--smoke"] if self.smoke else []), *self.options)
 
 
 @dataclass(frozen=True)
@@ -88,17 +95,7 @@ def reproduce(request: Request) -> tuple[Path, list[RowResult]]:
         UserError: The request cannot be carried out; nothing was run then.
     """
     table = request.table
-    rows = list(table.rows) if request.rows is None else chosen_rows(table, request.rows)
-    _refuse(request, [row.name for row in rows])
-    place = _place(request)
-    plans = [
-        make_plan(
-            row, place.data, request.weights.get(row.name, ()), phantoms=request.phantoms, download=request.download,
-            options=request.options,
-        )
-        for row in rows
-    ]  # fmt: skip
-    _refuse_plans(request, plans)
+    place, plans = _planned(request)
     _probe(place)
     results = {row.name: load_result(place.folder, row.name, place.fingerprint()) for row in table.rows}
     before = {name for name, result in results.items() if result.state == FAILED}
@@ -108,6 +105,8 @@ def reproduce(request: Request) -> tuple[Path, list[RowResult]]:
     _write(request, place, results)
     # What failed before goes last: with several processes a failure ends the command, which is then repeated.
     ready = sorted((plan for plan in plans if not plan.missing), key=lambda plan: plan.row.name in before)
+    for line in [] if request.phantoms else work_ahead(ready, place.data, place.pretrain_data):
+        _say(f"      {line}")
     if rank() == 0:
         free = shutil.disk_usage(place.folder).free / 2**30
         _say(f"{table.name}: {len(ready)} of {len(table.rows)} rows, into {place.root} ({free:,.0f} GiB free there)")
@@ -127,6 +126,39 @@ def reproduce(request: Request) -> tuple[Path, list[RowResult]]:
     return place.folder, [results[row.name] for row in table.rows]
 
 
+def estimated(request: Request) -> str:
+    """Return what each training of the rows asked for would cost here, as text; nothing is trained.
+
+    Raises:
+        UserError: As of `reproduce`.
+    """
+    place, plans = _planned(request)
+    ready = [plan for plan in plans if not plan.missing]
+    return estimates(ready, place.data, place.pretrain_data)
+
+
+def _planned(request: Request) -> tuple[_Place, list[Plan]]:
+    """Return where things are, and what each row asked for will do.
+
+    Raises:
+        UserError: The request cannot be carried out.
+    """
+    table = request.table
+    rows = list(table.rows) if request.rows is None else chosen_rows(table, request.rows)
+    _refuse(request, [row.name for row in rows])
+    place = _place(request)
+    plans = [
+        make_plan(
+            row, place.data, request.weights.get(row.name, ()), phantoms=request.phantoms, download=request.download,
+            options=request.options, smoke=request.smoke,
+        )
+        for row in rows
+    ]  # fmt: skip
+    _refuse_plans(request, plans)
+    refuse_batches([plan for plan in plans if not plan.missing], place.data, place.pretrain_data)
+    return place, plans
+
+
 def _refuse(request: Request, rows: Sequence[str]) -> None:
     """Refuse a table that is only printed, and options that contradict each other or would be ignored."""
     if not any(row.steps for row in request.table.rows):
@@ -134,6 +166,8 @@ def _refuse(request: Request, rows: Sequence[str]) -> None:
         raise UserError(f"{request.table.name} is printed by --list only, no row is built here. {row.name}: {row.note}")
     if not request.table.data and (request.phantoms or request.data or request.pretrain_data):
         raise UserError(f"{request.table.name} needs no data: leave --data, --pretrain-data and --phantoms out.")
+    if request.phantoms and request.smoke:
+        raise UserError("--phantoms makes the recipes small already: leave --smoke out.")
     if request.phantoms and (request.data or request.pretrain_data):
         raise UserError("--phantoms brings its own data: leave --data and --pretrain-data out.")
     known = {row.name for row in request.table.rows}
@@ -164,7 +198,7 @@ def _refuse_plans(request: Request, plans: Sequence[Plan]) -> None:
 
 
 def _place(request: Request) -> _Place:
-    root = request.out / "phantoms" if request.phantoms else request.out
+    root = request.out / ("phantoms" if request.phantoms else "smoke" if request.smoke else "")
     folder = root / request.table.name
     if request.phantoms:
         # Tables of one layout share their phantoms, and so their steps, as they do on real data.
@@ -176,7 +210,10 @@ def _place(request: Request) -> _Place:
     before = request.pretrain_data
     place = _Place(root, folder, data, _manifest(request, before, root) if before is not None else data)
     if data is not None and not len(data.rows("test")):
-        raise UserError(f"{data.path}: no case in the split test, on which the table is measured.")
+        raise UserError(
+            f"{data.path}: no case in the split test, on which the table is measured. `clinvit prepare --resplit` "
+            "deals the patients out anew."
+        )
     return place
 
 
@@ -209,7 +246,7 @@ def _probe(place: _Place) -> None:
 
 def _run_row(plan: Plan, request: Request, place: _Place) -> RowResult:
     """Run the steps and measure; whatever fails becomes the row's reason, and the other rows go on."""
-    common = {"data": place.fingerprint(), "changes": tuple(request.options), "left_out": plan.left_out}
+    common = {"data": place.fingerprint(), "changes": request.changes(), "left_out": plan.left_out}
     common["start"] = _start(plan, request)
     folders: list[Path] = []
     try:

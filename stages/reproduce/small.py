@@ -23,6 +23,7 @@ PEAK = 1e-3  # least peak rate, which so few steps need
 VIT_PEAKS = {"pretrain": 2e-3, "finetune": 4e-3}  # of ViTs; in fine-tuning the layer decay takes most of it away again
 VOLUMES = {"senet154": 64}  # least side that a network takes, px; the others take 48
 VOLUME_PX, VOLUME_FRAMES = 48, 16
+SMOKE_BATCH = 16  # at most, for a few cases to fill it
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Scale:
     pretrain_epochs: int = 30
     finetune_epochs: int = 30
     cnn_epochs: int = 8
-    clip_epochs: int = 10
+    clip_epochs: int = 6
     dino_epochs: int = 2
     mil_epochs: int = 30
     volume_epochs: int = 6
@@ -100,7 +101,7 @@ def _(recipe: Finetune, scale: Scale = SCALE) -> Finetune:
         recipe,
         eval_every=max(1, epochs // 4),
         model=_model(recipe.model, px, scale.frames),
-        data=_data(recipe.data, px),
+        data=_data(recipe.data, px, recipe.scales[-1]),
         augment=replace(recipe.augment, size=px),
         view=_view(recipe.view, recipe.model.image_size, px),
         optim=_optim(recipe.optim, epochs, 16, peak),
@@ -140,6 +141,15 @@ def _(recipe: Mil, scale: Scale = SCALE) -> Mil:
     return replace(recipe, optim=_optim(recipe.optim, scale.mil_epochs, 1), run=_run(recipe.run))
 
 
+def shortest(recipe: Any) -> Any:
+    """Return a recipe with one epoch in small batches, for a try on real data; one that trains nothing is the same."""
+    if not hasattr(recipe, "optim"):
+        return recipe
+    batch = min(recipe.optim.batch_size, SMOKE_BATCH)
+    optim = replace(recipe.optim, epochs=1, warmup_epochs=0, batch_size=batch, accumulate=1)
+    return replace(recipe, optim=optim, **({"eval_every": 1} if hasattr(recipe, "eval_every") else {}))
+
+
 def _volume(recipe: Finetune, scale: Scale) -> Finetune:
     px = VOLUMES.get(recipe.network, VOLUME_PX)
     return replace(
@@ -168,8 +178,8 @@ def _model(model: Model, px: int, frames: int = 1) -> Model:
     )
 
 
-def _data(data: Data, px: int) -> Data:
-    return replace(data, cache=True, cache_px=round(px * 256 / 224))
+def _data(data: Data, px: int, finest: int = 1) -> Data:
+    return replace(data, cache=True, cache_px=round(px * 256 / 224) * finest)
 
 
 def _view(view: View, before_px: int, px: int) -> View:

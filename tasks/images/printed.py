@@ -91,8 +91,8 @@ S2 = Table(
     rows=(
         printed_row(
             "vit-b", "ViT-B, two and three scales", (TOP1,), (None,),
-            f"Features of several scales are built (--scales of probes and of `clinvit extract`), but {IMAGENET}, and "
-            "the paper's values are not known to us.",
+            f"Features of several scales are built (--scales of probes and of `clinvit extract`), and thorax/scales "
+            f"measures them on radiographs, but {IMAGENET}, and the paper's values are not known to us.",
         ),
     ),
 )  # fmt: skip

@@ -139,6 +139,19 @@ def ablated_finetuning(layer_decay: float = 0.55, magnitude: int | None = 6, dro
     )
 
 
+def scaled_probe(*scales: int) -> Finetune:
+    """Train a linear layer on the frozen `vit_s`, which sees the image at these scales (Scaling on Scales, S2)."""
+    paper = finetune_vit_s()
+    return replace(
+        paper,
+        mode="linear",
+        scales=scales,
+        model=replace(paper.model, drop_path=0.0),
+        augment=replace(paper.augment, randaug=None),
+        optim=replace(paper.optim, layer_decay=1.0, weight_decay=0.0),
+    )
+
+
 def finetune_chexpert(paper: Finetune) -> Finetune:
     """Fine-tune on the five labels of CheXpert as on ChestX-ray14; the paper's settings are not published."""
     return replace(paper, data=replace(paper.data, labels=CHEXPERT))

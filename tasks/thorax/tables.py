@@ -19,6 +19,7 @@ from .recipes import (
     finetune_vit_s,
     pretrain_vit_b,
     pretrain_vit_s,
+    scaled_probe,
 )
 
 PAPER = "Xiao et al., Delving into Masked Autoencoders for Multi-Label Thorax Disease Classification, WACV 2023"
@@ -249,4 +250,30 @@ ABLATIONS = (
     ),
 )  # fmt: skip
 
-TABLES = {table.name: table for table in (MAIN, CHEXPERT, COVIDX, *ABLATIONS)}
+
+def _scaled(*scales: int) -> Row:
+    name = "scales-" + "-".join(map(str, scales))
+    words = f"linear probe at {' and '.join(f'{224 * scale}' for scale in scales)} px"
+    return Row(name, words, (MAE_S, Finetune(f"thorax-probe-vit-s-{name}", partial(scaled_probe, *scales))),
+               {MEAN_AUROC.key: Printed(None)})  # fmt: skip
+
+
+SCALES = Table(
+    name="thorax/scales",
+    title="Scaling on Scales: one frozen ViT-S/16 that sees a radiograph at one or two scales",
+    source="S2 (Shi et al., ECCV 2024): its benchmarks are of natural images, its claim is tried on radiographs here",
+    task="thorax",
+    data=CHESTXRAY14,
+    layout="chestxray14",
+    metrics=(MEAN_AUROC,),
+    rows=(_scaled(1), _scaled(1, 2)),
+    phantoms=phantoms.chestxray14,
+    test=TEST,
+    notes=(
+        "The encoder is that of thorax/main, pre-trained at 224 px; at the second scale it sees four crops of "
+        "the image at 448 px, whose features are pooled and joined to those of the first.",
+        "The settings are those of fine-tuning without layer decay, drop path, weight decay and RandAugment.",
+    ),
+)
+
+TABLES = {table.name: table for table in (MAIN, CHEXPERT, COVIDX, *ABLATIONS, SCALES)}

@@ -76,3 +76,13 @@ def test_a_line_without_an_end_comes_in_parts(tmp_path, monkeypatch):
     monkeypatch.setattr("clinvit.core.documents.LINE_BYTES", 4)
     with place(tmp_path, "ab\nabcdefg\n").open("rb") as file:
         assert list(lines_of(file)) == [b"ab\n", b"abcd", b"efg\n"]
+
+
+@pytest.mark.parametrize("number", ["1:59:59", "010", "-07", "1:30.5", "0_7"])
+def test_numbers_that_readers_of_yaml_take_for_others_are_refused(tmp_path, number):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"optim:\n  epochs: {number}\n")
+    with pytest.raises(UserError, match="another number to every reader"):
+        read_yaml(path, remedy="Write it anew.")
+    path.write_text(f"a: '{number}'\nb: 10\nc: 0.5\nd: 0\ne: 0x1F\nf: -0.25\n")
+    assert read_yaml(path, remedy="")["a"] == number

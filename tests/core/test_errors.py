@@ -4,12 +4,13 @@ import os
 from pathlib import Path
 
 import pytest
-from clinvit.core.errors import DataError, masked, printable
+from clinvit.core.errors import DataError, about, masked, printable
 from clinvit.engine.run_folder import environment
 
 NAMES = [
     "\u202aSurname_Given.dcm", "Sur\x85name_Given.dcm", "Given\r_Surname.dcm", "Sur  name Given.dcm",
     "Sur\u2028name_Given.dcm", "Sur\udcffname_Given.dcm", "'Surname_Given'.dcm", "Surname_Given\\.dcm",
+    "Sur\nname_Given.dcm", "Sur\n\nname\tGiven.dcm",
 ]  # fmt: skip
 WAYS = {
     "as it is": str, "escaped": printable, "repr": repr, "ascii": ascii, "folded": lambda path: " ".join(path.split()),
@@ -41,3 +42,10 @@ def test_other_words_stay():
 def test_the_stored_command_holds_no_secret_of_a_url(monkeypatch):
     monkeypatch.setattr("sys.argv", ["clinvit", "pretrain", "--cache=simplecache::http://u:hunter2@h/x?sig=hunter2"])
     assert environment()["command"] == "clinvit pretrain --cache=simplecache::http://h/x"
+
+
+def test_a_line_end_in_a_name_makes_no_second_line():
+    error = DataError("/data/Sur\nname.png: broken", "  clinvit check 'a\nb'")
+    assert str(error) == "/data/Sur\\nname.png: broken\n  clinvit check 'a\\nb'"
+    with pytest.raises(DataError, match=r"^/data/a\\nb: cut off$"), about("/data/a\nb"):
+        raise DataError("/data/a\nb: cut off")

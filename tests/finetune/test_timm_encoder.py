@@ -272,3 +272,43 @@ def test_a_network_at_another_size_goes_to_timm_and_its_probe_to_a_graph(cohort,
         export_stage(folder, "timm", tmp_path / "no")
     export_stage(folder, "torch", tmp_path / "torch")  # compares both
     assert list((tmp_path / "torch").glob("*.pt2"))
+
+
+@pytest.fixture
+def plain_folder(tmp_path):
+    """A small plain ViT on a grid of 4 x 6 patches, as timm's hub has it."""
+    folder = tmp_path / "plain"
+    folder.mkdir()
+    torch.manual_seed(3)
+    settings = {"embed_dim": 48, "depth": 2, "num_heads": 3, "img_size": [64, 96]}
+    network = timm.create_model("vit_tiny_patch16_224", num_classes=5, **settings)
+    safetensors.torch.save_file(
+        {name: t.contiguous() for name, t in network.state_dict().items()}, folder / "model.safetensors"
+    )
+    stated = {"input_size": [3, 64, 96], "mean": [0.4] * 3, "std": [0.2] * 3}
+    config = {"architecture": "vit_tiny_patch16_224", "model_args": settings, "pretrained_cfg": stated}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_a_plain_vit_in_a_folder_of_timm_is_fine_tuned_as_one_of_ours(
+    plain_folder, hub_folder, cohort, small_recipes, tmp_path
+):
+    """As a network of timm it takes neither another grid nor the training of its last blocks."""
+    start = find_start(plain_folder, ours=True)
+    assert start.arch.image_size == (64, 96) and start.mean == (0.4, 0.4, 0.4) and not start.assumed_statistics
+    assert isinstance(find_start(plain_folder), NetworkStart)
+    assert find_start(plain_folder, "vit_tiny_patch16_224", ours=True).network == "vit_tiny_patch16_224"
+    assert isinstance(find_start(hub_folder, ours=True), NetworkStart)
+    recipe = image_recipe(small_recipes, mode="last_blocks", last_blocks=1)
+    folder = finetune(recipe, read_manifest(cohort(patients=20)), tmp_path / "run", tmp_path / "cache", plain_folder)
+    card = load_card(folder)
+    assert card.network == "vit" and card.arch.image_size == (64, 64) and card.arch.width == 48
+    assert card.mean == pytest.approx((0.4,)) and isinstance(load_model(folder)[0], Classifier)
+
+
+def test_an_attention_before_the_head_is_not_lost(plain_folder):
+    config = json.loads((plain_folder / "config.json").read_text())
+    config["model_args"]["global_pool"] = "map"
+    (plain_folder / "config.json").write_text(json.dumps(config))
+    assert isinstance(find_start(plain_folder, ours=True), NetworkStart)

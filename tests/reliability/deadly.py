@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -60,6 +61,21 @@ class Hostile:
         if item == 1:
             isolation.packed = lambda number, result: (self.answer, [])
         return item
+
+
+class Lying:
+    """Reads, but over the item 1 ends its process, which says that it was at another place."""
+
+    def __init__(self, place: int, code: int):
+        self.place, self.code = place, code
+
+    def __call__(self, item: int) -> int:
+        if item != 1:
+            return item
+        serve = sys._getframe(2)  # the caller of `_tried`, which holds the position in the parent's memory
+        serve.f_locals["at"].value = self.place
+        os.kill(os.getpid(), self.code)
+        raise AssertionError
 
 
 class Writer:

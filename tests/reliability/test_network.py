@@ -61,7 +61,7 @@ def test_the_guard_sees_a_connection(tmp_path):
 def test_no_verb_connects_to_anything(cohort, tmp_path):
     (tmp_path / "guard").mkdir()
     (tmp_path / "guard" / "sitecustomize.py").write_text(GUARD)
-    data, (private, public) = cohort(patients=20).parent, write_keys(tmp_path / "keys")
+    data, (private, public) = cohort(patients=100).parent, write_keys(tmp_path / "keys")
     write_camelyon16(tmp_path / "slides", normal=2, tumour=2, test=2, size_px=(1472, 1536))
     torch.manual_seed(0)
     arch = Architecture(16, 4, 2, image_size=(64, 64), patch_size=16, channels=3)
@@ -74,6 +74,7 @@ def test_no_verb_connects_to_anything(cohort, tmp_path):
     slides = ["--data", out / "slides.csv"]
     commands = [
         ["check", "thorax", data],
+        ["audit", model, data, "--out", out / "audit"],
         ["curate", data, "--out", out / "curated", "--balance", "findings", "--per-entry", 5],
         ["prepare", "slides", tmp_path / "slides", "--out", out / "slides.csv"],
         ["tile", "slides", "--recipe", "demo", *slides, "--out", out / "tiles"],
@@ -85,6 +86,8 @@ def test_no_verb_connects_to_anything(cohort, tmp_path):
            "--encoder", out / "mae/encoder"] for name in ("north", "south")],
         ["merge", f"base={out / 'mae/encoder'}", out / "north", out / "south", "--out", out / "merged"],
         ["distil", "thorax", "--recipe", "tiny", "--data", data, "--teacher", model, "--out", out / "student", *tiny],
+        ["compress", out / "ft", "--data", data, "--margin", 0.9, "--methods", "prune", "--target", "torch",
+         "--epochs", 1, "--out", out / "small"],
         ["recalibrate", model, table, "--out", out / "calibrated"],
         ["predict", "thorax", data / "images", "--model", model, "--out", out / "p.csv", "--audit", out / "log.jsonl"],
         ["evaluate", out / "ft", "--data", data, "--out", out / "report", "--resamples", 50],

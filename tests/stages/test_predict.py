@@ -25,6 +25,7 @@ from clinvit.stages.journal import Journal
 from clinvit.stages.predict import Request, predict_stage, read_table
 from clinvit.tests.datasets.images.test_dicom import dicom as make_dicom
 from clinvit.tests.datasets.images.test_dicom import saved
+from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import BasicTextSRStorage, ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
@@ -369,6 +370,25 @@ def test_an_image_that_shows_nothing_is_warned_of(model, tmp_path, capsys, monke
     assert interrupted_out.read_text() == out.read_text(), "what was done before has its warnings too"
     assert "warning" in clinvit.load(model).predict(tmp_path / "in")
     assert clinvit.load(model).features(tmp_path / "in").reasons == [""] * 4
+
+
+def test_colours_that_a_grey_model_does_not_see_are_warned_of(model, tmp_path, capsys):
+    """Two classes that differ in hue alone would be judged without a word."""
+    rng, folder = np.random.default_rng(0), tmp_path / "in"
+    folder.mkdir()
+    for name in ("red", "green"):
+        pixels = rng.integers(0, 60, (48, 40, 3), np.uint8)
+        pixels[..., name == "green"] += 150
+        Image.fromarray(pixels).save(folder / f"{name}.png")
+    grey = rng.integers(0, 255, (48, 40, 1), np.uint8).repeat(3, axis=2)
+    Image.fromarray(grey).save(folder / "grey.png")
+    out = tmp_path / "p.csv"
+    assert main(["predict", "thorax", str(folder), "--model", str(model), "--out", str(out)]) == 0
+    assert "warning: 2 scored cases" in capsys.readouterr().err
+    table = pd.read_csv(out, keep_default_na=False).set_index("id")
+    assert (table["status"] == "ok").all() and table["warning"]["grey"] == ""
+    assert all("in colour, and read as grey" in table["warning"][name] for name in ("red", "green"))
+    assert (clinvit.load(model).predict(folder)["warning"] != "").sum() == 2
 
 
 def test_check_says_what_shows_nothing_and_what_it_did_not_read(tmp_path, capsys):

@@ -1,6 +1,7 @@
 """A copy of a model calibrated on another site: new scores, the same predicted labels, and a card that says so."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from clinvit.datasets.manifest.tables import write_manifest
 from clinvit.finetune.model import ModelCard
 from clinvit.stages.predict import Request, predict_stage
 from clinvit.stages.recalibrate import recalibrate_stage
+from scipy.special import expit, logit, softmax
 
 CASES = 60
 CUTS = {label: {"value": 0.5, "how": "youden", "split": "val", "reason": ""} for label in ("Square", "Bar")}
@@ -59,6 +61,42 @@ def test_the_copy_gives_calibrated_scores_and_predicts_every_case_as_before(rand
     assert card.data["recalibrated"]["table"] == "before.csv" and card.data["recalibrated"]["cases"] == CASES
     assert "before.csv" in card.calibration["Square"]["split"]
     assert "4 patients" in card.calibration["Bar"]["reason"] or calibration
+
+
+def test_the_intercept_alone_moves_scores_to_the_share_of_the_site(random_model, site, tmp_path, capsys):
+    model = random_model(thresholds=CUTS, calibration=OLD)
+    before = predicted(model, site, tmp_path / "before.csv")
+    command = ["recalibrate", str(model), str(tmp_path / "before.csv"), "--out", str(tmp_path / "copy")]
+    assert main([*command, "--method", "intercept"]) == 0
+    assert "Square: logit × 3 " in capsys.readouterr().out  # the old slope stays
+    after = predicted(tmp_path / "copy", site, tmp_path / "after.csv")
+    assert after["p_Square"].mean() == pytest.approx(1 / 3, abs=1e-4)
+    assert (after["pred_Square"] == before["pred_Square"]).all()
+    shift = logit(after["p_Square"]) - logit(before["p_Square"])
+    assert np.ptp(shift) < 1e-3 and abs(shift.mean()) > 0.05
+
+
+def test_exclusive_classes_get_one_temperature_and_thresholds_anew(random_model, tmp_path):
+    model = random_model(thresholds=CUTS)
+    replace(ModelCard.read(model), exclusive=True).write(model)
+    generator = np.random.default_rng(0)
+    log_odds = generator.normal(size=CASES)
+    scores = expit(4 * log_odds)  # far too sure
+    truth = (generator.random(CASES) < expit(log_odds)).astype(int)
+    table = pd.DataFrame({"id": [f"c{i}" for i in range(CASES)], "patient": [f"p{i}" for i in range(CASES)]})
+    table = table.assign(split="val", status="ok", reason="", y_Square=truth, y_Bar=1 - truth)
+    table.assign(p_Square=scores, p_Bar=1 - scores).to_csv(tmp_path / "p.csv", index=False)
+    with pytest.raises(UserError, match="exclusive classes add up to 1"):
+        recalibrate_stage(model, tmp_path / "p.csv", tmp_path / "copy", "intercept")
+    assert not (tmp_path / "copy").exists()
+    found = recalibrate_stage(model, tmp_path / "p.csv", tmp_path / "copy")
+    assert found["Square"] == found["Bar"] and found["Square"].method == "temperature"
+    assert found["Square"].slope == pytest.approx(0.25, abs=0.15)
+    card = ModelCard.read(tmp_path / "copy")
+    assert card.exclusive and card.thresholds["Square"]["split"] == "val of p.csv"
+    new = softmax(found["Square"].slope * np.log([scores, 1 - scores]), axis=0)[0]
+    cut = card.thresholds["Square"]["value"]
+    assert cut != 0.5 and 0 < (new >= cut).sum() < CASES
 
 
 def test_a_manifest_is_predicted_first(random_model, site, tmp_path):

@@ -17,8 +17,10 @@ from clinvit.core.errors import RunError, UserError
 from clinvit.datasets.manifest.tables import predictions_table, write_predictions
 from clinvit.eval.statistics.intervals import Estimate
 from clinvit.finetune.model import load_model
+from clinvit.finetune.run import make_card
 from clinvit.finetune.start_head import StartHead
 from clinvit.finetune.training import FineTuning
+from clinvit.finetune.workload import NO_CASES
 from clinvit.stages.reproduce import catalogue, plan, run
 from clinvit.stages.reproduce.cost import Cost, costed, read_cost, total
 from clinvit.stages.reproduce.download import fetch
@@ -26,12 +28,13 @@ from clinvit.stages.reproduce.measured import measured
 from clinvit.stages.reproduce.metrics import Measured, read_metrics, write_metrics
 from clinvit.stages.reproduce.output import write_table
 from clinvit.stages.reproduce.result import RowResult, load_result, save_result
-from clinvit.stages.reproduce.run import Request, reproduce
-from clinvit.stages.reproduce.small import Scale, small
-from clinvit.stages.reproduce.table import Finetune, Measure, Metric, Printed, Row
+from clinvit.stages.reproduce.run import Request, estimated, reproduce
+from clinvit.stages.reproduce.small import Scale, shortest, small
+from clinvit.stages.reproduce.table import Finetune, Measure, Metric, Printed, Row, TestList
 from clinvit.tasks import all_tasks, load
 from clinvit.tasks.thorax import phantoms
 from clinvit.tasks.thorax import tables as thorax
+from clinvit.tasks.thorax.recipes import scaled_probe
 
 TINY = Scale(image_px=32, pretrain_epochs=2, finetune_epochs=2, cnn_epochs=1)
 FILES = ("table.csv", "table.json", "table.md", "table.tex", "table.html")
@@ -524,6 +527,7 @@ def test_the_command_end_to_end(tmp_path, monkeypatch, capsys):
         ("thorax/chexpert", ("vit-s-xrays-mae",)),
         ("thorax/covidx", ("vit-s-xrays-mae",)),
         ("thorax/ablation-randaug", ("randaug-none", "randaug-10")),
+        ("thorax/scales", ("scales-1", "scales-1-2")),
     ],
 )
 def test_the_other_thorax_tables_run_small(name, rows, tmp_path, monkeypatch):
@@ -533,3 +537,43 @@ def test_the_other_thorax_tables_run_small(name, rows, tmp_path, monkeypatch):
     _, results = reproduce(Request(small_set, task, tmp_path, phantoms=True, resamples=50, rows=rows))
     states = {result.name: (result.state, result.reason) for result in results if result.name in rows}
     assert states == dict.fromkeys(rows, ("done", ""))
+
+
+def test_two_scales_fit_the_phantoms_and_the_cache():
+    for scales in ((1,), (1, 2)):
+        recipe = small(scaled_probe(*scales))
+        arch = recipe.model.architecture()
+        card = make_card(recipe, NO_CASES, EncoderCard(arch, (0.5,), (0.25,), method="mae"))
+        assert card.least_px() <= card.cache_px and card.least_px() <= phantoms.SIZE_PX
+
+
+def test_every_recipe_has_a_try_of_one_epoch():
+    for table in (each for task in all_tasks() for each in task.tables().values()):
+        for step in (step for table_row in table.rows for step in table_row.steps):
+            recipe, tried = step.recipe(), shortest(step.recipe())
+            if hasattr(recipe, "optim"):
+                assert (tried.optim.epochs, tried.optim.warmup_epochs, tried.optim.accumulate) == (1, 0, 1)
+                assert tried.optim.batch_size <= max(1, min(16, recipe.optim.batch_size))
+            else:
+                assert tried == recipe
+
+
+def test_a_try_on_real_data_says_what_it_is(small_table, cohort, ask, tmp_path, capsys):
+    """One epoch in a folder of its own; the paper's values say nothing about it, for two reasons."""
+    small_model = (
+        "--model.size=micro", "--model.image_size=32", "--model.patch_size=8", "--augment.size=32",
+        "--data.cache_px=36", "--run.precision=32-true", "--optim.base_lr=1e-5",
+    )  # fmt: skip
+    table = replace(small_table(row("one", scratch())), test=TestList(25_596))
+    asked = {"phantoms": False, "data": cohort, "options": small_model}
+    found = ask(table, smoke=True, **asked)["one"]
+    assert found.state == "done" and found.changes == ("--smoke", *small_model)
+    assert "scratch: 1 epoch of" in (said := capsys.readouterr().out) and "--estimate" in said
+    text = (tmp_path / "smoke" / table.name / "table.md").read_text()
+    assert "not comparable: another test list (" in text and "recipe changed: --smoke" in text
+    with pytest.raises(UserError, match=r"scratch: optim.batch_size 4096 is larger .* --smoke"):
+        ask(table, phantoms=False, data=cohort, options=(*small_model, "--optim.batch_size=4096"))
+    request = Request(table, load(table.task), tmp_path, data=cohort, options=(*small_model, "--optim.batch_size=16"))
+    assert estimated(request).count("time in all") == 1 and not (tmp_path / table.name / "rows").exists()
+    with pytest.raises(UserError, match="leave --smoke out"):
+        ask(table, smoke=True)

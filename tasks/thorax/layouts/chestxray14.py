@@ -85,7 +85,7 @@ def read(
             "compared with those on the official test list.",
         )
     files = files_below(root, (".png", ".jpg", ".jpeg"))
-    table["path"] = table["id"].map(by_stem(files)).fillna(table["path"])
+    table["path"] = table["id"].map(by_stem(files)).astype("str").fillna(table["path"])
     refuse_patient_overlap(path, table)
     table = keep_present(table, root, files, keep_missing)
     table = complete_splits(path, table, CHESTXRAY14, seed)

@@ -98,7 +98,7 @@ def read(
     table = pd.concat([table, pd.DataFrame(values, table.index, list(names))], axis=1)
     table.attrs = attrs
     files = files_below(root, (".png", ".jpg", ".jpeg"))
-    table["path"] = table["id"].map(by_stem(files)).fillna(table["path"])
+    table["path"] = table["id"].map(by_stem(files)).astype("str").fillna(table["path"])
     table = keep_present(table, root, files, keep_missing)
     return complete_splits(path, table, names, seed), names
 

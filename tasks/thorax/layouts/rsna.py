@@ -62,7 +62,9 @@ def read(
     targets = _targets(path, raw)
     table = pd.DataFrame({"id": targets.index, "path": "", "patient": targets.index, "split": ""})
     files = files_below(root, (".dcm", ".dicom", ".png", ".jpg", ".jpeg"))
-    table["path"] = table["id"].map(by_stem(files)).fillna(f"{stage}_train_images/" + table["id"] + ".dcm")
+    table["path"] = (
+        table["id"].map(by_stem(files)).astype("str").fillna(f"{stage}_train_images/" + table["id"] + ".dcm")
+    )
     names = RSNA if classes == 2 else RSNA_CLASSES
     if classes == 2:
         table[RSNA[0]] = targets.to_numpy(np.float64)

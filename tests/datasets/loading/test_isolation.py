@@ -1,6 +1,7 @@
 """Files that take a reading process down, hang it, or raise what they should not: each has its reason."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,8 @@ from clinvit.datasets.loading.loaders import Cases, eval_loader
 from clinvit.datasets.loading.readers import ImageReader
 from clinvit.datasets.settings import Clip
 from clinvit.datasets.transforms.views import EvalView
-from clinvit.tests.reliability.deadly import DeadlyReader, Enlarging, KilledWhenStarted, tries
+from clinvit.tests.datasets.loading.test_replies import head
+from clinvit.tests.reliability.deadly import DeadlyReader, Enlarging, Hostile, KilledWhenStarted, Lying, tries
 from PIL import Image
 
 DEEDS = {
@@ -100,6 +102,19 @@ def test_a_process_that_is_killed_while_it_starts_is_started_once_more(files, tm
     assert (tmp_path / "one").read_text() == "xx"
     with pytest.raises(RunError, match=r"ended before it read any .exit code -9"):
         list(isolated(KilledWhenStarted(tmp_path / "two", 2), good))
+
+
+@pytest.mark.parametrize("code", [signal.SIGKILL, signal.SIGSEGV])
+@pytest.mark.parametrize("place", [-2, 99, -(2**40)])
+def test_a_process_that_lies_about_its_place_costs_the_item_that_was_first(place, code):
+    """It would be started for ever."""
+    found = list(isolated(Lying(place, code), [0, 1, 2, 3]))
+    assert found[0] == 0 and found[2:] == [2, 3] and "took the process down" in str(found[1])
+
+
+def test_an_answer_for_another_item_is_none():
+    found = list(isolated(Hostile(head(7, number=2)), [1, 2, 3]))
+    assert found[0] == 1 and "answered with what is no result" in str(found[1]) and found[2] == 3
 
 
 class _Lost:

@@ -63,6 +63,20 @@ def test_names_of_classes_and_a_root_of_the_data(tmp_path):
     assert any("val was cut from train" in note for note in table.attrs["notes"])
 
 
+def test_several_roots_of_the_data(tmp_path):
+    """The first half lies below the one, the second below the other, and one video beside the lists."""
+    lines = videos(tmp_path / "one")
+    for place, kept in (("two", lines[12:-1]), ("lists", lines[-1:])):
+        for line in kept:
+            name = line.rsplit(" ", 1)[0]
+            (tmp_path / place / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "one" / name).rename(tmp_path / place / name)
+    root = lists(tmp_path / "lists", lines)
+    table, _ = read_video_lists(root, data_root=[tmp_path / "one", tmp_path / "two"])
+    assert len(table) == 24 and all((root / path).is_file() for path in table["path"])
+    assert table["path"].str.startswith("../two/").sum() == 11 and table["path"].iloc[-1].startswith("vid/")
+
+
 def test_absolute_paths_become_relative(tmp_path):
     lines = videos(tmp_path / "data")
     root = lists(tmp_path / "lists", [f"{tmp_path / 'data'}/{line}" for line in lines])

@@ -108,10 +108,18 @@ def test_compare_of_tables_with_one_class_or_without_truth(tmp_path):
         assert "cannot be compared" in found["headline"][1]
 
 
+def test_status_in_capitals_or_between_blanks_is_the_same_status(tmp_path):
+    rows = [*ROWS[:-1], ROWS[-1].replace(",ok,", ", OK ,"), "e,5,test,FAILED,truncated,1,"]
+    found = report(tmp_path, table(tmp_path, rows))
+    assert found["models"][0]["requested"] == 5 and found["models"][0]["failed"][0]["id"] == "e"
+
+
 REFUSED = {
     "duplicate id": (HEAD, [*ROWS, ROWS[0]], "row 6: id 'a' stands twice"),
     "score above 1": (HEAD, [*ROWS, "e,5,test,ok,,0,1.2"], "row 6: score '1.2' for 'mass'"),
     "score below 0": (HEAD, [*ROWS, "e,5,test,ok,,0,-0.1"], "row 6: score '-0.1'"),
+    "percent": (HEAD, ["a,1,test,ok,,0,12.5", "b,2,test,ok,,1,99"], "If these are percent, divide them by 100."),
+    "logits": (HEAD, ["a,1,test,ok,,0,-3.1", "b,2,test,ok,,1,2.2"], "If these are logits, give their sigmoid"),
     "no score": (HEAD, [*ROWS, "e,5,test,ok,,0,"], "row 6: score "),
     "NaN score": (HEAD, [*ROWS, "e,5,test,ok,,0,NaN"], "row 6: score "),
     "infinite score": (HEAD, [*ROWS, "e,5,test,ok,,0,inf"], "row 6: score 'inf'"),

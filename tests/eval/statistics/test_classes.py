@@ -17,6 +17,7 @@ from clinvit.eval.statistics.mcnemar import mcnemar
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
+from scipy.stats import t as student
 from sklearn.metrics import (
     accuracy_score,
     balanced_accuracy_score,
@@ -28,6 +29,7 @@ from sklearn.metrics import (
     recall_score,
     top_k_accuracy_score,
 )
+from statsmodels.stats.proportion import proportion_confint
 
 CASCADE = ("no detachment", "macula intact", "macula detached")
 
@@ -112,6 +114,12 @@ def test_intervals_are_the_percentiles_of_resampled_patients(tmp_path):
         draws["kappa"].append(cohen_kappa_score(truth[rows], decided[rows]))
         draws["mcc"].append(matthews_corrcoef(truth[rows], decided[rows]))
         draws["macro_f1"].append(f1_score(truth[rows], decided[rows], average="macro"))
+    share, variance = found.metrics["accuracy"].value, np.var(draws.pop("accuracy")) * 300 / 299
+    size = share * (1 - share) / variance * (student.ppf(0.975, 599) / student.ppf(0.975, 299)) ** 2
+    assert found.metrics["accuracy"].method == "wilson, effective sample size"
+    assert (found.metrics["accuracy"].low, found.metrics["accuracy"].high) == pytest.approx(
+        proportion_confint(share * size, size, method="wilson"), abs=1e-12
+    )
     for name, values in draws.items():
         assert (found.metrics[name].low, found.metrics[name].high) == pytest.approx(
             tuple(np.quantile(values, [0.025, 0.975])), abs=1e-12
@@ -308,6 +316,24 @@ def test_report_of_many_classes_stays_small_and_says_what_is_left_out(tmp_path):
     for metric in ("auroc", "class_sensitivity", "class_f1"):
         assert set(metrics.loc[metrics["metric"] == metric, "label"]) == set(labels)
     assert metrics.loc[metrics["metric"] == "class_sensitivity", "low"].notna().all()
+
+
+def test_rare_classes_among_many_are_in_the_mean_over_all_and_the_page_says_so(tmp_path):
+    labels = [f"action {i}" for i in range(30)]
+    truth, scores = drawn(30, 9 * 30)
+    words = {}
+    for kind, path in (("exclusive", "many.csv"), ("multi-label", "each.csv")):
+        predictions = table(tmp_path / path, labels, truth, scores, per_patient=1)
+        evaluate({"m": predictions}, tmp_path / kind, evaluation=Evaluation(resamples=20, kind=kind))
+        report, html, _ = read_report(tmp_path / kind)
+        words[kind] = " ".join(html.split())
+        assert "no mean over findings" not in words[kind]
+        macro = report["models"][0]["macro"]["auroc"]
+        assert macro["low"] is None and macro["value"] > 0.5
+        assert report["models"][0]["left_out_of_macro"] == []
+    assert "of fewer than 10 patients" in words["exclusive"]
+    assert "the macro mean is over all, without interval" in words["exclusive"]
+    assert "30 of 30" in words["exclusive"] and "no macro mean includes the finding" not in words["exclusive"]
 
 
 def test_a_report_of_labels_that_do_not_exclude_each_other_has_no_classes(tmp_path):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import statsmodels.api as sm
 from clinvit.core.errors import UserError
 from clinvit.eval.statistics.calibration import calibration
 from clinvit.eval.statistics.metrics import auroc
@@ -43,6 +44,21 @@ def test_the_temperature_undoes_the_stretch(stretch):
 def test_platt_undoes_stretch_and_shift():
     (own,) = fit_scaling(*drawn(3.0, 1.2), "platt")
     assert (own.slope, own.intercept) == pytest.approx((1 / 3, -0.4), abs=0.06)
+
+
+def test_the_intercept_alone_is_the_likeliest_shift_and_makes_scores_right_on_average():
+    truth, score = drawn(1.0, 1.2, cases=60)
+    (own,) = fit_scaling(truth, score, "intercept")
+    peer = sm.GLM(truth[:, 0], np.ones(60), family=sm.families.Binomial(), offset=logit(score[:, 0])).fit(tol=1e-14)
+    assert (own.method, own.slope) == ("intercept", 1.0)
+    assert own.intercept == pytest.approx(peer.params[0], abs=1e-5)  # scores are kept to seven digits
+    assert scaled(score, [own]).mean() == pytest.approx(truth.mean(), abs=1e-9)
+    (parted,) = fit_scaling(np.array([[0.0], [1.0]]), np.array([[0.1], [0.9]]), "intercept")
+    assert parted.method == "intercept"  # where the classes are parted by score a slope has no value; a shift has
+    (one,) = fit_scaling(np.zeros((9, 1)), score[:9], "intercept")
+    assert (one.method, one.reason) == ("none", "one class only")
+    with pytest.raises(UserError, match="intercept scales each label alone"):
+        fit_scaling(*classes(1.0, cases=9), "intercept", exclusive=True)
 
 
 def test_platt_is_the_likeliest_under_his_targets():

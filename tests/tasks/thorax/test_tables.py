@@ -1,10 +1,14 @@
 """The tables of the thorax paper: their metrics typed a second time, and every recipe beside the paper's commands."""
 
+from dataclasses import replace
+
 import pytest
 from clinvit.tasks.thorax.tables import TABLES
 
 MAIN = TABLES["thorax/main"]
-ROWS = [pytest.param(table, row, id=f"{table.name}:{row.name}") for table in TABLES.values() for row in table.rows]
+SCALES = TABLES["thorax/scales"]  # of another paper
+OF_PAPER = [table for table in TABLES.values() if table is not SCALES]
+ROWS = [pytest.param(table, row, id=f"{table.name}:{row.name}") for table in OF_PAPER for row in table.rows]
 # The README's table: model, pre-training data, method, mean AUROC (%).
 README = """
 densenet121-imagenet   DenseNet-121 ImageNet supervised 82.2
@@ -104,3 +108,9 @@ def test_other_sets_have_their_labels_and_loss(name):
             assert recipe.data.labels == five and recipe.loss == "bce"
         else:
             assert recipe.data.labels == ("normal", "pneumonia", "COVID-19") and recipe.loss == "ce"
+
+
+def test_the_probes_at_several_scales_differ_in_those_alone():
+    one, two = (row.steps[-1].recipe() for row in SCALES.rows)
+    assert (one.mode, one.scales, two.scales) == ("linear", (1,), (1, 2)) and replace(two, scales=(1,)) == one
+    assert [row.steps[0] for row in SCALES.rows] == [MAIN.rows[-2].steps[0]] * 2, "the encoder of the main table"

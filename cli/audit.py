@@ -1,0 +1,42 @@
+"""`clinvit audit`: what an encoder, a model or an archive gives away of patients and sites, before it is released."""
+
+from pathlib import Path
+from typing import Any
+
+from .parser import Parser
+
+SUMMARY = "before a release: are patients found again, is membership told, does it see the hospital"
+
+
+def add_arguments(parser: Parser, task: Any) -> None:
+    """Add the verb's options."""
+    parser.add_argument("source", metavar="MODEL", help="model or encoder folder, checkpoint or public name")
+    parser.add_argument("data", type=Path, metavar="ARCHIVE", help="manifest.csv, or its folder")
+    parser.add_argument(
+        "--out", type=Path, required=True,
+        help="folder to write: audit.html and audit.json (numbers alone), candidates.csv (ids: stays in the house)",
+    )  # fmt: skip
+    parser.add_argument("--labels", help="findings for the robustness index, separated by commas (default: all)")
+    parser.add_argument(
+        "--sign", type=Path, metavar="PEM", help="private key: sign page and numbers, as `clinvit sign`"
+    )
+    parser.add_argument("--seed", type=int, default=0, advanced=True, help="of folds, heads and resamples")
+
+
+def run(options) -> None:
+    """Write the page, and print its sentences."""
+    from ..eval.report.audit_page import sentences
+    from ..stages.data import open_manifest
+    from ..stages.release import CANDIDATES, PAGE, audit_stage, sign_page
+
+    manifest = open_manifest(options.data)
+    labels = tuple(name.strip() for name in (options.labels or "").split(",") if name.strip())
+    print(f"audit: {options.source}, {len(manifest):,} cases of {manifest.path} -> {options.out}", flush=True)
+    found = audit_stage(options.source, manifest, options.out, labels, options.seed)
+    for sentence in sentences(found):
+        print(sentence)
+    for note in found.notes:
+        print(f"note: {note}")
+    print(f"{options.out / PAGE}; {options.out / CANDIDATES} names cases: it stays in the house.")
+    if options.sign is not None:
+        print(f"signature: {sign_page(options.out, options.sign)}")

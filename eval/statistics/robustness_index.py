@@ -1,0 +1,107 @@
+"""Does a space of features see the finding, or the hospital? PathoROB's robustness index.
+
+Koemen et al., "PathoROB" (Nature Communications 2026): among the k nearest neighbours by cosine of every image, without
+those of its own patient, SO counts the same class from another site, OS another class from the same site; the index
+is sum SO / (sum SO + sum OS). 0.5 is no preference; 1 sees classes alone, 0 sites alone.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from .identification import unit_rows
+from .intervals import Estimate, estimates
+from .resampling import Drawn, PatientBootstrap
+
+NEIGHBOURS = (5, 11, 21, 51)  # of which that with the best balanced accuracy of the classes is taken
+_BLOCK = 512
+
+
+class Robustness(NamedTuple):
+    """The index, and what it was computed with.
+
+    Attributes:
+        index: In 0..1, with an interval by patient.
+        neighbours: k.
+        accuracy: Balanced accuracy of the classes by k neighbours, without those of the same patient.
+        counted: Share of the images that have a neighbour that counts.
+    """
+
+    index: Estimate
+    neighbours: int
+    accuracy: float
+    counted: float
+
+
+def robustness_index(
+    features: np.ndarray,
+    classes: Sequence[str],
+    sites: Sequence[str],
+    patients: Sequence[str],
+    candidates: Sequence[int] = NEIGHBOURS,
+    *,
+    seed: int = 0,
+) -> Robustness:
+    """Compute the index at the k whose neighbours tell the classes best.
+
+    Args:
+        features: (N, D).
+        classes: N names.
+        sites: N names.
+        patients: N names; neighbours of the same patient never count.
+        candidates: Values of k.
+        seed: Of the resamples of patients.
+
+    Raises:
+        ValueError: One class or one site alone.
+    """
+    label, site = (np.unique(np.asarray(each, str), return_inverse=True)[1] for each in (classes, sites))
+    if label.max(initial=0) == 0 or site.max(initial=0) == 0:
+        raise ValueError("the index needs two classes and two sites.")
+    near = _neighbours(features, patients, max(candidates))
+    scores = {k: _balanced(label, near[:, :k]) for k in candidates}
+    k = max(candidates, key=lambda each: (scores[each], -each))
+    there = near[:, :k] >= 0
+    alike, home = label[near[:, :k]] == label[:, None], site[near[:, :k]] == site[:, None]
+    so, os = (there & alike & ~home).sum(axis=1), (there & ~alike & home).sum(axis=1)
+    counts = np.column_stack([so, so + os]).astype(float)
+    total = counts.sum(axis=0)
+    if not total[1]:
+        return Robustness(Estimate(float("nan"), reason="no neighbour counts"), k, scores[k], 0.0)
+    bootstrap = PatientBootstrap(np.asarray(patients, str).tolist(), seed=seed)
+    sums = bootstrap.sums(counts)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        draws = (sums[:, 0] / sums[:, 1])[:, None]
+    few = np.array([len(np.unique(np.asarray(patients, str)[counts[:, 1] > 0]))])
+    index = estimates(np.array([total[0] / total[1]]), Drawn(draws, None, None), [""], few)[0]
+    return Robustness(index, k, scores[k], float((counts[:, 1] > 0).mean()))
+
+
+def _neighbours(features: np.ndarray, patients: Sequence[str], most: int) -> np.ndarray:
+    """Return (N, most) rows of the nearest images of other patients, nearest first; -1 where there are no more."""
+    rows, who = (
+        unit_rows(np.asarray(features, np.float64)),
+        np.unique(np.asarray(patients, str), return_inverse=True)[1],
+    )
+    near = np.full((len(rows), most), -1)
+    for start in range(0, len(rows), _BLOCK):
+        block = np.arange(start, min(start + _BLOCK, len(rows)))
+        likeness = rows[block] @ rows.T
+        likeness[who[block][:, None] == who[None, :]] = -np.inf
+        order = np.argsort(-likeness, axis=1, kind="stable")[:, :most]
+        found = np.where(np.isfinite(np.take_along_axis(likeness, order, axis=1)), order, -1)
+        near[block, : found.shape[1]] = found
+    return near
+
+
+def _balanced(label: np.ndarray, near: np.ndarray) -> float:
+    """Return the balanced accuracy of the neighbours' vote; of a tie the class of the nearest wins."""
+    size, right = int(label.max()) + 1, np.zeros(len(label), bool)
+    for row, places in enumerate(near):
+        votes = label[places[places >= 0]]
+        if len(votes):
+            counts = np.bincount(votes, minlength=size)
+            tied = np.flatnonzero(counts == counts.max())
+            right[row] = next(vote for vote in votes if vote in tied) == label[row]
+    return float(np.mean([right[label == k].mean() for k in range(size)]))

@@ -1,0 +1,196 @@
+"""Cases unlike those of training: how far their features are from the training cases', with a limit from validation.
+
+The distance is Mahalanobis' of what the last layer sees (Lee et al. 2018, NeurIPS 31), from one normal distribution of
+all training cases, for labels that do not exclude each other make no classes. Its covariance is shrunk (Ledoit & Wolf
+2004, J. Multivar. Anal. 88:365). The limit is conformal, by patient (Vovk et al. 2005, Algorithmic Learning in a Random
+World, chapter 4): of patients like those of validation it flags no more than the stated share. A model keeps mean,
+covariance and limit beside its weights, and no features of a case.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from ..core.errors import UserError
+from ..core.files import file_sha256, written_aside
+from .classifier import Classifier, TimmClassifier
+from .model import ModelCard, safetensors_state
+from .pipeline import Predictor, Scored
+
+FILE = "out_of_distribution.safetensors"
+RECORD = "out_of_distribution"  # what the data of the card say of it
+RATE = 0.01  # of patients like those of validation
+LEAST_PATIENTS = 19  # of validation: with these one in 20 is flagged
+LEAST_CASES = 100  # of training
+MOST_CASES = 5000  # of training, drawn at random: more change the covariance little
+_WHISKER = 1e-3  # by which the limit is raised, so that rounding flags no validation case that is not
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What is far from the training cases.
+
+    Attributes:
+        mean: (D,) of the training cases' features.
+        whiten: (D, D): the length of `(features - mean) @ whiten` is the distance.
+        limit: Distance above which a case is flagged.
+        rate: Share of patients like those of validation that it flags at most.
+        training, patients: Training cases and validation patients that it is from.
+    """
+
+    mean: np.ndarray
+    whiten: np.ndarray
+    limit: float
+    rate: float
+    training: int
+    patients: int
+
+    def distances(self, features: np.ndarray) -> np.ndarray:
+        """Return (N,) distances of (N, D) features."""
+        return np.sqrt((((features - self.mean) @ self.whiten) ** 2).sum(axis=1))
+
+    def facts(self) -> dict[str, float]:
+        """Return what the card records."""
+        return {"rate": self.rate, "training_cases": self.training, "validation_patients": self.patients}
+
+    def words(self, distance: float) -> str:
+        """Return what is said of a case that is flagged."""
+        return (
+            f"out of distribution: its features are unlike those of the training cases (distance {distance:.3g}, limit "
+            f"{self.limit:.3g}, which at most {self.rate:.2g} of validation-like patients exceed)"
+        )
+
+
+def why_none(training: int, patients: int) -> str:
+    """Say which of training cases and validation patients are too few for a limit; empty where they are enough."""
+    if training < LEAST_CASES:
+        return f"{training} training cases, fewer than {LEAST_CASES}"
+    return f"{patients} validation patients, fewer than {LEAST_PATIENTS}" if patients < LEAST_PATIENTS else ""
+
+
+def fit_limit(training: np.ndarray, validation: np.ndarray, patients: Sequence[str]) -> Limit | str:
+    """Return the limit, or why there is none.
+
+    Args:
+        training: (N, D) features.
+        validation: (M, D) features.
+        patients: M names.
+    """
+    from sklearn.covariance import LedoitWolf
+
+    training = training[np.isfinite(training).all(axis=1)]
+    known = np.isfinite(validation).all(axis=1)
+    validation, patients = validation[known], np.asarray(patients, dtype=object)[known]
+    count = len(set(patients))
+    if few := why_none(len(training), count):
+        return few
+    covariance = LedoitWolf().fit(training.astype(np.float64)).covariance_
+    values, vectors = np.linalg.eigh(covariance)
+    if values.max() <= 0:
+        return "the features of all training cases are equal"
+    values = np.maximum(values, values.max() * 1e-9)
+    rate = max(RATE, 1 / (count + 1))
+    mean = training.mean(axis=0, dtype=np.float64)
+    open_ended = Limit(mean, vectors / np.sqrt(values), math.inf, rate, len(training), count)
+    furthest = np.sort(pd.Series(open_ended.distances(validation)).groupby(patients).max().to_numpy())
+    place = math.ceil(round((count + 1) * (1 - rate), 9)) - 1
+    return replace(open_ended, limit=float(furthest[place]) * (1 + _WHISKER))
+
+
+def write_limit(folder: Path, limit: Limit, weights: Path) -> None:
+    """Write a limit into a model folder, for these weights."""
+    state = {
+        "mean": torch.from_numpy(np.ascontiguousarray(limit.mean)),
+        "whiten": torch.from_numpy(np.ascontiguousarray(limit.whiten)),
+        "numbers": torch.tensor([limit.limit, limit.rate, limit.training, limit.patients], dtype=torch.float64),
+        "weights": torch.tensor(list(bytes.fromhex(file_sha256(weights))), dtype=torch.uint8),
+    }
+    with written_aside(folder / FILE) as aside:
+        safetensors.torch.save_file(state, aside, metadata={"format": "pt"})
+
+
+def read_limit(folder: Path | str, card: ModelCard, network: nn.Module) -> Limit | None:
+    """Return the limit of a model folder; None where it has none.
+
+    Raises:
+        UserError: It is damaged, or of other weights.
+    """
+    folder = Path(folder)
+    path = folder / FILE
+    if not path.is_file():
+        if RECORD in card.data and "rate" in card.data[RECORD]:
+            raise UserError(f"{path}: missing, so no case could be flagged as the card says. Copy the folder again.")
+        return None
+    state, layer = safetensors_state(path), last_layer(network)
+    remedy = "Copy the folder again."
+    if state.keys() != {"mean", "whiten", "numbers", "weights"} or state["numbers"].shape != (4,):
+        raise UserError(f"{path}: not what `clinvit finetune` writes. {remedy}")
+    if bytes(state["weights"].tolist()) != bytes.fromhex(file_sha256(folder / card.weights_file)):
+        raise UserError(f"{path}: made for other weights than {card.weights_file} beside it. {remedy}")
+    width = None if layer is None else layer.in_features
+    fits = state["mean"].shape == (width,) and state["whiten"].shape == (width, width)
+    if not fits or not all(state[name].isfinite().all() for name in ("mean", "whiten", "numbers")):
+        raise UserError(f"{path}: does not fit the model, or is damaged. {remedy}")
+    limit, rate, training, patients = state["numbers"].tolist()
+    return Limit(state["mean"].numpy(), state["whiten"].numpy(), limit, rate, int(training), int(patients))
+
+
+def last_layer(network: nn.Module) -> nn.Linear | None:
+    """Return the layer that makes the logits; None where the network has none, or not of one vector per case."""
+    found: Any = None
+    if isinstance(network, Classifier):
+        found = network.head
+    elif isinstance(network, TimmClassifier):
+        found = network.network.get_classifier()
+    return found if isinstance(found, nn.Linear) else None
+
+
+def with_features(scores: Callable[[Tensor], Tensor], layer: nn.Linear) -> Callable[[Tensor], Tensor]:
+    """Return what gives (B, L + D) scores and what the last layer sees, of an image and its mirror image the mean."""
+
+    def values(pixels: Tensor) -> Tensor:
+        seen: list[Tensor] = []
+        handle = layer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].detach().float()))
+        try:
+            found = scores(pixels).float()
+        finally:
+            handle.remove()
+        return torch.cat([found, torch.stack(seen).mean(dim=0)], dim=1)
+
+    return values
+
+
+class Watched:
+    """Scores of a predictor of scores and features, with a warning for each case that is out of distribution.
+
+    Attributes:
+        card: Of the model.
+
+    Args:
+        predictor: Gives (n, L + D) values.
+        limit: Of the model.
+    """
+
+    def __init__(self, predictor: Predictor, limit: Limit):
+        self.card, self._predictor, self._limit = predictor.card, predictor, limit
+
+    def scores(self, cases: pd.DataFrame) -> Iterator[Scored]:
+        """Yield the scores of all cases; see `Predictor`."""
+        labels = len(self.card.labels)
+        for some in self._predictor.scores(cases):
+            distances = self._limit.distances(some.scores[:, labels:])
+            reasons = [
+                "; ".join(filter(None, [reason, self._limit.words(distance)]))
+                if distance > self._limit.limit
+                else reason
+                for reason, distance in zip(some.reasons, distances, strict=True)
+            ]
+            yield Scored(some.positions, some.scores[:, :labels], reasons)

@@ -1,0 +1,141 @@
+"""Retrieval of a patient's images, the robustness index, probes and membership: against brute force and croma 1.0.1."""
+
+import numpy as np
+import pytest
+from clinvit.eval.statistics.context_probe import context_probe
+from clinvit.eval.statistics.identification import alike_patients, identification
+from clinvit.eval.statistics.membership import losses, membership
+from clinvit.eval.statistics.robustness_index import robustness_index
+from sklearn.metrics import log_loss, roc_auc_score
+
+
+def brute(features, patients, groups):
+    """P@1, mAP@R and the pairs, as their definitions read."""
+    f = features / np.linalg.norm(features, axis=1, keepdims=True)
+    first, average, truth, scores = [], [], [], []
+    for i in range(len(f)):
+        others = [j for j in range(len(f)) if j != i and (patients[j] == patients[i] or groups[j] == groups[i])]
+        ranked = sorted(others, key=lambda j: -(f[i] @ f[j]))
+        relevant = sum(patients[j] == patients[i] for j in ranked)
+        if relevant:
+            hit = [patients[j] == patients[i] for j in ranked[:relevant]]
+            first.append(hit[0])
+            average.append(sum(sum(hit[: k + 1]) / (k + 1) for k in range(relevant) if hit[k]) / relevant)
+        for j in others:
+            if j > i:
+                truth.append(patients[j] == patients[i])
+                scores.append(f[i] @ f[j])
+    return np.mean(first), np.mean(average), roc_auc_score(truth, scores), len(truth)
+
+
+@pytest.mark.parametrize("scanners", [1, 3])
+def test_identification_is_what_its_definition_says(scanners):
+    rng = np.random.default_rng(3)
+    patients = [f"p{i}" for i in rng.integers(0, 30, 90)]
+    groups = [f"s{i}" for i in rng.integers(0, scanners, 90)]
+    own = {name: rng.normal(size=8) for name in set(patients)}
+    features = np.array([own[name] for name in patients]) + rng.normal(size=(90, 8))
+    found = identification(features, patients, groups)
+    first, average, area, pairs = brute(features, patients, groups)
+    assert found.precision_at_1.value == pytest.approx(first, abs=1e-12)
+    assert found.map_at_r.value == pytest.approx(average, abs=1e-12)
+    assert found.auroc.value == pytest.approx(area, abs=1e-12)
+    assert found.same + found.other == pairs
+    assert found.precision_at_1.low < first < found.precision_at_1.high
+
+
+def test_pairs_that_are_linked_are_counted_at_one_false_match_in_ten_thousand():
+    rng = np.random.default_rng(0)
+    patients = [f"p{i // 2}" for i in range(300)]
+    features = np.repeat(rng.normal(size=(150, 16)), 2, axis=0) + 0.1 * rng.normal(size=(300, 16))
+    found = identification(features, patients)
+    assert found.linked.value == pytest.approx(1.0) and found.other == 300 * 299 // 2 - 150
+    few = identification(features[:20], patients[:20])
+    assert np.isnan(few.linked.value) and "needed" in few.linked.reason
+
+
+def test_no_patient_with_two_images_has_a_reason_and_no_number():
+    found = identification(np.eye(4), list("abcd"))
+    assert found.queries == 0 and np.isnan(found.precision_at_1.value) and found.precision_at_1.reason
+
+
+def test_lengths_and_numbers_are_checked():
+    with pytest.raises(ValueError, match="one of each"):
+        identification(np.eye(3), ["a", "b"])
+    with pytest.raises(ValueError, match="finite"):
+        identification(np.full((2, 2), np.nan), ["a", "b"])
+
+
+def test_one_patient_under_two_numbers_is_listed_first():
+    rng = np.random.default_rng(1)
+    features = rng.normal(size=(40, 12))
+    features[31] = features[7] + 0.01
+    row, other, likeness = alike_patients(features, [f"p{i}" for i in range(40)], most=5)[0]
+    assert (row, other) == (7, 31) and likeness > 0.99
+    assert alike_patients(features, ["one"] * 40) == []
+
+
+def croma_case():
+    """The input of which croma 1.0.1 gave the numbers below."""
+    rng, n = np.random.default_rng(0), 60
+    label, site = np.arange(n) % 2, (np.arange(n) // 2) % 3
+    features = rng.normal(size=(n, 6))
+    features[:, 0] += 1.2 * label
+    features[:, 1] += 1.0 * site
+    patients = [f"p{i // 4}" for i in range(n)]
+    return features, [f"c{x}" for x in label], [f"h{x}" for x in site], patients
+
+
+@pytest.mark.parametrize("k, value", [(3, 0.6086956521739131), (5, 0.6346153846153846), (11, 0.6376811594202898)])
+def test_the_robustness_index_equals_cromas(k, value):
+    assert robustness_index(*croma_case(), candidates=(k,)).index.value == pytest.approx(value, abs=1e-12)
+
+
+def test_k_is_that_of_the_best_balanced_accuracy_as_cromas():
+    found = robustness_index(*croma_case(), candidates=(3, 5, 11))
+    assert found.neighbours == 5 and found.counted == pytest.approx(0.95)
+
+
+def test_the_robustness_index_knows_who_sees_what():
+    rng = np.random.default_rng(2)
+    label, site = np.arange(200) % 2, (np.arange(200) // 2) % 2
+    noise = 0.1 * rng.normal(size=(200, 2))
+    names = [str(i) for i in range(200)]
+    sees = lambda what: robustness_index(np.column_stack([what, 1 - what]) + noise, label, site, names, (5,))
+    assert sees(label).index.value > 0.95 and sees(site).index.value < 0.05
+    with pytest.raises(ValueError, match="two sites"):
+        robustness_index(noise, label, np.zeros(200), names)
+
+
+def test_a_probe_finds_what_is_there_on_patients_it_has_not_seen():
+    rng = np.random.default_rng(4)
+    patients = [f"p{i // 2}" for i in range(240)]
+    site = np.repeat(rng.integers(0, 2, 120), 2)
+    features = rng.normal(size=(240, 10))
+    blind = context_probe(features, site, patients)
+    assert blind.low < 0.5 < blind.high
+    # A patient's own fingerprint must not help: it is in one fold alone.
+    fingerprint = np.repeat(10 * rng.normal(size=(120, 10)), 2, axis=0)
+    assert context_probe(fingerprint, site, patients).value < 0.65
+    features[:, 0] += 3 * site
+    assert context_probe(features, site, patients).low > 0.8
+    assert np.isnan(context_probe(features, np.zeros(240), patients).value)
+    assert "needed" in context_probe(features, np.arange(240) < 3, patients).reason
+
+
+def test_losses_are_cross_entropies_of_what_is_known():
+    truth = np.array([[1, 0], [0, np.nan], [np.nan, np.nan]])
+    scores = np.array([[0.8, 0.3], [0.4, 0.9], [0.5, 0.5]])
+    found = losses(truth, scores)
+    assert found[0] == pytest.approx(log_loss([1, 0], [0.8, 0.3])) and found[1] == pytest.approx(-np.log(0.6))
+    assert np.isnan(found[2])
+
+
+def test_membership_is_told_where_losses_differ_alone():
+    rng = np.random.default_rng(5)
+    member, patients = np.arange(400) < 200, [f"p{i}" for i in range(400)]
+    equal = membership(member, rng.normal(size=400), patients)
+    assert equal.low < 0.5 < equal.high
+    told = membership(member, rng.normal(size=400) - member, patients)
+    assert told.low > 0.6
+    assert "nobody" in membership(np.ones(5, bool), np.ones(5), list("abcde")).reason

@@ -1,0 +1,72 @@
+"""`clinvit audit` on phantoms: a page of numbers that may leave the house, and a list that may not."""
+
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from clinvit.backbone.encoder import EncoderCard, save_encoder
+from clinvit.backbone.sizes import Architecture
+from clinvit.backbone.vit import ViT
+from clinvit.cli import main
+from PIL import Image
+
+LONG = "Quixadotter"  # part of every name: must not leave
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory):
+    """40 patients of two sites with three images each; a patient has a pattern, a site a brightness."""
+    root, rng, rows = tmp_path_factory.mktemp("archive"), np.random.default_rng(0), []
+    for patient in range(40):
+        own = rng.normal(0, 40, (4, 4)).repeat(8, axis=0).repeat(8, axis=1)
+        site = patient % 2
+        for number in range(3):
+            name = f"{LONG}_{patient}_{number}"
+            pixels = 110 + own + 20 * site + rng.normal(0, 8, (32, 32))
+            Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(root / f"{name}.png")
+            split = ("train", "val", "test")[patient % 3]
+            rows.append([name, f"{name}.png", f"{LONG}{patient}", split, int(rng.integers(0, 2)), f"{LONG}-{site}"])
+    columns = ["id", "path", "patient", "split", "Mass", "site"]
+    pd.DataFrame(rows, columns=columns).to_csv(root / "manifest.csv", index=False)
+    (root / "manifest.json").write_text(json.dumps({"labels": ["Mass"]}))
+    return root
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    import torch
+
+    torch.manual_seed(0)
+    arch = Architecture(32, 2, 2, image_size=(32, 32), patch_size=8)
+    folder = tmp_path_factory.mktemp("encoder") / "encoder"
+    save_encoder(folder, ViT(arch), EncoderCard(arch, (0.45,), (0.2,)))
+    return folder
+
+
+@pytest.mark.slow
+def test_an_encoder_is_audited(archive, encoder, tmp_path, capsys):
+    assert main(["audit", str(encoder), str(archive), "--out", str(tmp_path / "audit"), "--labels", "Mass"]) == 0
+    said = json.loads((tmp_path / "audit/audit.json").read_text())
+    assert said["images"] == 120 and said["patients"] == 40 and said["of"] == "encoder"
+    assert said["head"]["auroc"]["value"] > 0.7, "patterns of patients are in the features of a random network, too"
+    assert said["probes"]["site"]["values"] == 2 and said["robustness"][0]["finding"] == "Mass"
+    assert any("Membership" in note for note in said["notes"])
+    pairs = pd.read_csv(tmp_path / "audit/candidates.csv")
+    assert len(pairs) and (pairs["patient"] != pairs["other_patient"]).all()
+    assert "stays in the house" in capsys.readouterr().out
+    for name in ("audit.html", "audit.json"):
+        text = (tmp_path / "audit" / name).read_text()
+        assert LONG not in text, "no name, number, path or site may leave"
+        assert not re.search(r"https?://(?!www\.w3\.org)", text)
+
+
+def test_one_image_or_one_patient_is_refused_in_one_line(archive, encoder, tmp_path, capsys):
+    table = pd.read_csv(archive / "manifest.csv")
+    for rows, words in ((table.head(1), "one image"), (table.head(3), "two patients")):
+        place = archive / "few.csv"
+        rows.to_csv(place, index=False)
+        assert main(["audit", str(encoder), str(place), "--out", str(tmp_path / "few")]) == 2
+        error = capsys.readouterr().err.strip()
+        assert words in error and len(error.splitlines()) == 1
