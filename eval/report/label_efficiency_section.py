@@ -1,10 +1,12 @@
 """The report's section on label efficiency: two models, each trained on fewer and more labelled cases."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import markupsafe
 import numpy as np
 
+from ..statistics.intervals import Estimate
 from ..statistics.results import Results
 from .formats import interval, many, number, signed
 from .metrics_json import estimate_json
@@ -16,6 +18,19 @@ METHODS = (
     "evaluated on the same cases, and the two of one size are compared by the paired bootstrap by patient. Intervals "
     "are of the test cases alone; another choice of labelled cases or another seed of training would differ by more."
 )
+
+
+class Step(NamedTuple):
+    """One number of labelled training cases: macro AUROC of both models, and the first minus the second."""
+
+    cases: int
+    first: Estimate
+    second: Estimate
+    gain: Estimate
+
+    def estimate(self, key: str) -> Estimate:
+        """Return `first`, `second` or `gain`."""
+        return {"first": self.first, "second": self.second, "gain": self.gain}[key]
 
 
 def label_efficiency_section(found: Mapping[int, Results], unit: str = "image") -> Section:
@@ -31,9 +46,7 @@ def label_efficiency_section(found: Mapping[int, Results], unit: str = "image") 
     rows = []
     for size in sizes:
         own, other = (model.macro["auroc"] for model in found[size].models)
-        rows.append(
-            {"cases": size, "first": own, "second": other, "gain": found[size].comparisons[second].macro["auroc"]}
-        )
+        rows.append(Step(size, own, other, found[size].comparisons[second].macro["auroc"]))
     words = verdict(rows, (first, second), unit)
     return Section(
         anchor="efficiency",
@@ -50,12 +63,12 @@ def label_efficiency_section(found: Mapping[int, Results], unit: str = "image") 
             "models": [first, second],
             "verdict": words,
             "steps": [
-                {"cases": row["cases"], **{key: estimate_json(row[key]) for key in ("first", "second", "gain")}}
+                {"cases": row.cases, **{key: estimate_json(row.estimate(key)) for key in ("first", "second", "gain")}}
                 for row in rows
             ],
         },
         metrics=[
-            MetricRow(name, "", f"efficiency_macro_auroc[{row['cases']}]", row[key])
+            MetricRow(name, "", f"efficiency_macro_auroc[{row.cases}]", row.estimate(key))
             for row in rows
             for name, key in ((first, "first"), (second, "second"), (f"{first} - {second}", "gain"))
         ],
@@ -63,42 +76,42 @@ def label_efficiency_section(found: Mapping[int, Results], unit: str = "image") 
     )
 
 
-def verdict(rows: list[dict], names: tuple[str, str], unit: str) -> str:
+def verdict(rows: list[Step], names: tuple[str, str], unit: str) -> str:
     """Return what the curve shows, in words: at how many labels the first model is ahead, and what labels it saves."""
     first, second = names
-    ahead = [row for row in rows if row["gain"].low > 0]
-    behind = [row for row in rows if row["gain"].high < 0]
+    ahead = [row for row in rows if row.gain.low > 0]
+    behind = [row for row in rows if row.gain.high < 0]
     words = []
     for shown, which in ((ahead, "ahead of"), (behind, "behind")):
         if shown:
-            at = ", ".join(f"{row['cases']:,}" for row in shown)
+            at = ", ".join(f"{row.cases:,}" for row in shown)
             words.append(f"With {at} labelled {unit}s {first} is {which} {second}: the interval excludes 0.")
     left = [row for row in rows if row not in ahead and row not in behind]
     if left:
-        at = ", ".join(f"{row['cases']:,}" for row in left)
+        at = ", ".join(f"{row.cases:,}" for row in left)
         words.append(f"With {at} labelled {unit}s neither is shown to be better.")
     most = rows[-1]
-    enough = next((row for row in rows[:-1] if row["first"].value >= most["second"].value), None)
+    enough = next((row for row in rows[:-1] if row.first.value >= most.second.value), None)
     if enough is not None:
         words.append(
-            f"{first} with {enough['cases']:,} labelled {unit}s reaches {number(enough['first'].value, 2)}, {second} "
-            f"with {most['cases']:,} reaches {number(most['second'].value, 2)}."
+            f"{first} with {enough.cases:,} labelled {unit}s reaches {number(enough.first.value, 2)}, {second} "
+            f"with {most.cases:,} reaches {number(most.second.value, 2)}."
         )
     return " ".join(words)
 
 
-def _plot(rows: list[dict], names: tuple[str, str], unit: str) -> str:
-    sizes = np.array([row["cases"] for row in rows], float)
+def _plot(rows: list[Step], names: tuple[str, str], unit: str) -> str:
+    sizes = np.array([row.cases for row in rows], float)
     said = "; ".join(
-        f"{many(row['cases'], unit)}: {number(row['first'].value)} and {number(row['second'].value)}, difference "
-        f"{signed(row['gain'].value)} ({interval(row['gain'], sign=True)})"
+        f"{many(row.cases, unit)}: {number(row.first.value)} and {number(row.second.value)}, difference "
+        f"{signed(row.gain.value)} ({interval(row.gain, sign=True)})"
         for row in rows
     )
     with svg_style("efficiency"):
         figure, axes = axes_px(400, 230, left=44, right=14, top=8, bottom=38)
         axes.set_xscale("log")
         for model, key in enumerate(("first", "second")):
-            own, at = [row[key] for row in rows], sizes * (1 + 0.02 * (2 * model - 1))  # beside each other
+            own, at = [row.estimate(key) for row in rows], sizes * (1 + 0.02 * (2 * model - 1))  # beside each other
             axes.vlines(at, [e.low for e in own], [e.high for e in own], color=MODELS[model], lw=1.5)
             axes.plot(at, [e.value for e in own], marker=MARKS[model], ms=6, color=MODELS[model], lw=1.5)
         axes.set_xticks(sizes, [f"{size:,.0f}" for size in sizes], fontsize=11)
