@@ -32,6 +32,8 @@ VERBS = {
     "distil": "manifest.csv + one or more model/ -> a smaller model/",
     "compress": "a run folder -> the smallest and fastest model that is not worse by a margin",
     "predict": "model/ + files -> predictions.csv",
+    "listen": "model/ + studies that a PACS sends -> a result each, in predictions.csv and back to the PACS",
+    "triage": "predictions.csv -> worklist.csv, the urgent studies first",
     "evaluate": "predictions.csv -> report.html, report.json, metrics.csv",
     "compare": "two or more models on the same cases",
     "plan": "how many cases a study needs",

@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import RunError
+from ..core.errors import RunError, UserError
 from .options import add_task, begin
 from .parser import Parser
 
@@ -15,7 +15,10 @@ TASKS = "all"
 def add_arguments(parser: Parser, task: Any) -> None:
     """Add the verb's options."""
     add_task(parser)
-    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="files, folders, globs, or one manifest CSV")
+    inputs = parser.add_argument(
+        "inputs", nargs="+", default=[], metavar="INPUT", help="files, folders, globs, or one manifest CSV"
+    )
+    inputs.required = False  # not of a PACS; `*` would not find inputs behind options
     parser.add_argument("--model", type=Path, required=True, help="model folder")
     parser.add_argument(
         "--out", type=Path, default=Path("predictions.csv"),
@@ -40,7 +43,13 @@ def run(options) -> None:
     Raises:
         RunError: Every case failed.
     """
-    inputs = options.inputs
+    inputs, web = options.inputs, getattr(options, "dicomweb", None)
+    if not inputs and web is None:
+        raise UserError("INPUT is missing: files, folders, globs, or one manifest CSV (or --dicomweb URL).")
+    if web is not None:
+        from ..stages.pacs.identity import checked_url
+
+        inputs = [checked_url(web), *inputs]  # before anything repeats it
     if options.dicom is not None:
         from ..stages.dicom.case import checked_kinds
 
@@ -66,6 +75,6 @@ def run(options) -> None:
     if left_out := table.attrs.get("left_out"):
         from ..datasets.manifest.contents import summary
 
-        print(f"note: of the folders, {summary(left_out)}")
+        print(f"note: of the {'folders' if web is None else 'studies'}, {summary(left_out)}")
     if len(failed) == len(table):
         raise RunError(f"{options.out}: every case failed; the table gives the reasons.")

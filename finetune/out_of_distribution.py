@@ -23,7 +23,7 @@ from ..core.errors import UserError
 from ..core.files import file_sha256, written_aside
 from .classifier import Classifier, TimmClassifier
 from .model import ModelCard, safetensors_state
-from .pipeline import Predictor, Scored
+from .scored import Predictor, Scored, score_width
 
 FILE = "out_of_distribution.safetensors"
 RECORD = "out_of_distribution"  # what the data of the card say of it
@@ -184,7 +184,7 @@ class Watched:
 
     def scores(self, cases: pd.DataFrame) -> Iterator[Scored]:
         """Yield the scores of all cases; see `Predictor`."""
-        labels = len(self.card.labels)
+        labels = score_width(self.card)
         for some in self._predictor.scores(cases):
             distances = self._limit.distances(some.scores[:, labels:])
             reasons = [

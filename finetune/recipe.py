@@ -11,6 +11,7 @@ from ..engine.recipe import Optim, Run
 
 # In place of a network's name: a module that somebody gave to `finetune`; no file can tell how to build it.
 OWN = "own"
+LOSSES = ("bce", "ce", "mse", "l1", "corn", "hazards", "cox")  # the latter are of targets (`datasets.manifest.targets`)
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ class Finetune:
         pool: `mean`, `class`, `attention`; of the ERDES baselines `mean` or `topk` (selective temporal pooling). Of a
             frozen timm network `mean` is what its own last layer sees.
         pool_ratio: Share of the time steps that `topk` averages over (0.3 in ERDES); null for every other pool.
-        loss: `bce` (findings occur together) or `ce` (classes exclude each other).
+        loss: `bce` (findings occur together) or `ce` (classes exclude each other). Of targets in `manifest.json`: `mse`
+            or `l1` (numbers), `corn` (grades), `hazards` or `cox` (times); left at `bce` the first of its kind.
         label_smoothing: Share of a class's weight that goes to all classes alike; for `ce`.
         head_drop: Dropout before the linear layer.
         select: `best` (macro AUROC on validation), `accuracy` (on validation, as ERDES does) or `last` epoch, which

@@ -21,13 +21,19 @@ from ..finetune.model import ModelCard
 from ..finetune.timm_network import PARTS, native_size
 from ..mil.cards import load_any_model
 from ..mil.model import MilCard
+from .exported import FACTS, graph_facts, preprocessing_facts
 from .facts import model_facts
-
-FACTS = "clinvit.json"  # beside every export: labels, normalisation, thresholds, calibration
 
 
 def export_stage(
-    folder: Path, to: str | None, out: Path, *, int8: bool = False, data: Path | None = None, merge: bool = False
+    folder: Path,
+    to: str | None,
+    out: Path,
+    *,
+    int8: bool = False,
+    data: Path | None = None,
+    merge: bool = False,
+    scheme: Any = None,
 ) -> list[str]:
     """Write a model or an encoder folder for another library; gives what is worth saying.
 
@@ -41,6 +47,7 @@ def export_stage(
         int8: With `onnx`, also a graph with int8 weights for CPUs.
         data: With `int8`, a manifest: the AUROC of both graphs on its validation cases is compared.
         merge: Merge idle units, and refuse a network that has none.
+        scheme: With `int8`, how (`quantised.Scheme`); None for weights in int8 and ranges found anew for each input.
 
     Raises:
         UserError: The other library has no such model, the export does not give what the model gives, or `out` is the
@@ -64,6 +71,11 @@ def export_stage(
         from .model_card import write_model_card
 
         return [f"card: {write_model_card(Path(folder), card, out)}"]
+    if int8:
+        from .quantised import Scheme, write_quantised
+
+        scheme = scheme or Scheme()
+        scheme.check(card, data)
     network, said = network.cpu().eval(), []
     if has_idle(card) and to in ("onnx", "torch"):
         network, card = merge_idle(network, card)
@@ -76,10 +88,11 @@ def export_stage(
     else:
         said += _graph(network, card, to, out)
     write_json(out / FACTS, facts(Path(folder), card))
+    if to in ("timm", "huggingface") and getattr(card, "targets", ()):
+        said.append(f"outputs are raw; {out / FACTS} says how each target follows: {card.summary()}")
     if int8:
-        from .quantised import write_quantised
-
-        said += write_quantised(Path(folder), card, out, data)
+        said += write_quantised(network, card, out, data, scheme)
+    write_json(out / FACTS, facts(Path(folder), card) | {"graphs": graph_facts(out)})
     return said
 
 
@@ -113,7 +126,15 @@ def open_folder(folder: Path) -> tuple[nn.Module, ModelCard | MilCard | EncoderC
 
 def facts(folder: Path, card: ModelCard | MilCard | EncoderCard) -> dict[str, Any]:
     """What must go with the weights: input, normalisation, and of a model labels, thresholds and calibration."""
-    return card.input_facts() | (model_facts(folder, card) if card.kind != "encoder" else {})
+    said = card.input_facts() | (model_facts(folder, card) if card.kind != "encoder" else {})
+    return said | ({"preprocessing": preprocessing_facts(card)} if card.kind == ModelCard.kind else {})
+
+
+def output_names(card: ModelCard) -> list[str]:
+    """Return a name for each output of the network."""
+    if not card.targets:
+        return list(card.labels)
+    return [f"{each.name}_{i}" if each.width > 1 else each.name for each in card.kinds for i in range(each.width)]
 
 
 def _timm(network: nn.Module, card: ModelCard | MilCard | EncoderCard, out: Path) -> list[str]:
@@ -136,7 +157,7 @@ def _for_timm(network: nn.Module, card) -> tuple[dict[str, Tensor], dict[str, An
     if card.network != "vit":
         if card.mode in FROZEN:
             raise UserError(f"timm's {card.network} has its own last layer, no probe's: export to onnx or torch.")
-        arguments = {"name": card.network, "num_classes": len(card.labels), "in_chans": card.arch.channels}
+        arguments = {"name": card.network, "num_classes": card.outputs, "in_chans": card.arch.channels}
         if PARTS.keys() & {value for value in card.settings.values() if isinstance(value, str)}:
             raise UserError(f"{card.network} was made with layers that no text names: export to onnx or torch.")
         own = native_size(card.network)
@@ -152,7 +173,7 @@ def _for_timm(network: nn.Module, card) -> tuple[dict[str, Tensor], dict[str, An
     after = isinstance(network.fc_norm, nn.LayerNorm)
     if after:
         state |= _plain(network.fc_norm.state_dict(), "fc_norm.")
-    return state | _plain(head, "head."), timm_arguments(card.arch, card.pool, after, len(card.labels))
+    return state | _plain(head, "head."), timm_arguments(card.arch, card.pool, after, card.outputs)
 
 
 def _try_timm(network: nn.Module, card, name: str, arguments: dict, file: Path) -> None:
@@ -182,9 +203,12 @@ def _hugging_face(network: nn.Module, card, out: Path) -> list[str]:
             raise UserError("the encoder has no final norm, which transformers' models have: export to onnx or torch.")
     else:
         vit, head, config, prefix = _hugging_face_classifier(network, card, clips)
-        config["id2label"] = dict(enumerate(card.labels))
-        config["label2id"] = {label: place for place, label in enumerate(card.labels)}
+        names = output_names(card)
+        config["id2label"] = dict(enumerate(names))
+        config["label2id"] = {label: place for place, label in enumerate(names)}
         config["problem_type"] = "single_label_classification" if card.exclusive else "multi_label_classification"
+        if card.targets:
+            config["problem_type"] = "regression"
     state = hugging_face_state(vit.state_dict(), arch, prefix) | head
     write_json(out / "config.json", config)
     write_json(out / "preprocessor_config.json", preprocessor(arch, card.mean, card.std, config["model_type"]))

@@ -72,7 +72,14 @@ def after_training(model: Path, out: Path, rule: str, calibrate: str | None) -> 
     table = out / "predictions.csv"
     if calibrate is not None:
         store_calibration(model, table, calibrate)
-    store_thresholds(model, read_predictions(table), rule)
+    found = read_predictions(table, targets=True)
+    if found.targets:  # numbers, grades and times have no threshold; the epoch is chosen on the same cases
+        from ..mil.cards import load_any_card
+
+        chosen = load_any_card(model).recipe.get("select") != "last"
+        write_hashes(model / CHOSEN_ON, found.rows("val").table["id"] if chosen else [])
+        return
+    store_thresholds(model, found, rule)
 
 
 def store_thresholds(model: Path, predictions: Predictions, rule: str) -> None:

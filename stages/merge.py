@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ..core.alone import folder_alone
 from ..core.errors import UserError
 from ..core.files import file_sha256
+from .facts import refuse_targets
 
 if TYPE_CHECKING:
     from ..finetune.model import ModelCard
@@ -95,6 +96,7 @@ def _check(
     """
     from ..finetune.adaptation import FROZEN
 
+    refuse_targets(card, f"{path}: merging")
     (first_path, first), *_ = zip(models.values(), cards.values(), strict=True)
     if card.network != "vit" or card.mode in FROZEN or card.pool == "attention":
         raise UserError(

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ...compress.quantise import write_dynamic
 from ...core.files import own_folder, written_aside
 from ...finetune.model import ModelCard, input_shape, predict_batch
-from ..graphs import image_graph, write_int8, write_onnx
+from ..graphs import image_graph, write_onnx
 
 ONNX, TORCH = TARGETS = ("onnx", "torch")
 FP32, INT8 = "fp32", "int8"
@@ -49,7 +50,7 @@ def write_graphs(network: nn.Module, card: ModelCard, folder: Path, int8: bool) 
 def quantise(exact: Path, file: Path) -> None:
     """Write the int8 form of a graph: the one place that says how."""
     with written_aside(file) as aside:
-        write_int8(exact, aside)
+        write_dynamic(exact, aside)
 
 
 def graph_scores(file: Path) -> Scores:

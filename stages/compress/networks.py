@@ -18,7 +18,7 @@ from ...finetune.run import finetune
 from ...finetune.teachers import open_teachers
 from ..data import cache_place
 from ..finetune import after_training
-from ..quantised import graph_predictor
+from ..onnx_runtime import graph_predictor
 from .forms import FP32, TORCH, graph_scores, network_scores, rates, weights_bytes, write_graphs
 from .opened import Opened
 from .result import Try

@@ -13,7 +13,8 @@ from ...datasets.manifest.seen import CHOSEN_ON, PRETRAINED_ON, TRAINED_ON, read
 from ...datasets.manifest.tables import write_predictions
 from ...eval.statistics.questions import NON_INFERIORITY, Margin
 from ...finetune.model import ModelCard, save_model
-from ..export import FACTS, facts
+from ..export import facts
+from ..exported import FACTS, graph_facts
 from ..finetune import thresholds_on
 from ..graphs import require_onnx
 from ..model_card import write_model_card
@@ -170,5 +171,5 @@ def _keep(found: Compressed, networks: Networks) -> None:
         copy_folder(networks.graph(chosen).parent, out / "onnx")
         val = table.rows("val").scored()
         own = card if card.exclusive or not len(val) else replace(card, thresholds=thresholds_on(val, networks.rule()))
-        write_json(out / "onnx" / FACTS, facts(model, own))
+        write_json(out / "onnx" / FACTS, facts(model, own) | {"graphs": graph_facts(out / "onnx")})
     write_model_card(model, card, out)

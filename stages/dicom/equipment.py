@@ -7,11 +7,12 @@ from typing import Any
 
 from pydicom import Dataset
 
+from ...datasets.images.dicom_header import OWN
 from .case import Algorithm
 from .codes import line
 from .uids import result_uid
 
-MANUFACTURER, MODEL_NAME = "ClinViT", "ClinViT"
+MANUFACTURER = MODEL_NAME = OWN
 NOTE = "AI, not for diagnosis"
 READING_NOTE = (
     "Made by a computer model without a reader. A probability is of the label as the model was trained on it; absent "

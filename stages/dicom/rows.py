@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...finetune.pipeline import PREDICTED, WARNING
+from ..requested_files import CHOSEN
 from .case import Algorithm, Code, Finding, ResultCase
 
 
@@ -31,6 +32,7 @@ def result_case(
         findings=tuple(_findings(card, row, codes or {})),
         reason=f"{reason.rstrip('.')}." if row["status"] != "ok" else "",
         warning=warning if isinstance(warning, str) else "",
+        facts={"Image": row[CHOSEN]} if isinstance(row.get(CHOSEN), str) and row[CHOSEN] else {},
     )  # fmt: skip
 
 

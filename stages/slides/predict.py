@@ -26,7 +26,7 @@ from ...mil.slide_encoder import load_tile_encoder
 from ..audit import Audit
 from ..dicom.case import ResultCase
 from ..dicom.results import Results, write_all
-from ..facts import beside, model_facts
+from ..facts import beside, model_facts, refuse_targets
 from ..predict import without_names, write_table
 from ..requested import marked, requested_cases
 from ..seen import seen_facts
@@ -79,9 +79,12 @@ def predict_slides(request: Request) -> pd.DataFrame:
         UserError: Slides need features and how to make them is not known, or the encoder is not the model's.
     """
     model, card = load_mil(request.model)
+    if request.maps is not None:
+        refuse_targets(card, "--explain")
     if request.dicom is not None:
+        refuse_targets(card, "--dicom")
         request.dicom.refuse()
-    cases, truth = requested_cases(request.inputs, card.labels, "slide")
+    cases, truth = requested_cases(request.inputs, card.asked, "slide")
     if (cases["id"] == cases["path"]).all():
         # Slides of one name in several folders: their ids, which name files too, start where the folders part.
         base = os.path.commonpath([Path(path).absolute().parent for path in cases["path"]])
@@ -104,7 +107,7 @@ def predict_slides(request: Request) -> pd.DataFrame:
         _make_features(request, manifest, card)
     predictor = BagPredictor(card, lambda cases: _predictions(model, card, cases["id"].tolist(), request.features))
     table = marked(predicted(cases, truth, predictor), cases)
-    write_table(request.out, table, card.labels)
+    write_table(request.out, table, card)
     more = {"seen": seen_facts(request.model, cases), "sha256": sha256}
     write_json(beside(request.out, "model"), model_facts(request.model, card) | more)
     audit.written(request.out, table)
@@ -148,9 +151,10 @@ def _keep_key(key: Path, kept: Path) -> None:
 def _manifest(request: Request, cases: pd.DataFrame, truth: np.ndarray, card: MilCard) -> Manifest:
     """The requested slides as a manifest; relative paths (annotations) are relative to where they stood."""
     listed = len(request.inputs) == 1 and request.inputs[0].lower().endswith(".csv")
-    table = cases.assign(**{label: truth[:, i] for i, label in enumerate(card.labels)})
+    labels = () if card.targets else card.labels
+    table = cases.assign(**{label: truth[:, i] for i, label in enumerate(labels)})
     table["path"] = [str(Path(path).absolute()) for path in table["path"]]
-    return Manifest(Path(request.inputs[0]) if listed else Path("slides.csv"), table, card.labels)
+    return Manifest(Path(request.inputs[0]) if listed else Path("slides.csv"), table, labels)
 
 
 def _make_features(request: Request, manifest: Manifest, card: MilCard) -> None:

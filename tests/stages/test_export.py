@@ -15,7 +15,7 @@ from clinvit.datasets.manifest.tables import read_predictions
 from clinvit.finetune.model import ModelCard, build_model, load_model, save_model
 from clinvit.finetune.recipe import View
 from clinvit.mil.model import MilCard, load_mil, save_mil
-from clinvit.stages.graphs import onnx_session
+from clinvit.stages.onnx_runtime import onnx_session
 
 ARCH = Architecture(32, 2, 2, image_size=(32, 48), patch_size=8)
 SQUARE = replace(ARCH, image_size=(32, 32))
