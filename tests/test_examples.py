@@ -15,8 +15,8 @@ EXAMPLES = ROOT / "examples"
 def run(script: str, folder, *words: str) -> str:
     """Run an example as its reader would; give what it prints."""
     done = subprocess.run(
-        [sys.executable, EXAMPLES / script, *words], cwd=folder, capture_output=True, text=True, timeout=900, check=False,
-        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+        [sys.executable, EXAMPLES / script, *words], cwd=folder, capture_output=True, text=True, timeout=900,
+        check=False, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout
