@@ -18,6 +18,7 @@ from ..core.files import write_json, written_aside
 from ..datasets.manifest.seen import CHOSEN_ON, PRETRAINED_ON, TRAINED_ON, read_hashes, save_hashes
 from ..finetune.adaptation import FROZEN
 from ..finetune.model import ModelCard
+from ..finetune.out_of_distribution import read_limit, write_limit
 from ..finetune.timm_network import PARTS, native_size
 from ..mil.cards import load_any_model
 from ..mil.model import MilCard
@@ -110,7 +111,10 @@ def write_merged(folder: Path, network: nn.Module, card: ModelCard | EncoderCard
     if out.exists() and any(out.iterdir()):
         raise UserError(f"--out {out}: there is something already; name a new folder.")
     small, own = merge_idle(network.cpu().eval(), card)
+    limit = read_limit(folder, card, network) if isinstance(card, ModelCard) else None
     own.save(out, small)
+    if limit is not None:
+        write_limit(out, limit, out / own.weights_file)  # it gives the same features, too
     for name in (TRAINED_ON, CHOSEN_ON, PRETRAINED_ON):
         save_hashes(out / name, read_hashes(folder / name))
     before, after = (sum(part.numel() for part in each.parameters()) for each in (network, small))

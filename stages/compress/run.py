@@ -13,6 +13,7 @@ from ...datasets.manifest.seen import CHOSEN_ON, PRETRAINED_ON, TRAINED_ON, read
 from ...datasets.manifest.tables import write_predictions
 from ...eval.statistics.questions import NON_INFERIORITY, Margin
 from ...finetune.model import ModelCard, save_model
+from ...finetune.out_of_distribution import RECORD
 from ..export import facts
 from ..exported import FACTS, graph_facts
 from ..finetune import thresholds_on
@@ -159,7 +160,8 @@ def _keep(found: Compressed, networks: Networks) -> None:
     out, chosen = found.folder, found.chosen
     (network, card), folder = networks.network(chosen.variant), networks.model(chosen.variant)
     table = networks.predictions(chosen)
-    card = replace(card, compression=compression_facts(found, networks.opened))
+    no_limit = {RECORD: {"none": "a smaller network has other features than those that its teacher's limit is from"}}
+    card = replace(card, compression=compression_facts(found, networks.opened), data=card.data | no_limit)
     model = out / MODEL
     model.mkdir(exist_ok=True)
     for name in (TRAINED_ON, PRETRAINED_ON):
