@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..core.alone import file_alone
 from ..core.files import write_text
@@ -11,7 +11,11 @@ from ..datasets.manifest.boxes import BOXES, write_boxes
 from ..datasets.manifest.inventory import warn
 from ..datasets.manifest.layouts import Layout, to_manifest
 from ..datasets.manifest.patients import alike_patients
+from ..datasets.manifest.roots import refuse_outside, signature_of
 from ..datasets.manifest.tables import Manifest, read_manifest, write_manifest
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 WHOLE = "whole"  # the file that is written last into an invented data set
 
@@ -77,6 +81,7 @@ def prepare_stage(
     # Links that lead out of the data set are not followed unasked: they may have come with it.
     roots = [base] * base.startswith("..") + list(dict.fromkeys(str(Path(each).resolve()) for each in given))
     with file_alone(out, out.parent / BOXES):
+        _refuse_outside(out, table.assign(path=paths), roots)
         write_manifest(
             out, table.assign(path=paths), labels, about["meaning"], roots, about.get("left_out"), holds,
             about.get("columns", ()), about.get("targets", ()),
@@ -85,6 +90,14 @@ def prepare_stage(
             write_boxes(out.parent / BOXES, about["boxes"])
     names = [*labels, *(each.name for each in about.get("targets", ()))]
     return Prepared(read_manifest(out, names), about["notes"], about["warnings"], about.get("lists_only", False))
+
+
+def _refuse_outside(out: Path, table: "pd.DataFrame", roots: Sequence[str]) -> None:
+    """Raise where the manifest would be refused when it is read, before it lies there."""
+    signature = signature_of(out, roots) if roots else ""
+    for column in ("path", "annotation"):
+        if column in table:
+            refuse_outside(out, column, table[column].astype(str), roots, signature)
 
 
 def prepare_phantoms(

@@ -35,22 +35,25 @@ ALIASES = {
     "path": (
         "path", "file", "filename", "file name", "filepath", "file path", "image", "image path", "imagepath",
         "image file", "image name", "img", "img path", "image index", "dateiname", "datei", "bild", "pfad", "video",
-        "clip", "slide", "fichier",
+        "clip", "slide", "fichier", "archivo", "ruta", "imagen",
     ),
     "patient": (
         "patient", "patient id", "patientid", "patient nr", "patient no", "patient number", "patientennummer",
         "patienten id", "patienten nr", "pat id", "pat nr", "pid", "subject", "subject id", "mrn", "person id",
+        "paciente", "id paciente", "paciente id", "id patient", "paziente",
     ),
 }  # fmt: skip
 _SAME_FACT = {
-    "sex": ("gender", "geschlecht", "geschl", "patient sex", "patient gender", "sexe"),
-    "age": ("alter", "patient age", "age years", "patientenalter"),
+    "sex": ("gender", "geschlecht", "geschl", "patient sex", "patient gender", "sexe", "sexo"),
+    "age": ("alter", "patient age", "age years", "patientenalter", "âge", "edad"),
     "view": ("view position", "viewposition", "projection", "projektion"),
     "site": ("hospital", "institution", "center", "centre", "klinik"),
 }
 _SEXES = {
-    **dict.fromkeys(("m", "male", "man", "männlich", "mann", "mas", "masculin", "homme"), "M"),
-    **dict.fromkeys(("f", "female", "woman", "w", "weiblich", "frau", "feminin", "femme"), "F"),
+    **dict.fromkeys(
+        ("m", "male", "man", "männlich", "mann", "mas", "masculin", "homme", "h", "hombre", "masculino"), "M"
+    ),
+    **dict.fromkeys("f female woman w weiblich frau feminin femme mujer femenino".split(), "F"),
 }
 _ODD_SHARE = 0.05  # of cells that are no label's, above which a column is no label
 
@@ -93,7 +96,10 @@ def fact_cells(key: str, cells: pd.Series) -> pd.Series:
     """Return the cells of a fact in one spelling: sex as M and F, age in whole or broken years; others as they are."""
     texts = cells.str.strip()
     if key == "sex":
-        return texts.str.casefold().map(_SEXES).fillna(texts)
+        words = texts.str.casefold()
+        # Of hombre and mujer, M is the woman.
+        spanish = {"m": "F"} if {"h", "m"} <= set(words) and "f" not in set(words) else {}
+        return words.map(_SEXES | spanish).fillna(texts)
     texts = texts.mask(texts.str.lower().isin(UNKNOWN_CELLS), "")
     if key == "age":
         return texts.mask(texts.str.match(r"^\d+(?:[.,]\d+)?\s*[YyMmWwDd]$|^\d+,\d+$"), years(texts).map(_short))

@@ -131,6 +131,7 @@ def keep_present(
     wanted = missing["path"].iloc[0] or missing["id"].iloc[0]
     if wanted.startswith("../"):  # was absolute in the table
         wanted = os.path.normpath(root.resolve() / wanted)
+        remedy = remedy or "name the folder that they lie in now (--data-root), "
     if len(missing) > len(table) / 2 and not keep_missing:
         raise DataError(
             f"{root}: {len(missing):,} of {len(table):,} {NOT_THERE}, first {wanted}. "

@@ -55,7 +55,7 @@ def named_cases(
     table.insert(0, "id", file_ids(table["path"]))
     table["patient"] = table["id"]
     if patient_pattern is not None:
-        table["patient"] = patients_by_pattern(root, pd.Series(parts, dtype=str), patient_pattern)
+        table["patient"] = patients_by_pattern(root, pd.Series(parts, dtype=str), patient_pattern, found.entries)
     elif by_header:
         _refuse_unknown(root, found.entries)
     if any(entry.is_dicom for entry in found.entries):
@@ -106,8 +106,16 @@ def file_ids(files: pd.Series) -> pd.Series:
     return files if names[~files.duplicated()].duplicated().any() else names
 
 
-def patients_by_pattern(root: Path, below_class: pd.Series, pattern: str) -> pd.Series:
+def patients_by_pattern(
+    root: Path, below_class: pd.Series, pattern: str, entries: Sequence[Entry] | None = None
+) -> pd.Series:
     """Return the patient of each path below its class folder, by a regular expression.
+
+    Args:
+        root: The folder, for messages.
+        below_class: N parts of paths.
+        pattern: Its group (or all of it) is the patient.
+        entries: The N cases, whose DICOM files messages do not name; None where there are none.
 
     Raises:
         DataError: It is none, or finds no patient in a path.
@@ -117,12 +125,21 @@ def patients_by_pattern(root: Path, below_class: pd.Series, pattern: str) -> pd.
     except re.error as error:
         raise DataError(f"patient_pattern {pattern!r} is no regular expression: {error}.") from None
     patients = []
-    for path in below_class:
+    for row, path in enumerate(below_class):
         match = expression.search(path)
         if match is None:
-            raise DataError(f"{root}: patient_pattern {pattern!r} finds no patient in {path!r}.")
+            said = _said(entries[row], path) if entries is not None else repr(path)
+            raise DataError(f"{root}: patient_pattern {pattern!r} finds no patient in {said}.")
         patients.append(match[match.re.groups and 1])
     return pd.Series(patients, below_class.index)
+
+
+def _said(entry: Entry, part: str) -> str:
+    """Return a part of a path for a message: of a DICOM file, named after people at times, its id and shape."""
+    if not entry.is_dicom:
+        return repr(part)
+    shape = re.sub(r"[^\W\d_]", "x", re.sub(r"\d", "9", part))
+    return f"{shape!r} (x a letter, 9 a digit; the file {keyed_hash(secret_key(), entry.path)})"
 
 
 def _nobody_knows(entry: Entry) -> bool:
@@ -138,12 +155,12 @@ def _refuse_unknown(root: Path, entries: Sequence[Entry]) -> None:
             "pattern (--option patient_pattern=...), or say --option each_file_own_patient=true if no patient has two "
             "files."
         )
-    unnamed = [entry.path for entry in entries if entry.header is not None and not entry.header.patient]
+    unnamed = [entry for entry in entries if entry.header is not None and not entry.header.patient]
     if unnamed:
         raise DataError(
-            f"{root}: {len(unnamed)} DICOM headers name no patient, first {unnamed[0]}. Say "
-            "--option each_file_own_patient=true if no patient has two files, or give a pattern "
-            "(--option patient_pattern=...)."
+            f"{root}: {len(unnamed)} of {len(entries):,} DICOM headers name no patient, first "
+            f"{_said(unnamed[0], unnamed[0].path)}. Say --option each_file_own_patient=true if no patient has two "
+            "files, or give a pattern (--option patient_pattern=...)."
         )
 
 

@@ -63,7 +63,9 @@ COVARIATES = frozenset(
         "race,ethnicity,insurance,language,smoker,raucher,smoking,pregnant,deceased,bmi,weight,weight kg,body weight,"
         "height cm,height m,rows,columns,kvp,kv,mas,exposure,dose,reader,annotator,rater,index,row,nr,no,number,nummer,"
         "accession,accession number,modality,body part,window center,window width,rescale slope,rescale intercept,"
-        "train,test,val,is train,is test"
+        "train,test,val,is train,is test,intubated,intubiert,ventilated,beatmet,bettaufnahme,liegendaufnahme,gerät,"
+        "geraet,hersteller,scanner,aufnahmejahr,jahr,monat,standort,stationär,ambulant,notaufnahme,sexo,edad,âge,"
+        "fabricante,fumador,fumeur,hôpital,año,année,mois,lit"
     ).split(",")
 )
 _RESPLIT = "Split by patient, or empty the column and let `clinvit prepare --resplit` do it."

@@ -1,5 +1,6 @@
 """What a stranger's table of slides calls its columns, and which slides its cells name."""
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
@@ -8,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ....core.errors import DataError
+from ....datasets.manifest.columns import alias
 from ....datasets.manifest.contents import Contents
 from ....datasets.manifest.inventory import relative_paths
 from ....datasets.manifest.tables import UNKNOWN_CELLS
@@ -18,6 +20,7 @@ IDS = ("slide_id", "slideid", "slide")
 PATHS = (*IDS, "wsi", "slide_path", "filename", "file_name", "file", "image_path", "image")
 PATIENTS = ("case_id", "patient_id", "patientid", "case")
 CLASSES = "label"
+_ABSOLUTE = re.compile(r"(?:[A-Za-z]:)?/")  # of Windows too
 
 
 def usual_columns(raw: pd.DataFrame, path_column: str, patient_column: str, notes: list[str]) -> tuple[str, str]:
@@ -30,8 +33,12 @@ def usual_columns(raw: pd.DataFrame, path_column: str, patient_column: str, note
         notes: What was taken is added.
     """
     found = []
-    for asked, usual, what in ((path_column, PATHS, "slides"), (patient_column, PATIENTS, "patients")):
+    for key, asked, usual, what in (
+        ("path", path_column, PATHS, "slides"), ("patient", patient_column, PATIENTS, "patients"),
+    ):  # fmt: skip
         column = asked if asked in raw.columns else _first(raw, (asked.lower(), *usual))
+        if column is None and asked == key:
+            column = alias(key, list(raw.columns))
         if column is not None and column != asked:
             notes.append(f"the {what} are those of the column {column!r}.")
         found.append(column or asked)
@@ -50,29 +57,45 @@ def class_names(raw: pd.DataFrame, notes: list[str]) -> str | None:
     return column
 
 
-def find_slides(path: Path, root: Path, cells: pd.Series, held: Contents) -> pd.Series:
+def slide_name(cell: str) -> str:
+    """Return the id that a cell of slide ids gives: without suffix, and of an absolute path the file's name."""
+    cell = cell.strip()
+    plain = cell.replace("\\", "/")
+    return slide_stem(PurePosixPath(plain).name if _ABSOLUTE.match(plain) else cell)
+
+
+def find_slides(path: Path, root: Path, cells: pd.Series, held: Contents, notes: list[str]) -> pd.Series:
     """Return cells as paths relative to `root`: a name becomes the one slide that it fits, others stay as they are.
+
+    Of an absolute path that leads nowhere, such as of the machine that wrote the table, only the file's name counts.
 
     Args:
         path: The table, for messages.
         root: The folder of slides.
         cells: Paths, absolute or relative to `root`, or names with or without suffix; of a DICOM slide also its folder.
         held: What the folder holds.
+        notes: How many absolute paths were taken by their names is added.
 
     Raises:
         DataError: A cell fits several slides.
     """
-    cells = relative_paths(cells.str.strip().str.replace("\\", "/", regex=False).str.rstrip("/"), root)
+    written = cells.str.strip().str.replace("\\", "/", regex=False).str.rstrip("/")
+    cells = relative_paths(written, root)
     present = {entry.path for entry in held.entries}
     places = _places(held)
-    found = []
-    for row, cell in enumerate(cells):
+    found, elsewhere = [], 0
+    for row, (cell, name) in enumerate(zip(cells, written, strict=True)):
         fits = sorted({cell} if cell in present else places.get(_plain(cell), {cell}))
+        if fits == [cell] and _ABSOLUTE.match(name) and not (root / cell).exists():
+            fits = sorted(places.get(_plain(PurePosixPath(name).name), {cell}))
+            elsewhere += fits != [cell]
         if len(fits) > 1:
             raise DataError(
                 f"{path}: row {row + 2}: {cell!r} fits {fits[0]} and {fits[1]}. Give the path below {root}."
             )
         found.append(fits[0])
+    if elsewhere:
+        notes.append(f"{elsewhere:,} absolute paths lead nowhere: the slides of their names below {root} were taken.")
     return pd.Series(np.array(found, dtype=object), cells.index, dtype=str)
 
 

@@ -15,7 +15,7 @@ from ....datasets.manifest.own import TABLE_SUFFIXES, only_csv, own_table, table
 from ....datasets.manifest.tables import UNKNOWN_CELLS, read_csv
 from ....datasets.slides.dicom_series import FURTHER, NO_VOLUME
 from ....datasets.slides.reading import SLIDE_SUFFIXES, slide_stem
-from .columns import IDS, class_names, find_slides, usual_columns
+from .columns import IDS, class_names, find_slides, slide_name, usual_columns
 
 NAMES = "(name of the file)"  # a column that no table has
 
@@ -95,11 +95,12 @@ def read(
         class_column = class_names(raw, notes)
     require_columns(path, raw, [path_column], "a table with one row per slide (name the column: path_column)")
     if id_column is None and path_column.lower() in IDS:
-        raw = raw.assign(**{NAMES: raw[path_column].str.strip().map(slide_stem)})
-        id_column = NAMES
+        names = raw[path_column].map(slide_name)
+        if not names[~raw[path_column].duplicated()].duplicated().any():
+            raw, id_column = raw.assign(**{NAMES: names}), NAMES
     held = contents(root, "slide")
     present = pd.Series([entry.path for entry in held.entries], dtype=str)
-    raw[path_column] = find_slides(path, root, raw[path_column], held)
+    raw[path_column] = find_slides(path, root, raw[path_column], held, notes)
     raw = _one_row_per_slide(raw, path_column, held, notes)
     if id_column is None:
         listed = raw[path_column]

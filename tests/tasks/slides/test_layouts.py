@@ -443,3 +443,55 @@ def test_tables_of_slides_have_the_policies_of_other_tables(tmp_path):
     assert table["grade"].tolist() == [0, 1, 0, 1, 1, 1, 0, 1, 0, 1, 0, 1]
     with pytest.raises(DataError, match=r"rows 2 and 3 are of one slide.*readers=majority"):
         to_manifest(tmp_path)
+
+
+ELSEWHERE = ["/data/slides/{}", "D:\\Scans\\2024\\{}", "\\\\server\\share\\{}", "C:/x/{}", "/data/slides/{stem}"]
+
+
+@pytest.mark.parametrize("style", ELSEWHERE)
+@pytest.mark.parametrize("column", ["path", "Pfad", "slide_id"])
+def test_absolute_paths_of_another_machine_name_the_slides_here(tmp_path, style, column):
+    def cell(slide):
+        name = slide.partition("/")[2]
+        return style.format(name, stem=name[:-4])
+
+    own(tmp_path, [f"{cell(s)},p{n},{n % 2}" for n, s in enumerate(SLIDES)], f"{column},patient,grade", SLIDES)
+    table, labels = to_manifest(tmp_path)
+    assert table["path"].tolist() == SLIDES and labels == ("grade",)
+    assert table["id"].str.fullmatch(r"case_\d\d" if column == "slide_id" else r"(?:left/|right/)?case_\d\d").all()
+    assert said(table, "12 absolute paths lead nowhere: the slides of their names below")
+
+
+def test_slide_ids_that_are_paths_of_one_name_in_two_folders(tmp_path):
+    slides = [f"{n % 2}/case_{n // 2:02d}.svs" for n in range(12)]
+    own(tmp_path, [f"{tmp_path / s},p{n},{n % 2}" for n, s in enumerate(slides)], "slide_id,case_id,grade", slides)
+    with pytest.raises(DataError, match=r"0/case_00\.svs and 1/case_00\.svs have one name"):
+        to_manifest(tmp_path)
+
+
+def test_a_relative_path_names_no_slide_in_another_folder(tmp_path):
+    rows = [f"{'right' if n == 1 else 'left' if n % 2 else 'right'}/case_{n:02d}.svs,p{n},{n % 2}" for n in range(12)]
+    own(tmp_path, rows, slides=SLIDES)
+    table = to_manifest(tmp_path)[0]
+    assert len(table) == 11 and said(table, "1 listed files are not there and were left out")
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_slides_on_another_disk_are_refused_before_a_manifest_is_written(tmp_path, before):
+    disk, root, out = tmp_path / "disk", tmp_path / "tables", tmp_path / "out/manifest.csv"
+    slides = [f"case_{n:02d}.svs" for n in range(12)]
+    touch(disk, *slides)
+    root.mkdir()
+    own(root, [f"{disk / slide},p{n},{n % 2}" for n, slide in enumerate(slides)])
+    if before:
+        out.parent.mkdir()
+        out.write_text("as it was")
+    with pytest.raises(DataError, match=f"leads out of .* prepare with --data-root {disk}"):
+        prepare_stage(LAYOUTS, root / "labels.csv", out)
+    assert out.read_text() == "as it was" if before else not out.exists()
+    found = prepare_stage(LAYOUTS, root / "labels.csv", out, data_roots=[disk]).manifest
+    assert all(file.is_file() for file in found.files())
+    for slide in slides:
+        (disk / slide).unlink()
+    with pytest.raises(DataError, match=r"12 of 12 listed files are not there.*lie in now \(--data-root\)"):
+        prepare_stage(LAYOUTS, root / "labels.csv", out)
