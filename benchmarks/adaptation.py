@@ -26,9 +26,9 @@ from clinvit.pretrain.run import pretrain
 from clinvit.stages.prepare import prepare_stage
 from clinvit.tasks.thorax.layouts import LAYOUTS
 from clinvit.tasks.thorax.phantoms import COMMON
-from clinvit.tasks.thorax.recipes import finetune_demo, pretrain_demo
+from clinvit.tasks.thorax.recipes import finetune_tiny, pretrain_tiny
 
-# Peak learning rate, and what else differs from the demo's fine-tuning. Probes see all patches.
+# Peak learning rate, and what else differs from the fine-tuning of `tiny`. Probes see all patches.
 PROBE = {"patch_drop": 0.0}
 METHODS = {
     "full": (1e-3, {}),
@@ -56,8 +56,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     manifest, cache = _phantoms(options.out, options.patients), options.out / "cache"
-    recipe = pretrain_demo()
-    recipe = replace(recipe, optim=replace(recipe.optim, epochs=options.pretrain_epochs))
+    recipe = pretrain_tiny()
+    recipe = replace(recipe, optim=replace(recipe.optim, epochs=options.pretrain_epochs, warmup_epochs=8))
     encoder = pretrain(recipe, manifest.with_labels(()), options.out / "pretrain", cache)
     for least_px in (0, SIZE_PX):  # no method is charged with decoding the files
         build_cache(manifest.files(), cache, ImageReader(SIZE_PX, least_px))
@@ -82,11 +82,11 @@ def _phantoms(out: Path, patients: int) -> Manifest:
 
 
 def _recipe(rate: float | None, fields: dict, epochs: int) -> Finetune:
-    demo = finetune_demo()
-    optim = replace(demo.optim, epochs=epochs)
+    tiny = finetune_tiny()
+    optim = replace(tiny.optim, epochs=epochs, warmup_epochs=2)
     if rate is not None:
         optim = replace(optim, base_lr=rate * 256 / optim.batch_size)
-    return replace(demo, optim=optim, data=replace(demo.data, cache_px=SIZE_PX, labels=tuple(COMMON)), **fields)
+    return replace(tiny, optim=optim, data=replace(tiny.data, cache_px=SIZE_PX, labels=tuple(COMMON)), **fields)
 
 
 def _row(name: str, rate: float | None, run: Path) -> str:

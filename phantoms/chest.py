@@ -7,6 +7,7 @@ patient's right, which a frontal radiograph shows on the left. Borders are one-d
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -169,7 +170,12 @@ class Chest(Frame):
 
 def curve(at: np.ndarray, knots: list[float], values: list[float]) -> np.ndarray:
     """Make a smooth curve without overshoot through (knots, values), level beyond both ends."""
-    return PchipInterpolator(knots, values)(np.clip(at, knots[0], knots[-1])).astype(np.float32)
+    return _interpolator(tuple(knots), tuple(values))(np.clip(at, knots[0], knots[-1])).astype(np.float32)
+
+
+@lru_cache(maxsize=64)  # most curves have the same shape in all patients, and to make one costs more than to use it
+def _interpolator(knots: tuple[float, ...], values: tuple[float, ...]) -> PchipInterpolator:
+    return PchipInterpolator(knots, values)
 
 
 def ramp(distance: np.ndarray, width: float) -> np.ndarray:

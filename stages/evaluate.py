@@ -1,7 +1,7 @@
 """The stage `evaluate` of every task: predictions tables, and what lies beside them, to a report."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +21,8 @@ from .seen import seen_beside, seen_sentences
 
 if TYPE_CHECKING:
     from ..eval import Context, Evaluation, Report
+    from ..eval.report.section import Section
+    from ..eval.statistics.results import Results
 
 
 def evaluate_stage(
@@ -32,6 +34,8 @@ def evaluate_stage(
     title: str = "Evaluation",
     readers: Path | None = None,
     facts: Path | None = None,
+    efficiency: Mapping[int, Mapping[str, Path]] | None = None,
+    steps: Mapping[str, Path] | None = None,
 ) -> "Report":
     """Write the report of one or more predictions tables; model folders beside them give thresholds and provenance.
 
@@ -46,6 +50,9 @@ def evaluate_stage(
         title: Heading of the page.
         readers: Table of readers' ratings of the same cases (`eval.statistics.readers`).
         facts: YAML file of what only the authors know, for the checklists (`eval.report.checklist_items.AUTHORS`).
+        efficiency: Labelled training cases to the tables of two models that were trained on so many, as `predictions`
+            has them of one number: the report gets a section on label efficiency.
+        steps: Of a cascade: name of each step to its model's table, in order: the report gets a section on them.
 
     Raises:
         UserError: Subgroups are asked for without `data`, or by a column that it does not have; or another
@@ -60,6 +67,7 @@ def evaluate_stage(
     manifest = open_manifest(data) if data is not None else None
     with folder_alone(Path(out)):
         context = _context(predictions, tables, manifest, Path(out), evaluation)
+        context = replace(context, sections=_with_parts(context, evaluation, efficiency or {}, steps or {}))
         context = replace(context, reads=None if readers is None else read_csv(readers), facts=_facts(facts))
         return evaluate(tables, out, manifest, evaluation, title=title, context=context)
 
@@ -99,6 +107,32 @@ def _context(
         slide_pages=pages,
         sections=sections,
     )
+
+
+def _with_parts(
+    context: "Context",
+    evaluation: "Evaluation",
+    efficiency: Mapping[int, Mapping[str, Path]],
+    steps: Mapping[str, Path],
+) -> "Callable[[Results], Sequence[Section]]":  # fmt: skip
+    """Return what gives the sections of the context, and those on label efficiency and on steps where there are any."""
+    from ..eval.report.label_efficiency_section import label_efficiency_section
+    from ..eval.report.steps_section import steps_section
+    from ..eval.statistics.results import results
+
+    def evaluated(paths: Mapping[str, Path]) -> "Results":
+        return results({name: read_predictions(path) for name, path in paths.items()}, evaluation)
+
+    def sections(found: "Results") -> "list[Section]":
+        more = list(context.sections(found))
+        if efficiency:
+            sizes = {cases: evaluated(models) for cases, models in efficiency.items()}
+            more.append(label_efficiency_section(sizes, context.unit))
+        if steps:
+            more.append(steps_section({name: evaluated({name: path}) for name, path in steps.items()}, context.unit))
+        return more
+
+    return sections
 
 
 def _facts(path: Path | None) -> dict[str, str]:

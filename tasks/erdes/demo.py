@@ -79,8 +79,9 @@ def demo(out: Path, seed: int = 0, clips: int = CLIPS) -> dict:
         out / "cascade-report",
         data=data,
         title="Invented eyes: detachment, then macula",
+        steps={"detachment": out / "pretrained/predictions.csv", "macula": out / "macula/predictions.csv"},
     ).to_dict()
-    print(f"\n{' '.join(metrics['headline'])}\n{' '.join(outcome['headline'])}")
+    print(f"\n{' '.join(metrics['headline'])}\nCascade: {' '.join(outcome['headline'])}\n{outcome['steps']['verdict']}")
     print(f"Took {(time.monotonic() - started) / 60:.1f} minutes. Look at:")
     for page in ("report/report.html", "cascade-report/report.html", "pretrain/reconstructions.png"):
         print(f"  {(out / page).resolve()}")

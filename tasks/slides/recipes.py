@@ -219,13 +219,18 @@ def mil_tiny() -> Mil:
 
 
 def mil_demo() -> Mil:
-    """Train the demo's Self-ViT-MIL: a higher rate and fewer epochs than the paper's, as there are 36 slides."""
-    return replace(_small("self_vit_mil"), run=Run(max_bad=0.2))
+    """Train the demo's Self-ViT-MIL: a higher rate and fewer epochs than the paper's, as there are 36 slides.
+
+    Features are embedded to 64 values first, as gated attention does here: of 640 values the few slides are learned by
+    heart. The last epoch is kept: on five validation slides the AUROC is often 1 after the first epoch, so that the
+    best one has learned next to nothing.
+    """
+    return replace(_small("self_vit_mil", hidden=64, attention=64), select="last", run=Run(max_bad=0.2))
 
 
 def mil_demo_attention() -> Mil:
-    """Train the demo's gated attention: `tiny`, but a slide may be unreadable."""
-    return replace(mil_tiny(), run=Run(max_bad=0.2))
+    """Train the demo's gated attention: `tiny`, but the last epoch is kept, and a slide may be unreadable."""
+    return replace(mil_tiny(), select="last", run=Run(max_bad=0.2))
 
 
 def _small(aggregator: str, **settings) -> Mil:

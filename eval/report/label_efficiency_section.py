@@ -1,0 +1,112 @@
+"""The report's section on label efficiency: two models, each trained on fewer and more labelled cases."""
+
+from collections.abc import Mapping
+
+import markupsafe
+import numpy as np
+
+from ..statistics.results import Results
+from .formats import interval, many, number, signed
+from .metrics_json import estimate_json
+from .plots import GRID, MARKS, MODELS, axes_px, svg_style, svg_text
+from .section import MetricRow, Section
+
+METHODS = (
+    "Label efficiency: every training set of labelled cases holds the patients of all smaller ones; all models are "
+    "evaluated on the same cases, and the two of one size are compared by the paired bootstrap by patient. Intervals "
+    "are of the test cases alone; another choice of labelled cases or another seed of training would differ by more."
+)
+
+
+def label_efficiency_section(found: Mapping[int, Results], unit: str = "image") -> Section:
+    """Return the section after "Discrimination".
+
+    Args:
+        found: Labelled training cases to the evaluation of two models that were trained on them, the same two for all
+            numbers, under the same names.
+        unit: What a case is, in the singular.
+    """
+    sizes = sorted(found)
+    first, second = (model.name for model in found[sizes[0]].models)
+    rows = []
+    for size in sizes:
+        own, other = (model.macro["auroc"] for model in found[size].models)
+        rows.append(
+            {"cases": size, "first": own, "second": other, "gain": found[size].comparisons[second].macro["auroc"]}
+        )
+    words = verdict(rows, (first, second), unit)
+    return Section(
+        anchor="efficiency",
+        title="Label efficiency",
+        after="results",
+        content={
+            "names": (first, second),
+            "rows": rows,
+            "plot": markupsafe.Markup(_plot(rows, (first, second), unit)),
+            "verdict": words,
+            "unit": unit,
+        },
+        plain={
+            "models": [first, second],
+            "verdict": words,
+            "steps": [
+                {"cases": row["cases"], **{key: estimate_json(row[key]) for key in ("first", "second", "gain")}}
+                for row in rows
+            ],
+        },
+        metrics=[
+            MetricRow(name, "", f"efficiency_macro_auroc[{row['cases']}]", row[key])
+            for row in rows
+            for name, key in ((first, "first"), (second, "second"), (f"{first} - {second}", "gain"))
+        ],
+        methods=METHODS,
+    )
+
+
+def verdict(rows: list[dict], names: tuple[str, str], unit: str) -> str:
+    """Return what the curve shows, in words: at how many labels the first model is ahead, and what labels it saves."""
+    first, second = names
+    ahead = [row for row in rows if row["gain"].low > 0]
+    behind = [row for row in rows if row["gain"].high < 0]
+    words = []
+    for shown, which in ((ahead, "ahead of"), (behind, "behind")):
+        if shown:
+            at = ", ".join(f"{row['cases']:,}" for row in shown)
+            words.append(f"With {at} labelled {unit}s {first} is {which} {second}: the interval excludes 0.")
+    left = [row for row in rows if row not in ahead and row not in behind]
+    if left:
+        at = ", ".join(f"{row['cases']:,}" for row in left)
+        words.append(f"With {at} labelled {unit}s neither is shown to be better.")
+    most = rows[-1]
+    enough = next((row for row in rows[:-1] if row["first"].value >= most["second"].value), None)
+    if enough is not None:
+        words.append(
+            f"{first} with {enough['cases']:,} labelled {unit}s reaches {number(enough['first'].value, 2)}, {second} "
+            f"with {most['cases']:,} reaches {number(most['second'].value, 2)}."
+        )
+    return " ".join(words)
+
+
+def _plot(rows: list[dict], names: tuple[str, str], unit: str) -> str:
+    sizes = np.array([row["cases"] for row in rows], float)
+    said = "; ".join(
+        f"{many(row['cases'], unit)}: {number(row['first'].value)} and {number(row['second'].value)}, difference "
+        f"{signed(row['gain'].value)} ({interval(row['gain'], sign=True)})"
+        for row in rows
+    )
+    with svg_style("efficiency"):
+        figure, axes = axes_px(400, 230, left=44, right=14, top=8, bottom=38)
+        axes.set_xscale("log")
+        for model, key in enumerate(("first", "second")):
+            own, at = [row[key] for row in rows], sizes * (1 + 0.02 * (2 * model - 1))  # beside each other
+            axes.vlines(at, [e.low for e in own], [e.high for e in own], color=MODELS[model], lw=1.5)
+            axes.plot(at, [e.value for e in own], marker=MARKS[model], ms=6, color=MODELS[model], lw=1.5)
+        axes.set_xticks(sizes, [f"{size:,.0f}" for size in sizes], fontsize=11)
+        axes.set_xticks([], minor=True)
+        axes.tick_params(axis="y", labelsize=11)
+        axes.grid(axis="y", color=GRID, lw=0.6)
+        axes.set_axisbelow(True)
+        axes.set_xlabel("@0@", fontsize=11)
+        axes.set_ylabel("macro AUROC", fontsize=11)
+        alt = f"Macro AUROC of {names[0]} and {names[1]} by number of labelled {unit}s. {said}."
+        return svg_text(figure, "efficiency", alt, {"@0@": f"labelled {unit}s for training"})
