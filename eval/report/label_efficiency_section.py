@@ -1,10 +1,11 @@
 """The report's section on label efficiency: two models, each trained on fewer and more labelled cases."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import markupsafe
 import numpy as np
 
+from ..statistics.intervals import Estimate
 from ..statistics.results import Results
 from .formats import interval, many, number, signed
 from .metrics_json import estimate_json
@@ -42,7 +43,7 @@ def label_efficiency_section(found: Mapping[int, Results], unit: str = "image") 
         content={
             "names": (first, second),
             "rows": rows,
-            "plot": markupsafe.Markup(_plot(rows, (first, second), unit)),
+            "plot": markupsafe.Markup(efficiency_plot(rows, (first, second), unit)),
             "verdict": words,
             "unit": unit,
         },
@@ -87,26 +88,47 @@ def verdict(rows: list[dict], names: tuple[str, str], unit: str) -> str:
     return " ".join(words)
 
 
-def _plot(rows: list[dict], names: tuple[str, str], unit: str) -> str:
+def efficiency_plot(
+    rows: list[dict],
+    names: tuple[str, ...],
+    unit: str,
+    metric: str = "macro AUROC",
+    fitted: Sequence[Sequence[tuple[float, Estimate]]] = (),
+) -> str:
+    """Draw a metric of one or two models over the number of labelled cases, on a logarithmic axis.
+
+    Args:
+        rows: By size: `cases`, `first`, and with two models `second` and `gain` (all but the first `Estimate`s).
+        names: Of the models.
+        unit: What a case is.
+        metric: Its name.
+        fitted: A curve per model, its sizes and values with their band; the marks are then not joined.
+    """
+    keys = ("first", "second")[: len(names)]
     sizes = np.array([row["cases"] for row in rows], float)
     said = "; ".join(
-        f"{many(row['cases'], unit)}: {number(row['first'].value)} and {number(row['second'].value)}, difference "
-        f"{signed(row['gain'].value)} ({interval(row['gain'], sign=True)})"
+        f"{many(row['cases'], unit)}: {' and '.join(number(row[key].value) for key in keys)}"
+        + (f", difference {signed(row['gain'].value)} ({interval(row['gain'], sign=True)})" if len(keys) > 1 else "")
         for row in rows
     )
     with svg_style("efficiency"):
         figure, axes = axes_px(400, 230, left=44, right=14, top=8, bottom=38)
         axes.set_xscale("log")
-        for model, key in enumerate(("first", "second")):
-            own, at = [row[key] for row in rows], sizes * (1 + 0.02 * (2 * model - 1))  # beside each other
+        for model, curve in enumerate(fitted):
+            at, band = [size for size, _ in curve], [each for _, each in curve]
+            axes.fill_between(at, [e.low for e in band], [e.high for e in band], color=MODELS[model], alpha=0.16, lw=0)
+            axes.plot(at, [e.value for e in band], color=MODELS[model], lw=1.5)
+        for model, key in enumerate(keys):
+            own, at = [row[key] for row in rows], sizes * (1 + 0.02 * (2 * model - 1) * (len(keys) > 1))
             axes.vlines(at, [e.low for e in own], [e.high for e in own], color=MODELS[model], lw=1.5)
-            axes.plot(at, [e.value for e in own], marker=MARKS[model], ms=6, color=MODELS[model], lw=1.5)
+            line = "" if fitted else "-"
+            axes.plot(at, [e.value for e in own], marker=MARKS[model], ms=6, color=MODELS[model], lw=1.5, ls=line)
         axes.set_xticks(sizes, [f"{size:,.0f}" for size in sizes], fontsize=11)
         axes.set_xticks([], minor=True)
         axes.tick_params(axis="y", labelsize=11)
         axes.grid(axis="y", color=GRID, lw=0.6)
         axes.set_axisbelow(True)
         axes.set_xlabel("@0@", fontsize=11)
-        axes.set_ylabel("macro AUROC", fontsize=11)
-        alt = f"Macro AUROC of {names[0]} and {names[1]} by number of labelled {unit}s. {said}."
-        return svg_text(figure, "efficiency", alt, {"@0@": f"labelled {unit}s for training"})
+        axes.set_ylabel("@1@", fontsize=11)
+        alt = f"{metric[0].upper()}{metric[1:]} of {' and '.join(names)} by number of labelled {unit}s. {said}."
+        return svg_text(figure, "efficiency", alt, {"@0@": f"labelled {unit}s for training", "@1@": metric})
