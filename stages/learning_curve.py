@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.alone import folder_alone
+from ..core.documents import read_json
 from ..core.errors import DataError, UserError
 from ..core.files import write_json, write_text
 from ..datasets.manifest.splits import nested_patients
@@ -233,10 +234,28 @@ def _written(
     ]  # fmt: skip
     truth = cases[list(manifest.labels)].to_numpy(np.float64)
     found = learning_runs(runs, manifest.labels, truth, cases["patient"].tolist(), asked.resamples, 0)
+    notes += _unlike(trained, out)
     write_text(out / PAGE, curve_page(found, asked, notes))
     write_json(out / NUMBERS, curve_json(found, asked, notes))
     write_csv(out / POINTS, for_spreadsheets(curve_csv(found)), float_format="%.7g")
     return found, notes
+
+
+def _unlike(trained: Sequence[tuple[Subset, str]], out: Path) -> list[str]:
+    """Say where the encoder's network is not the one that the recipe makes from scratch, of the same labels."""
+    subset = trained[-1][0]
+    if {model for _, model in trained} != {WITH, WITHOUT}:
+        return []
+    sizes = [
+        read_json(_folder(out, model, subset) / "model" / "model.json").get("parameters", {}).get("total")
+        for model in (WITH, WITHOUT)
+    ]
+    if sizes[0] == sizes[1]:
+        return []
+    return [
+        f"the networks differ: {WITH} has {sizes[0]:,} parameters, as its encoder, {WITHOUT} {sizes[1]:,}, as the "
+        "recipe. Give the recipe the encoder's size (--model.size) to see what pre-training alone is worth"
+    ]
 
 
 def _scores(table: Predictions, ids: pd.Series, labels: Sequence[str]) -> np.ndarray:

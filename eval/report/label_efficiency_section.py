@@ -125,10 +125,13 @@ def efficiency_plot(
             axes.plot(at, [e.value for e in own], marker=MARKS[model], ms=6, color=MODELS[model], lw=1.5, ls=line)
         axes.set_xticks(sizes, [f"{size:,.0f}" for size in sizes], fontsize=11)
         axes.set_xticks([], minor=True)
-        axes.tick_params(axis="y", labelsize=11)
+        texts = {"@0@": f"labelled {unit}s for training", "@1@": metric}
+        ticks = [tick for tick in axes.get_yticks() if axes.get_ylim()[0] <= tick <= axes.get_ylim()[1]]
+        marked = {f"@{place}@": f"{tick:.2f}" for place, tick in enumerate(ticks, len(texts))}
+        axes.set_yticks(ticks, list(marked), fontsize=11)  # numbers would lose their second digit (`svg_text`)
         axes.grid(axis="y", color=GRID, lw=0.6)
         axes.set_axisbelow(True)
         axes.set_xlabel("@0@", fontsize=11)
         axes.set_ylabel("@1@", fontsize=11)
         alt = f"{metric[0].upper()}{metric[1:]} of {' and '.join(names)} by number of labelled {unit}s. {said}."
-        return svg_text(figure, "efficiency", alt, {"@0@": f"labelled {unit}s for training", "@1@": metric})
+        return svg_text(figure, "efficiency", alt, texts | marked)

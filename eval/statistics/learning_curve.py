@@ -121,7 +121,8 @@ class LearningCurve:
 
     def points(self) -> list[Estimate]:
         """Return the mean of the runs of each size, with the interval over runs and patients."""
-        return [self._estimate(value, draws) for value, draws in zip(self.measured.means(), self.means.T)]
+        drawn = np.clip(self.means, 0, self.fit.ceiling)  # made wider, they may lie beyond
+        return [self._estimate(value, draws) for value, draws in zip(self.measured.means(), drawn.T)]
 
     def at(self, sizes: np.ndarray) -> list[Estimate]:
         """Return the curve at sizes, with its band."""
