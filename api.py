@@ -114,6 +114,7 @@ class Classifier(_Loaded):
         Returns:
             A row per case: `id, path, patient, split, status, reason`, per label `y_<label>` (1, 0 or NaN, where a
             manifest says), `p_<label>` (NaN where the case failed) and `pred_<label>` where the model has a threshold.
+            A model of numbers, grades or times has its own columns (`datasets.manifest.targets`).
             Names are those of the files, and patients those of DICOM headers, or else the file: nothing is hashed here.
             Of DICOM also the `view`, and where there is something to warn of, `warning`. `attrs["left_out"]` counts
             what else is in folders, by reason. The ids of images in memory are `array-0`, ...
@@ -128,7 +129,7 @@ class Classifier(_Loaded):
         from .stages.given import given_cases
         from .stages.requested import marked
 
-        cases, truth = given_cases(inputs, self.labels, self.card.holds, split)
+        cases, truth = given_cases(inputs, self.card.asked, self.card.holds, split)
         predictor = model_predictor(self.network, self.card, batch, workers, limit=self._limit)
         table = predicted(cases, truth, predictor, progress)
         table = marked(table, cases)
@@ -175,6 +176,8 @@ class Classifier(_Loaded):
         from .stages.given import as_texts
         from .stages.requested import requested_cases
 
+        if self.card.targets:
+            raise UserError(f"maps are of findings; the model predicts {', '.join(self.card.columns)}.")
         if self.card.unit != "image" or len(self.card.scales) > 1:
             raise UserError("maps are of models that see images at one scale.")
         wanted = self.labels if labels is None else tuple(labels)
@@ -308,16 +311,17 @@ class Aggregator(_Loaded):
         """
         import pandas as pd
 
+        from .datasets.manifest.tables import truth_width
         from .finetune.pipeline import predicted
         from .mil.predict import BagPredictor, predict_feature_files
         from .stages.given import as_texts
-        from .stages.requested import expand
+        from .stages.requested_files import expand
 
         files = expand(as_texts(paths), "features").files()
         names = [file.stem for file in files]
         cases = pd.DataFrame({"id": names, "path": [str(file) for file in files], "patient": names, "split": "new"})
         predictor = BagPredictor(self.card, lambda _: predict_feature_files(self.network, self.card, files))
-        table = predicted(cases, np.full((len(files), len(self.labels)), np.nan), predictor, progress=False)
+        table = predicted(cases, np.full((len(files), truth_width(self.card.asked)), np.nan), predictor, progress=False)
         table.insert(1, "path", cases["path"])
         return table
 
@@ -389,7 +393,7 @@ def _features(
     from .finetune.predict import PixelPredictor
     from .stages.given import given_cases
 
-    cases, _ = given_cases(inputs, card.labels, card.holds)
+    cases, _ = given_cases(inputs, card.asked, card.holds)
     device = next(network.parameters()).device
     with torch.inference_mode():
         width = values_of(torch.zeros(1, *input_shape(card), device=device)).shape[1]

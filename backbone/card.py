@@ -80,7 +80,7 @@ class EncoderCard(PixelCard):
         extras += [_mlp_words(arch)] if arch.gated_mlp or arch.activation != "gelu" else []
         extras += [f"rotary positions ({arch.rotary.kind})"] if arch.rotary else []
         extras += [f"{arch.positions} positions"] if arch.positions != "none" else []
-        extras += [f"norm_eps {arch.norm_eps:g}"]
+        extras += [f"norm_eps {arch.norm_eps:g}", *arch.compressed]
         text = f"width {arch.width}, depth {arch.depth}, heads {arch.heads}, patch {arch.patch_size}, input "
         text += f"{arch.image_size[0]}x{arch.image_size[1]}, {arch.channels} channel(s), method {self.method}"
         return ", ".join([text, *extras])

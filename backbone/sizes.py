@@ -98,6 +98,15 @@ class Architecture:
         input_norm: Whether tokens are normed before the first block (CLIP).
         patch_norm: Whether projected patches are normed before they get positions (AIMv2).
         norm_after: Whether blocks norm what they add, not what they take in.
+        block_heads: Attention heads of each block, all of width / heads channels; empty where none was pruned.
+        block_hidden: Hidden units of each block's MLP (of a gated one, of one half); empty where none was pruned.
+        block_active: Hidden units of each block that pass the activation, the first ones; the others are idle: linear
+            (RePaViT). Empty where all pass it.
+        mlp_shortcut: Whether a matmul from the MLP's input to its output stands beside the hidden units: merged idle
+            units.
+        mlp_batch_norm: Whether the MLP has batch norms before both matmuls, the first in place of the block's own norm
+            (RePaViT as published); for idle units, which they are folded into with.
+        mlp_input_norm: Whether a norm stands before the MLP; not where a batch norm was folded.
     """
 
     width: int
@@ -129,6 +138,12 @@ class Architecture:
     input_norm: bool = False
     patch_norm: bool = False
     norm_after: bool = False
+    block_heads: tuple[int, ...] = ()
+    block_hidden: tuple[int, ...] = ()
+    block_active: tuple[int, ...] = ()
+    mlp_shortcut: bool = False
+    mlp_batch_norm: bool = False
+    mlp_input_norm: bool = True
 
     def __post_init__(self):
         object.__setattr__(self, "image_size", tuple(self.image_size))
@@ -162,6 +177,54 @@ class Architecture:
             raise ValueError("blocks with rotary positions norm what they take in")
         if self.channels not in (1, 3):
             raise ValueError(f"channels is 1 or 3, not {self.channels}")
+        self._check_blocks()
+
+    def _check_blocks(self) -> None:
+        """Refuse sizes of single blocks that no block can have."""
+        for name, most in (
+            ("block_heads", [self.heads] * self.depth),
+            ("block_hidden", [LARGEST] * self.depth),
+            ("block_active", [self.hidden_of(block) for block in range(self.depth)] if self.block_active else []),
+        ):
+            sizes = tuple(getattr(self, name))
+            object.__setattr__(self, name, sizes)
+            if not sizes:
+                continue
+            whole = all(isinstance(size, int) and not isinstance(size, bool) for size in sizes)
+            if len(sizes) != self.depth or not whole or not all(0 < n <= top for n, top in zip(sizes, most)):
+                raise ValueError(
+                    f"{name} are {self.depth} whole numbers from 1 on, no larger than the blocks, not {sizes}"
+                )
+        linear = bool(self.block_active) or self.mlp_shortcut
+        if linear and (self.gated_mlp or self.mlp_norm):
+            raise ValueError("idle units are for MLPs without gates and without a norm of their hidden units")
+        if self.block_active and self.mlp_shortcut:
+            raise ValueError("idle units are either merged or not")
+        if self.mlp_batch_norm and (not self.block_active or self.norm_after):
+            raise ValueError("batch norms of MLPs are for idle units behind them")
+        if not self.mlp_input_norm and (not self.mlp_shortcut or self.norm_after):
+            raise ValueError("MLPs without a norm before them are those of merged idle units")
+        if self.block_heads and self.rotary is not None and self.rotary.kind == "mixed":
+            raise ValueError("blocks with mixed rotary positions have equal heads")
+
+    def heads_of(self, block: int) -> int:
+        """Return the attention heads of a block."""
+        return self.block_heads[block] if self.block_heads else self.heads
+
+    def hidden_of(self, block: int) -> int:
+        """Return the hidden units of a block's MLP; of a gated one, of one half."""
+        return self.block_hidden[block] if self.block_hidden else round(self.width * self.mlp_ratio)
+
+    @property
+    def compressed(self) -> list[str]:
+        """Return in words what makes its blocks other than a plain ViT's; empty for nothing."""
+        found = {
+            "blocks with fewer attention heads": self.block_heads,
+            "blocks with fewer hidden units": self.block_hidden and not self.mlp_shortcut,
+            "idle hidden units": self.block_active,
+            "merged idle units": self.mlp_shortcut,
+        }
+        return [words for words, true in found.items() if true]
 
     @property
     def grid(self) -> tuple[int, int, int]:
@@ -177,7 +240,10 @@ class Architecture:
     @property
     def weights(self) -> float:
         """Return how many numbers its blocks and its table of positions hold, about."""
-        blocks = self.depth * self.width**2 * (4 + (3 if self.gated_mlp else 2) * self.mlp_ratio)
+        matmuls = 3 if self.gated_mlp else 2
+        heads = sum(map(self.heads_of, range(self.depth))) * self.width // self.heads
+        hidden = sum(map(self.hidden_of, range(self.depth)))
+        blocks = self.width * (4 * heads + matmuls * hidden + self.mlp_shortcut * self.depth * self.width)
         return blocks + (math.prod(self.grid) * self.width if self.positions != "none" else 0)
 
     @property

@@ -5,13 +5,14 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from timm.layers import GluMlp, QuickGELU
+from timm.layers import GluMlp, Mlp, QuickGELU
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from .attention import KeylessLinear, RotaryAttention, attention_weights
+from .mlp import IdleMlp, MergedMlp, TokenBatchNorm
 from .patches import PatchEmbed, as_clip
 from .positions import position_table, resize_positions
 from .rotary import RotaryPositions, Turn
@@ -303,13 +304,40 @@ def _blocks_of(arch: Architecture, drop_path: float) -> nn.ModuleList:
         arch.width, arch.depth, arch.heads, (hidden + 0.5) / arch.width, drop_path,
         1e-5 if arch.layer_scale else None, kind=kind, **options,
     )  # fmt: skip
+    for number, block in enumerate(blocks):
+        _fit_block(block, arch, number)
     if arch.rotary is not None:
         for block in blocks:
             attn: Any = block.attn
             attn.halves = arch.rotary.halves
             if arch.qkv_bias and not arch.key_bias:
-                attn.qkv = KeylessLinear(arch.width, 3 * arch.width)
+                attn.qkv = KeylessLinear(arch.width, attn.qkv.out_features)
     return blocks
+
+
+def _fit_block(block: nn.Module, arch: Architecture, number: int) -> None:
+    """Give a block the heads and the hidden units that it has of its own (see `Architecture.block_heads` and below)."""
+    part: Any = block
+    hidden, act = arch.hidden_of(number), ACTIVATIONS[arch.activation]
+    if arch.block_heads:
+        part.attn = type(part.attn)(
+            arch.width, arch.heads_of(number), attn_head_dim=arch.width // arch.heads, qkv_bias=arch.qkv_bias,
+            qk_norm=arch.query_key_norm, scale_norm=arch.attention_norm, norm_layer=_norm_of(arch),
+        )  # fmt: skip
+    if arch.mlp_shortcut:
+        part.mlp = MergedMlp(arch.width, hidden, act)
+    elif arch.block_active:
+        part.mlp = IdleMlp(arch.width, hidden, arch.block_active[number], act, arch.mlp_batch_norm)
+    elif arch.block_hidden:
+        norm = _norm_of(arch) if arch.mlp_norm else None
+        if arch.gated_mlp:
+            part.mlp = GluMlp(arch.width, 2 * hidden, act_layer=act, norm_layer=norm, gate_last=False)
+        else:
+            part.mlp = Mlp(arch.width, hidden, act_layer=act, norm_layer=norm)
+    if arch.mlp_batch_norm:
+        part.norm2 = TokenBatchNorm(arch.width)
+    elif not arch.mlp_input_norm:
+        part.norm2 = nn.Identity()
 
 
 def _rotary_positions(arch: Architecture) -> RotaryPositions | None:

@@ -7,11 +7,11 @@ Repeating the command goes on where it was interrupted.
 """
 
 import argparse
-import json
 import time
 from pathlib import Path
 
 import torch
+from clinvit.core.documents import read_json
 from clinvit.core.files import write_text
 from clinvit.tasks.thorax.demo import LABELLED, demo
 
@@ -34,7 +34,7 @@ def main() -> None:
         if not (out / SECONDS).is_file():
             demo(out, seed, labelled=tuple(options.labelled))
             write_text(out / SECONDS, str(time.perf_counter() - start))
-        steps = json.loads((out / "report/report.json").read_text(encoding="utf-8"))["efficiency"]["steps"]
+        steps = read_json(out / "report/report.json")["efficiency"]["steps"]
         rows += [_row(seed, step) for step in steps]
     print("\n| seed | labelled images | pretrained | scratch | difference (95 % interval) | excludes 0 |")
     print("|---|---|---|---|---|---|", *rows, sep="\n")

@@ -1,5 +1,11 @@
 """The command `clinvit`: a file per verb."""
 
-from .command import main
+from typing import TYPE_CHECKING
 
-__all__ = ["main"]
+from ..core.lazy import public_names
+
+if TYPE_CHECKING:
+    from .command import main as main
+
+# Imported when it is first used: `clinvit-runtime` shares the parser here, and has no tasks.
+__getattr__, __dir__, __all__ = public_names(__name__, {".command": "main"})

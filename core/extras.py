@@ -21,3 +21,11 @@ def require(name: str, extra: str, use: object) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         raise UserError(f"{use} needs {error.name or name}: pip install 'clinvit[{extra}]'") from None
+
+
+def optional(name: str) -> ModuleType | None:
+    """Import a library that only makes things quicker or reads rare files; None where it is not installed."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError:
+        return None

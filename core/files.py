@@ -77,6 +77,22 @@ def reporting_a_full_disk(path: str | os.PathLike) -> Iterator[None]:
         ) from error
 
 
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder on the disk, where the system can: a renamed file may else be lost with the power.
+
+    Raises:
+        RunError: The disk is full.
+    """
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with reporting_a_full_disk(folder):
+            os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def require_space(path: Path, size_bytes: int) -> None:
     """Check that a file fits before a library writes it that does not survive a full disk (HDF5 ends the process).
 

@@ -1,17 +1,25 @@
 """From stored pixels to what a network takes: the one normalisation of training, prediction and explanation."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
-from torch import Tensor
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# A tensor, or an array where torch is not installed (`clinvit-runtime`).
+Pixels = TypeVar("Pixels", "Tensor", np.ndarray)
 
 
-def unit_range(pixels: Tensor) -> Tensor:
+def unit_range(pixels: Pixels) -> Pixels:
     """Return pixels in 0..1: uint8 over 255; floats are so already."""
-    return pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
+    if not str(pixels.dtype).endswith("uint8"):
+        return pixels
+    return (pixels.astype(np.float32) if isinstance(pixels, np.ndarray) else pixels.float()) / 255
 
 
-def normalised(pixels: Tensor, mean: Tensor | Sequence[float], std: Tensor | Sequence[float]) -> Tensor:
+def normalised(pixels: Pixels, mean: Any | Sequence[float], std: Any | Sequence[float]) -> Pixels:
     """Return pixels in 0..1, minus mean, over std, in float.
 
     Args:
@@ -21,5 +29,14 @@ def normalised(pixels: Tensor, mean: Tensor | Sequence[float], std: Tensor | Seq
         std: One value per channel.
     """
     shape = (1, -1, *[1] * (pixels.ndim - 2))
-    mean, std = (torch.as_tensor(values, device=pixels.device).view(shape) for values in (mean, std))
+    mean, std = (_alike(values, pixels).reshape(shape) for values in (mean, std))
     return (unit_range(pixels) - mean) / std
+
+
+def _alike(values: Any, pixels: Any) -> Any:
+    """Return values as an array where the pixels are one, else as a tensor on their device."""
+    if isinstance(pixels, np.ndarray):
+        return np.asarray(values, np.float32)
+    import torch
+
+    return torch.as_tensor(values, device=pixels.device)

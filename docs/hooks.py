@@ -5,11 +5,10 @@ that no page can say what the program no longer does.
 """
 
 import dataclasses
-import importlib.util
+import importlib
 import os
 import posixpath
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,11 +18,6 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[1]
-
-_spec = importlib.util.spec_from_file_location("house", ROOT / "docs/house.py")
-assert _spec and _spec.loader
-house = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(house)
 
 # Pages that are read where they live, too: their path in the repository, and in the docs.
 ELSEWHERE = {
@@ -41,15 +35,17 @@ RECIPES = """A recipe holds every value of a run. Each line below is a key that 
 (`--optim.epochs 50`) may change; the first lines say what a recipe costs and gives."""
 
 
-def on_config(config: Any) -> Any:
+def on_startup(command: str, dirty: bool) -> None:
     """Copy the public rooms under the package's name to where mkdocstrings looks for them: nothing else is parsed."""
+    from clinvit.core.files import own_folder, write_text
+
     shown = ROOT / "build/docs_package/clinvit"
-    shutil.rmtree(shown, ignore_errors=True)
-    for room in filter(None, PUBLIC):
-        shutil.copytree(ROOT / room, shown / room, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("__init__.py", "api.py", "train.py"):
-        shutil.copy(ROOT / name, shown)
-    return config
+    sources = [ROOT / name for name in ("__init__.py", "api.py", "train.py")]
+    sources += [path for room in filter(None, PUBLIC) for path in (ROOT / room).rglob("*.py")]
+    for source in sources:
+        target = shown / source.relative_to(ROOT)
+        own_folder(target.parent)
+        write_text(target, source.read_text(encoding="utf-8"))
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -59,7 +55,6 @@ def on_files(files: Files, config: Any) -> Files:
         "reference/recipes.md": recipes(),
         "reference/python.md": python(),
         "reference/papers.md": papers(),
-        "contribute/architecture.md": architecture(),
         **{target: moved(source, target) for source, target in ELSEWHERE.items()},
     }
     for path, text in made.items():
@@ -139,12 +134,6 @@ def papers() -> str:
     listing = subprocess.run(asked, capture_output=True, text=True, check=True, cwd=ROOT.anchor)
     head = "# The papers' tables\n\nEvery table and row that `clinvit reproduce TABLE` measures or prints."
     return f"{head}\n\n```text\n{listing.stdout.rstrip()}\n```\n"
-
-
-def architecture() -> str:
-    """Return the page of the house, with the drawing of its imports."""
-    page = (ROOT / "docs/contribute/house.txt").read_text(encoding="utf-8")
-    return page.replace("{{drawing}}", house.drawing(ROOT)).replace("{{rooms}}", house.rooms(ROOT))
 
 
 def moved(source: str, target: str) -> str:

@@ -1,9 +1,15 @@
-"""Draw the house from the imports as they stand: rooms as boxes, arrows to what each imports."""
+"""Draw the house from its imports when the docs are built: rooms as boxes, arrows to what each imports."""
 
 import ast
 import html
 from collections import Counter
 from pathlib import Path
+from typing import Any
+
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = "contribute/architecture.md"
 
 # From the ground up: a room imports rooms of lines above it in this list.
 FLOORS = (
@@ -16,6 +22,14 @@ FLOORS = (
     ("cli",),
 )
 WIDTH, HEIGHT, GAP, FLOOR = 150, 44, 24, 96
+
+
+def on_files(files: Files, config: Any) -> Files:
+    """Add the page of the house, with the drawing of its imports."""
+    page = (ROOT / "docs/contribute/house.txt").read_text(encoding="utf-8")
+    page = page.replace("{{drawing}}", drawing(ROOT)).replace("{{rooms}}", rooms(ROOT))
+    files.append(File.generated(config, PAGE, content=page))
+    return files
 
 
 def imports(root: Path) -> Counter[tuple[str, str]]:

@@ -15,12 +15,13 @@ Table: TypeAlias = pd.DataFrame | Predictions | str | os.PathLike
 Cases: TypeAlias = Manifest | str | os.PathLike
 
 
-def open_predictions(source: Table, name: str) -> Predictions:
+def open_predictions(source: Table, name: str, targets: bool = False) -> Predictions:
     """Return a checked predictions table.
 
     Args:
         source: A table as `predict` returns it, a `predictions.csv`, or the run folder that holds one.
         name: Of the model, for messages on a table in memory.
+        targets: Whether one of numbers, grades or times is taken too.
 
     Raises:
         DataError: It is no predictions table; see `read_predictions`.
@@ -29,9 +30,11 @@ def open_predictions(source: Table, name: str) -> Predictions:
         return source
     if isinstance(source, pd.DataFrame):
         cells = source.astype(str).mask(source.isna(), "").reset_index(drop=True)  # as a file has them: checked alike
-        return checked_predictions(Path(name), cells.set_axis([str(column).strip() for column in cells], axis=1))
+        return checked_predictions(
+            Path(name), cells.set_axis([str(column).strip() for column in cells], axis=1), targets
+        )
     path = Path(source)
-    return read_predictions(path / PREDICTIONS if path.is_dir() else path)
+    return read_predictions(path / PREDICTIONS if path.is_dir() else path, targets)
 
 
 def open_cases(data: Cases) -> Manifest:

@@ -29,12 +29,12 @@ def relevance_maps(model: nn.Module, x: Tensor, targets: Tensor, method: str) ->
 
     Args:
         model: `Classifier`, `NearestNeighbours` or `TimmClassifier`, in eval mode.
-        x: (B, C, H, W) normalised images.
+        x: (B, C, H, W) normalised images, or (B, C, T, H, W) clips for `gradient` of a ViT.
         targets: (B, K) int64, indices of the labels to explain in each image.
         method: `gradient` or `attention`.
 
     Returns:
-        (B, K, gh, gw) float32, at least 0.
+        (B, K, gh, gw) float32, of clips (B, K, gt, gh, gw), at least 0.
 
     Raises:
         UserError: An unknown method, or one that the network does not allow.
@@ -254,9 +254,11 @@ def _read_from(model: nn.Module, like: Tensor) -> Tensor:
 
 
 def _on_grid(row: Tensor, model: nn.Module, x: Tensor) -> Tensor:
-    """Return (B, N) as (B, gh, gw) float32, without the tokens before the patches."""
-    patch = model.encoder.arch.patch_size
-    return row[:, _before_patches(model) :].float().unflatten(1, (x.shape[-2] // patch, x.shape[-1] // patch))
+    """Return (B, N) as (B, gh, gw) float32, of clips (B, gt, gh, gw), without the tokens before the patches."""
+    arch = model.encoder.arch
+    grid = (x.shape[-2] // arch.patch_size, x.shape[-1] // arch.patch_size)
+    grid = grid if x.ndim == 4 else (x.shape[2] // arch.tubelet, *grid)
+    return row[:, _before_patches(model) :].float().unflatten(1, grid)
 
 
 def _before_patches(model: nn.Module) -> int:

@@ -22,7 +22,10 @@ from ..datasets.settings import Clip
 from ..datasets.transforms.views import EvalView
 from ..engine.cores import share_cores
 from .adaptation import FROZEN
+from .answers import Answers
 from .classifier import Classifier, NearestNeighbours, TimmClassifier
+from .objectives import objective
+from .objectives import probabilities as probabilities
 from .recipe import OWN, View
 from .timm_encoder import TimmEncoder
 from .timm_network import refused
@@ -31,7 +34,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
-class ModelCard(PixelCard):
+class ModelCard(Answers, PixelCard):
     """What is known about a classifier.
 
     Attributes:
@@ -54,6 +57,8 @@ class ModelCard(PixelCard):
         recipe, data, versions: Provenance.
         merge: Of a model that was merged from others: method, start, the models in order, what sites found.
         settings: Of a timm network, what `timm.create_model` is given beside its name (`make_network`).
+        compression: Of a model that was made smaller: from which, by what steps, with what loss (`clinvit compress`).
+        targets: Of a model of numbers, grades or times: each with what it took from training (`Answers`).
     """
 
     kind: ClassVar[str] = "model"
@@ -84,6 +89,8 @@ class ModelCard(PixelCard):
     versions: dict = field(default_factory=dict)
     merge: dict = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
+    compression: dict[str, Any] = field(default_factory=dict)
+    targets: tuple[dict[str, Any], ...] = ()
 
     def validate(self) -> None:
         """Raise where files cannot be read or shown as the values say."""
@@ -108,7 +115,8 @@ class ModelCard(PixelCard):
         if self.network != "vit":
             return self.network
         words = f"ViT, width {arch.width}, depth {arch.depth}, patch {arch.patch_size}, input {arch.image_size[0]} px"
-        return words + (f", {arch.frames} frames in tubelets of {arch.tubelet}" if arch.frames > 1 else "")
+        words += f", {arch.frames} frames in tubelets of {arch.tubelet}" if arch.frames > 1 else ""
+        return ", ".join([words, *arch.compressed])
 
     def origin(self) -> dict[str, Any]:
         """Return what the training started from, for a report."""
@@ -127,6 +135,8 @@ class ModelCard(PixelCard):
         arch = self.arch
         network = self.network if self.network != "vit" else f"ViT of width {arch.width} and depth {arch.depth}"
         what = "one of the classes" if self.exclusive else "each finding by itself"
+        if self.kinds:
+            what = "; ".join(f"{each.name}, {each.words()}" for each in self.kinds)
         return f"Classifier: {network}, {self.input_words()}; judges {what}. Mode {self.mode}, pooling {self.pool}."
 
     def views(self) -> EvalView:
@@ -171,13 +181,13 @@ def build_model(
         from .volumes.networks import VolumeClassifier
 
         return VolumeClassifier(
-            card.network, len(card.labels), channels=card.arch.channels, frames=card.arch.frames,
+            card.network, card.outputs, channels=card.arch.channels, frames=card.arch.frames,
             size_px=card.arch.image_size[0], pool=card.pool, pool_ratio=card.pool_ratio,
         )  # fmt: skip
     frozen = card.mode in FROZEN
     if card.network != "vit" and not frozen:
         return TimmClassifier(
-            card.network, len(card.labels), card.arch.channels, card.arch.image_size, card.settings
+            card.network, card.outputs, card.arch.channels, card.arch.image_size, card.settings
         )  # fmt: skip
     if card.network != "vit":
         encoder = TimmEncoder(card.network, card.arch.channels, card.arch.image_size, card.settings)
@@ -197,7 +207,7 @@ def _probe(card: ModelCard, encoder: ViT | TimmEncoder, head_drop: float) -> nn.
         return NearestNeighbours(
             encoder, len(card.labels), card.pool, card.reference_cases, card.neighbours, scales=card.scales
         )
-    return Classifier(encoder, len(card.labels), card.pool, card.mode in FROZEN, head_drop, card.scales)
+    return Classifier(encoder, card.outputs, card.pool, card.mode in FROZEN, head_drop, card.scales)
 
 
 def save_model(folder: str | Path, model: nn.Module, card: ModelCard) -> Path:
@@ -230,11 +240,11 @@ def check_network(network: nn.Module, card: ModelCard) -> None:
             raise
         raise UserError(str(refused(card.network, shape[-2:], error))) from None
     network.train(was_training)
-    if not isinstance(logits, Tensor) or logits.shape != (2, len(card.labels)):
+    if not isinstance(logits, Tensor) or logits.shape != (2, card.outputs):
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise UserError(
-            f"the network makes {found} of input {(2, *shape)}; (2, {len(card.labels)}) logits are needed, one for "
-            f"each of {', '.join(card.labels)}."
+            f"the network makes {found} of input {(2, *shape)}; (2, {card.outputs}) logits are needed, one for "
+            f"each of {', '.join(card.labels if not card.targets else card.columns)}."
         )
 
 
@@ -289,17 +299,12 @@ def safetensors_state(path: Path) -> dict[str, Tensor]:
     return safetensors.torch.load_file(path)
 
 
-def probabilities(logits: Tensor, exclusive: bool) -> Tensor:
-    """(B, L) probabilities: softmax of exclusive classes, else sigmoids."""
-    logits = logits.float()
-    return logits.softmax(dim=1) if exclusive else logits.sigmoid()
-
-
 @torch.inference_mode()
 def predict_batch(model: nn.Module, pixels: Tensor, card: ModelCard) -> Tensor:
-    """(B, L) probabilities of (B, C, [T,] H, W) normalised input; with the mirror image if the card says so."""
+    """(B, S) scores of (B, C, [T,] H, W) normalised input; with the mirror image if the card says so."""
     share_cores()
-    scores = probabilities(model(pixels), card.exclusive)
+    activate = objective(card).activate
+    scores = activate(model(pixels))
     if card.view.flip:
-        scores = (scores + probabilities(model(pixels.flip(-1)), card.exclusive)) / 2
+        scores = (scores + activate(model(pixels.flip(-1)))) / 2
     return scores

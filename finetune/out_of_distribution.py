@@ -8,6 +8,7 @@ covariance and limit beside its weights, and no features of a case.
 """
 
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +24,7 @@ from ..core.errors import UserError
 from ..core.files import file_sha256, written_aside
 from .classifier import Classifier, TimmClassifier
 from .model import ModelCard, safetensors_state
-from .pipeline import Predictor, Scored
+from .scored import Predictor, Scored, score_width
 
 FILE = "out_of_distribution.safetensors"
 RECORD = "out_of_distribution"  # what the data of the card say of it
@@ -117,7 +118,7 @@ def write_limit(folder: Path, limit: Limit, weights: Path) -> None:
         safetensors.torch.save_file(state, aside, metadata={"format": "pt"})
 
 
-def read_limit(folder: Path | str, card: ModelCard, network: nn.Module) -> Limit | None:
+def read_limit(folder: str | os.PathLike[str], card: ModelCard, network: nn.Module) -> Limit | None:
     """Return the limit of a model folder; None where it has none.
 
     Raises:
@@ -184,7 +185,7 @@ class Watched:
 
     def scores(self, cases: pd.DataFrame) -> Iterator[Scored]:
         """Yield the scores of all cases; see `Predictor`."""
-        labels = len(self.card.labels)
+        labels = score_width(self.card)
         for some in self._predictor.scores(cases):
             distances = self._limit.distances(some.scores[:, labels:])
             reasons = [

@@ -1,9 +1,6 @@
 """Predictors of pixels: files and arrays as they come, and cached cases; a case that fails is a row with its reason."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
-from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,19 +8,16 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from ..core.errors import DataError, UserError
+from ..core.errors import UserError
 from ..core.pixels import normalised
-from ..datasets.images.colour import LOST_COLOUR
 from ..datasets.images.flat import FLAT, is_flat
 from ..datasets.loading.cache import Pixels
-from ..datasets.loading.isolation import isolated
 from ..datasets.loading.loaders import Cases, eval_loader
-from ..datasets.loading.readers import ImageReader
-from ..datasets.transforms.views import FileViews
+from .array_predictor import ArrayPredictor, without_non_finite
 from .classifier import Classifier, NearestNeighbours, TimmClassifier
 from .model import ModelCard, predict_batch
 from .out_of_distribution import Limit, Watched, last_layer, with_features
-from .pipeline import Predictor, Scored
+from .scored import Predictor, Scored, score_width
 
 Values = Callable[[Tensor], Tensor]  # of (B, C, [T,] H, W) normalised input, (B, width)
 
@@ -47,7 +41,7 @@ class CachedPredictor:
         self.network, self.card, self.pixels, self.rows = network, card, pixels, np.asarray(rows)
         self.batch, self.workers = batch, workers
         self.values_of = scores_of(network, card) if values_of is None else values_of
-        self.width = len(card.labels) if width is None else width
+        self.width = score_width(card) if width is None else width
 
     def scores(self, cases: pd.DataFrame) -> Iterator[Scored]:
         """Yield the scores of all cases at once."""
@@ -67,67 +61,31 @@ class CachedPredictor:
             scores[good] = np.concatenate(parts).reshape(len(good), len(views), -1).mean(axis=1)
             for row in good[np.reshape(flat, (len(good), len(views))).all(axis=1)]:
                 reasons[row] = FLAT
-        yield _without_non_finite(range(len(cases)), scores, reasons)
+        yield without_non_finite(range(len(cases)), scores, reasons)
 
 
-class PixelPredictor:
-    """Scores of files, or of images in memory, batch after batch, read as they come; memory holds a few batches.
+class PixelPredictor(ArrayPredictor):
+    """Scores of files, or of images in memory, by torch.
 
     Args:
         card: How the cases are read and shown.
         values_of: Scores of a batch, or whatever else is wanted of it.
-        width: Values per case; None for a score per label.
         device: Where the pixels go.
         batch: Cases per batch.
-        workers: Reading processes, at least one: a decoder that dies or hangs over a file costs that file only.
+        workers: Reading processes, at least one.
+        width: Values per case; None for a score per label.
     """
 
     def __init__(
         self, card: ModelCard, values_of: Values, device: torch.device | str, batch: int = 32, workers: int = 1,
         width: int | None = None,
     ):  # fmt: skip
-        self.card, self.values_of, self.device, self.batch, self.workers = card, values_of, device, batch, workers
-        self.width = len(card.labels) if width is None else width
+        super().__init__(card, self._of_images, batch, workers, width)
+        self._of_pixels, self.device = values_of, device
 
-    def scores(self, cases: pd.DataFrame) -> Iterator[Scored]:
-        """Yield the values of the cases, averaged over the views of each.
-
-        Args:
-            cases: N rows with `path`; or with `id` and `image`, an image in memory (`ArrayReader`).
-        """
-        read = self._views_in_memory(cases) if "image" in cases else self._file_views(cases["path"])
-        done = 0
-        while items := list(islice(read, self.batch)):
-            reasons = [str(item) if isinstance(item, DataError) else "" for item in items]
-            values = np.full((len(items), self.width), np.nan)
-            good = [position for position, reason in enumerate(reasons) if not reason]
-            if good:
-                images = torch.from_numpy(np.concatenate([items[position][0] for position in good])).to(self.device)
-                part = self.values_of(normalised(images, self.card.mean, self.card.std)).float().cpu().numpy()
-                values[good] = part.reshape(len(good), -1, self.width).mean(axis=1)
-            for place in good:
-                views, lost_colour = items[place]
-                reasons[place] = FLAT if is_flat(views) else LOST_COLOUR if lost_colour else ""
-            yield _without_non_finite(range(done, done + len(items)), values, reasons)
-            done += len(items)
-
-    def _file_views(self, paths: Sequence[str]) -> Iterator:
-        ahead = max(4, 2 * self.batch // max(1, self.workers))
-        views = FileViews(self.card.reader(), self.card.views())
-        return isolated(views, [Path(path) for path in paths], self.workers, ahead=ahead)
-
-    def _views_in_memory(self, cases: pd.DataFrame) -> Iterator:
-        from ..datasets.loading.arrays import ArrayReader, InMemory
-
-        reader = self.card.reader()
-        if not isinstance(reader, ImageReader):
-            raise UserError("a model of clips, which are read from files: give paths.")
-        views = FileViews(ArrayReader(**asdict(reader)), self.card.views())
-        for name, image in zip(cases["id"], cases["image"], strict=True):
-            try:
-                yield views(InMemory(name, image))
-            except DataError as error:
-                yield error
+    def _of_images(self, images: np.ndarray) -> np.ndarray:
+        pixels = normalised(torch.from_numpy(images).to(self.device), self.card.mean, self.card.std)
+        return self._of_pixels(pixels).float().cpu().numpy()
 
 
 def model_predictor(
@@ -146,7 +104,7 @@ def model_predictor(
     """
     values, width = watched_values(network, scores_of(network, card, bf16), limit)
     device = next(network.parameters()).device
-    predictor = PixelPredictor(card, values, device, batch, workers, len(card.labels) + width)
+    predictor = PixelPredictor(card, values, device, batch, workers, score_width(card) + width)
     return predictor if limit is None else Watched(predictor, limit)
 
 
@@ -155,7 +113,7 @@ def cached_predictor(
 ) -> Predictor:
     """Return the predictor of a model for cases whose pixels are kept; see `model_predictor`."""
     values, width = watched_values(network, scores_of(network, card), limit)
-    predictor = CachedPredictor(network, card, pixels, rows, values_of=values, width=len(card.labels) + width)
+    predictor = CachedPredictor(network, card, pixels, rows, values_of=values, width=score_width(card) + width)
     return predictor if limit is None else Watched(predictor, limit)
 
 
@@ -187,15 +145,3 @@ def pooled_features(model: nn.Module) -> Values:
     if isinstance(model, Classifier | NearestNeighbours):
         return model.features
     raise UserError("features are given by ViTs and timm networks; the ERDES baselines have none.")
-
-
-def _without_non_finite(positions: Sequence[int], scores: np.ndarray, reasons: list[str]) -> Scored:
-    """A score that is not finite is a failure, not a number."""
-    for row in np.flatnonzero(~np.isfinite(scores).all(axis=1)):
-        reasons[row] = (
-            reasons[row]
-            if reasons[row] not in ("", FLAT, LOST_COLOUR)
-            else "the model gave a score that is not a number"
-        )
-        scores[row] = np.nan
-    return Scored(positions, scores, reasons)

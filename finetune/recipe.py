@@ -11,6 +11,7 @@ from ..engine.recipe import Optim, Run
 
 # In place of a network's name: a module that somebody gave to `finetune`; no file can tell how to build it.
 OWN = "own"
+LOSSES = ("bce", "ce", "mse", "l1", "corn", "hazards", "cox")  # the latter are of targets (`datasets.manifest.targets`)
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ class Finetune:
         pool: `mean`, `class`, `attention`; of the ERDES baselines `mean` or `topk` (selective temporal pooling). Of a
             frozen timm network `mean` is what its own last layer sees.
         pool_ratio: Share of the time steps that `topk` averages over (0.3 in ERDES); null for every other pool.
-        loss: `bce` (findings occur together) or `ce` (classes exclude each other).
+        loss: `bce` (findings occur together) or `ce` (classes exclude each other). Of targets in `manifest.json`: `mse`
+            or `l1` (numbers), `corn` (grades), `hazards` or `cox` (times); left at `bce` the first of its kind.
         label_smoothing: Share of a class's weight that goes to all classes alike; for `ce`.
         head_drop: Dropout before the linear layer.
         select: `best` (macro AUROC on validation), `accuracy` (on validation, as ERDES does) or `last` epoch, which
@@ -73,6 +75,11 @@ class Finetune:
         view: How images are evaluated.
         optim: Optimiser.
         run: Machine.
+        idle: Share of each MLP's hidden units that become linear (RePaViT), which `export` merges into one matmul; 0
+            for none. With 0.75 a ViT-S is about 1.6 times as fast on a CPU.
+        idle_ramp: Share of the training over which they become so.
+        idle_norm: `layer` keeps the norms, and with them the weights of an encoder valid; `batch` is RePaViT as
+            published: batch norms in the MLPs, which are folded, too.
     """
 
     mode: str = "full"
@@ -99,6 +106,9 @@ class Finetune:
     view: View = field(default_factory=View)
     optim: Optim = field(default_factory=lambda: Optim(betas=(0.9, 0.999)))
     run: Run = field(default_factory=Run)
+    idle: float = field(default=0.0, metadata=within(0, 1, exclude="high"))
+    idle_ramp: float = field(default=0.25, metadata=within(0, 1))
+    idle_norm: str = "layer"
 
     def __post_init__(self):
         check_ranges(self)

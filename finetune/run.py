@@ -1,7 +1,7 @@
 """Fine-tuning from a manifest, with an encoder or from scratch, to a model folder and predictions."""
 
 import sys
-from collections.abc import Collection, Container
+from collections.abc import Collection, Container, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import safetensors.torch
 import torch
+from torch import Tensor
 
 from ..backbone.encoder import EncoderCard, fingerprint, load_encoder
 from ..backbone.sizes import Architecture, Model
@@ -33,12 +34,14 @@ from ..engine.run_folder import rank, run_folder, versions
 from ..engine.trainer import fit
 from .adaptation import adapt, check_mode, check_numbers, merge_lora
 from .classifier import NearestNeighbours, TimmClassifier
+from .idle import LOOKED_AT, activation_changes, idle_architecture, make_idle, put_active_first, without_idle
 from .model import OWN, ModelCard, best_device, build_model, check_network, load_model, save_model
 from .out_of_distribution import MOST_CASES, RECORD, Limit, fit_limit, last_layer, why_none, with_features, write_limit
-from .pipeline import Predictor, collected, manifest_cases, predicted
+from .pipeline import Predictor, collected, manifest_cases, predicted, score_width
 from .predict import CachedPredictor, PixelPredictor, cached_predictor, model_predictor, scores_of
-from .recipe import Finetune
+from .recipe import LOSSES, Finetune
 from .start_head import StartHead, take_over
+from .starting_targets import answers, check_targets, completed, say_targets
 from .starts import NetworkStart, find_start
 from .timm_encoder import TimmEncoder
 from .timm_network import check_name
@@ -86,10 +89,13 @@ def finetune(
     seen = seen_by_split(manifest, hashes)
     if recipe.data.labels is not None:
         manifest = manifest.with_labels(recipe.data.labels)
+    check_targets(recipe, manifest, taught=teaching is not None)
     check_labels(recipe, manifest, teaching.labels() if teaching is not None else ())
     if (more := [split for split in recipe.data.splits if split != "train"]) and rank() == 0:
         print(f"note: {' and '.join(more)} is trained on too: scores on it, and what is chosen on it, will be too good")
     card = make_card(recipe, manifest, start)
+    if rank() == 0:
+        say_targets(card)
     if start is not None and rank() == 0:
         _say_statistics(recipe, start, card)
     card = replace(card, data=card.data | {"seen_in_pretraining": seen})
@@ -113,7 +119,8 @@ def finetune(
     try:
         model = hooks.network
         if model is None:
-            model = build_model(card, recipe.model.drop_path, recipe.model.checkpoint_blocks, recipe.head_drop)
+            plain_card = replace(card, arch=without_idle(card.arch)) if recipe.idle else card
+            model = build_model(plain_card, recipe.model.drop_path, recipe.model.checkpoint_blocks, recipe.head_drop)
         if hooks.network is not None or (recipe.network != "vit" and recipe.model.frames == 1):
             check_network(model, card)
     except ValueError as error:
@@ -132,6 +139,8 @@ def finetune(
                     print(f"note: the encoder has seen {count:,} of the {cases:,} {split} cases, without their labels")
     if teaching is not None:
         teaching.teach(model, card)
+    if recipe.idle:
+        make_idle(model.encoder, card.arch)
     trained, total = adapt(model, recipe)
     card = replace(card, parameters={"trained": trained, "total": total})
     if rank() == 0 and recipe.mode != "knn":
@@ -153,6 +162,8 @@ def finetune(
             card = replace(card, reference_cases=len(data.still) - len(unread))
         else:
             model, unread = _train(model, recipe, card, data, folder, hooks, teaching)
+            if any(each.loss == "cox" for each in card.kinds):
+                card = completed(card, _outputs(model, card, data))
         if rank() == 0:
             source = data.source
             card = replace(card, data=card.data | write_left_out(folder, manifest, source.left_out(unread)))
@@ -205,7 +216,7 @@ def _source(recipe: Finetune, card: ModelCard, manifest: Manifest, cache: Place,
 
 def _known(manifest: Manifest) -> np.ndarray:
     """Return of which cases at least one label is known."""
-    return ~np.isnan(manifest.targets()).all(axis=1)
+    return ~np.isnan(manifest.truth()).all(axis=1)
 
 
 def _start_of(recipe: Finetune, encoder: Path) -> EncoderCard | NetworkStart:
@@ -255,7 +266,7 @@ class _Sets:
         self, recipe: Finetune, card: ModelCard, source: Source, hooks: Hooks, teaching: "Distillation | None"
     ):
         manifest, max_bad = source.manifest, recipe.run.max_bad
-        targets = manifest.targets()
+        targets = manifest.truth().astype(np.float32)
         val, _ = source.readable(np.flatnonzero((manifest.table["split"] == "val") & _known(manifest)), 1.0)
         still = card.views().single()
         augment = replace(recipe.augment, size=recipe.augment.size * card.scales[-1])
@@ -268,6 +279,8 @@ class _Sets:
         else:
             self.train = teaching.dataset(source, drawn, targets, max_bad)
         self.still = Cases(source.pixels, source.rows, still, targets, max_bad)
+        some = np.unique(np.linspace(0, len(source.rows) - 1, LOOKED_AT).astype(int)) if recipe.idle else []
+        self.some = Cases(source.pixels, source.rows[some], still, max_bad=1.0)
         self.val = Cases(source.pixels, val, still, targets, max_bad=1.0)
 
 
@@ -282,7 +295,7 @@ def check_labels(recipe: Finetune, manifest: Manifest, taught: Collection[str] =
     Raises:
         UserError: Says which and what to do.
     """
-    if not manifest.labels:
+    if not manifest.asked:
         raise DataError(f"{manifest.path}: no label column: there is nothing to learn. Only pre-training needs none.")
     train = manifest.rows(*recipe.data.splits)
     if not len(train):
@@ -319,7 +332,7 @@ def make_card(recipe: Finetune, manifest: Manifest, start: EncoderCard | Network
         except ValueError as error:
             raise UserError(f"{error}.") from None
     for name, known in (
-        ("loss", ("bce", "ce")),
+        ("loss", LOSSES),
         ("select", ("best", "accuracy", "last")),
     ):
         if getattr(recipe, name) not in known:
@@ -348,6 +361,7 @@ def make_card(recipe: Finetune, manifest: Manifest, start: EncoderCard | Network
             arch = _fitted(start.arch, arch)
     except ValueError as error:
         raise UserError(str(error)) from None
+    arch = idle_architecture(arch, recipe)
     check_numbers(recipe, arch)
     seen = recipe.data if start is None or start.assumed_statistics else start
     mean, std = for_channels(seen.mean, arch.channels), for_channels(seen.std, arch.channels)
@@ -356,9 +370,7 @@ def make_card(recipe: Finetune, manifest: Manifest, start: EncoderCard | Network
         data["holds"] = holds
     train = manifest.rows(*recipe.data.splits)
     card = ModelCard(
-        labels=manifest.labels,
-        meaning={label: manifest.meaning.get(label, f"1 = {label} present") for label in manifest.labels},
-        exclusive=recipe.loss == "ce",
+        **answers(recipe, manifest),
         mode=recipe.mode,
         network=recipe.network,
         pool=recipe.pool,
@@ -417,6 +429,8 @@ def _fitted(start: Architecture, own: Architecture) -> Architecture:
 def _train(
     model, recipe: Finetune, card: ModelCard, data: _Sets, folder: Path, hooks: Hooks, teaching: "Distillation | None"
 ):
+    if recipe.idle_norm == "layer" and recipe.idle:
+        _choose_active(model, card, data)
     if teaching is None:
         training = FineTuning(model, recipe, card, data.train, data.val, data.source.ids, folder, hooks.loss)
     else:
@@ -434,6 +448,21 @@ def _train(
     return model.eval(), training.unread
 
 
+def _choose_active(model, card: ModelCard, data: _Sets) -> None:
+    """Let those hidden units stay active that the activation changes most on some of the training cases."""
+    device = best_device()
+    vit = model.to(device).eval().encoder
+    loader = eval_loader(data.some, 32, 0)
+    changes = activation_changes(vit, (normalised(b["image"].to(device), card.mean, card.std) for b in loader))
+    put_active_first(vit, changes)
+    if rank() == 0:
+        active, hidden = sum(card.arch.block_active), sum(map(len, changes))
+        print(
+            f"idle units: {hidden - active:,} of {hidden:,} become linear, chosen on {len(data.some):,} training cases"
+        )
+    model.cpu().train()
+
+
 @torch.inference_mode()
 def _remember(model: NearestNeighbours, card: ModelCard, data: _Sets) -> dict[int, str]:
     """Store the features of the training cases; return the rows that could not be read, with reasons."""
@@ -448,6 +477,15 @@ def _remember(model: NearestNeighbours, card: ModelCard, data: _Sets) -> dict[in
         targets.append(batch["target"].to(device))
     model.remember(torch.cat(features), torch.cat(targets))
     return unread
+
+
+def _outputs(model, card: ModelCard, data: _Sets) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield outputs and truth of the training cases, shown as the model is evaluated on them."""
+    device = best_device()
+    model.to(device).eval()
+    for batch in eval_loader(data.still, 64, 0):
+        yield model(normalised(batch["image"].to(device), card.mean, card.std)), batch["target"]
+    model.cpu()
 
 
 def _limit(model, card: ModelCard, source: Source, unread: Container[int]) -> Limit | str:
@@ -469,14 +507,14 @@ def _limit(model, card: ModelCard, source: Source, unread: Container[int]) -> Li
 
 def _values(model, card: ModelCard, source: Source, rows: np.ndarray, values, features: int) -> np.ndarray:
     """Return the (n, D) features of some rows of the manifest, NaN where a case failed."""
-    width = len(card.labels) + features
+    width = score_width(card) + features
     predictor: Predictor
     if isinstance(source.pixels, Files):
         predictor = PixelPredictor(card, values, next(model.parameters()).device, width=width)
     else:
         predictor = CachedPredictor(model, card, source.pixels, rows, values_of=values, width=width)
-    cases, _ = manifest_cases(source.manifest, card.labels)
-    return collected(predictor.scores(cases.iloc[rows]), len(rows), width)[0][:, len(card.labels) :]
+    cases, _ = manifest_cases(source.manifest, card.asked)
+    return collected(predictor.scores(cases.iloc[rows]), len(rows), width)[0][:, score_width(card) :]
 
 
 def _predictions(model, card: ModelCard, source: Source, limit: Limit | None):
@@ -487,7 +525,7 @@ def _predictions(model, card: ModelCard, source: Source, limit: Limit | None):
         predictor = model_predictor(model, card, limit=limit)
     else:
         predictor = cached_predictor(model, card, pixels, rows, limit)
-    cases, truth = manifest_cases(manifest.rows("val", "test"), card.labels)
+    cases, truth = manifest_cases(manifest.rows("val", "test"), card.asked)
     if isinstance(pixels, OwnPixels):  # no files, whose names would have to stay in the manifest
         cases = cases.drop(columns="shown")
     return predicted(cases, truth, predictor, progress=as_files)

@@ -100,6 +100,8 @@ def _model_folder(folder: Path) -> Path:
 def _opened(folder: Path, labels: tuple[str, ...], exclusive: bool, channels: int, frames: int) -> Teacher:
     folder = _model_folder(folder)
     network, card = load_model(folder)
+    if card.targets:
+        raise UserError(f"{folder}: a teacher is of findings; this model predicts {', '.join(card.columns)}.")
     columns = tuple(card.labels.index(label) if label in card.labels else -1 for label in labels)
     if max(columns) < 0:
         raise UserError(

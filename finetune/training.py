@@ -12,13 +12,16 @@ from ..core.files import written_aside
 from ..datasets.loading.loaders import Cases, TrainBatches, eval_loader, reading_workers, train_loader
 from ..engine.training import Training
 from ..eval.statistics.metrics import macro_auroc
-from .losses import masked_bce, masked_cross_entropy
+from .answers import Answers
+from .idle import anneal
 from .mixing import erase_batch, mix_batch
 from .model import ModelCard, predict_batch
+from .objectives import objective, quality
 from .recipe import Finetune
 
 BEST = "checkpoints/best.safetensors"
 # What of validation chooses the epoch, where anything does.
+QUALITY = "quality"  # of targets that are no labels: `objectives.quality`
 SELECT = {"best": "macro_auroc", "accuracy": "accuracy", "composite": "composite"}
 
 
@@ -44,12 +47,14 @@ class FineTuning(Training):
         )  # fmt: skip
         self.recipe, self.card, self.train_set, self.val_set, self.folder = recipe, card, train, val, folder
         self.workers = reading_workers(recipe.run.workers)
-        self.criterion = loss or (masked_cross_entropy if card.exclusive else masked_bce)
+        self.criterion = loss or objective(card).loss
         self.best_score, self.best_epoch = -float("inf"), -1
-        self.watched = watched(recipe.select)
+        self.watched = watched(recipe.select, card)
 
     def begin(self, batch: dict[str, Tensor], index: int) -> None:
-        """Seed what the batch is mixed and thinned by."""
+        """Seed what the batch is mixed and thinned by; set how linear idle units are."""
+        if self.recipe.idle:
+            anneal(self.model, min(1.0, self.progress / self.recipe.idle_ramp) if self.recipe.idle_ramp else 1.0)
         self.draw = torch.Generator().manual_seed(self.step_seed(index, self.global_rank))
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
@@ -97,8 +102,9 @@ class FineTuning(Training):
         scores, target = (torch.cat(parts) for parts in zip(*self.scored))
         metrics = self.metrics(scores, target)
         self.log_dict({f"val_{name}": metric for name, metric in metrics.items()}, rank_zero_only=True)
-        self.log("val_loss", log_loss(scores, target, self.card.exclusive), rank_zero_only=True)
-        score = metrics[SELECT[self.recipe.select]] if self.recipe.select in SELECT else -float("inf")
+        loss = 1 - metrics[QUALITY] if self.card.kinds else log_loss(scores, target, self.card.exclusive)
+        self.log("val_loss", loss, rank_zero_only=True)
+        score = metrics[chosen_by(self.recipe.select, self.card)] if self.recipe.select in SELECT else -float("inf")
         if score > self.best_score or (self.last_of_ties and score == self.best_score > -float("inf")):
             self.best_score, self.best_epoch = score, self.current_epoch + 1
             if self.trainer.is_global_zero:
@@ -110,9 +116,11 @@ class FineTuning(Training):
         """Return what is logged of validation, and what the epoch may be chosen by.
 
         Args:
-            scores: (N, L) probabilities.
-            target: (N, L) of 0, 1 and NaN (unknown).
+            scores: (N, S), of findings probabilities.
+            target: (N, T), of findings 0, 1 and NaN (unknown).
         """
+        if self.card.kinds:
+            return {QUALITY: quality(self.card.kinds, target.double().cpu().numpy(), scores.double().cpu().numpy())}
         return {
             "macro_auroc": macro_auroc(target.cpu().numpy(), scores.double().cpu().numpy()),
             "accuracy": accuracy(scores, target, self.card.exclusive),
@@ -129,9 +137,14 @@ class FineTuning(Training):
         self.best_score, self.best_epoch = checkpoint["best"]["score"], checkpoint["best"]["epoch"]
 
 
-def watched(select: str) -> str:
-    """Return the logged name of the validation metric that chooses the epoch, or that is looked at where none does."""
-    return f"val_{SELECT.get(select, SELECT['best'])}"
+def chosen_by(select: str, card: Answers) -> str:
+    """Return the validation metric that chooses the epoch, or that is looked at where none does."""
+    return QUALITY if card.targets else SELECT.get(select, SELECT["best"])
+
+
+def watched(select: str, card: Answers) -> str:
+    """Return the name under which that metric is logged."""
+    return f"val_{chosen_by(select, card)}"
 
 
 def accuracy(scores: Tensor, target: Tensor, exclusive: bool) -> float:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..backbone.encoder import EncoderCard
 from ..core.errors import UserError
-from ..datasets.manifest.tables import Manifest
+from ..datasets.manifest.tables import Manifest, truth_width
 from ..engine.training import Training
 from ..engine.workload import Workload
 from .adaptation import adapt
@@ -53,7 +53,7 @@ def workload(
         model, side = recipe.model, recipe.model.image_size * recipe.scales[-1]
         count *= recipe.data.clip.repeats if model.frames > 1 else 1
         shape = (count, model.channels, *[model.frames] * (model.frames > 1), side, side)
-        target = torch.zeros(count, len(card.labels))
+        target = torch.zeros(count, truth_width(card.asked))
         target[:, 0] = 1
         image, row = torch.randint(256, shape, dtype=torch.uint8), torch.zeros(count, dtype=torch.int64)
         return {"image": image, "target": target, "row": row}

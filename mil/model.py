@@ -8,13 +8,14 @@ from typing import Any, ClassVar
 from ..core.cards import Card
 from ..core.errors import DataError, UserError
 from ..datasets.slides.bags import Bags, differing
+from ..finetune.answers import Answers
 from ..finetune.model import load_weights
 from .aggregator import Aggregator
 from .recipe import Mil, build_aggregator
 
 
 @dataclass(frozen=True)
-class MilCard(Card):
+class MilCard(Answers, Card):
     """What is known about a classifier of bags.
 
     Attributes:
@@ -29,6 +30,7 @@ class MilCard(Card):
         calibration: Per label what is done to its scores before they are shown (`eval.scaling.Scaling`), fitted on
             validation; empty where nothing is.
         recipe, data, versions: Provenance.
+        targets: Of a model of numbers, grades or times: each with what it took from training (`Answers`).
     """
 
     kind: ClassVar[str] = "mil"
@@ -50,6 +52,7 @@ class MilCard(Card):
     recipe: dict = field(default_factory=dict)
     data: dict = field(default_factory=dict)
     versions: dict = field(default_factory=dict)
+    targets: tuple[dict[str, Any], ...] = ()
 
     @property
     def unit(self) -> str:
@@ -86,7 +89,7 @@ class MilCard(Card):
             score=self.score,
             standardise=self.standardise,
         )
-        return build_aggregator(own, self.width, len(self.labels))
+        return build_aggregator(own, self.width, self.outputs)
 
     def validate(self) -> None:
         """Raise where a size is none."""

@@ -12,8 +12,8 @@ from torch import Tensor
 from ..core.errors import DataError
 from ..datasets.slides.bags import BagFolder, Bags
 from ..engine.cores import share_cores
-from ..finetune.model import probabilities
-from ..finetune.pipeline import Scored
+from ..finetune.objectives import objective
+from ..finetune.scored import Scored
 from .aggregator import Aggregated, Aggregator
 from .model import MilCard
 from .score import bag_logits, instance_scores
@@ -102,8 +102,8 @@ def predict_mil(
 
 
 def bag_probabilities(out: Aggregated, mask: Tensor | None, card: MilCard) -> Tensor:
-    """(B, C) probabilities of bags."""
-    return probabilities(bag_logits(out, mask, card.score), card.exclusive)
+    """(B, S) scores of bags: of findings (B, C) probabilities."""
+    return objective(card).activate(bag_logits(out, mask, card.score))
 
 
 @torch.inference_mode()
@@ -113,7 +113,9 @@ def _predicted(row: int, model: Aggregator, card: MilCard, features: Tensor) -> 
     scores = bag_probabilities(out, None, card)
     if not torch.isfinite(scores).all():
         return failed_bag(row, card, "the model gave a score that is not a number")
-    attention, instances = out.attention[0].float(), instance_scores(out, scores, model.localise)[0]
+    # Of a number, a grade or a time there is no probability that a map could be scaled by.
+    whole = torch.ones_like(out.logits) if card.targets else scores
+    attention, instances = out.attention[0].float(), instance_scores(out, whole, model.localise)[0]
     return BagPrediction(
         row, scores[0].double().cpu().numpy(), attention.cpu().numpy(), instances.float().cpu().numpy()
     )
@@ -121,6 +123,6 @@ def _predicted(row: int, model: Aggregator, card: MilCard, features: Tensor) -> 
 
 def failed_bag(row: int, card: MilCard, reason: str) -> BagPrediction:
     """Return the prediction of a bag that has none."""
-    count = len(card.labels)
+    count = card.outputs
     empty = np.empty((0, count), np.float32)
-    return BagPrediction(row, np.full(count, np.nan), empty.reshape(count, 0), empty, reason)
+    return BagPrediction(row, np.full(len(card.columns), np.nan), empty.reshape(count, 0), empty, reason)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ..core.errors import UserError
 from ..core.ranges import check_ranges, within
 from ..engine.recipe import Optim, Run
+from ..finetune.recipe import LOSSES
 
 if TYPE_CHECKING:
     from .aggregator import Aggregator
@@ -60,6 +61,8 @@ class Mil:
         max_instances: Most instances of a bag in a training step, drawn anew each time; null for all. Evaluation
             always takes all.
         loss: `bce` (labels occur together; also one label, yes or no) or `ce` (classes exclude each other).
+            Of targets in `manifest.json`: `mse` or `l1` (numbers), `corn` (grades), `hazards` or, of batches, `cox`
+            (times); left at `bce` the first of its kind.
         score: `bag`, or `average` of both streams' logits (the paper of DSMIL); only for dual streams.
         instance_loss: Of CLAM: `svm` or `ce`.
         instance_weight: Of CLAM: share of the instance loss.
@@ -91,12 +94,13 @@ class Mil:
     optim: Optim = field(default_factory=paper_optim)
     run: Run = field(default_factory=lambda: Run(precision="32-true"))
     mode: ClassVar[str] = "full"  # nothing is frozen, as the checks that fine-tuning shares put it
+    idle: ClassVar[None] = None  # no units of an aggregator are made linear
 
     def __post_init__(self):
         check_ranges(self)
         for name, known in (
             ("aggregator", AGGREGATORS),
-            ("loss", ("bce", "ce")),
+            ("loss", LOSSES),
             ("score", ("bag", "average")),
             ("instance_loss", ("svm", "ce")),
             ("balance", ("none", "loss", "sampling")),

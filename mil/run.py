@@ -1,5 +1,6 @@
 """Training an aggregator on the features of a manifest's slides, to a model folder and predictions."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,9 +20,10 @@ from ..engine.recipe import plain
 from ..engine.run_folder import rank, run_folder, versions, world_size
 from ..engine.trainer import fit
 from ..engine.training import Training
-from ..finetune.losses import masked_bce, masked_cross_entropy
+from ..finetune.objectives import objective
 from ..finetune.pipeline import manifest_cases, predicted
 from ..finetune.run import BEST, SELECT, FineTuning, check_labels, seen_by_split
+from ..finetune.starting_targets import answers, check_targets, completed, say_targets
 from ..finetune.training import watched
 from .aggregator import Aggregator
 from .balance import draw_weights, weighted_criterion
@@ -40,9 +42,9 @@ class MilTraining(FineTuning):
     ):  # fmt: skip
         Training.__init__(self, model, recipe.optim, recipe.run, ids=ids, mean=(0.0,), std=(1.0,), depth=0)
         self.recipe, self.card, self.train_set, self.val_set, self.folder = recipe, card, train, val, folder
-        self.criterion = masked_cross_entropy if card.exclusive else masked_bce
+        self.criterion = objective(card).loss
         self.workers, self.best_score, self.best_epoch = workers, -float("inf"), -1
-        self.watched, self.last_of_ties = watched(recipe.select), recipe.select == "composite"
+        self.watched, self.last_of_ties = watched(recipe.select, card), recipe.select == "composite"
         if recipe.balance == "loss":
             self.criterion = weighted_criterion(train.targets[train.rows], card.labels, card.exclusive)
 
@@ -131,16 +133,19 @@ def train_mil(recipe: Mil, manifest: Manifest, features: Path, out: Path) -> Pat
 def _train_together(recipe: Mil, manifest: Manifest, features: Path, out: Path) -> Path:
     if recipe.data.labels is not None:
         manifest = manifest.with_labels(recipe.data.labels)
+    check_targets(recipe, manifest)
     check_labels(recipe, manifest)
     bags = BagFolder(manifest.table["id"], features)
     card, hashes = make_mil_card(recipe, manifest, bags), read_hashes(Path(features) / PRETRAINED_ON)
     card = replace(card, data=card.data | {"seen_in_pretraining": seen_by_split(manifest, hashes)})
     readable = np.array([not reason for reason in bags.reasons()])
-    trained = manifest.table["split"].isin(recipe.data.splits).to_numpy() & ~np.isnan(manifest.targets()).all(axis=1)
+    trained = manifest.table["split"].isin(recipe.data.splits).to_numpy() & ~np.isnan(manifest.truth()).all(axis=1)
     if (trained & readable).any():  # else the reasons are said
         recipe.optim.check_cases(int((trained & readable).sum()), "training slides with features")
+    if rank() == 0:
+        say_targets(card)
     torch.manual_seed(recipe.run.seed)
-    model = build_aggregator(recipe, bags.width, len(manifest.labels))
+    model = build_aggregator(recipe, bags.width, card.outputs)
     with run_folder(out, recipe, {"data": manifest.fingerprint(), "features": bags.fingerprint()}) as folder:
         train, val, bad = _sets(recipe, manifest, bags)
         if rank() == 0:
@@ -148,6 +153,8 @@ def _train_together(recipe: Mil, manifest: Manifest, features: Path, out: Path) 
         if recipe.standardise:
             model.fit(bags.bag(row) for row in train.rows)
         model, unread = _train(model, recipe, card, train, val, manifest.table["id"].tolist(), folder, bags)
+        if any(each.loss == "cox" for each in card.kinds):
+            card = completed(card, _outputs(model, train))
         if rank() == 0:
             card = replace(card, data=card.data | write_left_out(folder, manifest, bad | unread))
             ids = manifest.table["id"].iloc[[row for row in train.rows if row not in unread]]
@@ -164,9 +171,7 @@ def make_mil_card(recipe: Mil, manifest: Manifest, bags: BagFolder) -> MilCard:
     hidden, attention, _ = settings(recipe)
     readable = np.array([not reason for reason in bags.reasons()])
     return MilCard(
-        labels=manifest.labels,
-        meaning={label: manifest.meaning.get(label, f"1 = {label} present") for label in manifest.labels},
-        exclusive=recipe.loss == "ce",
+        **answers(recipe, manifest),
         aggregator=recipe.aggregator,
         hidden=hidden,
         attention=attention or None,
@@ -190,7 +195,7 @@ def _sets(recipe: Mil, manifest: Manifest, bags: BagFolder) -> tuple[BagCases, B
 
     Bags are those with features of which at least one label is known.
     """
-    splits, targets = manifest.table["split"], manifest.targets()
+    splits, targets = manifest.table["split"], manifest.truth().astype(np.float32)
     known = ~np.isnan(targets).all(axis=1)
     rows = {
         "train": np.flatnonzero(splits.isin(recipe.data.splits) & known),
@@ -222,7 +227,13 @@ def _train(
     return model.eval(), training.unread
 
 
+def _outputs(model: Aggregator, train: BagCases) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield outputs and truth of the training bags, each with all its instances."""
+    for row in train.rows:
+        yield model(torch.from_numpy(train.source.bag(row))[None]).logits, torch.from_numpy(train.targets[[row]])
+
+
 def _predictions(model: Aggregator, card: MilCard, manifest: Manifest, bags: BagFolder):
     rows = np.flatnonzero(manifest.table["split"].isin(["val", "test"]))
     predictor = BagPredictor(card, lambda cases: predict_mil(model, card, bags, rows))
-    return predicted(*manifest_cases(manifest.rows("val", "test"), card.labels), predictor)
+    return predicted(*manifest_cases(manifest.rows("val", "test"), card.asked), predictor)

@@ -20,6 +20,8 @@ def check_calibration(method: str, recipe, manifest: Manifest) -> None:
     """
     from ..eval.statistics.scaling import check_method
 
+    if manifest.kinds:
+        raise UserError(f"--calibrate is for findings, not for {', '.join(each.name for each in manifest.kinds)}.")
     check_method(method, exclusive=recipe.loss == "ce")
     if not len(manifest.rows("val")):
         raise UserError(

@@ -69,19 +69,13 @@ def refuse_another(predictions: Path, sha256: str, thresholds: dict, calibration
     Raises:
         UserError: It is another model, or its thresholds or calibration are others.
     """
-    from ..mil.cards import load_any_card
-
-    facts, folder = facts_beside(predictions), predictions.parent / "model"
-    if "sha256" not in facts and (folder / "model.json").is_file():
-        card = load_any_card(folder)
-        facts = {"sha256": file_sha256(folder / card.weights_file), "thresholds": card.thresholds}
-        facts["calibration"] = card.calibration
-    made_by = facts.get("sha256")
-    if made_by is None:
+    facts = made_by(predictions)
+    other = facts.get("sha256")
+    if other is None:
         return False
-    if made_by != sha256:
+    if other != sha256:
         raise UserError(
-            f"{predictions}: predicted by another model (SHA-256 {str(made_by)[:12]}..., not {sha256[:12]}...). Each "
+            f"{predictions}: predicted by another model (SHA-256 {str(other)[:12]}..., not {sha256[:12]}...). Each "
             "model has a contract of its own."
         )
     for what, own in (("thresholds", thresholds), ("calibration", calibration)):
@@ -90,3 +84,15 @@ def refuse_another(predictions: Path, sha256: str, thresholds: dict, calibration
                 f"{predictions}: predicted with another {what} of this model. Predict anew, or write a new contract."
             )
     return True
+
+
+def made_by(predictions: Path) -> dict:
+    """Return `sha256`, `thresholds` and `calibration` of the model that made a table; nothing where it is not known."""
+    from ..mil.cards import load_any_card
+
+    facts, folder = facts_beside(predictions), predictions.parent / "model"
+    if "sha256" in facts or not (folder / "model.json").is_file():
+        return facts
+    card = load_any_card(folder)
+    sha256 = file_sha256(folder / card.weights_file)
+    return {"sha256": sha256, "thresholds": card.thresholds, "calibration": card.calibration}

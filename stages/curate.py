@@ -273,10 +273,11 @@ def _write(archive: _Archive, out: Path, wanted: Wanted) -> Curated:
         },
     )  # fmt: skip
     write_manifest(
-        out / MANIFEST, table, source.labels, source.meaning, [root for root in roots if root != "."],
-        holds=holds_of(source.path),
+        out / MANIFEST, table.drop(columns=[column for each in source.kinds for column in each.truth]), source.labels,
+        source.meaning, [root for root in roots if root != "."], holds=holds_of(source.path), targets=source.kinds,
     )  # fmt: skip
-    return Curated(read_manifest(out / MANIFEST, source.labels), counts, archive.entries, archive.notes)
+    names = [each if isinstance(each, str) else each.name for each in source.asked]
+    return Curated(read_manifest(out / MANIFEST, names), counts, archive.entries, archive.notes)
 
 
 def _moved(cell: str, home: Path, out: Path) -> str:

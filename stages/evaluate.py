@@ -63,7 +63,7 @@ def evaluate_stage(
     evaluation = evaluation or Evaluation()
     if data is None and evaluation.of_manifest:
         raise UserError(f"{evaluation.of_manifest} needs --data: the columns are those of the manifest.")
-    tables = {name: read_predictions(path) for name, path in predictions.items()}
+    tables = {name: _with_units(path, read_predictions(path, targets=True)) for name, path in predictions.items()}
     manifest = open_manifest(data) if data is not None else None
     with folder_alone(Path(out)):
         context = _context(predictions, tables, manifest, Path(out), evaluation)
@@ -88,7 +88,8 @@ def _context(
     image = _images(manifest) if manifest is not None and unit != "slide" else None
 
     def sections(_) -> list:
-        boxes = None if manifest is None else box_report(predictions, tables, manifest, evaluation, image)
+        found = any(table.targets for table in tables.values())
+        boxes = None if manifest is None or found else box_report(predictions, tables, manifest, evaluation, image)
         return [_seen(evaluation.split, predictions, tables), *([] if boxes is None else [boxes])]
 
     return Context(
@@ -133,6 +134,15 @@ def _with_parts(
         return more
 
     return sections
+
+
+def _with_units(path: Path, table: Predictions) -> Predictions:
+    """Return a table of numbers, grades or times with the units that its model's card says."""
+    if not table.targets:
+        return table
+    found = facts_beside(path).get("targets") or getattr(_card_beside(path), "targets", ())
+    units = {str(each["name"]): str(each.get("unit", "")) for each in found}
+    return replace(table, targets=tuple(replace(each, unit=units.get(each.name, "")) for each in table.targets))
 
 
 def _facts(path: Path | None) -> dict[str, str]:

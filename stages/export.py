@@ -12,27 +12,43 @@ from ..backbone.encoder import EncoderCard, open_vit
 from ..backbone.export.hugging_face import clip_config, hugging_face_state, image_config, preprocessor
 from ..backbone.export.timm import NAME, batch_norm_into, timm_arguments, timm_state
 from ..backbone.vit import ViT
+from ..compress.idle import merge_idle
 from ..core.errors import UserError
 from ..core.files import write_json, written_aside
+from ..datasets.manifest.seen import CHOSEN_ON, PRETRAINED_ON, TRAINED_ON, read_hashes, save_hashes
 from ..finetune.adaptation import FROZEN
 from ..finetune.model import ModelCard
+from ..finetune.out_of_distribution import read_limit, write_limit
 from ..finetune.timm_network import PARTS, native_size
 from ..mil.cards import load_any_model
 from ..mil.model import MilCard
+from .exported import FACTS, graph_facts, preprocessing_facts
 from .facts import model_facts
 
-FACTS = "clinvit.json"  # beside every export: labels, normalisation, thresholds, calibration
 
-
-def export_stage(folder: Path, to: str, out: Path, *, int8: bool = False, data: Path | None = None) -> list[str]:
+def export_stage(
+    folder: Path,
+    to: str | None,
+    out: Path,
+    *,
+    int8: bool = False,
+    data: Path | None = None,
+    merge: bool = False,
+    scheme: Any = None,
+) -> list[str]:
     """Write a model or an encoder folder for another library; gives what is worth saying.
+
+    Idle units (`finetune --idle`) are always merged in graphs.
 
     Args:
         folder: Model or encoder folder; it is only read.
         to: `timm`, `huggingface`, `onnx`, `torch` (`torch.export`), or `card`: a README.md from the folder's own facts.
+            With `merge` also None: a folder of ours.
         out: Folder to write.
         int8: With `onnx`, also a graph with int8 weights for CPUs.
         data: With `int8`, a manifest: the AUROC of both graphs on its validation cases is compared.
+        merge: Merge idle units, and refuse a network that has none.
+        scheme: With `int8`, how (`quantised.Scheme`); None for weights in int8 and ranges found anew for each input.
 
     Raises:
         UserError: The other library has no such model, the export does not give what the model gives, or `out` is the
@@ -45,25 +61,64 @@ def export_stage(folder: Path, to: str, out: Path, *, int8: bool = False, data: 
         raise UserError("--int8 belongs to --to onnx.")
     if data is not None and not int8:
         raise UserError("--data belongs to --int8: it is for what the int8 graph loses.")
+    if to is None and not merge:
+        raise UserError("--to is missing: timm, huggingface, onnx, torch or card (or --merge, for a folder of ours).")
     network, card = open_folder(Path(folder))
+    if merge and not has_idle(card):
+        raise UserError(f"{folder}: no idle units to merge: `clinvit finetune --idle 0.75` trains a model with some.")
+    if to is None:
+        return write_merged(Path(folder), network, card, out)
     if to == "card":
         from .model_card import write_model_card
 
         return [f"card: {write_model_card(Path(folder), card, out)}"]
-    network = network.cpu().eval()
+    if int8:
+        from .quantised import Scheme, write_quantised
+
+        scheme = scheme or Scheme()
+        scheme.check(card, data)
+    network, said = network.cpu().eval(), []
+    if has_idle(card) and to in ("onnx", "torch"):
+        network, card = merge_idle(network, card)
+        said = ["idle units are merged: the same scores by fewer matmuls"]
     out.mkdir(parents=True, exist_ok=True)
     if to == "timm":
-        said = _timm(network, card, out)
+        said += _timm(network, card, out)
     elif to == "huggingface":
-        said = _hugging_face(network, card, out)
+        said += _hugging_face(network, card, out)
     else:
-        said = _graph(network, card, to, out)
+        said += _graph(network, card, to, out)
     write_json(out / FACTS, facts(Path(folder), card))
+    if to in ("timm", "huggingface") and getattr(card, "targets", ()):
+        said.append(f"outputs are raw; {out / FACTS} says how each target follows: {card.summary()}")
     if int8:
-        from .quantised import write_quantised
-
-        said += write_quantised(Path(folder), card, out, data)
+        said += write_quantised(network, card, out, data, scheme)
+    write_json(out / FACTS, facts(Path(folder), card) | {"graphs": graph_facts(out)})
     return said
+
+
+def has_idle(card: ModelCard | MilCard | EncoderCard) -> bool:
+    """Return whether a network has idle units that are not merged."""
+    return not isinstance(card, MilCard) and bool(card.arch.block_active)
+
+
+def write_merged(folder: Path, network: nn.Module, card: ModelCard | EncoderCard, out: Path) -> list[str]:
+    """Write a folder like another one, its network with merged idle units; gives what is worth saying.
+
+    Raises:
+        UserError: There is something at `out` already.
+    """
+    if out.exists() and any(out.iterdir()):
+        raise UserError(f"--out {out}: there is something already; name a new folder.")
+    small, own = merge_idle(network.cpu().eval(), card)
+    limit = read_limit(folder, card, network) if isinstance(card, ModelCard) else None
+    own.save(out, small)
+    if limit is not None:
+        write_limit(out, limit, out / own.weights_file)  # it gives the same features, too
+    for name in (TRAINED_ON, CHOSEN_ON, PRETRAINED_ON):
+        save_hashes(out / name, read_hashes(folder / name))
+    before, after = (sum(part.numel() for part in each.parameters()) for each in (network, small))
+    return [f"{out}: idle units merged, {after:,} parameters instead of {before:,}; it gives the same scores"]
 
 
 def open_folder(folder: Path) -> tuple[nn.Module, ModelCard | MilCard | EncoderCard]:
@@ -75,7 +130,15 @@ def open_folder(folder: Path) -> tuple[nn.Module, ModelCard | MilCard | EncoderC
 
 def facts(folder: Path, card: ModelCard | MilCard | EncoderCard) -> dict[str, Any]:
     """What must go with the weights: input, normalisation, and of a model labels, thresholds and calibration."""
-    return card.input_facts() | (model_facts(folder, card) if card.kind != "encoder" else {})
+    said = card.input_facts() | (model_facts(folder, card) if card.kind != "encoder" else {})
+    return said | ({"preprocessing": preprocessing_facts(card)} if card.kind == ModelCard.kind else {})
+
+
+def output_names(card: ModelCard) -> list[str]:
+    """Return a name for each output of the network."""
+    if not card.targets:
+        return list(card.labels)
+    return [f"{each.name}_{i}" if each.width > 1 else each.name for each in card.kinds for i in range(each.width)]
 
 
 def _timm(network: nn.Module, card: ModelCard | MilCard | EncoderCard, out: Path) -> list[str]:
@@ -98,7 +161,7 @@ def _for_timm(network: nn.Module, card) -> tuple[dict[str, Tensor], dict[str, An
     if card.network != "vit":
         if card.mode in FROZEN:
             raise UserError(f"timm's {card.network} has its own last layer, no probe's: export to onnx or torch.")
-        arguments = {"name": card.network, "num_classes": len(card.labels), "in_chans": card.arch.channels}
+        arguments = {"name": card.network, "num_classes": card.outputs, "in_chans": card.arch.channels}
         if PARTS.keys() & {value for value in card.settings.values() if isinstance(value, str)}:
             raise UserError(f"{card.network} was made with layers that no text names: export to onnx or torch.")
         own = native_size(card.network)
@@ -114,7 +177,7 @@ def _for_timm(network: nn.Module, card) -> tuple[dict[str, Tensor], dict[str, An
     after = isinstance(network.fc_norm, nn.LayerNorm)
     if after:
         state |= _plain(network.fc_norm.state_dict(), "fc_norm.")
-    return state | _plain(head, "head."), timm_arguments(card.arch, card.pool, after, len(card.labels))
+    return state | _plain(head, "head."), timm_arguments(card.arch, card.pool, after, card.outputs)
 
 
 def _try_timm(network: nn.Module, card, name: str, arguments: dict, file: Path) -> None:
@@ -144,9 +207,12 @@ def _hugging_face(network: nn.Module, card, out: Path) -> list[str]:
             raise UserError("the encoder has no final norm, which transformers' models have: export to onnx or torch.")
     else:
         vit, head, config, prefix = _hugging_face_classifier(network, card, clips)
-        config["id2label"] = dict(enumerate(card.labels))
-        config["label2id"] = {label: place for place, label in enumerate(card.labels)}
+        names = output_names(card)
+        config["id2label"] = dict(enumerate(names))
+        config["label2id"] = {label: place for place, label in enumerate(names)}
         config["problem_type"] = "single_label_classification" if card.exclusive else "multi_label_classification"
+        if card.targets:
+            config["problem_type"] = "regression"
     state = hugging_face_state(vit.state_dict(), arch, prefix) | head
     write_json(out / "config.json", config)
     write_json(out / "preprocessor_config.json", preprocessor(arch, card.mean, card.std, config["model_type"]))

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from ..core.documents import read_json
+from ..core.errors import UserError
 
 
 def beside(out: Path, what: str) -> Path:
@@ -13,8 +14,10 @@ def beside(out: Path, what: str) -> Path:
 def model_facts(model: Path, card) -> dict:
     """Return what was applied to the scores, for people and programs that only see the table."""
     meaning = {label: card.meaning.get(label, "1 = present") for label in card.labels}
+    targets = getattr(card, "targets", ())
     unread = {key: value for key, value in card.data.items() if key.startswith("unreadable") and value}
     more = {"trained_on": unread, "out_of_distribution": card.data.get("out_of_distribution")}
+    more |= {"targets": list(targets)}
     return {
         "model": Path(model).resolve().name,
         "labels": list(card.labels),
@@ -23,6 +26,16 @@ def model_facts(model: Path, card) -> dict:
         "thresholds": card.thresholds,
         "calibration": card.calibration,
     } | {key: value for key, value in more.items() if value}
+
+
+def refuse_targets(card, what: str) -> None:
+    """Raise where something that is for findings is asked of a model of numbers, grades or times.
+
+    Raises:
+        UserError: The model is one.
+    """
+    if getattr(card, "targets", ()):
+        raise UserError(f"{what} is for findings; the model predicts {', '.join(card.columns)}.")
 
 
 def facts_beside(predictions: Path) -> dict:

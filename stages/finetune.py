@@ -72,24 +72,39 @@ def after_training(model: Path, out: Path, rule: str, calibrate: str | None) -> 
     table = out / "predictions.csv"
     if calibrate is not None:
         store_calibration(model, table, calibrate)
-    store_thresholds(model, read_predictions(table), rule)
+    found = read_predictions(table, targets=True)
+    if found.targets:  # numbers, grades and times have no threshold; the epoch is chosen on the same cases
+        from ..mil.cards import load_any_card
+
+        chosen = load_any_card(model).recipe.get("select") != "last"
+        write_hashes(model / CHOSEN_ON, found.rows("val").table["id"] if chosen else [])
+        return
+    store_thresholds(model, found, rule)
 
 
 def store_thresholds(model: Path, predictions: Predictions, rule: str) -> None:
     """Choose a threshold per label on the validation cases and write it into the model's card."""
-    from ..eval.statistics.operating_points import choose
     from ..mil.cards import load_any_card
 
     val = predictions.rows("val").scored()
     if not len(val):
         return
-    points = choose(val.truth(), val.scores(), rule, "val")
+    stored = thresholds_on(val, rule)
     card = load_any_card(model)
-    if any(point.chosen_on for point in points) or card.recipe.get("select") != "last" or card.calibration:
+    chosen = any(threshold["split"] for threshold in stored.values())
+    if chosen or card.recipe.get("select") != "last" or card.calibration:
         write_hashes(model / CHOSEN_ON, val.table["id"])
     else:
         write_hashes(model / CHOSEN_ON, [])
-    stored = {
+    replace(card, thresholds=stored).write(model)
+
+
+def thresholds_on(val: Predictions, rule: str) -> dict[str, dict]:
+    """Return the threshold of each label as cards hold them, chosen on scored validation cases."""
+    from ..eval.statistics.operating_points import choose
+
+    points = choose(val.truth(), val.scores(), rule, "val")
+    return {
         label: {
             "value": None if np.isnan(p.threshold) else p.threshold,
             "how": p.rule,
@@ -98,4 +113,3 @@ def store_thresholds(model: Path, predictions: Predictions, rule: str) -> None:
         }
         for label, p in zip(val.labels, points)
     }
-    replace(card, thresholds=stored).write(model)

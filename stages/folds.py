@@ -7,7 +7,7 @@ import pandas as pd
 
 from ..core.errors import UserError
 from ..datasets.manifest.splits import patient_folds
-from ..datasets.manifest.tables import Manifest, read_csv, write_csv
+from ..datasets.manifest.tables import Manifest, Survival, read_csv, write_csv
 from .data import open_manifest
 from .finetune import finetune_stage
 
@@ -40,6 +40,10 @@ def finetune_folds(recipe, data: Path | Manifest, out: Path, folds: int, *, seed
     if folds < FEWEST:
         raise UserError(f"{folds} folds: from {FEWEST} on there is one to train on, one to choose on and one to score.")
     manifest, out = open_manifest(data, recipe.data.labels), Path(out)
+    if timed := [each.name for each in manifest.kinds if isinstance(each, Survival)]:
+        raise UserError(
+            f"--folds: the times at which {timed[0]} is predicted would differ from fold to fold: train once."
+        )
     fold = patient_folds(manifest.table, manifest.labels, folds, seed)
     if rank() == 0:
         _claim(out, manifest.table[["id", "patient"]].assign(fold=(fold + 1).astype(str)))

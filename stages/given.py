@@ -1,24 +1,22 @@
 """What a caller of the Python API gives as cases: paths as on the command line, or images in memory."""
 
 import os
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ..core.errors import DataError, UserError
+from ..datasets.manifest.tables import Asked, truth_width
 from .requested import requested_cases
 
 
-def given_cases(
-    inputs: Any, labels: Sequence[str], unit: str, split: str | None = None
-) -> tuple[pd.DataFrame, np.ndarray]:
-    """Return cases, and (N, L) truth, NaN where unknown.
+def given_cases(inputs: Any, asked: Asked, unit: str, split: str | None = None) -> tuple[pd.DataFrame, np.ndarray]:
+    """Return cases, and (N, T) truth, NaN where unknown.
 
     Args:
         inputs: A path, glob or manifest, an array, PIL image or tensor, or several paths, or several images.
-        labels: Of the model.
+        asked: Labels or targets of the model.
         unit: What a case is, as of `datasets.manifest.contents`.
         split: Only the cases of this split of a manifest.
 
@@ -31,12 +29,12 @@ def given_cases(
     """
     images = _images(inputs)
     if images is None:
-        cases, truth = requested_cases(as_texts(inputs), labels, unit)
+        cases, truth = requested_cases(as_texts(inputs), asked, unit)
     else:
         ids = [f"array-{number}" for number in range(len(images))]
         cases = pd.DataFrame({"id": ids, "path": "", "patient": ids, "split": "new"})
         cases["image"] = pd.Series(images, dtype=object)
-        truth = np.full((len(ids), len(labels)), np.nan)
+        truth = np.full((len(ids), truth_width(asked)), np.nan)
     if split is None:
         return cases, truth
     kept = (cases["split"] == split).to_numpy()

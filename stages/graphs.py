@@ -1,6 +1,5 @@
 """Models as graphs that run without ClinViT: ONNX (dynamic batch, dynamic number of tiles) and `torch.export`."""
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +12,11 @@ from ..backbone.vit import ViT
 from ..core.errors import UserError
 from ..core.extras import require
 from ..finetune.classifier import pooled
-from ..finetune.model import ModelCard, input_shape, predict_batch, probabilities
+from ..finetune.model import ModelCard, input_shape, predict_batch
+from ..finetune.objectives import objective
 from ..mil.model import MilCard
 from ..mil.score import bag_logits
+from .onnx_runtime import onnx_session
 
 OPSET = 18
 TOLERANCE = 1e-4  # between the network and its graph
@@ -41,7 +42,7 @@ class BagScores(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         out = self.network(features, None)
-        return probabilities(bag_logits(out, None, self.card.score), self.card.exclusive), out.attention
+        return objective(self.card).activate(bag_logits(out, None, self.card.score)), out.attention
 
 
 class PooledTokens(nn.Module):
@@ -81,9 +82,13 @@ class Graph:
 
 
 def image_graph(network: nn.Module, card: ModelCard) -> Graph:
-    """Of a classifier of images or clips: `pixels` -> `probabilities`."""
+    """Of a classifier of images or clips: `pixels` -> `probabilities`, or the `scores` of targets (`card.columns`)."""
     example = torch.zeros(2, *input_shape(card))
-    return Graph(Scores(network, card).eval(), example, ("pixels", "probabilities"), {0: "batch"})
+    return Graph(Scores(network, card).eval(), example, ("pixels", _scores_name(card)), {0: "batch"})
+
+
+def _scores_name(card: ModelCard | MilCard) -> str:
+    return "scores" if card.targets else "probabilities"
 
 
 def encoder_graph(vit: ViT, card: EncoderCard) -> Graph:
@@ -101,7 +106,7 @@ def bag_graph(network: nn.Module, card: MilCard) -> Graph:
     """
     if card.aggregator == "transmil":
         raise UserError("TransMIL lays its instances in a square whose size a graph cannot follow: it is not exported.")
-    names = ("features", "probabilities", "attention")
+    names = ("features", _scores_name(card), "attention")
     return Graph(BagScores(network, card).eval(), torch.zeros(1, 7, card.width), names, {1: "tiles"})
 
 
@@ -142,15 +147,6 @@ def largest_difference(graph: Graph, run, path: Path) -> float:
     return largest
 
 
-def onnx_session(path: Path):
-    """`run(input) -> outputs` of an ONNX file on the CPU."""
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
-    return lambda x: session.run(None, {name: x})
-
-
 def write_program(graph: Graph, path: Path) -> float:
     """Write a `torch.export` program (.pt2) and try it; gives the largest difference of an output."""
     shapes = ({axis: torch.export.Dim(name) for axis, name in graph.dynamic.items()},)
@@ -166,21 +162,6 @@ def write_program(graph: Graph, path: Path) -> float:
         return [each.numpy() for each in (out if isinstance(out, tuple) else (out,))]
 
     return largest_difference(graph, run, path)
-
-
-def write_int8(onnx_file: Path, path: Path) -> None:
-    """The same ONNX graph with weights of matrix multiplications in int8, dynamic activations."""
-    import onnxruntime
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    # The exporter transposes weights in the graph: folded first, for only products with constants are quantised.
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    with tempfile.TemporaryDirectory() as folder:
-        folded = Path(folder) / "folded.onnx"
-        options.optimized_model_filepath = str(folded)
-        onnxruntime.InferenceSession(str(onnx_file), options, providers=["CPUExecutionProvider"])
-        quantize_dynamic(folded, path, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Gemm"])
 
 
 def require_onnx() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 
-from ..finetune.pipeline import Predictor, Scored, collected, shown
+from ..finetune.scored import Predictor, Scored, collected, score_width, shown
 from .journal import Journal, journal_of, remove_journals
 from .processes import Team
 
@@ -42,9 +42,9 @@ class JournalledPredictor:
         with contextlib.closing(self._journal):
             if team.first:
                 yield from self._own(cases, paths, own)
-                yield from team.gather(len(paths), len(self.card.labels), self._batch)
+                yield from team.gather(len(paths), score_width(self.card), self._batch)
             else:
-                scores, reasons = collected(self._own(cases, paths, own), len(paths), len(self.card.labels))
+                scores, reasons = collected(self._own(cases, paths, own), len(paths), score_width(self.card))
                 team.send(scores[own], [reasons[row] for row in own])
                 yield Scored(own, scores[own], [reasons[row] for row in own])
 
@@ -60,7 +60,7 @@ class JournalledPredictor:
 
     def _own(self, cases: pd.DataFrame, paths: Sequence[str], own: np.ndarray) -> Iterator[Scored]:
         """Yield the scores of the own rows: what is kept, then what is new."""
-        done, nothing = self._journal.done, [np.nan] * len(self.card.labels)
+        done, nothing = self._journal.done, [np.nan] * score_width(self.card)
         for row in own:
             if (line := done.get(paths[row])) is not None:
                 yield Scored([row], np.array([line.get("scores", nothing)]), [line["reason"]])

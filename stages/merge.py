@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ..core.alone import folder_alone
 from ..core.errors import UserError
 from ..core.files import file_sha256
+from .facts import refuse_targets
 
 if TYPE_CHECKING:
     from ..finetune.model import ModelCard
@@ -95,12 +96,15 @@ def _check(
     """
     from ..finetune.adaptation import FROZEN
 
+    refuse_targets(card, f"{path}: merging")
     (first_path, first), *_ = zip(models.values(), cards.values(), strict=True)
     if card.network != "vit" or card.mode in FROZEN or card.pool == "attention":
         raise UserError(
             f"{path}: {card.network}, mode {card.mode}, pooling {card.pool}: a ViT is merged whose own weights were "
             "trained (--mode full, norm, bitfit, lora or last_blocks) and that pools by mean or class."
         )
+    if found := card.arch.compressed:
+        raise UserError(f"{path}: {', '.join(found)}: its units have an order of their own; merge plain ViTs only.")
     started = card.encoder.get("sha256")
     if started is None:
         raise UserError(

@@ -36,16 +36,20 @@ def model_card(name: str, card, metrics: Mapping[str, Any] | None) -> str:
     """
     parts = [f"# {markdown(name)}", "", markdown(card.summary()), "", f"> {LIMITS}", ""]
     if card.kind != "encoder":
-        parts += [
-            "## What it answers",
-            "",
-            "| label | 1 means | threshold | how | chosen on |",
-            "|---|---|---|---|---|",
-        ]
-        parts += [_label_row(card, label) for label in card.labels]
+        head = "| label | 1 means | threshold | how | chosen on |"
+        rows = [_label_row(card, label) for label in card.labels]
+        if card.targets:
+            head = "| target | what it is | columns |"
+            rows = [
+                f"| {' | '.join(map(markdown, (each.name, each.words(), ', '.join(each.columns))))} |"
+                for each in card.kinds
+            ]
+        parts += ["## What it answers", "", head, "|---" * (head.count("|") - 1) + "|", *rows]
         parts += ["", f"Calibration: {markdown(_calibration(card))}.", ""]
     parts += ["## Metrics", "", *_metrics(metrics), ""]
     parts += _block("Data", card.data)
+    if made := getattr(card, "compression", None):
+        parts += _block("How it was made smaller", made)
     if start := getattr(card, "encoder", None):
         parts += _block("Encoder that it started from", {key: start[key] for key in start if key != "recipe"})
     return "\n".join([*parts, *_block("Recipe", card.recipe), *_block("Versions", card.versions)])

@@ -4,29 +4,38 @@ import contextlib
 import hashlib
 import json
 from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from ..core.alone import file_alone
-from ..core.documents import LARGE_JSON_BYTES, parse_json, read_json
+from ..core.documents import parse_json, read_json
 from ..core.errors import UserError
 from ..core.files import file_sha256, write_json, write_text
-from ..core.platform import hide_from_others
-from ..core.secret import checked_key
-from ..datasets.manifest.tables import read_predictions, write_predictions
+from ..datasets.manifest.tables import read_predictions, truth_width, write_predictions
 from ..finetune.pipeline import PREDICTED, WARNING, predicted
 from .audit import Audit
-from .facts import beside, model_facts
+from .dicom.case import ResultCase
+from .dicom.results import Results, write_all
+from .explain import EXPLANATIONS, MAPS, explain_cases, refuse_method
+from .facts import beside, model_facts, refuse_targets
 from .journal import Journal, remove_journals
 from .journalled import JournalledPredictor
 from .processes import ALONE, Share, Team
-from .requested import LEFT_OUT, marked, pseudonymised, requested_cases
+from .refused import RefusingPredictor
+from .requested import LEFT_OUT, cases_of, marked, requested_cases
+from .requested_files import CHOSEN, IDENTIFIERS, SOURCE, name_salt, pseudonyms, write_key
 from .seen import seen_facts
 
-HEAD = ("id", "patient", "split", "status", "reason", "view", WARNING)
+if TYPE_CHECKING:
+    from ..finetune.answers import Answers
+    from .pacs.fetch import WebQuery
+
+HEAD = ("id", "patient", "split", "status", "reason", *IDENTIFIERS, "view", CHOSEN, WARNING)
 
 
 @dataclass(frozen=True)
@@ -47,6 +56,11 @@ class Request:
         share: Which of how many processes this is that were all asked for the same.
         unit: What a case in a folder is (`datasets.manifest.contents`); '' for what the model's card says.
         audit: Log to which is added who asked for what (`stages.audit`); None for none.
+        one: Of each DICOM study, score the one image that `datasets.images.studies` chooses.
+        web: Studies of a PACS instead of `inputs`.
+        dicom: Results as DICOM objects; None for none. Where they show maps, `explain` is `explanations` beside `out`
+            if it is None.
+        runtime: What computes: `torch`, or `onnx`, whose `model` is a folder of `export --to onnx` or a graph in it.
     """
 
     model: Path
@@ -62,6 +76,10 @@ class Request:
     share: Share = ALONE
     unit: str = ""
     audit: Path | None = None
+    one: bool = False
+    web: "WebQuery | None" = None
+    dicom: Results | None = None
+    runtime: str = "torch"
 
 
 def predict_stage(request: Request) -> pd.DataFrame | None:
@@ -83,82 +101,171 @@ def predict_stage(request: Request) -> pd.DataFrame | None:
     suffix = request.out.suffix.lower()
     if suffix not in (".csv", ".jsonl"):
         raise UserError(f"--out {request.out}: predictions are written as .csv or as .jsonl (JSON lines).")
+    if request.runtime == "onnx":
+        return _predict_exported(request)
     network, card = load_model(request.model)
+    if request.dicom is not None:
+        refuse_targets(card, "--dicom")
+    request = _with_maps(request, card)
     if request.method is not None and card.arch.frames > 1:
         raise UserError(f"{request.model}: a model of clips, which are explained by their frames: no --explain-method.")
+    if request.explain is not None:
+        refuse_targets(card, "--explain")
     if request.explain is not None and len(card.scales) > 1:
         raise UserError(
             f"{request.model}: sees images at scales {list(card.scales)}; --explain is for models of one scale."
         )
     if request.explain is not None and card.arch.frames == 1:
-        from .explain import refuse_method
-
         refuse_method(network, request.method)
-    with Team(request.out, request.share) as team, file_alone(request.out) if team.first else contextlib.nullcontext():
-        return _predict(request, network, card, team)
+    sha256 = file_sha256(request.model / card.weights_file)
+    return _predict_alone(request, network, card, sha256, model_facts(request.model, card))
 
 
-def _predict(request: Request, network, card, team: Team) -> pd.DataFrame | None:
-    cases, truth = requested_cases(request.inputs, card.labels, request.unit or card.holds)
-    key, sha256 = beside(request.out, "key"), file_sha256(request.model / card.weights_file)
+def _predict_exported(request: Request) -> pd.DataFrame | None:
+    """Predict by an exported graph."""
+    from ..core.extras import require
+    from .exported import read_exported
+
+    if request.explain is not None or request.bf16:
+        raise UserError("--explain and --bf16 are for --runtime torch: a graph gives probabilities alone.")
+    if request.dicom is not None:
+        raise UserError("--dicom is for --runtime torch: leave one of them out.")
+    require("onnxruntime", "export", "--runtime onnx")
+    card = read_exported(request.model)
+    return _predict_alone(request, None, card, file_sha256(card.graph), dict(card.facts))
+
+
+def _predict_alone(request: Request, network, card, sha256: str, facts: dict) -> pd.DataFrame | None:
+    """Predict while no other prediction writes the table."""
+    if request.web is not None and request.share.of > 1:
+        raise UserError("--dicomweb: studies are fetched by one process: start it without torchrun or SLURM's tasks.")
+    with (
+        Team(request.out, request.share) as team,
+        file_alone(request.out) if team.first else contextlib.nullcontext(),
+        _cases(request, card) as (cases, truth),
+    ):
+        return _predict(request, network, card, team, cases, truth, sha256, facts)
+
+
+@contextlib.contextmanager
+def _cases(request: Request, card) -> Iterator[tuple[pd.DataFrame, np.ndarray]]:
+    """Give the cases and their truth; those of a PACS lie here for as long as the block lasts."""
+    unit = request.unit or card.holds
+    if request.web is None:
+        yield requested_cases(request.inputs, card.asked, unit, request.one)
+        return
+    from .pacs.fetch import fetched
+
+    with fetched(request.web, request.out.with_name(f".{request.out.name}.studies"), unit) as found:
+        cases = cases_of(found)
+        yield cases, np.full((len(cases), truth_width(card.asked)), np.nan)
+
+
+def _predict(
+    request: Request, network, card, team: Team, cases: pd.DataFrame, truth: np.ndarray, sha256: str, facts: dict
+) -> pd.DataFrame | None:
+    key = beside(request.out, "key")
     audit = Audit(request.audit if team.first else None, sha256, cases)
     cases = without_names(cases, key, request.identifiers, [key] if request.resume else [], request.share.rank == 0)
-    said = model_facts(request.model, card) | {"seen": seen_facts(request.model, cases)}
-    said |= {"sha256": sha256, "cases": _fingerprint(cases), "precision": _precision(request)}
+    said = facts | {"seen": seen_facts(request.model, cases)}
+    said |= {"sha256": sha256, "cases": _fingerprint(cases), "precision": _precision(request, card)}
     said |= {LEFT_OUT: cases.attrs.get(LEFT_OUT, {})}
     finished = request.resume and _finished(request.out, said)
     predictor = None if finished else _predictor(request, network, card, team, sha256)
     if not team.first:
         if predictor is not None:
-            deque(predictor.scores(cases), maxlen=0)
+            deque(RefusingPredictor(predictor).scores(cases), maxlen=0)
         return None
     if predictor is None:
         table = read_table(request.out)
     else:
-        table = marked(predicted(cases, truth, predictor, progress=False), cases)
+        table = marked(predicted(cases, truth, RefusingPredictor(predictor), progress=False), cases)
         # Killed between the two, a table of this model must not stand beside the facts of another.
         beside(request.out, "model").unlink(missing_ok=True)
-        write_table(request.out, table, card.labels)
+        write_table(request.out, table, card)
         write_json(beside(request.out, "model"), said)
     audit.written(request.out, table)
     remove_journals(request.out)
     if request.explain is not None:
-        from .explain import explain_cases
-
         explain_cases(request, network, card, cases, table)
+    if request.dicom is not None:
+        listed = write_all(request.dicom, card, sha256, cases, table, _shown(request, network, card))
+        if request.web is not None and request.web.store:
+            _send(request, listed)
     return marked(table, cases)
 
 
-def write_table(out: Path, table: pd.DataFrame, labels: Sequence[str]) -> None:
+def _send(request: Request, listed: Mapping[str, dict]) -> None:
+    """Send the results of fetched cases back to where they came from."""
+    from .pacs.results import send_results
+    from .pacs.web import Web
+
+    assert request.web is not None and request.dicom is not None
+    send_results(listed, request.dicom.folder, Web(request.web.url, request.web.identity), request.web.keep)
+
+
+def _with_maps(request: Request, card) -> Request:
+    """Return a request whose DICOM results can be written, and which explains what they show."""
+    if request.dicom is None:
+        return request
+    request.dicom.refuse()
+    if not request.dicom.shows or request.explain is not None or card.arch.frames > 1 or len(card.scales) > 1:
+        return request
+    return replace(request, explain=request.out.parent / EXPLANATIONS)
+
+
+def _shown(request: Request, network, card) -> Callable[[ResultCase], ResultCase] | None:
+    """Return what adds to a case of results where the model looked; None where no kind shows it."""
+    from .dicom.heat import with_clip_maps, with_image_maps
+
+    if request.dicom is None or not request.dicom.shows:
+        return None
+    if card.arch.frames > 1:
+        return lambda case: with_clip_maps(case, network, card)
+    if request.explain is None:  # a model of several scales
+        return None
+    maps = request.explain / MAPS
+    return lambda case: with_image_maps(case, maps)
+
+
+def write_table(out: Path, table: pd.DataFrame, card: "Answers") -> None:
     """Write predictions as CSV, or one JSON object a line."""
     if out.suffix.lower() == ".csv":
         write_predictions(out, table)
     else:
         write_text(
-            out, "".join(json.dumps(_line(row, labels), ensure_ascii=False) + "\n" for row in table.to_dict("records"))
+            out, "".join(json.dumps(_line(row, card), ensure_ascii=False) + "\n" for row in table.to_dict("records"))
         )
 
 
-def _line(row: Mapping, labels: Sequence[str]) -> dict:
+def _line(row: Mapping, card: "Answers") -> dict:
+    labels, head = card.labels, {key: row[key] for key in HEAD if key in row}
+    if getattr(card, "targets", ()):
+        truth = {column for each in card.kinds for column in each.truth}
+        own = {key: None if value != value else float(value) for key, value in row.items() if isinstance(value, float)}
+        scores = {key: value for key, value in own.items() if key not in truth}
+        return head | {"scores": scores, "truth": {key: value for key, value in own.items() if key in truth}}
+
     def values(prefix: str, kind: type) -> dict:
         named = {label: row[prefix + label] for label in labels if prefix + label in row}
         return {label: None if value != value else kind(value) for label, value in named.items()}
 
-    head = {key: row[key] for key in HEAD if key in row}
     return head | {"scores": values("p_", float), "predicted": values(PREDICTED, int), "truth": values("y_", int)}
 
 
 def read_table(out: Path) -> pd.DataFrame:
     """A table that `write_table` has written, as far as the columns of CSV go."""
     if out.suffix.lower() == ".csv":
-        return read_predictions(out).table
+        return read_predictions(out, targets=True).table
     lines = [parse_json(line) for line in out.read_bytes().splitlines()]
     scores = pd.DataFrame([line["scores"] for line in lines]).add_prefix("p_")
     head = pd.DataFrame(lines)
     return pd.concat([head[[key for key in HEAD if key in head]], scores], axis=1)
 
 
-def _precision(request: Request) -> str:
+def _precision(request: Request, card) -> str:
+    if request.runtime == "onnx":
+        return card.graph.name
     return "bf16" if request.bf16 else "fp32"
 
 
@@ -186,14 +293,11 @@ def without_names(
     """
     if identifiers or not (cases["split"] == "new").all() or not cases["dicom"].any():
         return cases
-    stored = {each: read_json(each, limit=LARGE_JSON_BYTES).get("salt") for each in earlier if each.exists()}
-    salts = [checked_key(salt, str(each)) for each, salt in stored.items()]
-    cases, salt = pseudonymised(cases, next(iter(salts), ""))
+    salt = name_salt(earlier)
+    cases = cases.assign(**pseudonyms(cases, salt))
     if write:
-        # A name that is no UTF-8 is written escaped.
-        files = [path.encode(errors="backslashreplace").decode() for path in cases["path"]]
-        write_json(key, {"salt": salt, "files": dict(zip(cases["id"], files))}, private=True)
-        hide_from_others(key)
+        files = cases.get(SOURCE, cases["path"])
+        write_key(key, salt, cases["id"].tolist(), files.tolist())
     return cases
 
 
@@ -201,8 +305,13 @@ def _predictor(request: Request, network, card, team: Team, sha256: str) -> Jour
     from ..finetune.out_of_distribution import read_limit
     from ..finetune.predict import model_predictor
 
-    made_by = {"model": sha256, "precision": _precision(request)}
+    made_by = {"model": sha256, "precision": _precision(request, card)}
     journal = Journal(request.out, made_by, request.resume, request.share.part)
-    limit = read_limit(request.model, card, network)
-    predictor = model_predictor(network, card, request.batch, request.workers, request.bf16, limit)
+    if network is None:
+        from .onnx_runtime import graph_predictor
+
+        predictor = graph_predictor(card.graph, card, request.batch, request.workers)
+    else:
+        limit = read_limit(request.model, card, network)
+        predictor = model_predictor(network, card, request.batch, request.workers, request.bf16, limit)
     return JournalledPredictor(predictor, journal, team, request.batch)

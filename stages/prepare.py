@@ -79,11 +79,12 @@ def prepare_stage(
     with file_alone(out, out.parent / BOXES):
         write_manifest(
             out, table.assign(path=paths), labels, about["meaning"], roots, about.get("left_out"), holds,
-            about.get("columns", ()),
+            about.get("columns", ()), about.get("targets", ()),
         )  # fmt: skip
         if "boxes" in about:
             write_boxes(out.parent / BOXES, about["boxes"])
-    return Prepared(read_manifest(out, labels), about["notes"], about["warnings"], about.get("lists_only", False))
+    names = [*labels, *(each.name for each in about.get("targets", ()))]
+    return Prepared(read_manifest(out, names), about["notes"], about["warnings"], about.get("lists_only", False))
 
 
 def prepare_phantoms(

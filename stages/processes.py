@@ -25,7 +25,7 @@ from ..core.documents import parse_json
 from ..core.errors import RunError, UserError
 from ..engine.launcher import meeting_point
 from ..engine.run_folder import rank, world_size
-from ..finetune.pipeline import Scored
+from ..finetune.scored import Scored
 
 # How long the others may take to begin, and process 0 to need the scores of one that is done sooner.
 BEGIN, WORK = timedelta(minutes=10), timedelta(days=60)

@@ -24,6 +24,7 @@ PAGE, CONTENT, CANDIDATES, SIGNED = "audit.html", "audit.json", "candidates.csv"
 CONTEXTS = ("site", "scanner", "view", "sex")
 GROUP = "scanner"
 MOST_PAIRS = 50
+MOST_BYTES = 10**7  # of a page that is signed
 
 
 @dataclass
@@ -215,12 +216,11 @@ def _write_candidates(features: np.ndarray, table: pd.DataFrame, path: Path, see
 
 def sign_page(out: Path, key: Path) -> Path:
     """Sign the page and its numbers, alone in a folder of their own beside the cases' table; return the signature."""
-    import shutil
-
+    from ..core.documents import regular_bytes
+    from ..core.files import own_folder
     from ..core.signing import sign_folder
 
-    folder = out / SIGNED
-    folder.mkdir(exist_ok=True)
+    folder = own_folder(out / SIGNED)
     for name in (PAGE, CONTENT):
-        shutil.copyfile(out / name, folder / name)
+        write_text(folder / name, regular_bytes(out / name, MOST_BYTES).decode())
     return sign_folder(folder, key)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from ..core.errors import UserError
+from .pacs.options import add_web, web_query
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from ..datasets.manifest.layouts import Layout
     from ..datasets.manifest.tables import Manifest
     from ..datasets.quality.check import Findings
+    from .dicom.case import Code
+    from .dicom.results import Results
     from .reproduce.table import Table
 
 Recipes = Mapping[str, Callable[[], Any]]
@@ -100,6 +103,17 @@ class Task:
         """Return the recipe of a published network that a paper of this task compares; None of any other."""
         return None
 
+    def codes(self) -> "Mapping[str, Code]":
+        """Return codes of public terminologies by label, for DICOM results; labels without are coded privately."""
+        return {}
+
+    def results(self, options: Namespace) -> "Results | None":
+        """Return what DICOM results the options of a prediction ask for."""
+        from .dicom.results import Results
+
+        kinds = options.dicom or (["sr"] if getattr(options, "store", False) else None)
+        return Results.beside(options.out, kinds, self.codes()) if kinds else None
+
     def predict(self, options: Namespace) -> "pd.DataFrame | None":
         """Predict what the command line asks for; None in a process that only helps another one."""
         raise NotImplementedError
@@ -172,6 +186,12 @@ class ImageTask(Task):
             help="of images: gradient-weighted attention, of a CNN Grad-CAM; attention rollout; or both, which "
             "`evaluate` shows side by side (default: gradient)",
         )  # fmt: skip
+        add_web(parser)
+        parser.add_argument(
+            "--runtime", choices=["torch", "onnx"], default="torch",
+            help="what computes; onnx: --model is a folder of `clinvit export --to onnx`, or a graph (.onnx) in it "
+            "(default: torch)",
+        )  # fmt: skip
         parser.add_argument(
             "--bf16", action="store_true", advanced=True,
             help="matmuls in bfloat16: quicker where the processor has them; scores differ by up to about 0.01",
@@ -195,7 +215,7 @@ class ImageTask(Task):
             Request(
                 options.model, options.inputs, options.out, options.batch, options.workers, options.explain,
                 options.explain_method, options.resume, options.identifiers, options.bf16, own_share(), self.holds,
-                options.audit,
+                options.audit, options.images == "one", web_query(options), self.results(options), options.runtime,
             )
         )  # fmt: skip
 
@@ -312,7 +332,7 @@ class SlideTask(Task):
             Request(
                 options.model, options.inputs, options.out, options.features, options.encoder, options.explain,
                 options.split, options.identifiers, Maps(options.tiff, options.tile_geojson, options.tile_level0_px),
-                options.audit,
+                options.audit, self.results(options),
             )
         )  # fmt: skip
 

@@ -147,7 +147,7 @@ def _refuse(arch: Architecture) -> None:
         "a norm before the first block": arch.input_norm,
         "a norm of projected patches": arch.patch_norm,
         "norms after attention and MLP": arch.norm_after,
-    }
+    } | dict.fromkeys(arch.compressed, True)
     if found := [name for name, true in strange.items() if true]:
         raise UserError(f"transformers' ViT and VideoMAE have no {', '.join(found)}: export to onnx or torch.")
     if arch.frames == 1 and not arch.class_token:

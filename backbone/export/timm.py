@@ -87,7 +87,7 @@ def _refuse(arch: Architecture) -> None:
         "norms after attention and MLP": arch.norm_after,
         "a norm of projected patches": arch.patch_norm,
         f"gated MLPs with {arch.activation}": arch.gated_mlp and arch.activation != "silu",
-    }
+    } | dict.fromkeys(arch.compressed, True)
     if found := [name for name, true in reasons.items() if true]:
         raise UserError(f"timm takes no {', '.join(found)} as plain values: export to onnx or torch.")
 

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-import cv2
 import numpy as np
 from pydicom import Dataset, dcmread
 from pydicom.dataelem import RawDataElement
@@ -38,6 +37,7 @@ from ..loading.limits import INFLATED_GB
 from .colour import LUMA, holds_colour
 from .dicom_frames import stored_pixels
 from .grey_range import robust_range
+from .resampling import stretched
 
 # Height and width of a pixel, in this order; the first that is given counts.
 _SHAPES = ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing", "PixelAspectRatio")
@@ -142,7 +142,7 @@ class DicomImage:
             levels, self._coloured = _levels(self._path, dataset, channels)
         if levels.shape[:2] == self.size:
             return levels
-        return cv2.resize(levels, self.size[::-1], interpolation=cv2.INTER_LINEAR)
+        return stretched(levels, *self.size, self._path)
 
     def holds_colour(self) -> bool:
         """Return whether the image, decoded before, holds colours."""
@@ -256,8 +256,8 @@ def decoding(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the warnings of pydicom, which may quote names, and of decoders from the console and the logs."""
-    loggers = [logging.getLogger(name) for name in ("pydicom", "openjpeg")]
+    """Keep warnings of pydicom and highdicom, which may quote names, and of decoders from the console and the logs."""
+    loggers = [logging.getLogger(name) for name in ("pydicom", "openjpeg", "highdicom")]
     levels = [logger.level for logger in loggers]
     try:
         for logger in loggers:

@@ -24,6 +24,7 @@ from pydicom.uid import (
 )
 
 from ...core.errors import DataError
+from ...core.extras import optional
 
 # Decoders to be preferred: libjpeg-turbo and OpenJPEG raise on broken data where GDCM aborts, and
 # pylibjpeg-rle panics past `Exception`.
@@ -70,9 +71,10 @@ def stored_pixels(path: Path, dataset: Dataset) -> tuple[np.ndarray, str]:
         raise DataError(
             f"{path}: the transfer syntax {syntax.name} is not read. Export the file uncompressed."
         ) from None
-    if not decoder.is_available:
+    if not decoder.is_available or (syntax == JPEGExtended12Bit and bits > 8 and optional("gdcm") is None):
         raise DataError(
-            f"{path}: no decoder for the transfer syntax {syntax.name} is installed here. Export the file uncompressed."
+            f"{path}: no decoder for the transfer syntax {syntax.name} is installed here: pip install python-gdcm, or "
+            "export the file uncompressed."
         )
     refuse_wrong_length(path, dataset, frames=1)
     if syntax.is_encapsulated and syntax != RLELossless:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pydicom import Dataset
+from pydicom.datadict import tag_for_keyword
 from pydicom.uid import (
     UID,
     MediaStorageDirectoryStorage,
@@ -20,7 +21,9 @@ from .dicom import read_elements
 _TAGS = (
     "SOPClassUID", "Modality", "Rows", "Columns", "NumberOfFrames", "ViewPosition", "ViewCodeSequence",
     "BodyPartExamined", "PatientSex", "PatientAge", "PatientID", "StudyInstanceUID", "SeriesInstanceUID", "ImageType",
-    "TotalPixelMatrixColumns", "TotalPixelMatrixRows",
+    "TotalPixelMatrixColumns", "TotalPixelMatrixRows", "SOPInstanceUID", "AccessionNumber", "AcquisitionDateTime",
+    "AcquisitionDate", "AcquisitionTime", "ContentDate", "ContentTime", "PresentationIntentType",
+    "Manufacturer",
 )  # fmt: skip
 _AGE_UNITS_PER_YEAR = {"D": 365.25, "W": 365.25 / 7, "M": 12.0, "Y": 1.0}
 
@@ -58,6 +61,10 @@ _VIEWS = {
     "LAT": "LATERAL",
     "LATERALPROJECTION": "LATERAL",
 }
+# Defined terms of ViewPosition (PS3.3 C.8.1.2, C.8.7.1, C.8.11.7) that may stand in a table; any other may be a name.
+_VIEW_TERMS = frozenset("AP PA LL RL LLD RLD LLO RLO LATERAL CC MLO ML LM LMO FB SIO ISO XCC XCCL XCCM AT CV".split())
+OWN = "ClinViT"  # the manufacturer that our results name
+RESULT = "result of ClinViT"
 DIRECTORY = "DICOMDIR, the list of a medium's files"
 
 
@@ -78,6 +85,11 @@ class DicomHeader:
         series: SeriesInstanceUID, '' if not given: which files are one whole-slide image.
         flavour: Third value of ImageType, such as `VOLUME` or `LABEL`; '' if not given.
         matrix_px: Px of the whole image that a tiled file holds; 0 if not given.
+        instance, accession: SOPInstanceUID and AccessionNumber, '' if not given. They name a person.
+        taken: Date and time of the acquisition, else of the content, as digits that sort; '' if not given.
+        derived: Whether ImageType says that it was made of other images.
+        for_processing: Whether it is raw, for a machine and not for a reader (PresentationIntentType).
+        is_result: Whether it is a result of ours (Manufacturer), which is never a case.
     """
 
     sop_class: str
@@ -93,6 +105,12 @@ class DicomHeader:
     series: str = ""
     flavour: str = ""
     matrix_px: int = 0
+    instance: str = ""
+    accession: str = ""
+    taken: str = ""
+    derived: bool = False
+    for_processing: bool = False
+    is_result: bool = False
 
     def facts(self, salt: str) -> dict[str, str | float | None]:
         """Return `view, sex, age, patient, study`, identifiers hashed with the salt; as `dicom_facts` does."""
@@ -119,6 +137,11 @@ class DicomHeader:
     def is_lateral(self) -> bool:
         """Whether it is a lateral view."""
         return self.view in ("LL", "RL", "LATERAL")
+
+    @property
+    def sayable_view(self) -> str:
+        """Return the view if it is a term of the standard, `other` if it is some other word, '' if there is none."""
+        return self.view if self.view in _VIEW_TERMS or not self.view else "other"
 
     @property
     def is_slide(self) -> bool:
@@ -168,7 +191,22 @@ def read_header(path: Path) -> DicomHeader:
             header = read_elements(path, file, _TAGS, stop_before_pixels=True)
     except OSError as error:
         raise DataError(f"{path}: cannot be opened ({error.strerror}).") from None
-    sop_class = _text(header, "SOPClassUID") or str(header.file_meta.get("MediaStorageSOPClassUID", ""))
+    return header_of(header, str(header.file_meta.get("MediaStorageSOPClassUID", "")))
+
+
+def header_elements() -> list[str]:
+    """Return the tags that `header_of` looks at, as DICOM's JSON writes them: `00080018`."""
+    return [f"{tag_for_keyword(name):08X}" for name in _TAGS]
+
+
+def header_of(header: Dataset, sop_class: str = "") -> DicomHeader:
+    """Return what elements say, wherever they were read.
+
+    Args:
+        header: The elements; those that are missing are not given.
+        sop_class: What counts where there is no SOPClassUID.
+    """
+    sop_class = _text(header, "SOPClassUID") or sop_class
     return DicomHeader(
         sop_class=sop_class,
         modality=_text(header, "Modality").upper(),
@@ -183,6 +221,12 @@ def read_header(path: Path) -> DicomHeader:
         series=_text(header, "SeriesInstanceUID"),
         flavour=_flavour(header),
         matrix_px=_matrix_px(header),
+        instance=_text(header, "SOPInstanceUID"),
+        accession=_text(header, "AccessionNumber"),
+        taken=_taken(header),
+        derived=_image_type(header)[:1] == ["DERIVED"],
+        for_processing=_text(header, "PresentationIntentType").upper() == "FOR PROCESSING",
+        is_result=_text(header, "Manufacturer") == OWN,
     )
 
 
@@ -229,6 +273,8 @@ def not_wanted(header: DicomHeader, wanted: Wanted, *, chest: bool) -> str:
         return DIRECTORY
     if header.size is None:
         return f"DICOM without an image ({header.words()})"
+    if header.is_result:
+        return RESULT
     if header.is_slide:
         return "DICOM of a whole slide"
     if header.frames > 1:
@@ -267,8 +313,21 @@ def _frames(header: Dataset) -> int:
 
 
 def _flavour(header: Dataset) -> str:
+    return "".join(_image_type(header)[2:3])
+
+
+def _image_type(header: Dataset) -> list[str]:
+    """Return the values of ImageType in capitals."""
     values = header.get("ImageType") or ()
-    return str(values[2]).strip().upper() if not isinstance(values, str) and len(values) > 2 else ""
+    return [str(value).strip().upper() for value in ([values] if isinstance(values, str) else values)]
+
+
+def _taken(header: Dataset) -> str:
+    """Return when the image was taken, as digits that sort."""
+    whole = _text(header, "AcquisitionDateTime")
+    for name in ("Acquisition", "Content"):
+        whole = whole or (_text(header, f"{name}Date") and _text(header, f"{name}Date") + _text(header, f"{name}Time"))
+    return re.sub(r"\D", "", whole)
 
 
 def _matrix_px(header: Dataset) -> int:

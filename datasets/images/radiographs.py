@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-import cv2
 import numpy as np
 from PIL import BmpImagePlugin, Image, ImageFile, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
@@ -21,6 +20,7 @@ from ..loading.limits import IMAGE_MEGAPIXELS
 from .colour import LUMA, SAMPLE_PX, Read, holds_colour
 from .grey_range import robust_most
 from .png import refuse_broken_png
+from .resampling import area_averaged, cv2, without_opencv
 
 RADIOGRAPH_SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom", ".tif", ".tiff", ".bmp", ".webp")
 
@@ -265,6 +265,8 @@ def _deep_colour(path: Path, file: BinaryIO, channels: int) -> np.ndarray:
 
     Pillow has decoded the file before, and so found it whole; OpenCV would not complain.
     """
+    if cv2 is None:
+        raise without_opencv(path, "it has several channels of 16 bits")
     file.seek(0)
     pixels = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != np.uint16:
@@ -299,7 +301,7 @@ def shrunk(grey: np.ndarray, size: tuple[int, int], shorter_px: int) -> np.ndarr
     if min(size) <= shorter_px:
         return grey
     height, width = (round(side * shorter_px / min(size)) for side in size)
-    return cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA)
+    return area_averaged(grey, height, width)
 
 
 def snapped(grey: np.ndarray) -> np.ndarray:

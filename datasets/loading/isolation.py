@@ -16,7 +16,6 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from importlib.util import find_spec
 from itertools import islice
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
@@ -25,6 +24,7 @@ from typing import Any
 
 from ...core.confinement import confine
 from ...core.errors import DataError, RunError, UserError
+from ...core.extras import optional
 from ...core.platform import KILLED, RAW_PIPES, START_METHOD, TIME_OVER, end_after, end_not, limit_memory
 from .limits import READ_GB, READ_SECONDS, Limit
 from .replies import BadReply, packed, unpacked
@@ -255,9 +255,7 @@ def _without_script() -> Iterator[None]:
 
 def one_thread() -> None:
     """Keep OpenCV to one thread in a process that is one of as many as there are cores."""
-    if find_spec("cv2"):
-        import cv2
-
+    if (cv2 := optional("cv2")) is not None:
         cv2.setNumThreads(1)
 
 

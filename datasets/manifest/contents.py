@@ -271,7 +271,7 @@ def _entry(root: Path, path: str, kind: str, unit: str, wanted: "Wanted") -> tup
 
 
 def _dicom_entry(root: Path, path: str, unit: str, wanted: "Wanted") -> tuple[Entry, str]:
-    from ..images.dicom_header import not_wanted, read_header
+    from ..images.dicom_header import RESULT, not_wanted, read_header
 
     try:
         header = read_header(root / path)
@@ -289,6 +289,8 @@ def _dicom_entry(root: Path, path: str, unit: str, wanted: "Wanted") -> tuple[En
         return entry, not_wanted(header, wanted, chest=False)
     if header.size is None:
         return entry, f"DICOM without an image ({header.words()})"
+    if header.is_result:
+        return entry, RESULT
     if header.is_slide != (unit == "slide"):
         return entry, f"DICOM that is no {unit} ({header.words()})"
     return entry, ""

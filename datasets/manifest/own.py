@@ -37,7 +37,8 @@ from .lookup import found_files
 from .names import capitalised, file_ids, hash_names, named_cases, note_left_out
 from .own_boxes import box_columns, boxes_of
 from .several import column_classes, names_in, one_row_per_file
-from .tables import UNKNOWN_CELLS, nearest, read_csv, refuse_patient_overlap
+from .tables import UNKNOWN_CELLS, Target, nearest, read_csv, refuse_patient_overlap
+from .targets import asked_for, target_cells
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".csv.gz", ".xlsx")
 OUTSIDE = "file outside class folders"
@@ -73,6 +74,7 @@ def read_own_csv(
     seed: int = 0,
     data_root: str | Path | Sequence[str | Path] = (),
     blanks: str = "unknown",
+    targets: str | Sequence[str] = (),
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Read a table with one row per image or clip: CSV with any separator and encoding, or Excel's .xlsx.
 
@@ -103,10 +105,12 @@ def read_own_csv(
         seed: For splits that are dealt out.
         blanks: What an empty cell of a label becomes: unknown, or zeros where only what is present is marked.
         data_root: Folder (or several) in which files are looked for too, where the table lies apart from them.
+        targets: Numbers, grades and times to be predicted: `age:regression:years`, `grade:ordinal`,
+            `death:survival:days:died` (its columns of time and event); several by commas.
 
     Returns:
-        The table `id, path, patient, split`, labels (0, 1, NaN), known facts, other columns left out; the
-        labels.
+        The table `id, path, patient, split`, labels (0, 1, NaN), columns of targets (numbers) and the targets in
+        `attrs["targets"]`, known facts, other columns left out; the labels.
 
     Raises:
         DataError: A column is missing, a cell wrong, a patient in two splits, or most files missing.
@@ -132,6 +136,7 @@ def read_own_csv(
         keep_missing=keep_missing,
         seed=seed,
         blanks=blanks,
+        targets=targets,
         elsewhere=[Path(each) for each in ([data_root] if isinstance(data_root, str | Path) else data_root)],
     )
     if id_column is None:
@@ -161,6 +166,7 @@ def own_table(
     readers: str | None = None,
     elsewhere: Sequence[Path] = (),
     blanks: str = "unknown",
+    targets: str | Sequence[str] = (),
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Return the table and labels of a CSV that was read (see `read_own_csv`, also for the options).
 
@@ -202,12 +208,21 @@ def own_table(
     corners = box_columns(raw.columns)
     taken += [Column(name, "box", "a box around a finding, a row each") for name in corners]
     used = {path_column, id_column, patient_column, split_column, class_column, *corners}
+    kinds = [asked_for(text) for text in (as_names(targets, ()) or ())]
+    for each in kinds:
+        values = target_cells(path, raw, each)
+        table = table.assign(**dict(zip(each.cells, values.T)))
+        taken += [Column(column, "target", f"{each.kind} of {each.name}") for column in each.cells]
+    table.attrs["targets"] = kinds
+    used |= {column for each in kinds for column in each.cells}
     rest = [column for column in raw.columns if column not in used and column not in table.columns]
     refuse_repeated_columns(path, raw, [*used, *(given_labels or ())])
     if class_column is not None:
         named: tuple[str, ...] = ()
         taken += [_no_label(describe(column, raw[column]), f"labels come from {class_column}") for column in rest]
     else:
+        if kinds and given_labels is None and not any(describe(each, raw[each]).taken == "label" for each in rest):
+            given_labels = ()  # targets are enough
         named, described = _labelled(path, raw, table, rest, given_labels, not_labels, uncertain, blanks)
         taken += described
     _add_facts(raw, table, taken, named)
@@ -217,6 +232,7 @@ def own_table(
     if readers is not None or ((id_column is None or corners) and table["path"].duplicated().any()):
         if corners and class_column is not None:
             raw = raw.assign(**{class_column: _joined_names(boxed[class_column], row_files)})
+        _refuse_differing(path, table, kinds)
         raw_classes = None if class_column is None else raw[class_column]
         joined = readers or ("any" if corners and several else None)  # each row says one finding of several
         table, kept = one_row_per_file(path, table, several, joined, uncertain, raw_classes)
@@ -424,6 +440,17 @@ def _add_facts(raw: pd.DataFrame, table: pd.DataFrame, taken: Sequence[Column], 
         key = fact(each.name)
         if each.taken == "fact" and key is not None and each.name not in named and key not in table:
             table[key] = fact_cells(key, raw[each.name])
+
+
+def _refuse_differing(path: Path, table: pd.DataFrame, kinds: Sequence[Target]) -> None:
+    """Raise where several rows of one file say different values of a target."""
+    for column in (column for each in kinds for column in each.cells):
+        several = table.groupby("path")[column].nunique() > 1
+        if several.any():
+            raise DataError(
+                f"{path}: {several.idxmax()} has several rows with different values of {column} ({several.sum():,} "
+                "such files): keep one row per file."
+            )
 
 
 def _joined_names(names: pd.Series, files: pd.Series) -> pd.Series:

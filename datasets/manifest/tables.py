@@ -1,10 +1,12 @@
 """The two tables that pass between the stages: `manifest.csv` (what there is), `predictions.csv` (what a model said).
 
 manifest.csv     `id,path,patient,split`, one column per label (0, 1, empty = unknown), and any other columns.
-                 A `manifest.json` beside it may say what 1 means, per label (`meaning`), and name folders outside
-                 of its own in which its files may lie (`roots`).
+                 A `manifest.json` beside it may say what 1 means, per label (`meaning`), name folders outside
+                 of its own in which its files may lie (`roots`), and declare columns of numbers, grades, times and
+                 events as what is to be predicted (`targets`).
 predictions.csv  `id,patient,split,status,reason`, then `y_<label>`, `p_<label>`; one row per requested case, always.
                  An optional column `decision` names the label that a rule other than the largest score decided for.
+                 Of numbers, grades and times other columns stand in their place: see `targets`.
 """
 
 import hashlib
@@ -24,7 +26,21 @@ from .cells import UNKNOWN_CELLS, is_numeric, label_cells, nearest, numbers, rea
 from .cells import as_numbers as as_numbers
 from .cells import for_spreadsheets as for_spreadsheets
 from .patients import doubtful_patients, tidy_patients
+from .prediction_columns import DIGITS, prediction_columns
 from .roots import refuse_outside, signature_of
+from .targets import Asked as Asked
+from .targets import Ordinal as Ordinal
+from .targets import Regression as Regression
+from .targets import Survival as Survival
+from .targets import Target as Target
+from .targets import (
+    checked_target,
+    declared,
+    differing_patients,
+    found_targets,
+    target_cells,
+)
+from .targets import truth_width as truth_width
 
 KEYS = ("id", "path", "patient", "split")
 SPLITS = ("train", "val", "test")
@@ -32,7 +48,7 @@ SPLITS = ("train", "val", "test")
 FACTS = frozenset(
     (
         "age sex view follow_up height width spacing mpp mpp_override fps frames annotation study series site scanner "
-        "source group probe original_split duplicate_of"
+        "source group probe original_split duplicate_of instance accession chosen"
     ).split()
 )
 _MANY = 0.2  # of the scores: beyond it they are on another scale, rather than failed
@@ -68,6 +84,8 @@ class Manifest:
         labels: The label columns, in file order.
         meaning: What 1 means, for the labels of which it is written down.
         notes: What was changed in reading, in sentences.
+        kinds: The targets that are no labels: numbers, grades, times until an event. Their truth stands in float64
+            columns of their own (`Target.truth`), beside the text that the file has.
     """
 
     path: Path
@@ -75,6 +93,7 @@ class Manifest:
     labels: tuple[str, ...]
     meaning: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    kinds: tuple[Target, ...] = ()
 
     def __len__(self) -> int:
         return len(self.table)
@@ -84,15 +103,48 @@ class Manifest:
         return replace(self, table=self.table[self.table["split"].isin(splits)].reset_index(drop=True))
 
     def with_labels(self, labels: Sequence[str]) -> "Manifest":
-        """Return the same cases with these labels only, in this order."""
+        """Return the same cases with these labels (or targets) only, in this order."""
+        kinds = {each.name: each for each in self.kinds}
         for label in labels:
-            if label not in self.labels:
-                raise DataError(f"{self.path}: no label column {label!r}{nearest(label, self.labels)}.")
-        return replace(self, labels=tuple(labels))
+            if label not in (*self.labels, *kinds):
+                raise DataError(f"{self.path}: no label column {label!r}{nearest(label, (*self.labels, *kinds))}.")
+        asked = tuple(kinds[label] for label in labels if label in kinds)
+        return replace(self, labels=tuple(label for label in labels if label not in kinds), kinds=asked)
 
     def targets(self) -> np.ndarray:
         """Return (N, L) float32 of 0, 1 and NaN (unknown)."""
         return self.table[list(self.labels)].to_numpy(np.float32)
+
+    @property
+    def asked(self) -> Asked:
+        """Return what is to be predicted: the labels, then the targets that are none."""
+        return (*self.labels, *self.kinds)
+
+    def truth(self, asked: Asked | None = None) -> np.ndarray:
+        """Return (N, T) float64 truth of labels and targets, NaN where it is unknown.
+
+        Args:
+            asked: Of a model, which may have been trained on another manifest; what this one does not have is unknown.
+                Default: all of this one.
+
+        Raises:
+            DataError: A target is of another kind here.
+        """
+        own = {each.name: each for each in self.kinds}
+        parts = [np.empty((len(self), 0))]
+        for each in self.asked if asked is None else asked:
+            here = own.get(each if isinstance(each, str) else each.name)
+            if isinstance(each, str) and each in self.labels:
+                columns = [each]
+            elif isinstance(each, Target) and here is not None:
+                if here.kind != each.kind:
+                    raise DataError(f"{self.path}: target {each.name!r} is {here.kind} here, {each.kind} of the model.")
+                columns = list(here.truth)
+            else:
+                parts.append(np.full((len(self), truth_width([each])), np.nan))
+                continue
+            parts.append(self.table[columns].to_numpy(np.float64))
+        return np.concatenate(parts, axis=1)
 
     def files(self) -> list[Path]:
         """Return the N files, relative paths joined to the manifest's folder."""
@@ -126,7 +178,7 @@ class Manifest:
 
     def fingerprint(self) -> str:
         """Return SHA-256 over ids, paths, patients, splits and labels: which data a run saw."""
-        columns = self.table[[*KEYS, *self.labels]]
+        columns = self.table[[*KEYS, *self.labels, *(column for each in self.kinds for column in each.truth)]]
         return hashlib.sha256(columns.to_csv(index=False, lineterminator="\n").encode()).hexdigest()
 
 
@@ -135,8 +187,9 @@ def read_manifest(path: str | Path, labels: Sequence[str] | None = None) -> Mani
 
     Args:
         path: The CSV file.
-        labels: Names of the label columns. Default: every column that is no key (`id, path, patient, split`),
-            no known fact or covariate (`age`, `view`, `fold`, ...) and holds numbers only.
+        labels: Names of the label columns and of targets that are declared. Default: all targets, and every column
+            that is no key (`id, path, patient, split`), no known fact or covariate (`age`, `view`, `fold`, ...), no
+            column of a target, and holds numbers only.
 
     Raises:
         DataError: The file is missing or no CSV, a column or cell is missing or wrong, an id stands twice, a
@@ -162,8 +215,16 @@ def read_manifest(path: str | Path, labels: Sequence[str] | None = None) -> Mani
         raise DataError(f"{path}: row {wrong[0] + 2}: split {cell!r}; a split is one of {', '.join(SPLITS)}.")
     table["patient"], notes = tidy_patients(path, table)
     refuse_patient_overlap(path, table)
-    meaning, roots, named, signature = _beside(path.with_suffix(".json"))
-    found = tuple(labels) if labels is not None else _label_columns(table, named)
+    meaning, roots, named, signature, targets = _beside(path.with_suffix(".json"))
+    kinds = [each for each in targets if labels is None or each.name in labels]
+    if labels is None:
+        found = _label_columns(table, named, {column for each in targets for column in each.cells})
+    else:
+        found = tuple(label for label in labels if label not in {each.name for each in kinds})
+    for each in kinds:
+        values = target_cells(path, table, each)
+        table = table.assign(**dict(zip(each.truth, values.T)))
+        notes = (*notes, *filter(None, [differing_patients(each, table["patient"], values)]))
     for label in found:
         if label not in table.columns:
             raise DataError(f"{path}: no label column {label!r}{nearest(label, table.columns)}.")
@@ -171,7 +232,7 @@ def read_manifest(path: str | Path, labels: Sequence[str] | None = None) -> Mani
     for column in ("path", "annotation"):
         if column in table:
             refuse_outside(path, column, table[column].str.strip(), roots, signature)
-    return Manifest(path, table, found, meaning, notes)
+    return Manifest(path, table, found, meaning, notes, tuple(kinds))
 
 
 def write_manifest(
@@ -183,23 +244,26 @@ def write_manifest(
     left_out: Mapping[str, int] | None = None,
     holds: str = "",
     columns: Sequence[Mapping[str, str]] = (),
+    targets: Sequence[Target] = (),
 ) -> None:
     """Write a manifest atomically; label columns become 0, 1 or empty.
 
     What 1 means, the folders outside of its own in which its files may lie, how many files of the data set are no
     cases, by reason, what a case in its folders is (as of `contents.contents`), what each column of its table was taken
-    for, and labels whose names are those of covariates, stand in a JSON beside it.
+    for, labels whose names are those of covariates, and the kinds of the targets that are no labels, stand in a JSON
+    beside it.
     """
     table, labels = table.copy(), list(labels)
     for label in labels:
         table[label] = table[label].astype("Float64").astype("Int64")
     beside = Path(path).with_suffix(".json")
     unlike = [label for label in labels if is_covariate(label)]
-    if meaning or roots or left_out or holds or columns or unlike or beside.is_file():
+    if meaning or roots or left_out or holds or columns or unlike or targets or beside.is_file():
         facts = {
             "meaning": dict(meaning or {}), "roots": list(roots), "left_out": dict(left_out or {}),
             "holds": holds, "columns": list(columns), "labels": unlike,
             "signature": signature_of(Path(path), roots) if roots else "",
+            "targets": {each.name: each.declared() for each in targets},
         }  # fmt: skip
         write_json(beside, {key: value for key, value in facts.items() if value})
     write_csv(path, table)
@@ -216,6 +280,7 @@ class Predictions:
         labels: The labels, in file order.
         notes: What was changed in reading, and what is doubtful, in sentences.
         kind: `exclusive` or `multi-label`, where a user has said which; else empty.
+        targets: Of a table of numbers, grades or times, which has no labels.
     """
 
     path: Path
@@ -223,6 +288,7 @@ class Predictions:
     labels: tuple[str, ...]
     notes: tuple[str, ...] = ()
     kind: str = ""
+    targets: tuple[Target, ...] = ()
 
     def __len__(self) -> int:
         return len(self.table)
@@ -264,6 +330,7 @@ def predictions_table(
     scores: np.ndarray,
     reasons: Sequence[str],
     decision: Sequence[str] | None = None,
+    targets: Sequence[Target] = (),
 ) -> pd.DataFrame:
     """Put a predictions table together: one row per case, failed cases with empty scores and no decision.
 
@@ -275,51 +342,52 @@ def predictions_table(
         reasons: N texts, empty where the case went well.
         decision: N names of labels, where a rule decides that is not the largest score (a cascade of thresholds);
             those of failed cases are ignored.
+        targets: Of a model of numbers, grades or times, which has no labels: (N, T) truth and (N, S) scores are theirs.
     """
-    failed = np.array([bool(reason) for reason in reasons], dtype=bool)
-    table = cases[["id", "patient", "split"]].reset_index(drop=True).copy()
-    table["status"] = np.where(failed, "failed", "ok")
-    table["reason"] = list(reasons)
-    if decision is not None:
-        table["decision"] = np.where(failed, "", list(decision))
-    scores = np.where(failed[:, None], np.nan, scores)
-    columns = {f"y_{label}": truth[:, i] for i, label in enumerate(labels)}
-    columns |= {f"p_{label}": scores[:, i] for i, label in enumerate(labels)}
-    return pd.concat([table, pd.DataFrame(columns, index=table.index)], axis=1)
+    return pd.DataFrame(prediction_columns(cases, labels, truth, scores, reasons, decision, targets))
 
 
 def write_predictions(path: str | Path, table: pd.DataFrame) -> None:
-    """Write a predictions table atomically; truth becomes 0, 1 or empty, scores keep 7 digits."""
+    """Write a predictions table atomically; truth of labels becomes 0, 1 or empty, numbers keep 7 digits."""
     table = table.copy()
     for column in table.columns:
-        if column.startswith("y_"):
+        if column.startswith("y_") and f"p_{column[2:]}" in table:
             table[column] = table[column].astype("Float64").astype("Int64")
-    write_csv(path, table, float_format="%.7g")
+    write_csv(path, table, float_format=DIGITS)
 
 
-def read_predictions(path: str | Path) -> Predictions:
+def read_predictions(path: str | Path, targets: bool = False) -> Predictions:
     """Read and check a predictions table.
+
+    Args:
+        path: The CSV file.
+        targets: Whether one of numbers, grades or times is taken too.
 
     Raises:
         DataError: A column is missing, an id stands twice, a patient is not named or stands in two splits, a truth is
             not 0, 1 or empty, a score is not within 0..1, a scored case has no score or no decision, a failed case
             carries one, or a decision is no label.
     """
-    return checked_predictions(Path(path), read_csv(Path(path)))
+    return checked_predictions(Path(path), read_csv(Path(path)), targets)
 
 
-def checked_predictions(path: Path, table: pd.DataFrame) -> Predictions:
+def checked_predictions(path: Path, table: pd.DataFrame, targets: bool = False) -> Predictions:
     """Return a predictions table of text cells as numbers, checked as by `read_predictions`.
 
     Args:
         path: What messages call the table.
         table: All cells as text, '' where empty. It is changed.
+        targets: As of `read_predictions`.
     """
     for key in ("id", "patient", "split", "status", "reason"):
         if key not in table.columns:
             raise DataError(f"{path}: no column {key!r}{nearest(key, table.columns)}. Is this a predictions.csv?")
     labels = tuple(column[2:] for column in table.columns if column.startswith("p_"))
-    if not labels:
+    found = () if labels else found_targets(table.columns)
+    if found and not targets:
+        names = ", ".join(f"{each.name} ({each.kind})" for each in found)
+        raise DataError(f"{path}: predictions of {names}; this is for findings, with columns y_<label> and p_<label>.")
+    if not labels and not found:
         raise DataError(f"{path}: no score columns (p_<label>). Is this a predictions.csv?")
     _refuse_repeated_ids(path, table)
     table["patient"], notes = tidy_patients(path, table, fold=True)
@@ -348,9 +416,12 @@ def checked_predictions(path: Path, table: pd.DataFrame) -> Predictions:
             row = np.flatnonzero(~ok & ~np.isnan(scores))[0] + 2
             raise DataError(f"{path}: row {row}: a failed case carries a score for {label!r}. Leave the cell empty.")
         table[f"p_{label}"] = scores
-    if "decision" in table.columns:
+    if "decision" in table.columns and labels:
         _refuse_wrong_decisions(path, table["decision"], labels, ok)
-    return Predictions(path, table, labels, notes + doubtful_patients(table["patient"]))
+    for each in found:
+        table, more = checked_target(path, table, each, ok)
+        notes = notes + more
+    return Predictions(path, table, labels, notes + doubtful_patients(table["patient"]), targets=found)
 
 
 def _remedy(scores: np.ndarray) -> str:
@@ -376,15 +447,21 @@ def refuse_patient_overlap(path: Path, table: pd.DataFrame, remedy: str = _RESPL
         )
 
 
-def _beside(path: Path) -> tuple[dict[str, str], list[str], list[str], str]:
-    """Return what 1 means by label, the roots, the labels whose names are those of covariates, the roots' signature."""
+def _beside(path: Path) -> tuple[dict[str, str], list[str], list[str], str, list[Target]]:
+    """Return what stands beside a manifest.
+
+    What 1 means by label, the roots, the labels whose names are those of covariates, the roots' signature, the targets.
+    """
     if not path.exists():
-        return {}, [], [], ""
+        return {}, [], [], "", []
     try:
         facts = read_json(path, DataError)
         meaning = {str(label): str(text) for label, text in facts.get("meaning", {}).items()}
         roots, labels = [os.fspath(root) for root in facts.get("roots", [])], [str(n) for n in facts.get("labels", [])]
-        return meaning, roots, labels, str(facts.get("signature", ""))
+        targets = [declared(str(name), own) for name, own in facts.get("targets", {}).items()]
+        return meaning, roots, labels, str(facts.get("signature", "")), targets
+    except DataError as error:
+        raise DataError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from None
     except (OSError, TypeError, AttributeError) as error:
         raise DataError(
             f"{path}: not readable ({error}); it holds "
@@ -407,11 +484,12 @@ def is_covariate(name: str) -> bool:
     return name.lower() in FACTS or plain in COVARIATES or plain.split(" ")[-1] in ("id", "uid")
 
 
-def _label_columns(table: pd.DataFrame, named: Sequence[str]) -> tuple[str, ...]:
+def _label_columns(table: pd.DataFrame, named: Sequence[str], of_targets: set[str]) -> tuple[str, ...]:
     return tuple(
         column
         for column in table.columns
-        if column in named or (column not in KEYS and not is_covariate(column) and is_numeric(table[column]))
+        if column not in of_targets
+        and (column in named or (column not in KEYS and not is_covariate(column) and is_numeric(table[column])))
     )
 
 

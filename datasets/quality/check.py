@@ -16,7 +16,7 @@ from ..images.colour import Read, colour_note
 from ..images.flat import FLAT
 from ..loading.isolation import isolated
 from ..manifest.patients import alike_patients
-from ..manifest.tables import SPLITS, Manifest
+from ..manifest.tables import SPLITS, Manifest, Target
 from .looks import LookAt, Looks
 
 # A shortest side of 1 and a longest of about 1.2: what a cached radiograph takes, per square pixel of its side.
@@ -69,6 +69,7 @@ def cohort(manifest: Manifest) -> pd.DataFrame:
             label: f"{int(np.nansum(column))}/{int((~np.isnan(column)).sum())}"
             for label, column in zip(manifest.labels, values.T)
         }
+        rows[split] |= {each.name: f"{_known(part, each)} known" for each in manifest.kinds}
     return pd.DataFrame(rows)
 
 
@@ -91,8 +92,21 @@ def _splits(manifest: Manifest, findings: Findings) -> None:
 
 
 def _labels(manifest: Manifest, findings: Findings) -> None:
-    if not manifest.labels:
+    if not manifest.labels and not manifest.kinds:
         findings.warnings.append("no label column: good for pre-training only.")
+    train = manifest.rows("train")
+    for each in manifest.kinds:
+        try:
+            found = each.fitted(train.truth([each]))
+        except DataError as error:
+            findings.errors.append(str(error))
+            continue
+        findings.facts.append(f"target {each.name}: {found.words()}")
+        findings.warnings += [
+            f"target {each.name!r} is unknown in all cases of {split}: it cannot be evaluated there."
+            for split in SPLITS
+            if len(manifest.rows(split)) and not _known(manifest.rows(split), each)
+        ]
     for split in SPLITS:
         part = manifest.rows(split)
         for label, column in zip(manifest.labels, part.targets().T):
@@ -105,6 +119,11 @@ def _labels(manifest: Manifest, findings: Findings) -> None:
                     )
                 else:
                     findings.warnings.append(f"label {label!r} {what} of {split}: its AUROC there is undefined.")
+
+
+def _known(part: Manifest, target: Target) -> int:
+    """Count cases whose target is known."""
+    return int((~np.isnan(part.truth([target])).any(axis=1)).sum())
 
 
 def _files(manifest: Manifest, read: Callable, count: int, findings: Findings) -> float:

@@ -30,7 +30,7 @@ class Context:
         localisation: Model name to where it saw it, of whole slides; the report gets a section on it.
         slide_pages: Slide id to the address of its page (`slide_page`), relative to the report, for that section's
             links.
-        sections: Gives further parts of the report, from the results.
+        sections: Gives further parts of the report, from the results; of numbers, grades or times from None.
         reads: Ratings of readers, cells as text (`statistics.readers`); None for no readers.
         facts: What the authors say for the checklists, text by key of `checklist_items.AUTHORS`.
 
@@ -47,7 +47,7 @@ class Context:
     image_map: Callable[[str, str], ImageMap | None] = lambda case, label: None
     localisation: Mapping[str, Localisation] = field(default_factory=dict)
     slide_pages: Mapping[str, str] = field(default_factory=dict)
-    sections: Callable[[Results], Sequence[Section]] = lambda found: ()
+    sections: Callable[[Results | None], Sequence[Section]] = lambda found: ()
     reads: pd.DataFrame | None = None
     facts: Mapping[str, str] = field(default_factory=dict)
 

@@ -1,6 +1,7 @@
 """The report's section on label efficiency: two models, each trained on fewer and more labelled cases."""
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import markupsafe
 import numpy as np
@@ -19,6 +20,22 @@ METHODS = (
 )
 
 
+ALONE = Estimate(float("nan"), reason="there is one model")
+
+
+class Step(NamedTuple):
+    """One number of labelled training cases: macro AUROC of both models, and the first minus the second."""
+
+    cases: int
+    first: Estimate
+    second: Estimate = ALONE
+    gain: Estimate = ALONE
+
+    def estimate(self, key: str) -> Estimate:
+        """Return `first`, `second` or `gain`."""
+        return {"first": self.first, "second": self.second, "gain": self.gain}[key]
+
+
 def label_efficiency_section(found: Mapping[int, Results], unit: str = "image") -> Section:
     """Return the section after "Discrimination".
 
@@ -32,9 +49,7 @@ def label_efficiency_section(found: Mapping[int, Results], unit: str = "image") 
     rows = []
     for size in sizes:
         own, other = (model.macro["auroc"] for model in found[size].models)
-        rows.append(
-            {"cases": size, "first": own, "second": other, "gain": found[size].comparisons[second].macro["auroc"]}
-        )
+        rows.append(Step(size, own, other, found[size].comparisons[second].macro["auroc"]))
     words = verdict(rows, (first, second), unit)
     return Section(
         anchor="efficiency",
@@ -51,12 +66,12 @@ def label_efficiency_section(found: Mapping[int, Results], unit: str = "image") 
             "models": [first, second],
             "verdict": words,
             "steps": [
-                {"cases": row["cases"], **{key: estimate_json(row[key]) for key in ("first", "second", "gain")}}
+                {"cases": row.cases, **{key: estimate_json(row.estimate(key)) for key in ("first", "second", "gain")}}
                 for row in rows
             ],
         },
         metrics=[
-            MetricRow(name, "", f"efficiency_macro_auroc[{row['cases']}]", row[key])
+            MetricRow(name, "", f"efficiency_macro_auroc[{row.cases}]", row.estimate(key))
             for row in rows
             for name, key in ((first, "first"), (second, "second"), (f"{first} - {second}", "gain"))
         ],
@@ -64,32 +79,32 @@ def label_efficiency_section(found: Mapping[int, Results], unit: str = "image") 
     )
 
 
-def verdict(rows: list[dict], names: tuple[str, str], unit: str) -> str:
+def verdict(rows: list[Step], names: tuple[str, str], unit: str) -> str:
     """Return what the curve shows, in words: at how many labels the first model is ahead, and what labels it saves."""
     first, second = names
-    ahead = [row for row in rows if row["gain"].low > 0]
-    behind = [row for row in rows if row["gain"].high < 0]
+    ahead = [row for row in rows if row.gain.low > 0]
+    behind = [row for row in rows if row.gain.high < 0]
     words = []
     for shown, which in ((ahead, "ahead of"), (behind, "behind")):
         if shown:
-            at = ", ".join(f"{row['cases']:,}" for row in shown)
+            at = ", ".join(f"{row.cases:,}" for row in shown)
             words.append(f"With {at} labelled {unit}s {first} is {which} {second}: the interval excludes 0.")
     left = [row for row in rows if row not in ahead and row not in behind]
     if left:
-        at = ", ".join(f"{row['cases']:,}" for row in left)
+        at = ", ".join(f"{row.cases:,}" for row in left)
         words.append(f"With {at} labelled {unit}s neither is shown to be better.")
     most = rows[-1]
-    enough = next((row for row in rows[:-1] if row["first"].value >= most["second"].value), None)
+    enough = next((row for row in rows[:-1] if row.first.value >= most.second.value), None)
     if enough is not None:
         words.append(
-            f"{first} with {enough['cases']:,} labelled {unit}s reaches {number(enough['first'].value, 2)}, {second} "
-            f"with {most['cases']:,} reaches {number(most['second'].value, 2)}."
+            f"{first} with {enough.cases:,} labelled {unit}s reaches {number(enough.first.value, 2)}, {second} "
+            f"with {most.cases:,} reaches {number(most.second.value, 2)}."
         )
     return " ".join(words)
 
 
 def efficiency_plot(
-    rows: list[dict],
+    rows: list[Step],
     names: tuple[str, ...],
     unit: str,
     metric: str = "macro AUROC",
@@ -98,28 +113,30 @@ def efficiency_plot(
     """Draw a metric of one or two models over the number of labelled cases, on a logarithmic axis.
 
     Args:
-        rows: By size: `cases`, `first`, and with two models `second` and `gain` (all but the first `Estimate`s).
+        rows: By size.
         names: Of the models.
         unit: What a case is.
         metric: Its name.
         fitted: A curve per model, its sizes and values with their band; the marks are then not joined.
     """
-    keys = ("first", "second")[: len(names)]
-    sizes = np.array([row["cases"] for row in rows], float)
+    two = len(names) > 1
+    sizes = np.array([row.cases for row in rows], float)
+    points = [[row.first for row in rows], [row.second for row in rows]][: len(names)]
     said = "; ".join(
-        f"{many(row['cases'], unit)}: {' and '.join(number(row[key].value) for key in keys)}"
-        + (f", difference {signed(row['gain'].value)} ({interval(row['gain'], sign=True)})" if len(keys) > 1 else "")
-        for row in rows
+        f"{many(row.cases, unit)}: {' and '.join(number(own[place].value) for own in points)}"
+        + (f", difference {signed(row.gain.value)} ({interval(row.gain, sign=True)})" if two else "")
+        for place, row in enumerate(rows)
     )
     with svg_style("efficiency"):
         figure, axes = axes_px(400, 230, left=44, right=14, top=8, bottom=38)
         axes.set_xscale("log")
         for model, curve in enumerate(fitted):
-            at, band = [size for size, _ in curve], [each for _, each in curve]
-            axes.fill_between(at, [e.low for e in band], [e.high for e in band], color=MODELS[model], alpha=0.16, lw=0)
-            axes.plot(at, [e.value for e in band], color=MODELS[model], lw=1.5)
-        for model, key in enumerate(keys):
-            own, at = [row[key] for row in rows], sizes * (1 + 0.02 * (2 * model - 1) * (len(keys) > 1))
+            along, band = [size for size, _ in curve], [each for _, each in curve]
+            low, high = ([getattr(each, end) for each in band] for end in ("low", "high"))
+            axes.fill_between(along, low, high, color=MODELS[model], alpha=0.16, lw=0)
+            axes.plot(along, [each.value for each in band], color=MODELS[model], lw=1.5)
+        for model, own in enumerate(points):
+            at = sizes * (1 + 0.02 * (2 * model - 1) * two)  # beside each other
             axes.vlines(at, [e.low for e in own], [e.high for e in own], color=MODELS[model], lw=1.5)
             line = "" if fitted else "-"
             axes.plot(at, [e.value for e in own], marker=MARKS[model], ms=6, color=MODELS[model], lw=1.5, ls=line)

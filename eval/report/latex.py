@@ -21,7 +21,7 @@ _SPECIAL = {
     "|": r"\textbar{}", '"': r"\textquotedbl{}", "−": r"$-$", "–": "--", "’": "'", "“": "``", "”": "''",
     "[": "{[}", "*": "{*}",  # after a line's end they would be read as its options
 }  # fmt: skip
-_HEAD = r"""\documentclass[10pt]{article}
+HEAD = r"""\documentclass[10pt]{article}
 \usepackage[a4paper, margin=18mm]{geometry}
 \usepackage{booktabs}
 \usepackage{longtable}
@@ -61,7 +61,7 @@ def latex(found: Results, title: str, headline: Sequence[str]) -> str:
         headline: The result in sentences.
     """
     parts = [
-        _HEAD,
+        HEAD,
         rf"\section*{{{escape(title)}}}",
         escape(" ".join(headline)),
         "",
@@ -99,55 +99,55 @@ def _overall(found: Results) -> str:
         metrics = {f"macro_{metric}": estimate for metric, estimate in model.macro.items()}
         own.append(metrics | ({} if model.classes is None else model.classes.metrics))
     rows = [
-        [name, *(_estimate(metrics.get(metric)) for metrics in own)]
+        [name, *(estimate_cell(metrics.get(metric)) for metrics in own)]
         for metric, name in _OVERALL.items()
         if any(metric in metrics for metrics in own)
     ]
-    return _table("All labels together.", ["Metric", *(escape(model.name) for model in found.models)], rows)
+    return table("All labels together.", ["Metric", *(escape(model.name) for model in found.models)], rows)
 
 
 def _discrimination(model: ModelResult) -> str:
     rows = [
         [escape(row.label), f"{row.positives:,} / {row.cases:,}"]
-        + [_estimate(row.metrics[metric]) for metric in ("auroc", "average_precision", "brier")]
+        + [estimate_cell(row.metrics[metric]) for metric in ("auroc", "average_precision", "brier")]
         for row in model.labels
         if row.detailed
     ]
     head = ["Label", "Positive / $n$", "AUROC", "Average precision", "Brier score"]
-    return _table(f"{escape(model.name)}: discrimination.", head, rows)
+    return table(f"{escape(model.name)}: discrimination.", head, rows)
 
 
 def _operating_points(model: ModelResult) -> str:
     names = {"sensitivity": "Sensitivity", "specificity": "Specificity", "ppv": "PPV", "npv": "NPV", "mcc": "MCC"}
     rows = [
         [escape(row.label), _math(number(row.point.threshold))]
-        + [_estimate(row.metrics.get(name), 2) for name in names]
+        + [estimate_cell(row.metrics.get(name), 2) for name in names]
         for row in model.labels
         if row.detailed
     ]
-    tables = [_table(f"{escape(model.name)}: operating points.", ["Label", "Threshold", *names.values()], rows)]
+    tables = [table(f"{escape(model.name)}: operating points.", ["Label", "Threshold", *names.values()], rows)]
     stated = [row for row in model.labels if not np.isnan(row.prevalence)]
     if stated:
         rows = [
             [escape(row.label), rf"{100 * row.prevalence:g}\,\%"]
-            + [_estimate(row.metrics[name], 2) for name in _AT_PREVALENCE]
+            + [estimate_cell(row.metrics[name], 2) for name in _AT_PREVALENCE]
             for row in stated
         ]
         head = ["Label", "Prevalence", *_AT_PREVALENCE.values()]
-        tables.append(_table(f"{escape(model.name)}: predictive values at a stated prevalence.", head, rows))
+        tables.append(table(f"{escape(model.name)}: predictive values at a stated prevalence.", head, rows))
     return "\n".join(tables)
 
 
 def _counts(model: ModelResult) -> str:
     rows = [
         [escape(row.label), *(f"{cell:,}" for cell in row.counts)]
-        + [_estimate(row.metrics[name], 2) for name in ("lr_positive", "lr_negative")]
+        + [estimate_cell(row.metrics[name], 2) for name in ("lr_positive", "lr_negative")]
         + [escape(row.point.source)]
         for row in model.labels
         if row.counts is not None
     ]
     head = ["Label", "TP", "FP", "FN", "TN", "LR$+$", "LR$-$", "Threshold"]
-    return _table(f"{escape(model.name)}: cases at the threshold, and likelihood ratios.", head, rows) if rows else ""
+    return table(f"{escape(model.name)}: cases at the threshold, and likelihood ratios.", head, rows) if rows else ""
 
 
 def _flow(model: ModelResult) -> str:
@@ -155,11 +155,11 @@ def _flow(model: ModelResult) -> str:
     shown = [row for row in model.labels if row.detailed and row.flow is not None]
     rows = [[escape(row.label), *(f"{count:,}" for count in row.flow or ())] for row in shown]
     head = ["Label", "Requested", "Failed, positive", "negative", "unknown", "Truth unknown", "Positive", "Negative"]
-    tables = [_table(f"{escape(model.name)}: from requested to analysed cases.", head, rows)]
+    tables = [table(f"{escape(model.name)}: from requested to analysed cases.", head, rows)]
     if len(model.failed):
         rows = [
             [escape(row.label)]
-            + [_estimate(row.metrics[f"{name}{AS_WRONG}"], 2) for name in ("sensitivity", "specificity")]
+            + [estimate_cell(row.metrics[f"{name}{AS_WRONG}"], 2) for name in ("sensitivity", "specificity")]
             + [
                 " to ".join(_math(number(row.metrics[f"{name}{end}"].value, 2)) for end in (WORST, BEST))
                 for name in ("auroc", "sensitivity", "specificity", "ppv", "npv")
@@ -168,7 +168,7 @@ def _flow(model: ModelResult) -> str:
         ]
         head = ["Label", "Sensitivity", "Specificity", "AUROC", "Sensitivity", "Specificity", "PPV", "NPV"]
         caption = f"{escape(model.name)}: failed cases counted as wrong; then bounds, whatever scores they had got."
-        tables.append(_table(caption, head, rows))
+        tables.append(table(caption, head, rows))
     return "\n".join(tables)
 
 
@@ -176,28 +176,28 @@ def _differences(first: str, other: str, comparison: Comparison) -> str:
     rows = [
         [
             escape(label),
-            _estimate(comparison.differences["auroc"][i], 3, True),
-            _estimate(comparison.differences["average_precision"][i], 3, True),
+            estimate_cell(comparison.differences["auroc"][i], 3, True),
+            estimate_cell(comparison.differences["average_precision"][i], 3, True),
             _math(p_value(comparison.tests[i].p)),
             _math(p_value(comparison.adjusted[i])),
         ]
         for i, label in enumerate(comparison.labels)
     ]
-    macro = [_estimate(comparison.macro[metric], 3, True) for metric in ("auroc", "average_precision")]
+    macro = [estimate_cell(comparison.macro[metric], 3, True) for metric in ("auroc", "average_precision")]
     rows.append(["Macro mean", *macro, _math(p_value(comparison.p["auroc"])), "--"])
     head = ["Label", "AUROC difference", "AP difference", "$p$ (DeLong)", "$p$ (Holm)"]
     caption = f"{escape(first)} minus {escape(other)}, {comparison.cases:,} cases; $p$ of the macro mean by bootstrap."
-    return _table(caption, head, rows)
+    return table(caption, head, rows)
 
 
 def _matched(found: Results, other: str) -> str:
     first, at = found.models[0].name, found.evaluation.matched or ""
     rows = [
-        [escape(row.label), _math(number(row.first)), _math(number(row.second)), _estimate(row.difference, 3, True)]
+        [escape(row.label), _math(number(row.first)), _math(number(row.second)), estimate_cell(row.difference, 3, True)]
         for row in found.matched[other]
     ]
     caption = f"{matched_rate(found).capitalize()} of both models at {escape(at.replace('=', ' '))} on these cases."
-    return _table(caption, ["Label", escape(first), escape(other), "Difference"], rows)
+    return table(caption, ["Label", escape(first), escape(other), "Difference"], rows)
 
 
 def _decisions(first: str, other: str, comparison: Comparison) -> str:
@@ -206,8 +206,8 @@ def _decisions(first: str, other: str, comparison: Comparison) -> str:
     rows = [
         [
             escape(label),
-            _estimate(decided.sensitivity[i], 3, True),
-            _estimate(decided.specificity[i], 3, True),
+            estimate_cell(decided.sensitivity[i], 3, True),
+            estimate_cell(decided.specificity[i], 3, True),
             f"{decided.only_first[i]:,} : {decided.only_second[i]:,}",
             _math(p_value(decided.p[i])),
             _math(p_value(decided.adjusted[i])),
@@ -215,10 +215,11 @@ def _decisions(first: str, other: str, comparison: Comparison) -> str:
         for i, label in enumerate(comparison.labels)
     ]
     head = ["Label", "Sensitivity difference", "Specificity difference", "Right alone", "$p$ (McNemar)", "$p$ (Holm)"]
-    return _table(f"{escape(first)} minus {escape(other)}, each at its own thresholds.", head, rows)
+    return table(f"{escape(first)} minus {escape(other)}, each at its own thresholds.", head, rows)
 
 
-def _table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table of cells that are LaTeX already."""
     lines = [
         rf"\begin{{longtable}}{{@{{}}l{'r' * (len(head) - 1)}@{{}}}}",
         rf"\caption{{{caption}}}\\",
@@ -234,7 +235,7 @@ def _table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> 
     return "\n".join(lines) + "\n"
 
 
-def _estimate(estimate: Estimate | None, digits: int = 3, sign: bool = False) -> str:
+def estimate_cell(estimate: Estimate | None, digits: int = 3, sign: bool = False) -> str:
     """Return `0.874 (0.84--0.90)`; `--` where undefined or missing, a dagger where the interval is too narrow."""
     if estimate is None or np.isnan(estimate.value):
         return "--"

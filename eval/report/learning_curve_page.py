@@ -12,7 +12,7 @@ from ..statistics.learning_curve import LOG, POWER, LearningCurve
 from ..statistics.learning_runs import MACRO, LearningRuns, Target
 from ..statistics.reservations import FEW
 from .formats import interval, many, number, signed
-from .label_efficiency_section import efficiency_plot, verdict
+from .label_efficiency_section import Step, efficiency_plot, verdict
 from .metrics_json import estimate_json, number_json
 
 _DRAWN = 40  # points of a curve in the plot
@@ -28,9 +28,9 @@ def sentences(found: LearningRuns, asked: Any) -> list[str]:
     """
     target = found.targets[0]
     said = [_worth(model, target, found, asked) for model in found.models]
-    rows = _rows(target, found)
+    rows = _rows(target)
     if len(found.models) == 2 and rows:
-        said.append(verdict(rows, found.models, asked.unit))
+        said.append(verdict(rows, (found.models[0], found.models[1]), asked.unit))
     said += [_form(model, curve) for model, curve in target.curves.items() if curve is not None]
     largest = max((curve.measured.sizes[-1] for curve in target.curves.values() if curve is not None), default=np.nan)
     if asked.more > FAR * largest:
@@ -53,7 +53,7 @@ def curve_page(found: LearningRuns, asked: Any, notes: Sequence[str]) -> str:
 
     target, templates = found.targets[0], environment()
     templates.filters.update(number=number, many=many, words=_words, gained=_gained)
-    rows = _rows(target, found)
+    rows = _rows(target)
     plot = efficiency_plot(rows, found.models, asked.unit, metric_name(target), _fitted(target)) if rows else ""
     return templates.get_template("learning_curve.html.j2").render(
         found=found,
@@ -139,19 +139,16 @@ def _form(model: str, curve: LearningCurve) -> str:
     return f"The curve of {model} is {curve.form} with {values} ({why})."
 
 
-def _rows(target: Target, found: LearningRuns) -> list[dict[str, Any]]:
+def _rows(target: Target) -> list[Step]:
     """Return the sizes that all models have, with the mean of their runs and the difference of two models."""
-    curves = list(target.curves.values())
-    if any(curve is None for curve in curves):
+    curves = [curve for curve in target.curves.values() if curve is not None]
+    if len(curves) < len(target.curves):
         return []
-    points = [dict(zip(curve.measured.sizes, curve.points())) for curve in curves]
-    keys = ("first", "second")
-    return [
-        {"cases": round(size), **{key: own[size] for key, own in zip(keys, points)}}
-        | ({"gain": target.gains[size]} if len(curves) == 2 else {})
-        for size in points[0]
-        if all(size in own for own in points)
-    ]
+    points = [dict(zip(curve.measured.sizes.tolist(), curve.points())) for curve in curves]
+    shared = [size for size in points[0] if all(size in own for own in points)]
+    if len(curves) == 1:
+        return [Step(round(size), points[0][size]) for size in shared]
+    return [Step(round(size), points[0][size], points[1][size], target.gains[size]) for size in shared]
 
 
 def _fitted(target: Target) -> list[list[tuple[float, Estimate]]]:

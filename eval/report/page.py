@@ -84,7 +84,7 @@ def page(found: Results, title: str, context: Context, sections: Sequence[Sectio
         few=FEW,
         no_interval=NO_INTERVAL,
         marked=any(row.metrics["auroc"].marked for model in found.models for row in model.labels if row.detailed),
-        facts={model.name: _flat(plain(context.provenance.get(model.name, {}))) for model in found.models},
+        facts={model.name: flat(plain(context.provenance.get(model.name, {}))) for model in found.models},
     )
 
 
@@ -185,12 +185,12 @@ def _undefined(found: Results, localisation: Mapping[str, Localisation], section
     ]
 
 
-def _flat(facts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+def flat(facts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     """Return nested facts as lines: `recipe.epochs`, `200`."""
     lines = []
     for key, value in facts.items():
         if isinstance(value, Mapping):
-            lines += _flat(value, f"{prefix}{key}.")
+            lines += flat(value, f"{prefix}{key}.")
         else:
             text = ", ".join(map(str, value)) if isinstance(value, list) else "–" if value is None else str(value)
             lines.append((f"{prefix}{key}", text))

@@ -30,7 +30,10 @@ from .page import page
 from .section import Section
 
 PAGE = "report.html"
-SHOWN = ("accuracy", "baseline_accuracy", "auroc", "average_precision", "sensitivity", "specificity")  # in a notebook
+SHOWN = (  # in a notebook
+    "accuracy", "baseline_accuracy", "auroc", "average_precision", "sensitivity", "specificity", "mae", "rmse",
+    "concordance", "kappa_quadratic", "grade_mae", "c_harrell", "c_uno", "brier_integrated",
+)  # fmt: skip
 _PLAIN = {"index": False, "lineterminator": "\n", "float_format": "%.6g"}
 
 
@@ -104,11 +107,13 @@ def evaluate(
     """
     if data is None and evaluation.of_manifest:
         raise UserError(f"{evaluation.of_manifest} needs --data: the columns are those of the manifest.")
-    tables = {name: evaluation.said(open_predictions(table, name)) for name, table in models.items()}
+    tables = {name: evaluation.said(open_predictions(table, name, targets=True)) for name, table in models.items()}
     manifest = None if data is None else open_cases(data)
     if manifest is not None:
         tables = {name: held_against(table, manifest, evaluation.split) for name, table in tables.items()}
     context = context or Context(meaning={} if manifest is None else manifest.meaning)
+    if any(table.targets for table in tables.values()):
+        return _of_targets(tables, Path(out), evaluation, title, context)
     for name in sorted(context.localisation.keys() - tables.keys()):
         raise UserError(f"Localisation is given for {name!r}, but the models are {', '.join(tables)}.")
     in_order = {name: context.localisation[name] for name in tables if name in context.localisation}
@@ -128,6 +133,24 @@ def evaluate(
     write_json(out / "report.json", content)
     write_text(out / PAGE, html)
     return Report(out / PAGE, content, metrics)
+
+
+def _of_targets(
+    tables: Mapping[str, Predictions], out: Path, evaluation: Evaluation, title: str, context: Context
+) -> Report:
+    """Write the report of numbers, grades or times."""
+    from ..targets.results import target_results
+    from ..targets.target_report import target_report
+
+    if context.reads is not None:
+        raise UserError("readers' ratings are of findings, not of numbers, grades or times: leave them out.")
+    found = target_results(tables, evaluation)
+    written = target_report(found, title, context, context.sections(None))
+    _write_table(out / "metrics.csv", written.metrics)
+    write_text(out / "report.tex", written.latex)
+    write_json(out / "report.json", written.content)
+    write_text(out / PAGE, written.page)
+    return Report(out / PAGE, written.content, written.metrics)
 
 
 def _thresholds(models: Mapping[str, Table], tables: Mapping[str, Predictions]) -> dict[str, dict[str, float]]:

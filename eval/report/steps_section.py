@@ -22,8 +22,8 @@ def steps_section(found: Mapping[str, Results], unit: str) -> Section:
         found: Name of a step to the evaluation of its one model, whose first label is the question; in order.
         unit: What a case is, in the singular.
     """
-    rows = [{"name": name, "row": own.models[0].labels[0]} for name, own in found.items()]
-    words = verdict({each["name"]: each["row"] for each in rows}, unit)
+    rows = {name: own.models[0].labels[0] for name, own in found.items()}
+    words = verdict(rows, unit)
     return Section(
         anchor="steps",
         title="Steps",
@@ -33,16 +33,15 @@ def steps_section(found: Mapping[str, Results], unit: str) -> Section:
             "verdict": words,
             "steps": [
                 {
-                    "name": each["name"], "label": each["row"].label, "cases": each["row"].cases,
-                    "positives": each["row"].positives, "auroc": estimate_json(each["row"].metrics["auroc"]),
+                    "name": name, "label": row.label, "cases": row.cases, "positives": row.positives,
+                    "auroc": estimate_json(row.metrics["auroc"]),
                 }
-                for each in rows
+                for name, row in rows.items()
             ],
         },
         metrics=[
-            MetricRow("", each["row"].label, "step_auroc", each["row"].metrics["auroc"], each["row"].cases,
-                      each["row"].positives)
-            for each in rows
+            MetricRow("", row.label, "step_auroc", row.metrics["auroc"], row.cases, row.positives)
+            for row in rows.values()
         ],
         methods=METHODS,
     )  # fmt: skip

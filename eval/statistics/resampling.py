@@ -240,6 +240,13 @@ class Drawn(NamedTuple):
             return None
         return self.jackknife.acceleration(self.left_out)
 
+    def joined(self, other: "Drawn") -> "Drawn":
+        """Return the metrics of both beside each other, drawn by the same resamples."""
+        out = None
+        if self.left_out is not None and other.left_out is not None:
+            out = np.concatenate([self.left_out, other.left_out], axis=1)
+        return self._replace(resampled=np.concatenate([self.resampled, other.resampled], axis=1), left_out=out)
+
     def map(self, change: Callable[[np.ndarray], np.ndarray]) -> "Drawn":
         """Return another metric that follows from this one, by the resample."""
         return self._replace(

@@ -6,7 +6,7 @@ is sum SO / (sum SO + sum OS). 0.5 is no preference; 1 sees classes alone, 0 sit
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,7 +18,8 @@ NEIGHBOURS = (5, 11, 21, 51)  # of which that with the best balanced accuracy of
 _BLOCK = 512
 
 
-class Robustness(NamedTuple):
+@dataclass(frozen=True)
+class Robustness:
     """The index, and what it was computed with.
 
     Attributes:

@@ -7,41 +7,18 @@ cases. All start from probabilities, whose logits they are on, and never change 
 seven digits of a table); of exclusive classes, whose temperature is one for all, the order of classes within a case.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import expit, log_softmax, logit, softmax
+from scipy.special import expit, logit, softmax
 from sklearn.linear_model import LogisticRegression
 
 from ...core.errors import UserError
+from .applied_scaling import Scaling, log_probabilities, logits
+from .applied_scaling import scaled as scaled
 from .calibration_fit import why_no_slope
 
 METHODS = ("temperature", "platt", "intercept")
-# Scores of exactly 0 or 1 have no logit. They are moved in by less than a network's float32 or a table can tell.
-_LOWEST, _HIGHEST = 1e-50, 1 - 5e-8
 _NOT_RISING = "the best slope is not positive: it would turn the order of the scores around"
-
-
-@dataclass(frozen=True)
-class Scaling:
-    """What is done to one label's scores: sigmoid(slope x logit + intercept).
-
-    Attributes:
-        method: `temperature`, `platt`, `intercept`, or `none`, which leaves scores as they are.
-        slope, intercept: The temperature is 1 / slope; of exclusive classes the slope is of the log-probabilities.
-        split: What it was fitted on.
-        cases: Scored cases with known truth there.
-        reason: Why the method is `none`.
-    """
-
-    method: str
-    slope: float
-    intercept: float
-    split: str
-    cases: int
-    reason: str = ""
 
 
 def check_method(method: str, exclusive: bool) -> None:
@@ -76,29 +53,14 @@ def fit_scaling(
     check_method(method, exclusive)
     if exclusive:
         known = (truth == 1).any(axis=1)
-        slope, reason = _common_slope(truth[known].argmax(axis=1), _log(scores[known]))
+        slope, reason = _common_slope(truth[known].argmax(axis=1), log_probabilities(scores[known]))
         return [Scaling("none" if reason else method, slope, 0.0, split, int(known.sum()), reason)] * truth.shape[1]
     return [_fit_one(truth[:, i], scores[:, i], method, split) for i in range(truth.shape[1])]
 
 
-def scaled(scores: np.ndarray, scalings: Sequence[Scaling], exclusive: bool = False) -> np.ndarray:
-    """Return (N, L) calibrated probabilities of (N, L) probabilities; NaN stays NaN.
-
-    Args:
-        scores: As the model gave them.
-        scalings: L of them, as `fit_scaling` gave them.
-        exclusive: The labels are exclusive classes.
-    """
-    asked = np.array([scaling.method != "none" for scaling in scalings])
-    slope = np.array([scaling.slope for scaling in scalings])
-    intercept = np.array([scaling.intercept for scaling in scalings])
-    new = softmax(slope * _log(scores), axis=1) if exclusive else expit(slope * _logit(scores) + intercept)
-    return np.where(asked, new, scores)
-
-
 def _fit_one(truth: np.ndarray, score: np.ndarray, method: str, split: str) -> Scaling:
     known = ~np.isnan(truth)
-    truth, x = truth[known], _logit(score[known])
+    truth, x = truth[known], logits(score[known])
     if method == "intercept":
         return _shifted(truth, x, split)
     reason = why_no_slope(truth, x)
@@ -161,20 +123,3 @@ def _common_slope(place: np.ndarray, x: np.ndarray) -> tuple[float, str]:
     while derivative(above) <= 0:
         above *= 2
     return brentq(derivative, 0, above, xtol=1e-10), ""
-
-
-def _kept(scores: np.ndarray) -> np.ndarray:
-    """Round scores as a predictions table keeps them, to seven digits.
-
-    `finetune` scales those of its table, `predict` fresh ones, and near 1 the digits that the table drops would show.
-    """
-    return np.clip(np.where(scores >= 0.1, np.round(scores, 7), scores), _LOWEST, _HIGHEST)
-
-
-def _logit(scores: np.ndarray) -> np.ndarray:
-    return logit(_kept(scores))
-
-
-def _log(scores: np.ndarray) -> np.ndarray:
-    """Return log-probabilities of rows that add up to 1 but for rounding."""
-    return log_softmax(np.log(_kept(scores)), axis=1)

@@ -1,7 +1,7 @@
 """Prediction of whole slides: from slide files to tiles, features, a score with its heat map, and a row for each."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,7 +24,9 @@ from ...mil.model import MilCard, load_mil
 from ...mil.predict import BagPrediction, BagPredictor, failed_bag, predict_mil
 from ...mil.slide_encoder import load_tile_encoder
 from ..audit import Audit
-from ..facts import beside, model_facts
+from ..dicom.case import ResultCase
+from ..dicom.results import Results, write_all
+from ..facts import beside, model_facts, refuse_targets
 from ..predict import without_names, write_table
 from ..requested import marked, requested_cases
 from ..seen import seen_facts
@@ -51,6 +53,7 @@ class Request:
         identifiers: Name DICOM slides by their file names and patient numbers, not by hashes.
         also: What else is written of each map.
         audit: Log to which is added who asked for what (`stages.audit`); None for none.
+        dicom: Results of DICOM slides as DICOM objects; None for none.
     """
 
     model: Path
@@ -63,6 +66,7 @@ class Request:
     identifiers: bool = False
     also: Maps = field(default_factory=Maps)
     audit: Path | None = None
+    dicom: Results | None = None
 
 
 def predict_slides(request: Request) -> pd.DataFrame:
@@ -75,7 +79,12 @@ def predict_slides(request: Request) -> pd.DataFrame:
         UserError: Slides need features and how to make them is not known, or the encoder is not the model's.
     """
     model, card = load_mil(request.model)
-    cases, truth = requested_cases(request.inputs, card.labels, "slide")
+    if request.maps is not None:
+        refuse_targets(card, "--explain")
+    if request.dicom is not None:
+        refuse_targets(card, "--dicom")
+        request.dicom.refuse()
+    cases, truth = requested_cases(request.inputs, card.asked, "slide")
     if (cases["id"] == cases["path"]).all():
         # Slides of one name in several folders: their ids, which name files too, start where the folders part.
         base = os.path.commonpath([Path(path).absolute().parent for path in cases["path"]])
@@ -98,7 +107,7 @@ def predict_slides(request: Request) -> pd.DataFrame:
         _make_features(request, manifest, card)
     predictor = BagPredictor(card, lambda cases: _predictions(model, card, cases["id"].tolist(), request.features))
     table = marked(predicted(cases, truth, predictor), cases)
-    write_table(request.out, table, card.labels)
+    write_table(request.out, table, card)
     more = {"seen": seen_facts(request.model, cases), "sha256": sha256}
     write_json(beside(request.out, "model"), model_facts(request.model, card) | more)
     audit.written(request.out, table)
@@ -108,7 +117,28 @@ def predict_slides(request: Request) -> pd.DataFrame:
         for place, label in enumerate(card.labels):
             folder = request.maps if len(card.labels) == 1 else request.maps / label
             _write_maps(request, manifest, card, found, place, folder)
+    if request.dicom is not None:
+        shown_maps = _maps_of(request, manifest, card, predictor.found) if request.dicom.shows else None
+        write_all(request.dicom, card, sha256, cases, table, shown_maps)
     return table
+
+
+def _maps_of(
+    request: Request, manifest: Manifest, card: MilCard, found: Sequence[BagPrediction]
+) -> Callable[[ResultCase], ResultCase]:
+    """Return what adds to a case of results the scores of its tiles."""
+    from ..dicom.heat import with_slide_maps
+
+    ids = manifest.table["id"].tolist()
+    scales = dict(zip(ids, manifest.microns_per_px(), strict=True))
+    scores = {ids[each.row]: each.instances for each in found if not each.reason}
+
+    def shown(case: ResultCase) -> ResultCase:
+        features = features_file(request.features, case.id)
+        place = features, scales[case.id], request.also.tile_level0_px
+        return with_slide_maps(case, scores[case.id], card.labels, *place)
+
+    return shown
 
 
 def _keep_key(key: Path, kept: Path) -> None:
@@ -121,9 +151,10 @@ def _keep_key(key: Path, kept: Path) -> None:
 def _manifest(request: Request, cases: pd.DataFrame, truth: np.ndarray, card: MilCard) -> Manifest:
     """The requested slides as a manifest; relative paths (annotations) are relative to where they stood."""
     listed = len(request.inputs) == 1 and request.inputs[0].lower().endswith(".csv")
-    table = cases.assign(**{label: truth[:, i] for i, label in enumerate(card.labels)})
+    labels = () if card.targets else card.labels
+    table = cases.assign(**{label: truth[:, i] for i, label in enumerate(labels)})
     table["path"] = [str(Path(path).absolute()) for path in table["path"]]
-    return Manifest(Path(request.inputs[0]) if listed else Path("slides.csv"), table, card.labels)
+    return Manifest(Path(request.inputs[0]) if listed else Path("slides.csv"), table, labels)
 
 
 def _make_features(request: Request, manifest: Manifest, card: MilCard) -> None:

@@ -5,6 +5,8 @@ Source: ERDES, erdes/data/create_data_splits.py.
 
 import pandas as pd
 
+from ...stages.dicom.case import Code
+
 DIAGNOSES = ("normal", "pvd", "macula_detached", "macula_intact")
 DETACHED = ("macula_detached", "macula_intact")  # both are retinal detachments (RD)
 
@@ -26,6 +28,10 @@ MEANING = {
     "0 = macula detached; empty = no retinal detachment",
     "normal_vs_pvd": "1 = posterior vitreous detachment (PVD), 0 = normal; empty = retinal detachment",
 }
+
+# SNOMED CT, for DICOM results. What the detachment is compared with is no part of the code: the label says it.
+_DETACHMENT = Code("42059000", "SCT", "Retinal detachment")
+CODES = dict.fromkeys(("normal_vs_rd", "non_rd_vs_rd", "pvd_vs_rd"), _DETACHMENT)
 
 
 def label_columns(diagnoses: pd.Series) -> pd.DataFrame:

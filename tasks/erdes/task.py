@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from ...datasets.manifest.layouts import Layout
+    from ...stages.dicom.case import Code
     from ...stages.reproduce.table import Table
 
 
@@ -51,12 +52,17 @@ class Erdes(ClipTask):
                 help="second model of the cascade: --model detects detachment, this one classifies the macula",
             )  # fmt: skip
 
+    def codes(self) -> "Mapping[str, Code]":
+        from .labels import CODES
+
+        return CODES
+
     def predict(self, options: Namespace) -> "pd.DataFrame | None":
         if options.macula is None:
             return super().predict(options)
         from .cascade import predict_cascade
 
-        for name in ("explain", "explain_method", "resume", "bf16"):
+        for name in ("explain", "explain_method", "resume", "bf16", "dicom"):
             if getattr(options, name):
                 raise UserError(f"--{name.replace('_', '-')} is of one model: predict with each model alone.")
         return predict_cascade(

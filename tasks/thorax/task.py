@@ -10,6 +10,7 @@ from .recipes import FINETUNE, PRETRAIN
 
 if TYPE_CHECKING:
     from ...datasets.manifest.layouts import Layout
+    from ...stages.dicom.case import Code
     from ...stages.reproduce.table import Table
 
 
@@ -30,6 +31,11 @@ class Thorax(ImageTask):
         from . import literature, tables
 
         return tables.TABLES | literature.TABLES
+
+    def codes(self) -> "Mapping[str, Code]":
+        from .codes import CODES
+
+        return CODES
 
     def demo(self, out: Path, seed: int) -> object:
         from .demo import demo

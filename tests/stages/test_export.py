@@ -15,7 +15,7 @@ from clinvit.datasets.manifest.tables import read_predictions
 from clinvit.finetune.model import ModelCard, build_model, load_model, save_model
 from clinvit.finetune.recipe import View
 from clinvit.mil.model import MilCard, load_mil, save_mil
-from clinvit.stages.graphs import onnx_session
+from clinvit.stages.onnx_runtime import onnx_session
 
 ARCH = Architecture(32, 2, 2, image_size=(32, 48), patch_size=8)
 SQUARE = replace(ARCH, image_size=(32, 32))
@@ -307,3 +307,36 @@ def test_what_cannot_be_is_one_line(make, to, options, words, tmp_path, capsys):
     errors = capsys.readouterr().err
     assert code == 2 and words in errors and errors.count("\n") == 1
     assert not any((tmp_path / "out").glob("model.*"))
+
+
+def test_idle_units_are_merged_in_graphs_and_folders_and_are_refused_elsewhere(tmp_path, capsys):
+    arch = replace(SQUARE, block_active=(32, 20))
+    folder = saved_model(tmp_path / "model", replace(CARD, arch=arch))
+    network, _ = load_model(folder)
+    x = pixels(arch)
+    with torch.no_grad():
+        wanted = network.cpu()(x).sigmoid().numpy()
+    export(folder, "onnx", tmp_path / "onnx")
+    assert "idle units are merged" in capsys.readouterr().out
+    np.testing.assert_allclose(onnx_session(tmp_path / "onnx/model.onnx")(x.numpy())[0], wanted, atol=1e-4)
+    plain = saved_model(tmp_path / "plain", CARD)
+    export(plain, "onnx", tmp_path / "plain-onnx")
+    sizes = [(tmp_path / name / "model.onnx").stat().st_size for name in ("onnx", "plain-onnx")]
+    assert sizes[0] < sizes[1]
+    assert main(["export", str(folder), "--merge", "--out", str(tmp_path / "small")]) == 0
+    small, card = load_model(tmp_path / "small")
+    assert card.arch.mlp_shortcut and card.thresholds == CARD.thresholds
+    with torch.no_grad():
+        np.testing.assert_allclose(small.cpu()(x).sigmoid().numpy(), wanted, atol=1e-5)
+    capsys.readouterr()
+    for arguments, words in (
+        ([folder, "--to", "timm"], "timm takes no idle hidden units as plain values: export to onnx or torch"),
+        ([tmp_path / "small", "--to", "timm"], "timm takes no merged idle units as plain values"),
+        ([plain, "--merge"], "no idle units to merge"),
+        ([tmp_path / "small", "--merge"], "no idle units to merge"),
+        ([plain], "--to is missing"),
+    ):
+        assert main(["export", *map(str, arguments), "--out", str(tmp_path / "refused")]) == 2
+        assert words in capsys.readouterr().err
+    assert main(["export", str(folder), "--merge", "--out", str(tmp_path / "small")]) == 2
+    assert "there is something already" in capsys.readouterr().err

@@ -96,7 +96,8 @@ def test_interrupted_and_continued_equals_never_interrupted(cohort, tmp_path, mo
     save_encoder(tmp_path / "encoder", ViT(arch), EncoderCard(arch, (0.5,), (0.25,)))
     command = [
         "learning-curve", "thorax", "--data", data, "--encoder", tmp_path / "encoder", "--shares", "1/2,1",
-        "--seeds", 2, "--more", 50, "--resamples", 100, *TINY, *RUN, "--optim.warmup_epochs", 0, "--optim.epochs", 1, "--run.threads", 1,
+        "--seeds", 2, "--more", 50, "--resamples", 100, *TINY, *RUN,
+        "--optim.warmup_epochs", 0, "--optim.epochs", 1, "--run.threads", 1,
     ]  # fmt: skip
     assert main([str(word) for word in [*command, "--out", tmp_path / "whole"]]) == 0
     said = capsys.readouterr().out

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pydicom
 import pytest
 import torch
 from clinvit.backbone.encoder import EncoderCard, save_encoder
@@ -392,7 +393,7 @@ def test_no_name_of_a_dicom_slide_in_any_output(work, tmp_path, capsys):
     cut = write_instance(tmp_path / "in/b/SURNAME_GIVEN_1951.dcm", pixels, "1.2.9", **named)
     cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
     wanted = ["--model", work / "mil/model", "--features", tmp_path / "out/features", "--encoder", work / "encoder"]
-    extra = ["--explain", tmp_path / "out/maps", "--tile-geojson", "--tiff"]
+    extra = ["--explain", tmp_path / "out/maps", "--tile-geojson", "--tiff", "--dicom", "sr,seg,pm,sc,pdf"]
     ids = []
     for name in ("p", "again"):
         asked = ["predict", "slides", tmp_path / "in", *wanted, "--out", tmp_path / f"out/{name}.csv", *extra]
@@ -403,10 +404,13 @@ def test_no_name_of_a_dicom_slide_in_any_output(work, tmp_path, capsys):
         ids.append(read_predictions(tmp_path / f"out/{name}.csv").table["id"].tolist())
         extra = []
     assert ids[0] == ids[1]
+    results = sorted((tmp_path / "out/p-dicom").glob("*.dcm"))  # which name the patient by purpose
+    assert sorted(path.stem.rsplit("-", 1)[1] for path in results) == ["pdf", "sc", "sr", "sr"]  # one failed
+    assert all(pydicom.dcmread(path).PatientID == "MRN-77" for path in results)
     keys = {tmp_path / "out/p.key.json", tmp_path / "out/again.key.json", tmp_path / "out/features/names.key.json"}
     files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
     assert keys <= set(files) and len(files) > 20
-    for path in set(files) - keys:
+    for path in set(files) - keys - set(results):
         assert not any(part in path.as_posix() or part.encode() in path.read_bytes() for part in PERSON), path
     code, output, errors = run(capsys, "predict", "slides", tmp_path / "in", *wanted, "--identifiers",
                                "--out", tmp_path / "named.csv")  # fmt: skip

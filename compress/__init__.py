@@ -1,0 +1,1 @@
+"""Smaller networks of the same answers: merged idle units, pruned heads and units."""

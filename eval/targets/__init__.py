@@ -1,0 +1,1 @@
+"""Numbers, grades and times: their metrics, with intervals by patient, and their report."""

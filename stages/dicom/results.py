@@ -1,0 +1,143 @@
+"""Results of a whole prediction: an object of each kind for each case from a DICOM file, and what had none and why."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from tqdm import tqdm
+
+from ...core.errors import DataError, RunError, masked
+from ...core.extras import require
+from ...core.files import write_json
+from ...datasets.kinds import is_dicom
+from .case import SHOWING, Code, ResultCase, checked_kinds
+from .rows import result_case
+
+LISTING = "results.json"
+NO_DICOM = "no DICOM file"
+_NAMED = 5  # cases without results whose ids are printed
+
+Shown = Callable[[ResultCase], ResultCase]  # adds the maps to a case that went well
+
+
+@dataclass(frozen=True)
+class Results:
+    """What DICOM results are asked for.
+
+    Attributes:
+        kinds: Of `case.KINDS`.
+        folder: Where they go.
+        codes: Of findings, by label.
+    """
+
+    kinds: tuple[str, ...]
+    folder: Path
+    codes: Mapping[str, Code] = field(default_factory=dict)
+
+    @classmethod
+    def beside(cls, out: Path, kinds: Iterable[str], codes: Mapping[str, Code]) -> "Results":
+        """Return what goes into the folder `<table's name>-dicom` beside a predictions table."""
+        return cls(tuple(kinds), out.with_name(f"{out.stem}-dicom"), codes)
+
+    @property
+    def shows(self) -> bool:
+        """Return whether a kind shows where the model looked."""
+        return any(kind in SHOWING for kind in self.kinds)
+
+    def refuse(self) -> None:
+        """Raise what can be raised before anything is predicted.
+
+        Raises:
+            UserError: An unknown kind, or `highdicom` is not installed.
+            RunError: The folder cannot be made.
+        """
+        checked_kinds(self.kinds)
+        require("highdicom", "dicom", "--dicom")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(
+                f"{self.folder}: cannot be made ({error.strerror}). Name another place with --out."
+            ) from None
+
+
+def write_all(
+    wanted: Results, card: Any, weights: str, cases: pd.DataFrame, table: pd.DataFrame, shown: Shown | None
+) -> dict[str, dict]:
+    """Write the results of the cases of a prediction, and `results.json`: the files of each case, or why it has none.
+
+    Cases whose files are no DICOM have none, and neither have those of a study that holds files of several patients:
+    a report would be filed with the wrong one.
+
+    Args:
+        wanted: Kinds, folder and codes.
+        card: Of the model.
+        weights: SHA-256 of its weights.
+        cases: `id, path` of the cases.
+        table: Their predictions, row by row.
+        shown: Adds the maps to a case; None for kinds without.
+
+    Returns:
+        By id `{"files": [names]}` or `{"reason": why}`, as stored.
+
+    Raises:
+        RunError: A result cannot be written. What was written before is whole.
+    """
+    mixed = _of_several_patients(cases)
+    listed: dict[str, dict] = {}
+    rows = zip(cases["path"], table.to_dict("records"), strict=True)
+    for path, row in tqdm(list(rows), "DICOM results", unit="case", disable=None):
+        name = str(row["id"])
+        if not is_dicom(Path(path)):
+            listed[name] = {"reason": NO_DICOM}
+        elif path in mixed:
+            listed[name] = {"reason": "its study UID is also that of another patient's files; correct it in the PACS"}
+        else:
+            listed[name] = _written(wanted, card, weights, path, row, shown)
+    write_json(wanted.folder / LISTING, {"kinds": list(wanted.kinds), "cases": listed})
+    _report(wanted, listed)
+    return listed
+
+
+def _written(wanted: Results, card: Any, weights: str, path: str, row: dict, shown: Shown | None) -> dict:
+    from .write import write_results
+
+    try:
+        case = result_case(card, weights, row, [Path(path)], wanted.codes)
+        if shown is not None and not case.reason:
+            case = shown(case)
+        return {"files": [file.name for file in write_results(case, wanted.kinds, wanted.folder)]}
+    except DataError as error:
+        return {"reason": masked(str(error), path, str(row["id"]))}
+
+
+def _of_several_patients(cases: pd.DataFrame) -> set[str]:
+    """Return the paths of DICOM files whose study UID stands in files of several patients, too."""
+    from .source import patient_of, read_sources
+
+    patients: dict[str, set] = {}
+    studies: dict[str, str] = {}
+    for path in cases["path"]:
+        try:
+            (source,) = read_sources([Path(path)])
+        except DataError:  # its own row of the listing will say why
+            continue
+        studies[path] = source.StudyInstanceUID
+        patients.setdefault(source.StudyInstanceUID, set()).add(patient_of(source))
+    return {path for path, study in studies.items() if len(patients[study]) > 1}
+
+
+def _report(wanted: Results, listed: Mapping[str, dict]) -> None:
+    """Print how many cases have results, and of those without which and why."""
+    files = sum(len(each.get("files", ())) for each in listed.values())
+    having = sum("files" in each for each in listed.values())
+    print(f"{wanted.folder}: {files:,} DICOM results ({','.join(wanted.kinds)}) of {having:,} cases")
+    reasons: dict[str, list[str]] = {}
+    for name, each in listed.items():
+        if "reason" in each:
+            reasons.setdefault(each["reason"].replace(name, "ID"), []).append(name)
+    for reason, names in reasons.items():
+        more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+        print(f"note: no DICOM result of {len(names):,} cases ({reason}): {', '.join(names[:_NAMED])}{more}")

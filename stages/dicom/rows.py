@@ -1,0 +1,59 @@
+"""From a row of a predictions table to a case of results."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...finetune.pipeline import PREDICTED, WARNING
+from ..requested_files import CHOSEN
+from .case import Algorithm, Code, Finding, ResultCase
+
+
+def result_case(
+    card: Any, weights: str, row: Mapping[str, Any], sources: Sequence[Path], codes: Mapping[str, Code] | None = None
+) -> ResultCase:
+    """Return what the results say of a row of predictions, without maps.
+
+    Args:
+        card: Of the model.
+        weights: SHA-256 of its weights.
+        row: Of the predictions table.
+        sources: DICOM files that it is about.
+        codes: Of findings, by label (`stages.task.Task.codes`); others are coded privately.
+    """
+    reason, warning = row["reason"], row.get(WARNING, "")
+    reason = reason if isinstance(reason, str) and reason else "no reason is known"
+    return ResultCase(
+        id=str(row["id"]), sources=tuple(sources), algorithm=algorithm_of(card, weights),
+        findings=tuple(_findings(card, row, codes or {})),
+        reason=f"{reason.rstrip('.')}." if row["status"] != "ok" else "",
+        warning=warning if isinstance(warning, str) else "",
+        facts={"Image": row[CHOSEN]} if isinstance(row.get(CHOSEN), str) and row[CHOSEN] else {},
+    )  # fmt: skip
+
+
+def algorithm_of(card: Any, weights: str) -> Algorithm:
+    """Return how results name a model: by its weights, and by all that decides with them."""
+    made_of = json.dumps([weights, card.thresholds, card.calibration], sort_keys=True, default=str)
+    fingerprint = hashlib.sha256(made_of.encode()).hexdigest()
+    return Algorithm(f"{card.unit} model of {len(card.labels)} labels", weights, fingerprint, card.network_words())
+
+
+def _findings(card: Any, row: Mapping[str, Any], codes: Mapping[str, Code]) -> Iterator[Finding]:
+    scores = np.array([row[f"p_{label}"] for label in card.labels], dtype=np.float64)
+    failed = row["status"] != "ok" or bool(np.isnan(scores).any())
+    for place, (label, score) in enumerate(zip(card.labels, scores)):
+        threshold, present = (card.thresholds.get(label) or {}).get("value"), None
+        if card.exclusive:
+            threshold, present = None, bool(place == scores.argmax())
+        elif threshold is not None:
+            stored = str(row.get(PREDICTED + label, ""))  # text in a table that was read again, which may lack it
+            present = stored.startswith("1") if stored[:1] in ("0", "1") else bool(score >= threshold)
+        yield Finding(
+            label, None if failed else float(score), None if failed else present, threshold,
+            card.meaning.get(label, ""), codes.get(label),
+        )  # fmt: skip
