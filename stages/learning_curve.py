@@ -184,6 +184,12 @@ def _refuse(asked: Asked, manifest: Manifest, out: Path) -> None:
             raise UserError(f"--{name} {getattr(asked, name)}: {least} or more.")
     if not manifest.labels:
         raise DataError(f"{manifest.path}: no label column; a learning curve needs labelled cases.")
+    if manifest.kinds:
+        other = manifest.kinds[0]
+        raise DataError(
+            f"{manifest.path}: {other.name} is no finding but {other.kind}; a learning curve is of AUROCs. Name the "
+            "findings alone: --data.labels."
+        )
     scored = manifest.rows(asked.split)
     if np.isnan(scored.targets()).all():
         other = " --split val scores on val, on which a run may choose its epoch." if asked.split == "test" else ""

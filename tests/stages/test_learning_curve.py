@@ -12,7 +12,7 @@ from clinvit.backbone.sizes import Model
 from clinvit.backbone.vit import ViT
 from clinvit.cli import main
 from clinvit.core.errors import DataError, UserError
-from clinvit.datasets.manifest.tables import read_manifest
+from clinvit.datasets.manifest.tables import Regression, read_manifest
 from clinvit.finetune.recipe import Finetune
 from clinvit.stages import learning_curve
 from clinvit.stages.learning_curve import Asked, absent_notes, learning_curve_stage, subsets_of
@@ -82,6 +82,12 @@ def test_no_test_split_is_refused(manifest, tmp_path):
     without = replace(manifest, table=manifest.rows("train", "val").table)
     with pytest.raises(DataError, match=r"no labelled case in the split test, .*--split val"):
         learning_curve_stage(Finetune(), without, tmp_path / "out", Asked(), encoder=None)
+
+
+def test_numbers_and_grades_are_refused(manifest, tmp_path):
+    with pytest.raises(DataError, match=r"age is no finding but regression; .* --data\.labels"):
+        aged = replace(manifest, kinds=(Regression("age"),))
+        learning_curve_stage(Finetune(), aged, tmp_path / "out", Asked(), encoder=None)
 
 
 def test_a_folder_of_another_run_is_refused(manifest, tmp_path):
