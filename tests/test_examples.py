@@ -12,11 +12,11 @@ from .conftest import ROOT
 EXAMPLES = ROOT / "examples"
 
 
-def run(script: str, folder) -> str:
+def run(script: str, folder, *words: str) -> str:
     """Run an example as its reader would; give what it prints."""
     done = subprocess.run(
-        [sys.executable, EXAMPLES / script], cwd=folder, capture_output=True, text=True, timeout=900, check=False,
-        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+        [sys.executable, EXAMPLES / script, *words], cwd=folder, capture_output=True, text=True, timeout=900,
+        check=False, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -39,3 +39,12 @@ def test_own_parts_from_data_to_report(tmp_path):
     table = pd.read_csv(tmp_path / "runs/squares/predictions.csv")
     assert table["split"].value_counts().to_dict() == {"test": 64, "val": 32}
     assert (tmp_path / "runs/squares-report/report.html").is_file()
+
+
+@pytest.mark.slow
+def test_three_hospitals_share_models_alone_and_end_with_one_table(tmp_path):
+    run("three_hospitals.py", tmp_path, "--patients", "30", "--epochs", "2")
+    table = pd.read_csv(tmp_path / "three_hospitals.csv")
+    assert set(table["hospital"]) == {"north", "south", "west"}
+    assert set(table["difference"]) == {f"{name} minus own" for name in ("orthogonal", "average", "pooled")}
+    assert table["auroc"].notna().any()

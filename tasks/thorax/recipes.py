@@ -275,7 +275,7 @@ def pretrain_demo() -> Pretrain:
         decoder=Decoder(64, 1, 2),
         data=Data(cache_px=96),
         augment=Augment(size=96, crop_scale=(0.4, 1.0), flip=0.5, interpolation="bilinear"),
-        optim=replace(tiny.optim, epochs=120, warmup_epochs=10),
+        optim=replace(tiny.optim, epochs=60, warmup_epochs=6),
         run=Run(checkpoint_minutes=0.25, precision="32-true"),
     )
 
