@@ -140,7 +140,7 @@ def subsets_of(recipe, manifest: Manifest, asked: Asked, seed: int) -> list[Subs
     if min(counts) < 1 or len(set(counts)) < len(counts):
         raise DataError(
             f"{manifest.path}: of {len(order)} labelled training patients the shares are "
-            f"{', '.join(map(str, counts))}: each needs a patient more than the one before, the first one. Choose "
+            f"{', '.join(map(str, counts))}: the first needs one patient, each other more than the one before. Choose "
             "larger or fewer --shares."
         )
     found = []
