@@ -29,6 +29,7 @@ VERBS = {
     "pretrain": "manifest.csv [+ tiles] -> encoder/",
     "extract": "manifest.csv [+ tiles] + encoder/ -> features of every slide, image or clip",
     "finetune": "manifest.csv [+ encoder/ or features] -> model/, predictions.csv",
+    "learning-curve": "manifest.csv [+ encoder/] -> what more labels are worth, with the encoder and from scratch",
     "distil": "manifest.csv + one or more model/ -> a smaller model/",
     "compress": "a run folder -> the smallest and fastest model that is not worse by a margin",
     "predict": "model/ + files -> predictions.csv",
@@ -102,7 +103,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         _top_parser().parse_args(arguments)
         raise UserError("the following arguments are required: VERB (see `clinvit --help`)")
     verb, *rest = arguments
-    module = importlib.import_module(f".{verb}", __package__)
+    module = verb_module(verb)
     parser = verb_parser(verb, module, _task_of(module, rest))
     options, left = parser.parse_known_args(rest)
     _refuse_others(verb, module, options, left)
@@ -112,6 +113,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     if isinstance(getattr(options, "task", None), str):
         options.task = load(options.task) if options.task in names() else options.task
     return options
+
+
+def verb_module(verb: str) -> ModuleType:
+    """Return the module of a verb: `learning_curve` of `learning-curve`."""
+    return importlib.import_module(f".{verb.replace('-', '_')}", __package__)
 
 
 def _refuse_others(verb: str, module: ModuleType, options: argparse.Namespace, left: Sequence[str]) -> None:

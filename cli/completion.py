@@ -1,7 +1,6 @@
 """`clinvit completion`: a script for the shell that completes verbs, tasks and options."""
 
 import argparse
-import importlib
 from typing import Any
 
 from ..tasks import load, names
@@ -27,12 +26,12 @@ def run(options) -> None:
 
 def _whole_parser() -> argparse.ArgumentParser:
     """Return one parser of all verbs, each with the options of all its tasks."""
-    from .command import VERBS, verb_parser
+    from .command import VERBS, verb_module, verb_parser
 
     whole = argparse.ArgumentParser("clinvit")
     verbs = whole.add_subparsers()
     for verb, words in VERBS.items():
-        module = importlib.import_module(f".{verb}", __package__)
+        module = verb_module(verb)
         tasks = map(load, names()) if hasattr(module, "TASKS") else [None]
         one, known = verbs.add_parser(verb, help=words), {"-h", "--help"}
         for parser in (verb_parser(verb, module, task) for task in tasks):

@@ -64,7 +64,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 def commands() -> str:
     """Return every verb's whole help, for each task that it knows."""
-    from clinvit.cli.command import VERBS, verb_parser
+    from clinvit.cli.command import VERBS, verb_module, verb_parser
     from clinvit.tasks import load, names
 
     os.environ["COLUMNS"] = "110"
@@ -72,7 +72,7 @@ def commands() -> str:
     parts += ["| verb | from what to what |", "|---|---|"]
     parts += [f"| [{verb}](#{verb}) | {words.replace('|', chr(92) + '|')} |" for verb, words in VERBS.items()]
     for verb in VERBS:
-        module = importlib.import_module(f"clinvit.cli.{verb}")
+        module = verb_module(verb)
         parts += ["", f"## {verb}", ""]
         for task in map(load, names()) if hasattr(module, "TASKS") else [None]:
             parser = verb_parser(verb, module, task)

@@ -62,6 +62,29 @@ def patient_folds(table: pd.DataFrame, labels: Sequence[str], k: int, seed: int 
     return _deal(table, labels, np.full(k, 1 / k), seed).rename("fold")
 
 
+def nested_patients(table: pd.DataFrame, labels: Sequence[str], seed: int = 0) -> list[str]:
+    """Return all patients in an order of which every beginning has each finding in about the proportion of the whole.
+
+    The first 10 are among the first 20, and so on. Classes are those of `assign_splits`; within a class the order looks
+    random, and where it begins as well: at its first fraction of a step, so that no class is favoured.
+
+    Args:
+        table: One row per case; the column `patient` and the label columns (0, 1, NaN).
+        labels: Columns to stratify by; may be empty.
+        seed: Another seed, another order.
+    """
+    classes = _patient_classes(table, labels)
+    place: dict[str, tuple[float, str]] = {}
+    for name, members in classes.groupby(classes):
+        start = int(_shuffled(f"class {name}", seed)[:12], 16) / 16**12
+        patients = sorted(members.index, key=lambda patient: _shuffled(patient, seed))
+        place |= {
+            patient: ((number + start) / len(patients), _shuffled(patient, seed))
+            for number, patient in enumerate(patients)
+        }
+    return sorted(place, key=place.__getitem__)
+
+
 def _deal(table: pd.DataFrame, labels: Sequence[str], fractions: np.ndarray, seed: int) -> pd.Series:
     """Return the number of the part for each row; every part gets a patient.
 

@@ -1,6 +1,6 @@
 """The report's section on label efficiency: two models, each trained on fewer and more labelled cases."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import markupsafe
@@ -20,13 +20,16 @@ METHODS = (
 )
 
 
+ALONE = Estimate(float("nan"), reason="there is one model")
+
+
 class Step(NamedTuple):
     """One number of labelled training cases: macro AUROC of both models, and the first minus the second."""
 
     cases: int
     first: Estimate
-    second: Estimate
-    gain: Estimate
+    second: Estimate = ALONE
+    gain: Estimate = ALONE
 
     def estimate(self, key: str) -> Estimate:
         """Return `first`, `second` or `gain`."""
@@ -55,7 +58,7 @@ def label_efficiency_section(found: Mapping[int, Results], unit: str = "image") 
         content={
             "names": (first, second),
             "rows": rows,
-            "plot": markupsafe.Markup(_plot(rows, (first, second), unit)),
+            "plot": markupsafe.Markup(efficiency_plot(rows, (first, second), unit)),
             "verdict": words,
             "unit": unit,
         },
@@ -100,26 +103,52 @@ def verdict(rows: list[Step], names: tuple[str, str], unit: str) -> str:
     return " ".join(words)
 
 
-def _plot(rows: list[Step], names: tuple[str, str], unit: str) -> str:
+def efficiency_plot(
+    rows: list[Step],
+    names: tuple[str, ...],
+    unit: str,
+    metric: str = "macro AUROC",
+    fitted: Sequence[Sequence[tuple[float, Estimate]]] = (),
+) -> str:
+    """Draw a metric of one or two models over the number of labelled cases, on a logarithmic axis.
+
+    Args:
+        rows: By size.
+        names: Of the models.
+        unit: What a case is.
+        metric: Its name.
+        fitted: A curve per model, its sizes and values with their band; the marks are then not joined.
+    """
+    two = len(names) > 1
     sizes = np.array([row.cases for row in rows], float)
+    points = [[row.first for row in rows], [row.second for row in rows]][: len(names)]
     said = "; ".join(
-        f"{many(row.cases, unit)}: {number(row.first.value)} and {number(row.second.value)}, difference "
-        f"{signed(row.gain.value)} ({interval(row.gain, sign=True)})"
-        for row in rows
+        f"{many(row.cases, unit)}: {' and '.join(number(own[place].value) for own in points)}"
+        + (f", difference {signed(row.gain.value)} ({interval(row.gain, sign=True)})" if two else "")
+        for place, row in enumerate(rows)
     )
     with svg_style("efficiency"):
         figure, axes = axes_px(400, 230, left=44, right=14, top=8, bottom=38)
         axes.set_xscale("log")
-        for model, key in enumerate(("first", "second")):
-            own, at = [row.estimate(key) for row in rows], sizes * (1 + 0.02 * (2 * model - 1))  # beside each other
+        for model, curve in enumerate(fitted):
+            along, band = [size for size, _ in curve], [each for _, each in curve]
+            low, high = ([getattr(each, end) for each in band] for end in ("low", "high"))
+            axes.fill_between(along, low, high, color=MODELS[model], alpha=0.16, lw=0)
+            axes.plot(along, [each.value for each in band], color=MODELS[model], lw=1.5)
+        for model, own in enumerate(points):
+            at = sizes * (1 + 0.02 * (2 * model - 1) * two)  # beside each other
             axes.vlines(at, [e.low for e in own], [e.high for e in own], color=MODELS[model], lw=1.5)
-            axes.plot(at, [e.value for e in own], marker=MARKS[model], ms=6, color=MODELS[model], lw=1.5)
+            line = "" if fitted else "-"
+            axes.plot(at, [e.value for e in own], marker=MARKS[model], ms=6, color=MODELS[model], lw=1.5, ls=line)
         axes.set_xticks(sizes, [f"{size:,.0f}" for size in sizes], fontsize=11)
         axes.set_xticks([], minor=True)
-        axes.tick_params(axis="y", labelsize=11)
+        texts = {"@0@": f"labelled {unit}s for training", "@1@": metric}
+        ticks = [tick for tick in axes.get_yticks() if axes.get_ylim()[0] <= tick <= axes.get_ylim()[1]]
+        marked = {f"@{place}@": f"{tick:.2f}" for place, tick in enumerate(ticks, len(texts))}
+        axes.set_yticks(ticks, list(marked), fontsize=11)  # numbers would lose their second digit (`svg_text`)
         axes.grid(axis="y", color=GRID, lw=0.6)
         axes.set_axisbelow(True)
         axes.set_xlabel("@0@", fontsize=11)
-        axes.set_ylabel("macro AUROC", fontsize=11)
-        alt = f"Macro AUROC of {names[0]} and {names[1]} by number of labelled {unit}s. {said}."
-        return svg_text(figure, "efficiency", alt, {"@0@": f"labelled {unit}s for training"})
+        axes.set_ylabel("@1@", fontsize=11)
+        alt = f"{metric[0].upper()}{metric[1:]} of {' and '.join(names)} by number of labelled {unit}s. {said}."
+        return svg_text(figure, "efficiency", alt, texts | marked)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from clinvit.core.errors import DataError
-from clinvit.datasets.manifest.splits import assign_splits, patient_folds
+from clinvit.datasets.manifest.splits import assign_splits, nested_patients, patient_folds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -82,3 +82,22 @@ def test_wrong_requests():
         patient_folds(cases(9), LABELS, 1)
     with pytest.raises(DataError, match="without a patient"):
         assign_splits(pd.DataFrame({"patient": ["a", "b", "", "c"]}), [])
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(24, 200), st.integers(0, 10**6))
+def test_every_beginning_of_the_order_has_its_share_of_each_finding(patients, seed):
+    table = cases(patients)
+    order = nested_patients(table, LABELS, seed)
+    assert sorted(order) == sorted(table["patient"].unique())
+    assert order == nested_patients(table.sample(frac=1, random_state=0), LABELS, seed)
+    for name in LABELS:
+        having = set(table.loc[table[name] == 1, "patient"])
+        for count in (patients // 4, patients // 2):
+            found = sum(patient in having for patient in order[:count])
+            assert abs(found - len(having) * count / patients) <= 2
+
+
+def test_another_seed_begins_with_others():
+    table = cases(120)
+    assert len({nested_patients(table, LABELS, seed)[0] for seed in range(8)}) > 3
