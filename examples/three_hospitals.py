@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from clinvit.cli import main
+from clinvit.core.files import write_text
 from clinvit.eval import compare
 from clinvit.finetune import finetune
 from clinvit.phantoms.radiographs import write_chestxray14
@@ -68,7 +69,7 @@ if __name__ == "__main__":
     asked = parser.parse_args()
     tables = {name: hospital(name, asked.patients, seed) for seed, name in enumerate(HOSPITALS, 1)}
     for name, table in {**tables, "pooled": pd.concat(tables.values())}.items():
-        table.to_csv(f"hospitals/{name}.csv", index=False)
+        write_text(f"hospitals/{name}.csv", table.to_csv(index=False))
     # A common start: one hospital's images without labels, here the first's.
     base = pretrain(small(recipes.pretrain_tiny(), asked.epochs), data="hospitals/north.csv", out="base")
     tuned = small(recipes.finetune_tiny(), asked.epochs)
@@ -97,4 +98,4 @@ if __name__ == "__main__":
             )
     table = pd.concat(lines)
     print(table.to_string(float_format="{:+.3f}".format))
-    table.to_csv("three_hospitals.csv")
+    write_text("three_hospitals.csv", table.to_csv())
