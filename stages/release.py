@@ -123,7 +123,7 @@ def _linked(features: np.ndarray, table: pd.DataFrame, seed: int, failed: int) -
             "understate what a stranger with data of his own can do."
         )
     if column is None:
-        found.notes.append("No column `scanner`: features may tell patients apart by their scanners.")
+        found.notes.append("The archive names no scanners: features may tell patients apart by them.")
     return found
 
 
@@ -142,7 +142,7 @@ def _look_at_contexts(
         values = table[column].fillna("").astype(str).str.strip()
         known = (values != "").to_numpy()
         if values[known].nunique() < 2:
-            found.notes.append(f"`{column}` has fewer than two values: not probed.")
+            found.notes.append(f"{column} has fewer than two values: not probed.")
             continue
         probe = context_probe(features[known], values[known].tolist(), patients[known].tolist(), seed=seed)
         found.probes[column] = probe, values[known].nunique()
