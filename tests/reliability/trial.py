@@ -76,7 +76,7 @@ class Trial:
         # With the head of another format it is a file of that one, whose checksums these are not.
         checked = specimen.checked and damaged.data[:4] == specimen.good.data[:4]
         before = _peak_mb(reset=True)
-        began = time.process_time()  # what other work takes of the machine is not the reader's; one that waits is `hung`
+        began = time.process_time()  # not what other work takes of the machine; one that waits is `hung`
         verdict, words = judged(ENTRIES[specimen.entry], path, good, checked)
         seconds, used = time.process_time() - began, _peak_mb() - before
         if used > MEMORY_MB and verdict in GOOD:
