@@ -23,7 +23,9 @@ def reporting_killed_readers(advice: str) -> Iterator[None]:
     except (UserError, RunError) as error:
         if not str(error).startswith("Caught "):
             raise
-        raise type(error)(str(error).rsplit(f"{type(error).__name__}: ", 1)[-1].strip()) from error
+        # The line end after the traceback of the process is one that our errors escape.
+        said = str(error).rsplit(f"{type(error).__name__}: ", 1)[-1].removesuffix("\\n").strip()
+        raise type(error)(said) from error
     except (EOFError, ConnectionError) as error:
         # It was killed between the announcement of a batch and its delivery.
         raise _killed(error, advice) from error

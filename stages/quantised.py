@@ -183,7 +183,7 @@ def calibration_pixels(cases: Manifest, card: ModelCard, count: int = IMAGES) ->
     files = cases.rows("train").files()
     rows = np.unique(np.linspace(0, len(files) - 1, min(count, len(files))).round().astype(int)) if files else []
     views = FileViews(card.reader(), card.views().single())
-    read = [item for item in isolated(views, [files[row] for row in rows]) if not isinstance(item, DataError)]
+    read = [item[0] for item in isolated(views, [files[row] for row in rows]) if not isinstance(item, DataError)]
     if not read:
         raise UserError(f"{cases.path}: no case in the split train that can be read, to choose ranges on.")
     return normalised(torch.from_numpy(np.concatenate(read)), card.mean, card.std)

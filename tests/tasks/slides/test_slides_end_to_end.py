@@ -103,7 +103,8 @@ def test_a_model_of_telling_features_finds_the_tumour(tmp_path):
                 values[:, 0] += 4 * tumour_fraction(grid.coords, grid.tile_level0_px, outlines)
             write_features(features / path.name, values, grid, {"encoder": "truth"})
     run("finetune", "slides", "--recipe", "demo", "--data", data, "--features", features, "--out", tmp_path / "mil",
-        "--aggregator", "max", "--optim.epochs", 30, "--optim.base_lr", 2.56, "--run.max_bad", 0.3)  # fmt: skip
+        "--aggregator", "max", "--hidden", "null", "--attention", "null", "--optim.epochs", 30,
+        "--optim.base_lr", 2.56, "--run.max_bad", 0.3)  # fmt: skip
     run("predict", "slides", data, "--model", tmp_path / "mil/model", "--features", features, "--split", "val",
         "--split", "test", "--explain", tmp_path / "mil/explanations",
         "--out", tmp_path / "mil/predictions.csv")  # fmt: skip
