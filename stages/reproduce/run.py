@@ -97,6 +97,7 @@ def reproduce(request: Request) -> tuple[Path, list[RowResult]]:
     table = request.table
     place, plans = _planned(request)
     _probe(place)
+    refuse_batches([plan for plan in plans if not plan.missing], place.data, place.pretrain_data)
     results = {row.name: load_result(place.folder, row.name, place.fingerprint()) for row in table.rows}
     before = {name for name, result in results.items() if result.state == FAILED}
     for plan in plans:
@@ -134,6 +135,7 @@ def estimated(request: Request) -> str:
     """
     place, plans = _planned(request)
     ready = [plan for plan in plans if not plan.missing]
+    refuse_batches(ready, place.data, place.pretrain_data)
     return estimates(ready, place.data, place.pretrain_data)
 
 
@@ -155,7 +157,6 @@ def _planned(request: Request) -> tuple[_Place, list[Plan]]:
         for row in rows
     ]  # fmt: skip
     _refuse_plans(request, plans)
-    refuse_batches([plan for plan in plans if not plan.missing], place.data, place.pretrain_data)
     return place, plans
 
 
