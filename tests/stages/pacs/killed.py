@@ -76,8 +76,16 @@ def trial(
     listener.start()
     running = {batch: subprocess.Popen(words, stderr=subprocess.DEVNULL) for batch, words in enumerate(batches)}
     half = sum(sent.values()) // 2
-    wait_for(lambda: len(list((folder / "queue").rglob("[!.]*.dcm"))) >= half, START_S)
-    listener.kill()
+    came: set[Path] = set()  # on a slow machine the first are scored and gone before the last come
+
+    def half_came() -> bool:
+        came.update((folder / "queue").rglob("[!.]*.dcm"))
+        return len(came) >= half
+
+    try:
+        wait_for(half_came, START_S)
+    finally:
+        listener.kill()
     failed = [batch for batch, process in running.items() if process.wait()]
     assert failed, "all was sent before the listener was killed"
     listener.start()
