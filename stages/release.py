@@ -105,7 +105,7 @@ def _linked(features: np.ndarray, table: pd.DataFrame, seed: int, failed: int) -
     patients = table["patient"].astype(str).tolist()
     column = next((name for name in table if fact(name) == GROUP), None)
     groups = None if column is None else table[column].astype(str).tolist()
-    frozen = identification(features, patients, groups, seed=seed)
+    frozen = identification(features, patients, groups)
     found = Released(len(table), table["patient"].nunique(), failed, frozen, None, column or "")
     folds = linked_features(features, patients, seed)
     if folds:
@@ -113,7 +113,7 @@ def _linked(features: np.ndarray, table: pd.DataFrame, seed: int, failed: int) -
         place = np.repeat(np.arange(len(folds)), [len(rows) for rows, _ in folds]).astype(str)
         inside = place if groups is None else np.char.add(np.char.add(place, "\0"), np.asarray(groups, str)[rows])
         vectors = np.concatenate([vectors for _, vectors in folds])
-        found.trained = identification(vectors, np.asarray(patients)[rows].tolist(), inside.tolist(), seed=seed)
+        found.trained = identification(vectors, np.asarray(patients)[rows].tolist(), inside.tolist())
         found.notes.append(
             f"The head was trained on other patients, {FOLDS} times; each image was looked for among those of its fold."
         )
@@ -154,7 +154,7 @@ def _look_at_contexts(
             if truth[both].nunique() == 2:
                 found.robustness[label, column] = robustness_index(
                     features[both], truth[both].astype(int).astype(str).tolist(), values[both].tolist(),
-                    patients[both].tolist(), seed=seed,
+                    patients[both].tolist(),
                 )  # fmt: skip
     missing = [kind for kind in CONTEXTS if kind not in {fact(column) for column in table}]
     if missing:

@@ -10,11 +10,13 @@ from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from .intervals import Estimate, estimates
-from .resampling import Drawn, PatientBootstrap
+from .intervals import Estimate
 
 FOLDS = 5
 PENALTY = 0.01  # C of the logistic regression: strong, for there may be more features than images
+
+# In simulation (60 runs, 60 patients of 2 images) a bootstrap by patient covers 90 %: it does not fit the probe anew.
+SHARED = "no interval: the folds share what they were trained on"
 
 
 def context_probe(features: np.ndarray, values: Sequence[str], patients: Sequence[str], *, seed: int = 0) -> Estimate:
@@ -24,7 +26,7 @@ def context_probe(features: np.ndarray, values: Sequence[str], patients: Sequenc
         features: (N, D).
         values: N names of sites, scanners, ...
         patients: N names; a patient is trained on or judged, never both.
-        seed: Of the resamples of patients.
+        seed: Of the folds.
     """
     names, value = np.unique(np.asarray(values, str), return_inverse=True)
     who = np.unique(np.asarray(patients, str), return_inverse=True)[1]
@@ -39,10 +41,5 @@ def context_probe(features: np.ndarray, values: Sequence[str], patients: Sequenc
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # a probe that stops early is a weaker probe
             right[test] = fit.fit(features[train], value[train]).predict(features[test]) == value[test]
-    member = np.eye(len(names))[value]
-    hits, counts = member * right[:, None], member
-    accuracy = float((hits.sum(axis=0) / counts.sum(axis=0)).mean())
-    bootstrap = PatientBootstrap(np.asarray(patients, str).tolist(), seed=seed)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        draws = (bootstrap.sums(hits) / bootstrap.sums(counts)).mean(axis=1, keepdims=True)
-    return estimates(np.array([accuracy]), Drawn(draws, None, None), [""], [fewest])[0]
+    accuracy = float(np.mean([right[value == k].mean() for k in range(len(names))]))
+    return Estimate(accuracy, reason=SHARED)

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from .identification import unit_rows
-from .intervals import Estimate, estimates
-from .resampling import Drawn, PatientBootstrap
+from .intervals import Estimate
 
 NEIGHBOURS = (5, 11, 21, 51)  # of which that with the best balanced accuracy of the classes is taken
 _BLOCK = 512
+# In simulation (150 runs, 15 and 60 patients of 2 images) a bootstrap by patient covers 76 and 83 %.
+SHARED = "no interval: images are neighbours of one another"
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Robustness:
     """The index, and what it was computed with.
 
     Attributes:
-        index: In 0..1, with an interval by patient.
+        index: In 0..1, without an interval.
         neighbours: k.
         accuracy: Balanced accuracy of the classes by k neighbours, without those of the same patient.
         counted: Share of the images that have a neighbour that counts.
@@ -41,8 +42,6 @@ def robustness_index(
     sites: Sequence[str],
     patients: Sequence[str],
     candidates: Sequence[int] = NEIGHBOURS,
-    *,
-    seed: int = 0,
 ) -> Robustness:
     """Compute the index at the k whose neighbours tell the classes best.
 
@@ -52,7 +51,6 @@ def robustness_index(
         sites: N names.
         patients: N names; neighbours of the same patient never count.
         candidates: Values of k.
-        seed: Of the resamples of patients.
 
     Raises:
         ValueError: One class or one site alone.
@@ -70,12 +68,7 @@ def robustness_index(
     total = counts.sum(axis=0)
     if not total[1]:
         return Robustness(Estimate(float("nan"), reason="no neighbour counts"), k, scores[k], 0.0)
-    bootstrap = PatientBootstrap(np.asarray(patients, str).tolist(), seed=seed)
-    sums = bootstrap.sums(counts)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        draws = (sums[:, 0] / sums[:, 1])[:, None]
-    few = np.array([len(np.unique(np.asarray(patients, str)[counts[:, 1] > 0]))])
-    index = estimates(np.array([total[0] / total[1]]), Drawn(draws, None, None), [""], few)[0]
+    index = Estimate(float(total[0] / total[1]), reason=SHARED)
     return Robustness(index, k, scores[k], float((counts[:, 1] > 0).mean()))
 
 
