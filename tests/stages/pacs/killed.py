@@ -79,7 +79,9 @@ def trial(
     came: set[Path] = set()  # on a slow machine the first are scored and gone before the last come
 
     def half_came() -> bool:
+        sending = None in [process.poll() for process in running.values()]
         came.update((folder / "queue").rglob("[!.]*.dcm"))
+        assert came or sending, "the senders sent nothing"
         return len(came) >= half
 
     try:

@@ -1,7 +1,7 @@
 """A real Orthanc on free ports, radiographs to put into it, and a DICOMweb service that misbehaves."""
 
 import json
-import shutil
+import os
 import socket
 import subprocess
 import threading
@@ -148,10 +148,12 @@ def orthanc(folder: Path, **settings):
 
 
 def needs_storescu() -> str:
-    found = shutil.which("storescu")
-    if found is None:
-        pytest.skip("storescu is not installed (Debian: dcmtk)")
-    return found
+    """DCMTK's `storescu`; pynetdicom brings one of the same name, with other options."""
+    for folder in os.get_exec_path():
+        found = Path(folder) / "storescu"
+        if found.is_file() and "dcmtk" in subprocess.run([found, "--version"], capture_output=True, text=True).stdout:
+            return str(found)
+    pytest.skip("DCMTK's storescu is not installed (Debian: dcmtk)")
 
 
 @contextmanager
