@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -64,6 +64,7 @@ def evaluate_stage(
     if data is None and evaluation.of_manifest:
         raise UserError(f"{evaluation.of_manifest} needs --data: the columns are those of the manifest.")
     tables = {name: _with_units(path, read_predictions(path, targets=True)) for name, path in predictions.items()}
+    evaluation = _with_rows(evaluation, predictions, tables)
     manifest = open_manifest(data) if data is not None else None
     with folder_alone(Path(out)):
         context = _context(predictions, tables, manifest, Path(out), evaluation)
@@ -82,7 +83,11 @@ def _context(
 
     cards = {name: _card_beside(path) for name, path in predictions.items()}
     known = {name: card for name, card in cards.items() if card is not None}
-    stored = {name: own for name, path in predictions.items() if (own := stored_thresholds(path))}
+    stored = {
+        name: own
+        for name, path in predictions.items()
+        if aggregation_beside(path).get("unit") == evaluation.unit and (own := stored_thresholds(path))
+    }
     localisation, pages = _localisation(predictions, tables, manifest, out, evaluation)
     unit = _unit(list(known.values()))
     image = _images(manifest) if manifest is not None and unit != "slide" else None
@@ -134,6 +139,36 @@ def _with_parts(
         return more
 
     return sections
+
+
+def aggregation_beside(predictions: Path) -> Mapping[str, Any]:
+    """Return `unit` and `rule` of the model of a table, whose thresholds are of these units; empty of single images."""
+    facts = facts_beside(predictions)
+    if facts:
+        return facts.get("aggregation") or {}
+    return getattr(_card_beside(predictions), "aggregation", {})
+
+
+def _with_rows(
+    evaluation: "Evaluation", predictions: Mapping[str, Path], tables: Mapping[str, Predictions]
+) -> "Evaluation":
+    """Return the evaluation with what the rows of the tables are: their units where nobody says it, and of what."""
+    cards = {name: _card_beside(path) for name, path in predictions.items()}
+    facts = {name: facts_beside(path) for name, path in predictions.items()}
+    of = {name: facts[name].get("of") or getattr(cards[name], "unit", "image") for name in tables}
+    evaluation = replace(evaluation, unit_of=next(iter(of.values()), "image"))
+    if evaluation.unit is not None:
+        return evaluation
+    units = {
+        aggregation_beside(path).get("unit")
+        for name, path in predictions.items()
+        if f"failed_{of[name]}s" in tables[name].table
+    }
+    if len(units) > 1:
+        raise UserError(
+            f"the tables are of different units ({', '.join(sorted(map(str, units)))}): name one by --unit."
+        )
+    return replace(evaluation, unit=units.pop()) if units else evaluation
 
 
 def _with_units(path: Path, table: Predictions) -> Predictions:

@@ -41,6 +41,12 @@ from .targets import (
     target_cells,
 )
 from .targets import truth_width as truth_width
+from .units import UNITS as UNITS
+from .units import checked_unit as checked_unit
+from .units import many as many
+from .units import plural as plural
+from .units import unit_ids as unit_ids
+from .units import without_unit as without_unit
 
 KEYS = ("id", "path", "patient", "split")
 SPLITS = ("train", "val", "test")
@@ -48,7 +54,7 @@ SPLITS = ("train", "val", "test")
 FACTS = frozenset(
     (
         "age sex view follow_up height width spacing mpp mpp_override fps frames annotation study series site scanner "
-        "source group probe original_split duplicate_of instance accession chosen"
+        "source group probe original_split duplicate_of instance accession chosen case"
     ).split()
 )
 _MANY = 0.2  # of the scores: beyond it they are on another scale, rather than failed
