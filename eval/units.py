@@ -259,10 +259,9 @@ def _head(table: pd.DataFrame, groups: Groups, units: Units) -> dict:
     ok = (table["status"] == "ok").to_numpy()
     count, failed = f"{units.of}s", f"failed_{units.of}s"
     known = count in table and failed in table
-    of, bad = (
-        (table[name].astype(int).to_numpy() for name in (count, failed)) if known else (np.ones(len(ok), int), ~ok)
-    )
-    whole, lost = groups.total(of.astype(np.int64)), groups.total(bad.astype(np.int64))
+    ones = np.ones(len(ok), dtype=np.int64)
+    each = [table[name].astype(int).to_numpy(np.int64) for name in (count, failed)] if known else [ones, ones - ok]
+    whole, lost = map(groups.total, each)
     good = groups.total(ok.astype(np.int64)) > 0
     first = groups.firsts()
     columns = {"id": list(groups.names)} | {key: table[key].to_numpy()[first] for key in ("patient", "split")}
@@ -331,8 +330,8 @@ def _contradictions(differing: np.ndarray, what: str, units: Units) -> list[str]
     if not differing.any():
         return []
     return [
-        f"{what} differs between the {units.of}s of {many(int(differing.sum()), units.unit)}: it counts as unknown there. "
-        f"Mend the table where it is one for the whole {units.unit}."
+        f"{what} differs between the {units.of}s of {many(int(differing.sum()), units.unit)}: it counts as unknown "
+        f"there. Mend the table where it is one for the whole {units.unit}."
     ]
 
 

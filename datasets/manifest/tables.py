@@ -22,7 +22,7 @@ import pandas as pd
 from ...core.documents import read_json
 from ...core.errors import DataError
 from ...core.files import write_json
-from .cells import UNKNOWN_CELLS, is_numeric, label_cells, nearest, numbers, read_csv, write_csv
+from .cells import UNKNOWN_CELLS, is_binary, is_numeric, label_cells, nearest, numbers, read_csv, write_csv
 from .cells import as_numbers as as_numbers
 from .cells import for_spreadsheets as for_spreadsheets
 from .patients import doubtful_patients, tidy_patients
@@ -54,7 +54,7 @@ SPLITS = ("train", "val", "test")
 FACTS = frozenset(
     (
         "age sex view follow_up height width spacing mpp mpp_override fps frames annotation study series site scanner "
-        "source group probe original_split duplicate_of instance accession chosen case"
+        "source group probe original_split duplicate_of instance accession chosen"
     ).split()
 )
 _MANY = 0.2  # of the scores: beyond it they are on another scale, rather than failed
@@ -498,6 +498,7 @@ def _label_columns(table: pd.DataFrame, named: Sequence[str], of_targets: set[st
         for column in table.columns
         if column not in of_targets
         and (column in named or (column not in KEYS and not is_covariate(column) and is_numeric(table[column])))
+        and (column in named or column != "case" or is_binary(table[column]))  # numbers of cases, else cases of a study
     )
 
 

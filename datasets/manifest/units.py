@@ -71,6 +71,19 @@ def many(count: int, noun: str) -> str:
     return f"{count:,} {noun if count == 1 else plural(noun)}"
 
 
+def unit_note(table: pd.DataFrame, unit: str) -> str:
+    """Return how many studies (cases) the rows of a manifest are; empty where each is one of its own."""
+    if unit not in table.columns:
+        return ""
+    names = unit_ids("", table.fillna({unit: ""}), unit)
+    if not names.duplicated().any():
+        return ""
+    alone = int(without_unit(table.fillna({unit: ""}), unit).sum())
+    without = f" ({alone:,} rows without one are one each)" if alone else ""
+    are = f"{len(table):,} rows are {many(names.nunique(), unit)}"
+    return f"column {unit!r}: {are}{without}; --unit {unit} scores these."
+
+
 def _named_twice(names: pd.Series, keys: "pd.Series[Hashable]") -> str | None:
     """Return a name that two keys share, or None."""
     distinct = pd.DataFrame({"name": names, "key": keys}).drop_duplicates()
