@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import UserError
+from ..stages.unit_options import add_units, unit_rule
 from .options import CUT_OFF
 from .parser import Parser
-from .units import add_units, unit_rule
 from .values import columns, named_path, prevalence
 
 SUMMARY = "write the report of one or more predictions tables"

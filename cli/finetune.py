@@ -3,6 +3,7 @@
 from typing import Any
 
 from ..core.errors import UserError
+from ..stages.unit_options import add_units, asked_units
 from .options import THRESHOLD, add_cost, add_recipe, begin, chosen, recipe_help, say
 from .parser import Parser
 
@@ -19,6 +20,10 @@ def add_arguments(parser: Parser, task: Any) -> None:
         "--calibrate", choices=["temperature", "platt"],
         help="scale the scores to probabilities on validation, and those of predict too; a finished run is calibrated "
         "by repeating its command with this",
+    )  # fmt: skip
+    add_units(
+        parser, "choose thresholds and calibration for studies, patients or cases, whose images are scored together; "
+        "predict with the model then scores these",
     )  # fmt: skip
     parser.add_argument(
         "--folds", type=int, metavar="N", advanced=True,
@@ -49,6 +54,8 @@ def run(options) -> None:
         raise UserError("--cases belongs to --estimate: leave it out.")
     begin(what, options.data, options.out)
     if options.folds is not None:
+        if options.unit is not None:
+            raise UserError("--folds is of single images: leave --unit out; `evaluate --unit` takes its predictions.")
         from ..stages.folds import finetune_folds
 
         table = finetune_folds(
@@ -61,6 +68,6 @@ def run(options) -> None:
 
     model = finetune_stage(
         recipe, options.data, options.out, rule=options.threshold, calibrate=options.calibrate,
-        **task.inputs("finetune", options),
+        units=asked_units(options), **task.inputs("finetune", options),
     )  # fmt: skip
     say(f"model: {model}\npredictions: {options.out / 'predictions.csv'}")

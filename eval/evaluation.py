@@ -86,7 +86,7 @@ class Evaluation:
         if self.unit is None and self.unit_rule is not None:
             raise UserError("--unit-rule needs --unit study, patient or case.")
         if self.unit is not None:
-            Units(self.unit, self.unit_rule, self.unit_of)
+            Units(self.unit, self.unit_rule, self.unit_of).refuse_learned()
         by_label = self.prevalence if isinstance(self.prevalence, Mapping) else {"all labels": self.prevalence}
         for label, prevalence in by_label.items():
             if prevalence is not None and not 0 < prevalence < 1:

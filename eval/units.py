@@ -24,6 +24,7 @@ from ..datasets.manifest.tables import (
 )
 
 MAX, MEAN, NOISY_OR = RULES = ("max", "mean", "noisy-or")
+LEARNED = "learned"  # of a model whose every image carries the score of its unit
 ALL = ""  # the key of the rule for findings that have none of their own
 WARNING = "warning"
 Rule = str | Mapping[str, str] | None
@@ -52,7 +53,7 @@ class Units:
         """Check the names."""
         checked_unit(self.unit)
         for rule in rules_by_label(self.rule).values():
-            if rule not in RULES:
+            if rule not in RULES and self.rule != LEARNED:
                 raise UserError(f"unit rule {rule!r}{nearest(rule, RULES)}: one of {', '.join(RULES)}.")
 
     def rules(self, labels: Sequence[str]) -> dict[str, str]:
@@ -67,6 +68,15 @@ class Units:
                 raise UserError(f"--unit-rule: no finding {label!r}{nearest(label, labels)}.")
         return {label: given.get(label, given.get(ALL, MAX)) for label in labels}
 
+    def refuse_learned(self) -> None:
+        """Refuse what only a model's predictions have.
+
+        Raises:
+            UserError: The rule is `learned`.
+        """
+        if self.rule == LEARNED:
+            raise UserError(f"unit rule {LEARNED!r} is that of a model: one of {', '.join(RULES)}.")
+
     def refuse_findings_alone(self, what: str) -> None:
         """Refuse another rule than the mean.
 
@@ -76,7 +86,7 @@ class Units:
         Raises:
             UserError: One is given.
         """
-        if other := set(rules_by_label(self.rule).values()) - {MEAN}:
+        if other := set(rules_by_label(self.rule).values()) - {MEAN, LEARNED}:
             raise UserError(f"--unit-rule {sorted(other)[0]}: {what} of a unit are averaged: take mean, or leave it.")
 
 
@@ -176,7 +186,8 @@ def by_unit(found: Predictions, units: Units, exclusive: bool, manifest: Manifes
     averaged = "exclusive classes" if exclusive else "numbers, grades and times" if found.targets else ""
     if averaged:
         units.refuse_findings_alone(averaged)
-    notes = [_summary(table, groups, columns, units, MEAN if averaged else _rule_words(units, found.labels))]
+    rule = MEAN if averaged and units.rule != LEARNED else _rule_words(units, found.labels)
+    notes = [_summary(table, groups, columns, units, rule)]
     if found.targets:
         for target in found.targets:
             own = [column for column in target.columns if column in table]
@@ -292,7 +303,7 @@ def _short(texts: Sequence[str]) -> str:
 
 def _scores(groups: Groups, found: Predictions, units: Units) -> np.ndarray:
     """Return (G, L) scores of findings, each by its rule."""
-    made = {MAX: groups.largest, MEAN: groups.mean, NOISY_OR: groups.at_least_one}
+    made = {MAX: groups.largest, LEARNED: groups.largest, MEAN: groups.mean, NOISY_OR: groups.at_least_one}
     rules = units.rules(found.labels)
     return np.column_stack([made[rules[label]](own) for label, own in zip(found.labels, found.scores().T)])
 
@@ -304,6 +315,8 @@ def _findings(labels: Sequence[str], truth: np.ndarray, scores: np.ndarray) -> d
 
 def _rule_words(units: Units, labels: Sequence[str]) -> str:
     """Return the rules in words."""
+    if units.rule == LEARNED:
+        return "the attention that the model has learned"
     rules = units.rules(labels)
     if len(set(rules.values())) == 1:
         return next(iter(rules.values()))

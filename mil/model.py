@@ -31,6 +31,7 @@ class MilCard(Answers, Card):
             validation; empty where nothing is.
         recipe, data, versions: Provenance.
         targets: Of a model of numbers, grades or times: each with what it took from training (`Answers`).
+        aggregation: Of a model of units larger than a case: which, and by which rule (`Answers`).
     """
 
     kind: ClassVar[str] = "mil"
@@ -53,6 +54,7 @@ class MilCard(Answers, Card):
     data: dict = field(default_factory=dict)
     versions: dict = field(default_factory=dict)
     targets: tuple[dict[str, Any], ...] = ()
+    aggregation: dict[str, Any] = field(default_factory=dict)
 
     @property
     def unit(self) -> str:

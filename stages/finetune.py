@@ -9,6 +9,7 @@ from ..datasets.manifest.seen import CHOSEN_ON, write_hashes
 from ..datasets.manifest.tables import Manifest, Predictions, read_predictions
 from .calibration import check_calibration, store_calibration
 from .data import CACHE_GB, cache_place, open_manifest
+from .units import IMAGES, Asked, images_table, refuse_units, store_units, validation_images
 
 
 def finetune_stage(
@@ -24,6 +25,7 @@ def finetune_stage(
     calibrate: str | None = None,
     hooks=None,
     head=None,
+    units: Asked = IMAGES,
 ) -> Path:
     """Fine-tune, then calibrate and choose thresholds on the validation cases; return the model folder.
 
@@ -42,6 +44,7 @@ def finetune_stage(
         calibrate: `temperature` or `platt` (`eval.statistics.scaling`), None to leave the scores as they are.
         head: Which classes of the encoder's head the labels are (`finetune.start_head.StartHead`).
         hooks: Own parts of a fine-tuning on images or clips (`engine.hooks.Hooks`).
+        units: Units larger than an image, at which thresholds and calibration are chosen and predictions written.
 
     Raises:
         UserError: The calibration is unknown, not for exclusive classes, or there is no validation case for it.
@@ -49,6 +52,8 @@ def finetune_stage(
     from ..engine.run_folder import rank
 
     manifest = open_manifest(data, recipe.data.labels)
+    if units.unit is not None:
+        refuse_units(manifest, units)
     if calibrate is not None:
         check_calibration(calibrate, recipe, manifest)
     if features is not None:
@@ -63,27 +68,45 @@ def finetune_stage(
         place, own = cache_place(manifest, out, cache, cache_gb), {} if hooks is None else {"hooks": hooks}
         folder = finetune(recipe, manifest, out, place, encoder, head=head, **own)
     if rank() == 0:
-        after_training(folder, Path(out), rule, calibrate)
+        after_training(folder, Path(out), rule, calibrate, manifest, units)
     return folder
 
 
-def after_training(model: Path, out: Path, rule: str, calibrate: str | None) -> None:
-    """Calibrate a model where that is asked for, and choose its thresholds, from the predictions of its run."""
+def after_training(
+    model: Path, out: Path, rule: str, calibrate: str | None, manifest: Manifest | None = None, units: Asked = IMAGES
+) -> None:
+    """Calibrate a model where that is asked for, and choose its thresholds, from the predictions of its run.
+
+    Args:
+        model: The model folder.
+        out: The run folder.
+        rule: Rule for the thresholds.
+        calibrate: As of `finetune_stage`.
+        manifest: Of the cases, where units are asked for.
+        units: At which both is done.
+    """
+    from ..mil.cards import load_any_card
+
     table = out / "predictions.csv"
+    images_table(table, load_any_card(model)).unlink(missing_ok=True)  # of an earlier command
+    if units.unit is not None:
+        assert manifest is not None
+        own = units.units(load_any_card(model))
+        assert own is not None
+        store_units(model, table, manifest, own)
     if calibrate is not None:
         store_calibration(model, table, calibrate)
     found = read_predictions(table, targets=True)
     if found.targets:  # numbers, grades and times have no threshold; the epoch is chosen on the same cases
-        from ..mil.cards import load_any_card
-
-        chosen = load_any_card(model).recipe.get("select") != "last"
-        write_hashes(model / CHOSEN_ON, found.rows("val").table["id"] if chosen else [])
+        card = load_any_card(model)
+        ids = validation_images(table, card, found.rows("val").table["id"])
+        write_hashes(model / CHOSEN_ON, ids if card.recipe.get("select") != "last" else [])
         return
     store_thresholds(model, found, rule)
 
 
 def store_thresholds(model: Path, predictions: Predictions, rule: str) -> None:
-    """Choose a threshold per label on the validation cases and write it into the model's card."""
+    """Choose a threshold per label on the validation cases (or units) and write it into the model's card."""
     from ..mil.cards import load_any_card
 
     val = predictions.rows("val").scored()
@@ -91,9 +114,10 @@ def store_thresholds(model: Path, predictions: Predictions, rule: str) -> None:
         return
     stored = thresholds_on(val, rule)
     card = load_any_card(model)
+    ids = validation_images(predictions.path, card, val.table["id"])
     chosen = any(threshold["split"] for threshold in stored.values())
     if chosen or card.recipe.get("select") != "last" or card.calibration:
-        write_hashes(model / CHOSEN_ON, val.table["id"])
+        write_hashes(model / CHOSEN_ON, ids)
     else:
         write_hashes(model / CHOSEN_ON, [])
     replace(card, thresholds=stored).write(model)

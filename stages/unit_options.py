@@ -1,13 +1,15 @@
-"""Options of units larger than an image, which several verbs share."""
+"""Options of units larger than an image, which several verbs share; nothing heavy is imported for them."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .parser import Parser
+if TYPE_CHECKING:
+    from ..eval.units import Rule
+    from .units import Asked
 
-UNITS = ("study", "patient", "case")  # as `datasets.manifest.units`, which is imported only where it is needed
+UNITS = ("study", "patient", "case")  # as `datasets.manifest.units`
 
 
-def add_units(parser: Parser, what: str) -> None:
+def add_units(parser: Any, what: str) -> None:
     """Add the options.
 
     Args:
@@ -22,7 +24,18 @@ def add_units(parser: Parser, what: str) -> None:
     )  # fmt: skip
 
 
-def unit_rule(options: Any):
+def asked_units(options: Any) -> "Asked":
+    """Return what the options ask for.
+
+    Raises:
+        UserError: A rule without a unit, or two for one finding.
+    """
+    from .units import Asked
+
+    return Asked(options.unit, unit_rule(options))
+
+
+def unit_rule(options: Any) -> "Rule":
     """Return the rules of `--unit-rule`; None of none."""
     from ..eval.units import read_unit_rules
 
