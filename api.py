@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .explain.maps import Explained
     from .finetune.model import ModelCard
     from .finetune.predict import Values
+    from .finetune.scored import Predictor
     from .mil.model import MilCard
 
     Images = ArrayLike | Image | Tensor | Sequence[ArrayLike | Image | Tensor]
@@ -79,12 +80,12 @@ class Classifier(_Loaded):
     """
 
     def __init__(self, folder: str | os.PathLike[str], network: "nn.Module | None" = None):
-        from .finetune.model import load_model
         from .finetune.out_of_distribution import read_limit
+        from .mil.cards import load_predicting
 
         self.network: nn.Module
         self.card: ModelCard
-        self.network, self.card = load_model(folder, network, units=True)
+        self.network, self.card = load_predicting(folder, network)
         self.labels: tuple[str, ...] = self.card.labels
         self._limit = read_limit(folder, self.card, self.network)
 
@@ -129,6 +130,7 @@ class Classifier(_Loaded):
         """
         from .finetune.pipeline import predicted
         from .finetune.predict import model_predictor
+        from .mil.multi_view import MultiViewCard, MultiViewPredictor
         from .stages.given import given_cases
         from .stages.requested import marked
         from .stages.units import Asked, image_card, units_table
@@ -136,7 +138,11 @@ class Classifier(_Loaded):
         units = Asked(unit, unit_rule).units(self.card)
         cases, truth = given_cases(inputs, self.card.asked, self.card.holds, split)
         card = self.card if units is None else image_card(self.card)
-        predictor = model_predictor(self.network, card, batch, workers, limit=self._limit)
+        predictor: Predictor
+        if isinstance(card, MultiViewCard):
+            predictor = MultiViewPredictor(self.network, card, batch, workers)
+        else:
+            predictor = model_predictor(self.network, card, batch, workers, limit=self._limit)
         table = predicted(cases, truth, predictor, progress)
         table = marked(table, cases)
         if units is not None:

@@ -264,16 +264,26 @@ def load_model(
         UserError: The weights do not belong to the card, or the model is of units.
     """
     card = load_card(folder)
-    if card.aggregation and not units:
-        raise UserError(
-            f"{folder}: its thresholds are for a {card.aggregation['unit']}, not for single {card.unit}s: this is for "
-            "`clinvit predict` and `evaluate`; elsewhere give a model trained without --unit."
-        )
+    if not units:
+        refuse_units(folder, card)
 
     def build(card: ModelCard) -> nn.Module:
         return build_model(card) if network is None or card.network != OWN else network
 
     return load_weights(folder, card, build, card.arch.weights if card.network == "vit" else 0), card
+
+
+def refuse_units(folder: str | os.PathLike[str], card: Any) -> None:
+    """Refuse a model of units larger than a case where single cases are scored.
+
+    Raises:
+        UserError: It is one.
+    """
+    if card.aggregation:
+        raise UserError(
+            f"{folder}: its thresholds are for a {card.aggregation['unit']}, not for single {card.unit}s: this is for "
+            "`clinvit predict` and `evaluate`; elsewhere give a model trained without --unit."
+        )
 
 
 def load_weights(folder: str | os.PathLike[str], card: Card, build: Callable[[Any], Network], least: float) -> Network:

@@ -1,6 +1,6 @@
 """Training an aggregator on the features of a manifest's slides, to a model folder and predictions."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -32,7 +32,7 @@ from .extract import read_pipeline
 from .model import MilCard, load_mil, save_mil
 from .predict import BagPredictor, bag_probabilities, predict_mil
 from .recipe import Mil, build_aggregator, settings
-from .units import predict_units, units_of
+from .units import UnitBags, predict_units, units_of
 
 
 class MilTraining(FineTuning):
@@ -232,7 +232,8 @@ def train_on_bags(recipe: Mil, manifest: Manifest, bags: Any, out: Path, parts: 
         if any(each.loss == "cox" for each in card.kinds):
             card = completed(card, _outputs(model, train))
         if rank() == 0:
-            card = replace(card, data=card.data | write_left_out(folder, manifest, bad | unread))
+            left = bad | unread if unit is None else _unread_cases(bags, [*train.rows, *bad])
+            card = replace(card, data=card.data | write_left_out(folder, cases, left))
             used = [row for row in train.rows if row not in unread]
             ids = manifest.table["id"].iloc[used]
             if unit is not None:
@@ -243,6 +244,11 @@ def train_on_bags(recipe: Mil, manifest: Manifest, bags: Any, out: Path, parts: 
             model, card = parts.load(folder / "model")
             write_predictions(folder / "predictions.csv", _predictions(model, card, cases, of_cases, unit))
     return out / "model"
+
+
+def _unread_cases(bags: UnitBags, units: Sequence[int]) -> dict[int, str]:
+    """Return the cases of units that could not be read, with reasons."""
+    return {row: reason for unit in units for row in bags.rows[unit] if (reason := bags.reason(row))}
 
 
 def make_mil_card(recipe: Mil, manifest: Manifest, bags: BagFolder) -> MilCard:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..core.errors import UserError
 from ..datasets.manifest.seen import CHOSEN_ON, write_hashes
 from ..datasets.manifest.tables import Manifest, Predictions, read_predictions
 from .calibration import check_calibration, store_calibration
@@ -52,6 +53,9 @@ def finetune_stage(
     from ..engine.run_folder import rank
 
     manifest = open_manifest(data, recipe.data.labels)
+    learned = learned_unit(recipe, units)
+    if learned is not None:
+        units = Asked(learned, "learned")
     if units.unit is not None:
         refuse_units(manifest, units)
     if calibrate is not None:
@@ -59,7 +63,14 @@ def finetune_stage(
     if features is not None:
         from ..mil.run import train_mil
 
-        folder = train_mil(recipe, manifest, features, out)
+        folder = train_mil(recipe, manifest, features, out, learned)
+    elif learned is not None:
+        from ..backbone.public import encoder_place
+        from ..mil.multi_view_training import train_multi_view
+
+        if encoder is None:
+            raise UserError("--encoder is missing: a model of several views stands on the features of an encoder.")
+        folder = train_multi_view(recipe, manifest, encoder_place(encoder), out, learned)
     else:
         from ..backbone.public import encoder_place
         from ..finetune.run import finetune
@@ -70,6 +81,24 @@ def finetune_stage(
     if rank() == 0:
         after_training(folder, Path(out), rule, calibrate, manifest, units)
     return folder
+
+
+def learned_unit(recipe, units: Asked) -> str | None:
+    """Return the unit whose cases a recipe learns to put together; None where it learns of single ones.
+
+    Raises:
+        UserError: The recipe cannot, or can do nothing else.
+    """
+    from ..eval.units import LEARNED
+    from ..mil.recipe import Mil, MultiView
+
+    if isinstance(recipe, MultiView) and (units.unit is None or units.rule not in (None, LEARNED)):
+        raise UserError("the recipe multi_view learns a rule of its own: name the --unit, and no other --unit-rule.")
+    if isinstance(recipe, MultiView):
+        return units.unit
+    if units.rule == LEARNED and not isinstance(recipe, Mil):
+        raise UserError("--unit-rule learned: take --recipe multi_view and an --encoder, whose features it weighs.")
+    return units.unit if units.rule == LEARNED else None
 
 
 def after_training(
@@ -90,10 +119,10 @@ def after_training(
     table = out / "predictions.csv"
     images_table(table, load_any_card(model)).unlink(missing_ok=True)  # of an earlier command
     if units.unit is not None:
+        from ..eval.units import Units
+
         assert manifest is not None
-        own = units.units(load_any_card(model))
-        assert own is not None
-        store_units(model, table, manifest, own)
+        store_units(model, table, manifest, Units(units.unit, units.rule, load_any_card(model).unit))
     if calibrate is not None:
         store_calibration(model, table, calibrate)
     found = read_predictions(table, targets=True)

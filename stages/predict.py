@@ -18,6 +18,7 @@ from ..core.errors import UserError
 from ..core.files import file_sha256, write_json, write_text
 from ..datasets.manifest.tables import read_predictions, truth_width, unit_ids, write_predictions
 from ..finetune.pipeline import PREDICTED, WARNING, predicted
+from ..finetune.scored import Predictor
 from .audit import Audit
 from .dicom.case import ResultCase
 from .dicom.results import Results, write_all
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from ..finetune.answers import Answers
     from .pacs.fetch import WebQuery
 
+MULTI_VIEW = "multi_view"  # kind of the card of a model that sees the images of a unit together
 HEAD = (
     "id", "patient", "split", "status", "reason", *IDENTIFIERS, "case", "images", "failed_images", "clips",
     "failed_clips", "view", CHOSEN, WARNING,
@@ -103,14 +105,16 @@ def predict_stage(request: Request) -> pd.DataFrame | None:
             is to go on was begun by another model.
         RunError: Another process of a shared prediction did not begin, or ended before its share was done.
     """
-    from ..finetune.model import load_model
+    from ..mil.cards import load_predicting
 
     suffix = request.out.suffix.lower()
     if suffix not in (".csv", ".jsonl"):
         raise UserError(f"--out {request.out}: predictions are written as .csv or as .jsonl (JSON lines).")
     if request.runtime == "onnx":
         return _predict_exported(request)
-    network, card = load_model(request.model, units=True)
+    network, card = load_predicting(request.model)
+    if card.kind == MULTI_VIEW:
+        _refuse_multi_view(request)
     if request.dicom is not None:
         refuse_targets(card, "--dicom")
         refuse_for_units(request.units.units(card), "--dicom")
@@ -322,7 +326,22 @@ def without_names(
     return cases
 
 
-def _predictor(request: Request, network, card, team: Team, sha256: str) -> JournalledPredictor:
+def _refuse_multi_view(request: Request) -> None:
+    """Refuse what is of single images where a model sees the images of a unit together."""
+    asked = {
+        "--explain": request.explain, "--resume": request.resume, "--bf16": request.bf16,
+        "several processes": request.share.of > 1,
+    }  # fmt: skip
+    for name, value in asked.items():
+        if value:
+            raise UserError(f"{request.model}: a model of several views, for which {name} is not made: leave it out.")
+
+
+def _predictor(request: Request, network, card, team: Team, sha256: str) -> Predictor:
+    if card.kind == MULTI_VIEW:
+        from ..mil.multi_view import MultiViewPredictor
+
+        return MultiViewPredictor(network, card, request.batch, request.workers)
     from ..finetune.out_of_distribution import read_limit
     from ..finetune.predict import model_predictor
 

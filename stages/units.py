@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ..core.errors import UserError
-from ..datasets.manifest.tables import Manifest, Predictions, plural, read_predictions, write_predictions
+from ..datasets.manifest.tables import Manifest, Predictions, plural, read_predictions, unit_ids, write_predictions
 from ..finetune.scored import calibrated, predicted_labels
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ class Asked:
         from ..eval.units import LEARNED, Units
 
         own = card.aggregation
+        if self.rule == LEARNED and own.get("rule") != LEARNED:
+            raise UserError("--unit-rule learned is for `finetune`: the model has learned no rule; take max or mean.")
         if own.get("rule") == LEARNED and (self.unit not in (None, own["unit"]) or self.rule is not None):
             raise UserError(
                 f"the model scores {plural(own['unit'])}, as it has learned: leave --unit and --unit-rule out. "
@@ -130,12 +132,12 @@ def refuse_units(manifest: Manifest, asked: Asked) -> None:
         DataError: The manifest has no column of the unit.
         UserError: A rule is none.
     """
-    from ..datasets.manifest.units import unit_ids
-    from ..eval.units import Units
+    from ..eval.units import LEARNED, Units
 
     assert asked.unit is not None
     unit_ids(manifest.path, manifest.table, asked.unit)
-    Units(asked.unit, asked.rule).rules(manifest.labels)
+    if asked.rule != LEARNED:
+        Units(asked.unit, asked.rule).rules(manifest.labels)
 
 
 def by_units(found: Predictions, units: "Units", card: Any) -> Predictions:
