@@ -24,6 +24,7 @@ def add_arguments(parser: Parser, task: Any) -> None:
     add_units(
         parser, "choose thresholds and calibration for studies, patients or cases, whose images are scored together; "
         "predict with the model then scores these",
+        "; learned: attention over all of a unit's images (--recipe multi_view) or over the tiles of all its slides",
     )  # fmt: skip
     parser.add_argument(
         "--folds", type=int, metavar="N", advanced=True,

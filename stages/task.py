@@ -295,6 +295,9 @@ class SlideTask(Task):
             help="also write heat maps and a page per slide; as `explanations` beside --out, `evaluate` holds them "
             "against outlines",
         )  # fmt: skip
+        add_units(
+            parser, "a row per patient, study or case instead of one per slide (default: as the model was trained)"
+        )
         parser.add_argument("--tiff", action="store_true", help="with --explain, heat maps as pyramidal TIFF too")
         parser.add_argument(
             "--tile-geojson", action="store_true", help="with --explain, every tile with its score for QuPath too"
@@ -337,7 +340,7 @@ class SlideTask(Task):
             Request(
                 options.model, options.inputs, options.out, options.features, options.encoder, options.explain,
                 options.split, options.identifiers, Maps(options.tiff, options.tile_geojson, options.tile_level0_px),
-                options.audit, self.results(options),
+                options.audit, self.results(options), asked_units(options),
             )
         )  # fmt: skip
 

@@ -9,18 +9,20 @@ if TYPE_CHECKING:
 UNITS = ("study", "patient", "case")  # as `datasets.manifest.units`
 
 
-def add_units(parser: Any, what: str) -> None:
+def add_units(parser: Any, what: str, more: str = "") -> None:
     """Add the options.
 
     Args:
         parser: The verb's parser.
         what: What `--unit` says, for help.
+        more: What else `--unit-rule` may be.
     """
     parser.add_argument("--unit", choices=UNITS, help=what)
     parser.add_argument(
         "--unit-rule", action="append", default=[], metavar="RULE",
         help="how the scores of a unit's images become its own: max, mean or noisy-or (1 - prod(1 - p)); for one "
-        "finding Effusion=mean, the option repeated (default: max; of exclusive classes, numbers, grades, times: mean)",
+        "finding Effusion=mean, the option repeated (default: max; of exclusive classes, numbers, grades, times: mean)"
+        + more,
     )  # fmt: skip
 
 

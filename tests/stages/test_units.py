@@ -7,9 +7,14 @@ import clinvit
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from clinvit.backbone.card import EncoderCard
+from clinvit.backbone.sizes import Architecture
+from clinvit.backbone.vit import ViT
 from clinvit.cli import main
 from clinvit.datasets.manifest.tables import read_predictions
 from clinvit.finetune.model import load_card
+from clinvit.mil.cards import load_any_card
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
@@ -164,3 +169,62 @@ def test_calibration_is_fitted_at_studies(tmp_path):
 def auroc(table: pd.DataFrame) -> float:
     test = table[(table["split"] == "test") & (table["status"] == "ok")]
     return roc_auc_score(test["y_Square"], test["p_Square"])
+
+
+def test_a_model_of_several_views_beats_single_images_where_one_view_shows_the_finding(tmp_path, capsys):
+    data, out = two_views(tmp_path / "data", 50), tmp_path / "mv"
+    encoder = drawn_encoder(tmp_path / "encoder")
+    options = ["finetune", "images", "--data", str(data), "--encoder", str(encoder), "--out"]
+    learned = ["--recipe", "multi_view", "--unit", "study", "--optim.epochs", "10"]
+    assert main([*options, str(out), *learned]) == 0
+    probe = ["--mode", "linear", "--optim.epochs", "6", "--optim.base_lr", "0.3", *RUN]
+    assert main([*options, str(tmp_path / "single"), *probe]) == 0
+    both = [auroc(read_predictions(tmp_path / name / "predictions.csv").table) for name in ("mv", "single")]
+    assert both[0] > 0.95 > 0.85 > both[1] > 0.5
+    card = load_any_card(out / "model")
+    assert card.kind == "multi_view" and card.aggregation == {"unit": "study", "rule": "learned"}
+    again = tmp_path / "again.csv"
+    assert main(["predict", "images", str(data), "--model", str(out / "model"), "--out", str(again)]) == 0
+    units = read_predictions(out / "predictions.csv").table.set_index("id")
+    table = read_predictions(again).table.set_index("id").loc[units.index]
+    assert table["p_Square"].to_numpy() == pytest.approx(units["p_Square"].to_numpy(), abs=1e-5)
+    mixed = tmp_path / "data" / "mixed.csv"
+    pd.read_csv(data).sample(frac=1, random_state=0).to_csv(mixed, index=False)
+    (tmp_path / "data" / "000_0.png").write_bytes(b"broken")
+    python = clinvit.load(out / "model").predict(str(mixed)).set_index("id")
+    assert python.loc["p0/s0", "warning"].startswith("1 of 2 images failed: 000_0")
+    rest = units.index
+    assert python.loc[rest, "p_Square"].to_numpy() == pytest.approx(units["p_Square"].to_numpy(), abs=1e-5)
+    capsys.readouterr()
+    for more, said in (
+        (["--explain", str(tmp_path / "e")], "for which --explain is not made"),
+        (["--unit", "patient"], "the model scores studies, as it has learned"),
+    ):
+        inputs = ["predict", "images", str(data), "--model", str(out / "model"), "--out", str(again)]
+        assert main([*inputs, *more]) == 2
+        assert said in capsys.readouterr().err
+    assert main(["export", str(out / "model"), "--to", "onnx", "--out", str(tmp_path / "x")]) == 2
+    assert "its thresholds are for a study" in capsys.readouterr().err
+
+
+def drawn_encoder(folder: Path) -> Path:
+    """Write an encoder of random weights, whose features still say where an image is bright."""
+    torch.manual_seed(0)
+    arch = Architecture(64, 2, 2, image_size=(40, 40), patch_size=8)
+    card = EncoderCard(arch, (0.45,), (0.2,))
+    return card.save(folder, ViT(arch))
+
+
+def test_a_recipe_of_several_views_needs_a_unit_and_an_encoder(tmp_path, capsys):
+    data = two_views(tmp_path / "data", 10)
+    options = ["finetune", "images", "--data", str(data), "--out", str(tmp_path / "o")]
+    for more, said in (
+        (["--recipe", "multi_view"], "name the --unit"),
+        (["--recipe", "multi_view", "--unit", "study"], "--encoder is missing"),
+        (["--recipe", "multi_view", "--unit", "study", "--unit-rule", "max"], "no other --unit-rule"),
+        (["--unit", "study", "--unit-rule", "learned"], "take --recipe multi_view"),
+        (["--unit", "case"], "no column 'case'"),
+        (["--unit", "study", "--folds", "3"], "--folds is of single images"),
+    ):
+        assert main([*options, *more]) == 2
+        assert said in capsys.readouterr().err
