@@ -219,7 +219,7 @@ def present(groups: Groups, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def agreed(groups: Groups, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return (G, T) truth of units that all their images share, NaN where two differ; and (G,) which these are."""
     most, least = groups.largest(truth), groups.smallest(truth)
-    differing = (most > least).any(axis=1)
+    differing = np.asarray(np.any(most > least, axis=1))
     return np.where(differing[:, None], np.nan, most), differing
 
 

@@ -1,5 +1,6 @@
 """Model folders of any kind: classifiers of images and clips, aggregators of slides, models of several views."""
 
+import os
 from pathlib import Path
 
 from torch import nn
@@ -34,13 +35,13 @@ def load_any_model(folder: str | Path) -> tuple[nn.Module, ModelCard | MilCard]:
     return OPENED_BY[card.kind](folder)
 
 
-def load_predicting(folder: str | Path, network: nn.Module | None = None) -> tuple[nn.Module, ModelCard]:
+def load_predicting(folder: str | os.PathLike[str], network: nn.Module | None = None) -> tuple[nn.Module, ModelCard]:
     """Return network and card of a model of images or clips, alone or of units.
 
     Args:
         folder: The model folder.
         network: As of `load_model`.
     """
-    if load_any_card(folder).kind == MultiViewCard.kind:
+    if load_any_card(Path(folder)).kind == MultiViewCard.kind:
         return load_multi_view(folder)
     return load_model(folder, network, units=True)

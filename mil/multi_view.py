@@ -115,12 +115,12 @@ class MultiViewPredictor:
         card: Of the model.
 
     Args:
-        network: In eval mode.
+        network: The `MultiView`, in eval mode.
         card: Of the model.
         batch, workers: As of `PixelPredictor`.
     """
 
-    def __init__(self, network: MultiView, card: MultiViewCard, batch: int = BATCH, workers: int = 1):
+    def __init__(self, network: Any, card: MultiViewCard, batch: int = BATCH, workers: int = 1):
         self.network, self.card, self.batch, self.workers = network, card, batch, workers
 
     def scores(self, cases: pd.DataFrame) -> Iterator[Scored]:
