@@ -4,7 +4,7 @@ from typing import Any
 
 from ..core.errors import UserError
 from ..stages.unit_options import add_units, asked_units
-from .options import THRESHOLD, add_cost, add_recipe, begin, chosen, recipe_help, say
+from .options import OF_UNITS, THRESHOLD, add_cost, add_recipe, begin, chosen, recipe_help, say
 from .parser import Parser
 
 SUMMARY = "train a classifier, from an encoder or from scratch"
@@ -47,8 +47,8 @@ def run(options) -> None:
     if options.estimate:
         from ..stages.estimate import estimate_finetuning
 
-        if not task.cached:
-            raise UserError("--estimate is not for slides: an epoch over bags takes minutes.")
+        if not task.cached or options.recipe == OF_UNITS:
+            raise UserError("--estimate is not for bags of slides or of views: an epoch over these takes minutes.")
         print(estimate_finetuning(recipe, what, options.data, options.cases, options.encoder))
         return
     if options.cases:

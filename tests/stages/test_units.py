@@ -225,6 +225,9 @@ def test_a_recipe_of_several_views_needs_a_unit_and_an_encoder(tmp_path, capsys)
         (["--unit", "study", "--unit-rule", "learned"], "take --recipe multi_view"),
         (["--unit", "case"], "no column 'case'"),
         (["--unit", "study", "--folds", "3"], "--folds is of single images"),
+        (["--recipe", "multi_view", "--unit", "study", "--estimate"], "--estimate is not for bags"),
     ):
         assert main([*options, *more]) == 2
         assert said in capsys.readouterr().err
+    assert main(["learning-curve", *options[1:], "--recipe", "multi_view"]) == 2
+    assert "--recipe multi_view is for `clinvit finetune images --unit study` alone" in capsys.readouterr().err
