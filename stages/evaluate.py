@@ -149,6 +149,17 @@ def aggregation_beside(predictions: Path) -> Mapping[str, Any]:
     return getattr(_card_beside(predictions), "aggregation", {})
 
 
+def manifest_of_rows(manifest: Manifest, predictions: Path, table: Predictions) -> Manifest:
+    """Return the manifest with a row per unit where a table of predictions has one."""
+    from ..eval.units import Units, unit_manifest
+
+    own = aggregation_beside(predictions)
+    of = facts_beside(predictions).get("of") or getattr(_card_beside(predictions), "unit", "image")
+    if not own or f"failed_{of}s" not in table.table:
+        return manifest
+    return unit_manifest(manifest, Units(own["unit"], of=of), exclusive=False)
+
+
 def _with_rows(
     evaluation: "Evaluation", predictions: Mapping[str, Path], tables: Mapping[str, Predictions]
 ) -> "Evaluation":
@@ -197,8 +208,16 @@ def _facts(path: Path | None) -> dict[str, str]:
 
 
 def stored_thresholds(predictions: Path) -> dict[str, dict]:
-    """Return a model's thresholds by label, as `predict` wrote them beside the table, or of the model; or nothing."""
-    return facts_beside(predictions).get("thresholds") or getattr(_card_beside(predictions), "thresholds", None) or {}
+    """Return a model's thresholds by label, as `predict` wrote them beside the table, or of the model; or nothing.
+
+    Those of units are none for a table of the single images.
+    """
+    if facts := facts_beside(predictions):
+        return facts.get("thresholds") or {}
+    card = _card_beside(predictions)
+    if card is None or (card.aggregation and f"failed_{card.unit}s" not in read_csv(predictions, nrows=1)):
+        return {}
+    return card.thresholds
 
 
 def _seen(split: str, predictions: Mapping[str, Path], tables: Mapping[str, Predictions]):

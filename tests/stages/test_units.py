@@ -1,6 +1,7 @@
 """The stages finetune, predict and evaluate on studies, patients and cases."""
 
 import json
+import shutil
 from pathlib import Path
 
 import clinvit
@@ -15,6 +16,7 @@ from clinvit.cli import main
 from clinvit.datasets.manifest.tables import read_predictions
 from clinvit.finetune.model import load_card
 from clinvit.mil.cards import load_any_card
+from clinvit.stages.evaluate import stored_thresholds
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
@@ -231,3 +233,26 @@ def test_a_recipe_of_several_views_needs_a_unit_and_an_encoder(tmp_path, capsys)
         assert said in capsys.readouterr().err
     assert main(["learning-curve", *options[1:], "--recipe", "multi_view"]) == 2
     assert "--recipe multi_view is for `clinvit finetune images --unit study` alone" in capsys.readouterr().err
+
+
+def test_an_acceptance_test_is_of_the_rows_of_the_table(tmp_path, studies, random_model, capsys):
+    model, run = random_model(), tmp_path / "run"
+    out = run / "predictions.csv"
+    predict = ["predict", "images", str(studies), "--model", str(model), "--out", str(out), "--unit", "study"]
+    assert main(predict) == 0
+    (tmp_path / "t.yaml").write_text("finding: Square\nthreshold: 0.5\nminimum: {sensitivity: 0.5}\n")
+    options = ["--data", str(studies.parent), "--out", str(tmp_path / "o")]
+    assert main(["acceptance", str(tmp_path / "t.yaml"), str(out), *options]) in (0, 1)
+    words = capsys.readouterr()
+    assert "are not in the table" not in words.out + words.err
+
+
+def test_thresholds_of_units_are_none_for_a_table_of_the_images(tmp_path, random_model, studies):
+    chosen = {"Square": {"value": 0.5, "how": "youden", "split": "val", "reason": ""}}
+    model, run = random_model(thresholds=chosen, aggregation={"unit": "study", "rule": "max"}), tmp_path / "run"
+    assert main(["predict", "images", str(studies), "--model", str(model), "--out", str(run / "predictions.csv")]) == 0
+    assert stored_thresholds(run / "predictions.csv") == chosen
+    shutil.copytree(model, run / "model")
+    assert stored_thresholds(run / "predictions.images.csv") == {}
+    (run / "predictions.model.json").unlink()
+    assert stored_thresholds(run / "predictions.csv") == chosen
