@@ -8,8 +8,11 @@ import pandas as pd
 import pytest
 from clinvit.cli import main
 from clinvit.core.errors import DataError, UserError
-from clinvit.datasets.manifest.tables import Regression, read_manifest, read_predictions
+from clinvit.datasets.manifest.tables import Predictions, Regression, read_manifest, read_predictions
+from clinvit.eval import Evaluation
+from clinvit.eval.statistics.results import results
 from clinvit.eval.units import Units, by_unit, read_unit_rules, unit_manifest
+from sklearn.metrics import roc_auc_score
 
 LABELS = ("Mass", "Edema")
 
@@ -199,3 +202,33 @@ def test_the_command_evaluates_units_with_the_manifest_and_chooses_thresholds_th
         main(["evaluate", str(tmp_path / "predictions.csv"), "--out", str(tmp_path / "r"), "--unit-rule", "max"]) == 2
     )
     assert "--unit-rule needs --unit" in capsys.readouterr().err
+
+
+def cohort_of_studies(draw, patients=120):
+    """Two studies of three images per patient; one image shows a study's finding, images of a patient are alike."""
+    truth = np.repeat(draw.random(2 * patients) < 0.4, 3)
+    shown = truth & (np.tile(np.arange(3), 2 * patients) == np.repeat(draw.integers(3, size=2 * patients), 3))
+    logit = 2 * shown + draw.normal(size=6 * patients) + 0.7 * np.repeat(draw.normal(size=patients), 6)
+    study, image = np.arange(6 * patients) // 3, np.arange(6 * patients)
+    columns = {"id": image.astype(str), "patient": (study // 2).astype(str), "split": "test", "status": "ok"}
+    named = {
+        "reason": "",
+        "study": study.astype(str),
+        "y_Mass": truth.astype(float),
+        "p_Mass": 1 / (1 + np.exp(-logit)),
+    }
+    return Predictions(Path("p.csv"), pd.DataFrame(columns | named), ("Mass",))
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("rule", ["max", "noisy-or"])
+def test_intervals_of_units_cover(rule):
+    draw, units = np.random.default_rng(0), Units("study", rule)
+    large = by_unit(cohort_of_studies(draw, 100_000), units, False)
+    true = roc_auc_score(large.truth()[:, 0], large.scores()[:, 0])
+    held, runs = 0, 150
+    for _ in range(runs):
+        table = by_unit(cohort_of_studies(draw), units, False)
+        row = results({"m": table}, Evaluation(resamples=300)).models[0].labels[0]
+        held += row.metrics["auroc"].low <= true <= row.metrics["auroc"].high
+    assert held / runs > 0.935 - 3.5 * np.sqrt(0.935 * 0.065 / runs)
