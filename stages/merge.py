@@ -107,6 +107,10 @@ def _check(
             f"{path}: {card.network}, mode {card.mode}, pooling {card.pool}: a ViT is merged whose own weights were "
             "trained (--mode full, norm, bitfit, lora or last_blocks) and that pools by mean or class."
         )
+    if not card.plain_head:
+        raise UserError(
+            f"{path}: its head sees features of unit length (head_norm l2): merge models with a plain head."
+        )
     if found := card.arch.compressed:
         raise UserError(f"{path}: {', '.join(found)}: its units have an order of their own; merge plain ViTs only.")
     started = card.encoder.get("sha256")
