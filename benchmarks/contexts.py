@@ -52,15 +52,15 @@ if __name__ == "__main__":
     pre, fine = recipes.pretrain_demo(), recipes.finetune_demo()
     base = pretrain(
         replace(
-            pre, model=replace(pre.model, image_size=64, patch_size=8), augment=replace(pre.augment, size=64),
+            pre, model=replace(pre.model, image_size=64, patch_size=16), augment=replace(pre.augment, size=64),
             data=replace(pre.data, cache_px=64), optim=replace(pre.optim, epochs=30, warmup_epochs=3),
         ),
         data="manifest.csv", out="base",
     )  # fmt: skip
     plain = replace(
-        fine, mode="linear", patch_drop=0.0, model=replace(fine.model, image_size=64, patch_size=8, drop_path=0.0),
+        fine, mode="linear", patch_drop=0.0, model=replace(fine.model, image_size=64, patch_size=16, drop_path=0.0),
         augment=replace(fine.augment, size=64), data=replace(fine.data, cache_px=64, labels=FINDINGS),
-        optim=replace(fine.optim, epochs=60, warmup_epochs=6, layer_decay=1.0, weight_decay=0.0, batch_size=64),
+        optim=replace(fine.optim, epochs=40, warmup_epochs=4, layer_decay=1.0, weight_decay=0.0, batch_size=64),
     )  # fmt: skip
     heads = {
         "plain": plain,

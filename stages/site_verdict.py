@@ -268,9 +268,10 @@ def _number(value: float) -> float | None:
 
 def _notes(own: Path, comparison: "Comparison") -> list[str]:
     """Return what to bear in mind."""
+    from ..eval.statistics.reservations import left_out_words
     from ..finetune.model import load_card
 
-    notes = []
+    notes = [f"of the mean {left_out_words(comparison.rare)}"] if comparison.rare else []
     if load_card(own).recipe.get("select", "best") != "last":
         notes.append("the own model's epoch was chosen on these cases: its AUROC is too good here")
     if comparison.not_shared:

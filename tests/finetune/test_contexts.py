@@ -132,13 +132,19 @@ def test_contexts_go_through_all_stages_and_are_not_needed_at_use(planted, tmp_p
     assert main(["compare", *map(str, words), "--out", str(tmp_path / "report")]) == 0
     within = read_json(tmp_path / "report/report.json")["within"]
     assert {row["group"] for row in within["groups"]} == {"AP", "PA", "not recorded"}
-    assert main(["export", str(model), "--to", "onnx", "--out", str(tmp_path / "onnx")]) == 0
     capsys.readouterr()
     for to in ("timm", "huggingface"):
         assert main(["export", str(model), "--to", to, "--out", str(tmp_path / to)]) == 2
         assert "no such head" in capsys.readouterr().err
     network, _ = load_model(model)
     assert isinstance(network.head, ContextHead)
+
+
+@pytest.mark.thorough
+def test_contexts_are_in_the_exported_graph(planted, tmp_path):
+    recipe, path, encoder = planted
+    model = finetune(recipe, data=path, out=tmp_path / "run", encoder=encoder).folder
+    assert main(["export", str(model), "--to", "onnx", "--out", str(tmp_path / "onnx")]) == 0
 
 
 def test_rare_and_unrecorded_values_are_of_no_context(planted):
