@@ -17,6 +17,8 @@ from clinvit.finetune import finetune
 from clinvit.finetune.context_head import ContextHead, mixed
 from clinvit.finetune.contexts import context_rows, context_words, contexts_of
 from clinvit.finetune.model import load_card, load_model
+from clinvit.finetune.starts import find_start
+from clinvit.finetune.workload import workload
 from scipy.special import expit, logit, softmax
 from scipy.stats import rankdata
 from torch.nn import functional as F
@@ -175,3 +177,10 @@ def test_what_cannot_know_of_contexts_is_refused(planted, tmp_path):
     table = pd.read_csv(path, dtype=str)
     table.assign(view="PA").to_csv(path, index=False)
     assert "nothing to tell apart" in refused(DataError)
+
+
+def test_what_a_probe_costs_is_measured_from_one_case_on(planted):
+    recipe, _, encoder = planted
+    found = workload(recipe, 20, start=find_start(encoder))
+    loss = found.loss(found.training(False), found.batch(1))
+    assert loss.isfinite()
