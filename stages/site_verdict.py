@@ -68,6 +68,9 @@ def verify_stage(
     """
     from ..eval.evaluation import Evaluation
     from ..eval.statistics.compare import compare
+    from ..eval.statistics.questions import NON_INFERIORITY, Margin
+    from ..eval.statistics.rules import parse_rule
+    from ..eval.statistics.scaling import check_method
     from ..finetune.model import load_card
 
     out, card = Path(out), load_card(merged)
@@ -91,16 +94,21 @@ def verify_stage(
             _with_sites(card, known).write(out / "model")
         return {**card.merge.get("sites", {}), **known}
     assert data is not None, "a site has cases"
+    parse_rule(rule)
+    if margin is not None:
+        Margin(NON_INFERIORITY, margin)
+    if method is not None:
+        check_method(method, card.exclusive)
     site, own_sha256 = _site(card, own)
     if site in known:
         raise UserError(f"a verdict of {site} is given, and found anew: leave the file out.")
     cases = _cases(open_manifest(data), card, merged)
+    # All that can be refused is refused before anything is written.
+    tables = {name: _scores(path, cases) for path, name in ((merged, MERGED), (own, OWN))}
+    comparison = compare(tables[MERGED], tables[OWN], Evaluation(split=SPLIT))
     with folder_alone(out):
-        tables = {}
-        for path, name in ((merged, MERGED), (own, OWN)):
-            tables[name] = _scores(path, cases)
-            write_predictions(out / name, tables[name])
-        comparison = compare(tables[MERGED], tables[OWN], Evaluation(split=SPLIT))
+        for name, table in tables.items():
+            write_predictions(out / name, table)
         notes = _notes(own, comparison)
         try:
             recalibrate_stage(merged, out / MERGED, out / "model", method, SPLIT)

@@ -208,12 +208,14 @@ def test_what_cannot_be_verified_is_refused_in_one_line(sites, merged, validatio
     def refused(*words, of=merged, **options):
         capsys.readouterr()
         assert verify(tmp_path / "out", of, *words, **options) == 2
-        assert not (tmp_path / "out/model").exists()
+        assert not (tmp_path / "out").exists()
         error = capsys.readouterr().err.strip().splitlines()
         return error[-1]
 
     assert "no label with 10 patients" in refused(own, data=validation(square=0, bar=0))
     assert "no label with 10 patients" in refused(own, data=validation(patient="one"))
+    assert "margin 5" in refused(own, data=good, non_inferiority=5)
+    assert "'yoden'" in refused(own, data=good, threshold="yoden")
     assert "no case in the split val" in refused(own, data=validation(split="train"))
     assert "not one of the models" in refused(f"own={sites / 'other'}", data=good)
     assert "not a merged model" in refused(own, of=sites / "a/model", data=good)
