@@ -136,6 +136,7 @@ class ViewParts:
         own = {each.name: getattr(self.source.card, each.name) for each in fields(ModelCard)}
         new = {
             "thresholds": {}, "calibration": {}, "encoder": {}, "merge": {}, "compression": {}, "parameters": {},
+            "contexts": {}, "head_norm": "none",
             "recipe": plain(recipe), "versions": versions(),
             "data": {"fingerprint": manifest.fingerprint(), "cases": manifest.table["split"].value_counts().to_dict()},
             "aggregation": {"unit": self.unit, "rule": "learned"},
