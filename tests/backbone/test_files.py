@@ -205,6 +205,15 @@ def test_a_rectangular_file_alone_asks_for_its_size(tmp_path):
         torch.testing.assert_close(vit(x).sequence(), theirs.forward_features(x), atol=1e-5, rtol=1e-5)
 
 
+def test_a_file_of_hugging_face_alone_has_a_position_for_its_class_token(tmp_path):
+    """25 positions are those of 4 x 6 patches and the token, never of 5 x 5 patches."""
+    hugging_face(tmp_path)
+    with pytest.raises(UserError, match="say which input it is for, --size"):
+        open_vit(tmp_path / "model.safetensors")
+    vit, _, report = open_reported(tmp_path / "model.safetensors", Said(image_size=(32, 48), heads=4))
+    assert vit.arch.grid[-2:] == (4, 6) and "zero position" not in str(report)
+
+
 @pytest.mark.parametrize(
     "option, value, words",
     [("--size", "0x3", "height and width"), ("--size", "a", "height and width"), ("--mean", "x", "one number"),
