@@ -1,6 +1,7 @@
 """Read a checkpoint's tensors without running its code, down to the names that its makers gave to the model."""
 
 import argparse
+import contextlib
 import pickle
 import re
 import warnings
@@ -22,6 +23,7 @@ State = dict[str, Tensor]
 # JEPA's target encoder is the one that it evaluates.
 WRAPPERS = (
     "state_dict", "model", "module", "model_state_dict", "teacher", "student", "target_encoder", "encoder",
+    "state_dict_ema", "model_ema", "ema", "net", "network", "weights", "params",
 )  # fmt: skip
 # In checkpoints of our own runs: DINO's teacher or the moving average is the model to keep, where there is one.
 KEPT = ("teacher.", "ema.module.", "model.")
@@ -56,12 +58,14 @@ def read_checkpoint(path: str | Path, prefix: str | None = None) -> State:
         prefix: What the names of the ViT begin with, where the file holds several; found where it holds one.
 
     Raises:
-        UserError: No such file, not a checkpoint, truncated, or a pickle that asks for code.
+        UserError: No such file, not a checkpoint, truncated, a pickle that asks for code, or weights that are no
+            finite numbers.
     """
     path = Path(path)
     state = without_prefix(_unwrap(_content(path)), prefix)
     if not state:
         raise UserError(f"{path}: holds no weights (a dict of tensors, alone or under {', '.join(WRAPPERS[:3])}).")
+    _refuse_values(path, state)
     return state
 
 
@@ -98,7 +102,22 @@ def _shards(folder: Path, index: str, prefix: str | None) -> State:
         if twice := found.keys() & state.keys():
             raise UserError(f"{folder / name}: {min(twice)} is in another shard too. Copy the folder again.")
         state |= found
+    _refuse_values(folder / index, state)
     return without_prefix(state, prefix)
+
+
+def _refuse_values(path: Path, state: State) -> None:
+    """Refuse weights in whole numbers, whose scales are in no place that is known, and weights that are not finite."""
+    for name, value in state.items():
+        if not name.endswith((".weight", ".bias")):
+            continue
+        if not value.is_floating_point():
+            raise UserError(
+                f"{path}: {name} is in {str(value.dtype).removeprefix('torch.')}: quantised weights, without what they "
+                "are scaled by. Take the file in float32, float16 or bfloat16."
+            )
+        if value.itemsize > 1 and not value.isfinite().all():
+            raise UserError(f"{path}: {name} has values that are NaN or infinite. Copy or download it again.")
 
 
 def _shard_names(folder: Path, index: str) -> list[str]:
@@ -121,13 +140,25 @@ def _content(path: Path) -> object:
     """
     refuse_irregular(path)
     _refuse_pointer(path)
-    if path.suffix == ".safetensors":
+    if _is_safetensors(path):
         try:
             refuse_many(path)
             return safetensors.torch.load_file(path)
         except (safetensors.SafetensorError, OSError) as error:
             raise UserError(f"{path}: not a readable safetensors file ({error}). Copy or download it again.") from None
     return read_pickle(path)
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Return whether a file is of safetensors: by its content, or its name where the content is neither format's."""
+    if not path.is_file():
+        return path.suffix == ".safetensors"
+    with path.open("rb") as file:
+        head = file.read(9)
+    header = int.from_bytes(head[:8], "little")  # its length, before the JSON
+    if head[8:] == b"{" and header <= path.stat().st_size:
+        return True
+    return path.suffix == ".safetensors" and not head.startswith((b"PK\x03\x04", b"\x80"))
 
 
 def _refuse_pointer(path: Path) -> None:
@@ -160,7 +191,10 @@ def read_pickle(path: Path) -> object:
     try:
         with torch.serialization.safe_globals(PLAIN), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of kinds of tensors that are refused below
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            # PyTorch takes the name for the format, where it is given one.
+            named = contextlib.nullcontext(path) if path.suffix != ".safetensors" else path.open("rb")
+            with named as source:
+                content = torch.load(source, map_location="cpu", weights_only=True)
         refuse_expanded(path, content)
         return content
     except pickle.UnpicklingError as error:

@@ -11,6 +11,7 @@ from clinvit.backbone.encoder import EncoderCard, fingerprint, open_reported, op
 from clinvit.backbone.sizes import Architecture, Rotary
 from clinvit.backbone.vit import ViT
 from clinvit.backbone.weights import open_checkpoint, read_checkpoint
+from clinvit.backbone.weights.reading import read_folder
 from clinvit.backbone.weights.said import Said
 from clinvit.cli import main
 from clinvit.core.errors import UserError
@@ -335,3 +336,38 @@ def test_a_bad_folder_of_timm(tmp_path, config, words):
     timm_folder(tmp_path, network(), **config)
     with pytest.raises(UserError, match=words):
         open_vit(tmp_path)
+
+
+@pytest.mark.parametrize("wrapper", ["state_dict_ema", "model_ema", "ema", "net", "network", "weights", "params"])
+def test_wrappers_of_other_trainers(tmp_path, wrapper):
+    state = network().state_dict()
+    torch.save({wrapper: state, "epoch": 3, "optimizer": {"state": {}}}, tmp_path / "x.pth")
+    assert read_checkpoint(tmp_path / "x.pth").keys() == state.keys()
+
+
+def test_content_says_the_format_and_not_the_name(tmp_path):
+    state = network().state_dict()
+    torch.save(state, tmp_path / "x.safetensors")
+    safetensors.torch.save_file(state, tmp_path / "x.pth")
+    for name in ("x.safetensors", "x.pth"):
+        assert torch.equal(read_checkpoint(tmp_path / name)["pos_embed"], state["pos_embed"])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda value: (value * 100).to(torch.int8), "quantised weights, without what they are scaled by"),
+        (lambda value: value * float("nan"), "NaN or infinite"),
+        (lambda value: (value + 1e6).half(), "NaN or infinite"),
+    ],
+)
+@pytest.mark.parametrize("sharded", [False, True])
+def test_weights_that_are_no_finite_numbers_are_refused(tmp_path, change, words, sharded):
+    state = network().state_dict()
+    state["blocks.1.mlp.fc1.weight"] = change(state["blocks.1.mlp.fc1.weight"])
+    safetensors.torch.save_file(state, tmp_path / ("part.safetensors" if sharded else "model.safetensors"))
+    index = {"weight_map": dict.fromkeys(state, "part.safetensors")}
+    if sharded:
+        (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(UserError, match=rf"blocks\.1\.mlp\.fc1\.weight.*{words}"):
+        read_folder(tmp_path)
