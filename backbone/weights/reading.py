@@ -1,7 +1,6 @@
 """Read a checkpoint's tensors without running its code, down to the names that its makers gave to the model."""
 
 import argparse
-import contextlib
 import pickle
 import re
 import warnings
@@ -150,15 +149,13 @@ def _content(path: Path) -> object:
 
 
 def _is_safetensors(path: Path) -> bool:
-    """Return whether a file is of safetensors: by its content, or its name where the content is neither format's."""
-    if not path.is_file():
+    """Return whether a file is of safetensors, by content or name: what is named so is never unpickled."""
+    if path.suffix == ".safetensors" or not path.is_file():
         return path.suffix == ".safetensors"
     with path.open("rb") as file:
         head = file.read(9)
     header = int.from_bytes(head[:8], "little")  # its length, before the JSON
-    if head[8:] == b"{" and header <= path.stat().st_size:
-        return True
-    return path.suffix == ".safetensors" and not head.startswith((b"PK\x03\x04", b"\x80"))
+    return head[8:] == b"{" and header <= path.stat().st_size
 
 
 def _refuse_pointer(path: Path) -> None:
@@ -191,10 +188,7 @@ def read_pickle(path: Path) -> object:
     try:
         with torch.serialization.safe_globals(PLAIN), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of kinds of tensors that are refused below
-            # PyTorch takes the name for the format, where it is given one.
-            named = contextlib.nullcontext(path) if path.suffix != ".safetensors" else path.open("rb")
-            with named as source:
-                content = torch.load(source, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True)
         refuse_expanded(path, content)
         return content
     except pickle.UnpicklingError as error:

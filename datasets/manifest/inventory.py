@@ -190,10 +190,10 @@ def _are_few(patients: pd.Series, splits: Sequence[str]) -> bool:
 
 
 def _few(patients: pd.Series, splits: Sequence[str]) -> str:
-    count = patients.nunique()
+    count, parts = patients.nunique(), f"{', '.join(splits[:-1])} and {splits[-1]}"
     return (
-        f"{count} patient{'s' * (count != 1)} cannot be dealt out to {' and '.join(splits)}: all are in train. Add "
-        "patients before you train a classifier, or fill in the column `split` by hand."
+        f"{count} patient{'s' * (count != 1)} cannot be dealt out to {parts}: all are in train. Add patients before "
+        "you train a classifier, or fill in the column `split` by hand."
     )
 
 
