@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import importlib
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from ..engine.launcher import requeued_when_warned
 from ..tasks import load, names
 from .parser import Parser
 
+_NEGATIVE = re.compile(r"-(\.?\d|inf$|nan$)", re.IGNORECASE)
 # Each is a module beside this one, with `SUMMARY`, `add_arguments(parser, task)` and `run(options)`.
 VERBS = {
     "demo": "all stages on invented data, to see what it does",
@@ -105,7 +107,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     verb, *rest = arguments
     module = verb_module(verb)
     parser = verb_parser(verb, module, _task_of(module, rest))
-    options, left = parser.parse_known_args(rest)
+    options, left = parser.parse_known_args(_with_negative_numbers(rest))
     _refuse_others(verb, module, options, left)
     if left and not getattr(module, "RECIPES", ""):
         raise UserError(f"unknown argument {left[0]!r} (see `{parser.prog} --help`)")
@@ -151,8 +153,24 @@ def _task_of(module: ModuleType, rest: Sequence[str]) -> Any:
     if known is None:
         return None
     before = ["", *rest]
-    words = [word for word, last in zip(rest, before) if not word.startswith("-") and not last.startswith("--")]
+    words = [word for word, last in zip(rest, before) if not word.startswith("-") and not _waits(last)]
     return load(words[0]) if words and words[0] in names() else None
+
+
+def _with_negative_numbers(words: Sequence[str]) -> list[str]:
+    """Return the words with negative values joined to their options: argparse takes `-1e-3` for an option."""
+    joined: list[str] = []
+    for word in words:
+        if joined and _waits(joined[-1]) and _NEGATIVE.match(word):
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
+
+
+def _waits(word: str) -> bool:
+    """Return whether a value may follow this word."""
+    return word.startswith("--") and word != "--" and "=" not in word
 
 
 def _top_parser() -> Parser:

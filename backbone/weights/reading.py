@@ -22,6 +22,7 @@ State = dict[str, Tensor]
 # JEPA's target encoder is the one that it evaluates.
 WRAPPERS = (
     "state_dict", "model", "module", "model_state_dict", "teacher", "student", "target_encoder", "encoder",
+    "state_dict_ema", "model_ema", "ema", "net", "network", "weights", "params",
 )  # fmt: skip
 # In checkpoints of our own runs: DINO's teacher or the moving average is the model to keep, where there is one.
 KEPT = ("teacher.", "ema.module.", "model.")
@@ -56,12 +57,14 @@ def read_checkpoint(path: str | Path, prefix: str | None = None) -> State:
         prefix: What the names of the ViT begin with, where the file holds several; found where it holds one.
 
     Raises:
-        UserError: No such file, not a checkpoint, truncated, or a pickle that asks for code.
+        UserError: No such file, not a checkpoint, truncated, a pickle that asks for code, or weights that are no
+            finite numbers.
     """
     path = Path(path)
     state = without_prefix(_unwrap(_content(path)), prefix)
     if not state:
         raise UserError(f"{path}: holds no weights (a dict of tensors, alone or under {', '.join(WRAPPERS[:3])}).")
+    _refuse_values(path, state)
     return state
 
 
@@ -98,7 +101,22 @@ def _shards(folder: Path, index: str, prefix: str | None) -> State:
         if twice := found.keys() & state.keys():
             raise UserError(f"{folder / name}: {min(twice)} is in another shard too. Copy the folder again.")
         state |= found
+    _refuse_values(folder / index, state)
     return without_prefix(state, prefix)
+
+
+def _refuse_values(path: Path, state: State) -> None:
+    """Refuse weights in whole numbers, whose scales are in no place that is known, and weights that are not finite."""
+    for name, value in state.items():
+        if not name.endswith((".weight", ".bias")):
+            continue
+        if not value.is_floating_point():
+            raise UserError(
+                f"{path}: {name} is in {str(value.dtype).removeprefix('torch.')}: quantised weights, without what they "
+                "are scaled by. Take the file in float32, float16 or bfloat16."
+            )
+        if value.itemsize > 1 and not value.isfinite().all():
+            raise UserError(f"{path}: {name} has values that are NaN or infinite. Copy or download it again.")
 
 
 def _shard_names(folder: Path, index: str) -> list[str]:
@@ -121,13 +139,23 @@ def _content(path: Path) -> object:
     """
     refuse_irregular(path)
     _refuse_pointer(path)
-    if path.suffix == ".safetensors":
+    if _is_safetensors(path):
         try:
             refuse_many(path)
             return safetensors.torch.load_file(path)
         except (safetensors.SafetensorError, OSError) as error:
             raise UserError(f"{path}: not a readable safetensors file ({error}). Copy or download it again.") from None
     return read_pickle(path)
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Return whether a file is of safetensors, by content or name: what is named so is never unpickled."""
+    if path.suffix == ".safetensors" or not path.is_file():
+        return path.suffix == ".safetensors"
+    with path.open("rb") as file:
+        head = file.read(9)
+    header = int.from_bytes(head[:8], "little")  # its length, before the JSON
+    return head[8:] == b"{" and header <= path.stat().st_size
 
 
 def _refuse_pointer(path: Path) -> None:

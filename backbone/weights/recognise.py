@@ -64,7 +64,8 @@ def under_our_names(state: State, image_size: tuple[int, int] | None = None) -> 
         UserError: It has parts that no ViT of ours has; they are named.
     """
     adapted: list[str] = []
-    if hugging_face.has_its_names(state):
+    transformers = hugging_face.has_its_names(state)  # which always has a position for the class token
+    if transformers:
         state = hugging_face.official_names(state)
         adapted.append("names of Hugging Face")
     elif clip.is_open_clip(state):
@@ -73,7 +74,7 @@ def under_our_names(state: State, image_size: tuple[int, int] | None = None) -> 
     refuse_strange(state)
     source = next(source for source in SOURCES if source.matches(state))
     state, fields = one_layout(source.ours(dict(state), adapted), adapted)
-    _give_class_position(state, adapted, image_size, source.name == "timm")
+    _give_class_position(state, adapted, image_size, source.name == "timm" and not transformers)
     return Named(source, state, adapted, fields)
 
 

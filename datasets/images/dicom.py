@@ -161,6 +161,8 @@ def read_elements(path: Path, file: BinaryIO, tags: tuple[str, ...], stop_before
         _refuse_cut_off(path, dataset)
         for tag in tags:  # Elements are parsed when first looked at; here a broken one is caught.
             dataset.get(tag)
+        if isinstance(kind := dataset.get("PhotometricInterpretation"), str):  # a code of capitals, not always so sent
+            dataset.PhotometricInterpretation = kind.strip().upper()
     return dataset
 
 

@@ -39,6 +39,11 @@ _NEEDED = (
     "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored",
     "PixelRepresentation",
 )  # fmt: skip
+# PS3.3 C.7.6.3.1.2, the retired ones too.
+_PHOTOMETRIC = frozenset(
+    "MONOCHROME1|MONOCHROME2|PALETTE COLOR|RGB|HSV|ARGB|CMYK|YBR_FULL|YBR_FULL_422|YBR_PARTIAL_422|YBR_PARTIAL_420|"
+    "YBR_ICT|YBR_RCT|XYB".split("|")
+)
 _MOST_FILLED = 4096  # bytes: a block of a disk
 _ITEM = b"\xfe\xff\x00\xe0"  # what encapsulated pixel data begin with
 _COMPRESSED = (b"\xff\xd8\xff", b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP")  # JPEG and JPEG-LS, JPEG 2000 and its file
@@ -114,6 +119,11 @@ def refuse_impossible(path: Path, dataset: Dataset) -> None:
         raise DataError(f"{path}: a broken or truncated DICOM file. Fetch it again from where it came from.")
     if missing:
         raise DataError(f"{path}: its header lacks {', '.join(missing)}. Export it again with a complete header.")
+    if (kind := str(dataset.PhotometricInterpretation)) not in _PHOTOMETRIC:
+        raise DataError(
+            f"{path}: its PhotometricInterpretation {kind[:20]!r} is none of DICOM's. Export it again with a correct "
+            "header."
+        )
     bits, allocated = dataset.BitsStored, dataset.BitsAllocated
     if dataset.PixelRepresentation not in (0, 1) or not 1 <= bits <= allocated or dataset.SamplesPerPixel < 1:
         raise DataError(f"{path}: its header describes no possible pixels. Export it again with a correct header.")

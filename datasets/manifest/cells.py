@@ -21,7 +21,10 @@ _FORMULA = re.compile(
 )
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 # Every way to write an empty cell, in lower case.
-UNKNOWN_CELLS = ("", "nan", "na", "n/a", "n.a.", "#n/a", "<na>", "none", "null", "-", "--", "\u2013", ".", "?")
+UNKNOWN_CELLS = (
+    "", "nan", "na", "n/a", "n.a.", "#n/a", "#nv", "<na>", "none", "null", "(null)", "\\n", "-", "--", "\u2013",
+    "\u2014", ".", "?",
+)  # fmt: skip
 _DECIMAL_COMMA = r"^([+-]?\d+),(\d+)$"
 
 

@@ -14,12 +14,12 @@ from .cells import UNKNOWN_CELLS, as_numbers, nearest
 from .tables import FACTS, is_covariate
 
 PRESENT = frozenset(
-    "1 true t yes y ja j oui si sí pos positive positiv positif positivo present présent presente vorhanden + x ✓ ✔ "
-    "checked".split()
+    "1 true t yes y ja j oui si sí sim da tak да 是 有 pos positive positiv positif positivo present présent presente "
+    "detected vorhanden nachgewiesen + x ✓ ✔ checked".split()
 )
 ABSENT = frozenset(
-    "0|false|f|no|n|nein|non|neg|negative|negativ|négatif|negativo|absent|ausente|fehlt|nicht vorhanden|not present|"
-    "unchecked".split("|")
+    "0|false|f|no|n|nein|non|não|nao|nie|нет|否|无|無|neg|negative|negativ|négatif|negativo|absent|ausente|fehlt|"
+    "nicht vorhanden|not present|not detected|undetected|nicht nachgewiesen|unchecked".split("|")
 )
 UNSURE = frozenset(
     "uncertain unsure equivocal indeterminate possible probable unclear unklar fraglich unsicher borderline".split()
@@ -149,7 +149,7 @@ class Read(NamedTuple):
 def read_label(cells: pd.Series) -> Read:
     """Return the cells of a column as a label's: 0 and 1, true and false, yes and no, ja and nein, ..."""
     codes, distinct = pd.factorize(cells)
-    words = pd.Series(distinct, dtype=str).str.strip().str.casefold()
+    words = _plain_cells(pd.Series(distinct, dtype=str))
     numbers = as_numbers(words).to_numpy()
     present = (words.isin(PRESENT) | (numbers == 1)).to_numpy()
     absent = (words.isin(ABSENT) | (numbers == 0)).to_numpy()
@@ -160,6 +160,16 @@ def read_label(cells: pd.Series) -> Read:
     odd = ~(present | absent | unsure | words.isin({*UNKNOWN_CELLS, *MISSING}).to_numpy())
     values = np.where(present, 1.0, np.where(absent, 0.0, np.nan))
     return Read(values[codes], unsure[codes], odd[codes])
+
+
+def _plain_cells(cells: pd.Series) -> pd.Series:
+    """Return cells as they are meant: without invisible signs and capitals, full-width digits and minus as usual."""
+    texts = (
+        cells.str.normalize("NFKC")
+        .str.replace("\u2212", "-")
+        .str.replace(r"[\u200b-\u200f\u2060\ufeff]", "", regex=True)
+    )
+    return texts.str.strip().str.casefold()
 
 
 def by_policy(read: Read, uncertain: str, blanks: str = "unknown") -> np.ndarray:

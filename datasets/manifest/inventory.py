@@ -17,7 +17,7 @@ import pandas as pd
 from ...core.errors import DataError, printable
 from ..kinds import is_frame
 from .splits import assign_splits, patient_folds
-from .tables import nearest, read_csv
+from .tables import SPLITS, nearest, read_csv
 
 VAL_FOLDS = 8  # an eighth of the training patients, as the 11,212 of 86,524 images of the thorax paper
 NOT_THERE = "listed files are not there"  # in notes on missing files
@@ -152,7 +152,8 @@ def complete_splits(source: Path, table: pd.DataFrame, labels: Sequence[str], se
     """Fill in the splits that the source does not have, by patient and stratified.
 
     A table without any split (all cells empty) is dealt out to train, val and test. A table with train but
-    without val gives an eighth of its training patients to val.
+    without val gives an eighth of its training patients to val. Where there are too few patients for that, they stay
+    in train, which is said in the warnings.
 
     Args:
         source: The file or folder, named in messages.
@@ -161,7 +162,7 @@ def complete_splits(source: Path, table: pd.DataFrame, labels: Sequence[str], se
         seed: Another seed, another deal.
 
     Raises:
-        DataError: Some rows have a split and others none, or there are too few patients.
+        DataError: Some rows have a split and others none, or a patient is not named.
     """
     empty = table["split"] == ""
     if empty.any() and not empty.all():
@@ -170,7 +171,10 @@ def complete_splits(source: Path, table: pd.DataFrame, labels: Sequence[str], se
             f"{table.loc[empty, 'id'].iloc[0]}. Give every case one, or none of them."
         )
     try:
-        if empty.all():
+        if empty.all() and _are_few(table["patient"], SPLITS):
+            table["split"] = "train"
+            warn(table, _few(table["patient"], SPLITS))
+        elif empty.all():
             table["split"] = assign_splits(table, labels, seed=seed)
             note(table, f"no splits were given: patients were dealt out to train, val and test (seed {seed}).")
         elif "val" not in set(table["split"]) and (table["split"] == "train").any():
@@ -180,8 +184,24 @@ def complete_splits(source: Path, table: pd.DataFrame, labels: Sequence[str], se
     return table
 
 
+def _are_few(patients: pd.Series, splits: Sequence[str]) -> bool:
+    """Return whether there are fewer patients than splits; where one is not named, that is the matter."""
+    return patients.nunique() < len(splits) and bool((patients != "").all())
+
+
+def _few(patients: pd.Series, splits: Sequence[str]) -> str:
+    count, parts = patients.nunique(), f"{', '.join(splits[:-1])} and {splits[-1]}"
+    return (
+        f"{count} patient{'s' * (count != 1)} cannot be dealt out to {parts}: all are in train. Add patients before "
+        "you train a classifier, or fill in the column `split` by hand."
+    )
+
+
 def _cut_val(table: pd.DataFrame, labels: Sequence[str], seed: int) -> None:
     train = table[table["split"] == "train"]
+    if _are_few(train["patient"], SPLITS[:2]):
+        warn(table, _few(train["patient"], SPLITS[:2]))
+        return
     folds = max(2, min(VAL_FOLDS, train["patient"].nunique()))
     held = patient_folds(train, labels, folds, seed) == 0
     table.loc[held.index[held], "split"] = "val"

@@ -56,7 +56,7 @@ def own_layouts(unit: str) -> dict[str, Layout]:
         "unlabelled": Layout(
             partial(_is_dicom_folder, unit=unit),
             partial(read_unlabelled, unit=unit),
-            "files without labels, for pre-training only",
+            "files without labels, for pre-training only (taken by --layout unlabelled)",
         ),
     }
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -124,11 +124,16 @@ class BagFolder:
 
         Read by processes, since HDF5 may hang over a broken one.
         """
-        from .hdf5 import features_head
+        from .hdf5 import features_head, is_tensor
 
-        rows = [row for row in range(len(self)) if self.path(row).is_file()]
-        workers = min(usable_cores(), 1 + len(rows) // 100)
-        return dict(zip(rows, isolated(features_head, map(self.path, rows), workers, ahead=16)))
+        paths = {row: path for row in range(len(self)) if (path := self.path(row)).is_file()}
+        tensors = {row: path for row, path in paths.items() if is_tensor(path)}
+        heads = _heads(features_head, {row: path for row, path in paths.items() if row not in tensors})
+        if tensors:
+            from .tensors import tensor_head
+
+            heads |= _heads(tensor_head, tensors)
+        return heads
 
     def _look(self, row: int, head: tuple[int, int, dict] | DataError | None, first: int | None) -> int:
         """Compare the head of a file with that of the first readable one; gives that one's row."""
@@ -176,6 +181,11 @@ class BagFolder:
 
 class _Unlike(DataError):
     """Bags that do not belong together."""
+
+
+def _heads(read: Callable[[Path], Any], paths: dict[int, Path]) -> dict[int, Any]:
+    workers = min(usable_cores(), 1 + len(paths) // 100)
+    return dict(zip(paths, isolated(read, paths.values(), workers, ahead=16)))
 
 
 def described(attributes: dict) -> dict:

@@ -242,11 +242,16 @@ def open_features(path: str | os.PathLike) -> "FeatureFile | TensorFile":
         DataError: Missing, truncated, of another layout, empty, or with other numbers of features and coordinates.
     """
     path = Path(path)
-    if path.suffix.lower() == ".pt":
+    if is_tensor(path):
         from .tensors import TensorFile
 
         return TensorFile(path)
     return FeatureFile(path)
+
+
+def is_tensor(path: Path) -> bool:
+    """Return whether a file of features is one tensor, by its name: it says of no tile where it lies."""
+    return path.suffix.lower() == ".pt"
 
 
 def features_head(path: Path) -> tuple[int, int, dict]:

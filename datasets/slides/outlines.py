@@ -28,12 +28,19 @@ class Outline:
         group: As in the file, such as "_0".
         name: As in the file.
         excluded: The area is cut out of the tumour (healthy tissue within it).
+        holes: (K, 2) each, as `points`: what is cut out of this outline alone.
     """
 
     points: np.ndarray
     group: str
     name: str
     excluded: bool
+    holes: tuple[np.ndarray, ...] = ()
+
+    @property
+    def rings(self) -> tuple[np.ndarray, ...]:
+        """All its closed lines."""
+        return self.points, *self.holes
 
 
 def read_outlines(path: str | Path) -> list[Outline]:
@@ -158,27 +165,28 @@ def _tumour_mask(
     """Return (H, W) bool whose upper left corner is at `start` (x, y in level-0 pixels)."""
     mask = np.zeros(shape, bool)
     for outline in sorted(outlines, key=lambda outline: outline.excluded):
-        _fill(mask, (outline.points - start) / downsample, not outline.excluded)
+        _fill(mask, [(ring - start) / downsample for ring in outline.rings], not outline.excluded)
     return mask
 
 
-def _fill(mask: np.ndarray, points: np.ndarray, value: bool) -> None:
-    """Set the pixels whose centre is within a polygon (by the even-odd rule).
+def _fill(mask: np.ndarray, rings: Sequence[np.ndarray], value: bool) -> None:
+    """Set the pixels whose centre is within a polygon, or within an odd number of its rings (by the even-odd rule).
 
     cv2 and PIL also set every pixel that the outline touches: at a downsample of 32 that is a ring of some 8 µm.
 
     Args:
         mask: (H, W) bool, changed in place.
-        points: (K, 2), x and y in pixels of the mask; 0 is the left edge of the first pixel.
+        rings: (K, 2) each, x and y in pixels of the mask; 0 is the left edge of the first pixel.
         value: What the pixels become.
     """
     height, width = mask.shape
+    points = np.concatenate(list(rings))
+    ahead = np.concatenate([np.roll(ring, -1, axis=0) for ring in rings])
     first, last = np.ceil(points - 0.5).min(axis=0), np.ceil(points - 0.5).max(axis=0)
     left, top = np.clip(first, 0, (width, height)).astype(int)
     right, bottom = np.clip(last, 0, (width, height)).astype(int)
     if left >= right or top >= bottom:
         return
-    ahead = np.roll(points, -1, axis=0)
     downwards = points[:, 1:] <= ahead[:, 1:]
     low, high = np.where(downwards, points, ahead), np.where(downwards, ahead, points)
     rows = np.clip(np.ceil(np.stack([low[:, 1], high[:, 1]]) - 0.5), top, bottom).astype(int)

@@ -106,7 +106,7 @@ def work_through(work: SharedWork, do: Callable[[str], Mapping], verb: str) -> p
     Returns:
         The status table.
     """
-    done = sum(work.settled(slide) for slide in work.files)
+    done, failed = sum(work.settled(slide) for slide in work.files), 0
     spoken, terminal = time.monotonic(), sys.stderr.isatty()
     with tqdm(total=len(work.files), initial=done, unit="slide", desc=verb, disable=not terminal) as bar:
         for slide in work:
@@ -116,13 +116,15 @@ def work_through(work: SharedWork, do: Callable[[str], Mapping], verb: str) -> p
             except DataError as error:
                 reason = _by_id(str(error), work.files[slide], slide)
                 work.finish(slide, reason)
+                failed += 1
                 tqdm.write(f"failed: {reason}", file=sys.stderr)
             else:
                 work.finish(slide, **facts)
             bar.update()
             if not terminal and time.monotonic() - spoken >= EVERY_S:
                 spoken = time.monotonic()
-                print(f"{verb}: {done} of {len(work.files)} slides", file=sys.stderr, flush=True)
+                without = f", {failed} of them failed" if failed else ""
+                print(f"{verb}: {done} of {len(work.files)} slides{without}", file=sys.stderr, flush=True)
     return work.write_table()
 
 

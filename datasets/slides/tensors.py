@@ -63,6 +63,15 @@ class TensorFile:
         self._values = torch.empty(0, 0)
 
 
+def tensor_head(path: Path) -> tuple[int, int, dict]:
+    """Return what `hdf5.features_head` does of a tensor.
+
+    PyTorch is loaded with this function: a process that may read files and nothing else could not load it later.
+    """
+    with TensorFile(path) as file:
+        return file.count, file.dim, file.attributes
+
+
 def _tensor(path: Path) -> Tensor:
     """Return the (N, D) tensor in a file; nothing in it is executed.
 

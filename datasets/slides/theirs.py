@@ -97,7 +97,8 @@ def _side(path: Path, attrs: Mapping[str, Any], coords: np.ndarray, asked: int |
         steps = np.diff(np.unique(coords, axis=0), axis=0)
         apart = f"; they lie {steps[steps > 0].min()} px apart" if (steps > 0).any() else ""
         raise DataError(
-            f"{path}: does not say how large its tiles are{apart}. Give their side in level-0 px (tile_level0_px)."
+            f"{path}: does not say how large its tiles are{apart}. Give their side in level-0 px "
+            "(--tile-level0-px of predict, --tile_level0_px of extract)."
         )
     return int(said if asked is None else asked)
 

@@ -270,7 +270,10 @@ def _kind(path: Path) -> str:
     if kind == EMPTY:
         raise DataError(f"{path}: the file is empty (0 bytes). Fetch it again.")
     if kind in IMAGES:
-        raise DataError(f"{path}: a single image, not a clip. Put the frames of a clip into a folder and name that.")
+        raise DataError(
+            f"{path}: a single image, not a clip. Put the frames of a clip into a folder and name that; convert an "
+            "animated PNG or WebP to MP4."
+        )
     if kind not in (*VIDEOS, DICOM):
         raise DataError(
             f"{path}: no clip that is read here: its first bytes are those of no MP4, MOV, AVI, Matroska, WebM, WMV, "

@@ -49,14 +49,15 @@ def dice_point(maps: Path, manifest: Manifest, label: str) -> OperatingPoint:
 
 def tile_truth_of(row: Mapping, manifest: Manifest, label: str, grid) -> np.ndarray | None:
     """Return (N,) 1, 0 or NaN of the tiles of a slide; None where nothing is known about them."""
-    from ...datasets.slides.outlines import read_outlines, tumour_fraction
+    from ...datasets.slides.annotations import read_annotation
+    from ...datasets.slides.outlines import tumour_fraction
 
     if row[label] == 0:
         return np.zeros(len(grid.coords))
     annotation = annotation_of(row, manifest)
     if row[label] != 1 or annotation is None:
         return None
-    truth = tile_truth(tumour_fraction(grid.coords, grid.tile_level0_px, read_outlines(annotation)))
+    truth = tile_truth(tumour_fraction(grid.coords, grid.tile_level0_px, read_annotation(annotation, label)))
     if partly_outlined(row):
         truth[truth == 0] = math.nan
     return truth
@@ -75,8 +76,9 @@ def partly_outlined(row: Mapping) -> bool:
 
 def _slides(maps: Path, manifest: Manifest, label: str) -> Iterator[tuple[TileSlide, SlideHits]]:
     from ...datasets.loading.isolation import read_alone
+    from ...datasets.slides.annotations import read_annotation
     from ...datasets.slides.hdf5 import read_scores
-    from ...datasets.slides.outlines import rasterise, read_outlines
+    from ...datasets.slides.outlines import rasterise
 
     for row in manifest.table.to_dict("records"):
         path = slide_file(maps / SCORES, row["id"])
@@ -89,7 +91,7 @@ def _slides(maps: Path, manifest: Manifest, label: str) -> Iterator[tuple[TileSl
         reference = None
         size_px = grid.width_px, grid.height_px
         if row[label] == 1:
-            outlines = read_outlines(annotation_of(row, manifest))
+            outlines = read_annotation(annotation_of(row, manifest), label)
             mask = rasterise(outlines, *size_px, MASK_DOWNSAMPLE)
             reference = lesions(mask, grid.mpp * MASK_DOWNSAMPLE, MASK_DOWNSAMPLE)
         detections = read_detections(slide_file(maps / DETECTIONS, row["id"], ".csv"))

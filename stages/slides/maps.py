@@ -101,8 +101,8 @@ def _write(
     facts: Mapping[str, str], threshold: float, label: str,
 ) -> dict:  # fmt: skip
     from ...core.errors import DataError
+    from ...datasets.slides.annotations import read_annotation
     from ...datasets.slides.hdf5 import write_scores
-    from ...datasets.slides.outlines import read_outlines
     from ...datasets.slides.reading import open_slide
     from ...eval.localisation.froc import write_detections
     from ...eval.localisation.heat_files import write_geojson, write_heat_tiff, write_tiles_geojson
@@ -111,7 +111,8 @@ def _write(
     from ...eval.localisation.tiles import DETECTION_RADIUS_UM, detections_from_tiles
     from ...eval.report.slide_page import OVERVIEW_PX, SlideMap, highest_tiles, write_slide_page
 
-    outlines = [each.points for each in read_outlines(shown.annotation)] if shown.annotation else []
+    drawn = read_annotation(shown.annotation, label) if shown.annotation else []
+    outlines = [ring for each in drawn for ring in each.rings]
     with open_slide(path, mpp) as opened:
         size_px = opened.width_px, opened.height_px
         grid = _tiles(features, opened.mpp, size_px, recipe.tile_level0_px)
@@ -164,11 +165,14 @@ def _tiles(features: Path, mpp: float, size_px: tuple[int, int], tile_level0_px:
 
 def _placed(features: Path, *, mpp: float, size_px: tuple[int, int], tile_level0_px: int | None) -> "TileGrid":
     from ...core.errors import DataError
-    from ...datasets.slides.hdf5 import open_features, read_tiles
+    from ...datasets.slides.hdf5 import FeatureFile, is_tensor, read_tiles
 
-    with open_features(features) as file:
-        if file.coords is None:
-            raise DataError(f"{features}: features without coordinates of tiles: there is no map, only a score.")
+    placed = False
+    if not is_tensor(features):
+        with FeatureFile(features) as file:
+            placed = file.coords is not None
+    if not placed:
+        raise DataError(f"{features}: features without coordinates of tiles: there is no map, only a score.")
     return read_tiles(features, mpp, size_px, tile_level0_px)
 
 

@@ -248,7 +248,9 @@ def _write_maps(
     }
     threshold = _region_threshold(request, manifest, label, scores)
     table = write_maps(request.also, manifest, request.features, shown, request.model, folder, facts, threshold, label)
-    for reason in table.loc[table["status"] == "failed", "reason"]:
+    without = table.loc[table["status"] == "failed", "reason"]
+    print(f"{folder}: heat maps of {len(table) - len(without)} of {len(table)} slides")
+    for reason in without:
         print(f"no heat map: {reason}")
 
 

@@ -11,6 +11,7 @@ from clinvit.backbone.encoder import EncoderCard, fingerprint, open_reported, op
 from clinvit.backbone.sizes import Architecture, Rotary
 from clinvit.backbone.vit import ViT
 from clinvit.backbone.weights import open_checkpoint, read_checkpoint
+from clinvit.backbone.weights.reading import read_folder
 from clinvit.backbone.weights.said import Said
 from clinvit.cli import main
 from clinvit.core.errors import UserError
@@ -205,6 +206,15 @@ def test_a_rectangular_file_alone_asks_for_its_size(tmp_path):
         torch.testing.assert_close(vit(x).sequence(), theirs.forward_features(x), atol=1e-5, rtol=1e-5)
 
 
+def test_a_file_of_hugging_face_alone_has_a_position_for_its_class_token(tmp_path):
+    """25 positions are those of 4 x 6 patches and the token, never of 5 x 5 patches."""
+    hugging_face(tmp_path)
+    with pytest.raises(UserError, match="say which input it is for, --size"):
+        open_vit(tmp_path / "model.safetensors")
+    vit, _, report = open_reported(tmp_path / "model.safetensors", Said(image_size=(32, 48), heads=4))
+    assert vit.arch.grid[-2:] == (4, 6) and "zero position" not in str(report)
+
+
 @pytest.mark.parametrize(
     "option, value, words",
     [("--size", "0x3", "height and width"), ("--size", "a", "height and width"), ("--mean", "x", "one number"),
@@ -326,3 +336,37 @@ def test_a_bad_folder_of_timm(tmp_path, config, words):
     timm_folder(tmp_path, network(), **config)
     with pytest.raises(UserError, match=words):
         open_vit(tmp_path)
+
+
+@pytest.mark.parametrize("wrapper", ["state_dict_ema", "model_ema", "ema", "net", "network", "weights", "params"])
+def test_wrappers_of_other_trainers(tmp_path, wrapper):
+    state = network().state_dict()
+    torch.save({wrapper: state, "epoch": 3, "optimizer": {"state": {}}}, tmp_path / "x.pth")
+    assert read_checkpoint(tmp_path / "x.pth").keys() == state.keys()
+
+
+@pytest.mark.parametrize("name", ["x.pth", "x.bin", "x"])
+def test_safetensors_are_read_whatever_their_name(tmp_path, name):
+    state = network().state_dict()
+    safetensors.torch.save_file(state, tmp_path / name)
+    assert torch.equal(read_checkpoint(tmp_path / name)["pos_embed"], state["pos_embed"])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda value: (value * 100).to(torch.int8), "quantised weights, without what they are scaled by"),
+        (lambda value: value * float("nan"), "NaN or infinite"),
+        (lambda value: (value + 1e6).half(), "NaN or infinite"),
+    ],
+)
+@pytest.mark.parametrize("sharded", [False, True])
+def test_weights_that_are_no_finite_numbers_are_refused(tmp_path, change, words, sharded):
+    state = network().state_dict()
+    state["blocks.1.mlp.fc1.weight"] = change(state["blocks.1.mlp.fc1.weight"])
+    safetensors.torch.save_file(state, tmp_path / ("part.safetensors" if sharded else "model.safetensors"))
+    index = {"weight_map": dict.fromkeys(state, "part.safetensors")}
+    if sharded:
+        (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(UserError, match=rf"blocks\.1\.mlp\.fc1\.weight.*{words}"):
+        read_folder(tmp_path)

@@ -116,6 +116,19 @@ def test_check_finds_broken_files(capsys, cohort, name):
     assert code == 2 and name in text and "1 problem(s) found" in errors
 
 
+@pytest.mark.parametrize("value", ["-1e-3", "-0.5", "-.5", "-3", "-inf", "-1E2"])
+@pytest.mark.parametrize("sign", [" ", "="])
+def test_a_negative_number_is_a_value_and_no_option(capsys, cohort, tmp_path, value, sign):
+    option = f"--optim.min_lr{sign}{value}".split()
+    code, _, errors = run(
+        capsys, "pretrain", "thorax", "--data", cohort(patients=4), "--out", tmp_path / "run", *option
+    )
+    assert code == 2 and "optim.min_lr" in errors and "out of range" in errors
+    # Before the task, too.
+    code, _, errors = run(capsys, "pretrain", *option, "thorax", "--data", tmp_path, "--out", tmp_path / "run")
+    assert code == 2 and "out of range" in errors
+
+
 def table_with(manifest, column: str, row: int, value: str):
     table = pd.read_csv(manifest, dtype=str, keep_default_na=False)
     table.loc[row, column] = value

@@ -1,5 +1,6 @@
 """A confined process reads and computes; it connects to nothing, starts nothing and changes no file."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -99,3 +100,24 @@ def test_the_table_of_calls_is_as_the_kernel_numbers_them():
     known = {"read": "0/63", "write": "1/64", "mmap": "9/222", "futex": "202/98", "exit_group": "231/94", "stat": "4"}
     assert known.items() <= calls.items()
     assert not calls.keys() & {"socket", "connect", "execve", "fork", "ptrace", "unlink", "rename", "openat2", "clone3"}
+
+
+HEADERS = {0: Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h"), 1: Path("/usr/include/asm-generic/unistd.h")}
+
+
+@pytest.mark.parametrize("machine", HEADERS)
+def test_every_call_has_the_number_of_the_kernel_s_headers(machine):
+    """Of 64-bit ARM the generic numbers, in whose header some names begin with `__NR3264_`."""
+    if not HEADERS[machine].is_file():
+        pytest.skip("the kernel's headers are not installed")
+    numbers = dict(re.findall(r"#define\s+__NR(?:3264)?_(\w+)\s+(\d+)", HEADERS[machine].read_text()))
+    numbers.setdefault("newfstatat", numbers.get("fstatat", ""))
+    single = {"openat": "_OPENAT", "ioctl": "_IOCTL", "clone": "_CLONE", "kill": "_KILL", "tgkill": "_TGKILL",
+              "prlimit64": "_PRLIMIT", "seccomp": "_SECCOMP"}  # fmt: skip
+    ours = {name: str(getattr(confinement, table)[machine]) for name, table in single.items()}
+    for call in (confinement._CALLS + confinement._WRITES).split():
+        name, _, found = call.partition(":")
+        found = found.split("/")
+        if len(found) > machine:
+            ours[name] = found[machine]
+    assert {name: numbers.get(name) for name in ours} == ours

@@ -21,12 +21,8 @@ NAMES = "(name of the file)"  # a column that no table has
 
 
 def recognise(root: Path) -> bool:
-    """Return whether this is a table, or a folder with exactly one table and slides below it."""
-    if root.is_file():
-        return root.name.lower().endswith(TABLE_SUFFIXES)
-    if len(tables_in(root)) != 1:
-        return False
-    return any(contents(root, unit, headers=False).entries for unit in ("slide", "features"))
+    """Return whether this is a table, or a folder with exactly one; its slides may lie elsewhere."""
+    return root.name.lower().endswith(TABLE_SUFFIXES) if root.is_file() else len(tables_in(root)) == 1
 
 
 def read(

@@ -520,3 +520,22 @@ def test_values_that_are_no_numbers(tmp_path):
     rescaled = dicom(RAMP, RescaleSlope="nan", RescaleIntercept=0, WindowCenter=9, WindowWidth=9)
     with pytest.raises(DataError, match="NaN or infinite"):
         read_radiograph(saved(rescaled, tmp_path))
+
+
+@pytest.mark.parametrize("kind", ["monochrome1", " MONOCHROME1", "Monochrome1 "])
+def test_a_code_in_other_capitals_or_with_blanks_is_the_same_code(tmp_path, kind):
+    pixels = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)
+    usual = saved(dicom(pixels, 12, PhotometricInterpretation="MONOCHROME1"), tmp_path, "a.dcm")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        odd = saved(dicom(pixels, 12, PhotometricInterpretation=kind), tmp_path, "b.dcm")
+    np.testing.assert_array_equal(read_radiograph(odd), read_radiograph(usual))
+    assert read_radiograph(odd)[0, 0] > read_radiograph(odd)[-1, -1]
+
+
+def test_a_photometric_interpretation_that_dicom_has_not_is_named(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        path = saved(dicom(np.zeros((64, 64), np.uint16), PhotometricInterpretation="MONOCHROME3"), tmp_path)
+    with pytest.raises(DataError, match="PhotometricInterpretation 'MONOCHROME3' is none of DICOM's"):
+        read_radiograph(path)

@@ -19,6 +19,17 @@ WORDS = [("1", "0"), ("True", "False"), ("yes", "no"), ("ja", "nein"), ("pos", "
          ("1.0", "0.0"), ("1,0", "0,0"), ("Positive", "Negative"), ("Y", "N"), ("+", "-"),
          ("vorhanden", "nicht vorhanden"),
          ("présent", "absent"), ("presente", "ausente"), ("x", "0")]  # fmt: skip
+# Not of every encoding.
+BEYOND = [
+    ("detected", "not detected"),
+    ("sim", "não"),
+    ("tak", "nie"),
+    ("да", "нет"),
+    ("是", "否"),
+    ("１", "０"),
+    ("1\u200b", "0\u200b"),
+    ("\ufeffyes", "no"),
+]
 
 
 def data_set(root, columns, separator=",", encoding="utf-8"):
@@ -37,14 +48,14 @@ def patients():
     return [f"p{i // 2}" for i in range(COUNT)]
 
 
-@pytest.mark.parametrize(("yes", "no"), WORDS)
+@pytest.mark.parametrize(("yes", "no"), [*WORDS, *BEYOND])
 def test_words_of_labels_are_read(tmp_path, yes, no):
     path = data_set(tmp_path, {"patient": patients(), "mass": [yes if i % 3 == 0 else no for i in range(COUNT)]})
     table, labels = read_own_csv(path)
     assert labels == ("mass",) and table["mass"].tolist() == [float(i % 3 == 0) for i in range(COUNT)]
 
 
-@pytest.mark.parametrize("odd", ["-1", "0.5", "-1.0", "equivocal", "unklar"])
+@pytest.mark.parametrize("odd", ["-1", "0.5", "-1.0", "\u22121", "equivocal", "unklar"])
 def test_an_uncertain_cell_is_masked_or_as_said_and_the_column_stays(tmp_path, odd):
     cells = ["1", odd, *["0"] * (COUNT - 2)]
     path = data_set(tmp_path, {"patient": patients(), "mass": cells})
@@ -66,7 +77,10 @@ def test_one_odd_cell_is_masked_with_a_warning_and_many_are_no_label(tmp_path):
     assert describe("grade", grades).taken == "left out" and "0, 1, 2" in describe("grade", grades).why
 
 
-@pytest.mark.parametrize("empty", ["", "NA", "N/A", "null", "-", ".", "nan", "None", "NaN", "#N/A", "?"])
+EMPTY = ["", "NA", "N/A", "null", "-", ".", "nan", "None", "NaN", "#N/A", "?", "#NV", "(null)", "\\N", "\u2014"]
+
+
+@pytest.mark.parametrize("empty", EMPTY)
 def test_every_way_to_write_an_empty_cell(empty):
     read = read_label(Series(["1", empty, "0"]))
     assert np.isnan(read.values[1]) and not read.odd.any() and not read.unsure.any()

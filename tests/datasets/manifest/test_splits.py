@@ -1,9 +1,12 @@
 """Splits: by patient, stratified, the same for any order of rows."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 from clinvit.core.errors import DataError
+from clinvit.datasets.manifest.inventory import complete_splits
 from clinvit.datasets.manifest.splits import assign_splits, nested_patients, patient_folds
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -101,3 +104,18 @@ def test_every_beginning_of_the_order_has_its_share_of_each_finding(patients, se
 def test_another_seed_begins_with_others():
     table = cases(120)
     assert len({nested_patients(table, LABELS, seed)[0] for seed in range(8)}) > 3
+
+
+@pytest.mark.parametrize("rows", [["", ""], ["train", "test"]], ids=["without splits", "without val"])
+def test_too_few_patients_for_the_splits_stay_in_train_and_it_is_said(rows):
+    table = pd.DataFrame({"id": ["a", "b"], "patient": ["a", "b"], "split": rows, "rare": [0.0, 1.0]})
+    table = complete_splits(Path("mine.csv"), table, ["rare"])
+    assert table["split"].tolist() == (["train", "train"] if not rows[0] else rows)
+    (words,) = table.attrs["warnings"]
+    assert "cannot be dealt out to train" in words and "all are in train" in words
+
+
+def test_a_patient_without_a_name_is_refused_also_among_few():
+    table = pd.DataFrame({"id": ["a", "b"], "patient": ["a", ""], "split": ["", ""], "rare": [0.0, 1.0]})
+    with pytest.raises(DataError, match=r"mine\.csv: a case without a patient"):
+        complete_splits(Path("mine.csv"), table, ["rare"])

@@ -1,5 +1,8 @@
 """Files as CLAM, TRIDENT and STAMP write them: tiles lie where they lay, features are bags, maps find their place."""
 
+import subprocess
+import sys
+
 import h5py
 import numpy as np
 import pytest
@@ -157,6 +160,23 @@ def test_tensors_of_clam_are_bags_and_nothing_else_is(tmp_path):
     (tmp_path / "text.pt").write_text("no tensor")
     with pytest.raises(DataError, match=r"text\.pt: no tensor"):
         open_features(tmp_path / "text.pt")
+
+
+def test_a_process_that_may_only_read_knows_tensors(tmp_path):
+    """PyTorch cannot be imported by a process that is shut in; one that was forked without it must have it before."""
+    torch.save(torch.from_numpy(FEATURES), tmp_path / "a.pt")
+    clam_features(tmp_path / "b.h5")
+    code = (
+        "import sys; from pathlib import Path; from clinvit.datasets.slides.bags import BagFolder; "
+        "bags = BagFolder(['a', 'b'], Path(sys.argv[1])); print([bags.count(0), bags.count(1)], bags.reasons())"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == f"[5, {bag_size(tmp_path / 'b.h5')}] ['', '']", done.stderr[-500:]
+
+
+def bag_size(path) -> int:
+    with h5py.File(path) as file:
+        return len(file["features"])
 
 
 @pytest.mark.parametrize("place", ["{}.h5", "h5_files/{}.h5"])

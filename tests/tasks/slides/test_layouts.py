@@ -186,6 +186,13 @@ def test_nothing_of_it_is_no_camelyon16(tmp_path):
         to_manifest(tmp_path, "camelyon16")
 
 
+def test_a_folder_with_a_table_alone_is_one_whose_slides_lie_elsewhere(tmp_path):
+    (tmp_path / "labels.csv").write_text("path,patient,tumor\n/data/slides/a.svs,p0,0\n/data/slides/b.svs,p1,1\n")
+    assert recognise(tmp_path) == "folder"
+    with pytest.raises(DataError, match=r"2 of 2 listed files are not there, first /data/slides/a\.svs"):
+        to_manifest(tmp_path)
+
+
 def test_phantoms_walk_to_a_manifest_elsewhere(tmp_path):
     root = write_camelyon16(tmp_path / "raw", normal=2, tumour=2, test=2, size_px=SMALL)
     before = sorted(path for path in root.rglob("*"))
