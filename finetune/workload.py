@@ -13,6 +13,8 @@ from ..datasets.manifest.tables import Manifest, truth_width
 from ..engine.training import Training
 from ..engine.workload import Workload
 from .adaptation import adapt
+from .dense.run import check_dense, drawing_card, drawing_recipe
+from .dense.training import Drawing
 from .model import build_model
 from .recipe import Finetune
 from .run import make_card
@@ -39,7 +41,12 @@ def workload(
     """
     if recipe.mode == "knn":
         raise UserError("mode 'knn' trains nothing: there is nothing to estimate.")
+    if recipe.target != "labels":
+        check_dense(recipe, manifest)
+        recipe, _ = drawing_recipe(recipe)
     card = make_card(recipe, manifest, start)
+    if recipe.target != "labels":
+        card = drawing_card(recipe, card)
 
     def make(recompute: bool, device: str) -> Training:
         # Without memory from the start; MONAI's Swin transformer reads numbers while it is made.
@@ -47,7 +54,8 @@ def workload(
             model = build_model(card, recipe.model.drop_path, recompute, recipe.head_drop).to(device)
         adapt(model, recipe)
         # Mixing costs next to nothing, and asks for numbers that a dry run does not have.
-        return FineTuning(model, replace(recipe, mixup=0.0, cutmix=0.0), card, range(cases), (), range(cases), None)
+        kind = Drawing if card.dense else FineTuning
+        return kind(model, replace(recipe, mixup=0.0, cutmix=0.0), card, range(cases), (), range(cases), None)
 
     def batch(count: int) -> dict[str, Tensor]:
         model, side = recipe.model, recipe.model.image_size * recipe.scales[-1]
@@ -56,7 +64,8 @@ def workload(
         target = torch.zeros(count, truth_width(card.asked))
         target[:, 0] = 1
         image, row = torch.randint(256, shape, dtype=torch.uint8), torch.zeros(count, dtype=torch.int64)
-        return {"image": image, "target": target, "row": row}
+        truth = {"truth": torch.zeros(count, len(card.labels), side, side, dtype=torch.uint8)} if card.dense else {}
+        return {"image": image, "target": target, "row": row} | truth
 
     recompute = recipe.model.checkpoint_blocks if recipe.network == "vit" else None
     return Workload(make, batch, cases, recipe.optim, recipe.run, recompute)

@@ -103,7 +103,9 @@ def predict_stage(request: Request) -> pd.DataFrame | None:
         raise UserError(f"--out {request.out}: predictions are written as .csv or as .jsonl (JSON lines).")
     if request.runtime == "onnx":
         return _predict_exported(request)
-    network, card = load_model(request.model)
+    network, card = load_model(request.model, dense=True)
+    if card.dense and request.explain is None:  # what it draws is its answer
+        request = replace(request, explain=request.out.parent / EXPLANATIONS)
     if request.dicom is not None:
         refuse_targets(card, "--dicom")
     request = _with_maps(request, card)

@@ -131,6 +131,20 @@ class _Train:
             image = self._randaug(image, np.random.default_rng(next(seeds)))
         return np.ascontiguousarray(image)
 
+    def with_masks(self, image: np.ndarray, masks: list[np.ndarray], seed: int) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Return an image and masks (H, W) of it, moved alike: each transform is given both.
+
+        RandAugment is not: it moves pixels without saying where to.
+        """
+        assert self._randaug is None, "moves pixels without their masks"
+        if not masks:
+            return self(image, seed), []
+        for transform, own in zip(self._moves, range(16 * seed, 16 * seed + 16)):
+            transform.set_random_seed(own)
+            moved = transform(image=image, masks=masks)
+            image, masks = moved["image"], list(moved["masks"])
+        return np.ascontiguousarray(image), masks
+
 
 def _cropped_planes(crop, image: np.ndarray, seed: int) -> np.ndarray:
     """Crop many channels (frames of a clip), one after the other with one draw.
