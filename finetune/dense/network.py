@@ -43,6 +43,10 @@ class DenseNetwork(nn.Module):
             )
         self.encoder, self.window, self.frozen = encoder, dense.window, frozen
         self.whole = whole_blocks(encoder.arch.depth)
+        if dense.window and len(self.whole) == encoder.arch.depth:
+            raise UserError(
+                f"dense.window {dense.window}: of {encoder.arch.depth} blocks all see the whole image: set it to 0."
+            )
         self.pyramid = SimplePyramid(encoder.arch.width, dense.channels)
         self.head = DenseHead(len(SCALES), dense.channels, labels, dense.drop)
         if frozen:
