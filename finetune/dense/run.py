@@ -60,6 +60,8 @@ def drawing_recipe(recipe: Finetune) -> tuple[Finetune, list[str]]:
         augment, said = replace(augment, randaug=None), [*said, f"augment.randaug {augment.randaug}"]
     if view.mode == "crop":
         view, said = replace(view, mode="pad", resize_px=None), [*said, "view.mode crop (pad shows the whole image)"]
+    if view.flip:  # of which the scores could be averaged, but the maps are of one view
+        view, said = replace(view, flip=False), [*said, "view.flip true"]
     return replace(recipe, augment=augment, view=view, **changes), said
 
 

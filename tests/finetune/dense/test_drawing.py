@@ -74,6 +74,8 @@ def test_what_is_for_labels_is_left_out_of_the_recipe_and_said():
     assert (found.mixup, found.patch_drop, found.augment.randaug, found.view.mode) == (0, 0, None, "pad")
     assert "mixup 0.2" in said and "augment.randaug m6-n2-mstd0.5-inc1" in said and "view.mode crop" in said[-1]
     assert drawing_recipe(found) == (found, [])
+    found, said = drawing_recipe(replace(found, view=View("squash", None, flip=True)))
+    assert not found.view.flip and said == ["view.flip true"]
 
 
 @pytest.fixture
