@@ -127,13 +127,15 @@ def _overlaps(
     values = np.array([overlap(image) for image in drawn])
     bootstrap = evaluation.bootstrap([image.patient for image in drawn], among.astype(np.float64))
     few = [bootstrap.having(column) for column in among.T]
-    out = {}
-    for name, own in zip(OVERLAPS, values.T, strict=True):
-        weighted, every = np.where(among, own[:, None], 0.0), among.astype(np.float64)
-        draws = bootstrap.drawn(
-            lambda weights, weighted=weighted, every=every: {"": ratio(weights.sums(weighted), weights.sums(every))}
-        )
-        out[name] = estimates(ratio(weighted.sum(axis=0), every.sum(axis=0)), draws[""], [""] * among.shape[1], few)
+    every = among.astype(np.float64)
+    weighted = {name: np.where(among, own[:, None], 0.0) for name, own in zip(OVERLAPS, values.T, strict=True)}
+    draws = bootstrap.drawn(
+        lambda weights: {name: ratio(weights.sums(own), weights.sums(every)) for name, own in weighted.items()}
+    )
+    out = {
+        name: estimates(ratio(own.sum(axis=0), every.sum(axis=0)), draws[name], [""] * among.shape[1], few)
+        for name, own in weighted.items()
+    }
     return out, int((values[:, 0] == 0).sum())
 
 
