@@ -149,5 +149,5 @@ def precision_estimate(values: Sequence[float], draws: np.ndarray, patients: int
         why = f"no interval: findings of {patients} patients, fewer than {PRECISION_PATIENTS}, vary too much"
         return Estimate(float(np.mean(values)), reason=why)
     # Bias-corrected: precision that is made to fall is too high in small samples, in resamples of these even more;
-    # percentiles covered 90 % of the time, these 93 to 96 %.
+    # percentiles covered 90 % of the time, these 92 to 96 %.
     return percentile(float(np.mean(values)), draws.mean(axis=1), few=patients, acceleration=0.0)
