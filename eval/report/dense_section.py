@@ -88,7 +88,9 @@ def verdict(against: Sequence[Against]) -> str:
         else:
             word = "better" if gain.low > 0 else "worse" if gain.high < 0 else "not shown to differ"
         ends = "" if np.isnan(gain.low) else f", {interval(gain, 2, sign=True)}"
-        parts.append(f"{NAMES[measure].lower()} {signed(gain.value, 2)}{ends} against {best.name}: {word}")
+        name = NAMES[measure]
+        named = name[0].lower() + name[1:]
+        parts.append(f"{named} {signed(gain.value, 2)}{ends} against {best.name}: {word}")
     return f"Beside the best map of each measure, paired over {against[0].findings:,} findings: {'; '.join(parts)}."
 
 
