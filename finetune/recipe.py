@@ -109,6 +109,15 @@ class Finetune:
         target: `labels`, or where findings are: `boxes` (boxes.csv beside the manifest) or `masks` (files that its
             columns `mask_<label>` name) are drawn by a head on the encoder's tokens (`dense`).
         dense: Of `target` boxes and masks.
+        contexts: Columns of the manifest, such as [view, scanner]: the head of a frozen encoder infers them from its
+            features, and judges each label by context (modes linear and attentive). Nothing of them is needed at use.
+        context_rank: Rank of what a context adds to the shared weights.
+        context_mix: `posterior` weighs contexts by how likely a case is from each, `balanced` all alike, so that no
+            score rises because a finding is frequent in a context.
+        head_norm: `l2`: the features that the head sees are of unit length (mode norm); `none`.
+        alignment: Weight of the mean squared distance of training cases with equal labels; with head_norm l2.
+        uniformity: Weight of how near all training cases are to each other; with head_norm l2.
+        slerp: Weight of the loss of invented cases, on the arc between two with equal labels; with head_norm l2.
     """
 
     mode: str = "full"
@@ -140,6 +149,13 @@ class Finetune:
     idle_norm: str = "layer"
     target: str = "labels"
     dense: Dense = field(default_factory=Dense)
+    contexts: tuple[str, ...] = ()
+    context_rank: int = field(default=4, metadata=within(1, LARGEST))
+    context_mix: str = "posterior"
+    head_norm: str = "none"
+    alignment: float = field(default=0.0, metadata=within(0))
+    uniformity: float = field(default=0.0, metadata=within(0))
+    slerp: float = field(default=0.0, metadata=within(0))
 
     def __post_init__(self):
         check_ranges(self)

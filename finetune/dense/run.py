@@ -42,7 +42,7 @@ def check_dense(recipe: Finetune, manifest: Manifest) -> None:
         raise UserError(f"{what} is for findings, not for {names}: name labels, --data.labels '[...]'.")
     if recipe.mode in ("attentive", "knn"):
         raise UserError(f"mode {recipe.mode!r} pools the tokens, {what} draws on each: take full, linear or lora.")
-    for name, off in (("loss", "bce"), ("scales", (1,)), ("idle", 0.0)):
+    for name, off in (("loss", "bce"), ("scales", (1,)), ("idle", 0.0), ("contexts", ()), ("head_norm", "none")):
         if getattr(recipe, name) != off:
             raise UserError(f"{name} {getattr(recipe, name)} does not go with {what}: leave it out.")
     if recipe.select not in ("best", "last"):
