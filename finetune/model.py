@@ -63,6 +63,7 @@ class ModelCard(Answers, PixelCard):
         dense: Of a model that draws where findings are: `target` (`boxes` or `masks`), `window`, `channels`, `drop`,
             `edge_px` and `edge_weight` of the recipe, and by label `thresholds`: from which probability on a pixel
             belongs to the finding, chosen on validation. Empty of every other.
+        aggregation: Of a model of units larger than a case: which, and by which rule (`Answers`).
         contexts: Of a head that knows of contexts: columns, values, cases (`contexts_of`); empty of any other.
         head_norm: `l2` where the head sees features of unit length, else `none`.
     """
@@ -98,6 +99,7 @@ class ModelCard(Answers, PixelCard):
     compression: dict[str, Any] = field(default_factory=dict)
     targets: tuple[dict[str, Any], ...] = ()
     dense: dict[str, Any] = field(default_factory=dict)
+    aggregation: dict[str, Any] = field(default_factory=dict)
     contexts: dict[str, Any] = field(default_factory=dict)
     head_norm: str = "none"
 
@@ -297,7 +299,7 @@ def check_network(network: nn.Module, card: ModelCard) -> None:
 
 
 def load_model(
-    folder: str | os.PathLike[str], network: nn.Module | None = None, dense: bool = False
+    folder: str | os.PathLike[str], network: nn.Module | None = None, dense: bool = False, units: bool = False
 ) -> tuple[nn.Module, ModelCard]:
     """Network in eval mode, on the GPU where there is one, and card of a model folder; strict.
 
@@ -305,18 +307,34 @@ def load_model(
         folder: The model folder.
         network: Built as in training, where it was a module of somebody's own.
         dense: Whether one that draws where findings are is taken, too.
+        units: Whether the caller knows what to do with a model whose thresholds are of units larger than an image.
 
     Raises:
-        UserError: The weights do not belong to the card.
+        UserError: The weights do not belong to the card, or the model is of units.
     """
     card = load_card(folder)
     if not dense:
         refuse_dense(card, folder)
+    if not units:
+        refuse_units(folder, card)
 
     def build(card: ModelCard) -> nn.Module:
         return build_model(card) if network is None or card.network != OWN else network
 
     return load_weights(folder, card, build, card.arch.weights if card.network == "vit" else 0), card
+
+
+def refuse_units(folder: str | os.PathLike[str], card: Any) -> None:
+    """Refuse a model of units larger than a case where single cases are scored.
+
+    Raises:
+        UserError: It is one.
+    """
+    if card.aggregation:
+        raise UserError(
+            f"{folder}: its thresholds are for a {card.aggregation['unit']}, not for single {card.unit}s: this is for "
+            "`clinvit predict` and `evaluate`; elsewhere give a model trained without --unit."
+        )
 
 
 def load_weights(folder: str | os.PathLike[str], card: Card, build: Callable[[Any], Network], least: float) -> Network:
