@@ -46,6 +46,11 @@ def more_help(parser: Parser, task: Any, everything: bool) -> str:
 def run(options) -> None:
     """Fine-tune, or estimate what it would cost."""
     task = options.task
+    if getattr(task, "unit", "") == "slide" and any(word.partition("=")[0] == "--target" for word in options.rest):
+        raise UserError(
+            "--target is for images: a slide is learned from the features of its tiles, whose scores are its map "
+            "(`clinvit predict slides ... --explain`). Leave it out."
+        )
     needed = () if options.estimate or isinstance(task, str | None) else ("data", "out", *task.needs("finetune"))
     recipe = chosen(options, RECIPES, needed)
     what = f"finetune {task.name}, recipe {options.recipe}"

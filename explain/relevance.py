@@ -15,9 +15,11 @@ from ..backbone.attention import attention_weights
 from ..backbone.vit import ViT
 from ..core.errors import UserError
 from ..finetune.classifier import Classifier, TimmClassifier, pooled
+from ..finetune.dense.network import DenseNetwork
 from ..finetune.timm_encoder import TimmEncoder, as_map, as_tokens
 
 METHODS = ("gradient", "attention")
+DRAWN = "dense"  # maps of a network that draws, which are probabilities
 
 
 def relevance_maps(model: nn.Module, x: Tensor, targets: Tensor, method: str) -> Tensor:
@@ -25,10 +27,11 @@ def relevance_maps(model: nn.Module, x: Tensor, targets: Tensor, method: str) ->
 
     `gradient` gives each label a map of its own. For a ViT it is the attention of all layers, weighted by the gradient
     of the label's logit (Chefer et al. 2021); for a timm network it is Grad-CAM (Selvaraju et al. 2017). `attention` is
-    attention rollout (Abnar & Zuidema 2020), the same map for every label.
+    attention rollout (Abnar & Zuidema 2020), the same map for every label. A network that draws gives what it draws:
+    the probability of each label, place by place.
 
     Args:
-        model: `Classifier`, `NearestNeighbours` or `TimmClassifier`, in eval mode.
+        model: `Classifier`, `NearestNeighbours`, `TimmClassifier` or `DenseNetwork`, in eval mode.
         x: (B, C, H, W) normalised images, or (B, C, T, H, W) clips for `gradient` of a ViT.
         targets: (B, K) int64, indices of the labels to explain in each image.
         method: `gradient` or `attention`.
@@ -40,6 +43,8 @@ def relevance_maps(model: nn.Module, x: Tensor, targets: Tensor, method: str) ->
         UserError: An unknown method, or one that the network does not allow.
     """
     made = method_of(model, method)
+    if made == DRAWN:
+        return drawn_maps(model, x, targets)
     if made == "grad_cam":
         return grad_cam(model, x, targets)
     if made == "gradient":
@@ -48,18 +53,31 @@ def relevance_maps(model: nn.Module, x: Tensor, targets: Tensor, method: str) ->
 
 
 def method_of(model: nn.Module, method: str) -> str:
-    """Return what the maps of a model are made by: `gradient` and `attention` of a ViT, `grad_cam` of a timm network.
+    """Return what the maps of a model are made by.
+
+    `gradient` and `attention` of a ViT, `grad_cam` of a timm network, `dense` of a network that draws.
 
     Raises:
         UserError: See `relevance_maps`.
     """
     if method not in METHODS:
         raise UserError(f"--explain-method {method!r}: one of {', '.join(METHODS)}.")
+    if isinstance(model, DenseNetwork):
+        if method == "attention":
+            raise UserError("--explain-method attention is for classifiers; this model draws its maps: leave it out.")
+        return DRAWN
     if not (isinstance(model, TimmClassifier) or isinstance(getattr(model, "encoder", None), TimmEncoder)):
         return method
     if method == "attention":
         raise UserError("--explain-method attention is for ViT models; use `gradient` (Grad-CAM) with this network.")
     return "grad_cam"
+
+
+@torch.inference_mode()
+def drawn_maps(model: nn.Module, x: Tensor, targets: Tensor) -> Tensor:
+    """Return (B, K, h, w) probabilities of what a `DenseNetwork` draws of (B, K) labels."""
+    shares = model(x).float().sigmoid()
+    return shares.gather(1, targets[..., None, None].expand(-1, -1, *shares.shape[2:]))
 
 
 @torch.no_grad()

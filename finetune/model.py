@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -27,7 +27,7 @@ from .classifier import Classifier, NearestNeighbours, TimmClassifier, widths
 from .context_head import head_of
 from .objectives import objective
 from .objectives import probabilities as probabilities
-from .recipe import OWN, View
+from .recipe import OWN, Dense, View
 from .timm_encoder import TimmEncoder
 from .timm_network import refused
 
@@ -60,6 +60,9 @@ class ModelCard(Answers, PixelCard):
         settings: Of a timm network, what `timm.create_model` is given beside its name (`make_network`).
         compression: Of a model that was made smaller: from which, by what steps, with what loss (`clinvit compress`).
         targets: Of a model of numbers, grades or times: each with what it took from training (`Answers`).
+        dense: Of a model that draws where findings are: `target` (`boxes` or `masks`), `window`, `channels`, `drop`,
+            `edge_px` and `edge_weight` of the recipe, and by label `thresholds`: from which probability on a pixel
+            belongs to the finding, chosen on validation. Empty of every other.
         aggregation: Of a model of units larger than a case: which, and by which rule (`Answers`).
         contexts: Of a head that knows of contexts: columns, values, cases (`contexts_of`); empty of any other.
         head_norm: `l2` where the head sees features of unit length, else `none`.
@@ -95,6 +98,7 @@ class ModelCard(Answers, PixelCard):
     settings: dict[str, Any] = field(default_factory=dict)
     compression: dict[str, Any] = field(default_factory=dict)
     targets: tuple[dict[str, Any], ...] = ()
+    dense: dict[str, Any] = field(default_factory=dict)
     aggregation: dict[str, Any] = field(default_factory=dict)
     contexts: dict[str, Any] = field(default_factory=dict)
     head_norm: str = "none"
@@ -149,6 +153,11 @@ class ModelCard(Answers, PixelCard):
         what = "one of the classes" if self.exclusive else "each finding by itself"
         if self.kinds:
             what = "; ".join(f"{each.name}, {each.words()}" for each in self.kinds)
+        if self.dense:
+            return (
+                f"Dense head: {network}, {self.input_words()}; draws a map of each finding, learned from "
+                f"{self.dense['target']}. Mode {self.mode}."
+            )
         how = f"Mode {self.mode}, pooling {self.pool}"
         if self.contexts:
             how += f", a head per {' and '.join(self.contexts['columns'])}, inferred from the image"
@@ -210,10 +219,32 @@ def build_model(
     vit = ViT(
         card.arch,
         drop_path=drop_path,
-        final_norm=frozen or card.pool == "class",
+        final_norm=frozen or card.pool == "class" or bool(card.dense),
         checkpoint_blocks=checkpoint_blocks,
     )
+    if card.dense:
+        from .dense.network import DenseNetwork
+
+        return DenseNetwork(vit, card.outputs, dense_settings(card), frozen)
     return _probe(card, vit, head_drop)
+
+
+def dense_settings(card: ModelCard) -> Dense:
+    """Return the settings of a card's dense head."""
+    return Dense(**{each.name: card.dense[each.name] for each in fields(Dense)})
+
+
+def refuse_dense(card: ModelCard, what: object) -> None:
+    """Raise for a model that draws where findings are, in what takes classifiers alone.
+
+    Raises:
+        UserError: It names the model.
+    """
+    if card.dense:
+        raise UserError(
+            f"{what}: draws where findings are (finetune --target {card.dense['target']}); `clinvit predict` and "
+            "`clinvit evaluate` take it, this takes classifiers."
+        )
 
 
 def _probe(card: ModelCard, encoder: ViT | TimmEncoder, head_drop: float) -> nn.Module:
@@ -268,19 +299,22 @@ def check_network(network: nn.Module, card: ModelCard) -> None:
 
 
 def load_model(
-    folder: str | os.PathLike[str], network: nn.Module | None = None, units: bool = False
+    folder: str | os.PathLike[str], network: nn.Module | None = None, dense: bool = False, units: bool = False
 ) -> tuple[nn.Module, ModelCard]:
     """Network in eval mode, on the GPU where there is one, and card of a model folder; strict.
 
     Args:
         folder: The model folder.
         network: Built as in training, where it was a module of somebody's own.
+        dense: Whether one that draws where findings are is taken, too.
         units: Whether the caller knows what to do with a model whose thresholds are of units larger than an image.
 
     Raises:
         UserError: The weights do not belong to the card, or the model is of units.
     """
     card = load_card(folder)
+    if not dense:
+        refuse_dense(card, folder)
     if not units:
         refuse_units(folder, card)
 

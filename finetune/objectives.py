@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from ..datasets.manifest.targets import Ordinal, Regression, Survival, Target
 from .answers import Answers
+from .dense.loss import OfMaps
 from .losses import known_mean, masked_bce, masked_cross_entropy
 
 
@@ -152,6 +153,8 @@ def of_target(target: Target) -> Objective:
 
 def objective(card: Answers) -> Objective:
     """Return what a model's card asks of its network."""
+    if dense := getattr(card, "dense", None):
+        return OfMaps(dense["edge_px"], dense["edge_weight"])
     return Several(card.kinds) if getattr(card, "targets", ()) else Findings(card.exclusive)
 
 

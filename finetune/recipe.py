@@ -12,6 +12,7 @@ from ..engine.recipe import Optim, Run
 # In place of a network's name: a module that somebody gave to `finetune`; no file can tell how to build it.
 OWN = "own"
 LOSSES = ("bce", "ce", "mse", "l1", "corn", "hazards", "cox")  # the latter are of targets (`datasets.manifest.targets`)
+TARGETS = ("labels", "boxes", "masks")  # the latter two are drawn (`finetune.dense`)
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,31 @@ class View:
         check_ranges(self, "view")
         if self.crops > 1 and self.mode != "crop":
             raise UserError(f"view.crops {self.crops} cuts squares out: only with view.mode crop, not {self.mode}.")
+
+
+@dataclass(frozen=True)
+class Dense:
+    """The head that draws where findings are (`target` boxes or masks): that of IML-ViT (Ma et al. 2023).
+
+    Attributes:
+        window: Tokens along a side of the windows that most blocks attend within; four blocks, evenly spaced, see the
+            whole image. 0 lets every block see it, as the encoder was pre-trained.
+        channels: Of each level of the feature pyramid.
+        drop: Dropout before the last layer.
+        edge_px: Width of the band along the edges of findings that counts more, an odd number of px of the input.
+        edge_weight: By how many times more it counts.
+    """
+
+    window: int = field(default=0, metadata=within(0, LARGEST))
+    channels: int = field(default=256, metadata=within(1, LARGEST))
+    drop: float = field(default=0.5, metadata=within(0, 1, exclude="high"))
+    edge_px: int = field(default=7, metadata=within(1, LARGEST))
+    edge_weight: float = field(default=20.0, metadata=within(0))
+
+    def __post_init__(self):
+        check_ranges(self, "dense")
+        if self.edge_px % 2 == 0:
+            raise UserError(f"dense.edge_px {self.edge_px}: the band has as many px on both sides: an odd number.")
 
 
 @dataclass(frozen=True)
@@ -80,6 +106,9 @@ class Finetune:
         idle_ramp: Share of the training over which they become so.
         idle_norm: `layer` keeps the norms, and with them the weights of an encoder valid; `batch` is RePaViT as
             published: batch norms in the MLPs, which are folded, too.
+        target: `labels`, or where findings are: `boxes` (boxes.csv beside the manifest) or `masks` (files that its
+            columns `mask_<label>` name) are drawn by a head on the encoder's tokens (`dense`).
+        dense: Of `target` boxes and masks.
         contexts: Columns of the manifest, such as [view, scanner]: the head of a frozen encoder infers them from its
             features, and judges each label by context (modes linear and attentive). Nothing of them is needed at use.
         context_rank: Rank of what a context adds to the shared weights.
@@ -118,6 +147,8 @@ class Finetune:
     idle: float = field(default=0.0, metadata=within(0, 1, exclude="high"))
     idle_ramp: float = field(default=0.25, metadata=within(0, 1))
     idle_norm: str = "layer"
+    target: str = "labels"
+    dense: Dense = field(default_factory=Dense)
     contexts: tuple[str, ...] = ()
     context_rank: int = field(default=4, metadata=within(1, LARGEST))
     context_mix: str = "posterior"
@@ -128,3 +159,5 @@ class Finetune:
 
     def __post_init__(self):
         check_ranges(self)
+        if self.target not in TARGETS:
+            raise UserError(f"target is {', '.join(TARGETS[:-1])} or {TARGETS[-1]}, not {self.target!r}.")

@@ -37,6 +37,7 @@ from .adaptation import adapt, check_mode, check_numbers, merge_lora
 from .classifier import NearestNeighbours, TimmClassifier
 from .context_training import ContextTraining
 from .contexts import context_rows, context_words, contexts_of
+from .dense.run import Truth, check_dense, drawing_card, drawing_recipe
 from .idle import LOOKED_AT, activation_changes, idle_architecture, make_idle, put_active_first, without_idle
 from .model import OWN, ModelCard, best_device, build_model, check_network, load_model, save_model
 from .out_of_distribution import MOST_CASES, RECORD, Limit, fit_limit, last_layer, why_none, with_features, write_limit
@@ -94,13 +95,21 @@ def finetune(
     if recipe.data.labels is not None:
         manifest = manifest.with_labels(recipe.data.labels)
     check_targets(recipe, manifest, taught=teaching is not None)
-    check_labels(recipe, manifest, teaching.labels() if teaching is not None else ())
+    drawn = None if recipe.target == "labels" else recipe.target
+    if drawn is not None:
+        recipe = _to_draw(recipe, manifest, hooks, teaching)
+    check_labels(recipe, manifest, teaching.labels() if teaching is not None else manifest.labels if drawn else ())
+    truth = None if drawn is None else Truth(recipe, manifest)
     if (more := [split for split in recipe.data.splits if split != "train"]) and rank() == 0:
         print(f"note: {' and '.join(more)} is trained on too: scores on it, and what is chosen on it, will be too good")
     card = make_card(recipe, manifest, start)
+    if truth is not None:
+        card = drawing_card(recipe, card)
     if rank() == 0:
         say_targets(card)
         for line in context_words(card.contexts, card.labels) if card.contexts else ():
+            print(line)
+        for line in () if truth is None else truth.words():
             print(line)
     if start is not None and rank() == 0:
         _say_statistics(recipe, start, card)
@@ -110,6 +119,8 @@ def finetune(
         inputs |= teaching.inputs()
         train = manifest.rows(*recipe.data.splits).targets()
         card = replace(card, data=card.data | teaching.facts(train))
+    if truth is not None:
+        inputs |= truth.inputs()
     if isinstance(start, NetworkStart):
         inputs["encoder"] = start.fingerprint()
     else:
@@ -152,22 +163,24 @@ def finetune(
     if rank() == 0 and recipe.mode != "knn":
         print(f"mode {recipe.mode}: {trained:,} of {total:,} parameters are trained ({trained / total:.2%})")
     if recipe.mode != "knn":
-        cases = manifest.rows(*recipe.data.splits)
-        recipe.optim.check_cases(int(_known(cases).sum()) if teaching is None else len(cases))
+        known = _known(manifest, truth)[manifest.table["split"].isin(recipe.data.splits)]
+        recipe.optim.check_cases(int(known.sum()) if teaching is None else len(known))
     with run_folder(out, recipe, inputs) as folder:
-        source = _source(recipe, card, manifest, cache, unlabelled=teaching is not None)
+        source = _source(recipe, card, manifest, cache, truth, unlabelled=teaching is not None)
         if rank() == 0 and (note := source.colour_note()):
             print(f"note: {note}")
         if rank() == 0 and (warning := source.rate_warning(recipe.data, recipe.model.frames)):
             print(f"warning: {warning}")
         if rank() == 0:
             say_left_out(source.bad, len(source.rows) + len(source.bad))
-        data, unread = _Sets(recipe, card, source, hooks, teaching), {}
+        data, unread = _Sets(recipe, card, source, hooks, teaching, truth), {}
         if recipe.mode == "knn":
             unread = _remember(model, card, data)
             card = replace(card, reference_cases=len(data.still) - len(unread))
         else:
             model, unread = _train(model, recipe, card, data, folder, hooks, teaching)
+            if truth is not None:
+                card = truth.with_thresholds(card, model, data.val)
             if any(each.loss == "cox" for each in card.kinds):
                 card = completed(card, _outputs(model, card, data))
         if rank() == 0:
@@ -184,7 +197,7 @@ def finetune(
                 write_hashes(folder / "model" / TRAINED_ON, read, before=before)
             save_hashes(folder / "model" / PRETRAINED_ON, hashes)
             save_model(folder / "model", model, card)
-            model, card = load_model(folder / "model", hooks.network)
+            model, card = load_model(folder / "model", hooks.network, dense=True)
             limit = _limit(model, card, source, unread)
             facts = limit.facts() if isinstance(limit, Limit) else {"none": limit}
             card = replace(card, data=card.data | {RECORD: facts})
@@ -204,13 +217,15 @@ def reader_of(recipe: Finetune, card: ModelCard) -> Reader:
     )  # fmt: skip
 
 
-def _source(recipe: Finetune, card: ModelCard, manifest: Manifest, cache: Place, unlabelled: bool) -> Source:
+def _source(
+    recipe: Finetune, card: ModelCard, manifest: Manifest, cache: Place, truth: Truth | None, unlabelled: bool
+) -> Source:
     """Open all cases; those to train on are readable cases of the training splits.
 
     Unless the `unlabelled` teach, too, at least one label of them is known.
     """
     wanted = manifest.table["split"].isin(recipe.data.splits)
-    rows = np.flatnonzero(wanted if unlabelled else wanted & _known(manifest))
+    rows = np.flatnonzero(wanted if unlabelled else wanted & _known(manifest, truth))
     run = recipe.run
     source = open_files(
         manifest, cache, reader_of(recipe, card), recipe.data, workers=run.workers, max_bad=run.max_bad, rows=rows
@@ -220,9 +235,27 @@ def _source(recipe: Finetune, card: ModelCard, manifest: Manifest, cache: Place,
     return source
 
 
-def _known(manifest: Manifest) -> np.ndarray:
-    """Return of which cases at least one label is known."""
-    return ~np.isnan(manifest.truth()).all(axis=1)
+def _known(manifest: Manifest, truth: Truth | None) -> np.ndarray:
+    """Return of which cases at least one label is known, or where it is."""
+    return ~np.isnan(manifest.truth()).all(axis=1) if truth is None else truth.known
+
+
+def _to_draw(recipe: Finetune, manifest: Manifest, hooks: Hooks, teaching: "Distillation | None") -> Finetune:
+    """Return the recipe of a training that draws, and say what of it is left out.
+
+    Raises:
+        UserError: It cannot draw.
+    """
+    if teaching is not None or hooks.network is not None or hooks.loss is not None or hooks.transform is not None:
+        raise UserError(
+            f"--target {recipe.target} goes without teachers and without a network, loss or transform of "
+            "your own: leave them out."
+        )
+    check_dense(recipe, manifest)
+    recipe, changed = drawing_recipe(recipe)
+    if changed and rank() == 0:
+        print(f"left out of the recipe, being for labels and not for maps: {', '.join(changed)}")
+    return recipe
 
 
 def _start_of(recipe: Finetune, encoder: Path) -> EncoderCard | NetworkStart:
@@ -269,25 +302,32 @@ class _Sets:
     """The training and validation sets of a run: the cases of which at least one label is known."""
 
     def __init__(
-        self, recipe: Finetune, card: ModelCard, source: Source, hooks: Hooks, teaching: "Distillation | None"
-    ):
+        self, recipe: Finetune, card: ModelCard, source: Source, hooks: Hooks, teaching: "Distillation | None",
+        truth: Truth | None,
+    ):  # fmt: skip
         manifest, max_bad = source.manifest, recipe.run.max_bad
         targets = manifest.truth().astype(np.float32)
-        val, _ = source.readable(np.flatnonzero((manifest.table["split"] == "val") & _known(manifest)), 1.0)
+        self.truth = truth
+        val, _ = source.readable(np.flatnonzero((manifest.table["split"] == "val") & _known(manifest, truth)), 1.0)
         still = card.views().single()
         augment = replace(recipe.augment, size=recipe.augment.size * card.scales[-1])
         drawn: View = TrainView(augment, recipe.data.clip, card.arch.frames)
         if hooks.transform is not None:
             drawn = Transformed(drawn, hooks.transform, card.arch.channels, card.arch.frames)
         self.source = source
-        if teaching is None:
+        if truth is not None:
+            self.train = truth.train_set(source, targets, max_bad)
+        elif teaching is None:
             self.train = Cases(source.pixels, source.rows, drawn, targets, max_bad)
         else:
             self.train = teaching.dataset(source, drawn, targets, max_bad)
         self.still = Cases(source.pixels, source.rows, still, targets, max_bad)
         some = np.unique(np.linspace(0, len(source.rows) - 1, LOOKED_AT).astype(int)) if recipe.idle else []
         self.some = Cases(source.pixels, source.rows[some], still, max_bad=1.0)
-        self.val = Cases(source.pixels, val, still, targets, max_bad=1.0)
+        if truth is not None:
+            self.val = truth.val_set(source, val, card, targets)
+        else:
+            self.val = Cases(source.pixels, val, still, targets, max_bad=1.0)
 
 
 def check_labels(recipe: Finetune, manifest: Manifest, taught: Collection[str] = ()) -> None:
@@ -439,7 +479,9 @@ def _train(
 ):
     if recipe.idle_norm == "layer" and recipe.idle:
         _choose_active(model, card, data)
-    if teaching is None:
+    if data.truth is not None:
+        training = data.truth.training(model, card, data.train, data.val, data.source.ids, folder)
+    elif teaching is None:
         training = _training(card, data)(model, recipe, card, data.train, data.val, data.source.ids, folder, hooks.loss)
     else:
         training = teaching.training(model, card, data.train, data.val, data.source.ids, folder)
@@ -507,7 +549,7 @@ def _limit(model, card: ModelCard, source: Source, unread: Container[int]) -> Li
     """Return beyond which features a case is unlike the training cases; or why nothing says so."""
     layer = last_layer(model)
     if layer is None:
-        return "no features of one vector per case: a k-NN, a network of volumes, or one of your own"
+        return "no features of one vector per case: a k-NN, a head that draws, a network of volumes, or one of your own"
     manifest = source.manifest
     rows = np.array([row for row in source.rows if row not in unread], dtype=int)
     if len(rows) > MOST_CASES:

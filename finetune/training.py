@@ -22,6 +22,7 @@ from .recipe import Finetune
 BEST = "checkpoints/best.safetensors"
 # What of validation chooses the epoch, where anything does.
 QUALITY = "quality"  # of targets that are no labels: `objectives.quality`
+DICE = "dice"  # of drawn maps
 SELECT = {"best": "macro_auroc", "accuracy": "accuracy", "composite": "composite"}
 
 
@@ -112,6 +113,10 @@ class FineTuning(Training):
         self.log_dict({f"val_{name}": metric for name, metric in metrics.items()}, rank_zero_only=True)
         loss = 1 - metrics[QUALITY] if self.card.kinds else log_loss(scores, target, self.card.exclusive)
         self.log("val_loss", loss, rank_zero_only=True)
+        self.keep_best(metrics)
+
+    def keep_best(self, metrics: dict[str, float]) -> None:
+        """Keep the weights if no epoch before was as good."""
         score = metrics[chosen_by(self.recipe.select, self.card)] if self.recipe.select in SELECT else -float("inf")
         if score > self.best_score or (self.last_of_ties and score == self.best_score > -float("inf")):
             self.best_score, self.best_epoch = score, self.current_epoch + 1
@@ -147,6 +152,8 @@ class FineTuning(Training):
 
 def chosen_by(select: str, card: Answers) -> str:
     """Return the validation metric that chooses the epoch, or that is looked at where none does."""
+    if getattr(card, "dense", None):
+        return DICE
     return QUALITY if card.targets else SELECT.get(select, SELECT["best"])
 
 

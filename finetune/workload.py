@@ -14,6 +14,8 @@ from ..engine.training import Training
 from ..engine.workload import Workload
 from .adaptation import adapt
 from .classifier import Classifier
+from .dense.run import check_dense, drawing_card, drawing_recipe
+from .dense.training import Drawing
 from .model import build_model
 from .recipe import Finetune
 from .run import make_card
@@ -41,7 +43,12 @@ def workload(
     if recipe.mode == "knn":
         raise UserError("mode 'knn' trains nothing: there is nothing to estimate.")
     recipe = replace(recipe, contexts=())  # a head per context costs next to nothing, and asks for cases
+    if recipe.target != "labels":
+        check_dense(recipe, manifest)
+        recipe, _ = drawing_recipe(recipe)
     card = make_card(recipe, manifest, start)
+    if recipe.target != "labels":
+        card = drawing_card(recipe, card)
 
     def make(recompute: bool, device: str) -> Training:
         # Without memory from the start; MONAI's Swin transformer reads numbers while it is made.
@@ -52,7 +59,8 @@ def workload(
             # Of one case there is no variance; the cost is the same.
             model.fc_norm = nn.LayerNorm(model.fc_norm.num_features, elementwise_affine=False)
         # Mixing costs next to nothing, and asks for numbers that a dry run does not have.
-        return FineTuning(model, replace(recipe, mixup=0.0, cutmix=0.0), card, range(cases), (), range(cases), None)
+        kind = Drawing if card.dense else FineTuning
+        return kind(model, replace(recipe, mixup=0.0, cutmix=0.0), card, range(cases), (), range(cases), None)
 
     def batch(count: int) -> dict[str, Tensor]:
         model, side = recipe.model, recipe.model.image_size * recipe.scales[-1]
@@ -61,7 +69,8 @@ def workload(
         target = torch.zeros(count, truth_width(card.asked))
         target[:, 0] = 1
         image, row = torch.randint(256, shape, dtype=torch.uint8), torch.zeros(count, dtype=torch.int64)
-        return {"image": image, "target": target, "row": row}
+        truth = {"truth": torch.zeros(count, len(card.labels), side, side, dtype=torch.uint8)} if card.dense else {}
+        return {"image": image, "target": target, "row": row} | truth
 
     recompute = recipe.model.checkpoint_blocks if recipe.network == "vit" else None
     return Workload(make, batch, cases, recipe.optim, recipe.run, recompute)

@@ -35,13 +35,16 @@ def load_any_model(folder: str | Path) -> tuple[nn.Module, ModelCard | MilCard]:
     return OPENED_BY[card.kind](folder)
 
 
-def load_predicting(folder: str | os.PathLike[str], network: nn.Module | None = None) -> tuple[nn.Module, ModelCard]:
+def load_predicting(
+    folder: str | os.PathLike[str], network: nn.Module | None = None, dense: bool = False
+) -> tuple[nn.Module, ModelCard]:
     """Return network and card of a model of images or clips, alone or of units.
 
     Args:
         folder: The model folder.
         network: As of `load_model`.
+        dense: The same.
     """
     if load_any_card(Path(folder)).kind == MultiViewCard.kind:
         return load_multi_view(folder)
-    return load_model(folder, network, units=True)
+    return load_model(folder, network, dense=dense, units=True)

@@ -54,9 +54,14 @@ def _mark_side(image: np.ndarray, rng: np.random.Generator) -> None:
     cv2.putText(image, "L" if left else "R", at, cv2.FONT_HERSHEY_SIMPLEX, size / 560, 250, thick, cv2.LINE_AA)
 
 
-def framed(region: np.ndarray, maps: tuple[np.ndarray, np.ndarray]) -> tuple[float, float, float, float] | None:
-    """Return the frame around a region of the body frame, in pixels of the image."""
-    rows, columns = np.nonzero(cv2.remap(region, *maps, cv2.INTER_LINEAR) > 0.35)
+def shown_region(region: np.ndarray, maps: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """Return (S, S) bool: which pixels of the image show a region of the body frame."""
+    return np.asarray(cv2.remap(region, *maps, cv2.INTER_LINEAR) > 0.35)
+
+
+def framed(mask: np.ndarray) -> tuple[float, float, float, float] | None:
+    """Return the frame around a mask, in pixels; None of fewer than four."""
+    rows, columns = np.nonzero(mask)
     if len(rows) < 4:
         return None
     x, y = int(columns.min()), int(rows.min())

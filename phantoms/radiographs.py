@@ -16,7 +16,7 @@ from ..core.files import write_text, written_aside
 from ..datasets.manifest.tables import nearest
 from .chest import Body, Chest
 from .chest_findings import FINDINGS, apply, reshape
-from .exposure import expose, framed, projection
+from .exposure import expose, framed, projection, shown_region
 
 Box = tuple[float, float, float, float]
 NOMINAL_PX = 1024  # BBox_List_2017.csv counts in pixels of a 1024-px image, whatever the size of the copy
@@ -93,6 +93,19 @@ def chest_phantom(
     Raises:
         UserError: A name that is no finding, or another view.
     """
+    image, masks = masked_chest_phantom(findings, size=size, rng=rng, view=view, body=body)
+    boxes = {name: framed(mask) for name, mask in masks.items()}
+    return image, {name: box for name, box in boxes.items() if box is not None}
+
+
+def masked_chest_phantom(
+    findings: Iterable[str], *, size: int = 512, rng: np.random.Generator, view: str = "PA", body: Body | None = None
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Make one image of a chest; arguments and errors as of `chest_phantom`.
+
+    Returns:
+        The image, and for each finding its mask, (size, size) bool; empty where the image does not show it.
+    """
     findings = frozenset(findings)
     for name in sorted(findings - FINDINGS.keys()):
         raise UserError(f"No phantom of {name!r}{nearest(name, FINDINGS)}. There are: {', '.join(FINDINGS)}.")
@@ -104,8 +117,7 @@ def chest_phantom(
     maps = projection(size, rng)
     shadow = cv2.remap(chest.shadow(), *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
     image = expose(shadow, view, rng)
-    boxes = {name: framed(region, maps) for name, region in regions.items()}
-    return image, {name: box for name, box in boxes.items() if box is not None}
+    return image, {name: shown_region(region, maps) for name, region in regions.items()}
 
 
 def _posed(body: Body, view: str, rng: np.random.Generator) -> Body:

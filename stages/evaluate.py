@@ -79,7 +79,8 @@ def _context(
 ) -> "Context":  # fmt: skip
     """Gather what model folders, explanations and images beside the tables say."""
     from ..eval import Context
-    from .box_report import box_report, image_map
+    from .box_report import BoxedMaps, boxed_maps, image_map
+    from .dense_report import dense_report
 
     cards = {name: _card_beside(path) for name, path in predictions.items()}
     known = {name: card for name, card in cards.items() if card is not None}
@@ -93,9 +94,12 @@ def _context(
     image = _images(manifest) if manifest is not None and unit != "slide" else None
 
     def sections(_) -> list:
-        found = any(table.targets for table in tables.values())
-        boxes = None if manifest is None or found else box_report(predictions, tables, manifest, evaluation, image)
-        return [_seen(evaluation.split, predictions, tables), *([] if boxes is None else [boxes])]
+        found = [_seen(evaluation.split, predictions, tables)]
+        if manifest is None or any(table.targets for table in tables.values()):
+            return found
+        maps: BoxedMaps = boxed_maps(predictions, tables, manifest, evaluation)
+        drawn = dense_report(predictions, tables, manifest, evaluation, maps)
+        return [*found, *(section for section in (maps.section(image), drawn) if section is not None)]
 
     return Context(
         unit=unit,

@@ -114,6 +114,7 @@ def _explain_images(
         maps = ImageMaps(
             id=case, labels=tuple(card.labels[place] for place in places), maps=found.maps, extent_px=found.extent_px,
             width_px=found.width_px, height_px=found.height_px, method=made, model=weights,
+            **_scale(card, found.maps, places),
         )  # fmt: skip
         try:
             write_maps(case_file(maps_folder, case, ".h5"), maps)
@@ -123,6 +124,17 @@ def _explain_images(
             continue
         done += 1
     return done
+
+
+def _scale(card, maps: np.ndarray, places: np.ndarray) -> dict[str, tuple[float, ...]]:
+    """Return what the scale of (K, gh, gw) maps of some labels is, where they are probabilities."""
+    if not card.dense:
+        return {}
+    thresholds = card.dense["thresholds"]
+    return {
+        "highest": tuple(maps.max(axis=(1, 2)).tolist()),
+        "thresholds": tuple(thresholds[card.labels[place]]["value"] for place in places),
+    }
 
 
 def _explained(scores: np.ndarray) -> np.ndarray:

@@ -44,7 +44,7 @@ def merge_stage(
     from ..backbone.encoder import fingerprint
     from ..datasets.manifest.seen import CHOSEN_ON, PRETRAINED_ON, TRAINED_ON, read_hashes, save_hashes
     from ..finetune import merging
-    from ..finetune.model import load_card, save_model
+    from ..finetune.model import load_card, refuse_dense, save_model
 
     if method not in METHODS:
         raise UserError(f"--method {method}: one of {', '.join(METHODS)}.")
@@ -55,6 +55,7 @@ def merge_stage(
     parent = fingerprint(base)
     cards = {name: load_card(path) for name, path in models.items()}
     for name, card in cards.items():
+        refuse_dense(card, models[name])
         _check(models[name], card, models, cards, parent, base)
     first = next(iter(cards.values()))
     network, start = _start(first, base)

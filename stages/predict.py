@@ -112,9 +112,11 @@ def predict_stage(request: Request) -> pd.DataFrame | None:
         raise UserError(f"--out {request.out}: predictions are written as .csv or as .jsonl (JSON lines).")
     if request.runtime == "onnx":
         return _predict_exported(request)
-    network, card = load_predicting(request.model)
+    network, card = load_predicting(request.model, dense=True)
     if card.kind == MULTI_VIEW:
         _refuse_multi_view(request)
+    if getattr(card, "dense", None) and request.explain is None:  # what it draws is its answer
+        request = replace(request, explain=request.out.parent / EXPLANATIONS)
     if request.dicom is not None:
         refuse_targets(card, "--dicom")
         refuse_for_units(request.units.units(card), "--dicom")

@@ -174,7 +174,11 @@ def _look_at_membership(found: Released, source: str | Path, manifest: Manifest,
     if hashes is None:
         found.notes.append("Membership was not attacked: the model does not say what it was trained on.")
         return
-    labels = [label for label in load_card(source).labels if label in manifest.table]
+    card = load_card(source)
+    if card.dense:
+        found.notes.append("Membership was not attacked: the model draws, and has learned places, not labels.")
+        return
+    labels = [label for label in card.labels if label in manifest.table]
     if not labels:
         found.notes.append("Membership was not attacked: the archive has none of the model's labels.")
         return

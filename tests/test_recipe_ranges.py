@@ -15,7 +15,7 @@ from clinvit.datasets.transforms.multi_crop import MultiCrop
 from clinvit.engine.recipe import Optim, Run, parse_recipe
 from clinvit.finetune.distil_recipe import Distil
 from clinvit.finetune.features_recipe import Features
-from clinvit.finetune.recipe import Finetune, View
+from clinvit.finetune.recipe import Dense, Finetune, View
 from clinvit.mil.extract_recipe import Extract
 from clinvit.mil.recipe import Cases, Mil
 from clinvit.pretrain.jepa_recipe import Jepa, Predictor
@@ -25,7 +25,7 @@ WHOLE = (Pretrain, Dino, Jepa, Finetune, Distil, Features, Mil, Extract, Tiling)
 GROUPS = {
     Model: "model.", Optim: "optim.", Run: "run.", Decoder: "decoder.", Head: "head.", MultiCrop: "crops.",
     View: "view.", Augment: "augment.", Clip: "data.clip.", Data: "data.", Cases: "data.", Tissue: "tissue.",
-    Stain: "stain.", Start: "start.", Predictor: "predictor.", Ibot: "ibot.",
+    Stain: "stain.", Start: "start.", Predictor: "predictor.", Ibot: "ibot.", Dense: "dense.",
 }  # fmt: skip
 PARTS = {**dict.fromkeys(WHOLE, ""), **GROUPS}
 NUMBERS = [

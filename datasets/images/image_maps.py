@@ -1,9 +1,12 @@
 """Maps of where a model of images looked, one HDF5 file per case: small, without pickle, readable in any language.
 
-`maps` (L, gh, gw) float16 holds one grid per label, divided by its own maximum (a grid of zeros stays). Attributes:
+`maps` (L, gh, gw) float16, compressed, holds one grid per label, divided by its own maximum (a grid of zeros stays).
+
+Attributes:
 `labels` (L names), `extent_px` (left, top, right, bottom of the grid in pixels of the file as it is read, of which
 parts may lie outside of it), `width_px` and `height_px` of that image, `id`, `method`, and `model`, the SHA-256 of
-its weights.
+its weights. Maps that are probabilities (method `dense`) also have `highest`, each map's maximum before it was divided
+by it, and `thresholds`, from which probability on a pixel belongs to the finding.
 """
 
 import hashlib
@@ -31,6 +34,9 @@ class ImageMaps:
         width_px, height_px: Of that image.
         method: How the maps were made.
         model: SHA-256 of the model's weights.
+        highest: Of maps that are probabilities, the maximum of each; of those that were read again, `maps` times
+            `highest` are the probabilities. Empty where the scale of a map means nothing.
+        thresholds: Of the same, from which probability on a pixel belongs to the finding.
     """
 
     id: str
@@ -41,6 +47,13 @@ class ImageMaps:
     height_px: int
     method: str
     model: str
+    highest: tuple[float, ...] = ()
+    thresholds: tuple[float, ...] = ()
+
+    def probabilities(self, label: str) -> np.ndarray | None:
+        """Return (gh, gw) probabilities of a label as they were read again; None where the maps are of no scale."""
+        place = self.labels.index(label)
+        return self.maps[place] * self.highest[place] if self.highest else None
 
 
 def case_file(folder: Path, case: str, suffix: str) -> Path:
@@ -69,7 +82,7 @@ def write_maps(path: Path, case: ImageMaps) -> None:
     highest = case.maps.max(axis=(1, 2), keepdims=True)
     scaled = np.divide(case.maps, highest, out=np.zeros(case.maps.shape), where=highest > 0)
     with written_aside(path) as aside, h5py.File(aside, "w") as file:
-        file["maps"] = scaled.astype(np.float16)
+        file.create_dataset("maps", data=scaled.astype(np.float16), compression="gzip", shuffle=True)
         file["maps"].attrs.update(
             {
                 "id": case.id,
@@ -81,6 +94,8 @@ def write_maps(path: Path, case: ImageMaps) -> None:
                 "model": case.model,
             }
         )
+        if case.highest:
+            file["maps"].attrs.update({"highest": case.highest, "thresholds": case.thresholds})
 
 
 def read_maps(path: Path) -> ImageMaps:
@@ -100,7 +115,7 @@ def read_maps(path: Path) -> ImageMaps:
     try:
         with h5py.File(path) as file:
             refuse_pointers(path, file)
-            refuse_inflated(path, file, ratio=4)  # ours are not compressed
+            refuse_inflated(path, file)
             maps, attrs = file["maps"][:].astype(np.float64), dict(file["maps"].attrs)
         left, top, right, bottom = map(float, attrs["extent_px"])
         case = ImageMaps(
@@ -112,11 +127,18 @@ def read_maps(path: Path) -> ImageMaps:
             height_px=int(attrs["height_px"]),
             method=attrs["method"],
             model=attrs["model"],
+            highest=tuple(map(float, attrs.get("highest", ()))),
+            thresholds=tuple(map(float, attrs.get("thresholds", ()))),
         )
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise DataError(f"{path}: no readable maps of an image ({' '.join(str(error).split())}). {advice}") from None
     if maps.ndim != 3 or len(maps) != len(case.labels):
         raise DataError(f"{path}: maps of the shape {maps.shape} for {len(case.labels)} labels. {advice}")
+    scale = np.array([*case.highest, *case.thresholds])
+    if case.highest and not (
+        len(case.highest) == len(case.thresholds) == len(case.labels) and ((scale >= 0) & (scale <= 1)).all()
+    ):
+        raise DataError(f"{path}: probabilities without a maximum or a threshold for each label. {advice}")
     if not (np.isfinite(maps).all() and (maps >= 0).all()):
         raise DataError(f"{path}: a map holds what is no number at or above 0. {advice}")
     return case

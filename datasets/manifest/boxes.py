@@ -54,8 +54,13 @@ def write_boxes(path: str | Path, boxes: Iterable[Box]) -> None:
         table.to_csv(aside, index=False, lineterminator="\n", float_format="%.9g")
 
 
-def read_boxes(path: str | Path, manifest: Manifest) -> list[Box]:
+def read_boxes(path: str | Path, manifest: Manifest, others: bool = False) -> list[Box]:
     """Read and check the boxes of a manifest's cases, in file order.
+
+    Args:
+        path: The CSV file.
+        manifest: The cases and labels.
+        others: Whether there may be boxes of further cases and labels; they are left out.
 
     Raises:
         DataError: The file or a column is missing, an id or a label is not the manifest's, a number is none, or a box
@@ -67,6 +72,9 @@ def read_boxes(path: str | Path, manifest: Manifest) -> list[Box]:
         if column not in table.columns:
             hint = nearest(column, table.columns)
             raise DataError(f"{path}: no column {column!r}{hint}. A table of boxes has {', '.join(Box._fields)}.")
+    if others:  # of a manifest of which some cases or labels were taken
+        table = table[table["id"].isin(manifest.table["id"]) & table["label"].isin(manifest.labels)]
+        table = table.reset_index(drop=True)
     _refuse_unknown(path, table["id"], "case", set(manifest.table["id"]), f"{manifest.path} has no such row")
     known = ", ".join(manifest.labels)
     _refuse_unknown(path, table["label"], "finding", manifest.labels, f"the labels of {manifest.path} are {known}")

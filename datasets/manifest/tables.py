@@ -54,7 +54,7 @@ SPLITS = ("train", "val", "test")
 FACTS = frozenset(
     (
         "age sex view follow_up height width spacing mpp mpp_override fps frames annotation study series site scanner "
-        "source group probe original_split duplicate_of instance accession chosen"
+        "source group probe original_split duplicate_of instance accession chosen mask"
     ).split()
 )
 _MANY = 0.2  # of the scores: beyond it they are on another scale, rather than failed
@@ -237,8 +237,8 @@ def read_manifest(path: str | Path, labels: Sequence[str] | None = None) -> Mani
         if label not in table.columns:
             raise DataError(f"{path}: no label column {label!r}{nearest(label, table.columns)}.")
         table[label] = label_cells(path, table, label, named=labels is not None)
-    for column in ("path", "annotation"):
-        if column in table:
+    for column in ("path", "annotation", *filter(_names_masks, table.columns)):
+        if column in table and column not in found:
             refuse_outside(path, column, table[column].str.strip(), roots, signature)
     return Manifest(path, table, found, meaning, notes, tuple(kinds))
 
@@ -492,11 +492,25 @@ def is_covariate(name: str) -> bool:
     return name.lower() in FACTS or plain in COVARIATES or plain.split(" ")[-1] in ("id", "uid")
 
 
+def mask_column(columns: Iterable[str], labels: Sequence[str], label: str) -> str:
+    """Return the column that names files of masks of a label; empty where there is none.
+
+    It is called `mask_<label>`, of a manifest with one label also `mask`.
+    """
+    names = (f"mask_{label}", *["mask"] * (len(labels) == 1))
+    return next((name for name in names if name in columns), "")
+
+
+def _names_masks(column: str) -> bool:
+    return column == "mask" or column.startswith("mask_")
+
+
 def _label_columns(table: pd.DataFrame, named: Sequence[str], of_targets: set[str]) -> tuple[str, ...]:
     return tuple(
         column
         for column in table.columns
         if column not in of_targets
+        and not (_names_masks(column) and column.removeprefix("mask_") in table)
         and (column in named or (column not in KEYS and not is_covariate(column) and is_numeric(table[column])))
         and (column in named or column != "case" or is_binary(table[column]))  # numbers of cases, else cases of a study
     )

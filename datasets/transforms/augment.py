@@ -102,14 +102,18 @@ class _Train:
                 augment.crop_scale,
                 augment.crop_ratio,
                 interpolation=interpolation,
-                area_for_downscale="image",
+                mask_interpolation=cv2.INTER_LINEAR,
+                area_for_downscale="image_mask",
                 p=1,
             )
         ]
         if augment.flip:
             self._moves.append(alb.HorizontalFlip(p=augment.flip))
         if augment.rotate_deg:
-            self._moves.append(alb.Rotate(augment.rotate_deg, interpolation=interpolation, p=1))
+            linear = cv2.INTER_LINEAR
+            self._moves.append(
+                alb.Rotate(augment.rotate_deg, interpolation=interpolation, mask_interpolation=linear, p=1)
+            )
         if augment.brightness_contrast:
             limit = augment.brightness_contrast
             self._moves.append(alb.RandomBrightnessContrast(limit, limit, p=1))
@@ -130,6 +134,22 @@ class _Train:
         if self._randaug and not self._randaug_first:
             image = self._randaug(image, np.random.default_rng(next(seeds)))
         return np.ascontiguousarray(image)
+
+    def with_masks(self, image: np.ndarray, masks: list[np.ndarray], seed: int) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Return an image and masks (H, W) of 0 and 1 of it, moved alike: each transform is given both.
+
+        As grey levels, of which half or more is in the mask: its edges stay where those of the image are, which the
+        nearest pixel does not. RandAugment is left out: it moves pixels without saying where to.
+        """
+        assert self._randaug is None, "moves pixels without their masks"
+        if not masks:
+            return self(image, seed), []
+        masks = [mask * np.uint8(255) for mask in masks]
+        for transform, own in zip(self._moves, range(16 * seed, 16 * seed + 16)):
+            transform.set_random_seed(own)
+            moved = transform(image=image, masks=masks)
+            image, masks = moved["image"], list(moved["masks"])
+        return np.ascontiguousarray(image), [(mask >= 128).astype(np.uint8) for mask in masks]
 
 
 def _cropped_planes(crop, image: np.ndarray, seed: int) -> np.ndarray:

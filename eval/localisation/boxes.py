@@ -147,7 +147,7 @@ def box_metrics(
         patients=[bootstrap.having(column) for column in among.T],
         metrics=_estimates(model, among, bootstrap) | _shares_hit(model, among, bootstrap),
         baseline={name: _means(values, among) for name, values in ignorant.items()},
-        gain={name: _gains(model - ignorant[name], among, bootstrap) for name in ("uniform", "centre")}
+        gain={name: paired_gains(model - ignorant[name], among, bootstrap) for name in ("uniform", "centre")}
         | {"prior": _prior_gains(model, priors, among, bootstrap, evaluation)},
         each=model,
         method=method,
@@ -167,7 +167,7 @@ def _estimates(values: np.ndarray, among: np.ndarray, bootstrap: PatientBootstra
     }
 
 
-def _gains(values: np.ndarray, among: np.ndarray, bootstrap: PatientBootstrap) -> dict[str, list[Estimate]]:
+def paired_gains(values: np.ndarray, among: np.ndarray, bootstrap: PatientBootstrap) -> dict[str, list[Estimate]]:
     """Compute `_estimates` of paired differences; those that are the same in every finding get an interval too."""
     found = _estimates(values, among, bootstrap)
     for column, counted in enumerate(among.T):
@@ -186,7 +186,7 @@ def _prior_gains(
     The priors of a resample are made of fewer different patients and are worse on average, so resamples give the
     standard error only; the interval is that of a t distribution around the difference.
     """
-    known, draws = _gains(values - priors.measures(), among, bootstrap), []
+    known, draws = paired_gains(values - priors.measures(), among, bootstrap), []
     for weights, own in priors.resampled(evaluation.resamples, evaluation.seed):
         weighted = among * weights[:, None]
         differences = np.nan_to_num(values - own)  # NaN has a weight of 0

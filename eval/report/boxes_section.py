@@ -21,11 +21,17 @@ ALL = "All findings"
 MOST_EXAMPLES = 8
 PRIORS = ("centre", "prior")  # baselines to which the table of differences goes
 NAMES = {"pointing_game": "Pointing game", "energy": "Energy in the box", "iou": "Mean IoU"}
-METHOD_NAMES = {"gradient": "relevance", "grad_cam": "Grad-CAM", "attention": "attention rollout"}
+METHOD_NAMES = {
+    "gradient": "relevance",
+    "grad_cam": "Grad-CAM",
+    "attention": "attention rollout",
+    "dense": "dense head",
+}
 METHOD_WORDS = {
     "gradient": "gradient-weighted attention (Chefer et al. 2021)",
     "grad_cam": "Grad-CAM (Selvaraju et al. 2017)",
     "attention": "attention rollout (Abnar & Zuidema 2020), the same map for every finding",
+    "dense": "the probabilities that a dense head draws (ViTDet’s pyramid, IML-ViT’s head)",
 }
 
 

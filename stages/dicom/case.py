@@ -10,6 +10,7 @@ from ...core.errors import UserError
 
 KINDS = ("sr", "seg", "pm", "sc", "pdf")  # report, segmentation, parametric map, secondary capture, encapsulated PDF
 SHOWING = ("seg", "pm", "sc", "pdf")  # those that show where the model looked
+REGION = 0.5  # of a map's maximum, from which on a pixel belongs to the region of the finding
 HIGHEST = 3  # findings shown where none is present
 
 
@@ -74,6 +75,7 @@ class HeatMap:
             which parts may lie outside of it.
         width_px, height_px: Of that image.
         frames: T indices from 0 of the frames of a clip; empty of an image.
+        region: Share of the maximum, from which on a pixel belongs to the region of the finding.
     """
 
     label: str
@@ -82,6 +84,7 @@ class HeatMap:
     width_px: int
     height_px: int
     frames: tuple[int, ...] = ()
+    region: float = REGION
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ class ResultCase:
         reason: Why the case failed; '' if it did not.
         warning: What there is to warn of; '' if nothing.
         maps: Of the labels that are shown; none writes no segmentation and no parametric map.
-        method: How the maps were made: `gradient`, `grad_cam`, `attention`, `tiles`, or '' without maps.
+        method: How the maps were made: `gradient`, `grad_cam`, `attention`, `dense`, `tiles`, or '' without maps.
         frames: Of the first source, indices from 0 of the frames that the model saw; empty for all.
         facts: Further lines for the reader, by name.
     """

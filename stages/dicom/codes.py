@@ -25,6 +25,7 @@ QUANTITIES = {
     "gradient": codes.DCM.GradientWeightedClassActivation,
     "grad_cam": codes.DCM.GradientWeightedClassActivation,
     "attention": codes.DCM.ClassActivation,
+    "dense": codes.DCM.ClassActivation,
     "tiles": codes.DCM.ClassActivation,
 }
 

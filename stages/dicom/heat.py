@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from ...core.errors import DataError
-from ...datasets.images.image_maps import case_file, read_maps
-from .case import HeatMap, ResultCase, highest
+from ...datasets.images.image_maps import ImageMaps, case_file, read_maps
+from .case import REGION, HeatMap, ResultCase, highest
+
+HIGHEST_PIXELS = 0.9  # of a map's maximum: so high are some pixels of the image, between the middles of its cells
 
 
 def with_image_maps(case: ResultCase, maps: Path) -> ResultCase:
@@ -26,10 +28,20 @@ def with_image_maps(case: ResultCase, maps: Path) -> ResultCase:
     if found.model != case.algorithm.weights:  # left by another model
         return case
     heat = [
-        HeatMap(label, values, found.extent_px, found.width_px, found.height_px)
-        for label, values in zip(found.labels, found.maps, strict=True)
+        HeatMap(label, values, found.extent_px, found.width_px, found.height_px, region=_region(found, place))
+        for place, (label, values) in enumerate(zip(found.labels, found.maps, strict=True))
     ]
     return replace(case, maps=tuple(heat), method=found.method)
+
+
+def _region(found: ImageMaps, place: int) -> float:
+    """Return the share of a map's maximum from which on a pixel is the finding; of probabilities, by their threshold.
+
+    The highest pixels always are: a finding that is present is somewhere.
+    """
+    if not found.highest or not found.highest[place]:
+        return REGION
+    return min(HIGHEST_PIXELS, found.thresholds[place] / found.highest[place])
 
 
 def with_clip_maps(case: ResultCase, network: Any, card: Any) -> ResultCase:

@@ -22,13 +22,12 @@ from pydicom.uid import SecondaryCaptureImageStorage
 
 from ...datasets.images.dicom import decimals
 from ...eval.localisation.image_map import ImageMap
-from .case import Finding, HeatMap, ResultCase, highest
+from .case import REGION, Finding, HeatMap, ResultCase, highest
 from .codes import QUANTITIES, concept, line, private_scheme
 from .equipment import MANUFACTURER, NOTE, Naming, software
 from .filing import laterality
 from .slide_maps import Canvas, canvas, is_slide
 
-REGION = 0.5  # of a map's maximum, from which on a pixel belongs to the region of the finding
 _LEVELS = 65535
 _TEMPORAL, _FRAME_CONTENT = Tag("TemporalPositionIndex"), Tag("FrameContentSequence")
 
@@ -136,13 +135,24 @@ def segmentations(case: ResultCase, sources: Sequence[Dataset]) -> Iterable[Data
     if is_slide(sources[0]):
         grid = canvas(sources[0])
         if grid is not None:
-            regions = (_slide_levels(case, findings, grid) >= REGION).astype(np.uint8)
+            regions = _regions(_slide_levels(case, findings, grid), case, findings)
             yield _sided(_segmentation(sources[0], regions, findings, case, naming, **grid.settings), sources[0])
         return
     source = _frame_of(sources[0])
-    regions = (_levels(case, findings, source) >= REGION).astype(np.uint8)
+    regions = _regions(_levels(case, findings, source), case, findings)
     made = _over_frames(_segmentation(source, regions[:1], findings, case, naming), regions, case.maps[0].frames)
     yield _sided(_referring(made, sources[0]), sources[0])
+
+
+def _regions(levels: np.ndarray, case: ResultCase, findings: Sequence[Finding]) -> np.ndarray:
+    """Return (T, H, W, K) uint8: which pixels of (T, H, W, K) maps of findings belong to them."""
+    shown = case.shown()
+    return (levels >= np.array([shown[each.label].region for each in findings])).astype(np.uint8)
+
+
+def _how(case: ResultCase) -> str:
+    """Return what makes a pixel belong to a finding."""
+    return "drawn by the model" if case.method == "dense" else f"at least {REGION:g} of a heat map's maximum"
 
 
 def _segmentation(
@@ -153,7 +163,7 @@ def _segmentation(
         [source], regions, SegmentationTypeValues.BINARY,
         [_segment(number, each, case, naming) for number, each in enumerate(findings, 1)],
         omit_empty_frames=False, content_label="AI_REGIONS",
-        content_description=f"{NOTE}: at least {REGION:g} of a heat map's maximum", **naming.settings(), **place,
+        content_description=f"{NOTE}: {_how(case)}", **naming.settings(), **place,
     )  # fmt: skip
     if any(each.code is None for each in findings):
         made.CodingSchemeIdentificationSequence = [private_scheme()]

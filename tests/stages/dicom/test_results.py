@@ -8,6 +8,8 @@ import numpy as np
 import pydicom
 import pytest
 from clinvit.cli import main
+from clinvit.datasets.images.image_maps import read_maps
+from clinvit.eval.localisation.image_map import ImageMap
 from clinvit.stages.dicom import write as writing
 from highdicom.seg import segread
 from highdicom.sr import srread
@@ -171,3 +173,25 @@ def test_nothing_of_the_header_but_in_the_results(saved, predict, tmp_path, capf
     assert [(name, word) for name, content in seen.items() for word in planted if word in content] == []
     reports = [pydicom.dcmread(path) for path in folder.glob("*-sr.dcm")]
     assert len(reports) == 3 and all(report.PatientID == NUMBER for report in reports)
+
+
+@pytest.mark.parametrize("threshold", [0.04, 0.99])
+def test_what_a_dense_head_draws_is_segmented_by_its_own_threshold(saved, random_model, tmp_path, threshold):
+    cuts = {label: {"value": threshold, "split": "val"} for label in ("Square", "Bar")}
+    dense = {"target": "masks", "window": 0, "channels": 8, "drop": 0.0, "edge_px": 7, "edge_weight": 20.0}
+    model = random_model(thresholds=THRESHOLDS, dense=dense | {"thresholds": cuts})
+    words = ["predict", "images", str(saved("DX")), "--model", str(model), "--out", str(tmp_path / "results")]
+    assert main([*words, "--dicom", "seg,pm"]) == 0
+    pm, seg = sorted((tmp_path / "results/predictions-dicom").glob("*.dcm"))
+    assert validated(pm) == validated(seg) == []
+    (file,) = (tmp_path / "results/explanations/maps").glob("*.h5")
+    found = read_maps(file)
+    place = found.labels.index("Square")
+    grid = ImageMap(found.maps[place], found.extent_px, found.width_px, found.height_px)
+    # What is below the threshold throughout, but present by the score of the image, is where it is highest.
+    cut = min(threshold / found.highest[place], 0.9)
+    expected = grid.sampled(found.width_px, found.height_px) >= cut
+    drawn = segread(seg).pixel_array.astype(bool)
+    assert drawn.shape == expected.shape and drawn.any() and not drawn.all()
+    assert (drawn != expected).mean() < 0.01
+    assert "drawn by the model" in segread(seg).ContentDescription
