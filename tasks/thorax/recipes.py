@@ -5,6 +5,7 @@ facts and hyper-parameters from its public code (PRETRAIN.md, FINETUNE.md).
 """
 
 from dataclasses import replace
+from typing import Any
 
 from ...backbone.sizes import Model
 from ...datasets.settings import Data
@@ -15,6 +16,9 @@ from ...finetune.recipe import Finetune, View
 from ...pretrain.jepa_recipe import Jepa, Predictor
 from ...pretrain.recipe import Decoder, Dino, Ibot, Pretrain
 from .labels import CHEXPERT, COVIDX
+
+# Crops that keep the shape of the chest, for small archives.
+_MILD: dict[str, Any] = {"crop_ratio": (0.87, 1.15), "interpolation": "bilinear"}
 
 
 def pretrain_vit_s() -> Pretrain:
@@ -260,6 +264,34 @@ def finetune_resnet18() -> Finetune:
     )
 
 
+def pretrain_small_archive() -> Pretrain:
+    """Pre-train as `tiny` does on crops that keep the shape of the chest: for some hundred to a thousand X-rays.
+
+    Command: clinvit pretrain thorax --recipe small_archive --data manifest.csv --out runs/mae
+    Cost and scores: docs/evidence/pretraining.md.
+    """
+    tiny = pretrain_tiny()
+    return replace(tiny, augment=replace(tiny.augment, crop_scale=(0.5, 1.0), **_MILD))
+
+
+def finetune_small_archive() -> Finetune:
+    """Fine-tune from `pretrain_small_archive` on milder crops than `tiny`; the last epoch is kept.
+
+    Command: clinvit finetune thorax --recipe small_archive --data manifest.csv --encoder runs/mae/encoder --out runs/ft
+    Cost and scores: docs/evidence/pretraining.md.
+    """
+    tiny = finetune_tiny()
+    return replace(tiny, augment=replace(tiny.augment, crop_scale=(0.7, 1.0), **_MILD))
+
+
+def finetune_small_archive_resnet18() -> Finetune:
+    """Train timm's ResNet-18 from scratch on the crops of `small_archive`, to compare with.
+
+    Command: clinvit finetune thorax --recipe small_archive_resnet18 --data manifest.csv --out runs/resnet18
+    """
+    return replace(finetune_resnet18(), augment=finetune_small_archive().augment)
+
+
 def pretrain_demo() -> Pretrain:
     """Pre-train a ViT of 0.8 million weights on small images, for the demo: minutes on 2 CPU cores.
 
@@ -310,6 +342,7 @@ def finetune_demo_scratch() -> Finetune:
 PRETRAIN = {
     "demo": pretrain_demo,
     "tiny": pretrain_tiny,
+    "small_archive": pretrain_small_archive,
     "vit_s": pretrain_vit_s,
     "vit_b": pretrain_vit_b,
     "dinov2_s": pretrain_dinov2_s,
@@ -319,6 +352,8 @@ FINETUNE = {
     "demo": finetune_demo,
     "demo_scratch": finetune_demo_scratch,
     "tiny": finetune_tiny,
+    "small_archive": finetune_small_archive,
+    "small_archive_resnet18": finetune_small_archive_resnet18,
     "vit_s": finetune_vit_s,
     "vit_b": finetune_vit_b,
     "densenet121": finetune_densenet121,
