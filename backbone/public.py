@@ -15,7 +15,9 @@ from ..core.errors import RunError, UserError
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALVES = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-WEIGHTS = ("model.safetensors", "pytorch_model.bin", "model.safetensors.index.json")
+WEIGHTS = ("model.safetensors", "pytorch_model.bin", "model.safetensors.index.json", "encoder.safetensors")
+_OF_A_HUB = ("config.json", "preprocessor_config.json", "model*.safetensors", "*.index.json")
+_OURS = ("model.json", "encoder.json", "encoder.safetensors", "out_of_distribution.safetensors")
 PREFIXES = ("hf-hub:", "hf_hub:", "timm:")
 
 
@@ -229,7 +231,7 @@ def fetch(source: str, download: Callable[..., str] | None = None) -> Path:
         from huggingface_hub import snapshot_download
 
         download = snapshot_download
-    wanted = [file] if file else ["config.json", "preprocessor_config.json", "model*.safetensors", "*.index.json"]
+    wanted = [file] if file else [*_OF_A_HUB, *_OURS]
     try:
         folder = download(repo_id=name, allow_patterns=wanted)
         if not file and not _weights_in(Path(folder)):

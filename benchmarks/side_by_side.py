@@ -1,5 +1,6 @@
 """What the benchmarks share: the line that names the machine and the peers, a step of any model, and fair turns."""
 
+import argparse
 import contextlib
 import ctypes
 import platform
@@ -7,10 +8,12 @@ import re
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from clinvit.backbone.sizes import architecture
 from clinvit.core.platform import usable_cores
 from clinvit.engine.allocation import keep_freed_memory
 from clinvit.engine.trainer import cpu_multiplies_bf16
@@ -18,6 +21,45 @@ from timm.layers import Attention
 from torch import Tensor, nn
 
 Step = Callable[[Tensor], None]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What is asked of a benchmark of steps.
+
+    Attributes:
+        device: cpu or cuda.
+        batch: Cases of a step.
+        steps: Timed steps of each row.
+        size: Of our ViT and of the peer's.
+        eager: Whether rows under torch.compile are left out.
+    """
+
+    device: str = "cpu"
+    batch: int = 8
+    steps: int = 3
+    size: str = "base"
+    eager: bool = False
+
+    @classmethod
+    def asked(cls, doc: str, batch: int, steps: int) -> "Timing":
+        """Return what the command line of a benchmark asks for, by these defaults."""
+        parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+        parser.add_argument("--device", default="cpu")
+        parser.add_argument("--batch", type=int, default=batch)
+        parser.add_argument("--steps", type=int, default=steps)
+        parser.add_argument("--size", default="base")
+        parser.add_argument("--eager", action="store_true")
+        return cls(**vars(parser.parse_args()))
+
+
+def encoder_of(size: str) -> dict[str, int]:
+    """Return a named size in the words of Hugging Face's configs."""
+    vit = architecture(size)
+    return {
+        "hidden_size": vit.width, "num_hidden_layers": vit.depth, "num_attention_heads": vit.heads,
+        "intermediate_size": int(vit.width * vit.mlp_ratio),
+    }  # fmt: skip
 
 
 def machine(*peers: str, device: str = "cpu") -> str:

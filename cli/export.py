@@ -5,21 +5,28 @@ from typing import Any
 
 from .parser import Parser
 
-SUMMARY = "a model or an encoder for timm, Hugging Face, ONNX or torch.export; a model card"
+SUMMARY = "a model or an encoder for timm, Hugging Face, ONNX or torch.export; a model card; the hub"
 
 
 def add_arguments(parser: Parser, task: Any) -> None:
     """Add the verb's options."""
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="model or encoder folder; it is only read")
     parser.add_argument(
-        "--to", choices=["timm", "huggingface", "onnx", "torch", "card"],
-        help="whom it is for; `card` writes a README.md of the folder's own facts",
+        "--to", choices=["timm", "huggingface", "onnx", "torch", "card", "hub"],
+        help="whom it is for; `card` writes a README.md of the folder's own facts; `hub` uploads to huggingface.co",
     )  # fmt: skip
     parser.add_argument(
         "--merge", action="store_true",
         help="merge idle units (finetune --idle); without --to a smaller folder of ours. onnx and torch always do so",
     )  # fmt: skip
-    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    parser.add_argument("--out", type=Path, help="folder to write")
+    parser.add_argument(
+        "--repo", metavar="OWNER/NAME",
+        help="with --to hub: where to; the token is read from HF_TOKEN, and a repository that is made is private",
+    )  # fmt: skip
+    parser.add_argument(
+        "--public", action="store_true", help="with --to hub: a repository that is made is for everybody"
+    )
     parser.add_argument("--int8", action="store_true", help="onnx: also a graph with int8 weights, for CPUs")
     parser.add_argument("--data", type=Path, help="with --int8: manifest; what int8 loses on its validation cases")
     parser.add_argument(
@@ -54,6 +61,17 @@ def run(options) -> None:
         from ..stages.quantised import Scheme
 
         scheme = Scheme(options.scheme, options.margin, options.sensitivity, options.log_attention)
+    if (options.to == "hub") != (options.repo is not None) or (options.public and options.to != "hub"):
+        raise UserError("--to hub and --repo OWNER/NAME belong together; --public to both.")
+    if options.to == "hub":
+        from ..stages.export import open_folder
+        from ..stages.hub import push_to_hub
+
+        card = open_folder(options.folder)[1]
+        print(*push_to_hub(options.folder, card, options.repo, private=not options.public), sep="\n")
+        return
+    if options.out is None:
+        raise UserError("--out FOLDER is missing: the folder to write.")
     said = export_stage(
         options.folder, options.to, options.out, int8=options.int8, data=options.data, merge=options.merge,
         scheme=scheme,

@@ -20,21 +20,27 @@ LIMITS = (
 
 def write_model_card(folder: Path, card, out: Path) -> Path:
     """Write `out/README.md`; metrics come from `report.json` beside the folder or in a folder `report` there."""
-    report = next((path for path in _reports(folder) if path.is_file()), None)
-    metrics = read_json(report) if report else None
-    write_text(Path(out) / "README.md", model_card(folder.resolve().name, card, metrics))
+    write_text(Path(out) / "README.md", card_text(folder, card, folder.resolve().name, folder.resolve().name))
     return Path(out) / "README.md"
 
 
-def model_card(name: str, card, metrics: Mapping[str, Any] | None) -> str:
-    """Return the card's text.
+def card_text(folder: Path, card, name: str, source: str) -> str:
+    """Return the card of a folder, with the metrics of its report if there is one; see `model_card`."""
+    report = next((path for path in _reports(folder) if path.is_file()), None)
+    return model_card(name, card, read_json(report) if report else None, source)
+
+
+def model_card(name: str, card, metrics: Mapping[str, Any] | None, source: str) -> str:
+    """Return the card's text, with the front matter that Hugging Face's hub reads.
 
     Args:
-        name: The folder's name.
+        name: The model's name.
         card: The card of a classifier, an aggregator or an encoder.
         metrics: What `report.json` holds, if there is one.
+        source: What `clinvit.load` takes.
     """
-    parts = [f"# {markdown(name)}", "", markdown(card.summary()), "", f"> {LIMITS}", ""]
+    parts = [*_front_matter(card), f"# {markdown(name)}", "", markdown(card.summary()), "", f"> {LIMITS}", ""]
+    parts += ["## How to use it", "", "```python", *_usage(card, source), "```", ""]
     if card.kind != "encoder":
         head = "| label | 1 means | threshold | how | chosen on |"
         rows = [_label_row(card, label) for label in card.labels]
@@ -53,6 +59,25 @@ def model_card(name: str, card, metrics: Mapping[str, Any] | None) -> str:
     if start := getattr(card, "encoder", None):
         parts += _block("Encoder that it started from", {key: start[key] for key in start if key != "recipe"})
     return "\n".join([*parts, *_block("Recipe", card.recipe), *_block("Versions", card.versions)])
+
+
+def _front_matter(card) -> list[str]:
+    """Return what the hub sorts models by; a licence is the authors' to state."""
+    pipeline = "image-feature-extraction" if card.kind == "encoder" else "image-classification"
+    if card.kind == "model" and card.unit == "clip":
+        pipeline = "video-classification"
+    tags = ["clinvit", "medical-imaging", "vision-transformer"]
+    facts = {"library_name": "clinvit", "pipeline_tag": pipeline, "tags": tags}
+    return ["---", yaml.safe_dump(facts, sort_keys=False).rstrip(), "---", ""]
+
+
+def _usage(card, source: str) -> list[str]:
+    """Return lines of Python that use it."""
+    lines = ["import clinvit", "", f"model = clinvit.load({json.dumps(source)})"]
+    case = "features/slide.h5" if card.kind == "mil" else "case.mp4" if card.arch.frames > 1 else "case.png"
+    if card.kind == "encoder":
+        return [*lines, f'print(model.features(["{case}"]).values)']
+    return [*lines, f'print(model.predict(["{case}"]))']
 
 
 def _block(title: str, values: Mapping[str, Any]) -> list[str]:

@@ -30,6 +30,16 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # one core for each of several workers,
     os.environ["OMP_NUM_THREADS"] = "1"
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else min(2, torch.get_num_threads()))
 
+DEVICE = os.environ.get("CLINVIT_TEST_DEVICE", "cpu")  # of golden numbers: `benchmarks/gpu.sh`
+
+
+@pytest.fixture(autouse=DEVICE != "cpu")
+def on_device():
+    """Make networks and tensors of tests on `DEVICE`, in whole float32."""
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    with torch.device(DEVICE):
+        yield
+
 
 class Golden:
     """One file of `tests/golden`: `state`, `inputs`, `outputs` as tensors, `meta` as a dict."""
@@ -42,7 +52,7 @@ class Golden:
         groups = {"state": self.state, "in": self.inputs, "out": self.outputs}
         for key, value in arrays.items():
             group, name = key.split("/", 1)
-            groups[group][name] = torch.from_numpy(value)
+            groups[group][name] = torch.from_numpy(value).to(DEVICE)
 
 
 @pytest.fixture

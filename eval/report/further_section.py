@@ -8,18 +8,13 @@ import pandas as pd
 from ...datasets.manifest.tables import Predictions
 from ..evaluation import Evaluation
 from ..statistics.classes import detailed_labels, exclusive, true_classes
-from ..statistics.further_metrics import RATE, hand_till, label_metrics, micro_auroc
+from ..statistics.further_metrics import RATE, hand_till, label_metric_words, label_metrics, micro_auroc
 from ..statistics.intervals import Estimate
 from ..statistics.operating_points import OperatingPoint
 from ..statistics.weighted import case_weights, effective_size, weighted_metrics
 from .metrics_json import estimate_json
 from .section import MetricRow, Section
 
-NAMES = {
-    "partial_auroc": f"Partial AUROC, false-positive rate to {RATE:g}",
-    "scaled_brier": "Scaled Brier score",
-    "log_loss": "Log loss",
-}
 WEIGHTED = {
     "prevalence": "Prevalence", "auroc": "AUROC", "sensitivity": "Sensitivity", "specificity": "Specificity",
     "ppv": "PPV", "npv": "NPV", "brier": "Brier score",
@@ -45,7 +40,7 @@ def further_section(tables: Mapping[str, Predictions], evaluation: Evaluation) -
         anchor="further",
         title="Further metrics",
         after="results",
-        content={"names": NAMES, "rows": {key: own for key, own in labels.items() if key[1]},
+        content={"names": label_metric_words(), "rows": {key: own for key, own in labels.items() if key[1]},
                  "whole": {key[0]: own for key, own in labels.items() if not key[1]}},
         plain=[_plain(row) for row in rows],
         metrics=rows,

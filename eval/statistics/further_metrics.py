@@ -1,5 +1,7 @@
 """Metrics that referees ask for: partial and micro AUROC, scaled Brier score, log loss, Hand's and Till's M."""
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
@@ -14,25 +16,59 @@ _SMALLEST = np.finfo(np.float64).eps  # scores of 0 and 1 are moved in by so muc
 _MOST_CLASSES = 20  # of which every pair is computed
 
 
-def label_metrics(truth: np.ndarray, scores: np.ndarray, bootstrap: PatientBootstrap) -> list[dict[str, Estimate]]:
-    """Compute `partial_auroc`, `scaled_brier` and `log_loss` of (N, L) truths and scores, by label.
+Computed = list[dict[str, Estimate]]  # one of each of L labels, by name
+
+
+@dataclass(frozen=True)
+class LabelMetrics:
+    """Metrics of single labels that are computed together.
+
+    Attributes:
+        words: Name of each to its words in the report.
+        compute: Of (N, L) truths (1, 0 or NaN), (N, L) scores, and the N cases' patients.
+    """
+
+    words: Mapping[str, str]
+    compute: Callable[[np.ndarray, np.ndarray, PatientBootstrap], Computed]
+
+
+def partial_auroc(truth: np.ndarray, scores: np.ndarray, bootstrap: PatientBootstrap) -> Computed:
+    """Compute `partial_auroc`: up to a false-positive rate of `RATE`, standardised as by McClish."""
+    return [{"partial_auroc": roc_area(y, p, bootstrap, RATE)} for y, p in zip(truth.T, scores.T)]
+
+
+def losses(truth: np.ndarray, scores: np.ndarray, bootstrap: PatientBootstrap) -> Computed:
+    """Compute `scaled_brier` and `log_loss`.
 
     The scaled Brier score is 1 for perfect scores and 0 where the prevalence of these cases is everybody's score.
     """
-    why = [_no_case(column) for column in truth.T]
     drawn = bootstrap.drawn(lambda weights: _sums_of(truth, scores, weights))
-    losses, mean = _losses(truth, scores), ratio((truth == 1).sum(axis=0), (~np.isnan(truth)).sum(axis=0))
-    values = {"log_loss": ratio(np.nansum(losses, axis=0), (~np.isnan(losses)).sum(axis=0))}
-    values["scaled_brier"] = 1 - ratio(brier(truth, scores), mean * (1 - mean))
-    few, found = bootstrap.smaller_class(truth), {}
-    for name, own in values.items():
-        why_not = why if name == "log_loss" else reasons(truth)
-        found[name] = estimates(own, drawn[name], why_not, few)
-    partial = [roc_area(y, p, bootstrap, RATE) for y, p in zip(truth.T, scores.T)]
-    return [
-        {"partial_auroc": partial[i], "scaled_brier": found["scaled_brier"][i], "log_loss": found["log_loss"][i]}
-        for i in range(truth.shape[1])
-    ]
+    own, mean = _losses(truth, scores), ratio((truth == 1).sum(axis=0), (~np.isnan(truth)).sum(axis=0))
+    log_loss = ratio(np.nansum(own, axis=0), (~np.isnan(own)).sum(axis=0))
+    scaled = 1 - ratio(brier(truth, scores), mean * (1 - mean))
+    few, why = bootstrap.smaller_class(truth), [_no_case(column) for column in truth.T]
+    found = zip(
+        estimates(scaled, drawn["scaled_brier"], reasons(truth), few), estimates(log_loss, drawn["log_loss"], why, few)
+    )
+    return [{"scaled_brier": one, "log_loss": other} for one, other in found]
+
+
+# What the report's "Further metrics" shows of each label, in this order.
+LABEL_METRICS = [
+    LabelMetrics({"partial_auroc": f"Partial AUROC, false-positive rate to {RATE:g}"}, partial_auroc),
+    LabelMetrics({"scaled_brier": "Scaled Brier score", "log_loss": "Log loss"}, losses),
+]
+
+
+def label_metric_words() -> dict[str, str]:
+    """Return the words of each name that `label_metrics` gives."""
+    return {name: words for each in LABEL_METRICS for name, words in each.words.items()}
+
+
+def label_metrics(truth: np.ndarray, scores: np.ndarray, bootstrap: PatientBootstrap) -> Computed:
+    """Compute all of `LABEL_METRICS` of (N, L) truths and scores, by label."""
+    found = [metrics.compute(truth, scores, bootstrap) for metrics in LABEL_METRICS]
+    return [{name: value for own in each for name, value in own.items()} for each in zip(*found)]
 
 
 def micro_auroc(truth: np.ndarray, scores: np.ndarray, bootstrap: PatientBootstrap) -> Estimate:
