@@ -275,21 +275,27 @@ def pretrain_small_archive() -> Pretrain:
 
 
 def finetune_small_archive() -> Finetune:
-    """Fine-tune from `pretrain_small_archive` on milder crops than `tiny`; the last epoch is kept.
+    """Fine-tune from `pretrain_small_archive` on milder crops than `tiny`, and judge at their scale.
+
+    Training crops enlarge the chest, and a model that is then shown the whole image sees a smaller one than it has
+    learned (Touvron et al. 2019, "Fixing the train-test resolution discrepancy"). The enlarged centre gave an AUROC
+    for Pneumonia of 0.883 where the whole image gave 0.854, on a fold inside the training split of 600 real images.
 
     Command: clinvit finetune thorax --recipe small_archive --data manifest.csv --encoder runs/mae/encoder --out runs/ft
     Cost and scores: docs/evidence/pretraining.md.
     """
     tiny = finetune_tiny()
-    return replace(tiny, augment=replace(tiny.augment, crop_scale=(0.7, 1.0), **_MILD))
+    mild = replace(tiny.augment, crop_scale=(0.7, 1.0), **_MILD)
+    return replace(tiny, augment=mild, view=View("crop", 156, flip=True))
 
 
 def finetune_small_archive_resnet18() -> Finetune:
-    """Train timm's ResNet-18 from scratch on the crops of `small_archive`, to compare with.
+    """Train timm's ResNet-18 from scratch on the crops of `small_archive`, judged on its views, to compare with.
 
     Command: clinvit finetune thorax --recipe small_archive_resnet18 --data manifest.csv --out runs/resnet18
     """
-    return replace(finetune_resnet18(), augment=finetune_small_archive().augment)
+    small = finetune_small_archive()
+    return replace(finetune_resnet18(), augment=small.augment, view=small.view)
 
 
 def pretrain_demo() -> Pretrain:
