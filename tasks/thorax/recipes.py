@@ -5,7 +5,6 @@ facts and hyper-parameters from its public code (PRETRAIN.md, FINETUNE.md).
 """
 
 from dataclasses import replace
-from typing import Any
 
 from ...backbone.sizes import Model
 from ...datasets.settings import Data
@@ -16,9 +15,6 @@ from ...finetune.recipe import Finetune, View
 from ...pretrain.jepa_recipe import Jepa, Predictor
 from ...pretrain.recipe import Decoder, Dino, Ibot, Pretrain
 from .labels import CHEXPERT, COVIDX
-
-# Crops that keep the shape of the chest, for small archives.
-_MILD: dict[str, Any] = {"crop_ratio": (0.87, 1.15), "interpolation": "bilinear"}
 
 
 def pretrain_vit_s() -> Pretrain:
@@ -264,40 +260,6 @@ def finetune_resnet18() -> Finetune:
     )
 
 
-def pretrain_small_archive() -> Pretrain:
-    """Pre-train as `tiny` does on crops that keep the shape of the chest: for some hundred to a thousand X-rays.
-
-    Command: clinvit pretrain thorax --recipe small_archive --data manifest.csv --out runs/mae
-    Cost and scores: docs/evidence/pretraining.md.
-    """
-    tiny = pretrain_tiny()
-    return replace(tiny, augment=replace(tiny.augment, crop_scale=(0.5, 1.0), **_MILD))
-
-
-def finetune_small_archive() -> Finetune:
-    """Fine-tune from `pretrain_small_archive` on milder crops than `tiny`, and judge at their scale.
-
-    Training crops enlarge the chest, and a model that is then shown the whole image sees a smaller one than it has
-    learned (Touvron et al. 2019, "Fixing the train-test resolution discrepancy"). The enlarged centre gave an AUROC
-    for Pneumonia of 0.883 where the whole image gave 0.854, on a fold inside the training split of 600 real images.
-
-    Command: clinvit finetune thorax --recipe small_archive --data manifest.csv --encoder runs/mae/encoder --out runs/ft
-    Cost and scores: docs/evidence/pretraining.md.
-    """
-    tiny = finetune_tiny()
-    mild = replace(tiny.augment, crop_scale=(0.7, 1.0), **_MILD)
-    return replace(tiny, augment=mild, view=View("crop", 156, flip=True))
-
-
-def finetune_small_archive_resnet18() -> Finetune:
-    """Train timm's ResNet-18 from scratch on the crops of `small_archive`, judged on its views, to compare with.
-
-    Command: clinvit finetune thorax --recipe small_archive_resnet18 --data manifest.csv --out runs/resnet18
-    """
-    small = finetune_small_archive()
-    return replace(finetune_resnet18(), augment=small.augment, view=small.view)
-
-
 def pretrain_demo() -> Pretrain:
     """Pre-train a ViT of 0.8 million weights on small images, for the demo: minutes on 2 CPU cores.
 
@@ -348,7 +310,6 @@ def finetune_demo_scratch() -> Finetune:
 PRETRAIN = {
     "demo": pretrain_demo,
     "tiny": pretrain_tiny,
-    "small_archive": pretrain_small_archive,
     "vit_s": pretrain_vit_s,
     "vit_b": pretrain_vit_b,
     "dinov2_s": pretrain_dinov2_s,
@@ -358,8 +319,6 @@ FINETUNE = {
     "demo": finetune_demo,
     "demo_scratch": finetune_demo_scratch,
     "tiny": finetune_tiny,
-    "small_archive": finetune_small_archive,
-    "small_archive_resnet18": finetune_small_archive_resnet18,
     "vit_s": finetune_vit_s,
     "vit_b": finetune_vit_b,
     "densenet121": finetune_densenet121,
