@@ -16,7 +16,10 @@ def add_arguments(parser: Parser, task: Any) -> None:
         parser.add_argument("task", metavar="TASK", choices=[task.name], help="may be left out: the manifest says it")
     parser.add_argument("data", type=Path, metavar="DATA", help="manifest.csv of the archive, or its folder")
     parser.add_argument(
-        "--out", type=Path, required=True, help="folder to write: manifest.csv, dropped.csv (id, reason), curation.json"
+        "--out",
+        type=Path,
+        required=True,
+        help="folder to write: manifest.csv, dropped.csv (id, reason), curation.html, curation.json",
     )
     parser.add_argument("--views", help="views that stay, such as PA,AP; those of unknown view stay too (default: all)")
     parser.add_argument(
@@ -45,7 +48,7 @@ def add_arguments(parser: Parser, task: Any) -> None:
 
 def run(options) -> None:
     """Write the manifest of what stays and the table of what does not."""
-    from ..stages.curate import DROPPED, Wanted, curate_stage
+    from ..stages.curate import DROPPED, PAGE, Wanted, curate_stage
     from ..stages.data import MANIFEST, open_manifest
 
     manifest = open_manifest(options.data, _names(options.labels) or None)
@@ -67,6 +70,7 @@ def run(options) -> None:
         print()
     for note in done.notes:
         print(f"note: {note}")
+    print(f"{options.out / PAGE}: the same to read, with findings and groups before and after.")
     print(
         f"{options.out / MANIFEST}: {len(done.manifest):,} of {len(manifest):,} cases; {options.out / DROPPED} says of "
         "each other one why. For pre-training: evaluate on the archive's own manifest."

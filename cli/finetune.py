@@ -21,10 +21,15 @@ def add_arguments(parser: Parser, task: Any) -> None:
         "by repeating its command with this",
     )  # fmt: skip
     parser.add_argument(
-        "--folds", type=int, metavar="N", advanced=True,
-        help="cross-validate by patient: N models, each scored on patients that it has not seen; predictions.csv holds "
-        "every case once",
+        "--folds", type=_folds, metavar="N|COLUMN", advanced=True,
+        help="cross-validate by patient: N models, each scored on patients that it has not seen; with a column such as "
+        "site, leave one site out; predictions.csv holds every case once",
     )  # fmt: skip
+
+
+def _folds(word: str) -> int | str:
+    """Return a number of folds, or the column that makes them."""
+    return int(word) if word.lstrip("-").isdigit() else word
 
 
 def more_help(parser: Parser, task: Any, everything: bool) -> str:
@@ -55,7 +60,7 @@ def run(options) -> None:
             recipe, options.data, options.out, options.folds, seed=recipe.run.seed, rule=options.threshold,
             calibrate=options.calibrate, **task.inputs("finetune", options),
         )  # fmt: skip
-        say(f"models: {options.out / 'fold_1'} ... fold_{options.folds}\npredictions of all cases: {table}")
+        say(f"models: {options.out / 'fold_1'} and the others beside it\npredictions of all cases: {table}")
         return
     from ..stages.finetune import finetune_stage
 

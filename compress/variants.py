@@ -78,6 +78,8 @@ def check_compressible(card: ModelCard) -> None:
             f"mode {card.mode!r}: its encoder has not learned the task, so that nothing of it can leave. Fine-tune it "
             "(--mode full) first, or teach a smaller model: `clinvit distil`."
         )
+    if not card.plain_head:
+        raise UserError("features of unit length (head_norm l2): only models with a plain head are made smaller.")
     if len(card.scales) > 1:
         raise UserError(f"scales {list(card.scales)}: only models of one scale are made smaller.")
 

@@ -14,8 +14,10 @@ from ..backbone.vit import ViT
 from ..core.errors import UserError
 from ..core.extras import require
 from .classifier import TimmClassifier
+from .context_head import check_contexts
 from .multiscale import check_scales
 from .recipe import OWN, Finetune
+from .sphere import check_sphere
 from .timm_weights import heads_of, is_head
 
 # The encoder gives features as it is; nothing in it learns.
@@ -65,6 +67,8 @@ def check_mode(recipe: Finetune, with_encoder: bool) -> None:
             raise UserError(
                 f"{name} {getattr(recipe, name):g} is for mode {mode!r}, not {recipe.mode!r}: leave it out."
             )
+    check_contexts(recipe)
+    check_sphere(recipe)
     check_scales(recipe.scales)
     if len(recipe.scales) > 1:
         _check_several_scales(recipe)

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from ..backbone.vit import Tokens, ViT
 from .multiscale import multiscale_tokens
+from .sphere import UnitLength
 from .timm_encoder import TimmEncoder, set_mode
 from .timm_network import make_network
 
@@ -31,11 +32,14 @@ class Classifier(nn.Module):
             (MAE, main_linprobe.py), those that pool `attention` has learned by a LayerNorm.
         head_drop: Dropout before the linear layer.
         scales: Scales that a frozen encoder sees images at (`multiscale`); they come at the finest.
+        unit_length: The linear layer sees features over their length.
     """
+
+    head: nn.Module
 
     def __init__(
         self, encoder: ViT | TimmEncoder, labels: int, pool: str = "mean", frozen: bool = False,
-        head_drop: float = 0.0, scales: Sequence[int] = (1,),
+        head_drop: float = 0.0, scales: Sequence[int] = (1,), unit_length: bool = False,
     ):  # fmt: skip
         super().__init__()
         if pool not in POOLS:
@@ -49,10 +53,13 @@ class Classifier(nn.Module):
             self.fc_norm = nn.BatchNorm1d(width, affine=False, eps=1e-6)
         else:
             self.fc_norm = nn.Identity() if pool == "class" else nn.LayerNorm(width, eps=1e-6)
+        if unit_length:
+            self.fc_norm = nn.Sequential(self.fc_norm, UnitLength())
         self.head_drop = nn.Dropout(head_drop)
-        self.head = nn.Linear(width, labels)
-        nn.init.trunc_normal_(self.head.weight, std=0.01 if frozen else 2e-5)
-        nn.init.zeros_(self.head.bias)
+        head = nn.Linear(width, labels)
+        nn.init.trunc_normal_(head.weight, std=0.01 if frozen else 2e-5)
+        nn.init.zeros_(head.bias)
+        self.head = head
         if frozen:
             encoder.requires_grad_(False)
         elif isinstance(encoder, ViT) and encoder.pos_embed is not None:

@@ -37,6 +37,9 @@ class Distil(Finetune):
         for name, off in LEFT_OUT.items():
             if getattr(self, name) != off:
                 raise UserError(f"{name} {getattr(self, name):g}: teachers answer to unchanged views: set it to 0.")
+        for name in ("contexts", "alignment", "uniformity", "slerp"):
+            if getattr(self, name):
+                raise UserError(f"{name} is of a fine-tuning without teachers: leave it out.")
         if self.mode == "knn":
             raise UserError("mode 'knn' trains nothing: a student needs another.")
 

@@ -23,7 +23,8 @@ from ..datasets.transforms.views import EvalView
 from ..engine.cores import share_cores
 from .adaptation import FROZEN
 from .answers import Answers
-from .classifier import Classifier, NearestNeighbours, TimmClassifier
+from .classifier import Classifier, NearestNeighbours, TimmClassifier, widths
+from .context_head import head_of
 from .objectives import objective
 from .objectives import probabilities as probabilities
 from .recipe import OWN, View
@@ -59,6 +60,8 @@ class ModelCard(Answers, PixelCard):
         settings: Of a timm network, what `timm.create_model` is given beside its name (`make_network`).
         compression: Of a model that was made smaller: from which, by what steps, with what loss (`clinvit compress`).
         targets: Of a model of numbers, grades or times: each with what it took from training (`Answers`).
+        contexts: Of a head that knows of contexts: columns, values, cases (`contexts_of`); empty of any other.
+        head_norm: `l2` where the head sees features of unit length, else `none`.
     """
 
     kind: ClassVar[str] = "model"
@@ -91,6 +94,13 @@ class ModelCard(Answers, PixelCard):
     settings: dict[str, Any] = field(default_factory=dict)
     compression: dict[str, Any] = field(default_factory=dict)
     targets: tuple[dict[str, Any], ...] = ()
+    contexts: dict[str, Any] = field(default_factory=dict)
+    head_norm: str = "none"
+
+    @property
+    def plain_head(self) -> bool:
+        """Whether logits are a linear layer of the pooled and normalised features, as other libraries know them."""
+        return not self.contexts and self.head_norm == "none"
 
     def validate(self) -> None:
         """Raise where files cannot be read or shown as the values say."""
@@ -137,7 +147,10 @@ class ModelCard(Answers, PixelCard):
         what = "one of the classes" if self.exclusive else "each finding by itself"
         if self.kinds:
             what = "; ".join(f"{each.name}, {each.words()}" for each in self.kinds)
-        return f"Classifier: {network}, {self.input_words()}; judges {what}. Mode {self.mode}, pooling {self.pool}."
+        how = f"Mode {self.mode}, pooling {self.pool}"
+        if self.contexts:
+            how += f", a head per {' and '.join(self.contexts['columns'])}, inferred from the image"
+        return f"Classifier: {network}, {self.input_words()}; judges {what}. {how}."
 
     def views(self) -> EvalView:
         """Shows cases as this model is evaluated on them."""
@@ -207,7 +220,11 @@ def _probe(card: ModelCard, encoder: ViT | TimmEncoder, head_drop: float) -> nn.
         return NearestNeighbours(
             encoder, len(card.labels), card.pool, card.reference_cases, card.neighbours, scales=card.scales
         )
-    return Classifier(encoder, card.outputs, card.pool, card.mode in FROZEN, head_drop, card.scales)
+    unit_length = card.head_norm == "l2"
+    model = Classifier(encoder, card.outputs, card.pool, card.mode in FROZEN, head_drop, card.scales, unit_length)
+    if card.contexts:
+        model.head = head_of(widths(encoder, card.pool)[0] * len(card.scales), card.contexts, card.exclusive)
+    return model
 
 
 def save_model(folder: str | Path, model: nn.Module, card: ModelCard) -> Path:

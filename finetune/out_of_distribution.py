@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from ..core.errors import UserError
 from ..core.files import file_sha256, written_aside
 from .classifier import Classifier, TimmClassifier
+from .context_head import ContextHead
 from .model import ModelCard, safetensors_state
 from .scored import Predictor, Scored, score_width
 
@@ -144,17 +145,17 @@ def read_limit(folder: str | os.PathLike[str], card: ModelCard, network: nn.Modu
     return Limit(state["mean"].numpy(), state["whiten"].numpy(), limit, rate, int(training), int(patients))
 
 
-def last_layer(network: nn.Module) -> nn.Linear | None:
+def last_layer(network: nn.Module) -> nn.Linear | ContextHead | None:
     """Return the layer that makes the logits; None where the network has none, or not of one vector per case."""
     found: Any = None
     if isinstance(network, Classifier):
         found = network.head
     elif isinstance(network, TimmClassifier):
         found = network.network.get_classifier()
-    return found if isinstance(found, nn.Linear) else None
+    return found if isinstance(found, nn.Linear | ContextHead) else None
 
 
-def with_features(scores: Callable[[Tensor], Tensor], layer: nn.Linear) -> Callable[[Tensor], Tensor]:
+def with_features(scores: Callable[[Tensor], Tensor], layer: nn.Linear | ContextHead) -> Callable[[Tensor], Tensor]:
     """Return what gives (B, L + D) scores and what the last layer sees, of an image and its mirror image the mean."""
 
     def values(pixels: Tensor) -> Tensor:

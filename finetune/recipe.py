@@ -80,6 +80,15 @@ class Finetune:
         idle_ramp: Share of the training over which they become so.
         idle_norm: `layer` keeps the norms, and with them the weights of an encoder valid; `batch` is RePaViT as
             published: batch norms in the MLPs, which are folded, too.
+        contexts: Columns of the manifest, such as [view, scanner]: the head of a frozen encoder infers them from its
+            features, and judges each label by context (modes linear and attentive). Nothing of them is needed at use.
+        context_rank: Rank of what a context adds to the shared weights.
+        context_mix: `posterior` weighs contexts by how likely a case is from each, `balanced` all alike, so that no
+            score rises because a finding is frequent in a context.
+        head_norm: `l2`: the features that the head sees are of unit length (mode norm); `none`.
+        alignment: Weight of the mean squared distance of training cases with equal labels; with head_norm l2.
+        uniformity: Weight of how near all training cases are to each other; with head_norm l2.
+        slerp: Weight of the loss of invented cases, on the arc between two with equal labels; with head_norm l2.
     """
 
     mode: str = "full"
@@ -109,6 +118,13 @@ class Finetune:
     idle: float = field(default=0.0, metadata=within(0, 1, exclude="high"))
     idle_ramp: float = field(default=0.25, metadata=within(0, 1))
     idle_norm: str = "layer"
+    contexts: tuple[str, ...] = ()
+    context_rank: int = field(default=4, metadata=within(1, LARGEST))
+    context_mix: str = "posterior"
+    head_norm: str = "none"
+    alignment: float = field(default=0.0, metadata=within(0))
+    uniformity: float = field(default=0.0, metadata=within(0))
+    slerp: float = field(default=0.0, metadata=within(0))
 
     def __post_init__(self):
         check_ranges(self)

@@ -1,8 +1,9 @@
 """Fine-tuning from a manifest, with an encoder or from scratch, to a model folder and predictions."""
 
 import sys
-from collections.abc import Collection, Container, Iterator
+from collections.abc import Callable, Collection, Container, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,12 +35,15 @@ from ..engine.run_folder import rank, run_folder, versions
 from ..engine.trainer import fit
 from .adaptation import adapt, check_mode, check_numbers, merge_lora
 from .classifier import NearestNeighbours, TimmClassifier
+from .context_training import ContextTraining
+from .contexts import context_rows, context_words, contexts_of
 from .idle import LOOKED_AT, activation_changes, idle_architecture, make_idle, put_active_first, without_idle
 from .model import OWN, ModelCard, best_device, build_model, check_network, load_model, save_model
 from .out_of_distribution import MOST_CASES, RECORD, Limit, fit_limit, last_layer, why_none, with_features, write_limit
 from .pipeline import Predictor, collected, manifest_cases, predicted, score_width
 from .predict import CachedPredictor, PixelPredictor, cached_predictor, model_predictor, scores_of
 from .recipe import LOSSES, Finetune
+from .sphere_training import SphereTraining
 from .start_head import StartHead, take_over
 from .starting_targets import answers, check_targets, completed, say_targets
 from .starts import NetworkStart, find_start
@@ -96,6 +100,8 @@ def finetune(
     card = make_card(recipe, manifest, start)
     if rank() == 0:
         say_targets(card)
+        for line in context_words(card.contexts, card.labels) if card.contexts else ():
+            print(line)
     if start is not None and rank() == 0:
         _say_statistics(recipe, start, card)
     card = replace(card, data=card.data | {"seen_in_pretraining": seen})
@@ -389,6 +395,8 @@ def make_card(recipe: Finetune, manifest: Manifest, start: EncoderCard | Network
         data=data,
         versions=versions(),
         settings=start.settings if isinstance(start, NetworkStart) else {},
+        contexts=contexts_of(recipe, manifest),
+        head_norm=recipe.head_norm,
     )
     if card.least_px() > card.cache_px:
         raise UserError(
@@ -432,7 +440,7 @@ def _train(
     if recipe.idle_norm == "layer" and recipe.idle:
         _choose_active(model, card, data)
     if teaching is None:
-        training = FineTuning(model, recipe, card, data.train, data.val, data.source.ids, folder, hooks.loss)
+        training = _training(card, data)(model, recipe, card, data.train, data.val, data.source.ids, folder, hooks.loss)
     else:
         training = teaching.training(model, card, data.train, data.val, data.source.ids, folder)
     with_val = len(data.val) > 0
@@ -446,6 +454,13 @@ def _train(
     if recipe.mode == "lora":
         merge_lora(model)
     return model.eval(), training.unread
+
+
+def _training(card: ModelCard, data: _Sets) -> Callable[..., FineTuning]:
+    """Return what trains the head of a card."""
+    if card.contexts:
+        return partial(ContextTraining, context_rows(card.contexts, data.source.manifest.table))
+    return SphereTraining if card.head_norm == "l2" else FineTuning
 
 
 def _choose_active(model, card: ModelCard, data: _Sets) -> None:

@@ -1,6 +1,6 @@
 """Training of a classifier: its loss, and validation, which alone chooses the epoch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import safetensors.torch
 import torch
@@ -66,11 +66,19 @@ class FineTuning(Training):
             x = erase_batch(x, self.recipe.erase, self.draw)
         if self.recipe.mixup or self.recipe.cutmix:
             x, target = mix_batch(x, target, self.recipe.mixup, self.recipe.cutmix, self.draw)
-        logits = self.model(x, self.some_patches(len(x))) if self.recipe.patch_drop else self.model(x)
-        value = self.criterion(logits, target)
+        value = self.label_loss(x, target, batch)
         if value.ndim:
             raise UserError(f"the loss gives the shape {tuple(value.shape)}, not a scalar: return its mean.")
         return value
+
+    def label_loss(self, x: Tensor, target: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+        """Return the loss of (B, C, [T,] H, W) normalised pixels and their targets, mixed and smoothed."""
+        visible_ids = self.visible(len(x))
+        return self.criterion(self.model(x) if visible_ids is None else self.model(x, visible_ids), target)
+
+    def visible(self, batch: int) -> Tensor | None:
+        """Return ids of the patches that a training step keeps; None for all."""
+        return self.some_patches(batch) if self.recipe.patch_drop else None
 
     def some_patches(self, batch: int) -> Tensor:
         """Return (B, n) ids of the patches that a training step keeps (PatchDropout, Liu et al. 2022)."""

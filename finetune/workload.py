@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..backbone.encoder import EncoderCard
 from ..core.errors import UserError
@@ -13,6 +13,7 @@ from ..datasets.manifest.tables import Manifest, truth_width
 from ..engine.training import Training
 from ..engine.workload import Workload
 from .adaptation import adapt
+from .classifier import Classifier
 from .model import build_model
 from .recipe import Finetune
 from .run import make_card
@@ -39,6 +40,7 @@ def workload(
     """
     if recipe.mode == "knn":
         raise UserError("mode 'knn' trains nothing: there is nothing to estimate.")
+    recipe = replace(recipe, contexts=())  # a head per context costs next to nothing, and asks for cases
     card = make_card(recipe, manifest, start)
 
     def make(recompute: bool, device: str) -> Training:
@@ -46,6 +48,9 @@ def workload(
         with torch.device(device if recipe.network == "vit" else "cpu"):
             model = build_model(card, recipe.model.drop_path, recompute, recipe.head_drop).to(device)
         adapt(model, recipe)
+        if isinstance(model, Classifier) and isinstance(model.fc_norm, nn.BatchNorm1d):
+            # Of one case there is no variance; the cost is the same.
+            model.fc_norm = nn.LayerNorm(model.fc_norm.num_features, elementwise_affine=False)
         # Mixing costs next to nothing, and asks for numbers that a dry run does not have.
         return FineTuning(model, replace(recipe, mixup=0.0, cutmix=0.0), card, range(cases), (), range(cases), None)
 

@@ -42,6 +42,7 @@ PREVALENCE = {
     "Hernia": 0.03,
 }
 HEALTHY_SHARE = 0.35  # of the patients; about half of the real images have no finding
+BEDSIDE = (0.5, 0.3)  # share of the images with a finding, and of those without, that are taken in bed (AP)
 COMPANIONS = {  # finding: (what often comes with it, how often)
     "Edema": (("Cardiomegaly", 0.5), ("Effusion", 0.5)),
     "Pneumonia": (("Infiltration", 0.5), ("Consolidation", 0.3)),
@@ -122,6 +123,7 @@ def write_chestxray14(
     size: int = 512,
     prevalence: Mapping[str, float] = PREVALENCE,
     progress: Callable[[int, int], None] | None = None,
+    bedside: tuple[float, float] = BEDSIDE,
 ) -> Path:
     """Write a small ChestX-ray14 tree exactly as it is downloaded.
 
@@ -138,6 +140,8 @@ def write_chestxray14(
             those of a down-scaled copy of the real set are.
         prevalence: Chance of each finding in a sick patient (a share `HEALTHY_SHARE` is healthy).
         progress: Called with (patients done, patients in all).
+        bedside: Share of the images with a finding, and of those without, that are taken in bed: (0.9, 0.1) plants a
+            confounder, for a bedside image looks otherwise.
 
     Returns:
         `root`.
@@ -159,7 +163,7 @@ def write_chestxray14(
         part = "test" if patient in tested else "train_val"
         folder = root / f"images_{1 + patient * FOLDERS // patients:03d}" / "images"
         folder.mkdir(parents=True, exist_ok=True)
-        for entry, found in _write_patient(folder, patient + 1, seed, size, prevalence):
+        for entry, found in _write_patient(folder, patient + 1, seed, size, prevalence, bedside):
             entries.append(entry)
             lists[part].append(entry[0])
             if part == "test":
@@ -184,7 +188,7 @@ def draw_findings(rng: np.random.Generator, prevalence: Mapping[str, float] = PR
 
 
 def _write_patient(
-    folder: Path, patient: int, seed: int, size: int, prevalence: Mapping[str, float]
+    folder: Path, patient: int, seed: int, size: int, prevalence: Mapping[str, float], bedside: tuple[float, float]
 ) -> Iterator[tuple[list, dict[str, Box]]]:
     """Write a patient's images; yield (row of Data_Entry_2017.csv, boxes) for each."""
     rng = np.random.default_rng((seed, patient))
@@ -195,7 +199,7 @@ def _write_patient(
         if follow_up:  # some findings go, new ones come
             findings = frozenset(name for name in sorted(findings) if rng.random() < 0.8)
             findings |= {name for name in sorted(draw_findings(rng, prevalence)) if rng.random() < 0.15}
-        view = "AP" if rng.random() < (0.5 if findings else 0.3) else "PA"
+        view = "AP" if rng.random() < bedside[0 if findings else 1] else "PA"
         image, boxes = chest_phantom(findings, size=size, rng=rng, view=view, body=body)
         name = f"{patient:08d}_{follow_up:03d}.png"
         _write_png(folder / name, image, rgba=rng.random() < 1 / RGBA_EVERY)

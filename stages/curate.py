@@ -13,7 +13,7 @@ import pandas as pd
 from ..core.alone import folder_alone
 from ..core.documents import read_json
 from ..core.errors import DataError, UserError, masked
-from ..core.files import write_json
+from ..core.files import write_json, write_text
 from ..core.secret import key_name, secret_key
 from ..datasets.images.flat import FLAT
 from ..datasets.manifest.cells import for_spreadsheets, write_csv
@@ -24,6 +24,8 @@ from ..datasets.quality.balance import UNKNOWN, balanced, case_entries, column_o
 from ..datasets.quality.copies import copies
 from ..datasets.quality.duplicates import duplicates
 from ..datasets.quality.looks import SMALL_PX, Looks
+from ..eval.report.curation_page import curation_page
+from ..eval.statistics.groups import groups, texts, why_no_groups
 from .case_features import feature_maker, features_of
 from .data import MANIFEST
 from .leaks import every_look
@@ -32,7 +34,8 @@ from .task import Task
 if TYPE_CHECKING:
     from ..finetune.features import FeatureMaker
 
-DROPPED, CURATION = "dropped.csv", "curation.json"
+DROPPED, CURATION, PAGE = "dropped.csv", "curation.json", "curation.html"
+COMPOSED = ("view", "sex", "site", "scanner", "age")  # facts whose groups are counted before and after
 VIEW = "view"
 RULES = ("view", "broken", "blank", "copy", "unlike the target", "balance")  # what reasons begin with
 
@@ -126,7 +129,7 @@ class _Archive:
 
 
 def curate_stage(manifest: Manifest, task: Task, out: Path, wanted: Wanted) -> Curated:
-    """Write `manifest.csv`, `dropped.csv` and `curation.json` into a folder.
+    """Write `manifest.csv`, `dropped.csv`, `curation.json` and `curation.html` into a folder.
 
     In this order cases are dropped: other views, files that cannot be read, blank ones, copies, those unlike the target
     set, those that the balance draws out. Of copies the one in the later split stays, so that what is trained on holds
@@ -159,7 +162,7 @@ def curate_stage(manifest: Manifest, task: Task, out: Path, wanted: Wanted) -> C
             _drop_unlike(archive, maker, wanted.target, wanted.clusters)
         if wanted.per_entry is not None:
             _drop_balanced(archive, wanted.balance, wanted.per_entry)
-        return _write(archive, out, wanted)
+        return _write(archive, out, wanted, task.unit)
 
 
 def _refuse_out(manifest: Manifest, out: Path) -> None:
@@ -249,7 +252,7 @@ def _drop_balanced(archive: _Archive, columns: Sequence[str], most: int) -> None
     archive.refuse_nothing_left()
 
 
-def _write(archive: _Archive, out: Path, wanted: Wanted) -> Curated:
+def _write(archive: _Archive, out: Path, wanted: Wanted, unit: str) -> Curated:
     from ..engine.run_folder import versions
 
     source, kept = archive.manifest, archive.rest(archive.left())
@@ -263,21 +266,38 @@ def _write(archive: _Archive, out: Path, wanted: Wanted) -> Curated:
     dropped = pd.DataFrame({"id": source.table["id"], "reason": archive.reasons})
     write_csv(out / DROPPED, for_spreadsheets(dropped[dropped["reason"] != ""]))
     counts = archive.counts()
-    write_json(
-        out / CURATION,
-        {
-            "cases": len(source), "kept": len(kept), "dropped": counts, "data": source.fingerprint(),
-            "views": list(wanted.views), "balance": list(wanted.balance), "per_entry": wanted.per_entry,
-            "entries": archive.entries.to_dict("records"), **archive.facts, "notes": archive.notes,
-            "versions": versions(),
-        },
-    )  # fmt: skip
+    said = {
+        "cases": len(source), "kept": len(kept), "dropped": counts, "data": source.fingerprint(),
+        "views": list(wanted.views), "balance": list(wanted.balance), "per_entry": wanted.per_entry,
+        "entries": archive.entries.to_dict("records"), **archive.facts, "notes": archive.notes,
+        "versions": versions(), "composition": _composition(archive),
+    }  # fmt: skip
+    write_json(out / CURATION, said)
+    write_text(out / PAGE, curation_page(said, unit))
     write_manifest(
         out / MANIFEST, table.drop(columns=[column for each in source.kinds for column in each.truth]), source.labels,
         source.meaning, [root for root in roots if root != "."], holds=holds_of(source.path), targets=source.kinds,
     )  # fmt: skip
     names = [each if isinstance(each, str) else each.name for each in source.asked]
     return Curated(read_manifest(out / MANIFEST, names), counts, archive.entries, archive.notes)
+
+
+def _composition(archive: _Archive) -> list[dict]:
+    """Return how many cases there are of each finding and group, before and after."""
+    source, left = archive.manifest, archive.left()
+    found = []
+
+    def add(column: str, value: str, rows: np.ndarray) -> None:
+        found.append({"column": column, "value": value, "before": int(rows.sum()), "after": int(rows[left].sum())})
+
+    for label in source.labels:
+        add(label, "", (source.table[label] == 1).to_numpy())
+    for column in source.table:
+        cells = texts(source.table[column])
+        if fact(column) in COMPOSED and column not in source.labels and not why_no_groups(cells):
+            for group in groups(column, cells):
+                add(column, group.name, group.rows)
+    return found
 
 
 def _moved(cell: str, home: Path, out: Path) -> str:

@@ -168,8 +168,9 @@ def _for_timm(network: nn.Module, card) -> tuple[dict[str, Tensor], dict[str, An
         size = {"img_size": card.arch.image_size} if own not in (None, card.arch.image_size) else {}
         tuples = {key: tuple(value) if isinstance(value, list) else value for key, value in card.settings.items()}
         return _plain(network.network.state_dict()), arguments | tuples | size
-    if card.pool == "attention" or len(card.scales) > 1:
-        raise UserError("timm has no such pooling: export to onnx or torch.")
+    if card.pool == "attention" or len(card.scales) > 1 or not card.plain_head:
+        what = "pooling" if card.plain_head else "head"
+        raise UserError(f"timm has no such {what}: export to onnx or torch.")
     state = timm_state(network.encoder.state_dict(), card.arch)
     head = {key: value.detach().cpu() for key, value in network.head.state_dict().items()}
     if isinstance(network.fc_norm, nn.BatchNorm1d):
@@ -198,6 +199,8 @@ def _try_timm(network: nn.Module, card, name: str, arguments: dict, file: Path) 
 def _hugging_face(network: nn.Module, card, out: Path) -> list[str]:
     if card.kind != "encoder" and card.network != "vit":
         raise UserError("transformers gets ViTs only: export to onnx or torch.")
+    if card.kind != "encoder" and not card.plain_head:
+        raise UserError("transformers has no such head: export to onnx or torch.")
     arch, clips = card.arch, card.arch.frames > 1
     head = {}
     if card.kind == "encoder":

@@ -62,13 +62,18 @@ def merge_stage(
     options = {"linear": _linear(network), "alpha": alpha} if method == "orthogonal" else {}
     merged = merging.METHODS[method](start, _encoders(models, cards, heads), **options)
     labels, weight, bias = merging.joined_heads(heads)
+    seen = {
+        file: [read_hashes(path / file) for path in models.values()] for file in (TRAINED_ON, CHOSEN_ON, PRETRAINED_ON)
+    }
+    trained = [hashes or frozenset() for hashes in seen[TRAINED_ON]]  # as far as they are made with your key
+    shared = sum(map(len, trained)) - len(frozenset().union(*trained))
     facts = {
         "method": method, "base": parent, **({"alpha": alpha} if method == "orthogonal" else {}),
         "models": [
             {"name": name, "sha256": file_sha256(path / card.weights_file), "labels": list(card.labels)}
             for (name, path), card in zip(models.items(), cards.values(), strict=True)
         ],
-        "norms": merged.norms, "factors": merged.factors,
+        "norms": merged.norms, "factors": merged.factors, "shared_cases": shared,
     }  # fmt: skip
     meaning = {label: text for card in reversed(cards.values()) for label, text in card.meaning.items()}
     card = replace(
@@ -79,8 +84,7 @@ def merge_stage(
     with folder_alone(Path(out)):
         folder = Path(out) / "model"
         save_model(folder, model, card)
-        for file in (TRAINED_ON, CHOSEN_ON, PRETRAINED_ON):
-            known = [read_hashes(path / file) for path in models.values()]
+        for file, known in seen.items():
             if all(hashes is not None for hashes in known):
                 save_hashes(folder / file, frozenset().union(*known))
     return card
@@ -102,6 +106,10 @@ def _check(
         raise UserError(
             f"{path}: {card.network}, mode {card.mode}, pooling {card.pool}: a ViT is merged whose own weights were "
             "trained (--mode full, norm, bitfit, lora or last_blocks) and that pools by mean or class."
+        )
+    if not card.plain_head:
+        raise UserError(
+            f"{path}: its head sees features of unit length (head_norm l2): merge models with a plain head."
         )
     if found := card.arch.compressed:
         raise UserError(f"{path}: {', '.join(found)}: its units have an order of their own; merge plain ViTs only.")

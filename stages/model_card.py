@@ -56,6 +56,8 @@ def model_card(name: str, card, metrics: Mapping[str, Any] | None, source: str) 
     parts += _block("Data", card.data)
     if made := getattr(card, "compression", None):
         parts += _block("How it was made smaller", made)
+    if made := getattr(card, "merge", None):
+        parts += _block("How it was merged, and what sites found", made)
     if start := getattr(card, "encoder", None):
         parts += _block("Encoder that it started from", {key: start[key] for key in start if key != "recipe"})
     return "\n".join([*parts, *_block("Recipe", card.recipe), *_block("Versions", card.versions)])

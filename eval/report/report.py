@@ -176,6 +176,7 @@ def _sections(found: Results, tables: Mapping[str, Predictions], manifest: Manif
     """Return what tables and manifest are enough for: decision curves, the cohort, subgroups."""
     from ..statistics.cohort import cohort
     from ..statistics.groups import manifest_columns, usual_columns
+    from ..statistics.paired_groups import paired_groups
     from ..statistics.subgroups import subgroups
     from .abstention_section import abstention_section
     from .cohort_section import cohort_section
@@ -184,6 +185,7 @@ def _sections(found: Results, tables: Mapping[str, Predictions], manifest: Manif
     from .further_section import further_section, weighted_section
     from .sites_section import sites_section
     from .subgroup_section import subgroup_section
+    from .within_section import within_section
 
     sections = [further_section(tables, found.evaluation), decision_section(tables, found.evaluation)]
     left = abstention_section(tables, found.evaluation)
@@ -202,6 +204,11 @@ def _sections(found: Results, tables: Mapping[str, Predictions], manifest: Manif
         sections.append(subgroup_section(subgroups(tables, columns, names, points, found.evaluation)))
         gaps = fairness_section(tables, columns, names, points, found.evaluation)
         sections += [] if gaps is None else [gaps]
+    if names and found.comparisons:
+        first = found.models[0].name
+        pairs = {other: (tables[first], tables[other]) for other in found.comparisons}
+        within = {other: paired_groups(*both, columns, names, found.evaluation) for other, both in pairs.items()}
+        sections.append(within_section(first, within))
     return sections
 
 

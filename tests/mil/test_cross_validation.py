@@ -41,7 +41,13 @@ def table(tmp_path):
     return write
 
 
-@pytest.mark.parametrize("name", AGGREGATORS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.thorough] * (name in ("transmil", "clam_mb", "self_vit_mil")))
+        for name in AGGREGATORS
+    ],
+)
 def test_every_aggregator_learns(table, name):
     found = cross_validate(read_bag_table(table()), short(name), folds=3, repeats=2, progress=False)
     assert found.accuracy.mean > 0.8 and found.accuracy.low <= found.accuracy.mean <= found.accuracy.high
@@ -98,6 +104,7 @@ def test_the_epoch_is_chosen_inside(table, monkeypatch):
     assert found.epochs == [[2, 2, 2]] and found.accuracy.mean == 0 and found.inner_accuracy == 1
 
 
+@pytest.mark.thorough
 def test_noise_is_not_learned(table):
     found = cross_validate(read_bag_table(table(noise=True, bags=60)), short("dsmil"), 5, 2, progress=False)
     assert 0.25 < found.accuracy.mean < 0.75
@@ -148,7 +155,7 @@ def test_clipping_is_by_model():
     torch.testing.assert_close(parameters["w"].grad, torch.tensor([[0.6, 0.8, 0.0], [0.3, 0.4, 0.0]]))
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_musk1(shared_data):
     """One repeat of gated attention; the literature has 0.892 +- 0.040 over five."""
     bags = read_bag_table(shared_data / "mil" / "musk1.csv.gz")

@@ -5,6 +5,7 @@ import sys
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 from clinvit.core.errors import UserError
 from clinvit.phantoms import radiographs
@@ -142,3 +143,11 @@ def test_too_small_a_set_or_an_unknown_prevalence_is_refused(tmp_path):
         write_chestxray14(tmp_path, patients=2)
     with pytest.raises(UserError, match="did you mean 'Hernia'"):
         write_chestxray14(tmp_path, patients=4, prevalence={"Hernea": 0.1})
+
+
+def test_bedside_and_sick_can_be_planted_to_go_together(tmp_path):
+    write_chestxray14(tmp_path, patients=60, size=32, bedside=(0.95, 0.05))
+    table = pd.read_csv(tmp_path / "Data_Entry_2017.csv")
+    sick = table["Finding Labels"] != "No Finding"
+    bedside = table["View Position"] == "AP"
+    assert bedside[sick].mean() > 0.85 and bedside[~sick].mean() < 0.15

@@ -217,7 +217,7 @@ def test_sets_that_are_none_are_refused(tmp_path, options):
         write_camelyon16(tmp_path, **{"normal": 0, "tumour": 1, "test": 0, "size_px": SMALL, **options})
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_texture_tells_the_tumour_and_the_colour_of_a_slide_does_not():
     """Tiles of 112 µm by the amount of detail at two sizes; slides by their mean colour."""
     from scipy.ndimage import gaussian_filter

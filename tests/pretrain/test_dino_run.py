@@ -189,7 +189,9 @@ DINO_V2 = {"centring": "sinkhorn_knopp", "koleo": 0.05, "registers": 2, "ibot": 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("additions", [{}, DINO_V2], ids=["dino", "dinov2"])
+@pytest.mark.parametrize(
+    "additions", [pytest.param({}, id="dino"), pytest.param(DINO_V2, id="dinov2", marks=pytest.mark.thorough)]
+)
 def test_textures_come_apart_without_collapse(gratings, recipe, tmp_path, additions):
     """Two kinds of gratings, of which nothing is told: their features come apart. Teacher and centre follow faster than
     the paper's, for there are 160 steps, not 400,000.

@@ -77,6 +77,12 @@ def test_an_archive_by_the_command(phantoms, tmp_path, capsys):
     facts = json.loads((tmp_path / "new/cur/curation.json").read_text())
     before, after = read_manifest(root / "data/manifest.csv"), read_manifest(tmp_path / "new/cur/manifest.csv")
     assert facts["dropped"] == {"broken": 1, "blank": 1, "copy": 2}
+    of_view = [row for row in facts["composition"] if row["column"] == "view"]
+    assert sum(row["before"] for row in of_view) == facts["cases"]
+    assert sum(row["after"] for row in of_view) == facts["kept"]
+    page = (tmp_path / "new/cur/curation.html").read_text()
+    assert "the same image, or nearly, as one that stays" in page and "view: PA" in page
+    assert str(root) not in page and not any(name in page for name in why)  # it may be shown: no case is named
     assert (facts["cases"], facts["kept"], facts["data"]) == (len(before), len(after), before.fingerprint())
     kept = before.table[~before.table["id"].isin(why)].reset_index(drop=True)
     pd.testing.assert_frame_equal(after.table.drop(columns="path"), kept.drop(columns="path"))

@@ -50,3 +50,40 @@ def test_every_case_is_scored_once_by_a_model_without_its_patient(slides, tmp_pa
         finetune_folds(RECIPE, data, tmp_path / "cv", 4, features=features)
     with pytest.raises(UserError, match="from 3 on"):
         finetune_folds(RECIPE, data, tmp_path / "two", 2, features=features)
+
+
+def test_each_site_is_held_out_once(slides, tmp_path, capsys):
+    table, data, features = slides
+    site = table["patient"].str[1:].astype(int) % 3
+    table = table.assign(hospital=site.map({0: "north", 1: "south", 2: "west"}))
+    table.to_csv(data, index=False)
+    out = finetune_folds(RECIPE, data, tmp_path / "sites", "hospital", features=features)
+    assert "fold 2 of 3: south: 10 cases are held out" in capsys.readouterr().out
+    found = read_predictions(out)
+    assert found.table["id"].tolist() == table["id"].tolist() and (found.table["status"] == "ok").all()
+    folds = pd.read_csv(tmp_path / "sites/folds.csv", dtype=str)
+    assert folds.groupby(table["hospital"])["fold"].unique().explode().tolist() == ["1", "2", "3"]
+    for fold, own in folds.groupby("fold"):
+        trained = read_hashes(tmp_path / f"sites/fold_{fold}/model" / TRAINED_ON)
+        assert trained and not trained & {case_hash(case) for case in own["id"]}
+        val = pd.read_csv(tmp_path / f"sites/fold_{fold}/predictions.csv").query("split == 'val'")
+        assert len(val) == 2 and not set(val["id"]) & set(own["id"])  # a patient of the other sites
+
+
+def test_sites_that_cannot_be_held_out_are_refused_before_any_training(slides, tmp_path):
+    table, data, features = slides
+
+    def refused(column="site", **columns):
+        table.assign(**columns).to_csv(data, index=False)
+        with pytest.raises(UserError) as caught:
+            finetune_folds(RECIPE, data, tmp_path / "sites", column, features=features)
+        assert not (tmp_path / "sites").exists()
+        return str(caught.value)
+
+    number = table["patient"].str[1:].astype(int)
+    assert "no such column" in refused("sit", site=number % 2)
+    assert "no such column" in refused("tumor")
+    assert "1 values" in refused(site="north")
+    assert "30 patients" not in refused(site=table["id"]) and "several, first 'p0'" in refused(site=table["id"])
+    assert "nothing is recorded for 2 of 30" in refused(site=np.where(number == 3, "", "a"))
+    assert "without 0 no training case differs in 'tumor'" in refused(site=number % 2)  # a site without positives

@@ -92,8 +92,11 @@ NO_STAIN = off("only tiles of slides are stained", tiles_per_slide=None, stain__
 FULL = off(
     "all weights are trained, of one network at one scale",
     mode="full", lora_rank=None, lora_alpha=None, last_blocks=None, scales=(1,), patch_drop=0.0, pool_ratio=None,
-    idle=0.0, idle_norm="layer",
-) | free("neighbours", "only k-NN has neighbours") | free("idle_ramp", "no unit is idle")  # fmt: skip
+    idle=0.0, idle_norm="layer", contexts=(), context_mix="posterior", head_norm="none", alignment=0.0, uniformity=0.0,
+    slerp=0.0,
+) | free("neighbours", "only k-NN has neighbours") | free(
+    "idle_ramp context_rank", "no unit is idle, no context known"
+)  # fmt: skip
 ONE_VIEW = off("the official evaluation looks once", view__flip=False, view__segments=1, view__crops=1)
 NO_BATCH_NORM = free("run.sync_batchnorm", "the network has no batch norm")
 ONE_CHANNEL = "X-rays have one channel; the official loader repeats it three times"

@@ -123,6 +123,7 @@ def test_metrics_by_label_and_over_all():
     assert (found.method, found.without_map, found.empty) == ("gradient", 3, 0)
 
 
+@pytest.mark.thorough
 def test_maps_at_random_are_not_called_better_than_chance():
     better = sum(
         box_metrics(findings(120, 0, seed), ("Mass", "Nodule"), Evaluation(resamples=200))

@@ -100,6 +100,7 @@ def test_page_json_and_csv_hold_the_same_sentence(kind, count, expected):
     assert {"boxes_energy_minus_prior", "boxes_iou_of_a_prior_map"} <= {row.metric for row in section.metrics}
 
 
+@pytest.mark.thorough
 def test_gains_over_the_priors_cover_in_simulation(monkeypatch):
     """95 % intervals of the pointing game, paired, over cohorts of 38 findings, around the mean gain of such cohorts.
 

@@ -223,6 +223,7 @@ def test_one_case(tmp_path):
     assert "no positive case" in page.text or "no negative case" in page.text
 
 
+@pytest.mark.thorough
 def test_two_hundred_labels(tmp_path):
     labels = [f"finding {i}" for i in range(200)]
     metrics, page, html = report({"m": predictions(tmp_path / "a.csv", labels=labels)}, tmp_path / "out")

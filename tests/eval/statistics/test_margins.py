@@ -94,6 +94,7 @@ def test_so_many_cases_are_needed(tmp_path):
     assert margin_test(hopeless, Margin("non-inferiority", 0.05)).needed is None
 
 
+@pytest.mark.thorough
 def test_an_inferior_model_is_rarely_shown_not_to_be(tmp_path):
     """At a true difference of minus the margin, non-inferiority is shown in about 2.5 % of the runs."""
     better, rounds, shown = 1.4, 200, 0

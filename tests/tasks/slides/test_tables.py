@@ -65,7 +65,7 @@ def test_rows_differ_in_their_aggregator_and_share_the_rest():
     assert [row.steps for row in rows] == [row.steps for row in WHERE.rows], "both tables measure the same runs"
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_row_of_both_tables(tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "SLIDES", (5, 5, 4))
     smallest = ["--optim.epochs", "1", "--optim.warmup_epochs", "0", "--tiles_per_slide", "16"]
