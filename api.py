@@ -28,9 +28,11 @@ if TYPE_CHECKING:
 
     from .backbone.card import EncoderCard
     from .backbone.vit import ViT
+    from .eval.units import Rule
     from .explain.maps import Explained
     from .finetune.model import ModelCard
     from .finetune.predict import Values
+    from .finetune.scored import Predictor
     from .mil.model import MilCard
 
     Images = ArrayLike | Image | Tensor | Sequence[ArrayLike | Image | Tensor]
@@ -78,12 +80,12 @@ class Classifier(_Loaded):
     """
 
     def __init__(self, folder: str | os.PathLike[str], network: "nn.Module | None" = None):
-        from .finetune.model import load_model
         from .finetune.out_of_distribution import read_limit
+        from .mil.cards import load_predicting
 
         self.network: nn.Module
         self.card: ModelCard
-        self.network, self.card = load_model(folder, network)
+        self.network, self.card = load_predicting(folder, network)
         self.labels: tuple[str, ...] = self.card.labels
         self._limit = read_limit(folder, self.card, self.network)
 
@@ -98,7 +100,7 @@ class Classifier(_Loaded):
 
     def predict(
         self, inputs: "Paths | Images", *, split: str | None = None, batch: int = 32, workers: int = 1,
-        progress: bool = False,
+        progress: bool = False, unit: str | None = None, unit_rule: "Rule" = None,
     ) -> "pd.DataFrame":  # fmt: skip
         """Return scores of cases, after the model's calibration.
 
@@ -110,6 +112,8 @@ class Classifier(_Loaded):
             batch: Cases per batch.
             workers: Reading processes, at least one; images in memory are read here.
             progress: Whether to show a bar.
+            unit: `study`, `patient` or `case`: a row for each of these; None as the model was trained.
+            unit_rule: How the scores of its images become its own: `max`, `mean`, `noisy-or`, or one by label.
 
         Returns:
             A row per case: `id, path, patient, split, status, reason`, per label `y_<label>` (1, 0 or NaN, where a
@@ -122,17 +126,27 @@ class Classifier(_Loaded):
         Raises:
             DataError: A folder or glob without a file, a wrong manifest, or no case of the split. A file or an array
                 that cannot be read is a row.
-            UserError: Images in memory for a model of clips.
+            UserError: Images in memory for a model of clips, or an unknown unit or rule.
         """
         from .finetune.pipeline import predicted
         from .finetune.predict import model_predictor
+        from .mil.multi_view import MultiViewCard, MultiViewPredictor
         from .stages.given import given_cases
         from .stages.requested import marked
+        from .stages.units import Asked, image_card, units_table
 
+        units = Asked(unit, unit_rule).units(self.card)
         cases, truth = given_cases(inputs, self.card.asked, self.card.holds, split)
-        predictor = model_predictor(self.network, self.card, batch, workers, limit=self._limit)
+        card = self.card if units is None else image_card(self.card)
+        predictor: Predictor
+        if isinstance(card, MultiViewCard):
+            predictor = MultiViewPredictor(self.network, card, batch, workers)
+        else:
+            predictor = model_predictor(self.network, card, batch, workers, limit=self._limit)
         table = predicted(cases, truth, predictor, progress)
         table = marked(table, cases)
+        if units is not None:
+            return units_table(table, cases, units, self.card)
         table.insert(1, "path", cases["path"])
         return table
 

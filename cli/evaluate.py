@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import UserError
+from ..stages.unit_options import add_units, unit_rule
 from .options import CUT_OFF
 from .parser import Parser
 from .values import columns, named_path, prevalence
@@ -31,6 +32,10 @@ def add_evaluation(parser: Parser) -> None:
     parser.add_argument(
         "--data", type=Path, help="manifest: who the cases are, subgroups, boxes, images of the most wrong cases"
     )
+    add_units(
+        parser, "evaluate studies, patients or cases, not single images; which images belong together says the table "
+        "or --data",
+    )  # fmt: skip
     parser.add_argument(
         "--subgroups", metavar="COLUMNS",
         help="columns of the manifest, separated by commas, or none (default: sex, age, view, scanner and site, where "
@@ -108,7 +113,7 @@ def report(options, named: Sequence[str], title: str) -> None:
         kind=options.kind, margin=_margin(options),
         matched=getattr(options, "matched", None),
         triage=None if options.triage is None else read_promise(options.triage), coverage=options.sets,
-        sites=options.sites, weights=options.weights,
+        sites=options.sites, weights=options.weights, unit=options.unit, unit_rule=unit_rule(options),
     )  # fmt: skip
     title = title or ", ".join(predictions)
     found = evaluate_stage(

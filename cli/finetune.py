@@ -3,7 +3,8 @@
 from typing import Any
 
 from ..core.errors import UserError
-from .options import THRESHOLD, add_cost, add_recipe, begin, chosen, recipe_help, say
+from ..stages.unit_options import add_units, asked_units
+from .options import OF_UNITS, THRESHOLD, add_cost, add_recipe, begin, chosen, recipe_help, say
 from .parser import Parser
 
 SUMMARY = "train a classifier, from an encoder or from scratch"
@@ -19,6 +20,11 @@ def add_arguments(parser: Parser, task: Any) -> None:
         "--calibrate", choices=["temperature", "platt"],
         help="scale the scores to probabilities on validation, and those of predict too; a finished run is calibrated "
         "by repeating its command with this",
+    )  # fmt: skip
+    add_units(
+        parser, "choose thresholds and calibration for studies, patients or cases, whose images are scored together; "
+        "predict with the model then scores these",
+        "; learned: attention over all of a unit's images (--recipe multi_view) or over the tiles of all its slides",
     )  # fmt: skip
     parser.add_argument(
         "--folds", type=_folds, metavar="N|COLUMN", advanced=True,
@@ -46,14 +52,16 @@ def run(options) -> None:
     if options.estimate:
         from ..stages.estimate import estimate_finetuning
 
-        if not task.cached:
-            raise UserError("--estimate is not for slides: an epoch over bags takes minutes.")
+        if not task.cached or options.recipe == OF_UNITS:
+            raise UserError("--estimate is not for bags of slides or of views: an epoch over these takes minutes.")
         print(estimate_finetuning(recipe, what, options.data, options.cases, options.encoder))
         return
     if options.cases:
         raise UserError("--cases belongs to --estimate: leave it out.")
     begin(what, options.data, options.out)
     if options.folds is not None:
+        if options.unit is not None:
+            raise UserError("--folds is of single images: leave --unit out; `evaluate --unit` takes its predictions.")
         from ..stages.folds import finetune_folds
 
         table = finetune_folds(
@@ -66,6 +74,6 @@ def run(options) -> None:
 
     model = finetune_stage(
         recipe, options.data, options.out, rule=options.threshold, calibrate=options.calibrate,
-        **task.inputs("finetune", options),
+        units=asked_units(options), **task.inputs("finetune", options),
     )  # fmt: skip
     say(f"model: {model}\npredictions: {options.out / 'predictions.csv'}")

@@ -22,6 +22,7 @@ CUT_OFF = (
     "Effusion=0.31, several with commas or the option repeated (default: those stored with the model where the table "
     "has no val, else the rule by which the model chose its own, youden)"
 )
+OF_UNITS = "multi_view"  # the recipe that learns of units alone, which only `finetune` knows
 # Of a recipe, the options that most people change.
 USUAL = ("optim.epochs", "optim.batch_size", "optim.base_lr", "data.labels", "run.devices")
 
@@ -144,6 +145,8 @@ def chosen(options: Any, stage: str, needed: Sequence[str] = (), changed: Callab
     if isinstance(options.task, str | None) or options.task.name not in known:
         name = getattr(options.task, "name", options.task)
         raise UserError(f"task {name!r}: name one of {', '.join(known)}, as in `clinvit {options.verb} {known[0]}`.")
+    if options.recipe == OF_UNITS and options.verb != "finetune":
+        raise UserError(f"--recipe {OF_UNITS} is for `clinvit finetune {options.task.name} --unit study` alone.")
     for name in needed:
         if getattr(options, name) is None:
             raise UserError(f"--{name} is missing (see `clinvit {options.verb} {options.task.name} --help`)")

@@ -72,6 +72,8 @@ def run(options) -> None:
             f"{warned['id'].iloc[0]} {warned['warning'].iloc[0]}",
             file=sys.stderr,
         )
+    for note in table.attrs.get("notes", ()):
+        print(f"note: {note}")
     if left_out := table.attrs.get("left_out"):
         from ..datasets.manifest.contents import summary
 

@@ -11,6 +11,7 @@ from .statistics.questions import Margin
 from .statistics.resampling import PatientBootstrap, rarest_finding
 from .statistics.rules import ALL, parse_rule, rules_of
 from .statistics.triage import Promise
+from .units import Rule, Units
 
 INTERVALS = ("percentile", "bca")
 KINDS = ("exclusive", "multi-label")  # of labels
@@ -39,6 +40,10 @@ class Evaluation:
         coverage: Share of the cases whose truth a conformal set is to hold, such as 0.9; None for no sets.
         sites: Column of the manifest that names them; None for one called site, hospital, institution or centre.
         weights: Column of the manifest that says how many patients a case stands for; None for no weighted metrics.
+        unit: `study`, `patient` or `case`: what is evaluated where that is more than one image; None for the rows of
+            the table as they are.
+        unit_rule: How the scores of a unit's images become its own (`units.Units`); None for the usual one.
+        unit_of: What a unit consists of, in the singular.
 
     Raises:
         UserError: Fewer than 10 resamples, or an unknown rule, interval, prevalence or kind.
@@ -59,6 +64,9 @@ class Evaluation:
     coverage: float | None = None
     sites: str | None = None
     weights: str | None = None
+    unit: str | None = None
+    unit_rule: Rule = None
+    unit_of: str = "image"
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -75,10 +83,19 @@ class Evaluation:
         if self.split == "val" and (self.triage is not None or self.coverage is not None):
             raise UserError("triage and conformal sets are chosen on val and tried on another split: name that one.")
         rules_of(self.rule)
+        if self.unit is None and self.unit_rule is not None:
+            raise UserError("--unit-rule needs --unit study, patient or case.")
+        if self.unit is not None:
+            Units(self.unit, self.unit_rule, self.unit_of).refuse_learned()
         by_label = self.prevalence if isinstance(self.prevalence, Mapping) else {"all labels": self.prevalence}
         for label, prevalence in by_label.items():
             if prevalence is not None and not 0 < prevalence < 1:
                 raise UserError(f"Prevalence {prevalence:g} of {label!r}: give one in 0..1, such as 0.02 for 2 %.")
+
+    @property
+    def units(self) -> Units | None:
+        """Return the units that are evaluated; None where these are the rows of the table."""
+        return None if self.unit is None else Units(self.unit, self.unit_rule, self.unit_of)
 
     @property
     def of_manifest(self) -> str:

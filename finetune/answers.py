@@ -11,10 +11,13 @@ class Answers:
     Attributes:
         labels: Names of what is asked.
         targets: Of numbers, grades and times, each as JSON holds it (`Target.plain`); empty of findings.
+        aggregation: Of a model whose thresholds and calibration are of units larger than an image: `unit`, and the
+            `rule` by which scores of images become its own (`eval.units`), `learned` where the network knows it.
     """
 
     labels: tuple[str, ...]
     targets: tuple[dict[str, Any], ...]
+    aggregation: dict[str, Any]
 
     @property
     def kinds(self) -> tuple[Target, ...]:
@@ -41,4 +44,5 @@ class Answers:
     def to_dict(self) -> dict:
         """Return plain values for JSON; of findings as ever."""
         values = super().to_dict()  # type: ignore[misc]
-        return values if self.targets else {key: value for key, value in values.items() if key != "targets"}
+        unset = [name for name in ("targets", "aggregation") if not getattr(self, name)]
+        return {key: value for key, value in values.items() if key not in unset}

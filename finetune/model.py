@@ -60,6 +60,7 @@ class ModelCard(Answers, PixelCard):
         settings: Of a timm network, what `timm.create_model` is given beside its name (`make_network`).
         compression: Of a model that was made smaller: from which, by what steps, with what loss (`clinvit compress`).
         targets: Of a model of numbers, grades or times: each with what it took from training (`Answers`).
+        aggregation: Of a model of units larger than a case: which, and by which rule (`Answers`).
         contexts: Of a head that knows of contexts: columns, values, cases (`contexts_of`); empty of any other.
         head_norm: `l2` where the head sees features of unit length, else `none`.
     """
@@ -94,6 +95,7 @@ class ModelCard(Answers, PixelCard):
     settings: dict[str, Any] = field(default_factory=dict)
     compression: dict[str, Any] = field(default_factory=dict)
     targets: tuple[dict[str, Any], ...] = ()
+    aggregation: dict[str, Any] = field(default_factory=dict)
     contexts: dict[str, Any] = field(default_factory=dict)
     head_norm: str = "none"
 
@@ -265,22 +267,40 @@ def check_network(network: nn.Module, card: ModelCard) -> None:
         )
 
 
-def load_model(folder: str | os.PathLike[str], network: nn.Module | None = None) -> tuple[nn.Module, ModelCard]:
+def load_model(
+    folder: str | os.PathLike[str], network: nn.Module | None = None, units: bool = False
+) -> tuple[nn.Module, ModelCard]:
     """Network in eval mode, on the GPU where there is one, and card of a model folder; strict.
 
     Args:
         folder: The model folder.
         network: Built as in training, where it was a module of somebody's own.
+        units: Whether the caller knows what to do with a model whose thresholds are of units larger than an image.
 
     Raises:
-        UserError: The weights do not belong to the card.
+        UserError: The weights do not belong to the card, or the model is of units.
     """
     card = load_card(folder)
+    if not units:
+        refuse_units(folder, card)
 
     def build(card: ModelCard) -> nn.Module:
         return build_model(card) if network is None or card.network != OWN else network
 
     return load_weights(folder, card, build, card.arch.weights if card.network == "vit" else 0), card
+
+
+def refuse_units(folder: str | os.PathLike[str], card: Any) -> None:
+    """Refuse a model of units larger than a case where single cases are scored.
+
+    Raises:
+        UserError: It is one.
+    """
+    if card.aggregation:
+        raise UserError(
+            f"{folder}: its thresholds are for a {card.aggregation['unit']}, not for single {card.unit}s: this is for "
+            "`clinvit predict` and `evaluate`; elsewhere give a model trained without --unit."
+        )
 
 
 def load_weights(folder: str | os.PathLike[str], card: Card, build: Callable[[Any], Network], least: float) -> Network:

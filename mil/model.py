@@ -9,7 +9,7 @@ from ..core.cards import Card
 from ..core.errors import DataError, UserError
 from ..datasets.slides.bags import Bags, differing
 from ..finetune.answers import Answers
-from ..finetune.model import load_weights
+from ..finetune.model import load_weights, refuse_units
 from .aggregator import Aggregator
 from .recipe import Mil, build_aggregator
 
@@ -31,6 +31,7 @@ class MilCard(Answers, Card):
             validation; empty where nothing is.
         recipe, data, versions: Provenance.
         targets: Of a model of numbers, grades or times: each with what it took from training (`Answers`).
+        aggregation: Of a model of units larger than a case: which, and by which rule (`Answers`).
     """
 
     kind: ClassVar[str] = "mil"
@@ -53,6 +54,7 @@ class MilCard(Answers, Card):
     data: dict = field(default_factory=dict)
     versions: dict = field(default_factory=dict)
     targets: tuple[dict[str, Any], ...] = ()
+    aggregation: dict[str, Any] = field(default_factory=dict)
 
     @property
     def unit(self) -> str:
@@ -132,12 +134,18 @@ def load_mil_card(folder: str | os.PathLike[str]) -> MilCard:
     return MilCard.read(folder)
 
 
-def load_mil(folder: str | os.PathLike[str]) -> tuple[Aggregator, MilCard]:
+def load_mil(folder: str | os.PathLike[str], units: bool = False) -> tuple[Aggregator, MilCard]:
     """Aggregator in eval mode, on the GPU where there is one, and card of a model folder; strict.
 
+    Args:
+        folder: The model folder.
+        units: Whether the caller knows what to do with a model of units larger than a slide.
+
     Raises:
-        UserError: The weights do not belong to the card.
+        UserError: The weights do not belong to the card, or the model is of units.
     """
     card = load_mil_card(folder)
+    if not units:
+        refuse_units(folder, card)
     least = card.width * card.hidden + card.hidden**2
     return load_weights(folder, card, MilCard.network, least), card

@@ -1,8 +1,9 @@
 """Training an aggregator on the features of a manifest's slides, to a model folder and predictions."""
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import safetensors.torch
@@ -13,7 +14,7 @@ from torch import Tensor
 from ..datasets.loading.left_out import say_left_out, write_left_out
 from ..datasets.loading.loaders import eval_loader, readable_rows, reading_workers
 from ..datasets.manifest.seen import PRETRAINED_ON, TRAINED_ON, read_hashes, save_hashes, write_hashes
-from ..datasets.manifest.tables import Manifest, write_predictions
+from ..datasets.manifest.tables import Manifest, unit_ids, write_predictions
 from ..datasets.slides.bags import BagCases, BagFolder
 from ..engine.launcher import alone
 from ..engine.recipe import plain
@@ -31,6 +32,7 @@ from .extract import read_pipeline
 from .model import MilCard, load_mil, save_mil
 from .predict import BagPredictor, bag_probabilities, predict_mil
 from .recipe import Mil, build_aggregator, settings
+from .units import UnitBags, predict_units, units_of
 
 
 class MilTraining(FineTuning):
@@ -103,7 +105,50 @@ def composite(truth: np.ndarray, scores: np.ndarray, loss: float) -> float:
     return (aurocs + right.mean() + 1 - loss) / 4
 
 
-def train_mil(recipe: Mil, manifest: Manifest, features: Path, out: Path) -> Path:
+class Parts(Protocol):
+    """What a training on bags makes beside the aggregator."""
+
+    def card(self, recipe: Mil, manifest: Manifest, bags: Any) -> MilCard:
+        """Return the card of the model to come."""
+
+    def seen(self) -> frozenset[str] | None:
+        """Return hashes of what made the features has seen; None where that is not known."""
+
+    def save(self, folder: Path, model: Aggregator, card: MilCard) -> None:
+        """Write the model folder."""
+
+    def load(self, folder: Path) -> tuple[Aggregator, MilCard]:
+        """Read it again."""
+
+
+@dataclass(frozen=True)
+class SlideParts:
+    """An aggregator of the features of slides.
+
+    Attributes:
+        features: Folder of these.
+    """
+
+    features: Path
+
+    def card(self, recipe: Mil, manifest: Manifest, bags: Any) -> MilCard:
+        """Return the card of the model to come."""
+        return make_mil_card(recipe, manifest, bags)
+
+    def seen(self) -> frozenset[str] | None:
+        """Return hashes of what the features' encoder has seen."""
+        return read_hashes(self.features / PRETRAINED_ON)
+
+    def save(self, folder: Path, model: Aggregator, card: MilCard) -> None:
+        """Write the aggregator."""
+        save_mil(folder, model, card)
+
+    def load(self, folder: Path) -> tuple[Aggregator, MilCard]:
+        """Read it again."""
+        return load_mil(folder)
+
+
+def train_mil(recipe: Mil, manifest: Manifest, features: Path, out: Path, unit: str | None = None) -> Path:
     """Train an aggregator and write `out/model/` and `out/predictions.csv` (validation and test).
 
     Args:
@@ -111,6 +156,8 @@ def train_mil(recipe: Mil, manifest: Manifest, features: Path, out: Path) -> Pat
         manifest: The cases.
         features: Folder with `<id>.h5` of every case; one without is failed, with its reason.
         out: The run folder. A run that was interrupted there goes on.
+        unit: `patient`, `study` or `case`, whose slides are one bag; None for a bag per slide. The predictions have a
+            row per slide all the same, with the score of its unit.
 
     Several processes share a batch; one that does not divide over them (the papers' single bag) is trained by the first
     alone.
@@ -122,22 +169,51 @@ def train_mil(recipe: Mil, manifest: Manifest, features: Path, out: Path) -> Pat
         DataError: No features, features that differ in width or encoder, or labels that cannot be learned.
     """
     if recipe.optim.batch_size % world_size() == 0:
-        return _train_together(recipe, manifest, features, out)
+        return _train_on_slides(recipe, manifest, features, out, unit)
     if rank() == 0:
         print(f"note: a batch of {recipe.optim.batch_size} does not divide over the processes: the first trains alone")
         with alone():
-            _train_together(recipe, manifest, features, out)
+            _train_on_slides(recipe, manifest, features, out, unit)
     return out / "model"
 
 
-def _train_together(recipe: Mil, manifest: Manifest, features: Path, out: Path) -> Path:
+def _train_on_slides(recipe: Mil, manifest: Manifest, features: Path, out: Path, unit: str | None) -> Path:
+    manifest = checked_manifest(recipe, manifest)
+    return train_on_bags(
+        recipe, manifest, BagFolder(manifest.table["id"], features), out, SlideParts(Path(features)), unit
+    )
+
+
+def checked_manifest(recipe: Mil, manifest: Manifest) -> Manifest:
+    """Return the manifest with the labels of a recipe.
+
+    Raises:
+        DataError: These cannot be learned.
+    """
     if recipe.data.labels is not None:
         manifest = manifest.with_labels(recipe.data.labels)
     check_targets(recipe, manifest)
     check_labels(recipe, manifest)
-    bags = BagFolder(manifest.table["id"], features)
-    card, hashes = make_mil_card(recipe, manifest, bags), read_hashes(Path(features) / PRETRAINED_ON)
-    card = replace(card, data=card.data | {"seen_in_pretraining": seen_by_split(manifest, hashes)})
+    return manifest
+
+
+def train_on_bags(recipe: Mil, manifest: Manifest, bags: Any, out: Path, parts: Parts, unit: str | None) -> Path:
+    """Train an aggregator; arguments as of `train_mil`.
+
+    Args:
+        recipe: The resolved recipe.
+        manifest: N cases, checked.
+        bags: Of these.
+        out: The run folder.
+        parts: What is made beside the aggregator.
+        unit: Whose bags are put together; None for none.
+    """
+    cases, of_cases = manifest, bags
+    if unit is not None:
+        manifest, bags = units_of(manifest, bags, unit, recipe.loss == "ce")
+        check_labels(recipe, manifest)
+    card, hashes = parts.card(recipe, manifest, bags), parts.seen()
+    card = replace(card, data=card.data | {"seen_in_pretraining": seen_by_split(cases, hashes)})
     readable = np.array([not reason for reason in bags.reasons()])
     trained = manifest.table["split"].isin(recipe.data.splits).to_numpy() & ~np.isnan(manifest.truth()).all(axis=1)
     if (trained & readable).any():  # else the reasons are said
@@ -156,14 +232,23 @@ def _train_together(recipe: Mil, manifest: Manifest, features: Path, out: Path) 
         if any(each.loss == "cox" for each in card.kinds):
             card = completed(card, _outputs(model, train))
         if rank() == 0:
-            card = replace(card, data=card.data | write_left_out(folder, manifest, bad | unread))
-            ids = manifest.table["id"].iloc[[row for row in train.rows if row not in unread]]
+            left = bad | unread if unit is None else _unread_cases(bags, [*train.rows, *bad])
+            card = replace(card, data=card.data | write_left_out(folder, cases, left))
+            used = [row for row in train.rows if row not in unread]
+            ids = manifest.table["id"].iloc[used]
+            if unit is not None:
+                ids = cases.table["id"].iloc[[case for row in used for case in bags.readable(row)]]
             write_hashes(folder / "model" / TRAINED_ON, ids)
             save_hashes(folder / "model" / PRETRAINED_ON, hashes)
-            save_mil(folder / "model", model, card)
-            model, card = load_mil(folder / "model")
-            write_predictions(folder / "predictions.csv", _predictions(model, card, manifest, bags))
+            parts.save(folder / "model", model, card)
+            model, card = parts.load(folder / "model")
+            write_predictions(folder / "predictions.csv", _predictions(model, card, cases, of_cases, unit))
     return out / "model"
+
+
+def _unread_cases(bags: UnitBags, units: Sequence[int]) -> dict[int, str]:
+    """Return the cases of units that could not be read, with reasons."""
+    return {row: reason for unit in units for row in bags.rows[unit] if (reason := bags.reason(row))}
 
 
 def make_mil_card(recipe: Mil, manifest: Manifest, bags: BagFolder) -> MilCard:
@@ -190,7 +275,7 @@ def make_mil_card(recipe: Mil, manifest: Manifest, bags: BagFolder) -> MilCard:
     )
 
 
-def _sets(recipe: Mil, manifest: Manifest, bags: BagFolder) -> tuple[BagCases, BagCases, dict[int, str]]:
+def _sets(recipe: Mil, manifest: Manifest, bags: Any) -> tuple[BagCases, BagCases, dict[int, str]]:
     """Return training and validation bags, and the training rows that are left out with reasons.
 
     Bags are those with features of which at least one label is known.
@@ -213,7 +298,7 @@ def _sets(recipe: Mil, manifest: Manifest, bags: BagFolder) -> tuple[BagCases, B
 
 
 def _train(
-    model, recipe: Mil, card: MilCard, train, val, ids: list[str], folder: Path, bags: BagFolder
+    model, recipe: Mil, card: MilCard, train, val, ids: list[str], folder: Path, bags: Any
 ) -> tuple[Aggregator, dict[int, str]]:
     # Bags that stay in memory need no helpers, each of which would keep them again.
     workers = 0 if bags.fits() else reading_workers(recipe.run.workers)
@@ -233,7 +318,11 @@ def _outputs(model: Aggregator, train: BagCases) -> Iterator[tuple[Tensor, Tenso
         yield model(torch.from_numpy(train.source.bag(row))[None]).logits, torch.from_numpy(train.targets[[row]])
 
 
-def _predictions(model: Aggregator, card: MilCard, manifest: Manifest, bags: BagFolder):
+def _predictions(model: Aggregator, card: MilCard, manifest: Manifest, bags: Any, unit: str | None):
     rows = np.flatnonzero(manifest.table["split"].isin(["val", "test"]))
-    predictor = BagPredictor(card, lambda cases: predict_mil(model, card, bags, rows))
+    if unit is None:
+        predictor = BagPredictor(card, lambda cases: predict_mil(model, card, bags, rows))
+    else:
+        units = unit_ids(manifest.path, manifest.table, unit)
+        predictor = BagPredictor(card, lambda cases: predict_units(model, card, bags, units, rows.tolist()))
     return predicted(*manifest_cases(manifest.rows("val", "test"), card.asked), predictor)

@@ -8,7 +8,7 @@ from ..core.errors import UserError
 from ..core.files import write_json, write_text
 from ..datasets.manifest.tables import Predictions, read_predictions
 from .data import open_manifest
-from .evaluate import stored_thresholds
+from .evaluate import manifest_of_rows, stored_thresholds
 
 
 def acceptance_stage(path: Path, predictions: Path, out: Path, data: Path | None = None) -> dict:
@@ -33,7 +33,7 @@ def acceptance_stage(path: Path, predictions: Path, out: Path, data: Path | None
     lock = read_lock(path, target)
     table = read_predictions(predictions)
     threshold, source = _threshold(table, predictions, target)
-    manifest = None if data is None else open_manifest(data)
+    manifest = None if data is None else manifest_of_rows(open_manifest(data), predictions, table)
     columns = None if manifest is None else manifest_columns(manifest)
     table = table if manifest is None else held_against(table, manifest, target.split)
     warnings = [*_lock_warnings(path, lock, predictions), *table.notes]

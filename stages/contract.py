@@ -45,7 +45,7 @@ def contract_stage(
         "thresholds": card.thresholds,
         "calibration": card.calibration,
         "inputs": {
-            "case": card.unit,
+            "case": card.aggregation.get("unit", card.unit),
             "network": card.network_words(),
             **card.input_facts(),
             "what_one_means": {label: card.meaning.get(label, "1 = present") for label in card.labels},

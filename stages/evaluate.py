@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -64,6 +64,7 @@ def evaluate_stage(
     if data is None and evaluation.of_manifest:
         raise UserError(f"{evaluation.of_manifest} needs --data: the columns are those of the manifest.")
     tables = {name: _with_units(path, read_predictions(path, targets=True)) for name, path in predictions.items()}
+    evaluation = _with_rows(evaluation, predictions, tables)
     manifest = open_manifest(data) if data is not None else None
     with folder_alone(Path(out)):
         context = _context(predictions, tables, manifest, Path(out), evaluation)
@@ -82,7 +83,11 @@ def _context(
 
     cards = {name: _card_beside(path) for name, path in predictions.items()}
     known = {name: card for name, card in cards.items() if card is not None}
-    stored = {name: own for name, path in predictions.items() if (own := stored_thresholds(path))}
+    stored = {
+        name: own
+        for name, path in predictions.items()
+        if aggregation_beside(path).get("unit") == evaluation.unit and (own := stored_thresholds(path))
+    }
     localisation, pages = _localisation(predictions, tables, manifest, out, evaluation)
     unit = _unit(list(known.values()))
     image = _images(manifest) if manifest is not None and unit != "slide" else None
@@ -136,6 +141,47 @@ def _with_parts(
     return sections
 
 
+def aggregation_beside(predictions: Path) -> Mapping[str, Any]:
+    """Return `unit` and `rule` of the model of a table, whose thresholds are of these units; empty of single images."""
+    facts = facts_beside(predictions)
+    if facts:
+        return facts.get("aggregation") or {}
+    return getattr(_card_beside(predictions), "aggregation", {})
+
+
+def manifest_of_rows(manifest: Manifest, predictions: Path, table: Predictions) -> Manifest:
+    """Return the manifest with a row per unit where a table of predictions has one."""
+    from ..eval.units import Units, unit_manifest
+
+    own = aggregation_beside(predictions)
+    of = facts_beside(predictions).get("of") or getattr(_card_beside(predictions), "unit", "image")
+    if not own or f"failed_{of}s" not in table.table:
+        return manifest
+    return unit_manifest(manifest, Units(own["unit"], of=of), exclusive=False)
+
+
+def _with_rows(
+    evaluation: "Evaluation", predictions: Mapping[str, Path], tables: Mapping[str, Predictions]
+) -> "Evaluation":
+    """Return the evaluation with what the rows of the tables are: their units where nobody says it, and of what."""
+    cards = {name: _card_beside(path) for name, path in predictions.items()}
+    facts = {name: facts_beside(path) for name, path in predictions.items()}
+    of = {name: facts[name].get("of") or getattr(cards[name], "unit", "image") for name in tables}
+    evaluation = replace(evaluation, unit_of=next(iter(of.values()), "image"))
+    if evaluation.unit is not None:
+        return evaluation
+    units = {
+        aggregation_beside(path).get("unit")
+        for name, path in predictions.items()
+        if f"failed_{of[name]}s" in tables[name].table
+    }
+    if len(units) > 1:
+        raise UserError(
+            f"the tables are of different units ({', '.join(sorted(map(str, units)))}): name one by --unit."
+        )
+    return replace(evaluation, unit=units.pop()) if units else evaluation
+
+
 def _with_units(path: Path, table: Predictions) -> Predictions:
     """Return a table of numbers, grades or times with the units that its model's card says."""
     if not table.targets:
@@ -162,8 +208,16 @@ def _facts(path: Path | None) -> dict[str, str]:
 
 
 def stored_thresholds(predictions: Path) -> dict[str, dict]:
-    """Return a model's thresholds by label, as `predict` wrote them beside the table, or of the model; or nothing."""
-    return facts_beside(predictions).get("thresholds") or getattr(_card_beside(predictions), "thresholds", None) or {}
+    """Return a model's thresholds by label, as `predict` wrote them beside the table, or of the model; or nothing.
+
+    Those of units are none for a table of the single images.
+    """
+    if facts := facts_beside(predictions):
+        return facts.get("thresholds") or {}
+    card = _card_beside(predictions)
+    if card is None or (card.aggregation and f"failed_{card.unit}s" not in read_csv(predictions, nrows=1)):
+        return {}
+    return card.thresholds
 
 
 def _seen(split: str, predictions: Mapping[str, Path], tables: Mapping[str, Predictions]):

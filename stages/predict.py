@@ -16,8 +16,9 @@ from ..core.alone import file_alone
 from ..core.documents import parse_json, read_json
 from ..core.errors import UserError
 from ..core.files import file_sha256, write_json, write_text
-from ..datasets.manifest.tables import read_predictions, truth_width, write_predictions
+from ..datasets.manifest.tables import read_predictions, truth_width, unit_ids, write_predictions
 from ..finetune.pipeline import PREDICTED, WARNING, predicted
+from ..finetune.scored import Predictor
 from .audit import Audit
 from .dicom.case import ResultCase
 from .dicom.results import Results, write_all
@@ -30,12 +31,17 @@ from .refused import RefusingPredictor
 from .requested import LEFT_OUT, cases_of, marked, requested_cases
 from .requested_files import CHOSEN, IDENTIFIERS, SOURCE, name_salt, pseudonyms, write_key
 from .seen import seen_facts
+from .units import IMAGES, Asked, image_card, images_table, refuse_for_units, unit_facts, units_table
 
 if TYPE_CHECKING:
     from ..finetune.answers import Answers
     from .pacs.fetch import WebQuery
 
-HEAD = ("id", "patient", "split", "status", "reason", *IDENTIFIERS, "view", CHOSEN, WARNING)
+MULTI_VIEW = "multi_view"  # kind of the card of a model that sees the images of a unit together
+HEAD = (
+    "id", "patient", "split", "status", "reason", *IDENTIFIERS, "case", "images", "failed_images", "clips",
+    "failed_clips", "view", CHOSEN, WARNING,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,7 @@ class Request:
         dicom: Results as DICOM objects; None for none. Where they show maps, `explain` is `explanations` beside `out`
             if it is None.
         runtime: What computes: `torch`, or `onnx`, whose `model` is a folder of `export --to onnx` or a graph in it.
+        units: Units larger than an image that the rows are to be; None for what the model's card says.
     """
 
     model: Path
@@ -80,11 +87,13 @@ class Request:
     web: "WebQuery | None" = None
     dicom: Results | None = None
     runtime: str = "torch"
+    units: Asked = IMAGES
 
 
 def predict_stage(request: Request) -> pd.DataFrame | None:
     """Predict files, folders, globs or a manifest; gives and writes one row per requested case.
 
+    Where rows are units larger than an image, the scores of these stand beside it (`units.images_table`).
     Beside the table `out` stands `<out's name>.model.json`: which model, its thresholds, how and on what they were
     chosen, its calibration, and how many of the cases it has seen before. Rows are kept in `<out>.partial.jsonl` until
     the table is whole. Of several processes each does its share; process 0 writes everything and gives the table, the
@@ -96,16 +105,21 @@ def predict_stage(request: Request) -> pd.DataFrame | None:
             is to go on was begun by another model.
         RunError: Another process of a shared prediction did not begin, or ended before its share was done.
     """
-    from ..finetune.model import load_model
+    from ..mil.cards import load_predicting
 
     suffix = request.out.suffix.lower()
     if suffix not in (".csv", ".jsonl"):
         raise UserError(f"--out {request.out}: predictions are written as .csv or as .jsonl (JSON lines).")
     if request.runtime == "onnx":
         return _predict_exported(request)
-    network, card = load_model(request.model)
+    network, card = load_predicting(request.model)
+    if card.kind == MULTI_VIEW:
+        _refuse_multi_view(request)
     if request.dicom is not None:
         refuse_targets(card, "--dicom")
+        refuse_for_units(request.units.units(card), "--dicom")
+    if request.web is not None:
+        refuse_for_units(request.units.units(card), "--dicomweb")
     request = _with_maps(request, card)
     if request.method is not None and card.arch.frames > 1:
         raise UserError(f"{request.model}: a model of clips, which are explained by their frames: no --explain-method.")
@@ -130,6 +144,8 @@ def _predict_exported(request: Request) -> pd.DataFrame | None:
         raise UserError("--explain and --bf16 are for --runtime torch: a graph gives probabilities alone.")
     if request.dicom is not None:
         raise UserError("--dicom is for --runtime torch: leave one of them out.")
+    if request.units.unit is not None:
+        raise UserError("--unit is for --runtime torch; `clinvit evaluate --unit` takes the predictions of a graph.")
     require("onnxruntime", "export", "--runtime onnx")
     card = read_exported(request.model)
     return _predict_alone(request, None, card, file_sha256(card.graph), dict(card.facts))
@@ -170,29 +186,38 @@ def _predict(
     said = facts | {"seen": seen_facts(request.model, cases)}
     said |= {"sha256": sha256, "cases": _fingerprint(cases), "precision": _precision(request, card)}
     said |= {LEFT_OUT: cases.attrs.get(LEFT_OUT, {})}
+    units = None if network is None else request.units.units(card)
+    if units is not None:
+        unit_ids(request.out, cases, units.unit)  # refused before anything is scored
+        said |= unit_facts(card, units)
+    whole = request.out if units is None else images_table(request.out, card)
     finished = request.resume and _finished(request.out, said)
-    predictor = None if finished else _predictor(request, network, card, team, sha256)
+    of_images = card if units is None else image_card(card)
+    predictor = None if finished else _predictor(request, network, of_images, team, sha256)
     if not team.first:
         if predictor is not None:
             deque(RefusingPredictor(predictor).scores(cases), maxlen=0)
         return None
     if predictor is None:
-        table = read_table(request.out)
+        images, table = read_table(whole), read_table(request.out)
     else:
-        table = marked(predicted(cases, truth, RefusingPredictor(predictor), progress=False), cases)
+        images = table = marked(predicted(cases, truth, RefusingPredictor(predictor), progress=False), cases)
         # Killed between the two, a table of this model must not stand beside the facts of another.
         beside(request.out, "model").unlink(missing_ok=True)
+        if units is not None:
+            table = units_table(images, cases, units, card)
+            write_table(whole, images, of_images)
         write_table(request.out, table, card)
         write_json(beside(request.out, "model"), said)
     audit.written(request.out, table)
     remove_journals(request.out)
     if request.explain is not None:
-        explain_cases(request, network, card, cases, table)
+        explain_cases(request, network, of_images, cases, images)
     if request.dicom is not None:
         listed = write_all(request.dicom, card, sha256, cases, table, _shown(request, network, card))
         if request.web is not None and request.web.store:
             _send(request, listed)
-    return marked(table, cases)
+    return marked(table, cases) if units is None else table
 
 
 def _send(request: Request, listed: Mapping[str, dict]) -> None:
@@ -301,7 +326,22 @@ def without_names(
     return cases
 
 
-def _predictor(request: Request, network, card, team: Team, sha256: str) -> JournalledPredictor:
+def _refuse_multi_view(request: Request) -> None:
+    """Refuse what is of single images where a model sees the images of a unit together."""
+    asked = {
+        "--explain": request.explain, "--resume": request.resume, "--bf16": request.bf16,
+        "several processes": request.share.of > 1,
+    }  # fmt: skip
+    for name, value in asked.items():
+        if value:
+            raise UserError(f"{request.model}: a model of several views, for which {name} is not made: leave it out.")
+
+
+def _predictor(request: Request, network, card, team: Team, sha256: str) -> Predictor:
+    if card.kind == MULTI_VIEW:
+        from ..mil.multi_view import MultiViewPredictor
+
+        return MultiViewPredictor(network, card, request.batch, request.workers)
     from ..finetune.out_of_distribution import read_limit
     from ..finetune.predict import model_predictor
 

@@ -13,6 +13,7 @@ from ..datasets.manifest.layouts import Layout, to_manifest
 from ..datasets.manifest.patients import alike_patients
 from ..datasets.manifest.roots import refuse_outside, signature_of
 from ..datasets.manifest.tables import Manifest, read_manifest, write_manifest
+from ..datasets.manifest.units import unit_note
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,6 +83,7 @@ def prepare_stage(
     roots = [base] * base.startswith("..") + list(dict.fromkeys(str(Path(each).resolve()) for each in given))
     with file_alone(out, out.parent / BOXES):
         _refuse_outside(out, table.assign(path=paths), roots)
+        about["notes"] = [*about["notes"], *filter(None, (unit_note(table, unit) for unit in ("study", "case")))]
         write_manifest(
             out, table.assign(path=paths), labels, about["meaning"], roots, about.get("left_out"), holds,
             about.get("columns", ()), about.get("targets", ()),

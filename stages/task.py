@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from ..core.errors import UserError
 from .pacs.options import add_web, web_query
+from .unit_options import add_units, asked_units
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -187,6 +188,9 @@ class ImageTask(Task):
             "`evaluate` shows side by side (default: gradient)",
         )  # fmt: skip
         add_web(parser)
+        add_units(
+            parser, "a row per study, patient or case instead of one per image (default: as the model was trained)"
+        )
         parser.add_argument(
             "--runtime", choices=["torch", "onnx"], default="torch",
             help="what computes; onnx: --model is a folder of `clinvit export --to onnx`, or a graph (.onnx) in it "
@@ -216,6 +220,7 @@ class ImageTask(Task):
                 options.model, options.inputs, options.out, options.batch, options.workers, options.explain,
                 options.explain_method, options.resume, options.identifiers, options.bf16, own_share(), self.holds,
                 options.audit, options.images == "one", web_query(options), self.results(options), options.runtime,
+                asked_units(options),
             )
         )  # fmt: skip
 
@@ -290,6 +295,9 @@ class SlideTask(Task):
             help="also write heat maps and a page per slide; as `explanations` beside --out, `evaluate` holds them "
             "against outlines",
         )  # fmt: skip
+        add_units(
+            parser, "a row per patient, study or case instead of one per slide (default: as the model was trained)"
+        )
         parser.add_argument("--tiff", action="store_true", help="with --explain, heat maps as pyramidal TIFF too")
         parser.add_argument(
             "--tile-geojson", action="store_true", help="with --explain, every tile with its score for QuPath too"
@@ -332,7 +340,7 @@ class SlideTask(Task):
             Request(
                 options.model, options.inputs, options.out, options.features, options.encoder, options.explain,
                 options.split, options.identifiers, Maps(options.tiff, options.tile_geojson, options.tile_level0_px),
-                options.audit, self.results(options),
+                options.audit, self.results(options), asked_units(options),
             )
         )  # fmt: skip
 

@@ -66,6 +66,12 @@ def is_numeric(cells: pd.Series) -> bool:
     return bool(len(known)) and bool(as_numbers(known).notna().all())
 
 
+def is_binary(cells: pd.Series) -> bool:
+    """Return whether all known cells are 0 or 1."""
+    known = as_numbers(cells[~cells.str.strip().str.lower().isin(UNKNOWN_CELLS)])
+    return bool(known.isin([0, 1]).all())
+
+
 def as_numbers(cells: pd.Series) -> pd.Series:
     """Return texts as numbers, `29,4` as 29.4; NaN where there is none."""
     texts = cells.str.strip()

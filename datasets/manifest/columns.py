@@ -47,8 +47,10 @@ _SAME_FACT = {
     "sex": ("gender", "geschlecht", "geschl", "patient sex", "patient gender", "sexe", "sexo"),
     "age": ("alter", "patient age", "age years", "patientenalter", "âge", "edad"),
     "view": ("view position", "viewposition", "projection", "projektion"),
+    "study": ("study id", "study uid", "studyid", "studyuid", "study instance uid", "studyinstanceuid", "study number"),
     "site": ("hospital", "institution", "center", "centre", "klinik"),
 }
+_CASE = ("case", "case id", "caseid", "case number", "fall", "fallnummer", "fall nr", "fallid", "fall id")
 _SEXES = {
     **dict.fromkeys(
         ("m", "male", "man", "männlich", "mann", "mas", "masculin", "homme", "h", "hombre", "masculino"), "M"
@@ -90,6 +92,11 @@ def fact(name: str) -> str | None:
     if words.replace(" ", "_") in FACTS:
         return words.replace(" ", "_")
     return next((key for key, names in _SAME_FACT.items() if words in names), None)
+
+
+def is_case(name: str) -> bool:
+    """Return whether a column names the case (an eye, a biopsy) that images belong to; one of 0 and 1 is a label."""
+    return plain_name(name) in _CASE
 
 
 def fact_cells(key: str, cells: pd.Series) -> pd.Series:
@@ -187,6 +194,8 @@ def describe(name: str, cells: pd.Series) -> Column:
         return Column(name, "left out", "it has no name")
     if key := fact(name):
         return Column(name, "fact", "describes the case" + ("" if key == name else f", kept as {key}"))
+    if is_case(name) and read_label(cells).odd.any():
+        return Column(name, "fact", "names the case that images belong to" + ", kept as case" * (name != "case"))
     if is_covariate(name):
         return Column(name, "left out", "describes the case or how it was acquired, by its name")
     read = read_label(cells)

@@ -80,6 +80,28 @@ def hash_names(root: Path, table: pd.DataFrame, also_patients: bool) -> None:
         table["patient"] = table["patient"].mask(dicom, table["id"])
 
 
+def add_studies(root: Path, table: pd.DataFrame) -> None:
+    """Add the column `study`, a hash of what the headers of DICOM files say; nothing where there are none.
+
+    Args:
+        root: What the paths are relative to.
+        table: With `path`; changed in place.
+    """
+    from ..images.dicom_header import read_header
+
+    if not any(dicom := [is_dicom(root / path) for path in table["path"]]):
+        return
+    key, found = secret_key(), []
+    for path, header in zip(table["path"], dicom, strict=True):
+        try:
+            study = read_header(root / path).study if header else ""
+        except DataError:  # its pixels will not be read either, which is said then
+            study = ""
+        found.append(keyed_hash(key, study) if study else "")
+    table["study"] = found
+    note(table, f"studies of DICOM files are hashed names of their headers, with the key {key_name(key)}.")
+
+
 def note_left_out(table: pd.DataFrame, found: Contents) -> None:
     """Say and keep with the table what of a folder is no case, by reason."""
     counts = found.counts()

@@ -18,6 +18,7 @@ from .columns import (
     describe,
     fact,
     fact_cells,
+    is_case,
     read_label,
     refuse_repeated_columns,
     report,
@@ -34,7 +35,7 @@ from .inventory import (
 )
 from .keys import NO_COLUMN, as_names, key_columns
 from .lookup import found_files
-from .names import capitalised, file_ids, hash_names, named_cases, note_left_out
+from .names import add_studies, capitalised, file_ids, hash_names, named_cases, note_left_out
 from .own_boxes import box_columns, boxes_of
 from .several import column_classes, names_in, one_row_per_file
 from .tables import UNKNOWN_CELLS, Target, nearest, read_csv, refuse_patient_overlap
@@ -141,6 +142,8 @@ def read_own_csv(
     )
     if id_column is None:
         hash_names(path.parent, table, each_file_own_patient)
+    if "study" not in table:
+        add_studies(path.parent, table)
     return table, named
 
 
@@ -437,7 +440,7 @@ def _odd_cells(path: Path, raw: pd.DataFrame, table: pd.DataFrame, label: str, o
 def _add_facts(raw: pd.DataFrame, table: pd.DataFrame, taken: Sequence[Column], named: Sequence[str]) -> None:
     """Add the facts of the cases, under their own names and in one spelling; the first of two columns counts."""
     for each in taken:
-        key = fact(each.name)
+        key = fact(each.name) or ("case" if is_case(each.name) else None)
         if each.taken == "fact" and key is not None and each.name not in named and key not in table:
             table[key] = fact_cells(key, raw[each.name])
 

@@ -22,7 +22,7 @@ import pandas as pd
 from ...core.documents import read_json
 from ...core.errors import DataError
 from ...core.files import write_json
-from .cells import UNKNOWN_CELLS, is_numeric, label_cells, nearest, numbers, read_csv, write_csv
+from .cells import UNKNOWN_CELLS, is_binary, is_numeric, label_cells, nearest, numbers, read_csv, write_csv
 from .cells import as_numbers as as_numbers
 from .cells import for_spreadsheets as for_spreadsheets
 from .patients import doubtful_patients, tidy_patients
@@ -41,6 +41,12 @@ from .targets import (
     target_cells,
 )
 from .targets import truth_width as truth_width
+from .units import UNITS as UNITS
+from .units import checked_unit as checked_unit
+from .units import many as many
+from .units import plural as plural
+from .units import unit_ids as unit_ids
+from .units import without_unit as without_unit
 
 KEYS = ("id", "path", "patient", "split")
 SPLITS = ("train", "val", "test")
@@ -492,6 +498,7 @@ def _label_columns(table: pd.DataFrame, named: Sequence[str], of_targets: set[st
         for column in table.columns
         if column not in of_targets
         and (column in named or (column not in KEYS and not is_covariate(column) and is_numeric(table[column])))
+        and (column in named or column != "case" or is_binary(table[column]))  # numbers of cases, else cases of a study
     )
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ...datasets.manifest.tables import many as many
 from ..statistics.intervals import NO_INTERVAL, Estimate
 
 
@@ -40,8 +41,3 @@ def interval(estimate: Estimate, digits: int = 3, sign: bool = False) -> str:
 def noted(estimate: Estimate) -> bool:
     """Return whether a dagger stands behind it: it has a reason, and not only that no interval is computed."""
     return estimate.marked and not estimate.reason.startswith(NO_INTERVAL)
-
-
-def many(count: int, noun: str) -> str:
-    """Return `1 image`, `25,596 images`."""
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +11,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 CASE_PX = 384  # of a case's image
+MOST_SHOWN = 4  # images of a unit
+Shown = Callable[[str], np.ndarray | None]  # of an id
 
 
 def jpeg_uri(pixels: np.ndarray, longest_px: int = CASE_PX, quality: int = 80) -> str:
@@ -44,3 +47,21 @@ def data_uri(image: "Image.Image", kind: str, **options) -> str:
     file = io.BytesIO()
     image.save(file, kind, **options)
     return f"data:image/{kind.lower()};base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
+
+
+def together(members: Mapping[str, Sequence[str]], image: Shown) -> Shown:
+    """Return what gives the images of a unit side by side, of one height; at most four.
+
+    Args:
+        members: Ids of the images of each unit.
+        image: What gives the image of an id, or None.
+    """
+
+    def shown(unit: str) -> np.ndarray | None:
+        found = [pixels for case in members.get(unit, ())[:MOST_SHOWN] if (pixels := image(case)) is not None]
+        small = [np.asarray(thumbnail(pixels, CASE_PX).convert("RGB")) for pixels in found]
+        height = max((len(pixels) for pixels in small), default=0)
+        parts = [np.pad(pixels, ((0, height - len(pixels)), (0, 0), (0, 0))) for pixels in small]
+        return np.concatenate(parts, axis=1) if parts else None
+
+    return shown

@@ -20,9 +20,11 @@ from ...datasets.manifest.tables import Manifest, Predictions, for_spreadsheets
 from ..evaluation import STANDARD, Evaluation
 from ..inputs import Cases, Table, held_against, open_cases, open_predictions
 from ..statistics.results import Results, results
+from ..units import Units, by_unit, members, unit_manifest
 from .checklists_section import checklists_section
 from .context import Context
 from .headline import headline
+from .images import together
 from .latex import latex
 from .metrics_csv import disagreements_table, metrics_table
 from .metrics_json import report_json
@@ -109,15 +111,18 @@ def evaluate(
         raise UserError(f"{evaluation.of_manifest} needs --data: the columns are those of the manifest.")
     tables = {name: evaluation.said(open_predictions(table, name, targets=True)) for name, table in models.items()}
     manifest = None if data is None else open_cases(data)
-    if manifest is not None:
-        tables = {name: held_against(table, manifest, evaluation.split) for name, table in tables.items()}
     context = context or Context(meaning={} if manifest is None else manifest.meaning)
+    if evaluation.units is None:
+        tables = _held(tables, manifest, evaluation)
+    else:
+        tables, manifest, context = _of_units(tables, manifest, evaluation, evaluation.units, context)
     if any(table.targets for table in tables.values()):
         return _of_targets(tables, Path(out), evaluation, title, context)
     for name in sorted(context.localisation.keys() - tables.keys()):
         raise UserError(f"Localisation is given for {name!r}, but the models are {', '.join(tables)}.")
     in_order = {name: context.localisation[name] for name in tables if name in context.localisation}
-    context = replace(context, localisation=in_order, thresholds=_thresholds(models, tables) | dict(context.thresholds))
+    own = _thresholds(models, tables, evaluation.unit)
+    context = replace(context, localisation=in_order, thresholds=own | dict(context.thresholds))
     found = results(tables, evaluation, context.thresholds, context.rules)
     sections = [*context.sections(found), *_readers(found, tables, context), *_sections(found, tables, manifest)]
     sections.append(checklists_section(found, context, sections))
@@ -153,9 +158,44 @@ def _of_targets(
     return Report(out / PAGE, written.content, written.metrics)
 
 
-def _thresholds(models: Mapping[str, Table], tables: Mapping[str, Predictions]) -> dict[str, dict[str, float]]:
-    """Return the thresholds in `attrs` of tables in memory, of those that have no `val` rows to choose them on."""
-    brought = {name: table.attrs.get("thresholds") for name, table in models.items() if isinstance(table, pd.DataFrame)}
+def _held(tables: Mapping[str, Predictions], manifest: Manifest | None, evaluation: Evaluation) -> dict:
+    """Return the tables, held against the manifest where there is one."""
+    if manifest is None:
+        return dict(tables)
+    return {name: held_against(table, manifest, evaluation.split) for name, table in tables.items()}
+
+
+def _of_units(
+    tables: Mapping[str, Predictions], manifest: Manifest | None, evaluation: Evaluation, units: Units, context: Context
+) -> tuple[dict[str, Predictions], Manifest | None, Context]:
+    """Return tables, manifest and context with a row per unit."""
+    from ..statistics.classes import exclusive
+
+    classes = {name: bool(table.labels) and exclusive(table) for name, table in tables.items()}
+    images = set() if manifest is None else set(manifest.table["id"])
+    single = {name: table for name, table in tables.items() if images & set(table.table["id"])}
+    held = {**tables, **_held(single, manifest, evaluation)}
+    found = {name: by_unit(table, units, classes[name], manifest) for name, table in held.items()}
+    context = replace(context, unit=units.unit, image_map=lambda case, label: None)
+    if manifest is None:
+        return found, None, replace(context, image=None)
+    shown = None if context.image is None else together(members(manifest, units.unit), context.image)
+    manifest = unit_manifest(manifest, units, any(classes.values()))
+    rest = {name: table for name, table in found.items() if name not in single}
+    return found | _held(rest, manifest, evaluation), manifest, replace(context, image=shown)
+
+
+def _thresholds(
+    models: Mapping[str, Table], tables: Mapping[str, Predictions], unit: str | None
+) -> dict[str, dict[str, float]]:
+    """Return the thresholds in `attrs` of tables in memory, of those that have no `val` rows to choose them on.
+
+    Those of single images are none for units.
+    """
+    own = {name: table for name, table in models.items() if isinstance(table, pd.DataFrame)}
+    brought = {
+        name: table.attrs.get("thresholds") for name, table in own.items() if unit in (None, table.attrs.get("unit"))
+    }
     return {name: dict(own) for name, own in brought.items() if own and not len(tables[name].rows("val").scored())}
 
 

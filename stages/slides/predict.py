@@ -11,18 +11,20 @@ import pandas as pd
 from ...core.errors import DataError, UserError
 from ...core.files import file_sha256, write_json, write_text
 from ...core.platform import hide_from_others
-from ...datasets.manifest.tables import Manifest
+from ...datasets.manifest.tables import Manifest, unit_ids
 from ...datasets.slides.bags import BagFolder
 from ...datasets.slides.places import features_file
 from ...datasets.slides.settings import Stain, Tiling, Tissue
 from ...datasets.slides.shared_work import SharedWork, slide_file
 from ...eval.localisation.tiles import TileSlide, choose_dice_threshold
+from ...eval.units import LEARNED
 from ...finetune.pipeline import predicted
 from ...mil.extract import extract
 from ...mil.extract_recipe import Extract
 from ...mil.model import MilCard, load_mil
 from ...mil.predict import BagPrediction, BagPredictor, failed_bag, predict_mil
 from ...mil.slide_encoder import load_tile_encoder
+from ...mil.units import predict_units
 from ..audit import Audit
 from ..dicom.case import ResultCase
 from ..dicom.results import Results, write_all
@@ -30,6 +32,7 @@ from ..facts import beside, model_facts, refuse_targets
 from ..predict import without_names, write_table
 from ..requested import marked, requested_cases
 from ..seen import seen_facts
+from ..units import IMAGES, Asked, image_card, images_table, refuse_for_units, unit_facts, units_table
 from .localise import annotation_of, tile_truth_of
 from .maps import Maps, Shown, write_maps
 from .tile import tile_slides
@@ -54,6 +57,7 @@ class Request:
         also: What else is written of each map.
         audit: Log to which is added who asked for what (`stages.audit`); None for none.
         dicom: Results of DICOM slides as DICOM objects; None for none.
+        units: Units larger than a slide that the rows are to be; None for what the model's card says.
     """
 
     model: Path
@@ -67,10 +71,11 @@ class Request:
     also: Maps = field(default_factory=Maps)
     audit: Path | None = None
     dicom: Results | None = None
+    units: Asked = IMAGES
 
 
 def predict_slides(request: Request) -> pd.DataFrame:
-    """Predict; gives (and writes) one row per requested slide, and heat maps if a folder for them is named.
+    """Predict; gives (and writes) one row per requested slide or unit, and heat maps if a folder for them is named.
 
     A slide without tissue, scale or features is `failed` with its reason.
 
@@ -78,12 +83,14 @@ def predict_slides(request: Request) -> pd.DataFrame:
         DataError: The features are of another width, encoder or tile size than the model's.
         UserError: Slides need features and how to make them is not known, or the encoder is not the model's.
     """
-    model, card = load_mil(request.model)
+    model, card = load_mil(request.model, units=True)
+    units = request.units.units(card)
     if request.maps is not None:
         refuse_targets(card, "--explain")
     if request.dicom is not None:
         refuse_targets(card, "--dicom")
         request.dicom.refuse()
+        refuse_for_units(units, "--dicom")
     cases, truth = requested_cases(request.inputs, card.asked, "slide")
     if (cases["id"] == cases["path"]).all():
         # Slides of one name in several folders: their ids, which name files too, start where the folders part.
@@ -105,18 +112,27 @@ def predict_slides(request: Request) -> pd.DataFrame:
     manifest = _manifest(request, cases, truth, card)
     if request.encoder is not None:
         _make_features(request, manifest, card)
-    predictor = BagPredictor(card, lambda cases: _predictions(model, card, cases["id"].tolist(), request.features))
-    table = marked(predicted(cases, truth, predictor), cases)
-    write_table(request.out, table, card)
+    together = None if units is None else unit_ids(request.out, cases, units.unit)  # refused before anything is made
+    of_slides = card if units is None else image_card(card)
+    learned = together if units is not None and units.rule == LEARNED else None
+    predictor = BagPredictor(
+        of_slides, lambda cases: _predictions(model, of_slides, cases["id"].tolist(), request.features, learned)
+    )
+    slides = table = marked(predicted(cases, truth, predictor), cases)
     more = {"seen": seen_facts(request.model, cases), "sha256": sha256}
+    if units is not None:
+        table = units_table(slides, cases, units, card)
+        write_table(images_table(request.out, card), slides, of_slides)
+        more |= unit_facts(card, units)
+    write_table(request.out, table, card)
     write_json(beside(request.out, "model"), model_facts(request.model, card) | more)
     audit.written(request.out, table)
     if request.maps is not None:
-        shown = table[[f"p_{label}" for label in card.labels]].to_numpy()
+        shown = slides[[f"p_{label}" for label in card.labels]].to_numpy()
         found = [replace(each, probabilities=scores) for each, scores in zip(predictor.found, shown)]
         for place, label in enumerate(card.labels):
             folder = request.maps if len(card.labels) == 1 else request.maps / label
-            _write_maps(request, manifest, card, found, place, folder)
+            _write_maps(request, manifest, of_slides, found, place, folder)
     if request.dicom is not None:
         shown_maps = _maps_of(request, manifest, card, predictor.found) if request.dicom.shows else None
         write_all(request.dicom, card, sha256, cases, table, shown_maps)
@@ -180,13 +196,17 @@ def _make_features(request: Request, manifest: Manifest, card: MilCard) -> None:
         extract(how, waiting, request.features / TILES, request.features, request.encoder)
 
 
-def _predictions(model, card: MilCard, slides: Sequence[str], features: Path) -> Iterator[BagPrediction]:
-    """Predict slides by the files of their features; the reason of one without is why it has none."""
+def _predictions(
+    model, card: MilCard, slides: Sequence[str], features: Path, units: pd.Series | None
+) -> Iterator[BagPrediction]:
+    """Predict slides by the files of their features, of units all together; the reason of one without is why."""
     with_features = [features_file(features, slide).is_file() for slide in slides]
     if not any(with_features):
         yield from (failed_bag(row, card, _why(features, slide)) for row, slide in enumerate(slides))
         return
-    for found in predict_mil(model, card, BagFolder(slides, features, cache_gib=0)):
+    bags = BagFolder(slides, features, cache_gib=0)
+    predictions = predict_mil(model, card, bags) if units is None else predict_units(model, card, bags, units)
+    for found in predictions:
         without = found.reason and not with_features[found.row]
         yield replace(found, reason=_why(features, slides[found.row])) if without else found
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from ...finetune.features_recipe import EXTRACT
+from ...mil.recipe import MULTI_VIEW
 from ...stages.task import ClipTask
 from . import recipes, videomae_v2
 
@@ -20,7 +21,7 @@ class Clips(ClipTask):
     channels = 3
     recipes: ClassVar = {
         "pretrain": recipes.PRETRAIN | videomae_v2.PRETRAIN,
-        "finetune": recipes.FINETUNE | videomae_v2.FINETUNE,
+        "finetune": recipes.FINETUNE | videomae_v2.FINETUNE | MULTI_VIEW,
         "extract": EXTRACT,
     }
 

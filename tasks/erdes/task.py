@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from ...core.errors import UserError
 from ...finetune.features_recipe import EXTRACT
 from ...finetune.recipe import Finetune
+from ...mil.recipe import MULTI_VIEW
 from ...stages.task import Arguments, ClipTask
 from .recipes import BATCHES, FINETUNE, PRETRAIN, baseline
 
@@ -24,7 +25,7 @@ class Erdes(ClipTask):
 
     name = "erdes"
     summary = "ocular ultrasound clips"
-    recipes: ClassVar = {"pretrain": PRETRAIN, "finetune": FINETUNE, "extract": EXTRACT}
+    recipes: ClassVar = {"pretrain": PRETRAIN, "finetune": FINETUNE | MULTI_VIEW, "extract": EXTRACT}
 
     def layouts(self) -> "Mapping[str, Layout]":
         from .layouts import LAYOUTS

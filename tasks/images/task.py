@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from ...finetune.features_recipe import EXTRACT
+from ...mil.recipe import MULTI_VIEW
 from ...stages.task import ImageTask
 from .recipes import FINETUNE, PRETRAIN
 
@@ -17,7 +18,7 @@ class Images(ImageTask):
     name = "images"
     summary = "any images"
     channels = 3
-    recipes: ClassVar = {"pretrain": PRETRAIN, "finetune": FINETUNE, "extract": EXTRACT}
+    recipes: ClassVar = {"pretrain": PRETRAIN, "finetune": FINETUNE | MULTI_VIEW, "extract": EXTRACT}
 
     def tables(self) -> "Mapping[str, Table]":
         from .tables import TABLES

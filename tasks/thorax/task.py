@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from ...finetune.features_recipe import EXTRACT
+from ...mil.recipe import MULTI_VIEW
 from ...stages.task import ImageTask
 from .recipes import FINETUNE, PRETRAIN
 
@@ -20,7 +21,7 @@ class Thorax(ImageTask):
     name = "thorax"
     summary = "chest X-rays"
     holds = "radiograph"
-    recipes: ClassVar = {"pretrain": PRETRAIN, "finetune": FINETUNE, "extract": EXTRACT}
+    recipes: ClassVar = {"pretrain": PRETRAIN, "finetune": FINETUNE | MULTI_VIEW, "extract": EXTRACT}
 
     def layouts(self) -> "Mapping[str, Layout]":
         from .layouts import LAYOUTS
