@@ -1,55 +1,46 @@
 """Fine-tuning from a manifest, with an encoder or from scratch, to a model folder and predictions."""
 
 import sys
-from collections.abc import Callable, Collection, Container, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 import safetensors.torch
 import torch
 from torch import Tensor
 
 from ..backbone.encoder import EncoderCard, fingerprint, load_encoder
-from ..backbone.sizes import Architecture, Model
-from ..core.errors import DataError, UserError
+from ..core.errors import UserError
 from ..core.pixels import normalised
-from ..datasets.loading.cache import Files
 from ..datasets.loading.left_out import say_left_out, write_left_out
-from ..datasets.loading.loaders import Cases, View, eval_loader
-from ..datasets.loading.own import OwnPixels, Transformed
-from ..datasets.loading.readers import Reader, make_reader
+from ..datasets.loading.loaders import eval_loader
 from ..datasets.loading.shards.pixels import Shards
-from ..datasets.loading.source import Place, Source, open_files
-from ..datasets.manifest.contents import holds_of
+from ..datasets.loading.source import Place
 from ..datasets.manifest.seen import PRETRAINED_ON, TRAINED_ON, read_hashes, save_hashes, seen_cases, write_hashes
 from ..datasets.manifest.tables import Manifest, write_predictions
-from ..datasets.settings import for_channels
-from ..datasets.transforms.views import TrainView
 from ..engine.hooks import Hooks
-from ..engine.recipe import plain
-from ..engine.run_folder import rank, run_folder, versions
+from ..engine.run_folder import rank, run_folder
 from ..engine.trainer import fit
-from .adaptation import adapt, check_mode, check_numbers, merge_lora
+from .adaptation import adapt, merge_lora
+from .after_training import feature_limit, own_predictions
 from .classifier import NearestNeighbours, TimmClassifier
 from .context_training import ContextTraining
-from .contexts import context_rows, context_words, contexts_of
+from .contexts import context_rows, context_words
 from .dense.run import Truth, check_dense, drawing_card, drawing_recipe
-from .idle import LOOKED_AT, activation_changes, idle_architecture, make_idle, put_active_first, without_idle
+from .idle import activation_changes, make_idle, put_active_first, without_idle
 from .model import OWN, ModelCard, best_device, build_model, check_network, load_model, save_model
-from .out_of_distribution import MOST_CASES, RECORD, Limit, fit_limit, last_layer, why_none, with_features, write_limit
-from .pipeline import Predictor, collected, manifest_cases, predicted, score_width
-from .predict import CachedPredictor, PixelPredictor, cached_predictor, model_predictor, scores_of
-from .recipe import LOSSES, Finetune
+from .new_card import check_labels, make_card, say_statistics
+from .out_of_distribution import RECORD, Limit, write_limit
+from .recipe import Finetune
+from .sets import Sets, known_cases, open_source, reader_of
 from .sphere_training import SphereTraining
 from .start_head import StartHead, take_over
-from .starting_targets import answers, check_targets, completed, say_targets
+from .starting_targets import check_targets, completed, say_targets
 from .starts import NetworkStart, find_start
 from .timm_encoder import TimmEncoder
-from .timm_network import check_name
 from .timm_weights import load_network
 from .training import BEST, SELECT, FineTuning
 
@@ -112,7 +103,7 @@ def finetune(
         for line in () if truth is None else truth.words():
             print(line)
     if start is not None and rank() == 0:
-        _say_statistics(recipe, start, card)
+        say_statistics(recipe, start, card)
     card = replace(card, data=card.data | {"seen_in_pretraining": seen})
     inputs: dict[str, str | float] = {"data": manifest.fingerprint(), **hooks.inputs()}
     if teaching is not None:
@@ -163,17 +154,17 @@ def finetune(
     if rank() == 0 and recipe.mode != "knn":
         print(f"mode {recipe.mode}: {trained:,} of {total:,} parameters are trained ({trained / total:.2%})")
     if recipe.mode != "knn":
-        known = _known(manifest, truth)[manifest.table["split"].isin(recipe.data.splits)]
+        known = known_cases(manifest, truth)[manifest.table["split"].isin(recipe.data.splits)]
         recipe.optim.check_cases(int(known.sum()) if teaching is None else len(known))
     with run_folder(out, recipe, inputs) as folder:
-        source = _source(recipe, card, manifest, cache, truth, unlabelled=teaching is not None)
+        source = open_source(recipe, card, manifest, cache, truth, unlabelled=teaching is not None)
         if rank() == 0 and (note := source.colour_note()):
             print(f"note: {note}")
         if rank() == 0 and (warning := source.rate_warning(recipe.data, recipe.model.frames)):
             print(f"warning: {warning}")
         if rank() == 0:
             say_left_out(source.bad, len(source.rows) + len(source.bad))
-        data, unread = _Sets(recipe, card, source, hooks, teaching, truth), {}
+        data, unread = Sets(recipe, card, source, hooks, teaching, truth), {}
         if recipe.mode == "knn":
             unread = _remember(model, card, data)
             card = replace(card, reference_cases=len(data.still) - len(unread))
@@ -198,46 +189,15 @@ def finetune(
             save_hashes(folder / "model" / PRETRAINED_ON, hashes)
             save_model(folder / "model", model, card)
             model, card = load_model(folder / "model", hooks.network, dense=True)
-            limit = _limit(model, card, source, unread)
+            limit = feature_limit(model, card, source, unread)
             facts = limit.facts() if isinstance(limit, Limit) else {"none": limit}
             card = replace(card, data=card.data | {RECORD: facts})
             if isinstance(limit, Limit):
                 write_limit(folder / "model", limit, folder / "model" / card.weights_file)
             card.write(folder / "model")
-            found = _predictions(model, card, source, limit if isinstance(limit, Limit) else None)
+            found = own_predictions(model, card, source, limit if isinstance(limit, Limit) else None)
             write_predictions(folder / "predictions.csv", found)
     return out / "model"
-
-
-def reader_of(recipe: Finetune, card: ModelCard) -> Reader:
-    """Return what makes pixels of the files of a recipe."""
-    return make_reader(
-        recipe.data.clip, frames=card.arch.frames, size_px=card.arch.image_size[0], cache_px=recipe.data.cache_px,
-        channels=card.arch.channels, least_px=card.least_px(),
-    )  # fmt: skip
-
-
-def _source(
-    recipe: Finetune, card: ModelCard, manifest: Manifest, cache: Place, truth: Truth | None, unlabelled: bool
-) -> Source:
-    """Open all cases; those to train on are readable cases of the training splits.
-
-    Unless the `unlabelled` teach, too, at least one label of them is known.
-    """
-    wanted = manifest.table["split"].isin(recipe.data.splits)
-    rows = np.flatnonzero(wanted if unlabelled else wanted & _known(manifest, truth))
-    run = recipe.run
-    source = open_files(
-        manifest, cache, reader_of(recipe, card), recipe.data, workers=run.workers, max_bad=run.max_bad, rows=rows
-    )  # fmt: skip
-    if source.windowed and isinstance(cache, Shards):
-        raise UserError(f"--cache-gb {cache.bound_gb:g}: fine-tuning takes shards only where all of them fit here.")
-    return source
-
-
-def _known(manifest: Manifest, truth: Truth | None) -> np.ndarray:
-    """Return of which cases at least one label is known, or where it is."""
-    return ~np.isnan(manifest.truth()).all(axis=1) if truth is None else truth.known
 
 
 def _to_draw(recipe: Finetune, manifest: Manifest, hooks: Hooks, teaching: "Distillation | None") -> Finetune:
@@ -298,184 +258,8 @@ def seen_by_split(manifest: Manifest, hashes: frozenset[str] | None) -> dict[str
     return {str(split): int(count) for split, count in pd.Series(own).groupby(manifest.table["split"]).sum().items()}
 
 
-class _Sets:
-    """The training and validation sets of a run: the cases of which at least one label is known."""
-
-    def __init__(
-        self, recipe: Finetune, card: ModelCard, source: Source, hooks: Hooks, teaching: "Distillation | None",
-        truth: Truth | None,
-    ):  # fmt: skip
-        manifest, max_bad = source.manifest, recipe.run.max_bad
-        targets = manifest.truth().astype(np.float32)
-        self.truth = truth
-        val, _ = source.readable(np.flatnonzero((manifest.table["split"] == "val") & _known(manifest, truth)), 1.0)
-        still = card.views().single()
-        augment = replace(recipe.augment, size=recipe.augment.size * card.scales[-1])
-        drawn: View = TrainView(augment, recipe.data.clip, card.arch.frames)
-        if hooks.transform is not None:
-            drawn = Transformed(drawn, hooks.transform, card.arch.channels, card.arch.frames)
-        self.source = source
-        if truth is not None:
-            self.train = truth.train_set(source, targets, max_bad)
-        elif teaching is None:
-            self.train = Cases(source.pixels, source.rows, drawn, targets, max_bad)
-        else:
-            self.train = teaching.dataset(source, drawn, targets, max_bad)
-        self.still = Cases(source.pixels, source.rows, still, targets, max_bad)
-        some = np.unique(np.linspace(0, len(source.rows) - 1, LOOKED_AT).astype(int)) if recipe.idle else []
-        self.some = Cases(source.pixels, source.rows[some], still, max_bad=1.0)
-        if truth is not None:
-            self.val = truth.val_set(source, val, card, targets)
-        else:
-            self.val = Cases(source.pixels, val, still, targets, max_bad=1.0)
-
-
-def check_labels(recipe: Finetune, manifest: Manifest, taught: Collection[str] = ()) -> None:
-    """Refuse what cannot be learned: no training case, no label, a label with one value only.
-
-    Args:
-        recipe: Of the training.
-        manifest: With the labels that are learned.
-        taught: Labels that teachers know, of which the cases need not tell anything.
-
-    Raises:
-        UserError: Says which and what to do.
-    """
-    if not manifest.asked:
-        raise DataError(f"{manifest.path}: no label column: there is nothing to learn. Only pre-training needs none.")
-    train = manifest.rows(*recipe.data.splits)
-    if not len(train):
-        raise DataError(f"{manifest.path}: no case in the splits {', '.join(recipe.data.splits)}: nothing to train on.")
-    if recipe.select in SELECT and recipe.mode != "knn" and not len(manifest.rows("val")):
-        raise DataError(
-            f"{manifest.path}: no case in the split val, so no best epoch can be chosen. Give a tenth of the patients "
-            "the split val, or take the last epoch with --select last."
-        )
-    values = train.targets()
-    for label, column in zip(manifest.labels, values.T):
-        known = column[~np.isnan(column)]
-        if len(np.unique(known)) < 2 and label not in taught:
-            what = f"is {known[0]:.0f} in all {len(known)} known" if len(known) else "is unknown in all"
-            rest = [name for name in manifest.labels if name != label]
-            raise DataError(
-                f"{manifest.path}: label {label!r} {what} training cases: nothing to learn. Leave it out: "
-                f"--data.labels '[{', '.join(rest[:3])}{', ...' if len(rest) > 3 else ''}]'"
-            )
-    if recipe.loss == "ce" and not np.all(np.isnan(values).any(1) | (np.nansum(values, 1) == 1)):
-        raise DataError(f"{manifest.path}: loss `ce` needs exactly one 1 per case over {', '.join(manifest.labels)}.")
-
-
-def make_card(recipe: Finetune, manifest: Manifest, start: EncoderCard | NetworkStart | None) -> ModelCard:
-    """Return the card of the model to come.
-
-    With an encoder its architecture is taken over, and its mean and std where it states them: the recipe's win over
-    those that are only usual for its source.
-    """
-    check_mode(recipe, start is not None)
-    if recipe.network not in ("vit", OWN) and recipe.model.frames == 1:
-        try:
-            check_name(recipe.network)
-        except ValueError as error:
-            raise UserError(f"{error}.") from None
-    for name, known in (
-        ("loss", LOSSES),
-        ("select", ("best", "accuracy", "last")),
-    ):
-        if getattr(recipe, name) not in known:
-            raise UserError(f"{name} is {' or '.join(known)}, not {getattr(recipe, name)!r}.")
-    if recipe.label_smoothing and recipe.loss != "ce":
-        raise UserError("label_smoothing is for exclusive classes (--loss ce).")
-    if recipe.head_drop and (recipe.network != "vit" or recipe.mode == "knn"):
-        raise UserError("head_drop is for training a ViT; the other networks have their own.")
-    if recipe.patch_drop and (recipe.network != "vit" or recipe.mode == "knn"):
-        raise UserError(f"patch_drop {recipe.patch_drop:g} is for training a ViT only: set it to 0.")
-    if recipe.pool == "topk" and recipe.pool_ratio is None:
-        raise UserError("pool topk needs the share of the time steps to keep: set --pool_ratio (0.3 in ERDES).")
-    if recipe.pool != "topk" and recipe.pool_ratio is not None:
-        raise UserError(f"pool_ratio {recipe.pool_ratio:g} is for pool topk, not {recipe.pool!r}: leave it out.")
-    sampling = "images" if recipe.model.frames == 1 else recipe.data.clip.sampling
-    if recipe.view.segments > 1 and sampling in ("images", "uniform", "volume"):
-        what = "images" if sampling == "images" else f"data.clip.sampling {sampling}"
-        raise UserError(f"view.segments {recipe.view.segments}: with {what} every view is the same: set it to 1.")
-    if recipe.augment.size != recipe.model.image_size:
-        raise UserError(
-            f"augment.size {recipe.augment.size} and model.image_size {recipe.model.image_size} differ: set both."
-        )
-    try:
-        arch = _input_of(recipe).architecture()
-        if isinstance(start, EncoderCard):
-            arch = _fitted(start.arch, arch)
-    except ValueError as error:
-        raise UserError(str(error)) from None
-    arch = idle_architecture(arch, recipe)
-    check_numbers(recipe, arch)
-    seen = recipe.data if start is None or start.assumed_statistics else start
-    mean, std = for_channels(seen.mean, arch.channels), for_channels(seen.std, arch.channels)
-    data = {"fingerprint": manifest.fingerprint(), "cases": manifest.table["split"].value_counts().to_dict()}
-    if holds := holds_of(manifest.path):
-        data["holds"] = holds
-    train = manifest.rows(*recipe.data.splits)
-    card = ModelCard(
-        **answers(recipe, manifest),
-        mode=recipe.mode,
-        network=recipe.network,
-        pool=recipe.pool,
-        arch=arch,
-        mean=mean,
-        std=std,
-        view=recipe.view,
-        scales=recipe.scales,
-        cache_px=recipe.data.cache_px,
-        clip=recipe.data.clip,
-        pool_ratio=1.0 if recipe.pool_ratio is None else recipe.pool_ratio,
-        reference_cases=len(train) if recipe.mode == "knn" else 0,
-        neighbours=recipe.neighbours if recipe.mode == "knn" else 0,
-        encoder=start.to_dict() if start is not None else {},
-        recipe=plain(recipe),
-        data=data,
-        versions=versions(),
-        settings=start.settings if isinstance(start, NetworkStart) else {},
-        contexts=contexts_of(recipe, manifest),
-        head_norm=recipe.head_norm,
-    )
-    if card.least_px() > card.cache_px:
-        raise UserError(
-            f"scales {list(card.scales)} read images at {card.least_px()} px, data.cache_px {card.cache_px} keeps "
-            f"fewer: set --data.cache_px {card.least_px()}."
-        )
-    return card
-
-
-def _input_of(recipe: Finetune) -> Model:
-    """Return the recipe's model; of a network of timm its input alone counts, which no patches need divide."""
-    model = recipe.model
-    if recipe.network != "vit" and model.frames == 1 and model.image_size % model.patch_size:
-        return replace(model, patch_size=model.image_size)
-    return model
-
-
-def _say_statistics(recipe: Finetune, start: EncoderCard | NetworkStart, card: ModelCard) -> None:
-    """Print whose mean and std are used, where recipe and encoder differ."""
-    own = tuple(for_channels(values, card.arch.channels) for values in (recipe.data.mean, recipe.data.std))
-    its = tuple(for_channels(values, card.arch.channels) for values in (start.mean, start.std))
-    if own == its:
-        return
-    if start.assumed_statistics:
-        print(f"note: mean {own[0]} and std {own[1]} of the recipe; the encoder's file states none")
-    else:
-        print(f"note: mean {its[0]} and std {its[1]} of the encoder, as it was trained; the recipe's are left aside")
-
-
-def _fitted(start: Architecture, own: Architecture) -> Architecture:
-    """Return the encoder's architecture for the recipe's input; one of images is inflated for clips."""
-    arch = replace(start, image_size=own.image_size, channels=own.channels)
-    if start.frames == 1 and own.frames > 1:
-        return replace(arch, frames=own.frames, tubelet=own.tubelet, positions=own.positions)
-    return replace(arch, frames=own.frames)
-
-
 def _train(
-    model, recipe: Finetune, card: ModelCard, data: _Sets, folder: Path, hooks: Hooks, teaching: "Distillation | None"
+    model, recipe: Finetune, card: ModelCard, data: Sets, folder: Path, hooks: Hooks, teaching: "Distillation | None"
 ):
     if recipe.idle_norm == "layer" and recipe.idle:
         _choose_active(model, card, data)
@@ -498,14 +282,14 @@ def _train(
     return model.eval(), training.unread
 
 
-def _training(card: ModelCard, data: _Sets) -> Callable[..., FineTuning]:
+def _training(card: ModelCard, data: Sets) -> Callable[..., FineTuning]:
     """Return what trains the head of a card."""
     if card.contexts:
         return partial(ContextTraining, context_rows(card.contexts, data.source.manifest.table))
     return SphereTraining if card.head_norm == "l2" else FineTuning
 
 
-def _choose_active(model, card: ModelCard, data: _Sets) -> None:
+def _choose_active(model, card: ModelCard, data: Sets) -> None:
     """Let those hidden units stay active that the activation changes most on some of the training cases."""
     device = best_device()
     vit = model.to(device).eval().encoder
@@ -521,7 +305,7 @@ def _choose_active(model, card: ModelCard, data: _Sets) -> None:
 
 
 @torch.inference_mode()
-def _remember(model: NearestNeighbours, card: ModelCard, data: _Sets) -> dict[int, str]:
+def _remember(model: NearestNeighbours, card: ModelCard, data: Sets) -> dict[int, str]:
     """Store the features of the training cases; return the rows that could not be read, with reasons."""
     device = best_device()
     model.to(device).eval()
@@ -536,53 +320,10 @@ def _remember(model: NearestNeighbours, card: ModelCard, data: _Sets) -> dict[in
     return unread
 
 
-def _outputs(model, card: ModelCard, data: _Sets) -> Iterator[tuple[Tensor, Tensor]]:
+def _outputs(model, card: ModelCard, data: Sets) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield outputs and truth of the training cases, shown as the model is evaluated on them."""
     device = best_device()
     model.to(device).eval()
     for batch in eval_loader(data.still, 64, 0):
         yield model(normalised(batch["image"].to(device), card.mean, card.std)), batch["target"]
     model.cpu()
-
-
-def _limit(model, card: ModelCard, source: Source, unread: Container[int]) -> Limit | str:
-    """Return beyond which features a case is unlike the training cases; or why nothing says so."""
-    layer = last_layer(model)
-    if layer is None:
-        return "no features of one vector per case: a k-NN, a head that draws, a network of volumes, or one of your own"
-    manifest = source.manifest
-    rows = np.array([row for row in source.rows if row not in unread], dtype=int)
-    if len(rows) > MOST_CASES:
-        rows = np.sort(np.random.default_rng(0).choice(rows, MOST_CASES, replace=False))
-    val = np.flatnonzero(manifest.table["split"] == "val")
-    if few := why_none(len(rows), manifest.table["patient"].iloc[val].nunique()):
-        return few
-    values = with_features(scores_of(model, card), layer)
-    known = [_values(model, card, source, part, values, layer.in_features) for part in (rows, val)]
-    return fit_limit(known[0], known[1], manifest.table["patient"].iloc[val])
-
-
-def _values(model, card: ModelCard, source: Source, rows: np.ndarray, values, features: int) -> np.ndarray:
-    """Return the (n, D) features of some rows of the manifest, NaN where a case failed."""
-    width = score_width(card) + features
-    predictor: Predictor
-    if isinstance(source.pixels, Files):
-        predictor = PixelPredictor(card, values, next(model.parameters()).device, width=width)
-    else:
-        predictor = CachedPredictor(model, card, source.pixels, rows, values_of=values, width=width)
-    cases, _ = manifest_cases(source.manifest, card.asked)
-    return collected(predictor.scores(cases.iloc[rows]), len(rows), width)[0][:, score_width(card) :]
-
-
-def _predictions(model, card: ModelCard, source: Source, limit: Limit | None):
-    manifest, pixels = source.manifest, source.pixels
-    as_files = isinstance(pixels, Files)
-    rows = np.flatnonzero(manifest.table["split"].isin(["val", "test"]))
-    if as_files:
-        predictor = model_predictor(model, card, limit=limit)
-    else:
-        predictor = cached_predictor(model, card, pixels, rows, limit)
-    cases, truth = manifest_cases(manifest.rows("val", "test"), card.asked)
-    if isinstance(pixels, OwnPixels):  # no files, whose names would have to stay in the manifest
-        cases = cases.drop(columns="shown")
-    return predicted(cases, truth, predictor, progress=as_files)

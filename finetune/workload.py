@@ -17,8 +17,8 @@ from .classifier import Classifier
 from .dense.run import check_dense, drawing_card, drawing_recipe
 from .dense.training import Drawing
 from .model import build_model
+from .new_card import make_card
 from .recipe import Finetune
-from .run import make_card
 from .starts import NetworkStart
 from .training import FineTuning
 

@@ -21,11 +21,12 @@ from ..engine.recipe import plain
 from ..engine.run_folder import rank, run_folder, versions, world_size
 from ..engine.trainer import fit
 from ..engine.training import Training
+from ..finetune.new_card import check_labels
 from ..finetune.objectives import objective
 from ..finetune.pipeline import manifest_cases, predicted
-from ..finetune.run import BEST, SELECT, FineTuning, check_labels, seen_by_split
+from ..finetune.run import seen_by_split
 from ..finetune.starting_targets import answers, check_targets, completed, say_targets
-from ..finetune.training import watched
+from ..finetune.training import BEST, SELECT, FineTuning, watched
 from .aggregator import Aggregator
 from .balance import draw_weights, weighted_criterion
 from .extract import read_pipeline

@@ -109,7 +109,7 @@ def _resolved(step: Step, row: Row, phantoms: bool, options: Sequence[str], smok
 def _check_finetune(row: Row, recipe: Any, manifest: Manifest) -> None:
     """Refuse now what fine-tuning would refuse after days of pre-training."""
     from ...backbone.card import EncoderCard
-    from ...finetune.run import check_labels, make_card
+    from ...finetune.new_card import check_labels, make_card
 
     try:
         if recipe.data.labels is not None:

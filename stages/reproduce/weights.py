@@ -175,7 +175,7 @@ def _adopt(checkpoint: Path, recipe: Any, manifest: Manifest, out: Path, rows: "
     from ...backbone.encoder import load_encoder, read_encoder_card
     from ...backbone.weights import read_checkpoint
     from ...finetune.model import build_model, save_model
-    from ...finetune.run import make_card
+    from ...finetune.new_card import make_card
     from ...finetune.timm_weights import load_network
     from ...finetune.volumes.weights import load_published
 

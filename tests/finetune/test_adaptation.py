@@ -17,8 +17,9 @@ from clinvit.engine.training import Training
 from clinvit.finetune.adaptation import adapt, merge_lora
 from clinvit.finetune.losses import masked_bce
 from clinvit.finetune.model import build_model, load_card, load_model
+from clinvit.finetune.new_card import make_card
 from clinvit.finetune.recipe import Finetune
-from clinvit.finetune.run import finetune, make_card
+from clinvit.finetune.run import finetune
 from clinvit.finetune.training import FineTuning
 from clinvit.phantoms.radiographs import write_chestxray14
 

@@ -13,10 +13,11 @@ from clinvit.datasets.settings import Clip
 from clinvit.datasets.video.frame_folder import FolderFrames
 from clinvit.explain.importance import frame_importance
 from clinvit.finetune.model import build_model, load_model
+from clinvit.finetune.new_card import make_card
 from clinvit.finetune.pipeline import manifest_cases, predicted
 from clinvit.finetune.predict import model_predictor
 from clinvit.finetune.recipe import View
-from clinvit.finetune.run import finetune, make_card
+from clinvit.finetune.run import finetune
 from clinvit.finetune.training import accuracy, log_loss
 from clinvit.pretrain.run import pretrain
 from sklearn.metrics import roc_auc_score

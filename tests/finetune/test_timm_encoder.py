@@ -14,8 +14,9 @@ from clinvit.explain.relevance import relevance_maps
 from clinvit.finetune.adaptation import NORMS, adapt
 from clinvit.finetune.classifier import Classifier, NearestNeighbours, TimmClassifier
 from clinvit.finetune.model import build_model, load_card, load_model, save_model
+from clinvit.finetune.new_card import make_card
 from clinvit.finetune.predict import pooled_features
-from clinvit.finetune.run import finetune, make_card
+from clinvit.finetune.run import finetune
 from clinvit.finetune.starts import NetworkStart, find_start
 from clinvit.finetune.timm_encoder import TimmEncoder, as_map
 from clinvit.finetune.timm_weights import load_network

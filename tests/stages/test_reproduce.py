@@ -17,7 +17,7 @@ from clinvit.core.errors import RunError, UserError
 from clinvit.datasets.manifest.tables import predictions_table, write_predictions
 from clinvit.eval.statistics.intervals import Estimate
 from clinvit.finetune.model import load_model
-from clinvit.finetune.run import make_card
+from clinvit.finetune.new_card import make_card
 from clinvit.finetune.start_head import StartHead
 from clinvit.finetune.training import FineTuning
 from clinvit.finetune.workload import NO_CASES
