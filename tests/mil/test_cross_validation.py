@@ -102,6 +102,7 @@ def test_the_epoch_is_chosen_inside(table, monkeypatch):
     monkeypatch.setattr(cross_validation, "train_many", invented)
     found = cross_validate(bags, short("max", 4), folds=3, repeats=1, progress=False)
     assert found.epochs == [[2, 2, 2]] and found.accuracy.mean == 0 and found.inner_accuracy == 1
+    assert found.peeked_accuracy == 1, "what the judged folds themselves would choose"
 
 
 @pytest.mark.thorough
@@ -118,6 +119,8 @@ def test_results_are_resumed_and_another_protocol_is_refused(table, tmp_path, mo
     assert "| max | " in (out / "table.md").read_text() and (out / "table.csv").is_file()
     assert "most frequent class: accuracy 0.500" in (out / "table.md").read_text()
     assert set(first["accuracy_most_frequent"]) == {0.5}
+    assert (first["accuracy_epoch_of_judged_fold"] >= first["accuracy"]).all()
+    assert "epoch of the judged fold" in (out / "table.md").read_text()
     assert len(json.loads((out / "max.json").read_text())["bags"]) == 24
     monkeypatch.setattr(cross_validation, "cross_validate", None)
     again = run_protocol(path, out, ["mean", "max"], folds=3, repeats=1, progress=False)
