@@ -1,5 +1,6 @@
 """The errors that a user is meant to read: one or two lines, naming the file, what is wrong and what to do."""
 
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -84,3 +85,12 @@ def about(path: str | os.PathLike) -> Iterator[None]:
         if one_line(path) in str(error):
             raise
         raise type(error)(f"{path}: {error}") from None
+
+
+def too_many_bad(bad: int, cases: int, allowed: float) -> str:
+    """Say that too many training files cannot be read, and how to go on without them."""
+    enough = math.ceil(100 * bad / cases) / 100
+    return (
+        f"{bad:,} of {cases:,} training files cannot be read, more than the allowed share {allowed:g}. Mend them, or "
+        f"leave them out, counted and named in the run: --run.max_bad {enough:g}."
+    )

@@ -14,7 +14,7 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau
 
-from ..core.errors import DataError, RunError, UserError
+from ..core.errors import DataError, RunError, UserError, too_many_bad
 from ..core.pixels import normalised
 from .allocation import keep_freed_memory
 from .cores import SharedCores
@@ -209,10 +209,8 @@ class Training(pl.LightningModule):
         assert loader is not None, "a batch came from it"
         cases = len(loader.dataset)
         if len(self.unread) > self.run.max_bad * cases:
-            raise DataError(
-                f"{len(self.unread):,} of {cases:,} training files cannot be read, more than the allowed share "
-                f"{self.run.max_bad:g} (run.max_bad). The first: {next(iter(self.unread.values()))}"
-            )
+            words = too_many_bad(len(self.unread), cases, self.run.max_bad)
+            raise DataError(f"{words} The first: {next(iter(self.unread.values()))}")
 
     def meet_unread(self) -> None:
         """Bring together what the processes of a run could not read; all of them call this."""

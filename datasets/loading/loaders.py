@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ...core.errors import DataError, UserError
+from ...core.errors import DataError, UserError, too_many_bad
 from ...core.platform import START_METHOD, usable_cores
 from .cache import Pixels, Sample, SampleMaker, Tried
 from .isolation import Reading, one_thread
@@ -208,10 +208,7 @@ def readable_rows(
     good = np.array([row for row in rows if not reasons[row]], dtype=np.int64)
     bad = {int(row): reasons[row] for row in rows if reasons[row]}
     if len(bad) > max_bad * len(rows):
-        raise DataError(
-            f"{where}: {len(bad)} of {len(rows)} training files cannot be read, more than the allowed share "
-            f"{max_bad:g} (run.max_bad). The first: {next(iter(bad.values()))}"
-        )
+        raise DataError(f"{where}: {too_many_bad(len(bad), len(rows), max_bad)} The first: {next(iter(bad.values()))}")
     return good, bad
 
 

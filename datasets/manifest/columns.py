@@ -80,23 +80,28 @@ def plain_name(name: str) -> str:
     return " ".join(re.findall(r"[^\W_]+", text))
 
 
+def joined_name(name: str) -> str:
+    """Return a name as `plain_name` does, in one word: `Pat-Nr.`, `pat nr` and `PatNr` are the same."""
+    return plain_name(name).replace(" ", "")
+
+
 def alias(key: str, columns: Sequence[str]) -> str | None:
     """Return the one column whose name says that it is the `key` (`path` or `patient`), or None."""
-    found = [column for column in columns if plain_name(column) in ALIASES[key]]
+    names = set(map(joined_name, ALIASES[key]))
+    found = [column for column in columns if joined_name(column) in names]
     return found[0] if len(found) == 1 else None
 
 
 def fact(name: str) -> str | None:
     """Return the fact that a column holds (`Geschlecht`: `sex`), or None."""
-    words = plain_name(name)
-    if words.replace(" ", "_") in FACTS:
-        return words.replace(" ", "_")
-    return next((key for key, names in _SAME_FACT.items() if words in names), None)
+    word = joined_name(name)
+    own = next((key for key in FACTS if joined_name(key) == word), None)
+    return own or next((key for key, names in _SAME_FACT.items() if word in map(joined_name, names)), None)
 
 
 def is_case(name: str) -> bool:
     """Return whether a column names the case (an eye, a biopsy) that images belong to; one of 0 and 1 is a label."""
-    return plain_name(name) in _CASE
+    return joined_name(name) in map(joined_name, _CASE)
 
 
 def fact_cells(key: str, cells: pd.Series) -> pd.Series:

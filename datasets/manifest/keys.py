@@ -12,6 +12,7 @@ from .lookup import share_found
 from .tables import nearest
 
 NO_COLUMN = ""  # for the patient, where each file is its own
+_LEAST = 0.1  # values per row, from which on a column may be a guess for the patients
 _FOUND = 0.5  # share of a column's cells that are names of files, from which it is taken
 
 
@@ -55,7 +56,7 @@ def key_columns(
     }  # fmt: skip
     missing += [key for key in ("id_column", "class_column") if wanted[key] and wanted[key] not in columns]
     if missing:
-        _refuse(path, columns, {key: str(wanted[key]) for key in missing})
+        _refuse(path, raw, {key: str(wanted[key]) for key in missing})
     return {"path": path_column, "patient": patient_column}
 
 
@@ -73,12 +74,26 @@ _WHAT = {
 }  # fmt: skip
 
 
-def _refuse(path: Path, columns: list[str], missing: dict[str, str]) -> None:
+def _refuse(path: Path, raw: pd.DataFrame, missing: dict[str, str]) -> None:
+    columns = list(raw.columns)
     words = " and ".join(f"{name!r} ({_WHAT[key]}{nearest(name, columns)})" for key, name in missing.items())
-    options = " ".join(f"--option {key}=NAME" for key in missing)
+    likely = _like_patients(raw) if "patient_column" in missing else None
+    options = " ".join(f"--option {key}={(key == 'patient_column' and likely) or 'NAME'}" for key in missing)
+    guess = f" ({likely!r} is a guess: {raw[likely].nunique()} values in {len(raw)} rows)" if likely else ""
     own = "Splits are by patient. If no patient has two files, give --option each_file_own_patient=true instead."
     raise DataError(
-        f"{path}: no column {words}; the columns are {', '.join(columns)}. Say which ones they are:",
+        f"{path}: no column {words}; the columns are {', '.join(columns)}. Say which ones they are{guess}:",
         f"  clinvit prepare TASK '{path}' --out manifest.csv {options}",
         *([own] if "patient_column" in missing else []),
     )
+
+
+def _like_patients(raw: pd.DataFrame) -> str | None:
+    """Return the column that reads most like patients: texts or numbers with digits of which many rows share one."""
+    shares = {
+        name: raw[name].nunique() / len(raw)
+        for name in raw.columns
+        if raw[name].notna().all() and raw[name].astype(str).str.contains(r"\d", regex=True).all()
+    }
+    likely = {name: share for name, share in shares.items() if _LEAST <= share < 1}
+    return max(likely, key=likely.__getitem__) if likely else None

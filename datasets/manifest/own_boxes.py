@@ -10,7 +10,7 @@ import pandas as pd
 from ...core.errors import DataError
 from .boxes import Box
 from .cells import as_numbers
-from .columns import plain_name
+from .columns import joined_name
 from .inventory import note
 
 # Names of the four columns, and whether they are two corners (else a corner and a size).
@@ -87,7 +87,7 @@ def boxes_of(
 
 
 def _plain(columns: Sequence[str]) -> tuple[str, ...]:
-    return tuple(re.sub("^(?:bbox|box)|px$", "", plain_name(column).replace(" ", "")) for column in columns)
+    return tuple(re.sub("^(?:bbox|box)|px$", "", joined_name(column)) for column in columns)
 
 
 def _by_plain_name(columns: Sequence[str]) -> dict[str, str]:

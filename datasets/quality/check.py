@@ -1,5 +1,6 @@
 """Look at a data set and the machine before anything runs: what there is, and what will go wrong."""
 
+import math
 import os
 import shutil
 from collections.abc import Callable
@@ -149,6 +150,12 @@ def _files(manifest: Manifest, read: Callable, count: int, findings: Findings) -
     findings.errors += bad[:20]
     if len(bad) > 20:
         findings.errors.append(f"... and {len(bad) - 20} more unreadable files.")
+    if bad:
+        share = math.ceil(100 * len(bad) / len(there)) / 100
+        findings.facts.append(
+            f"{len(bad):,} of {len(there):,} files cannot be read: mend them, or training leaves them out, counted and "
+            f"named, with --run.max_bad {share:g} (at most so large a share)"
+        )
     if len(chosen) < len(paths):
         findings.facts.append(
             f"{len(paths) - len(chosen):,} of {len(paths):,} files were not read; --files 0 reads all of them"

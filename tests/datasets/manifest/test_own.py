@@ -115,6 +115,23 @@ def test_what_is_wrong_is_named(tmp_path, header, rows, options, message):
     assert "mine.csv" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "name", ["PatNr", "Pat-Nr.", "pat_nr", "PatientID", "PATIENT NUMBER", "patientenId", "SubjectId"]
+)
+def test_a_column_of_patients_is_known_however_its_words_are_joined(tmp_path, name):
+    table, labels = read_own_csv(own_csv(tmp_path, f"Bild,{name},mass", ["a.png,p,1", "b.png,q,0", "c.png,q,0"]))
+    assert table["patient"].tolist() == ["p", "q", "q"] and labels == ("mass",)
+
+
+def test_what_could_be_the_patients_stands_in_the_finished_command(tmp_path):
+    rows = [f"{i}.png,K{i // 2},{i % 3},{i % 2}" for i in range(12)]
+    with pytest.raises(DataError, match="'Kennung' is a guess: 6 values in 12 rows") as caught:
+        read_own_csv(own_csv(tmp_path, "Bild,Kennung,Raum,mass", rows))
+    assert "--option patient_column=Kennung" in str(caught.value)
+    with pytest.raises(DataError, match="patient_column=NAME"):
+        read_own_csv(own_csv(tmp_path, "Bild,mass", ["a.png,1", "b.png,0"]))
+
+
 def test_each_file_its_own_patient_must_be_said(tmp_path):
     path = own_csv(tmp_path, "path,mass", [f"{i}.png,{i % 2}" for i in range(9)])
     table, _ = read_own_csv(path, each_file_own_patient=True)
