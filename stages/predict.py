@@ -340,7 +340,7 @@ def _refuse_multi_view(request: Request) -> None:
 
 
 def _predictor(request: Request, network, card, team: Team, sha256: str) -> Predictor:
-    if card.kind == MULTI_VIEW:
+    if network is not None and card.kind == MULTI_VIEW:
         from ..mil.multi_view import MultiViewPredictor
 
         return MultiViewPredictor(network, card, request.batch, request.workers)

@@ -19,6 +19,7 @@ import numpy as np
 from ...core.errors import DataError
 from ...core.files import written_aside
 
+_MOST_VALUES = 2**25  # of all labels together: 32 labels of 1,024 x 1,024 px
 _LONGEST = 150  # characters of a file name's stem; file systems take 255 bytes with what is added
 
 
@@ -116,6 +117,10 @@ def read_maps(path: Path) -> ImageMaps:
         with h5py.File(path) as file:
             refuse_pointers(path, file)
             refuse_inflated(path, file)
+            if (size := file["maps"].size) > _MOST_VALUES:
+                raise DataError(
+                    f"{path}: refused: `maps` holds {size:,} values, more than maps of an image do. {advice}"
+                )
             maps, attrs = file["maps"][:].astype(np.float64), dict(file["maps"].attrs)
         left, top, right, bottom = map(float, attrs["extent_px"])
         case = ImageMaps(

@@ -129,7 +129,7 @@ def test_fine_tuning_too(cohort, capsys):
     assert counts[1] < 0.7 * counts[0]
     assert main(["finetune", "thorax", "--estimate", "--cases", "9", "--mode", "knn", *small]) == 2
     assert main(["finetune", "slides", "--estimate", "--cases", "9"]) == 2
-    assert "not for slides" in capsys.readouterr().err
+    assert "not for bags of slides" in capsys.readouterr().err
 
 
 def test_what_cannot_be_estimated_says_why(capsys, monkeypatch):

@@ -241,7 +241,7 @@ def test_what_cannot_be_verified_is_refused_in_one_line(sites, merged, validatio
     with torch.no_grad():
         model.head.weight[:] = torch.nan
     save_model(trained, model, card)
-    assert "none of 40 cases got a score" in refused(own, of=trained, data=good)
+    assert "NaN or infinite" in refused(own, of=trained, data=good)
 
 
 def test_cases_that_several_sites_trained_on_are_counted(sites, tmp_path, capsys):
