@@ -2,6 +2,7 @@
 
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +61,23 @@ def load_network(model: TimmClassifier | TimmEncoder, path: Path, head: bool = F
         if loaded[name].shape != expected[name].shape:
             raise UserError(
                 f"{path}: {prefix}{name} is {tuple(loaded[name].shape)}, in the network {tuple(expected[name].shape)}. "
-                "Give a checkpoint of this very network."
+                f"Give a checkpoint of this very network.{_packed_gate(loaded)}"
             )
     model.network.load_state_dict({name: loaded[name] for name in loaded if name in expected}, strict=False)
     used = {prefix + name for name in loaded}
     return LoadReport("timm", len(loaded), tuple(adapted), tuple(name for name in state if name not in used))
+
+
+def _packed_gate(state: Mapping[str, Tensor]) -> str:
+    """Return what to do where MLPs of a checkpoint have two halves, one the gate of the other; else empty."""
+    into, out = (state.get(f"blocks.0.mlp.fc{i}.weight") for i in (1, 2))
+    if into is None or out is None or len(into) != 2 * out.shape[-1]:
+        return ""
+    return (
+        " Its MLPs are gated (SwiGLU, both halves in fc1), which nothing beside it says: write "
+        '"mlp_layer": "SwiGLUPacked", "act_layer": "SiLU" into model_args of its config.json, if its makers say so '
+        "(Virchow, Virchow2)."
+    )
 
 
 def by_timm(network: Any, state: dict[str, Tensor]) -> dict[str, Tensor]:

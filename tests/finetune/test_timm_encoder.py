@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import safetensors.torch
@@ -209,6 +210,17 @@ def test_a_misspelt_name_gets_the_nearest(cohort, small_recipes, tmp_path, capsy
     command = ["finetune", "images", "--data", str(data), "--out", str(tmp_path / "c"), "--encoder"]
     assert main([*command, "resnet1O1"]) == 2
     assert "Did you mean 'resnet101'" in capsys.readouterr().err
+
+
+def test_gated_units_that_no_config_names_are_named(tmp_path):
+    """Virchow's config is of a plain ViT; the gate is an argument of the call that its page shows."""
+    arguments = {"embed_dim": 48, "depth": 1, "num_heads": 3, "num_classes": 0, "mlp_ratio": 5.3375, "img_size": 28}
+    gated = {"mlp_layer": timm.layers.SwiGLUPacked, "act_layer": torch.nn.SiLU}
+    state = timm.create_model("vit_tiny_patch16_224", **arguments, **gated, patch_size=14).state_dict()
+    safetensors.torch.save_file(state, tmp_path / "w.safetensors")
+    plain = timm.create_model("vit_tiny_patch16_224", **arguments, patch_size=14)
+    with pytest.raises(UserError, match='"mlp_layer": "SwiGLUPacked"'):
+        load_network(SimpleNamespace(network=plain), tmp_path / "w.safetensors", head=True)
 
 
 def test_what_says_two_networks_is_refused(hub_folder, checkpoint, tmp_path):
