@@ -64,6 +64,8 @@ def run(options) -> None:
     if (options.to == "hub") != (options.repo is not None) or (options.public and options.to != "hub"):
         raise UserError("--to hub and --repo OWNER/NAME belong together; --public to both.")
     if options.to == "hub":
+        if options.int8 or options.merge or options.out is not None or options.data is not None:
+            raise UserError("--to hub uploads the folder as it is: leave --out, --merge, --int8 and --data out.")
         from ..stages.export import open_folder
         from ..stages.hub import push_to_hub
 

@@ -5,13 +5,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import RunError, UserError
-from ..datasets.manifest.seen import CHOSEN_ON, PRETRAINED_ON, TRAINED_ON
+from ..core.errors import RunError, UserError, printable
+from ..finetune.out_of_distribution import FILE as LIMIT_FILE
 from .model_card import card_text
 
 TOKEN = "HF_TOKEN"
 _NAME = re.compile(r"[\w.-]+/[\w.-]+")
-_KEPT = (TRAINED_ON, CHOSEN_ON, PRETRAINED_ON)  # keyed hashes of cases stay in the house
 
 
 def push_to_hub(folder: Path, card: Any, repo: str, private: bool = True, api: Any = None) -> list[str]:
@@ -38,7 +37,8 @@ def push_to_hub(folder: Path, card: Any, repo: str, private: bool = True, api: A
         if not os.environ.get(TOKEN):
             raise UserError(f"{TOKEN} is not set: a token that may write, from https://huggingface.co/settings/tokens.")
         api = HfApi(token=os.environ[TOKEN], library_name="clinvit")
-    files = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors"))
+    wanted = (card.card_file, card.weights_file, LIMIT_FILE)  # nothing else: a key of names may lie there
+    files = [folder / name for name in wanted if (folder / name).is_file()]
     words = card_text(folder, card, repo.rsplit("/", 1)[1], f"hf-hub:{repo}")
     new = [CommitOperationAdd(path.name, str(path)) for path in files]
     new.append(CommitOperationAdd("README.md", words.encode()))
@@ -48,10 +48,10 @@ def push_to_hub(folder: Path, card: Any, repo: str, private: bool = True, api: A
     except Exception as error:  # the hub's client raises a dozen kinds
         said = " ".join(str(error).split())[:200]
         raise RunError(f"{repo}: the hub did not take it ({type(error).__name__}: {said}).") from None
-    kept = [name for name in _KEPT if (folder / name).exists()]
+    kept = sorted({path.name for path in folder.iterdir()} - {*wanted, "README.md"})
     return [
         f"hub: {done.commit_url}",
         f"uploaded: {', '.join([*(path.name for path in files), 'README.md'])}",
-        *[f"kept here: {', '.join(kept)} (hashes of its cases)"] * bool(kept),
+        *[f"kept here: {', '.join(map(printable, kept))}"] * bool(kept),
         f'read back: `clinvit weights fetch hf-hub:{repo}`, then clinvit.load("hf-hub:{repo}")',
     ]

@@ -95,5 +95,5 @@ def _like_patients(raw: pd.DataFrame) -> str | None:
         for name in raw.columns
         if raw[name].notna().all() and raw[name].astype(str).str.contains(r"\d", regex=True).all()
     }
-    likely = {name: share for name, share in shares.items() if _LEAST <= share < 1}
+    likely = {name: share for name, share in shares.items() if _LEAST <= share < 1 and share * len(raw) > 1}
     return max(likely, key=likely.__getitem__) if likely else None

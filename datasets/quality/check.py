@@ -152,7 +152,7 @@ def _files(manifest: Manifest, read: Callable, count: int, findings: Findings) -
         findings.errors.append(f"... and {len(bad) - 20} more unreadable files.")
     if bad:
         share = math.ceil(100 * len(bad) / len(there)) / 100
-        findings.facts.append(
+        findings.warnings.append(
             f"{len(bad):,} of {len(there):,} files cannot be read: mend them, or training leaves them out, counted and "
             f"named, with --run.max_bad {share:g} (at most so large a share)"
         )

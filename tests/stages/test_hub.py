@@ -87,9 +87,11 @@ def cache(tmp_path, monkeypatch):
 def test_a_model_comes_back_from_the_hub_as_it_was(random_model, hub, cache, tmp_path, monkeypatch):
     model = random_model(thresholds={"Square": {"value": 0.5, "how": "youden", "split": "val"}})
     (model / "trained_on.txt").write_text("0" * 64 + "\n")
+    (model / "p.key.json").write_text('{"3f": "MEIER_ANNA.dcm"}')  # where somebody let `predict` write into the folder
     said = "\n".join(push_to_hub(model, load_model(model)[1], REPO, api=client(hub)))
-    assert set(hub.files) == {"README.md", *(path.name for path in model.iterdir())} - {"trained_on.txt"}
-    assert "kept here: trained_on.txt" in said and "secret" not in said
+    private = {"trained_on.txt", "p.key.json"}
+    assert set(hub.files) == {"README.md", *(path.name for path in model.iterdir())} - private
+    assert "kept here: p.key.json, trained_on.txt" in said and "secret" not in said
     assert {word for _, word in hub.asked} == {"Bearer hf_secret"}
     head = yaml.safe_load(hub.files["README.md"].decode().split("---")[1])
     assert head["library_name"] == "clinvit" and head["pipeline_tag"] == "image-classification"
@@ -131,6 +133,7 @@ def test_what_the_hub_refuses_is_one_line(random_model, hub, tmp_path):
         (["--to", "hub"], "belong together"),
         (["--to", "card", "--repo", REPO], "belong together"),
         (["--to", "card"], "--out FOLDER is missing"),
+        (["--to", "hub", "--repo", REPO, "--int8"], "as it is"),
         (["--to", "hub", "--repo", REPO], "HF_TOKEN is not set"),
     ],
 )
