@@ -129,6 +129,44 @@ def write_scores(path: str | os.PathLike, scores: np.ndarray, grid: TileGrid) ->
         _write_grid(file, Path(path), grid)
 
 
+def write_slide_vector(
+    path: str | os.PathLike, vector: np.ndarray, attention: np.ndarray, tiles: Path, encoder: Mapping[str, str]
+) -> None:
+    """Write one vector of a slide as TRIDENT does: `features` (D,) and the `coords` of the tiles that it was made of.
+
+    Beside them stands `attention` (N,), how much each tile had of it.
+
+    Args:
+        path: The file; `<folder>/<id>.h5`.
+        vector: (D,) float32.
+        attention: (N,) float32.
+        tiles: The file of the tiles' features, whose `coords` are copied with what they say of themselves.
+        encoder: What made the vector; attributes of `features`.
+
+    Raises:
+        DataError: The tiles cannot be read.
+    """
+    with _written(path, vector.nbytes + 20 * attention.size) as file:
+        file.create_dataset("features", data=vector).attrs.update(dict(encoder))
+        file.create_dataset("attention", data=attention)
+        if not is_tensor(tiles):
+            with _reading(tiles), _opened(tiles) as source:
+                if _coords(tiles, source) is not None:
+                    source.copy("coords", file)
+                    file["coords"].attrs.update(dict(source.attrs.items()))
+
+
+def read_attention(path: str | os.PathLike) -> np.ndarray | None:
+    """Return the (N,) weights that `write_slide_vector` wrote; None where the file has none.
+
+    Raises:
+        DataError: Missing or damaged.
+    """
+    path = Path(path)
+    with _reading(path), _opened(path) as file:
+        return file["attention"][:] if "attention" in file else None
+
+
 def read_scores(path: str | os.PathLike) -> tuple[np.ndarray, TileGrid]:
     """Read what `write_scores` wrote.
 
