@@ -99,8 +99,8 @@ def test_what_has_no_unit_is_refused_before_anything_is_scored(tmp_path, studies
     assert not (tmp_path / "p.csv").exists()
     assert main([*options, "--unit-rule", "mean"]) == 2
     assert "--unit-rule needs --unit" in capsys.readouterr().err
-    assert main([*options, "--unit", "patient", "--dicom", "sr"]) == 2
-    assert "--dicom is of single images, not of patients" in capsys.readouterr().err
+    assert main([*options, "--unit", "patient", "--dicom", "sr,seg"]) == 2
+    assert "--dicom seg shows a single image: of patients there is a report alone" in capsys.readouterr().err
 
 
 def test_python_predicts_units(studies, random_model):
@@ -256,3 +256,32 @@ def test_thresholds_of_units_are_none_for_a_table_of_the_images(tmp_path, random
     assert stored_thresholds(run / "predictions.images.csv") == {}
     (run / "predictions.model.json").unlink()
     assert stored_thresholds(run / "predictions.csv") == chosen
+
+
+def test_a_graph_predicts_units_as_its_model_does(tmp_path, studies, random_model):
+    chosen = {"Square": {"value": 0.5, "how": "youden", "split": "val", "reason": ""}}
+    model = random_model(thresholds=chosen)
+    assert main(["export", str(model), "--to", "onnx", "--out", str(tmp_path / "onnx")]) == 0
+    tables = {}
+    for name, more in {"torch": [model], "onnx": [tmp_path / "onnx", "--runtime", "onnx"]}.items():
+        out = tmp_path / name / "predictions.csv"
+        words = [
+            "predict",
+            "images",
+            studies,
+            "--out",
+            out,
+            "--unit",
+            "study",
+            "--unit-rule",
+            "noisy-or",
+            "--model",
+            *more,
+        ]
+        assert main([str(word) for word in words]) == 0
+        tables[name] = images_and_units(out.parent)
+        facts = json.loads((out.parent / "predictions.model.json").read_text())
+        assert facts["aggregation"] == {"unit": "study", "rule": "noisy-or"} and facts["thresholds"] == {}
+    for own, graph in zip(tables["torch"], tables["onnx"]):
+        assert own["id"].tolist() == graph["id"].tolist() and own["status"].tolist() == graph["status"].tolist()
+        np.testing.assert_allclose(own["p_Bar"], graph["p_Bar"], atol=1e-5)
