@@ -30,6 +30,7 @@ class Radiographs(Dataset):
     def __init__(self, manifest: Manifest, shorter_px: int):
         self.files, self.targets, self.shorter_px = manifest.files(), manifest.targets(), shorter_px
         self.ids, self.patients = manifest.table["id"].tolist(), manifest.table["patient"].tolist()
+        self.studies = manifest.table["study"].tolist() if "study" in manifest.table else None
 
     def __len__(self) -> int:
         return len(self.files)
@@ -54,6 +55,7 @@ def main(
     pretrain_epochs: int = 320,
     epochs: int = 60,
     batch_size: int = 64,
+    unit: str | None = None,
     seed: int = 0,
 ) -> None:
     """Pre-train on the training images, fine-tune from that encoder, evaluate on the test split.
@@ -67,6 +69,7 @@ def main(
         pretrain_epochs: Length of pre-training.
         epochs: Length of fine-tuning.
         batch_size: Images per step of pre-training; fine-tuning takes a quarter.
+        unit: `study` or `patient`, to score these by the largest score of their images; none scores images.
         seed: Of everything random.
     """
     manifest = read_manifest(data)
@@ -90,7 +93,8 @@ def main(
         ),
         run=run,
     )  # fmt: skip
-    finetune(finetuning, data=train, val=val, test=test, out=out / "model", encoder=encoder, loss=loss)
+    own = {"val": val, "test": test, "encoder": encoder, "loss": loss}
+    finetune(finetuning, data=train, out=out / "model", unit=unit, **own)
     print(evaluate({"model": out / "model"}, out / "report", data=manifest))
 
 

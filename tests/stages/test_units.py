@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import clinvit
@@ -13,10 +14,13 @@ from clinvit.backbone.card import EncoderCard
 from clinvit.backbone.sizes import Architecture
 from clinvit.backbone.vit import ViT
 from clinvit.cli import main
+from clinvit.core.errors import UserError
 from clinvit.datasets.manifest.tables import read_predictions
+from clinvit.finetune import finetune
 from clinvit.finetune.model import load_card
 from clinvit.mil.cards import load_any_card
 from clinvit.stages.evaluate import stored_thresholds
+from clinvit.tasks import thorax
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
@@ -258,30 +262,40 @@ def test_thresholds_of_units_are_none_for_a_table_of_the_images(tmp_path, random
     assert stored_thresholds(run / "predictions.csv") == chosen
 
 
-def test_a_graph_predicts_units_as_its_model_does(tmp_path, studies, random_model):
-    chosen = {"Square": {"value": 0.5, "how": "youden", "split": "val", "reason": ""}}
-    model = random_model(thresholds=chosen)
-    assert main(["export", str(model), "--to", "onnx", "--out", str(tmp_path / "onnx")]) == 0
-    tables = {}
-    for name, more in {"torch": [model], "onnx": [tmp_path / "onnx", "--runtime", "onnx"]}.items():
-        out = tmp_path / name / "predictions.csv"
-        words = [
-            "predict",
-            "images",
-            studies,
-            "--out",
-            out,
-            "--unit",
-            "study",
-            "--unit-rule",
-            "noisy-or",
-            "--model",
-            *more,
-        ]
-        assert main([str(word) for word in words]) == 0
-        tables[name] = images_and_units(out.parent)
-        facts = json.loads((out.parent / "predictions.model.json").read_text())
-        assert facts["aggregation"] == {"unit": "study", "rule": "noisy-or"} and facts["thresholds"] == {}
-    for own, graph in zip(tables["torch"], tables["onnx"]):
-        assert own["id"].tolist() == graph["id"].tolist() and own["status"].tolist() == graph["status"].tolist()
-        np.testing.assert_allclose(own["p_Bar"], graph["p_Bar"], atol=1e-5)
+class TwoViews(torch.utils.data.Dataset):
+    """Items of `two_views` as a data set of one's own."""
+
+    def __init__(self, table: pd.DataFrame, root: Path):
+        self.files = [root / path for path in table["path"]]
+        self.targets = table[["Square"]].to_numpy(np.float32)
+        self.ids, self.patients = table["id"].tolist(), table["patient"].tolist()
+        self.studies = table["study"].tolist()
+
+    def __len__(self):
+        return len(self.files)
+
+    def __getitem__(self, index):
+        return np.asarray(Image.open(self.files[index])), self.targets[index]
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["manifest", "dataset"])
+def test_python_trains_units_of_a_manifest_and_of_a_dataset(tmp_path, own):
+    data = two_views(tmp_path / "data", patients=20)
+    recipe = thorax.recipes.finetune_tiny()
+    recipe = replace(
+        recipe, model=replace(recipe.model, size="micro", image_size=32), data=replace(recipe.data, labels=("Square",)),
+        optim=replace(recipe.optim, epochs=1, warmup_epochs=0, batch_size=16), run=replace(recipe.run, workers=0),
+        augment=replace(recipe.augment, size=32),
+    )  # fmt: skip
+    given = {"data": data}
+    if own:
+        table = pd.read_csv(data)
+        parts = [TwoViews(table[table["split"] == split], tmp_path / "data") for split in ("train", "val", "test")]
+        given = dict(zip(("data", "val", "test"), parts))
+    model = finetune(recipe, out=tmp_path / "run", unit="study", unit_rule="mean", **given)
+    assert model.card.aggregation == {"unit": "study", "rule": "mean"}
+    images, units = images_and_units(tmp_path / "run")
+    assert len(images) == 2 * len(units) == 32
+    assert units["p_Square"].iloc[0] == pytest.approx(images["p_Square"].iloc[:2].mean())
+    with pytest.raises(UserError, match="--unit-rule needs --unit"):
+        finetune(recipe, out=tmp_path / "other", unit_rule="mean", **given)
