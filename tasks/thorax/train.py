@@ -15,7 +15,7 @@ from clinvit.datasets.manifest.tables import Manifest
 from clinvit.datasets.settings import Data
 from clinvit.datasets.transforms.augment import Augment
 from clinvit.engine.recipe import Optim, Run
-from clinvit.eval import evaluate
+from clinvit.eval import Evaluation, evaluate
 from clinvit.finetune import Finetune, View, finetune
 from clinvit.pretrain import Decoder, Pretrain, pretrain
 from jsonargparse import auto_cli
@@ -95,7 +95,7 @@ def main(
     )  # fmt: skip
     own = {"val": val, "test": test, "encoder": encoder, "loss": loss}
     finetune(finetuning, data=train, out=out / "model", unit=unit, **own)
-    print(evaluate({"model": out / "model"}, out / "report", data=manifest))
+    print(evaluate({"model": out / "model"}, out / "report", data=manifest, evaluation=Evaluation(unit=unit)))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ from clinvit.backbone.card import EncoderCard
 from clinvit.backbone.sizes import Architecture
 from clinvit.backbone.vit import ViT
 from clinvit.cli import main
-from clinvit.core.errors import UserError
+from clinvit.core.errors import DataError, UserError
+from clinvit.datasets.loading.own import own_manifest
 from clinvit.datasets.manifest.tables import read_predictions
 from clinvit.finetune import finetune
 from clinvit.finetune.model import load_card
@@ -299,3 +300,12 @@ def test_python_trains_units_of_a_manifest_and_of_a_dataset(tmp_path, own):
     assert units["p_Square"].iloc[0] == pytest.approx(images["p_Square"].iloc[:2].mean())
     with pytest.raises(UserError, match="--unit-rule needs --unit"):
         finetune(recipe, out=tmp_path / "other", unit_rule="mean", **given)
+
+
+def test_studies_of_a_dataset_are_one_for_each_item(tmp_path):
+    data = two_views(tmp_path / "data", patients=5)
+    items = TwoViews(pd.read_csv(data), tmp_path / "data")
+    assert own_manifest({"train": items}, ("Square",)).table["study"].tolist() == items.studies
+    items.studies = items.studies[:3]
+    with pytest.raises(DataError, match="3 studies of 20 items"):
+        own_manifest({"train": items}, ("Square",))
