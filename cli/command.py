@@ -32,6 +32,7 @@ VERBS = {
     "extract": "manifest.csv [+ tiles] + encoder/ -> features of every slide, image or clip",
     "finetune": "manifest.csv [+ encoder/ or features] -> model/, predictions.csv",
     "learning-curve": "manifest.csv [+ encoder/] -> what more labels are worth, with the encoder and from scratch",
+    "zero-shot": "encoder/ that was trained on reports + prompts -> model/, without a labelled image",
     "distil": "manifest.csv + one or more model/ -> a smaller model/",
     "compress": "a run folder -> the smallest and fastest model that is not worse by a margin",
     "predict": "model/ + files -> predictions.csv",

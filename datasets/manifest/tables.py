@@ -54,7 +54,7 @@ SPLITS = ("train", "val", "test")
 FACTS = frozenset(
     (
         "age sex view follow_up height width spacing mpp mpp_override fps frames annotation study series site scanner "
-        "source group probe original_split duplicate_of instance accession chosen mask"
+        "source group probe original_split duplicate_of instance accession chosen mask report"
     ).split()
 )
 _MANY = 0.2  # of the scores: beyond it they are on another scale, rather than failed
