@@ -63,7 +63,7 @@ class ReportPretraining(Method[Reports]):
     def __init__(self, model: ImagesAndTexts, recipe: Reports, source: Source):
         reports = source.reports
         if reports is None:  # of an estimate, which reads no data
-            reports = ReportFeatures(np.zeros((1, recipe.text_width), np.float32), ((0,),) * len(source.ids), "", "")
+            reports = ReportFeatures(np.zeros((1, recipe.text_width), np.float32), ((0,),), "", "")
         else:
             model.heads.standardise(torch.from_numpy(reports.vectors))
         super().__init__(model, recipe, source)
@@ -92,7 +92,7 @@ class ReportPretraining(Method[Reports]):
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
         """Return the loss of a batch, over the images and texts of all processes."""
         texts = self.texts(batch["row"])
-        images, meant = self.model(self.pixels(batch), self.vectors[texts].to(self.device))
+        images, meant = self.model(self.pixels(batch), self.vectors[texts.to(self.vectors.device)].to(self.device))
         images, meant = of_all_processes(images), of_all_processes(meant)
         texts = of_all_processes(texts.to(self.device))
         equal = texts[:, None] == texts[None]
@@ -106,11 +106,12 @@ class ReportPretraining(Method[Reports]):
 
     def texts(self, rows: Tensor) -> Tensor:
         """Return (B,) which vector each case is held against in this epoch: of sentences one drawn by the seed."""
-        cases = rows.tolist()
         if self.whole_reports:
-            return torch.tensor(cases)
+            return rows
+        if self.source.reports is None:
+            return torch.zeros_like(rows)
         drawn = []
-        for case in cases:
+        for case in rows.tolist():
             own = self.reports.of_case[case]
             seed = np.random.SeedSequence([self.run.seed, self.current_epoch, case]).generate_state(1)[0]
             drawn.append(own[int(seed) % len(own)])

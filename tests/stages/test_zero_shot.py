@@ -183,3 +183,9 @@ def test_text_vectors_do_not_depend_on_their_company(tmp_path):
         alone = np.concatenate([encoder.vectors([each]) for each in TEXTS])
         assert np.allclose(together, alone, atol=1e-5)
     assert F.cosine_similarity(*map(torch.from_numpy, (together[:1], together[1:2]))).item() < 0.999
+
+
+def test_the_cost_is_estimated_without_text_or_reports(capsys):
+    words = ["pretrain", "thorax", *SMALL, "--estimate", "--cases", 64]
+    assert run(*words) == 0 and run(*words, "--text", "report") == 0
+    assert "cases at once" in capsys.readouterr().out
