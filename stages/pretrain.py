@@ -12,9 +12,10 @@ def pretrain_stage(
 ) -> Path:  # fmt: skip
     """Pre-train, on slides with the tiles in a folder of tile coordinates; return the encoder folder."""
     from ..backbone.public import encoder_place
-    from ..pretrain.run import pretrain
 
     encoder = None if encoder is None else encoder_place(encoder)
-    manifest = open_manifest(data, labels=None if recipe.reads_labels else ())
+    manifest = open_manifest(data, labels=None if recipe.reads_labels else ())  # before what takes seconds to import
+    from ..pretrain.run import pretrain
+
     place, own = cache_place(manifest, out, cache, cache_gb), {} if hooks is None else {"hooks": hooks}
     return pretrain(recipe, manifest, out, place, tiles, encoder, **own)
