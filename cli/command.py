@@ -19,6 +19,7 @@ from ..core.errors import RunError, UserError, one_line, printable
 from ..core.platform import wait_briefly
 from ..engine.launcher import requeued_when_warned
 from ..tasks import load, names
+from .named import refuse_hostile
 from .parser import Parser
 
 _NEGATIVE = re.compile(r"-(\.?\d|inf$|nan$)", re.IGNORECASE)
@@ -67,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
         options = parse(arguments)
+        refuse_hostile(options)
         with requeued_when_warned(), contextlib.redirect_stdout(_Printable(sys.stdout)):
             options.run(options)
         return 0

@@ -16,7 +16,7 @@ from ..backbone.vit import ViT
 from ..backbone.weights import read_checkpoint
 from ..core.cards import Card, card_errors, refuse_larger
 from ..core.errors import UserError
-from ..core.tensors import built_within
+from ..core.tensors import built_within, count
 from ..datasets.loading.readers import Reader, make_reader
 from ..datasets.settings import Clip
 from ..datasets.transforms.views import EvalView
@@ -362,7 +362,7 @@ def load_weights(folder: str | os.PathLike[str], card: Card, build: Callable[[An
     state = safetensors_state(path)
     card.refuse_changed_weights(folder)
     with card_errors(folder / card.card_file):
-        refuse_larger(folder, least, state)
+        refuse_larger(folder, least, count(state))
         with built_within(folder, state):
             model = build(card)
     try:

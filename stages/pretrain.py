@@ -13,11 +13,12 @@ def pretrain_stage(
 ) -> Path:  # fmt: skip
     """Pre-train, on slides with the tiles in a folder of tile coordinates; return the encoder folder."""
     from ..backbone.public import encoder_place
+
+    encoder = None if encoder is None else encoder_place(encoder)
+    manifest = open_manifest(data, labels=None if recipe.reads_labels else ())  # before what takes seconds to import
     from ..pretrain.run import pretrain
     from .reports import refuse_reports, with_reports
 
-    encoder = None if encoder is None else encoder_place(encoder)
-    manifest = open_manifest(data, labels=None if recipe.reads_labels else ())
     own = {} if hooks is None else {"hooks": hooks}
     if recipe.reads_reports:
         recipe, manifest, own["reports"] = with_reports(recipe, manifest, out, reports, text_encoder)
