@@ -75,19 +75,33 @@ def read_limit(folder: str | os.PathLike[str], card: ModelCard, network: nn.Modu
     Raises:
         UserError: It is damaged, or of other weights.
     """
+    layer = last_layer(network)
+    return stored_limit(folder, card, None if layer is None else layer.in_features)
+
+
+def stored_limit(folder: str | os.PathLike[str], card: Any, width: int | None) -> Limit | None:
+    """Return the limit of a model folder of any kind; None where it has none.
+
+    Args:
+        folder: The model folder.
+        card: Its card.
+        width: Features that the limit is on; None for a network that has none.
+
+    Raises:
+        UserError: It is damaged, or of other weights.
+    """
     folder = Path(folder)
     path = folder / FILE
     if not path.is_file():
         if RECORD in card.data and "rate" in card.data[RECORD]:
             raise UserError(f"{path}: missing, so no case could be flagged as the card says. Copy the folder again.")
         return None
-    state, layer = safetensors_state(path), last_layer(network)
+    state = safetensors_state(path)
     remedy = "Copy the folder again."
     if state.keys() != {"mean", "whiten", "numbers", "weights"} or state["numbers"].shape != (4,):
         raise UserError(f"{path}: not what `clinvit finetune` writes. {remedy}")
     if bytes(state["weights"].tolist()) != bytes.fromhex(file_sha256(folder / card.weights_file)):
         raise UserError(f"{path}: made for other weights than {card.weights_file} beside it. {remedy}")
-    width = None if layer is None else layer.in_features
     fits = state["mean"].shape == (width,) and state["whiten"].shape == (width, width)
     if not fits or not all(state[name].isfinite().all() for name in ("mean", "whiten", "numbers")):
         raise UserError(f"{path}: does not fit the model, or is damaged. {remedy}")

@@ -103,6 +103,9 @@ def export_stage(
         written[RECORD] |= write_limits(out, limits)
         reasons = {name: each for name, each in limits.items() if isinstance(each, str)}
         said += [f"{out / name}: flags no case as out of distribution: {each}" for name, each in reasons.items()]
+    elif "rate" in written.get(RECORD, {}):
+        written[RECORD] = {"none": f"an export of a {card.kind} model to {to} leaves the limit out"}
+        said.append("no case is flagged as out of distribution by this export; `clinvit predict` with the folder does")
     write_json(out / FACTS, written)
     return said
 
