@@ -31,6 +31,8 @@ VERBS = {
     "tile": "manifest.csv -> tile coordinates of every slide",
     "pretrain": "manifest.csv [+ tiles] -> encoder/",
     "extract": "manifest.csv [+ tiles] + encoder/ -> features of every slide, image or clip",
+    "pool": "features of a slide's tiles -> one vector per slide, by mean, a trained model or a slide encoder",
+    "retrieve": "manifest.csv + vectors -> the most alike cases of other patients, and how alike they are",
     "finetune": "manifest.csv [+ encoder/ or features] -> model/, predictions.csv",
     "learning-curve": "manifest.csv [+ encoder/] -> what more labels are worth, with the encoder and from scratch",
     "zero-shot": "encoder/ that was trained on reports + prompts -> model/, without a labelled image",

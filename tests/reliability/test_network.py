@@ -105,6 +105,8 @@ def test_no_verb_connects_to_anything(cohort, tmp_path):
         ["tile", "slides", "--recipe", "demo", *slides, "--out", out / "tiles"],
         ["extract", "slides", "--recipe", "demo", *slides, "--tiles", out / "tiles", "--encoder", tmp_path / "encoder",
          "--out", out / "features"],
+        ["pool", *slides, "--features", out / "features", "--out", out / "vectors"],
+        ["retrieve", "slides", *slides, "--vectors", out / "vectors", "--queries", "val", "--out", out / "retrieval"],
         ["pretrain", "thorax", "--recipe", "tiny", "--data", data, "--out", out / "mae", *tiny],
         ["finetune", "thorax", "--recipe", "tiny", "--data", data, "--out", out / "ft", *tiny],
         *[["finetune", "thorax", "--recipe", "tiny", "--data", data, "--out", out / name, *tiny,
