@@ -5,9 +5,11 @@ Lin's concordance: Lin 1989, Biometrics 45:255. Limits of agreement: Bland and A
 
 import numpy as np
 
+from ..statistics.intervals import Estimate
 from ..statistics.metrics import ratio
-from ..statistics.resampling import PatientBootstrap, Reweighted
+from ..statistics.resampling import Drawn, PatientBootstrap, Reweighted
 from .measured import Measured, nothing
+from .regression_intervals import error_intervals, on_a_scale
 
 METRICS = ("mae", "rmse", "r2", "concordance", "bias", "limit_low", "limit_high")
 NAMES = {
@@ -69,4 +71,21 @@ def regression_measured(truth: np.ndarray, value: np.ndarray, bootstrap: Patient
     constant = "the truth is the same in all cases"
     reasons = [constant if metric in ("r2", "concordance") else "one case only" for metric in METRICS]
     few = (bootstrap.size,) * len(METRICS)
-    return Measured(METRICS, values, bootstrap.drawn(of)["all"], tuple(reasons), few, {})
+    drawn = bootstrap.drawn(of)["all"]
+    return Measured(METRICS, values, drawn, tuple(reasons), few, _intervals(value - truth, values, drawn, bootstrap))
+
+
+def _intervals(
+    errors: np.ndarray, values: np.ndarray, drawn: Drawn, bootstrap: PatientBootstrap
+) -> dict[str, Estimate]:
+    """Return the intervals that take the place of the bootstrap's percentiles, which hold the truth too rarely."""
+    if len(errors) < 2:
+        return {}
+    found = error_intervals(errors, bootstrap.index, LIMIT)
+    scales = {"r2": (lambda x: -np.log(1 - x), lambda x: 1 - np.exp(-x)), "concordance": (np.arctanh, np.tanh)}
+    for name, (scale, back) in scales.items():
+        place = METRICS.index(name)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            own = on_a_scale(float(values[place]), drawn.resampled[:, place], bootstrap.size, scale, back)
+        found |= {} if own is None else {name: own}
+    return found
