@@ -6,8 +6,6 @@ is the sum of bias and a multiple of the standard deviation, whose intervals are
 Methods Med. Res. 22:630, with their correlation as in Zou 2007, Psychol. Methods 12:399).
 """
 
-from collections.abc import Callable
-
 import numpy as np
 from scipy.stats import gamma, norm
 from scipy.stats import t as student
@@ -64,30 +62,6 @@ def error_intervals(errors: np.ndarray, index: np.ndarray, limit: float) -> dict
     found = {name: Estimate(values[name], float(a), float(b), method=_METHODS[name]) for name, (a, b) in ends.items()}
     # Errors of one size, above and below 0.
     return found if spread[0, 0] > 0 else found | {"mae": Estimate(mae, reason=_NOTHING_VARIES)}
-
-
-def on_a_scale(
-    value: float, draws: np.ndarray, patients: int, scale: Callable[[np.ndarray], np.ndarray],
-    back: Callable[[np.ndarray], np.ndarray],
-) -> Estimate | None:  # fmt: skip
-    """Return the t interval on a scale where the metric is nearly normal; None where the draws tell none.
-
-    Args:
-        value: The metric.
-        draws: (R,) of it in the resamples of patients.
-        patients: How many.
-        scale: To the scale.
-        back: From there, rising.
-    """
-    drawn = scale(draws[np.isfinite(draws)])
-    drawn = drawn[np.isfinite(drawn)]
-    middle = float(scale(np.array(value)))
-    if patients < FEW or len(drawn) < 2 or not np.isfinite(middle) or not np.ptp(drawn) > 0:
-        return None
-    error = float(np.std(drawn, ddof=1)) * (patients / (patients - 1)) ** 0.5
-    half = float(student.ppf(1 - _TAIL, patients - 1)) * error
-    low, high = back(np.array([middle - half, middle + half]))
-    return Estimate(value, float(low), float(high), method="bootstrap, t")
 
 
 def _least_variance(residuals: np.ndarray, index: np.ndarray) -> float:

@@ -5,11 +5,12 @@ Lin's concordance: Lin 1989, Biometrics 45:255. Limits of agreement: Bland and A
 
 import numpy as np
 
-from ..statistics.intervals import Estimate
+from ..statistics.intervals import Estimate, percentile
 from ..statistics.metrics import ratio
 from ..statistics.resampling import Drawn, PatientBootstrap, Reweighted
+from ..statistics.scaled_intervals import BELOW_ONE, FISHER, on_scale
 from .measured import Measured, nothing
-from .regression_intervals import error_intervals, on_a_scale
+from .regression_intervals import error_intervals
 
 METRICS = ("mae", "rmse", "r2", "concordance", "bias", "limit_low", "limit_high")
 NAMES = {
@@ -82,10 +83,12 @@ def _intervals(
     if len(errors) < 2:
         return {}
     found = error_intervals(errors, bootstrap.index, LIMIT)
-    scales = {"r2": (lambda x: -np.log(1 - x), lambda x: 1 - np.exp(-x)), "concordance": (np.arctanh, np.tanh)}
-    for name, (scale, back) in scales.items():
+    if drawn.left_out is not None:  # BCa was asked for: that of the others is the bootstrap's
+        return found
+    for name, scale in {"r2": BELOW_ONE, "concordance": FISHER}.items():
         place = METRICS.index(name)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            own = on_a_scale(float(values[place]), drawn.resampled[:, place], bootstrap.size, scale, back)
-        found |= {} if own is None else {name: own}
+        draws = drawn.resampled[:, place]
+        found[name] = on_scale(
+            percentile(float(values[place]), draws, few=bootstrap.size), draws, bootstrap.size, scale
+        )
     return found

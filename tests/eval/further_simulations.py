@@ -60,7 +60,7 @@ class Study(NamedTuple):
         """Simulate so many studies of so many patients."""
         tally, true = Tally(), _truth(self)
         for run in range(runs):
-            for name, found in self.measure(np.random.default_rng((7, run)), patients, resamples, run).items():
+            for name, found in self.measure(np.random.default_rng((patients, run)), patients, resamples, run).items():
                 if not np.isnan(found.value):
                     tally.interval(name, found, true[name])
         return tally
@@ -191,7 +191,7 @@ def classes(rng: np.random.Generator, patients: int, resamples: int, seed: int) 
 
 def labels(rng: np.random.Generator, patients: int, resamples: int, seed: int) -> Found:
     """Simulate two findings of a fifth of the patients with right probabilities, and a second model; two cases each."""
-    ill = np.column_stack([rng.permutation(np.arange(patients) % 5 == 0) for _ in range(2)])
+    ill = rng.random((patients, 2)) < 0.2
     truth = np.repeat(ill, 2, axis=0).astype(np.float64)
     first, second = (1.2 * truth + _clustered(rng, patients, 2, 2) for _ in range(2))
     # The log odds of a normal value of either class, that of one case alone.
@@ -209,7 +209,7 @@ def labels(rng: np.random.Generator, patients: int, resamples: int, seed: int) -
 
 def site(rng: np.random.Generator, patients: int, resamples: int, seed: int) -> Found:
     """Simulate one site of a report, a third of whose patients are ill, two cases each."""
-    truth = np.repeat(np.arange(patients) % 3 == 0, 2).astype(np.float64)[:, None]
+    truth = np.repeat(rng.random(patients) < 1 / 3, 2).astype(np.float64)[:, None]
     odds = 1.2 * (1.2 * truth + _clustered(rng, patients, 2) - 0.6) - np.log(2)
     part = truth, expit(odds), _names(patients, 2)
     metrics = ("auroc", "sensitivity", "specificity", "in_the_large")
@@ -218,7 +218,7 @@ def site(rng: np.random.Generator, patients: int, resamples: int, seed: int) -> 
 
 STUDIES = (
     Study("Maps against findings", overlaps, (10, 20, 60)),
-    Study("Detections, free response", detections, (10, 30, 100)),
+    Study("Detections, free response", detections, (10, 20, 30, 100)),
     Study("Tiles of slides", tiles, (10, 30, 100)),
     Study("Numbers", numbers, (10, 20, 30, 100)),
     Study("Grades", grades, (15, 30, 100)),
