@@ -29,6 +29,7 @@ from clinvit.eval.targets.ordinal_metrics import ordinal_measured
 from clinvit.eval.targets.regression_metrics import regression_measured
 from clinvit.eval.targets.risk_groups import groups
 from clinvit.eval.targets.survival_metrics import survival_measured
+from clinvit.mil.cross_validation import _metrics
 from scipy.special import expit
 from scipy.stats import beta, norm
 
@@ -48,13 +49,15 @@ class Study(NamedTuple):
         title: For the table.
         measure: Of a random state, patients, resamples and seed, what is printed.
         sizes: Patients.
-        zero: A metric whose truth is 0 exactly.
+        known: Metrics whose truth needs no `MANY` patients, with it.
+        sampled: Whether others do.
     """
 
     title: str
     measure: Callable[[np.random.Generator, int, int, int], Found]
     sizes: tuple[int, ...]
-    zero: str = ""
+    known: tuple[tuple[str, float], ...] = ()
+    sampled: bool = True
 
     def tally(self, patients: int, runs: int, resamples: int) -> Tally:
         """Simulate so many studies of so many patients."""
@@ -69,8 +72,9 @@ class Study(NamedTuple):
 @cache
 def _truth(study: Study) -> dict[str, float]:
     """Return the value of each metric in the population, the mean of several large samples."""
-    samples = [study.measure(np.random.default_rng((99, i)), MANY, 2, 0) for i in range(4)]
-    return {name: float(np.mean([each[name].value for each in samples])) for name in samples[0]} | {study.zero: 0.0}
+    samples = [study.measure(np.random.default_rng((99, i)), MANY, 2, 0) for i in range(2 * study.sampled)]
+    names = samples[0] if samples else ()
+    return {name: float(np.mean([each[name].value for each in samples])) for name in names} | dict(study.known)
 
 
 def _names(patients: int, each: int) -> list[str]:
@@ -216,6 +220,19 @@ def site(rng: np.random.Generator, patients: int, resamples: int, seed: int) -> 
     return {name: _at_site("one", part, 0, name, 0.3).estimate for name in metrics}
 
 
+def bags(rng: np.random.Generator, patients: int, resamples: int, seed: int) -> Found:
+    """Simulate the scores of bags in five repeats of a cross-validation, half of them positive; one bag a patient."""
+    truth = (rng.random((patients, 1)) < 0.5).astype(np.float64)
+    own = 1.5 * truth - 0.75 + rng.normal(size=truth.shape)
+    scores = expit(np.stack([own + 0.4 * rng.normal(size=truth.shape) for _ in range(5)]))
+    accuracy, area = _metrics(((scores >= 0.5) == (truth == 1))[..., 0], scores, truth, resamples)
+    return {
+        name: Estimate(each.mean, each.low or np.nan, each.high or np.nan, "few bags")
+        for name, each in (("accuracy", accuracy), ("AUROC", area))
+    }
+
+
+OF_BAGS = ("accuracy", float(norm.cdf(0.75 / 1.16**0.5))), ("AUROC", float(norm.cdf(1.5 / 2.32**0.5)))
 STUDIES = (
     Study("Maps against findings", overlaps, (10, 20, 60)),
     Study("Detections, free response", detections, (10, 20, 30, 100)),
@@ -224,10 +241,11 @@ STUDIES = (
     Study("Grades", grades, (15, 30, 100)),
     Study("Times until an event", times, (40, 100)),
     Study("Readers' agreement", ratings, (10, 30, 100)),
-    Study("Readers with and without a model", modalities, (45, 120), "difference of modalities"),
+    Study("Readers with and without a model", modalities, (45, 120), (("difference of modalities", 0.0),)),
     Study("Exclusive classes", classes, (50, 100, 300)),
-    Study("Further metrics of findings", labels, (50, 100, 300), "difference of net benefit"),
+    Study("Further metrics of findings", labels, (50, 100, 300), (("difference of net benefit", 0.0),)),
     Study("One site of several", site, (30, 60, 150)),
+    Study("Cross-validation of bags", bags, (30, 92), OF_BAGS, sampled=False),
 )
 HEAD = """# Coverage of further intervals
 
