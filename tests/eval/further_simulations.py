@@ -50,14 +50,14 @@ class Study(NamedTuple):
         measure: Of a random state, patients, resamples and seed, what is printed.
         sizes: Patients.
         known: Metrics whose truth needs no `MANY` patients, with it.
-        sampled: Whether others do.
+        samples: Of `MANY` patients each, for the truth of the others.
     """
 
     title: str
     measure: Callable[[np.random.Generator, int, int, int], Found]
     sizes: tuple[int, ...]
     known: tuple[tuple[str, float], ...] = ()
-    sampled: bool = True
+    samples: int = 12
 
     def tally(self, patients: int, runs: int, resamples: int) -> Tally:
         """Simulate so many studies of so many patients."""
@@ -72,7 +72,7 @@ class Study(NamedTuple):
 @cache
 def _truth(study: Study) -> dict[str, float]:
     """Return the value of each metric in the population, the mean of several large samples."""
-    samples = [study.measure(np.random.default_rng((99, i)), MANY, 2, 0) for i in range(2 * study.sampled)]
+    samples = [study.measure(np.random.default_rng((99, i)), MANY, 2, 0) for i in range(study.samples)]
     names = samples[0] if samples else ()
     return {name: float(np.mean([each[name].value for each in samples])) for name in names} | dict(study.known)
 
@@ -232,20 +232,24 @@ def bags(rng: np.random.Generator, patients: int, resamples: int, seed: int) -> 
     }
 
 
+OF_NUMBERS = (
+    ("bias", 1.0), ("rmse", 5**0.5), ("limit_low", 1 - 2 * norm.ppf(0.975)), ("limit_high", 1 + 2 * norm.ppf(0.975)),
+    ("concordance", 200 / 205), ("r2", 1 - 5 / 100),
+)  # fmt: skip
 OF_BAGS = ("accuracy", float(norm.cdf(0.75 / 1.16**0.5))), ("AUROC", float(norm.cdf(1.5 / 2.32**0.5)))
 STUDIES = (
     Study("Maps against findings", overlaps, (10, 20, 60)),
-    Study("Detections, free response", detections, (10, 20, 30, 100)),
-    Study("Tiles of slides", tiles, (10, 30, 100)),
-    Study("Numbers", numbers, (10, 20, 30, 100)),
+    Study("Detections, free response", detections, (10, 20, 30, 100), samples=2),
+    Study("Tiles of slides", tiles, (10, 30, 100), samples=2),
+    Study("Numbers", numbers, (10, 20, 30, 100), OF_NUMBERS),
     Study("Grades", grades, (15, 30, 100)),
-    Study("Times until an event", times, (40, 100)),
+    Study("Times until an event", times, (40, 100), samples=2),
     Study("Readers' agreement", ratings, (10, 30, 100)),
     Study("Readers with and without a model", modalities, (45, 120), (("difference of modalities", 0.0),)),
     Study("Exclusive classes", classes, (50, 100, 300)),
     Study("Further metrics of findings", labels, (50, 100, 300), (("difference of net benefit", 0.0),)),
     Study("One site of several", site, (30, 60, 150)),
-    Study("Cross-validation of bags", bags, (30, 92), OF_BAGS, sampled=False),
+    Study("Cross-validation of bags", bags, (30, 92), OF_BAGS, samples=0),
 )
 HEAD = """# Coverage of further intervals
 
