@@ -280,6 +280,22 @@ def finetune_tiny() -> Finetune:
     )  # fmt: skip
 
 
+def finetune_tiny_stem() -> Finetune:
+    """Fine-tune from `pretrain_tiny` with a stem of convolutions, milder crops: for `distil` with a CNN among teachers.
+
+    Command: clinvit distil thorax --recipe tiny_stem --teacher runs/ft-tiny,runs/resnet18 --encoder runs/tiny/encoder
+    --data manifest.csv --alpha 0 --views 32 --out runs/student
+    Scores to expect on 750 X-rays, and what came of each part: `docs/evidence/pretraining.md`.
+    """
+    tiny = finetune_tiny()
+    return replace(
+        tiny,
+        stem=True,
+        augment=replace(tiny.augment, crop_scale=(0.7, 1.0), crop_ratio=(0.87, 1.15), interpolation="bilinear"),
+        optim=replace(tiny.optim, batch_size=32, base_lr=1.2e-2),
+    )
+
+
 def finetune_resnet18() -> Finetune:
     """Train timm's ResNet-18 from scratch in the same pipeline, to compare with.
 
@@ -359,5 +375,6 @@ FINETUNE = {
     "vit_b": finetune_vit_b,
     "densenet121": finetune_densenet121,
     "resnet50": finetune_resnet50,
+    "tiny_stem": finetune_tiny_stem,
     "resnet18": finetune_resnet18,
 }
