@@ -62,13 +62,14 @@ def evaluate_stage(
     evaluation = evaluation or Evaluation()
     if data is None and evaluation.of_manifest:
         raise UserError(f"{evaluation.of_manifest} needs --data: the columns are those of the manifest.")
+    said = _facts(facts)
     tables = {name: _with_units(path, read_predictions(path, targets=True)) for name, path in predictions.items()}
     evaluation = _with_rows(evaluation, predictions, tables)
     manifest = open_manifest(data) if data is not None else None
     with folder_alone(Path(out)):
         context = _context(predictions, tables, manifest, Path(out), evaluation)
         context = replace(context, sections=_with_parts(context, evaluation, efficiency or {}, steps or {}))
-        context = replace(context, reads=None if readers is None else read_csv(readers), facts=_facts(facts))
+        context = replace(context, reads=None if readers is None else read_csv(readers), facts=said)
         return evaluate(tables, out, manifest, evaluation, title=title, context=context)
 
 
@@ -167,8 +168,8 @@ def _with_rows(
     evaluation: "Evaluation", predictions: Mapping[str, Path], tables: Mapping[str, Predictions]
 ) -> "Evaluation":
     """Return the evaluation with what the rows of the tables are: their units where nobody says it, and of what."""
-    cards = {name: _card_beside(path) for name, path in predictions.items()}
     facts = {name: facts_beside(path) for name, path in predictions.items()}
+    cards = {name: _card_beside(path) for name, path in predictions.items()}
     of = {name: facts[name].get("of") or getattr(cards[name], "unit", "image") for name in tables}
     evaluation = replace(evaluation, unit_of=next(iter(of.values()), "image"))
     if evaluation.unit is not None:
@@ -278,10 +279,12 @@ def _localisation(
 
 
 def _card_beside(predictions: Path):
+    folder = Path(predictions).parent / "model"
+    if not folder.is_dir():
+        return None
     from ..mil.cards import load_any_card
 
-    folder = Path(predictions).parent / "model"
-    return load_any_card(folder) if folder.is_dir() else None
+    return load_any_card(folder)
 
 
 def _unit(cards: list) -> str:

@@ -1,5 +1,8 @@
 """Files, folders and globs of the command line as cases, without pandas: for `clinvit-runtime` too."""
 
+import csv
+import hashlib
+import io
 import secrets
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -133,6 +136,13 @@ def pseudonyms(cases: Any, salt: str) -> Columns:
         if name in cases:
             names[name] = [keyed_hash(salt, text) if text else "" for text in cases[name]]
     return names
+
+
+def fingerprint(cases: Any) -> str:
+    """Return the SHA-256 of the ids and paths of cases, which are columns or a DataFrame."""
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows([("id", "path"), *zip(cases["id"], cases["path"], strict=True)])
+    return hashlib.sha256(text.getvalue().encode(errors="surrogateescape")).hexdigest()
 
 
 def name_salt(earlier: Sequence[Path] = ()) -> str:

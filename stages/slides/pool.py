@@ -50,8 +50,8 @@ def pool_slides(manifest: Manifest, features: Path, out: Path, by: str = MEAN) -
         reasons.append(str(found) if isinstance(found, DataError) else "")
     width = next((len(vector) for vector in vectors if vector is not None), 0)
     table = np.stack([np.full(width, np.nan, np.float32) if vector is None else vector for vector in vectors])
-    with written_aside(out / FEATURES) as aside, aside.open("wb") as file:
-        np.save(file, table.astype("<f4"))
+    with written_aside(out / FEATURES) as aside:
+        np.save(aside, table.astype("<f4"))
     cases = manifest.table[["id", "patient", "split"]].assign(
         status=["failed" if reason else "ok" for reason in reasons], reason=reasons,
         tiles=[bags.count(row) for row in range(len(bags))],

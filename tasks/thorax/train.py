@@ -93,8 +93,8 @@ def main(
         ),
         run=run,
     )  # fmt: skip
-    own = {"val": val, "test": test, "encoder": encoder, "loss": loss}
-    finetune(finetuning, data=train, out=out / "model", unit=unit, **own)
+    place = out / "model"
+    finetune(finetuning, data=train, val=val, test=test, out=place, encoder=encoder, loss=loss, unit=unit)
     print(evaluate({"model": out / "model"}, out / "report", data=manifest, evaluation=Evaluation(unit=unit)))
 
 
