@@ -107,6 +107,8 @@ def test_no_verb_connects_to_anything(cohort, tmp_path):
            "--encoder", out / "mae/encoder"] for name in ("north", "south")],
         ["audit", model, data, "--out", out / "audit"],
         ["merge", f"base={out / 'mae/encoder'}", out / "north", out / "south", "--out", out / "merged"],
+        ["merge", "--verify", f"merged={out / 'merged'}", f"own={out / 'north'}", "--data", data, "--out",
+         out / "verified"],
         ["learning-curve", "thorax", "--recipe", "tiny", "--data", data, "--out", out / "curve", "--shares", "1/2,1",
          "--seeds", 1, *tiny],
         ["distil", "thorax", "--recipe", "tiny", "--data", data, "--teacher", model, "--out", out / "student", *tiny],
