@@ -78,7 +78,7 @@ class DualStream(Aggregator):
         layers: Any = self.b_classifier["v"]
         dropout, value = layers
         bags = value(weighted_sum(attention, x, dropout, dtype))
-        return Aggregated(self.b_classifier["fcc"](bags).squeeze(2), attention, instance_logits)
+        return Aggregated(self.b_classifier["fcc"](bags).squeeze(2), attention, instance_logits, bags)
 
     def loss(self, out: Aggregated, target: Tensor, mask: Tensor | None, criterion: Criterion) -> Tensor:
         """Return the mean loss of the two streams."""

@@ -6,14 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ..core.alone import folder_alone
 from ..core.documents import read_yaml
-from ..core.errors import DataError, UserError
+from ..core.errors import UserError
 from ..datasets.manifest.cells import read_csv
 from ..datasets.manifest.tables import Manifest, Predictions, read_predictions
 from .calibration import calibration_facts
+from .case_images import case_images
 from .data import open_manifest
 from .explain import EXPLANATIONS
 from .facts import facts_beside
@@ -92,7 +91,7 @@ def _context(
     }
     localisation, pages = _localisation(predictions, tables, manifest, out, evaluation)
     unit = _unit(list(known.values()))
-    image = _images(manifest) if manifest is not None and unit != "slide" else None
+    image = case_images(manifest) if manifest is not None and unit != "slide" else None
 
     def sections(_) -> list:
         found = [_seen(evaluation.split, predictions, tables)]
@@ -302,29 +301,3 @@ def _provenance(card) -> dict:
         "recipe": card.recipe,
         "versions": card.versions,
     }
-
-
-def _images(manifest: Manifest) -> Callable[[str], np.ndarray | None]:
-    """Return what the report shows of a case: the image, or four frames of the clip, two by two."""
-    from ..datasets.images.radiographs import read_radiograph
-    from ..datasets.video.clips import open_clip
-
-    files = dict(zip(manifest.table["id"], manifest.files()))
-
-    def image(case: str) -> np.ndarray | None:
-        if case not in files:
-            return None
-        try:
-            return read_radiograph(files[case], shorter_px=320)
-        except DataError:  # no image
-            return four_frames(files[case])
-
-    def four_frames(file: Path) -> np.ndarray | None:
-        try:
-            with open_clip(file, shorter_px=160) as clip:
-                one, two, three, four = clip[((np.arange(4) + 0.5) * len(clip) / 4).astype(int)]
-        except DataError:
-            return None
-        return np.block([[one, two], [three, four]]) / np.float32(255)
-
-    return image
