@@ -206,10 +206,15 @@ def _refuse_pickle(path: Path) -> None:
 
 
 def _walked(path: Path) -> Any:
-    """Return the content of a PyTorch file with stand-ins; None where its pickle is too long to be walked here."""
+    """Return the content of a PyTorch file with stand-ins; None of a pickle that is too long here, and of other files.
+
+    PyTorch's pickles begin with their version. Letters are instructions too: a text would seem to ask for something.
+    """
     if not zipfile.is_zipfile(path):
         with path.open("rb") as file:
             start = file.read(HEADER_BYTES)
+        if not start.startswith(pickle.PROTO):
+            return None
         whole, stream = path.stat().st_size, io.BytesIO(start)
         found = _Walker(path, stream, {}, whole).load()
         # Files from before PyTorch 1.6: a number, a version, facts of the machine, then the content, then the storages.
