@@ -23,7 +23,7 @@ from ..core.documents import read_json
 from ..core.errors import DataError, RunError, UserError
 from ..core.files import file_sha256, write_json, write_text
 from ..datasets.manifest.cells import for_spreadsheets
-from ..datasets.slides.bags import BagTable, read_bag_table
+from ..datasets.slides.bag_table import BagTable, read_bag_table
 from ..engine.recipe import Optim, plain
 from ..eval.statistics.intervals import percentile
 from ..eval.statistics.metrics import auroc
@@ -185,6 +185,8 @@ def run_protocol(
         UserError: As of the functions used, or `out` holds another protocol.
     """
     bags, out = read_bag_table(table_csv, label, bag), Path(out)
+    for note in bags.notes:
+        print(f"note: {note}")
     protocol = {"file_sha256": file_sha256(table_csv), "folds": folds, "repeats": repeats, "seed": seed}
     protocol |= {"label": label, "bag": bag}
     baseline = float(np.bincount(_classes(bags)).max() / len(bags))
