@@ -24,6 +24,8 @@ SLACK_BYTES = 4 * 10**7
 HEADER_BYTES = 4 * 10**6
 SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".tar", ".safetensors")
 MOST_FILES = 200  # of a folder
+# What no reader of ours takes for weights: a table that begins with `id,` would read as a pickle that asks for code.
+TABLES = (".csv", ".tsv", ".json", ".jsonl", ".yaml", ".yml")
 # Modules whose parts PyTorch's restricted reader knows some of; it judges these itself.
 _KNOWN = {"torch", "numpy", "collections", "argparse", "_codecs"}
 _BUILTINS = ("builtins", "__builtin__")
@@ -57,7 +59,7 @@ def refuse_hostile(path: str | os.PathLike) -> None:
     if path.is_dir():
         for file in weight_files_in(path):
             refuse_hostile(file)
-    elif path.is_file():
+    elif path.is_file() and path.suffix.lower() not in TABLES:
         if is_safetensors(path):
             safetensors_sizes(path)
         else:
