@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from ..core.cards import Card, refuse_larger
 from ..core.errors import UserError
+from ..core.tensors import count
 from .weights import read_checkpoint
 
 
@@ -96,7 +97,7 @@ def load_heads(folder: str | Path) -> tuple[ReportHeads, ReportCard]:
     card = ReportCard.read(folder)
     ReportCard.refuse_changed_weights(folder)
     state = read_checkpoint(folder / card.weights_file)
-    refuse_larger(folder, card.embedding * (card.width + card.text_width), state)
+    refuse_larger(folder, card.embedding * (card.width + card.text_width), count(state))
     heads = ReportHeads(card.width, card.text_width, card.embedding)
     try:
         heads.load_state_dict(state)
