@@ -45,7 +45,7 @@ def on_scale(found: Estimate, draws: np.ndarray, patients: float, scale: Scale) 
     if np.isnan(found.low):
         return found
     with np.errstate(divide="ignore", invalid="ignore"):
-        middle, drawn = float(scale.to(np.float64(found.value))), scale.to(draws[~np.isnan(draws)])
+        middle, drawn = float(scale.to(np.array(found.value))), scale.to(draws[~np.isnan(draws)])
     finite = drawn[np.isfinite(drawn)]
     if not np.isfinite(middle) or len(finite) < _FINITE * len(drawn):
         return found

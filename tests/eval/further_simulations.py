@@ -285,7 +285,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="part of a study's title")
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
-    text = HEAD.replace("RUNS", str(asked.runs))
+    text = HEAD.replace("--runs RUNS", f"--runs {asked.runs}").replace("RUNS", f"{asked.runs:,}")
     for study in (study for study in STUDIES if asked.only in study.title):
         rows = [line for size in study.sizes for line in lines(size, study.tally(size, asked.runs, asked.resamples))]
         part = TABLE.replace("STUDY", study.title) + "\n".join(rows) + "\n"
