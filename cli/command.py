@@ -107,8 +107,12 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         UserError: An unknown verb, task or option, or one that is missing.
     """
     if not arguments or arguments[0] not in VERBS:
+        if words := [word for word in arguments if not word.startswith("-")]:
+            from ..datasets.manifest.cells import nearest
+
+            raise UserError(f"unknown verb {words[0]!r}{nearest(words[0], VERBS)}; `clinvit --help` lists all")
         _top_parser().parse_args(arguments)
-        raise UserError("the following arguments are required: VERB (see `clinvit --help`)")
+        raise UserError("no verb: `clinvit demo` shows what this does, `clinvit --help` lists all verbs")
     verb, *rest = arguments
     module = verb_module(verb)
     parser = verb_parser(verb, module, _task_of(module, rest))
@@ -190,7 +194,7 @@ def _top_parser() -> Parser:
         + "\n\ntasks:\n"
         f"  {tasks}",
     )
-    parser.add_argument("verb", choices=VERBS, metavar="VERB", help="what to do")
+    parser.add_argument("verb", nargs="?", choices=VERBS, metavar="VERB", help="what to do")
     parser.add_argument("--version", action="version", version=f"clinvit {__version__}", help="show the version")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser

@@ -30,11 +30,11 @@ def add_evaluation(parser: Parser) -> None:
     parser.add_argument("--out", type=Path, default=Path("report"), help="folder of the report (default: %(default)s)")
     parser.add_argument("--split", default="test", help="split to evaluate (default: %(default)s)")
     parser.add_argument(
-        "--data", type=Path, help="manifest: who the cases are, subgroups, boxes, images of the most wrong cases"
+        "--data", type=Path, help="the manifest, for subgroups, boxes and the images of the most wrong cases"
     )
     add_units(
-        parser, "evaluate studies, patients or cases, not single images; which images belong together says the table "
-        "or --data",
+        parser, "evaluate studies, patients or cases, not single images; the table or --data says which images belong "
+        "together",
     )  # fmt: skip
     parser.add_argument(
         "--subgroups", metavar="COLUMNS",
@@ -69,7 +69,8 @@ def add_evaluation(parser: Parser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--sets", type=float, metavar="COVERAGE",
-        help="conformal sets, calibrated on val, that hold the truth of this share of the cases: 0.9",
+        help="a set of labels for each case (conformal), calibrated on val to hold the truth for this share of the "
+        "cases: 0.9",
     )  # fmt: skip
     parser.add_argument(
         "--sites", metavar="COLUMN", advanced=True,
@@ -77,14 +78,16 @@ def add_evaluation(parser: Parser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--weights", metavar="COLUMN",
-        help="column of the manifest that says how many patients a case stands for: metrics in the population too",
+        help="column of the manifest that says how many patients a case stands for; metrics of that population are "
+        "reported too",
     )  # fmt: skip
     parser.add_argument(
         "--resamples", type=int, default=2000, advanced=True, help="of the bootstrap by patient (default: 2000)"
     )
     parser.add_argument(
         "--interval", choices=["percentile", "bca"], default="percentile", advanced=True,
-        help="of the bootstrap: percentile, or bias-corrected and accelerated (default: percentile)",
+        help="of the bootstrap: percentile, or bias-corrected and accelerated; intervals that are no percentiles stay "
+        "as they are (default: percentile)",
     )  # fmt: skip
     parser.add_argument(
         "--stratify", action="store_true", advanced=True,

@@ -18,12 +18,12 @@ def add_arguments(parser: Parser, task: Any) -> None:
     parser.add_argument("--threshold", default="youden", help=THRESHOLD)
     parser.add_argument(
         "--calibrate", choices=["temperature", "platt"],
-        help="scale the scores to probabilities on validation, and those of predict too; a finished run is calibrated "
-        "by repeating its command with this",
+        help="scale the scores to probabilities on validation, and later those of `predict`; to calibrate a finished "
+        "run, repeat its command with this option",
     )  # fmt: skip
     add_units(
         parser, "choose thresholds and calibration for studies, patients or cases, whose images are scored together; "
-        "predict with the model then scores these",
+        "`predict` with this model then scores these, too",
         "; learned: attention over all of a unit's images (--recipe multi_view) or over the tiles of all its slides",
     )  # fmt: skip
     parser.add_argument(

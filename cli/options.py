@@ -144,7 +144,8 @@ def chosen(options: Any, stage: str, needed: Sequence[str] = (), changed: Callab
     known = tasks_with(stage)
     if isinstance(options.task, str | None) or options.task.name not in known:
         name = getattr(options.task, "name", options.task)
-        raise UserError(f"task {name!r}: name one of {', '.join(known)}, as in `clinvit {options.verb} {known[0]}`.")
+        about = "no task" if name is None else f"task {name!r}"
+        raise UserError(f"{about}: name one of {', '.join(known)}, as in `clinvit {options.verb} {known[0]}`.")
     if options.recipe == OF_UNITS and options.verb != "finetune":
         raise UserError(f"--recipe {OF_UNITS} is for `clinvit finetune {options.task.name} --unit study` alone.")
     for name in needed:
@@ -159,7 +160,7 @@ def begin(what: str, data: Path | None, out: Path) -> None:
     """Print the first line of a run: what, on how many cases, on which device, to where."""
     cases = _cases(data)
     about = f"{cases:,} case{'s' * (cases != 1)} of {data}" if cases is not None else str(data or "")
-    say(f"{what}: {about} -> {out}, on {_device()}")
+    say(f"{what}{f': {about}' if about else ''} -> {out}, on {_device()}")
 
 
 def say(text: str) -> None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..statistics.intervals import auroc_estimates
+from ..statistics.intervals import auroc_estimates, proportions
 from ..statistics.metrics import auroc, ratio, reasons
 from ..statistics.resampling import PatientBootstrap, Reweighted
 from .measured import Measured, nothing
@@ -74,6 +74,11 @@ def ordinal_measured(
         curves = {f"{AUROC}{k}": estimate for k, estimate in enumerate(exact, 1)}
         values = np.concatenate([values, own_aurocs])
         drawn = drawn.joined(ranks)
+    # Shares have the interval of proportions, which holds where nearly all grades are right.
+    apart = np.abs(truth - grade)
+    shares = proportions(np.column_stack([apart == 0, apart <= 1]).astype(np.float64), bootstrap, ["", ""])
+    curves |= dict(zip(("grade_accuracy", "within_one"), shares))
     few = (*[bootstrap.size] * len(METRICS), *bootstrap.smaller_class(over))
     texts = (*[why] * len(METRICS), *(reasons(over) if atleast.shape[1] else ()))
-    return Measured((*METRICS, *curves), values, drawn, texts, few, curves)
+    names = (*METRICS, *(name for name in curves if name not in METRICS))
+    return Measured(names, values, drawn, texts, few, curves)

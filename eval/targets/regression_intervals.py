@@ -6,7 +6,7 @@ is the sum of bias and a multiple of the standard deviation, whose intervals are
 Methods Med. Res. 22:630, with their correlation as in Zou 2007, Psychol. Methods 12:399).
 """
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.stats import gamma, norm
@@ -52,7 +52,7 @@ def error_intervals(errors: np.ndarray, index: np.ndarray, limit: float) -> dict
     least = _least_variance(errors - bias, index)
     for place, square in ((1, mse), (3, variance)):
         spread[place, place] = max(spread[place, place], square**2 * least)
-    ends: dict[str, Any] = {"mae": _of_mean(mae, max(spread[0, 0], _SAME * mae**2), patients)}
+    ends: dict[str, Sequence[float]] = {"mae": _of_mean(mae, max(spread[0, 0], _SAME * mae**2), patients)}
     ends["rmse"] = tuple(np.sqrt(_of_mean(mse, spread[1, 1], patients)))
     half = float(student.ppf(1 - _TAIL, patients - 1) * np.sqrt(spread[2, 2]))
     ends["bias"] = bias - half, bias + half
@@ -83,11 +83,11 @@ def _influences(values: np.ndarray, index: np.ndarray) -> np.ndarray:
     return np.column_stack([np.bincount(index, weights=column) for column in off.T])
 
 
-def _of_mean(mean: float, variance: float, patients: int) -> np.ndarray:
+def _of_mean(mean: float, variance: float, patients: int) -> tuple[float, float]:
     """Return both ends of the interval of a mean above 0; its variance is estimated from so many patients."""
     widened = variance * (student.ppf(1 - _TAIL, patients - 1) / norm.ppf(1 - _TAIL)) ** 2
     shape = mean**2 / widened
-    return mean * shape / np.array([gamma.isf(_TAIL, shape), gamma.ppf(_TAIL, shape)])
+    return float(mean * shape / gamma.isf(_TAIL, shape)), float(mean * shape / gamma.ppf(_TAIL, shape))
 
 
 def _joined(one: float, other: float, together: float) -> float:

@@ -253,8 +253,10 @@ def test_weights_inspect_and_convert(capsys, tmp_path):
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        ([], "required: VERB"),
-        (["predikt"], "invalid choice"),
+        ([], "no verb: `clinvit demo` shows"),
+        (["predikt"], "unknown verb 'predikt' (did you mean 'predict'?); `clinvit --help` lists all"),
+        (["--verison"], "unrecognized arguments: --verison"),
+        (["finetune"], "no task: name one of thorax"),
         (["predict", "thorax", "x.png"], "required: --model"),
         (["predict", "thorax", "x.png", "--model", "nowhere"], "not a model folder"),
         (["predict", "thorax", "x.png", "--modell", "m", "--model", "n"], "unknown argument '--modell'"),

@@ -258,20 +258,23 @@ out. Made by
 
     uv run python tests/eval/further_simulations.py --runs RUNS --out docs/evidence/coverage-further.md
 
-and checked in small by `tests/eval/test_further_coverage.py`, in large by the same under `-m thorough`. Shares of 1,000
-runs are uncertain by 1.4 percentage points. "Given" is the share of runs with an interval: the others say why there is
-none.
+and checked in small by `tests/eval/test_further_coverage.py`, in large by the same under `-m thorough`. Each row is of
+RUNS studies; shares of 1,000 are uncertain by 1.4 percentage points. "Given" is the share with an interval: the others
+say why there is none.
+"""
+TABLE = """
+## STUDY
 
-| study | statistic | patients | runs | given | held |
-|---|---|---|---|---|---|
+| statistic | patients | given | held |
+|---|---|---|---|
 """
 
 
-def lines(study: Study, patients: int, tally: Tally) -> Iterator[str]:
-    """Yield the rows of the table."""
+def lines(patients: int, tally: Tally) -> Iterator[str]:
+    """Yield the rows of a study's table."""
     for name, runs, given, held in tally.rows():
         share = "–" if np.isnan(held) else f"{held:.1%}"
-        yield f"| {study.title} | {name} | {patients} | {runs:,} | {given / runs:.0%} | {share} |"
+        yield f"| {name.replace('_', ' ')} | {patients} | {given / runs:.0%} | {share} |"
 
 
 def main() -> None:
@@ -282,14 +285,14 @@ def main() -> None:
     parser.add_argument("--only", default="", help="part of a study's title")
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
-    rows = []
-    for study in STUDIES:
-        for patients in study.sizes if asked.only in study.title else ():
-            for line in lines(study, patients, study.tally(patients, asked.runs, asked.resamples)):
-                print(line, flush=True)
-                rows.append(line)
+    text = HEAD.replace("--runs RUNS", f"--runs {asked.runs}").replace("RUNS", f"{asked.runs:,}")
+    for study in (study for study in STUDIES if asked.only in study.title):
+        rows = [line for size in study.sizes for line in lines(size, study.tally(size, asked.runs, asked.resamples))]
+        part = TABLE.replace("STUDY", study.title) + "\n".join(rows) + "\n"
+        print(part, flush=True)
+        text += part
     if asked.out:
-        asked.out.write_text(HEAD.replace("RUNS", str(asked.runs)) + "\n".join(rows) + "\n", encoding="utf-8")
+        asked.out.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

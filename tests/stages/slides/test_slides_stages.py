@@ -422,7 +422,7 @@ def test_no_name_of_a_dicom_slide_in_any_output(work, tmp_path, capsys):
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        (["tile"], "task None: name one of slides"),
+        (["tile"], "no task: name one of slides"),
         (["tile", "thorax", "--data", "x", "--out", "y"], "task 'thorax': name one of slides"),
         (["tile", "slides", "--data", "gone.csv", "--out", "y"], "gone.csv"),
         (["tile", "slides", "--data", "{data}", "--out", "y", "--tile_pix", "64"], "did you mean 'tile_px'?"),
