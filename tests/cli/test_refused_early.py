@@ -187,13 +187,3 @@ def test_a_pickle_that_no_checkpoint_is_allocates_nothing(tmp_path):
     path.write_bytes(b"\x80\x02cos\nsystem\nX\x01\x00\x00\x00a\x85R.")
     with pytest.raises(UserError, match=r"asks to run `os\.system`"):
         refuse_hostile(path)
-
-
-def test_a_table_that_begins_with_id_is_no_pickle(tmp_path):
-    """`i` opens an instruction of pickle's oldest protocol, and most of our tables begin with `id,`."""
-    for name in ("p.csv", "P.CSV", "facts.json"):
-        (tmp_path / name).write_text("id,patient\nos\nsystem\n")
-        refuse_hostile(tmp_path / name)
-    (tmp_path / "weights.pth").write_text("ios\nsystem\n")
-    with pytest.raises(UserError, match="asks to run"):
-        refuse_hostile(tmp_path / "weights.pth")
