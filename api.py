@@ -298,11 +298,13 @@ class Aggregator(_Loaded):
     """
 
     def __init__(self, folder: str | os.PathLike[str]):
+        from .finetune.out_of_distribution import stored_limit
         from .mil.model import load_mil
 
         self.card: MilCard
         self.network, self.card = load_mil(folder)
         self.labels: tuple[str, ...] = self.card.labels
+        self._limit = stored_limit(folder, self.card, self.card.width)
 
     def facts(self) -> dict[str, str]:
         """Return network, input, labels and thresholds in words."""
@@ -334,7 +336,9 @@ class Aggregator(_Loaded):
         files = expand(as_texts(paths), "features").files()
         names = [file.stem for file in files]
         cases = pd.DataFrame({"id": names, "path": [str(file) for file in files], "patient": names, "split": "new"})
-        predictor = BagPredictor(self.card, lambda _: predict_feature_files(self.network, self.card, files))
+        predictor = BagPredictor(
+            self.card, lambda _: predict_feature_files(self.network, self.card, files, self._limit)
+        )
         table = predicted(cases, np.full((len(files), truth_width(self.card.asked)), np.nan), predictor, progress=False)
         table.insert(1, "path", cases["path"])
         return table

@@ -12,9 +12,11 @@ from torch import Tensor
 from ..core.errors import DataError
 from ..datasets.slides.bags import BagFolder, Bags
 from ..engine.cores import share_cores
+from ..finetune.feature_limit import Limit
 from ..finetune.objectives import objective
 from ..finetune.scored import Scored
 from .aggregator import Aggregated, Aggregator
+from .limit import bag_mean
 from .model import MilCard
 from .score import bag_logits, instance_scores
 
@@ -29,6 +31,7 @@ class BagPrediction:
         attention: (A, N) float32, each map sums to 1 (A is C, or 1 shared by all classes); empty where it failed.
         instances: (N, C) float32 in 0..1 for localisation, as `score.instance_scores` defines them.
         reason: Why there is no score; empty where there is one.
+        warning: What there is to warn of where there is a score.
     """
 
     row: int
@@ -36,6 +39,7 @@ class BagPrediction:
     attention: np.ndarray
     instances: np.ndarray
     reason: str = ""
+    warning: str = ""
 
 
 class BagPredictor:
@@ -62,21 +66,23 @@ class BagPredictor:
         """
         for bag in self._predictions(cases):
             self.found.append(bag)
-            yield Scored([len(self.found) - 1], bag.probabilities[None], [bag.reason])
+            yield Scored([len(self.found) - 1], bag.probabilities[None], [bag.reason or bag.warning])
 
 
-def predict_feature_files(model: Aggregator, card: MilCard, files: Sequence[Path]) -> Iterator[BagPrediction]:
+def predict_feature_files(
+    model: Aggregator, card: MilCard, files: Sequence[Path], limit: Limit | None = None
+) -> Iterator[BagPrediction]:
     """Predict single files of features; one of another width or encoder than the model's is failed."""
     for row, file in enumerate(files):
         try:
-            (found,) = predict_mil(model, card, BagFolder([file.stem], file.parent, cache_gib=0))
+            (found,) = predict_mil(model, card, BagFolder([file.stem], file.parent, cache_gib=0), limit=limit)
             yield replace(found, row=row)
         except DataError as error:
             yield failed_bag(row, card, str(error))
 
 
 def predict_mil(
-    model: Aggregator, card: MilCard, bags: Bags, rows: Sequence[int] | None = None
+    model: Aggregator, card: MilCard, bags: Bags, rows: Sequence[int] | None = None, limit: Limit | None = None
 ) -> Iterator[BagPrediction]:
     """Predict bags one by one, each with all its instances.
 
@@ -85,6 +91,7 @@ def predict_mil(
         card: Of the model.
         bags: Of the width and encoder that the model was trained on.
         rows: Which bags; None for all.
+        limit: Beyond which a bag is flagged as out of distribution (`limit.bag_limit`); None flags none.
 
     Raises:
         DataError: The features are not for this model.
@@ -95,10 +102,20 @@ def predict_mil(
         reason = bags.reasons()[row]
         if not reason:
             try:
-                features = torch.from_numpy(bags.bag(row))[None].to(device)
+                features = bags.bag(row)
             except DataError as error:
                 reason = str(error)
-        yield failed_bag(row, card, reason) if reason else _predicted(row, model, card, features)
+        if reason:
+            yield failed_bag(row, card, reason)
+            continue
+        found = _predicted(row, model, card, torch.from_numpy(features)[None].to(device))
+        yield found if limit is None else replace(found, warning=_warning(limit, features))
+
+
+def _warning(limit: Limit, features: np.ndarray) -> str:
+    """Return what is said of a bag beyond the limit; empty of another."""
+    (distance,) = limit.distances(bag_mean(features)[None])
+    return limit.words(distance) if distance > limit.limit else ""
 
 
 def bag_probabilities(out: Aggregated, mask: Tensor | None, card: MilCard) -> Tensor:

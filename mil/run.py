@@ -21,8 +21,10 @@ from ..engine.recipe import plain
 from ..engine.run_folder import rank, run_folder, versions, world_size
 from ..engine.trainer import fit
 from ..engine.training import Training
+from ..finetune.feature_limit import RECORD, Limit
 from ..finetune.new_card import check_labels
 from ..finetune.objectives import objective
+from ..finetune.out_of_distribution import write_limit
 from ..finetune.pipeline import manifest_cases, predicted
 from ..finetune.run import seen_by_split
 from ..finetune.starting_targets import answers, check_targets, completed, say_targets
@@ -30,6 +32,7 @@ from ..finetune.training import BEST, SELECT, FineTuning, watched
 from .aggregator import Aggregator
 from .balance import draw_weights, weighted_criterion
 from .extract import read_pipeline
+from .limit import bag_limit
 from .model import MilCard, load_mil, save_mil
 from .predict import BagPredictor, bag_probabilities, predict_mil
 from .recipe import Mil, build_aggregator, settings
@@ -243,8 +246,21 @@ def train_on_bags(recipe: Mil, manifest: Manifest, bags: Any, out: Path, parts: 
             save_hashes(folder / "model" / PRETRAINED_ON, hashes)
             parts.save(folder / "model", model, card)
             model, card = parts.load(folder / "model")
-            write_predictions(folder / "predictions.csv", _predictions(model, card, cases, of_cases, unit))
+            limit = None
+            if isinstance(parts, SlideParts):
+                card, limit = _with_limit(folder / "model", card, bag_limit(manifest, bags, used))
+            write_predictions(folder / "predictions.csv", _predictions(model, card, cases, of_cases, unit, limit))
     return out / "model"
+
+
+def _with_limit(model: Path, card: MilCard, limit: Limit | str) -> tuple[MilCard, Limit | None]:
+    """Store a limit in a model folder, or in its card why there is none; return the card, and the limit."""
+    facts = limit.facts() if isinstance(limit, Limit) else {"none": limit}
+    card = replace(card, data=card.data | {RECORD: facts})
+    if isinstance(limit, Limit):
+        write_limit(model, limit, model / card.weights_file)
+    card.write(model)
+    return card, limit if isinstance(limit, Limit) else None
 
 
 def _unread_cases(bags: UnitBags, units: Sequence[int]) -> dict[int, str]:
@@ -319,11 +335,13 @@ def _outputs(model: Aggregator, train: BagCases) -> Iterator[tuple[Tensor, Tenso
         yield model(torch.from_numpy(train.source.bag(row))[None]).logits, torch.from_numpy(train.targets[[row]])
 
 
-def _predictions(model: Aggregator, card: MilCard, manifest: Manifest, bags: Any, unit: str | None):
+def _predictions(
+    model: Aggregator, card: MilCard, manifest: Manifest, bags: Any, unit: str | None, limit: Limit | None
+):
     rows = np.flatnonzero(manifest.table["split"].isin(["val", "test"]))
     if unit is None:
-        predictor = BagPredictor(card, lambda cases: predict_mil(model, card, bags, rows))
+        predictor = BagPredictor(card, lambda cases: predict_mil(model, card, bags, rows, limit))
     else:
         units = unit_ids(manifest.path, manifest.table, unit)
-        predictor = BagPredictor(card, lambda cases: predict_units(model, card, bags, units, rows.tolist()))
+        predictor = BagPredictor(card, lambda cases: predict_units(model, card, bags, units, rows.tolist(), limit))
     return predicted(*manifest_cases(manifest.rows("val", "test"), card.asked), predictor)

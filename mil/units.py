@@ -13,6 +13,7 @@ from ..core.errors import DataError
 from ..datasets.manifest.tables import Manifest, unit_ids
 from ..datasets.slides.bags import Bags
 from ..eval.units import Units, unit_manifest
+from ..finetune.feature_limit import Limit
 from .aggregator import Aggregator
 from .model import MilCard
 from .predict import BagPrediction, failed_bag, predict_mil
@@ -143,7 +144,12 @@ def rows_of(units: pd.Series) -> list[np.ndarray]:
 
 
 def predict_units(
-    model: Aggregator, card: MilCard, bags: Bags, units: pd.Series, rows: Sequence[int] | None = None
+    model: Aggregator,
+    card: MilCard,
+    bags: Bags,
+    units: pd.Series,
+    rows: Sequence[int] | None = None,
+    limit: Limit | None = None,
 ) -> Iterator[BagPrediction]:
     """Predict cases, each with the score of its unit and what the model saw in its own instances.
 
@@ -153,6 +159,7 @@ def predict_units(
         bags: Of the N cases.
         units: (N,) unit of each case.
         rows: Which cases, of whole units; None for all.
+        limit: As of `predict_mil`, of units.
 
     Raises:
         DataError: The features are not for this model.
@@ -165,7 +172,7 @@ def predict_units(
     for row in rows:
         if row not in found:
             unit = unit_at[row]
-            (own,) = predict_mil(model, card, whole, [unit])
+            (own,) = predict_mil(model, card, whole, [unit], limit)
             found |= _apart(own, card, whole, unit)
         yield found.pop(row)
 

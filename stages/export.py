@@ -17,12 +17,14 @@ from ..core.errors import UserError
 from ..core.files import write_json, written_aside
 from ..datasets.manifest.seen import CHOSEN_ON, PRETRAINED_ON, TRAINED_ON, read_hashes, save_hashes
 from ..finetune.adaptation import FROZEN
+from ..finetune.feature_limit import RECORD, Limit
 from ..finetune.model import ModelCard
 from ..finetune.out_of_distribution import read_limit, write_limit
 from ..finetune.timm_network import PARTS, native_size
 from ..mil.cards import load_any_model
 from ..mil.model import MilCard
-from .exported import FACTS, graph_facts, preprocessing_facts
+from .exported import FACTS, GRAPH, graph_facts, preprocessing_facts
+from .exported_limit import write_limits
 from .facts import model_facts
 
 
@@ -77,6 +79,7 @@ def export_stage(
 
         scheme = scheme or Scheme()
         scheme.check(card, data)
+    limit = read_limit(folder, card, network) if to == "onnx" and isinstance(card, ModelCard) else None
     network, said = network.cpu().eval(), []
     if has_idle(card) and to in ("onnx", "torch"):
         network, card = merge_idle(network, card)
@@ -87,13 +90,23 @@ def export_stage(
     elif to == "huggingface":
         said += _hugging_face(network, card, out)
     else:
-        said += _graph(network, card, to, out)
+        said += _graph(network, card, to, out, limit is not None)
     write_json(out / FACTS, facts(Path(folder), card))
     if to in ("timm", "huggingface") and getattr(card, "targets", ()):
         said.append(f"outputs are raw; {out / FACTS} says how each target follows: {card.summary()}")
+    limits: dict[str, Limit | str] = {} if limit is None else {GRAPH: limit}
     if int8:
-        said += write_quantised(network, card, out, data, scheme)
-    write_json(out / FACTS, facts(Path(folder), card) | {"graphs": graph_facts(out)})
+        lines, own = write_quantised(network, card, out, data, scheme, limit)
+        said, limits = said + lines, limits | own
+    written = facts(Path(folder), card) | {"graphs": graph_facts(out)}
+    if limit is not None:
+        written[RECORD] |= write_limits(out, limits)
+        reasons = {name: each for name, each in limits.items() if isinstance(each, str)}
+        said += [f"{out / name}: flags no case as out of distribution: {each}" for name, each in reasons.items()]
+    elif "rate" in written.get(RECORD, {}):
+        written[RECORD] = {"none": f"an export of a {card.kind} model to {to} leaves the limit out"}
+        said.append("no case is flagged as out of distribution by this export; `clinvit predict` with the folder does")
+    write_json(out / FACTS, written)
     return said
 
 
@@ -239,10 +252,10 @@ def _hugging_face_classifier(network: nn.Module, card: ModelCard, clips: bool) -
     )
 
 
-def _graph(network: nn.Module, card, to: str, out: Path) -> list[str]:
-    from .graphs import GRAPHS, write_onnx, write_program
+def _graph(network: nn.Module, card, to: str, out: Path, watched: bool) -> list[str]:
+    from .graphs import GRAPHS, image_graph, write_onnx, write_program
 
-    graph = GRAPHS[card.kind](network, card)
+    graph = image_graph(network, card, watched) if watched else GRAPHS[card.kind](network, card)
     file, write = (out / "model.onnx", write_onnx) if to == "onnx" else (out / "model.pt2", write_program)
     with written_aside(file) as aside:
         difference = write(graph, aside)

@@ -12,6 +12,8 @@ from ..core.files import file_sha256, refuse_changed
 from ..datasets.loading.readers import ClipReader, ImageReader, Reader, VolumeReader
 from ..datasets.settings import Clip
 from ..datasets.transforms.views import EvalView
+from ..finetune.feature_limit import RECORD, Limit
+from .exported_limit import read_limit
 
 FACTS = "clinvit.json"  # beside every export: labels, normalisation, preprocessing, thresholds, calibration
 GRAPH = "model.onnx"
@@ -51,6 +53,7 @@ class Exported:
         reading: Values of the reader of files, with its `kind`.
         showing: Values of the `EvalView`.
         facts: What `predict` says of the model beside its table.
+        limit: Beyond which a case is flagged as out of distribution; None flags none.
     """
 
     graph: Path
@@ -65,6 +68,12 @@ class Exported:
     reading: Mapping[str, Any]
     showing: Mapping[str, Any]
     facts: Mapping[str, Any]
+    limit: Limit | None = None
+
+    @property
+    def unwatched(self) -> str:
+        """Return why no case is flagged as out of distribution; empty where cases are, or nothing is known of it."""
+        return str(self.facts.get(RECORD, {}).get("none", ""))
 
     @property
     def asked(self) -> tuple[str, ...]:
@@ -114,11 +123,12 @@ def read_exported(path: str | Path) -> Exported:
         raise UserError(f"{graph}: no such file. Copy the folder again.")
     refuse_changed(graph, said["graphs"][graph.name])
     with card_errors(file):
-        how = said["preprocessing"]
+        how, (limit, watched) = said["preprocessing"], read_limit(folder, said.get(RECORD), graph.name)
         card = Exported(
             graph, tuple(said["labels"]), bool(said["exclusive"]), said["thresholds"], said["calibration"],
             tuple(said["mean"]), tuple(said["std"]), str(how["unit"]), str(how["holds"]), how["reading"],
-            how["showing"], {key: said[key] for key in _SAID if key in said},
+            how["showing"], {key: said[key] for key in _SAID if key in said} | ({RECORD: watched} if watched else {}),
+            limit,
         )  # fmt: skip
         card.reader(), card.views()
     return card

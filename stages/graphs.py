@@ -14,11 +14,14 @@ from ..core.extras import require
 from ..finetune.classifier import pooled
 from ..finetune.model import ModelCard, input_shape, predict_batch
 from ..finetune.objectives import objective
+from ..finetune.out_of_distribution import last_layer, with_features
+from ..finetune.scored import score_width
 from ..mil.model import MilCard
 from ..mil.score import bag_logits
 from .onnx_runtime import onnx_session
 
 OPSET = 18
+FEATURES = "features"
 TOLERANCE = 1e-4  # between the network and its graph
 
 
@@ -31,6 +34,20 @@ class Scores(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         return predict_batch.__wrapped__(self.network, pixels, self.card)
+
+
+class WatchedScores(Scores):
+    """(B, C, [T,] H, W) normalised input to (B, L) probabilities and (B, D) features, which the last layer sees."""
+
+    def __init__(self, network: nn.Module, card: ModelCard):
+        super().__init__(network, card)
+        layer = last_layer(network)
+        assert layer is not None, "a network with a limit has a last layer"
+        self.values = with_features(super().forward, layer)
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        values, labels = self.values(pixels), score_width(self.card)
+        return values[:, :labels], values[:, labels:]
 
 
 class BagScores(nn.Module):
@@ -81,10 +98,18 @@ class Graph:
         return found
 
 
-def image_graph(network: nn.Module, card: ModelCard) -> Graph:
-    """Of a classifier of images or clips: `pixels` -> `probabilities`, or the `scores` of targets (`card.columns`)."""
-    example = torch.zeros(2, *input_shape(card))
-    return Graph(Scores(network, card).eval(), example, ("pixels", _scores_name(card)), {0: "batch"})
+def image_graph(network: nn.Module, card: ModelCard, watched: bool = False) -> Graph:
+    """Of a classifier of images or clips: `pixels` -> `probabilities`, or the `scores` of targets (`card.columns`).
+
+    Args:
+        network: In eval mode, on the CPU.
+        card: Of the model.
+        watched: Give `features` too, which a limit on what is out of distribution is held against.
+    """
+    example, names = torch.zeros(2, *input_shape(card)), ("pixels", _scores_name(card))
+    if watched:
+        return Graph(WatchedScores(network, card).eval(), example, (*names, FEATURES), {0: "batch"})
+    return Graph(Scores(network, card).eval(), example, names, {0: "batch"})
 
 
 def _scores_name(card: ModelCard | MilCard) -> str:
@@ -140,8 +165,10 @@ def largest_difference(graph: Graph, run, path: Path) -> float:
         with torch.inference_mode():
             wanted = graph.network(x)
         wanted = wanted if isinstance(wanted, tuple) else (wanted,)
-        for own, theirs in zip(wanted, run(x.numpy()), strict=True):
-            largest = max(largest, float(np.abs(own.numpy() - theirs).max()))
+        for place, (own, theirs) in enumerate(zip(wanted, run(x.numpy()), strict=True)):
+            # Features beside the scores have no scale of their own.
+            size = max(1.0, float(own.abs().max())) if place else 1.0
+            largest = max(largest, float(np.abs(own.numpy() - theirs).max()) / size)
     if not largest <= TOLERANCE:
         raise UserError(f"{path}: the exported graph differs by {largest:.2g} from the network; it was not kept.")
     return largest

@@ -3,13 +3,16 @@
 import contextlib
 import json
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from ..finetune.scored import Predictor, Scored, collected, score_width, shown
 from .journal import Journal, journal_of, remove_journals
-from .processes import Team
+
+if TYPE_CHECKING:
+    from .processes import Team
+    from .share import Alone
 
 
 class JournalledPredictor:
@@ -25,18 +28,21 @@ class JournalledPredictor:
         batch: Cases per batch.
     """
 
-    def __init__(self, predictor: Predictor, journal: Journal, team: Team, batch: int):
+    def __init__(self, predictor: Predictor, journal: Journal, team: "Team | Alone", batch: int):
         self.card, self._predictor, self._journal, self._team = predictor.card, predictor, journal, team
         self._batch = batch
 
-    def scores(self, cases: pd.DataFrame) -> Iterator[Scored]:
+    def scores(self, cases: Any) -> Iterator[Scored]:
         """Yield in process 0 the scores of all cases, in the others those of their shares.
+
+        Args:
+            cases: Columns or DataFrame, as of `Predictor`.
 
         Raises:
             UserError: Another process was asked for something else.
             RunError: Another process has ended before its share was done.
         """
-        paths, team = cases["path"].tolist(), self._team
+        paths, team = list(cases["path"]), self._team
         own = team.share.rows(len(paths), self._batch)
         self._begin(paths, own)
         with contextlib.closing(self._journal):
@@ -58,17 +64,31 @@ class JournalledPredictor:
             parts = [team.share._replace(rank=number).part for number in range(team.share.of)]
             remove_journals(team.out, [journal_of(team.out, part) for part in parts])
 
-    def _own(self, cases: pd.DataFrame, paths: Sequence[str], own: np.ndarray) -> Iterator[Scored]:
-        """Yield the scores of the own rows: what is kept, then what is new."""
+    def _own(self, cases: Any, paths: Sequence[str], own: np.ndarray) -> Iterator[Scored]:
+        """Yield the scores of the own rows: what is kept, then what is new.
+
+        Of a batch that a killed process had kept in part, all are scored again, in that batch: the last digits of a
+        score depend on what else is in it, those of an int8 graph even the first, and the table shall be that of a
+        prediction that nothing has stopped.
+        """
         done, nothing = self._journal.done, [np.nan] * score_width(self.card)
-        for row in own:
-            if (line := done.get(paths[row])) is not None:
-                yield Scored([row], np.array([line.get("scores", nothing)]), [line["reason"]])
-        left = np.array([row for row in own if paths[row] not in done], dtype=np.int64)
-        found = self._predictor.scores(cases.iloc[left])
+        batches = [own[start : start + self._batch] for start in range(0, len(own), self._batch)]
+        kept = [row for rows in batches if all(paths[row] in done for row in rows) for row in rows]
+        for row in kept:
+            line = done[paths[row]]
+            yield Scored([row], np.array([line.get("scores", nothing)]), [line["reason"]])
+        left = np.setdiff1d(own, kept)
+        found = self._predictor.scores(_rows_of(cases, left))
         if self._team.first:
             found = shown(found, len(own), self.card.unit, len(own) - len(left))
         for some in found:
             rows = left[list(some.positions)]
             self._journal.append([paths[row] for row in rows], some.scores, some.reasons)
             yield some._replace(positions=rows)
+
+
+def _rows_of(cases: Any, rows: np.ndarray) -> Any:
+    """Return some rows of columns or of a DataFrame."""
+    if hasattr(cases, "iloc"):
+        return cases.iloc[rows]
+    return {name: [values[row] for row in rows] for name, values in cases.items()}

@@ -9,6 +9,8 @@ import numpy as np
 from ..core.pixels import normalised
 from ..core.platform import usable_cores
 from ..finetune.array_predictor import ArrayPredictor
+from ..finetune.feature_limit import Limit, Watched
+from ..finetune.scored import Predictor, score_width
 
 
 def onnx_session(path: Path) -> Callable[[np.ndarray], list[np.ndarray]]:
@@ -27,7 +29,7 @@ def onnx_session(path: Path) -> Callable[[np.ndarray], list[np.ndarray]]:
     return lambda x: session.run(None, {name: x})
 
 
-def graph_predictor(graph: Path, card: Any, batch: int = 32, workers: int = 1) -> ArrayPredictor:
+def graph_predictor(graph: Path, card: Any, batch: int = 32, workers: int = 1, limit: Limit | None = None) -> Predictor:
     """Return the predictor of an ONNX file of a model of images or clips.
 
     Args:
@@ -35,6 +37,13 @@ def graph_predictor(graph: Path, card: Any, batch: int = 32, workers: int = 1) -
         card: Of the model: `ModelCard` or `Exported`.
         batch: Cases per batch.
         workers: Reading processes.
+        limit: Beyond which a case is flagged as out of distribution; its graph gives features too. None flags none.
     """
     run = onnx_session(graph)
-    return ArrayPredictor(card, lambda images: run(normalised(images, card.mean, card.std))[0], batch, workers)
+    if limit is None:
+        return ArrayPredictor(card, lambda images: run(normalised(images, card.mean, card.std))[0], batch, workers)
+
+    def values(images: np.ndarray) -> np.ndarray:
+        return np.concatenate(run(normalised(images, card.mean, card.std))[:2], axis=1)
+
+    return Watched(ArrayPredictor(card, values, batch, workers, score_width(card) + len(limit.mean)), limit)

@@ -1,7 +1,6 @@
 """The stage `predict` of images and clips: files to rows, as they come, calibrated and called by thresholds."""
 
 import contextlib
-import hashlib
 import json
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,7 +28,7 @@ from .journalled import JournalledPredictor
 from .processes import ALONE, Share, Team
 from .refused import RefusingPredictor
 from .requested import LEFT_OUT, cases_of, marked, requested_cases
-from .requested_files import CHOSEN, IDENTIFIERS, SOURCE, name_salt, pseudonyms, write_key
+from .requested_files import CHOSEN, IDENTIFIERS, SOURCE, fingerprint, name_salt, pseudonyms, write_key
 from .seen import seen_facts
 from .units import IMAGES, Asked, image_card, images_table, refuse_for_units, unit_facts, units_table
 
@@ -150,7 +149,10 @@ def _predict_exported(request: Request) -> pd.DataFrame | None:
         raise UserError("--unit is for --runtime torch; `clinvit evaluate --unit` takes the predictions of a graph.")
     require("onnxruntime", "export", "--runtime onnx")
     card = read_exported(request.model)
-    return _predict_alone(request, None, card, file_sha256(card.graph), dict(card.facts))
+    table = _predict_alone(request, None, card, file_sha256(card.graph), dict(card.facts))
+    if table is not None and card.unwatched:
+        table.attrs["notes"] = [f"no case is flagged as out of distribution: {card.unwatched}."]
+    return table
 
 
 def _predict_alone(request: Request, network, card, sha256: str, facts: dict) -> pd.DataFrame | None:
@@ -186,7 +188,7 @@ def _predict(
     audit = Audit(request.audit if team.first else None, sha256, cases)
     cases = without_names(cases, key, request.identifiers, [key] if request.resume else [], request.share.rank == 0)
     said = facts | {"seen": seen_facts(request.model, cases)}
-    said |= {"sha256": sha256, "cases": _fingerprint(cases), "precision": _precision(request, card)}
+    said |= {"sha256": sha256, "cases": fingerprint(cases), "precision": _precision(request, card)}
     said |= {LEFT_OUT: cases.attrs.get(LEFT_OUT, {})}
     units = None if network is None else request.units.units(card)
     if units is not None:
@@ -296,10 +298,6 @@ def _precision(request: Request, card) -> str:
     return "bf16" if request.bf16 else "fp32"
 
 
-def _fingerprint(cases: pd.DataFrame) -> str:
-    return hashlib.sha256(cases[["id", "path"]].to_csv(index=False).encode(errors="surrogateescape")).hexdigest()
-
-
 def _finished(out: Path, said: dict) -> bool:
     """Whether the table of these cases by this model is there."""
     facts = beside(out, "model")
@@ -352,7 +350,7 @@ def _predictor(request: Request, network, card, team: Team, sha256: str) -> Pred
     if network is None:
         from .onnx_runtime import graph_predictor
 
-        predictor = graph_predictor(card.graph, card, request.batch, request.workers)
+        predictor = graph_predictor(card.graph, card, request.batch, request.workers, card.limit)
     else:
         limit = read_limit(request.model, card, network)
         predictor = model_predictor(network, card, request.batch, request.workers, request.bf16, limit)

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -26,33 +26,11 @@ from ..core.errors import RunError, UserError
 from ..engine.launcher import meeting_point
 from ..engine.run_folder import rank, world_size
 from ..finetune.scored import Scored
+from .share import ALONE as ALONE
+from .share import Share as Share
 
 # How long the others may take to begin, and process 0 to need the scores of one that is done sooner.
 BEGIN, WORK = timedelta(minutes=10), timedelta(days=60)
-
-
-class Share(NamedTuple):
-    """Process `rank`, counted from 0, `of` so many."""
-
-    rank: int = 0
-    of: int = 1
-
-    @property
-    def part(self) -> str:
-        """In the name of its journal."""
-        return f"-{self.rank}of{self.of}" if self.of > 1 else ""
-
-    def rows(self, cases: int, batch: int) -> np.ndarray:
-        """Return every `of`-th batch of the cases.
-
-        Not every `of`-th case: the last digits of a score depend on what else is in the batch, and the table shall be
-        that of one process.
-        """
-        rows = np.arange(cases)
-        return rows[rows // batch % self.of == self.rank]
-
-
-ALONE = Share()
 
 
 def own_share() -> Share:

@@ -1,7 +1,8 @@
 """An int8 graph beside the ONNX export of a classifier, and what it loses on validation cases."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +26,12 @@ from ..core.pixels import normalised
 from ..datasets.loading.isolation import isolated
 from ..datasets.manifest.tables import Manifest, Predictions, read_predictions, write_predictions
 from ..datasets.transforms.views import FileViews
+from ..finetune.feature_limit import Limit, Watched, conformal, warned
 from ..finetune.model import ModelCard
 from ..finetune.pipeline import manifest_cases, predicted
 from .data import open_manifest
 from .facts import refuse_targets
-from .graphs import GRAPHS, write_onnx
+from .graphs import image_graph, write_onnx
 from .onnx_runtime import graph_predictor
 
 SCHEMES = {
@@ -37,6 +39,7 @@ SCHEMES = {
     "weights4": "model.weights4.onnx",
 }  # fmt: skip
 _NAMED = 6  # layers named in a line
+_ROUNDED = "rounded weights give other features, whose limit validation cases would show"
 
 
 @dataclass(frozen=True)
@@ -75,9 +78,12 @@ class Scheme:
 
 
 def write_quantised(
-    network: nn.Module, card, out: Path, data: Path | None, scheme: Scheme = Scheme()
-) -> list[str]:  # fmt: skip
-    """Write a smaller graph beside `out/model.onnx`, and return lines about it.
+    network: nn.Module, card, out: Path, data: Path | None, scheme: Scheme = Scheme(), limit: Limit | None = None
+) -> tuple[list[str], dict[str, Limit | str]]:  # fmt: skip
+    """Write a smaller graph beside `out/model.onnx`; return lines about it, and its own limit or why it has none.
+
+    A limit on what is out of distribution, of the network, is held anew against validation cases of `data`: rounded
+    weights give other features.
 
     With `data` also `out/int8-report/` is written, a paired comparison with `out/model.onnx` on validation cases; of
     static graphs `out/int8.json`, layer by layer.
@@ -92,9 +98,9 @@ def write_quantised(
     said: list[str] = []
     if scheme.how == "static":
         assert cases is not None
-        said = _static(network, card, out, file, cases, scheme)
+        said = _static(network, card, out, file, cases, scheme, limit is not None)
         if not file.exists():
-            return said
+            return said, {}
     elif scheme.how == "dynamic":
         with written_aside(file) as aside:
             write_dynamic(exact, aside)
@@ -105,19 +111,23 @@ def write_quantised(
     what = "int4 weights" if scheme.how == "weights4" else "int8 weights"
     said.insert(0, f"{file}: {what} ({scheme.how}), {size:.0%} of the float32 file")
     if cases is None:
-        return [*said, "what it loses is not known: give --data with validation cases"]
-    return said + _compared(exact, file, card, out, _validation(cases))
+        none = {} if limit is None else {file.name: f"{_ROUNDED}: give --data"}
+        return [*said, "what it loses is not known: give --data with validation cases"], none
+    lines, own = _compared(exact, file, card, out, _validation(cases), limit)
+    return said + lines, {} if own is None else {file.name: own}
 
 
-def _static(network: nn.Module, card: ModelCard, out: Path, file: Path, cases: Manifest, scheme: Scheme) -> list[str]:
-    """Write a static graph, with as many layers in float32 as the margin asks for."""
+def _static(
+    network: nn.Module, card: ModelCard, out: Path, file: Path, cases: Manifest, scheme: Scheme, watched: bool
+) -> list[str]:
+    """Write a static graph, with as many layers in float32 as the margin asks for; `watched` gives features too."""
     file.unlink(missing_ok=True)
     pixels = calibration_pixels(cases, card)
     made = calibrate(network, pixels)
     sensitivity = layer_sensitivity(made.network, pixels, made.levels, scheme.sensitivity)
     folded = out / ".folded.onnx"
     try:
-        write_onnx(GRAPHS[card.kind](made.network, card), folded)
+        write_onnx(image_graph(made.network, card, watched), folded)
         if scheme.margin is None:
             kept, losses = 0, []
             _write(folded, file, made, list(sensitivity), scheme)
@@ -201,15 +211,42 @@ def _predictions(graph: Path, card: ModelCard, cases: Manifest, path: Path) -> P
     return read_predictions(path)
 
 
-def _compared(exact: Path, file: Path, card: ModelCard, out: Path, cases: Manifest) -> list[str]:
-    """Compare both graphs on validation cases; return the headline and where the report is."""
+def own_limit(graph: Path, card: ModelCard, cases: Manifest, path: Path, limit: Limit) -> Limit | str:
+    """Write the predictions of a graph with rounded weights, with its warnings; return its limit or why it has none.
+
+    Args:
+        graph: Gives scores and features.
+        card: Of the model.
+        cases: Of which those of the split val make the limit.
+        path: Table to write.
+        limit: Of the network that the graph is from.
+    """
+    predictor = graph_predictor(graph, card, limit=replace(limit, limit=math.inf))
+    assert isinstance(predictor, Watched)
+    asked, truth = manifest_cases(cases, card.labels)
+    table = predicted(asked, truth, predictor)
+    distances = np.array([predictor.distances[row] for row in range(len(table))])
+    val = (table["split"] == "val").to_numpy()
+    own = conformal(limit, distances[val], table["patient"][val].tolist())
+    if isinstance(own, Limit):
+        table = warned(table, own, distances)
+    write_predictions(path, table)
+    return own
+
+
+def _compared(
+    exact: Path, file: Path, card: ModelCard, out: Path, cases: Manifest, limit: Limit | None
+) -> tuple[list[str], Limit | str | None]:
+    """Compare both graphs on validation cases; return the headline and where the report is, and the limit of `file`."""
     from ..eval import Context, Evaluation, evaluate
 
-    graphs = {"int8": file, "float32": exact}
-    tables = {name: _predictions(graph, card, cases, out / f"predictions-{name}.csv") for name, graph in graphs.items()}
+    paths = {name: out / f"predictions-{name}.csv" for name in ("int8", "float32")}
+    own = None if limit is None else own_limit(file, card, cases, paths["int8"], limit)
+    rough = _predictions(file, card, cases, paths["int8"]) if limit is None else read_predictions(paths["int8"])
+    tables = {"int8": rough, "float32": _predictions(exact, card, cases, paths["float32"])}
     title, context = "What int8 loses: validation cases", Context(unit="image")
     report = evaluate(tables, out / "int8-report", None, Evaluation(split="val"), title=title, context=context)
-    return [*report.headline, f"report: {report.path}"]
+    return [*report.headline, f"report: {report.path}"], own
 
 
 def _facts(loss: Loss) -> dict:

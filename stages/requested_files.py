@@ -1,5 +1,8 @@
 """Files, folders and globs of the command line as cases, without pandas: for `clinvit-runtime` too."""
 
+import csv
+import hashlib
+import io
 import secrets
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -12,7 +15,7 @@ from ..core.errors import DataError, printable
 from ..core.files import write_json
 from ..core.platform import hide_from_others
 from ..core.secret import checked_key, keyed_hash
-from ..datasets.kinds import DICOM, UNKNOWN, file_kind
+from ..datasets.kinds import DICOM, UNKNOWN, ZARR, file_kind, is_zarr_folder
 from ..datasets.manifest.contents import Entry, contents, summary
 
 IDENTIFIERS = ("study", "series", "instance", "accession")  # columns of DICOM files; they name a person
@@ -101,7 +104,9 @@ def expand(inputs: Sequence[str], unit: str) -> Expanded:
     found = Expanded()
     for text in inputs:
         for path in _matches(text):
-            if path.is_dir():
+            if path.is_dir() and is_zarr_folder(path):
+                found.entries.setdefault(path, Entry(path.name, ZARR))
+            elif path.is_dir():
                 _add_folder(found, path, unit)
             elif (entry := _named_file(path)).header is not None and entry.header.is_directory:
                 _add_folder(found, path.parent, unit)
@@ -131,6 +136,13 @@ def pseudonyms(cases: Any, salt: str) -> Columns:
         if name in cases:
             names[name] = [keyed_hash(salt, text) if text else "" for text in cases[name]]
     return names
+
+
+def fingerprint(cases: Any) -> str:
+    """Return the SHA-256 of the ids and paths of cases, which are columns or a DataFrame."""
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows([("id", "path"), *zip(cases["id"], cases["path"], strict=True)])
+    return hashlib.sha256(text.getvalue().encode(errors="surrogateescape")).hexdigest()
 
 
 def name_salt(earlier: Sequence[Path] = ()) -> str:

@@ -1,8 +1,6 @@
 """Cells of tables: as numbers and labels, written as text, and safe for spreadsheets."""
 
-import difflib
 import re
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +8,8 @@ import pandas as pd
 
 from ...core.errors import DataError
 from ...core.files import written_aside
+from .plain_cells import DECIMAL_COMMA, UNKNOWN_CELLS
+from .plain_cells import nearest as nearest
 from .reading import read_csv as read_csv
 
 # What begins a formula, also in the full-width forms that spreadsheets take for the same, and DDE's bar.
@@ -20,12 +20,6 @@ _FORMULA = re.compile(
     f"(^|[\\t\\r\\n\\v\\f\\x85\\u2028\\u2029;,])([\\s\"'\\ufeff\\u200b-\\u200f]*)(?=[{re.escape(_SIGNS)}])(?!\\s*[+-]?[\\d.]+\\s*([\\n;,]|$))"
 )
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-# Every way to write an empty cell, in lower case.
-UNKNOWN_CELLS = (
-    "", "nan", "na", "n/a", "n.a.", "#n/a", "#nv", "<na>", "none", "null", "(null)", "\\n", "-", "--", "\u2013",
-    "\u2014", ".", "?",
-)  # fmt: skip
-_DECIMAL_COMMA = r"^([+-]?\d+),(\d+)$"
 
 
 def write_csv(path: str | Path, table: pd.DataFrame, **options) -> None:
@@ -57,12 +51,6 @@ def without_formulas(text: str) -> str:
     return f"'{marked}" if marked.startswith(("\t", "\r")) else marked
 
 
-def nearest(name: str, names: Iterable[str]) -> str:
-    """Return ' (did you mean 'x'?)' where something alike exists, else ''."""
-    close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)
-    return f" (did you mean {close[0]!r}?)" if close else ""
-
-
 def is_numeric(cells: pd.Series) -> bool:
     """Return whether all known cells are numbers, and there are some."""
     known = cells[~cells.str.strip().str.lower().isin(UNKNOWN_CELLS)]
@@ -80,7 +68,7 @@ def as_numbers(cells: pd.Series) -> pd.Series:
     texts = cells.str.strip()
     values = pd.to_numeric(texts, errors="coerce")
     if values.isna().any():
-        values = values.fillna(pd.to_numeric(texts.str.replace(_DECIMAL_COMMA, r"\1.\2", regex=True), errors="coerce"))
+        values = values.fillna(pd.to_numeric(texts.str.replace(DECIMAL_COMMA, r"\1.\2", regex=True), errors="coerce"))
     return values.astype("float64")
 
 

@@ -12,9 +12,8 @@ import numpy as np
 import pandas as pd
 
 from ...core.errors import DataError
-from .cells import UNKNOWN_CELLS
+from .plain_cells import NOBODY, visible
 
-_NOBODY = frozenset([*UNKNOWN_CELLS, "<na>", "nat", "#n/a", "unknown", "missing", "not recorded", "-", "--", "?", "."])
 _MANY = 20  # cases of one patient, and
 _SHARE = 0.2  # share of all, from which its name may be a placeholder
 
@@ -34,8 +33,8 @@ def tidy_patients(path: Path, table: pd.DataFrame, fold: bool = False) -> tuple[
     codes, names = pd.factorize(cells)
     together = "".join(names)  # looked at as one: there may be a million
     tidy_already = together.isascii() and together.isalnum() and all(names)
-    plain = pd.Series(names if tidy_already else [_visible(name) for name in names], dtype=object)
-    nobody = plain.str.casefold().isin(_NOBODY).to_numpy()
+    plain = pd.Series(names if tidy_already else [visible(name) for name in names], dtype=object)
+    nobody = plain.str.casefold().isin(NOBODY).to_numpy()
     wrong = nobody[codes] & ((cells != table["id"]) | (cells.str.strip() == "")).to_numpy()
     if wrong.any():
         row, count = int(wrong.argmax()), int(wrong.sum())
@@ -67,12 +66,6 @@ def doubtful_patients(cells: pd.Series) -> tuple[str, ...]:
             "name the patients: intervals are by patient."
         )
     return tuple(notes)
-
-
-def _visible(name: str) -> str:
-    """Return a name without blanks around it, with one between its words, and without invisible signs."""
-    words = "".join(sign for sign in name if unicodedata.category(sign) != "Cf").split()
-    return " ".join(words)
 
 
 def _together(names: np.ndarray, tidy: np.ndarray) -> str:

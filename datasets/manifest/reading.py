@@ -2,7 +2,6 @@
 
 import csv
 import gzip
-import re
 import warnings
 import zipfile
 from pathlib import Path
@@ -11,11 +10,17 @@ import pandas as pd
 
 from ...core.errors import DataError
 from ...core.files import refuse_irregular
+from .plain_table import (
+    HEAD_BYTES,
+    NAMED_SEPARATOR,
+    OLD_EXCEL,
+    SEPARATORS,
+    encodings,
+    numbered,
+    separator_of,
+    whole_lines,
+)
 
-SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
-_HEAD = 1 << 16  # bytes that a separator is looked for in
-_NAMED = re.compile(r'\s*"?sep=(.)"?\s*$')  # Excel's own first line
-_OLD_EXCEL = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _REMEDY = "Save it as a CSV, in UTF-8."
 
 
@@ -56,14 +61,14 @@ def read_csv(path: Path, header: int | None = 0, nrows: int | None = None) -> pd
 def _read(path: Path, header: int | None, nrows: int | None) -> pd.DataFrame:
     with path.open("rb") as file:
         start = file.read(8)
-    if start == _OLD_EXCEL:
+    if start == OLD_EXCEL:
         raise DataError(f"{path}: a table of an old Excel (.xls). Save it as .xlsx or CSV.")
     if start.startswith(b"PK\x03\x04"):
         return _excel(path, header, nrows)
     zipped = start.startswith(b"\x1f\x8b")
     with gzip.open(path) if zipped else path.open("rb") as file:
-        head = file.read(_HEAD)
-    for encoding in _encodings(head):
+        head = file.read(HEAD_BYTES)
+    for encoding in encodings(head):
         try:
             return _text(path, head, encoding, zipped, header, nrows)
         except UnicodeError:
@@ -71,24 +76,12 @@ def _read(path: Path, header: int | None, nrows: int | None) -> pd.DataFrame:
     raise DataError(f"{path}: not a readable CSV table (neither UTF-8, UTF-16 nor cp1252). {_REMEDY}")
 
 
-def _encodings(head: bytes) -> tuple[str, ...]:
-    """Return what the bytes may be, the likeliest first."""
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return ("utf-16",)
-    even, odd = head[::2].count(0), head[1::2].count(0)
-    if odd > len(head) // 8 and not even:
-        return ("utf-16-le",)
-    if even > len(head) // 8 and not odd:
-        return ("utf-16-be",)
-    return ("utf-8-sig",) if even or odd else ("utf-8-sig", "cp1252")
-
-
 def _text(path: Path, head: bytes, encoding: str, zipped: bool, header: int | None, nrows: int | None) -> pd.DataFrame:
     """Read a table in this encoding; UnicodeError where it is another."""
-    lines = _lines(head, encoding)
-    named = _NAMED.match(lines[0]) if lines else None
+    lines = whole_lines(head, encoding)
+    named = NAMED_SEPARATOR.match(lines[0]) if lines else None
     lines = lines[1:] if named else lines
-    separator = named[1] if named else _separator(lines)
+    separator = named[1] if named else separator_of(lines)
     options = {
         "sep": separator, "encoding": encoding, "header": header, "nrows": nrows, "skiprows": 1 if named else 0,
         "compression": "gzip" if zipped else None, "dtype": str, "keep_default_na": False, "index_col": False,
@@ -114,27 +107,6 @@ def _text(path: Path, head: bytes, encoding: str, zipped: bool, header: int | No
     return table
 
 
-def _lines(head: bytes, encoding: str) -> list[str]:
-    """Return the whole lines at the start of a file, blank ones left out."""
-    text = head.decode(encoding, errors="ignore" if len(head) == _HEAD else "strict")
-    lines = text.splitlines(keepends=True)
-    if len(head) == _HEAD and len(lines) > 1:
-        lines.pop()  # it may be cut off
-    return [line for line in lines if line.strip()]
-
-
-def _separator(lines: list[str]) -> str:
-    """Return what separates the cells: what cuts most rows as the first one, into most cells."""
-
-    def score(separator: str) -> tuple[bool, float, int]:
-        widths = [len(row) for row in csv.reader(lines[:200], delimiter=separator)]
-        first = widths[0]
-        alike = sum(first <= width <= first + 1 for width in widths) / len(widths)
-        return first > 1, round(alike, 1), first
-
-    return max(SEPARATORS, key=score) if lines and max(map(score, SEPARATORS))[0] else ","
-
-
 def _row_by_row(
     path: Path, encoding: str, zipped: bool, separator: str, named: bool, nrows: int | None
 ) -> tuple[pd.DataFrame, int]:
@@ -157,25 +129,14 @@ def _row_by_row(
         row[len(header) :] = []
         row += [""] * (len(header) - len(row))
     body = rows[1 : None if nrows is None else nrows + 1]
-    return pd.DataFrame(body, columns=_numbered(header), dtype=str), longer
-
-
-def _numbered(names: list[str]) -> list[str]:
-    """Return names that stand once, as pandas numbers them: `a`, `a.1`; `Unnamed: 2` where there is none."""
-    seen: dict[str, int] = {}
-    numbered = []
-    for place, name in enumerate(names):
-        name = name or f"Unnamed: {place}"
-        seen[name] = seen.get(name, -1) + 1
-        numbered.append(f"{name}.{seen[name]}" if seen[name] else name)
-    return numbered
+    return pd.DataFrame(body, columns=numbered(header), dtype=str), longer
 
 
 def _tidy(table: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     """Return the table with the blanks around its names cut off, and without empty columns that have no name."""
     bare = [name.strip().removeprefix("\ufeff") for name in names]
     repeated = sorted({name for name in bare if name and bare.count(name) > 1})
-    table.columns = _numbered(bare) if len(bare) == table.shape[1] else [str(name).strip() for name in table.columns]
+    table.columns = numbered(bare) if len(bare) == table.shape[1] else [str(name).strip() for name in table.columns]
     unnamed = [column for column in table.columns if column.startswith("Unnamed: ")]
     table = table.drop(columns=[column for column in unnamed if not table[column].str.strip().any()])
     table.attrs["notes"] = [
@@ -207,7 +168,7 @@ def _excel(path: Path, header: int | None, nrows: int | None) -> pd.DataFrame:
     if header is not None and len(cells):
         names = [str(name) for name in cells.iloc[0]]
         cells = cells.iloc[1:].reset_index(drop=True)
-        cells.columns = _numbered(names)
+        cells.columns = numbered(names)
         cells = _tidy(cells[(cells != "").any(axis=1)].reset_index(drop=True), names)
         notes += cells.attrs["notes"]
     cells.attrs["notes"] = notes

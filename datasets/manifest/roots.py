@@ -10,8 +10,6 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import pandas as pd
-
 from ...core.errors import DataError
 from ...core.secret import keyed_hash, secret_key
 
@@ -30,7 +28,7 @@ def signature_of(manifest: Path, roots: Iterable[str]) -> str:
 
 
 def refuse_outside(
-    manifest: Path, column: str, files: pd.Series, roots: Sequence[str] = (), signature: str = ""
+    manifest: Path, column: str, files: Iterable[str], roots: Sequence[str] = (), signature: str = ""
 ) -> None:
     """Raise if a file leads out of the manifest's folder and of all roots; links are followed.
 

@@ -11,7 +11,6 @@ predictions.csv  `id,patient,split,status,reason`, then `y_<label>`, `p_<label>`
 
 import hashlib
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,6 +24,10 @@ from ...core.files import write_json
 from .cells import UNKNOWN_CELLS, is_binary, is_numeric, label_cells, nearest, numbers, read_csv, write_csv
 from .cells import as_numbers as as_numbers
 from .cells import for_spreadsheets as for_spreadsheets
+from .covariates import FACTS as FACTS
+from .covariates import is_covariate as is_covariate
+from .manifest_columns import KEYS as KEYS
+from .manifest_columns import SPLITS as SPLITS
 from .patients import doubtful_patients, tidy_patients
 from .prediction_columns import DIGITS, prediction_columns
 from .roots import refuse_outside, signature_of
@@ -48,32 +51,7 @@ from .units import plural as plural
 from .units import unit_ids as unit_ids
 from .units import without_unit as without_unit
 
-KEYS = ("id", "path", "patient", "split")
-SPLITS = ("train", "val", "test")
-# Columns that describe a case and are never a label, even though their cells are numbers.
-FACTS = frozenset(
-    (
-        "age sex view follow_up height width spacing mpp mpp_override fps frames annotation study series site scanner "
-        "source group probe original_split duplicate_of instance accession chosen mask"
-    ).split()
-)
 _MANY = 0.2  # of the scores: beyond it they are on another scale, rather than failed
-# Plain names of columns that describe a case or how it was acquired, whose cells often read like a label's.
-COVARIATES = frozenset(
-    (
-        "gender,geschlecht,geschl,sexe,alter,patient sex,patient gender,patient age,patientenalter,dob,birth date,"
-        "date of birth,geburtsdatum,portable,bedside,mobile,fold,cv fold,kfold,split id,view position,viewposition,"
-        "projection,projektion,ap pa,pa ap,frontal lateral,frontal,lateral,laterality,side,seite,position,orientation,"
-        "hospital,institution,center,centre,klinik,department,station,ward,icu,inpatient,outpatient,manufacturer,"
-        "device,machine,model,vendor,batch,cohort,dataset,data source,origin,year,month,day,date,datum,time,visit,"
-        "race,ethnicity,insurance,language,smoker,raucher,smoking,pregnant,deceased,bmi,weight,weight kg,body weight,"
-        "height cm,height m,rows,columns,kvp,kv,mas,exposure,dose,reader,annotator,rater,index,row,nr,no,number,nummer,"
-        "accession,accession number,modality,body part,window center,window width,rescale slope,rescale intercept,"
-        "train,test,val,is train,is test,intubated,intubiert,ventilated,beatmet,bettaufnahme,liegendaufnahme,gerät,"
-        "geraet,hersteller,scanner,aufnahmejahr,jahr,monat,standort,stationär,ambulant,notaufnahme,sexo,edad,âge,"
-        "fabricante,fumador,fumeur,hôpital,año,année,mois,lit"
-    ).split(",")
-)
 _RESPLIT = "Split by patient, or empty the column and let `clinvit prepare --resplit` do it."
 _OVERLAP = (
     "What is chosen on one split would be tried on the same people in another. Split by patient (`clinvit prepare "
@@ -484,12 +462,6 @@ def _refuse_repeated_ids(path: Path, table: pd.DataFrame) -> None:
             f"{path}: row {repeated[0] + 2}: id {table['id'].iloc[repeated[0]]!r} stands twice "
             f"({len(repeated)} repeated in all). Ids are unique."
         )
-
-
-def is_covariate(name: str) -> bool:
-    """Return whether a column describes a case or how it was acquired, by its name: it is no label unasked."""
-    plain = " ".join(re.findall(r"[^\W_]+", name.casefold()))
-    return name.lower() in FACTS or plain in COVARIATES or plain.split(" ")[-1] in ("id", "uid")
 
 
 def mask_column(columns: Iterable[str], labels: Sequence[str], label: str) -> str:

@@ -36,11 +36,21 @@ class Measured:
     rate: float
 
 
-def write_graphs(network: nn.Module, card: ModelCard, folder: Path, int8: bool) -> dict[str, Path]:
-    """Write a network as ONNX, in fp32 and, if asked, in int8, each in its own folder; return the files by form."""
+def write_graphs(
+    network: nn.Module, card: ModelCard, folder: Path, int8: bool, watched: bool = False
+) -> dict[str, Path]:
+    """Write a network as ONNX, in fp32 and, if asked, in int8, each in its own folder; return the files by form.
+
+    Args:
+        network: In eval mode, on the CPU.
+        card: Of the model.
+        folder: To write in.
+        int8: Whether in int8 too.
+        watched: Whether the graphs give features beside the scores.
+    """
     files = {FP32: own_folder(folder / FP32) / GRAPHS[FP32]}
     with written_aside(files[FP32]) as aside:
-        write_onnx(image_graph(network, card), aside)
+        write_onnx(image_graph(network, card, watched), aside)
     if int8:
         files[INT8] = own_folder(folder / INT8) / GRAPHS[INT8]
         quantise(files[FP32], files[INT8])

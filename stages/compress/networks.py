@@ -12,14 +12,17 @@ from ...compress.student import Continued, student_recipe
 from ...compress.variants import Variant, as_used, start_of, untrained
 from ...datasets.manifest.seen import PRETRAINED_ON, TRAINED_ON, read_hashes, save_hashes
 from ...datasets.manifest.tables import Predictions, read_predictions, write_predictions
+from ...finetune.feature_limit import Limit
 from ...finetune.model import ModelCard, load_model
+from ...finetune.out_of_distribution import read_limit
 from ...finetune.pipeline import manifest_cases, predicted
 from ...finetune.run import finetune
 from ...finetune.teachers import open_teachers
 from ..data import cache_place
 from ..finetune import after_training
 from ..onnx_runtime import graph_predictor
-from .forms import FP32, TORCH, graph_scores, network_scores, rates, weights_bytes, write_graphs
+from ..quantised import own_limit
+from .forms import FP32, INT8, TORCH, graph_scores, network_scores, rates, weights_bytes, write_graphs
 from .opened import Opened
 from .result import Try
 
@@ -46,6 +49,7 @@ class Networks:
     _models: dict[str, Path] = field(default_factory=dict)
     _graphs: dict[str, dict[str, Path]] = field(default_factory=dict)
     _tables: dict[str, Predictions] = field(default_factory=dict)
+    _limits: dict[str, Limit | str] = field(default_factory=dict)
 
     def measured(self, variants: Sequence[Variant]) -> list[dict]:
         """Return `variant, form, bytes, rate, parameters` of every form, from untrained networks."""
@@ -80,12 +84,22 @@ class Networks:
         network, card = as_used(*load_model(self.model(variant)))
         return network.cpu(), card
 
+    def limit(self, variant: Variant) -> Limit | None:
+        """Return the limit on what is out of distribution of a variant's own features, where it has one."""
+        folder = self.model(variant)
+        return read_limit(folder, *reversed(self.network(variant)))
+
+    def form_limit(self, each: Try) -> Limit | str | None:
+        """Return the limit of a form, whose predictions are made: in int8 one of its own, or why there is none."""
+        return self._limits.get(each.name) or self.limit(each.variant)
+
     def graph(self, each: Try) -> Path:
         """Return the ONNX file of a form."""
         name = each.variant.name
         if name not in self._graphs:
             network, card = self.network(each.variant)
-            self._graphs[name] = write_graphs(network, card, self.folder / name / "graphs", self.int8)
+            watched = self.limit(each.variant) is not None
+            self._graphs[name] = write_graphs(network, card, self.folder / name / "graphs", self.int8, watched)
         return self._graphs[name][each.form]
 
     def predictions(self, each: Try) -> Predictions:
@@ -103,9 +117,13 @@ class Networks:
         if self.target == TORCH:
             return read_predictions(self.model(each.variant).parent / "predictions.csv")
         _, card = self.network(each.variant)
-        cases = manifest_cases(self.opened.manifest.rows("val", "test"), card.labels)
-        table = self.folder / each.variant.name / f"predictions-{each.form}.csv"
-        write_predictions(table, predicted(*cases, graph_predictor(self.graph(each), card)))
+        cases, graph = self.opened.manifest.rows("val", "test"), self.graph(each)
+        table, limit = self.folder / each.variant.name / f"predictions-{each.form}.csv", self.limit(each.variant)
+        if limit is not None and each.form == INT8:
+            self._limits[each.name] = own_limit(graph, card, cases, table, limit)
+        else:
+            predictor = graph_predictor(graph, card, limit=limit)
+            write_predictions(table, predicted(*manifest_cases(cases, card.labels), predictor))
         return read_predictions(table)
 
     def _trained(self, variant: Variant) -> Path:

@@ -13,9 +13,10 @@ from ...datasets.manifest.seen import CHOSEN_ON, PRETRAINED_ON, TRAINED_ON, read
 from ...datasets.manifest.tables import write_predictions
 from ...eval.statistics.questions import NON_INFERIORITY, Margin
 from ...finetune.model import ModelCard, save_model
-from ...finetune.out_of_distribution import RECORD
+from ...finetune.out_of_distribution import RECORD, write_limit
 from ..export import facts
 from ..exported import FACTS, graph_facts
+from ..exported_limit import write_limits
 from ..finetune import thresholds_on
 from ..graphs import require_onnx
 from ..model_card import write_model_card
@@ -160,18 +161,24 @@ def _keep(found: Compressed, networks: Networks) -> None:
     out, chosen = found.folder, found.chosen
     (network, card), folder = networks.network(chosen.variant), networks.model(chosen.variant)
     table = networks.predictions(chosen)
-    no_limit = {RECORD: {"none": "a smaller network has other features than those that its teacher's limit is from"}}
-    card = replace(card, compression=compression_facts(found, networks.opened), data=card.data | no_limit)
+    card = replace(card, compression=compression_facts(found, networks.opened))
     model = out / MODEL
     model.mkdir(exist_ok=True)
     for name in (TRAINED_ON, PRETRAINED_ON):
         save_hashes(model / name, read_hashes(folder / name))
     write_hashes(model / CHOSEN_ON, table.rows("val").table["id"])  # the choice among the tries at least
     save_model(model, network, card)
+    if (limit := networks.limit(chosen.variant)) is not None:
+        write_limit(model, limit, model / card.weights_file)  # merged, it gives the features that this is from
     write_predictions(out / "predictions.csv", table.table)
     if found.target == ONNX:
         copy_folder(networks.graph(chosen).parent, out / "onnx")
         val = table.rows("val").scored()
         own = card if card.exclusive or not len(val) else replace(card, thresholds=thresholds_on(val, networks.rule()))
-        write_json(out / "onnx" / FACTS, facts(model, own) | {"graphs": graph_facts(out / "onnx")})
+        said, watched = facts(model, own) | {"graphs": graph_facts(out / "onnx")}, networks.form_limit(chosen)
+        if isinstance(watched, str):
+            said[RECORD] = {"none": watched}
+        elif watched is not None:
+            said[RECORD] |= write_limits(out / "onnx", {networks.graph(chosen).name: watched})
+        write_json(out / "onnx" / FACTS, said)
     write_model_card(model, card, out)

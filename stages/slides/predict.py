@@ -14,10 +14,12 @@ from ...core.platform import hide_from_others
 from ...datasets.manifest.tables import Manifest, unit_ids
 from ...datasets.slides.bags import BagFolder
 from ...datasets.slides.places import features_file
-from ...datasets.slides.settings import Stain, Tiling, Tissue
+from ...datasets.slides.settings import Quality, Stain, Tiling, Tissue
 from ...datasets.slides.shared_work import SharedWork, slide_file
 from ...eval.localisation.tiles import TileSlide, choose_dice_threshold
 from ...eval.units import LEARNED
+from ...finetune.feature_limit import Limit
+from ...finetune.out_of_distribution import stored_limit
 from ...finetune.pipeline import predicted
 from ...mil.extract import extract
 from ...mil.extract_recipe import Extract
@@ -115,8 +117,9 @@ def predict_slides(request: Request) -> pd.DataFrame:
     together = None if units is None else unit_ids(request.out, cases, units.unit)  # refused before anything is made
     of_slides = card if units is None else image_card(card)
     learned = together if units is not None and units.rule == LEARNED else None
+    limit = stored_limit(request.model, card, card.width)
     predictor = BagPredictor(
-        of_slides, lambda cases: _predictions(model, of_slides, cases["id"].tolist(), request.features, learned)
+        of_slides, lambda cases: _predictions(model, of_slides, cases["id"].tolist(), request.features, learned, limit)
     )
     slides = table = marked(predicted(cases, truth, predictor), cases)
     more = {"seen": seen_facts(request.model, cases), "sha256": sha256}
@@ -181,7 +184,8 @@ def _make_features(request: Request, manifest: Manifest, card: MilCard) -> None:
             f"{request.model}: its features were made by other tools, so how is not known here: extract them the same "
             "way and name them with --features, without --encoder."
         )
-    tiling = Tiling(**made["tiling"] | {"tissue": Tissue(**made["tiling"]["tissue"])})
+    parts = {"tissue": Tissue(**made["tiling"]["tissue"]), "quality": Quality(**made["tiling"].get("quality", {}))}
+    tiling = Tiling(**made["tiling"] | parts)
     how = Extract(**made["extract"] | {"stain": Stain(**made["extract"]["stain"])})
     known = card.features.get("encoder_sha256")
     if known and known != load_tile_encoder(request.encoder, how.features).fingerprint():
@@ -197,7 +201,7 @@ def _make_features(request: Request, manifest: Manifest, card: MilCard) -> None:
 
 
 def _predictions(
-    model, card: MilCard, slides: Sequence[str], features: Path, units: pd.Series | None
+    model, card: MilCard, slides: Sequence[str], features: Path, units: pd.Series | None, limit: Limit | None
 ) -> Iterator[BagPrediction]:
     """Predict slides by the files of their features, of units all together; the reason of one without is why."""
     with_features = [features_file(features, slide).is_file() for slide in slides]
@@ -205,7 +209,10 @@ def _predictions(
         yield from (failed_bag(row, card, _why(features, slide)) for row, slide in enumerate(slides))
         return
     bags = BagFolder(slides, features, cache_gib=0)
-    predictions = predict_mil(model, card, bags) if units is None else predict_units(model, card, bags, units)
+    if units is None:
+        predictions = predict_mil(model, card, bags, limit=limit)
+    else:
+        predictions = predict_units(model, card, bags, units, limit=limit)
     for found in predictions:
         without = found.reason and not with_features[found.row]
         yield replace(found, reason=_why(features, slides[found.row])) if without else found

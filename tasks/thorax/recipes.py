@@ -14,6 +14,7 @@ from ...engine.recipe import Optim, Run
 from ...finetune.recipe import Finetune, View
 from ...pretrain.jepa_recipe import Jepa, Predictor
 from ...pretrain.recipe import Decoder, Dino, Ibot, Pretrain
+from ...pretrain.report_recipe import Reports
 from .labels import CHEXPERT, COVIDX
 
 
@@ -225,6 +226,39 @@ def pretrain_jepa_tiny() -> Jepa:
     )
 
 
+def pretrain_reports_tiny() -> Reports:
+    """Pre-train as `tiny` does, but on images and their reports, whose sentences a frozen text encoder reads.
+
+    Command: clinvit pretrain thorax --recipe reports_tiny --data manifest.csv --text-encoder bert --out runs/reports
+    """
+    tiny = pretrain_tiny()
+    return Reports(
+        skip_equal=True,
+        embedding=128,
+        model=tiny.model,
+        data=tiny.data,
+        augment=replace(tiny.augment, crop_scale=(0.6, 1.0), flip=0.0),
+        optim=replace(tiny.optim, epochs=60, warmup_epochs=3, base_lr=2e-3, betas=(0.9, 0.98)),
+    )
+
+
+def pretrain_reports_s() -> Reports:
+    """Pre-train ViT-S/16 on X-rays and their reports, from an encoder of masked pre-training (`--encoder`).
+
+    Command: clinvit pretrain thorax --recipe reports_s --data manifest.csv --reports reports/ --text-encoder bert
+    --encoder runs/vit-s/encoder --out runs/reports
+    Not run by us at this scale.
+    """
+    small = pretrain_vit_s()
+    return Reports(
+        skip_equal=True,
+        model=replace(small.model, drop_path=0.1),
+        data=replace(small.data, cache_px=512),
+        augment=replace(small.augment, crop_scale=(0.6, 1.0), flip=0.0),
+        optim=Optim(epochs=30, warmup_epochs=1, batch_size=256, base_lr=2e-4, betas=(0.9, 0.98), layer_decay=0.75),
+    )
+
+
 def finetune_tiny() -> Finetune:
     """Fine-tune from `pretrain_tiny`; the last epoch is kept, so no score on validation chooses anything.
 
@@ -330,6 +364,8 @@ PRETRAIN = {
     "vit_b": pretrain_vit_b,
     "dinov2_s": pretrain_dinov2_s,
     "jepa_tiny": pretrain_jepa_tiny,
+    "reports_tiny": pretrain_reports_tiny,
+    "reports_s": pretrain_reports_s,
 }
 FINETUNE = {
     "demo": finetune_demo,

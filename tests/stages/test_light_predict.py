@@ -3,11 +3,13 @@
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -125,7 +127,7 @@ def test_without_torch_pandas_scipy_and_opencv_the_table_is_the_same_to_the_byte
     assert table["status"].tolist().count("failed") == 1 and table["view"].tolist().count("PA") == 3
     assert set(table["pred_Square"].astype(str)) == {"1", ""} and set(table["pred_Bar"].astype(str)) == {"0", ""}
     said, other = (json.loads((tmp_path / f"{name}.model.json").read_text()) for name in ("light", "whole"))
-    assert said.items() <= other.items() and other.keys() - said.keys() == {"seen", "cases"}
+    assert said.items() <= other.items() and other.keys() - said.keys() == {"seen"}
 
 
 def test_names_of_dicom_files_are_hashed_without_pandas_too(exported, files, tmp_path):
@@ -173,9 +175,125 @@ def change(folder, key, value):
     write_json(folder / FACTS, {name: each for name, each in said.items() if each is not None})
 
 
-def test_a_manifest_is_for_the_whole_of_clinvit(exported, tmp_path):
-    done = light(tmp_path, tmp_path / "manifest.csv", "--model", exported)
-    assert done.returncode == 2 and "pip install clinvit" in done.stderr and done.stderr.count("\n") == 1
+MANIFEST = """id;path;patient;split;Square;Bar;age
+c0;png/0.png; Müller;test;1;;41,5
+c1;png/1.png;P 1;val;0,0;1;30
+c2;png/2.png;c2;test;;n/a;
+c3;png/3.png;P 1;val;0;0;77
+c4;0.dcm;P7;train;1;1;1
+"""
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "cp1252", "utf-16"])
+def test_a_manifest_gives_the_table_that_the_whole_of_clinvit_gives(encoding, exported, files, tmp_path):
+    folder = shutil.copytree(files, tmp_path / "data")
+    (folder / "manifest.csv").write_text(MANIFEST, encoding=encoding)
+    done = light(tmp_path, folder / "manifest.csv", "--model", exported, "--out", tmp_path / "light.csv")
+    assert done.returncode == 0 and "5 requested = 4 ok + 1 failed" in done.stdout, done.stderr
+    whole = ["predict", "images", folder / "manifest.csv", "--model", exported, "--out", tmp_path / "whole.csv"]
+    assert main([str(word) for word in [*whole, "--runtime", "onnx"]]) == 0
+    assert (tmp_path / "light.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    table = read_predictions(tmp_path / "light.csv").table
+    assert table["patient"].tolist() == ["Müller", "P 1", "c2", "P 1", "P7"]
+    assert table["y_Square"].fillna(-1).tolist() == [1, 0, -1, 0, 1] and table["y_Bar"].isna().sum() == 2
+
+
+@pytest.mark.parametrize(
+    "old, new, words",
+    [
+        ("c3;png/3.png", "c1;png/3.png", "id 'c1' stands twice"),
+        ("P 1;val;0;0", "P 1;test;0;0", "patient 'P 1' is in test and val"),
+        (";val;0,0", ";later;0,0", "split 'later'"),
+        ("P7;", " ;", "the cell 'patient' is empty"),
+        ("P7;", "n/a;", "names nobody"),
+        ("1;1;1\n", "2;1;1\n", "Square is 2"),
+        ("png/1.png", "../other/1.png", "leads out of the manifest's folder"),
+        (";split;", ";spilt;", "no column 'split' (did you mean 'spilt'?)"),
+        ("1;1;1\n", "1;1;1;5\n", "row 6 has 8 cells, the header 7"),
+    ],
+)
+def test_a_manifest_that_the_whole_refuses_is_refused(old, new, words, tmp_path):
+    from clinvit.core.errors import DataError
+    from clinvit.datasets.manifest.manifest_columns import manifest_columns
+    from clinvit.datasets.manifest.tables import read_manifest
+
+    path = tmp_path / "data/manifest.csv"
+    path.parent.mkdir()
+    path.write_text(MANIFEST)
+    manifest_columns(path, ("Square",))
+    path.write_text(MANIFEST.replace(old, new, 1))
+    with pytest.raises(DataError):
+        read_manifest(path)
+    with pytest.raises(DataError, match=re.escape(words)):
+        manifest_columns(path, ("Square",))
+
+
+def test_labels_that_the_whole_takes_for_none_are_unknown(tmp_path):
+    from clinvit.datasets.manifest.manifest_columns import manifest_columns
+    from clinvit.datasets.manifest.tables import read_manifest
+
+    (tmp_path / "m.csv").write_text("id,path,patient,split,portable,Bar,Mass\na,a,1,val,1,yes,1\nb,b,2,val,0,no,0\n")
+    labels = ("portable", "Bar", "Mass", "Square")
+    for beside in ({}, {"labels": ["portable"]}):
+        write_json(tmp_path / "m.json", beside)
+        _, truth = manifest_columns(tmp_path / "m.csv", labels)
+        np.testing.assert_array_equal(truth, read_manifest(tmp_path / "m.csv").truth(labels))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL")
+def test_killed_and_resumed_it_is_the_table_of_one_that_was_not(exported, files, tmp_path):
+    whole = ["--model", exported, "--batch", "2", "--out"]
+    done = light(tmp_path, files, *whole, tmp_path / "whole.csv", "--identifiers")
+    assert done.returncode == 0, done.stderr
+    dies = (
+        "import sys, os, signal; from clinvit.stages.journal import Journal; append = Journal.append\n"
+        "def killed(self, paths, scores, reasons):\n"
+        "    append(self, paths[:1], scores[:1], reasons[:1]); killed.lines += 1\n"
+        "    if killed.lines == 3: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    append(self, paths[1:], scores[1:], reasons[1:])\n"
+        "killed.lines = 0; Journal.append = killed\n"
+    )
+    command = [str(each) for each in (files, *whole, tmp_path / "cut.csv", "--identifiers", "--resume")]
+    died = subprocess.run([sys.executable, "-c", dies + LIGHT, "predict", *command], capture_output=True, check=False)
+    assert died.returncode == -9 and not (tmp_path / "cut.csv").exists()
+    journal = tmp_path / "cut.csv.partial.jsonl"
+    assert journal.read_text().count("\n") == 6  # what made it, two batches, and half of the third
+    again = subprocess.run(
+        [sys.executable, "-c", LIGHT, "predict", *command], capture_output=True, text=True, check=True
+    )
+    assert "7 requested" in again.stdout and not journal.exists()
+    assert (tmp_path / "cut.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+def test_a_batch_that_was_kept_in_part_is_scored_as_a_whole(tmp_path):
+    """Of an int8 graph with ranges found per batch, the scores of a case depend on what else is in it."""
+    from clinvit.finetune.scored import Scored, collected
+    from clinvit.stages.journal import Journal
+    from clinvit.stages.journalled import JournalledPredictor
+    from clinvit.stages.share import Alone
+
+    class OfBatches:
+        card = SimpleNamespace(labels=("a",), unit="image")
+
+        def scores(self, cases):
+            for start in range(0, len(cases["path"]), 3):
+                some = [int(path) for path in cases["path"][start : start + 3]]
+                yield Scored(
+                    range(start, start + len(some)), np.array([[sum(some) / 99]] * len(some)), [""] * len(some)
+                )
+
+    cases, out = {"path": [str(number) for number in range(8)]}, tmp_path / "p.csv"
+
+    def made(lines):
+        if lines is not None:
+            (tmp_path / "p.csv.partial.jsonl").write_text("".join(whole[: lines + 1]))
+        journal = Journal(out, {"model": "m"}, resume=lines is not None)
+        scores, _ = collected(JournalledPredictor(OfBatches(), journal, Alone(out), 3).scores(cases), 8, 1)
+        return scores[:, 0].tolist()
+
+    first = made(None)
+    whole = (tmp_path / "p.csv.partial.jsonl").read_text().splitlines(keepends=True)
+    assert all(made(lines) == first for lines in range(9))
 
 
 def test_columns_are_written_as_a_table_is(tmp_path):
