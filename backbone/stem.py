@@ -32,9 +32,8 @@ class ConvStem(nn.Module):
                 parts += _convolved(made, made, stride=1)
             seen = made
         last = nn.Conv2d(width, width, 1)
-        nn.init.zeros_(last.weight)
-        assert last.bias is not None, "convolutions have one unless told otherwise"
-        nn.init.zeros_(last.bias)
+        for parameter in last.parameters():
+            nn.init.zeros_(parameter)
         self.layers = nn.Sequential(*parts[:-1], last)
 
     def forward(self, x: Tensor, ids: Tensor | None = None) -> Tensor:
