@@ -279,10 +279,12 @@ def _localisation(
 
 
 def _card_beside(predictions: Path):
-    from ..mil.cards import load_any_card
-
     folder = Path(predictions).parent / "model"
-    return load_any_card(folder) if folder.is_dir() else None
+    if not folder.is_dir():
+        return None
+    from ..mil.cards import load_any_card  # with torch: six times what a small table takes
+
+    return load_any_card(folder)
 
 
 def _unit(cards: list) -> str:
