@@ -43,6 +43,8 @@ def pretrain(
     tiles: Place | None = None,
     cache: Place | None = None,
     cache_gb: float = CACHE_GB,
+    reports: Place | None = None,
+    text_encoder: Place | None = None,
 ) -> Encoder:
     """Pre-train an encoder; repeated in the same folder, an interrupted run goes on.
 
@@ -56,6 +58,8 @@ def pretrain(
         tiles: Of slides: folder of tile coordinates.
         cache: Folder of decoded files, or URL of shards; None lies beside the manifest or `out`.
         cache_gb: Of shards: how much of them is kept on this machine.
+        reports: Of a recipe that reads reports: a table or a folder of text files; None is the column `report`.
+        text_encoder: Of such a recipe: folder of a text encoder of transformers.
 
     Raises:
         UserError: The recipe, the data or the folder do not fit; the message says how to mend it.
@@ -70,7 +74,8 @@ def pretrain(
     return Encoder(
         pretrain_stage(
             recipe, cases, Path(out), place, None if tiles is None else Path(tiles), cache_gb,
-            encoder=_weights(encoder), hooks=hooks,
+            encoder=_weights(encoder), hooks=hooks, reports=None if reports is None else Path(reports),
+            text_encoder=None if text_encoder is None else Path(text_encoder),
         )
     )  # fmt: skip
 

@@ -77,6 +77,7 @@ class EncoderCard(PixelCard):
         extras = [f"{arch.frames} frames in tubelets of {arch.tubelet}"] if arch.frames > 1 else []
         extras += [f"{arch.registers} registers"] if arch.registers else []
         extras += ["layer scale"] if arch.layer_scale else []
+        extras += ["a stem of convolutions"] if arch.stem else []
         extras += [_mlp_words(arch)] if arch.gated_mlp or arch.activation != "gelu" else []
         extras += [f"rotary positions ({arch.rotary.kind})"] if arch.rotary else []
         extras += [f"{arch.positions} positions"] if arch.positions != "none" else []

@@ -7,7 +7,7 @@ from pathlib import Path
 from ..core.cards import card_errors, refuse_larger
 from ..core.errors import UserError, about
 from ..core.files import file_sha256
-from ..core.tensors import built_within
+from ..core.tensors import built_within, count
 from .card import EncoderCard
 from .vit import ViT
 from .weights import (
@@ -101,7 +101,7 @@ def open_reported(path: str | os.PathLike[str], said: Said = NOTHING) -> tuple[V
     has_norm = "norm.weight" in named.state
     if not has_norm:
         named.adapted.append("no final norm, since the file has none")
-    refuse_larger(path, card.arch.weights, named.state)
+    refuse_larger(path, card.arch.weights, count(named.state))
     with card_errors(path / EncoderCard.card_file), built_within(path, named.state):
         vit = ViT(card.arch, final_norm=has_norm)
     with about(path):

@@ -107,6 +107,7 @@ class Architecture:
         mlp_batch_norm: Whether the MLP has batch norms before both matmuls, the first in place of the block's own norm
             (RePaViT as published); for idle units, which they are folded into with.
         mlp_input_norm: Whether a norm stands before the MLP; not where a batch norm was folded.
+        stem: Whether convolutions of the whole image are added to the projected patches (`stem.py`); of images.
     """
 
     width: int
@@ -144,6 +145,7 @@ class Architecture:
     mlp_shortcut: bool = False
     mlp_batch_norm: bool = False
     mlp_input_norm: bool = True
+    stem: bool = False
 
     def __post_init__(self):
         object.__setattr__(self, "image_size", tuple(self.image_size))
@@ -177,6 +179,10 @@ class Architecture:
             raise ValueError("blocks with rotary positions norm what they take in")
         if self.channels not in (1, 3):
             raise ValueError(f"channels is 1 or 3, not {self.channels}")
+        if self.stem and self.frames > 1:
+            raise ValueError(f"a stem of convolutions is for images, not for clips of {self.frames} frames")
+        if self.stem:
+            stem_steps(self.width, self.patch_size)
         self._check_blocks()
 
     def _check_blocks(self) -> None:
@@ -254,6 +260,21 @@ class Architecture:
     def to_dict(self) -> dict:
         """Return plain values for JSON."""
         return asdict(self) | {"image_size": list(self.image_size)}
+
+
+def stem_steps(width: int, patch: int) -> int:
+    """Return how many convolutions of stride 2 lead down to patches of a size.
+
+    Raises:
+        ValueError: The patch is no power of two from 4 on, or the width cannot be halved so often.
+    """
+    steps = patch.bit_length() - 1
+    if patch < 4 or 2**steps != patch or width % 2 ** (steps - 1):
+        raise ValueError(
+            "a stem of convolutions halves the image down to patches of 4, 8, 16 or 32 px and doubles its channels up "
+            f"to the width: not for patches of {patch} px and width {width}"
+        )
+    return steps
 
 
 def architecture(size: str, **fields) -> Architecture:

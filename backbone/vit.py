@@ -17,6 +17,7 @@ from .patches import PatchEmbed, as_clip
 from .positions import position_table, resize_positions
 from .rotary import RotaryPositions, Turn
 from .sizes import Architecture
+from .stem import ConvStem
 
 ACTIVATIONS: dict[str, Any] = {
     "gelu": nn.GELU,
@@ -76,6 +77,7 @@ class ViT(nn.Module):
         self.blocks = _blocks_of(arch, drop_path)
         self.norm = norm(arch.width) if final_norm else nn.Identity()
         initialise(self)
+        self.stem = ConvStem(arch.channels, arch.width, arch.patch_size) if arch.stem else None
         if self.cls_token is not None:
             nn.init.normal_(self.cls_token, std=0.02)
         if self.reg_token is not None:
@@ -101,6 +103,8 @@ class ViT(nn.Module):
             raise ValueError(f"the model takes {self.arch.channels} channels, the input has {x.shape[1]}")
         cls_position, positions = self.positions(self.grid_of(x))
         tokens = self.patch_embed(x, visible_ids)
+        if self.stem is not None:
+            tokens = tokens + self.stem(x, visible_ids)
         if positions is not None:
             if visible_ids is not None:
                 ids = visible_ids.unsqueeze(-1).expand(-1, -1, positions.shape[-1])

@@ -5,6 +5,7 @@ parts, width 96, two blocks, 4 x 4 patches) with random weights, brought to a Vi
 size and at 3 x 6 patches. What cannot be made small is only looked at, without weights.
 """
 
+import textwrap
 import warnings
 from pathlib import Path
 
@@ -52,10 +53,14 @@ def write_page(found: dict[str, tuple[bool, str]]) -> str:
     lines = [
         "# timm's Vision Transformers",
         "",
-        f"Written by `benchmarks/timm_vits.py` with timm {timm.__version__}. Of {len(found)} names {loads} become a "
-        "ViT of ours (`clinvit weights convert timm:NAME`, or `--like NAME` for a file of the same kind): the table "
-        "gives the largest difference of a token, over the largest value, at the native grid and at another. For the "
-        "others it names what our ViT has not.",
+        *textwrap.wrap(
+            f"Written by `benchmarks/timm_vits.py` with timm {timm.__version__}. Of {len(found)} names {loads} become "
+            "a ViT of ours (`clinvit weights convert timm:NAME`, or `--like NAME` for a file of the same kind): the "
+            "table gives the largest difference of a token, over the largest value, at the native grid and at another. "
+            "For the others it names what our ViT has not.",
+            124,
+            break_on_hyphens=False,
+        ),
         "",
         "| name | becomes ours | difference at 4 x 4 and 3 x 6 patches, or what is missing |",
         "|---|---|---|",

@@ -51,8 +51,6 @@ def run(options) -> None:
         UserError: Something is wrong.
     """
     from ..datasets.quality.check import cohort
-    from ..engine.run_folder import environment
-    from ..stages.bottleneck import bottleneck
     from ..stages.data import MANIFEST, open_manifest
     from ..stages.leaks import add_leaks
     from ..stages.prepare import prepare_stage
@@ -75,12 +73,13 @@ def run(options) -> None:
         if options.recipe is not None and files is None:
             warnings.append(f"--recipe {options.recipe} was not timed: there are no files to read.")
         elif options.recipe is not None and not found.errors:
+            from ..stages.bottleneck import bottleneck
+
             found.facts += bottleneck(task, manifest, options.recipe)
-    machine = environment()
-    machine_text = f"torch {machine['versions']['torch']} on {machine['device']}, {machine['platform']}"
+    facts = [*notes, *found.facts, *([] if found.errors else [_machine()])]
     print(cohort(manifest).to_string(), "(positive/known per label)", sep="\n", end="\n\n")
     for level, texts in (
-        ("ok", [*notes, *found.facts, machine_text]),
+        ("ok", facts),
         ("warning", dict.fromkeys([*warnings, *found.warnings])),
         ("ERROR", found.errors),
     ):
@@ -89,3 +88,11 @@ def run(options) -> None:
     if found.errors:
         raise UserError(f"{options.data}: {len(found.errors)} problem(s) found, listed above; correct them first.")
     print("\nNo problem found.")
+
+
+def _machine() -> str:
+    """Return versions and device in words, by PyTorch, which refused data are not worth loading."""
+    from ..engine.run_folder import environment
+
+    machine = environment()
+    return f"torch {machine['versions']['torch']} on {machine['device']}, {machine['platform']}"

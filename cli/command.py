@@ -19,6 +19,7 @@ from ..core.errors import RunError, UserError, one_line, printable
 from ..core.platform import wait_briefly
 from ..engine.launcher import requeued_when_warned
 from ..tasks import load, names
+from .named import refuse_hostile
 from .parser import Parser
 
 _NEGATIVE = re.compile(r"-(\.?\d|inf$|nan$)", re.IGNORECASE)
@@ -30,8 +31,11 @@ VERBS = {
     "tile": "manifest.csv -> tile coordinates of every slide",
     "pretrain": "manifest.csv [+ tiles] -> encoder/",
     "extract": "manifest.csv [+ tiles] + encoder/ -> features of every slide, image or clip",
+    "pool": "features of a slide's tiles -> one vector per slide, by mean, a trained model or a slide encoder",
+    "retrieve": "manifest.csv + vectors -> the most alike cases of other patients, and how alike they are",
     "finetune": "manifest.csv [+ encoder/ or features] -> model/, predictions.csv",
     "learning-curve": "manifest.csv [+ encoder/] -> what more labels are worth, with the encoder and from scratch",
+    "zero-shot": "encoder/ that was trained on reports + prompts -> model/, without a labelled image",
     "distil": "manifest.csv + one or more model/ -> a smaller model/",
     "compress": "a run folder -> the smallest and fastest model that is not worse by a margin",
     "predict": "model/ + files -> predictions.csv",
@@ -66,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
         options = parse(arguments)
+        refuse_hostile(options)
         with requeued_when_warned(), contextlib.redirect_stdout(_Printable(sys.stdout)):
             options.run(options)
         return 0

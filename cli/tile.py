@@ -41,4 +41,13 @@ def status(table, out) -> str:
             print(f"warning: {row['id']}: {row['warning']}", file=sys.stderr)
         if len(said) > 5:
             print(f"warning: ... and {len(said) - 5} more slides (status.csv, column warning)", file=sys.stderr)
-    return f"{out}: {len(table)} requested = {words} (status.csv); {tiles} tiles"
+    return f"{out}: {len(table)} requested = {words} (status.csv); {tiles} tiles{_left_out(table)}"
+
+
+def _left_out(table) -> str:
+    """Return how many tiles were left out as spoilt, and by what; '' where none was judged."""
+    counts = {name: int(table[name].sum()) for name in table if name.startswith("left_out_")}
+    if not counts:
+        return ""
+    words = ", ".join(f"{count} {name.removeprefix('left_out_')}" for name, count in counts.items())
+    return f" of {int(table['tiles_judged'].sum())}; left out: {words} (quality/)"

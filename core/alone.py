@@ -4,8 +4,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .files import LOCK, remove_leftovers, remove_leftovers_of
+from .files import LOCK, refuse_foreign, remove_leftovers, remove_leftovers_of
 from .locks import Lock
+
+
+def refuse_linked(out: Path) -> None:
+    """Refuse a file or folder to write whose lock would be written through a link.
+
+    Raises:
+        UserError: There is one in the lock's place.
+    """
+    for path in (_lock_of_file(out), out / LOCK):
+        refuse_foreign(path)
 
 
 @contextmanager
@@ -19,7 +29,7 @@ def file_alone(out: Path, *more: Path) -> Iterator[None]:
         UserError: Another process is writing `out`.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
-    with Lock(out.with_name(f".{out.name}{LOCK}"), out) as lock:
+    with Lock(_lock_of_file(out), out) as lock:
         if lock.alone:
             for path in (out, *more):
                 remove_leftovers_of(path)
@@ -49,3 +59,7 @@ def folder_alone(out: Path) -> Iterator[None]:
                 lock.remove()
                 out.rmdir()
             raise
+
+
+def _lock_of_file(out: Path) -> Path:
+    return out.with_name(f".{out.name}{LOCK}")

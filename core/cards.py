@@ -118,20 +118,21 @@ def card_errors(path: Path) -> Iterator[None]:
         raise UserError(f"{path}: not a readable card of a model ({words}). Copy the folder again.") from None
 
 
-def refuse_larger(path: Path, weights: float, state: dict) -> None:
+def refuse_larger(path: Path, weights: float, stored: int) -> None:
     """Refuse a card of a much larger network than its weights are, before that fills the memory.
 
     Args:
         path: The folder, for messages.
         weights: Least number of weights of the card's network.
-        state: The tensors of the file.
+        stored: How many its file holds.
 
     Raises:
         UserError: The card's network is much larger.
     """
-    stored = sum(tensor.numel() for tensor in state.values())
     if weights > 2 * stored + 1e7:
-        raise UserError(f"{path}: its card has {weights:.3g} weights, its file has {stored}. Copy the folder again.")
+        raise UserError(
+            f"{path}: its card has at least {weights:.3g} weights, its file has {stored:,}. Copy the folder again."
+        )
 
 
 def _typed(kind: Any, value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Parts for those who need them: slides, video, decord, torchcodec, excel, volumes, export, lora, sign, dicom, pacs."""
+"""Optional parts: slides, video, decord, torchcodec, excel, volumes, export, lora, sign, text, dicom, pacs."""
 
 import importlib
 from types import ModuleType

@@ -1,9 +1,8 @@
 """Weights of strangers, before they fill the memory: what a file holds bounds what is allocated for it."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,11 +10,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from .errors import UserError
-
-# What a network may have beyond twice the weights of its file: tables of positions, buffers that are not stored.
-SLACK_BYTES = 4 * 10**7
-# Of a safetensors file: some 200 bytes for each of a few thousand tensors.
-HEADER_BYTES = 4 * 10**6
+from .weight_files import SLACK_BYTES, Sized, named_values, refuse_larger_than_file
 
 
 def refuse_expanded(path: str | os.PathLike, content: Any) -> None:
@@ -28,31 +23,13 @@ def refuse_expanded(path: str | os.PathLike, content: Any) -> None:
     Raises:
         UserError: Such a tensor, or one that is not dense, or all together are many times the file.
     """
-    total, seen, waiting = 0, set(), [("", content)]
-    while waiting:
-        name, value = waiting.pop()
-        if isinstance(value, Tensor):
-            total += _bytes(path, name, value)
-        elif isinstance(value, dict | list | tuple) and id(value) not in seen:
-            seen.add(id(value))
-            named = value.items() if isinstance(value, dict) else enumerate(value)
-            waiting += [(str(key), item) for key, item in named]
-    if total > 4 * Path(path).stat().st_size + SLACK_BYTES:
-        raise UserError(f"{path}: refused: its tensors are {total:.3g} bytes, many times the file. Ask its makers.")
+    tensors = named_values(content, Tensor)
+    refuse_larger_than_file(path, ((name, _sized(path, name, tensor)) for name, tensor in tensors))
 
 
-def refuse_many(path: str | os.PathLike) -> None:
-    """Refuse a safetensors file whose header names more tensors than any network has, before they are made.
-
-    Raises:
-        UserError: Its header is longer than `HEADER_BYTES`.
-    """
-    with Path(path).open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-    if HEADER_BYTES < length <= Path(path).stat().st_size:  # a longer one is damage, which its reader names
-        raise UserError(
-            f"{path}: refused: its header of {length:,} bytes names more tensors than any network has. Ask its makers."
-        )
+def count(state: Mapping[str, Tensor]) -> int:
+    """Return how many numbers a state dict holds."""
+    return sum(tensor.numel() for tensor in state.values())
 
 
 @contextmanager
@@ -66,7 +43,7 @@ def built_within(path: str | os.PathLike, state: dict[str, Tensor]) -> Iterator[
     Raises:
         UserError: It would take more than twice the bytes of the tensors (in float32) and `SLACK_BYTES`.
     """
-    weights = sum(tensor.numel() for tensor in state.values())
+    weights = count(state)
     with _Budget(path, 8 * weights + SLACK_BYTES, weights):
         yield
 
@@ -94,13 +71,8 @@ class _Budget(TorchDispatchMode):
             )
 
 
-def _bytes(path: str | os.PathLike, name: str, tensor: Tensor) -> int:
+def _sized(path: str | os.PathLike, name: str, tensor: Tensor) -> Sized:
     if tensor.layout is not torch.strided or tensor.device.type == "meta":
         raise UserError(f"{path}: refused: {name} is not a dense tensor. Ask its makers for safetensors.")
     size = tensor.numel() * tensor.element_size()
-    if not tensor.is_quantized and size > tensor.untyped_storage().nbytes():
-        raise UserError(
-            f"{path}: refused: {name} asks for {size:.3g} bytes of memory, but the file holds "
-            f"{tensor.untyped_storage().nbytes():,} of it. Ask its makers for safetensors."
-        )
-    return size
+    return Sized(size, size if tensor.is_quantized else tensor.untyped_storage().nbytes())

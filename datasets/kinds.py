@@ -13,6 +13,7 @@ IMAGES = ("PNG", "JPEG", "TIFF", "BMP", "WebP")
 VIDEOS = ("mov", "avi", "matroska", "gif", "asf", "mpeg", "mpegvideo", "mpegts", "flv", "ogg")
 FRAMES, FRAME_SUFFIXES = ("JPEG", "PNG"), (".jpg", ".jpeg", ".png")
 HDF5 = "HDF5"
+ZARR, ZIPPED_ZARR = "OME-Zarr", "zipped OME-Zarr"  # the first is a folder, which no first bytes tell
 EMPTY, UNKNOWN = "empty", ""
 
 # Place, bytes and kind; the first that fits decides.
@@ -36,6 +37,8 @@ _STARTS = (
     (0, b"\x89HDF\r\n\x1a\n", HDF5),
     *((0, group, DICOM) for group in (b"\x02\x00", b"\x08\x00", b"\x00\x02", b"\x00\x08")),  # without the preamble
 )
+# A zip file names its first member after 30 bytes; that of a Zarr is its metadata.
+_ZIP, _ZIP_NAME, _ZARR_NAMES = b"PK\x03\x04", 30, (b"zarr.json", b".zgroup", b".zattrs", b".zarray")
 _TS_SYNC = b"\x47"
 _TS_PACKETS = ((0, 188), (4, 192))  # first mark and distance: plain, and with a time stamp before each packet
 
@@ -44,13 +47,16 @@ def kind_of(head: bytes) -> str:
     """Return the kind that the first `HEAD` bytes of a file announce.
 
     Returns:
-        One of `IMAGES`, `VIDEOS`, `DICOM`, `HDF5`, or `EMPTY` (no byte), `UNKNOWN`.
+        One of `IMAGES`, `VIDEOS`, `DICOM`, `HDF5`, `ZIPPED_ZARR`, or `EMPTY` (no byte), `UNKNOWN`.
     """
     if not head:
         return EMPTY
     for place, start, kind in _STARTS:
         if head.startswith(start, place):
             return kind
+    if head.startswith(_ZIP):
+        name = head[_ZIP_NAME : _ZIP_NAME + int.from_bytes(head[26:28], "little")]
+        return ZIPPED_ZARR if name.rpartition(b"/")[2] in _ZARR_NAMES else UNKNOWN
     if any(head[first : first + 2 * step + 1 : step] == 3 * _TS_SYNC for first, step in _TS_PACKETS):
         return "mpegts"
     return UNKNOWN
@@ -63,6 +69,11 @@ def is_frame(path: Path) -> bool:
     if path.suffix.lower() in FRAME_SUFFIXES:
         return path.is_file()
     return path.suffix == "" and path.is_file() and file_kind(path) in FRAMES
+
+
+def is_zarr_folder(path: Path) -> bool:
+    """Return whether a folder is a Zarr group or array: one image, of however many files."""
+    return any((path / name.decode()).is_file() for name in _ZARR_NAMES)
 
 
 def file_kind(path: Path) -> str:

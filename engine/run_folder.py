@@ -14,8 +14,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ..core.addresses import without_secrets
 from ..core.documents import read_json, read_yaml
 from ..core.errors import UserError
@@ -76,6 +74,8 @@ def run_folder(path: str | Path, recipe: Any, inputs: dict[str, Any], *, shared:
 
 def environment() -> dict:
     """Return versions, machine, device and the state of the source, as plain values."""
+    import torch  # only here: the command's first line comes before it is loaded
+
     return {
         "command": " ".join([Path(sys.argv[0]).name, *map(_without_secrets, sys.argv[1:])]),
         "python": platform.python_version(),

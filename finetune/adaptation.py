@@ -49,6 +49,11 @@ def check_mode(recipe: Finetune, with_encoder: bool) -> None:
             f"network {recipe.network!r} is trained whole (--mode full); mode {recipe.mode!r} is for vit and networks "
             "of timm."
         )
+    if recipe.stem and (recipe.network != "vit" or recipe.mode != "full"):
+        raise UserError(
+            f"stem adds convolutions to a ViT that is trained whole, not to network {recipe.network!r} in mode "
+            f"{recipe.mode!r}: leave it out."
+        )
     if recipe.mode == "last_blocks" and recipe.network != "vit":
         raise UserError(f"mode 'last_blocks' is for vit; of network {recipe.network!r} train lora, norm or bitfit.")
     if recipe.mode != "full" and not with_encoder:

@@ -16,7 +16,7 @@ from ..backbone.vit import ViT
 from ..backbone.weights import read_checkpoint
 from ..core.cards import Card, card_errors, refuse_larger
 from ..core.errors import UserError
-from ..core.tensors import built_within
+from ..core.tensors import built_within, count
 from ..datasets.loading.readers import Reader, make_reader
 from ..datasets.settings import Clip
 from ..datasets.transforms.views import EvalView
@@ -27,6 +27,7 @@ from .classifier import Classifier, NearestNeighbours, TimmClassifier, widths
 from .context_head import head_of
 from .objectives import objective
 from .objectives import probabilities as probabilities
+from .prompts import PromptHead
 from .recipe import OWN, Dense, View
 from .timm_encoder import TimmEncoder
 from .timm_network import refused
@@ -66,6 +67,8 @@ class ModelCard(Answers, PixelCard):
         aggregation: Of a model of units larger than a case: which, and by which rule (`Answers`).
         contexts: Of a head that knows of contexts: columns, values, cases (`contexts_of`); empty of any other.
         head_norm: `l2` where the head sees features of unit length, else `none`.
+        prompts: Of a head that was made of prompts: the texts by label, the width of their space and the text encoder
+            (`stored_prompts`); empty of any other.
     """
 
     kind: ClassVar[str] = "model"
@@ -102,11 +105,12 @@ class ModelCard(Answers, PixelCard):
     aggregation: dict[str, Any] = field(default_factory=dict)
     contexts: dict[str, Any] = field(default_factory=dict)
     head_norm: str = "none"
+    prompts: dict[str, Any] = field(default_factory=dict)
 
     @property
     def plain_head(self) -> bool:
         """Whether logits are a linear layer of the pooled and normalised features, as other libraries know them."""
-        return not self.contexts and self.head_norm == "none"
+        return not self.contexts and not self.prompts and self.head_norm == "none"
 
     def validate(self) -> None:
         """Raise where files cannot be read or shown as the values say."""
@@ -161,6 +165,8 @@ class ModelCard(Answers, PixelCard):
         how = f"Mode {self.mode}, pooling {self.pool}"
         if self.contexts:
             how += f", a head per {' and '.join(self.contexts['columns'])}, inferred from the image"
+        if self.prompts:
+            how = f"Head made of prompts, without a labelled image; pooling {self.pool}"
         return f"Classifier: {network}, {self.input_words()}; judges {what}. {how}."
 
     def views(self) -> EvalView:
@@ -255,6 +261,8 @@ def _probe(card: ModelCard, encoder: ViT | TimmEncoder, head_drop: float) -> nn.
         )
     unit_length = card.head_norm == "l2"
     model = Classifier(encoder, card.outputs, card.pool, card.mode in FROZEN, head_drop, card.scales, unit_length)
+    if card.prompts:
+        model.head = PromptHead(widths(encoder, card.pool)[0], int(card.prompts["embedding"]), card.outputs)
     if card.contexts:
         model.head = head_of(widths(encoder, card.pool)[0] * len(card.scales), card.contexts, card.exclusive)
     return model
@@ -354,7 +362,7 @@ def load_weights(folder: str | os.PathLike[str], card: Card, build: Callable[[An
     state = safetensors_state(path)
     card.refuse_changed_weights(folder)
     with card_errors(folder / card.card_file):
-        refuse_larger(folder, least, state)
+        refuse_larger(folder, least, count(state))
         with built_within(folder, state):
             model = build(card)
     try:

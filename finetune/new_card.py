@@ -99,6 +99,8 @@ def make_card(recipe: Finetune, manifest: Manifest, start: EncoderCard | Network
         arch = _input_of(recipe).architecture()
         if isinstance(start, EncoderCard):
             arch = _fitted(start.arch, arch)
+        if recipe.stem:
+            arch = replace(arch, stem=True)
     except ValueError as error:
         raise UserError(str(error)) from None
     arch = idle_architecture(arch, recipe)

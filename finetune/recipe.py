@@ -118,6 +118,8 @@ class Finetune:
         alignment: Weight of the mean squared distance of training cases with equal labels; with head_norm l2.
         uniformity: Weight of how near all training cases are to each other; with head_norm l2.
         slerp: Weight of the loss of invented cases, on the arc between two with equal labels; with head_norm l2.
+        stem: Convolutions of the whole image are added to the ViT's projected patches. They are new and give zero at
+            first, so that an encoder starts as it was (mode full, images).
     """
 
     mode: str = "full"
@@ -156,6 +158,7 @@ class Finetune:
     alignment: float = field(default=0.0, metadata=within(0))
     uniformity: float = field(default=0.0, metadata=within(0))
     slerp: float = field(default=0.0, metadata=within(0))
+    stem: bool = False
 
     def __post_init__(self):
         check_ranges(self)

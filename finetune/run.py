@@ -1,7 +1,7 @@
 """Fine-tuning from a manifest, with an encoder or from scratch, to a model folder and predictions."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from ..core.pixels import normalised
 from ..datasets.loading.left_out import say_left_out, write_left_out
 from ..datasets.loading.loaders import eval_loader
 from ..datasets.loading.shards.pixels import Shards
-from ..datasets.loading.source import Place
+from ..datasets.loading.source import Place, Source
 from ..datasets.manifest.seen import PRETRAINED_ON, TRAINED_ON, read_hashes, save_hashes, seen_cases, write_hashes
 from ..datasets.manifest.tables import Manifest, write_predictions
 from ..engine.hooks import Hooks
@@ -123,24 +123,11 @@ def finetune(
         inputs |= cache.inputs(reader)
         if rank() == 0:
             print(cache)
-    torch.manual_seed(recipe.run.seed)
-    try:
-        model = hooks.network
-        if model is None:
-            plain_card = replace(card, arch=without_idle(card.arch)) if recipe.idle else card
-            model = build_model(plain_card, recipe.model.drop_path, recipe.model.checkpoint_blocks, recipe.head_drop)
-        if hooks.network is not None or (recipe.network != "vit" and recipe.model.frames == 1):
-            check_network(model, card)
-    except ValueError as error:
-        raise UserError(str(error)) from None
+    model = _network(recipe, card, hooks)
     if encoder is not None:
-        if isinstance(start, NetworkStart):
-            report, taken = load_network(_of_timm(model), start.weights), ""
-            card = replace(card, encoder=card.encoder | {"method": f"{start.method}: {report}"})
-        else:
-            report, taken = load_encoder(model.encoder, encoder), take_over(model, encoder, head)
+        card, said = _started(model, card, start, encoder, head)
         if rank() == 0:
-            print(f"encoder {encoder}: {report}{f'; taken over: {taken}' if taken else ''}")
+            print(f"encoder {encoder}: {said}")
             for split, count in (seen or {}).items():
                 if count and split not in recipe.data.splits:
                     cases = len(manifest.rows(split))
@@ -164,7 +151,7 @@ def finetune(
             print(f"warning: {warning}")
         if rank() == 0:
             say_left_out(source.bad, len(source.rows) + len(source.bad))
-        data, unread = Sets(recipe, card, source, hooks, teaching, truth), {}
+        data = Sets(recipe, card, source, hooks, teaching, truth)
         if recipe.mode == "knn":
             unread = _remember(model, card, data)
             card = replace(card, reference_cases=len(data.still) - len(unread))
@@ -175,29 +162,72 @@ def finetune(
             if any(each.loss == "cox" for each in card.kinds):
                 card = completed(card, _outputs(model, card, data))
         if rank() == 0:
-            source = data.source
-            card = replace(card, data=card.data | write_left_out(folder, manifest, source.left_out(unread)))
-            if teaching is not None:
-                more = teaching.seen_before()
-                hashes = None if hashes is None or more is None else hashes | more
-            before = frozenset() if teaching is None else teaching.seen_labels()
-            if before is None:
-                save_hashes(folder / "model" / TRAINED_ON, None)
-            else:
-                read = [source.ids[row] for row in source.rows if row not in unread]
-                write_hashes(folder / "model" / TRAINED_ON, read, before=before)
-            save_hashes(folder / "model" / PRETRAINED_ON, hashes)
+            card = replace(card, data=card.data | write_left_out(folder, manifest, data.source.left_out(unread)))
+            _write_seen(folder / "model", data.source, unread, hashes, teaching)
             save_model(folder / "model", model, card)
-            model, card = load_model(folder / "model", hooks.network, dense=True)
-            limit = feature_limit(model, card, source, unread)
-            facts = limit.facts() if isinstance(limit, Limit) else {"none": limit}
-            card = replace(card, data=card.data | {RECORD: facts})
-            if isinstance(limit, Limit):
-                write_limit(folder / "model", limit, folder / "model" / card.weights_file)
-            card.write(folder / "model")
-            found = own_predictions(model, card, source, limit if isinstance(limit, Limit) else None)
-            write_predictions(folder / "predictions.csv", found)
+            _write_predictions(folder, data.source, unread, hooks)
     return out / "model"
+
+
+def _network(recipe: Finetune, card: ModelCard, hooks: Hooks) -> Any:
+    """Return the network of a card, with its random start decided by the seed, or that of the hooks.
+
+    Raises:
+        UserError: It cannot be made so, or does not fit the input.
+    """
+    torch.manual_seed(recipe.run.seed)
+    try:
+        model: Any = hooks.network
+        if model is None:
+            plain_card = replace(card, arch=without_idle(card.arch)) if recipe.idle else card
+            model = build_model(plain_card, recipe.model.drop_path, recipe.model.checkpoint_blocks, recipe.head_drop)
+        if hooks.network is not None or (recipe.network != "vit" and recipe.model.frames == 1):
+            check_network(model, card)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    return model
+
+
+def _started(
+    model: Any, card: ModelCard, start: EncoderCard | NetworkStart | None, encoder: Path, head: StartHead | None
+) -> tuple[ModelCard, str]:
+    """Set the weights that a training starts from; return the card, and what was taken, in words."""
+    if isinstance(start, NetworkStart):
+        report = load_network(_of_timm(model), start.weights)
+        return replace(card, encoder=card.encoder | {"method": f"{start.method}: {report}"}), str(report)
+    report, taken = load_encoder(model.encoder, encoder), take_over(model, encoder, head)
+    return card, f"{report}{f'; taken over: {taken}' if taken else ''}"
+
+
+def _write_seen(
+    folder: Path, source: Source, unread: Mapping[int, str], hashes: frozenset[str] | None,
+    teaching: "Distillation | None",
+) -> None:  # fmt: skip
+    """Write the hashes of the cases whose labels a model has seen, and of those that its start has seen without."""
+    if teaching is not None:
+        more = teaching.seen_before()
+        hashes = None if hashes is None or more is None else hashes | more
+    before = frozenset() if teaching is None else teaching.seen_labels()
+    if before is None:
+        save_hashes(folder / TRAINED_ON, None)
+    else:
+        read = [source.ids[row] for row in source.rows if row not in unread]
+        write_hashes(folder / TRAINED_ON, read, before=before)
+    save_hashes(folder / PRETRAINED_ON, hashes)
+
+
+def _write_predictions(folder: Path, source: Source, unread: Mapping[int, str], hooks: Hooks) -> None:
+    """Write `predictions.csv` by the model as it was stored, and beside it where its features end."""
+    place = folder / "model"
+    model, card = load_model(place, hooks.network, dense=True)
+    limit = feature_limit(model, card, source, unread)
+    facts = limit.facts() if isinstance(limit, Limit) else {"none": limit}
+    card = replace(card, data=card.data | {RECORD: facts})
+    if isinstance(limit, Limit):
+        write_limit(place, limit, place / card.weights_file)
+    card.write(place)
+    found = own_predictions(model, card, source, limit if isinstance(limit, Limit) else None)
+    write_predictions(folder / "predictions.csv", found)
 
 
 def _to_draw(recipe: Finetune, manifest: Manifest, hooks: Hooks, teaching: "Distillation | None") -> Finetune:

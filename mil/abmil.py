@@ -66,7 +66,7 @@ class AttentionPooling(Aggregator):
 
     def forward(self, features: Tensor, mask: Tensor | None = None) -> Aggregated:
         pooled, attention, _ = attended(features, mask, self.embed, self.attention)
-        return Aggregated(self.head(pooled.squeeze(1)), attention)
+        return Aggregated(self.head(pooled.squeeze(1)), attention, pooled=pooled)
 
 
 def attended(

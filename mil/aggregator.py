@@ -23,11 +23,13 @@ class Aggregated:
         attention: (B, A, N) weights, summing to 1 over the instances of a bag, 0 at padding; A is the number of
             classes C, or 1 where all classes share it. None from TransMIL while training, where nothing needs it.
         instance_logits: (B, N, C) of the instances, meaningless at padding; None where the method has none.
+        pooled: (B, A, W) what the classifier sees of the bags; None where it sees no weighted mean of the instances.
     """
 
     logits: Tensor
     attention: Tensor | None
     instance_logits: Tensor | None = None
+    pooled: Tensor | None = None
 
 
 class Aggregator(nn.Module):

@@ -44,7 +44,7 @@ class Clam(Aggregator):
 
     def forward(self, features: Tensor, mask: Tensor | None = None) -> Aggregated:
         pooled, attention, logits = attended(features, mask, self.embed, self.attention, self.instances)
-        return Aggregated((pooled * self.heads).sum(dim=2) + self.bias, attention, logits)
+        return Aggregated((pooled * self.heads).sum(dim=2) + self.bias, attention, logits, pooled)
 
     def loss(self, out: Aggregated, target: Tensor, mask: Tensor | None, criterion: Criterion) -> Tensor:
         """Return the weighted sum of bag loss and instance-clustering loss."""

@@ -23,9 +23,11 @@ from ..core.documents import read_json
 from ..core.errors import DataError, RunError, UserError
 from ..core.files import file_sha256, write_json, write_text
 from ..datasets.manifest.cells import for_spreadsheets
-from ..datasets.slides.bags import BagTable, read_bag_table
+from ..datasets.slides.bag_table import BagTable, read_bag_table
 from ..engine.recipe import Optim, plain
+from ..eval.statistics.intervals import percentile
 from ..eval.statistics.metrics import auroc
+from ..eval.statistics.small_samples import auroc_interval, exact
 from ..finetune.model import probabilities
 from .many_models import train_many
 from .recipe import AGGREGATORS, PAPER, Mil
@@ -36,21 +38,31 @@ INTERVAL = "95 % interval: bootstrap over bags of the mean over the repeats"
 
 @dataclass(frozen=True)
 class Summary:
-    """A measured metric: mean and standard deviation over the repeats, and a 95 % interval over the bags."""
+    """A measured metric: mean and standard deviation over the repeats, and a 95 % interval over the bags, if any."""
 
     mean: float
     sd: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
     @classmethod
-    def of(cls, repeats: np.ndarray, resampled: np.ndarray) -> "Summary":
-        """Summarise the values of the repeats and of resampled bags."""
-        low, high = np.nanpercentile(resampled, [2.5, 97.5])
-        return cls(*(float(value) for value in (repeats.mean(), repeats.std(ddof=len(repeats) > 1), low, high)))
+    def of(cls, repeats: np.ndarray, resampled: np.ndarray, few: int, best: tuple[float, float]) -> "Summary":
+        """Summarise the values of the repeats and of resampled bags.
+
+        Args:
+            repeats: (repeats,) values.
+            resampled: (R,) means over the repeats in resamples of the bags.
+            few: Bags of the smaller class.
+            best: The interval of 1, which no resample varies.
+        """
+        found = percentile(float(repeats.mean()), resampled, few=few)
+        ends = (None, None) if np.isnan(found.low) else (found.low, found.high)
+        ends = best if found.value == 1 else ends
+        return cls(found.value, float(repeats.std(ddof=len(repeats) > 1)), *ends)
 
     def __str__(self) -> str:
-        return f"{self.mean:.3f} ± {self.sd:.3f} [{self.low:.3f}, {self.high:.3f}]"
+        ends = "no interval" if self.low is None or np.isnan(self.low) else f"{self.low:.3f}, {self.high:.3f}"
+        return f"{self.mean:.3f} ± {self.sd:.3f} [{ends}]"
 
 
 @dataclass(frozen=True)
@@ -173,6 +185,8 @@ def run_protocol(
         UserError: As of the functions used, or `out` holds another protocol.
     """
     bags, out = read_bag_table(table_csv, label, bag), Path(out)
+    for note in bags.notes:
+        print(f"note: {note}")
     protocol = {"file_sha256": file_sha256(table_csv), "folds": folds, "repeats": repeats, "seed": seed}
     protocol |= {"label": label, "bag": bag}
     baseline = float(np.bincount(_classes(bags)).max() / len(bags))
@@ -287,12 +301,16 @@ def _auroc(scores: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return values.reshape(columns[0].shape[1:]).mean(axis=-1)
 
 
-def _metrics(right: np.ndarray, scores: np.ndarray, truth: np.ndarray) -> tuple[Summary, Summary]:
+def _metrics(
+    right: np.ndarray, scores: np.ndarray, truth: np.ndarray, resamples: int = RESAMPLES
+) -> tuple[Summary, Summary]:
     """Return accuracy and AUROC of (repeats, B) right predictions and (repeats, B, L) scores."""
-    draws = np.random.default_rng(0).integers(0, len(truth), (RESAMPLES, len(truth)))
-    accuracy = Summary.of(right.mean(axis=1), right.mean(axis=0)[draws].mean(axis=1))
+    draws = np.random.default_rng(0).integers(0, len(truth), (resamples, len(truth)))
+    count, few = len(truth), int(np.minimum(truth.sum(axis=0), (1 - truth).sum(axis=0)).min())
+    accuracy = Summary.of(right.mean(axis=1), right.mean(axis=0)[draws].mean(axis=1), count, exact(count, count))
     resampled = np.mean([_auroc(one[draws], truth[draws]) for one in scores], axis=0)
-    return accuracy, Summary.of(_auroc(scores, truth), resampled)
+    best = auroc_interval(1.0, few, count - few, count // 2)
+    return accuracy, Summary.of(_auroc(scores, truth), resampled, few, best)
 
 
 def _done(path: Path, asked: dict) -> dict | None:

@@ -76,7 +76,7 @@ class DualStream(Aggregator):
         # costs one matmul per class instead of one per instance.
         dropout, value = self.b_classifier["v"]
         bags = value(weighted_sum(attention, x, dropout, dtype))
-        return Aggregated(self.b_classifier["fcc"](bags).squeeze(2), attention, instance_logits)
+        return Aggregated(self.b_classifier["fcc"](bags).squeeze(2), attention, instance_logits, bags)
 
     def loss(self, out: Aggregated, target: Tensor, mask: Tensor | None, criterion: Criterion) -> Tensor:
         """Return the mean loss of the two streams."""

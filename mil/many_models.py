@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, stack_module_state, vmap
 
-from ..datasets.slides.bags import BagTable, pad_bags
+from ..datasets.slides.bag_table import BagTable
+from ..datasets.slides.bags import pad_bags
+from ..engine.allocation import keep_freed_memory
 from ..engine.optim import make_optimizer
 from ..engine.recipe import Optim
 from ..engine.schedule import optim_rate, scaled_rate
@@ -21,6 +23,7 @@ from .recipe import Mil, build_aggregator
 from .score import bag_logits
 
 EVAL_BATCH, LIKE = 16, 4
+WASTED = 2000  # instances of padding in a batch, from which on it is computed in parts
 
 
 def train_many(
@@ -49,7 +52,9 @@ def train_many(
     optimizer = make_optimizer(_groups(parameters, optim), optim, peak)
     criterion = masked_cross_entropy if recipe.loss == "ce" else masked_bce
     draw = np.random.default_rng(seed)
-    ready = [_padded(bags, rows) for rows in np.array_split(*_by_size(bags))]
+    keep_freed_memory()
+    groups = [rows for group in np.array_split(*_by_size(bags)) for rows in _parts(bags, group)]
+    ready = [(rows, *_padded(bags, rows)) for rows in groups]
 
     def loss(parameters: dict, mean: Tensor, std: Tensor, target: Tensor, features: Tensor, mask: Tensor) -> Tensor:
         x = (features - mean) / std
@@ -70,16 +75,18 @@ def train_many(
             rate = optim_rate(optim, epoch + step / len(batches))
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            features, mask = _padded(bags, rows)
-            mask = _some_instances(mask, recipe.instance_dropout)
             optimizer.zero_grad(set_to_none=True)
-            losses(parameters, *scale, targets[:, rows], features, mask).sum().backward()
+            for part in _parts(bags, rows):
+                features, mask = _padded(bags, part)
+                mask = _some_instances(mask, recipe.instance_dropout)
+                value = losses(parameters, *scale, targets[:, part], features, mask)
+                (value * _share(targets, part, rows)).sum().backward()
             if optim.clip_norm is not None:
                 _clip(parameters, optim.clip_norm)
             optimizer.step()
         base.eval()
         with torch.no_grad():
-            for rows, (features, mask) in zip(np.array_split(*_by_size(bags)), ready):
+            for rows, features, mask in ready:
                 logits[epoch][:, rows] = scores(parameters, *scale, features, mask).numpy()
         on_epoch()
     return logits
@@ -121,6 +128,27 @@ def _batches(bags: BagTable, batch: int, draw: np.random.Generator) -> list[np.n
 def _by_size(bags: BagTable) -> tuple[np.ndarray, int]:
     """Return the rows from the smallest bag to the largest, and the number of batches for evaluation."""
     return np.argsort(np.diff(bags.offsets), kind="stable"), -(-len(bags) // EVAL_BATCH)
+
+
+def _parts(bags: BagTable, rows: np.ndarray) -> list[np.ndarray]:
+    """Return the rows of a batch in parts of like size where one large bag would pad all others to its own."""
+    sizes = np.diff(bags.offsets)[rows]
+    if sizes.max() * len(rows) - sizes.sum() <= WASTED:
+        return [rows]
+    order = np.argsort(sizes, kind="stable")
+    parts: list[list[int]] = []
+    for place in order:
+        if not parts or sizes[place] > LIKE * sizes[parts[-1][0]]:
+            parts.append([])
+        parts[-1].append(place)
+    return [rows[part] for part in parts]
+
+
+def _share(targets: Tensor, part: np.ndarray, rows: np.ndarray) -> Tensor:
+    """Return (M,) the share of a batch's known targets that a part of it has, of each model."""
+    known = ~targets[:, rows].isnan()
+    own = ~targets[:, part].isnan()
+    return own.sum(dim=(1, 2)) / known.sum(dim=(1, 2)).clamp(min=1)
 
 
 def _padded(bags: BagTable, rows: np.ndarray) -> tuple[Tensor, Tensor]:

@@ -5,21 +5,22 @@ with coarser chromatin, in nests instead of glands; its colour is that of health
 dark, and differs less than two laboratories do.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
 
 from ..core.errors import UserError
 from .histology_anatomy import Anatomy, Shapes, draw_anatomy
+from .histology_artefacts import Artefacts
 from .histology_fields import CELL_UM, TEXTURE_PX, fibres, grain, scanner_noise
 from .histology_nuclei import DENSITY, press, stamps
 from .histology_stain import Stain, colours
 
 BLOCK_PX = 512
 FINEST_MPP, COARSEST_MPP = 0.1, 2.0  # finer, a block is wider than the textures; coarser, no nucleus is left
-LEAST_UM = 400.0  # along the shorter side: less has no room for a tumour
 INKS = ((0.35, 0.75, 0.55), (0.25, 0.40, 0.85), (0.30, 0.30, 0.32))  # what green, blue and black pens let through
+LEAST_UM = 400.0  # along the shorter side: less has no room for a tumour
 
 
 class Histology:
@@ -29,6 +30,7 @@ class Histology:
         width_px, height_px: Of level 0.
         mpp: Microns per pixel.
         tumour, spared: Lists of (K, 2) float64 outlines in level-0 pixels: tumour, and healthy islands within it.
+        artefacts: What was planted on the tissue, and where (`Artefacts.outlines`).
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Histology:
         tumours: int = 0,
         centre: int = 0,
         pen: bool = False,
+        artefacts: Sequence[str] = (),
     ):
         """Draw the anatomy; pixels come with `rows`.
 
@@ -52,9 +55,10 @@ class Histology:
             tumours: Number of tumour regions.
             centre: The laboratory, 0 or 1, whose stain it has.
             pen: There is a pen mark beside the tissue.
+            artefacts: What lies on the tissue, of `histology_artefacts.ARTEFACTS`.
 
         Raises:
-            UserError: The slide is too small, or its scale that of no slide.
+            UserError: The slide is too small, or its scale that of no slide; no such artefact.
         """
         if not FINEST_MPP <= mpp <= COARSEST_MPP or min(width_px, height_px) * mpp < LEAST_UM:
             raise UserError(
@@ -69,6 +73,7 @@ class Histology:
         self._tables = Stain.draw(centre, rng).tables()
         self._pen = _pen_stroke(self._anatomy, rng) / mpp if pen else None
         self._ink = INKS[rng.integers(len(INKS))]
+        self.artefacts = Artefacts(artefacts, self._anatomy, width_px, height_px, mpp, seed)
 
     def strips(self) -> Iterator[np.ndarray]:
         """Yield the slide from top to bottom: (BLOCK_PX, width_px, 3) uint8 each, the last one perhaps lower."""
@@ -82,16 +87,22 @@ class Histology:
 
     def region(self, left: int, top: int, width: int, height: int) -> np.ndarray:
         """Return (height, width, 3) uint8 of at most BLOCK_PX either way."""
-        block = _Block(self._anatomy, self.mpp, left, top, width, height)
-        if block.is_empty():
-            image = np.broadcast_to(self._tables[0, :, 0], (height, width, 3))
-        else:
-            image = colours(*block.stains(), self._tables)
+        margin = self.artefacts.margin_px
+        image = self._tissue(left - margin, top - margin, width + 2 * margin, height + 2 * margin)
+        image = self.artefacts.drawn(image, left - margin, top - margin, self._tables[0, :, 0])
+        image = image[margin : margin + height, margin : margin + width]
         if self._pen is not None:
             image = self._marked(image, left, top)
         y, x = top % TEXTURE_PX, left % TEXTURE_PX
         noise = scanner_noise()[y : y + height, x : x + width]
         return np.clip(image.astype(np.int16) + noise, 0, 255).astype(np.uint8)
+
+    def _tissue(self, left: int, top: int, width: int, height: int) -> np.ndarray:
+        """Return (height, width, 3) uint8 as it came from the microtome."""
+        block = _Block(self._anatomy, self.mpp, left, top, width, height)
+        if block.is_empty():
+            return np.broadcast_to(self._tables[0, :, 0], (height, width, 3))
+        return colours(*block.stains(), self._tables)
 
     def _marked(self, image: np.ndarray, left: int, top: int) -> np.ndarray:
         covered = np.zeros(image.shape[:2], np.uint8)

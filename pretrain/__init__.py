@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .recipe import Pretrain as Pretrain
     from .recipe import PretrainRecipe as PretrainRecipe
     from .recipe import Start as Start
+    from .report_recipe import Reports as Reports
 
 __getattr__, __dir__, __all__ = public_names(
     __name__,
@@ -25,6 +26,7 @@ __getattr__, __dir__, __all__ = public_names(
         ".masking": "draw_masks",
         ".method": "Method",
         ".recipe": "Decoder Dino Ibot Pretrain PretrainRecipe Start",
+        ".report_recipe": "Reports",
         "..train": "pretrain",
     },
 )

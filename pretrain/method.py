@@ -95,6 +95,9 @@ class Method(Training, Generic[R]):
         """Return an image of what is learned by now, (height, width[, 3]) uint8."""
         raise NotImplementedError
 
+    def save_more(self, folder: Path) -> None:
+        """Write what goes into the encoder's folder beside the encoder; nothing by default."""
+
     @property
     def kept(self) -> ViT:
         """The encoder to keep."""

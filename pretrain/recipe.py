@@ -60,6 +60,11 @@ class PretrainRecipe:
         """Whether training looks at labels."""
         return False
 
+    @property
+    def reads_reports(self) -> bool:
+        """Whether training holds images against their reports."""
+        return False
+
 
 @dataclass(frozen=True)
 class Decoder:

@@ -1,5 +1,6 @@
 """Pre-training from a manifest to an encoder folder, by whatever method the recipe names."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from ..backbone.encoder import EncoderCard, fingerprint, save_encoder
@@ -17,6 +18,7 @@ from ..engine.run_folder import rank, run_folder, versions
 from ..engine.trainer import fit
 from .method import Method, ShowImage, encoder_of, method_of, statistics
 from .recipe import PretrainRecipe
+from .report_features import ReportFeatures
 from .sources import open_slides, open_source, reader_of
 from .start import Parent, freeze, going_on, open_parent
 
@@ -25,7 +27,7 @@ NO_HOOKS = Hooks()
 
 def pretrain(
     recipe: PretrainRecipe, manifest: Manifest, out: Path, cache: Place, tiles: Path | None = None,
-    encoder: Path | None = None, hooks: Hooks = NO_HOOKS,
+    encoder: Path | None = None, hooks: Hooks = NO_HOOKS, reports: ReportFeatures | None = None,
 ) -> Path:  # fmt: skip
     """Pre-train and write `out/encoder/`.
 
@@ -37,6 +39,7 @@ def pretrain(
         tiles: For slides: folder of `<id>.h5` tile coordinates; then a case is a tile, read from its slide each time.
         encoder: An encoder folder or a checkpoint file to start from; None is a random start.
         hooks: Own parts.
+        reports: Of every case of the recipe's splits, in their order; None where the recipe reads no reports.
 
     Returns:
         The encoder folder.
@@ -52,6 +55,8 @@ def pretrain(
         recipe, notes = going_on(recipe, parent)
     model = method.build(recipe) if parent is None else method.build(recipe, parent.arch)
     inputs: dict[str, str | float] = {"data": chosen.fingerprint(), **hooks.inputs()}
+    if reports is not None:
+        inputs["reports"] = reports.sha256
     slides = None
     report = ""
     if parent is not None:
@@ -72,7 +77,7 @@ def pretrain(
             if rank() == 0:
                 print(cache)
     with run_folder(out, recipe, inputs) as folder:
-        source = open_source(recipe, chosen, cache, slides)
+        source = replace(open_source(recipe, chosen, cache, slides), reports=reports)
         if rank() == 0 and (note := source.colour_note()):
             print(f"note: {note}")
         if rank() == 0 and (warning := source.rate_warning(recipe.data, recipe.model.frames)):
@@ -92,6 +97,9 @@ def pretrain(
             card.data.update(write_left_out(folder, chosen, source.left_out(training.unread)))
             if parent is not None:
                 card.data.update(started_from=str(parent.path), parent=parent.facts(report))
+            if reports is not None:
+                card.data["without_report"] = reports.without
+            training.save_more(folder / "encoder")
             return save_encoder(folder / "encoder", training.kept, card)
     return out / "encoder"
 

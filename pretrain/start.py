@@ -145,6 +145,8 @@ def _refuse_others(path: Path, its: Architecture, own: Architecture, model: Mode
             f"{path}: an encoder with patches of {its.patch_size} px, and the recipe's have {own.patch_size} px: set "
             f"model.patch_size {its.patch_size} and a model.image_size that is a multiple of it, such as {fitting}."
         )
+    if its.stem:
+        raise UserError(f"{path}: an encoder with a stem of convolutions, which sees masked patches: take another.")
     if its.frames > 1 and own.frames == 1:
         raise UserError(f"{path}: an encoder of clips; the recipe is for images, from which encoders of images go on.")
     if its.frames > 1 and its.tubelet != own.tubelet:

@@ -6,14 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ..core.alone import folder_alone
 from ..core.documents import read_yaml
-from ..core.errors import DataError, UserError
+from ..core.errors import UserError
 from ..datasets.manifest.cells import read_csv
 from ..datasets.manifest.tables import Manifest, Predictions, read_predictions
 from .calibration import calibration_facts
+from .case_images import case_images
 from .data import open_manifest
 from .explain import EXPLANATIONS
 from .facts import facts_beside
@@ -63,13 +62,14 @@ def evaluate_stage(
     evaluation = evaluation or Evaluation()
     if data is None and evaluation.of_manifest:
         raise UserError(f"{evaluation.of_manifest} needs --data: the columns are those of the manifest.")
+    said = _facts(facts)
     tables = {name: _with_units(path, read_predictions(path, targets=True)) for name, path in predictions.items()}
     evaluation = _with_rows(evaluation, predictions, tables)
     manifest = open_manifest(data) if data is not None else None
     with folder_alone(Path(out)):
         context = _context(predictions, tables, manifest, Path(out), evaluation)
         context = replace(context, sections=_with_parts(context, evaluation, efficiency or {}, steps or {}))
-        context = replace(context, reads=None if readers is None else read_csv(readers), facts=_facts(facts))
+        context = replace(context, reads=None if readers is None else read_csv(readers), facts=said)
         return evaluate(tables, out, manifest, evaluation, title=title, context=context)
 
 
@@ -91,7 +91,7 @@ def _context(
     }
     localisation, pages = _localisation(predictions, tables, manifest, out, evaluation)
     unit = _unit(list(known.values()))
-    image = _images(manifest) if manifest is not None and unit != "slide" else None
+    image = case_images(manifest) if manifest is not None and unit != "slide" else None
 
     def sections(_) -> list:
         found = [_seen(evaluation.split, predictions, tables)]
@@ -168,8 +168,8 @@ def _with_rows(
     evaluation: "Evaluation", predictions: Mapping[str, Path], tables: Mapping[str, Predictions]
 ) -> "Evaluation":
     """Return the evaluation with what the rows of the tables are: their units where nobody says it, and of what."""
-    cards = {name: _card_beside(path) for name, path in predictions.items()}
     facts = {name: facts_beside(path) for name, path in predictions.items()}
+    cards = {name: _card_beside(path) for name, path in predictions.items()}
     of = {name: facts[name].get("of") or getattr(cards[name], "unit", "image") for name in tables}
     evaluation = replace(evaluation, unit_of=next(iter(of.values()), "image"))
     if evaluation.unit is not None:
@@ -282,7 +282,7 @@ def _card_beside(predictions: Path):
     folder = Path(predictions).parent / "model"
     if not folder.is_dir():
         return None
-    from ..mil.cards import load_any_card  # with torch: six times what a small table takes
+    from ..mil.cards import load_any_card
 
     return load_any_card(folder)
 
@@ -301,29 +301,3 @@ def _provenance(card) -> dict:
         "recipe": card.recipe,
         "versions": card.versions,
     }
-
-
-def _images(manifest: Manifest) -> Callable[[str], np.ndarray | None]:
-    """Return what the report shows of a case: the image, or four frames of the clip, two by two."""
-    from ..datasets.images.radiographs import read_radiograph
-    from ..datasets.video.clips import open_clip
-
-    files = dict(zip(manifest.table["id"], manifest.files()))
-
-    def image(case: str) -> np.ndarray | None:
-        if case not in files:
-            return None
-        try:
-            return read_radiograph(files[case], shorter_px=320)
-        except DataError:  # no image
-            return four_frames(files[case])
-
-    def four_frames(file: Path) -> np.ndarray | None:
-        try:
-            with open_clip(file, shorter_px=160) as clip:
-                one, two, three, four = clip[((np.arange(4) + 0.5) * len(clip) / 4).astype(int)]
-        except DataError:
-            return None
-        return np.block([[one, two], [three, four]]) / np.float32(255)
-
-    return image

@@ -114,6 +114,8 @@ def _check(
         )
     if found := card.arch.compressed:
         raise UserError(f"{path}: {', '.join(found)}: its units have an order of their own; merge plain ViTs only.")
+    if card.arch.stem:
+        raise UserError(f"{path}: a stem of convolutions, which the common start has not: merge models without one.")
     started = card.encoder.get("sha256")
     if started is None:
         raise UserError(

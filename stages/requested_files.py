@@ -15,7 +15,7 @@ from ..core.errors import DataError, printable
 from ..core.files import write_json
 from ..core.platform import hide_from_others
 from ..core.secret import checked_key, keyed_hash
-from ..datasets.kinds import DICOM, UNKNOWN, file_kind
+from ..datasets.kinds import DICOM, UNKNOWN, ZARR, file_kind, is_zarr_folder
 from ..datasets.manifest.contents import Entry, contents, summary
 
 IDENTIFIERS = ("study", "series", "instance", "accession")  # columns of DICOM files; they name a person
@@ -104,7 +104,9 @@ def expand(inputs: Sequence[str], unit: str) -> Expanded:
     found = Expanded()
     for text in inputs:
         for path in _matches(text):
-            if path.is_dir():
+            if path.is_dir() and is_zarr_folder(path):
+                found.entries.setdefault(path, Entry(path.name, ZARR))
+            elif path.is_dir():
                 _add_folder(found, path, unit)
             elif (entry := _named_file(path)).header is not None and entry.header.is_directory:
                 _add_folder(found, path.parent, unit)

@@ -155,6 +155,7 @@ class ImageTask(Task):
             )  # fmt: skip
         if verb == "pretrain":
             _add_start(parser)
+            _add_reports(parser)
         if verb == "finetune":
             parser.add_argument(
                 "--encoder", type=Path,
@@ -206,8 +207,12 @@ class ImageTask(Task):
         )  # fmt: skip
 
     def inputs(self, verb: str, options: Namespace) -> dict[str, Any]:
-        encoder = {"encoder": options.encoder} if verb in ("pretrain", "finetune") else {}
-        return {"cache": options.cache, "cache_gb": options.cache_gb} | encoder
+        given = {"cache": options.cache, "cache_gb": options.cache_gb}
+        if verb in ("pretrain", "finetune"):
+            given["encoder"] = options.encoder
+        if verb == "pretrain":
+            given |= {"reports": options.reports, "text_encoder": options.text_encoder}
+        return given
 
     def predict(self, options: Namespace) -> "pd.DataFrame | None":
         from .predict import Request, predict_stage
@@ -351,4 +356,17 @@ def _add_start(parser: Arguments) -> None:
         "--encoder", type=Path,
         help="go on from an encoder folder, a checkpoint of MAE, VideoMAE, DINO, timm, ..., or a name such as rad-dino "
         "(`clinvit weights list`); from scratch without",
+    )  # fmt: skip
+
+
+def _add_reports(parser: Arguments) -> None:
+    """Add what a pre-training on images and reports reads beside the images."""
+    parser.add_argument(
+        "--reports", type=Path, advanced=True,
+        help="of recipes that read reports: a table with `id` or `study` and columns of text, or a folder of .txt "
+        "files (default: the manifest's column `report`)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--text-encoder", type=Path, metavar="FOLDER", advanced=True,
+        help="of recipes that read reports: a local folder of transformers with a text encoder",
     )  # fmt: skip

@@ -30,6 +30,11 @@ def blocks(language: str) -> list[str]:
     return [code for page in PAGES for code in re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.S)]
 
 
+def joined(page: Path) -> str:
+    """Return a page whose commands stand in one line each."""
+    return re.sub(r" \\\n *", " ", page.read_text())
+
+
 @pytest.mark.parametrize("code", blocks("python"))
 def test_python_runs(code, readers_folder, monkeypatch):
     monkeypatch.chdir(readers_folder)
@@ -52,7 +57,7 @@ def readers_folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "line", sorted({m for page in PAGES for m in re.findall(r"^ *(clinvit .*)$", page.read_text(), re.M)})
+    "line", sorted({m for page in PAGES for m in re.findall(r"^ *(clinvit .*)$", joined(page), re.M)})
 )
 def test_commands_are_understood(line):
     words = line.split("#")[0].replace("'", "").split()[1:]

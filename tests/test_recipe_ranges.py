@@ -9,7 +9,7 @@ from clinvit.backbone.sizes import Model
 from clinvit.core.errors import UserError
 from clinvit.core.ranges import check_ranges, number_kind, within
 from clinvit.datasets.settings import Clip, Data
-from clinvit.datasets.slides.settings import Stain, Tiling, Tissue
+from clinvit.datasets.slides.settings import Quality, Stain, Tiling, Tissue
 from clinvit.datasets.transforms.augment import Augment
 from clinvit.datasets.transforms.multi_crop import MultiCrop
 from clinvit.engine.recipe import Optim, Run, parse_recipe
@@ -25,7 +25,7 @@ WHOLE = (Pretrain, Dino, Jepa, Finetune, Distil, Features, Mil, Extract, Tiling)
 GROUPS = {
     Model: "model.", Optim: "optim.", Run: "run.", Decoder: "decoder.", Head: "head.", MultiCrop: "crops.",
     View: "view.", Augment: "augment.", Clip: "data.clip.", Data: "data.", Cases: "data.", Tissue: "tissue.",
-    Stain: "stain.", Start: "start.", Predictor: "predictor.", Ibot: "ibot.", Dense: "dense.",
+    Quality: "quality.", Stain: "stain.", Start: "start.", Predictor: "predictor.", Ibot: "ibot.", Dense: "dense.",
 }  # fmt: skip
 PARTS = {**dict.fromkeys(WHOLE, ""), **GROUPS}
 NUMBERS = [

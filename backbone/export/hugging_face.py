@@ -146,6 +146,7 @@ def _refuse(arch: Architecture) -> None:
         "norms inside the MLP": arch.mlp_norm,
         "a norm before the first block": arch.input_norm,
         "a norm of projected patches": arch.patch_norm,
+        "stem of convolutions": arch.stem,
         "norms after attention and MLP": arch.norm_after,
     } | dict.fromkeys(arch.compressed, True)
     if found := [name for name, true in strange.items() if true]:

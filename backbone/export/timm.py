@@ -86,6 +86,7 @@ def _refuse(arch: Architecture) -> None:
         f"norms with eps {arch.norm_eps:g}": arch.norm_eps not in eps,
         "norms after attention and MLP": arch.norm_after,
         "a norm of projected patches": arch.patch_norm,
+        "stem of convolutions": arch.stem,
         f"gated MLPs with {arch.activation}": arch.gated_mlp and arch.activation != "silu",
     } | dict.fromkeys(arch.compressed, True)
     if found := [name for name, true in reasons.items() if true]:

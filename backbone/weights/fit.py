@@ -15,7 +15,7 @@ from .report import LoadReport, families
 # What a ViT with more than ours would leave over, and whose absence would change every output.
 NEEDED = (
     "blocks.", "reg_token", "register_tokens", "storage_tokens", "dist_token", "norm_pre.", "rope.", "patch_embed.",
-    "pos_embed",
+    "pos_embed", "stem.",
 )  # fmt: skip
 
 
@@ -42,6 +42,9 @@ def set_weights(vit: ViT, named: Named, grid: tuple[int, int, int] | None = None
         adapted.append("class token dropped")
     _fit_channels(vit, state, adapted)
     own = vit.state_dict()
+    if vit.stem is not None and not any(name.startswith("stem.") for name in state):
+        state |= {name: own[name] for name in own if name.startswith("stem.")}
+        adapted.append("the stem of convolutions is new, and gives zero at first")
     _refuse_missing(vit, state, [name for name in own if name not in state])
     for name, tensor in own.items():
         if state[name].shape != tensor.shape:

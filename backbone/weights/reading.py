@@ -14,8 +14,9 @@ from torch import Tensor
 
 from ...core.documents import read_json
 from ...core.errors import UserError
-from ...core.files import refuse_irregular, wrong_checksum
-from ...core.tensors import refuse_expanded, refuse_many
+from ...core.files import refuse_irregular
+from ...core.tensors import refuse_expanded
+from ...core.weight_files import is_safetensors, refuse_archive, refuse_code, refuse_hostile, refuse_many
 from .prefixes import without_prefix
 
 State = dict[str, Tensor]
@@ -139,23 +140,13 @@ def _content(path: Path) -> object:
     """
     refuse_irregular(path)
     _refuse_pointer(path)
-    if _is_safetensors(path):
+    if is_safetensors(path):
         try:
             refuse_many(path)
             return safetensors.torch.load_file(path)
         except (safetensors.SafetensorError, OSError) as error:
             raise UserError(f"{path}: not a readable safetensors file ({error}). Copy or download it again.") from None
     return read_pickle(path)
-
-
-def _is_safetensors(path: Path) -> bool:
-    """Return whether a file is of safetensors, by content or name: what is named so is never unpickled."""
-    if path.suffix == ".safetensors" or not path.is_file():
-        return path.suffix == ".safetensors"
-    with path.open("rb") as file:
-        head = file.read(9)
-    header = int.from_bytes(head[:8], "little")  # its length, before the JSON
-    return head[8:] == b"{" and header <= path.stat().st_size
 
 
 def _refuse_pointer(path: Path) -> None:
@@ -180,11 +171,8 @@ def read_pickle(path: Path) -> object:
     Raises:
         UserError: As of `read_checkpoint`.
     """
-    if wrong := wrong_checksum(path):
-        raise UserError(
-            f"{path}: not a readable PyTorch checkpoint: {wrong}. Copy or download it again; if it was saved without "
-            "checksums (torch.serialization.set_crc32_options), save it with them."
-        )
+    refuse_hostile(path)
+    refuse_archive(path)
     try:
         with torch.serialization.safe_globals(PLAIN), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of kinds of tensors that are refused below
@@ -194,10 +182,7 @@ def read_pickle(path: Path) -> object:
     except pickle.UnpicklingError as error:
         asked = re.search(r"GLOBAL ([\w.]+)", str(error))
         if asked:
-            raise UserError(
-                f"{path}: refused: the file asks to run `{asked[1]}` when it is opened, and weights need no code. "
-                "Ask its makers for safetensors."
-            ) from None
+            refuse_code(path, asked[1])
         raise UserError(f"{path}: not a readable PyTorch checkpoint. Copy or download it again.") from None
     except (MemoryError, UserError):
         raise

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,6 +34,7 @@ class Source:
         bad: Rows of the manifest that cannot be read, and why.
         manifest: The files: images, clips or slides.
         slides: Rows of the manifest whose tiles these are, slide after slide; None where a row is a file itself.
+        reports: What a text encoder says of the reports of the rows (`pretrain.report_features`); None without reports.
     """
 
     pixels: PixelCache | Files | ShardPixels | OwnPixels | TileSource
@@ -41,6 +43,7 @@ class Source:
     bad: dict[int, str]
     manifest: Manifest
     slides: np.ndarray | None = None
+    reports: Any = None
 
     @property
     def windowed(self) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ...core.documents import read_json
 from ...core.errors import DataError
-from ..kinds import DICOM, EMPTY, HDF5, HEAD, IMAGES, UNKNOWN, VIDEOS, kind_of
+from ..kinds import DICOM, EMPTY, HDF5, HEAD, IMAGES, UNKNOWN, VIDEOS, ZARR, ZIPPED_ZARR, is_zarr_folder, kind_of
 
 if TYPE_CHECKING:
     from ..images.dicom_header import DicomHeader, Wanted
@@ -36,7 +36,7 @@ KINDS = {
     "image": (*IMAGES, DICOM),
     "radiograph": (*IMAGES, DICOM),
     "clip": (*VIDEOS, DICOM),
-    "slide": ("TIFF", "JPEG", "PNG", DICOM),
+    "slide": ("TIFF", "JPEG", "PNG", DICOM, ZARR, ZIPPED_ZARR),
     "features": (HDF5,),
 }
 
@@ -138,19 +138,22 @@ def kinds_below(root: Path, found: Contents) -> Iterator[tuple[str, list[tuple[s
         if (key := _identity(root / folder)) in entered:
             continue
         entered.add(key)
-        files = []
+        files, zarrs = [], set()
         with os.scandir(root / folder) as entries:
             for entry in sorted(entries, key=lambda each: each.name):
                 path = folder + entry.name
                 if entry.name.startswith("."):
                     found.leave_out(path, HIDDEN)
+                elif entry.is_dir() and is_zarr_folder(root / path):  # one thing, of thousands of files
+                    files.append(path)
+                    zarrs.add(path)
                 elif entry.is_dir():
                     waiting.append(f"{path}/")
                 elif not entry.is_file():
                     found.leave_out(path, IRREGULAR)
                 else:
                     files.append(path)
-        yield folder, list(_with_kinds(root, files, found))
+        yield folder, list(_with_kinds(root, files, zarrs, found))
 
 
 def is_clip_of_frames(files: list[tuple[str, str]]) -> bool:
@@ -241,8 +244,11 @@ def _patient(path: Path) -> str:
         return ""
 
 
-def _with_kinds(root: Path, files: list[str], found: Contents) -> Iterator[tuple[str, str]]:
+def _with_kinds(root: Path, files: list[str], zarrs: set[str], found: Contents) -> Iterator[tuple[str, str]]:
     for path in files:
+        if path in zarrs:
+            yield path, ZARR
+            continue
         try:  # known to be a regular file; without `pathlib` and buffers, which take twice the time
             with open(os.path.join(root, path), "rb", buffering=0) as file:  # noqa: PTH118, PTH123
                 kind = kind_of(file.read(HEAD))
@@ -303,6 +309,6 @@ def _other(path: str, kind: str) -> str:
     if kind in VIDEOS:
         return f"video ({kind})"
     if kind != UNKNOWN:
-        return f"{kind} file"
+        return kind if kind == ZARR else f"{kind} file"
     ending = Path(path).suffix[1:].lower()
     return f".{ending} file" if ending in _ENDINGS else "file of an unknown kind"

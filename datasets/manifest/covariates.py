@@ -6,7 +6,7 @@ import re
 FACTS = frozenset(
     (
         "age sex view follow_up height width spacing mpp mpp_override fps frames annotation study series site scanner "
-        "source group probe original_split duplicate_of instance accession chosen mask"
+        "source group probe original_split duplicate_of instance accession chosen mask report"
     ).split()
 )
 # Plain names of columns that describe a case or how it was acquired, whose cells often read like a label's.

@@ -1,14 +1,12 @@
-"""Bags of instance features: a folder of HDF5 files made from slides, or a classical table; and padded batches."""
+"""Bags of instance features in a folder of HDF5 files made from slides, and padded batches."""
 
 import hashlib
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -16,7 +14,6 @@ from torch.utils.data import Dataset
 from ...core.errors import DataError
 from ...core.platform import usable_cores
 from ..loading.isolation import isolated
-from ..manifest.tables import nearest, read_csv
 from .places import features_file
 
 
@@ -203,125 +200,6 @@ def described(attributes: dict) -> dict:
 def differing(one: dict, other: dict) -> list[str]:
     """Return names that both describe, differently."""
     return sorted(name for name in one.keys() & other.keys() if one[name] != other[name])
-
-
-@dataclass(frozen=True, eq=False)
-class BagTable:
-    """A classical set of bags, all in memory.
-
-    Attributes:
-        path: The file that it came from.
-        ids: B names.
-        labels: L names: one for two classes, else one per class.
-        targets: (B, L) float32 of 0 and 1.
-        features: (instances, D) float32, bag after bag.
-        offsets: (B + 1,) first instance of each bag, and the end.
-        instance_labels: (instances,) float32, where the file has them.
-    """
-
-    path: Path
-    ids: tuple[str, ...]
-    labels: tuple[str, ...]
-    targets: np.ndarray
-    features: np.ndarray
-    offsets: np.ndarray
-    instance_labels: np.ndarray | None = None
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    @property
-    def width(self) -> int:
-        """Return features D of an instance."""
-        return self.features.shape[1]
-
-    def count(self, row: int) -> int:
-        """Return instances of a bag."""
-        return int(self.offsets[row + 1] - self.offsets[row])
-
-    def bag(self, row: int, instances: np.ndarray | None = None) -> np.ndarray:
-        """Return (n, D) float32 features of these instances, or of all."""
-        own = self.features[self.offsets[row] : self.offsets[row + 1]]
-        return own if instances is None else own[instances]
-
-    def reasons(self) -> list[str]:
-        """Return N empty texts: the table was checked when it was read."""
-        return [""] * len(self)
-
-
-def read_bag_table(
-    path: str | Path, label: str | int = 0, bag: str | int = 1, instance_label: str | int | None = None
-) -> BagTable:
-    """Read bags from a CSV (also compressed) with one instance a line, with or without a header.
-
-    Args:
-        path: The file.
-        label: Column of the bag's label, a name or a place from 0; a class number from 0, the same on all lines of a
-            bag.
-        bag: Column of the bag's id; its lines may stand anywhere.
-        instance_label: Column of the instance's own label, if there is one. All other columns are features.
-
-    Raises:
-        DataError: The file is no such table, a cell is no number or not finite, a bag has two labels, or all have one.
-    """
-    path = Path(path)
-    table = read_csv(path, header=0 if _has_header(path) else None)
-    places = {name: _place(path, table, column) for name, column in (("label", label), ("bag", bag))}
-    if instance_label is not None:
-        places["instance label"] = _place(path, table, instance_label)
-    if len(set(places.values())) < len(places) or table.shape[1] <= len(places):
-        raise DataError(f"{path}: label, bag and features need columns of their own; it has {table.shape[1]} columns.")
-    group, names = pd.factorize(table.iloc[:, places["bag"]].str.strip())
-    order = np.argsort(group, kind="stable")
-    numbers = table.drop(columns=table.columns[places["bag"]]).apply(pd.to_numeric, errors="coerce")
-    wrong = np.argwhere(~np.isfinite(numbers.to_numpy(np.float64)))
-    if len(wrong):
-        line, column = wrong[0]
-        raise DataError(
-            f"{path}: instance {line + 1}: column {numbers.columns[column]} is no finite number ({len(wrong)} cells "
-            "in all). Mend them or leave the instances out."
-        )
-    truth = numbers[table.columns[places["label"]]].to_numpy()
-    targets, labels = _targets(path, truth, group, names)
-    features = numbers.drop(columns=[table.columns[place] for name, place in places.items() if name != "bag"])
-    own = numbers[table.columns[places["instance label"]]] if instance_label is not None else None
-    return BagTable(
-        path, tuple(names), labels, targets, features.to_numpy(np.float32)[order],
-        np.concatenate([[0], np.bincount(group).cumsum()]),
-        None if own is None else own.to_numpy(np.float32)[order],
-    )  # fmt: skip
-
-
-def _has_header(path: Path) -> bool:
-    """Return whether no cell of the first line is a number."""
-    return pd.to_numeric(read_csv(path, header=None, nrows=1).iloc[0], errors="coerce").isna().all()
-
-
-def _place(path: Path, table: pd.DataFrame, column: str | int) -> int:
-    if isinstance(column, int):
-        if not 0 <= column < table.shape[1]:
-            raise DataError(f"{path}: no column {column}; it has {table.shape[1]}, from 0 on.")
-        return column
-    if column not in table.columns:
-        hint = nearest(column, map(str, table.columns))
-        raise DataError(f"{path}: no column {column!r}{hint}; without a header, give its place from 0 on.")
-    return table.columns.get_loc(column)
-
-
-def _targets(path: Path, truth: np.ndarray, group: np.ndarray, names: Sequence) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return (B, L) targets and the names of the labels."""
-    first = np.zeros(len(names))
-    first[group[::-1]] = truth[::-1]
-    if np.any(split := truth != first[group]):
-        raise DataError(f"{path}: bag {names[group[split][0]]!r} has two labels; a bag has one, on all its lines.")
-    if np.any((first < 0) | (first != first.round())):
-        raise DataError(f"{path}: a label is a class number from 0 on, not {first[(first < 0) | (first % 1 > 0)][0]}.")
-    classes = np.unique(first)
-    if len(classes) < 2:
-        raise DataError(f"{path}: all {len(names)} bags have the label {classes[0]:.0f}: nothing to learn.")
-    if np.array_equal(classes, [0, 1]):
-        return first[:, None].astype(np.float32), ("positive",)
-    return (first[:, None] == classes).astype(np.float32), tuple(f"class {number:.0f}" for number in classes)
 
 
 def draw_instances(count: int, most: int | None, dropout: float, seed: int) -> np.ndarray | None:

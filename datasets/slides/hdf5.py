@@ -9,6 +9,7 @@ cut out exactly our squares, which encoders resize anyway. What we need beyond t
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from ...core.files import refuse_irregular, require_space, written_aside
 from ..loading.contained import refuse_inflated, refuse_pointers
 from ..loading.limits import FEATURES_GB
 from .theirs import FEATURES, by_our_names, in_microns, placed_grid, side_px
-from .tiles import TileGrid
+from .tiles import QUALITY, TileGrid
 
 if TYPE_CHECKING:
     from .tensors import TensorFile
@@ -41,7 +42,7 @@ def _written(path: str | os.PathLike, size_bytes: int) -> Iterator[h5py.File]:
 
 
 def write_tiles(path: str | os.PathLike, grid: TileGrid) -> None:
-    """Write a tile grid: `coords` with the attributes of CLAM, TRIDENT and our own, and `tissue`."""
+    """Write a tile grid: `coords` with the attributes of CLAM, TRIDENT and our own, `tissue` and quality."""
     with _written(path, grid.coords.nbytes) as file:
         _write_grid(file, Path(path), grid)
 
@@ -74,8 +75,9 @@ def read_tiles(
             raise DataError(f"{path}: no `coords`: where its tiles lie, it does not say. {_ADVICE}")
         attrs = _attributes(file, "coords")
         tissue = _tissue(path, file, len(coords))
+        quality = {name: _column(path, file, name, len(coords)) for name in QUALITY if name in file}
     with _reading(path):
-        return placed_grid(path, coords, tissue, attrs, mpp, size_px, tile_level0_px)
+        return replace(placed_grid(path, coords, tissue, attrs, mpp, size_px, tile_level0_px), quality=quality)
 
 
 def states_slide(path: str | os.PathLike) -> bool:
@@ -125,6 +127,44 @@ def write_scores(path: str | os.PathLike, scores: np.ndarray, grid: TileGrid) ->
     with _written(path, scores.nbytes + grid.coords.nbytes) as file:
         file.create_dataset("scores", data=scores.astype(np.float32))
         _write_grid(file, Path(path), grid)
+
+
+def write_slide_vector(
+    path: str | os.PathLike, vector: np.ndarray, attention: np.ndarray, tiles: Path, encoder: Mapping[str, str]
+) -> None:
+    """Write one vector of a slide as TRIDENT does: `features` (D,) and the `coords` of the tiles that it was made of.
+
+    Beside them stands `attention` (N,), how much each tile had of it.
+
+    Args:
+        path: The file; `<folder>/<id>.h5`.
+        vector: (D,) float32.
+        attention: (N,) float32.
+        tiles: The file of the tiles' features, whose `coords` are copied with what they say of themselves.
+        encoder: What made the vector; attributes of `features`.
+
+    Raises:
+        DataError: The tiles cannot be read.
+    """
+    with _written(path, vector.nbytes + 20 * attention.size) as file:
+        file.create_dataset("features", data=vector).attrs.update(dict(encoder))
+        file.create_dataset("attention", data=attention)
+        if not is_tensor(tiles):
+            with _reading(tiles), _opened(tiles) as source:
+                if _coords(tiles, source) is not None:
+                    source.copy("coords", file)
+                    file["coords"].attrs.update(dict(source.attrs.items()))
+
+
+def read_attention(path: str | os.PathLike) -> np.ndarray | None:
+    """Return the (N,) weights that `write_slide_vector` wrote; None where the file has none.
+
+    Raises:
+        DataError: Missing or damaged.
+    """
+    path = Path(path)
+    with _reading(path), _opened(path) as file:
+        return file["attention"][:] if "attention" in file else None
 
 
 def read_scores(path: str | os.PathLike) -> tuple[np.ndarray, TileGrid]:
@@ -269,7 +309,7 @@ def all_finite(values: np.ndarray) -> bool:
 
 
 def _write_grid(file: h5py.File, path: Path, grid: TileGrid) -> None:
-    """Return `coords` and `tissue` of an open file; `path` is its name to be."""
+    """Write the tiles into an open file; `path` is its name to be."""
     coords = file.create_dataset("coords", data=grid.coords.astype(np.int64))
     magnification = max(1, round(10 / grid.mpp))
     size = np.array([grid.width_px, grid.height_px])
@@ -286,6 +326,8 @@ def _write_grid(file: h5py.File, path: Path, grid: TileGrid) -> None:
     own = {"tile_px": grid.tile_px, "tile_um": grid.tile_um, "overlap_um": grid.overlap_um, "mpp": grid.mpp}
     coords.attrs.update({**shared, **clam, **trident, **own})
     file.create_dataset("tissue", data=grid.tissue.astype(np.float32))
+    for name, values in grid.quality.items():
+        file.create_dataset(name, data=values.astype(np.float32))
 
 
 def _overlap_px(grid: TileGrid) -> int:
@@ -319,9 +361,15 @@ def _tissue(path: Path, file: h5py.File, count: int) -> np.ndarray:
     """Return (count,) shares of tissue, NaN where the file does not say."""
     if "tissue" not in file:
         return np.full(count, np.nan, np.float32)
-    if file["tissue"].shape != (count,):
-        raise DataError(f"{path}: {count} coordinates but shares of tissue {file['tissue'].shape}. {_ADVICE}")
-    return file["tissue"][:]
+    return _column(path, file, "tissue", count)
+
+
+def _column(path: Path, file: h5py.File, name: str, count: int) -> np.ndarray:
+    """Return (count,) numbers of a column, one per tile."""
+    column = file[name]
+    if not isinstance(column, h5py.Dataset) or column.shape != (count,) or column.dtype.kind != "f":
+        raise DataError(f"{path}: {count} coordinates, but `{name}` is not as many numbers. {_ADVICE}")
+    return column[:]
 
 
 def _coords(path: Path, file: h5py.File) -> np.ndarray | None:

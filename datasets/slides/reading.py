@@ -1,7 +1,7 @@
 """Whole slides: tiles asked for in microns, read from the best level and resized once; overviews in little memory.
 
-A slide is anything OpenSlide opens (SVS, NDPI, MRXS, SCN, VMS, BIF, CZI, tiled TIFF, DICOM), or a plain image
-(PNG, JPEG, untiled TIFF).
+A slide is anything OpenSlide opens (SVS, NDPI, MRXS, SCN, VMS, BIF, CZI, tiled TIFF, DICOM), an OME-Zarr, or a plain
+image (PNG, JPEG, untiled TIFF).
 """
 
 import os
@@ -18,6 +18,7 @@ from ..loading.limits import SLIDE_GIGAPIXELS
 from .dicom_series import slide_in_folder
 from .scale import microns_per_px
 from .sources import ImageSource, OpenSlideSource, Source, UnknownCodec
+from .zarr_store import is_zarr
 
 SLIDE_SUFFIXES = (
     ".svs", ".tif", ".tiff", ".btf", ".qptiff", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".czi",
@@ -25,7 +26,7 @@ SLIDE_SUFFIXES = (
 )  # fmt: skip
 
 # Endings that are no part of a slide's name; what else stands behind a dot is, as in TCGA's ids.
-_ENDINGS = (*SLIDE_SUFFIXES, ".dicom", ".h5", ".pt")
+_ENDINGS = (*SLIDE_SUFFIXES, ".dicom", ".h5", ".pt", ".ome.zarr", ".zarr", ".ome.zarr.zip", ".zarr.zip", ".ozx")
 _IMAGES = (".tif", ".tiff", ".btf", ".qptiff", ".png", ".jpg", ".jpeg")
 # A level counts as fine enough when its downsample is greater than wanted by this share at most: levels of
 # 62 px for 250 say 4.03 and mean 4.
@@ -181,7 +182,8 @@ def open_slide(path: str | os.PathLike, mpp: float | None = None) -> Slide:
     """Open a slide.
 
     Args:
-        path: The file (of MRXS, VMS and the like, the one that OpenSlide is given), or the folder of one DICOM slide.
+        path: The file (of MRXS, VMS and the like, the one that OpenSlide is given), an OME-Zarr, or the folder of one
+            DICOM slide.
         mpp: Microns per level-0 pixel by the manifest, for slides whose metadata do not say; None if unknown.
 
     Returns:
@@ -191,10 +193,15 @@ def open_slide(path: str | os.PathLike, mpp: float | None = None) -> Slide:
         DataError: Missing, empty, no slide, cut off, without a possible scale, or contradicting `mpp`.
     """
     path = Path(path)
-    if os.path.isdir(path):  # noqa: PTH112, which fails on no path, however long
-        path = slide_in_folder(path)
-    _refuse_unreadable(path)
-    source = _source(path)
+    if is_zarr(path):
+        from .ome_zarr import OmeZarr
+
+        source: Source = OmeZarr(path)
+    else:
+        if os.path.isdir(path):  # noqa: PTH112, which fails on no path, however long
+            path = slide_in_folder(path)
+        _refuse_unreadable(path)
+        source = _source(path)
     try:
         return Slide(path, source, mpp)
     except BaseException:

@@ -44,6 +44,38 @@ class Tissue:
 
 
 @dataclass(frozen=True)
+class Quality:
+    """Which tiles are spoilt, by what, and which are left out for it; without any of these nothing is measured.
+
+    Sharpness and shares are columns of the tile files, and of `quality/<id>.csv` with the tiles that were left out.
+    Every tile is read once for them. What they are stands in `datasets/slides/quality.py`.
+
+    Attributes:
+        measure: Write the columns, without leaving a tile out by itself.
+        min_sharpness: A tile is left out as blurred or out of focus if the variance of its Laplacian is lower, squared
+            grey levels at `tile_px`; 100 is usual at 0.5 microns per pixel, and depends on scanner and stain.
+        max_fold: A tile is left out as folded if more than this share of it is as dark and saturated as a fold.
+        max_pen: As marked by a pen, if more than this share of it has the colour of ink (green, blue, black).
+        max_bubble: As under an air bubble, if more than this share of it lies within a round dark rim.
+    """
+
+    measure: bool = False
+    min_sharpness: float | None = field(default=None, metadata=within(0))
+    max_fold: float | None = field(default=None, metadata=within(0, 1))
+    max_pen: float | None = field(default=None, metadata=within(0, 1))
+    max_bubble: float | None = field(default=None, metadata=within(0, 1))
+
+    def __post_init__(self):
+        check_ranges(self, "quality")
+
+    @property
+    def asked(self) -> bool:
+        """Return whether tiles are to be measured."""
+        limits = self.min_sharpness, self.max_fold, self.max_pen, self.max_bubble
+        return self.measure or any(limit is not None for limit in limits)
+
+
+@dataclass(frozen=True)
 class Tiling:
     """How a slide is cut into tiles.
 
@@ -53,6 +85,7 @@ class Tiling:
         overlap_um: What neighbours share, microns.
         min_tissue: A tile is kept if more than this share of it is tissue.
         tissue: How tissue is found.
+        quality: Which tiles are left out as spoilt.
     """
 
     tile_um: float = field(default=112.0, metadata=within(0, exclude="low"))
@@ -60,6 +93,7 @@ class Tiling:
     overlap_um: float = field(default=0.0, metadata=within(0))
     min_tissue: float = field(default=0.75, metadata=within(0, 1, exclude="high"))
     tissue: Tissue = field(default_factory=Tissue)
+    quality: Quality = field(default_factory=Quality)
 
     def __post_init__(self):
         check_ranges(self)

@@ -122,6 +122,18 @@ def ink_warning(rgb: np.ndarray, um_per_px: float) -> str:
     return TissueMask(ink, 1.0, "saturation", 0.0, 0.0, *found).warning
 
 
+def ink_mask(rgb: np.ndarray, um_per_px: float) -> np.ndarray:
+    """Return (h, w) bool: what has the colour of ink and is not taken for a stain of the tissue.
+
+    Args:
+        rgb: (h, w, 3) uint8 overview.
+        um_per_px: Its scale.
+    """
+    black, ink = _inks(rgb, um_per_px**2)
+    saturation = cv2.medianBlur(cv2.cvtColor(rgb, cv2.COLOR_RGB2HSV)[..., 1], _MEDIAN_PX)
+    return black if ink_share(rgb, saturation, ink)[1] else black | ink
+
+
 def ink_share(rgb: np.ndarray, saturation: np.ndarray, ink: np.ndarray) -> tuple[float, bool]:
     """Return the share of what is coloured that has the colour of ink, and whether that is a stain of the tissue.
 

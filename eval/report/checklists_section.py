@@ -114,6 +114,7 @@ def run_facts(found: Results, context: Context, sections: Sequence[Section]) -> 
         "performance": "Discrimination, Operating points and Calibration, with intervals",
         "wrong": "the most wrong cases are shown (Most wrong cases)",
         "counts": "true and false positives and negatives of each label (Operating points)",
+        "audit": "every score stands in the table of predictions, every metric in report.json",
         "meaning": "; ".join(f"{label}: {words}" for label, words in context.meaning.items() if words),
         "thresholds": _thresholds(first),
         **_provenance(context.provenance.get(first.name, {})),
@@ -124,6 +125,7 @@ def run_facts(found: Results, context: Context, sections: Sequence[Section]) -> 
         "sites": ("sites", "each site, their mean and a prediction for a further one (Sites)"),
         "cohort": ("cohort", "by split (Cohort)"),
         "readers": ("readers", "readers of the same cases (Readers)"),
+        "maps": ("boxes", "maps held against annotated boxes (Boxes)"),
         "abstention": ("abstention", "what is left to the reader (Left to the reader)"),
     }
     facts |= {key: words for key, (anchor, words) in pointers.items() if anchor in there}

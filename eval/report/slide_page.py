@@ -14,7 +14,7 @@ import numpy as np
 
 from ...core.errors import DataError
 from ...core.files import write_text
-from ..localisation.heat_map import colour_table, score_map
+from ..localisation.heat_map import ScoreMap, colour_table, score_map
 from ..localisation.tiles import checked_tiles
 from .images import data_uri, jpeg_uri, thumbnail
 
@@ -43,6 +43,7 @@ class SlideMap:
         outlines: Annotation, (K, 2) points x, y in level-0 px each.
         gallery: Tile number to its pixels (t, t, 3) uint8; `highest_tiles` says which are wanted.
         facts: Anything else worth a line: model, encoder, stain.
+        quality: (N,) numbers by name, to be shown instead of the scores: sharpness, shares of folds, pen and bubbles.
     """
 
     id: str
@@ -60,6 +61,7 @@ class SlideMap:
     outlines: Sequence[np.ndarray] = ()
     gallery: Mapping[int, np.ndarray] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
+    quality: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 def highest_tiles(scores: np.ndarray, most: int = GALLERY) -> np.ndarray:
@@ -109,9 +111,9 @@ def slide_page(slide: SlideMap) -> str:
 
 def _data(slide: SlideMap, coords: np.ndarray, scores: np.ndarray) -> dict:
     """Return what the script reads: numbers as they are, arrays as base64 of little-endian bytes."""
-    found = score_map(coords, scores, slide.tile_level0_px)
-    # 0 is "no tile", 1 to 255 are scores 0 to 1.
-    cells = np.where(np.isnan(found.values), 0, 1 + np.rint(np.nan_to_num(found.values) * 254)).astype(np.uint8)
+    found, cells = _cells(slide, coords, scores)
+    layers = [_layer(slide, coords, slide.score_name, scores)]
+    layers += [_layer(slide, coords, name, values) for name, values in slide.quality.items()]
     return {
         "width": slide.width_px,
         "height": slide.height_px,
@@ -124,13 +126,26 @@ def _data(slide: SlideMap, coords: np.ndarray, scores: np.ndarray) -> dict:
             "cell": found.cell_px,
             "width": cells.shape[1],
             "height": cells.shape[0],
-            "cells": _base64(cells),
         },
         "coords": _base64(coords.astype("<i4")),
-        "scores": _base64(scores.astype("<f4")),
+        "layers": layers,
         "colours": _base64(colour_table()),
         "outlines": [np.rint(outline).astype(int).ravel().tolist() for outline in slide.outlines],
     }
+
+
+def _layer(slide: SlideMap, coords: np.ndarray, name: str, values: np.ndarray) -> dict:
+    """Return (N,) values as a layer: scores and shares from 0 to 1, others from 0 to their largest."""
+    most = max(1.0, float(values.max()))
+    _, cells = _cells(slide, coords, np.asarray(values, np.float64) / most)
+    raw = _base64(np.asarray(values, "<f4"))
+    return {"name": name, "least": 0.0, "most": most, "cells": _base64(cells), "values": raw}
+
+
+def _cells(slide: SlideMap, coords: np.ndarray, values: np.ndarray) -> tuple[ScoreMap, np.ndarray]:
+    """Return the map of (N,) values in 0..1, and it as uint8: 0 is "no tile", 1 to 255 are 0 to 1."""
+    found = score_map(coords, values, slide.tile_level0_px)
+    return found, np.where(np.isnan(found.values), 0, 1 + np.rint(np.nan_to_num(found.values) * 254)).astype(np.uint8)
 
 
 def _facts(slide: SlideMap, scores: np.ndarray) -> list[tuple[str, str]]:
@@ -148,6 +163,8 @@ def _facts(slide: SlideMap, scores: np.ndarray) -> list[tuple[str, str]]:
     if not np.isnan(slide.threshold):
         above = int((scores >= slide.threshold).sum())
         lines.append((f"{slide.score_name} ≥ {slide.threshold:.3f}", f"{above:,} tiles ({above / len(scores):.1%})"))
+    for name, values in slide.quality.items():
+        lines.append((name, f"median {np.median(values):.3g}, {values.min():.3g} to {values.max():.3g}"))
     return [*lines, *((str(name), str(value)) for name, value in slide.facts.items())]
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from .intervals import Estimate, percentile
 from .metrics import ratio
 from .resampling import PatientBootstrap
+from .scaled_intervals import FISHER, on_scale
 
 WEIGHTS = ("none", "linear", "quadratic")
 _ONE = "all ratings are of one category: agreement beyond chance means nothing"
@@ -39,7 +40,8 @@ def fleiss_kappa(ratings: np.ndarray, bootstrap: PatientBootstrap) -> Estimate:
     agreed = ((counts**2).sum(axis=1) - readers) / (readers * (readers - 1))
     values = np.column_stack([np.ones(len(agreed)), agreed, counts / readers])
     value = float(_fleiss(values.sum(axis=0)[None])[0])
-    return percentile(value, _fleiss(bootstrap.sums(values)), _ONE, bootstrap.size)
+    draws = _fleiss(bootstrap.sums(values))
+    return on_scale(percentile(value, draws, _ONE, bootstrap.size), draws, bootstrap.size, FISHER)
 
 
 def _kappa(tables: np.ndarray, size: int, weights: str) -> np.ndarray:

@@ -6,7 +6,7 @@ compared with acting on all cases and on none. It takes scores at their word: th
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -71,21 +71,22 @@ def _curves(truth: np.ndarray, scores: np.ndarray, bootstrap: PatientBootstrap) 
     groups = _groups(truth, scores)
     size = labels * 2 * _LEVELS
     tally = np.bincount(groups[groups >= 0], minlength=size)[None]
-    net, gain, treat_all = (values[0] for values in _net_benefits(tally, labels))
+    net, over_all, treat_all = (values[0] for values in _net_benefits(tally, labels))
 
     def metrics(reweighted: Reweighted) -> dict[str, np.ndarray]:
-        drawn, advantage, _ = _net_benefits(reweighted.tallies(groups, size), labels)
-        return {"net": drawn.reshape(len(drawn), -1), "gain": advantage.reshape(len(advantage), -1)}
+        drawn, over_all, _ = _net_benefits(reweighted.tallies(groups, size), labels)
+        return {"net": drawn.reshape(len(drawn), -1), "over_all": over_all.reshape(len(over_all), -1)}
 
     draws = bootstrap.drawn(metrics)
     why, few = reasons(truth), bootstrap.smaller_class(truth)
     one_class = np.array([bool(reason) for reason in why])
-    net[one_class] = gain[one_class] = treat_all[one_class] = np.nan
+    net[one_class] = over_all[one_class] = treat_all[one_class] = np.nan
     each = len(THRESHOLDS)
-    net, gain = (
+    net, over_all = (
         _by_label(estimates(values.ravel(), draws[name], np.repeat(why, each), np.repeat(few, each)), each)
-        for name, values in (("net", net), ("gain", gain))
+        for name, values in (("net", net), ("over_all", over_all))
     )
+    gain = [[_smaller(*pair) for pair in zip(*rows)] for rows in zip(net, over_all)]
     highest = np.where(np.isnan(truth), 0, scores).max(axis=0, initial=0)
     net = [
         [_NOT_REACHED if threshold > highest[i] and not why[i] else found for threshold, found in zip(THRESHOLDS, row)]
@@ -107,14 +108,31 @@ def _groups(truth: np.ndarray, scores: np.ndarray) -> np.ndarray:
 
 
 def _net_benefits(tally: np.ndarray, labels: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return net benefit, its gain and that of treating all, each (R, L, T), of (R, groups) cases."""
+    """Return net benefit, that over treating all, and that of treating all, each (R, L, T), of (R, groups) cases."""
     tally = tally.reshape(-1, labels, 2, _LEVELS)
     reaching = np.cumsum(tally[..., ::-1], axis=-1)[..., ::-1]  # at least so many thresholds
     everyone, predicted = reaching[..., 0].astype(float), reaching[..., 1:].astype(float)
     cases = everyone.sum(axis=-1)[..., None]
     net = ratio(predicted[..., 1, :] - _WEIGHT * predicted[..., 0, :], cases)
     treat_all = ratio(everyone[..., 1:] - _WEIGHT * everyone[..., :1], cases)
-    return net, net - np.maximum(treat_all, 0), treat_all
+    return net, net - treat_all, treat_all
+
+
+def _smaller(net: Estimate, over_all: Estimate) -> Estimate:
+    """Return the gain over the better of both strategies without a model: the smaller of the two gains.
+
+    Each end is the smaller of both ends. Resamples of the gain itself covered 88 % of the time where both strategies
+    are equally good: each of them shows the one that happens to be better.
+    """
+    smaller = net if np.isnan(net.value) or net.value <= over_all.value else over_all
+    if np.isnan(net.low) and np.isnan(over_all.low):
+        return smaller
+    # One of both may be the same in every resample: no case reaches the threshold, or every one does.
+    low, high = (
+        min(own if np.isnan(end) else end for own, end in ((net.value, a), (over_all.value, b)))
+        for a, b in ((net.low, over_all.low), (net.high, over_all.high))
+    )
+    return replace(smaller, low=low, high=high, reason="")
 
 
 def _by_label(found: Sequence[Estimate], each: int) -> list[list[Estimate]]:

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .identification import unit_rows
 from .intervals import Estimate
+from .neighbours import nearest
 
 NEIGHBOURS = (5, 11, 21, 51)  # of which that with the best balanced accuracy of the classes is taken
-_BLOCK = 512
 # In simulation (150 runs, 15 and 60 patients of 2 images) a bootstrap by patient covers 76 and 83 %.
 SHARED = "no interval: images are neighbours of one another"
 
@@ -58,7 +57,7 @@ def robustness_index(
     label, site = (np.unique(np.asarray(each, str), return_inverse=True)[1] for each in (classes, sites))
     if label.max(initial=0) == 0 or site.max(initial=0) == 0:
         raise ValueError("the index needs two classes and two sites.")
-    near = _neighbours(features, patients, max(candidates))
+    near = nearest(features, features, patients, patients, max(candidates)).rows
     scores = {k: _balanced(label, near[:, :k]) for k in candidates}
     k = max(candidates, key=lambda each: (scores[each], -each))
     there = near[:, :k] >= 0
@@ -70,23 +69,6 @@ def robustness_index(
         return Robustness(Estimate(float("nan"), reason="no neighbour counts"), k, scores[k], 0.0)
     index = Estimate(float(total[0] / total[1]), reason=SHARED)
     return Robustness(index, k, scores[k], float((counts[:, 1] > 0).mean()))
-
-
-def _neighbours(features: np.ndarray, patients: Sequence[str], most: int) -> np.ndarray:
-    """Return (N, most) rows of the nearest images of other patients, nearest first; -1 where there are no more."""
-    rows, who = (
-        unit_rows(np.asarray(features, np.float64)),
-        np.unique(np.asarray(patients, str), return_inverse=True)[1],
-    )
-    near = np.full((len(rows), most), -1)
-    for start in range(0, len(rows), _BLOCK):
-        block = np.arange(start, min(start + _BLOCK, len(rows)))
-        likeness = rows[block] @ rows.T
-        likeness[who[block][:, None] == who[None, :]] = -np.inf
-        order = np.argsort(-likeness, axis=1, kind="stable")[:, :most]
-        found = np.where(np.isfinite(np.take_along_axis(likeness, order, axis=1)), order, -1)
-        near[block, : found.shape[1]] = found
-    return near
 
 
 def _balanced(label: np.ndarray, near: np.ndarray) -> float:

@@ -5,9 +5,12 @@ Lin's concordance: Lin 1989, Biometrics 45:255. Limits of agreement: Bland and A
 
 import numpy as np
 
+from ..statistics.intervals import Estimate, percentile
 from ..statistics.metrics import ratio
-from ..statistics.resampling import PatientBootstrap, Reweighted
+from ..statistics.resampling import Drawn, PatientBootstrap, Reweighted
+from ..statistics.scaled_intervals import BELOW_ONE, FISHER, on_scale
 from .measured import Measured, nothing
+from .regression_intervals import error_intervals
 
 METRICS = ("mae", "rmse", "r2", "concordance", "bias", "limit_low", "limit_high")
 NAMES = {
@@ -69,4 +72,23 @@ def regression_measured(truth: np.ndarray, value: np.ndarray, bootstrap: Patient
     constant = "the truth is the same in all cases"
     reasons = [constant if metric in ("r2", "concordance") else "one case only" for metric in METRICS]
     few = (bootstrap.size,) * len(METRICS)
-    return Measured(METRICS, values, bootstrap.drawn(of)["all"], tuple(reasons), few, {})
+    drawn = bootstrap.drawn(of)["all"]
+    return Measured(METRICS, values, drawn, tuple(reasons), few, _intervals(value - truth, values, drawn, bootstrap))
+
+
+def _intervals(
+    errors: np.ndarray, values: np.ndarray, drawn: Drawn, bootstrap: PatientBootstrap
+) -> dict[str, Estimate]:
+    """Return the intervals that take the place of the bootstrap's percentiles, which hold the truth too rarely."""
+    if len(errors) < 2:
+        return {}
+    found = error_intervals(errors, bootstrap.index, LIMIT)
+    if drawn.left_out is not None:  # BCa was asked for: that of the others is the bootstrap's
+        return found
+    for name, scale in {"r2": BELOW_ONE, "concordance": FISHER}.items():
+        place = METRICS.index(name)
+        draws = drawn.resampled[:, place]
+        found[name] = on_scale(
+            percentile(float(values[place]), draws, few=bootstrap.size), draws, bootstrap.size, scale
+        )
+    return found

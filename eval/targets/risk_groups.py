@@ -6,6 +6,7 @@ import numpy as np
 
 from ..statistics.intervals import Estimate, estimates
 from ..statistics.resampling import PatientBootstrap, Reweighted
+from ..statistics.scaled_intervals import SURVIVAL, on_scale
 from .kaplan_meier import kaplan_meier
 
 RISKS = ("low risk", "middle risk", "high risk")  # thirds of the evaluated cases
@@ -97,7 +98,10 @@ def _groups(
     curves = [kaplan_meier(time[row], event[row], np.ones((row.sum(), 1))) for row in rows]
     values = np.array([_at(time[row], event[row], np.ones((row.sum(), 1)), at)[0, 0] for row in rows])
     few = [bootstrap.having(row) for row in rows]
-    observed = estimates(values, bootstrap.drawn(of)["all"], ["no time can be evaluated"] * len(rows), few)
+    drawn = bootstrap.drawn(of)["all"]
+    observed = estimates(values, drawn, ["no time can be evaluated"] * len(rows), few)
+    if drawn.left_out is None:  # else BCa was asked for
+        observed = [on_scale(*each, SURVIVAL) for each in zip(observed, drawn.resampled.T, few)]
     return [
         RiskGroup(
             name, int(row.sum()), int(event[row].sum()), curve.times, curve.values[:, 0],

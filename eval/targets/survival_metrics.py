@@ -4,12 +4,14 @@ Uno's C and time-dependent AUROC: Uno 2007, J. Am. Stat. Assoc. 102:527 and 2011
 1999, Stat. Med. 18:2529. The distribution of censoring is that of the evaluated cases, in each resample its own.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from ..statistics.intervals import Estimate, percentile
 from ..statistics.metrics import ratio
-from ..statistics.resampling import PatientBootstrap, Reweighted
+from ..statistics.resampling import Drawn, PatientBootstrap, Reweighted
+from ..statistics.scaled_intervals import LOG, LOGIT, on_scale
 from .concordance import Pairs
 from .kaplan_meier import kaplan_meier
 from .measured import Measured, nothing
@@ -67,7 +69,18 @@ def survival_measured(
     few = min(bootstrap.having(event), bootstrap.size)
     none = f"no predicted time has {LEAST} cases with an event before and {LEAST} cases beyond it"
     reasons = ["no two cases can be compared"] * 2 + [none] * 3 + ["undefined"] * (len(names) - 5)
-    return Measured(names, values, bootstrap.drawn(of)["all"], tuple(reasons), (few,) * len(names), {})
+    drawn = bootstrap.drawn(of)["all"]
+    return Measured(names, values, drawn, tuple(reasons), (few,) * len(names), _on_scales(names, values, drawn, few))
+
+
+def _on_scales(names: Sequence[str], values: np.ndarray, drawn: Drawn, few: int) -> dict[str, Estimate]:
+    """Return the intervals at single times, of which percentiles held the truth in 91 to 93 %; none if BCa is asked."""
+    found = {}
+    for name, value, draws in zip(names, values, drawn.resampled.T) if drawn.left_out is None else ():
+        scale = {"auroc": LOGIT, "brier": LOG}.get(name.partition("_")[0])
+        if scale is not None and not np.isnan(value):
+            found[name] = on_scale(percentile(float(value), draws, few=few), draws, few, scale)
+    return found
 
 
 def _weights(weights: Reweighted) -> Iterator[np.ndarray]:

@@ -145,7 +145,7 @@ def _write(
     page = SlideMap(
         id=slide, overview=overview, width_px=size_px[0], height_px=size_px[1], mpp=opened.mpp, coords=grid.coords,
         scores=shown.scores, tile_level0_px=side, threshold=cut, verdict=shown.verdict, truth=shown.truth,
-        score_name=f"{label} tile score",        outlines=outlines, gallery=gallery, facts=facts,
+        score_name=f"{label} tile score", outlines=outlines, gallery=gallery, facts=facts, quality=grid.quality,
     )  # fmt: skip
     write_slide_page(slide_file(out, slide, ".html"), page)
     return {"tiles": len(shown.scores), "regions": regions, "detections": len(detections), "unread_tiles": unread}

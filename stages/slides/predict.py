@@ -14,7 +14,7 @@ from ...core.platform import hide_from_others
 from ...datasets.manifest.tables import Manifest, unit_ids
 from ...datasets.slides.bags import BagFolder
 from ...datasets.slides.places import features_file
-from ...datasets.slides.settings import Stain, Tiling, Tissue
+from ...datasets.slides.settings import Quality, Stain, Tiling, Tissue
 from ...datasets.slides.shared_work import SharedWork, slide_file
 from ...eval.localisation.tiles import TileSlide, choose_dice_threshold
 from ...eval.units import LEARNED
@@ -184,7 +184,8 @@ def _make_features(request: Request, manifest: Manifest, card: MilCard) -> None:
             f"{request.model}: its features were made by other tools, so how is not known here: extract them the same "
             "way and name them with --features, without --encoder."
         )
-    tiling = Tiling(**made["tiling"] | {"tissue": Tissue(**made["tiling"]["tissue"])})
+    parts = {"tissue": Tissue(**made["tiling"]["tissue"]), "quality": Quality(**made["tiling"].get("quality", {}))}
+    tiling = Tiling(**made["tiling"] | parts)
     how = Extract(**made["extract"] | {"stain": Stain(**made["extract"]["stain"])})
     known = card.features.get("encoder_sha256")
     if known and known != load_tile_encoder(request.encoder, how.features).fingerprint():

@@ -14,6 +14,7 @@ from ...engine.recipe import Optim, Run
 from ...finetune.recipe import Finetune, View
 from ...pretrain.jepa_recipe import Jepa, Predictor
 from ...pretrain.recipe import Decoder, Dino, Ibot, Pretrain
+from ...pretrain.report_recipe import Reports
 from .labels import CHEXPERT, COVIDX
 
 
@@ -225,6 +226,39 @@ def pretrain_jepa_tiny() -> Jepa:
     )
 
 
+def pretrain_reports_tiny() -> Reports:
+    """Pre-train as `tiny` does, but on images and their reports, whose sentences a frozen text encoder reads.
+
+    Command: clinvit pretrain thorax --recipe reports_tiny --data manifest.csv --text-encoder bert --out runs/reports
+    """
+    tiny = pretrain_tiny()
+    return Reports(
+        skip_equal=True,
+        embedding=128,
+        model=tiny.model,
+        data=tiny.data,
+        augment=replace(tiny.augment, crop_scale=(0.6, 1.0), flip=0.0),
+        optim=replace(tiny.optim, epochs=60, warmup_epochs=3, base_lr=2e-3, betas=(0.9, 0.98)),
+    )
+
+
+def pretrain_reports_s() -> Reports:
+    """Pre-train ViT-S/16 on X-rays and their reports, from an encoder of masked pre-training (`--encoder`).
+
+    Command: clinvit pretrain thorax --recipe reports_s --data manifest.csv --reports reports/ --text-encoder bert
+    --encoder runs/vit-s/encoder --out runs/reports
+    Not run by us at this scale.
+    """
+    small = pretrain_vit_s()
+    return Reports(
+        skip_equal=True,
+        model=replace(small.model, drop_path=0.1),
+        data=replace(small.data, cache_px=512),
+        augment=replace(small.augment, crop_scale=(0.6, 1.0), flip=0.0),
+        optim=Optim(epochs=30, warmup_epochs=1, batch_size=256, base_lr=2e-4, betas=(0.9, 0.98), layer_decay=0.75),
+    )
+
+
 def finetune_tiny() -> Finetune:
     """Fine-tune from `pretrain_tiny`; the last epoch is kept, so no score on validation chooses anything.
 
@@ -244,6 +278,22 @@ def finetune_tiny() -> Finetune:
             betas=(0.9, 0.999), layer_decay=0.85, clip_norm=1.0,
         ),
     )  # fmt: skip
+
+
+def finetune_tiny_stem() -> Finetune:
+    """Fine-tune from `pretrain_tiny` with a stem of convolutions, milder crops: for `distil` with a CNN among teachers.
+
+    Command: clinvit distil thorax --recipe tiny_stem --teacher runs/ft-tiny,runs/resnet18 --encoder runs/tiny/encoder
+    --data manifest.csv --alpha 0 --views 32 --out runs/student
+    Scores to expect on 750 X-rays, and what came of each part: `docs/evidence/pretraining.md`.
+    """
+    tiny = finetune_tiny()
+    return replace(
+        tiny,
+        stem=True,
+        augment=replace(tiny.augment, crop_scale=(0.7, 1.0), crop_ratio=(0.87, 1.15), interpolation="bilinear"),
+        optim=replace(tiny.optim, batch_size=32, base_lr=1.2e-2),
+    )
 
 
 def finetune_resnet18() -> Finetune:
@@ -314,6 +364,8 @@ PRETRAIN = {
     "vit_b": pretrain_vit_b,
     "dinov2_s": pretrain_dinov2_s,
     "jepa_tiny": pretrain_jepa_tiny,
+    "reports_tiny": pretrain_reports_tiny,
+    "reports_s": pretrain_reports_s,
 }
 FINETUNE = {
     "demo": finetune_demo,
@@ -323,5 +375,6 @@ FINETUNE = {
     "vit_b": finetune_vit_b,
     "densenet121": finetune_densenet121,
     "resnet50": finetune_resnet50,
+    "tiny_stem": finetune_tiny_stem,
     "resnet18": finetune_resnet18,
 }

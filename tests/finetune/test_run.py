@@ -81,6 +81,22 @@ def test_three_channels_from_an_encoder_of_one(cohort, small_recipes, tmp_path):
     assert not len(read_predictions(tmp_path / "run/predictions.csv").failed())
 
 
+def test_a_stem_of_convolutions_is_trained_on_an_encoder_that_has_none(cohort, small_recipes, tmp_path, capsys):
+    manifest = read_manifest(cohort())
+    short = replace(small_recipes[0].optim, epochs=2)
+    encoder = pretrain(replace(small_recipes[0], optim=short), manifest, tmp_path / "pre", tmp_path / "cache")
+    recipe = replace(small_recipes[1], stem=True, patch_drop=0.5, optim=short)
+    model, card = load_model(finetune(recipe, manifest, tmp_path / "run", tmp_path / "cache", encoder))
+    assert "the stem of convolutions is new" in capsys.readouterr().out
+    assert card.arch.stem and card.encoder["arch"]["stem"] is False
+    assert model.encoder.stem.layers[-1].weight.abs().sum() > 0, "it was trained"
+    assert not len(read_predictions(tmp_path / "run/predictions.csv").failed())
+    with pytest.raises(UserError, match="not to network 'vit' in mode 'linear'"):
+        finetune(replace(recipe, mode="linear"), manifest, tmp_path / "linear", tmp_path / "cache", encoder)
+    with pytest.raises(UserError, match="not to network 'resnet10t' in mode 'full'"):
+        finetune(replace(recipe, network="resnet10t"), manifest, tmp_path / "timm", tmp_path / "cache")
+
+
 def test_bad_files_train_on_a_cap_and_are_rows_in_validation(cohort, small_recipes, tmp_path, capfd):
     path = cohort()
     table = pd.read_csv(path, dtype=str)

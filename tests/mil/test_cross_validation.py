@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from clinvit.core.errors import UserError
-from clinvit.datasets.slides.bags import read_bag_table
+from clinvit.datasets.slides.bag_table import read_bag_table
 from clinvit.mil import cross_validation, many_models
 from clinvit.mil.cross_validation import cross_validate, protocol_recipe, run_protocol
 from clinvit.mil.many_models import train_many
@@ -164,3 +164,18 @@ def test_musk1(shared_data):
     bags = read_bag_table(shared_data / "mil" / "musk1.csv.gz")
     found = cross_validate(bags, protocol_recipe("gated_attention"), repeats=1, progress=False)
     assert found.accuracy.mean > 0.82 and found.auroc.mean > 0.9
+
+
+@pytest.mark.parametrize("name", ["gated_attention", "dsmil"])
+def test_a_batch_with_one_large_bag_may_be_computed_in_parts(tmp_path, monkeypatch, name):
+    rng = np.random.default_rng(0)
+    lines = [
+        f"{bag % 2},{bag}," + ",".join(map(str, rng.normal(size=3) + bag % 2))
+        for bag in range(12) for _ in range(40 if bag == 3 else 1 + bag % 3)
+    ]  # fmt: skip
+    (tmp_path / "bags.csv").write_text("\n".join(lines))
+    bags, members = read_bag_table(tmp_path / "bags.csv"), np.arange(12) % 3 != np.arange(2)[:, None]
+    recipe = short(name, epochs=3, dropout=0.0)
+    whole = many_models.train_many(bags, recipe, members, 0)
+    monkeypatch.setattr(many_models, "WASTED", 0)
+    np.testing.assert_allclose(many_models.train_many(bags, recipe, members, 0), whole, atol=1e-4)

@@ -193,6 +193,7 @@ REFUSED = {
     "another patch": ({"patch_size": 16}, {}, "patches of 16 px.*set model.patch_size 16"),
     "grey for colour": ({}, {"channels": 3}, "grey images.*in colour.*model.channels 1"),
     "clips for images": ({"frames": 8, "tubelet": 2, "positions": "sine1d"}, {}, "an encoder of clips"),
+    "a stem": ({"stem": True}, {}, "a stem of convolutions, which sees masked patches"),
     "no class token": ({"class_token": False}, {}, "without class token: set model.class_token false"),
 }
 

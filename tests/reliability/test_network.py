@@ -18,6 +18,7 @@ from clinvit.backbone.vit import ViT
 from clinvit.cli.command import VERBS
 from clinvit.phantoms.slides import write_camelyon16
 from clinvit.tests.core.test_signing import write_keys
+from clinvit.tests.pretrain.text_folder import write_text_encoder
 from clinvit.tests.reliability.work import RUN, TINY
 from clinvit.tests.stages.conftest import random_model as random_model
 from clinvit.tests.stages.pacs.servers import free_port
@@ -90,6 +91,9 @@ def test_no_verb_connects_to_anything(cohort, tmp_path):
     save_encoder(tmp_path / "encoder", ViT(arch), EncoderCard(arch, (0.6, 0.5, 0.6), (0.2, 0.2, 0.2)))
     bags = pd.DataFrame({"0": [n % 2 for n in range(20)], "1": range(20), "2": 0.1, "3": range(20)})
     bags.to_csv(tmp_path / "bags.csv", index=False, header=False)
+    cases = pd.read_csv(data / "manifest.csv")["id"]
+    pd.DataFrame({"id": cases, "report": "A dark bar."}).to_csv(tmp_path / "reports.csv", index=False)
+    text = write_text_encoder(tmp_path / "bert", ["A dark bar."])
     (tmp_path / "target.yaml").write_text("threshold: 0.5\nminimum:\n  sensitivity: 0.8\n")
     port, out, tiny = free_port(), tmp_path / "out", [*TINY, *RUN, "--optim.epochs", 1, "--optim.warmup_epochs", 0]
     table, model = out / "ft/predictions.csv", out / "ft/model"
@@ -101,12 +105,17 @@ def test_no_verb_connects_to_anything(cohort, tmp_path):
         ["tile", "slides", "--recipe", "demo", *slides, "--out", out / "tiles"],
         ["extract", "slides", "--recipe", "demo", *slides, "--tiles", out / "tiles", "--encoder", tmp_path / "encoder",
          "--out", out / "features"],
+        ["pool", *slides, "--features", out / "features", "--out", out / "vectors"],
+        ["retrieve", "slides", *slides, "--vectors", out / "vectors", "--queries", "val", "--out", out / "retrieval"],
         ["pretrain", "thorax", "--recipe", "tiny", "--data", data, "--out", out / "mae", *tiny],
         ["finetune", "thorax", "--recipe", "tiny", "--data", data, "--out", out / "ft", *tiny],
         *[["finetune", "thorax", "--recipe", "tiny", "--data", data, "--out", out / name, *tiny,
            "--encoder", out / "mae/encoder"] for name in ("north", "south")],
         ["audit", model, data, "--out", out / "audit"],
         ["merge", f"base={out / 'mae/encoder'}", out / "north", out / "south", "--out", out / "merged"],
+        ["pretrain", "thorax", "--recipe", "reports_tiny", "--data", data, "--out", out / "reports",
+         "--reports", tmp_path / "reports.csv", "--text-encoder", text, *tiny],
+        ["zero-shot", out / "reports/encoder", "--text-encoder", text, "--labels", "Bar", "--out", out / "zero"],
         ["learning-curve", "thorax", "--recipe", "tiny", "--data", data, "--out", out / "curve", "--shares", "1/2,1",
          "--seeds", 1, *tiny],
         ["distil", "thorax", "--recipe", "tiny", "--data", data, "--teacher", model, "--out", out / "student", *tiny],

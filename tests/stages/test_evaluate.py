@@ -4,7 +4,7 @@ import numpy as np
 from clinvit.datasets.manifest.tables import read_manifest
 from clinvit.datasets.video.clips import read_clip
 from clinvit.datasets.video.frame_folder import FolderFrames
-from clinvit.stages.evaluate import _images
+from clinvit.stages.case_images import case_images
 
 
 def test_four_frames_of_a_clip_are_shown_and_no_others_decoded(clip_cohort, monkeypatch):
@@ -20,7 +20,7 @@ def test_four_frames_of_a_clip_are_shown_and_no_others_decoded(clip_cohort, monk
         return images(self, ids, size)
 
     monkeypatch.setattr(FolderFrames, "images", look)
-    image = _images(manifest)
+    image = case_images(manifest)
     shown = image(case)
     assert decoded == chosen and shown.shape == (64, 64) and shown.dtype == np.float32
     corners = shown[:32, :32], shown[:32, 32:], shown[32:, :32], shown[32:, 32:]

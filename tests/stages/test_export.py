@@ -89,6 +89,7 @@ def test_an_encoder_in_timm(arch, tmp_path):
 
 
 TURNED = replace(ARCH, positions="none", rotary=Rotary("centred", 100.0, halves=True))
+TURNED_CLIP = replace(TURNED, rotary=Rotary("clip"), class_token=False, frames=4, tubelet=2)
 
 
 @pytest.mark.parametrize(
@@ -96,6 +97,7 @@ TURNED = replace(ARCH, positions="none", rotary=Rotary("centred", 100.0, halves=
     [
         ("timm", {"positions": "none", "rotary": Rotary("centred")}, "timm takes no rotary positions"),
         ("timm", {"norm": "rms"}, "timm takes no RMSNorm"),
+        ("timm", {"stem": True}, "timm takes no stem of convolutions"),
         ("timm", {"norm_eps": 1e-12}, "norms with eps 1e-12"),
         ("timm", {"gated_mlp": True}, "gated MLPs with gelu"),
         ("timm", {"input_norm": True}, "no bias before a norm"),
@@ -109,10 +111,8 @@ def test_what_others_do_not_take_is_named(to, fields, words, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("to", ["onnx", "torch"])
-@pytest.mark.parametrize(
-    "arch", [TURNED, replace(TURNED, rotary=Rotary("clip"), class_token=False, frames=4, tubelet=2)]
-)
-def test_turned_encoders_as_graphs(arch, to, tmp_path, capsys):
+@pytest.mark.parametrize("arch", [TURNED, TURNED_CLIP, replace(SQUARE, stem=True)])
+def test_turned_and_stemmed_encoders_as_graphs(arch, to, tmp_path, capsys):
     if to == "onnx":
         pytest.importorskip("onnxruntime")
     export(saved_encoder(tmp_path / "encoder", arch), to, tmp_path / "out")

@@ -106,6 +106,7 @@ def test_what_does_not_go_together_is_refused(sites, tmp_path, capsys):
         ("mean", {"mean": (0.1,)}),
         ("meaning", {"meaning": {"Square": "1 = no square", "Bar": "1 = Bar present"}}),
         ("start", {"encoder": {}}),
+        ("a stem of convolutions", {"arch": replace(ARCH, stem=True)}),
         ("idle hidden units: its units have an order of their own", {"arch": replace(ARCH, block_active=(8, 8))}),
     ):
         shutil.rmtree(tmp_path / "changed", ignore_errors=True)

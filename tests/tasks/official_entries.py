@@ -93,7 +93,7 @@ FULL = off(
     "all weights are trained, of one network at one scale",
     mode="full", lora_rank=None, lora_alpha=None, last_blocks=None, scales=(1,), patch_drop=0.0, pool_ratio=None,
     idle=0.0, idle_norm="layer", contexts=(), context_mix="posterior", head_norm="none", alignment=0.0, uniformity=0.0,
-    slerp=0.0, target="labels",
+    slerp=0.0, target="labels", stem=False,
 ) | free("neighbours", "only k-NN has neighbours") | free(
     "idle_ramp context_rank", "no unit is idle, no context known"
 ) | free(

@@ -117,11 +117,16 @@ MIL, DSMIL, HEAD = "src/dsmil/train.py", "src/dsmil/dsmil.py", "src/vit/vision_t
 TISSUE = free(
     "tissue.overview_mpp tissue.min_island_um2 tissue.max_hole_um2 tissue.remove_ink", "only for tissue by saturation"
 )
+UNJUDGED = {
+    **off("no tile is left out for its quality", quality__measure=False),
+    **off("no tile is left out for its quality", quality__min_sharpness=None, quality__max_fold=None),
+    **off("no tile is left out for its quality", quality__max_pen=None, quality__max_bubble=None),
+}
 MACENKO = {"stain.method": Official("macenko", TILES, 132), "stain.scope": Official("tile", TILES, 132)}
 
 SLIDE_SETTINGS = {
     # 20x is 0.5 microns per pixel where a slide states its pixels only, as Camelyon16's do (large_image: 0.01 mm / x).
-    "slides/tile self_vit_mil": Settings(slides.tile_self_vit_mil, SELF_VIT_MIL, TISSUE | {
+    "slides/tile self_vit_mil": Settings(slides.tile_self_vit_mil, SELF_VIT_MIL, TISSUE | UNJUDGED | {
         "tile_um": Official(224 * 0.5, TILES, (20, 22)),
         "tile_px": Official(224, TILES, 22),
         "overlap_um": Official(0.0, TILES, 24),

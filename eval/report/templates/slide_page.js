@@ -4,9 +4,9 @@
   const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
   const data = JSON.parse($("data").textContent);
   const coords = new Int32Array(bytes(data.coords).buffer);
-  const scores = new Float32Array(bytes(data.scores).buffer);
+  const layers = data.layers.map((each) => ({ ...each, cells: bytes(each.cells), values: new Float32Array(bytes(each.values).buffer) }));
+  const scores = layers[0].values;
   const colours = bytes(data.colours);
-  const cells = bytes(data.map.cells);
   const canvas = $("map"), overview = $("overview"), mini = $("minimap"), tip = $("tip");
   const ink = canvas.getContext("2d");
   const heat = document.createElement("canvas");
@@ -14,13 +14,14 @@
   const full = new Map();  // tile -> image at full resolution, from the gallery
   let view = { x: 0, y: 0, scale: 1 };  // level-0 px at the top left corner, screen px per level-0 px
   let size = { width: 1, height: 1 };
+  let layer = layers[0];  // what is shown: the scores, or a column of quality
   let marked = -1, ready = false, waiting = false, moved = false;
 
   // --- the heat layer: one pixel per cell, coloured again whenever the threshold moves
 
   function colourHeat() {
     const least = threshold(), shown = (code) => code > 0 && (code - 1) / 254 >= least - 1e-6;
-    const { width, height } = data.map;
+    const { width, height } = data.map, cells = layer.cells;
     heat.width = width;
     heat.height = height;
     const pixels = new ImageData(width, height);
@@ -32,7 +33,10 @@
     heat.getContext("2d").putImageData(pixels, 0, 0);
   }
 
+  // Of 0 to 1 from the least value of the layer to its most.
   const threshold = () => Number($("threshold").value) / 100;
+  const share = (tile) => (layer.values[tile] - layer.least) / (layer.most - layer.least);
+  const words = (value) => layer.most > 1 ? value.toFixed(0) : value.toFixed(3);
 
   // --- drawing
 
@@ -74,7 +78,7 @@
     ink.globalAlpha = Math.min(0.6, side / 40);
     ink.beginPath();
     for (let tile = 0; tile < scores.length; tile++) {
-      if (scores[tile] < least - 1e-6 || !visible(tile)) continue;
+      if (share(tile) < least - 1e-6 || !visible(tile)) continue;
       ink.rect((coords[2 * tile] - view.x) * view.scale, (coords[2 * tile + 1] - view.y) * view.scale, side, side);
     }
     ink.stroke();
@@ -267,7 +271,7 @@
     tip.hidden = x < 0 || y < 0 || x >= data.width || y >= data.height;
     if (tip.hidden) return;
     const tile = tileAt(x, y), score = document.createElement("strong");
-    score.textContent = tile < 0 ? "no tile" : scores[tile].toFixed(3);
+    score.textContent = tile < 0 ? "no tile" : words(layer.values[tile]);
     const um = (px) => numbers.format(Math.round(px * data.mpp));
     tip.replaceChildren(score, `\n${numbers.format(x)}, ${numbers.format(y)} px\n${um(x)}, ${um(y)} µm`);
     const left = at.x + 16 + tip.offsetWidth > size.width ? at.x - 12 - tip.offsetWidth : at.x + 16;
@@ -287,19 +291,30 @@
 
   function controlled() {
     $("opacity-text").textContent = `${$("opacity").value} %`;
-    $("threshold-text").textContent = threshold().toFixed(3);
+    $("threshold-text").textContent = words(layer.least + threshold() * (layer.most - layer.least));
     later();
   }
 
   function thresholded() {
     colourHeat();
-    const shown = scores.reduce((count, score) => count + (score >= threshold() - 1e-6), 0);
+    const shown = scores.reduce((count, _, tile) => count + (share(tile) >= threshold() - 1e-6), 0);
     $("status").textContent = `${numbers.format(shown)} of ${numbers.format(scores.length)} tiles shown.`;
     controlled();
   }
 
   for (const id of ["opacity", "grid", "outlines"]) $(id)?.addEventListener("input", controlled);
   $("threshold").addEventListener("input", thresholded);
+  function chosen(number) {
+    layer = layers[number];
+    $("shown").textContent = layer.name;
+    $("least").textContent = numbers.format(layer.least);
+    $("most").textContent = numbers.format(Math.round(layer.most));
+    $("threshold").value = 0;
+    if ($("at-threshold")) $("at-threshold").hidden = number !== 0;
+    thresholded();
+  }
+
+  $("layer")?.addEventListener("input", (event) => chosen(Number(event.target.value)));
   $("at-threshold")?.addEventListener("click", () => {
     $("threshold").value = 100 * data.threshold;
     thresholded();

@@ -8,7 +8,7 @@ import pandas as pd
 
 from ....core.errors import DataError
 from ....core.secret import key_name, keyed_hash, secret_key
-from ....datasets.kinds import file_kind, is_dicom
+from ....datasets.kinds import file_kind, is_dicom, is_zarr_folder
 from ....datasets.manifest.contents import KINDS, Contents, contents, summary
 from ....datasets.manifest.inventory import note, relative_paths, require_columns
 from ....datasets.manifest.own import TABLE_SUFFIXES, only_csv, own_table, tables_in
@@ -169,7 +169,8 @@ def _names(root: Path, files: pd.Series, notes: list[str]) -> pd.Series:
 def _with_absolute(root: Path, listed: pd.Series, present: pd.Series) -> list[str]:
     """Return the slides below `root`, and what else exists and is listed: elsewhere, or of a kind that is not known."""
     others = listed[~listed.isin(set(present))]
-    return [*present, *(file for file in others if file and (root / file).is_file())]
+    there = (file for file in others if file and ((root / file).is_file() or is_zarr_folder(root / file)))
+    return [*present, *there]
 
 
 def _refuse_one_name(path: Path, files: pd.Series) -> None:

@@ -1,12 +1,10 @@
 """Bags from HDF5 files and tables: lazily read, never a healthy case without features; what does not fit is refused."""
 
-import gzip
-
 import numpy as np
 import pytest
 import torch
 from clinvit.core.errors import DataError
-from clinvit.datasets.slides.bags import BagCases, BagFolder, draw_instances, pad_bags, read_bag_table
+from clinvit.datasets.slides.bags import BagCases, BagFolder, draw_instances, pad_bags
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -118,64 +116,6 @@ def test_batches_leave_bad_bags_out_up_to_the_cap(tmp_path):
     assert batch["target"].tolist() == [[0], [1]]
     with pytest.raises(DataError, match=r"b\.h5"):
         BagCases(bags, np.arange(3), targets, max_bad=0.1).__getitems__([(1, 0)])
-
-
-TABLE = "1,b7,0.5,2\n1,b7,1.5,3\n0,b1,4,5\n0,b2,6,7\n1,b7,8,9\n"
-
-
-@pytest.mark.parametrize("header", ["", "label,bag,one,two\n"])
-@pytest.mark.parametrize("packed", [False, True])
-def test_tables(tmp_path, header, packed):
-    path = tmp_path / ("bags.csv.gz" if packed else "bags.csv")
-    (gzip.open if packed else open)(path, "wt").write(header + TABLE)
-    bags = read_bag_table(path, *(("label", "bag") if header else ()))
-    assert bags.ids == ("b7", "b1", "b2") and bags.labels == ("positive",) and bags.width == 2
-    assert bags.targets.tolist() == [[1], [0], [0]]
-    assert [bags.count(row) for row in range(3)] == [3, 1, 1]
-    np.testing.assert_array_equal(bags.bag(0), [[0.5, 2], [1.5, 3], [8, 9]])
-    np.testing.assert_array_equal(bags.bag(0, np.array([2])), [[8, 9]])
-
-
-def test_more_classes_and_instance_labels(tmp_path):
-    path = tmp_path / "bags.csv"
-    path.write_text("bag,label,tile,f\nx,0,0,1\ny,2,1,2\nz,1,0,3\n")
-    bags = read_bag_table(path, "label", "bag", "tile")
-    assert bags.labels == ("class 0", "class 1", "class 2") and bags.targets.argmax(axis=1).tolist() == [0, 2, 1]
-    assert bags.instance_labels.tolist() == [0, 1, 0] and bags.width == 1
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        (TABLE.replace("0,b1", "1,b1").replace("0,b2", "1,b2"), "all 3 bags have the label 1"),
-        (TABLE + "0,b7,1,1\n", "bag 'b7' has two labels"),
-        (TABLE.replace("1.5", "nan"), "instance 2: column 2 is no finite number"),
-        (TABLE.replace("1.5", "x"), "no finite number"),
-        (TABLE.replace("1,b7", "-1,b7"), "class number from 0 on"),
-        ("1,b7\n0,b1\n", "columns of their own"),
-        ("", "not a readable CSV"),
-    ],
-)
-def test_tables_that_cannot_be_used(tmp_path, text, words):
-    path = tmp_path / "bags.csv"
-    path.write_text(text)
-    with pytest.raises(DataError, match=words):
-        read_bag_table(path)
-
-
-def test_columns_that_are_not_there(tmp_path):
-    path = tmp_path / "bags.csv"
-    path.write_text("label,bag,f,g\n" + TABLE)
-    with pytest.raises(DataError, match="did you mean 'label'"):
-        read_bag_table(path, "lable", "bag")
-    with pytest.raises(DataError, match="no column 9"):
-        read_bag_table(path, 0, 9)
-
-
-def test_musk1(shared_data):
-    bags = read_bag_table(shared_data / "mil" / "musk1.csv.gz")
-    assert (len(bags), bags.width, int(bags.targets.sum()), len(bags.features)) == (92, 166, 47, 476)
-    assert (np.diff(bags.offsets).min(), np.diff(bags.offsets).max()) == (2, 40)
 
 
 def test_a_lone_bag_is_not_copied():

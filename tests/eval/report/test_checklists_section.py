@@ -1,5 +1,6 @@
 """Checklists: what the run knows is filled, a facts file fills more, and nothing is answered that nobody has said."""
 
+import inspect
 import json
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from clinvit.cli import main
 from clinvit.core.errors import UserError
 from clinvit.datasets.manifest.tables import predictions_table, write_predictions
+from clinvit.eval.report import checklists_section
 from clinvit.eval.report.checklist_items import AUTHORS, CHECKLISTS
 from clinvit.eval.report.checklists_section import FOR_THE_AUTHORS, checked_facts
 
@@ -15,7 +17,7 @@ from clinvit.eval.report.checklists_section import FOR_THE_AUTHORS, checked_fact
 OF_THE_RUN = set(
     "splits disjoint flow missing failures imbalance measures uncertainty output performance wrong counts meaning "
     "thresholds network training preparation versions recalibration initial subgroups fairness sites cohort readers "
-    "abstention leaks inputs explanation".split()
+    "abstention leaks maps audit".split()
 )
 
 
@@ -34,7 +36,25 @@ def test_every_item_is_answered_by_the_run_or_by_the_authors():
     keys = {key for rows in CHECKLISTS.values() for _, _, keys in rows for key in keys.split()}
     assert keys <= OF_THE_RUN | AUTHORS.keys() and AUTHORS.keys() <= keys and not OF_THE_RUN & AUTHORS.keys()
     assert len({number.rstrip("abcdefg") for number, _, _ in CHECKLISTS["TRIPOD+AI"]}) == 27
+    assert len(CHECKLISTS["TRIPOD+AI"]) == 52
     assert [number for number, _, _ in CHECKLISTS["CLAIM 2024"]] == [str(i) for i in range(1, 45)]
+    stard = [number for number, _, _ in CHECKLISTS["STARD-AI"]]
+    assert list(dict.fromkeys(number.rstrip("abcd") for number in stard)) == [str(i) for i in range(1, 41)]
+    assert [
+        number for number in stard if not number.isdigit()
+    ] == "15a 15b 15c 15d 16a 16b 16c 17a 17b 26a 26b 40a 40b".split()
+
+
+def test_all_that_a_run_may_know_is_made_somewhere():
+    """A fact of no source could never be filled: neither by the run nor, as no key of `AUTHORS`, by a facts file."""
+    source = inspect.getsource(checklists_section)
+    assert not {key for key in OF_THE_RUN if f'"{key}"' not in source}
+
+
+def test_the_page_says_what_its_numbers_were_held_against(tmp_path):
+    report(tmp_path)
+    html = " ".join((tmp_path / "out" / "report.html").read_text(encoding="utf-8").split())
+    assert "Numbers and topics were compared with public transcriptions of the three lists, not with" in html
 
 
 def test_what_the_run_knows_is_filled_and_the_rest_is_for_the_authors(tmp_path):

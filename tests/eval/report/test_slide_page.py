@@ -74,14 +74,27 @@ def test_numbers_in_the_page_are_those_of_the_slide(slide):
     data = data_of(page)
     decode = lambda text, kind: np.frombuffer(base64.b64decode(text), kind)
     assert (decode(data["coords"], "<i4").reshape(-1, 2) == slide.coords).all()
-    assert decode(data["scores"], "<f4") == pytest.approx(slide.scores)
-    cells = decode(data["map"]["cells"], np.uint8).reshape(6, 8)
+    assert decode(data["layers"][0]["values"], "<f4") == pytest.approx(slide.scores)
+    cells = decode(data["layers"][0]["cells"], np.uint8).reshape(6, 8)
     assert ((cells - 1) / 254).ravel() == pytest.approx(slide.scores, abs=0.003)
     assert decode(data["colours"], np.uint8).shape == (768,)
     assert data["outlines"] == [[10, 10, 200, 30, 90, 500]]
     assert data["threshold"] == 0.6
     for words in ("test_001", "Tumour 0.93.", "Reference: tumour.", "1,600 × 1,200 px, 0.8 × 0.6 mm", "DSMIL"):
         assert words in page.text
+
+
+def test_quality_is_layers_beside_the_scores(slide):
+    sharpness, fold = np.linspace(0, 2000, 48).astype(np.float32), np.linspace(0, 0.5, 48).astype(np.float32)
+    page = Page(slide_page(replace(slide, quality={"sharpness": sharpness, "fold": fold})))
+    layers = {layer["name"]: layer for layer in data_of(page)["layers"]}
+    assert list(layers) == ["tile score", "sharpness", "fold"]
+    assert (layers["sharpness"]["most"], layers["fold"]["most"]) == (2000, 1)
+    decode = lambda text, kind: np.frombuffer(base64.b64decode(text), kind)
+    assert (decode(layers["sharpness"]["values"], "<f4") == sharpness).all()
+    assert ((decode(layers["fold"]["cells"], np.uint8) - 1) / 254) == pytest.approx(fold, abs=0.003)
+    assert len(page.named("select")) == 1 and "0 to 2e+03" in page.text
+    assert not Page(slide_page(slide)).named("select")
 
 
 def test_the_gallery_is_sorted_and_its_images_decode(slide):

@@ -615,3 +615,62 @@ def test_weights_that_cannot_be_fetched(monkeypatch):
     monkeypatch.setattr(timm, "create_model", offline)
     with pytest.raises(UserError, match=r"weights could not be had \(no route to host\)"):
         load_tile_encoder("timm:resnet10t", "pooled")
+
+
+@pytest.fixture(scope="module")
+def pooled(work):
+    """Slide vectors as the model's attention makes them."""
+    arguments = ["pool", "--data", work / "manifest.csv", "--features", work / "features", "--by", work / "mil/model"]
+    assert main([str(each) for each in [*arguments, "--out", work / "vectors"]]) == 0
+    return work / "vectors"
+
+
+def test_slides_are_pooled_to_one_table_and_to_files_of_their_own(work, pooled):
+    table = pd.read_csv(pooled / "features.csv", keep_default_na=False).set_index("id")
+    values = np.load(pooled / "features.npy")
+    assert len(table) == len(values) == SLIDES and values.dtype == np.float32
+    assert table.loc[WITHOUT_SCALE, "status"] == "failed" and "no such file" in table.loc[WITHOUT_SCALE, "reason"]
+    assert np.isnan(values[table.index.get_loc(WITHOUT_SCALE)]).all() and np.isfinite(values).all(axis=1).sum() == 9
+    with h5py.File(pooled / "tumor_001.h5") as file:
+        assert file["features"].shape == (values.shape[1],) and "pooled by" in file["features"].attrs["encoder"]
+        assert file["coords"].shape == (table.loc["tumor_001", "tiles"], 2) == (len(file["attention"]), 2)
+        np.testing.assert_array_equal(file["features"][:], values[table.index.get_loc("tumor_001")])
+    facts = json.loads((pooled / "features.json").read_text())
+    assert facts["values"] == values.shape[1] and facts["tile_features"]["tile_px"] == 64
+
+
+def test_the_mean_of_the_tiles_is_pooled_without_a_model(work, tmp_path, capsys):
+    out = tmp_path / "mean"
+    code, words, errors = run(
+        capsys, "pool", "--data", work / "manifest.csv", "--features", work / "features", "--out", out
+    )
+    assert code == 0 and f"{SLIDES} requested = {SLIDES - 1} ok + 1 failed" in words and WITHOUT_SCALE in errors
+    with h5py.File(work / "features" / "tumor_001.h5") as file:
+        mean = file["features"][:].mean(axis=0)
+    place = pd.read_csv(out / "features.csv")["id"].tolist().index("tumor_001")
+    np.testing.assert_allclose(np.load(out / "features.npy")[place], mean, atol=2e-3)
+
+
+def test_features_of_another_encoder_are_not_pooled_by_a_model(work, tmp_path, capsys):
+    other = tmp_path / "other"
+    other.mkdir()
+    for file in (work / "features").glob("*.h5"):
+        shutil.copy(file, other)
+        with h5py.File(other / file.name, "a") as changed:
+            changed["features"].attrs["encoder"] = "another"
+    arguments = ["pool", "--data", work / "manifest.csv", "--features", other, "--by", work / "mil/model"]
+    code, _, errors = run(capsys, *arguments, "--out", tmp_path / "out")
+    assert code == 2 and "encoder is 'another', but the model was trained on" in errors
+
+
+def test_alike_slides_are_found_shown_and_judged(work, pooled, tmp_path, capsys):
+    out = tmp_path / "retrieval"
+    code, words, _ = run(
+        capsys, "retrieve", "slides", "--data", work / "manifest.csv", "--vectors", pooled, "--out", out, "-k", 2
+    )
+    assert code == 0 and "precision at 2" in words and "no interval" in words
+    found = pd.read_csv(out / "neighbours.csv")
+    assert found.groupby("query")["rank"].max().eq(2).all() and (found["patient"] != found["neighbour_patient"]).all()
+    page = (out / "retrieval.html").read_text()
+    assert page.count("data:image/jpeg;base64") == 3 * found["query"].nunique() and "cannot be read" not in page
+    assert set(json.loads((out / "retrieval.json").read_text())["labels"]) == {"tumor"}
