@@ -302,7 +302,8 @@ class Aggregator(_Loaded):
         from .mil.model import load_mil
 
         self.card: MilCard
-        self.network, self.card = load_mil(folder)
+        self._folder = folder
+        self.network, self.card = load_mil(folder, units=True)
         self.labels: tuple[str, ...] = self.card.labels
         self._limit = stored_limit(folder, self.card, self.card.width)
 
@@ -324,15 +325,20 @@ class Aggregator(_Loaded):
         Returns:
             A row per bag: `id, path, patient, split, status, reason, y_<label>, p_<label>` and, where the model has a
             threshold, `pred_<label>`.
+
+        Raises:
+            UserError: A model of patients or cases: which slides are whose, files of features do not say.
         """
         import pandas as pd
 
         from .datasets.manifest.tables import truth_width
+        from .finetune.model import refuse_units
         from .finetune.pipeline import predicted
         from .mil.predict import BagPredictor, predict_feature_files
         from .stages.given import as_texts
         from .stages.requested_files import expand
 
+        refuse_units(self._folder, self.card)
         files = expand(as_texts(paths), "features").files()
         names = [file.stem for file in files]
         cases = pd.DataFrame({"id": names, "path": [str(file) for file in files], "patient": names, "split": "new"})

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from lightning.pytorch.callbacks import Callback
@@ -27,6 +27,10 @@ from .pretrain.recipe import PretrainRecipe
 from .stages.data import CACHE_GB
 from .stages.finetune import finetune_stage
 from .stages.pretrain import pretrain_stage
+from .stages.units import Asked
+
+if TYPE_CHECKING:
+    from .eval.units import Rule
 
 Place = str | os.PathLike
 Data = Place | Manifest | Dataset
@@ -97,6 +101,8 @@ def finetune(
     calibrate: str | None = None,
     cache: Place | None = None,
     cache_gb: float = CACHE_GB,
+    unit: str | None = None,
+    unit_rule: "Rule" = None,
 ) -> Classifier | Aggregator:
     """Fine-tune a classifier, then choose its thresholds, and calibrate it if asked, on the validation cases.
 
@@ -119,6 +125,10 @@ def finetune(
         calibrate: `temperature` or `platt`, None to leave the scores as they are.
         cache: As of `pretrain`.
         cache_gb: As of `pretrain`.
+        unit: `study`, `patient` or `case`, at which thresholds and calibration are chosen and predictions written; None
+            for single images, clips or slides.
+        unit_rule: How the scores of a unit's images become its own: `max`, `mean`, `noisy-or`, one by label, or of a
+            recipe of bags `learned` (`multi_view` learns it unasked).
 
     Raises:
         UserError: The recipe, the data or the folder do not fit; the message says how to mend it.
@@ -144,6 +154,7 @@ def finetune(
     folder = finetune_stage(
         recipe, cases, Path(out), encoder=_weights(encoder), cache=place, cache_gb=cache_gb,
         features=None if features is None else Path(features), rule=rule, calibrate=calibrate, hooks=hooks,
+        units=Asked(unit, unit_rule),
     )  # fmt: skip
     model = load(folder, network=own)
     assert isinstance(model, Classifier | Aggregator)

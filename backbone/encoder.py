@@ -8,6 +8,7 @@ from ..core.cards import card_errors, refuse_larger
 from ..core.errors import UserError, about
 from ..core.files import file_sha256
 from ..core.tensors import built_within, count
+from ..core.weight_files import bare_file
 from .card import EncoderCard
 from .vit import ViT
 from .weights import (
@@ -42,13 +43,13 @@ def read_encoder_card(path: str | Path) -> EncoderCard:
     Raises:
         UserError: None of these.
     """
-    path = Path(path)
+    path = _place(path)
     return EncoderCard.read(path) if _is_ours(path) else _foreign_card(open_checkpoint(path))
 
 
 def fingerprint(path: str | Path) -> str:
     """Return the SHA-256 of an encoder's weights: of an encoder folder, a folder of transformers, or a checkpoint."""
-    path = Path(path)
+    path = _place(path)
     if is_hugging_face(path):
         files = weight_files(path)
         if len(files) == 1:
@@ -59,7 +60,7 @@ def fingerprint(path: str | Path) -> str:
 
 def load_encoder(vit: ViT, path: str | os.PathLike[str]) -> LoadReport:
     """Set a ViT's weights from whatever `read_encoder_card` reads, fitted to the ViT's input size and channels."""
-    path = Path(path)
+    path = _place(path)
     if _is_ours(path):
         return set_weights(vit, _stored(path), EncoderCard.read(path).arch.grid)
     return load_checkpoint(vit, path)
@@ -90,7 +91,7 @@ def open_reported(path: str | os.PathLike[str], said: Said = NOTHING) -> tuple[V
     Raises:
         UserError: As of `open_vit`.
     """
-    path = Path(path)
+    path = _place(path)
     if _is_ours(path):
         if said != NOTHING:
             raise UserError(f"{path}: an encoder folder, whose card says all: leave out what is said of it.")
@@ -106,6 +107,12 @@ def open_reported(path: str | os.PathLike[str], said: Said = NOTHING) -> tuple[V
         vit = ViT(card.arch, final_norm=has_norm)
     with about(path):
         return vit.eval(), card, set_weights(vit, named, card.arch.grid)
+
+
+def _place(path: str | os.PathLike[str]) -> Path:
+    """Return the path, or the one file of weights in a folder that says nothing of them."""
+    path = Path(path)
+    return (bare_file(path) if os.path.isdir(path) else None) or path  # noqa: PTH112, which fails on no path
 
 
 def _is_ours(path: Path) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.errors import RunError, UserError
+from ..core.weight_files import bare_file
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALVES = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -188,13 +189,15 @@ def encoder_place(source: str | os.PathLike[str]) -> Path:
     """Return where the weights lie that a path or a name means.
 
     Names are those of `ENCODERS`, `hf-hub:OWNER/NAME`, `timm:NAME` and timm's bare names. A path that is there, or that
-    looks like one, is itself.
+    looks like one, is itself; a folder with one file of weights and nothing that says what they are is that file.
 
     Raises:
         UserError: The weights of a name are not on this machine, or the name is misspelt; says what to do.
     """
     path, text = Path(source), os.fspath(source)
-    if os.path.exists(path) or _is_path(text):  # noqa: PTH110, which fails on no path, however long
+    if os.path.isdir(path):  # noqa: PTH112, which fails on no path, however long
+        return bare_file(path) or path
+    if os.path.exists(path) or _is_path(text):  # noqa: PTH110
         return path
     hub = _hub_name(text)
     if hub is None:

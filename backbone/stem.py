@@ -33,6 +33,7 @@ class ConvStem(nn.Module):
             seen = made
         last = nn.Conv2d(width, width, 1)
         nn.init.zeros_(last.weight)
+        assert last.bias is not None, "convolutions have one unless told otherwise"
         nn.init.zeros_(last.bias)
         self.layers = nn.Sequential(*parts[:-1], last)
 

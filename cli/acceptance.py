@@ -14,7 +14,7 @@ LOCK = "lock"
 def add_arguments(parser: Parser, task: Any) -> None:
     """Add the verb's options."""
     parser.add_argument(
-        "words", nargs="+", metavar="TARGET.yaml PREDICTIONS | lock TARGET.yaml",
+        "asked", nargs="+", metavar="TARGET.yaml PREDICTIONS | lock TARGET.yaml",
         help="the target and a predictions.csv or run folder; or `lock` and the target, before the data are looked at",
     )  # fmt: skip
     parser.add_argument("--data", type=Path, help="manifest, where the target names subgroups")
@@ -32,11 +32,11 @@ def more_help(parser: Parser, task: Any, everything: bool) -> str:
 
 def run(options) -> None:
     """Lock the target, or write the verdict."""
-    if len(options.words) != 2:
+    if len(options.asked) != 2:
         raise UserError(
             "write `clinvit acceptance lock TARGET.yaml`, later `clinvit acceptance TARGET.yaml PREDICTIONS`."
         )
-    first, second = options.words
+    first, second = options.asked
     if first == LOCK:
         _lock(Path(second))
         return

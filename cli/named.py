@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # Options of any verb, some as NAME=PATH, some joined by commas: checkpoints, encoders or models; data; what is written.
-WEIGHTS = ("encoder", "model", "teacher", "folder", "source", "file", "macula", "words", "weights")
+WEIGHTS = (
+    "encoder", "text_encoder", "model", "teacher", "folder", "source", "file", "macula", "words", "weights", "by",
+)  # fmt: skip
 DATA = ("data", "pretrain_data", "tiles", "features", "archive")
 OUT = ("out",)
 

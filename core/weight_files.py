@@ -24,6 +24,8 @@ SLACK_BYTES = 4 * 10**7
 HEADER_BYTES = 4 * 10**6
 SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".tar", ".safetensors")
 MOST_FILES = 200  # of a folder
+# What says of a folder what its weights are; the last one are weights of ours, whose card is missing.
+SAYING = ("config.json", "encoder.json", "model.json", "encoder.safetensors")
 # Modules whose parts PyTorch's restricted reader knows some of; it judges these itself.
 _KNOWN = {"torch", "numpy", "collections", "argparse", "_codecs"}
 _BUILTINS = ("builtins", "__builtin__")
@@ -68,6 +70,23 @@ def refuse_hostile(path: str | os.PathLike) -> None:
 def weight_files_in(folder: Path) -> list[Path]:
     """Return the files of a folder that are named as weights are, by name; of very many the first ones."""
     return sorted(file for file in folder.iterdir() if file.suffix in SUFFIXES and file.is_file())[:MOST_FILES]
+
+
+def bare_file(folder: Path) -> Path | None:
+    """Return the one file of weights in a folder that says nothing of them; None of a folder with a card or an index.
+
+    Raises:
+        UserError: There are several.
+    """
+    if any((folder / name).is_file() for name in SAYING) or any(folder.glob("*.index.json")):
+        return None
+    files = weight_files_in(folder)
+    if len(files) > 1:
+        raise UserError(
+            f"{folder}: holds {len(files)} files of weights, {files[0].name}, {files[1].name}, ..., and no config.json "
+            "or encoder.json that says what they are: give one of the files, or copy the folder again."
+        )
+    return files[0] if files else None
 
 
 def is_safetensors(path: Path) -> bool:
@@ -187,10 +206,15 @@ def _refuse_pickle(path: Path) -> None:
 
 
 def _walked(path: Path) -> Any:
-    """Return the content of a PyTorch file with stand-ins; None where its pickle is too long to be walked here."""
+    """Return the content of a PyTorch file with stand-ins; None of a pickle that is too long here, and of other files.
+
+    PyTorch's pickles begin with their version. Letters are instructions too: a text would seem to ask for something.
+    """
     if not zipfile.is_zipfile(path):
         with path.open("rb") as file:
             start = file.read(HEADER_BYTES)
+        if not start.startswith(pickle.PROTO):
+            return None
         whole, stream = path.stat().st_size, io.BytesIO(start)
         found = _Walker(path, stream, {}, whole).load()
         # Files from before PyTorch 1.6: a number, a version, facts of the machine, then the content, then the storages.

@@ -87,8 +87,9 @@ def attention_rollout(model: nn.Module, x: Tensor) -> Tensor:
     Abnar & Zuidema 2020, section 3. Its row of the class token is read, or the mean over the rows of the tokens that
     the model pools. Rows are carried downwards instead of multiplying whole matrices.
     """
-    with _caught(model.encoder) as layers:
-        model.encoder(x)
+    encoder: Any = model.encoder
+    with _caught(encoder) as layers:
+        encoder(x)
     row = _read_from(model, layers[0].qkv)
     for layer in reversed(layers):
         weights = layer.weights()[0].mean(dim=1)
@@ -105,7 +106,8 @@ def gradient_attention(model: nn.Module, x: Tensor, targets: Tensor) -> Tensor:
     Read as in `attention_rollout`, without the share of the identity, which is the same for every pooled patch and says
     nothing. One forward pass; one backward pass per label.
     """
-    with torch.enable_grad(), _caught(model.encoder) as layers:
+    encoder: Any = model.encoder
+    with torch.enable_grad(), _caught(encoder) as layers:
         logits = _logits(model, x.detach().requires_grad_())
         heads = [layer.heads for layer in layers]
         maps = []
@@ -130,7 +132,8 @@ def grad_cam(model: nn.Module, x: Tensor, targets: Tensor) -> Tensor:
     Raises:
         UserError: The network's last features are no map.
     """
-    network: Any = model.network if isinstance(model, TimmClassifier) else model.encoder.network
+    own: Any = model
+    network = own.network if isinstance(model, TimmClassifier) else own.encoder.network
     with torch.enable_grad(), _last_block_input(network) as before:
         features = network.forward_features(x.detach().requires_grad_())
         logits = _from_features(model, network)(features)
@@ -147,7 +150,9 @@ def grad_cam(model: nn.Module, x: Tensor, targets: Tensor) -> Tensor:
         for column in targets.T:
             chosen = logits.gather(1, column.unsqueeze(1)).sum()
             (gradient,) = torch.autograd.grad(chosen, source, retain_graph=True)
-            weights = as_map(network, gradient).mean(dim=(2, 3), keepdim=True)
+            slopes = as_map(network, gradient)
+            assert slopes is not None, "of the layout of what it is the gradient of"
+            weights = slopes.mean(dim=(2, 3), keepdim=True)
             maps.append((weights * found.detach()).sum(dim=1).clamp(min=0))
     return torch.stack(maps, dim=1).float()
 
@@ -167,7 +172,7 @@ def _last_block_input(network: Any) -> Iterator[list[Tensor]]:
         handle.remove()
 
 
-def _from_features(model: nn.Module, network: Any) -> Callable[[Tensor], Tensor]:
+def _from_features(model: Any, network: Any) -> Callable[[Tensor], Tensor]:
     """Return what makes (B, L) logits of a network's last features."""
     if isinstance(model, TimmClassifier):
         return network.forward_head
@@ -192,7 +197,7 @@ class _Layer(NamedTuple):
     """What hooks caught of one block.
 
     Attributes:
-        attn: Its attention, of `count` heads.
+        attn: Its attention, of `head_count` heads.
         qkv: (B, N, 3D).
         heads: (B, N, D), what its heads give, side by side.
         turn: Of rotary positions, alone in a tuple, or an empty one.
@@ -202,7 +207,7 @@ class _Layer(NamedTuple):
     qkv: Tensor
     heads: Tensor
     turn: tuple
-    count: int
+    head_count: int
 
     @torch.no_grad()
     def weights(self) -> tuple[Tensor, Tensor]:
@@ -217,7 +222,7 @@ def _caught(vit: ViT) -> Iterator[list[_Layer]]:
     passing: list = []
     handles = []
     for block in vit.blocks:
-        attn = block.attn
+        attn: Any = block.attn
         handles.append(attn.register_forward_pre_hook(lambda _, given: passing.append(given[1:])))
         handles.append(attn.qkv.register_forward_hook(lambda _, given, out: passing.append(out)))
         # What the heads give passes through `norm`, of most ViTs the identity, before it is joined.
@@ -233,32 +238,32 @@ def _caught(vit: ViT) -> Iterator[list[_Layer]]:
             handle.remove()
 
 
-def _caught_layer(attn: nn.Module, passing: list, heads: Tensor) -> _Layer:
+def _caught_layer(attn: Any, passing: list, heads: Tensor) -> _Layer:
     qkv, turn = passing.pop(), passing.pop()
     return _Layer(attn, qkv, heads, turn, attn.num_heads)
 
 
-def _logits(model: nn.Module, x: Tensor) -> Tensor:
+def _logits(model: Any, x: Tensor) -> Tensor:
     """Return (B, L) logits with a graph back to x; the `forward` of a linear probe keeps none."""
     if isinstance(model, Classifier):
         return model.head(model.fc_norm(pooled(model.encoder(x), model.pool, model.attention_pool)))
     return model(x)
 
 
-def _relevance(model: nn.Module, layers: list[_Layer], gradients: tuple[Tensor, ...]) -> Tensor:
+def _relevance(model: Any, layers: list[_Layer], gradients: tuple[Tensor, ...]) -> Tensor:
     """Return (B, N): the rows of R - I that the model reads."""
     start = _read_from(model, layers[0].qkv)
     row = torch.zeros_like(start)
     for layer, gradient in zip(reversed(layers), reversed(gradients), strict=True):
         weights, value = layer.weights()
         # What a head gives is its weights times its values: so is the gradient of the weights.
-        slope = gradient.unflatten(2, (layer.count, -1)).transpose(1, 2) @ value.mT
+        slope = gradient.unflatten(2, (layer.head_count, -1)).transpose(1, 2) @ value.mT
         positive = (weights * slope).clamp(min=0).mean(dim=1)
         row = row + torch.einsum("bn,bnm->bm", start + row, positive)
     return row
 
 
-def _read_from(model: nn.Module, like: Tensor) -> Tensor:
+def _read_from(model: Any, like: Tensor) -> Tensor:
     """Return (B, N), the share of each token in what the head sees.
 
     The class token, the mean of the patches, or all tokens where a learned query attends to them.
@@ -271,14 +276,14 @@ def _read_from(model: nn.Module, like: Tensor) -> Tensor:
     return share / share.sum(dim=1, keepdim=True)
 
 
-def _on_grid(row: Tensor, model: nn.Module, x: Tensor) -> Tensor:
+def _on_grid(row: Tensor, model: Any, x: Tensor) -> Tensor:
     """Return (B, N) as (B, gh, gw) float32, of clips (B, gt, gh, gw), without the tokens before the patches."""
     arch = model.encoder.arch
-    grid = (x.shape[-2] // arch.patch_size, x.shape[-1] // arch.patch_size)
-    grid = grid if x.ndim == 4 else (x.shape[2] // arch.tubelet, *grid)
+    frames = () if x.ndim == 4 else (x.shape[2] // arch.tubelet,)
+    grid = (*frames, x.shape[-2] // arch.patch_size, x.shape[-1] // arch.patch_size)
     return row[:, _before_patches(model) :].float().unflatten(1, grid)
 
 
-def _before_patches(model: nn.Module) -> int:
+def _before_patches(model: Any) -> int:
     """Return the number of tokens before those of the patches: the class token and the registers."""
     return model.encoder.arch.tokens_before

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from .timm_network import check_name
 from .training import SELECT
 
 
-def check_labels(recipe: Finetune, manifest: Manifest, taught: Collection[str] = ()) -> None:
+def check_labels(recipe: Any, manifest: Manifest, taught: Collection[str] = ()) -> None:
     """Refuse what cannot be learned: no training case, no label, a label with one value only.
 
     Args:

@@ -1,7 +1,9 @@
 """Model folders of any kind: classifiers of images and clips, aggregators of slides, models of several views."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
@@ -11,7 +13,7 @@ from .model import MilCard, load_mil
 from .multi_view import MultiViewCard, load_multi_view
 
 CARDS = {card.kind: card for card in (ModelCard, MilCard, MultiViewCard)}
-OPENED_BY = {ModelCard.kind: load_model, MilCard.kind: load_mil}
+OPENED_BY: dict[str, Callable[..., Any]] = {ModelCard.kind: load_model, MilCard.kind: load_mil}
 
 
 def load_any_card(folder: str | Path) -> ModelCard | MilCard:

@@ -57,6 +57,7 @@ class Clam(Aggregator):
         In a bag with the class, the most attended instances are examples and the least attended ones are not; in a bag
         without it the most attended are not (the paper's rule for exclusive classes, and for normal against tumour).
         """
+        assert out.instance_logits is not None and out.attention is not None, "CLAM has both"
         batch, count, classes = out.instance_logits.shape
         top = min(self.top, count)
         sizes = torch.full((batch,), count, device=target.device) if mask is None else mask.sum(dim=1)
@@ -68,8 +69,8 @@ class Clam(Aggregator):
         sign = torch.where(positive, 1.0, -1.0)[:, :, None]
         losses = torch.cat([F.softplus(self.margin - sign * most), F.softplus(self.margin + least)], dim=2)
         # A lone instance is the most attended one only.
-        used = [known[:, :, None] & real[:, None], positive[:, :, None] & (real & (sizes > 1)[:, None])[:, None]]
-        used = torch.cat(used, dim=2)
+        lowest = positive[:, :, None] & (real & (sizes > 1)[:, None])[:, None]
+        used = torch.cat([known[:, :, None] & real[:, None], lowest], dim=2)
         return known_mean(losses * used, used)
 
     @staticmethod

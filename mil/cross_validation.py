@@ -248,8 +248,8 @@ def _repeat(bags: BagTable, recipe: Mil, fold: np.ndarray, seed: int, on_epoch: 
     count, exclusive = int(fold.max()) + 1, recipe.loss == "ce"
     pairs = list(itertools.combinations(range(count), 2))
     members = np.stack([fold != i for i in range(count)] + [(fold != i) & (fold != j) for i, j in pairs])
-    scores = probabilities(torch.from_numpy(train_many(bags, recipe, members, seed, on_epoch)).flatten(0, 2), exclusive)
-    scores = scores.double().numpy().reshape(recipe.optim.epochs, len(members), len(bags), -1)
+    logits = torch.from_numpy(train_many(bags, recipe, members, seed, on_epoch)).flatten(0, 2)
+    scores = probabilities(logits, exclusive).double().numpy().reshape(recipe.optim.epochs, len(members), len(bags), -1)
     if not np.isfinite(scores).all():
         raise RunError(f"{bags.path}: {recipe.aggregator} gave a score that is not a number: lower optim.base_lr.")
     inner = np.full((count, *scores[:, 0].shape), np.nan)  # (folds, epochs, B, L)

@@ -5,6 +5,7 @@ on (linear query, linear value). Parameter names are those of the official files
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +54,7 @@ class DualStream(Aggregator):
         self.embed = Embedding(width, hidden, 0.0) if hidden else None
         width = hidden or width
         self.i_classifier = nn.ModuleDict({"fc": nn.Sequential(nn.Linear(width, classes))})
-        query = nn.Linear(width, attention)
+        query: nn.Module = nn.Linear(width, attention)
         if not linear:
             query = nn.Sequential(query, nn.ReLU(), nn.Linear(attention, attention), nn.Tanh())
         value = nn.Sequential(nn.Dropout(dropout), nn.Linear(width, width) if linear else nn.Identity())
@@ -74,7 +75,8 @@ class DualStream(Aggregator):
         attention = masked_softmax(scores / math.sqrt(query.shape[-1]), mask)
         # The value layer is linear and the weights of a bag sum to 1: it acts alike on the pooled features, where it
         # costs one matmul per class instead of one per instance.
-        dropout, value = self.b_classifier["v"]
+        layers: Any = self.b_classifier["v"]
+        dropout, value = layers
         bags = value(weighted_sum(attention, x, dropout, dtype))
         return Aggregated(self.b_classifier["fcc"](bags).squeeze(2), attention, instance_logits, bags)
 
@@ -99,4 +101,5 @@ def weighted_sum(attention: Tensor, x: Tensor, dropout: nn.Module, dtype: torch.
 
 def max_stream(out: Aggregated, mask: Tensor | None) -> Tensor:
     """Return the (B, C) logits of the first stream: those of the critical instances."""
+    assert out.instance_logits is not None, "DSMIL has them"
     return at_instances(out.instance_logits, critical_instances(out.instance_logits, mask))

@@ -35,7 +35,7 @@ def bag_limit(manifest: Manifest, bags: Any, trained: Sequence[int]) -> Limit | 
     patients = manifest.table["patient"].iloc[val]
     if few := why_none(len(rows), patients.nunique()):
         return few
-    training, validation = (np.stack([_mean(bags, row) for row in part]) for part in (rows, val))
+    training, validation = (np.stack([_mean(bags, int(row)) for row in part]) for part in (rows, val))
     return fit_limit(training, validation, patients.tolist())
 
 

@@ -6,6 +6,7 @@ All see the same bags in the same order; the bags that a model must not see have
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -165,8 +166,8 @@ def _some_instances(mask: Tensor, dropout: float) -> Tensor:
 
 def _clip(parameters: dict[str, Tensor], most: float) -> None:
     """Scale the gradient of each model down to the norm."""
-    gradients = [parameter.grad for parameter in parameters.values()]
-    norm = sum(grad.flatten(1).square().sum(dim=1) for grad in gradients).sqrt()
-    factor = (most / norm.clamp(min=1e-12)).clamp(max=1)
+    gradients: list[Any] = [parameter.grad for parameter in parameters.values()]
+    squares: Any = sum(grad.flatten(1).square().sum(dim=1) for grad in gradients)
+    factor = (most / squares.sqrt().clamp(min=1e-12)).clamp(max=1)
     for grad in gradients:
         grad.mul_(factor.view(-1, *[1] * (grad.ndim - 1)))

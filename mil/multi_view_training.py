@@ -104,12 +104,12 @@ def open_source(encoder: Path) -> Source:
     own = replace(maker.card, labels=("features",))
     if isinstance(start, NetworkStart):
         own = replace(own, network=start.network, settings=start.settings)
-    network = build_model(own)
+    built: Any = build_model(own)
     if isinstance(start, NetworkStart):
-        load_network(network.encoder, start.weights)
+        load_network(built.encoder, start.weights)
     else:
-        load_encoder(network.encoder, encoder)
-    return Source(network.eval().to(best_device()), own, maker.sha256, read_hashes(encoder / TRAINED_ON))
+        load_encoder(built.encoder, encoder)
+    return Source(built.eval().to(best_device()), own, maker.sha256, read_hashes(encoder / TRAINED_ON))
 
 
 def _seen(model: Path) -> frozenset[str] | None:

@@ -7,6 +7,7 @@ Tokens come in pieces, so that the memory of many is that of the tokens and of o
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -62,8 +63,8 @@ class NystromLayer(nn.Module):
     def _nystrom(self, pieces: Sequence[Tensor], first: bool, seen: bool) -> tuple[list[Tensor], Tensor | None]:
         q, k = self._landmarks(pieces)
         inverse = pseudo_inverse((q @ k.transpose(2, 3) * self.scale).softmax(dim=3))
-        sizes, means = zip(*[in_pieces(pieces, self._summed_up, q, piece) for piece in pieces])
-        sizes = torch.stack(sizes)  # (pieces, B, heads, m): the log of each softmax's denominator
+        logs, means = zip(*[in_pieces(pieces, self._summed_up, q, piece) for piece in pieces])
+        sizes = torch.stack(logs)  # (pieces, B, heads, m): the log of each softmax's denominator
         mixed = inverse @ (sizes.softmax(dim=0)[..., None] * torch.stack(means)).sum(dim=0)
         parts = list(zip(pieces, *neighbours(pieces, KERNEL // 2)))
         if first:
@@ -130,7 +131,7 @@ class NystromLayer(nn.Module):
         return self.out(x.transpose(1, 2).flatten(2))
 
 
-def in_pieces(pieces: Sequence[Tensor], function: Callable, *inputs: Tensor):
+def in_pieces(pieces: Sequence[Tensor], function: Callable, *inputs: Any) -> Any:
     """Return `function(*inputs)` of one piece; of many pieces, nothing inside is kept for the backward pass."""
     return recomputed(function, *inputs) if len(pieces) > 2 else function(*inputs)
 

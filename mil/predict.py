@@ -96,7 +96,7 @@ def predict_mil(
     Raises:
         DataError: The features are not for this model.
     """
-    card.check(bags, getattr(bags, "folder", None) or getattr(bags, "path", "features"))
+    card.check(bags, getattr(bags, "folder", None) or getattr(bags, "path", None) or "features")
     device = next(model.parameters()).device
     for row in range(len(bags)) if rows is None else rows:
         reason = bags.reasons()[row]

@@ -42,6 +42,13 @@ from .units import UnitBags, predict_units, units_of
 class MilTraining(FineTuning):
     """Fine-tuning on bags: the best epoch is judged and kept as there."""
 
+    # Of bags, where the base has those of images.
+    model: Any
+    recipe: Any
+    card: Any
+    train_set: Any
+    val_set: Any
+
     def __init__(
         self, model: Aggregator, recipe: Mil, card: MilCard, train: BagCases, val: BagCases, ids: list[str],
         folder: Path, workers: int,
@@ -66,7 +73,7 @@ class MilTraining(FineTuning):
 
     def validation_step(self, batch: dict[str, Tensor], index: int) -> None:
         """Score a bag."""
-        model = self.final_model.eval()
+        model: Any = self.final_model.eval()
         out, target = model(batch["features"]), batch["target"]
         self.scored.append((bag_probabilities(out, None, self.card), target))
         if self.recipe.select == "composite":
@@ -112,16 +119,16 @@ def composite(truth: np.ndarray, scores: np.ndarray, loss: float) -> float:
 class Parts(Protocol):
     """What a training on bags makes beside the aggregator."""
 
-    def card(self, recipe: Mil, manifest: Manifest, bags: Any) -> MilCard:
+    def card(self, recipe: Mil, manifest: Manifest, bags: Any) -> Any:
         """Return the card of the model to come."""
 
     def seen(self) -> frozenset[str] | None:
         """Return hashes of what made the features has seen; None where that is not known."""
 
-    def save(self, folder: Path, model: Aggregator, card: MilCard) -> None:
+    def save(self, folder: Path, model: Aggregator, card: Any) -> None:
         """Write the model folder."""
 
-    def load(self, folder: Path) -> tuple[Aggregator, MilCard]:
+    def load(self, folder: Path) -> tuple[Aggregator, Any]:
         """Read it again."""
 
 
@@ -225,7 +232,7 @@ def train_on_bags(recipe: Mil, manifest: Manifest, bags: Any, out: Path, parts: 
     if rank() == 0:
         say_targets(card)
     torch.manual_seed(recipe.run.seed)
-    model = build_aggregator(recipe, bags.width, card.outputs)
+    model: Any = build_aggregator(recipe, bags.width, card.outputs)
     with run_folder(out, recipe, {"data": manifest.fingerprint(), "features": bags.fingerprint()}) as folder:
         train, val, bad = _sets(recipe, manifest, bags)
         if rank() == 0:
@@ -340,7 +347,7 @@ def _predictions(
 ):
     rows = np.flatnonzero(manifest.table["split"].isin(["val", "test"]))
     if unit is None:
-        predictor = BagPredictor(card, lambda cases: predict_mil(model, card, bags, rows, limit))
+        predictor = BagPredictor(card, lambda cases: predict_mil(model, card, bags, rows.tolist(), limit))
     else:
         units = unit_ids(manifest.path, manifest.table, unit)
         predictor = BagPredictor(card, lambda cases: predict_units(model, card, bags, units, rows.tolist(), limit))

@@ -22,6 +22,8 @@ def instance_scores(out: Aggregated, probability: Tensor, localise: str) -> Tens
             of the bag, times the bag's probability, so that a healthy bag has no hot instance.
     """
     if localise == "instance":
+        assert out.instance_logits is not None, "of an aggregator that has them"
         return out.instance_logits.float().sigmoid()
+    assert out.attention is not None, "in eval mode there is one"
     largest = out.attention.amax(dim=2, keepdim=True).clamp(min=torch.finfo(out.attention.dtype).tiny)
     return (out.attention / largest * probability[:, :, None]).transpose(1, 2)

@@ -31,6 +31,9 @@ class TileEncoder(nn.Module):
         mean, std: What pixels in 0..1 are normalised with.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, network: nn.Module, name: str, input_px: int, mean: tuple[float, ...], std: tuple[float, ...]):
         super().__init__()
         self.network, self.name, self.input_px = network.eval().requires_grad_(False), name, input_px
@@ -85,7 +88,7 @@ class TokenFeatures(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, D), (B, 2 D) or (B, 5 D) features of (B, C, H, W) normalised tiles."""
         layers = self.vit.last_layers(x, 4 if self.kind == "class4_mean" else 1)
-        classes = [tokens.cls for tokens in layers] if self.kind != "mean" else []
+        classes: list[Any] = [tokens.cls for tokens in layers] if self.kind != "mean" else []
         means = [layers[-1].patches.mean(dim=1)] if self.kind != "class" else []
         return torch.cat([*classes, *means], dim=1)
 
@@ -135,7 +138,8 @@ class TimmTokens(nn.Module):
 
     def __init__(self, network: nn.Module, kind: str):
         super().__init__()
-        self.network, self.kind = network, kind
+        self.network: Any = network
+        self.kind = kind
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, D) or (B, 2 D) features of (B, C, H, W) normalised tiles."""

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -96,8 +96,8 @@ def load_slide_encoder(source: str | Path) -> SlideEncoder:
     if not path.is_file():
         raise UserError(f"{source}: neither {MEAN!r}, nor a model folder of slides, nor a file of weights.")
     state = read_checkpoint(path)
-    network, name = _network(path, state)
-    network = network.eval().requires_grad_(False).to(best_device())
+    opened, name = _network(path, state)
+    network: Any = opened.eval().requires_grad_(False).to(best_device())
     width = network.embed[0].in_features
     pool = _of_model(network) if isinstance(network, Aggregator) else network
     return SlideEncoder(name, pool, width, file_sha256(path))

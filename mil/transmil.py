@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,9 +34,10 @@ class PyramidPositions(nn.Module):
         return [in_pieces(bands, self._band, *part, side) for part in parts]
 
     def _band(self, x: Tensor, above: Tensor, below: Tensor, side: int) -> Tensor:
-        weight = sum(F.pad(layer.weight, [3 - layer.padding[0]] * 4) for layer in self.layers)
+        layers: list[Any] = list(self.layers)
+        weight: Any = sum(F.pad(layer.weight, [3 - layer.padding[0]] * 4) for layer in layers)
         weight = weight + F.pad(torch.ones_like(weight[..., :1, :1]), [3] * 4)
-        bias = sum(layer.bias for layer in self.layers)
+        bias: Any = sum(layer.bias for layer in layers)
         rows = torch.cat([above, x, below], dim=1).transpose(1, 2).unflatten(2, (-1, side))
         out = F.conv2d(rows, weight, bias, padding=3, groups=len(weight)).flatten(2).transpose(1, 2)
         return out[:, above.shape[1] : above.shape[1] + x.shape[1]]
@@ -68,17 +70,17 @@ class TransMil(Aggregator):
             logits, attention = self._bags(features)
             return Aggregated(logits, None if attention is None else attention[:, None])
         counts = mask.sum(dim=1)
-        indices, logits, maps = [], [], []
+        indices, scored, maps = [], [], []
         for count in counts.unique().tolist():
             rows = (counts == count).nonzero().squeeze(1)
             columns = mask[rows].nonzero()[:, 1].view(len(rows), count)
             scores, attention = self._bags(features[rows[:, None], columns])
             indices.append(rows)
-            logits.append(scores)
+            scored.append(scores)
             if attention is not None:
                 maps.append(attention.new_zeros(len(rows), mask.shape[1]).scatter(1, columns, attention)[:, None])
         order = torch.cat(indices).argsort()
-        return Aggregated(torch.cat(logits)[order], torch.cat(maps)[order] if maps else None)
+        return Aggregated(torch.cat(scored)[order], torch.cat(maps)[order] if maps else None)
 
     def _bags(self, features: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return (B, C) logits of (B, N, D) bags, and outside of training the (B, N) attention of the class token."""

@@ -69,7 +69,7 @@ class UnitBags:
         rows: Of each of the U units, the rows of its cases.
     """
 
-    def __init__(self, bags: Bags, rows: Sequence[Sequence[int]]):
+    def __init__(self, bags: Bags, rows: Sequence[Sequence[int] | np.ndarray]):
         self.bags, self.rows, self.width = bags, [list(map(int, own)) for own in rows], bags.width
         self.folder = getattr(bags, "folder", "features")
         self.attributes: dict[str, Any] = getattr(bags, "attributes", {})

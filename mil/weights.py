@@ -78,7 +78,8 @@ def _rows(given: State, branches: bool) -> tuple[Tensor, Tensor]:
     if not branches:
         return given["classifiers.weight"], given["classifiers.bias"]
     count = max(1, sum(name.startswith("classifiers.") and name.endswith(".weight") for name in given))
-    return tuple(torch.cat([given[f"classifiers.{c}.{name}"] for c in range(count)]) for name in ("weight", "bias"))
+    weight, bias = (torch.cat([given[f"classifiers.{c}.{name}"] for c in range(count)]) for name in ("weight", "bias"))
+    return weight, bias
 
 
 def _read(path: str | Path) -> State:

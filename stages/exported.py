@@ -1,9 +1,9 @@
 """A folder that `export --to onnx` wrote: graph, card and preprocessing, read without torch."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from ..core.cards import card_errors
 from ..core.documents import read_json
@@ -54,6 +54,7 @@ class Exported:
         showing: Values of the `EvalView`.
         facts: What `predict` says of the model beside its table.
         limit: Beyond which a case is flagged as out of distribution; None flags none.
+        aggregation: Units larger than an image that a prediction is made of; a graph itself is of single ones.
     """
 
     graph: Path
@@ -69,6 +70,9 @@ class Exported:
     showing: Mapping[str, Any]
     facts: Mapping[str, Any]
     limit: Limit | None = None
+    aggregation: dict[str, Any] = field(default_factory=dict)
+    targets: ClassVar[tuple] = ()
+    kinds: ClassVar[tuple] = ()
 
     @property
     def unwatched(self) -> str:

@@ -30,7 +30,17 @@ from .refused import RefusingPredictor
 from .requested import LEFT_OUT, cases_of, marked, requested_cases
 from .requested_files import CHOSEN, IDENTIFIERS, SOURCE, fingerprint, name_salt, pseudonyms, write_key
 from .seen import seen_facts
-from .units import IMAGES, Asked, image_card, images_table, refuse_for_units, unit_facts, units_table
+from .units import (
+    IMAGES,
+    Asked,
+    image_card,
+    images_table,
+    scored_members,
+    unit_card,
+    unit_facts,
+    units_table,
+    with_unit_facts,
+)
 
 if TYPE_CHECKING:
     from ..finetune.answers import Answers
@@ -118,9 +128,8 @@ def predict_stage(request: Request) -> pd.DataFrame | None:
         request = replace(request, explain=request.out.parent / EXPLANATIONS)
     if request.dicom is not None:
         refuse_targets(card, "--dicom")
-        refuse_for_units(request.units.units(card), "--dicom")
-    if request.web is not None:
-        refuse_for_units(request.units.units(card), "--dicomweb")
+        if (of_units := request.units.units(card)) is not None:
+            request.dicom.refuse_maps(of_units.unit)
     request = _with_maps(request, card)
     if request.method is not None and card.arch.frames > 1:
         raise UserError(f"{request.model}: a model of clips, which are explained by their frames: no --explain-method.")
@@ -145,8 +154,6 @@ def _predict_exported(request: Request) -> pd.DataFrame | None:
         raise UserError("--explain and --bf16 are for --runtime torch: a graph gives probabilities alone.")
     if request.dicom is not None:
         raise UserError("--dicom is for --runtime torch: leave one of them out.")
-    if request.units.unit is not None:
-        raise UserError("--unit is for --runtime torch; `clinvit evaluate --unit` takes the predictions of a graph.")
     require("onnxruntime", "export", "--runtime onnx")
     card = read_exported(request.model)
     table = _predict_alone(request, None, card, file_sha256(card.graph), dict(card.facts))
@@ -176,7 +183,8 @@ def _cases(request: Request, card) -> Iterator[tuple[pd.DataFrame, np.ndarray]]:
         return
     from .pacs.fetch import fetched
 
-    with fetched(request.web, request.out.with_name(f".{request.out.name}.studies"), unit) as found:
+    folder, every = request.out.with_name(f".{request.out.name}.studies"), request.units.units(card) is not None
+    with fetched(request.web, folder, unit, every) as found:
         cases = cases_of(found)
         yield cases, np.full((len(cases), truth_width(card.asked)), np.nan)
 
@@ -190,7 +198,7 @@ def _predict(
     said = facts | {"seen": seen_facts(request.model, cases)}
     said |= {"sha256": sha256, "cases": fingerprint(cases), "precision": _precision(request, card)}
     said |= {LEFT_OUT: cases.attrs.get(LEFT_OUT, {})}
-    units = None if network is None else request.units.units(card)
+    units = request.units.units(card)
     if units is not None:
         unit_ids(request.out, cases, units.unit)  # refused before anything is scored
         said |= unit_facts(card, units)
@@ -218,7 +226,12 @@ def _predict(
     if request.explain is not None:
         explain_cases(request, network, of_images, cases, images)
     if request.dicom is not None:
-        listed = write_all(request.dicom, card, sha256, cases, table, _shown(request, network, card))
+        if units is None:
+            listed = write_all(request.dicom, card, sha256, cases, table, _shown(request, network, card))
+        else:
+            members = scored_members(cases, images, units, request.out)
+            told, own = with_unit_facts(units, members), unit_card(card, units)
+            listed = write_all(request.dicom, own, sha256, cases, table, told, members)
         if request.web is not None and request.web.store:
             _send(request, listed)
     return marked(table, cases) if units is None else table

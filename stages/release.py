@@ -1,7 +1,7 @@
 """The stage `audit`: before an encoder, a model or an archive is released, what it gives away of patients and sites."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -43,6 +43,7 @@ class Released:
         member: AUROC of the attack by the loss; None of an encoder, which has no loss of a case.
         members: How many cases the model was trained on; None where it does not say.
         notes: What was not looked at, and why.
+        shadow: AUROC of the attack by the loss beside that of shadow heads; None where `member` is, or none was fitted.
     """
 
     images: int
@@ -56,6 +57,7 @@ class Released:
     member: Estimate | None = None
     members: int | None = None
     notes: list[str] = field(default_factory=list)
+    shadow: Estimate | None = None
 
 
 def audit_stage(source: str | Path, manifest: Manifest, out: Path, labels: Sequence[str], seed: int = 0) -> Released:
@@ -89,7 +91,7 @@ def audit_stage(source: str | Path, manifest: Manifest, out: Path, labels: Seque
         features = features[good]
         found = _linked(features, table, seed, int((~good).sum()))
         _look_at_contexts(found, features, table, labels or manifest.labels, seed)
-        _look_at_membership(found, source, manifest, out, seed)
+        _look_at_membership(found, source, manifest, out, seed, dict(zip(table["id"], features, strict=True)))
         _write_candidates(features, table, out / CANDIDATES, seed)
         facts = {"sha256": maker.sha256, "of": "model" if is_model(source) else "encoder"}
         write_json(out / CONTENT, audit_json(found, facts))
@@ -161,9 +163,12 @@ def _look_at_contexts(
         found.notes.append(f"Not probed, for the archive has no such column: {', '.join(missing)}.")
 
 
-def _look_at_membership(found: Released, source: str | Path, manifest: Manifest, out: Path, seed: int) -> None:
-    """Attack a model by its losses: small ones for cases that it was trained on."""
+def _look_at_membership(
+    found: Released, source: str | Path, manifest: Manifest, out: Path, seed: int, features: Mapping[str, np.ndarray]
+) -> None:
+    """Attack a model by its losses: small ones for cases that it was trained on, alone and beside shadow heads."""
     from ..eval.statistics.membership import losses, membership
+    from ..eval.statistics.shadow_attack import difficulty
     from ..finetune.model import load_card
     from .predict import Request, predict_stage
 
@@ -190,12 +195,18 @@ def _look_at_membership(found: Released, source: str | Path, manifest: Manifest,
             with contextlib.suppress(FileNotFoundError):
                 path.unlink()
     assert table is not None, "one process alone gives the table"
-    scored = table[table["status"] == "ok"]
+    scored = table[(table["status"] == "ok") & table["id"].isin(features.keys())]
     truth = scored[[f"y_{label}" for label in labels]].to_numpy(float)
     loss = losses(truth, scored[[f"p_{label}" for label in labels]].to_numpy(float))
     member = scored["id"].map(case_hash).isin(hashes).to_numpy()
     found.members = int(member.sum())
-    found.member = membership(member, loss, scored["patient"].astype(str).tolist(), seed=seed)
+    patients = scored["patient"].astype(str).tolist()
+    found.member = membership(member, loss, patients, seed=seed)
+    hard = difficulty(np.stack([features[case] for case in scored["id"]]), truth, patients, seed=seed)
+    if np.isnan(hard).all():
+        found.notes.append("No shadow attack: too few patients with or without each finding to fit a head on half.")
+    else:
+        found.shadow = membership(member, loss - hard, patients, seed=seed)
 
 
 def _write_candidates(features: np.ndarray, table: pd.DataFrame, path: Path, seed: int) -> None:

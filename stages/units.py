@@ -8,11 +8,22 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from ..core.errors import UserError
-from ..datasets.manifest.tables import Manifest, Predictions, plural, read_predictions, unit_ids, write_predictions
+from ..datasets.manifest.tables import (
+    Manifest,
+    Predictions,
+    many,
+    plural,
+    read_predictions,
+    unit_ids,
+    write_predictions,
+)
 from ..finetune.scored import calibrated, predicted_labels
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..eval.units import Rule, Units
+    from .dicom.case import ResultCase
 
 THRESHOLDS_OF_IMAGES = "thresholds and calibration of the model are of single {of}s: none hold for {units}"
 
@@ -86,14 +97,33 @@ def unit_facts(card: Any, units: "Units") -> dict[str, Any]:
     }  # fmt: skip
 
 
-def refuse_for_units(units: "Units | None", what: str) -> None:
-    """Raise where something that is of single images is asked for with units.
+def scored_members(cases: pd.DataFrame, images: pd.DataFrame, units: "Units", out: Path) -> dict[str, list[str]]:
+    """Return the paths of the images that each unit was scored on, by its id; of one that failed, of all.
 
-    Raises:
-        UserError: There are units.
+    Args:
+        cases: The N images.
+        images: Their predictions.
+        units: Which.
+        out: What messages call the table.
     """
-    if units is not None:
-        raise UserError(f"{what} is of single images, not of {plural(units.unit)}: predict these without it.")
+    ids = unit_ids(out, cases, units.unit)
+    scored = (images["status"] == "ok").to_numpy()
+    found: dict[str, list[str]] = {}
+    for unit, rows in cases.groupby(ids.to_numpy(), sort=False).indices.items():
+        own = [row for row in rows if scored[row]] or rows
+        found[unit] = [cases["path"].iloc[row] for row in own]
+    return found
+
+
+def with_unit_facts(units: "Units", members: dict[str, list[str]]) -> "Callable[[ResultCase], ResultCase]":
+    """Return what adds to a DICOM result of how many images a unit was scored, and how."""
+
+    def told(case: "ResultCase") -> "ResultCase":
+        rule = units.rule if isinstance(units.rule, str) else "a rule for each finding" if units.rule else "max"
+        words = f"{units.unit} of {many(len(members[case.id]), units.of)}, by {rule}"
+        return replace(case, facts={**case.facts, "Scored": words})
+
+    return told
 
 
 def images_table(out: Path, card: Any) -> Path:

@@ -78,10 +78,11 @@ def read_named(path: Path, said: Said = NOTHING) -> Read:
 
     As `open_checkpoint`.
     """
-    if os.path.isdir(path):  # noqa: PTH112, which fails on no path, however long
+    if os.path.isdir(path) and (path / hugging_face.CONFIG).is_file():  # noqa: PTH112, which fails on no path
         found = _of_folder(path, said.prefix)
     else:
-        state = read_checkpoint(path, said.prefix)
+        read = read_folder if os.path.isdir(path) else read_checkpoint  # noqa: PTH112  (shards)
+        state = read(path, said.prefix)
         beside = timm_folder.config_beside(path)
         if said.like is not None:
             found = _like(state, said.like)

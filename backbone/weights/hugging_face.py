@@ -10,7 +10,7 @@ from ...core.documents import read_json
 from ...core.errors import UserError
 from ..sizes import IMAGENET_STATISTICS, Rotary
 from .clip import STATISTICS as CLIP_STATISTICS
-from .reading import State
+from .reading import INDEX, State
 from .source import Statistics
 
 CONFIG = "config.json"
@@ -88,8 +88,8 @@ OTHERS = ("decoder", "predictor", "text_model", "head.", "pooler")
 
 
 def is_hugging_face(path: Path) -> bool:
-    """Return whether a folder was written by transformers or by timm for its hub."""
-    return (path / CONFIG).is_file()
+    """Return whether a folder was written by transformers or by timm for its hub, with or without its config.json."""
+    return (path / CONFIG).is_file() or any((path / index).is_file() for index in INDEX.values())
 
 
 def has_its_names(state: State) -> bool:

@@ -40,18 +40,29 @@ def choose_image(headers: Sequence[DicomHeader], unit: str) -> Choice:
         headers: Of all its objects.
         unit: What a case is: `image`, `radiograph` (of the chest) or `clip`.
     """
+    fit, why, left_out = scorable(headers, unit)
+    if not fit:
+        return Choice(None, why, left_out)
+    ranked = sorted(fit, key=lambda index: [key for key, _ in _order(headers[index])])
+    left_out[FURTHER] += len(fit) - 1
+    return Choice(ranked[0], _why([headers[index] for index in ranked], len(headers)), +left_out)
+
+
+def scorable(headers: Sequence[DicomHeader], unit: str) -> tuple[list[int], str, Counter[str]]:
+    """Return which objects of a study could be scored, why none could, and by reason how many are not.
+
+    Args:
+        headers: Of all its objects.
+        unit: As of `choose_image`.
+    """
     reasons = [_unfit(header, unit) for header in headers]
     left_out = Counter(reason for reason in reasons if reason)
     if len({header.patient for header in headers if header.patient}) > 1:
         left_out[OF_TWO] += len(headers) - sum(left_out.values()) - 1
-        return Choice(None, TWO_PATIENTS, +left_out)
+        return [], TWO_PATIENTS, +left_out
     fit = [index for index, reason in enumerate(reasons) if not reason]
-    if not fit:
-        listed = ", ".join(f"{number} x {reason}" for reason, number in left_out.items())
-        return Choice(None, f"a study without an image to score ({listed or 'it is empty'})", left_out)
-    ranked = sorted(fit, key=lambda index: [key for key, _ in _order(headers[index])])
-    left_out[FURTHER] += len(fit) - 1
-    return Choice(ranked[0], _why([headers[index] for index in ranked], len(headers)), +left_out)
+    listed = ", ".join(f"{number} x {reason}" for reason, number in left_out.items())
+    return fit, "" if fit else f"a study without an image to score ({listed or 'it is empty'})", left_out
 
 
 def _unfit(header: DicomHeader, unit: str) -> str:

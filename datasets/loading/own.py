@@ -4,7 +4,7 @@ An item is an image, `(image, target)`, or a mapping with `image` and perhaps `t
 a PIL image, an array (H, W) or (H, W, C), or a tensor (H, W) or (C, H, W), C 1 or 3: uint8, or floats in 0..1 that are
 not normalised, as the recipe does that. A clip has an axis of time before H. A target is a vector of 0, 1 and NaN
 (unknown), or the number of a class. Attributes `targets`, `ids` and `patients` of a data set spare a first pass over
-its items; without patients, every item counts as one.
+its items; without patients, every item counts as one. Attributes `studies` and `cases` say what items belong together.
 """
 
 import hashlib
@@ -22,6 +22,8 @@ from torch.utils.data import ConcatDataset, Dataset
 from ...core.errors import DataError, UserError
 from ..manifest.tables import Manifest, refuse_patient_overlap
 from .loaders import View
+
+_UNITS = {"study": "studies", "case": "cases"}  # columns of a manifest, and the attributes that give them
 
 
 class Item(NamedTuple):
@@ -151,12 +153,23 @@ def own_manifest(parts: Mapping[str, Dataset], labels: Sequence[str] | None) -> 
     ids = [f"{digest}-{row}" if given is None else str(given) for row, given in enumerate(ids)]
     patients = [own if given is None else str(given) for own, given in zip(ids, patients, strict=True)]
     table = pd.DataFrame({"id": ids, "path": "", "patient": patients, "split": splits})
+    for column, attribute in _UNITS.items():
+        if any(getattr(dataset, attribute, None) is not None for dataset in parts.values()):
+            table[column] = [name for dataset in parts.values() for name in _named(dataset, attribute, where)]
     if not table["id"].is_unique:
         raise DataError(f"{where}: the id {table['id'][table['id'].duplicated()].iloc[0]!r} stands twice.")
     refuse_patient_overlap(where, table)
     for label, column in zip(labels, values.T, strict=True):
         table[label] = column.astype(np.float64)
     return Manifest(where, table, tuple(labels))
+
+
+def _named(dataset: Dataset, attribute: str, where: Path) -> list[str]:
+    """Return what each item of a data set belongs to, '' where that is not known."""
+    given = getattr(dataset, attribute, None)
+    if given is not None and len(given) != len(dataset):
+        raise DataError(f"{where}: {len(given)} {attribute} of {len(dataset)} items.")
+    return [""] * len(dataset) if given is None else ["" if name is None else str(name) for name in given]
 
 
 def _facts(dataset: Dataset, with_targets: bool) -> tuple[Sequence, Sequence, Sequence]:

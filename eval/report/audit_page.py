@@ -21,6 +21,8 @@ def sentences(found: Any) -> list[str]:
     said = [_linked_sentence(found.trained or found.frozen, found.trained is not None)]
     if found.member is not None:
         said.append(_member_sentence(found.member))
+    if found.shadow is not None:
+        said.append(_member_sentence(found.shadow, "the model's losses beside those of heads that never saw the case"))
     for column, (probe, values) in found.probes.items():
         said.append(_probe_sentence(column, probe, values))
     for (label, column), index in found.robustness.items():
@@ -41,12 +43,12 @@ def _linked_sentence(found: Identification, trained: bool) -> str:
     )
 
 
-def _member_sentence(member: Estimate) -> str:
+def _member_sentence(member: Estimate, by: str = "the model's losses") -> str:
     if member.low is not None and member.low == member.low and member.low > CHANCE:
-        return f"Who was trained on can be told from the model's losses: AUROC {_words(member)}."
+        return f"Who was trained on can be told from {by}: AUROC {_words(member)}."
     if member.value != member.value:
-        return f"Membership: not computed ({member.reason})."
-    return f"Membership by the model's losses: AUROC {_words(member)}; 0.5 tells nothing."
+        return f"Membership by {by}: not computed ({member.reason})."
+    return f"Membership by {by}: AUROC {_words(member)}; 0.5 tells nothing."
 
 
 def _probe_sentence(column: str, probe: Estimate, values: int) -> str:
@@ -77,6 +79,7 @@ def audit_json(found: Any, facts: dict) -> dict:
             for (label, column), index in found.robustness.items()
         ],
         "membership": None if found.member is None else plain(asdict(found.member)) | {"members": found.members},
+        "shadow": None if found.shadow is None else plain(asdict(found.shadow)),
         "notes": found.notes, "sentences": sentences(found),
     }  # fmt: skip
     return facts | known

@@ -62,7 +62,7 @@ def retrieval(
     """
     votes = np.where(near >= 0, of_library[near], np.nan)
     known = ~np.isnan(truth) & ~np.isnan(votes).all(axis=1)
-    truth, votes, patients = truth[known], votes[known], np.asarray(patients, dtype=object)[known]
+    truth, votes, names = truth[known], votes[known], np.asarray(patients, dtype=object)[known]
     if not len(truth):
         none = Estimate(float("nan"), reason="no query and neighbour whose label is known")
         return Retrieval(label, 0, 0, none, none, none, float("nan"), none)
@@ -71,9 +71,9 @@ def retrieval(
     prevalence = float(np.nanmean(of_library))
     chance = float(np.where(truth == 1, prevalence, 1 - prevalence).mean())
     parts = [np.ones(len(truth), bool), truth == 1, truth == 0]
-    found = [_mean(precision[part], patients[part], shared, seed) for part in parts]
-    area = _vote(truth, np.nanmean(votes, axis=1), patients, shared, seed)
-    return Retrieval(label, len(truth), int((truth == 1).sum()), *found, chance, area)
+    whole, positive, negative = (_mean(precision[part], names[part], shared, seed) for part in parts)
+    area = _vote(truth, np.nanmean(votes, axis=1), names, shared, seed)
+    return Retrieval(label, len(truth), int((truth == 1).sum()), whole, positive, negative, chance, area)
 
 
 def _mean(values: np.ndarray, patients: np.ndarray, shared: bool, seed: int) -> Estimate:
@@ -83,7 +83,7 @@ def _mean(values: np.ndarray, patients: np.ndarray, shared: bool, seed: int) -> 
     mean = float(values.mean())
     if shared:
         return Estimate(mean, reason=SHARED)
-    bootstrap = PatientBootstrap(patients, RESAMPLES, seed)
+    bootstrap = PatientBootstrap(patients.tolist(), RESAMPLES, seed)
     sums = bootstrap.sums(np.column_stack([values, np.ones(len(values))]))
     return percentile(mean, sums[:, 0] / sums[:, 1], few=bootstrap.size)
 
@@ -94,6 +94,6 @@ def _vote(truth: np.ndarray, votes: np.ndarray, patients: np.ndarray, shared: bo
     reason = "" if {0.0, 1.0} <= set(truth) else "one class only"
     if shared:
         return Estimate(float(value[0]), reason=reason or SHARED)
-    bootstrap = PatientBootstrap(patients, RESAMPLES, seed)
+    bootstrap = PatientBootstrap(patients.tolist(), RESAMPLES, seed)
     drawn = bootstrap.drawn(lambda cases: {"auroc": cases.ranks(truth[:, None], votes[:, None])["auroc"]})["auroc"]
     return auroc_estimates(truth[:, None], value, drawn, [reason], bootstrap)[0]

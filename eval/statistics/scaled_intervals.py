@@ -7,7 +7,7 @@ or a FROC score in 88 to 92 % of simulated studies.
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import expit, logit
@@ -44,8 +44,9 @@ def on_scale(found: Estimate, draws: np.ndarray, patients: float, scale: Scale) 
     """
     if np.isnan(found.low):
         return found
+    value: Any = np.float64(found.value)
     with np.errstate(divide="ignore", invalid="ignore"):
-        middle, drawn = float(scale.to(np.float64(found.value))), scale.to(draws[~np.isnan(draws)])
+        middle, drawn = float(scale.to(value)), scale.to(draws[~np.isnan(draws)])
     finite = drawn[np.isfinite(drawn)]
     if not np.isfinite(middle) or len(finite) < _FINITE * len(drawn):
         return found

@@ -6,6 +6,8 @@ is the sum of bias and a multiple of the standard deviation, whose intervals are
 Methods Med. Res. 22:630, with their correlation as in Zou 2007, Psychol. Methods 12:399).
 """
 
+from typing import Any
+
 import numpy as np
 from scipy.stats import gamma, norm
 from scipy.stats import t as student
@@ -50,7 +52,7 @@ def error_intervals(errors: np.ndarray, index: np.ndarray, limit: float) -> dict
     least = _least_variance(errors - bias, index)
     for place, square in ((1, mse), (3, variance)):
         spread[place, place] = max(spread[place, place], square**2 * least)
-    ends = {"mae": _of_mean(mae, max(spread[0, 0], _SAME * mae**2), patients)}
+    ends: dict[str, Any] = {"mae": _of_mean(mae, max(spread[0, 0], _SAME * mae**2), patients)}
     ends["rmse"] = tuple(np.sqrt(_of_mean(mse, spread[1, 1], patients)))
     half = float(student.ppf(1 - _TAIL, patients - 1) * np.sqrt(spread[2, 2]))
     ends["bias"] = bias - half, bias + half

@@ -1,6 +1,6 @@
 """Results of a whole prediction: an object of each kind for each case from a DICOM file, and what had none and why."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,10 +8,11 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from ...core.errors import DataError, RunError, masked
+from ...core.errors import DataError, RunError, UserError, masked
 from ...core.extras import require
 from ...core.files import write_json
 from ...datasets.kinds import is_dicom
+from ...datasets.manifest.units import plural
 from .case import SHOWING, Code, ResultCase, checked_kinds
 from .rows import result_case
 
@@ -41,6 +42,17 @@ class Results:
         """Return what goes into the folder `<table's name>-dicom` beside a predictions table."""
         return cls(tuple(kinds), out.with_name(f"{out.stem}-dicom"), codes)
 
+    def refuse_maps(self, unit: str) -> None:
+        """Raise where a kind shows one image, and results are of units of several.
+
+        Raises:
+            UserError: The message names the kind.
+        """
+        if wrong := [kind for kind in self.kinds if kind in SHOWING]:
+            raise UserError(
+                f"--dicom {wrong[0]} shows a single image: of {plural(unit)} there is a report alone, --dicom sr."
+            )
+
     @property
     def shows(self) -> bool:
         """Return whether a kind shows where the model looked."""
@@ -64,8 +76,9 @@ class Results:
 
 
 def write_all(
-    wanted: Results, card: Any, weights: str, cases: pd.DataFrame, table: pd.DataFrame, shown: Shown | None
-) -> dict[str, dict]:
+    wanted: Results, card: Any, weights: str, cases: pd.DataFrame, table: pd.DataFrame, shown: Shown | None,
+    members: Mapping[str, Sequence[str]] | None = None,
+) -> dict[str, dict]:  # fmt: skip
     """Write the results of the cases of a prediction, and `results.json`: the files of each case, or why it has none.
 
     Cases whose files are no DICOM have none, and neither have those of a study that holds files of several patients:
@@ -76,8 +89,9 @@ def write_all(
         card: Of the model.
         weights: SHA-256 of its weights.
         cases: `id, path` of the cases.
-        table: Their predictions, row by row.
+        table: Their predictions, row by row; of units larger than an image, those of these.
         shown: Adds the maps to a case; None for kinds without.
+        members: Of units, the paths of the cases that each consists of, by its id.
 
     Returns:
         By id `{"files": [names]}` or `{"reason": why}`, as stored.
@@ -87,30 +101,35 @@ def write_all(
     """
     mixed = _of_several_patients(cases)
     listed: dict[str, dict] = {}
-    rows = zip(cases["path"], table.to_dict("records"), strict=True)
-    for path, row in tqdm(list(rows), "DICOM results", unit="case", disable=None):
+    rows = table.to_dict("records")
+    paths = [[path] for path in cases["path"]] if members is None else [members[row["id"]] for row in rows]
+    for own, row in tqdm(list(zip(paths, rows, strict=True)), "DICOM results", unit="case", disable=None):
         name = str(row["id"])
-        if not is_dicom(Path(path)):
+        sources = [path for path in own if is_dicom(Path(path))]
+        if not sources:
             listed[name] = {"reason": NO_DICOM}
-        elif path in mixed:
+        elif mixed.intersection(sources):
             listed[name] = {"reason": "its study UID is also that of another patient's files; correct it in the PACS"}
         else:
-            listed[name] = _written(wanted, card, weights, path, row, shown)
+            listed[name] = _written(wanted, card, weights, sources, row, shown)
     write_json(wanted.folder / LISTING, {"kinds": list(wanted.kinds), "cases": listed})
     _report(wanted, listed)
     return listed
 
 
-def _written(wanted: Results, card: Any, weights: str, path: str, row: dict, shown: Shown | None) -> dict:
+def _written(wanted: Results, card: Any, weights: str, sources: Sequence[str], row: dict, shown: Shown | None) -> dict:
     from .write import write_results
 
     try:
-        case = result_case(card, weights, row, [Path(path)], wanted.codes)
+        case = result_case(card, weights, row, [Path(path) for path in sources], wanted.codes)
         if shown is not None and not case.reason:
             case = shown(case)
         return {"files": [file.name for file in write_results(case, wanted.kinds, wanted.folder)]}
     except DataError as error:
-        return {"reason": masked(str(error), path, str(row["id"]))}
+        text = str(error)
+        for path in sources:
+            text = masked(text, path, str(row["id"]))
+        return {"reason": text}
 
 
 def _of_several_patients(cases: pd.DataFrame) -> set[str]:

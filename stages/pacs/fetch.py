@@ -13,7 +13,7 @@ from tqdm import tqdm
 from ...core.errors import DataError, UserError
 from ...core.files import own_folder
 from ...datasets.images.dicom_header import DicomHeader
-from ...datasets.images.studies import choose_image
+from ...datasets.images.studies import choose_image, scorable
 from ...datasets.kinds import DICOM
 from ...datasets.manifest.contents import Entry
 from ..requested_files import Expanded
@@ -67,7 +67,7 @@ def read_query(words: list[str]) -> dict[str, str]:
 
 
 @contextmanager
-def fetched(asked: WebQuery, folder: Path, unit: str) -> Iterator[Expanded]:
+def fetched(asked: WebQuery, folder: Path, unit: str, every: bool = False) -> Iterator[Expanded]:
     """Fetch the image to score of each study of a query; the files are removed when the block ends.
 
     A study that cannot be fetched, or has no image, is a case that is refused with the reason.
@@ -76,6 +76,7 @@ def fetched(asked: WebQuery, folder: Path, unit: str) -> Iterator[Expanded]:
         asked: Which studies.
         folder: Where the files lie meanwhile; made for the owner alone (0700), and emptied first.
         unit: As of `choose_image`.
+        every: All images of a study that could be scored, for units larger than an image.
 
     Raises:
         PacsRefused, PacsAway: There is no list of studies.
@@ -90,7 +91,7 @@ def fetched(asked: WebQuery, folder: Path, unit: str) -> Iterator[Expanded]:
     _remove(folder)
     own_folder(folder).chmod(0o700)
     try:
-        yield _fetch(web, studies, folder, unit)
+        yield _fetch(web, studies, folder, unit, every)
     finally:
         _remove(folder)
 
@@ -105,36 +106,51 @@ def patient(ask: Callable[[], list], tries: int = TRIES) -> list:
     return ask()
 
 
-def _fetch(web: Web, studies: list[str], folder: Path, unit: str) -> Expanded:
+def _fetch(web: Web, studies: list[str], folder: Path, unit: str, every: bool) -> Expanded:
     found, away = Expanded(), 0
     for study in tqdm(studies, desc="fetching", unit="study", disable=None):
         path = folder / f"{hashlib.sha256(study.encode()).hexdigest()[:32]}.dcm"
         try:
             if away >= AWAY_IN_A_ROW:
                 raise PacsAway(f"{web.url}: away; {AWAY_IN_A_ROW} studies before this one had no answer.")
-            header = _fetch_one(web, study, path, unit, found)
+            headers = (_fetch_every if every else _fetch_one)(web, study, path, unit, found)
             away = 0
         except (PacsAway, PacsRefused, DataError) as error:
             away = away + 1 if isinstance(error, PacsAway) else 0
-            header, found.refused[path] = _unknown(study), str(error)
-        found.entries[path] = Entry(path.name, DICOM, header)
-        parts = zip(("studies", "series", "instances"), (study, header.series, header.instance))
-        found.sources[path] = "/".join(f"{name}/{uid}" for name, uid in parts if uid)
+            headers, found.refused[path] = {path: _unknown(study)}, str(error)
+        for file, header in headers.items():
+            found.entries[file] = Entry(file.name, DICOM, header)
+            parts = zip(("studies", "series", "instances"), (study, header.series, header.instance))
+            found.sources[file] = "/".join(f"{name}/{uid}" for name, uid in parts if uid)
     return found
 
 
-def _fetch_one(web: Web, study: str, path: Path, unit: str, found: Expanded) -> DicomHeader:
+def _fetch_every(web: Web, study: str, path: Path, unit: str, found: Expanded) -> dict[Path, DicomHeader]:
+    """Fetch all images of a study that could be scored, numbered beside `path`; return their headers."""
+    headers = patient(lambda: web.headers(study))
+    fit, why, left_out = scorable(headers, unit)
+    found.left_out.update(left_out)
+    if not fit:
+        found.refused[path] = why
+        return {path: _unknown(study)}
+    fetched = {path.with_name(f"{path.stem}-{number}.dcm"): headers[index] for number, index in enumerate(fit)}
+    for file, header in fetched.items():
+        patient(lambda file=file, header=header: [web.fetch(header, file)])
+    return fetched
+
+
+def _fetch_one(web: Web, study: str, path: Path, unit: str, found: Expanded) -> dict[Path, DicomHeader]:
     headers = patient(lambda: web.headers(study))
     choice = choose_image(headers, unit)
     found.left_out.update(choice.left_out)
     if choice.index is None:
         found.refused[path] = choice.why
         patients = {header.patient for header in headers if header.patient}
-        return replace(_unknown(study), patient=patients.pop() if len(patients) == 1 else "")
+        return {path: replace(_unknown(study), patient=patients.pop() if len(patients) == 1 else "")}
     header = headers[choice.index]
     patient(lambda: [web.fetch(header, path)])
     found.chosen[path] = choice.why
-    return header
+    return {path: header}
 
 
 def _unknown(study: str) -> DicomHeader:

@@ -34,7 +34,17 @@ from ..facts import beside, model_facts, refuse_targets
 from ..predict import without_names, write_table
 from ..requested import marked, requested_cases
 from ..seen import seen_facts
-from ..units import IMAGES, Asked, image_card, images_table, refuse_for_units, unit_facts, units_table
+from ..units import (
+    IMAGES,
+    Asked,
+    image_card,
+    images_table,
+    scored_members,
+    unit_card,
+    unit_facts,
+    units_table,
+    with_unit_facts,
+)
 from .localise import annotation_of, tile_truth_of
 from .maps import Maps, Shown, write_maps
 from .tile import tile_slides
@@ -92,7 +102,8 @@ def predict_slides(request: Request) -> pd.DataFrame:
     if request.dicom is not None:
         refuse_targets(card, "--dicom")
         request.dicom.refuse()
-        refuse_for_units(units, "--dicom")
+        if units is not None:
+            request.dicom.refuse_maps(units.unit)
     cases, truth = requested_cases(request.inputs, card.asked, "slide")
     if (cases["id"] == cases["path"]).all():
         # Slides of one name in several folders: their ids, which name files too, start where the folders part.
@@ -136,7 +147,11 @@ def predict_slides(request: Request) -> pd.DataFrame:
         for place, label in enumerate(card.labels):
             folder = request.maps if len(card.labels) == 1 else request.maps / label
             _write_maps(request, manifest, of_slides, found, place, folder)
-    if request.dicom is not None:
+    if request.dicom is not None and units is not None:
+        members = scored_members(cases, slides, units, request.out)
+        own = unit_card(card, units)
+        write_all(request.dicom, own, sha256, cases, table, with_unit_facts(units, members), members)
+    elif request.dicom is not None:
         shown_maps = _maps_of(request, manifest, card, predictor.found) if request.dicom.shows else None
         write_all(request.dicom, card, sha256, cases, table, shown_maps)
     return table

@@ -34,6 +34,7 @@ def main(
     epochs: int | None = None,
     max_bad: float = 0.01,
     resamples: int = 2000,
+    unit: str | None = None,
     seed: int = 0,
 ) -> None:
     """Go from slides to heat maps: tiles, DINO, features, an aggregator of bags, a report.
@@ -48,6 +49,7 @@ def main(
         epochs: Of the aggregator; the small recipe's without.
         max_bad: Share of training slides that may have no features.
         resamples: Of the bootstrap by patient.
+        unit: `patient` or `case`, to score these by the largest score of their slides; none scores slides.
         seed: Of everything random.
     """
     manifest = read_manifest(data)
@@ -62,7 +64,7 @@ def main(
     optim = mil_tiny().optim if epochs is None else replace(mil_tiny().optim, epochs=epochs)
     run_settings = Run(seed=seed, max_bad=max_bad)
     recipe = Mil(aggregator=aggregator, standardise=True, select="last", optim=optim, run=run_settings)
-    finetune(recipe, data=data, out=run, features=features)
+    finetune(recipe, data=data, out=run, features=features, unit=unit)
 
     # The same slides once more, for their heat maps; the report holds these against outlines, where there are some.
     predict_slides(

@@ -15,7 +15,7 @@ from clinvit.datasets.manifest.tables import Manifest
 from clinvit.datasets.settings import Data
 from clinvit.datasets.transforms.augment import Augment
 from clinvit.engine.recipe import Optim, Run
-from clinvit.eval import evaluate
+from clinvit.eval import Evaluation, evaluate
 from clinvit.finetune import Finetune, View, finetune
 from clinvit.pretrain import Decoder, Pretrain, pretrain
 from jsonargparse import auto_cli
@@ -30,6 +30,7 @@ class Radiographs(Dataset):
     def __init__(self, manifest: Manifest, shorter_px: int):
         self.files, self.targets, self.shorter_px = manifest.files(), manifest.targets(), shorter_px
         self.ids, self.patients = manifest.table["id"].tolist(), manifest.table["patient"].tolist()
+        self.studies = manifest.table["study"].tolist() if "study" in manifest.table else None
 
     def __len__(self) -> int:
         return len(self.files)
@@ -54,6 +55,7 @@ def main(
     pretrain_epochs: int = 320,
     epochs: int = 60,
     batch_size: int = 64,
+    unit: str | None = None,
     seed: int = 0,
 ) -> None:
     """Pre-train on the training images, fine-tune from that encoder, evaluate on the test split.
@@ -67,6 +69,7 @@ def main(
         pretrain_epochs: Length of pre-training.
         epochs: Length of fine-tuning.
         batch_size: Images per step of pre-training; fine-tuning takes a quarter.
+        unit: `study` or `patient`, to score these by the largest score of their images; none scores images.
         seed: Of everything random.
     """
     manifest = read_manifest(data)
@@ -90,8 +93,9 @@ def main(
         ),
         run=run,
     )  # fmt: skip
-    finetune(finetuning, data=train, val=val, test=test, out=out / "model", encoder=encoder, loss=loss)
-    print(evaluate({"model": out / "model"}, out / "report", data=manifest))
+    place = out / "model"
+    finetune(finetuning, data=train, val=val, test=test, out=place, encoder=encoder, loss=loss, unit=unit)
+    print(evaluate({"model": out / "model"}, out / "report", data=manifest, evaluation=Evaluation(unit=unit)))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import safetensors.torch
 import timm
 import torch
 from clinvit.backbone.encoder import EncoderCard, fingerprint, open_reported, open_vit, save_encoder
+from clinvit.backbone.public import encoder_place
 from clinvit.backbone.sizes import Architecture, Rotary
 from clinvit.backbone.vit import ViT
 from clinvit.backbone.weights import open_checkpoint, read_checkpoint
@@ -370,3 +371,46 @@ def test_weights_that_are_no_finite_numbers_are_refused(tmp_path, change, words,
         (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(UserError, match=rf"blocks\.1\.mlp\.fc1\.weight.*{words}"):
         read_folder(tmp_path)
+
+
+BARE = {
+    "pytorch_model.bin": lambda state, path: torch.save(state, path),
+    "epoch_300.pth": lambda state, path: torch.save({"model": state, "epoch": 300}, path),
+    "weights.safetensors": safetensors.torch.save_file,
+}
+
+
+@pytest.mark.parametrize("name", BARE)
+def test_a_folder_of_one_file_and_nothing_else_is_that_file(tmp_path, name):
+    """As copied from a hub without config.json, or out of somebody's run folder."""
+    folder = tmp_path / "copied"
+    folder.mkdir()
+    (folder / "README.md").write_text("weights")
+    BARE[name](network().state_dict(), folder / name)
+    vit, card, report = open_reported(folder)
+    assert report.source == "timm" and card.arch.width == 128 and card.assumed_statistics
+    assert encoder_place(folder) == folder / name and fingerprint(folder) == fingerprint(folder / name)
+    alike = open_vit(folder / name)[0]
+    assert all(torch.equal(a, b) for a, b in zip(vit.parameters(), alike.parameters(), strict=True))
+
+
+def test_shards_without_a_configuration_are_read_by_content(tmp_path):
+    hugging_face(tmp_path, shard="300KB")
+    (tmp_path / "config.json").unlink()
+    _, card, report = open_reported(tmp_path, Said(heads=4, image_size=(32, 48)))
+    assert "names of Hugging Face" in str(report) and card.arch.width == 128 and card.assumed_statistics
+    assert encoder_place(tmp_path) == tmp_path
+
+
+def test_a_folder_of_several_files_asks_which(tmp_path):
+    for name in ("best.pth", "last.pth"):
+        torch.save(network().state_dict(), tmp_path / name)
+    for open_it in (open_vit, encoder_place):
+        with pytest.raises(UserError, match=r"holds 2 files of weights, best\.pth, last\.pth, \.\.\., and no config"):
+            open_it(tmp_path)
+
+
+def test_weights_of_ours_without_their_card_are_not_guessed(tmp_path):
+    safetensors.torch.save_file(network().state_dict(), tmp_path / "encoder.safetensors")
+    with pytest.raises(UserError, match=r"no encoder\.json in it: not an encoder folder"):
+        open_vit(tmp_path)

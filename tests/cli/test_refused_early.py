@@ -171,6 +171,13 @@ def test_sound_weights_pass(tmp_path):
     refuse_hostile(tmp_path / "nothing")
 
 
+def test_texts_pass(tmp_path):
+    """Their letters are instructions of pickles too: `i` and `c` ask for something by name."""
+    for name, text in (("p.csv", "id,patient\nc,d\n1,2\n"), ("t.yaml", "cost: 1\nitems:\n- x\n"), ("v.json", "{}")):
+        (tmp_path / name).write_text(text)
+        refuse_hostile(tmp_path / name)
+
+
 def test_a_pickle_that_no_checkpoint_is_allocates_nothing(tmp_path):
     """An index of the memo and a length of bytes are taken from the file: 2 GB and 1 TB here."""
     path = tmp_path / "w.pth"

@@ -1,5 +1,6 @@
 """Slide vectors: the mean, what our aggregators see, and slide encoders of others by their tensors' names."""
 
+import clinvit
 import numpy as np
 import pytest
 import torch
@@ -157,3 +158,16 @@ def test_files_are_laid_out_as_trident_does(tmp_path):
     back = read_tiles(out)
     np.testing.assert_array_equal(back.coords, coords)
     assert back.tile_um == 32.0 and back.mpp == 0.5
+
+
+def test_a_model_of_patients_is_loaded_but_scores_no_single_files(tmp_path, tiles):
+    recipe = Mil(aggregator="gated_attention", hidden=HIDDEN)
+    own = {"unit": "patient", "rule": "max"}
+    card = MilCard(("a",), {}, False, "gated_attention", HIDDEN, 128, "bag", WIDTH, aggregation=own)
+    save_mil(tmp_path / "model", build_aggregator(recipe, WIDTH, 1), card)
+    model = clinvit.load(tmp_path / "model")
+    assert model.labels == ("a",)
+    with pytest.raises(UserError, match="its thresholds are for a patient, not for single slides"):
+        model.predict(tmp_path / "s.h5")
+    with pytest.raises(UserError, match="its thresholds are for a patient"):
+        load_slide_encoder(tmp_path / "model")

@@ -113,6 +113,8 @@ def test_no_verb_connects_to_anything(cohort, tmp_path):
            "--encoder", out / "mae/encoder"] for name in ("north", "south")],
         ["audit", model, data, "--out", out / "audit"],
         ["merge", f"base={out / 'mae/encoder'}", out / "north", out / "south", "--out", out / "merged"],
+        ["merge", "--verify", f"merged={out / 'merged'}", f"own={out / 'north'}", "--data", data, "--out",
+         out / "verified"],
         ["pretrain", "thorax", "--recipe", "reports_tiny", "--data", data, "--out", out / "reports",
          "--reports", tmp_path / "reports.csv", "--text-encoder", text, *tiny],
         ["zero-shot", out / "reports/encoder", "--text-encoder", text, "--labels", "Bar", "--out", out / "zero"],

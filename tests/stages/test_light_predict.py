@@ -116,6 +116,20 @@ def light(tmp_path, *arguments):
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
 
 
+@pytest.mark.parametrize("rule", ["max", "mean"])
+def test_a_graph_scores_patients_as_the_rule_says(exported, files, tmp_path, rule):
+    out = tmp_path / "predictions.csv"
+    words = ["predict", "images", files, "--model", exported, "--runtime", "onnx", "--out", out, "--unit", "patient"]
+    assert main([str(word) for word in [*words, "--unit-rule", rule, "--identifiers"]]) == 0
+    units, images = (read_predictions(tmp_path / f"predictions{part}.csv").table for part in ("", ".images"))
+    for row in units[units["status"] == "ok"].to_dict("records"):
+        own = images[(images["patient"] == row["id"]) & (images["status"] == "ok")]
+        assert row["p_Square"] == pytest.approx(getattr(own["p_Square"], rule)(), abs=1e-6)
+    facts = json.loads(out.with_suffix(".model.json").read_text())
+    assert facts["aggregation"] == {"unit": "patient", "rule": rule} and facts["thresholds"] == {}
+    assert "pred_Square" in images and "pred_Square" not in units and len(units) < len(images)
+
+
 def test_without_torch_pandas_scipy_and_opencv_the_table_is_the_same_to_the_byte(exported, files, tmp_path):
     done = light(tmp_path, files, "--model", exported, "--out", tmp_path / "light.csv", "--identifiers")
     assert done.returncode == 0, done.stderr

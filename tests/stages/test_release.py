@@ -6,12 +6,17 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from clinvit.backbone.encoder import EncoderCard, save_encoder
 from clinvit.backbone.sizes import Architecture
 from clinvit.backbone.vit import ViT
 from clinvit.cli import main
+from clinvit.datasets.manifest.seen import TRAINED_ON, write_hashes
+from clinvit.finetune.model import ModelCard, build_model, save_model
+from clinvit.finetune.recipe import View
 from PIL import Image
 
+ARCH = Architecture(32, 2, 2, image_size=(32, 32), patch_size=8)
 LONG = "Quixadotter"  # part of every name: must not leave
 
 
@@ -36,12 +41,9 @@ def archive(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory):
-    import torch
-
     torch.manual_seed(0)
-    arch = Architecture(32, 2, 2, image_size=(32, 32), patch_size=8)
     folder = tmp_path_factory.mktemp("encoder") / "encoder"
-    save_encoder(folder, ViT(arch), EncoderCard(arch, (0.45,), (0.2,)))
+    save_encoder(folder, ViT(ARCH), EncoderCard(ARCH, (0.45,), (0.2,)))
     return folder
 
 
@@ -70,3 +72,19 @@ def test_one_image_or_one_patient_is_refused_in_one_line(archive, encoder, tmp_p
         assert main(["audit", str(encoder), str(place), "--out", str(tmp_path / "few")]) == 2
         error = capsys.readouterr().err.strip()
         assert words in error and len(error.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_a_model_is_attacked_by_its_losses_alone_and_beside_shadow_heads(archive, tmp_path, capsys):
+    """Half of the patients were trained on; the model, random, knows nothing of them."""
+    card = ModelCard(("Mass",), {}, False, "full", "vit", "mean", ARCH, (0.45,), (0.2,), View("squash", None), 32)
+    torch.manual_seed(0)
+    model = save_model(tmp_path / "model", build_model(card), card)
+    table = pd.read_csv(archive / "manifest.csv")
+    write_hashes(model / TRAINED_ON, table["id"][:60])
+    assert main(["audit", str(model), str(archive), "--out", str(tmp_path / "audit")]) == 0
+    said = json.loads((tmp_path / "audit/audit.json").read_text())
+    for name in ("membership", "shadow"):
+        assert said[name]["low"] < 0.5 < said[name]["high"] and said["membership"]["members"] == 60
+    assert "heads that never saw the case: AUROC" in capsys.readouterr().out
+    assert LONG not in (tmp_path / "audit/audit.html").read_text()

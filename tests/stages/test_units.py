@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import clinvit
@@ -13,10 +14,14 @@ from clinvit.backbone.card import EncoderCard
 from clinvit.backbone.sizes import Architecture
 from clinvit.backbone.vit import ViT
 from clinvit.cli import main
+from clinvit.core.errors import DataError, UserError
+from clinvit.datasets.loading.own import own_manifest
 from clinvit.datasets.manifest.tables import read_predictions
+from clinvit.finetune import finetune
 from clinvit.finetune.model import load_card
 from clinvit.mil.cards import load_any_card
 from clinvit.stages.evaluate import stored_thresholds
+from clinvit.tasks import thorax
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
@@ -99,8 +104,8 @@ def test_what_has_no_unit_is_refused_before_anything_is_scored(tmp_path, studies
     assert not (tmp_path / "p.csv").exists()
     assert main([*options, "--unit-rule", "mean"]) == 2
     assert "--unit-rule needs --unit" in capsys.readouterr().err
-    assert main([*options, "--unit", "patient", "--dicom", "sr"]) == 2
-    assert "--dicom is of single images, not of patients" in capsys.readouterr().err
+    assert main([*options, "--unit", "patient", "--dicom", "sr,seg"]) == 2
+    assert "--dicom seg shows a single image: of patients there is a report alone" in capsys.readouterr().err
 
 
 def test_python_predicts_units(studies, random_model):
@@ -256,3 +261,51 @@ def test_thresholds_of_units_are_none_for_a_table_of_the_images(tmp_path, random
     assert stored_thresholds(run / "predictions.images.csv") == {}
     (run / "predictions.model.json").unlink()
     assert stored_thresholds(run / "predictions.csv") == chosen
+
+
+class TwoViews(torch.utils.data.Dataset):
+    """Items of `two_views` as a data set of one's own."""
+
+    def __init__(self, table: pd.DataFrame, root: Path):
+        self.files = [root / path for path in table["path"]]
+        self.targets = table[["Square"]].to_numpy(np.float32)
+        self.ids, self.patients = table["id"].tolist(), table["patient"].tolist()
+        self.studies = table["study"].tolist()
+
+    def __len__(self):
+        return len(self.files)
+
+    def __getitem__(self, index):
+        return np.asarray(Image.open(self.files[index])), self.targets[index]
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["manifest", "dataset"])
+def test_python_trains_units_of_a_manifest_and_of_a_dataset(tmp_path, own):
+    data = two_views(tmp_path / "data", patients=20)
+    recipe = thorax.recipes.finetune_tiny()
+    recipe = replace(
+        recipe, model=replace(recipe.model, size="micro", image_size=32), data=replace(recipe.data, labels=("Square",)),
+        optim=replace(recipe.optim, epochs=1, warmup_epochs=0, batch_size=16), run=replace(recipe.run, workers=0),
+        augment=replace(recipe.augment, size=32),
+    )  # fmt: skip
+    given = {"data": data}
+    if own:
+        table = pd.read_csv(data)
+        parts = [TwoViews(table[table["split"] == split], tmp_path / "data") for split in ("train", "val", "test")]
+        given = dict(zip(("data", "val", "test"), parts))
+    model = finetune(recipe, out=tmp_path / "run", unit="study", unit_rule="mean", **given)
+    assert model.card.aggregation == {"unit": "study", "rule": "mean"}
+    images, units = images_and_units(tmp_path / "run")
+    assert len(images) == 2 * len(units) == 32
+    assert units["p_Square"].iloc[0] == pytest.approx(images["p_Square"].iloc[:2].mean())
+    with pytest.raises(UserError, match="--unit-rule needs --unit"):
+        finetune(recipe, out=tmp_path / "other", unit_rule="mean", **given)
+
+
+def test_studies_of_a_dataset_are_one_for_each_item(tmp_path):
+    data = two_views(tmp_path / "data", patients=5)
+    items = TwoViews(pd.read_csv(data), tmp_path / "data")
+    assert own_manifest({"train": items}, ("Square",)).table["study"].tolist() == items.studies
+    items.studies = items.studies[:3]
+    with pytest.raises(DataError, match="3 studies of 20 items"):
+        own_manifest({"train": items}, ("Square",))

@@ -6,6 +6,7 @@ from clinvit.eval.statistics.context_probe import context_probe
 from clinvit.eval.statistics.identification import alike_patients, identification
 from clinvit.eval.statistics.membership import losses, membership
 from clinvit.eval.statistics.robustness_index import robustness_index
+from clinvit.eval.statistics.shadow_attack import difficulty
 from sklearn.metrics import log_loss, roc_auc_score
 
 
@@ -141,3 +142,52 @@ def test_membership_is_told_where_losses_differ_alone():
     told = membership(member, rng.normal(size=400) - member, patients)
     assert told.low > 0.6
     assert "nobody" in membership(np.ones(5, bool), np.ones(5), list("abcde")).reason
+
+
+def attacked(rng, patients: int, effect: float, dims: int = 4):
+    """Cases of two images a patient, of unequal difficulty; `effect` is how far training lowers the logarithm of odds.
+
+    Returns membership, loss, and loss less difficulty, by case, and the patients.
+    """
+    who = np.repeat(np.arange(patients), 2)
+    truth = rng.integers(0, 2, patients)[who].astype(float)
+    signal = 1 + 1.5 * rng.normal(size=patients)[who]  # how well the finding is seen: what makes cases hard
+    features = rng.normal(size=(len(who), dims))
+    features[:, 0] = signal * (2 * truth - 1)
+    member = (rng.permutation(patients) < patients // 2)[who]
+    right = features[:, 0] * (2 * truth - 1) + effect * member + 0.3 * rng.normal(size=len(who))
+    scores = 1 / (1 + np.exp(-right * (2 * truth - 1)))
+    loss = losses(truth[:, None], scores[:, None])
+    return member, loss, loss - difficulty(features, truth[:, None], who.astype(str)), who.astype(str)
+
+
+def test_shadow_heads_tell_members_that_losses_hide():
+    """Hard and easy cases hide what training did to the loss; heads that never saw a case know how hard it is."""
+    member, loss, beside, patients = attacked(np.random.default_rng(0), 150, 1.0)
+    alone, shadow = membership(member, loss, patients), membership(member, beside, patients)
+    assert shadow.low > 0.6 and shadow.value > alone.value + 0.05
+    member, loss, beside, patients = attacked(np.random.default_rng(1), 150, 0.0)
+    nothing = membership(member, beside, patients)
+    assert nothing.low < 0.5 < nothing.high
+
+
+def test_difficulty_is_of_heads_that_did_not_see_the_patient():
+    """A head that had seen the patient's other image would find the case easy."""
+    rng = np.random.default_rng(2)
+    who = np.repeat(np.arange(60), 2)
+    features = np.repeat(10 * rng.normal(size=(60, 40)), 2, axis=0)  # a fingerprint, no finding
+    truth = rng.integers(0, 2, 60)[who].astype(float)[:, None]
+    assert np.nanmean(difficulty(features, truth, who.astype(str))) > 0.65
+    assert np.isnan(difficulty(features[:8], truth[:8], who[:8].astype(str))).all()
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("effect", [0.0, 0.7])
+def test_the_interval_of_the_shadow_attack_covers(effect):
+    """What an attack with an archive of this size is worth: more cases make better heads, and another truth."""
+    found = []
+    for seed in range(150):
+        member, _, beside, who = attacked(np.random.default_rng(100 + seed), 60, effect)
+        found.append(membership(member, beside, who, seed=seed))
+    true = np.mean([each.value for each in found])
+    assert np.mean([each.low <= true <= each.high for each in found]) >= 0.91

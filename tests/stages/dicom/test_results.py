@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pydicom
 import pytest
 from clinvit.cli import main
@@ -195,3 +196,52 @@ def test_what_a_dense_head_draws_is_segmented_by_its_own_threshold(saved, random
     assert drawn.shape == expected.shape and drawn.any() and not drawn.all()
     assert (drawn != expected).mean() < 0.01
     assert "drawn by the model" in segread(seg).ContentDescription
+
+
+def study(saved, folder, number, uid, count=2, **elements):
+    """Images of one study of one patient."""
+    for place in range(count):
+        saved("DX", 10 * number + place, folder=folder, StudyInstanceUID=f"1.2.826.0.1.3680043.99.{uid}", **elements)
+
+
+def texts(report):
+    """All lines of text in a report."""
+    return [element.value for element in report.iterall() if element.keyword == "TextValue"]
+
+
+@pytest.mark.parametrize("rule", ["max", "Square=mean"])
+def test_a_study_has_one_report_that_refers_to_all_its_images(saved, predict, tmp_path, capsys, rule):
+    sources = tmp_path / "sources"
+    study(saved, sources, 1, 4)
+    study(saved, sources, 2, 5, count=1)
+    code, folder = predict(sources, kinds="sr", more=("--unit", "study", "--unit-rule", rule))
+    assert code == 0, capsys.readouterr().err
+    units, images = (pd.read_csv(tmp_path / "results" / f"predictions{part}.csv") for part in ("", ".images"))
+    assert len(units) == 2 and len(images) == 3
+    reports = [srread(path) for path in folder.glob("*-sr.dcm")]
+    referred = sorted(
+        len([image for series in item.ReferencedSeriesSequence for image in series.ReferencedSOPSequence])
+        for report in reports
+        for item in report.CurrentRequestedProcedureEvidenceSequence
+    )
+    assert referred == [1, 2] and all(validated(path) == [] for path in folder.glob("*.dcm"))
+    words = "a rule for each finding" if "=" in rule else "max"
+    assert any(f"study of 2 images, by {words}" in text for report in reports for text in texts(report))
+    listed = json.loads((folder / "results.json").read_text())["cases"]
+    assert set(listed) == set(units["id"]) and all(len(each["files"]) == 1 for each in listed.values())
+
+
+def test_thresholds_of_single_images_decide_nothing_in_the_report_of_a_study(saved, predict, tmp_path):
+    study(saved, tmp_path / "sources", 1, 4)
+    _, folder = predict(tmp_path / "sources", kinds="sr", more=("--unit", "study"))
+    (report,) = folder.glob("*-sr.dcm")
+    assert decisions(report).get("Square") not in ("Present", "Absent")
+
+
+def test_a_patient_of_several_studies_has_no_report_and_is_told_why(saved, predict, tmp_path, capsys):
+    sources = tmp_path / "sources"
+    study(saved, sources, 1, 4, count=1)
+    study(saved, sources, 2, 5, count=1)
+    code, folder = predict(sources, kinds="sr", more=("--unit", "patient"))
+    assert code == 0 and not list(folder.glob("*.dcm"))
+    assert "a case of files of several studies; a result belongs to one" in capsys.readouterr().out

@@ -43,6 +43,21 @@ def test_a_result_of_each_study_is_stored_beside_it_and_a_second_run_adds_none(m
     assert not (tmp_path / "p-dicom").exists()
 
 
+def test_units_are_scored_on_all_images_of_a_study_and_have_one_result_each(model, tmp_path, capfd):
+    study, other = generate_uid(), generate_uid()
+    words = ["predict", "thorax", "--model", str(model), "--out", str(tmp_path / "p.csv"), "--store", "--unit", "study"]
+    with orthanc(tmp_path / "pacs") as server:
+        for each in (radiograph(study, view="LL"), radiograph(study), radiograph(other, view="AP")):
+            server.put(each, tmp_path)
+        assert main([*words, "--dicomweb", server.web]) == 0
+        assert "stored 2 of 2 results" in capfd.readouterr().out
+        assert sorted(each["StudyInstanceUID"] for each in results(server)) == sorted([study, other])
+    rows, images = table(tmp_path / "p.csv"), table(tmp_path / "p.images.csv")
+    assert sorted(row["images"] for row in rows) == ["1", "2"] and len(images) == 3
+    assert all(row["status"] == "ok" for row in rows) and not list(tmp_path.glob(".p.csv.studies"))
+    assert study not in (tmp_path / "p.csv").read_text() + (tmp_path / "p.images.csv").read_text()
+
+
 def test_results_that_are_not_taken_stay_and_the_command_says_so(model, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(fetch, "FIRST_WAIT_S", 0.01)
 
