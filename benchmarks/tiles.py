@@ -30,12 +30,12 @@ from side_by_side import machine
 PHANTOM_PX, REPEATS, ROUNDS = 5120, 4, 3
 
 
-def strips(mpp: float) -> Iterator[np.ndarray]:
+def strips(mpp: float, repeats: int = REPEATS) -> Iterator[np.ndarray]:
     """A slide from top to bottom: a phantom beside and below itself."""
     drawn = list(Histology(PHANTOM_PX, PHANTOM_PX, seed=0, mpp=mpp, tumours=1).strips())
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         for strip in drawn:
-            yield np.tile(strip, (1, REPEATS, 1))
+            yield np.tile(strip, (1, repeats, 1))
 
 
 def clam(path: Path, grid: TileGrid) -> Iterable[np.ndarray]:

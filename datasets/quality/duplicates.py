@@ -67,13 +67,15 @@ def _equal(looks: Looks) -> tuple[np.ndarray, np.ndarray]:
 
 def _alike(looks: Looks, firsts: np.ndarray, patient: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return places a < b of alike cases of different patients, and their correlation."""
-    small = np.array(looks.small, np.int8).reshape(-1, SMALL_PX**2)
     owner = np.array(looks.owners, np.int64)
-    kept = np.flatnonzero(firsts[owner] & small.any(axis=1)) if len(small) else np.empty(0, np.int64)
-    small, owner = small[kept], owner[kept]
+    # Of these alone an array is made: it takes the most memory of a check.
+    kept = np.array([k for k, copy in enumerate(looks.small) if firsts[owner[k]] and copy.any()], np.int64)
+    small, owner = np.array([looks.small[k] for k in kept], np.int8).reshape(-1, SMALL_PX**2), owner[kept]
     alike = ALIKE_CLIPS if len(looks.owners) > len(looks) else ALIKE
     found, near = [], []
-    candidates = _every_pair(small) if len(kept) <= ALL_PAIRS else _hashed(small, np.array(looks.waves)[kept])
+    candidates = (
+        _every_pair(small) if len(kept) <= ALL_PAIRS else _hashed(small, np.array([looks.waves[k] for k in kept]))
+    )
     for i, j, likeness in candidates:
         other = (likeness >= NEAR) & (patient[owner[i]] != patient[owner[j]])
         same = other & (likeness >= alike)

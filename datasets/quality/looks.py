@@ -47,12 +47,14 @@ class Looks:
     sizes: list[tuple[int, int, int]] = field(default_factory=list)
     borders: list[np.ndarray] = field(default_factory=list)
     corners: list[np.ndarray] = field(default_factory=list)
+    _first: dict[bytes, "Look"] = field(default_factory=dict, repr=False)  # by digest
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def add(self, row: int, look: "Look") -> None:
-        """Keep one more case."""
+        """Keep one more case; of equal ones the arrays of the first, for there may be a million."""
+        look = self._first.setdefault(look.digest, look)
         self.rows.append(row)
         self.digests.append(look.digest)
         self.owners += [len(self.rows) - 1] * len(look.small)

@@ -14,9 +14,11 @@ from clinvit.datasets.manifest.tables import read_manifest, read_predictions
 from clinvit.eval import Evaluation
 from clinvit.eval.statistics.compare import compare
 from clinvit.finetune.model import load_card, load_model
+from clinvit.finetune.out_of_distribution import read_limit
 from clinvit.finetune.run import finetune
 from clinvit.stages.compress.judge import NOT_JUDGED, OPEN, PASSED, WORSE, judge
 from clinvit.stages.compress.run import Request, compress_stage
+from clinvit.stages.exported import read_exported
 from clinvit.stages.finetune import after_training
 
 
@@ -150,7 +152,12 @@ def test_the_command_keeps_the_smallest_graph_that_is_not_worse(run, tmp_path, c
     assert card.compression["margin"] == 0.5 and card.compression["steps"] == first["steps"]
     assert card.compression["from"]["parameters"] > card.compression["parameters"]
     graphs = list((out / "onnx").glob("*.onnx"))
-    assert len(graphs) == 1 and json.loads((out / "onnx/clinvit.json").read_text())["labels"] == ["Square", "Bar"]
+    said = json.loads((out / "onnx/clinvit.json").read_text())
+    assert len(graphs) == 1 and said["labels"] == ["Square", "Bar"]
+    # Its own features have a limit on what is unlike the training cases, and the graph one of its own.
+    limit, own = read_limit(out / "model", card, network.cpu()), read_exported(graphs[0]).limit
+    assert limit is not None and own is not None and own.limit != limit.limit
+    assert limit.facts() == card.data["out_of_distribution"] and own.patients == limit.patients
     rows = pd.read_csv(out / "compress.csv")
     assert set(rows["finding"].dropna()) == {"Square", "Bar"} and rows["chosen"].eq("yes").sum() == 2
     page = (out / "compress.html").read_text()

@@ -64,7 +64,7 @@ def test_static_int8_with_a_margin(exported, tmp_path):
     )
 
     network, card = load_model(model)
-    said = write_quantised(network.cpu(), card, out, data, Scheme("static", margin=1e-7, sensitivity="relevance"))
+    said, _ = write_quantised(network.cpu(), card, out, data, Scheme("static", margin=1e-7, sensitivity="relevance"))
     layers = json.loads((out / "int8.json").read_text())["layers"]
     assert list(layers) != list(facts["layers"]) and sum(
         each["sensitivity"] for each in layers.values()
