@@ -2,16 +2,11 @@
 
 import pytest
 import torch
-import torch.distributed as dist
 import torch.multiprocessing as mp
-from clinvit.pretrain.report_losses import found, info_nce, of_all_processes, sigmoid_loss
+from clinvit.pretrain.report_losses import found, info_nce, sigmoid_loss
+from clinvit.tests.pretrain.halves import half, pair
 from clinvit.tests.stages.pacs.servers import free_port
 from torch.nn import functional as F
-
-
-def pair(rows: int = 6, width: int = 8, seed: int = 0):
-    generator = torch.Generator().manual_seed(seed)
-    return [F.normalize(torch.randn(rows, width, generator=generator), dim=1) for _ in range(2)]
 
 
 def test_losses_equal_open_clip():
@@ -47,26 +42,9 @@ def test_found_counts_images_whose_text_or_an_equal_one_is_nearest():
     assert found(images, texts, equal) == pytest.approx(2 / 3)
 
 
-def _half(rank: int, port: int, path: str) -> None:
-    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    weight = torch.full((8, 8), 0.1).add_(torch.eye(8)).requires_grad_()
-    scale = torch.tensor(4.0, requires_grad=True)
-    images, texts = pair()
-    own = slice(0, 4) if rank == 0 else slice(4, 6)  # a case of the second could not be read
-    x = F.normalize(images[own] @ weight, dim=1)
-    loss = info_nce(of_all_processes(x), of_all_processes(texts[own]), scale)
-    loss.backward()
-    for value in (weight, scale):
-        dist.all_reduce(value.grad)
-        value.grad /= 2
-    if rank == 0:
-        torch.save((loss.detach(), weight.grad, scale.grad), path)
-    dist.destroy_process_group()
-
-
 @pytest.mark.slow
 def test_two_processes_of_unequal_shares_equal_one(tmp_path):
-    mp.spawn(_half, (free_port(), str(tmp_path / "two.pt")), nprocs=2)
+    mp.spawn(half, (free_port(), str(tmp_path / "two.pt")), nprocs=2)
     loss, of_weight, of_scale = torch.load(tmp_path / "two.pt")
     weight = torch.full((8, 8), 0.1).add_(torch.eye(8)).requires_grad_()
     scale = torch.tensor(4.0, requires_grad=True)
