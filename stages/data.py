@@ -42,3 +42,18 @@ def cache_place(manifest: Manifest, out: Path, asked: Path | str | None, cache_g
     from ..datasets.loading.shards.pixels import Shards
 
     return Shards(asked, folder / "shards", cache_gb)
+
+
+def look_at_shards(place: object, recipe) -> None:
+    """Read the index of shards before anything that takes seconds to import; of a folder there is nothing to look at.
+
+    Raises:
+        UserError: It is not one of ours, damaged, or of another recipe.
+    """
+    from ..datasets.loading.readers import make_reader
+    from ..datasets.loading.shards.pixels import Shards
+
+    if isinstance(place, Shards) and len(getattr(recipe, "scales", (1,))) == 1:
+        data, model = recipe.data, recipe.model
+        size = {"frames": model.frames, "size_px": model.image_size, "channels": model.channels}
+        place.inputs(make_reader(data.clip, cache_px=data.cache_px, **size))

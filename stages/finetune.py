@@ -9,7 +9,7 @@ from ..core.errors import UserError
 from ..datasets.manifest.seen import CHOSEN_ON, write_hashes
 from ..datasets.manifest.tables import Manifest, Predictions, read_predictions
 from .calibration import check_calibration, store_calibration
-from .data import CACHE_GB, cache_place, open_manifest
+from .data import CACHE_GB, cache_place, look_at_shards, open_manifest
 from .units import IMAGES, Asked, images_table, refuse_units, store_units, validation_images
 
 
@@ -73,10 +73,12 @@ def finetune_stage(
         folder = train_multi_view(recipe, manifest, encoder_place(encoder), out, learned)
     else:
         from ..backbone.public import encoder_place
-        from ..finetune.run import finetune
 
         encoder = None if encoder is None else encoder_place(encoder)
         place, own = cache_place(manifest, out, cache, cache_gb), {} if hooks is None else {"hooks": hooks}
+        look_at_shards(place, recipe)
+        from ..finetune.run import finetune
+
         folder = finetune(recipe, manifest, out, place, encoder, head=head, **own)
     if rank() == 0:
         after_training(folder, Path(out), rule, calibrate, manifest, units)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ..datasets.manifest.tables import Manifest
-from .data import CACHE_GB, cache_place, open_manifest
+from .data import CACHE_GB, cache_place, look_at_shards, open_manifest
 
 
 def pretrain_stage(
@@ -15,7 +15,10 @@ def pretrain_stage(
     from ..backbone.public import encoder_place
 
     encoder = None if encoder is None else encoder_place(encoder)
-    manifest = open_manifest(data, labels=None if recipe.reads_labels else ())  # before what takes seconds to import
+    # What may be refused comes before what takes seconds to import.
+    manifest = open_manifest(data, labels=None if recipe.reads_labels else ())
+    place = cache_place(manifest, out, cache, cache_gb)
+    look_at_shards(place, recipe)
     from ..pretrain.run import pretrain
     from .reports import refuse_reports, with_reports
 
@@ -24,5 +27,4 @@ def pretrain_stage(
         recipe, manifest, own["reports"] = with_reports(recipe, manifest, out, reports, text_encoder)
     else:
         refuse_reports(reports, text_encoder)
-    place = cache_place(manifest, out, cache, cache_gb)
     return pretrain(recipe, manifest, out, place, tiles, encoder, **own)

@@ -60,6 +60,9 @@ def place(tmp_path_factory):
     predictions = {"id": ["1"], "patient": ["1"], "split": ["test"], "status": ["ok"], "reason": [""]}
     pd.DataFrame(predictions | {"y_a": [1], "p_a": [0.5]}).to_csv(place / "p.csv", index=False)
     (place / "p.model.json").write_text(deep)
+    (place / "shards/160px-v3").mkdir(parents=True)
+    index = {"shards": [["../../victim", 8192]], "places": {"0" * 32: [0, 0, 1, 32, 32]}, "unread": []}
+    (place / "shards/160px-v3/index.json").write_text(f"{json.dumps(index)}\n{'0' * 32}\n")
     (place / "victim.txt").write_text("precious")
     (place / ".out.csv.lock").symlink_to("victim.txt")
     return place
@@ -130,6 +133,9 @@ def commands() -> list[tuple[list[str], str]]:
         found.append(([verb, "thorax", "--data", "deep_data", "--out", "out"], deep))
         found.append(([verb, "thorax", "--data", "data", "--out", "run"], aliases))
         found.append(([verb, "thorax", *DATA, "--config", "module.yaml"], "'optim' is a group of keys"))
+        found.append(
+            ([verb, "thorax", *DATA, "--cache", "file://shards"], "160px-v3/index.json: not made with your key")
+        )
     found.append((["check", "thorax", "deep_data"], deep))
     found.append((["predict", "thorax", "deep_data/manifest.csv", "--model", "sound"], deep))
     tiles = "tiles/recipe.yaml: not readable YAML"
