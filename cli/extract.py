@@ -1,6 +1,7 @@
 """`clinvit extract`: features of all tiles of all slides, or of images and clips."""
 
 import sys
+from pathlib import Path
 from typing import Any
 
 from ..core.errors import RunError
@@ -44,11 +45,25 @@ def _images(recipe: Any, manifest: Any, options: Any) -> None:
     """Encode images or clips; say what failed."""
     from ..stages.extract import CASES, FEATURES, extract_features
 
-    table = extract_features(recipe, manifest, options.encoder, options.out)
+    say_vectors(extract_features(recipe, manifest, options.encoder, options.out), options.out, FEATURES, CASES)
+
+
+def say_vectors(table: Any, out: Path, features: str, cases: str) -> None:
+    """Say how many cases have a vector, and why the others have none.
+
+    Args:
+        table: DataFrame with `status` and `reason`.
+        out: The folder of both files.
+        features: Name of the vectors' file.
+        cases: Name of the table's file.
+
+    Raises:
+        RunError: Every case failed.
+    """
     failed = table[table["status"] == "failed"]
     for reason in failed["reason"].head(20):
         print(f"failed: {reason}", file=sys.stderr)
     words = f"{len(table)} requested = {len(table) - len(failed)} ok + {len(failed)} failed"
-    print(f"{options.out}: {words} ({FEATURES}; its rows are {CASES})")
+    print(f"{out}: {words} ({features}; its rows are {cases})")
     if len(table) and len(failed) == len(table):
-        raise RunError(f"{options.out}: every case failed; {CASES} gives the reasons.")
+        raise RunError(f"{out}: every case failed; {cases} gives the reasons.")

@@ -1,10 +1,9 @@
 """`clinvit pool`: one vector of every slide from the features of its tiles."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
-from ..core.errors import RunError
+from .extract import say_vectors
 from .options import begin
 from .parser import Parser
 
@@ -33,10 +32,4 @@ def run(options) -> None:
     from ..stages.slides.pool import CASES, FEATURES, pool_slides
 
     table = pool_slides(open_manifest(options.data, labels=()), options.features, options.out, options.by)
-    failed = table[table["status"] == "failed"]
-    for reason in failed["reason"].head(20):
-        print(f"failed: {reason}", file=sys.stderr)
-    words = f"{len(table)} requested = {len(table) - len(failed)} ok + {len(failed)} failed"
-    print(f"{options.out}: {words} ({FEATURES}; its rows are {CASES})")
-    if len(table) and len(failed) == len(table):
-        raise RunError(f"{options.out}: every slide failed; {CASES} gives the reasons.")
+    say_vectors(table, options.out, FEATURES, CASES)
