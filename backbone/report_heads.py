@@ -1,5 +1,6 @@
 """What joins an encoder's features to the vectors of a text encoder; it lies beside the encoder's weights."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,6 +13,8 @@ from ..core.cards import Card, refuse_larger
 from ..core.errors import UserError
 from ..core.tensors import count
 from .weights import read_checkpoint
+
+MOST = 100.0  # scale of cosines, as in CLIP
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class ReportHeads(nn.Module):
         width: Of the encoder's features.
         text_width: Of the text encoder's vectors.
         embedding: Of the space.
-        temperature: At the start; the scale is its inverse and at most 100, as in CLIP.
+        temperature: At the start; the scale is its inverse.
     """
 
     text_mean: Tensor
@@ -76,7 +79,12 @@ class ReportHeads(nn.Module):
     @property
     def scale(self) -> Tensor:
         """What cosines are multiplied with."""
-        return self.log_scale.exp().clamp(max=100)
+        return self.log_scale.exp()
+
+    @torch.no_grad()
+    def limit_scale(self) -> None:
+        """Keep the scale at `MOST` or less."""
+        self.log_scale.clamp_(max=math.log(MOST))
 
     def of_images(self, features: Tensor) -> Tensor:
         """Return (B, E) of length 1 of pooled features (B, D)."""

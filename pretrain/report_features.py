@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,28 +23,39 @@ class ReportFeatures:
         of_case: Per case the rows of its sentences, one at least.
         sha256: Of sentences, text encoder and its settings.
         text_sha256: Of the text encoder.
-        without: Cases that were left out, for they have no report.
+        without: Ids of the cases that were left out, for they have no report.
     """
 
     vectors: np.ndarray
     of_case: tuple[tuple[int, ...], ...]
     sha256: str
     text_sha256: str
-    without: int = 0
+    without: tuple[str, ...] = ()
 
     @property
     def width(self) -> int:
         """Values of a vector."""
         return self.vectors.shape[1]
 
-    def whole(self, cases: Iterable[int] | None = None) -> np.ndarray:
-        """Return (N, T) float32, the mean over the sentences of each of some cases, or of all."""
-        cases = range(len(self.of_case)) if cases is None else cases
-        return np.stack([self.vectors[list(self.of_case[case])].mean(axis=0) for case in cases])
+    def wholes(self) -> tuple[np.ndarray, tuple[tuple[int, ...], ...]]:
+        """Return (R, T) float32, the mean over the sentences of each different report, and per case the row of its own.
+
+        Reports of the same sentences are one, whatever their order.
+        """
+        known: dict[tuple[int, ...], int] = {}
+        of_case = tuple((known.setdefault(tuple(sorted(rows)), len(known)),) for rows in self.of_case)
+        return np.stack([self.vectors[list(rows)].mean(axis=0) for rows in known]), of_case
 
 
 def report_features(
-    folder: str | os.PathLike, sentences: Sentences, place: Path, *, tokens: int, pool: str, without: int, shown: bool
+    folder: str | os.PathLike,
+    sentences: Sentences,
+    place: Path,
+    *,
+    tokens: int,
+    pool: str,
+    without: tuple[str, ...],
+    shown: bool,
 ) -> ReportFeatures:
     """Return the vectors of sentences, from a file in `place` where they were made before.
 
@@ -55,7 +65,7 @@ def report_features(
         place: Folder where vectors are kept, for their owner alone: they are made from what was written of patients.
         tokens: As of `TextEncoder`.
         pool: As of `TextEncoder`.
-        without: Cases that have no report.
+        without: Ids of the cases that have no report.
         shown: Show a bar.
 
     Raises:

@@ -68,8 +68,8 @@ class ReportPretraining(Method[Reports]):
             model.heads.standardise(torch.from_numpy(reports.vectors))
         super().__init__(model, recipe, source)
         self.reports = reports
-        self.whole_reports = recipe.text == "report"
-        self.vectors = torch.from_numpy(reports.whole() if self.whole_reports else reports.vectors)
+        vectors, self.texts_of = reports.wholes() if recipe.text == "report" else (reports.vectors, reports.of_case)
+        self.vectors = torch.from_numpy(vectors)
 
     @classmethod
     def build(cls, recipe: Reports, arch: Architecture | None = None) -> ImagesAndTexts:
@@ -106,16 +106,19 @@ class ReportPretraining(Method[Reports]):
 
     def texts(self, rows: Tensor) -> Tensor:
         """Return (B,) which vector each case is held against in this epoch: of sentences one drawn by the seed."""
-        if self.whole_reports:
-            return rows
         if self.source.reports is None:
             return torch.zeros_like(rows)
         drawn = []
         for case in rows.tolist():
-            own = self.reports.of_case[case]
+            own = self.texts_of[case]
             seed = np.random.SeedSequence([self.run.seed, self.current_epoch, case]).generate_state(1)[0]
             drawn.append(own[int(seed) % len(own)])
         return torch.tensor(drawn)
+
+    def on_train_batch_end(self, outputs, batch, batch_idx: int) -> None:
+        """Keep the scale of cosines at 100 or less, as CLIP does."""
+        self.model.heads.limit_scale()
+        super().on_train_batch_end(outputs, batch, batch_idx)
 
     def on_train_epoch_end(self) -> None:
         """Warn where the images have collapsed."""
@@ -134,7 +137,9 @@ class ReportPretraining(Method[Reports]):
         was_training = model.training
         images = model.eval().images(self.pixels({"image": self.without_augmentation(positions)}))
         model.train(was_training)
-        texts = torch.from_numpy(self.reports.whole(self.dataset.rows[positions])).to(self.device)
+        wholes, of_case = self.reports.wholes()
+        shown = [of_case[case][0] for case in self.dataset.rows[positions].tolist()]
+        texts = torch.from_numpy(wholes[shown]).to(self.device)
         cosines = (images @ model.heads.of_texts(texts).T).float().cpu().numpy()
         least, most = cosines.min(), cosines.max()
         grey = np.uint8(255 * (cosines - least) / max(most - least, 1e-6))
@@ -147,6 +152,6 @@ class ReportPretraining(Method[Reports]):
         card = ReportCard(
             model.encoder.arch.width, recipe.text_width, recipe.embedding, recipe.pool, recipe.text_pool,
             recipe.text_tokens, self.reports.text_sha256,
-            {"cases": len(self.dataset), "sentences": len(self.reports.vectors), "without": self.reports.without},
+            {"cases": len(self.dataset), "sentences": len(self.reports.vectors)},
         )  # fmt: skip
         card.save(folder, model.heads)

@@ -23,6 +23,7 @@ from .sources import open_slides, open_source, reader_of
 from .start import Parent, freeze, going_on, open_parent
 
 NO_HOOKS = Hooks()
+NAMED = 20  # ids of cases without a report on the card
 
 
 def pretrain(
@@ -98,7 +99,7 @@ def pretrain(
             if parent is not None:
                 card.data.update(started_from=str(parent.path), parent=parent.facts(report))
             if reports is not None:
-                card.data["without_report"] = reports.without
+                card.data.update(without_report=len(reports.without), without_report_ids=list(reports.without[:NAMED]))
             training.save_more(folder / "encoder")
             return save_encoder(folder / "encoder", training.kept, card)
     return out / "encoder"

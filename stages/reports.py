@@ -45,7 +45,7 @@ def with_reports(
         )
     features = report_features(
         text_encoder, kept, Path(out).absolute().parent / KEPT, tokens=recipe.text_tokens, pool=recipe.text_pool,
-        without=int((~has).sum()), shown=rank() == 0,
+        without=tuple(chosen.table["id"][~has]), shown=rank() == 0,
     )  # fmt: skip
     cases = replace(chosen, table=chosen.table[has].reset_index(drop=True))
     return replace(recipe, text_width=features.width), cases, features

@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from ..statistics.intervals import Estimate, percentile
 from ..statistics.resampling import PatientBootstrap
+from ..statistics.scaled_intervals import LOGIT, on_scale
 from .image_map import ImageMap
 from .position_prior import REGION_SHARE, box_iou
 
@@ -148,6 +149,6 @@ def precision_estimate(values: Sequence[float], draws: np.ndarray, patients: int
     if patients < PRECISION_PATIENTS:
         why = f"no interval: findings of {patients} patients, fewer than {PRECISION_PATIENTS}, vary too much"
         return Estimate(float(np.mean(values)), reason=why)
-    # Bias-corrected: precision that is made to fall is too high in small samples, in resamples of these even more;
-    # percentiles covered 90 % of the time, these 92 to 96 %.
-    return percentile(float(np.mean(values)), draws.mean(axis=1), few=patients, acceleration=0.0)
+    # Percentiles covered 90 % of the time, bias-corrected ones 91 to 96 %, these 93 to 98 %.
+    means = draws.mean(axis=1)
+    return on_scale(percentile(float(np.mean(values)), means, few=patients), means, patients, LOGIT)

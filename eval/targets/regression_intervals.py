@@ -47,23 +47,23 @@ def error_intervals(errors: np.ndarray, index: np.ndarray, limit: float) -> dict
     if std <= _SAME * mse**0.5:
         return {name: Estimate(value, reason=_NOTHING_VARIES) for name, value in values.items()}
     by_patient = _influences(np.column_stack([np.abs(errors), errors**2, errors, (errors - bias) ** 2]), index)
-    spread = by_patient.T @ by_patient * patients / (patients - 1)
+    covariance = by_patient.T @ by_patient * patients / (patients - 1)
     # Few patients seldom show the tails, on which the variance of a square rests: it is that of normal errors at least.
     least = _least_variance(errors - bias, index)
     for place, square in ((1, mse), (3, variance)):
-        spread[place, place] = max(spread[place, place], square**2 * least)
-    ends: dict[str, Sequence[float]] = {"mae": _of_mean(mae, max(spread[0, 0], _SAME * mae**2), patients)}
-    ends["rmse"] = tuple(np.sqrt(_of_mean(mse, spread[1, 1], patients)))
-    half = float(student.ppf(1 - _TAIL, patients - 1) * np.sqrt(spread[2, 2]))
+        covariance[place, place] = max(covariance[place, place], square**2 * least)
+    ends: dict[str, Sequence[float]] = {"mae": _of_mean(mae, max(covariance[0, 0], _SAME * mae**2), patients)}
+    ends["rmse"] = tuple(np.sqrt(_of_mean(mse, covariance[1, 1], patients)))
+    half = float(student.ppf(1 - _TAIL, patients - 1) * np.sqrt(covariance[2, 2]))
     ends["bias"] = bias - half, bias + half
-    low, high = limit * (np.sqrt(_of_mean(variance, spread[3, 3], patients)) - std)  # below and above 0
-    together = float(spread[2, 3] / np.sqrt(spread[2, 2] * spread[3, 3])) if spread[2, 2] > 0 else 0.0
+    low, high = limit * (np.sqrt(_of_mean(variance, covariance[3, 3], patients)) - std)  # below and above 0
+    together = float(covariance[2, 3] / np.sqrt(covariance[2, 2] * covariance[3, 3])) if covariance[2, 2] > 0 else 0.0
     upper, lower = values["limit_high"], values["limit_low"]
     ends["limit_high"] = upper - _joined(half, -low, together), upper + _joined(half, high, together)
     ends["limit_low"] = lower - _joined(half, high, -together), lower + _joined(half, -low, -together)
     found = {name: Estimate(values[name], float(a), float(b), method=_METHODS[name]) for name, (a, b) in ends.items()}
     # Errors of one size, above and below 0.
-    return found if spread[0, 0] > 0 else found | {"mae": Estimate(mae, reason=_NOTHING_VARIES)}
+    return found if covariance[0, 0] > 0 else found | {"mae": Estimate(mae, reason=_NOTHING_VARIES)}
 
 
 def _least_variance(residuals: np.ndarray, index: np.ndarray) -> float:

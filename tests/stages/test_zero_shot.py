@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from clinvit.backbone.report_heads import load_heads
+from clinvit.backbone.report_heads import ReportHeads, load_heads
 from clinvit.backbone.text import TextEncoder
 from clinvit.cli import main
 from clinvit.core.errors import UserError
 from clinvit.finetune.model import load_card, load_model
+from clinvit.pretrain.report_features import ReportFeatures
 from clinvit.tests.pretrain.text_folder import write_text_encoder
 from sklearn.metrics import roc_auc_score
 from torch.nn import functional as F
@@ -64,7 +65,12 @@ def test_findings_are_judged_by_prompts_without_a_labelled_image(tmp_path, archi
     assert f"{cases - 1} of {cases} cases have one" in said
     encoder = tmp_path / "run/encoder"
     card = json.loads((encoder / "encoder.json").read_text())
-    assert card["method"] == "reports" and card["data"]["without_report"] == 1 and card["data"]["cases"] == cases - 1
+    assert (
+        card["method"] == "reports"
+        and card["data"]["without_report"] == 1
+        and card["data"]["without_report_ids"] == ["000_0"]
+        and card["data"]["cases"] == cases - 1
+    )
     assert (tmp_path / "run/cosines.png").is_file()
     left = "".join(path.read_text() for path in (tmp_path / "run").rglob("*.json"))
     assert "bright square" not in left.lower()
@@ -189,3 +195,12 @@ def test_the_cost_is_estimated_without_text_or_reports(capsys):
     words = ["pretrain", "thorax", *SMALL, "--estimate", "--cases", 64]
     assert run(*words) == 0 and run(*words, "--text", "report") == 0
     assert "cases at once" in capsys.readouterr().out
+
+
+def test_equal_reports_are_one_text_and_the_scale_has_a_limit():
+    vectors = np.arange(6, dtype=np.float32).reshape(3, 2)
+    wholes, of_case = ReportFeatures(vectors, ((0, 1), (2,), (1, 0)), "", "").wholes()
+    assert of_case == ((0,), (1,), (0,)) and wholes.tolist() == [[1, 2], [4, 5]]
+    heads = ReportHeads(4, 2, 3, temperature=0.001)
+    heads.limit_scale()
+    assert heads.scale.item() == pytest.approx(100)
