@@ -280,7 +280,7 @@ class Answering:
                 say(f"study {study}: no result as DICOM: {error}")
         self._queue.answered(study, {"status": first["status"], "line": self._rows.line(row)})
         self._failures.pop(study, None)
-        why = first["reason"] or first.get(CHOSEN, "")
+        why = first["reason"] or first.get(CHOSEN, "") or f"scored on {len(paths)} of its images"
         say(f"study {study}: {first['status']} ({why})")
 
     def _report_card(self) -> Any:
