@@ -104,7 +104,8 @@ def test_alike_clips_are_found_and_shown_by_four_frames(tmp_path, capsys):
     pd.DataFrame(rows, columns=["id", "path", "patient", "split", "Sick"]).to_csv(
         tmp_path / "manifest.csv", index=False
     )
-    (tmp_path / "c11/3.png").write_bytes(b"broken")
+    for frame in (tmp_path / "c11").iterdir():
+        frame.write_bytes(b"broken")
     arch = Architecture(32, 1, 2, image_size=(32, 32), patch_size=8, frames=4, tubelet=2, positions="sine1d")
     torch.manual_seed(0)
     encoder = save_encoder(tmp_path / "encoder", ViT(arch), EncoderCard(arch, (0.5,), (0.25,)))
