@@ -20,19 +20,36 @@ def add_arguments(parser: Parser, task: Any) -> None:
     parser.add_argument(
         "--sign", type=Path, metavar="PEM", help="private key: sign page and numbers, as `clinvit sign`"
     )
+    parser.add_argument(
+        "--reident", choices=("head", "last_blocks", "full"), default="head",
+        help="what learns to link a patient's images: a head on features as they are, with it the last blocks, or the "
+        "whole encoder, the stronger attack and slower (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--reident-blocks", type=int, default=2, advanced=True, help="of last_blocks (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--reident-epochs", type=int, default=30, advanced=True,
+        help="of the encoder, a pair of images of each patient an epoch (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--reident-rate", type=float, default=1e-4, advanced=True, help="learning rate of the encoder (default: 1e-4)"
+    )
     parser.add_argument("--seed", type=int, default=0, advanced=True, help="of folds, heads and resamples")
 
 
 def run(options) -> None:
     """Write the page, and print its sentences."""
     from ..eval.report.audit_page import sentences
+    from ..finetune.reidentify_encoder import Tuning
     from ..stages.data import open_manifest
     from ..stages.release import CANDIDATES, PAGE, audit_stage, sign_page
 
+    tuning = Tuning(options.reident, options.reident_blocks, options.reident_epochs, options.reident_rate)
     manifest = open_manifest(options.data)
     labels = tuple(name.strip() for name in (options.labels or "").split(",") if name.strip())
     print(f"audit: {options.source}, {len(manifest):,} cases of {manifest.path} -> {options.out}", flush=True)
-    found = audit_stage(options.source, manifest, options.out, labels, options.seed)
+    found = audit_stage(options.source, manifest, options.out, labels, options.seed, tuning)
     for sentence in sentences(found):
         print(sentence)
     for note in found.notes:

@@ -18,7 +18,7 @@ def sentences(found: Any) -> list[str]:
     Args:
         found: A `Released` of the stage.
     """
-    said = [_linked_sentence(found.trained or found.frozen, found.trained is not None)]
+    said = [_linked_sentence(found.trained or found.frozen, found.attack if found.trained else "")]
     if found.member is not None:
         said.append(_member_sentence(found.member))
     if found.shadow is not None:
@@ -33,8 +33,8 @@ def sentences(found: Any) -> list[str]:
     return said
 
 
-def _linked_sentence(found: Identification, trained: bool) -> str:
-    how = "a head trained on other patients" if trained else "the features as they are"
+def _linked_sentence(found: Identification, attack: str) -> str:
+    how = f"{attack} (on other patients)" if attack else "the features as they are"
     if not found.queries:
         return "Whether patients are found again cannot be said: no patient has two images."
     return (
@@ -71,7 +71,10 @@ def audit_json(found: Any, facts: dict) -> dict:
     known = {
         "images": found.images, "patients": found.patients, "failed": found.failed, "negatives_share": found.groups,
         "features": plain(asdict(found.frozen)),
-        "head": None if found.trained is None else plain(asdict(found.trained)),
+        "head": None if found.trained is None else plain(asdict(found.trained)), "attack": found.attack,
+        "by_time": {
+            column: {name: plain(asdict(each)) for name, each in bins.items()} for column, bins in found.by_time.items()
+        },
         "probes": {name: plain(asdict(probe)) | {"values": values} for name, (probe, values) in found.probes.items()},
         "robustness": [
             {"finding": label, "column": column, "index": plain(asdict(index.index)), "neighbours": index.neighbours,
@@ -86,7 +89,7 @@ def audit_json(found: Any, facts: dict) -> dict:
 
 
 def _by(found: Any) -> list[tuple[str, Identification | None]]:
-    return [("a trained head", found.trained), ("the features as they are", found.frozen)]
+    return [(found.attack, found.trained), ("the features as they are", found.frozen)]
 
 
 def audit_page(found: Any, facts: dict) -> str:
