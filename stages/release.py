@@ -19,6 +19,7 @@ from ..datasets.manifest.tables import Manifest
 from ..eval.statistics.identification import Identification
 from ..eval.statistics.intervals import Estimate
 from ..eval.statistics.robustness_index import Robustness
+from .burned_text import MOST_IMAGES, BurnedText, burned_text
 from .case_features import feature_maker, features_of, is_model
 from .case_pixels import case_pixels
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from .case_features import Maker
 
 PAGE, CONTENT, CANDIDATES, SIGNED = "audit.html", "audit.json", "candidates.csv", "signed"
+BURNED = "burned_text.csv"
 CONTEXTS = ("site", "scanner", "view", "sex")
 MOST_BYTES = 10**7  # of a page that is signed
 
@@ -51,6 +53,7 @@ class Released:
         shadow: AUROC of the attack by the loss beside that of shadow heads; None where `member` is, or none was fitted.
         attack: What was trained to link images, in words.
         by_time: The linking by the time between two images; see `Linked`.
+        text: Text in the pixels.
     """
 
     images: int
@@ -67,13 +70,14 @@ class Released:
     shadow: Estimate | None = None
     attack: str = "a trained head"
     by_time: dict[str, dict[str, Identification]] = field(default_factory=dict)
+    text: BurnedText = field(default_factory=BurnedText)
 
 
 def audit_stage(
     source: str | Path, manifest: Manifest, out: Path, labels: Sequence[str], seed: int = 0,
-    tuning: "Tuning | None" = None,
+    tuning: "Tuning | None" = None, text_images: int = MOST_IMAGES,
 ) -> Released:  # fmt: skip
-    """Write `audit.html` and `audit.json`, which hold numbers alone, and `candidates.csv`, which stays in the house.
+    """Write `audit.html` and `audit.json`, which hold numbers alone; `candidates.csv` and `burned_text.csv` stay.
 
     Args:
         source: Encoder or model folder, checkpoint, or public name.
@@ -82,6 +86,7 @@ def audit_stage(
         labels: Findings for the robustness index; empty for all of the manifest.
         seed: Of folds, heads and resamples.
         tuning: What is trained to link images; None for a head alone.
+        text_images: Images in which text is looked for at most, drawn at random.
 
     Raises:
         UserError: `source` is neither, or cannot be trained so.
@@ -117,6 +122,9 @@ def audit_stage(
         _look_at_contexts(found, features, table, labels or manifest.labels, seed)
         _look_at_membership(found, source, manifest, out, seed, dict(zip(table["id"], features, strict=True)))
         write_csv(out / CANDIDATES, candidates(features, table, fit, seed))
+        lines = np.flatnonzero(good) + 2  # of the manifest, whose first line names the columns
+        found.text = burned_text(table, files, lines, text_images, seed, still=maker.card.arch.frames == 1)
+        write_csv(out / BURNED, found.text.boxes)
         facts = {"sha256": maker.sha256, "of": "model" if is_model(source) else "encoder"}
         write_json(out / CONTENT, audit_json(found, facts))
         write_text(out / PAGE, audit_page(found, facts))

@@ -30,7 +30,21 @@ def sentences(found: Any) -> list[str]:
             f"Robustness index of {label} against {column}: {_words(index.index)} (0.5 is no preference, 1 sees the "
             f"finding alone; k = {index.neighbours})."
         )
+    said.append(_text_sentence(found.text))
     return said
+
+
+def _text_sentence(text: Any) -> str:
+    if text.why:
+        return f"Whether text is burned into the pixels was not looked at: {text.why}."
+    looked = f"{text.looked:,} of {many(text.of, 'image')} that {'was' if text.of == 1 else 'were'} read for text"
+    failed = f" ({text.failed:,} more could not be read)" if text.failed else ""
+    if not text.with_text:
+        return f"No text other than markers of side and view in the pixels of {looked}{failed}."
+    who = ", ".join(f"{field} in {count:,}" for field, count in text.person.items())
+    return f"Text in the pixels of {text.with_text:,} of {looked}{failed}; " + (
+        f"it says who the patient is: {who}." if who else "none of it is in the header or the manifest as patient."
+    )
 
 
 def _linked_sentence(found: Identification, attack: str) -> str:
@@ -83,6 +97,11 @@ def audit_json(found: Any, facts: dict) -> dict:
         ],
         "membership": None if found.member is None else plain(asdict(found.member)) | {"members": found.members},
         "shadow": None if found.shadow is None else plain(asdict(found.shadow)),
+        "burned_text": {
+            "images_read": found.text.looked, "of": found.text.of, "failed": found.text.failed,
+            "with_text": found.text.with_text, "kinds": found.text.kinds, "person": found.text.person,
+            "not_looked_at": found.text.why,
+        },
         "notes": found.notes, "sentences": sentences(found),
     }  # fmt: skip
     return facts | known

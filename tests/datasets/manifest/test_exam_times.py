@@ -1,5 +1,7 @@
 """What columns say of when images were taken: their spellings, the finest of several, and why one is not read."""
 
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -53,4 +55,4 @@ def test_other_columns_are_no_times_and_bins_leave_no_gap():
     for each in exam_times(pd.DataFrame({"date": ["2020-01-01"], "follow_up": ["1"]}))[0]:
         ends = list(each.bins.values())
         assert ends[0][0] == 0 and ends[-1][1] == np.inf
-        assert all(before[1] == after[0] for before, after in zip(ends, ends[1:]))
+        assert all(before[1] == after[0] for before, after in pairwise(ends))
