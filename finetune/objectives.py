@@ -1,6 +1,6 @@
 """From the outputs of a network to a loss and to scores, for every kind of target: one value that training asks."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import accumulate
 from typing import Protocol
@@ -156,6 +156,20 @@ def objective(card: Answers) -> Objective:
     if dense := getattr(card, "dense", None):
         return OfMaps(dense["edge_px"], dense["edge_weight"])
     return Several(card.kinds) if getattr(card, "targets", ()) else Findings(card.exclusive)
+
+
+def summarised(card: Answers) -> Callable[[Tensor], Tensor]:
+    """Return what makes (B, L) numbers that maps explain of (B, O) outputs: logits, of targets `summary`."""
+    kinds = getattr(card, "kinds", ())
+    if not kinds:
+        return lambda outputs: outputs
+    activate, widths = Several(kinds).activate, [len(each.columns) for each in kinds]
+
+    def values(outputs: Tensor) -> Tensor:
+        parts = activate(outputs).split(widths, dim=1)
+        return torch.stack([each.summary(own) for each, own in zip(kinds, parts, strict=True)], dim=1)
+
+    return values
 
 
 def probabilities(logits: Tensor, exclusive: bool) -> Tensor:
