@@ -110,6 +110,20 @@ def test_a_run_that_goes_on_equals_one_that_was_not_interrupted(cohort, recipe, 
         open_vit(tmp_path / "cut" / "checkpoints" / "last.ckpt")
 
 
+def test_tiles_of_slides_need_no_labels(slide_cohort, recipe, tmp_path):
+    manifest, tiles = slide_cohort
+    recipe = replace(
+        recipe, model=replace(recipe.model, channels=3), tiles_per_slide=8, optim=replace(recipe.optim, epochs=2),
+        run=replace(recipe.run, max_bad=0.2),
+    )  # fmt: skip
+    full = shaken(recipe, tmp_path / "full")
+    folder = pretrain(recipe, manifest, tmp_path / "run", tmp_path / "cache", tiles, full)
+    vit, card = open_vit(folder)
+    assert card.data["tiles"] == 144 and card.arch.channels == 3 and isinstance(vit.blocks[0].mlp, IdleMlp)
+    log = pd.read_csv(tmp_path / "run" / "log.csv")
+    assert log["cosine"].notna().all() and (tmp_path / "run" / "features.png").is_file()
+
+
 def test_what_makes_no_sense_is_refused(cohort, recipe, full, tmp_path):
     manifest = read_manifest(cohort(patients=5))
     with pytest.raises(UserError, match="--encoder is missing"):
