@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..backbone.idle import anneal
 from ..core.errors import UserError
 from ..core.files import written_aside
 from ..datasets.loading.loaders import Cases, TrainBatches, eval_loader, reading_workers, train_loader
 from ..engine.training import Training
 from ..eval.statistics.metrics import macro_auroc
 from .answers import Answers
-from .idle import anneal
 from .mixing import erase_batch, mix_batch
 from .model import ModelCard, predict_batch
 from .objectives import objective, quality
