@@ -21,6 +21,15 @@ def add_arguments(parser: Parser, task: Any) -> None:
     )  # fmt: skip
     parser.add_argument("--labels", help="findings for the robustness index, separated by commas (default: all)")
     parser.add_argument(
+        "--alarm", type=Path, metavar="FILE", advanced=True,
+        help="of a model: also write a patient alarm for `clinvit predict --alarm`, with vectors of every image under "
+        "hashes: it stays in the hospital",
+    )  # fmt: skip
+    parser.add_argument(
+        "--alarm-rate", type=float, default=0.05, advanced=True,
+        help="share of right claims that the alarm flags at most, by patients of the split val (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
         "--sign", type=Path, metavar="PEM", help="private key: sign page and numbers, as `clinvit sign`"
     )
     parser.add_argument(
@@ -59,7 +68,17 @@ def run(options) -> None:
     manifest = open_manifest(options.data)
     labels = tuple(name.strip() for name in (options.labels or "").split(",") if name.strip())
     print(f"audit: {options.source}, {len(manifest):,} cases of {manifest.path} -> {options.out}", flush=True)
-    found = audit_stage(options.source, manifest, options.out, labels, options.seed, tuning, options.text_images)
+    found = audit_stage(
+        options.source,
+        manifest,
+        options.out,
+        labels,
+        options.seed,
+        tuning,
+        options.text_images,
+        options.alarm,
+        options.alarm_rate,
+    )
     for sentence in sentences(found):
         print(sentence)
     named = found.text.named()
@@ -67,6 +86,8 @@ def run(options) -> None:
         print(f"text: {sentence}")
     if len(named) > MOST_NAMED:
         print(f"text: {len(named) - MOST_NAMED:,} more in {options.out / BURNED}")
+    for sentence in found.alarm:
+        print(sentence)
     for note in found.notes:
         print(f"note: {note}")
     print(f"{options.out / PAGE}; {CANDIDATES} and {BURNED} beside it are about single cases: they stay in the house.")

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.alone import folder_alone
-from ..core.errors import DataError
+from ..core.errors import DataError, UserError
 from ..core.files import write_json, write_text
 from ..datasets.manifest.cells import write_csv
 from ..datasets.manifest.columns import fact
@@ -22,6 +22,7 @@ from ..eval.statistics.robustness_index import Robustness
 from .burned_text import MOST_IMAGES, BurnedText, burned_text
 from .case_features import feature_maker, features_of, is_model
 from .case_pixels import case_pixels
+from .patient_alarm import alarm_sentences, make_alarm, refuse_few
 
 if TYPE_CHECKING:
     from ..finetune.reidentify import Fit
@@ -54,6 +55,7 @@ class Released:
         attack: What was trained to link images, in words.
         by_time: The linking by the time between two images; see `Linked`.
         text: Text in the pixels.
+        alarm: What the patient alarm that was written does, in sentences; they stay.
     """
 
     images: int
@@ -71,11 +73,13 @@ class Released:
     attack: str = "a trained head"
     by_time: dict[str, dict[str, Identification]] = field(default_factory=dict)
     text: BurnedText = field(default_factory=BurnedText)
+    alarm: list[str] = field(default_factory=list)
 
 
 def audit_stage(
     source: str | Path, manifest: Manifest, out: Path, labels: Sequence[str], seed: int = 0,
     tuning: "Tuning | None" = None, text_images: int = MOST_IMAGES,
+    alarm: Path | None = None, alarm_rate: float = 0.05,
 ) -> Released:  # fmt: skip
     """Write `audit.html` and `audit.json`, which hold numbers alone; `candidates.csv` and `burned_text.csv` stay.
 
@@ -87,6 +91,8 @@ def audit_stage(
         seed: Of folds, heads and resamples.
         tuning: What is trained to link images; None for a head alone.
         text_images: Images in which text is looked for at most, drawn at random.
+        alarm: File to write a patient alarm to; None for none.
+        alarm_rate: Share of right claims that it flags at most.
 
     Raises:
         UserError: `source` is neither, or cannot be trained so.
@@ -98,6 +104,10 @@ def audit_stage(
 
     if len(manifest) < 2:
         raise DataError(f"{manifest.path}: one image alone: nobody can be told from anybody.")
+    if alarm is not None:
+        if not is_model(source):
+            raise UserError(f"{source}: --alarm is of a model folder, whose predictions it watches, not of an encoder.")
+        refuse_few(manifest.table, alarm_rate)
     with folder_alone(out):
         maker = feature_maker(source)
         tuning = tuning or Tuning()
@@ -126,6 +136,8 @@ def audit_stage(
         found.text = burned_text(table, files, lines, text_images, seed, still=maker.card.arch.frames == 1)
         write_csv(out / BURNED, found.text.boxes)
         facts = {"sha256": maker.sha256, "of": "model" if is_model(source) else "encoder"}
+        if alarm is not None:
+            found.alarm = alarm_sentences(alarm, make_alarm(alarm, maker, features, table, alarm_rate, seed))
         write_json(out / CONTENT, audit_json(found, facts))
         write_text(out / PAGE, audit_page(found, facts))
     return found

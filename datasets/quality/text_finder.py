@@ -7,6 +7,7 @@ import numpy as np
 
 from ...core.errors import UserError
 from ...core.extras import require
+from ...core.platform import usable_cores
 
 MARGIN_PX = 16  # of black around an image: text at the very edge is found too
 
@@ -36,7 +37,10 @@ class TextFinder:
         models = Path(rapidocr.__file__).parent / "models"
         # Named, so that none is ever fetched.
         paths = {f"{part}.model_path": _model(models, part.lower()) for part in ("Det", "Rec")}
-        threads = {f"EngineConfig.onnxruntime.{kind}_op_num_threads": 1 for kind in ("intra", "inter")}
+        threads = {
+            "EngineConfig.onnxruntime.intra_op_num_threads": usable_cores(),
+            "EngineConfig.onnxruntime.inter_op_num_threads": 1,
+        }
         settings = {"Global.log_level": "critical", "Global.use_cls": False}
         self._engine: Any = rapidocr.RapidOCR(params=settings | paths | threads)
 
