@@ -25,16 +25,15 @@ from ..datasets.manifest.tables import (
 from .statistics.unit_scores import (
     ALL,
     LEARNED,
+    MAX,
     MEAN,
     RULES,
     Groups,
     agreed,
-    finding_columns,
     head_columns,
-    present,
-    rule_scores,
     rules_by_label,
     rules_of,
+    unit_findings,
 )
 
 Rule = str | Mapping[str, str] | None
@@ -149,15 +148,15 @@ def by_unit(found: Predictions, units: Units, exclusive: bool, manifest: Manifes
             truth, differing = agreed(groups, table[list(target.truth)].to_numpy(np.float64))
             columns |= dict(zip(target.truth, truth.T)) | target.decided(means) | dict(zip(own, means.T))
             notes += _contradictions(differing, target.name, units)
-    elif exclusive:
-        truth, differing = agreed(groups, found.truth())
-        columns |= finding_columns(found.labels, truth, groups.mean(found.scores()))
-        notes += _contradictions(differing, "the class", units)
     else:
-        truth, differing = present(groups, found.truth())
-        scores = rule_scores(groups, found.labels, found.scores(), units.rules(found.labels))
-        columns |= finding_columns(found.labels, truth, scores)
-        notes += _differing(found.labels, differing, units)
+        rules = units.rules(found.labels)
+        own, parts = unit_findings(groups, found.labels, found.truth(), found.scores(), rules, exclusive)
+        columns |= own
+        for part, differing in parts:
+            if part.exclusive:
+                notes += _contradictions(differing, f"the class{part.group and f' of {part.group}'}", units)
+            else:
+                notes += _differing([found.labels[place] for place in part.places], differing, units)
     return replace(found, table=pd.DataFrame(columns), notes=(*found.notes, *notes))
 
 
@@ -183,8 +182,10 @@ def unit_manifest(manifest: Manifest, units: Units, exclusive: bool) -> Manifest
             shared = "+".join if name == "view" else lambda texts: texts[0] if len(texts) == 1 else ""
             columns[name] = [shared(sorted(texts)) for texts in groups.texts(table[name])]
     truth = table[list(manifest.labels)].to_numpy(np.float64)
-    values, _ = (agreed if exclusive else present)(groups, truth) if manifest.labels else (truth, None)
-    columns |= dict(zip(manifest.labels, values.T))
+    if manifest.labels:
+        none = np.zeros_like(truth)
+        found, _ = unit_findings(groups, manifest.labels, truth, none, dict.fromkeys(manifest.labels, MAX), exclusive)
+        columns |= {label: found[f"y_{label}"] for label in manifest.labels}
     return replace(manifest, table=pd.DataFrame(columns))
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..datasets.manifest.prediction_columns import Columns
 from ..datasets.manifest.unit_names import many, unit_names
-from ..eval.statistics.unit_scores import Groups, agreed, finding_columns, head_columns, present, rule_scores, rules_of
+from ..eval.statistics.unit_scores import Groups, head_columns, rules_of, unit_findings
 from ..finetune.scored import calibrated, predicted_labels
 from .exported import Exported
 
@@ -27,11 +27,10 @@ def unit_columns(columns: Columns, cases: Mapping[str, Any], card: Exported) -> 
     own = columns if unit == "patient" else {**columns, unit: cases[unit]}
     groups = Groups(unit_names("predictions", own, unit), own["id"])
     truth, scores = (np.column_stack([np.asarray(own[p + label], float) for label in labels]) for p in ("y_", "p_"))
-    if card.exclusive:
-        known, score = agreed(groups, truth)[0], groups.mean(scores)
-    else:
-        known = present(groups, truth)[0]
-        score = rule_scores(groups, labels, scores, rules_of(card.aggregation["rule"], labels))
-    made = head_columns(own, groups, unit, card.unit) | finding_columns(labels, known, calibrated(card, score))
+    rules = rules_of(card.aggregation["rule"], labels)
+    found, _ = unit_findings(groups, labels, truth, scores, rules, card.exclusive)
+    whole = calibrated(card, np.column_stack([found[f"p_{label}"] for label in labels]))
+    made = head_columns(own, groups, unit, card.unit) | found
+    made |= {f"p_{label}": whole[:, place] for place, label in enumerate(labels)}
     note = f"{many(len(own['id']), card.unit)} are {many(len(groups.names), unit)}, scored by the rule of the model."
     return made | predicted_labels(made, card), [note]

@@ -14,6 +14,7 @@ import numpy as np
 
 from ...core.documents import read_json
 from ...core.errors import DataError
+from ...core.label_groups import groups_of, settled
 from .covariates import is_covariate
 from .plain_cells import DECIMAL_COMMA, NOBODY, UNKNOWN_CELLS, nearest, visible
 from .plain_table import plain_table
@@ -59,6 +60,8 @@ def manifest_columns(path: Path, labels: Sequence[str]) -> tuple[dict[str, Any],
     for place, label in enumerate(labels):
         if label in table and label not in targets and (label in named or not is_covariate(label)):
             truth[:, place] = _truth(path, label, table[label])
+    if groups_of(labels):
+        truth = settled(str(path), labels, truth)
     units = {unit: table[unit] for unit in UNITS if unit in table and unit not in (*cases, *labels)}
     return cases | {"split": splits, "shown": ids} | units, truth
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from ...core.label_groups import Part, parts_of
+
 MAX, MEAN, NOISY_OR = RULES = ("max", "mean", "noisy-or")
 LEARNED = "learned"  # of a model whose every image carries the score of its unit
 ALL = ""  # the key of the rule for findings that have none of their own
@@ -111,6 +113,37 @@ def finding_columns(labels: Sequence[str], truth: np.ndarray, scores: np.ndarray
     """Return the columns of (G, L) truth and scores."""
     named = {f"y_{label}": truth[:, place] for place, label in enumerate(labels)}
     return named | {f"p_{label}": scores[:, place] for place, label in enumerate(labels)}
+
+
+def unit_findings(
+    groups: Groups, labels: Sequence[str], truth: np.ndarray, scores: np.ndarray, rules: Mapping[str, str],
+    exclusive: bool = False,
+) -> tuple[dict[str, np.ndarray], list[tuple[Part, np.ndarray]]]:  # fmt: skip
+    """Return the columns of units, and of each part of the labels where the rows of a unit differ.
+
+    A finding is present where it is in one row, and scored by its rule; the class of an exclusive set or group is of
+    the unit as a whole, and its scores are averaged.
+
+    Args:
+        groups: The units.
+        labels: L names.
+        truth: (N, L) of 0, 1 and NaN.
+        scores: (N, L).
+        rules: Of each finding.
+        exclusive: Whether the labels are one set of exclusive classes.
+    """
+    known, score = np.empty((len(groups.names), len(labels))), np.empty((len(groups.names), len(labels)))
+    said = []
+    for part in parts_of(labels, exclusive):
+        own = part.places
+        if part.exclusive:
+            known[:, own], differing = agreed(groups, truth[:, own])
+            score[:, own] = groups.mean(scores[:, own])
+        else:
+            known[:, own], differing = present(groups, truth[:, own])
+            score[:, own] = rule_scores(groups, [labels[place] for place in own], scores[:, own], rules)
+        said.append((part, differing))
+    return finding_columns(labels, known, score), said
 
 
 def head_columns(table: Mapping[str, Any], groups: Groups, unit: str, of: str) -> dict[str, Any]:

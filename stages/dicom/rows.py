@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ...core.label_groups import parts_of
 from ...datasets.manifest.tables import Ordinal, Regression, Survival, Target
 from ...finetune.pipeline import PREDICTED, WARNING
 from ...finetune.scored import kinds_of
@@ -76,10 +77,12 @@ def _values(target: Target, scores: np.ndarray) -> Iterator[Value]:
 def _findings(card: Any, row: Mapping[str, Any], codes: Mapping[str, Code]) -> Iterator[Finding]:
     scores = np.array([row[f"p_{label}"] for label in card.labels], dtype=np.float64)
     failed = row["status"] != "ok" or bool(np.isnan(scores).any())
+    classes = [part.places for part in parts_of(card.labels, card.exclusive) if part.exclusive]
+    of = {place: places for places in classes for place in places}
     for place, (label, score) in enumerate(zip(card.labels, scores)):
         threshold, present = (card.thresholds.get(label) or {}).get("value"), None
-        if card.exclusive:
-            threshold, present = None, bool(place == scores.argmax())
+        if place in of:
+            threshold, present = None, bool(place == of[place][scores[of[place]].argmax()])
         elif threshold is not None:
             stored = str(row.get(PREDICTED + label, ""))  # text in a table that was read again, which may lack it
             present = stored.startswith("1") if stored[:1] in ("0", "1") else bool(score >= threshold)

@@ -126,7 +126,8 @@ def _finished(detachment: Path, macula: Path, tables: list[Predictions], out: Pa
     card = load_card(detachment)
     if card.aggregation:
         table.loc[table["patient"].isin(_patients_of(tables, card, seen)), "split"] = "train"
-        counts = [name for name in (f"{card.unit}s", f"failed_{card.unit}s") if name in tables[0].table]
+        named = (card.aggregation["unit"], f"{card.unit}s", f"failed_{card.unit}s")
+        counts = [name for name in named if name in tables[0].table and name not in table]
         table = table.merge(tables[0].table[["id", *counts]], on="id", how="left")
         facts = {
             "model": "cascade", "labels": list(OUTCOMES), "what_one_means": MEANING, "exclusive": True,
@@ -165,7 +166,7 @@ def _check_units(detachment: Path, macula: Path, asked: "Asked") -> None:
         if units is not None and card.aggregation != aggregation_of(units):
             own = card.aggregation.get("unit", card.unit)
             raise UserError(
-                f"{model}: its threshold is for a {own}, so it decides nothing about a {units.unit} by {units.rule}: "
+                f"{model}: its threshold is for a {own}, not for a {units.unit} by {units.rule or 'max'}: "
                 f"fine-tune both models with --unit {units.unit} (and the same --unit-rule)."
             )
     one, other = (card.aggregation.get("unit", card.unit) for card in cards)
