@@ -77,7 +77,7 @@ def test_the_command_measures_beside_what_is_printed(table, tmp_path, monkeypatc
     assert row["state"] == "done" and "not comparable" in capsys.readouterr().out
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_sites_are_merged_on_phantoms(tmp_path, monkeypatch):
     monkeypatch.setattr(plan, "SCALE", Scale(image_px=32, pretrain_epochs=1, finetune_epochs=4))
     table, _ = catalogue.find_table("thorax/merged", all_tasks())
