@@ -5,6 +5,7 @@ with them from the manifest through loss, probabilities, tables and reports. A l
 finding like any other.
 """
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ import numpy as np
 from .errors import DataError
 
 SIGN = "="
+_GROUPED = re.compile(r"\s*([^=<>!~≤≥]*[^=<>!~≤≥\s])\s*=\s*([^=\s].*)")  # `age>=60` compares, and is a finding
 
 
 class Part(NamedTuple):
@@ -30,9 +32,9 @@ class Part(NamedTuple):
 
 
 def group_of(label: str) -> str:
-    """Return the group that a label names; empty for none."""
-    group, sign, name = label.partition(SIGN)
-    return group.strip() if sign and name.strip() else ""
+    """Return the group that a label names; empty for none, and where it compares, as `age>=60` does."""
+    found = _GROUPED.fullmatch(label)
+    return found[1].strip() if found else ""
 
 
 def groups_of(labels: Sequence[str]) -> dict[str, list[int]]:

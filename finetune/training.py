@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..backbone.idle import anneal
 from ..core.errors import UserError
 from ..core.files import written_aside
 from ..core.label_groups import groups_of, parts_of
@@ -15,7 +16,6 @@ from ..datasets.loading.loaders import Cases, TrainBatches, eval_loader, reading
 from ..engine.training import Training
 from ..eval.statistics.metrics import macro_auroc
 from .answers import Answers
-from .idle import anneal
 from .mixing import erase_batch, mix_batch
 from .model import ModelCard, predict_batch
 from .objectives import objective, quality

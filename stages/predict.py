@@ -25,6 +25,7 @@ from .explain import EXPLANATIONS, MAPS, explain_cases, refuse_method
 from .facts import beside, model_facts
 from .journal import Journal, remove_journals
 from .journalled import JournalledPredictor
+from .patient_alarm import COLUMN, PatientWatch
 from .processes import ALONE, Share, Team
 from .refused import RefusingPredictor
 from .requested import LEFT_OUT, cases_of, marked, requested_cases
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 MULTI_VIEW = "multi_view"  # kind of the card of a model that sees the images of a unit together
 HEAD = (
     "id", "patient", "split", "status", "reason", *IDENTIFIERS, "case", "images", "failed_images", "clips",
-    "failed_clips", "view", CHOSEN, WARNING,
+    "failed_clips", "view", CHOSEN, COLUMN, WARNING,
 )  # fmt: skip
 
 
@@ -77,6 +78,7 @@ class Request:
             if it is None.
         runtime: What computes: `torch`, or `onnx`, whose `model` is a folder of `export --to onnx` or a graph in it.
         units: Units larger than an image that the rows are to be; None for what the model's card says.
+        alarm: File of `clinvit audit --alarm`, to be asked whether images look like the patient they claim; None: none.
     """
 
     model: Path
@@ -97,6 +99,7 @@ class Request:
     dicom: Results | None = None
     runtime: str = "torch"
     units: Asked = IMAGES
+    alarm: Path | None = None
 
 
 def predict_stage(request: Request) -> pd.DataFrame | None:
@@ -151,8 +154,9 @@ def _predict_exported(request: Request) -> pd.DataFrame | None:
 
     if request.explain is not None or request.bf16:
         raise UserError("--explain and --bf16 are for --runtime torch: a graph gives probabilities alone.")
-    if request.dicom is not None:
-        raise UserError("--dicom is for --runtime torch: leave one of them out.")
+    if request.dicom is not None or request.alarm is not None:
+        name = "--dicom" if request.dicom is not None else "--alarm"
+        raise UserError(f"{name} is for --runtime torch: leave one of them out.")
     require("onnxruntime", "export", "--runtime onnx")
     card = read_exported(request.model)
     table = _predict_alone(request, None, card, file_sha256(card.graph), dict(card.facts))
@@ -192,12 +196,15 @@ def _predict(
     request: Request, network, card, team: Team, cases: pd.DataFrame, truth: np.ndarray, sha256: str, facts: dict
 ) -> pd.DataFrame | None:
     key = beside(request.out, "key")
+    units = request.units.units(card)
+    watch = _watch(request, units is not None, sha256, cases)
     audit = Audit(request.audit if team.first else None, sha256, cases)
     cases = without_names(cases, key, request.identifiers, [key] if request.resume else [], request.share.rank == 0)
     said = facts | {"seen": seen_facts(request.model, cases)}
     said |= {"sha256": sha256, "cases": fingerprint(cases), "precision": _precision(request, card)}
     said |= {LEFT_OUT: cases.attrs.get(LEFT_OUT, {})}
-    units = request.units.units(card)
+    if request.alarm is not None:
+        said["alarm"] = file_sha256(request.alarm)
     if units is not None:
         unit_ids(request.out, cases, units.unit)  # refused before anything is scored
         said |= unit_facts(card, units)
@@ -215,6 +222,8 @@ def _predict(
         images = table = marked(predicted(cases, truth, RefusingPredictor(predictor), progress=False), cases)
         # Killed between the two, a table of this model must not stand beside the facts of another.
         beside(request.out, "model").unlink(missing_ok=True)
+        if watch is not None:
+            images = table = watch.watched(table, cases, request.batch, request.workers)
         if units is not None:
             table = units_table(images, cases, units, card)
             write_table(whole, images, of_images)
@@ -234,6 +243,15 @@ def _predict(
         if request.web is not None and request.web.store:
             _send(request, listed)
     return marked(table, cases) if units is None else table
+
+
+def _watch(request: Request, of_units: bool, sha256: str, cases: pd.DataFrame) -> PatientWatch | None:
+    """Open the alarm that is to be asked; what it cannot be asked is refused before anything is scored."""
+    if request.alarm is None:
+        return None
+    if of_units:
+        raise UserError("--alarm is for predictions of single images: set --unit image, or leave it out.")
+    return PatientWatch(request.alarm, request.model, sha256, cases)
 
 
 def _send(request: Request, listed: Mapping[str, dict]) -> None:
@@ -342,7 +360,7 @@ def _refuse_multi_view(request: Request) -> None:
     """Refuse what is of single images where a model sees the images of a unit together."""
     asked = {
         "--explain": request.explain, "--resume": request.resume, "--bf16": request.bf16,
-        "several processes": request.share.of > 1,
+        "several processes": request.share.of > 1, "--alarm": request.alarm,
     }  # fmt: skip
     for name, value in asked.items():
         if value:

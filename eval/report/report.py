@@ -19,6 +19,7 @@ from ...core.files import write_json, write_text, written_aside
 from ...datasets.manifest.tables import Manifest, Predictions, for_spreadsheets
 from ..evaluation import STANDARD, Evaluation
 from ..inputs import Cases, Table, held_against, open_cases, open_predictions
+from ..statistics.resampling import shared_resamples
 from ..statistics.results import Results, results
 from ..units import Units, by_unit, members, unit_manifest
 from .checklists_section import checklists_section
@@ -80,6 +81,7 @@ class Report:
         return table.pivot_table("shown", ["model", "label"], "metric", "first", sort=False).fillna("")
 
 
+@shared_resamples()
 def evaluate(
     models: Mapping[str, Table],
     out: str | os.PathLike = "report",

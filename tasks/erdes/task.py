@@ -64,7 +64,7 @@ class Erdes(ClipTask):
         from ...stages.unit_options import asked_units
         from .cascade import predict_cascade
 
-        for name in ("explain", "explain_method", "resume", "bf16", "dicom"):
+        for name in ("explain", "explain_method", "resume", "bf16", "dicom", "alarm"):
             if getattr(options, name):
                 raise UserError(f"--{name.replace('_', '-')} is of one model: predict with each model alone.")
         return predict_cascade(
