@@ -17,12 +17,12 @@ from ..core.errors import UserError
 from ..core.files import file_sha256, write_json, write_text
 from ..datasets.manifest.tables import read_predictions, truth_width, unit_ids, write_predictions
 from ..finetune.pipeline import PREDICTED, WARNING, predicted
-from ..finetune.scored import Predictor
+from ..finetune.scored import Predictor, kinds_of
 from .audit import Audit
 from .dicom.case import ResultCase
 from .dicom.results import Results, write_all
 from .explain import EXPLANATIONS, MAPS, explain_cases, refuse_method
-from .facts import beside, model_facts, refuse_targets
+from .facts import beside, model_facts
 from .journal import Journal, remove_journals
 from .journalled import JournalledPredictor
 from .patient_alarm import COLUMN, PatientWatch
@@ -130,14 +130,13 @@ def predict_stage(request: Request) -> pd.DataFrame | None:
     if getattr(card, "dense", None) and request.explain is None:  # what it draws is its answer
         request = replace(request, explain=request.out.parent / EXPLANATIONS)
     if request.dicom is not None:
-        refuse_targets(card, "--dicom")
+        request = replace(request, dicom=request.dicom.of_values(card))
+        assert request.dicom is not None
         if (of_units := request.units.units(card)) is not None:
             request.dicom.refuse_maps(of_units.unit)
     request = _with_maps(request, card)
     if request.method is not None and card.arch.frames > 1:
         raise UserError(f"{request.model}: a model of clips, which are explained by their frames: no --explain-method.")
-    if request.explain is not None:
-        refuse_targets(card, "--explain")
     if request.explain is not None and len(card.scales) > 1:
         raise UserError(
             f"{request.model}: sees images at scales {list(card.scales)}; --explain is for models of one scale."
@@ -218,7 +217,7 @@ def _predict(
             deque(RefusingPredictor(predictor).scores(cases), maxlen=0)
         return None
     if predictor is None:
-        images, table = read_table(whole), read_table(request.out)
+        images, table = read_table(whole, bool(kinds_of(card))), read_table(request.out, bool(kinds_of(card)))
     else:
         images = table = marked(predicted(cases, truth, RefusingPredictor(predictor), progress=False), cases)
         # Killed between the two, a table of this model must not stand beside the facts of another.
@@ -313,12 +312,12 @@ def _line(row: Mapping, card: "Answers") -> dict:
     return head | {"scores": values("p_", float), "predicted": values(PREDICTED, int), "truth": values("y_", int)}
 
 
-def read_table(out: Path) -> pd.DataFrame:
-    """A table that `write_table` has written, as far as the columns of CSV go."""
+def read_table(out: Path, targets: bool = False) -> pd.DataFrame:
+    """A table that `write_table` has written, as far as the columns of CSV go; of findings or of `targets`."""
     if out.suffix.lower() == ".csv":
         return read_predictions(out, targets=True).table
     lines = [parse_json(line) for line in out.read_bytes().splitlines()]
-    scores = pd.DataFrame([line["scores"] for line in lines]).add_prefix("p_")
+    scores = pd.DataFrame([line["scores"] for line in lines]).add_prefix("" if targets else "p_")
     head = pd.DataFrame(lines)
     return pd.concat([head[[key for key in HEAD if key in head]], scores], axis=1)
 
