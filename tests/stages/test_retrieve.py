@@ -5,7 +5,13 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from clinvit.backbone.card import EncoderCard
+from clinvit.backbone.encoder import save_encoder
+from clinvit.backbone.sizes import Architecture
+from clinvit.backbone.vit import ViT
 from clinvit.cli import main
+from clinvit.tests.datasets.video.made import folder, numbered
 from PIL import Image
 
 IDS = [f"c{number}" for number in range(40)]
@@ -87,3 +93,27 @@ def test_what_is_wrong_is_one_line(archive, capsys, damage, more, words):
     damage(archive / "vectors")
     code, _, errors = run(archive, capsys, *more)
     assert code == 2 and words in errors and errors.count("\n") == 1
+
+
+def test_alike_clips_are_found_and_shown_by_four_frames(tmp_path, capsys):
+    rows = []
+    for number in range(12):
+        sick = number % 2
+        folder(tmp_path / f"c{number}", numbered(8, 40, 48 - 16 * sick), "{}.png")
+        rows.append((f"c{number}", f"c{number}", f"p{number}", "test" if number > 7 else "train", sick))
+    pd.DataFrame(rows, columns=["id", "path", "patient", "split", "Sick"]).to_csv(
+        tmp_path / "manifest.csv", index=False
+    )
+    for frame in (tmp_path / "c11").iterdir():
+        frame.write_bytes(b"broken")
+    arch = Architecture(32, 1, 2, image_size=(32, 32), patch_size=8, frames=4, tubelet=2, positions="sine1d")
+    torch.manual_seed(0)
+    encoder = save_encoder(tmp_path / "encoder", ViT(arch), EncoderCard(arch, (0.5,), (0.25,)))
+    asked = ["--data", str(tmp_path / "manifest.csv"), "--encoder", str(encoder), "--out", str(tmp_path / "vectors")]
+    assert main(["extract", "clips", *asked]) == 0
+    places = ["--data", str(tmp_path / "manifest.csv"), "--vectors", str(tmp_path / "vectors")]
+    assert main(["retrieve", "clips", *places, "--out", str(tmp_path / "out"), "-k", "3"]) == 0
+    assert "3 queries, 8 clips of train" in capsys.readouterr().out
+    found = pd.read_csv(tmp_path / "out/neighbours.csv")
+    assert len(found) == 9 and (found["query_Sick"] == found["neighbour_Sick"]).all()
+    assert (tmp_path / "out/retrieval.html").read_text().count("<img") == 3 * 4
