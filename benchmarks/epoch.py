@@ -221,6 +221,8 @@ def main() -> None:
                 if done.returncode:
                     raise SystemExit(f"{name}: {done.stderr[-2000:]}")
                 found[name].append(json.loads(done.stdout.splitlines()[-1]))
+                laps = ", ".join(f"{cpu:.2f} ({clock:.2f})" for clock, cpu in found[name][-1])
+                print(f"  {name}: epochs of {laps} s of the processor (the clock)", flush=True)
     report(found, asked)
 
 
