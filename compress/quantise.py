@@ -35,12 +35,13 @@ class Calibrated:
     folded: int
 
 
-def calibrate(network: nn.Module, pixels: Tensor) -> Calibrated:
+def calibrate(network: nn.Module, pixels: Tensor, bits: int = 8) -> Calibrated:
     """Return a network with the ranges of its activations, chosen on calibration images.
 
     Args:
         network: A classifier, in eval mode, on the CPU.
         pixels: (B, C, [T,] H, W) normalised images of the training set.
+        bits: Of the activations.
 
     Raises:
         UserError: The network has no linear layers but its last.
@@ -49,19 +50,19 @@ def calibrate(network: nn.Module, pixels: Tensor) -> Calibrated:
         raise UserError("static int8 is for networks of linear layers (ViTs); this one has none: leave --scheme out.")
     made = copy.deepcopy(network)
     pairs = norm_pairs(made, pixels[:1])
-    folded = _fold(made, pixels, pairs)
+    folded = _fold(made, pixels, pairs, bits)
     if not _same(network, made, pixels):  # something else saw what a norm gave
         made, folded = copy.deepcopy(network), {}
     names = [name for name in matmuls(made) if name not in folded]
-    levels = folded | {name: best_levels(seen) for name, seen in seen_by_layers(made, pixels, names)}
+    levels = folded | {name: best_levels(seen, bits) for name, seen in seen_by_layers(made, pixels, names)}
     ordered = {name: levels[name] for name in matmuls(made)}
     return Calibrated(made, ordered, len({id(each) for each in folded.values()}))
 
 
-def _fold(network: nn.Module, pixels: Tensor, pairs: Mapping[str, list[str]]) -> dict[str, Levels]:
+def _fold(network: nn.Module, pixels: Tensor, pairs: Mapping[str, list[str]], bits: int) -> dict[str, Levels]:
     parts, wanted, found = dict(network.named_modules()), matmuls(network), {}
     firsts = {following[0]: norm for norm, following in pairs.items() if wanted.keys() >= set(following)}
-    seen = {firsts[name]: best_channel_levels(values) for name, values in seen_by_layers(network, pixels, firsts)}
+    seen = {firsts[name]: best_channel_levels(values, bits) for name, values in seen_by_layers(network, pixels, firsts)}
     for norm, levels in seen.items():
         common = fold_scales(parts[norm], [parts[name] for name in pairs[norm]], levels)  # type: ignore[arg-type, misc]
         found |= dict.fromkeys(pairs[norm], common)

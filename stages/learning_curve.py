@@ -21,6 +21,7 @@ from .finetune import finetune_stage
 if TYPE_CHECKING:
     from ..eval.statistics.learning_runs import LearningRuns
 
+LABELS = "labels"
 SHARES = tuple(Fraction(1, 2**halved) for halved in (5, 4, 3, 2, 1, 0))
 WITH, WITHOUT, ALONE = "pretrained", "scratch", "model"
 PAGE, NUMBERS, POINTS, SUBSETS = "learning_curve.html", "learning_curve.json", "learning_curve.csv", "subsets.csv"
@@ -38,6 +39,8 @@ class Asked:
         split: On which the models are scored.
         unit: What a case is.
         resamples: Of patients and runs.
+        along: What the curve goes along: `labels`, or as of `learning_axes`.
+        values: Along `size` and `model`, those that are tried, rising.
     """
 
     shares: tuple[Fraction, ...] = SHARES
@@ -46,6 +49,12 @@ class Asked:
     split: str = "test"
     unit: str = "image"
     resamples: int = 1000
+    along: str = LABELS
+    values: tuple[str, ...] = ()
+
+    def named(self) -> tuple[str, ...]:
+        """Return what is tried, in words."""
+        return self.values or tuple(map(str, self.shares))
 
 
 @dataclass(frozen=True)
@@ -60,6 +69,7 @@ class Subset:
         patients: Of these.
         absent: Findings without a positive, or without a negative case among them.
         learned: The others; none where classes exclude each other and one is absent: nothing is trained then.
+        name: Of its folder; the share where it is empty.
     """
 
     share: Fraction
@@ -69,6 +79,7 @@ class Subset:
     patients: int
     absent: tuple[str, ...]
     learned: tuple[str, ...]
+    name: str = ""
 
 
 def learning_curve_stage(
@@ -96,7 +107,7 @@ def learning_curve_stage(
     from ..engine.run_folder import rank
 
     manifest, out = open_manifest(data, recipe.data.labels), Path(out)
-    _refuse(asked, manifest, out)
+    refuse(asked, manifest, out)
     seeds = range(recipe.run.seed, recipe.run.seed + asked.seeds)
     subsets = [each for seed in seeds for each in subsets_of(recipe, manifest, asked, seed)]
     recipe.optim.check_cases(min(subset.cases for subset in subsets))
@@ -109,7 +120,7 @@ def learning_curve_stage(
         notes.append(f"scored on val, on which {chose} chosen in every run")
     if rank() == 0:
         out.mkdir(parents=True, exist_ok=True)
-        write_csv(out / SUBSETS, _members(subsets, recipe.data.splits))
+        write_csv(out / SUBSETS, members(subsets, recipe.data.splits))
         for note in notes:
             print(f"note: {note}", flush=True)
     trained = [(subset, model) for subset in subsets for model in models if subset.learned]
@@ -120,11 +131,11 @@ def learning_curve_stage(
             print(f"[{number}/{len(trained)}] {subset.share} of the labels ({subset.cases:,} {asked.unit}s of "
                   f"{subset.patients:,} patients), seed {subset.seed}, {model}", flush=True)  # fmt: skip
         own = inputs | ({"encoder": None} if model == WITHOUT else {})
-        finetune_stage(_own_recipe(recipe, subset), subset.manifest, _folder(out, model, subset), **own)
+        finetune_stage(_own_recipe(recipe, subset), subset.manifest, run_folder(out, model, subset), **own)
     if rank() > 0:
         return None
     with folder_alone(out):
-        return _written(trained, manifest, out, asked, notes)
+        return written(trained, manifest, out, asked, notes)
 
 
 def subsets_of(recipe, manifest: Manifest, asked: Asked, seed: int) -> list[Subset]:
@@ -174,12 +185,17 @@ def _own_recipe(recipe, subset: Subset):
     return replace(own, data=replace(own.data, labels=subset.learned)) if subset.absent else own
 
 
-def _refuse(asked: Asked, manifest: Manifest, out: Path) -> None:
-    """Refuse a request that means nothing, before anything is trained."""
+def refuse(asked: Asked, manifest: Manifest, out: Path) -> None:
+    """Refuse a request that means nothing, before anything is trained.
+
+    Raises:
+        UserError: Shares or numbers mean nothing, or `out` holds another run.
+        DataError: No label, no finding, or no labelled case in the split.
+    """
     shares = asked.shares
     if len(shares) < 2 or list(shares) != sorted(set(shares)) or shares[0] <= 0 or shares[-1] != 1:
         raise UserError(f"--shares {','.join(map(str, shares))}: name two or more, rising, above 0, the last 1.")
-    for name, least in (("seeds", 1), ("more", 1), ("resamples", 2)):
+    for name, least in (("seeds", 1), ("more", int(asked.along in (LABELS, "images"))), ("resamples", 2)):
         if getattr(asked, name) < least:
             raise UserError(f"--{name} {getattr(asked, name)}: {least} or more.")
     if not manifest.labels:
@@ -198,11 +214,12 @@ def _refuse(asked: Asked, manifest: Manifest, out: Path) -> None:
         raise UserError(f"{out}: holds a run that is no learning curve. Choose another --out.")
 
 
-def _folder(out: Path, model: str, subset: Subset) -> Path:
-    return out / model / str(subset.share).replace("/", "-") / f"seed_{subset.seed}"
+def run_folder(out: Path, model: str, subset: Subset) -> Path:
+    """Return the run folder of one training."""
+    return out / model / (subset.name or str(subset.share).replace("/", "-")) / f"seed_{subset.seed}"
 
 
-def _members(subsets: Sequence[Subset], splits: Sequence[str]) -> pd.DataFrame:
+def members(subsets: Sequence[Subset], splits: Sequence[str]) -> pd.DataFrame:
     """Return which patient is in the subset of which seed from which share on."""
     rows: dict[tuple[int, str], str] = {}
     for subset in sorted(subsets, key=lambda each: (each.seed, each.share)):
@@ -212,7 +229,7 @@ def _members(subsets: Sequence[Subset], splits: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame([(*key, share) for key, share in rows.items()], columns=["seed", "patient", "from_share"])
 
 
-def _written(
+def written(
     trained: Sequence[tuple[Subset, str]], manifest: Manifest, out: Path, asked: Asked, notes: list[str]
 ) -> "tuple[LearningRuns, list[str]]":
     """Score all runs on the cases that every one of them has scored; fit, write and return what was found."""
@@ -220,7 +237,8 @@ def _written(
     from ..eval.statistics.learning_runs import Run, learning_runs
 
     tables = [
-        read_predictions(_folder(out, model, subset) / "predictions.csv").rows(asked.split) for subset, model in trained
+        read_predictions(run_folder(out, model, subset) / "predictions.csv").rows(asked.split)
+        for subset, model in trained
     ]
     cases = manifest.rows(asked.split).table
     common = cases["id"].isin(set.intersection(*(set(table.scored().table["id"]) for table in tables)))
@@ -253,7 +271,7 @@ def _unlike(trained: Sequence[tuple[Subset, str]], out: Path) -> list[str]:
     if {model for _, model in trained} != {WITH, WITHOUT}:
         return []
     sizes = [
-        read_json(_folder(out, model, subset) / "model" / "model.json").get("parameters", {}).get("total")
+        read_json(run_folder(out, model, subset) / "model" / "model.json").get("parameters", {}).get("total")
         for model in (WITH, WITHOUT)
     ]
     if sizes[0] == sizes[1]:

@@ -109,6 +109,7 @@ def efficiency_plot(
     unit: str,
     metric: str = "macro AUROC",
     fitted: Sequence[Sequence[tuple[float, Estimate]]] = (),
+    thing: str = "",
 ) -> str:
     """Draw a metric of one or two models over the number of labelled cases, on a logarithmic axis.
 
@@ -118,6 +119,7 @@ def efficiency_plot(
         unit: What a case is.
         metric: Its name.
         fitted: A curve per model, its sizes and values with their band; the marks are then not joined.
+        thing: What there is more of, where that is not labelled cases.
     """
     two = len(names) > 1
     sizes = np.array([row.cases for row in rows], float)
@@ -142,7 +144,9 @@ def efficiency_plot(
             axes.plot(at, [e.value for e in own], marker=MARKS[model], ms=6, color=MODELS[model], lw=1.5, ls=line)
         axes.set_xticks(sizes, [f"{size:,.0f}" for size in sizes], fontsize=11)
         axes.set_xticks([], minor=True)
-        texts = {"@0@": f"labelled {unit}s for training", "@1@": metric}
+        labelled = f"labelled {unit}s"
+        thing = thing or labelled
+        texts = {"@0@": f"{thing} for training" if thing == labelled else thing, "@1@": metric}
         ticks = [tick for tick in axes.get_yticks() if axes.get_ylim()[0] <= tick <= axes.get_ylim()[1]]
         marked = {f"@{place}@": f"{tick:.2f}" for place, tick in enumerate(ticks, len(texts))}
         axes.set_yticks(ticks, list(marked), fontsize=11)  # numbers would lose their second digit (`svg_text`)
@@ -150,5 +154,5 @@ def efficiency_plot(
         axes.set_axisbelow(True)
         axes.set_xlabel("@0@", fontsize=11)
         axes.set_ylabel("@1@", fontsize=11)
-        alt = f"{metric[0].upper()}{metric[1:]} of {' and '.join(names)} by number of labelled {unit}s. {said}."
+        alt = f"{metric[0].upper()}{metric[1:]} of {' and '.join(names)} by number of {thing}. {said}."
         return svg_text(figure, "efficiency", alt, texts | marked)

@@ -13,6 +13,7 @@ from ..statistics.learning_runs import MACRO, LearningRuns, Target
 from ..statistics.reservations import FEW
 from .formats import interval, many, number, signed
 from .label_efficiency_section import Step, efficiency_plot, verdict
+from .learning_axis import learning_axis
 from .metrics_json import estimate_json, number_json
 
 _DRAWN = 40  # points of a curve in the plot
@@ -24,7 +25,7 @@ def sentences(found: LearningRuns, asked: Any) -> list[str]:
 
     Args:
         found: What was measured.
-        asked: `more`, `unit`, `split` and `resamples` (`Asked` of the stage).
+        asked: `more`, `unit`, `along`, `split` and `resamples` (`Asked` of the stage).
     """
     target = found.targets[0]
     said = [_worth(model, target, found, asked) for model in found.models]
@@ -34,9 +35,10 @@ def sentences(found: LearningRuns, asked: Any) -> list[str]:
     said += [_form(model, curve) for model, curve in target.curves.items() if curve is not None]
     largest = max((curve.measured.sizes[-1] for curve in target.curves.values() if curve is not None), default=np.nan)
     if asked.more > FAR * largest:
+        further, times = learning_axis(asked).further, number(asked.more / largest, 1)
         said.append(
-            f"{asked.more:,} further {asked.unit}s are {number(asked.more / largest, 1)} times as many as were ever "
-            "trained on: so far out the curve is a guess, whatever its interval."
+            f"{asked.more:,} further {further} are {times} times as many as were ever trained on: so "
+            "far out the curve is a guess, whatever its interval."
         )
     return [*said, *_left_out(found)]
 
@@ -54,10 +56,15 @@ def curve_page(found: LearningRuns, asked: Any, notes: Sequence[str]) -> str:
     target, templates = found.targets[0], environment()
     templates.filters.update(number=number, many=many, words=_words, gained=_gained)
     rows = _rows(target)
-    plot = efficiency_plot(rows, found.models, asked.unit, metric_name(target), _fitted(target)) if rows else ""
+    along = learning_axis(asked)
+    plot = ""
+    if rows:
+        plot = efficiency_plot(rows, found.models, asked.unit, metric_name(target), _fitted(target), along.thing)
     return templates.get_template("learning_curve.html.j2").render(
         found=found,
         asked=asked,
+        along=along,
+        how=along.how.format(values=", ".join(asked.named())),
         sentences=sentences(found, asked),
         notes=notes,
         metric=metric_name(target),
@@ -74,7 +81,8 @@ def curve_json(found: LearningRuns, asked: Any, notes: Sequence[str]) -> dict[st
     return {
         "split": asked.split, "unit": asked.unit, "cases": found.cases, "patients": found.patients,
         "resamples": asked.resamples, "more": asked.more, "models": list(found.models),
-        "shares": [str(share) for share in asked.shares], "seeds": asked.seeds,
+        "along": asked.along, "shares": [str(share) for share in asked.shares], "values": list(asked.values),
+        "seeds": asked.seeds,
         "curves": [
             {"metric": metric_name(target), "findings": list(target.findings), "model": model,
              **_curve_json(curve, asked.more)}
@@ -118,9 +126,10 @@ def _worth(model: str, target: Target, found: LearningRuns, asked: Any) -> str:
     if curve is None:
         return f"{_capital(model)}: fewer than two shares have a score for {metric_name(target)}: no curve."
     which = f"{_capital(model)}: another" if len(found.models) > 1 else "Another"
-    gained, size = _gained(curve.worth(asked.more)), many(round(curve.measured.sizes[-1]), asked.unit)
+    along = learning_axis(asked)
+    gained, size = _gained(curve.worth(asked.more)), along.size(round(curve.measured.sizes[-1]), asked.unit)
     return (
-        f"{which} {asked.more:,} labelled {asked.unit}s are worth {gained} {metric_name(target)}, on top of "
+        f"{which} {asked.more:,} {along.thing} are worth {gained} {metric_name(target)}, on top of "
         f"{_words(curve.points()[-1])} with {size}."
     )
 

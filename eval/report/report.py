@@ -24,6 +24,7 @@ from ..statistics.results import Results, results
 from ..units import Units, by_unit, members, unit_manifest
 from .checklists_section import checklists_section
 from .context import Context
+from .group_section import findings_alone, group_section
 from .headline import headline
 from .images import together
 from .latex import latex
@@ -120,6 +121,7 @@ def evaluate(
         tables, manifest, context = _of_units(tables, manifest, evaluation, evaluation.units, context)
     if any(table.targets for table in tables.values()):
         return _of_targets(tables, Path(out), evaluation, title, context)
+    every, tables = tables, findings_alone(tables)
     for name in sorted(context.localisation.keys() - tables.keys()):
         raise UserError(f"Localisation is given for {name!r}, but the models are {', '.join(tables)}.")
     in_order = {name: context.localisation[name] for name in tables if name in context.localisation}
@@ -127,8 +129,11 @@ def evaluate(
     context = replace(context, localisation=in_order, thresholds=own | dict(context.thresholds))
     found = results(tables, evaluation, context.thresholds, context.rules)
     sections = [*context.sections(found), *_readers(found, tables, context), *_sections(found, tables, manifest)]
-    sections.append(checklists_section(found, context, sections))
     sentences = headline(found, context.unit)
+    if (groups := group_section(every, evaluation, context.unit)) is not None:
+        sections.insert(0, groups)
+        sentences += [f"{each['name']}: {each['sentences'][0]}" for each in groups.content["groups"]]
+    sections.append(checklists_section(found, context, sections))
     content = report_json(found, title, sentences, context, sections)
     metrics = metrics_table(found, context.localisation, sections)
     html = page(found, title, context, sections)

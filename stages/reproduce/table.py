@@ -41,6 +41,7 @@ class Metric:
         how: How value and interval are computed, in words, for the page.
         percent: Shown as per cent.
         cut_off: The paper cuts further decimals off instead of rounding.
+        counted: Counted, not estimated: it needs no interval to be compared.
     """
 
     key: str
@@ -49,6 +50,7 @@ class Metric:
     how: str
     percent: bool = False
     cut_off: bool = False
+    counted: bool = False
 
     def number(self, value: float) -> str:
         """Return a value as the paper prints it; an en dash where it is undefined."""

@@ -1,11 +1,13 @@
 """Does the measured metric agree with the printed one?"""
 
 import math
+from dataclasses import replace
 
 from ...eval.statistics.intervals import Estimate
 from .metrics import Measured
 from .table import Metric, Printed, TestList
 
+EQUAL = "equals the paper's value, as it is rounded"
 INSIDE = "agrees: the paper's value is inside the interval"
 ABOVE = "measured above the paper"
 BELOW = "measured below the paper"
@@ -43,6 +45,8 @@ def verdict(
         return UNKNOWN
     if obstacle:
         return obstacle
+    if metric.counted:
+        measured = replace(measured, low=measured.value, high=measured.value)
     if math.isnan(measured.low):
         return NO_INTERVAL
     unit = 10**-metric.digits
@@ -51,6 +55,8 @@ def verdict(
         return ABOVE
     if paper.value + least > measured.high:
         return BELOW
+    if metric.counted:
+        return EQUAL
     return f"{INSIDE}{_exactness(measured, metric, cases)}"
 
 
