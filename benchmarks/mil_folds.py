@@ -41,7 +41,8 @@ def ours(name: str, width: int) -> Trained:
     def loss(bag: Tensor, target: Tensor) -> Tensor:
         return network.loss(network(bag), target[:, None], None, masked_bce)
 
-    return network, loss, lambda bag: bag_logits(network(bag), None, "bag")[:, 0]
+    score = "average" if name == "dsmil" else "bag"  # torchmil's DSMIL averages both streams
+    return network, loss, lambda bag: bag_logits(network(bag), None, score)[:, 0]
 
 
 def theirs(name: str, width: int) -> Trained:
