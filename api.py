@@ -173,7 +173,7 @@ class Classifier(_Loaded):
 
         Args:
             paths: As of `predict`.
-            labels: K labels to explain; None for all.
+            labels: K labels or targets to explain; None for all.
             method: `gradient`, a map per label (gradient-weighted attention of a ViT, Grad-CAM of a timm network), or
                 `attention` (rollout), the same map for each.
             batch: Images whose gradients are held at once.
@@ -190,14 +190,12 @@ class Classifier(_Loaded):
         from .stages.given import as_texts
         from .stages.requested import requested_cases
 
-        if self.card.targets:
-            raise UserError(f"maps are of findings; the model predicts {', '.join(self.card.columns)}.")
         if self.card.unit != "image" or len(self.card.scales) > 1:
             raise UserError("maps are of models that see images at one scale.")
         wanted = self.labels if labels is None else tuple(labels)
         if unknown := [label for label in wanted if label not in self.labels]:
             raise UserError(f"no label {unknown[0]!r} in the model: {', '.join(self.labels)}.")
-        cases, _ = requested_cases(as_texts(paths), self.labels, self.card.holds)
+        cases, _ = requested_cases(as_texts(paths), self.card.asked, self.card.holds)
         targets = np.tile([self.labels.index(label) for label in wanted], (len(cases), 1))
         files = [Path(path) for path in cases["path"]]
         return list(explain_files(self.network, self.card, files, targets, method, batch, workers))

@@ -1,10 +1,13 @@
 """`clinvit check`: look at a data set and the machine before anything runs."""
 
+import platform
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from ..core.errors import UserError
+from ..core.platform import device_words
 from .options import add_layout, add_task, layouts_help
 from .parser import Parser
 from .values import layout_options
@@ -91,8 +94,5 @@ def run(options) -> None:
 
 
 def _machine() -> str:
-    """Return versions and device in words, by PyTorch, which refused data are not worth loading."""
-    from ..engine.run_folder import environment
-
-    machine = environment()
-    return f"torch {machine['versions']['torch']} on {machine['device']}, {machine['platform']}"
+    """Return versions and device in words, without loading PyTorch for it."""
+    return f"torch {version('torch')}, on {device_words()}, {platform.platform()}"

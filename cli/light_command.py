@@ -72,6 +72,8 @@ def _predict(options) -> None:
         )
     if found.unwatched:
         print(f"note: no case is flagged as out of distribution: {found.unwatched}.")
+    for note in found.notes:
+        print(f"note: {printable(note)}")
     if left_out:
         print(f"note: of the folders, {printable(summary(left_out))}")
     if len(reasons) == count:

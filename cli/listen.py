@@ -7,6 +7,7 @@ from typing import Any
 
 from ..core.errors import UserError
 from ..stages.pacs.options import add_identity, identity_of
+from ..stages.unit_options import add_units, asked_units
 from .options import add_task
 from .parser import Parser
 
@@ -37,6 +38,10 @@ def add_arguments(parser: Parser, task: Any) -> None:
     )  # fmt: skip
     parser.add_argument("--store", metavar="URL", help="send results to this DICOMweb service")
     parser.add_argument("--send", metavar="AET@HOST:PORT", help="send results there by C-STORE")
+    add_units(
+        parser, "study: score each study on all of its images (default: on the one image that is chosen, or as the "
+        "model has learned)", units=("study",),
+    )  # fmt: skip
     _add_advanced(parser)
     add_identity(parser)
 
@@ -74,7 +79,7 @@ def run(options) -> None:
         raise UserError("slides are predicted from files (`clinvit predict`): listen takes images and clips.")
     request = ListenRequest(
         options.model, options.queue, options.out, _reception(options), options.quiet, options.queue_gb,
-        _destination(options), options.workers, options.task.holds, options.task.codes(),
+        _destination(options), options.workers, options.task.holds, options.task.codes(), asked_units(options),
     )  # fmt: skip
     print(f"listen {options.task.name} with {options.model} -> {options.out}", flush=True)
     stop = threading.Event()

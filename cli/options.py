@@ -2,13 +2,12 @@
 
 import csv
 import inspect
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..core.errors import UserError
-from ..core.platform import usable_cores
+from ..core.platform import device_words
 from ..tasks import load, names
 from .parser import Parser
 
@@ -160,7 +159,7 @@ def begin(what: str, data: Path | None, out: Path) -> None:
     """Print the first line of a run: what, on how many cases, on which device, to where."""
     cases = _cases(data)
     about = f"{cases:,} case{'s' * (cases != 1)} of {data}" if cases is not None else str(data or "")
-    say(f"{what}{f': {about}' if about else ''} -> {out}, on {_device()}")
+    say(f"{what}{f': {about}' if about else ''} -> {out}, on {device_words()}")
 
 
 def say(text: str) -> None:
@@ -181,11 +180,3 @@ def _cases(data: Path | None) -> int | None:
             return max(0, sum(1 for row in csv.reader(file) if row) - 1)
     except (OSError, ValueError, csv.Error):
         return None
-
-
-def _device() -> str:
-    """Return what will compute, as far as it can be known before torch is loaded."""
-    no_gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "all") in ("", "-1")
-    gpus = [] if no_gpu else list(Path("/proc/driver/nvidia/gpus").glob("*"))
-    cores = usable_cores()
-    return f"{len(gpus)} GPU(s), {cores} cores" if gpus else f"the CPU, {cores} cores"

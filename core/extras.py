@@ -1,4 +1,4 @@
-"""Optional parts: slides, video, decord, torchcodec, excel, volumes, export, lora, sign, text, dicom, pacs."""
+"""Optional parts: slides, video, decord, torchcodec, excel, volumes, export, lora, sign, text, ocr, dicom, pacs."""
 
 import importlib
 from types import ModuleType

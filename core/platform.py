@@ -45,6 +45,7 @@ _LOOK_S = 0.05
 # How often libgomp looks whether the other threads have come before it sleeps (its own default: 300,000). Alone, more
 # gains nothing that can be measured; beside other processes, threads that spin take the time of the one they wait for.
 _SPINS = "2000"
+_GPUS = Path("/proc/driver/nvidia/gpus")
 _CGROUPS, _OWN_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
@@ -53,6 +54,19 @@ def usable_cores() -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _cpu_quota()
     return cores if quota >= cores else max(1, math.ceil(quota))
+
+
+def device_words() -> str:
+    """Return what will compute, as far as it is known without torch: the GPUs of NVIDIA's driver, or the CPU."""
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "all") in ("", "-1")
+    gpus = [] if hidden else list(_GPUS.glob("*"))
+    cores = usable_cores()
+    if not gpus:
+        return f"the CPU, {cores} cores"
+    lines = [line for gpu in gpus for line in _text(gpu / "information").splitlines()]
+    models = sorted({line.split(":", 1)[1].strip() for line in lines if line.startswith("Model:")})
+    named = f" ({', '.join(models)})" if models else ""
+    return f"{len(gpus)} GPU(s){named}, {cores} cores"
 
 
 def worked_seconds() -> float | None:

@@ -8,7 +8,7 @@ import numpy as np
 from ..core.errors import UserError
 from ..datasets.manifest.tables import Predictions, nearest
 from .statistics.questions import Margin
-from .statistics.resampling import PatientBootstrap, rarest_finding
+from .statistics.resampling import PatientBootstrap, patient_bootstrap, rarest_finding
 from .statistics.rules import ALL, parse_rule, rules_of
 from .statistics.triage import Promise
 from .units import Rule, Units
@@ -106,7 +106,7 @@ class Evaluation:
     def bootstrap(self, patients: Sequence[str], truth: np.ndarray) -> PatientBootstrap:
         """Return the bootstrap of N cases with (N, L) truths."""
         strata = rarest_finding(truth, patients) if self.stratify else None
-        return PatientBootstrap(patients, self.resamples, self.seed, strata, self.interval == "bca")
+        return patient_bootstrap(patients, self.resamples, self.seed, strata, self.interval == "bca")
 
     def said(self, table: Predictions) -> Predictions:
         """Return the table with what was said of its labels' kind."""

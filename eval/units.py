@@ -22,13 +22,21 @@ from ..datasets.manifest.tables import (
     unit_ids,
     without_unit,
 )
+from .statistics.unit_scores import (
+    ALL,
+    LEARNED,
+    MAX,
+    MEAN,
+    RULES,
+    Groups,
+    agreed,
+    head_columns,
+    rules_by_label,
+    rules_of,
+    unit_findings,
+)
 
-MAX, MEAN, NOISY_OR = RULES = ("max", "mean", "noisy-or")
-LEARNED = "learned"  # of a model whose every image carries the score of its unit
-ALL = ""  # the key of the rule for findings that have none of their own
-WARNING = "warning"
 Rule = str | Mapping[str, str] | None
-_LONGEST = 300  # letters of a failure or warning of one image that is repeated for its unit
 
 
 @dataclass(frozen=True)
@@ -66,7 +74,7 @@ class Units:
         for label in given:
             if label != ALL and label not in labels:
                 raise UserError(f"--unit-rule: no finding {label!r}{nearest(label, labels)}.")
-        return {label: given.get(label, given.get(ALL, MAX)) for label in labels}
+        return rules_of(self.rule, labels)
 
     def refuse_learned(self) -> None:
         """Refuse what only a model's predictions have.
@@ -90,11 +98,6 @@ class Units:
             raise UserError(f"--unit-rule {sorted(other)[0]}: {what} of a unit are averaged: take mean, or leave it.")
 
 
-def rules_by_label(rule: Rule) -> dict[str, str]:
-    """Return rules by finding, `ALL` for those without one of their own; empty where none is given."""
-    return {} if rule is None else {ALL: rule} if isinstance(rule, str) else dict(rule)
-
-
 def read_unit_rules(texts: Sequence[str]) -> Rule:
     """Read `RULE`, or `FINDING=RULE`, each once.
 
@@ -108,56 +111,6 @@ def read_unit_rules(texts: Sequence[str]) -> Rule:
             raise UserError(f"--unit-rule: two rules for {label or 'all findings'}, {found[label]} and {rule}.")
         found[label] = rule
     return found.get(ALL) if set(found) <= {ALL} else found
-
-
-class Groups:
-    """N rows in G groups, in the order of their first rows; no result depends on the order within one.
-
-    Args:
-        names: (N,) group of each row.
-        keys: (N,) unique, by which the rows of a group are put in order: a sum of floats depends on it.
-    """
-
-    def __init__(self, names: pd.Series, keys: pd.Series):
-        codes, self.names = pd.factorize(names)
-        self._order = np.lexsort((keys.astype(str).to_numpy(), codes))
-        self._starts = np.flatnonzero(np.diff(codes[self._order], prepend=-1))
-        self.counts = np.diff([*self._starts, len(codes)])
-
-    def largest(self, values: np.ndarray) -> np.ndarray:
-        """Return (G, ...) largest values of (N, ...), of those that are no NaN."""
-        return np.fmax.reduceat(values[self._order], self._starts, axis=0)
-
-    def smallest(self, values: np.ndarray) -> np.ndarray:
-        """Return (G, ...) smallest values of (N, ...), of those that are no NaN."""
-        return np.fmin.reduceat(values[self._order], self._starts, axis=0)
-
-    def total(self, values: np.ndarray) -> np.ndarray:
-        """Return (G, ...) sums of (N, ...)."""
-        return np.add.reduceat(values[self._order], self._starts, axis=0)
-
-    def mean(self, values: np.ndarray) -> np.ndarray:
-        """Return (G, ...) means of (N, ...), of those that are no NaN; NaN of none."""
-        known = ~np.isnan(values)
-        with np.errstate(invalid="ignore"):
-            return self.total(np.where(known, values, 0.0)) / self.total(known.astype(np.float64))
-
-    def at_least_one(self, values: np.ndarray) -> np.ndarray:
-        """Return (G, ...) 1 - prod(1 - p) of (N, ...) p, of those that are no NaN; NaN of none."""
-        known = ~np.isnan(values)
-        none = np.multiply.reduceat(np.where(known, 1 - values, 1.0)[self._order], self._starts, axis=0)
-        count = self.total(known.astype(np.int64))
-        # Of one image it is its own score, to the last digit.
-        return np.where(count > 1, 1 - none, self.largest(values))
-
-    def firsts(self) -> np.ndarray:
-        """Return (G,) first row of each group."""
-        return self._order[self._starts]
-
-    def texts(self, cells: pd.Series) -> list[list[str]]:
-        """Return the texts of each group that are not empty, each once."""
-        ordered = cells.astype(str).to_numpy()[self._order]
-        return [list(dict.fromkeys(text for text in part if text)) for part in np.split(ordered, self._starts[1:])]
 
 
 def by_unit(found: Predictions, units: Units, exclusive: bool, manifest: Manifest | None = None) -> Predictions:
@@ -176,13 +129,13 @@ def by_unit(found: Predictions, units: Units, exclusive: bool, manifest: Manifes
         DataError: Nothing says which images belong together.
         UserError: The table has decisions, or a rule is none for it.
     """
-    if "decision" in found.table.columns:
-        raise UserError(f"{found.path}: its column `decision` is of single cases: no --unit for such a table.")
     table = _with_unit(found, units.unit, manifest)
     groups = Groups(unit_ids(found.path, table, units.unit), table["id"])
-    columns = _head(table, groups, units)
+    columns = head_columns(table, groups, units.unit, units.of)
     if f"{units.of}s" in table and (groups.counts == 1).all():  # of these units already: nothing is put together
         return replace(found, notes=(*found.notes, _summary(table, groups, columns, units, "")))
+    if "decision" in table:
+        raise UserError(f"{found.path}: its column `decision` is of single cases: no --unit for such a table.")
     averaged = "exclusive classes" if exclusive else "numbers, grades and times" if found.targets else ""
     if averaged:
         units.refuse_findings_alone(averaged)
@@ -195,32 +148,16 @@ def by_unit(found: Predictions, units: Units, exclusive: bool, manifest: Manifes
             truth, differing = agreed(groups, table[list(target.truth)].to_numpy(np.float64))
             columns |= dict(zip(target.truth, truth.T)) | target.decided(means) | dict(zip(own, means.T))
             notes += _contradictions(differing, target.name, units)
-    elif exclusive:
-        truth, differing = agreed(groups, found.truth())
-        columns |= _findings(found.labels, truth, groups.mean(found.scores()))
-        notes += _contradictions(differing, "the class", units)
     else:
-        truth, differing = present(groups, found.truth())
-        columns |= _findings(found.labels, truth, _scores(groups, found, units))
-        notes += _differing(found.labels, differing, units)
+        rules = units.rules(found.labels)
+        own, parts = unit_findings(groups, found.labels, found.truth(), found.scores(), rules, exclusive)
+        columns |= own
+        for part, differing in parts:
+            if part.exclusive:
+                notes += _contradictions(differing, f"the class{part.group and f' of {part.group}'}", units)
+            else:
+                notes += _differing([found.labels[place] for place in part.places], differing, units)
     return replace(found, table=pd.DataFrame(columns), notes=(*found.notes, *notes))
-
-
-def present(groups: Groups, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return (G, L) whether a finding is in one image at least of each unit, and where the images of one differ.
-
-    It is unknown where no image is known to show it and one is not known not to.
-    """
-    largest = groups.largest(truth)
-    unknown = groups.total(np.isnan(truth).astype(np.int64)) > 0
-    return np.where(unknown & (largest != 1), np.nan, largest), largest > groups.smallest(truth)
-
-
-def agreed(groups: Groups, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return (G, T) truth of units that all their images share, NaN where two differ; and (G,) which these are."""
-    most, least = groups.largest(truth), groups.smallest(truth)
-    differing = np.asarray(np.any(most > least, axis=1))
-    return np.where(differing[:, None], np.nan, most), differing
 
 
 def unit_manifest(manifest: Manifest, units: Units, exclusive: bool) -> Manifest:
@@ -245,8 +182,10 @@ def unit_manifest(manifest: Manifest, units: Units, exclusive: bool) -> Manifest
             shared = "+".join if name == "view" else lambda texts: texts[0] if len(texts) == 1 else ""
             columns[name] = [shared(sorted(texts)) for texts in groups.texts(table[name])]
     truth = table[list(manifest.labels)].to_numpy(np.float64)
-    values, _ = (agreed if exclusive else present)(groups, truth) if manifest.labels else (truth, None)
-    columns |= dict(zip(manifest.labels, values.T))
+    if manifest.labels:
+        none = np.zeros_like(truth)
+        found, _ = unit_findings(groups, manifest.labels, truth, none, dict.fromkeys(manifest.labels, MAX), exclusive)
+        columns |= {label: found[f"y_{label}"] for label in manifest.labels}
     return replace(manifest, table=pd.DataFrame(columns))
 
 
@@ -263,54 +202,6 @@ def _with_unit(found: Predictions, unit: str, manifest: Manifest | None) -> pd.D
         return table
     known = manifest.table.set_index("id")[unit]
     return table.assign(**{unit: table["id"].map(known).fillna("")})
-
-
-def _head(table: pd.DataFrame, groups: Groups, units: Units) -> dict:
-    """Return the columns of G units that are no scores; counts of smaller units are added up."""
-    ok = (table["status"] == "ok").to_numpy()
-    count, failed = f"{units.of}s", f"failed_{units.of}s"
-    known = count in table and failed in table
-    ones = np.ones(len(ok), dtype=np.int64)
-    each = [table[name].astype(int).to_numpy(np.int64) for name in (count, failed)] if known else [ones, ones - ok]
-    whole, lost = map(groups.total, each)
-    good = groups.total(ok.astype(np.int64)) > 0
-    first = groups.firsts()
-    columns = {"id": list(groups.names)} | {key: table[key].to_numpy()[first] for key in ("patient", "split")}
-    reasons = [_short(texts) for texts in groups.texts(table["reason"])]
-    columns["status"] = np.where(good, "ok", "failed")
-    columns["reason"] = [
-        "" if fine else reason if n == 1 else f"all {n} {units.of}s failed: {reason}"
-        for fine, n, reason in zip(good, whole, reasons, strict=True)
-    ]
-    if units.unit in table and units.unit != "patient":
-        columns[units.unit] = table[units.unit].to_numpy()[first]
-    columns |= {count: whole, failed: lost}
-    warnings = groups.texts(table[WARNING]) if WARNING in table else [[]] * len(whole)
-    said = [
-        [f"{k} of {n} {units.of}s failed: {reason}"] * bool(fine and k and reason) + texts
-        for fine, k, n, reason, texts in zip(good, lost, whole, reasons, warnings, strict=True)
-    ]
-    return columns | ({WARNING: [_short(texts) for texts in said]} if any(said) else {})
-
-
-def _short(texts: Sequence[str]) -> str:
-    """Return the first of several texts, and how many others there are."""
-    if not texts:
-        return ""
-    more = f" (and {len(texts) - 1} more)" if len(texts) > 1 else ""
-    return (texts[0] if len(texts[0]) <= _LONGEST else f"{texts[0][:_LONGEST]}...") + more
-
-
-def _scores(groups: Groups, found: Predictions, units: Units) -> np.ndarray:
-    """Return (G, L) scores of findings, each by its rule."""
-    made = {MAX: groups.largest, LEARNED: groups.largest, MEAN: groups.mean, NOISY_OR: groups.at_least_one}
-    rules = units.rules(found.labels)
-    return np.column_stack([made[rules[label]](own) for label, own in zip(found.labels, found.scores().T)])
-
-
-def _findings(labels: Sequence[str], truth: np.ndarray, scores: np.ndarray) -> dict[str, np.ndarray]:
-    named = {f"y_{label}": truth[:, place] for place, label in enumerate(labels)}
-    return named | {f"p_{label}": scores[:, place] for place, label in enumerate(labels)}
 
 
 def _rule_words(units: Units, labels: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ from ..core.pixels import normalised
 from ..datasets.loading.cache import Files, opened
 from ..finetune.classifier import Classifier
 from ..finetune.model import ModelCard
+from ..finetune.objectives import summarised
 from .maps import Extent, seen_px
 from .relevance import relevance_maps
 
@@ -58,7 +59,8 @@ def clip_maps(model: nn.Module, card: ModelCard, file: Path, targets: np.ndarray
     with opened(Files([file], card.reader()), 0) as pixels:
         image, length = view(pixels), len(pixels)
     x = normalised(torch.from_numpy(image).to(next(model.parameters()).device), card.mean, card.std)
-    maps = relevance_maps(model, x, torch.from_numpy(targets[None]).to(x.device), "gradient")[0].cpu().numpy()
+    wanted = torch.from_numpy(targets[None]).to(x.device)
+    maps = relevance_maps(model, x, wanted, "gradient", summarised(card))[0].cpu().numpy()
     maps = maps.repeat(card.arch.tubelet, axis=1)
     seen = view.frames_of(length)
     if card.clip.fps is not None:

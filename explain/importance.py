@@ -20,7 +20,8 @@ class FrameImportance(NamedTuple):
     Attributes:
         times_s: (T,) time of each frame in the clip, seconds.
         change: (L, T) change of the log-odds, per label, when the frame is blanked together with its neighbours in the
-            same part of the clip. Below 0: the frame raises the score of the label.
+            same part of the clip; of targets that of the value, the expected grade or the risk. Below 0: the frame
+            raises it.
         frames: (T, S, S) uint8, the frames as the model saw them.
     """
 
@@ -58,7 +59,11 @@ def frame_importance(model: nn.Module, card: ModelCard, file: Path) -> FrameImpo
     mean = x.mean(dim=2, keepdim=True)
     for part in range(parts):
         blanked[part, :, part_of == part] = mean[0]
-    odds = predict_batch(model, torch.cat([x, blanked]), card).double().clamp(1e-7, 1 - 1e-7).logit().cpu().numpy()
-    change = (odds[1:] - odds[0]).T
+    scores = predict_batch(model, torch.cat([x, blanked]), card).double().cpu()
+    if card.targets:
+        values = card.summaries(scores.numpy())
+    else:
+        values = scores.clamp(1e-7, 1 - 1e-7).logit().numpy()
+    change = (values[1:] - values[0]).T
     shown = image[0].mean(axis=0).astype(np.uint8)
     return FrameImportance(times[view.frames_of(len(times))], change[:, part_of], shown)

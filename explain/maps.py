@@ -14,6 +14,7 @@ from ..core.errors import DataError
 from ..core.pixels import normalised
 from ..datasets.loading.cache import Files, opened
 from ..finetune.model import ModelCard
+from ..finetune.objectives import summarised
 from .relevance import relevance_maps
 
 Extent = tuple[float, float, float, float]
@@ -108,12 +109,12 @@ def explain_files(
         model: A model of images, in eval mode.
         card: Its card.
         files: N files.
-        targets: (N, K) int64, indices of the labels to explain.
+        targets: (N, K) int64, indices of the labels or targets to explain.
         method: See `relevance_maps`.
         batch: Files per batch.
         workers: Reading processes.
     """
-    device = next(model.parameters()).device
+    device, values = next(model.parameters()).device, summarised(card)
     loader = DataLoader(_CentreViews(files, card), batch_size=batch, num_workers=workers, collate_fn=list)
     with tqdm(total=len(files), desc="explaining", unit="file", disable=None) as bar:
         for items in loader:
@@ -123,7 +124,7 @@ def explain_files(
                 positions = [position for position, _ in good]
                 x = normalised(torch.cat([pixels for _, pixels in good]).to(device), card.mean, card.std)
                 wanted = torch.from_numpy(np.ascontiguousarray(targets[positions])).to(device)
-                maps = dict(zip(positions, relevance_maps(model, x, wanted, method).cpu().numpy()))
+                maps = dict(zip(positions, relevance_maps(model, x, wanted, method, values).cpu().numpy()))
             for position, _, (width, height), reason in items:
                 if reason:
                     yield Explained(position, None, reason=reason)

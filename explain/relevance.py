@@ -22,7 +22,15 @@ METHODS = ("gradient", "attention")
 DRAWN = "dense"  # maps of a network that draws, which are probabilities
 
 
-def relevance_maps(model: nn.Module, x: Tensor, targets: Tensor, method: str) -> Tensor:
+Values = Callable[[Tensor], Tensor]  # (B, L) numbers that are explained, of (B, O) outputs
+
+
+def as_they_are(outputs: Tensor) -> Tensor:
+    """Return the logits of findings."""
+    return outputs
+
+
+def relevance_maps(model: nn.Module, x: Tensor, targets: Tensor, method: str, values: Values = as_they_are) -> Tensor:
     """Return one relevance map per image and label.
 
     `gradient` gives each label a map of its own. For a ViT it is the attention of all layers, weighted by the gradient
@@ -35,6 +43,8 @@ def relevance_maps(model: nn.Module, x: Tensor, targets: Tensor, method: str) ->
         x: (B, C, H, W) normalised images, or (B, C, T, H, W) clips for `gradient` of a ViT.
         targets: (B, K) int64, indices of the labels to explain in each image.
         method: `gradient` or `attention`.
+        values: What is explained of the outputs (`objectives.summarised`): of findings their logits, of a number, a
+            grade or a time the value, the expected grade or the risk.
 
     Returns:
         (B, K, gh, gw) float32, of clips (B, K, gt, gh, gw), at least 0.
@@ -46,9 +56,9 @@ def relevance_maps(model: nn.Module, x: Tensor, targets: Tensor, method: str) ->
     if made == DRAWN:
         return drawn_maps(model, x, targets)
     if made == "grad_cam":
-        return grad_cam(model, x, targets)
+        return grad_cam(model, x, targets, values)
     if made == "gradient":
-        return gradient_attention(model, x, targets)
+        return gradient_attention(model, x, targets, values)
     return attention_rollout(model, x).unsqueeze(1).expand(-1, targets.shape[1], -1, -1)
 
 
@@ -97,7 +107,7 @@ def attention_rollout(model: nn.Module, x: Tensor) -> Tensor:
     return _on_grid(row, model, x)
 
 
-def gradient_attention(model: nn.Module, x: Tensor, targets: Tensor) -> Tensor:
+def gradient_attention(model: nn.Module, x: Tensor, targets: Tensor, values: Values = as_they_are) -> Tensor:
     """Return (B, K, gh, gw) relevance by gradient-weighted attention.
 
     Chefer et al. 2021, "Generic Attention-model Explainability", equations 5 and 6: R <- R + mean over heads of (A *
@@ -108,7 +118,7 @@ def gradient_attention(model: nn.Module, x: Tensor, targets: Tensor) -> Tensor:
     """
     encoder: Any = model.encoder
     with torch.enable_grad(), _caught(encoder) as layers:
-        logits = _logits(model, x.detach().requires_grad_())
+        logits = values(_logits(model, x.detach().requires_grad_()))
         heads = [layer.heads for layer in layers]
         maps = []
         for column in targets.T:
@@ -118,7 +128,7 @@ def gradient_attention(model: nn.Module, x: Tensor, targets: Tensor) -> Tensor:
     return torch.stack([_on_grid(row, model, x) for row in maps], dim=1)
 
 
-def grad_cam(model: nn.Module, x: Tensor, targets: Tensor) -> Tensor:
+def grad_cam(model: nn.Module, x: Tensor, targets: Tensor, values: Values = as_they_are) -> Tensor:
     """Return (B, K, h, w) Grad-CAM of a timm network's last feature map (Selvaraju et al. 2017, equations 1 and 2).
 
     Tokens are a map, too. Where the class token alone is classified, the last tokens of the patches change nothing:
@@ -128,6 +138,7 @@ def grad_cam(model: nn.Module, x: Tensor, targets: Tensor) -> Tensor:
         model: `TimmClassifier`, or `Classifier` or `NearestNeighbours` on a `TimmEncoder`.
         x: (B, C, H, W) normalised images.
         targets: (B, K) labels.
+        values: As of `relevance_maps`.
 
     Raises:
         UserError: The network's last features are no map.
@@ -136,7 +147,7 @@ def grad_cam(model: nn.Module, x: Tensor, targets: Tensor) -> Tensor:
     network = own.network if isinstance(model, TimmClassifier) else own.encoder.network
     with torch.enable_grad(), _last_block_input(network) as before:
         features = network.forward_features(x.detach().requires_grad_())
-        logits = _from_features(model, network)(features)
+        logits = values(_from_features(model, network)(features))
         source = features
         if _by_token(model, network):
             source = before[0] if before else None

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from ..datasets.manifest.targets import Asked, Target, stored
 
 
@@ -40,6 +42,14 @@ class Answers:
         if self.targets:
             return tuple(column for each in self.kinds for column in each.columns)
         return tuple(f"p_{label}" for label in self.labels)
+
+    def summaries(self, scores: np.ndarray) -> np.ndarray:
+        """Return (N, L) one number for each label or target of (N, S) scores: those of findings themselves."""
+        if not self.targets:
+            return scores
+        ends = np.cumsum([len(each.columns) for each in self.kinds])
+        parts = np.split(scores, ends[:-1], axis=1)
+        return np.column_stack([each.summary(own) for each, own in zip(self.kinds, parts, strict=True)])
 
     def to_dict(self) -> dict:
         """Return plain values for JSON; of findings as ever."""

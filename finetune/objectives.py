@@ -1,6 +1,6 @@
 """From the outputs of a network to a loss and to scores, for every kind of target: one value that training asks."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import accumulate
 from typing import Protocol
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..core.label_groups import groups_of, parts_of
 from ..datasets.manifest.targets import Ordinal, Regression, Survival, Target
 from .answers import Answers
 from .dense.loss import OfMaps
@@ -27,15 +28,30 @@ class Objective(Protocol):
 
 
 class Findings:
-    """Labels of 0 and 1: findings that occur together, or exclusive classes."""
+    """Labels of 0 and 1: findings that occur together, exclusive classes, or groups of such beside findings."""
 
-    def __init__(self, exclusive: bool):
+    def __init__(self, exclusive: bool, labels: Sequence[str] = ()):
         self.exclusive = exclusive
-        self.loss = masked_cross_entropy if exclusive else masked_bce
+        self.parts = parts_of(labels) if not exclusive and groups_of(labels) else []
+
+    def loss(self, outputs: Tensor, truth: Tensor) -> Tensor:
+        """Return the cross-entropy of (B, L) outputs over what is known; of groups and findings the sum of theirs."""
+        if not self.parts:
+            return (masked_cross_entropy if self.exclusive else masked_bce)(outputs, truth)
+        return torch.stack(
+            [
+                (masked_cross_entropy if part.exclusive else masked_bce)(outputs[:, part.places], truth[:, part.places])
+                for part in self.parts
+            ]
+        ).sum()
 
     def activate(self, outputs: Tensor) -> Tensor:
-        """Return (B, L) probabilities."""
-        return probabilities(outputs, self.exclusive)
+        """Return (B, L) probabilities, those of a group add up to 1."""
+        if not self.parts:
+            return probabilities(outputs, self.exclusive)
+        parts = [probabilities(outputs[:, part.places], part.exclusive) for part in self.parts]
+        order = np.argsort([place for part in self.parts for place in part.places])
+        return torch.cat(parts, dim=1)[:, torch.from_numpy(order).to(outputs.device)]
 
 
 class OfNumber:
@@ -155,7 +171,21 @@ def objective(card: Answers) -> Objective:
     """Return what a model's card asks of its network."""
     if dense := getattr(card, "dense", None):
         return OfMaps(dense["edge_px"], dense["edge_weight"])
-    return Several(card.kinds) if getattr(card, "targets", ()) else Findings(card.exclusive)
+    return Several(card.kinds) if getattr(card, "targets", ()) else Findings(card.exclusive, card.labels)
+
+
+def summarised(card: Answers) -> Callable[[Tensor], Tensor]:
+    """Return what makes (B, L) numbers that maps explain of (B, O) outputs: logits, of targets `summary`."""
+    kinds = getattr(card, "kinds", ())
+    if not kinds:
+        return lambda outputs: outputs
+    activate, widths = Several(kinds).activate, [len(each.columns) for each in kinds]
+
+    def values(outputs: Tensor) -> Tensor:
+        parts = activate(outputs).split(widths, dim=1)
+        return torch.stack([each.summary(own) for each, own in zip(kinds, parts, strict=True)], dim=1)
+
+    return values
 
 
 def probabilities(logits: Tensor, exclusive: bool) -> Tensor:

@@ -6,7 +6,7 @@ both ways with label smoothing 0.1. It is judged on patients that it has not see
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,8 @@ SMOOTHING, START = 0.1, math.log(1 / 0.07)
 WIDTH, EPOCHS, BATCH, RATE, DECAY = 128, 60, 32, 2e-3, 1e-2
 FOLDS = 5
 LEAST_PATIENTS = 10  # with two images, to train a head and to judge it
+# Trains on some rows, and gives the vectors of others: (rows to learn from, rows that are wanted, seed).
+Fit = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
 
 
 def info_nce(queries: Tensor, gallery: Tensor, scale: Tensor, smoothing: float = SMOOTHING) -> Tensor:
@@ -79,35 +81,42 @@ def train_head(features: np.ndarray, patients: Sequence[str], seed: int) -> Head
     return head.eval()
 
 
-def linked_features(
-    features: np.ndarray, patients: Sequence[str], seed: int = 0
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return, of each fold of patients, its rows and their vectors by a head that was trained on the other patients.
+class HeadFit:
+    """Fits a head on frozen features.
 
     Args:
-        features: (N, D).
+        features: (N, D) of N images.
+        patients: Their N names.
+    """
+
+    def __init__(self, features: np.ndarray, patients: Sequence[str]):
+        self.features, self.patients = np.asarray(features, np.float32), np.asarray(patients, str)
+
+    def __call__(self, learn: np.ndarray, wanted: np.ndarray, seed: int) -> np.ndarray:
+        """Return (n, WIDTH) vectors of the rows that are wanted by a head that was trained on other rows."""
+        head = train_head(self.features[learn], self.patients[learn].tolist(), seed)
+        with torch.inference_mode():
+            return head(torch.from_numpy(self.features[wanted])).numpy()
+
+
+def linked_features(fit: Fit, patients: Sequence[str], seed: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Return, of each fold of patients, its rows and their vectors by what was trained on the other patients.
+
+    Args:
+        fit: Trains, and gives vectors.
         patients: N names.
-        seed: Of folds, heads and batches.
+        seed: Of folds, training and batches.
 
     Returns:
         Rows and (n, WIDTH) vectors by fold; empty where fewer than `LEAST_PATIENTS` patients have two images.
     """
-    counts = np.unique(np.asarray(patients, str), return_counts=True)[1]
-    if (counts > 1).sum() < LEAST_PATIENTS:
+    if not enough_patients(patients):
         return []
     fold = patient_folds(pd.DataFrame({"patient": list(patients)}), (), FOLDS, seed).to_numpy()
-    found = []
-    for number in range(FOLDS):
-        inside = fold == number
-        head = train_head(features[~inside], np.asarray(patients, str)[~inside].tolist(), seed + number)
-        with torch.inference_mode():
-            vectors = head(torch.from_numpy(np.asarray(features[inside], np.float32))).numpy()
-        found.append((np.flatnonzero(inside), vectors))
-    return found
+    inside = [np.flatnonzero(fold == number) for number in range(FOLDS)]
+    return [(rows, fit(np.flatnonzero(fold != number), rows, seed + number)) for number, rows in enumerate(inside)]
 
 
-def head_vectors(features: np.ndarray, patients: Sequence[str], seed: int = 0) -> np.ndarray:
-    """Return (N, WIDTH) vectors of all images by one head that was trained on the patients who have two of them."""
-    head = train_head(features, patients, seed)
-    with torch.inference_mode():
-        return head(torch.from_numpy(np.asarray(features, np.float32))).numpy()
+def enough_patients(patients: Sequence[str]) -> bool:
+    """Return whether enough patients have two images to train on some and to judge on others."""
+    return int((np.unique(np.asarray(patients, str), return_counts=True)[1] > 1).sum()) >= LEAST_PATIENTS

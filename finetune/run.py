@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..backbone.encoder import EncoderCard, fingerprint, load_encoder
+from ..backbone.idle import activation_changes, make_idle, put_active_first, without_idle
 from ..core.errors import UserError
 from ..core.pixels import normalised
 from ..datasets.loading.left_out import say_left_out, write_left_out
@@ -30,7 +31,6 @@ from .classifier import NearestNeighbours, TimmClassifier
 from .context_training import ContextTraining
 from .contexts import context_rows, context_words
 from .dense.run import Truth, check_dense, drawing_card, drawing_recipe
-from .idle import activation_changes, make_idle, put_active_first, without_idle
 from .model import OWN, ModelCard, best_device, build_model, check_network, load_model, save_model
 from .new_card import check_labels, make_card, say_statistics
 from .out_of_distribution import RECORD, Limit, write_limit

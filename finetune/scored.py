@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from ..core.errors import masked
+from ..core.label_groups import findings_of, parts_of
 from ..datasets.manifest.prediction_columns import Columns, prediction_columns
 
 PREDICTED = "pred_"
@@ -130,13 +131,18 @@ def calibrated(card: PredictorCard, scores: np.ndarray) -> np.ndarray:
 
     if not card.calibration:
         return scores
-    return scaled(scores, [Scaling(**card.calibration[label]) for label in card.labels], card.exclusive)
+    found = np.array(scores, np.float64)
+    for part in parts_of(card.labels, card.exclusive):
+        scalings = [Scaling(**card.calibration[card.labels[place]]) for place in part.places]
+        found[:, part.places] = scaled(scores[:, part.places], scalings, part.exclusive)
+    return found
 
 
 def cut_offs(card: PredictorCard) -> dict[str, float]:
-    """Return the thresholds of a model's labels, of those that have one; none of exclusive classes."""
-    found = {label: (card.thresholds.get(label) or {}).get("value") for label in card.labels}
-    return {} if card.exclusive else {label: float(cut) for label, cut in found.items() if cut is not None}
+    """Return the thresholds of a model's findings, of those that have one; exclusive classes have none."""
+    findings = [] if card.exclusive else findings_of(card.labels)
+    found = {label: (card.thresholds.get(label) or {}).get("value") for label in findings}
+    return {label: float(cut) for label, cut in found.items() if cut is not None}
 
 
 def predicted_labels(columns: Mapping[str, Any], card: PredictorCard) -> Columns:

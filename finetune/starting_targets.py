@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..core.errors import DataError, UserError
+from ..core.label_groups import groups_of, is_mixed, one_group
 from ..datasets.manifest.tables import Manifest, Survival, Target
 from .answers import Answers
 from .objectives import with_baseline
@@ -33,6 +34,7 @@ def check_targets(recipe: Any, manifest: Manifest, taught: bool = False) -> None
         DataError: Labels and targets are mixed.
     """
     if not manifest.kinds:
+        _check_groups(recipe, manifest, taught)
         if recipe.loss not in OF_FINDINGS and recipe.loss in LOSSES:
             raise UserError(
                 f"--loss {recipe.loss} is not for findings; {manifest.path.with_suffix('.json')} declares no number, "
@@ -70,6 +72,30 @@ def check_targets(recipe: Any, manifest: Manifest, taught: bool = False) -> None
         )
 
 
+def _check_groups(recipe: Any, manifest: Manifest, taught: bool) -> None:
+    """Refuse what does not go with groups of exclusive classes beside findings.
+
+    Raises:
+        UserError: Says what, and what to do.
+    """
+    if not is_mixed(manifest.labels):
+        return
+    names = ", ".join(groups_of(manifest.labels))
+    if recipe.loss == "ce":
+        raise UserError(
+            f"--loss ce is for labels that all exclude each other; {names} stand beside others: leave --loss out, "
+            "and each group is learned by cross-entropy."
+        )
+    wrong = {
+        "mode knn": recipe.mode == "knn", "distillation": taught,
+        "contexts": bool(getattr(recipe, "contexts", ())),
+        "CLAM": getattr(recipe, "aggregator", "").startswith("clam"),
+        f"select {recipe.select}": recipe.select not in ("best", "last"),
+    }  # fmt: skip
+    for what in (what for what, asked in wrong.items() if asked):
+        raise UserError(f"{what} is not made for groups of classes ({names}) beside other labels: leave it out.")
+
+
 def answers(recipe: Any, manifest: Manifest) -> dict[str, Any]:
     """Return what a card says of labels or targets; the latter with what they take from the training cases.
 
@@ -80,7 +106,7 @@ def answers(recipe: Any, manifest: Manifest) -> dict[str, Any]:
         return {
             "labels": manifest.labels,
             "meaning": {label: manifest.meaning.get(label, f"1 = {label} present") for label in manifest.labels},
-            "exclusive": recipe.loss == "ce",
+            "exclusive": recipe.loss == "ce" or one_group(manifest.labels),
         }
     train = manifest.rows(*recipe.data.splits)
     try:

@@ -1,19 +1,21 @@
 """Training of a classifier: its loss, and validation, which alone chooses the epoch."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..backbone.idle import anneal
 from ..core.errors import UserError
 from ..core.files import written_aside
+from ..core.label_groups import groups_of, parts_of
 from ..datasets.loading.loaders import Cases, TrainBatches, eval_loader, reading_workers, train_loader
 from ..engine.training import Training
 from ..eval.statistics.metrics import macro_auroc
 from .answers import Answers
-from .idle import anneal
 from .mixing import erase_batch, mix_batch
 from .model import ModelCard, predict_batch
 from .objectives import objective, quality
@@ -120,7 +122,8 @@ class FineTuning(Training):
         scores, target = (torch.cat(parts) for parts in zip(*self.scored))
         metrics = self.metrics(scores, target)
         self.log_dict({f"val_{name}": metric for name, metric in metrics.items()}, rank_zero_only=True)
-        loss = 1 - metrics[QUALITY] if self.card.kinds else log_loss(scores, target, self.card.exclusive)
+        labels = self.card.labels
+        loss = 1 - metrics[QUALITY] if self.card.kinds else log_loss(scores, target, self.card.exclusive, labels)
         self.log("val_loss", loss, rank_zero_only=True)
         self.keep_best(metrics)
 
@@ -145,7 +148,7 @@ class FineTuning(Training):
             return {QUALITY: quality(self.card.kinds, target.double().cpu().numpy(), scores.double().cpu().numpy())}
         return {
             "macro_auroc": macro_auroc(target.cpu().numpy(), scores.double().cpu().numpy()),
-            "accuracy": accuracy(scores, target, self.card.exclusive),
+            "accuracy": accuracy(scores, target, self.card.exclusive, self.card.labels),
         }
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
@@ -171,8 +174,13 @@ def watched(select: str, card: Answers) -> str:
     return f"val_{chosen_by(select, card)}"
 
 
-def accuracy(scores: Tensor, target: Tensor, exclusive: bool) -> float:
-    """Return the share of known answers that are right: the largest score (exclusive classes), else each at 0.5."""
+def accuracy(scores: Tensor, target: Tensor, exclusive: bool, labels: Sequence[str] = ()) -> float:
+    """Return the share of known answers that are right: the largest score (exclusive classes), else each at 0.5.
+
+    Of groups beside findings the mean over these parts.
+    """
+    if not exclusive and groups_of(labels):
+        return _mean_over_parts(accuracy, scores, target, labels)
     known = ~target.isnan()
     if exclusive:
         known = known.all(dim=1)
@@ -180,8 +188,18 @@ def accuracy(scores: Tensor, target: Tensor, exclusive: bool) -> float:
     return ((scores >= 0.5)[known] == target.bool()[known]).float().mean().item()
 
 
-def log_loss(scores: Tensor, target: Tensor, exclusive: bool) -> float:
-    """Return the mean negative log likelihood of the known answers."""
+def _mean_over_parts(
+    metric: Callable[[Tensor, Tensor, bool], float], scores: Tensor, target: Tensor, labels: Sequence[str]
+) -> float:
+    """Return the mean of a metric over groups and findings, of those with a known answer."""
+    found = [metric(scores[:, part.places], target[:, part.places], part.exclusive) for part in parts_of(labels)]
+    return float(np.nanmean(found))
+
+
+def log_loss(scores: Tensor, target: Tensor, exclusive: bool, labels: Sequence[str] = ()) -> float:
+    """Return the mean negative log likelihood of the known answers; of groups beside findings the mean over these."""
+    if not exclusive and groups_of(labels):
+        return _mean_over_parts(log_loss, scores, target, labels)
     known = ~target.isnan()
     if exclusive:
         known = known.all(dim=1)

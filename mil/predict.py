@@ -29,7 +29,8 @@ class BagPrediction:
         row: Of the bags.
         probabilities: (C,) float64; NaN where it failed.
         attention: (A, N) float32, each map sums to 1 (A is C, or 1 shared by all classes); empty where it failed.
-        instances: (N, C) float32 in 0..1 for localisation, as `score.instance_scores` defines them.
+        instances: (N, C) float32 in 0..1 for localisation, as `score.instance_scores` defines them; of targets (N, L),
+            the mean over the outputs of each.
         reason: Why there is no score; empty where there is one.
         warning: What there is to warn of where there is a score.
     """
@@ -133,6 +134,9 @@ def _predicted(row: int, model: Aggregator, card: MilCard, features: Tensor) -> 
     # Of a number, a grade or a time there is no probability that a map could be scaled by.
     whole = torch.ones_like(out.logits) if card.targets else scores
     attention, instances = out.attention[0].float(), instance_scores(out, whole, model.localise)[0]
+    if card.targets:
+        own = instances.split([each.width for each in card.kinds], dim=1)
+        instances = torch.cat([each.mean(dim=1, keepdim=True) for each in own], dim=1)
     return BagPrediction(
         row, scores[0].double().cpu().numpy(), attention.cpu().numpy(), instances.float().cpu().numpy()
     )

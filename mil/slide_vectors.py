@@ -29,6 +29,8 @@ MEAN = "mean"
 _PREFIX = re.compile(r"^(?:module\.|model\.)+")
 _GATES = {"attention_a.0": "v", "attention_b.0": "u", "attention_c": "w"}
 _KNOWN = "FEATHER-like ABMIL of MIL-Lab, CLAM, CHIEF"
+# Encoders whose network is described by code under a licence alone, by what the names of their tensors begin with.
+_GATED = {"vision_encoder.": "TITAN", "image_resampler.": "PRISM"}
 
 
 class Pooled(NamedTuple):
@@ -157,6 +159,14 @@ def _network(path: Path, given: State) -> tuple[GatedPooling | Clam, str]:
         return _gated(path, state, "attention_net.", "attention_net.3.", True), "chief"
     if (kind := official_kind(given)) in ("clam_sb", "clam_mb"):
         return load_official_clam(path), str(kind)
+    for start, name in _GATED.items():
+        if any(each.startswith(start) for each in state):
+            raise UserError(
+                f"{path}: looks like {name}, whose network is not built here: its code, as its weights, is handed out "
+                "under a licence of its own.",
+                "Let its own code (or TRIDENT) make the slides' vectors and put them into a folder as features.npy, a "
+                "row per slide, beside features.csv with the column id: `clinvit retrieve --vectors` reads it.",
+            )
     raise UserError(f"{path}: no slide encoder that is known here ({_KNOWN}), by the names of its tensors.")
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 from ..core.audit import AuditLog
 from ..core.files import file_sha256
 from ..datasets.manifest.seen import case_hash, patient_hash
+from .patient_alarm import COLUMN
 
 
 class Audit:
@@ -42,7 +43,10 @@ class Audit:
             return
         failed = int((table["status"] == "failed").sum())
         facts = {"event": "written", "user": _user(), "model": self._model, "table": file_sha256(out)}
-        state = self._log.add([facts | {"ok": len(table) - failed, "failed": failed}])
+        facts |= {"ok": len(table) - failed, "failed": failed}
+        if COLUMN in table:
+            facts |= {"patient_alarms": int((table[COLUMN].astype(str) == "1").sum())}
+        state = self._log.add([facts])
         print(f"audit: {self._log.path}: {state.lines:,} lines, the last one {state.mac[:16]}")
 
 

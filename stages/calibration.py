@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from ..core.errors import UserError
+from ..core.label_groups import groups_of, parts_of
 from ..datasets.manifest.tables import Manifest, read_predictions, write_predictions
 from ..finetune.pipeline import calibrated
 
@@ -22,7 +23,7 @@ def check_calibration(method: str, recipe, manifest: Manifest) -> None:
 
     if manifest.kinds:
         raise UserError(f"--calibrate is for findings, not for {', '.join(each.name for each in manifest.kinds)}.")
-    check_method(method, exclusive=recipe.loss == "ce")
+    check_method(method, exclusive=recipe.loss == "ce" or bool(groups_of(manifest.labels)))
     if not len(manifest.rows("val")):
         raise UserError(
             f"{manifest.path}: no case in the split val to calibrate on. Give a tenth of the patients the split val, "
@@ -46,7 +47,11 @@ def store_calibration(model: Path, table: Path, method: str) -> None:
     card, predictions = load_any_card(model), read_predictions(table)
     assert not card.calibration, f"{model}: calibrated already"
     val = predictions.rows("val").scored()
-    scalings = dict(zip(card.labels, fit_scaling(val.truth(), val.scores(), method, card.exclusive, "val")))
+    truth, scores, scalings = val.truth(), val.scores(), {}
+    for part in parts_of(card.labels, card.exclusive):
+        own = fit_scaling(truth[:, part.places], scores[:, part.places], method, part.exclusive, "val")
+        scalings |= dict(zip([card.labels[place] for place in part.places], own, strict=True))
+    scalings = {label: scalings[label] for label in card.labels}
     card = replace(card, calibration={label: asdict(scaling) for label, scaling in scalings.items()})
     scores = calibrated(card, predictions.scores())
     new = {f"p_{label}": scores[:, place] for place, label in enumerate(card.labels)}

@@ -9,8 +9,10 @@ from ..core.errors import masked
 from ..datasets.manifest.tables import Manifest
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from ..finetune.model import ModelCard
-    from ..finetune.predict import PixelPredictor
+    from ..finetune.predict import PixelPredictor, Values
 
 BATCH = 32
 
@@ -19,6 +21,8 @@ class Maker(Protocol):
     """What makes one vector of a case."""
 
     card: "ModelCard"
+    network: "nn.Module"
+    values: "Values"
     width: int
     sha256: str
 
@@ -35,6 +39,8 @@ class ModelFeatures:
 
     Attributes:
         card: The model's.
+        network: The model, in eval mode.
+        values: From normalised pixels to vectors.
         width: Values of a vector.
         sha256: Of the weights.
     """
@@ -47,7 +53,8 @@ class ModelFeatures:
         from ..finetune.predict import pooled_features
 
         network, self.card = load_model(folder)
-        self.values = pooled_features(network.eval().requires_grad_(False).to(best_device()))
+        self.network = network.eval().requires_grad_(False).to(best_device())
+        self.values = pooled_features(self.network)
         self.sha256 = file_sha256(folder / self.card.weights_file)
         with torch.inference_mode():
             self.width = self.values(torch.zeros(1, *input_shape(self.card), device=best_device())).shape[1]

@@ -7,7 +7,7 @@ from ..core.alone import file_alone
 from ..core.errors import UserError
 from ..core.files import file_sha256
 from ..datasets.manifest.tables import read_predictions
-from .facts import facts_beside
+from .facts import facts_beside, refuse_groups
 
 if TYPE_CHECKING:
     from ..eval.contract import Contract
@@ -34,6 +34,7 @@ def contract_stage(
     from ..mil.cards import load_any_card
 
     card = load_any_card(model)
+    refuse_groups(card, "a contract")
     card.refuse_changed_weights(model)
     sha256 = file_sha256(model / card.weights_file)
     table = read_predictions(predictions)

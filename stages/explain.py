@@ -26,7 +26,8 @@ def explain_cases(request, network, card, cases: pd.DataFrame, table: pd.DataFra
 
     Of images, `maps/<id>.h5` and `images/<label>/<id>.png` for the labels that the model predicts positive by its
     threshold (of a case without any, the three highest); by both methods, those of attention into `maps-attention/` and
-    `images-attention/`. Of clips, `<id>-<label>.png`: which frames the score rests on.
+    `images-attention/`. Of clips, `<id>-<label>.png`: which frames the score rests on. Of numbers, grades and times the
+    value, the expected grade and the risk are explained: of every case all of them.
 
     Args:
         request: A `prediction.Request`. What is there is written again, unless it says `resume`.
@@ -85,11 +86,17 @@ def _explain_clips(request, network, card, cases: pd.DataFrame) -> int:
         if request.resume and all(file.is_file() for file in files):
             continue
         found = frame_importance(network, card, Path(path))
-        for label, change, file in zip(card.labels, found.change, files, strict=True):
-            image = frame_importance_plot(found.times_s, change, found.frames, title=case, label=label)
+        named = zip(card.labels, _what_changes(card), found.change, files, strict=True)
+        for label, what, change, file in named:
+            image = frame_importance_plot(found.times_s, change, found.frames, title=case, label=label, what=what)
             with written_aside(file) as aside:
                 aside.write_bytes(image)
     return len(cases)
+
+
+def _what_changes(card) -> list[str]:
+    """Return what a blanked frame changes, by label."""
+    return [each.summary_words() for each in card.kinds] or ["log-odds"] * len(card.labels)
 
 
 def _explain_images(
@@ -99,10 +106,15 @@ def _explain_images(
     from ..explain.relevance import method_of
 
     made, (maps_folder, images_folder) = method_of(network, method), folders
-    scores = table[[f"p_{label}" for label in card.labels]].to_numpy(np.float64)
+    scores = card.summaries(table[list(card.columns)].to_numpy(np.float64))
     files = [Path(path) for path in cases["path"]]
     ids, targets, weights = table["id"].tolist(), _explained(scores), file_sha256(request.model / card.weights_file)
-    shown = _shown(scores, card.labels, card.thresholds)
+    words = [each.summary_words() for each in card.kinds]
+    if words:
+        targets = np.tile(np.arange(scores.shape[1]), (len(scores), 1))
+        shown = [dict(zip(card.labels, row)) for row in scores.tolist()]
+    else:
+        shown = _shown(scores, card.labels, card.thresholds)
     done = 0
     batch = min(request.batch, LARGEST_BATCH)
     for found in explain_files(network, card, files, targets, method, batch, request.workers):
@@ -118,7 +130,9 @@ def _explain_images(
         )  # fmt: skip
         try:
             write_maps(case_file(maps_folder, case, ".h5"), maps)
-            _write_images(images_folder, files[found.position], maps, shown[found.position])
+            _write_images(
+                images_folder, files[found.position], maps, shown[found.position], dict(zip(card.labels, words))
+            )
         except DataError as error:
             tqdm.write(f"not explained: {error}")
             continue
@@ -157,7 +171,10 @@ def _shown(scores: np.ndarray, labels: Sequence[str], thresholds: Mapping[str, d
     return chosen
 
 
-def _write_images(out: Path, file: Path, found: ImageMaps, shown: Mapping[str, float]) -> None:
+def _write_images(
+    out: Path, file: Path, found: ImageMaps, shown: Mapping[str, float], words: Mapping[str, str]
+) -> None:
+    """Write the maps of the labels shown; `words` say what the value of a target is."""
     from ..datasets.images.radiographs import read_radiograph
     from ..eval.localisation.image_map import ImageMap
     from ..eval.localisation.overlay import image_png
@@ -166,6 +183,7 @@ def _write_images(out: Path, file: Path, found: ImageMaps, shown: Mapping[str, f
     for label, values in zip(found.labels, found.maps, strict=True):
         if label in shown:
             grid = ImageMap(values, found.extent_px, found.width_px, found.height_px)
-            image = image_png(pixels, grid, case=found.id, label=label, score=shown[label])
+            said = f"{words[label]}: {shown[label]:.4g}" if label in words else ""
+            image = image_png(pixels, grid, case=found.id, label=label, score=shown[label], said=said)
             with written_aside(case_file(case_file(out, label, ""), found.id, ".png")) as aside:
                 aside.write_bytes(image)

@@ -18,14 +18,15 @@ from ..core.files import write_json, written_aside
 from ..datasets.manifest.seen import CHOSEN_ON, PRETRAINED_ON, TRAINED_ON, read_hashes, save_hashes
 from ..finetune.adaptation import FROZEN
 from ..finetune.feature_limit import RECORD, Limit
-from ..finetune.model import ModelCard
+from ..finetune.model import ModelCard, load_model
 from ..finetune.out_of_distribution import read_limit, write_limit
 from ..finetune.timm_network import PARTS, native_size
-from ..mil.cards import load_any_model
+from ..mil.cards import load_any_card, load_any_model
 from ..mil.model import MilCard
-from .exported import FACTS, GRAPH, graph_facts, preprocessing_facts
+from .exported import AGGREGATION, FACTS, GRAPH, graph_facts, preprocessing_facts
 from .exported_limit import write_limits
 from .facts import model_facts
+from .units import image_card
 
 
 def export_stage(
@@ -96,7 +97,7 @@ def export_stage(
         said.append(f"outputs are raw; {out / FACTS} says how each target follows: {card.summary()}")
     limits: dict[str, Limit | str] = {} if limit is None else {GRAPH: limit}
     if int8:
-        lines, own = write_quantised(network, card, out, data, scheme, limit)
+        lines, own = write_quantised(network, _of_images(card), out, data, scheme, limit)
         said, limits = said + lines, limits | own
     written = facts(Path(folder), card) | {"graphs": graph_facts(out)}
     if limit is not None:
@@ -107,7 +108,17 @@ def export_stage(
         written[RECORD] = {"none": f"an export of a {card.kind} model to {to} leaves the limit out"}
         said.append("no case is flagged as out of distribution by this export; `clinvit predict` with the folder does")
     write_json(out / FACTS, written)
+    if units := written.get(AGGREGATION):
+        said.append(
+            f"scores are of single {card.unit}s; thresholds and calibration are for a {units['unit']}, by the rule in "
+            f"{out / FACTS}, which `predict --runtime onnx` and `clinvit-runtime` follow"
+        )
     return said
+
+
+def _of_images(card: Any) -> Any:
+    """Return the card as graphs are compared by it: image by image."""
+    return image_card(card) if getattr(card, "aggregation", {}) else card
 
 
 def has_idle(card: ModelCard | MilCard | EncoderCard) -> bool:
@@ -135,15 +146,19 @@ def write_merged(folder: Path, network: nn.Module, card: ModelCard | EncoderCard
 
 
 def open_folder(folder: Path) -> tuple[nn.Module, ModelCard | MilCard | EncoderCard]:
-    """The network of a model or encoder folder, and its card."""
+    """The network of a model or encoder folder, and its card; a model of units has a rule for them beside its graph."""
     if (folder / "encoder.json").is_file() or folder.is_file():
         return open_vit(folder)
+    if load_any_card(folder).kind == ModelCard.kind:
+        return load_model(folder, units=True)
     return load_any_model(folder)
 
 
 def facts(folder: Path, card: ModelCard | MilCard | EncoderCard) -> dict[str, Any]:
     """What must go with the weights: input, normalisation, and of a model labels, thresholds and calibration."""
     said = card.input_facts() | (model_facts(folder, card) if card.kind != "encoder" else {})
+    if units := getattr(card, "aggregation", {}):
+        said |= {AGGREGATION: dict(units), "of": card.unit}
     return said | ({"preprocessing": preprocessing_facts(card)} if card.kind == ModelCard.kind else {})
 
 

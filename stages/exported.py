@@ -10,13 +10,16 @@ from ..core.documents import read_json
 from ..core.errors import UserError
 from ..core.files import file_sha256, refuse_changed
 from ..datasets.loading.readers import ClipReader, ImageReader, Reader, VolumeReader
+from ..datasets.manifest.unit_names import checked_unit
 from ..datasets.settings import Clip
 from ..datasets.transforms.views import EvalView
+from ..eval.statistics.unit_scores import RULES, rules_by_label
 from ..finetune.feature_limit import RECORD, Limit
 from .exported_limit import read_limit
 
 FACTS = "clinvit.json"  # beside every export: labels, normalisation, preprocessing, thresholds, calibration
 GRAPH = "model.onnx"
+AGGREGATION = "aggregation"  # the key of units larger than an image
 _READERS = {"image": ImageReader, "clip": ClipReader, "volume": VolumeReader}
 _SAID = ("model", "labels", "what_one_means", "exclusive", "thresholds", "calibration", "trained_on")
 
@@ -132,7 +135,21 @@ def read_exported(path: str | Path) -> Exported:
             graph, tuple(said["labels"]), bool(said["exclusive"]), said["thresholds"], said["calibration"],
             tuple(said["mean"]), tuple(said["std"]), str(how["unit"]), str(how["holds"]), how["reading"],
             how["showing"], {key: said[key] for key in _SAID if key in said} | ({RECORD: watched} if watched else {}),
-            limit,
+            limit, _units(said.get(AGGREGATION, {})),
         )  # fmt: skip
         card.reader(), card.views()
     return card
+
+
+def _units(said: Mapping[str, Any]) -> dict[str, Any]:
+    """Return unit and rule of an export, checked; empty of single images.
+
+    Raises:
+        ValueError: They are none.
+    """
+    if not said:
+        return {}
+    unit, rules = checked_unit(said["unit"]), rules_by_label(said["rule"])
+    if wrong := set(rules.values()) - set(RULES):
+        raise ValueError(f"unit rule {sorted(wrong)[0]!r}")
+    return {"unit": unit, "rule": said["rule"]}

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from ..core.documents import read_json
 from ..core.errors import UserError
+from ..core.label_groups import groups_of, is_mixed
 
 
 def beside(out: Path, what: str) -> Path:
@@ -36,6 +37,17 @@ def refuse_targets(card, what: str) -> None:
     """
     if getattr(card, "targets", ()):
         raise UserError(f"{what} is for findings; the model predicts {', '.join(card.columns)}.")
+
+
+def refuse_groups(card, what: str) -> None:
+    """Raise where something is not made for groups of exclusive classes beside other labels.
+
+    Raises:
+        UserError: The model has some.
+    """
+    if is_mixed(card.labels):
+        names = ", ".join(groups_of(card.labels))
+        raise UserError(f"{what} is not made for groups of classes ({names}) beside other labels.")
 
 
 def facts_beside(predictions: Path) -> dict:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.errors import UserError
+from ..core.label_groups import findings_of, is_mixed
 from ..datasets.manifest.seen import CHOSEN_ON, write_hashes
 from ..datasets.manifest.tables import Manifest, Predictions, read_predictions
 from .calibration import check_calibration, store_calibration
@@ -155,9 +156,16 @@ def store_thresholds(model: Path, predictions: Predictions, rule: str) -> None:
 
 
 def thresholds_on(val: Predictions, rule: str) -> dict[str, dict]:
-    """Return the threshold of each label as cards hold them, chosen on scored validation cases."""
+    """Return the threshold of each label as cards hold them, chosen on scored validation cases.
+
+    Classes of a group that stands beside other labels have none: the largest score decides.
+    """
     from ..eval.statistics.operating_points import choose
 
+    if is_mixed(val.labels):
+        val = replace(val, labels=tuple(findings_of(val.labels)))
+    if not val.labels:
+        return {}
     points = choose(val.truth(), val.scores(), rule, "val")
     return {
         label: {

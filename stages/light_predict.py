@@ -1,7 +1,7 @@
 """The stage `predict` of an exported model, without torch and pandas: what `clinvit-runtime predict` runs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,13 @@ from ..core.files import file_sha256, write_json
 from ..datasets.manifest.manifest_columns import manifest_columns
 from ..datasets.manifest.plain_table import plain_table
 from ..datasets.manifest.prediction_columns import Columns, write_columns
+from ..datasets.manifest.unit_names import unit_names
 from ..finetune.scored import predicted_columns
-from .exported import Exported, read_exported
+from .exported import AGGREGATION, Exported, read_exported
 from .facts import beside
 from .journal import Journal, remove_journals
 from .journalled import JournalledPredictor
+from .light_units import unit_columns
 from .onnx_runtime import graph_predictor
 from .requested_files import IDENTIFIERS, fingerprint, name_salt, pseudonyms, requested_files, write_key
 from .share import Alone
@@ -32,11 +34,13 @@ class LightPrediction:
         columns: Of the table, a row per case.
         left_out: How many files of folders are no cases, by reason.
         unwatched: Why no case is flagged as out of distribution; empty where cases are.
+        notes: What else there is to say.
     """
 
     columns: Columns
     left_out: dict[str, int] = field(default_factory=dict)
     unwatched: str = ""
+    notes: list[str] = field(default_factory=list)
 
 
 def predict_light(
@@ -46,7 +50,8 @@ def predict_light(
     """Predict files, folders and globs, or one manifest.
 
     The table, its facts and the key of hashed names are those of `predict_stage`, but for what the model has seen
-    before, which an exported folder does not know. Rows are kept in `<out>.partial.jsonl` until the table is whole.
+    before, which an exported folder does not know. Of a model of units larger than an image, rows are of these, and
+    those of the images stand beside it. Rows are kept in `<out>.partial.jsonl` until the table is whole.
 
     Args:
         model: Folder that `export --to onnx` wrote, or a graph in it.
@@ -76,15 +81,23 @@ def predict_light(
         sha256 = file_sha256(card.graph)
         said = dict(card.facts) | {"sha256": sha256, "cases": fingerprint(cases), "precision": card.graph.name}
         said |= {"left_out": left_out}
+        if card.aggregation:
+            unit_names(out, cases, card.aggregation["unit"])  # refused before anything is scored
+            said |= {AGGREGATION: card.aggregation, "of": card.unit}
+        notes: list[str] = []
         if resume and _finished(out, said):
             columns: Columns = dict(plain_table(out))
         else:
-            columns = _columns(out, cases, truth, card, sha256, batch, workers, resume)
+            alone = replace(card, thresholds={}, calibration={}) if card.aggregation else card
+            columns = _columns(out, cases, truth, alone, sha256, batch, workers, resume)
             beside(out, "model").unlink(missing_ok=True)
+            if card.aggregation:
+                write_columns(out.with_name(f"{out.stem}.{card.unit}s{out.suffix}"), columns)
+                columns, notes = unit_columns(columns, cases, card)
             write_columns(out, columns)
             write_json(beside(out, "model"), said)
         remove_journals(out)
-    return LightPrediction(columns, left_out, card.unwatched)
+    return LightPrediction(columns, left_out, card.unwatched, notes)
 
 
 def _cases(inputs: Sequence[str], card: Exported, unit: str) -> tuple[Columns, np.ndarray, dict[str, int]]:

@@ -17,14 +17,15 @@ from ..core.errors import UserError
 from ..core.files import file_sha256, write_json, write_text
 from ..datasets.manifest.tables import read_predictions, truth_width, unit_ids, write_predictions
 from ..finetune.pipeline import PREDICTED, WARNING, predicted
-from ..finetune.scored import Predictor
+from ..finetune.scored import Predictor, kinds_of
 from .audit import Audit
 from .dicom.case import ResultCase
 from .dicom.results import Results, write_all
 from .explain import EXPLANATIONS, MAPS, explain_cases, refuse_method
-from .facts import beside, model_facts, refuse_targets
+from .facts import beside, model_facts
 from .journal import Journal, remove_journals
 from .journalled import JournalledPredictor
+from .patient_alarm import COLUMN, PatientWatch
 from .processes import ALONE, Share, Team
 from .refused import RefusingPredictor
 from .requested import LEFT_OUT, cases_of, marked, requested_cases
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 MULTI_VIEW = "multi_view"  # kind of the card of a model that sees the images of a unit together
 HEAD = (
     "id", "patient", "split", "status", "reason", *IDENTIFIERS, "case", "images", "failed_images", "clips",
-    "failed_clips", "view", CHOSEN, WARNING,
+    "failed_clips", "view", CHOSEN, COLUMN, WARNING,
 )  # fmt: skip
 
 
@@ -77,6 +78,7 @@ class Request:
             if it is None.
         runtime: What computes: `torch`, or `onnx`, whose `model` is a folder of `export --to onnx` or a graph in it.
         units: Units larger than an image that the rows are to be; None for what the model's card says.
+        alarm: File of `clinvit audit --alarm`, to be asked whether images look like the patient they claim; None: none.
     """
 
     model: Path
@@ -97,6 +99,7 @@ class Request:
     dicom: Results | None = None
     runtime: str = "torch"
     units: Asked = IMAGES
+    alarm: Path | None = None
 
 
 def predict_stage(request: Request) -> pd.DataFrame | None:
@@ -127,14 +130,13 @@ def predict_stage(request: Request) -> pd.DataFrame | None:
     if getattr(card, "dense", None) and request.explain is None:  # what it draws is its answer
         request = replace(request, explain=request.out.parent / EXPLANATIONS)
     if request.dicom is not None:
-        refuse_targets(card, "--dicom")
+        request = replace(request, dicom=request.dicom.of_values(card))
+        assert request.dicom is not None
         if (of_units := request.units.units(card)) is not None:
             request.dicom.refuse_maps(of_units.unit)
     request = _with_maps(request, card)
     if request.method is not None and card.arch.frames > 1:
         raise UserError(f"{request.model}: a model of clips, which are explained by their frames: no --explain-method.")
-    if request.explain is not None:
-        refuse_targets(card, "--explain")
     if request.explain is not None and len(card.scales) > 1:
         raise UserError(
             f"{request.model}: sees images at scales {list(card.scales)}; --explain is for models of one scale."
@@ -152,8 +154,9 @@ def _predict_exported(request: Request) -> pd.DataFrame | None:
 
     if request.explain is not None or request.bf16:
         raise UserError("--explain and --bf16 are for --runtime torch: a graph gives probabilities alone.")
-    if request.dicom is not None:
-        raise UserError("--dicom is for --runtime torch: leave one of them out.")
+    if request.dicom is not None or request.alarm is not None:
+        name = "--dicom" if request.dicom is not None else "--alarm"
+        raise UserError(f"{name} is for --runtime torch: leave one of them out.")
     require("onnxruntime", "export", "--runtime onnx")
     card = read_exported(request.model)
     table = _predict_alone(request, None, card, file_sha256(card.graph), dict(card.facts))
@@ -193,12 +196,15 @@ def _predict(
     request: Request, network, card, team: Team, cases: pd.DataFrame, truth: np.ndarray, sha256: str, facts: dict
 ) -> pd.DataFrame | None:
     key = beside(request.out, "key")
+    units = request.units.units(card)
+    watch = _watch(request, units is not None, sha256, cases)
     audit = Audit(request.audit if team.first else None, sha256, cases)
     cases = without_names(cases, key, request.identifiers, [key] if request.resume else [], request.share.rank == 0)
     said = facts | {"seen": seen_facts(request.model, cases)}
     said |= {"sha256": sha256, "cases": fingerprint(cases), "precision": _precision(request, card)}
     said |= {LEFT_OUT: cases.attrs.get(LEFT_OUT, {})}
-    units = request.units.units(card)
+    if request.alarm is not None:
+        said["alarm"] = file_sha256(request.alarm)
     if units is not None:
         unit_ids(request.out, cases, units.unit)  # refused before anything is scored
         said |= unit_facts(card, units)
@@ -211,11 +217,13 @@ def _predict(
             deque(RefusingPredictor(predictor).scores(cases), maxlen=0)
         return None
     if predictor is None:
-        images, table = read_table(whole), read_table(request.out)
+        images, table = read_table(whole, bool(kinds_of(card))), read_table(request.out, bool(kinds_of(card)))
     else:
         images = table = marked(predicted(cases, truth, RefusingPredictor(predictor), progress=False), cases)
         # Killed between the two, a table of this model must not stand beside the facts of another.
         beside(request.out, "model").unlink(missing_ok=True)
+        if watch is not None:
+            images = table = watch.watched(table, cases, request.batch, request.workers)
         if units is not None:
             table = units_table(images, cases, units, card)
             write_table(whole, images, of_images)
@@ -235,6 +243,15 @@ def _predict(
         if request.web is not None and request.web.store:
             _send(request, listed)
     return marked(table, cases) if units is None else table
+
+
+def _watch(request: Request, of_units: bool, sha256: str, cases: pd.DataFrame) -> PatientWatch | None:
+    """Open the alarm that is to be asked; what it cannot be asked is refused before anything is scored."""
+    if request.alarm is None:
+        return None
+    if of_units:
+        raise UserError("--alarm is for predictions of single images: set --unit image, or leave it out.")
+    return PatientWatch(request.alarm, request.model, sha256, cases)
 
 
 def _send(request: Request, listed: Mapping[str, dict]) -> None:
@@ -295,12 +312,12 @@ def _line(row: Mapping, card: "Answers") -> dict:
     return head | {"scores": values("p_", float), "predicted": values(PREDICTED, int), "truth": values("y_", int)}
 
 
-def read_table(out: Path) -> pd.DataFrame:
-    """A table that `write_table` has written, as far as the columns of CSV go."""
+def read_table(out: Path, targets: bool = False) -> pd.DataFrame:
+    """A table that `write_table` has written, as far as the columns of CSV go; of findings or of `targets`."""
     if out.suffix.lower() == ".csv":
         return read_predictions(out, targets=True).table
     lines = [parse_json(line) for line in out.read_bytes().splitlines()]
-    scores = pd.DataFrame([line["scores"] for line in lines]).add_prefix("p_")
+    scores = pd.DataFrame([line["scores"] for line in lines]).add_prefix("" if targets else "p_")
     head = pd.DataFrame(lines)
     return pd.concat([head[[key for key in HEAD if key in head]], scores], axis=1)
 
@@ -343,7 +360,7 @@ def _refuse_multi_view(request: Request) -> None:
     """Refuse what is of single images where a model sees the images of a unit together."""
     asked = {
         "--explain": request.explain, "--resume": request.resume, "--bf16": request.bf16,
-        "several processes": request.share.of > 1,
+        "several processes": request.share.of > 1, "--alarm": request.alarm,
     }  # fmt: skip
     for name, value in asked.items():
         if value:

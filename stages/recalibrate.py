@@ -12,7 +12,7 @@ from ..core.alone import folder_alone
 from ..core.errors import DataError, UserError
 from ..core.files import copy_folder, file_sha256
 from ..datasets.manifest.tables import Predictions, read_predictions
-from .facts import facts_beside
+from .facts import facts_beside, refuse_groups
 
 if TYPE_CHECKING:
     from ..eval.statistics.scaling import Scaling
@@ -46,6 +46,7 @@ def recalibrate_stage(
     from ..mil.cards import load_any_card
 
     card = load_any_card(model)
+    refuse_groups(card, "recalibration")
     method = method or ("temperature" if card.exclusive else DEFAULT)
     check_method(method, card.exclusive)
     out = Path(out)

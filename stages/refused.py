@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from ..finetune.pipeline import Predictor, Scored
+from ..finetune.scored import score_width
 from .requested_files import REFUSED
 
 
@@ -26,7 +27,7 @@ class RefusingPredictor:
         """Yield the reasons of the refused cases, then the scores of the others."""
         reasons = cases[REFUSED] if REFUSED in cases else pd.Series("", index=cases.index)
         refused, left = np.flatnonzero(reasons != ""), np.flatnonzero(reasons == "")
-        nothing = np.full((len(refused), len(self.card.labels)), np.nan)
+        nothing = np.full((len(refused), score_width(self.card)), np.nan)
         yield Scored(refused, nothing, reasons.iloc[refused].tolist())
         for some in self._predictor.scores(cases.iloc[left].reset_index(drop=True)):
             yield some._replace(positions=left[list(some.positions)])

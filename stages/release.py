@@ -4,26 +4,34 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from ..core.alone import folder_alone
-from ..core.errors import DataError
+from ..core.errors import DataError, UserError
 from ..core.files import write_json, write_text
-from ..datasets.manifest.cells import for_spreadsheets, write_csv
+from ..datasets.manifest.cells import write_csv
 from ..datasets.manifest.columns import fact
 from ..datasets.manifest.seen import TRAINED_ON, case_hash, read_hashes
 from ..datasets.manifest.tables import Manifest
 from ..eval.statistics.identification import Identification
 from ..eval.statistics.intervals import Estimate
 from ..eval.statistics.robustness_index import Robustness
+from .burned_text import MOST_IMAGES, BurnedText, burned_text
 from .case_features import feature_maker, features_of, is_model
+from .case_pixels import case_pixels
+from .patient_alarm import alarm_sentences, make_alarm, refuse_few
+
+if TYPE_CHECKING:
+    from ..finetune.reidentify import Fit
+    from ..finetune.reidentify_encoder import Tuning
+    from .case_features import Maker
 
 PAGE, CONTENT, CANDIDATES, SIGNED = "audit.html", "audit.json", "candidates.csv", "signed"
+BURNED = "burned_text.csv"
 CONTEXTS = ("site", "scanner", "view", "sex")
-GROUP = "scanner"
-MOST_PAIRS = 50
 MOST_BYTES = 10**7  # of a page that is signed
 
 
@@ -36,14 +44,18 @@ class Released:
         patients: Of these.
         failed: Images that could not be read.
         frozen: How well the features as they are link a patient's images.
-        trained: The same of a head that was trained on other patients; None where too few have two images.
-        groups: Column whose values negatives share; empty without.
+        trained: The same of what was trained on other patients; None where too few have two images.
+        groups: Columns whose values negatives share, in words; empty without.
         probes: Balanced accuracy of a probe by column, and how many values it has.
         robustness: Index by (finding, column).
         member: AUROC of the attack by the loss; None of an encoder, which has no loss of a case.
         members: How many cases the model was trained on; None where it does not say.
         notes: What was not looked at, and why.
         shadow: AUROC of the attack by the loss beside that of shadow heads; None where `member` is, or none was fitted.
+        attack: What was trained to link images, in words.
+        by_time: The linking by the time between two images; see `Linked`.
+        text: Text in the pixels.
+        alarm: What the patient alarm that was written does, in sentences; they stay.
     """
 
     images: int
@@ -58,10 +70,18 @@ class Released:
     members: int | None = None
     notes: list[str] = field(default_factory=list)
     shadow: Estimate | None = None
+    attack: str = "a trained head"
+    by_time: dict[str, dict[str, Identification]] = field(default_factory=dict)
+    text: BurnedText = field(default_factory=BurnedText)
+    alarm: list[str] = field(default_factory=list)
 
 
-def audit_stage(source: str | Path, manifest: Manifest, out: Path, labels: Sequence[str], seed: int = 0) -> Released:
-    """Write `audit.html` and `audit.json`, which hold numbers alone, and `candidates.csv`, which stays in the house.
+def audit_stage(
+    source: str | Path, manifest: Manifest, out: Path, labels: Sequence[str], seed: int = 0,
+    tuning: "Tuning | None" = None, text_images: int = MOST_IMAGES,
+    alarm: Path | None = None, alarm_rate: float = 0.05,
+) -> Released:  # fmt: skip
+    """Write `audit.html` and `audit.json`, which hold numbers alone; `candidates.csv` and `burned_text.csv` stay.
 
     Args:
         source: Encoder or model folder, checkpoint, or public name.
@@ -69,17 +89,30 @@ def audit_stage(source: str | Path, manifest: Manifest, out: Path, labels: Seque
         out: Folder to write.
         labels: Findings for the robustness index; empty for all of the manifest.
         seed: Of folds, heads and resamples.
+        tuning: What is trained to link images; None for a head alone.
+        text_images: Images in which text is looked for at most, drawn at random.
+        alarm: File to write a patient alarm to; None for none.
+        alarm_rate: Share of right claims that it flags at most.
 
     Raises:
-        UserError: `source` is neither.
+        UserError: `source` is neither, or cannot be trained so.
         DataError: Fewer than two images could be read, or one patient alone.
     """
     from ..eval.report.audit_page import audit_json, audit_page
+    from ..finetune.reidentify_encoder import Tuning, trained_parameters
+    from .linked import candidates, linked
 
     if len(manifest) < 2:
         raise DataError(f"{manifest.path}: one image alone: nobody can be told from anybody.")
+    if alarm is not None:
+        if not is_model(source):
+            raise UserError(f"{source}: --alarm is of a model folder, whose predictions it watches, not of an encoder.")
+        refuse_few(manifest.table, alarm_rate)
     with folder_alone(out):
         maker = feature_maker(source)
+        tuning = tuning or Tuning()
+        if tuning.mode != "head":
+            trained_parameters(maker.network, tuning)  # what cannot be trained is refused before anything is read
         features, reasons = features_of(maker, manifest)
         good = np.array([not reason for reason in reasons])
         table = manifest.table[good].reset_index(drop=True)
@@ -89,44 +122,39 @@ def audit_stage(source: str | Path, manifest: Manifest, out: Path, labels: Seque
                 "audit needs two patients at least."
             )
         features = features[good]
-        found = _linked(features, table, seed, int((~good).sum()))
+        files = [file for file, read in zip(manifest.files(), good, strict=True) if read]
+        fit = _fit(maker, features, table, files, tuning)
+        link = linked(features, table, fit, tuning.words(), seed)
+        found = Released(
+            len(table), table["patient"].nunique(), int((~good).sum()), link.frozen, link.trained, link.groups,
+            notes=link.notes, attack=tuning.words(), by_time=link.by_time,
+        )  # fmt: skip
         _look_at_contexts(found, features, table, labels or manifest.labels, seed)
         _look_at_membership(found, source, manifest, out, seed, dict(zip(table["id"], features, strict=True)))
-        _write_candidates(features, table, out / CANDIDATES, seed)
+        write_csv(out / CANDIDATES, candidates(features, table, fit, seed))
+        lines = np.flatnonzero(good) + 2  # of the manifest, whose first line names the columns
+        found.text = burned_text(table, files, lines, text_images, seed, still=maker.card.arch.frames == 1)
+        write_csv(out / BURNED, found.text.boxes)
         facts = {"sha256": maker.sha256, "of": "model" if is_model(source) else "encoder"}
+        if alarm is not None:
+            found.alarm = alarm_sentences(alarm, make_alarm(alarm, maker, features, table, alarm_rate, seed))
         write_json(out / CONTENT, audit_json(found, facts))
         write_text(out / PAGE, audit_page(found, facts))
     return found
 
 
-def _linked(features: np.ndarray, table: pd.DataFrame, seed: int, failed: int) -> Released:
-    """Measure how well images of a patient are linked, by features as they are and by a trained head."""
-    from ..eval.statistics.identification import identification
-    from ..finetune.reidentify import FOLDS, LEAST_PATIENTS, linked_features
+def _fit(
+    maker: "Maker", features: np.ndarray, table: pd.DataFrame, files: list[Path], tuning: "Tuning"
+) -> "Fit":  # fmt: skip
+    """Return what is trained to link images."""
+    from ..finetune.reidentify import HeadFit
+    from ..finetune.reidentify_encoder import EncoderFit
 
     patients = table["patient"].astype(str).tolist()
-    column = next((name for name in table if fact(name) == GROUP), None)
-    groups = None if column is None else table[column].astype(str).tolist()
-    frozen = identification(features, patients, groups)
-    found = Released(len(table), table["patient"].nunique(), failed, frozen, None, column or "")
-    folds = linked_features(features, patients, seed)
-    if folds:
-        rows = np.concatenate([rows for rows, _ in folds])
-        place = np.repeat(np.arange(len(folds)), [len(rows) for rows, _ in folds]).astype(str)
-        inside = place if groups is None else np.char.add(np.char.add(place, "\0"), np.asarray(groups, str)[rows])
-        vectors = np.concatenate([vectors for _, vectors in folds])
-        found.trained = identification(vectors, np.asarray(patients)[rows].tolist(), inside.tolist())
-        found.notes.append(
-            f"The head was trained on other patients, {FOLDS} times; each image was looked for among those of its fold."
-        )
-    else:
-        found.notes.append(
-            f"No head was trained: fewer than {LEAST_PATIENTS} patients have two images. Features as they are "
-            "understate what a stranger with data of his own can do."
-        )
-    if column is None:
-        found.notes.append("The archive names no scanners: features may tell patients apart by them.")
-    return found
+    if tuning.mode == "head":
+        return HeadFit(features, patients)
+    pixels = case_pixels(maker.card, files, f"--reident {tuning.mode}")
+    return EncoderFit(maker.network, maker.values, maker.card, pixels, features, patients, tuning)
 
 
 def _look_at_contexts(
@@ -207,26 +235,6 @@ def _look_at_membership(
         found.notes.append("No shadow attack: too few patients with or without each finding to fit a head on half.")
     else:
         found.shadow = membership(member, loss - hard, patients, seed=seed)
-
-
-def _write_candidates(features: np.ndarray, table: pd.DataFrame, path: Path, seed: int) -> None:
-    """Write pairs of images of two patients that are most alike: a person judges whether they are one."""
-    from ..eval.statistics.identification import alike_patients
-    from ..finetune.reidentify import LEAST_PATIENTS, head_vectors
-
-    patients = table["patient"].astype(str).tolist()
-    several = table["patient"].value_counts().gt(1).sum()
-    vectors = head_vectors(features, patients, seed) if several >= LEAST_PATIENTS else features
-    rows = [
-        {
-            "id": table["id"][row], "patient": table["patient"][row], "split": table["split"][row],
-            "other_id": table["id"][other], "other_patient": table["patient"][other],
-            "other_split": table["split"][other], "likeness": round(value, 4),
-        }
-        for row, other, value in alike_patients(vectors, patients, MOST_PAIRS)
-    ]  # fmt: skip
-    columns = ["id", "patient", "split", "other_id", "other_patient", "other_split", "likeness"]
-    write_csv(path, for_spreadsheets(pd.DataFrame(rows, columns=columns)))
 
 
 def sign_page(out: Path, key: Path) -> Path:

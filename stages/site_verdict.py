@@ -16,6 +16,7 @@ from ..datasets.manifest.tables import Manifest, Predictions, write_predictions
 from ..eval.inputs import open_predictions
 from ..finetune.scored import calibrated
 from .data import open_manifest
+from .facts import refuse_groups
 from .finetune import store_thresholds
 from .recalibrate import recalibrate_stage
 
@@ -74,6 +75,7 @@ def verify_stage(
     from ..finetune.model import load_card
 
     out, card = Path(out), load_card(merged)
+    refuse_groups(card, "the verdict on a merged model")
     if not card.merge:
         raise UserError(f"{merged}: not a merged model (`clinvit merge` makes one).")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):

@@ -193,6 +193,11 @@ class ImageTask(Task):
             parser, "a row per study, patient or case instead of one per image (default: as the model was trained)"
         )
         parser.add_argument(
+            "--alarm", type=Path, metavar="FILE", advanced=True,
+            help="of `clinvit audit MODEL ARCHIVE --alarm FILE`: warn of images unlike the earlier images of the "
+            "patient they claim",
+        )  # fmt: skip
+        parser.add_argument(
             "--runtime", choices=["torch", "onnx"], default="torch",
             help="what computes; onnx: --model is a folder of `clinvit export --to onnx`, or a graph (.onnx) in it "
             "(default: torch)",
@@ -225,7 +230,7 @@ class ImageTask(Task):
                 options.model, options.inputs, options.out, options.batch, options.workers, options.explain,
                 options.explain_method, options.resume, options.identifiers, options.bf16, own_share(), self.holds,
                 options.audit, options.images == "one", web_query(options), self.results(options), options.runtime,
-                asked_units(options),
+                asked_units(options), options.alarm,
             )
         )  # fmt: skip
 

@@ -1,5 +1,6 @@
 """Options of units larger than an image, which several verbs share; nothing heavy is imported for them."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -9,15 +10,16 @@ if TYPE_CHECKING:
 UNITS = ("study", "patient", "case")  # as `datasets.manifest.units`
 
 
-def add_units(parser: Any, what: str, more: str = "") -> None:
+def add_units(parser: Any, what: str, more: str = "", units: Sequence[str] = UNITS) -> None:
     """Add the options.
 
     Args:
         parser: The verb's parser.
         what: What `--unit` says, for help.
         more: What else `--unit-rule` may be.
+        units: Of which.
     """
-    parser.add_argument("--unit", choices=UNITS, help=what)
+    parser.add_argument("--unit", choices=units, help=what)
     parser.add_argument(
         "--unit-rule", action="append", default=[], metavar="RULE",
         help="how the scores of a unit's images become its own: max, mean or noisy-or (1 - prod(1 - p)); for one "

@@ -18,10 +18,11 @@ from clinvit.finetune.features_recipe import Features
 from clinvit.finetune.recipe import Dense, Finetune, View
 from clinvit.mil.extract_recipe import Extract
 from clinvit.mil.recipe import Cases, Mil
+from clinvit.pretrain.idle_recipe import Idle
 from clinvit.pretrain.jepa_recipe import Jepa, Predictor
 from clinvit.pretrain.recipe import Decoder, Dino, Head, Ibot, Pretrain, Start
 
-WHOLE = (Pretrain, Dino, Jepa, Finetune, Distil, Features, Mil, Extract, Tiling)
+WHOLE = (Pretrain, Dino, Jepa, Idle, Finetune, Distil, Features, Mil, Extract, Tiling)
 GROUPS = {
     Model: "model.", Optim: "optim.", Run: "run.", Decoder: "decoder.", Head: "head.", MultiCrop: "crops.",
     View: "view.", Augment: "augment.", Clip: "data.clip.", Data: "data.", Cases: "data.", Tissue: "tissue.",

@@ -36,4 +36,9 @@ def read_recipe(recipe: Path) -> tuple[dict, dict]:
         raise UserError(f"{recipe}: not the recipe of a run that trains a ViT ({error}).") from None
     if found.get("network", "vit") != "vit":
         raise UserError(f"{recipe}: the run trains {found['network']}, not a ViT: take its model folder.")
+    if found.get("idle"):
+        raise UserError(
+            f"{recipe}: the run trains idle units, of which its checkpoints do not say which they are: take its "
+            "encoder or model folder."
+        )
     return fields, statistics

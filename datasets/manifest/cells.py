@@ -78,6 +78,9 @@ def numbers(path: Path, table: pd.DataFrame, column: str) -> np.ndarray:
     Raises:
         DataError: A cell is no number.
     """
+    plain = pd.to_numeric(table[column], errors="coerce")
+    if plain.notna().all():  # as a table of a program's: no cell is unknown, or written as people do
+        return plain.to_numpy(np.float64)
     cells = table[column].str.strip()
     unknown = cells.str.lower().isin(UNKNOWN_CELLS)
     values = as_numbers(cells.where(~unknown, ""))

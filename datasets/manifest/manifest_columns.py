@@ -14,10 +14,12 @@ import numpy as np
 
 from ...core.documents import read_json
 from ...core.errors import DataError
+from ...core.label_groups import groups_of, settled
 from .covariates import is_covariate
 from .plain_cells import DECIMAL_COMMA, NOBODY, UNKNOWN_CELLS, nearest, visible
 from .plain_table import plain_table
 from .roots import refuse_outside
+from .unit_names import UNITS
 
 KEYS = ("id", "path", "patient", "split")
 SPLITS = ("train", "val", "test")
@@ -28,7 +30,7 @@ def manifest_columns(path: Path, labels: Sequence[str]) -> tuple[dict[str, Any],
     """Return the cases of a manifest, and (N, L) float64 truth of 0, 1 and NaN (unknown).
 
     The cases have `id, path` (of the file), `patient, split`, and `shown`, what stands for the path in a reason: the
-    id, for names of files stay in the manifest.
+    id, for names of files stay in the manifest; and `study` and `case`, where there are such columns.
 
     Args:
         path: The CSV file.
@@ -58,7 +60,10 @@ def manifest_columns(path: Path, labels: Sequence[str]) -> tuple[dict[str, Any],
     for place, label in enumerate(labels):
         if label in table and label not in targets and (label in named or not is_covariate(label)):
             truth[:, place] = _truth(path, label, table[label])
-    return cases | {"split": splits, "shown": ids}, truth
+    if groups_of(labels):
+        truth = settled(str(path), labels, truth)
+    units = {unit: table[unit] for unit in UNITS if unit in table and unit not in (*cases, *labels)}
+    return cases | {"split": splits, "shown": ids} | units, truth
 
 
 def _refuse_first(path: Path, wrong: Sequence[bool], cells: Sequence[str], words: str) -> None:

@@ -24,6 +24,7 @@ from .columns import (
     report,
 )
 from .contents import contents, summary
+from .grouped import with_groups
 from .inventory import (
     complete_splits,
     keep_present,
@@ -76,6 +77,7 @@ def read_own_csv(
     data_root: str | Path | Sequence[str | Path] = (),
     blanks: str = "unknown",
     targets: str | Sequence[str] = (),
+    groups: str | Sequence[str] = (),
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Read a table with one row per image or clip: CSV with any separator and encoding, or Excel's .xlsx.
 
@@ -108,6 +110,9 @@ def read_own_csv(
         data_root: Folder (or several) in which files are looked for too, where the table lies apart from them.
         targets: Numbers, grades and times to be predicted: `age:regression:years`, `grade:ordinal`,
             `death:survival:days:died` (its columns of time and event); several by commas.
+        groups: Columns of class names that stand beside findings: `view,stage` makes labels `view=AP`, `view=PA`, ...
+            that exclude each other (`core.label_groups`); an empty cell is an unknown class. `view:AP+PA+LL` takes
+            columns of 0 and 1 that are there.
 
     Returns:
         The table `id, path, patient, split`, labels (0, 1, NaN), columns of targets (numbers) and the targets in
@@ -119,7 +124,7 @@ def read_own_csv(
     path = only_csv(Path(path))
     table, named = own_table(
         path,
-        read_csv(path),
+        with_groups(path, read_csv(path), as_names(groups, ()) or ()),
         path.parent,
         None,
         path_column=path_column,

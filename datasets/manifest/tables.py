@@ -21,6 +21,7 @@ import pandas as pd
 from ...core.documents import read_json
 from ...core.errors import DataError
 from ...core.files import write_json
+from ...core.label_groups import groups_of, settled
 from .cells import UNKNOWN_CELLS, is_binary, is_numeric, label_cells, nearest, numbers, read_csv, write_csv
 from .cells import as_numbers as as_numbers
 from .cells import for_spreadsheets as for_spreadsheets
@@ -215,6 +216,9 @@ def read_manifest(path: str | Path, labels: Sequence[str] | None = None) -> Mani
         if label not in table.columns:
             raise DataError(f"{path}: no label column {label!r}{nearest(label, table.columns)}.")
         table[label] = label_cells(path, table, label, named=labels is not None)
+    if groups_of(found):
+        truth = settled(str(path), found, table[list(found)].to_numpy(np.float64))
+        table = table.assign(**dict(zip(found, truth.T)))
     for column in ("path", "annotation", *filter(_names_masks, table.columns)):
         if column in table and column not in found:
             refuse_outside(path, column, table[column].str.strip(), roots, signature)

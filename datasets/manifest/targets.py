@@ -88,6 +88,14 @@ class Target:
         """Return further columns that follow from (N, S) scores."""
         return {}
 
+    def summary(self, scores: Any) -> Any:
+        """Return (N,) what one number says of (N, S) scores (array or tensor): what maps explain, `summary_words`."""
+        return scores[:, 0]
+
+    def summary_words(self) -> str:
+        """Return what `summary` is of."""
+        raise NotImplementedError
+
     def words(self) -> str:
         """Return what it is and how it is learned."""
         raise NotImplementedError
@@ -138,6 +146,9 @@ class Regression(Target):
             )
         return replace(self, loss=loss or self.losses[0], mean=float(known.mean()), std=float(known.std()))
 
+    def summary_words(self) -> str:
+        return f"{self.name} in {self.unit}" if self.unit else self.name
+
     def words(self) -> str:
         unit = f" {self.unit}" if self.unit else ""
         scale = f"mean {self.mean:.4g}{unit}, std {self.std:.4g}"
@@ -187,6 +198,13 @@ class Ordinal(Target):
         """Return the grade that as many thresholds as it has are reached more likely than not."""
         grade = (scores > 0.5).sum(axis=1).astype(np.float64)
         return {f"grade_{self.name}": np.where(np.isnan(scores).any(axis=1), np.nan, grade)}
+
+    def summary(self, scores: Any) -> Any:
+        """Return (N,) expected grades: the sum of the probabilities of grade 1 or more, 2 or more, ..."""
+        return scores.sum(1)
+
+    def summary_words(self) -> str:
+        return f"expected grade of {self.name}"
 
     def words(self) -> str:
         return f"a grade from 0 to {self.highest}, learned by {self.loss}"
@@ -251,6 +269,9 @@ class Survival(Target):
         # Columns are named after the times: six digits, rounded up where there are more, so that no event lies behind.
         kept = tuple(dict.fromkeys(_six_digits(time) for time in np.unique(times) if time > 0))
         return replace(self, loss=loss or self.losses[0], times=kept)
+
+    def summary_words(self) -> str:
+        return f"risk of {self.name}"
 
     def words(self) -> str:
         unit = f" {self.unit}" if self.unit else ""

@@ -1,26 +1,15 @@
 """Units larger than an image: which rows of a table belong to one study, patient or case."""
 
-from collections.abc import Hashable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from ...core.errors import DataError, UserError
-from .cells import UNKNOWN_CELLS, nearest
-
-UNITS = ("study", "patient", "case")  # each a column of a manifest
-
-
-def checked_unit(unit: str) -> str:
-    """Return the name of a unit.
-
-    Raises:
-        UserError: There is none of this name.
-    """
-    if unit not in UNITS:
-        raise UserError(f"unit {unit!r}{nearest(unit, UNITS)}: one of {', '.join(UNITS)}.")
-    return unit
+from .unit_names import UNITS as UNITS
+from .unit_names import checked_unit as checked_unit
+from .unit_names import many as many
+from .unit_names import nameless, unit_names
+from .unit_names import plural as plural
 
 
 def unit_ids(path: str | Path, table: pd.DataFrame, unit: str) -> pd.Series:
@@ -37,38 +26,14 @@ def unit_ids(path: str | Path, table: pd.DataFrame, unit: str) -> pd.Series:
     Raises:
         DataError: There is no such column, or two units would have one name.
     """
-    patients = table["patient"].astype(str)
-    if checked_unit(unit) == "patient":
-        return patients
-    if unit not in table.columns:
-        raise DataError(
-            f"{path}: no column {unit!r}{nearest(unit, table.columns)}: what belongs to one {unit} is not known. "
-            f"Give the manifest a column {unit!r} (`clinvit prepare` takes one from a table or from DICOM headers), or "
-            "take --unit patient."
-        )
-    names, alone = table[unit].astype(str).str.strip(), without_unit(table, unit)
-    found = (patients + "/" + names).mask(alone, table["id"].astype(str))
-    pairs = pd.Series(list(zip(patients.mask(alone, ""), names.mask(alone, table["id"].astype(str)))), table.index)
-    if (twice := _named_twice(found, pairs)) is not None:
-        raise DataError(f"{path}: two {plural(unit)} would both be called {twice!r} (patient/{unit}): rename one.")
-    return found
+    return pd.Series(unit_names(path, table, unit), table.index, dtype=object)  # type: ignore[arg-type]
 
 
 def without_unit(table: pd.DataFrame, unit: str) -> np.ndarray:
     """Return (N,) which rows name no study (case), each of which is a unit of its own."""
     if unit == "patient":
         return np.zeros(len(table), dtype=bool)
-    return table[unit].astype(str).str.strip().str.lower().isin(UNKNOWN_CELLS).to_numpy()
-
-
-def plural(noun: str) -> str:
-    """Return `images`, `studies`."""
-    return f"{noun[:-1]}ies" if noun.endswith("study") else f"{noun}s"
-
-
-def many(count: int, noun: str) -> str:
-    """Return `1 image`, `25,596 images`, `2 studies`."""
-    return f"{count:,} {noun if count == 1 else plural(noun)}"
+    return np.array(nameless(table[unit]), dtype=bool)
 
 
 def unit_note(table: pd.DataFrame, unit: str) -> str:
@@ -82,10 +47,3 @@ def unit_note(table: pd.DataFrame, unit: str) -> str:
     without = f" ({alone:,} rows without one are one each)" if alone else ""
     are = f"{len(table):,} rows are {many(names.nunique(), unit)}"
     return f"column {unit!r}: {are}{without}; --unit {unit} scores these."
-
-
-def _named_twice(names: pd.Series, keys: "pd.Series[Hashable]") -> str | None:
-    """Return a name that two keys share, or None."""
-    distinct = pd.DataFrame({"name": names, "key": keys}).drop_duplicates()
-    twice = distinct["name"][distinct["name"].duplicated()]
-    return None if twice.empty else str(twice.iloc[0])

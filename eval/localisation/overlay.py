@@ -60,15 +60,15 @@ def with_boxes(pixels: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     return np.asarray(image)
 
 
-def image_png(image: np.ndarray, found: ImageMap, *, case: str, label: str, score: float) -> bytes:
-    """Return a PNG: `over_image`, and below it the case's id, the label with its score, and the colours."""
+def image_png(image: np.ndarray, found: ImageMap, *, case: str, label: str, score: float, said: str = "") -> bytes:
+    """Return a PNG: `over_image`, and below it the case's id, `said` or the label with its score, and the colours."""
     legend = _Legend(over_image(image, found), letters=40, lines=5)
     unit, page, bar = legend.unit, legend.page, 11 * legend.unit
     first, second = legend.top + unit, legend.top + round(2.8 * unit)
     legend.colours(page.width - unit - bar, first + unit // 4, second, bar, ("0", "relevance", "max"))
     room = page.width - bar - 3 * unit
     legend.text(case, unit, first, room)
-    legend.text(f"{label}: score {score:.3f}", unit, second, room)
+    legend.text(said or f"{label}: score {score:.3f}", unit, second, room)
     return legend.png()
 
 

@@ -18,7 +18,7 @@ def sentences(found: Any) -> list[str]:
     Args:
         found: A `Released` of the stage.
     """
-    said = [_linked_sentence(found.trained or found.frozen, found.trained is not None)]
+    said = [_linked_sentence(found.trained or found.frozen, found.attack if found.trained else "")]
     if found.member is not None:
         said.append(_member_sentence(found.member))
     if found.shadow is not None:
@@ -30,11 +30,25 @@ def sentences(found: Any) -> list[str]:
             f"Robustness index of {label} against {column}: {_words(index.index)} (0.5 is no preference, 1 sees the "
             f"finding alone; k = {index.neighbours})."
         )
+    said.append(_text_sentence(found.text))
     return said
 
 
-def _linked_sentence(found: Identification, trained: bool) -> str:
-    how = "a head trained on other patients" if trained else "the features as they are"
+def _text_sentence(text: Any) -> str:
+    if text.why:
+        return f"Whether text is burned into the pixels was not looked at: {text.why}."
+    looked = f"{text.looked:,} of {many(text.of, 'image')} that {'was' if text.of == 1 else 'were'} read for text"
+    failed = f" ({text.failed:,} more could not be read)" if text.failed else ""
+    if not text.with_text:
+        return f"No text other than markers of side and view in the pixels of {looked}{failed}."
+    who = ", ".join(f"{field} in {count:,}" for field, count in text.person.items())
+    return f"Text in the pixels of {text.with_text:,} of {looked}{failed}; " + (
+        f"it says who the patient is: {who}." if who else "none of it is in the header or the manifest as patient."
+    )
+
+
+def _linked_sentence(found: Identification, attack: str) -> str:
+    how = f"{attack} (on other patients)" if attack else "the features as they are"
     if not found.queries:
         return "Whether patients are found again cannot be said: no patient has two images."
     return (
@@ -71,7 +85,10 @@ def audit_json(found: Any, facts: dict) -> dict:
     known = {
         "images": found.images, "patients": found.patients, "failed": found.failed, "negatives_share": found.groups,
         "features": plain(asdict(found.frozen)),
-        "head": None if found.trained is None else plain(asdict(found.trained)),
+        "head": None if found.trained is None else plain(asdict(found.trained)), "attack": found.attack,
+        "by_time": {
+            column: {name: plain(asdict(each)) for name, each in bins.items()} for column, bins in found.by_time.items()
+        },
         "probes": {name: plain(asdict(probe)) | {"values": values} for name, (probe, values) in found.probes.items()},
         "robustness": [
             {"finding": label, "column": column, "index": plain(asdict(index.index)), "neighbours": index.neighbours,
@@ -80,13 +97,18 @@ def audit_json(found: Any, facts: dict) -> dict:
         ],
         "membership": None if found.member is None else plain(asdict(found.member)) | {"members": found.members},
         "shadow": None if found.shadow is None else plain(asdict(found.shadow)),
+        "burned_text": {
+            "images_read": found.text.looked, "of": found.text.of, "failed": found.text.failed,
+            "with_text": found.text.with_text, "kinds": found.text.kinds, "person": found.text.person,
+            "not_looked_at": found.text.why,
+        },
         "notes": found.notes, "sentences": sentences(found),
     }  # fmt: skip
     return facts | known
 
 
 def _by(found: Any) -> list[tuple[str, Identification | None]]:
-    return [("a trained head", found.trained), ("the features as they are", found.frozen)]
+    return [(found.attack, found.trained), ("the features as they are", found.frozen)]
 
 
 def audit_page(found: Any, facts: dict) -> str:

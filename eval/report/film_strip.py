@@ -22,6 +22,7 @@ def frame_importance_plot(
     title: str,
     label: str,
     fps: float | None = None,
+    what: str = "log-odds",
 ) -> bytes:
     """Draw a film strip above the importance of each frame over time, as a PNG of 1200 x 600 px.
 
@@ -36,6 +37,7 @@ def frame_importance_plot(
         title: Heading, such as the clip's id.
         label: What the log-odds are of.
         fps: Frame rate of the clip, for the axis and the length of a single frame.
+        what: Changes where it is not the log-odds.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -52,7 +54,7 @@ def frame_importance_plot(
         figure.text(_LEFT, 0.905, short(label, 100), fontsize=13, color="#5d6670", va="center")
         _film_strip(figure, edges, frames, peak)
         axes = figure.add_axes((_LEFT, 0.115, _WIDTH, 0.395))
-        _importance_curve(axes, edges, importance, peak)
+        _importance_curve(axes, edges, importance, peak, what)
         axes.set_xlabel("time (s)" if fps is None else f"time (s), {fps:g} frames per second")
         file = io.BytesIO()
         figure.savefig(file, format="png", metadata={"Software": None})
@@ -88,7 +90,7 @@ def _film_strip(figure: "Figure", edges: np.ndarray, frames: np.ndarray, peak: s
         axes.set_xlabel(f"{edges[place]:.2f} s", labelpad=3, color=_ACCENT if important else "black")
 
 
-def _importance_curve(axes: "Axes", edges: np.ndarray, importance: np.ndarray, peak: slice | None) -> None:
+def _importance_curve(axes: "Axes", edges: np.ndarray, importance: np.ndarray, peak: slice | None, what: str) -> None:
     important = np.zeros(len(importance), dtype=bool)
     important[peak or slice(0)] = True
     colours = np.where(important, _ACCENT, _BLUE)
@@ -97,7 +99,7 @@ def _importance_curve(axes: "Axes", edges: np.ndarray, importance: np.ndarray, p
     axes.axhline(0, color="black", lw=0.8)
     axes.set_xlim(edges[0], edges[-1])
     axes.margins(y=0.08)
-    axes.set_ylabel("change of log-odds when\nthese frames are blanked")
+    axes.set_ylabel(f"change of {short(what, 30)} when\nthese frames are blanked")
     axes.yaxis.set_label_coords(-0.062, 0.5)
     if peak is None:
         axes.set_ylim(-1, 1)

@@ -126,7 +126,7 @@ def _model(model: ModelResult, context: Context) -> dict[str, Any]:
         "labels": [_label(label) for label in model.labels],
     }
     if model.classes is not None:
-        found["classes"] = _classes(model.classes)
+        found["classes"] = classes_json(model.classes)
     found["provenance"] = plain(context.provenance.get(model.name, {}))
     if model.name in context.localisation:
         found["localisation"] = _localisation(context.localisation[model.name])
@@ -159,7 +159,8 @@ def _label(label: LabelResult) -> dict[str, Any]:
     }
 
 
-def _classes(found: ClassResult) -> dict[str, Any]:
+def classes_json(found: ClassResult) -> dict[str, Any]:
+    """Return what `report.json` holds of exclusive classes."""
     truth, decision = found.confusion.nonzero()
     return {
         "n": found.cases,

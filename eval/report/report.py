@@ -19,10 +19,12 @@ from ...core.files import write_json, write_text, written_aside
 from ...datasets.manifest.tables import Manifest, Predictions, for_spreadsheets
 from ..evaluation import STANDARD, Evaluation
 from ..inputs import Cases, Table, held_against, open_cases, open_predictions
+from ..statistics.resampling import shared_resamples
 from ..statistics.results import Results, results
 from ..units import Units, by_unit, members, unit_manifest
 from .checklists_section import checklists_section
 from .context import Context
+from .group_section import findings_alone, group_section
 from .headline import headline
 from .images import together
 from .latex import latex
@@ -79,6 +81,7 @@ class Report:
         return table.pivot_table("shown", ["model", "label"], "metric", "first", sort=False).fillna("")
 
 
+@shared_resamples()
 def evaluate(
     models: Mapping[str, Table],
     out: str | os.PathLike = "report",
@@ -118,6 +121,7 @@ def evaluate(
         tables, manifest, context = _of_units(tables, manifest, evaluation, evaluation.units, context)
     if any(table.targets for table in tables.values()):
         return _of_targets(tables, Path(out), evaluation, title, context)
+    every, tables = tables, findings_alone(tables)
     for name in sorted(context.localisation.keys() - tables.keys()):
         raise UserError(f"Localisation is given for {name!r}, but the models are {', '.join(tables)}.")
     in_order = {name: context.localisation[name] for name in tables if name in context.localisation}
@@ -125,8 +129,11 @@ def evaluate(
     context = replace(context, localisation=in_order, thresholds=own | dict(context.thresholds))
     found = results(tables, evaluation, context.thresholds, context.rules)
     sections = [*context.sections(found), *_readers(found, tables, context), *_sections(found, tables, manifest)]
-    sections.append(checklists_section(found, context, sections))
     sentences = headline(found, context.unit)
+    if (groups := group_section(every, evaluation, context.unit)) is not None:
+        sections.insert(0, groups)
+        sentences += [f"{each['name']}: {each['sentences'][0]}" for each in groups.content["groups"]]
+    sections.append(checklists_section(found, context, sections))
     content = report_json(found, title, sentences, context, sections)
     metrics = metrics_table(found, context.localisation, sections)
     html = page(found, title, context, sections)

@@ -63,6 +63,32 @@ def identification(
     Raises:
         ValueError: The lengths differ, or a feature is no number.
     """
+    times = np.zeros(len(features))
+    return identification_by_time(features, patients, groups, times, [(0, np.inf)])[0]
+
+
+def identification_by_time(
+    features: np.ndarray,
+    patients: Sequence[str],
+    groups: Sequence[str] | None,
+    times: np.ndarray,
+    bins: Sequence[tuple[float, float]],
+) -> list[Identification]:
+    """Measure the same by how far apart in time two images of a patient are.
+
+    Of the query's patient those images alone are looked for that are as far apart from it as a bin says; other
+    patients' images are the same in each bin, and so is the threshold of pairs.
+
+    Args:
+        features: (N, D).
+        patients: N names.
+        groups: As of `identification`.
+        times: (N,) times of the images; NaN where unknown, which is in no bin.
+        bins: Of each the least difference, and what it stays below.
+
+    Raises:
+        ValueError: As of `identification`.
+    """
     if len(patients) != len(features) or (groups is not None and len(groups) != len(features)):
         raise ValueError(f"{len(features)} features, {len(patients)} patients: one of each for every image.")
     if not np.isfinite(features).all():
@@ -70,25 +96,47 @@ def identification(
     rows = unit_rows(np.asarray(features, np.float64))
     who = np.unique(np.asarray(patients, str), return_inverse=True)[1]
     where = np.zeros(len(rows), int) if groups is None else np.unique(np.asarray(groups, str), return_inverse=True)[1]
-    first, average = [], []
-    same, other = [], []
+    first: list[list[float]] = [[] for _ in bins]
+    average: list[list[float]] = [[] for _ in bins]
+    same: list[list[np.ndarray]] = [[] for _ in bins]
+    other = []
     for start in range(0, len(rows), _BLOCK):
         block = np.arange(start, min(start + _BLOCK, len(rows)))
         likeness = rows[block] @ rows.T
         for row, values in zip(block, likeness):
-            mine = who == who[row]
-            pool = (mine | (where == where[row])) & (np.arange(len(rows)) != row)
+            mine = (who == who[row]) & (np.arange(len(rows)) != row)
+            others = (who != who[row]) & (where == where[row])
             later = np.arange(len(rows)) > row  # each pair once
-            same.append(values[pool & mine & later])
-            other.append(values[pool & ~mine & later])
-            relevant = int((pool & mine).sum())
-            if relevant:
-                found = mine[pool][np.argsort(-values[pool], kind="stable")][:relevant]
-                first.append(float(found[0]))
-                average.append(float((found * np.cumsum(found) / np.arange(1, relevant + 1)).sum() / relevant))
-    matches, others = np.concatenate([*same, []]), np.concatenate([*other, []])
-    pairs = _verification(matches, others)
-    return Identification(_mean(first), _mean(average), *pairs, len(first), len(matches), len(others))
+            other.append(values[others & later])
+            apart = np.abs(times - times[row])
+            for place, (least, below) in enumerate(bins):
+                wanted = mine & (apart >= least) & (apart < below)
+                same[place].append(values[wanted & later])
+                relevant = int(wanted.sum())
+                if relevant:
+                    pool = wanted | others
+                    found = wanted[pool][np.argsort(-values[pool], kind="stable")][:relevant]
+                    first[place].append(float(found[0]))
+                    average[place].append(
+                        float((found * np.cumsum(found) / np.arange(1, relevant + 1)).sum() / relevant)
+                    )
+    negatives = np.concatenate([*other, []])
+    found_by_bin = []
+    for place in range(len(bins)):
+        matches = np.concatenate([*same[place], []])
+        area, linked = _verification(matches, negatives)
+        found_by_bin.append(
+            Identification(
+                _mean(first[place]),
+                _mean(average[place]),
+                area,
+                linked,
+                len(first[place]),
+                len(matches),
+                len(negatives),
+            )
+        )
+    return found_by_bin
 
 
 def _mean(values: list[float]) -> Estimate:

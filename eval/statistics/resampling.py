@@ -8,6 +8,8 @@ resamples take seconds (`Reweighted.ranks`). The jackknife, which BCa intervals 
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +23,7 @@ _BLOCK = 4_000_000  # numbers held at once per array while resampling: 32 MB
 _CHUNK = 1 << 16  # numbers that stay in a processor's cache
 _KEPT = 200_000_000  # patient counts kept for the next metric, not drawn again: 200 MB, 2,000 of the most drawn exactly
 _POISSON = 100_000  # patients above which counts are drawn independently, which is three times as fast
+_AT_ONCE = 1 << 13  # cases whose counts are added up at once: they stay in a processor's cache
 _LEFT_OUT = 2_000  # the jackknife leaves out at most so many groups of patients, one after the other
 
 
@@ -75,9 +78,8 @@ class Reweighted:
         if self.size == 0:
             return np.zeros((self.resamples, size), dtype=int)
         case, column = np.nonzero(groups >= 0)
-        ones = np.ones(len(case), dtype=np.int32)
-        matrix = csr_array((ones, (groups[case, column], self.index[case])), shape=(size, self.size))
-        return np.concatenate([(matrix @ block).T for block in self.counts()])
+        sums = _GroupSums(groups[case, column], self.index[case], size)
+        return np.concatenate([sums(block).T for block in self._blocks()])
 
     def ranks(self, truth: np.ndarray, scores: np.ndarray) -> dict[str, np.ndarray]:
         """Compute `auroc` and `average_precision` of (N, L) in each resample: (R, L) each, NaN where undefined."""
@@ -86,9 +88,9 @@ class Reweighted:
         labels = [label for label in range(truth.shape[1]) if {0.0, 1.0} <= set(np.unique(truth[:, label]))]
         if not labels:
             return draws
-        rankings = {i: _Ranking(truth[:, i], scores[:, i], self.index, self.size) for i in labels}
+        rankings = {i: _Ranking(truth[:, i], scores[:, i], self.index) for i in labels}
         start = 0
-        for block in self.counts():
+        for block in self._blocks():
             rows = slice(start, start + block.shape[1])
             for label, ranking in rankings.items():
                 draws["auroc"][rows, label], draws["average_precision"][rows, label] = ranking.weighted(block)
@@ -171,6 +173,38 @@ class PatientBootstrap(Reweighted):
                 among = len(members)
                 row[members] = np.bincount(generator.integers(among, size=among), minlength=among)
         return np.ascontiguousarray(drawn.T)
+
+
+_LAST: ContextVar[list[tuple[tuple, PatientBootstrap]] | None] = ContextVar("_LAST", default=None)
+
+
+@contextmanager
+def shared_resamples() -> Iterator[None]:
+    """Keep the resamples of the last patients while this lasts, for whoever asks `patient_bootstrap` for the same."""
+    token = _LAST.set([])
+    try:
+        yield
+    finally:
+        _LAST.reset(token)
+
+
+def patient_bootstrap(
+    patients: Sequence[str], resamples: int, seed: int, strata: np.ndarray | None = None, bca: bool = False
+) -> PatientBootstrap:
+    """Return the bootstrap of these patients; within `shared_resamples` the last one, where it is of the same.
+
+    Names of a million patients are then sorted once, and what is kept of the resamples is drawn once.
+    """
+    held, names = _LAST.get(), np.asarray(patients, dtype=object)
+    asked = (resamples, seed, bca, strata is None)
+    for (before, strata_before, *others), bootstrap in held or ():
+        same = tuple(others) == asked and np.array_equal(before, names)
+        if same and (strata is None or np.array_equal(strata, strata_before)):
+            return bootstrap
+    made = PatientBootstrap(names, resamples, seed, strata, bca)
+    if held is not None:
+        held[:] = [((names, strata, *asked), made)]
+    return made
 
 
 class PatientJackknife(Reweighted):
@@ -277,16 +311,47 @@ def rarest_finding(truth: np.ndarray, patients: Sequence[str]) -> np.ndarray:
     return np.where(has, rarity, labels + 1).argmin(axis=1)[index]
 
 
+class _GroupSums:
+    """How many of the cases of each group are drawn: a sparse matrix times the counts of the patients, piece by piece.
+
+    The cases of a piece are neighbours in the matrix, and the counts of their patients are brought together as bytes
+    first: of a million cases the counts lie in no cache, and a product that looks for each of them waits for memory.
+
+    Args:
+        group: (n,) of each case, 0 to `size` - 1; a case may be there several times.
+        patient: (n,) of each case.
+        size: G groups.
+    """
+
+    def __init__(self, group: np.ndarray, patient: np.ndarray, size: int):
+        order = np.argsort(group, kind="stable")
+        group, patient = group[order], patient[order].astype(np.intp)
+        self.size, self.pieces = size, []
+        for start in range(0, len(group), _AT_ONCE):
+            here = slice(start, min(start + _AT_ONCE, len(group)))
+            rows, cases = slice(int(group[start]), int(group[here.stop - 1]) + 1), here.stop - start
+            ones, at = np.ones(cases, dtype=np.int32), (group[here] - rows.start, np.arange(cases))
+            matrix = csr_array((ones, at), shape=(rows.stop - rows.start, cases))
+            self.pieces.append((rows, matrix, patient[here]))
+
+    def __call__(self, counts: np.ndarray) -> np.ndarray:
+        """Return (G, r) int32 for (P, r) uint8 counts."""
+        sums = np.zeros((self.size, counts.shape[1]), dtype=np.int32)
+        for rows, matrix, patient in self.pieces:
+            # The mode spares a copy; no patient is outside.
+            sums[rows] += matrix @ np.take(counts, patient, axis=0, mode="clip").astype(np.int32)
+        return sums
+
+
 class _Ranking:
     """One label's cases in falling order of score, folded to what AUROC and average precision need.
 
     Both change only at scores that a positive case has. Call the distinct ones s_1 > ... > s_K. It is enough
     to know, for each k, the weight of the positive cases at s_k, of the negative cases at s_k, and of the
-    negative cases between s_k and the one above. These 3K numbers are one sparse matrix times the patient
-    counts.
+    negative cases between s_k and the one above: 3K sums over groups of cases.
     """
 
-    def __init__(self, truth: np.ndarray, score: np.ndarray, patient: np.ndarray, patients: int):
+    def __init__(self, truth: np.ndarray, score: np.ndarray, patient: np.ndarray):
         known = np.flatnonzero(~np.isnan(truth))
         order = known[np.argsort(-score[known], kind="stable")]
         positive, score, patient = truth[order] == 1, score[order], patient[order]
@@ -297,12 +362,11 @@ class _Ranking:
         ]  # k - 1; K for negatives below the last positive
         self.steps = steps = int(has_positive.sum())
         row = np.where(positive, step, np.where(has_positive[tie], steps + step, 2 * steps + step))
-        ones = np.ones(len(order), dtype=np.int32)
-        self.matrix = csr_array((ones, (row, patient)), shape=(3 * steps + 1, patients))
+        self.sums = _GroupSums(row, patient, 3 * steps + 1)
 
     def weighted(self, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Compute AUROC and average precision, (r,) each, for (P, r) patient counts; NaN if a class is not drawn."""
-        weights, k = self.matrix @ counts, self.steps
+        """Compute AUROC and average precision, (r,) each, for (P, r) uint8 counts; NaN if a class is not drawn."""
+        weights, k = self.sums(counts), self.steps
         positive, tied, between = weights[:k], weights[k : 2 * k], weights[2 * k :]
         false = np.cumsum(between[:k] + tied, axis=0, dtype=np.int32)  # at or above s_k
         true = np.cumsum(positive, axis=0, dtype=np.int32)

@@ -442,7 +442,7 @@ def _macro(found: list[Estimate], drawn: Drawn, few: np.ndarray, kept: np.ndarra
 def _smaller(table: Predictions, evaluation: Evaluation) -> dict[str, int]:
     """Count the patients in the smaller class of each label, among the scored cases."""
     scored = table.rows(evaluation.split).scored()
-    few = PatientBootstrap(scored.table["patient"]).smaller_class(scored.truth())
+    few = evaluation.bootstrap(scored.table["patient"], scored.truth()).smaller_class(scored.truth())
     return dict(zip(table.labels, few.tolist()))
 
 

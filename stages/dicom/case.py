@@ -64,6 +64,42 @@ class Finding:
     code: Code | None = None
 
 
+@dataclass(frozen=True)
+class Value:
+    """A number that a model gives.
+
+    Attributes:
+        name: What of, such as `age`, or `no death until 365 days`.
+        value: The number.
+        unit: As the manifest states it; '' if it has none.
+    """
+
+    name: str
+    value: float
+    unit: str = ""
+
+    def words(self) -> str:
+        """Return it in words."""
+        return f"{self.name} {self.value:.4g}{f' {self.unit}' if self.unit else ''}"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What the model says of a number, a grade or the time until an event in a case; nothing is decided.
+
+    Attributes:
+        label: As the model calls it.
+        values: The first sums it up: the number, the grade, the risk; none of a failed case.
+        meaning: What it is and how it was learned.
+        code: Of a public terminology; None writes the label as a private code.
+    """
+
+    label: str
+    values: tuple[Value, ...]
+    meaning: str = ""
+    code: Code | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class HeatMap:
     """Where the model looked for one label.
@@ -120,6 +156,8 @@ class ResultCase:
         method: How the maps were made: `gradient`, `grad_cam`, `attention`, `dense`, `tiles`, or '' without maps.
         frames: Of the first source, indices from 0 of the frames that the model saw; empty for all.
         facts: Further lines for the reader, by name.
+        estimates: Of a model of numbers, grades or times, which has no findings: one per target, of a failed case
+            without values.
     """
 
     id: str
@@ -132,12 +170,21 @@ class ResultCase:
     method: str = ""
     frames: tuple[int, ...] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
+    estimates: tuple[Estimate, ...] = ()
 
     def judged(self) -> tuple[Finding, ...]:
         """Return the findings; of a failed case without probability and decision, whatever they say."""
         if not self.reason:
             return self.findings
         return tuple(replace(each, probability=None, present=None) for each in self.findings)
+
+    def estimated(self) -> tuple[Estimate, ...]:
+        """Return the estimates; of a failed case without values, whatever they say."""
+        return tuple(replace(each, values=()) for each in self.estimates) if self.reason else self.estimates
+
+    def worth_showing(self) -> "list[Finding | Estimate]":
+        """Return the findings that are shown (`highest`), and every estimate that has a value."""
+        return [*highest(self.judged()), *(each for each in self.estimated() if each.values)]
 
     def shown(self) -> dict[str, HeatMap]:
         """Return the maps by label."""

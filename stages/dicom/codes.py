@@ -7,7 +7,7 @@ from highdicom.coding_schemes import CodingSchemeIdentificationItem
 from highdicom.sr import CodedConcept
 from pydicom.sr.codedict import codes
 
-from .case import Finding
+from .case import Estimate, Finding
 
 PRIVATE = "99CLINVIT"
 _CODE_CHARACTERS, _MEANING_CHARACTERS = 16, 64  # of SH and LO
@@ -30,8 +30,8 @@ QUANTITIES = {
 }
 
 
-def concept(finding: Finding) -> CodedConcept:
-    """Return the concept of a finding: the table's, or the label in the private scheme `PRIVATE`."""
+def concept(finding: Finding | Estimate) -> CodedConcept:
+    """Return the concept of a finding or an estimate: the table's, or the label in the private scheme `PRIVATE`."""
     if finding.code is not None:
         return CodedConcept(finding.code.value, finding.code.scheme, finding.code.meaning)
     return private(finding.label)

@@ -11,7 +11,7 @@ from pydicom.uid import EncapsulatedPDFStorage, ExplicitVRLittleEndian
 
 from .case import ResultCase
 from .drawing import Drawn, drawn, verdict
-from .equipment import NOTE, READING_NOTE, Naming, software
+from .equipment import NOTE, Naming, reading_note, software
 from .filing import file_with, references
 
 _A4_INCHES = (8.27, 11.69)
@@ -52,9 +52,9 @@ def _text(case: ResultCase, source: Dataset) -> list[str]:
         if str(source.get(name, ""))
     )
     lines = [f"Patient: {patient or 'not stated'}", f"Study: {study or 'not stated'}", f"Case: {case.id}", ""]
-    lines += [READING_NOTE, ""]
+    lines += [reading_note(case), ""]
     lines += [f"Warning: {case.warning}", ""] if case.warning else []
-    for finding in case.judged():
+    for finding in (*case.judged(), *case.estimated()):
         lines.append(verdict(finding))
         lines += [f"    {finding.meaning}"] if finding.meaning else []
     lines += ["", *(f"{name}: {text}" for name, text in case.facts.items())]

@@ -10,8 +10,8 @@ from pydicom import Dataset
 
 from ...eval.localisation.image_map import ImageMap
 from ...eval.localisation.overlay import image_png
-from .case import Finding, HeatMap, ResultCase
-from .equipment import NOTE, READING_NOTE
+from .case import Estimate, Finding, HeatMap, ResultCase
+from .equipment import NOTE, reading_note
 from .maps import shown_findings
 from .slide_maps import is_slide
 
@@ -44,19 +44,26 @@ def drawn(case: ResultCase, source: Dataset) -> Iterator[Drawn]:
     findings = shown_findings(case)
     if not findings:
         pixels = _as_rgb(_image(case, source, None))
-        yield Drawn("", _with_notes(pixels, _lines(case.judged())))
+        yield Drawn("", _with_notes(pixels, _lines(case, [*case.judged(), *case.estimated()])))
     for finding in findings:
         found = case.shown()[finding.label]
         frame = _strongest(found)
         grid = found.values if frame is None else found.values[frame]
         image = _image(case, source, None if frame is None else found.frames[frame])
         map_ = ImageMap(grid, found.extent_px, found.width_px, found.height_px)
-        page = image_png(image, map_, case=case.id, label=finding.label, score=finding.probability or 0.0)
-        yield Drawn(finding.label, _with_notes(_decoded(page), _lines([finding])))
+        said, score = "", 0.0
+        if isinstance(finding, Estimate):
+            said = finding.values[0].words()
+        else:
+            score = finding.probability or 0.0
+        page = image_png(image, map_, case=case.id, label=finding.label, score=score, said=said)
+        yield Drawn(finding.label, _with_notes(_decoded(page), _lines(case, [finding])))
 
 
-def verdict(finding: Finding) -> str:
-    """Return a finding in a line: its probability and what was decided by which threshold."""
+def verdict(finding: Finding | Estimate) -> str:
+    """Return a finding in a line: its probability and what was decided by which; or the values of an estimate."""
+    if isinstance(finding, Estimate):
+        return f"{finding.label}: {'; '.join(each.words() for each in finding.values) or 'nothing is known'}"
     if finding.probability is None:
         return f"{finding.label}: undetermined, no probability"
     cut = "" if finding.threshold is None else f" (present from {finding.threshold:.3g} on)"
@@ -66,8 +73,8 @@ def verdict(finding: Finding) -> str:
     return f"{finding.label}: probability {finding.probability:.3f}, {state}{cut}"
 
 
-def _lines(findings: Sequence[Finding]) -> list[str]:
-    return [*(verdict(each) for each in findings), READING_NOTE]
+def _lines(case: ResultCase, findings: Sequence[Finding | Estimate]) -> list[str]:
+    return [*(verdict(each) for each in findings), reading_note(case)]
 
 
 def _strongest(found: HeatMap) -> int | None:

@@ -8,7 +8,7 @@ from typing import Any
 from pydicom import Dataset
 
 from ...datasets.images.dicom_header import OWN
-from .case import Algorithm
+from .case import Algorithm, ResultCase
 from .codes import line
 from .uids import result_uid
 
@@ -17,6 +17,10 @@ NOTE = "AI, not for diagnosis"
 READING_NOTE = (
     "Made by a computer model without a reader. A probability is of the label as the model was trained on it; absent "
     "means below the model's threshold, not ruled out. Read the images."
+)
+READING_NOTE_OF_VALUES = (
+    "Made by a computer model without a reader. A value is what the model predicts of the case as a whole, not a "
+    "measurement in the image; how far off it is on average stands in the model's evaluation. Read the images."
 )
 # Series of results come behind those of the scanner.
 _SERIES = {"sr": 9101, "seg": 9102, "pm": 9103, "sc": 9104, "pdf": 9105}
@@ -75,6 +79,11 @@ class Naming:
             "software_versions": software(self.algorithm),
             "device_serial_number": self.algorithm.fingerprint[:16],
         }
+
+
+def reading_note(case: ResultCase) -> str:
+    """Return how the results of a case are to be read."""
+    return READING_NOTE_OF_VALUES if case.estimates else READING_NOTE
 
 
 def software(algorithm: Algorithm) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...core.errors import DataError
 from ...datasets.images.image_maps import ImageMaps, case_file, read_maps
-from .case import REGION, HeatMap, ResultCase, highest
+from .case import REGION, HeatMap, ResultCase
 
 HIGHEST_PIXELS = 0.9  # of a map's maximum: so high are some pixels of the image, between the middles of its cells
 
@@ -51,7 +51,7 @@ def with_clip_maps(case: ResultCase, network: Any, card: Any) -> ResultCase:
     """
     from ...explain.clip_maps import clip_maps
 
-    wanted = [card.labels.index(each.label) for each in highest(case.findings)]
+    wanted = [card.labels.index(each.label) for each in case.worth_showing()]
     try:
         found = clip_maps(network, card, case.sources[0], np.array(wanted, dtype=np.int64))
     except DataError:  # it was read a moment ago, and its row says that it went well

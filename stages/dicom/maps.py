@@ -22,7 +22,7 @@ from pydicom.uid import SecondaryCaptureImageStorage
 
 from ...datasets.images.dicom import decimals
 from ...eval.localisation.image_map import ImageMap
-from .case import REGION, Finding, HeatMap, ResultCase, highest
+from .case import REGION, Estimate, Finding, HeatMap, ResultCase
 from .codes import QUANTITIES, concept, line, private_scheme
 from .equipment import MANUFACTURER, NOTE, Naming, software
 from .filing import laterality
@@ -32,9 +32,12 @@ _LEVELS = 65535
 _TEMPORAL, _FRAME_CONTENT = Tag("TemporalPositionIndex"), Tag("FrameContentSequence")
 
 
-def shown_findings(case: ResultCase) -> list[Finding]:
-    """Return the findings with a map that are shown (`case.highest`)."""
-    return highest(each for each in case.judged() if each.label in case.shown())
+Shown = Finding | Estimate
+
+
+def shown_findings(case: ResultCase) -> list[Shown]:
+    """Return the findings and estimates with a map that are shown (`ResultCase.worth_showing`)."""
+    return [each for each in case.worth_showing() if each.label in case.shown()]
 
 
 def parametric_maps(case: ResultCase, sources: Sequence[Dataset]) -> Iterable[Dataset]:
@@ -57,7 +60,7 @@ def parametric_maps(case: ResultCase, sources: Sequence[Dataset]) -> Iterable[Da
 
 
 def _slide_parametric_maps(
-    case: ResultCase, sources: Sequence[Dataset], findings: Sequence[Finding]
+    case: ResultCase, sources: Sequence[Dataset], findings: Sequence[Shown]
 ) -> Iterable[Dataset]:
     """Yield a parametric map for each finding of a slide; none where the slide does not say where it lies."""
     grid = canvas(sources[0])
@@ -71,7 +74,7 @@ def _slide_parametric_maps(
 
 
 def _parametric_map(
-    source: Dataset, stored: np.ndarray, findings: Sequence[Finding], case: ResultCase, **settings: Any
+    source: Dataset, stored: np.ndarray, findings: Sequence[Shown], case: ResultCase, **settings: Any
 ) -> ParametricMap:
     """Return an object of (1, H, W, K) uint16 maps of K findings."""
     return ParametricMap(
@@ -82,7 +85,7 @@ def _parametric_map(
     )  # fmt: skip
 
 
-def _mapping(number: int, finding: Finding, case: ResultCase) -> RealWorldValueMapping:
+def _mapping(number: int, finding: Shown, case: ResultCase) -> RealWorldValueMapping:
     return RealWorldValueMapping(
         lut_label=f"MAP {number}", lut_explanation=line(f"{finding.label}: where the model looked, 1 the most", 64),
         unit=codes.UCUM.NoUnits, value_range=(0, _LEVELS), slope=1 / _LEVELS, intercept=0.0,
@@ -108,7 +111,7 @@ def _spacing_mm(source: Dataset) -> tuple[float, float]:
     return 1.0, 1.0
 
 
-def _label_frames(made: Dataset, findings: Sequence[Finding]) -> None:
+def _label_frames(made: Dataset, findings: Sequence[Shown]) -> None:
     """Tell the frames of a parametric map apart by the labels of their findings instead of by their positions."""
     made.pop("DimensionOrganizationType", None)
     labelled = made.DimensionIndexSequence[0]
@@ -127,8 +130,11 @@ def _sided(made: Dataset, source: Dataset) -> Dataset:
 
 
 def segmentations(case: ResultCase, sources: Sequence[Dataset]) -> Iterable[Dataset]:
-    """Yield the segmentation of a case: the region of each finding that is present, none where none is."""
-    findings = [each for each in shown_findings(case) if each.present]
+    """Yield the segmentation of a case: the region of each finding that is present, none where none is.
+
+    An estimate has no region: a number, a grade or a time is of the whole image.
+    """
+    findings = [each for each in shown_findings(case) if isinstance(each, Finding) and each.present]
     if not findings:
         return
     naming = Naming.of("seg", case.algorithm, sources[:1], False, case.method)
@@ -202,13 +208,13 @@ def _referring(made: Dataset, source: Dataset) -> Dataset:
     return made
 
 
-def _levels(case: ResultCase, findings: Sequence[Finding], source: Dataset) -> np.ndarray:
+def _levels(case: ResultCase, findings: Sequence[Shown], source: Dataset) -> np.ndarray:
     """Return (T, Rows, Columns, K) maps of findings in 0..1 over the whole image; 0 where the model did not look."""
     found = [_on_image(case.shown()[each.label], source.Columns, source.Rows) for each in findings]
     return np.stack(found, axis=-1)
 
 
-def _slide_levels(case: ResultCase, findings: Sequence[Finding], grid: Canvas) -> np.ndarray:
+def _slide_levels(case: ResultCase, findings: Sequence[Shown], grid: Canvas) -> np.ndarray:
     """Return (1, rows, columns, K) maps of findings in 0..1 over a slide."""
     shown = case.shown()
     wide, high = grid.covered_px

@@ -6,9 +6,10 @@ from highdicom import sr
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
 
-from .case import Finding, ResultCase
+from .case import Estimate, Finding, ResultCase
 from .codes import FAILED, PRESENCE, PROBABILITY, SUCCEEDED, SUMMARY, concept, presence, private, private_scheme
-from .equipment import MANUFACTURER, MODEL_NAME, NOTE, READING_NOTE, Naming, software
+from .equipment import MANUFACTURER, MODEL_NAME, NOTE, Naming, reading_note, software
+from .ucum import unit_code
 
 _ANALYSIS = "AI analysis"
 
@@ -18,7 +19,8 @@ def reports(case: ResultCase, sources: Sequence[Dataset]) -> Iterable[Dataset]:
 
     The first group is of the analysis as a whole: of a failed case it says so and why. Each finding has a group of its
     own: its probability, its presence by the model's threshold, the algorithm, and the images or frames that it is
-    about. Findings of a failed case are undetermined, without a probability.
+    about. Findings of a failed case are undetermined, without a probability. A number, a grade or a time has a group
+    with its values as measurements and without any decision; in a failed case it says that the analysis failed.
 
     Args:
         case: The case.
@@ -26,6 +28,7 @@ def reports(case: ResultCase, sources: Sequence[Dataset]) -> Iterable[Dataset]:
     """
     naming = Naming.of("sr", case.algorithm, sources, bool(case.reason))
     groups = [_analysis(case, sources, naming), *(_finding(case, each, sources, naming) for each in case.judged())]
+    groups += [_estimate(case, each, sources, naming) for each in case.estimated()]
     content = sr.MeasurementReport(
         observation_context=_observer(case, naming),
         procedure_reported=codes.SCT.ImagingProcedure,
@@ -46,9 +49,12 @@ def _observer(case: ResultCase, naming: Naming) -> sr.ObservationContext:
 
 
 def _analysis(case: ResultCase, sources: Sequence[Dataset], naming: Naming) -> sr.MeasurementsAndQualitativeEvaluations:
-    words = [NOTE, READING_NOTE]
+    words = [NOTE, reading_note(case)]
     if case.reason:
-        words = [f"The analysis failed: {case.reason} Nothing is known of any finding.", *words]
+        words = [
+            f"The analysis failed: {case.reason} Nothing is known of any {'target' if case.estimates else 'finding'}.",
+            *words,
+        ]
     if case.warning:
         words.append(f"Warning: {case.warning}")
     words += [f"{name}: {text}" for name, text in case.facts.items()]
@@ -83,6 +89,28 @@ def _finding(
         source_images=_images(case, sources),
     )
     return _with_comments(group, words)
+
+
+def _estimate(
+    case: ResultCase, estimate: Estimate, sources: Sequence[Dataset], naming: Naming
+) -> sr.MeasurementsAndQualitativeEvaluations:
+    measured = [
+        sr.Measurement(
+            concept(estimate) if each.name == estimate.label else private(each.name), each.value, unit_code(each.unit)
+        )
+        for each in estimate.values
+    ]
+    failed = None if measured else [sr.QualitativeEvaluation(SUMMARY, FAILED)]
+    group = sr.MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=sr.TrackingIdentifier(naming.uid("tracking", estimate.label), estimate.label),
+        finding_type=concept(estimate),
+        algorithm_id=_algorithm(case),
+        measurements=measured or None,
+        qualitative_evaluations=failed,
+        source_images=_images(case, sources),
+    )
+    words = [f"Target of the model: {estimate.label}", estimate.meaning, "nothing is decided"]
+    return _with_comments(group, [text for text in words if text])
 
 
 def _algorithm(case: ResultCase) -> sr.AlgorithmIdentification:

@@ -1,7 +1,7 @@
 """Results of a whole prediction: an object of each kind for each case from a DICOM file, and what had none and why."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from ...core.extras import require
 from ...core.files import write_json
 from ...datasets.kinds import is_dicom
 from ...datasets.manifest.units import plural
+from ...finetune.scored import kinds_of
 from .case import SHOWING, Code, ResultCase, checked_kinds
 from .rows import result_case
 
@@ -52,6 +53,20 @@ class Results:
             raise UserError(
                 f"--dicom {wrong[0]} shows a single image: of {plural(unit)} there is a report alone, --dicom sr."
             )
+
+    def of_values(self, card: Any) -> "Results":
+        """Return the kinds that a model has: one of numbers, grades or times outlines nothing.
+
+        Raises:
+            UserError: None is left.
+        """
+        if "seg" not in self.kinds or not kinds_of(card):
+            return self
+        why = f"seg outlines findings that are present; {', '.join(card.labels)}: of the whole {card.unit}"
+        if self.kinds == ("seg",):
+            raise UserError(f"--dicom {why}. Take sr, pm (heat map), sc or pdf.")
+        print(f"note: --dicom {why}, so no seg is written; pm holds the heat map.")
+        return replace(self, kinds=tuple(kind for kind in self.kinds if kind != "seg"))
 
     @property
     def shows(self) -> bool:

@@ -1,12 +1,12 @@
 """Results on their way to a PACS: written as DICOM for each study, and sent."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ...core.errors import DataError, RunError, UserError, masked
-from ..dicom.case import Code
+from ..dicom.case import Code, ResultCase
 from ..dicom.results import LISTING
 from ..dicom.rows import result_case
 from .destination import Destination
@@ -16,8 +16,9 @@ KINDS = ("sr",)
 
 
 def write_report(
-    card: Any, weights: str, row: Mapping[str, Any], sources: Sequence[Path], codes: Mapping[str, Code], folder: Path
-) -> None:
+    card: Any, weights: str, row: Mapping[str, Any], sources: Sequence[Path], codes: Mapping[str, Code], folder: Path,
+    told: Callable[[ResultCase], ResultCase] = lambda case: case,
+) -> None:  # fmt: skip
     """Write the report of a study; one that failed has a report that says so.
 
     Args:
@@ -27,6 +28,7 @@ def write_report(
         sources: DICOM files of the study that it is about.
         codes: Of findings, by label.
         folder: Where to.
+        told: Adds what there is to say more.
 
     Raises:
         DataError: The sources name no study, or are of several studies or patients. The message names no file.
@@ -35,7 +37,7 @@ def write_report(
     from ..dicom.write import write_results
 
     try:
-        write_results(result_case(card, weights, row, sources, codes), KINDS, folder)
+        write_results(told(result_case(card, weights, row, sources, codes)), KINDS, folder)
     except DataError as error:
         text = str(error)
         for source in sources:

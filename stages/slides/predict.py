@@ -1,5 +1,6 @@
 """Prediction of whole slides: from slide files to tiles, features, a score with its heat map, and a row for each."""
 
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,7 +31,7 @@ from ...mil.units import predict_units
 from ..audit import Audit
 from ..dicom.case import ResultCase
 from ..dicom.results import Results, write_all
-from ..facts import beside, model_facts, refuse_targets
+from ..facts import beside, model_facts
 from ..predict import without_names, write_table
 from ..requested import marked, requested_cases
 from ..seen import seen_facts
@@ -97,10 +98,9 @@ def predict_slides(request: Request) -> pd.DataFrame:
     """
     model, card = load_mil(request.model, units=True)
     units = request.units.units(card)
-    if request.maps is not None:
-        refuse_targets(card, "--explain")
     if request.dicom is not None:
-        refuse_targets(card, "--dicom")
+        request = replace(request, dicom=request.dicom.of_values(card))
+        assert request.dicom is not None
         request.dicom.refuse()
         if units is not None:
             request.dicom.refuse_maps(units.unit)
@@ -142,7 +142,7 @@ def predict_slides(request: Request) -> pd.DataFrame:
     write_json(beside(request.out, "model"), model_facts(request.model, card) | more)
     audit.written(request.out, table)
     if request.maps is not None:
-        shown = slides[[f"p_{label}" for label in card.labels]].to_numpy()
+        shown = card.summaries(slides[list(card.columns)].to_numpy(np.float64))
         found = [replace(each, probabilities=scores) for each, scores in zip(predictor.found, shown)]
         for place, label in enumerate(card.labels):
             folder = request.maps if len(card.labels) == 1 else request.maps / label
@@ -253,11 +253,12 @@ def _write_maps(
     }
     probability = {manifest.table["id"].iloc[each.row]: each.probabilities[place] for each in found}
     cut = (card.thresholds.get(label) or {}).get("value")
+    words = card.kinds[place].summary_words() if card.kinds else ""
     shown = {
         row["id"]: Shown(
             scores[row["id"]],
-            _verdict(label, probability[row["id"]], cut),
-            {0.0: f"no {label}", 1.0: label}.get(row[label], ""),
+            f"{words}: {probability[row['id']]:.4g}" if words else _verdict(label, probability[row["id"]], cut),
+            {0.0: f"no {label}", 1.0: label}.get(row.get(label, ""), ""),
             annotation_of(row, manifest),
         )
         for row in manifest.table.to_dict("records")
@@ -268,7 +269,9 @@ def _write_maps(
         "label": f"{label} ({card.meaning.get(label, '1 = present')})",
         "features": str(card.features.get("encoder", f"{card.width} wide")),
     }
-    threshold = _region_threshold(request, manifest, label, scores)
+    if words:
+        facts["map"] = f"how much a tile adds to the {words}, 1 the most: no probability"
+    threshold = math.nan if words else _region_threshold(request, manifest, label, scores)
     table = write_maps(request.also, manifest, request.features, shown, request.model, folder, facts, threshold, label)
     without = table.loc[table["status"] == "failed", "reason"]
     print(f"{folder}: heat maps of {len(table) - len(without)} of {len(table)} slides")

@@ -1,18 +1,26 @@
 """The diagnostic cascade: is the retina detached, and if so, is the macula? A rule over two models.
 
 ERDES section "diagnostic pipeline" (pipe/diagnostic_pipeline.py), with thresholds from validation in place of 0.5. A
-clip that fails in either model is failed: it never counts as "no detachment".
+clip that fails in either model is failed: it never counts as "no detachment". Two models of the same units (an eye of
+several clips) make a cascade of these.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from ...core.errors import UserError
+from ...core.files import write_json
 from ...datasets.manifest.seen import TRAINED_ON, case_hash, read_hashes
 from ...datasets.manifest.tables import Predictions, predictions_table, read_predictions, write_predictions
+from ...stages.facts import beside
+
+if TYPE_CHECKING:
+    from ...finetune.model import ModelCard
+    from ...stages.units import Asked
 
 OUTCOMES = ("no detachment", "macula intact", "macula detached")
 MEANING = {
@@ -65,7 +73,7 @@ def _truth(detached: np.ndarray, intact: np.ndarray) -> np.ndarray:
 
 def predict_cascade(
     detachment: Path, macula: Path, inputs: Sequence[str], out: Path, batch: int = 32, workers: int = 0,
-    audit: Path | None = None,
+    audit: Path | None = None, units: "Asked | None" = None,
 ) -> pd.DataFrame:  # fmt: skip
     """Run both models over files, folders, globs or a manifest and write the cascade's predictions table.
 
@@ -80,22 +88,29 @@ def predict_cascade(
         batch: Clips per batch.
         workers: Reading processes.
         audit: Log to which is added who asked for what of which model; None for none.
+        units: Units larger than a clip; None for what the models say.
 
     Raises:
-        UserError: A model lacks its label or threshold.
+        UserError: A model lacks its label or threshold, or its thresholds are of other units.
     """
     from ...stages.predict import Request, predict_stage
+    from ...stages.units import IMAGES
 
+    asked = units or IMAGES
+    _check_units(detachment, macula, asked)
     tables = []
     for model, name in ((detachment, "detachment"), (macula, "macula")):
         path = out.with_name(f"{out.stem}-{name}.csv")
-        predict_stage(Request(model, inputs, path, batch, workers, audit=audit))
+        predict_stage(Request(model, inputs, path, batch, workers, audit=audit, units=asked))
         tables.append(read_predictions(path))
     return _finished(detachment, macula, tables, out)
 
 
 def cascade_of_runs(detachment: Path, macula: Path, out: Path) -> pd.DataFrame:
     """Return the cascade of two `finetune` runs, over the validation and test clips that both have scored."""
+    from ...stages.units import IMAGES
+
+    _check_units(detachment / "model", macula / "model", IMAGES)
     tables = [read_predictions(run / "predictions.csv") for run in (detachment, macula)]
     return _finished(detachment / "model", macula / "model", tables, out)
 
@@ -103,12 +118,60 @@ def cascade_of_runs(detachment: Path, macula: Path, out: Path) -> pd.DataFrame:
 def _finished(detachment: Path, macula: Path, tables: list[Predictions], out: Path) -> pd.DataFrame:
     labels = detachment_label(detachment), _require(macula, (MACULA,))
     thresholds = _threshold(detachment, labels[0]), _threshold(macula, labels[1])
+    from ...finetune.model import load_card
+
     table = cascade(*tables, thresholds, labels)
     hashes = (read_hashes(folder / TRAINED_ON) for folder in (detachment, macula))
     seen = frozenset().union(*(each or () for each in hashes))
-    table.loc[table["id"].map(case_hash).isin(seen), "split"] = "train"
+    card = load_card(detachment)
+    if card.aggregation:
+        table.loc[table["patient"].isin(_patients_of(tables, card, seen)), "split"] = "train"
+        named = (card.aggregation["unit"], f"{card.unit}s", f"failed_{card.unit}s")
+        counts = [name for name in named if name in tables[0].table and name not in table]
+        table = table.merge(tables[0].table[["id", *counts]], on="id", how="left")
+        facts = {
+            "model": "cascade", "labels": list(OUTCOMES), "what_one_means": MEANING, "exclusive": True,
+            "thresholds": {}, "calibration": {}, "aggregation": card.aggregation, "of": card.unit,
+        }  # fmt: skip
+        write_json(beside(out, "model"), facts)
+    else:
+        table.loc[table["id"].map(case_hash).isin(seen), "split"] = "train"
     write_predictions(out, table)
     return table
+
+
+def _patients_of(tables: Sequence[Predictions], card: "ModelCard", seen: frozenset[str]) -> set[str]:
+    """Return the patients of clips that were trained on, for splits are by patient."""
+    from ...stages.units import images_table
+
+    found: set[str] = set()
+    for table in tables:
+        clips = read_predictions(images_table(table.path, card)).table
+        found |= set(clips.loc[clips["id"].map(case_hash).isin(seen), "patient"])
+    return found
+
+
+def _check_units(detachment: Path, macula: Path, asked: "Asked") -> None:
+    """Refuse models whose thresholds are of other units than those that are asked for, or of different ones.
+
+    Raises:
+        UserError: They are.
+    """
+    from ...finetune.model import load_card
+    from ...stages.units import aggregation_of
+
+    cards = [load_card(model) for model in (detachment, macula)]
+    wanted = [asked.units(card) for card in cards]
+    for model, card, units in zip((detachment, macula), cards, wanted):
+        if units is not None and card.aggregation != aggregation_of(units):
+            own = card.aggregation.get("unit", card.unit)
+            raise UserError(
+                f"{model}: its threshold is for a {own}, not for a {units.unit} by {units.rule or 'max'}: "
+                f"fine-tune both models with --unit {units.unit} (and the same --unit-rule)."
+            )
+    one, other = (card.aggregation.get("unit", card.unit) for card in cards)
+    if one != other:
+        raise UserError(f"{detachment} is a model of a {one}, {macula} of a {other}: a cascade is of one of them.")
 
 
 def detachment_label(model: Path) -> str:

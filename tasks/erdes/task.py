@@ -61,14 +61,16 @@ class Erdes(ClipTask):
     def predict(self, options: Namespace) -> "pd.DataFrame | None":
         if options.macula is None:
             return super().predict(options)
+        from ...stages.unit_options import asked_units
         from .cascade import predict_cascade
 
-        for name in ("explain", "explain_method", "resume", "bf16", "dicom"):
+        for name in ("explain", "explain_method", "resume", "bf16", "dicom", "alarm"):
             if getattr(options, name):
                 raise UserError(f"--{name.replace('_', '-')} is of one model: predict with each model alone.")
         return predict_cascade(
-            options.model, options.macula, options.inputs, options.out, options.batch, options.workers, options.audit
-        )
+            options.model, options.macula, options.inputs, options.out, options.batch, options.workers, options.audit,
+            asked_units(options),
+        )  # fmt: skip
 
 
 TASK = Erdes()

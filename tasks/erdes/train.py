@@ -32,6 +32,8 @@ def main(
     batch_size: int = 32,
     detachment: str = "non_rd_vs_rd",
     macula: str = "macula_detached_vs_intact",
+    unit: str | None = None,
+    unit_rule: str | None = None,
     resamples: int = 2000,
     seed: int = 0,
 ) -> None:
@@ -48,6 +50,9 @@ def main(
         batch_size: Clips per step of pre-training; fine-tuning takes half.
         detachment: Label of the first model.
         macula: Label of the second model.
+        unit: What is judged: a clip, or `case` (an eye; the manifest's column `case`), `study` or `patient`, by all of
+            its clips.
+        unit_rule: How the scores of clips become those of their unit: `max`, `mean` or `noisy-or`.
         resamples: Of the bootstrap by patient.
         seed: Of everything random.
     """
@@ -74,7 +79,7 @@ def main(
                 layer_decay=0.85,
             ),
         )  # fmt: skip
-        finetune(recipe, data=data, out=out / name, encoder=encoder)
+        finetune(recipe, data=data, out=out / name, encoder=encoder, unit=unit, unit_rule=unit_rule)
 
     cascade_of_runs(out / "detachment", out / "macula", out / "cascade.csv")
     evaluation = Evaluation(resamples=resamples)

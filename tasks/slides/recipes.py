@@ -16,6 +16,7 @@ from ...datasets.transforms.multi_crop import MultiCrop
 from ...engine.recipe import Optim, Run
 from ...mil.extract_recipe import Extract
 from ...mil.recipe import Mil
+from ...pretrain.idle_recipe import Idle
 from ...pretrain.recipe import Dino, Head, Ibot, Pretrain
 
 # Self-ViT-MIL's own statistics of stain-normalised tiles, in 0..1.
@@ -122,6 +123,37 @@ def pretrain_mae_s() -> Pretrain:
         data=TILES,
         augment=Augment(size=224, crop_scale=(0.5, 1.0), flip=0.5),
         optim=Optim(epochs=100, warmup_epochs=10, batch_size=1024),
+    )
+
+
+def pretrain_idle_s() -> Idle:
+    """Make a ViT-S/16 quicker: three quarters of its hidden units idle, distilled to its own features without labels.
+
+    Command: clinvit pretrain slides --recipe idle_s --data manifest.csv --tiles tiles --encoder runs/dino/encoder
+        --out runs/idle, then clinvit export runs/idle/encoder --merge --out encoder-merged
+    Merged, an encoder extracts about 1.6 times as fast on a CPU. Read the cosine that is printed at the end, and judge
+    the features by the task before they take the place of the full encoder's. Not run by us at this scale.
+    """
+    return Idle(
+        tiles_per_slide=1024,
+        stain=Stain("macenko"),
+        model=Model("small", channels=3, positions="learned"),
+        data=TILES,
+    )
+
+
+def pretrain_idle_tiny() -> Idle:
+    """Make the encoder of `tiny` quicker in the same way: minutes on a laptop.
+
+    Command: clinvit pretrain slides --recipe idle_tiny --data manifest.csv --tiles tiles --encoder runs/dino/encoder
+        --out runs/idle
+    """
+    return Idle(
+        tiles_per_slide=128,
+        stain=Stain("macenko"),
+        model=Model("mini", image_size=64, patch_size=8, channels=3, positions="learned"),
+        data=TILES,
+        augment=Augment(size=64, crop_scale=(0.5, 1.0), flip=0.5),
     )
 
 
@@ -256,6 +288,8 @@ PRETRAIN = {
     "dinov2_s": pretrain_dinov2_s,
     "dinov2_s_high": pretrain_dinov2_s_high,
     "mae_s": pretrain_mae_s,
+    "idle_s": pretrain_idle_s,
+    "idle_tiny": pretrain_idle_tiny,
 }
 FINETUNE = {
     "tiny": mil_tiny,

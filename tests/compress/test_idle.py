@@ -8,6 +8,7 @@ import pytest
 import torch
 from clinvit.backbone.card import EncoderCard
 from clinvit.backbone.encoder import open_vit, save_encoder
+from clinvit.backbone.idle import activation_changes, anneal, make_idle, put_active_first
 from clinvit.backbone.mlp import IdleMlp
 from clinvit.backbone.sizes import Architecture, Rotary
 from clinvit.backbone.vit import ViT
@@ -16,7 +17,7 @@ from clinvit.core.errors import UserError
 from clinvit.datasets.manifest.tables import read_manifest, read_predictions
 from clinvit.engine.checkpoint import LAST
 from clinvit.finetune.adaptation import add_lora, merge_lora
-from clinvit.finetune.idle import activation_changes, anneal, idle_architecture, make_idle, put_active_first
+from clinvit.finetune.idle import idle_architecture
 from clinvit.finetune.model import build_model, load_card, load_model
 from clinvit.finetune.recipe import Finetune
 from clinvit.finetune.run import finetune

@@ -261,6 +261,11 @@ out. Made by
 and checked in small by `tests/eval/test_further_coverage.py`, in large by the same under `-m thorough`. Each row is of
 RUNS studies; shares of 1,000 are uncertain by 1.4 percentage points. "Given" is the share with an interval: the others
 say why there is none.
+
+Of "Numbers" 4,000 studies each were run once more by hand with `clinvit.eval.targets.regression_intervals`: RMSE held
+in 95.0 to 97.4 % with normal errors (20 to 1,000 patients, one or three cases each; 95.9 and 95.8 % at 100), in 92.8 to
+95.1 % with errors of heavy tails (Student's t with 5 degrees of freedom); MAE and bias in 94.4 to 95.5 % with either;
+limits of agreement in 94.9 to 95.6 % and 92.5 to 94.6 %.
 """
 TABLE = """
 ## STUDY

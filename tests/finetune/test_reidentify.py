@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from clinvit.eval.statistics.identification import identification
-from clinvit.finetune.reidentify import FOLDS, info_nce, linked_features, pairs_of_patients
+from clinvit.finetune.reidentify import FOLDS, HeadFit, info_nce, linked_features, pairs_of_patients
 
 
 def test_the_loss_is_the_formula():
@@ -44,7 +44,7 @@ def patients_with_an_anatomy(seed: int = 0):
 def test_a_trained_head_links_patients_that_it_has_not_seen():
     features, patients = patients_with_an_anatomy()
     before = identification(features, patients)
-    folds = linked_features(features, patients)
+    folds = linked_features(HeadFit(features, patients), patients)
     assert len(folds) == FOLDS
     inside = np.concatenate([np.full(len(rows), number) for number, (rows, _) in enumerate(folds)])
     rows = np.concatenate([rows for rows, _ in folds])
@@ -58,4 +58,4 @@ def test_a_trained_head_links_patients_that_it_has_not_seen():
 
 def test_too_few_patients_train_no_head():
     features, patients = patients_with_an_anatomy()
-    assert linked_features(features[:24], patients[:24]) == []
+    assert linked_features(HeadFit(features[:24], patients[:24]), patients[:24]) == []

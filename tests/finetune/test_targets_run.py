@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from clinvit.api import load
 from clinvit.core.errors import DataError, UserError
+from clinvit.datasets.images.image_maps import read_maps
 from clinvit.datasets.manifest.tables import read_manifest, read_predictions
 from clinvit.eval import Evaluation, evaluate
 from clinvit.finetune.model import load_card
@@ -103,8 +104,8 @@ def test_all_kinds_are_recovered_and_reported(discs, recipe, tmp_path, capsys):
     pd.testing.assert_series_equal(
         rows["value_size"], table.rows("test").table["value_size"], check_names=False, rtol=1e-4
     )
-    with pytest.raises(UserError, match="maps are of findings; the model predicts value_size"):
-        model.explain(discs.parent / "p5_0.png")
+    (found,) = model.explain(discs.parent / "p5_0.png", labels=["size", "death"])
+    assert found.maps.shape == (2, 4, 4) and found.maps.max() > 0 and not np.allclose(*found.maps)
     said = export_stage(folder, "onnx", tmp_path / "onnx")
     assert "pixels -> scores" in said[0]
     kept = json.loads((tmp_path / "onnx/clinvit.json").read_text())
@@ -137,8 +138,11 @@ def test_cox_beside_hazards_are_compared_and_both_give_probabilities(discs, reci
     good, bad = (json.loads(line) for line in out.read_text().splitlines())
     assert 0 <= good["scores"][target.columns[1]] <= 1 and good["truth"]["time_death"] is None
     assert bad["status"] == "failed" and set(bad["scores"].values()) == {None}
-    with pytest.raises(UserError, match="--explain is for findings"):
-        predict_stage(Request(folder, [str(discs)], out, explain=tmp_path / "maps"))
+    predict_stage(Request(folder, [str(discs.parent / "p0_0.png")], out, explain=tmp_path / "maps"))
+    assert read_maps(tmp_path / "maps/maps/p0_0.h5").labels == ("death",)
+    assert (tmp_path / "maps/images/death/p0_0.png").is_file()
+    again = predict_stage(Request(folder, [str(discs.parent / "p0_0.png")], out, resume=True))
+    assert again[target.columns[1]].iloc[0] == pytest.approx(good["scores"][target.columns[1]])
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,10 @@ def test_other_features_and_other_files_are_refused_in_one_line(tmp_path, tiles)
         encoder.pooled(torch.full((3, WIDTH), torch.nan))
     with pytest.raises(UserError, match="no slide encoder that is known here"):
         load_slide_encoder(saved(tmp_path, {"blocks.0.weight": torch.zeros(2, 2)}))
+    for start, name in (("vision_encoder.blocks.0.attn.qkv", "TITAN"), ("image_resampler.latents", "PRISM")):
+        with pytest.raises(UserError, match=f"looks like {name}, whose network is not built here") as found:
+            load_slide_encoder(saved(tmp_path, {f"{start}.weight": torch.zeros(2, 2)}))
+        assert "TRIDENT" in str(found.value)
     del state["global_attn.attention_b.0.weight"]
     with pytest.raises(UserError, match="do not fit together"):
         load_slide_encoder(saved(tmp_path, state))

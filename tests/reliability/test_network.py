@@ -111,7 +111,7 @@ def test_no_verb_connects_to_anything(cohort, tmp_path):
         ["finetune", "thorax", "--recipe", "tiny", "--data", data, "--out", out / "ft", *tiny],
         *[["finetune", "thorax", "--recipe", "tiny", "--data", data, "--out", out / name, *tiny,
            "--encoder", out / "mae/encoder"] for name in ("north", "south")],
-        ["audit", model, data, "--out", out / "audit"],
+        ["audit", model, data, "--out", out / "audit", "--text-images", 3],
         ["merge", f"base={out / 'mae/encoder'}", out / "north", out / "south", "--out", out / "merged"],
         ["merge", "--verify", f"merged={out / 'merged'}", f"own={out / 'north'}", "--data", data, "--out",
          out / "verified"],

@@ -17,6 +17,7 @@ from clinvit.finetune.recipe import View
 from PIL import Image
 
 ARCH = Architecture(32, 2, 2, image_size=(32, 32), patch_size=8)
+QUICK = ("--text-images", "0")  # `test_burned_text` looks at them
 LONG = "Quixadotter"  # part of every name: must not leave
 
 
@@ -49,7 +50,9 @@ def encoder(tmp_path_factory):
 
 @pytest.mark.slow
 def test_an_encoder_is_audited(archive, encoder, tmp_path, capsys):
-    assert main(["audit", str(encoder), str(archive), "--out", str(tmp_path / "audit"), "--labels", "Mass"]) == 0
+    assert (
+        main(["audit", str(encoder), str(archive), "--out", str(tmp_path / "audit"), "--labels", "Mass", *QUICK]) == 0
+    )
     said = json.loads((tmp_path / "audit/audit.json").read_text())
     assert said["images"] == 120 and said["patients"] == 40 and said["of"] == "encoder"
     assert said["head"]["auroc"]["value"] > 0.7, "patterns of patients are in the features of a random network, too"
@@ -57,7 +60,7 @@ def test_an_encoder_is_audited(archive, encoder, tmp_path, capsys):
     assert any("Membership" in note for note in said["notes"])
     pairs = pd.read_csv(tmp_path / "audit/candidates.csv")
     assert len(pairs) and (pairs["patient"] != pairs["other_patient"]).all()
-    assert "stays in the house" in capsys.readouterr().out
+    assert "stay in the house" in capsys.readouterr().out
     for name in ("audit.html", "audit.json"):
         text = (tmp_path / "audit" / name).read_text()
         assert LONG not in text, "no name, number, path or site may leave"
@@ -82,9 +85,54 @@ def test_a_model_is_attacked_by_its_losses_alone_and_beside_shadow_heads(archive
     model = save_model(tmp_path / "model", build_model(card), card)
     table = pd.read_csv(archive / "manifest.csv")
     write_hashes(model / TRAINED_ON, table["id"][:60])
-    assert main(["audit", str(model), str(archive), "--out", str(tmp_path / "audit")]) == 0
+    assert main(["audit", str(model), str(archive), "--out", str(tmp_path / "audit"), *QUICK]) == 0
     said = json.loads((tmp_path / "audit/audit.json").read_text())
     for name in ("membership", "shadow"):
         assert said[name]["low"] < 0.5 < said[name]["high"] and said["membership"]["members"] == 60
     assert "heads that never saw the case: AUROC" in capsys.readouterr().out
     assert LONG not in (tmp_path / "audit/audit.html").read_text()
+
+
+@pytest.mark.slow
+def test_a_patient_alarm_is_made_and_warns_of_wrong_claims(archive, tmp_path, capsys):
+    """Images of the archive claim their own patient, then another one; and a patient whom nobody has seen."""
+    card = ModelCard(("Mass",), {}, False, "full", "vit", "mean", ARCH, (0.45,), (0.2,), View("squash", None), 32)
+    torch.manual_seed(0)
+    model, alarm = save_model(tmp_path / "model", build_model(card), card), tmp_path / "alarm.safetensors"
+    audit = ["audit", str(model), str(archive), "--out", str(tmp_path / "audit"), *QUICK]
+    assert main([*audit, "--alarm", str(alarm), "--alarm-rate", "0.01"]) == 2
+    assert "needs 99" in capsys.readouterr().err
+    assert main([*audit, "--alarm", str(alarm), "--alarm-rate", "0.1"]) == 0
+    said = capsys.readouterr().out
+    assert "exact 95 % interval" in said and "stays in the hospital" in said
+    assert LONG.encode() not in alarm.read_bytes() and "alarm" not in (tmp_path / "audit/audit.json").read_text()
+    table = pd.read_csv(archive / "manifest.csv")
+    wrong = dict(zip(table["patient"].unique(), np.roll(table["patient"].unique(), 7)))
+    new = table.assign(split="test", id="new" + table["id"])[::3]
+    new = pd.concat([new, new.assign(id="wrong" + new["id"], patient=new["patient"].map(wrong))])
+    stranger = new[:1].assign(id="stranger", patient="stranger")
+    pd.concat([new, stranger]).to_csv(archive / "new.csv", index=False)
+    predict = ["predict", "thorax", str(archive / "new.csv"), "--model", str(model), "--out", str(tmp_path / "p.csv")]
+    assert main([*predict, "--alarm", str(alarm), "--audit", str(tmp_path / "log.jsonl")]) == 0
+    out = capsys.readouterr().out
+    found = pd.read_csv(tmp_path / "p.csv", dtype={"patient_alarm": str}, keep_default_na=False)
+    rate = found["patient_alarm"].eq("1").groupby(found["id"].str.startswith("wrong")).mean()
+    assert rate[True] > 0.5 and rate[False] < 0.1
+    assert found.set_index("id").loc["stranger", "patient_alarm"] == "" and "1 not looked at" in out
+    flagged = found[found["patient_alarm"] == "1"]
+    assert flagged["warning"].str.contains("patient alarm: unlike the earlier images").all()
+    assert f"{len(flagged)} of 80 images" in out and f'"patient_alarms":{len(flagged)}' in (
+        tmp_path / "log.jsonl"
+    ).read_text().replace(": ", ":")
+    assert main([*predict, "--alarm", str(alarm), "--resume"]) == 0, "the whole table is there"
+    other = save_model(tmp_path / "other", build_model(card), card)
+    assert main([*predict[:3], "--model", str(other), "--out", str(tmp_path / "q.csv"), "--alarm", str(alarm)]) == 2
+    assert "an alarm of another model" in capsys.readouterr().err
+
+
+def test_an_alarm_of_an_encoder_is_refused(archive, encoder, tmp_path, capsys):
+    common = ["audit", str(encoder), str(archive), "--out", str(tmp_path / "audit")]
+    assert main([*common, "--alarm", str(tmp_path / "alarm.safetensors"), "--alarm-rate", "0.1"]) == 2
+    assert "not of an encoder" in capsys.readouterr().err
+    assert main([*common, "--reident", "last_blocks", "--reident-blocks", "3"]) == 2
+    assert "the encoder has 2" in capsys.readouterr().err

@@ -4,12 +4,14 @@ import json
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 import torch
 from clinvit.backbone.card import EncoderCard
 from clinvit.backbone.encoder import save_encoder
 from clinvit.backbone.sizes import Architecture
 from clinvit.backbone.vit import ViT
+from clinvit.datasets.manifest.tables import read_predictions
 from clinvit.phantoms.ocular import write_erdes
 from clinvit.phantoms.slides import write_camelyon16
 from clinvit.stages.prepare import prepare_stage
@@ -44,6 +46,23 @@ def test_erdes(tmp_path):
     small = "--size micro --image_size 32 --frames 4 --pretrain_epochs 1 --epochs 1 --resamples 50".split()
     script("erdes", tmp_path / "manifest.csv", "--out", tmp_path / "out", *small)
     assert report_of(tmp_path / "out")["models"][0]["classes"]["metrics"]["accuracy"]["value"] > 0
+
+
+@pytest.mark.slow
+def test_erdes_by_eye(tmp_path):
+    root = write_erdes(tmp_path / "raw", clips=72, size_px=64, seconds=(0.3, 0.5))
+    prepare_stage(load("erdes").layouts(), root, tmp_path / "manifest.csv")
+    table = pd.read_csv(tmp_path / "manifest.csv", dtype=str, keep_default_na=False)
+    pair = table.groupby(["split", "diagnosis"]).cumcount() // 2  # two clips an eye
+    table["patient"] = table["split"] + table["diagnosis"] + pair.astype(str)
+    table.assign(case="left").to_csv(tmp_path / "manifest.csv", index=False)
+    small = "--size micro --image_size 32 --frames 4 --pretrain_epochs 1 --epochs 1 --resamples 50".split()
+    script("erdes", tmp_path / "manifest.csv", "--out", tmp_path / "out", *small, "--unit", "case")
+    (model,) = report_of(tmp_path / "out")["models"]
+    assert model["classes"]["metrics"]["accuracy"]["value"] > 0
+    eyes = read_predictions(tmp_path / "out/cascade.csv").table
+    clips = read_predictions(tmp_path / "out/detachment/predictions.clips.csv").table
+    assert eyes["clips"].astype(int).max() == 2 and len(eyes) < len(clips)
 
 
 @pytest.mark.slow

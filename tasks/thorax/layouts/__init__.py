@@ -2,8 +2,9 @@
 
 from ....datasets.manifest.layouts import Layout, own_layouts
 from ..labels import MEANING
-from . import chestxray14, chexpert, chexpert_plus, covidx, mimic, padchest, rsna, vindr
+from . import box_list, chestxray14, chexpert, chexpert_plus, covidx, mimic, padchest, rsna, vindr
 
+_OWN = own_layouts("radiograph")
 LAYOUTS: dict[str, Layout] = {
     "chestxray14": Layout(
         chestxray14.recognise, chestxray14.read, "Data_Entry_2017.csv or sample_labels.csv", MEANING["chestxray14"]
@@ -21,5 +22,6 @@ LAYOUTS: dict[str, Layout] = {
     ),
     "rsna": Layout(rsna.recognise, rsna.read, "stage_2_train_labels.csv", MEANING["rsna"]),
     "covidx": Layout(covidx.recognise, covidx.read, "train_COVIDx*.txt and test_COVIDx*.txt", MEANING["covidx"]),
-    **own_layouts("radiograph"),
+    **_OWN,
+    "csv": box_list.beside_own_table(_OWN["csv"]),
 }

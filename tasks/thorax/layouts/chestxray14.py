@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 
 from ....core.errors import DataError
-from ....datasets.manifest.boxes import Box
 from ....datasets.manifest.inventory import (
     by_stem,
     complete_splits,
@@ -19,11 +18,10 @@ from ....datasets.manifest.inventory import (
     warn,
 )
 from ....datasets.manifest.tables import nearest, read_csv, refuse_patient_overlap
-from ..labels import BOX_SPELLING, CHESTXRAY14
+from ..labels import CHESTXRAY14
+from .box_list import BOX_LIST, boxes_of, stem
 
-NOMINAL_PX = 1024  # the frame of BBox_List_2017.csv; a down-scaled copy keeps the table
 OLDEST = 120  # the table has ages up to 414
-BOX_LIST = "BBox_List_2017.csv"
 ENTRIES = ("Data_Entry_2017*.csv", "sample_labels.csv")
 LISTS = {"train": "train_val_list.txt", "test": "test_list.txt"}
 PAPER_LISTS = {split: f"{split}_official.txt" for split in ("train", "val", "test")}
@@ -61,7 +59,7 @@ def read(
     raw = read_csv(path).rename(columns={"Patient Sex": "Patient Gender"})
     columns = ("Image Index", "Finding Labels", "Follow-up #", "Patient ID", "Patient Age", "Patient Gender")
     require_columns(path, raw, (*columns, "View Position"), "the table of ChestX-ray14")
-    table = pd.DataFrame({"id": _stem(raw["Image Index"]), "path": raw["Image Index"].str.strip()})
+    table = pd.DataFrame({"id": stem(raw["Image Index"]), "path": raw["Image Index"].str.strip()})
     table["patient"] = raw["Patient ID"].str.strip().str.zfill(8)  # as in the file names
     refuse_repeated(path, table["id"], "image")
     without = paper_lists is None and not any(_listed(root / name) for name in LISTS.values())
@@ -90,49 +88,8 @@ def read(
     table = keep_present(table, root, files, keep_missing)
     table = complete_splits(path, table, CHESTXRAY14, seed)
     if (root / BOX_LIST).is_file():
-        table.attrs["boxes"] = _boxes_of(root, set(table["id"]))
+        table.attrs["boxes"] = boxes_of(root, {case: case for case in table["id"]})
     return table, CHESTXRAY14
-
-
-def boxes(root: str | Path) -> pd.DataFrame:
-    """Return the boxes of BBox_List_2017.csv (test images only).
-
-    Returns:
-        `id, label, x, y, w, h`: upper left corner, width and height as fractions (0..1) of the image,
-        whatever its size. The table counts in pixels of a 1024-px image, for down-scaled copies too.
-
-    Raises:
-        DataError: The file or a column is missing, a label is unknown or a number is none.
-    """
-    path = Path(root) / BOX_LIST
-    raw = read_csv(path)
-    numbers = {"x": "Bbox [x", "y": "y", "w": "w", "h": "h]"}
-    require_columns(path, raw, ["Image Index", "Finding Label", *numbers.values()], "the boxes of ChestX-ray14")
-    table = pd.DataFrame({"id": _stem(raw["Image Index"]), "label": raw["Finding Label"].str.strip()})
-    table["label"] = table["label"].replace(BOX_SPELLING)
-    unknown = table["label"][~table["label"].isin(CHESTXRAY14)]
-    if len(unknown):
-        raise DataError(f"{path}: unknown finding {unknown.iloc[0]!r}{nearest(unknown.iloc[0], CHESTXRAY14)}.")
-    for name, column in numbers.items():
-        table[name] = pd.to_numeric(raw[column], errors="coerce").astype("float64") / NOMINAL_PX
-    wrong = np.flatnonzero(~table[list(numbers)].ge(0).all(axis=1) | table[["w", "h"]].eq(0).any(axis=1))
-    if len(wrong):
-        raise DataError(f"{path}: row {wrong[0] + 2}: x, y, width and height of a box are pixels, above 0.")
-    return table
-
-
-def _boxes_of(root: Path, ids: set[str]) -> tuple[Box, ...]:
-    """Return the boxes of these images, in the 1024-px frame in which they were drawn, cut off at its edge."""
-    found = []
-    for row in boxes(root).itertuples(index=False):
-        left, top, right, bottom = (
-            NOMINAL_PX * min(1.0, edge) for edge in (row.x, row.y, row.x + row.w, row.y + row.h)
-        )
-        if left >= right or top >= bottom:
-            raise DataError(f"{root / BOX_LIST}: the box of {row.label} in {row.id} lies outside of its image.")
-        if row.id in ids:
-            found.append(Box(row.id, row.label, left, top, right - left, bottom - top, NOMINAL_PX, NOMINAL_PX))
-    return tuple(found)
 
 
 def _entry_file(root: Path) -> Path:
@@ -140,10 +97,6 @@ def _entry_file(root: Path) -> Path:
     if not found:
         raise DataError(f"{root}: no Data_Entry_2017.csv (or Data_Entry_2017_v2020.csv). Download it with the images.")
     return found[-1]  # the corrected table of 2020, if both are there
-
-
-def _stem(names: pd.Series) -> pd.Series:
-    return names.str.strip().str.replace(r"\.\w+$", "", regex=True)
 
 
 def _splits(root: Path, ids: pd.Series, paper_lists: str | Path | None) -> pd.Series:
@@ -166,7 +119,7 @@ def _list(path: Path) -> pd.Series:
     if not _listed(path):
         raise DataError(f"{path}: no such list. It comes with the data set; without it there is no official test set.")
     text = path.read_text(encoding="utf-8") if path.is_file() else gzip.decompress(zipped.read_bytes()).decode()
-    return _stem(pd.Series(text.splitlines(), dtype=str).str.split(n=1).str[0].dropna())
+    return stem(pd.Series(text.splitlines(), dtype=str).str.split(n=1).str[0].dropna())
 
 
 def _findings(path: Path, cells: pd.Series) -> np.ndarray:

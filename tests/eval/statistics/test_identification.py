@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from clinvit.eval.statistics.context_probe import context_probe
-from clinvit.eval.statistics.identification import alike_patients, identification
+from clinvit.eval.statistics.identification import alike_patients, identification, identification_by_time
 from clinvit.eval.statistics.membership import losses, membership
 from clinvit.eval.statistics.robustness_index import robustness_index
 from clinvit.eval.statistics.shadow_attack import difficulty
@@ -191,3 +191,36 @@ def test_the_interval_of_the_shadow_attack_covers(effect):
         found.append(membership(member, beside, who, seed=seed))
     true = np.mean([each.value for each in found])
     assert np.mean([each.low <= true <= each.high for each in found]) >= 0.91
+
+
+def test_by_time_is_the_definition_among_the_pairs_of_a_bin():
+    """Brute force: of the query's patient the images in the bin alone, of others all; one threshold for all bins."""
+    rng = np.random.default_rng(5)
+    patients = [f"p{i}" for i in rng.integers(0, 20, 80)]
+    groups = [f"s{i}" for i in rng.integers(0, 2, 80)]
+    times = rng.integers(0, 6, 80).astype(float)
+    times[::9] = np.nan
+    own = {name: rng.normal(size=8) for name in set(patients)}
+    features = np.array([own[name] for name in patients]) + rng.normal(size=(80, 8))
+    f = features / np.linalg.norm(features, axis=1, keepdims=True)
+    bins = [(0, 1), (1, 3), (3, np.inf)]
+    for (least, below), found in zip(bins, identification_by_time(features, patients, groups, times, bins)):
+        first, average, truth, scores = [], [], [], []
+        for i in range(80):
+            near = [
+                j
+                for j in range(80)
+                if j != i and patients[j] == patients[i] and least <= abs(times[i] - times[j]) < below
+            ]
+            far = [j for j in range(80) if patients[j] != patients[i] and groups[j] == groups[i]]
+            ranked = sorted(near + far, key=lambda j: -(f[i] @ f[j]))
+            if near:
+                hit = [j in near for j in ranked[: len(near)]]
+                first.append(hit[0])
+                average.append(sum(sum(hit[: k + 1]) / (k + 1) for k in range(len(near)) if hit[k]) / len(near))
+            truth += [j in near for j in near + far if j > i]
+            scores += [f[i] @ f[j] for j in near + far if j > i]
+        assert found.precision_at_1.value == pytest.approx(np.mean(first), abs=1e-12)
+        assert found.map_at_r.value == pytest.approx(np.mean(average), abs=1e-12)
+        assert found.auroc.value == pytest.approx(roc_auc_score(truth, scores), abs=1e-12)
+        assert (found.queries, found.same, found.other) == (len(first), sum(truth), len(truth) - sum(truth))

@@ -6,8 +6,15 @@ from clinvit.eval import Evaluation
 from clinvit.eval.statistics import resampling
 from clinvit.eval.statistics.intervals import estimates, macro_estimate, percentile
 from clinvit.eval.statistics.metrics import auroc
-from clinvit.eval.statistics.resampling import PatientBootstrap, PatientJackknife, rarest_finding
+from clinvit.eval.statistics.resampling import (
+    PatientBootstrap,
+    PatientJackknife,
+    patient_bootstrap,
+    rarest_finding,
+    shared_resamples,
+)
 from scipy.stats import bootstrap as scipy_bootstrap
+from sklearn.metrics import roc_auc_score
 
 
 def skewed(cases: int = 40, seed: int = 0) -> np.ndarray:
@@ -137,3 +144,35 @@ def test_macro_mean_has_a_bca_interval():
     estimate = macro_estimate(auroc(truth, scores), drawn)
     assert estimate.method == "bootstrap, bca"
     assert estimate.low < estimate.value < estimate.high
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 1000])
+def test_cases_are_added_up_piece_by_piece_to_the_same_sums(monkeypatch, at_once):
+    monkeypatch.setattr("clinvit.eval.statistics.resampling._AT_ONCE", at_once)
+    rng = np.random.default_rng(3)
+    patients, cases = [f"p{i}" for i in rng.integers(0, 20, 60)], rng.normal(size=(60, 1)).round(1)
+    truth, groups = (rng.random((60, 1)) < 0.4).astype(float), rng.integers(-1, 6, (60, 2))
+    bootstrap = PatientBootstrap(patients, 50, 1)
+    counts = np.concatenate(list(bootstrap.counts()), axis=1)[bootstrap.index]  # (N, R)
+    wanted = [[(counts * (groups == group).sum(axis=1)[:, None]).sum(axis=0)] for group in range(6)]
+    np.testing.assert_array_equal(bootstrap.tallies(groups, 6), np.concatenate(wanted).T)
+    found = bootstrap.ranks(truth, cases)["auroc"][:, 0]
+    auroc = [roc_auc_score(truth[:, 0], cases[:, 0], sample_weight=column) for column in counts.T]
+    np.testing.assert_allclose(found, auroc, rtol=1e-12)
+
+
+def test_the_same_patients_share_their_resamples_while_a_report_is_made():
+    names = ["a", "b", "b", "c"]
+    strata = np.array([0, 1, 1, 1])
+    assert patient_bootstrap(names, 9, 0) is not patient_bootstrap(names, 9, 0)
+    with shared_resamples():
+        first = patient_bootstrap(names, 9, 0)
+        assert patient_bootstrap(list(names), 9, 0) is first
+        others = [(names, 9, 1), (names, 8, 0), (["a", "b", "c", "c"], 9, 0), (names, 9, 0, strata), (names[:3], 9, 0)]
+        assert all(patient_bootstrap(*asked) is not first for asked in others)
+        of_strata = patient_bootstrap(names, 9, 0, strata)
+        assert patient_bootstrap(names, 9, 0, strata.copy()) is of_strata
+        assert patient_bootstrap(names, 9, 0, strata[::-1]) is not of_strata
+        counts, alone = (np.concatenate(list(one.counts()), axis=1) for one in (first, PatientBootstrap(names, 9, 0)))
+        np.testing.assert_array_equal(counts, alone)
+    assert patient_bootstrap(names, 9, 0) is not first

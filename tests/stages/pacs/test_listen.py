@@ -7,17 +7,23 @@ import socket
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 from clinvit.cli import main
 from clinvit.core.errors import UserError
 from clinvit.core.secret import keyed_hash
+from clinvit.datasets.manifest.tables import Regression
+from clinvit.finetune.model import build_model, load_card, save_model
 from clinvit.stages.pacs import listen as module
 from clinvit.stages.pacs.listen import ListenRequest, listen_stage
 from clinvit.stages.pacs.receiver import Reception
+from clinvit.stages.predict import Request, predict_stage
+from clinvit.stages.units import IMAGES, Asked
 from clinvit.tests.stages.pacs.killed import trial
-from clinvit.tests.stages.pacs.servers import PATIENT, PLANTED, free_port, radiograph, text_report
+from clinvit.tests.stages.pacs.servers import PATIENT, PLANTED, free_port, radiograph, text_report, write
 from clinvit.tests.stages.pacs.waiting import echo, table, wait_for
+from pydicom import dcmread
 from pydicom.uid import generate_uid
 from pynetdicom import AE
 from pynetdicom.sop_class import BasicTextSRStorage, DigitalXRayImageStorageForPresentation
@@ -31,11 +37,18 @@ def model(random_model):
 class Listener:
     """A listener in this process; `rows()` waits for so many."""
 
-    def __init__(self, model, folder, quiet_s=0.5, destination=None, **reception):
+    def __init__(self, model, folder, quiet_s=0.5, destination=None, units=IMAGES, **reception):
         self.port, self.out, self.queue = free_port(), folder / "p.csv", folder / "queue"
         self.reception = Reception(port=self.port, **reception)
         self.request = ListenRequest(
-            model, self.queue, self.out, self.reception, quiet_s=quiet_s, destination=destination, unit="radiograph"
+            model,
+            self.queue,
+            self.out,
+            self.reception,
+            quiet_s=quiet_s,
+            destination=destination,
+            unit="radiograph",
+            units=units,
         )
         self._stop, self.error = threading.Event(), None
 
@@ -105,6 +118,64 @@ def test_a_study_of_several_images_gives_one_row_that_says_why(model, tmp_path, 
     )
     for word in [*PLANTED.values(), *"^".join(PLANTED.values()).split("^"), PATIENT, study, alone, "19310711"]:
         assert word not in written, word
+
+
+class Kept:
+    """A destination that keeps what it is sent."""
+
+    def __init__(self):
+        self.objects = []
+
+    def send(self, files):
+        self.objects += [dcmread(file) for file in files]
+
+
+@pytest.mark.parametrize("stored", [False, True], ids=["asked", "of the model"])
+def test_a_study_is_scored_on_all_of_its_images_and_has_one_report(random_model, tmp_path, stored):
+    learned = {"aggregation": {"unit": "study", "rule": "mean"}} if stored else {}
+    model = random_model(thresholds={"Square": {"value": 0.0, "how": "youden", "split": "val"}}, **learned)
+    study, empty, pacs = generate_uid(), generate_uid(), Kept()
+    views = [radiograph(study, view=view, seed=seed) for seed, view in enumerate(("PA", "LL", "AP"))]
+    loose = generate_uid()  # one of its scanners has not asked for the number: one study all the same, but no report
+    more = [radiograph(loose, view="PA"), radiograph(loose, patient="", view="LL")]
+    units = IMAGES if stored else Asked("study", "mean")
+    with Listener(model, tmp_path, destination=pacs, units=units) as listener:
+        assert send(listener.port, *views, *more, text_report(study), text_report(empty)) == [0] * 7
+        listener.rows(3)
+        wait_for(lambda: len(pacs.objects) == 2)
+    failed, two, good = sorted(table(listener.out), key=lambda row: row["images"] + row["status"])
+    assert (two["status"], two["images"]) == ("ok", "2")
+    files = [write(view, tmp_path / f"{place}.dcm") for place, view in enumerate(views)]
+    single = Request(random_model(), [str(file) for file in files], tmp_path / "images.csv", unit="radiograph")
+    scores = predict_stage(single)
+    assert float(good["p_Square"]) == pytest.approx(scores["p_Square"].mean(), abs=1e-5)
+    assert (good["images"], good["failed_images"], good["study"] != failed["study"]) == ("3", "0", True)
+    assert failed["status"] == "failed" and "without an image to score" in failed["reason"]
+    assert good["pred_Square"] == "1" if stored else "pred_Square" not in good
+    report = next(each for each in pacs.objects if each.StudyInstanceUID == study)
+    assert "study of 3 images, by mean" in report.to_json()
+    assert len(report.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence) == 3
+    (empty_one,) = [each for each in pacs.objects if each.StudyInstanceUID == empty]
+    assert "The analysis failed" in empty_one.to_json()
+
+
+def test_units_that_are_no_studies_are_not_listened_for(random_model, tmp_path):
+    model = random_model(aggregation={"unit": "patient", "rule": "max"})
+    with pytest.raises(UserError, match="scores study by study, not patients"):
+        listen_stage(ListenRequest(model, tmp_path / "queue", tmp_path / "p.csv"), threading.Event())
+
+
+def test_numbers_of_studies_stand_in_the_table_and_the_report(random_model, tmp_path):
+    target = Regression("age", "years", "mse", mean=60.0, std=12.0)
+    card = replace(load_card(random_model()), labels=("age",), targets=(target.plain(),))
+    model, pacs = save_model(tmp_path / "valued", build_model(card), card), Kept()
+    with Listener(model, tmp_path, destination=pacs, units=Asked("study")) as listener:
+        study = generate_uid()
+        assert send(listener.port, radiograph(study), radiograph(study, view="LL")) == [0] * 2
+        (row,) = listener.rows(1)
+        wait_for(lambda: pacs.objects)
+    assert row["status"] == "ok" and 0 < float(row["value_age"]) < 120 and row["y_age"] == ""
+    assert "UCUM" in pacs.objects[0].to_json() and '"year"' in pacs.objects[0].to_json()
 
 
 def test_senders_that_may_not_are_refused_and_named(model, tmp_path, capfd):

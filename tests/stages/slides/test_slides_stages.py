@@ -674,3 +674,30 @@ def test_alike_slides_are_found_shown_and_judged(work, pooled, tmp_path, capsys)
     page = (out / "retrieval.html").read_text()
     assert page.count("data:image/jpeg;base64") == 3 * found["query"].nunique() and "cannot be read" not in page
     assert set(json.loads((out / "retrieval.json").read_text())["labels"]) == {"tumor"}
+
+
+def test_slides_of_a_number_and_a_time_are_mapped_and_reported(work, tmp_path, capsys):
+    manifest = read_manifest(work / "manifest.csv")
+    table = manifest.table.assign(cells=range(SLIDES), months=range(1, SLIDES + 1), died=[1, 1, 0, 1, 1] * 2)
+    table.drop(columns=["tumor"]).to_csv(work / "valued.csv", index=False)
+    kinds = {"cells": {"kind": "regression"}, "death": {"kind": "survival", "time": "months", "event": "died"}}
+    (work / "valued.json").write_text(json.dumps({"targets": kinds}))
+    arguments = training(work, work / "features", tmp_path / "run")
+    arguments[arguments.index("--data") + 1] = work / "valued.csv"
+    code, _, error = run(capsys, *arguments, "--data.labels", "[cells, death]")
+    assert code == 0, error
+    pixels = np.asarray(Image.new("RGB", (1024, 1024), (200, 120, 160))).copy()
+    pixels[::7, ::5] = (90, 40, 110)
+    write_dicom_slide(tmp_path / "in", "A_SLIDE", pixels, PatientName="A^B", PatientID="7")
+    more = ["--encoder", work / "encoder", "--features", tmp_path / "features"]
+    code, _, error = run(
+        capsys, "predict", "slides", tmp_path / "in", "--model", tmp_path / "run/model", "--out", tmp_path / "p.csv",
+        "--explain", tmp_path / "maps", "--dicom", "sr,pm,seg,sc", *more,
+    )  # fmt: skip
+    assert code == 0, error
+    row = read_predictions(tmp_path / "p.csv", targets=True).table.iloc[0]
+    (page,) = (tmp_path / "maps/cells").glob("*.html")
+    assert f"cells: {row['value_cells']:.4g}" in page.read_text(encoding="utf-8")
+    assert len(list((tmp_path / "maps/death").glob("*.html"))) == 1
+    kinds = sorted(path.stem.split("-", 1)[1] for path in (tmp_path / "p-dicom").glob("*.dcm"))
+    assert kinds == ["sc-1", "sc-2", "sr"]  # this slide does not say where it lies, so has no parametric map

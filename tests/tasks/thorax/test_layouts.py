@@ -13,7 +13,7 @@ from clinvit.datasets.manifest.tables import read_manifest, write_manifest
 from clinvit.phantoms.radiographs import write_chestxray14
 from clinvit.tasks.thorax.labels import CHESTXRAY14, CHEXPERT, CHEXPERT14, MIMIC, VINDR
 from clinvit.tasks.thorax.layouts import LAYOUTS
-from clinvit.tasks.thorax.layouts.chestxray14 import boxes
+from clinvit.tasks.thorax.layouts.box_list import boxes
 
 NIH_HEADER = (
     "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
@@ -134,6 +134,26 @@ def test_chestxray14_boxes_are_fractions(tmp_path):
     )
     with pytest.raises(DataError, match="row 2"):
         boxes(tmp_path)
+
+
+@pytest.mark.parametrize("given", ["", "findings.csv"], ids=["folder", "table"])
+def test_boxes_beside_a_table_of_ones_own(tmp_path, given):
+    nih(tmp_path)
+    for name in ("Data_Entry_2017.csv", "train_val_list.txt", "test_list.txt"):
+        (tmp_path / name).unlink()
+    images = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png"))
+    write(
+        tmp_path / "findings.csv",
+        "path,patient,Infiltration",
+        *(f"{image},{Path(image).name[:8]},{row % 2}" for row, image in enumerate(images)),
+    )
+    listed = tmp_path / "BBox_List_2017.csv"
+    listed.write_text(listed.read_text() + "00000018_000.png,Mass,1,2,3,4,,,\n")
+    table, labels = to_manifest(tmp_path / given)
+    assert labels == ("Infiltration",) and [box.label for box in table.attrs["boxes"]] == ["Infiltration"]
+    case = table.set_index("id").loc[table.attrs["boxes"][0].id]
+    assert case["path"].endswith("00000017_000.png") and table.attrs["boxes"][0][2:4] == (256, 512)
+    assert any("no label here (Mass)" in text for text in table.attrs["notes"])
 
 
 def test_chestxray14_partial_downloads_are_counted(tmp_path):
