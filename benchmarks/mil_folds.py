@@ -101,8 +101,9 @@ def report(name: str, bags: BagTable, scores: dict[str, np.ndarray], seconds: di
     for who, found in scores.items():
         values[who] = metrics(truth, found)
         drawn[who] = np.stack([metrics(truth[own], found[:, own]) for own in rows])
-    values["difference"] = values["ours"] - values["torchmil"]
-    drawn["difference"] = drawn["ours"] - drawn["torchmil"]
+    if len(scores) == 2:
+        values["difference"] = values["ours"] - values["torchmil"]
+        drawn["difference"] = drawn["ours"] - drawn["torchmil"]
     for who, value in values.items():
         low, high = np.nanquantile(drawn[who], (0.025, 0.975), axis=0)
         sign = "+" if who == "difference" else ""
@@ -135,10 +136,13 @@ def main() -> None:
         scores, seconds = {}, {}
         for who, make in (("ours", ours), ("torchmil", theirs)):
             start = time.process_time()
-            scores[who] = np.stack([
-                held_out(bags, lambda name=name, make=make: make(name, bags.width), options, options.seed + repeat)
-                for repeat in range(options.repeats)
-            ])  # fmt: skip
+            try:
+                scores[who] = np.stack([
+                    held_out(bags, lambda name=name, make=make: make(name, bags.width), options, options.seed + repeat)
+                    for repeat in range(options.repeats)
+                ])  # fmt: skip
+            except RuntimeError as error:
+                print(f"| {name} | {who} | ended in an error: {str(error).splitlines()[0]} | | |", flush=True)
             seconds[who] = time.process_time() - start
         report(name, bags, scores, seconds)
 
