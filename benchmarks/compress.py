@@ -17,8 +17,16 @@ from clinvit.compress.pruning import prune
 from clinvit.finetune.idle import idle_architecture
 from clinvit.finetune.model import ModelCard, build_model
 from clinvit.finetune.recipe import Finetune, View
-from clinvit.stages.compress.forms import BATCH, graph_scores, network_scores, rates, weights_bytes, write_graphs
-from side_by_side import against, machine
+from clinvit.stages.compress.forms import (
+    BATCH,
+    Scores,
+    graph_scores,
+    network_scores,
+    rates,
+    weights_bytes,
+    write_graphs,
+)
+from side_by_side import against, machine, multiplies_bf16
 from torch import nn
 
 LABELS = tuple(f"finding {number}" for number in range(14))
@@ -33,6 +41,17 @@ def model(size: str, idle: float = 0.0) -> tuple[nn.Module, ModelCard]:
     network = build_model(card)
     nn.init.normal_(network.head.weight, std=0.1)
     return network.eval(), card
+
+
+def in_bf16(network: nn.Module, card: ModelCard) -> Scores:
+    """What gives the probabilities as `clinvit predict --bf16` does."""
+    scores = network_scores(network, card)
+
+    def cast(x):
+        with torch.autocast("cpu", torch.bfloat16):
+            return scores(x)
+
+    return cast
 
 
 def main() -> None:
@@ -53,6 +72,9 @@ def main() -> None:
     }
     steps = {name: network_scores(*each) for name, each in networks.items()}
     sizes = {name: weights_bytes(network) for name, (network, _) in networks.items()}
+    if multiplies_bf16("cpu"):
+        for name in ("plain", "idle 75 %, merged"):
+            steps[f"{name}, bf16"], sizes[f"{name}, bf16"] = in_bf16(*networks[name]), sizes[name]
     with tempfile.TemporaryDirectory() as folder:
         for name, words in (("plain", "plain"), ("idle 75 %, merged", "idle 75 %")):
             files = write_graphs(*networks[name], Path(folder) / words, int8=True)

@@ -42,6 +42,13 @@ def tiles(path, level, down, corners, px):
     for corner in corners:
         yield np.asarray(slide.read_region(corner, level, (px, px)).convert("RGB"))
 """,
+    "ours, within the process": """
+from clinvit.datasets.slides.reading import open_slide
+def tiles(path, level, down, corners, px):
+    with open_slide(path) as slide:
+        for x, y in corners:
+            yield slide.tile(x, y, px * down * slide.mpp, px)
+""",
     "fastslide": """
 import fastslide
 def tiles(path, level, down, corners, px):
@@ -160,7 +167,7 @@ def report(path: Path, peers: str) -> None:
     rows = {"ours": (mine, pixels)}
     with tempfile.TemporaryDirectory() as folder:
         for name, method in METHODS.items():
-            python = sys.executable if name == "openslide" else peers
+            python = sys.executable if name in ("openslide", "ours, within the process") else peers
             rows[name] = theirs(python, method, path, grid, level, down, Path(folder))
         rows["TRIDENT's loop"] = theirs(sys.executable, TRIDENT, path, grid, level, down, Path(folder))
     clock, cpu = (statistics.median(part) for part in zip(*mine, strict=True))

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..backbone.idle import anneal
@@ -92,7 +92,16 @@ class FineTuning(Training):
 
     def train_dataloader(self):
         """Return this process's shuffled batches."""
-        return train_loader(self.train_set, TrainBatches(len(self.train_set), *self.share), self.workers, self.done)
+        # A batch norm of features cannot tell one case from their mean: PyTorch ends the run there.
+        normed = any(isinstance(part, nn.BatchNorm1d) for part in self.model.modules())
+        batches = TrainBatches(len(self.train_set), *self.share, least=1 + normed)
+        if batches.left_out() and self.global_rank == 0:
+            print(
+                f"note: {len(self.train_set):,} cases in batches of {batches.batch} leave {batches.left_out()} for the "
+                "last batch of an epoch, too few for a batch norm: each epoch goes without, another time another one",
+                flush=True,
+            )
+        return train_loader(self.train_set, batches, self.workers, self.done)
 
     def val_dataloader(self):
         """Return every validation case."""

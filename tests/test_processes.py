@@ -1,5 +1,6 @@
 """Two processes that torchrun starts do what one does, and a scheduler's warning to one of them stops them all."""
 
+import json
 import os
 import signal
 import subprocess
@@ -36,8 +37,8 @@ def together(*arguments, processes: int = 2) -> list[str]:
     return [str(each) for each in [*launcher, CLINVIT, *arguments]]
 
 
-def run(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+def run(command: list[str], seconds: float = 300) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds)
     assert done.returncode == 0, done.stderr
 
 
@@ -166,6 +167,16 @@ def test_aggregators(tmp_path, batch, names):
         weights = "model/model.safetensors"
         assert_close(one / weights, two / weights, 1e-5, without="attention.w.bias")
         assert_same_predictions(one / "predictions.csv", two / "predictions.csv", {"val": 12, "test": 12})
+
+
+@pytest.mark.thorough
+def test_a_table_of_slides_ends(tmp_path):
+    """From tiles to a table: one process tiles, two train DINO, one trains the aggregator, while the other waits."""
+    brief = ["--optim.epochs", "1", "--optim.warmup_epochs", "0", "--tiles_per_slide", "16", "--resamples", "100"]
+    run(together("reproduce", "slides/main", "--rows", "max", "--phantoms", "--out", tmp_path, *brief), seconds=900)
+    rows = json.loads((tmp_path / "phantoms/slides/main/table.json").read_text(encoding="utf-8"))["rows"]
+    states = {row["row"]: row["state"] for row in rows if row["row"] == "max"}
+    assert states == {"max": "done"}
 
 
 @pytest.mark.parametrize("rank, requeued", [("0", "requeue 17_3\n"), ("1", "")])

@@ -110,11 +110,13 @@ class TrainBatches(Sampler):
         parts: Steps that are added up before the weights move (`optim.accumulate`): an epoch has no half sum.
         drop_last: Leave out the cases that do not fill a last batch. Else that batch is smaller; where it does not
             divide over the processes, its first cases fill it up.
+        least: Cases that a process needs for a step: a last batch of fewer is left out, unless it is the only one.
     """
 
     def __init__(
-        self, cases: int, batch: int, seed: int, rank: int = 0, world: int = 1, parts: int = 1, drop_last: bool = True
-    ):
+        self, cases: int, batch: int, seed: int, rank: int = 0, world: int = 1, parts: int = 1, drop_last: bool = True,
+        least: int = 1,
+    ):  # fmt: skip
         if batch % world:
             raise UserError(f"batch size {batch} does not divide over {world} processes; choose a multiple.")
         if drop_last and cases < batch * parts:
@@ -122,15 +124,21 @@ class TrainBatches(Sampler):
                 f"batch size {batch * parts} is larger than the {cases} training cases; lower optim.batch_size."
             )
         self.cases, self.batch, self.seed, self.rank, self.world = cases, batch, seed, rank, world
-        self.parts, self.drop_last = parts, drop_last
+        self.parts, self.drop_last, self.least = parts, drop_last, least
         self.epoch = 0
         # (epoch, steps of it that an interrupted run has done).
         self.done = (0, 0)
 
     def __len__(self) -> int:
         if not self.drop_last:
-            return -(-self.cases // self.batch)
+            return -(-self.cases // self.batch) - (self.left_out() > 0)
         return self.cases // (self.batch * self.parts) * self.parts
+
+    def left_out(self) -> int:
+        """Return how many cases of each epoch are too few for a last batch (`least`)."""
+        rest = self.cases % self.batch
+        few = 0 < rest < self.cases and -(-rest // self.world) < self.least
+        return rest if few and not self.drop_last else 0
 
     @property
     def sampler(self) -> "TrainBatches":

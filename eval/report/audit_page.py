@@ -37,12 +37,12 @@ def sentences(found: Any) -> list[str]:
 def _text_sentence(text: Any) -> str:
     if text.why:
         return f"Whether text is burned into the pixels was not looked at: {text.why}."
-    looked = f"{text.looked:,} of {many(text.of, 'image')} that {'was' if text.of == 1 else 'were'} read for text"
-    failed = f" ({text.failed:,} more could not be read)" if text.failed else ""
+    failed = f"; {text.failed:,} more could not be read" if text.failed else ""
+    looked = f"Of {many(text.looked, 'image')} read for text (of {text.of:,}{failed})"
     if not text.with_text:
-        return f"No text other than markers of side and view in the pixels of {looked}{failed}."
+        return f"{looked} none has text other than markers of side and view in its pixels."
     who = ", ".join(f"{field} in {count:,}" for field, count in text.person.items())
-    return f"Text in the pixels of {text.with_text:,} of {looked}{failed}; " + (
+    return f"{looked} {text.with_text:,} {'has' if text.with_text == 1 else 'have'} text in the pixels; " + (
         f"it says who the patient is: {who}." if who else "none of it is in the header or the manifest as patient."
     )
 

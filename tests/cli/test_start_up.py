@@ -3,10 +3,12 @@
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 # The command in a process of its own; its last line says the processor's seconds and what heavy there is.
 RUN = """
@@ -63,3 +65,16 @@ def test_predictions_without_a_model_beside_them_are_evaluated_without_torch(tmp
     _, code, heavy, said = spent("evaluate", "p.csv", "--out", "report", cwd=tmp_path)
     assert code == 0, said
     assert not heavy & {"torch", "timm", "lightning", "cv2"}
+
+
+def test_a_data_set_is_checked_without_torch(tmp_path):
+    rng = np.random.default_rng(0)
+    for row in range(20):
+        Image.fromarray(rng.integers(0, 256, (32, 32), dtype=np.uint8)).save(tmp_path / f"{row}.png")
+    rows = {"id": range(20), "path": [f"{row}.png" for row in range(20)], "patient": range(20)}
+    table = pd.DataFrame(rows).assign(split=["train", "test"] * 10, Mass=[0, 0, 1, 1] * 5)
+    table.to_csv(tmp_path / "manifest.csv", index=False)
+    _, code, heavy, said = spent("check", "images", "manifest.csv", cwd=tmp_path)
+    assert code == 0, said
+    assert f"ok      torch {version('torch')}, on " in said
+    assert not heavy & {"torch", "timm", "lightning"}

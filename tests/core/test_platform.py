@@ -192,3 +192,17 @@ def test_a_secret_file_is_the_owners(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(platform, "WINDOWS", True)
     platform.hide_from_others(tmp_path / "key")
     assert "whoever may open its folder may read it" in capsys.readouterr().err
+
+
+def test_gpus_are_named_by_the_driver_without_torch(tmp_path, monkeypatch):
+    monkeypatch.setattr(platform, "_GPUS", tmp_path)
+    monkeypatch.setattr(platform, "usable_cores", lambda: 16)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert platform.device_words() == "the CPU, 16 cores"
+    for place in ("0000:01:00.0", "0000:02:00.0"):
+        (tmp_path / place).mkdir()
+    assert platform.device_words() == "2 GPU(s), 16 cores"
+    (tmp_path / "0000:01:00.0" / "information").write_text("Model: \t\t NVIDIA H200\nIRQ:   \t\t 63\n")
+    assert platform.device_words() == "2 GPU(s) (NVIDIA H200), 16 cores"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert platform.device_words() == "the CPU, 16 cores"

@@ -229,3 +229,17 @@ def test_the_last_epoch_is_judged_too(cohort, small_recipes, tmp_path):
     )
     log = pd.read_csv(tmp_path / "run/log.csv")
     assert log["epoch"][log["val_macro_auroc"].notna()].tolist() == [3, 5]
+
+
+def test_a_probe_goes_without_a_last_batch_of_one(cohort, small_recipes, tmp_path, capsys):
+    """Its batch norm cannot tell one case from their mean; PyTorch would end the run."""
+    manifest = read_manifest(cohort())
+    cases, fine = len(manifest.rows("train")), small_recipes[1]
+    arch = fine.model.architecture()
+    save_encoder(tmp_path / "encoder", ViT(arch), EncoderCard(arch, (0.5,), (0.25,)))
+    batch = next(size for size in range(4, cases) if cases % size == 1)
+    optim = replace(fine.optim, epochs=1, warmup_epochs=0, batch_size=batch, drop_last=False, layer_decay=1.0)
+    recipe = replace(fine, mode="linear", patch_drop=0.0, optim=optim)
+    finetune(recipe, manifest, tmp_path / "run", tmp_path / "cache", tmp_path / "encoder")
+    said = capsys.readouterr().out
+    assert f"note: {cases} cases in batches of {batch} leave 1 for the last batch of an epoch, too few" in said

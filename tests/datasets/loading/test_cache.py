@@ -230,6 +230,18 @@ def test_batches_are_decided_by_seed_epoch_and_rank(files, tmp_path):
         TrainBatches(80, 16, 0, world=3)
 
 
+@pytest.mark.parametrize(
+    ("cases", "world", "sizes", "left"),
+    [(17, 1, [8, 8], 1), (18, 1, [8, 8, 2], 0), (17, 2, [4, 4], 1), (19, 2, [4, 4, 2], 0), (1, 1, [1], 0)],
+)
+def test_a_last_batch_of_too_few_is_left_out_another_one_each_time(cases, world, sizes, left):
+    batches = TrainBatches(cases, 8, seed=0, world=world, drop_last=False, least=2)
+    first = list(batches)
+    assert [len(each) for each in first] == sizes and len(batches) == len(sizes) and batches.left_out() == left
+    seen = {row for epoch in range(8) for each in (batches.set_epoch(epoch), *batches)[1:] for row, _ in each}
+    assert world > 1 or seen == set(range(cases))
+
+
 def test_the_last_batch_is_kept_where_the_recipe_asks():
     assert [len(batch) for batch in TrainBatches(21, 8, seed=0)] == [8, 8]
     kept = TrainBatches(21, 8, seed=0, drop_last=False)
