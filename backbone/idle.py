@@ -7,6 +7,7 @@ which the activation changes most on training images, and the others become line
 import math
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -69,11 +70,11 @@ def activation_changes(vit: ViT, batches: Iterable[Tensor]) -> list[Tensor]:
         vit: With idle units, which count as active here; in eval mode.
         batches: (B, C, [T,] H, W) normalised images, at least one.
     """
-    mlps = [block.mlp for block in vit.blocks]
+    mlps: list[Any] = [block.mlp for block in vit.blocks]
     sums = [torch.zeros(mlp.fc1.out_features, dtype=torch.float64) for mlp in mlps]
     tokens = [0] * len(mlps)
 
-    def look(place: int, mlp: IdleMlp):
+    def look(place: int, mlp: Any):
         def hook(_, given, hidden: Tensor) -> None:
             change = (mlp.act(hidden) - hidden).abs().flatten(0, -2)
             sums[place] += change.sum(dim=0).double().cpu()
@@ -103,8 +104,9 @@ def put_active_first(vit: ViT, changes: list[Tensor]) -> None:
         vit: With idle units.
         changes: As of `activation_changes`.
     """
-    for block, change in zip(vit.blocks, changes, strict=True):
-        mlp, order = block.mlp, change.argsort(descending=True, stable=True).to(block.mlp.fc1.weight.device)
+    mlps: list[Any] = [block.mlp for block in vit.blocks]
+    for mlp, change in zip(mlps, changes, strict=True):
+        order = change.argsort(descending=True, stable=True).to(mlp.fc1.weight.device)
         mlp.fc1.weight.copy_(mlp.fc1.weight[order])
         mlp.fc1.bias.copy_(mlp.fc1.bias[order])
         mlp.fc2.weight.copy_(mlp.fc2.weight[:, order])

@@ -162,10 +162,10 @@ def token_loss(found: list[Tokens], wanted: list[Tokens]) -> Tensor:
         found: Tokens of the last blocks, (B, D) class tokens or None, (B, N, D) patches.
         wanted: The same of the full encoder.
     """
-    parts = []
-    for one, other in zip(found, wanted, strict=True):
-        pairs = [(one.patches, other.patches)] + ([(one.cls, other.cls)] if other.cls is not None else [])
-        parts += [F.mse_loss(a.float(), b.float()) / b.float().square().mean() for a, b in pairs]
+    both = list(zip(found, wanted, strict=True))
+    pairs = [(one.patches, other.patches) for one, other in both]
+    pairs += [(one.cls, other.cls) for one, other in both if one.cls is not None and other.cls is not None]
+    parts = [F.mse_loss(one.float(), other.float()) / other.float().square().mean() for one, other in pairs]
     return torch.stack(parts).mean()
 
 

@@ -201,7 +201,7 @@ def patient_bootstrap(
         same = tuple(others) == asked and np.array_equal(before, names)
         if same and (strata is None or np.array_equal(strata, strata_before)):
             return bootstrap
-    made = PatientBootstrap(names, resamples, seed, strata, bca)
+    made = PatientBootstrap(patients, resamples, seed, strata, bca)
     if held is not None:
         held[:] = [((names, strata, *asked), made)]
     return made
