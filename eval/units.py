@@ -150,8 +150,8 @@ def by_unit(found: Predictions, units: Units, exclusive: bool, manifest: Manifes
             notes += _contradictions(differing, target.name, units)
     else:
         rules = units.rules(found.labels)
-        own, parts = unit_findings(groups, found.labels, found.truth(), found.scores(), rules, exclusive)
-        columns |= own
+        columns_of_units, parts = unit_findings(groups, found.labels, found.truth(), found.scores(), rules, exclusive)
+        columns |= columns_of_units
         for part, differing in parts:
             if part.exclusive:
                 notes += _contradictions(differing, f"the class{part.group and f' of {part.group}'}", units)

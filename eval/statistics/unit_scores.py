@@ -75,7 +75,7 @@ class Groups:
         """Return (G,) first row of each group."""
         return self._order[self._starts]
 
-    def texts(self, cells: Sequence[Any]) -> list[list[str]]:
+    def texts(self, cells: Sequence[Any] | np.ndarray) -> list[list[str]]:
         """Return the texts of each group that are not empty, each once."""
         own = np.asarray(cells)
         ordered = [str(own[row]) for row in self._order]
