@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pandas as pd
 import pytest
@@ -48,3 +49,25 @@ def test_three_hospitals_share_models_alone_and_end_with_one_table(tmp_path):
     assert set(table["hospital"]) == {"north", "south", "west"}
     assert set(table["difference"]) == {f"{name} minus own" for name in ("orthogonal", "average", "pooled")}
     assert table["auroc"].notna().any()
+
+
+FLOWER = all(find_spec(name) for name in ("flwr", "ray"))
+
+
+@pytest.mark.skipif(FLOWER, reason="Flower is installed")
+def test_rounds_say_what_to_install(tmp_path):
+    script = EXAMPLES / "flower_rounds.py"
+    done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and done.stderr.strip().endswith("pip install 'flwr[simulation]'")
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not FLOWER, reason="needs Flower and its simulation: pip install 'flwr[simulation]'")
+def test_three_hospitals_train_in_rounds_of_flower(tmp_path):
+    run("flower_rounds.py", tmp_path, "--patients", "30", "--rounds", "2", "--epochs", "1")
+    table = pd.read_csv(tmp_path / "flower_rounds.csv")
+    assert set(table["hospital"]) == {"north", "south", "west"}
+    assert set(table["difference"]) == {"rounds minus own", "merged minus own"}
+    assert table["auroc"].notna().any()
+    assert len(list(tmp_path.glob("rounds/*-2/model/*.safetensors"))) == 3

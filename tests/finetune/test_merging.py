@@ -3,7 +3,7 @@
 import pytest
 import torch
 from clinvit.core.errors import UserError
-from clinvit.finetune.merging import average, joined_heads, orthogonal, task_arithmetic, ties
+from clinvit.finetune.merging import METHODS, average, joined_heads, orthogonal, task_arithmetic, ties
 
 LINEAR = {"wide.weight", "tall.weight"}
 
@@ -27,6 +27,11 @@ def moved(start, seed: int, scale: float = 0.1):
 
 def length(a, b) -> float:
     return float(torch.cat([(a[name] - b[name]).flatten() for name in b]).norm())
+
+
+def under(tensors, group: str):
+    """Return what stands under a group's name, without it."""
+    return {name.removeprefix(f"{group}/"): value for name, value in tensors.items() if name.startswith(f"{group}/")}
 
 
 def written_out(start, models, alpha):
@@ -57,6 +62,23 @@ def test_orthogonal_is_the_published_formula(alpha):
     found = orthogonal(start, iter(models), LINEAR, alpha)
     for name, value in written_out(start, models, alpha).items():
         torch.testing.assert_close(found.weights[name], value, atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "run", ["orthogonal-0.0", "orthogonal-0.5", "orthogonal-0.9", "average", "task-arithmetic", "ties"]
+)
+def test_merges_equal_the_published_package(golden, run):
+    """fusion_bench's numbers in float64, with its factors of task arithmetic (0.3) and TIES (20 %, 0.5)."""
+    kept = golden("fusion_bench_merges")
+    start, *models = (under(kept.inputs, name) for name in ("start", *kept.meta["models"]))
+    method, *alpha = run.rsplit("-", 1) if run.startswith("orthogonal") else [run]
+    linear = {name for name in start if name in ("wide.weight", "tall.weight", "square.weight")}
+    options = {"linear": linear, "alpha": float(alpha[0])} if alpha else {}
+    found = METHODS[method](start, iter(models), **options).weights
+    expected = under(kept.outputs, run)
+    assert found.keys() == expected.keys() and len(linear) == 3
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, atol=1e-10, rtol=0)
 
 
 def test_the_merged_model_is_as_far_from_the_start_as_the_models_are_on_average():
