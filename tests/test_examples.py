@@ -42,6 +42,7 @@ def test_own_parts_from_data_to_report(tmp_path):
     assert (tmp_path / "runs/squares-report/report.html").is_file()
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_three_hospitals_share_models_alone_and_end_with_one_table(tmp_path):
     run("three_hospitals.py", tmp_path, "--patients", "30", "--epochs", "2")

@@ -143,6 +143,7 @@ def test_a_file_that_breaks_while_training_is_named_counted_and_kept(
     assert case_hash(broken["id"]) not in read_hashes(folder / TRAINED_ON)
 
 
+@pytest.mark.thorough
 def test_too_many_files_that_break_while_training_stop_the_run(cohort, small_recipes, tmp_path):
     path = cohort()
     table = pd.read_csv(path, dtype=str)

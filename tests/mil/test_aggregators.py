@@ -243,7 +243,7 @@ print(int(re.search(r"VmHWM:\\s+(\\d+) kB", status)[1]) / 2**20)
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=pytest.mark.slow if name in ("gated_attention", "clam_mb") else pytest.mark.thorough)
+        pytest.param(name, marks=pytest.mark.slow if name == "gated_attention" else pytest.mark.thorough)
         for name in AGGREGATORS
     ],
 )

@@ -223,6 +223,7 @@ def test_a_number_of_clips_is_shared_out_so_that_each_task_has_both_classes(clip
     assert abs(detached + intact - numbers["normal"] - numbers["pvd"]) <= max(3, 0.1 * clips)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_brightness_size_and_length_do_not_tell_the_class(tmp_path):
     root = write_erdes(tmp_path, clips=300, seed=5, size_px=96, seconds=(0.2, 0.6))

@@ -186,6 +186,7 @@ def gratings(tmp_path):
 DINO_V2 = {"centring": "sinkhorn_knopp", "koleo": 0.05, "registers": 2, "ibot": Ibot(weight=0.5, mask_ratio=(0.1, 0.4))}
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "additions", [pytest.param({}, id="dino"), pytest.param(DINO_V2, id="dinov2", marks=pytest.mark.thorough)]

@@ -228,6 +228,7 @@ def drifting(tmp_path):
     return tmp_path / "drifting/manifest.csv"
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_by_the_command_it_learns_more_than_chance(drifting, recipe, small_clip_recipes, tmp_path):
     """The loss falls far below that of the mean feature, without collapse; and it goes on, from VideoMAE too."""

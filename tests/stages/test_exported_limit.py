@@ -34,6 +34,7 @@ def trained(cohort, small_recipes, tmp_path):
     return tmp_path / "run/model", path, [str(tmp_path / "others")]
 
 
+@pytest.mark.thorough
 def test_graphs_flag_what_the_model_flags(trained, tmp_path):
     model, manifest, others = trained
     said = export_stage(model, "onnx", tmp_path / "graphs", int8=True, data=manifest)

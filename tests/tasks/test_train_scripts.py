@@ -65,6 +65,7 @@ def test_erdes_by_eye(tmp_path):
     assert eyes["clips"].astype(int).max() == 2 and len(eyes) < len(clips)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_slides(tmp_path):
     root = write_camelyon16(tmp_path / "raw", normal=5, tumour=5, test=4, size_px=(1472, 1536))

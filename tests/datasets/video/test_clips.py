@@ -399,6 +399,7 @@ print(min(after - before for before, after in zip(seen, seen[1:])))
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is looked up as Linux has it")
 @pytest.mark.parametrize(
     "suffix",

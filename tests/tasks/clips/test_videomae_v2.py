@@ -32,6 +32,7 @@ def write_lists(root, clips: int) -> None:
         (root / f"{split}.csv").write_text("\n".join(rows) + "\n")
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_list_trains_and_evaluates_with_the_official_recipe(tmp_path):
     write_lists(tmp_path / "lists", 96)

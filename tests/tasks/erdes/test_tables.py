@@ -370,6 +370,7 @@ def reproduced(out, table: str, rows: str, *options: str) -> dict:
         return {(line["row"], line["metric"]): line for line in csv.DictReader(file)}
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_row_of_the_macula(tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "CLIPS", 72)
@@ -378,6 +379,7 @@ def test_a_row_of_the_macula(tmp_path, monkeypatch):
     assert found["unet3d", "accuracy"]["measured"] == ""
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_decoder_mask_from_cost_to_accuracy_and_a_fine_tuned_row(tmp_path, monkeypatch):
     monkeypatch.setattr(video_tables, "CLIPS", 6)
