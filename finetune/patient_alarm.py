@@ -10,6 +10,7 @@ of them rightly claimed, has the distribution Beta(k, n + 1 - k), whatever that 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -88,10 +89,16 @@ class PatientAlarm:
         """Return (N, W) vectors of length 1 of (N, D) features."""
         return head_vectors(self.mean, self.std, self.linear, features)
 
+    @cached_property
+    def _hashes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Hashed ids and patients, made into arrays once for all images that are asked about."""
+        return np.asarray(self.cases), np.asarray(self.patients)
+
     def likeness(self, vector: np.ndarray, patient: str, case: str = "") -> Likeness:
         """Return what an image of a hashed id that claims a hashed patient is like; the image itself does not count."""
-        earlier = np.asarray(self.cases) != case
-        cosines, names = self.gallery[earlier] @ vector, np.asarray(self.patients)[earlier]
+        cases, patients = self._hashes
+        earlier = cases != case
+        cosines, names = (self.gallery @ vector)[earlier], patients[earlier]
         mine = names == patient
         own = float(cosines[mine].max()) if mine.any() else math.nan
         others = cosines[~mine]

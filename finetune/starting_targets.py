@@ -125,9 +125,13 @@ def answers(recipe: Any, manifest: Manifest) -> dict[str, Any]:
 
 
 def say_targets(card: Answers) -> None:
-    """Print what each target is and how it is learned."""
+    """Print what each target, and each group of exclusive classes, is and how it is learned."""
     for each in card.kinds:
         print(f"target {each.name}: {each.words()}")
+    groups = {} if getattr(card, "dense", None) else groups_of(card.labels)
+    for group, places in groups.items():
+        names = ", ".join(card.labels[place] for place in places)
+        print(f"group {group}: exactly one of {names} is true, learned by cross-entropy; the largest score decides")
 
 
 @torch.inference_mode()

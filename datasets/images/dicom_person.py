@@ -1,5 +1,6 @@
 """What a DICOM header calls a person by, to be looked for in the pixels, and the pixels as a person sees them."""
 
+from collections.abc import MutableSequence
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,6 @@ def _person(path: Path) -> list[tuple[str, str]]:
     found = []
     for keyword, field in FIELDS.items():
         value = header.get(keyword)
-        several = value if isinstance(value, list | tuple) or hasattr(value, "append") else [value]
+        several = value if isinstance(value, MutableSequence) else [value]
         found += [(field, str(each).strip()) for each in several if each is not None and str(each).strip()]
     return found

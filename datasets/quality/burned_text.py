@@ -3,6 +3,7 @@
 Recognised text has errors: of names, words that are nearly equal count; of numbers, signs that look alike are equal.
 """
 
+import calendar
 import datetime
 import itertools
 import re
@@ -92,14 +93,10 @@ def _dates(orders: Sequence[tuple[str, ...]]) -> set[datetime.date]:
     found = set()
     for (year, month, day), century in itertools.product(orders, (1900, 2000)):
         number = int(year) + (century if len(year) == 2 else 0)
-        if 1880 <= number <= 2100 and 1 <= int(month) <= 12 and 1 <= int(day) <= _last_day(number, int(month)):
+        known = 1880 <= number <= 2100 and 1 <= int(month) <= 12
+        if known and 1 <= int(day) <= calendar.monthrange(number, int(month))[1]:
             found.add(datetime.date(number, int(month), int(day)))
     return found
-
-
-def _last_day(year: int, month: int) -> int:
-    first = datetime.date(year + month // 12, month % 12 + 1, 1)
-    return (first - datetime.timedelta(days=1)).day
 
 
 def _says_name(text: str, value: str) -> bool:

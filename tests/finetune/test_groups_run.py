@@ -65,6 +65,7 @@ def test_a_group_beside_findings_goes_from_a_table_to_a_report(discs, small_reci
     augment, optim = replace(fine.augment, crop_scale=(1.0, 1.0)), replace(fine.optim, epochs=12, base_lr=0.03)
     recipe = replace(fine, augment=augment, optim=optim, data=replace(fine.data, cache_px=32))
     folder = finetune_stage(recipe, discs, tmp_path / "run", cache=tmp_path / "cache", calibrate="temperature")
+    assert "group stage: exactly one of stage=S0, stage=S1, stage=S2" in capsys.readouterr().out
     card = load_card(folder)
     assert not card.exclusive and set(card.thresholds) == {"Corner", "Bar"}
     assert len({card.calibration[label]["slope"] for label in STAGE}) == 1

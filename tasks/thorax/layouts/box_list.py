@@ -83,20 +83,29 @@ def _with_boxes(read: Callable[..., tuple[pd.DataFrame, tuple[str, ...]]]) -> Ca
         path = _own_table(Path(root)) or Path(root)
         table, labels = read(path, **options)
         folder = path if path.is_dir() else path.parent
-        if "boxes" not in table.attrs and (folder / BOX_LIST).is_file() and path.name != BOX_LIST:
-            ids = dict(zip(table["path"].map(lambda file: Path(file).stem), table["id"], strict=True))
-            found = boxes_of(folder, ids)
-            kept = tuple(box for box in found if box.label in labels)
-            if kept:
-                table.attrs["boxes"] = kept
-                images = len({box.id for box in kept})
-                note(table, f"{len(kept):,} boxes of {images:,} images, by {BOX_LIST}, go into boxes.csv.")
-            if len(found) > len(kept):
-                others = ", ".join(sorted({box.label for box in found} - set(labels)))
-                note(table, f"{len(found) - len(kept):,} boxes of {BOX_LIST}: no label here ({others}), left out.")
+        if (folder / BOX_LIST).is_file() and path.name != BOX_LIST:
+            _add_boxes(folder, table, labels)
         return table, labels
 
     return reading
+
+
+def _add_boxes(folder: Path, table: pd.DataFrame, labels: tuple[str, ...]) -> None:
+    """Hand on the listed boxes of a table's images and labels, and note what became of the list."""
+    if "boxes" in table.attrs:
+        note(table, f"{BOX_LIST} beside the table was left out: the table has boxes of its own.")
+        return
+    ids = dict(zip(table["path"].map(lambda file: Path(file).stem), table["id"], strict=True))
+    found = boxes_of(folder, ids)
+    kept = tuple(box for box in found if box.label in labels)
+    if kept:
+        table.attrs["boxes"] = kept
+        note(
+            table, f"{len(kept):,} boxes of {len({box.id for box in kept}):,} images, by {BOX_LIST}, go into boxes.csv."
+        )
+    if len(found) > len(kept):
+        others = ", ".join(sorted({box.label for box in found} - set(labels)))
+        note(table, f"{len(found) - len(kept):,} boxes of {BOX_LIST}: no label here ({others}), left out.")
 
 
 def _own_table(root: Path) -> Path | None:

@@ -154,6 +154,12 @@ def test_boxes_beside_a_table_of_ones_own(tmp_path, given):
     case = table.set_index("id").loc[table.attrs["boxes"][0].id]
     assert case["path"].endswith("00000017_000.png") and table.attrs["boxes"][0][2:4] == (256, 512)
     assert any("no label here (Mass)" in text for text in table.attrs["notes"])
+    own = tmp_path / "findings.csv"
+    head, *rows = own.read_text().splitlines()
+    write(own, f"{head},xmin,ymin,xmax,ymax", *(f"{row},1,1,9,9" for row in rows))
+    table, _ = to_manifest(tmp_path / given)
+    assert all(box.x_px == 1 for box in table.attrs["boxes"])
+    assert any("BBox_List_2017.csv beside the table was left out" in text for text in table.attrs["notes"])
 
 
 def test_chestxray14_partial_downloads_are_counted(tmp_path):
