@@ -1,13 +1,20 @@
-"""The slides demo: invented H&E slides in the tree of Camelyon16, all the way to heat maps and a report."""
+"""The slides demo: invented H&E slides in the tree of Camelyon16, all the way to heat maps and a report.
+
+Every slide has benign nests that are as dense and as dark as the tumour's, so that only the nuclei tell the two apart.
+"""
 
 import time
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from tqdm import tqdm
 
+from ...backbone.encoder import read_encoder_card, save_encoder
+from ...backbone.vit import ViT
 from ...core.files import write_text
 from ...datasets.slides.check import check_slides
+from ...eval.report.label_efficiency_section import efficiency_text
 from ...mil.extract import extract
 from ...phantoms.slides import write_camelyon16
 from ...stages import evaluate as reporting
@@ -19,12 +26,16 @@ from ...stages.slides.tile import tile_slides
 from .layouts import LAYOUTS
 from .recipes import extract_demo, mil_demo, mil_demo_attention, pretrain_demo, tile_demo
 
-NORMAL, TUMOUR, TEST = 18, 18, 14
+NORMAL, TUMOUR, TEST = 14, 14, 30
 STEPS = 8
+PRETRAINED, RANDOM = "pretrained", "random weights"
+OUTLINED = (1, 2, 4, 8)
 
 
 def demo(out: Path, seed: int = 0, slides: tuple[int, int, int] = (NORMAL, TUMOUR, TEST)) -> dict:
     """Run the demo: invented slides, tiles, DINO, features, two aggregators, heat maps, a report with FROC.
+
+    The same features by random weights stand beside: a linear probe on tiles says what pre-training is worth.
 
     Args:
         out: Folder to write. Repeating the command continues there.
@@ -43,7 +54,7 @@ def demo(out: Path, seed: int = 0, slides: tuple[int, int, int] = (NORMAL, TUMOU
     if not (root / "whole").is_file():
         with tqdm(total=sum(slides), unit="slide", disable=None) as bar:
             write_camelyon16(
-                root, normal=normal, tumour=tumour, test=test, seed=seed, size_px=(4000, 4400),
+                root, normal=normal, tumour=tumour, test=test, seed=seed, size_px=(2700, 3100), mimics=True,
                 progress=lambda *_: bar.update(),
             )  # fmt: skip
         write_text(root / "whole", "")
@@ -62,8 +73,10 @@ def demo(out: Path, seed: int = 0, slides: tuple[int, int, int] = (NORMAL, TUMOU
     pre = pretrain_demo()
     encoder = pretrain_stage(replace(pre, run=replace(pre.run, seed=seed)), data, out / "dino", tiles=tiles)
 
-    _step(5, "features of every tile of every slide")
+    _step(5, "features of every tile of every slide, by that encoder and by the same network with random weights")
     _counted(extract(extract_demo(), manifest, tiles, features, str(encoder)))
+    untrained = out / "features-random"
+    _counted(extract(extract_demo(), manifest, tiles, untrained, str(_random(encoder, out / "random", seed))))
 
     _step(6, "two aggregators, from one label per slide")
     runs = {"self_vit_mil": mil_demo(), "gated_attention": mil_demo_attention()}
@@ -79,7 +92,8 @@ def demo(out: Path, seed: int = 0, slides: tuple[int, int, int] = (NORMAL, TUMOU
 
     _step(8, "evaluating: slides, tiles, lesions")
     title = "Invented slides: metastases"
-    metrics = reporting.evaluate_stage(predictions, out / "report", data=data, title=title).to_dict()
+    both = {PRETRAINED: features, RANDOM: untrained}
+    metrics = reporting.evaluate_stage(predictions, out / "report", data=data, title=title, features=both).to_dict()
     print(f"\n{' '.join(metrics['headline'])}")
     for model in metrics["models"]:
         where = model["localisation"]
@@ -87,11 +101,20 @@ def demo(out: Path, seed: int = 0, slides: tuple[int, int, int] = (NORMAL, TUMOU
             f"{model['model']}: tile AUROC {where['metrics']['tile_auroc']['value']:.2f}, FROC score "
             f"{where['froc']['score']['value']:.2f}"
         )
+    print(efficiency_text(metrics["efficiency"], "slides"))
     print(f"Took {(time.monotonic() - started) / 60:.1f} minutes. Look at:")
     shown = sorted((out / "gated_attention" / reporting.EXPLANATIONS).glob("test_*.html"))
     for page in (out / "report/report.html", *shown[:2], out / "dino/attention.png"):
         print(f"  {page.resolve()}")
     return metrics
+
+
+def _random(encoder: Path, folder: Path, seed: int) -> Path:
+    """Write an encoder like another one whose weights are random, and return its folder."""
+    card = read_encoder_card(encoder)
+    with torch.random.fork_rng(devices=()):
+        torch.manual_seed(seed)
+        return save_encoder(folder, ViT(card.arch), replace(card, method="none", recipe={}, data={}))
 
 
 def _counted(table) -> None:
