@@ -78,6 +78,7 @@ def write_camelyon16(
     size_px: tuple[int, int] = (4000, 6000),
     mpp: float = 0.5,
     mimics: bool = False,
+    test_tumour: float = TUMOUR_SHARE,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Write a small Camelyon16 tree as it is downloaded and unpacked.
@@ -92,11 +93,12 @@ def write_camelyon16(
         root: The folder that is to hold `training` and `testing`.
         normal: Number of slides without tumour for training.
         tumour: Number of those with tumour.
-        test: Number of slides for testing; two fifths have tumour.
+        test: Number of slides for testing.
         seed: Everything random follows from it; a slide does not depend on how many there are.
         size_px: Shortest and longest side.
         mpp: Microns per pixel. The real slides have 0.23 to 0.25.
         mimics: All slides have benign nests too, of the tumour's colour and density: only the nuclei tell them apart.
+        test_tumour: Share of the slides for testing that have tumour.
         progress: Called with (slides done, slides in all).
 
     Returns:
@@ -106,7 +108,7 @@ def write_camelyon16(
         UserError: No slide, or sides that are none.
     """
     root = Path(root)
-    with_tumour = _some(test, TUMOUR_SHARE)
+    with_tumour = _some(test, test_tumour)
     slides = [
         *(_Slide(f"training/normal/normal_{k:03d}", False, (seed, 0, k), k != normal) for k in range(1, normal + 1)),
         *(_Slide(f"training/tumor/tumor_{k:03d}", True, (seed, 1, k), True) for k in range(1, tumour + 1)),

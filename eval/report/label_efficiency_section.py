@@ -60,15 +60,15 @@ def label_efficiency_section(found: Mapping[int, Results], unit: str = "image") 
     return _section(rows, (first, second), unit, "macro AUROC", f"on the same {unit}s", METHODS)
 
 
-def tile_probe_section(rows: list[Step], names: tuple[str, str], slides: str) -> Section:
+def tile_probe_section(rows: list[Step], names: tuple[str, str], judged: str) -> Section:
     """Return the section on what two encoders' features are worth for tiles, by the slides a probe learned from.
 
     Args:
         rows: By the number of slides with outlines of tumour.
         names: Of the encoders.
-        slides: Which slides' tiles are scored, in words.
+        judged: On which slides' tiles, in words.
     """
-    return _section(rows, names, OUTLINED, "tile AUROC", f"mean of {slides}", PROBE_METHODS)
+    return _section(rows, names, OUTLINED, "tile AUROC", judged, PROBE_METHODS)
 
 
 def _section(rows: list[Step], names: tuple[str, str], unit: str, metric: str, judged: str, methods: str) -> Section:

@@ -19,6 +19,14 @@ ORDERS = 5  # in which slides are outlined; metrics are their mean
 MOST_TILES = 300  # of a slide and kind, to learn from
 
 
+class TileProbe(NamedTuple):
+    """What the features of two encoders are worth: their names, a step for each number of slides, what was judged."""
+
+    names: tuple[str, str]
+    steps: list[Step]
+    judged: str
+
+
 class _Slide(NamedTuple):
     """One slide's tiles of known truth: features (N, D) float32 and truth (N,) bool."""
 
@@ -34,7 +42,7 @@ def tile_probe(
     sizes: Sequence[int] = (1, 2, 4, 8),
     split: str = "test",
     seed: int = 0,
-) -> list[Step]:
+) -> TileProbe:
     """Hold two encoders' features of the same tiles against each other by logistic regression.
 
     Args:
@@ -47,7 +55,8 @@ def tile_probe(
         seed: Of the orders in which slides are taken, and of the tiles of large slides.
 
     Returns:
-        A step for each size: the AUROC of both encoders, the mean of `ORDERS` choices of slides, and the difference.
+        With a step for each size: the tile AUROC of both encoders, the mean of `ORDERS` choices of slides, and the
+        difference.
 
     Raises:
         UserError: They are not two; no training slide with tumour, or none without, has features and outlines.
@@ -70,11 +79,13 @@ def tile_probe(
     ]
     rng = np.random.default_rng(seed)
     orders = [(rng.permutation(positive), rng.permutation(negative)) for _ in range(ORDERS)]
-    return [
+    steps = [
         Step(size, *_estimates(both, [[*one[:size], *other[:size]] for one, other in orders], judged))
         for size in sizes
         if size <= len(positive)
     ]
+    first, second = features
+    return TileProbe((first, second), steps, f"mean of {len(judged)} {split} slides with {label}")
 
 
 def _slides(folder: Path, manifest: Manifest, label: str, seed: int) -> dict[str, _Slide]:

@@ -1,17 +1,11 @@
-"""The slides demo: invented H&E slides in the tree of Camelyon16, all the way to heat maps and a report.
-
-Every slide has benign nests that are as dense and as dark as the tumour's, so that only the nuclei tell the two apart.
-"""
+"""The slides demo: invented H&E slides in the tree of Camelyon16, all the way to heat maps and a report."""
 
 import time
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
-from ...backbone.encoder import read_encoder_card, save_encoder
-from ...backbone.vit import ViT
 from ...core.files import write_text
 from ...datasets.slides.check import check_slides
 from ...eval.report.label_efficiency_section import efficiency_text
@@ -23,24 +17,30 @@ from ...stages.prepare import prepare_stage
 from ...stages.pretrain import pretrain_stage
 from ...stages.slides.predict import Request, predict_slides
 from ...stages.slides.tile import tile_slides
+from .harder import probe_harder
 from .layouts import LAYOUTS
 from .recipes import extract_demo, mil_demo, mil_demo_attention, pretrain_demo, tile_demo
 
-NORMAL, TUMOUR, TEST = 14, 14, 30
-STEPS = 8
-PRETRAINED, RANDOM = "pretrained", "random weights"
-OUTLINED = (1, 2, 4, 8)
+NORMAL, TUMOUR, TEST = 18, 18, 14
+HARDER = 10, 11, 14
+STEPS = 9
 
 
-def demo(out: Path, seed: int = 0, slides: tuple[int, int, int] = (NORMAL, TUMOUR, TEST)) -> dict:
+def demo(
+    out: Path,
+    seed: int = 0,
+    slides: tuple[int, int, int] = (NORMAL, TUMOUR, TEST),
+    harder: tuple[int, int, int] = HARDER,
+) -> dict:
     """Run the demo: invented slides, tiles, DINO, features, two aggregators, heat maps, a report with FROC.
 
-    The same features by random weights stand beside: a linear probe on tiles says what pre-training is worth.
+    A probe on the tiles of harder slides says what the pre-training is worth, beside random weights.
 
     Args:
         out: Folder to write. Repeating the command continues there.
         seed: Seed of the phantoms and the training.
         slides: Invented slides: normal and with tumour for training, and for the test.
+        harder: The slides of the probe: normal and with tumour to learn from, with tumour to judge (`probe_harder`).
 
     Returns:
         The metrics of the report.
@@ -54,7 +54,7 @@ def demo(out: Path, seed: int = 0, slides: tuple[int, int, int] = (NORMAL, TUMOU
     if not (root / "whole").is_file():
         with tqdm(total=sum(slides), unit="slide", disable=None) as bar:
             write_camelyon16(
-                root, normal=normal, tumour=tumour, test=test, seed=seed, size_px=(2700, 3100), mimics=True,
+                root, normal=normal, tumour=tumour, test=test, seed=seed, size_px=(4000, 4400),
                 progress=lambda *_: bar.update(),
             )  # fmt: skip
         write_text(root / "whole", "")
@@ -73,10 +73,8 @@ def demo(out: Path, seed: int = 0, slides: tuple[int, int, int] = (NORMAL, TUMOU
     pre = pretrain_demo()
     encoder = pretrain_stage(replace(pre, run=replace(pre.run, seed=seed)), data, out / "dino", tiles=tiles)
 
-    _step(5, "features of every tile of every slide, by that encoder and by the same network with random weights")
+    _step(5, "features of every tile of every slide")
     _counted(extract(extract_demo(), manifest, tiles, features, str(encoder)))
-    untrained = out / "features-random"
-    _counted(extract(extract_demo(), manifest, tiles, untrained, str(_random(encoder, out / "random", seed))))
 
     _step(6, "two aggregators, from one label per slide")
     runs = {"self_vit_mil": mil_demo(), "gated_attention": mil_demo_attention()}
@@ -90,10 +88,12 @@ def demo(out: Path, seed: int = 0, slides: tuple[int, int, int] = (NORMAL, TUMOU
         maps = out / name / reporting.EXPLANATIONS
         predict_slides(Request(out / name / "model", [str(data)], table, features, maps=maps, splits=("val", "test")))
 
-    _step(8, "evaluating: slides, tiles, lesions")
+    _step(8, f"a probe on the tiles of {sum(harder)} harder slides: that encoder, and one of random weights")
+    probe = probe_harder(out / "harder", encoder, seed, harder)
+
+    _step(9, "evaluating: slides, tiles, lesions")
     title = "Invented slides: metastases"
-    both = {PRETRAINED: features, RANDOM: untrained}
-    metrics = reporting.evaluate_stage(predictions, out / "report", data=data, title=title, features=both).to_dict()
+    metrics = reporting.evaluate_stage(predictions, out / "report", data=data, title=title, probe=probe).to_dict()
     print(f"\n{' '.join(metrics['headline'])}")
     for model in metrics["models"]:
         where = model["localisation"]
@@ -107,14 +107,6 @@ def demo(out: Path, seed: int = 0, slides: tuple[int, int, int] = (NORMAL, TUMOU
     for page in (out / "report/report.html", *shown[:2], out / "dino/attention.png"):
         print(f"  {page.resolve()}")
     return metrics
-
-
-def _random(encoder: Path, folder: Path, seed: int) -> Path:
-    """Write an encoder like another one whose weights are random, and return its folder."""
-    card = read_encoder_card(encoder)
-    with torch.random.fork_rng(devices=()):
-        torch.manual_seed(seed)
-        return save_encoder(folder, ViT(card.arch), replace(card, method="none", recipe={}, data={}))
 
 
 def _counted(table) -> None:

@@ -42,7 +42,9 @@ def slides(tmp_path_factory):
 
 def test_the_encoder_that_sees_tumour_is_ahead_at_every_size(slides):
     folder, manifest = slides
-    steps = tile_probe({"good": folder / "good", "poor": folder / "poor"}, manifest, "tumour", sizes=(1, 4, 50))
+    both = {"good": folder / "good", "poor": folder / "poor"}
+    names, steps, judged = tile_probe(both, manifest, "tumour", sizes=(1, 4, 50))
+    assert names == ("good", "poor") and judged == "mean of 14 test slides with tumour"
     assert [step.cases for step in steps] == [1, 4]  # there are six
     for step in steps:
         assert step.first.value > 0.85 and 0.5 < step.second.value < 0.7 and step.gain.low > 0.15
@@ -52,7 +54,7 @@ def test_the_encoder_that_sees_tumour_is_ahead_at_every_size(slides):
 def test_the_same_features_do_not_differ_and_the_same_seed_gives_the_same(slides):
     folder, manifest = slides
     same = {"one": folder / "poor", "other": folder / "poor"}
-    step, again = (tile_probe(same, manifest, "tumour", sizes=(2,), seed=3)[0] for _ in range(2))
+    step, again = (tile_probe(same, manifest, "tumour", sizes=(2,), seed=3).steps[0] for _ in range(2))
     assert step.gain.value == step.gain.low == step.gain.high == 0 and step == again
 
 
@@ -62,13 +64,14 @@ def test_a_report_has_the_section(slides, tmp_path):
     truth = test[["tumour"]].to_numpy(float)
     scores = np.random.default_rng(1).uniform(size=truth.shape)
     write_predictions(tmp_path / "mil.csv", predictions_table(test, ["tumour"], truth, scores, [""] * len(test)))
-    found = evaluate_stage(
-        {"mil": tmp_path / "mil.csv"}, tmp_path / "report", data=manifest.path, evaluation=Evaluation(resamples=50),
-        features={"good": folder / "good", "poor": folder / "poor"},
-    ).to_dict()["efficiency"]  # fmt: skip
+    probe = tile_probe({"good": folder / "good", "poor": folder / "poor"}, manifest, "tumour")
+    report = evaluate_stage(
+        {"mil": tmp_path / "mil.csv"}, tmp_path / "report", evaluation=Evaluation(resamples=50), probe=probe
+    )
+    found = report.to_dict()["efficiency"]
     assert found["models"] == ["good", "poor"] and found["metric"] == "tile AUROC"
     assert "good is ahead of poor" in found["verdict"]
-    assert "Tile AUROC, mean of the test slides with tumour" in (tmp_path / "report/report.html").read_text("utf-8")
+    assert "Tile AUROC, mean of 14 test slides with tumour" in (tmp_path / "report/report.html").read_text("utf-8")
 
 
 def test_two_folders_and_slides_of_both_kinds_are_needed(slides, tmp_path):
