@@ -30,9 +30,9 @@ def work(tmp_path_factory):
     data = work / "manifest.csv"
     assert run("prepare", "erdes", work / "raw", "--out", data, "--cache-px", 72) == 0
     assert run("check", "erdes", data, "--files", 20) == 0
-    pre = ["--recipe", "demo", "--data", data, *SMALL, "--optim.epochs", 30, "--optim.warmup_epochs", 3]
+    pre = ["--recipe", "demo", "--data", data, *SMALL, "--optim.epochs", 8, "--optim.warmup_epochs", 1]
     assert run("pretrain", "erdes", "--out", work / "mae", *pre) == 0
-    for name, label, epochs in (("rd", DETACHED, 90), ("macula", MACULA, 8)):
+    for name, label, epochs in (("rd", DETACHED, 40), ("macula", MACULA, 8)):
         options = ["--data.labels", f"[{label}]", "--optim.epochs", epochs]
         fine = ["--recipe", "demo", "--data", data, *SMALL, "--encoder", work / "mae/encoder", *options]
         assert run("finetune", "erdes", "--out", work / name, *fine) == 0
