@@ -155,6 +155,15 @@ def say_statistics(recipe: Finetune, start: EncoderCard | NetworkStart, card: Mo
         print(f"note: mean {its[0]} and std {its[1]} of the encoder, as it was trained; the recipe's are left aside")
 
 
+def say_roi(recipe: Finetune, start: EncoderCard | NetworkStart) -> None:
+    """Print where clips are cropped otherwise than those that the encoder has seen."""
+    if isinstance(start, NetworkStart) or recipe.model.frames == 1 or start.arch.frames == 1:
+        return
+    its = start.recipe.get("data", {}).get("clip", {}).get("roi", "none")
+    if its != recipe.data.clip.roi:
+        print(f"note: the encoder has seen clips with data.clip.roi {its}; here it is {recipe.data.clip.roi}")
+
+
 def _input_of(recipe: Finetune) -> Model:
     """Return the recipe's model; of a network of timm its input alone counts, which no patches need divide."""
     model = recipe.model

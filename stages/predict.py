@@ -15,6 +15,7 @@ from ..core.alone import file_alone
 from ..core.documents import parse_json, read_json
 from ..core.errors import UserError
 from ..core.files import file_sha256, write_json, write_text
+from ..datasets.loading.readers import with_boxes
 from ..datasets.manifest.tables import read_predictions, truth_width, unit_ids, write_predictions
 from ..finetune.pipeline import PREDICTED, WARNING, predicted
 from ..finetune.scored import Predictor, kinds_of
@@ -195,6 +196,8 @@ def _cases(request: Request, card) -> Iterator[tuple[pd.DataFrame, np.ndarray]]:
 def _predict(
     request: Request, network, card, team: Team, cases: pd.DataFrame, truth: np.ndarray, sha256: str, facts: dict
 ) -> pd.DataFrame | None:
+    if hasattr(card, "reader"):
+        with_boxes(card.reader(), cases)  # clips without the boxes that they are cropped to are refused
     key = beside(request.out, "key")
     units = request.units.units(card)
     watch = _watch(request, units is not None, sha256, cases)
@@ -235,7 +238,7 @@ def _predict(
         explain_cases(request, network, of_images, cases, images)
     if request.dicom is not None:
         if units is None:
-            listed = write_all(request.dicom, card, sha256, cases, table, _shown(request, network, card))
+            listed = write_all(request.dicom, card, sha256, cases, table, _shown(request, network, card, cases))
         else:
             members = scored_members(cases, images, units, request.out)
             told, own = with_unit_facts(units, members), unit_card(card, units)
@@ -273,14 +276,15 @@ def _with_maps(request: Request, card) -> Request:
     return replace(request, explain=request.out.parent / EXPLANATIONS)
 
 
-def _shown(request: Request, network, card) -> Callable[[ResultCase], ResultCase] | None:
+def _shown(request: Request, network, card, cases: pd.DataFrame) -> Callable[[ResultCase], ResultCase] | None:
     """Return what adds to a case of results where the model looked; None where no kind shows it."""
     from .dicom.heat import with_clip_maps, with_image_maps
 
     if request.dicom is None or not request.dicom.shows:
         return None
     if card.arch.frames > 1:
-        return lambda case: with_clip_maps(case, network, card)
+        reader = with_boxes(card.reader(), cases)
+        return lambda case: with_clip_maps(case, network, card, reader)
     if request.explain is None:  # a model of several scales
         return None
     maps = request.explain / MAPS
