@@ -80,6 +80,7 @@ class Request:
         runtime: What computes: `torch`, or `onnx`, whose `model` is a folder of `export --to onnx` or a graph in it.
         units: Units larger than an image that the rows are to be; None for what the model's card says.
         alarm: File of `clinvit audit --alarm`, to be asked whether images look like the patient they claim; None: none.
+        only: Ids of the cases of a manifest that are scored; None for all.
     """
 
     model: Path
@@ -101,6 +102,7 @@ class Request:
     runtime: str = "torch"
     units: Asked = IMAGES
     alarm: Path | None = None
+    only: frozenset[str] | None = None
 
 
 def predict_stage(request: Request) -> pd.DataFrame | None:
@@ -183,7 +185,11 @@ def _cases(request: Request, card) -> Iterator[tuple[pd.DataFrame, np.ndarray]]:
     """Give the cases and their truth; those of a PACS lie here for as long as the block lasts."""
     unit = request.unit or card.holds
     if request.web is None:
-        yield requested_cases(request.inputs, card.asked, unit, request.one)
+        cases, truth = requested_cases(request.inputs, card.asked, unit, request.one)
+        if request.only is not None:
+            wanted = cases["id"].isin(request.only).to_numpy()
+            cases, truth = cases[wanted].reset_index(drop=True), truth[wanted]
+        yield cases, truth
         return
     from .pacs.fetch import fetched
 
