@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from clinvit.cli import main
+from clinvit.cli.light_command import main as light_main
 from clinvit.core.documents import read_json
 from clinvit.core.errors import UserError
 from clinvit.datasets.manifest.tables import read_manifest, read_predictions
