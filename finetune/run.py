@@ -33,7 +33,7 @@ from .context_training import ContextTraining
 from .contexts import context_rows, context_words
 from .dense.run import Truth, check_dense, drawing_card, drawing_recipe
 from .model import OWN, ModelCard, best_device, build_model, check_network, load_model, save_model
-from .new_card import check_labels, make_card, say_roi, say_statistics
+from .new_card import check_labels, make_card, roi_note, say_statistics
 from .out_of_distribution import RECORD, Limit, write_limit
 from .recipe import Finetune
 from .sets import Sets, known_cases, open_source, reader_of
@@ -105,7 +105,8 @@ def finetune(
             print(line)
     if start is not None and rank() == 0:
         say_statistics(recipe, start, card)
-        say_roi(recipe, start)
+        if note := roi_note(start, recipe.data.clip):
+            print(f"note: {note}")
     card = replace(card, data=card.data | {"seen_in_pretraining": seen})
     inputs: dict[str, str | float] = {"data": manifest.fingerprint(), **hooks.inputs()}
     if teaching is not None:

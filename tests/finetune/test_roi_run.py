@@ -14,11 +14,13 @@ from clinvit.datasets.manifest.tables import read_manifest, read_predictions
 from clinvit.datasets.settings import Clip
 from clinvit.explain.clip_maps import clip_maps
 from clinvit.explain.importance import frame_importance
+from clinvit.finetune.features_recipe import Features
 from clinvit.finetune.model import load_model
 from clinvit.finetune.pipeline import manifest_cases, predicted
 from clinvit.finetune.predict import model_predictor
 from clinvit.finetune.run import finetune
 from clinvit.pretrain.run import pretrain
+from clinvit.stages.extract import extract_features
 from clinvit.stages.journal import Journal
 from clinvit.stages.journalled import JournalledPredictor
 from clinvit.stages.predict import Request, predict_stage
@@ -234,3 +236,20 @@ def test_shards_and_items_of_ones_own_are_not_cropped(cohorts, small_clip_recipe
     with pytest.raises(UserError, match=r"data\.clip\.roi moving: .*shards hold whole frames"):
         finetune(short(small_clip_recipes[1], roi="moving"), page, tmp_path / "run", place)
     assert Clip().roi == "none"
+
+
+def test_features_of_an_encoder_that_has_seen_crops_are_of_crops_where_asked(
+    cohorts, small_clip_recipes, tmp_path, capsys
+):
+    bare, page = cohorts
+    encoder = pretrain(short(small_clip_recipes[0], roi="boxes"), page, tmp_path / "mae", tmp_path / "cache")
+    extract_features(Features(), page, encoder, tmp_path / "whole")
+    assert (
+        "the encoder has seen clips with data.clip.roi boxes; here it is none (--clip.roi)" in capsys.readouterr().out
+    )
+    boxed = Features(clip=Clip(roi="boxes", roi_margin=0.0))
+    for name, recipe, manifest in (("boxed", boxed, page), ("bare", Features(), bare)):
+        extract_features(recipe, manifest, encoder, tmp_path / name)
+    found = {name: np.load(tmp_path / name / "features.npy") for name in ("whole", "boxed", "bare")}
+    np.testing.assert_array_equal(found["boxed"], found["bare"])
+    assert np.abs(found["whole"] - found["bare"]).max() > 1e-3
