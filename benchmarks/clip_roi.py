@@ -3,7 +3,7 @@
     python benchmarks/clip_roi.py [--clips 300] [--out runs/roi]
 
 Invented eyes (normal, bilateral detachment) of 96 px, each somewhere in a frame of 320 x 240 px with a name and a scale
-that stand still, as on a screen that was filmed or saved whole. The same 3-D CNN from scratch sees 48 px of either.
+that stand still, as on a screen that was filmed or saved whole. The same small ViT from scratch sees 64 px of either.
 """
 
 import argparse
@@ -59,7 +59,7 @@ if __name__ == "__main__":
     asked.out.mkdir(parents=True, exist_ok=True)
     os.chdir(asked.out)
     write_clips(asked.clips)
-    whole = recipes.finetune_demo_cnn()
+    whole = recipes.finetune_demo()
     clip = replace(whole.data.clip, roi="moving")
     finetune(whole, data="manifest.csv", out="whole")
     finetune(replace(whole, data=replace(whole.data, clip=clip)), data="manifest.csv", out="cropped")
