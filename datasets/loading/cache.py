@@ -360,9 +360,9 @@ def _lines(folder: Path) -> Iterator[tuple[str, Entry, int]]:
                 return
             try:
                 key, offset, shape, *rest = parse_json(line)
-                checksum, lost_colour, *region = [*rest, *(-1, 0)[len(rest) :]]
-                found = Region(*region[0]) if region else None
-                yield key, Entry(offset, tuple(shape), "", checksum, lost_colour == 1, found), end
+                values: list = [*rest, *[-1, 0][len(rest) :]]
+                region = Region(*values[2]) if values[2:] else None
+                yield key, Entry(offset, tuple(shape), "", values[0], values[1] == 1, region), end
             except (ValueError, TypeError):
                 continue
 
