@@ -62,7 +62,9 @@ class Journal:
             self.close()
             raise
 
-    def append(self, paths: Sequence[str], scores: np.ndarray, reasons: Sequence[str], regions: Sequence[str]) -> None:
+    def append(
+        self, paths: Sequence[str], scores: np.ndarray, reasons: Sequence[str], regions: Sequence[str] = ()
+    ) -> None:
         """Keep (n, L) scores of n files; a failed one has its reason instead; and what was read of cropped clips."""
         regions = regions or [""] * len(paths)
         self._write(

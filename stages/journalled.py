@@ -88,7 +88,8 @@ class JournalledPredictor:
             found = shown(found, len(own), self.card.unit, len(own) - len(left))
         for some in found:
             rows = left[list(some.positions)]
-            self._journal.append([paths[row] for row in rows], some.scores, some.reasons, some.regions)
+            cropped = [some.regions] if some.regions else []
+            self._journal.append([paths[row] for row in rows], some.scores, some.reasons, *cropped)
             yield some._replace(positions=rows)
 
 
