@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -155,6 +156,10 @@ def test_recipes_are_the_papers():
         assert recipe.optim.base_lr * recipe.optim.batch_size / 256 == pytest.approx(1.5e-5)
         assert (recipe.optim.batch_size, recipe.optim.epochs, recipe.select) == (batch, 50, "accuracy")
         assert (recipe.model.frames, recipe.model.image_size, recipe.data.clip.sampling) == (96, 128, "volume")
+    globe, row = FINETUNE["unet3d_globe_top30"](), FINETUNE["unet3d"]()
+    assert (globe.pool, globe.pool_ratio, globe.data.clip.roi) == ("topk", 0.3, "boxes")
+    whole = replace(globe.data, clip=replace(globe.data.clip, roi="none"))
+    assert replace(globe, pool=row.pool, pool_ratio=row.pool_ratio, data=whole) == row
     from clinvit.tasks.clips import videomae_v2
 
     base, giant = videomae_v2.PRETRAIN["v2_base"](), videomae_v2.PRETRAIN["v2_giant"]()
