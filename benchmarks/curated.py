@@ -130,7 +130,10 @@ def report(steps: list[int], names: list[str], values: np.ndarray, drawn: np.nda
     for place, name in enumerate(names[1:], 1):
         reached = [count for count, value in zip(steps, values[:, place], strict=True) if value >= values[-1, 0]]
         words = f"after {reached[0]} steps" if reached else "not"
-        print(f"{name}: reaches the whole archive's score after {steps[-1]} steps ({values[-1, 0]:.3f}) {words}")
+        print(
+            f"{name}: reaches the whole archive's score after {steps[-1]} steps ({values[-1, 0]:.3f}) {words}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":
@@ -167,5 +170,5 @@ if __name__ == "__main__":
         value, resampled = compared(labelled, learned, np.array(found))
         values.append(value)
         drawn.append(resampled.T)
-    report(asked.steps, list(archives), np.array(values), np.array(drawn))
+        report(asked.steps[: len(values)], list(archives), np.array(values), np.array(drawn))
     print(f"{len(labelled.table)} labelled images; {time.process_time() - start:.0f} s of CPU for training and probes")
