@@ -57,11 +57,30 @@ def theirs(name: str, width: int) -> Trained:
         "transmil": lambda: TransMIL((width,), HIDDEN, n_heads=8),
         "clam_sb": lambda: CLAM_SB((width,), HIDDEN, gated=True, k_sample=8, feat_ext=embed),
     }[name]()
+    if name == "clam_sb":
+        network.inst_loss_fn = SmoothSvm()
     return (
         network,
         lambda bag, target: sum(network.compute_loss(target, bag)[1].values()),
         lambda bag: network.predict(bag, return_inst_pred=False),
     )
+
+
+class SmoothSvm(nn.Module):
+    """The smooth top-1 SVM loss (temperature 1, margin 1) of (N, 2) logits, a mean over N, of CLAM.
+
+    Instead of torchmil 1.0.2's, which is handed (N, 1) targets and makes (N, N, 2) of them: its smooth part sums over
+    the batch where it should over the classes, its hard part ends in an error; (N,) targets fail in its `gather`.
+    """
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the loss of (N, 2) logits and N targets of 0 and 1."""
+        true = target.long().view(-1, 1)
+        wrong = 1 - nn.functional.one_hot(true[:, 0], 2)
+        margins = logits + wrong - logits.gather(1, true)
+        top = logits.topk(2, dim=1)[0]
+        hard = top[:, 0] - top[:, 1] >= np.log(1e3)
+        return torch.where(hard, margins.max(dim=1)[0], margins.logsumexp(dim=1)).mean()
 
 
 def held_out(bags: BagTable, make: Callable[[], Trained], options: argparse.Namespace, seed: int) -> np.ndarray:

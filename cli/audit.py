@@ -65,8 +65,8 @@ def run(options) -> None:
     if options.text_images < 0:
         raise UserError(f"--text-images is 0 or more, not {options.text_images}.")
     tuning = Tuning(options.reident, options.reident_blocks, options.reident_epochs, options.reident_rate)
-    manifest = open_manifest(options.data)
     labels = tuple(name.strip() for name in (options.labels or "").split(",") if name.strip())
+    manifest = open_manifest(options.data, labels or None)
     print(f"audit: {options.source}, {len(manifest):,} cases of {manifest.path} -> {options.out}", flush=True)
     found = audit_stage(
         options.source,

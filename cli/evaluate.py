@@ -16,6 +16,11 @@ SUMMARY = "write the report of one or more predictions tables"
 def add_arguments(parser: Parser, task: Any) -> None:
     """Add the verb's options."""
     parser.add_argument("predictions", nargs="+", metavar="[NAME=]PREDICTIONS", help="predictions.csv or run folders")
+    parser.add_argument(
+        "--folds", action="store_true",
+        help="tables of one NAME are the folds of one cross-validation: their rows of the split are judged together, "
+        "and their maps",
+    )  # fmt: skip
     add_evaluation(parser)
     parser.add_argument("--title", default="Evaluation", help="heading of the report")
 
@@ -98,12 +103,9 @@ def add_evaluation(parser: Parser) -> None:
 
 def report(options, named: Sequence[str], title: str) -> None:
     """Write the report of named tables and print its headline."""
-    predictions: dict[str, Path] = {}
-    for name, path in map(named_path, named):
-        if name in predictions:
-            raise UserError(f"{predictions[name]} and {path} are both called {name!r}: name them, NAME=PATH.")
-        predictions[name] = path
-    print(f"{options.verb}: split {options.split} of {', '.join(map(str, predictions.values()))} -> {options.out}")
+    predictions = _named(named, getattr(options, "folds", False))
+    paths = [path for own in predictions.values() for path in ([own] if isinstance(own, Path) else own)]
+    print(f"{options.verb}: split {options.split} of {', '.join(map(str, paths))} -> {options.out}")
     from ..eval import Evaluation
     from ..eval.statistics.rules import read_rules
     from ..eval.statistics.triage import read_promise
@@ -130,6 +132,26 @@ def report(options, named: Sequence[str], title: str) -> None:
     )
     print(*found.headline, *(f"warning: {text}" for text in _warnings(found.to_dict())), sep="\n")
     print(f"report: {found.path}")
+
+
+def _named(named: Sequence[str], folds: bool) -> "dict[str, Path | list[Path]]":
+    """Return tables by name; of folds, a list where several have one name.
+
+    Raises:
+        UserError: Two have one name, and they are no folds; or none has, and they are to be folds.
+    """
+    found: dict[str, list[Path]] = {}
+    for name, path in map(named_path, named):
+        own = found.setdefault(name, [])
+        if own and not folds:
+            raise UserError(
+                f"{own[0]} and {path} are both called {name!r}: name them, NAME=PATH. Tables of the folds of one "
+                "cross-validation have one name: --folds puts them together."
+            )
+        own.append(path)
+    if folds and all(len(own) == 1 for own in found.values()):
+        raise UserError("--folds: no two tables have one name: give those of a model's folds as NAME=PATH NAME=PATH.")
+    return {name: own if len(own) > 1 else own[0] for name, own in found.items()}
 
 
 def _margin(options):

@@ -7,6 +7,7 @@ from ..core.ranges import check_ranges, within
 
 SAMPLINGS = ("strided", "dense", "sparse", "uniform", "volume")
 CLIP_READERS = ("pyav", "decord", "torchcodec")
+ROIS = ("none", "moving", "boxes")
 MAX_FPS = 1000
 
 
@@ -26,6 +27,10 @@ class Clip:
             file, of which a clip of 60 frames a second has four for one of 15.
         reader: What decodes videos: `pyav`; `decord` or `torchcodec`, which give the same frames, are refused for files
             of which they do not, and are installed by `pip install 'clinvit[decord]'` or `'clinvit[torchcodec]'`.
+        roi: Region of interest that every clip is cropped to before anything else: `none`; `moving`, the box around the
+            part that moves, such as the scan sector; or `boxes`, of the table `roi.csv` beside the manifest. A clip in
+            which none is found is read whole, which is said and stored.
+        roi_margin: Added to the region on each side, as a share of the region's side.
     """
 
     sampling: str = "strided"
@@ -34,6 +39,8 @@ class Clip:
     black_out: bool = False
     fps: float | None = field(default=None, metadata=within(0, MAX_FPS, exclude="low"))
     reader: str = "pyav"
+    roi: str = "none"
+    roi_margin: float = field(default=0.05, metadata=within(0, 1))
 
     def __post_init__(self):
         check_ranges(self, "data.clip")
@@ -41,6 +48,8 @@ class Clip:
             raise UserError(f"data.clip.sampling {self.sampling!r}: one of {', '.join(SAMPLINGS)}.")
         if self.reader not in CLIP_READERS:
             raise UserError(f"data.clip.reader {self.reader!r}: one of {', '.join(CLIP_READERS)}.")
+        if self.roi not in ROIS:
+            raise UserError(f"data.clip.roi {self.roi!r}: one of {', '.join(ROIS)}.")
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,9 @@ from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
+if find_spec("flwr") is None or find_spec("ray") is None:  # said before what takes seconds to import
+    raise SystemExit("this example needs Flower and its simulation: pip install 'flwr[simulation]'")
+
 import clinvit
 import pandas as pd
 from clinvit.core.files import write_text
@@ -23,8 +26,6 @@ from clinvit.tasks.thorax import recipes
 from lightning import Callback
 from three_hospitals import FINDINGS, HOSPITALS, hospital, run, scores, small
 
-if find_spec("flwr") is None or find_spec("ray") is None:
-    raise SystemExit("this example needs Flower and its simulation: pip install 'flwr[simulation]'")
 os.environ |= {"FLWR_TELEMETRY_ENABLED": "0", "RAY_USAGE_STATS_ENABLED": "0"}  # neither reports home
 from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp

@@ -9,6 +9,7 @@ from torch import nn
 
 from ..core.pixels import normalised
 from ..datasets.loading.cache import Files, opened
+from ..datasets.loading.readers import Reader
 from ..finetune.model import ModelCard, predict_batch
 
 WINDOWS = 16  # a clip is blanked in at most so many parts
@@ -31,7 +32,9 @@ class FrameImportance(NamedTuple):
 
 
 @torch.inference_mode()
-def frame_importance(model: nn.Module, card: ModelCard, file: Path) -> FrameImportance:
+def frame_importance(
+    model: nn.Module, card: ModelCard, file: Path, reader: Reader | None = None
+) -> FrameImportance:  # fmt: skip
     """Measure what each part of a clip adds to the score, by blanking it (Zeiler & Fergus 2014, in time).
 
     A blanked part becomes the mean frame of the clip.
@@ -40,6 +43,7 @@ def frame_importance(model: nn.Module, card: ModelCard, file: Path) -> FrameImpo
         model: A model of clips.
         card: Its card.
         file: The clip.
+        reader: Where it crops to boxes, one that knows them (`readers.with_boxes`); None for the card's.
 
     Raises:
         DataError: The clip cannot be read.
@@ -49,7 +53,7 @@ def frame_importance(model: nn.Module, card: ModelCard, file: Path) -> FrameImpo
     with open_clip(file, fps=card.clip.fps) as clip:
         times = clip.times
     view = card.views().single()
-    with opened(Files([file], card.reader()), 0) as pixels:
+    with opened(Files([file], reader or card.reader()), 0) as pixels:
         image = view(pixels)
     length = card.arch.frames
     x = normalised(torch.from_numpy(image).to(next(model.parameters()).device), card.mean, card.std)

@@ -12,8 +12,9 @@ from ..core.errors import DataError, UserError
 from ..datasets.images.colour import LOST_COLOUR
 from ..datasets.images.flat import FLAT, is_flat
 from ..datasets.loading.isolation import isolated
-from ..datasets.loading.readers import ImageReader, Reader
+from ..datasets.loading.readers import ImageReader, Reader, with_boxes
 from ..datasets.transforms.views import EvalView, FileViews
+from ..datasets.video.region import Region
 from .scored import PredictorCard, Scored, score_width
 
 
@@ -56,25 +57,28 @@ class ArrayPredictor:
             cases: Columns or DataFrame of N rows with `path`; or with `id` and `image`, an image in memory
                 (`ArrayReader`).
         """
-        read = self._views_in_memory(cases) if "image" in cases else self._file_views(cases["path"])
+        read = self._views_in_memory(cases) if "image" in cases else self._file_views(cases)
         done = 0
         while items := list(islice(read, self.batch)):
             reasons = [str(item) if isinstance(item, DataError) else "" for item in items]
+            regions = [""] * len(items)
             values = np.full((len(items), self.width), np.nan)
             good = [position for position, reason in enumerate(reasons) if not reason]
             if good:
                 part = self.values_of(np.concatenate([items[position][0] for position in good]))
                 values[good] = part.reshape(len(good), -1, self.width).mean(axis=1)
             for place in good:
-                views, lost_colour = items[place]
-                reasons[place] = FLAT if is_flat(views) else LOST_COLOUR if lost_colour else ""
-            yield without_non_finite(range(done, done + len(items)), values, reasons)
+                views, lost_colour, region = items[place]
+                reasons[place] = warning_of(is_flat(views), lost_colour, region)
+                regions[place] = "" if region is None else region.text()
+            scored = without_non_finite(range(done, done + len(items)), values, reasons, good)
+            yield scored._replace(regions=regions if any(regions) else ())
             done += len(items)
 
-    def _file_views(self, paths: Sequence[str]) -> Iterator:
+    def _file_views(self, cases: Any) -> Iterator:
         ahead = max(4, 2 * self.batch // max(1, self.workers))
-        views = FileViews(self.card.reader(), self.card.views())
-        return isolated(views, [Path(path) for path in paths], self.workers, ahead=ahead)
+        views = FileViews(with_boxes(self.card.reader(), cases), self.card.views())
+        return isolated(views, [Path(path) for path in cases["path"]], self.workers, ahead=ahead)
 
     def _views_in_memory(self, cases: Any) -> Iterator:
         from ..datasets.loading.arrays import ArrayReader, InMemory
@@ -90,10 +94,19 @@ class ArrayPredictor:
                 yield error
 
 
-def without_non_finite(positions: Sequence[int], scores: np.ndarray, reasons: list[str]) -> Scored:
-    """A score that is not finite is a failure, not a number."""
-    for row in np.flatnonzero(~np.isfinite(scores).all(axis=1)):
-        if reasons[row] in ("", FLAT, LOST_COLOUR):
+def warning_of(flat: bool, lost_colour: bool, region: Region | None) -> str:
+    """Return what there is to warn of in a case that has a score; empty where there is nothing."""
+    whole = "" if region is None else region.whole
+    return "; ".join(filter(None, [FLAT if flat else LOST_COLOUR if lost_colour else "", whole]))
+
+
+def without_non_finite(
+    positions: Sequence[int], scores: np.ndarray, reasons: list[str], read: Sequence[int] | np.ndarray
+) -> Scored:
+    """A score that is not finite is a failure, not a number; the reasons of cases that were `read` are warnings."""
+    wrong = ~np.isfinite(scores).all(axis=1)
+    for row in read:
+        if wrong[row]:
             reasons[row] = "the model gave a score that is not a number"
-        scores[row] = np.nan
+    scores[wrong] = np.nan
     return Scored(positions, scores, reasons)

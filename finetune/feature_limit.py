@@ -109,7 +109,8 @@ class Watched:
         for some in self._predictor.scores(cases):
             distances = self._limit.distances(some.scores[:, labels:])
             self.distances |= dict(zip(map(int, some.positions), distances.tolist(), strict=True))
-            yield Scored(some.positions, some.scores[:, :labels], _warned(self._limit, some.reasons, distances))
+            reasons = _warned(self._limit, some.reasons, distances)
+            yield some._replace(scores=some.scores[:, :labels], reasons=reasons)
 
 
 def warned(table: Any, limit: Limit, distances: np.ndarray) -> Any:

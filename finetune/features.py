@@ -12,6 +12,7 @@ from ..core.errors import UserError
 from .classifier import pooled
 from .features_recipe import Features
 from .model import ModelCard, best_device, input_shape
+from .new_card import roi_note
 from .predict import PixelPredictor, Values
 from .starts import NetworkStart, find_start
 from .timm_encoder import TimmEncoder
@@ -30,6 +31,7 @@ class FeatureMaker:
         card: How cases are read and shown.
         name: What it is, in words.
         sha256: Of the weights.
+        note: What there is to say of how clips are read; empty where there is nothing.
         width: Values of a vector.
 
     Raises:
@@ -38,7 +40,7 @@ class FeatureMaker:
 
     def __init__(self, source: Path, recipe: Features):
         start = find_start(source)
-        pool = recipe.pool
+        pool, self.note = recipe.pool, ""
         self.network: nn.Module
         if isinstance(start, NetworkStart):
             try:
@@ -58,6 +60,7 @@ class FeatureMaker:
                 raise UserError(f"{source}: has no class token: take --pool mean.")
             self.network, self.name, self.sha256, arch = vit, card.description(), fingerprint(source), card.arch
             self.values = lambda pixels: pooled(vit(pixels), pool)
+            self.note = roi_note(card, recipe.clip)
         self.network = self.network.eval().requires_grad_(False).to(best_device())
         self.card = ModelCard(
             labels=(), meaning={}, exclusive=False, mode="linear", network="vit", pool=pool, arch=arch,

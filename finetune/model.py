@@ -167,7 +167,8 @@ class ModelCard(Answers, PixelCard):
             how += f", a head per {' and '.join(self.contexts['columns'])}, inferred from the image"
         if self.prompts:
             how = f"Head made of prompts, without a labelled image; pooling {self.pool}"
-        return f"Classifier: {network}, {self.input_words()}; judges {what}. {how}."
+        crop = {"moving": " Clips are cropped to what moves.", "boxes": " Clips are cropped to boxes of a table."}
+        return f"Classifier: {network}, {self.input_words()}; judges {what}. {how}.{crop.get(self.clip.roi, '')}"
 
     def views(self) -> EvalView:
         """Shows cases as this model is evaluated on them."""

@@ -11,7 +11,7 @@ from ..backbone.sizes import Architecture, Model
 from ..core.errors import DataError, UserError
 from ..datasets.manifest.contents import holds_of
 from ..datasets.manifest.tables import Manifest
-from ..datasets.settings import for_channels
+from ..datasets.settings import Clip, for_channels
 from ..engine.recipe import plain
 from ..engine.run_folder import versions
 from .adaptation import check_mode, check_numbers
@@ -153,6 +153,14 @@ def say_statistics(recipe: Finetune, start: EncoderCard | NetworkStart, card: Mo
         print(f"note: mean {own[0]} and std {own[1]} of the recipe; the encoder's file states none")
     else:
         print(f"note: mean {its[0]} and std {its[1]} of the encoder, as it was trained; the recipe's are left aside")
+
+
+def roi_note(start: EncoderCard | NetworkStart, clip: Clip) -> str:
+    """Say where clips are cropped otherwise than those that the encoder has seen; empty where they are not."""
+    if isinstance(start, NetworkStart) or start.arch.frames == 1:
+        return ""
+    its = start.recipe.get("data", {}).get("clip", {}).get("roi", "none")
+    return f"the encoder has seen clips with data.clip.roi {its}; here it is {clip.roi}" if its != clip.roi else ""
 
 
 def _input_of(recipe: Finetune) -> Model:

@@ -23,6 +23,7 @@ from .model import safetensors_state
 RATE = 0.05
 _NAMES = ("mean", "std", "linear", "gallery", "patients", "cases", "numbers", "model", "key")
 _HASH = 16  # hexadecimal digits
+_SAME = 1 - 1e-6  # cosine from which two vectors are of the same pixels
 
 
 @dataclass(frozen=True)
@@ -95,10 +96,15 @@ class PatientAlarm:
         return np.asarray(self.cases), np.asarray(self.patients)
 
     def likeness(self, vector: np.ndarray, patient: str, case: str = "") -> Likeness:
-        """Return what an image of a hashed id that claims a hashed patient is like; the image itself does not count."""
+        """Return what an image of a hashed id that claims a hashed patient is like.
+
+        The image itself does not count: not under its id, nor a copy under another id of the patient, as where a DICOM
+        file of the archive is asked about again by its own name.
+        """
         cases, patients = self._hashes
-        earlier = cases != case
-        cosines, names = (self.gallery @ vector)[earlier], patients[earlier]
+        cosines = self.gallery @ vector
+        earlier = (cases != case) & ~((patients == patient) & (cosines > _SAME))
+        cosines, names = cosines[earlier], patients[earlier]
         mine = names == patient
         own = float(cosines[mine].max()) if mine.any() else math.nan
         others = cosines[~mine]

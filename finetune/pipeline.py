@@ -6,6 +6,7 @@ Files, cached pixels, arrays, bags of tiles and exported graphs come this way, f
 import numpy as np
 import pandas as pd
 
+from ..datasets.manifest.rois import ROIS, rois_beside
 from ..datasets.manifest.tables import Asked, Manifest
 from .scored import PREDICTED as PREDICTED
 from .scored import WARNING as WARNING
@@ -39,11 +40,15 @@ def predicted(cases: pd.DataFrame, truth: np.ndarray, predictor: Predictor, prog
 def manifest_cases(manifest: Manifest, asked: Asked) -> tuple[pd.DataFrame, np.ndarray]:
     """Return the cases of a manifest with the `path` of each file, and (N, T) truth, NaN where unknown.
 
-    Reasons show the id: names of files stay in the manifest.
+    Reasons show the id: names of files stay in the manifest. Where boxes of regions of interest lie beside it, `ROIS`
+    names them.
 
     Args:
         manifest: N cases.
         asked: Labels or targets of the model; those that the manifest does not have are unknown.
     """
     files = [str(file) for file in manifest.files()]
-    return manifest.table.assign(path=files, shown=manifest.table["id"]), manifest.truth(asked)
+    cases = manifest.table.assign(path=files, shown=manifest.table["id"])
+    if boxes := rois_beside(manifest.path):
+        cases[ROIS] = boxes
+    return cases, manifest.truth(asked)

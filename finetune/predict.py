@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from ..core.errors import UserError
 from ..core.pixels import normalised
 from ..datasets.images.flat import FLAT, is_flat
-from ..datasets.loading.cache import Pixels
+from ..datasets.loading.cache import PixelCache, Pixels
 from ..datasets.loading.loaders import Cases, eval_loader
-from .array_predictor import ArrayPredictor, without_non_finite
+from .array_predictor import ArrayPredictor, warning_of, without_non_finite
 from .classifier import Classifier, NearestNeighbours, TimmClassifier
 from .model import ModelCard, predict_batch
 from .out_of_distribution import Limit, Watched, last_layer, with_features
@@ -61,7 +61,12 @@ class CachedPredictor:
             scores[good] = np.concatenate(parts).reshape(len(good), len(views), -1).mean(axis=1)
             for row in good[np.reshape(flat, (len(good), len(views))).all(axis=1)]:
                 reasons[row] = FLAT
-        yield without_non_finite(range(len(cases)), scores, reasons)
+        regions = self.pixels.regions() if isinstance(self.pixels, PixelCache) else []
+        own = [regions[row] for row in self.rows] if any(regions) else []
+        for row in good if own else ():
+            reasons[row] = warning_of(reasons[row] == FLAT, False, own[row])
+        scored = without_non_finite(range(len(cases)), scores, reasons, good)
+        yield scored._replace(regions=["" if region is None else region.text() for region in own])
 
 
 class PixelPredictor(ArrayPredictor):

@@ -18,6 +18,7 @@ from ..core.errors import UserError
 from ..core.pixels import normalised
 from ..datasets.loading.left_out import say_left_out, write_left_out
 from ..datasets.loading.loaders import eval_loader
+from ..datasets.loading.regions import regions_note, roi_inputs, write_regions
 from ..datasets.loading.shards.pixels import Shards
 from ..datasets.loading.source import Place, Source
 from ..datasets.manifest.seen import PRETRAINED_ON, TRAINED_ON, read_hashes, save_hashes, seen_cases, write_hashes
@@ -32,7 +33,7 @@ from .context_training import ContextTraining
 from .contexts import context_rows, context_words
 from .dense.run import Truth, check_dense, drawing_card, drawing_recipe
 from .model import OWN, ModelCard, best_device, build_model, check_network, load_model, save_model
-from .new_card import check_labels, make_card, say_statistics
+from .new_card import check_labels, make_card, roi_note, say_statistics
 from .out_of_distribution import RECORD, Limit, write_limit
 from .recipe import Finetune
 from .sets import Sets, known_cases, open_source, reader_of
@@ -104,6 +105,8 @@ def finetune(
             print(line)
     if start is not None and rank() == 0:
         say_statistics(recipe, start, card)
+        if note := roi_note(start, recipe.data.clip):
+            print(f"note: {note}")
     card = replace(card, data=card.data | {"seen_in_pretraining": seen})
     inputs: dict[str, str | float] = {"data": manifest.fingerprint(), **hooks.inputs()}
     if teaching is not None:
@@ -119,6 +122,7 @@ def finetune(
     if start is not None:
         card = replace(card, encoder=card.encoder | {"sha256": inputs["encoder"]})
     reader = reader_of(recipe, card)  # what it lacks is said before the run folder is claimed
+    inputs |= roi_inputs(reader, manifest)
     if isinstance(cache, Shards):
         inputs |= cache.inputs(reader)
         if rank() == 0:
@@ -149,6 +153,9 @@ def finetune(
             print(f"note: {note}")
         if rank() == 0 and (warning := source.rate_warning(recipe.data, recipe.model.frames)):
             print(f"warning: {warning}")
+        regions = source.regions() if rank() == 0 else []
+        if note := regions_note(regions):
+            print(f"note: {note}")
         if rank() == 0:
             say_left_out(source.bad, len(source.rows) + len(source.bad))
         data = Sets(recipe, card, source, hooks, teaching, truth)
@@ -163,6 +170,7 @@ def finetune(
                 card = completed(card, _outputs(model, card, data))
         if rank() == 0:
             card = replace(card, data=card.data | write_left_out(folder, manifest, data.source.left_out(unread)))
+            card = replace(card, data=card.data | write_regions(folder, manifest, regions))
             _write_seen(folder / "model", data.source, unread, hashes, teaching)
             save_model(folder / "model", model, card)
             _write_predictions(folder, data.source, unread, hooks)

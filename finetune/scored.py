@@ -14,6 +14,7 @@ from ..datasets.manifest.prediction_columns import Columns, prediction_columns
 
 PREDICTED = "pred_"
 WARNING = "warning"
+REGION = "region_px"  # left, top, right, bottom of what was read of a clip that is cropped
 
 
 class Scored(NamedTuple):
@@ -23,11 +24,13 @@ class Scored(NamedTuple):
         positions: n positions among the cases asked for.
         scores: (n, L) float64 probabilities, NaN where there are none.
         reasons: n texts, empty where a case went well. Of a case with scores, what there is to warn of.
+        regions: Of clips that are read cropped n texts: which part was read, px (`video.region.Region.text`); else ().
     """
 
     positions: Sequence[int]
     scores: np.ndarray
     reasons: Sequence[str]
+    regions: Sequence[str] = ()
 
 
 class PredictorCard(Protocol):
@@ -70,7 +73,9 @@ def predicted_columns(
     """Return the columns of the predictions table; arguments as of `pipeline.predicted`, of columns or a DataFrame."""
     card, count = predictor.card, len(cases["id"])
     found = predictor.scores(cases)
-    scores, reasons = collected(shown(found, count, card.unit) if progress else found, count, score_width(card))
+    regions: dict[int, str] = {}
+    found = noting_regions(shown(found, count, card.unit) if progress else found, regions)
+    scores, reasons = collected(found, count, score_width(card))
     if "shown" in cases:
         names = zip(reasons, cases["path"], cases["shown"], strict=True)
         reasons = [masked(reason, path, name) for reason, path, name in names]
@@ -78,7 +83,15 @@ def predicted_columns(
     kinds = kinds_of(card)
     columns = prediction_columns(cases, card.labels, truth, calibrated(card, scores), reasons, targets=kinds)
     columns |= {} if kinds else predicted_labels(columns, card)
+    columns |= {REGION: [regions.get(row, "") for row in range(count)]} if any(regions.values()) else {}
     return columns | ({WARNING: warnings} if any(warnings) else {})
+
+
+def noting_regions(found: Iterable[Scored], regions: dict[int, str]) -> Iterator[Scored]:
+    """Yield the same; the regions that were read of cropped clips are added by position."""
+    for some in found:
+        regions |= dict(zip(map(int, some.positions), some.regions))
+        yield some
 
 
 def kinds_of(card: PredictorCard) -> tuple[Any, ...]:

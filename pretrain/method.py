@@ -127,6 +127,8 @@ class Method(Training, Generic[R]):
 class ShowImage(Callback):
     """Keep an image of what is learned up to date: the same cases, ten times over the training.
 
+    The last of them, of the finished weights, is drawn by the caller when training has ended.
+
     Args:
         folder: The run folder.
     """
@@ -139,13 +141,13 @@ class ShowImage(Callback):
         if pl_module.whole:
             return  # this process holds a share of the weights alone
         done = trainer.current_epoch + 1
-        if trainer.is_global_zero and (done % max(1, trainer.max_epochs // 10) == 0 or done == trainer.max_epochs):
+        if trainer.is_global_zero and done < trainer.max_epochs and done % max(1, trainer.max_epochs // 10) == 0:
             self.draw(pl_module)
 
     def draw(self, training: Method) -> None:
         """Write the image."""
         with written_aside(self.folder / training.image) as aside:
-            Image.fromarray(training.sheet()).save(aside)
+            Image.fromarray(training.sheet()).save(aside, compress_level=1)  # 6 takes as long as some steps
 
 
 def refuse_other_size(augment: Augment, model: Model) -> None:

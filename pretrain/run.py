@@ -7,6 +7,7 @@ from ..backbone.encoder import EncoderCard, fingerprint, save_encoder
 from ..core.errors import UserError
 from ..datasets.loading.left_out import say_left_out, write_left_out
 from ..datasets.loading.own import Transformed
+from ..datasets.loading.regions import regions_note, roi_inputs, write_regions
 from ..datasets.loading.shards.pixels import Shards
 from ..datasets.loading.source import Place, Source
 from ..datasets.manifest.seen import TRAINED_ON, write_hashes
@@ -73,6 +74,7 @@ def pretrain(
     else:
         recipe.optim.check_cases(len(chosen))
         reader = reader_of(recipe)  # what it lacks is said before the run folder is claimed
+        inputs |= roi_inputs(reader, chosen)
         if isinstance(cache, Shards):
             inputs |= cache.inputs(reader)
             if rank() == 0:
@@ -83,6 +85,9 @@ def pretrain(
             print(f"note: {note}")
         if rank() == 0 and (warning := source.rate_warning(recipe.data, recipe.model.frames)):
             print(f"warning: {warning}")
+        regions = source.regions() if rank() == 0 else []
+        if note := regions_note(regions):
+            print(f"note: {note}")
         if rank() == 0:
             say_left_out(source.bad, len(chosen))
         training, images = method(model, recipe, source), ShowImage(folder)
@@ -96,6 +101,8 @@ def pretrain(
             _write_seen(folder / "encoder" / TRAINED_ON, source, parent)
             card = _card(recipe, training, manifest, source)
             card.data.update(write_left_out(folder, chosen, source.left_out(training.unread)))
+            if slides is None:
+                card.data.update(write_regions(folder, chosen, regions))
             if parent is not None:
                 card.data.update(started_from=str(parent.path), parent=parent.facts(report))
             if reports is not None:

@@ -17,6 +17,7 @@ from ..core.platform import usable_cores
 from ..datasets.loading.isolation import isolated
 from ..datasets.loading.loaders import reading_workers
 from ..datasets.loading.readers import Reader, make_reader
+from ..datasets.loading.regions import for_manifest
 from ..datasets.manifest.tables import Manifest
 from ..datasets.transforms.views import TrainView
 from ..engine.workload import Steps, Workload
@@ -127,7 +128,7 @@ def measure(recipe: PretrainRecipe | Finetune, manifest: Manifest, device: str) 
     reader = make_reader(
         data.clip, frames=model.frames, size_px=model.image_size, cache_px=data.cache_px, channels=model.channels
     )
-    decoded, pixels = _decoded(reader, manifest)
+    decoded, pixels = _decoded(for_manifest(reader, manifest), manifest)
     pretraining = isinstance(recipe, PretrainRecipe)
     view = method_of(recipe).view(recipe) if pretraining else TrainView(recipe.augment, data.clip, model.frames)
     loaded = per_second(lambda i: view(pixels[i % len(pixels)], i))

@@ -21,6 +21,7 @@ from ..eval.localisation.image_map import ImageMap
 from ..eval.report.boxes_section import boxes_section
 from ..eval.report.section import Section
 from .explain import ATTENTION_MAPS, EXPLANATIONS, MAPS
+from .fold_tables import models_of_folds
 
 _MIXED = (
     "maps of several models or methods. Remove the folder and write it anew: `clinvit predict ... --explain FOLDER`."
@@ -95,7 +96,7 @@ def boxed_maps(
     for name, own in folders.items():
         table, models = tables[name].rows(evaluation.split), set()
         for folder in own:
-            findings, made, without = _findings(folder, table, boxes)
+            findings, made, without = _findings(folder, table, boxes, models_of_folds(predictions[name]))
             if not findings:
                 continue
             models.add(made[0])
@@ -130,15 +131,20 @@ def _folders(explanations: Path) -> list[Path]:
     return [folder for folder in (explanations / MAPS, explanations / ATTENTION_MAPS) if folder.is_dir()]
 
 
-def _findings(folder: Path, table: Predictions, boxes: list[Box]) -> tuple[list[BoxedFinding], tuple[str, str], int]:
-    """Return the findings that have boxes and a map, the maps' model and method, and how many have none."""
+def _findings(
+    folder: Path, table: Predictions, boxes: list[Box], folds: frozenset[str]
+) -> tuple[list[BoxedFinding], tuple[str, str], int]:
+    """Return the findings that have boxes and a map, the maps' model and method, and how many have none.
+
+    The models of `folds` count as one: each has made the maps of the cases that it held out.
+    """
     patients = dict(zip(table.table["id"], table.table["patient"], strict=True))
     of_finding: dict[tuple[str, str], list[Box]] = {}
     for box in boxes:
         if box.id in patients and box.label in table.labels:
             of_finding.setdefault((box.id, box.label), []).append(box)
     maps = maps_of(folder, dict.fromkeys(case for case, _ in of_finding))
-    made = {(each.model, each.method) for each in maps.values() if each is not None}
+    made = {("" if each.model in folds else each.model, each.method) for each in maps.values() if each is not None}
     if len(made) > 1:
         raise DataError(f"{folder}: {_MIXED}")
     found = []

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..core.alone import folder_alone
 from ..core.documents import read_yaml
 from ..core.errors import UserError
+from ..datasets.images.image_maps import case_file
 from ..datasets.manifest.cells import read_csv
 from ..datasets.manifest.tables import Manifest, Predictions, read_predictions
 from .calibration import calibration_facts
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def evaluate_stage(
-    predictions: Mapping[str, Path],
+    predictions: Mapping[str, Path | Sequence[Path]],
     out: Path,
     *,
     data: Path | None = None,
@@ -44,7 +45,8 @@ def evaluate_stage(
     of findings, the maps are held against these.
 
     Args:
-        predictions: Model name to its table's file, the model reported on first.
+        predictions: Model name to its table's file, the model reported on first; of a cross-validation to the tables of
+            its folds, of which the rows of the split are put together.
         out: Folder of the report.
         data: Manifest or its folder: who the cases are, their subgroups, and images of the most wrong ones.
         evaluation: What is evaluated, and how; the standard one by default.
@@ -64,17 +66,32 @@ def evaluate_stage(
     from ..eval import Evaluation, evaluate
 
     evaluation = evaluation or Evaluation()
+    single = _joined(predictions, Path(out), evaluation.split)
     if data is None and evaluation.of_manifest:
         raise UserError(f"{evaluation.of_manifest} needs --data: the columns are those of the manifest.")
     said = _facts(facts)
-    tables = {name: _with_units(path, read_predictions(path, targets=True)) for name, path in predictions.items()}
-    evaluation = _with_rows(evaluation, predictions, tables)
+    tables = {name: _with_units(path, read_predictions(path, targets=True)) for name, path in single.items()}
+    evaluation = _with_rows(evaluation, single, tables)
     manifest = open_manifest(data) if data is not None else None
     with folder_alone(Path(out)):
-        context = _context(predictions, tables, manifest, Path(out), evaluation)
+        context = _context(single, tables, manifest, Path(out), evaluation)
         context = replace(context, sections=_with_parts(context, evaluation, efficiency or {}, steps or {}, probe))
         context = replace(context, reads=None if readers is None else read_csv(readers), facts=said)
         return evaluate(tables, out, manifest, evaluation, title=title, context=context)
+
+
+def _joined(predictions: Mapping[str, Path | Sequence[Path]], out: Path, split: str) -> dict[str, Path]:
+    """Return one table per model; those of folds are joined below `out/folds`."""
+    found: dict[str, Path] = {}
+    for name, path in predictions.items():
+        if isinstance(path, str | Path):
+            found[name] = Path(path)
+            continue
+        from .fold_tables import joined_folds
+
+        with folder_alone(out):
+            found[name] = joined_folds(list(path), case_file(out / "folds", name, "") / "predictions.csv", split)
+    return found
 
 
 def _context(

@@ -78,14 +78,16 @@ def _methods(wanted: str | None) -> list[tuple[str, str, str]]:
 
 
 def _explain_clips(request, network, card, cases: pd.DataFrame) -> int:
+    from ..datasets.loading.readers import with_boxes
     from ..eval.report.film_strip import frame_importance_plot
     from ..explain.importance import frame_importance
 
+    reader = with_boxes(card.reader(), cases)
     for case, path in tqdm(list(zip(cases["id"], cases["path"])), "explaining", unit="clip", disable=None):
         files = [case_file(request.explain, f"{case}-{label}".replace(" ", "_"), ".png") for label in card.labels]
         if request.resume and all(file.is_file() for file in files):
             continue
-        found = frame_importance(network, card, Path(path))
+        found = frame_importance(network, card, Path(path), reader)
         named = zip(card.labels, _what_changes(card), found.change, files, strict=True)
         for label, what, change, file in named:
             image = frame_importance_plot(found.times_s, change, found.frames, title=case, label=label, what=what)

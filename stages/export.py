@@ -108,6 +108,11 @@ def export_stage(
         written[RECORD] = {"none": f"an export of a {card.kind} model to {to} leaves the limit out"}
         said.append("no case is flagged as out of distribution by this export; `clinvit predict` with the folder does")
     write_json(out / FACTS, written)
+    if isinstance(card, ModelCard) and card.clip.roi != "none":
+        said.append(
+            f"clips are cropped to their region of interest (data.clip.roi {card.clip.roi}) before the network sees "
+            "them: `predict --runtime onnx` and `clinvit-runtime` do so, other programs must"
+        )
     if units := written.get(AGGREGATION):
         said.append(
             f"scores are of single {card.unit}s; thresholds and calibration are for a {units['unit']}, by the rule in "

@@ -38,6 +38,8 @@ def extract_features(recipe: Features, manifest: Manifest, encoder: str | Path, 
     print(f"encoder {encoder}: {maker.name}; {maker.width} values per case")
     if maker.assumed_statistics:
         print(f"note: mean {maker.card.mean} and std {maker.card.std} are usual for it; nothing states the file's")
+    if maker.note:
+        print(f"note: {maker.note} (--clip.roi)")
     cases, _ = manifest_cases(manifest, ())
     own_folder(out)
     reasons = [""] * len(cases)

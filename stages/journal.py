@@ -62,11 +62,16 @@ class Journal:
             self.close()
             raise
 
-    def append(self, paths: Sequence[str], scores: np.ndarray, reasons: Sequence[str]) -> None:
-        """Keep (n, L) scores of n files; a failed one has its reason instead."""
+    def append(
+        self, paths: Sequence[str], scores: np.ndarray, reasons: Sequence[str], regions: Sequence[str] = ()
+    ) -> None:
+        """Keep (n, L) scores of n files; a failed one has its reason instead; and what was read of cropped clips."""
+        regions = regions or [""] * len(paths)
         self._write(
-            {"path": path, "reason": reason} | ({} if np.isnan(row).all() else {"scores": row.tolist()})
-            for path, row, reason in zip(paths, np.asarray(scores, np.float64), reasons, strict=True)
+            {"path": path, "reason": reason}
+            | ({} if np.isnan(row).all() else {"scores": row.tolist()})
+            | ({"region": region} if region else {})
+            for path, row, reason, region in zip(paths, np.asarray(scores, np.float64), reasons, regions, strict=True)
         )
 
     def close(self) -> None:

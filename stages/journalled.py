@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..finetune.scored import Predictor, Scored, collected, score_width, shown
+from ..finetune.scored import Predictor, Scored, collected, noting_regions, score_width, shown
 from .journal import Journal, journal_of, remove_journals
 
 if TYPE_CHECKING:
@@ -50,9 +50,13 @@ class JournalledPredictor:
                 yield from self._own(cases, paths, own)
                 yield from team.gather(len(paths), score_width(self.card), self._batch)
             else:
-                scores, reasons = collected(self._own(cases, paths, own), len(paths), score_width(self.card))
-                team.send(scores[own], [reasons[row] for row in own])
-                yield Scored(own, scores[own], [reasons[row] for row in own])
+                regions: dict[int, str] = {}
+                found = noting_regions(self._own(cases, paths, own), regions)
+                scores, reasons = collected(found, len(paths), score_width(self.card))
+                parts = [regions.get(row, "") for row in own] if any(regions.values()) else []
+                mine = Scored(own, scores[own], [reasons[row] for row in own], parts)
+                team.send(mine)
+                yield mine
 
     def _begin(self, paths: Sequence[str], own: np.ndarray) -> None:
         """Make the journal anew when all processes have read those of an earlier prediction."""
@@ -76,14 +80,16 @@ class JournalledPredictor:
         kept = [row for rows in batches if all(paths[row] in done for row in rows) for row in rows]
         for row in kept:
             line = done[paths[row]]
-            yield Scored([row], np.array([line.get("scores", nothing)]), [line["reason"]])
+            region = [line["region"]] if "region" in line else []
+            yield Scored([row], np.array([line.get("scores", nothing)]), [line["reason"]], region)
         left = np.setdiff1d(own, kept)
         found = self._predictor.scores(_rows_of(cases, left))
         if self._team.first:
             found = shown(found, len(own), self.card.unit, len(own) - len(left))
         for some in found:
             rows = left[list(some.positions)]
-            self._journal.append([paths[row] for row in rows], some.scores, some.reasons)
+            cropped = [some.regions] if some.regions else []
+            self._journal.append([paths[row] for row in rows], some.scores, some.reasons, *cropped)
             yield some._replace(positions=rows)
 
 

@@ -1,6 +1,7 @@
 """The patient alarm: made by an audit from an archive, asked by a prediction about images that claim patients."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import pandas as pd
 
 from ..core.errors import UserError
 from ..core.secret import key_name, keyed_hash, secret_key
+from ..datasets.manifest.plain_cells import visible
 from ..datasets.manifest.seen import case_hash, patient_hash
 from ..finetune.scored import WARNING
 from .case_features import BATCH, ModelFeatures
@@ -85,6 +87,20 @@ def alarm_sentences(path: Path, alarm: "PatientAlarm") -> list[str]:
     ]
 
 
+def _claimed_names(cases: pd.DataFrame) -> list[str]:
+    """Return whom each case claims to show: of a DICOM file the header's number, not the name of a file without one."""
+    names = cases["patient"].astype(str)
+    if "number" in cases:
+        names = names.where(~cases["dicom"].astype(bool), cases["number"])
+    return names.tolist()
+
+
+def _spellings(key: str, name: str) -> Iterator[str]:
+    """Yield what the archive's manifest may call a patient: hashes if it was prepared from DICOM files, else names."""
+    plain = visible(name)  # as manifests are read
+    yield from (plain, keyed_hash(key, name), keyed_hash(key, plain))
+
+
 class PatientWatch:
     """Asks an alarm about the cases of one prediction.
 
@@ -110,13 +126,18 @@ class PatientWatch:
             )
         if self.alarm.key != key_name(key):
             raise UserError(f"{path}: its patients were hashed with another key than yours: see CLINVIT_KEY_FILE.")
-        known = set(self.alarm.patients)
-        # A manifest that was prepared from DICOM files has hashes as patients, new files have the numbers.
+        known, names = set(self.alarm.patients), _claimed_names(cases)
         self.claimed = [
-            next((each for each in (patient_hash(name), patient_hash(keyed_hash(key, name))) if each in known), "")
-            for name in cases["patient"].astype(str)
+            next((each for each in map(patient_hash, _spellings(key, name)) if each in known), "") if name else ""
+            for name in names
         ]
         self.cases = [case_hash(case) for case in cases["id"]]
+        if any(names) and not any(self.claimed):
+            print(
+                f"note: {path}: the alarm knows none of the patients of these {len(cases):,} images: nothing is "
+                "flagged. They are new, or its archive names patients otherwise (another key, a prefix).",
+                file=sys.stderr,
+            )
 
     def watched(self, table: pd.DataFrame, cases: pd.DataFrame, batch: int = BATCH, workers: int = 1) -> pd.DataFrame:
         """Return a table of predictions with the column `patient_alarm`, and a warning for each image that is flagged.

@@ -15,6 +15,7 @@ from ..core.alone import file_alone
 from ..core.documents import parse_json, read_json
 from ..core.errors import UserError
 from ..core.files import file_sha256, write_json, write_text
+from ..datasets.loading.readers import with_boxes
 from ..datasets.manifest.tables import read_predictions, truth_width, unit_ids, write_predictions
 from ..finetune.pipeline import PREDICTED, WARNING, predicted
 from ..finetune.scored import Predictor, kinds_of
@@ -79,6 +80,7 @@ class Request:
         runtime: What computes: `torch`, or `onnx`, whose `model` is a folder of `export --to onnx` or a graph in it.
         units: Units larger than an image that the rows are to be; None for what the model's card says.
         alarm: File of `clinvit audit --alarm`, to be asked whether images look like the patient they claim; None: none.
+        only: Ids of the cases of a manifest that are scored; None for all.
     """
 
     model: Path
@@ -100,6 +102,7 @@ class Request:
     runtime: str = "torch"
     units: Asked = IMAGES
     alarm: Path | None = None
+    only: frozenset[str] | None = None
 
 
 def predict_stage(request: Request) -> pd.DataFrame | None:
@@ -182,7 +185,11 @@ def _cases(request: Request, card) -> Iterator[tuple[pd.DataFrame, np.ndarray]]:
     """Give the cases and their truth; those of a PACS lie here for as long as the block lasts."""
     unit = request.unit or card.holds
     if request.web is None:
-        yield requested_cases(request.inputs, card.asked, unit, request.one)
+        cases, truth = requested_cases(request.inputs, card.asked, unit, request.one)
+        if request.only is not None:
+            wanted = cases["id"].isin(request.only).to_numpy()
+            cases, truth = cases[wanted].reset_index(drop=True), truth[wanted]
+        yield cases, truth
         return
     from .pacs.fetch import fetched
 
@@ -195,6 +202,8 @@ def _cases(request: Request, card) -> Iterator[tuple[pd.DataFrame, np.ndarray]]:
 def _predict(
     request: Request, network, card, team: Team, cases: pd.DataFrame, truth: np.ndarray, sha256: str, facts: dict
 ) -> pd.DataFrame | None:
+    if hasattr(card, "reader"):
+        with_boxes(card.reader(), cases)  # clips without the boxes that they are cropped to are refused
     key = beside(request.out, "key")
     units = request.units.units(card)
     watch = _watch(request, units is not None, sha256, cases)
@@ -235,7 +244,7 @@ def _predict(
         explain_cases(request, network, of_images, cases, images)
     if request.dicom is not None:
         if units is None:
-            listed = write_all(request.dicom, card, sha256, cases, table, _shown(request, network, card))
+            listed = write_all(request.dicom, card, sha256, cases, table, _shown(request, network, card, cases))
         else:
             members = scored_members(cases, images, units, request.out)
             told, own = with_unit_facts(units, members), unit_card(card, units)
@@ -273,14 +282,15 @@ def _with_maps(request: Request, card) -> Request:
     return replace(request, explain=request.out.parent / EXPLANATIONS)
 
 
-def _shown(request: Request, network, card) -> Callable[[ResultCase], ResultCase] | None:
+def _shown(request: Request, network, card, cases: pd.DataFrame) -> Callable[[ResultCase], ResultCase] | None:
     """Return what adds to a case of results where the model looked; None where no kind shows it."""
     from .dicom.heat import with_clip_maps, with_image_maps
 
     if request.dicom is None or not request.dicom.shows:
         return None
     if card.arch.frames > 1:
-        return lambda case: with_clip_maps(case, network, card)
+        reader = with_boxes(card.reader(), cases)
+        return lambda case: with_clip_maps(case, network, card, reader)
     if request.explain is None:  # a model of several scales
         return None
     maps = request.explain / MAPS

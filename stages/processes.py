@@ -11,7 +11,7 @@ import itertools
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self
@@ -132,9 +132,9 @@ class Team:
                 "processes the same command, in the same folder."
             )
 
-    def send(self, scores: np.ndarray, reasons: Sequence[str]) -> None:
-        """Give process 0 the (n, L) scores of the own rows and n reasons."""
-        text = _bytes(json.dumps(list(reasons)).encode())
+    def send(self, own: Scored) -> None:
+        """Give process 0 the scores of the own rows."""
+        text, scores = _bytes(json.dumps([list(own.reasons), list(own.regions)]).encode()), own.scores
         with self._ended(_early(0)):
             for each in (torch.tensor([len(text)]), text, torch.from_numpy(np.ascontiguousarray(scores))):
                 dist.send(each, dst=0, group=self._group)
@@ -157,7 +157,7 @@ class Team:
                 text = torch.empty(int(size), dtype=torch.uint8)
                 dist.recv(text, src=number, group=self._group)
                 dist.recv(scores, src=number, group=self._group)
-            yield Scored(rows, scores.numpy(), parse_json(text.numpy().tobytes()))
+            yield Scored(rows, scores.numpy(), *parse_json(text.numpy().tobytes()))
 
     @contextlib.contextmanager
     def _ended(self, words: str) -> Iterator[None]:

@@ -24,6 +24,7 @@ from ..core.errors import DataError, UserError
 from ..core.files import write_json, written_aside
 from ..core.pixels import normalised
 from ..datasets.loading.isolation import isolated
+from ..datasets.loading.regions import for_manifest
 from ..datasets.manifest.tables import Manifest, Predictions, read_predictions, write_predictions
 from ..datasets.transforms.views import FileViews
 from ..finetune.feature_limit import Limit, Watched, conformal, warned
@@ -192,7 +193,7 @@ def calibration_pixels(cases: Manifest, card: ModelCard, count: int = IMAGES) ->
     """
     files = cases.rows("train").files()
     rows = np.unique(np.linspace(0, len(files) - 1, min(count, len(files))).round().astype(int)) if files else []
-    views = FileViews(card.reader(), card.views().single())
+    views = FileViews(for_manifest(card.reader(), cases), card.views().single())
     read = [item[0] for item in isolated(views, [files[row] for row in rows]) if not isinstance(item, DataError)]
     if not read:
         raise UserError(f"{cases.path}: no case in the split train that can be read, to choose ranges on.")

@@ -178,14 +178,19 @@ def _look_at_contexts(
         found.probes[column] = probe, values[known].nunique()
         if kind not in ("site", "scanner"):
             continue
+        alone = []
         for label in labels:
             truth = pd.to_numeric(table[label], errors="coerce")
             both = known & truth.notna().to_numpy()
-            if truth[both].nunique() == 2:
+            if truth[both].nunique() != 2:
+                alone.append(label)
+            else:
                 found.robustness[label, column] = robustness_index(
                     features[both], truth[both].astype(int).astype(str).tolist(), values[both].tolist(),
                     patients[both].tolist(),
                 )  # fmt: skip
+        if alone:
+            found.notes.append(f"No robustness index against {column}, for all or none have it: {', '.join(alone)}.")
     missing = [kind for kind in CONTEXTS if kind not in {fact(column) for column in table}]
     if missing:
         found.notes.append(f"Not probed, for the archive has no such column: {', '.join(missing)}.")

@@ -220,12 +220,13 @@ class ImageTask(Task):
         return given
 
     def predict(self, options: Namespace) -> "pd.DataFrame | None":
-        from .predict import Request, predict_stage
+        from .fold_predict import predict_any
+        from .predict import Request
         from .processes import own_share
 
         if options.explain is None and options.explain_method:
             raise UserError("--explain-method belongs to --explain: leave it out.")
-        return predict_stage(
+        return predict_any(
             Request(
                 options.model, options.inputs, options.out, options.batch, options.workers, options.explain,
                 options.explain_method, options.resume, options.identifiers, options.bf16, own_share(), self.holds,

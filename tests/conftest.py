@@ -41,6 +41,12 @@ def on_device():
         yield
 
 
+def pytest_collection_modifyitems(items):
+    """Run files with tests marked `slow` first: a long file that starts last keeps one process busy alone."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 class Golden:
     """One file of `tests/golden`: `state`, `inputs`, `outputs` as tensors, `meta` as a dict."""
 

@@ -2,8 +2,9 @@
 
 `pixels.u8` holds the images one after the other, `index.jsonl` one line per file that was read. Both only grow,
 and a line is written after its pixels: a killed run leaves at worst a tail without a line, which is cut off. A line
-ends in a checksum of itself and its pixels, and a 1 where colours were lost. Every process compares the checksum when
-it first takes an image; one that has changed on the disk is read from its file again.
+ends in a checksum of itself and its pixels, a 1 where colours were lost, and the region of a clip that is cropped.
+Every process compares the checksum when it first takes an image; one that has changed on the disk is read from its file
+again.
 """
 
 import hashlib
@@ -28,8 +29,9 @@ from ...core.files import open_own, own_folder, write_text
 from ...core.locks import Lock
 from ..images.colour import colour_note
 from ..settings import Data
+from ..video.region import ClipRead, Region
 from .isolation import isolated
-from .readers import Reader
+from .readers import CroppingReader, Reader
 
 LOOKS = 20  # files that are looked at for colours where there is no cache
 
@@ -44,6 +46,7 @@ class Entry:
         reason: Why it could not be read; empty if it could.
         checksum: CRC-32 of its line and its pixels.
         lost_colour: Whether it was in colour and was read as grey.
+        region: Of a clip that is read cropped, which part it is.
     """
 
     offset: int
@@ -51,6 +54,7 @@ class Entry:
     reason: str = ""
     checksum: int = 0
     lost_colour: bool = False
+    region: Region | None = None
 
     @property
     def size(self) -> int:
@@ -104,6 +108,7 @@ class PixelCache:
         self._files = np.array([os.fsencode(file) for file in files], bytes)
         self._reasons = {row: entry.reason for row, entry in enumerate(entries) if entry.reason}
         self.lost_colour = sum(entry.lost_colour for entry in entries)
+        self._regions = [entry.region for entry in entries] if any(entry.region for entry in entries) else []
         self._pixels: np.ndarray | None = None
         self._seen = np.zeros(len(entries), bool)
 
@@ -145,6 +150,10 @@ class PixelCache:
         """Say how many files were in colour and were read as grey; empty if none was."""
         return colour_note(self.lost_colour, len(self))
 
+    def regions(self) -> list[Region | None]:
+        """Return of N clips which part is read, None where they are read whole unasked or cannot be read."""
+        return self._regions or [None] * len(self)
+
     def sizes(self) -> np.ndarray:
         """Return (N,) bytes of each file's pixels."""
         return np.maximum(self.places[:, 3:], 1).prod(axis=1)
@@ -155,7 +164,7 @@ class PixelCache:
         damaged = f"{self.folder / 'pixels.u8'}: the pixels at byte {offset} have changed on the disk"
         key = next((key for key, entry, _ in _lines(self.folder) if entry.offset == offset), "")
         file = Path(os.fsdecode(self._files[row]))
-        if _key(file) != key:
+        if _key(file, self.reader) != key:
             raise RunError(f"{damaged}, and {file} is not there as it was. Repeat the command, which reads it anew.")
         pixels = np.ascontiguousarray(self.reader.read(file))
         if zlib.crc32(pixels.data, start) != expected:
@@ -171,6 +180,8 @@ class PixelCache:
 class Files:
     """The same without a cache: files are opened when they are asked for, and what fails fails then.
 
+    Where clips are cropped, a first look at each finds which part of it is read (`regions`).
+
     Attributes:
         apart: What a process of its own should make of a row, as its decoder may die over it: "pixels" or "view",
             whichever is fewer bytes to send; "" where nothing is decoded.
@@ -178,8 +189,8 @@ class Files:
 
     apart = "view"
 
-    def __init__(self, files: Sequence[Path], reader: Reader):
-        self.files, self.reader = list(files), reader
+    def __init__(self, files: Sequence[Path], reader: Reader, workers: int = 1):
+        self.files, self.reader, self.workers = list(files), reader, workers
 
     def __len__(self) -> int:
         return len(self.files)
@@ -195,6 +206,13 @@ class Files:
     def reasons(self) -> list[str]:
         """Return N empty texts: nothing has been tried yet."""
         return [""] * len(self)
+
+    def regions(self) -> list[Region | None]:
+        """Return of N clips which part is read, as `PixelCache.regions`; each is looked at."""
+        if not isinstance(self.reader, CroppingReader) or self.reader.roi == "none":
+            return [None] * len(self)
+        found = isolated(self.reader.region, self.files, self.workers)
+        return [None if isinstance(region, DataError) else region for region in found]
 
     def colour_note(self) -> str:
         """Say how many of a few files, spread evenly, are in colour and are read as grey; empty if none is."""
@@ -263,7 +281,7 @@ def open_pixels(
         reader: Gives the pixels of a file.
         workers: Reading processes while the cache is built.
     """
-    return build_cache(files, folder, reader, workers) if data.cache else Files(files, reader)
+    return build_cache(files, folder, reader, workers) if data.cache else Files(files, reader, workers)
 
 
 def build_cache(
@@ -282,7 +300,7 @@ def build_cache(
         RunError: The disk is full or the folder cannot be written.
     """
     folder = Path(folder) / reader.name
-    keys = [_key(file) for file in files]
+    keys = [_key(file, reader) for file in files]
     try:
         own_folder(folder)
         with Lock(folder / "lock", folder, wait=True):
@@ -298,17 +316,18 @@ def build_cache(
     return PixelCache(folder, [known[key] for key in keys], keys, files, reader)
 
 
-def _key(file: Path) -> str:
-    """Hash what identifies the content of a file or of a folder of frames cheaply.
+def _key(file: Path, reader: Reader) -> str:
+    """Hash what identifies the pixels of a file or of a folder of frames cheaply.
 
-    These are its path, sizes and times of change. Names of files may be those of people, and caches are copied.
+    These are its path, sizes and times of change, and what its reader knows of it. Names of files may be those of
+    people, and caches are copied.
     """
     try:
         # A frame that is replaced in place leaves the size and time of its folder as they were.
         state = _frames_state(file) if stat.S_ISDIR(file.stat().st_mode) else _state(file)
     except OSError:
         state = "missing"
-    return hashlib.sha256(os.fsencode(f"{file.resolve()}|{state}")).hexdigest()
+    return hashlib.sha256(os.fsencode(f"{file.resolve()}|{state}{reader.facts_of(file)}")).hexdigest()
 
 
 def _frames_state(folder: Path) -> str:
@@ -341,7 +360,9 @@ def _lines(folder: Path) -> Iterator[tuple[str, Entry, int]]:
                 return
             try:
                 key, offset, shape, *rest = parse_json(line)
-                yield key, Entry(offset, tuple(shape), "", rest[0] if rest else -1, rest[1:] == [1]), end
+                values: list = [*rest, *[-1, 0][len(rest) :]]
+                region = Region(*values[2]) if values[2:] else None
+                yield key, Entry(offset, tuple(shape), "", values[0], values[1] == 1, region), end
             except (ValueError, TypeError):
                 continue
 
@@ -375,7 +396,8 @@ def _summed(folder: Path, entries: dict[str, Entry]) -> dict[str, Entry]:
 
 
 def _line(key: str, entry: Entry) -> str:
-    return json.dumps([key, entry.offset, entry.shape, entry.checksum, *[1] * entry.lost_colour]) + "\n"
+    more = [int(entry.lost_colour), entry.region] if entry.region else [1] * entry.lost_colour
+    return json.dumps([key, entry.offset, entry.shape, entry.checksum, *more]) + "\n"
 
 
 def _append(
@@ -395,7 +417,8 @@ def _append(
                 added[key] = Entry(0, (), str(read))
             else:
                 pixels = np.ascontiguousarray(read.pixels)
-                entry = Entry(offset, pixels.shape, lost_colour=read.lost_colour)
+                region = read.region if isinstance(read, ClipRead) else None
+                entry = Entry(offset, pixels.shape, lost_colour=read.lost_colour, region=region)
                 added[key] = replace(entry, checksum=zlib.crc32(pixels.data, _start(key, entry)))
                 data.write(pixels.data)
                 data.flush()

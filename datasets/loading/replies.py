@@ -27,6 +27,7 @@ _TYPES = {
     "slides.stain": {"Normaliser", "Macenko", "Reinhard", "_PerTile"},
     "slides.tiles": {"TileGrid"},
     "slides.tiling": {"Tiled"},
+    "video.region": {"Region", "ClipRead"},
 }
 _ROOT = __package__.rpartition(".")[0]
 _ERRORS: dict[str, type[Exception]] = {kind.__name__: kind for kind in (DataError, UserError, RunError)}

@@ -13,10 +13,12 @@ from ..settings import Data
 from ..slides.batches import TileBatches
 from ..slides.settings import Stain
 from ..slides.stream import SlideSet, TileSource
+from ..video.region import Region
 from .cache import Files, PixelCache, open_pixels
 from .loaders import TrainBatches, readable_rows, reading_workers
 from .own import OwnPixels
 from .readers import Reader
+from .regions import for_manifest, refuse_cropped
 from .shards.batches import ShardBatches
 from .shards.pixels import ShardPixels, Shards
 
@@ -53,6 +55,10 @@ class Source:
     def colour_note(self) -> str:
         """Say how many files are in colour and read as grey; empty where none is, or where no file is read."""
         return "" if isinstance(self.pixels, OwnPixels | TileSource) else self.pixels.colour_note()
+
+    def regions(self) -> list[Region | None]:
+        """Return of each row which part of a clip is read, None where it is read whole unasked or cannot be read."""
+        return self.pixels.regions() if isinstance(self.pixels, PixelCache | Files) else [None] * len(self.ids)
 
     def rate_warning(self, data: Data, frames: int) -> str:
         """Warn if samples of so many frames span unequal times; empty where they do not, or span whole clips."""
@@ -118,10 +124,12 @@ def open_files(
     """
     pixels: PixelCache | Files | ShardPixels | OwnPixels
     if isinstance(place, OwnPixels):
+        refuse_cropped(reader, "items of your own come as they are: crop them yourself, and set it none")
         pixels = place
     elif isinstance(place, Shards):
         pixels = place.pixels(manifest, reader)
     else:
+        reader = for_manifest(reader, manifest)
         pixels = open_pixels(manifest.files(), data, place, reader, reading_workers(workers, decoding=True))
     rows = range(len(manifest)) if rows is None else rows
     good, bad = readable_rows(pixels, rows, max_bad, str(manifest.path))

@@ -18,6 +18,7 @@ from ...core.label_groups import groups_of, settled
 from .covariates import is_covariate
 from .plain_cells import DECIMAL_COMMA, NOBODY, UNKNOWN_CELLS, nearest, visible
 from .plain_table import plain_table
+from .rois import ROIS, rois_beside
 from .roots import refuse_outside
 from .unit_names import UNITS
 
@@ -30,7 +31,8 @@ def manifest_columns(path: Path, labels: Sequence[str]) -> tuple[dict[str, Any],
     """Return the cases of a manifest, and (N, L) float64 truth of 0, 1 and NaN (unknown).
 
     The cases have `id, path` (of the file), `patient, split`, and `shown`, what stands for the path in a reason: the
-    id, for names of files stay in the manifest; and `study` and `case`, where there are such columns.
+    id, for names of files stay in the manifest; `study` and `case`, where there are such columns; and `ROIS`, where
+    boxes of regions of interest lie beside it.
 
     Args:
         path: The CSV file.
@@ -63,7 +65,8 @@ def manifest_columns(path: Path, labels: Sequence[str]) -> tuple[dict[str, Any],
     if groups_of(labels):
         truth = settled(str(path), labels, truth)
     units = {unit: table[unit] for unit in UNITS if unit in table and unit not in (*cases, *labels)}
-    return cases | {"split": splits, "shown": ids} | units, truth
+    boxes = rois_beside(path)
+    return cases | {"split": splits, "shown": ids} | units | ({ROIS: [boxes] * len(ids)} if boxes else {}), truth
 
 
 def _refuse_first(path: Path, wrong: Sequence[bool], cells: Sequence[str], words: str) -> None:

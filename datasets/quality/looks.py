@@ -16,6 +16,7 @@ import numpy as np
 
 from ..images.colour import Read
 from ..images.flat import is_flat
+from ..video.region import ClipRead
 
 SMALL_PX = 64
 WAVES = 12  # of the cosine transform, along each side
@@ -83,12 +84,12 @@ class Look:
 class LookAt:
     """From a file to its `Look`, which is all that a process need send of a file that is only tried."""
 
-    read: Callable[[Path], Read | np.ndarray]
+    read: Callable[[Path], Read | ClipRead | np.ndarray]
 
     def __call__(self, path: Path) -> Look:
         """Read a file and look at it."""
         content = self.read(path)
-        if isinstance(content, Read):
+        if isinstance(content, Read | ClipRead):
             return replace(look_at(content.pixels), lost_colour=content.lost_colour)
         return look_at(content)
 

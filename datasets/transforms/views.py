@@ -11,6 +11,7 @@ import numpy as np
 
 from ..images.colour import Read
 from ..settings import Clip
+from ..video.region import ClipRead
 from ..video.sampling import middle_frames, test_frames, train_frames
 from .augment import Augment, build_eval, build_train
 
@@ -143,7 +144,7 @@ def _square(image: np.ndarray, crop: int, crops: int) -> np.ndarray:
 class Opens(Protocol[File]):
     """Opens files, or images in memory."""
 
-    def opened(self, path: File, /) -> Read:
+    def opened(self, path: File, /) -> Read | ClipRead:
         """Return what gives uint8 pixels by `[...]`, and whether colours were lost."""
 
 
@@ -159,13 +160,15 @@ class FileViews(Generic[File]):
     reader: Opens[File]
     views: EvalView
 
-    def __call__(self, path: File) -> tuple[np.ndarray, bool]:
-        """Return (V, C, [T,] S, S) uint8, and whether grey was made of colours.
+    def __call__(self, path: File) -> ClipRead:
+        """Return (V, C, [T,] S, S) uint8, whether grey was made of colours, and which part of a clip was read.
 
         Raises:
             DataError: The file cannot be read.
         """
-        pixels, lost_colour = self.reader.opened(path)
+        read = self.reader.opened(path)
+        pixels = read.pixels
         with nullcontext() if isinstance(pixels, np.ndarray) else closing(pixels):
             shown = np.concatenate([self.views(pixels, view) for view in range(len(self.views))])
-            return shown, bool(lost_colour or getattr(pixels, "lost_colour", False))
+            lost_colour = bool(read.lost_colour or getattr(pixels, "lost_colour", False))
+            return ClipRead(shown, lost_colour, read.region if isinstance(read, ClipRead) else None)

@@ -20,6 +20,7 @@ from ..images.colour import Read, holds_colour
 from ..kinds import DICOM, EMPTY, IMAGES, VIDEOS, file_kind
 from ..loading.limits import CLIP_GB
 from .facts import frames_at, refuse_large
+from .region import Region
 
 CLIP_SUFFIXES = (
     ".mp4", ".m4v", ".mov", ".3gp", ".avi", ".mpeg", ".mpg", ".vob", ".ts", ".mts", ".m2ts", ".mkv", ".webm", ".wmv",
@@ -81,6 +82,7 @@ class Clip:
         times: (T,) float64, seconds of every frame after the first (its number if there is no `fps`).
         fps: Frames per second on average, or as asked for; None where unknown, as for a folder of frames.
         size: (height, width) px of the images that it gives.
+        region: Which part of the frame it gives; None for the whole, uncropped.
         lost_colour: Whether a decoded frame held colours and grey was made of it; of what is decoded at once the
             first, the middle and the last frame are looked at.
     """
@@ -95,7 +97,8 @@ class Clip:
         fps: float | None = None,
         max_frames: int | None = None,
     ):
-        self._path, self._frames, self._colour = path, frames, colour
+        self._path, self._frames, self._colour, self._shorter_px = path, frames, colour, shorter_px
+        self.region: Region | None = None
         self.times, self.fps, self._taken = frames.times, frames.fps, None
         if fps is not None:
             self._taken = self._frames_at(fps, max_frames)
@@ -128,10 +131,27 @@ class Clip:
             )
         images = np.empty(shape, np.uint8)
         sample = set() if self._colour else {0, len(wanted) // 2, len(wanted) - 1}
-        for row, image in enumerate(self._frames.images(wanted, self.size)):
+        part = None if self.region is None or self.region.whole else self.region
+        for row, image in enumerate(self._frames.images(wanted, self.size if part is None else self._frames.size)):
+            if part is not None:
+                image = np.ascontiguousarray(image[part.top : part.bottom, part.left : part.right])
             self.lost_colour |= row in sample and holds_colour(image)
             images[row] = _converted(image, self.size, self._colour)
         return images if np.array_equal(places, np.arange(len(wanted))) else images[places]
+
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        """Return (height, width) px of the whole upright frame, as the file has it."""
+        return self._frames.size
+
+    def shrunk_to(self, shorter_px: int) -> "Clip":
+        """Return all frames of the same open file, whole, grey, and of this size; it closes with this clip."""
+        return Clip(self._path, self._frames, colour=False, shorter_px=shorter_px)
+
+    def crop(self, region: Region) -> None:
+        """Give this part of every frame from now on; it is cut out before it is shrunk."""
+        self.region = region
+        self.size = _shrunk_size((region.bottom - region.top, region.right - region.left), self._shorter_px)
 
     def close(self) -> None:
         """Close the file."""

@@ -44,16 +44,16 @@ def _region(found: ImageMaps, place: int) -> float:
     return min(HIGHEST_PIXELS, found.thresholds[place] / found.highest[place])
 
 
-def with_clip_maps(case: ResultCase, network: Any, card: Any) -> ResultCase:
+def with_clip_maps(case: ResultCase, network: Any, card: Any, reader: Any = None) -> ResultCase:
     """Return a case with the maps of its clip and the frames that the model saw, for the findings that are shown.
 
-    A network that has no maps of clips leaves the case as it is.
+    A network that has no maps of clips leaves the case as it is; `reader` as of `clip_maps`.
     """
     from ...explain.clip_maps import clip_maps
 
     wanted = [card.labels.index(each.label) for each in case.worth_showing()]
     try:
-        found = clip_maps(network, card, case.sources[0], np.array(wanted, dtype=np.int64))
+        found = clip_maps(network, card, case.sources[0], np.array(wanted, dtype=np.int64), reader)
     except DataError:  # it was read a moment ago, and its row says that it went well
         return case
     if found is None:

@@ -107,6 +107,11 @@ def listen_stage(request: ListenRequest, stop: threading.Event) -> None:
     if request.destination is not None:
         require("highdicom", "pacs", "sending results")
     network, card = load_predicting(request.model)
+    if (card.source_card() if card.kind == MULTI_VIEW else card).clip.roi == "boxes":
+        raise UserError(
+            f"{request.model}: reads clips cropped to the boxes of a table (data.clip.roi boxes), and a listener has "
+            "none: `clinvit predict` scores them by a manifest; a model of data.clip.roi moving needs no boxes."
+        )
     units = request.units.units(card)
     if units is not None and units.unit != STUDY:
         raise UserError(

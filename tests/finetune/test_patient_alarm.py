@@ -46,7 +46,9 @@ def test_an_image_is_held_against_earlier_images_of_the_patient_without_itself()
     assert found.other == pytest.approx(others.max()) and found.rank == (others > found.own).sum()
     assert np.isnan(made.likeness(made.gallery[2], 16 * "b", 16 * "2").own), "nothing but itself"
     assert not made.flags(made.likeness(made.gallery[2], 16 * "b", 16 * "2"))
-    assert made.likeness(made.gallery[0], 16 * "a").own == pytest.approx(1)
+    copy = made.likeness(made.gallery[0], 16 * "a")
+    assert copy.own == found.own, "a copy under another id is no earlier image either"
+    assert made.likeness(made.gallery[0], 16 * "b").other == pytest.approx(1), "under another patient it counts"
 
 
 def test_right_and_wrong_claims_are_one_of_each_patient_with_two_images():

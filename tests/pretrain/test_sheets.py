@@ -1,13 +1,18 @@
 """The sheet of reconstructions: seen patches stay as they are, a perfect prediction gives the original back."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from clinvit.backbone.sizes import Architecture
 from clinvit.backbone.vit import ViT
+from clinvit.datasets.manifest.tables import read_manifest
 from clinvit.pretrain.mae import MaskedAutoencoder, Reconstruction
 from clinvit.pretrain.masking import Masks, random_masking
+from clinvit.pretrain.method import ShowImage
 from clinvit.pretrain.recipe import Decoder
+from clinvit.pretrain.run import pretrain
 from clinvit.pretrain.sheets import COLUMNS, GAP, SIDE, TITLE, reconstruction_sheet
 
 
@@ -27,6 +32,22 @@ def test_a_perfect_prediction_is_the_original(target, channels, monkeypatch):
     original, seen, reconstructed = (sheet[TITLE:, c * (width + GAP) :][:, :width].astype(int) for c in range(3))
     assert np.abs(original - reconstructed).max() <= 1
     assert (np.abs(original - seen) > 3).mean() > 0.4
+
+
+def test_the_image_is_drawn_in_every_tenth_of_the_epochs_and_once_at_the_end(
+    cohort, small_recipes, tmp_path, monkeypatch
+):
+    drawn, draw = [], ShowImage.draw
+
+    def noted(self, training):
+        drawn.append(training.trainer.current_epoch)
+        draw(self, training)
+
+    monkeypatch.setattr(ShowImage, "draw", noted)
+    recipe = replace(small_recipes[0], optim=replace(small_recipes[0].optim, epochs=3, warmup_epochs=0))
+    pretrain(recipe, read_manifest(cohort(patients=20), ()), tmp_path / "run", tmp_path / "cache")
+    assert drawn == [0, 1, 3]
+    assert (tmp_path / "run/reconstructions.png").is_file()
 
 
 def test_a_clip_shows_two_of_its_frames():

@@ -15,8 +15,10 @@ import numpy as np
 import pandas as pd
 import pydicom
 import pytest
+from clinvit.core.extras import optional
 from clinvit.tests.reliability.commands import files, finish, show
 from clinvit.tests.reliability.work import TINY
+from PIL import Image, ImageDraw, ImageFont
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import BasicTextSRStorage, ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
@@ -32,11 +34,12 @@ IN_HEADERS = {
 }  # fmt: skip
 IN_PATHS = ("Mustermannsdottir_Erika{}", "1931-07-1{}-Querschnitt")
 PATIENTS = 10  # a digit each
+ARCHIVED = 16  # of the audited archive: enough to train a patient alarm
 # Where names of files may stand: tables that say which file is which.
 NAMED_PLACES = {"manifest.csv", "new.key.json"}
 
 
-def write_dicom(path: Path, patient: int, number: int) -> None:
+def write_dicom(path: Path, patient: int, number: int, pixels: np.ndarray | None = None) -> None:
     """A radiograph whose header says everything about a patient, in public and private elements and an overlay."""
     dataset = Dataset()
     dataset.file_meta = FileMetaDataset()
@@ -46,7 +49,7 @@ def write_dicom(path: Path, patient: int, number: int) -> None:
     dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID
     dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     for name, words in IN_HEADERS.items():
-        setattr(dataset, name, words.format(patient))
+        setattr(dataset, name, words.format(patient if name == "PatientID" else patient % 10))
     dataset.PatientSex, dataset.PatientAge, dataset.Modality = "FM"[patient % 2], f"0{40 + patient}Y", "DX"
     block = dataset.private_block(0x0011, "HOSPITAL", create=True)
     block.add_new(0x01, "LO", f"privately Yvaine{patient}")
@@ -54,13 +57,30 @@ def write_dicom(path: Path, patient: int, number: int) -> None:
     dataset.add_new(0x60000011, "US", 16)
     dataset.add_new(0x60000022, "LO", f"overlay of Ottokar{patient}")
     dataset.add_new(0x60003000, "OW", f"Wolkenstein{patient}".encode().ljust(16))
-    dataset.Rows = dataset.Columns = 64
+    if pixels is None:
+        pixels = np.random.default_rng(number).integers(0, 255, (64, 64), np.uint8)
+    dataset.Rows, dataset.Columns = pixels.shape
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
     dataset.BitsAllocated = dataset.BitsStored = 8
     dataset.HighBit, dataset.PixelRepresentation = 7, 0
-    dataset.PixelData = np.random.default_rng(number).integers(0, 255, (64, 64), np.uint8).tobytes()
+    dataset.PixelData = pixels.tobytes()
     path.parent.mkdir(parents=True, exist_ok=True)
     pydicom.dcmwrite(path, dataset, enforce_file_format=True)
+
+
+def write_archive(root: Path) -> None:
+    """An archive in class folders of patients with three images each, of whom one image has the name in its pixels."""
+    for patient in range(ARCHIVED):
+        own = np.random.default_rng(patient).normal(0, 40, (4, 4)).repeat(16, axis=0).repeat(16, axis=1)
+        for image in range(3):
+            number = 1000 + 3 * patient + image
+            pixels = 120 + own + np.random.default_rng(number).normal(0, 8, own.shape)
+            name = "/".join((("sick", "well")[patient % 2], *(part.format(patient) for part in IN_PATHS)))
+            write_dicom(root / name / f"Erika-{image}.dcm", patient, number, pixels.clip(0, 255).astype(np.uint8))
+    burned = Image.fromarray(np.full((128, 320), 40, np.uint8))
+    text = IN_HEADERS["PatientName"].format(0).replace("^", " ").upper()
+    ImageDraw.Draw(burned).text((10, 40), text, fill=255, font=ImageFont.load_default(24))
+    write_dicom(root / "sick" / "Erika-burned", 0, 999, np.asarray(burned))
 
 
 def write_report(path: Path) -> None:
@@ -237,6 +257,15 @@ def test_no_name_leaves_the_files_and_the_manifest(tmp_path, request):
     )
     run("evaluate", out / "p/p.csv", out / "ft", "--data", data, "--out", out / "report", "--resamples", 50)
     run("export", out / "ft/model", "--to", "card", "--out", out / "card")
+    write_archive(raw / "archive")
+    run("prepare", "images", raw / "archive", "--out", out / "archive/manifest.csv")
+    alarm = out / "alarm.safetensors"
+    audit = ["audit", out / "ft/model", out / "archive", "--out", out / "audit", "--text-images", 100]
+    run(*audit, "--alarm", alarm, "--alarm-rate", 0.5)
+    new = ["predict", "thorax", raw / "archive", "--model", out / "ft/model", "--alarm", alarm, "--workers", 1]
+    run(*new, "--out", out / "claims" / "new.csv", "--audit", out / "log.jsonl")
+    run("curate", out / "archive", "--out", out / "curated", "--balance", "findings,view", "--per-entry", 100)
+    run("contract", out / "ft/model", "--predictions", out / "p/p.csv", "--split", "test", "--alpha", 0.5)
 
     words = needles()
     looked, found = search(out, words)
@@ -247,7 +276,11 @@ def test_no_name_leaves_the_files_and_the_manifest(tmp_path, request):
         f"\n{looked:,} bytes searched in {len(files(out))} files and {in_output:,} of printed lines, {len(planted())} "
         f"strings planted ({len(words)} spellings), found outside of the named places: {len(strangers)}",
     )
-    assert found.keys() >= {"labelled/manifest.csv", "new.key.json"}  # the search works
+    assert found.keys() >= {"labelled/manifest.csv", "new.key.json", "claims/new.key.json"}  # the search works
+    claims = pd.read_csv(out / "claims/new.csv", dtype=str, keep_default_na=False)
+    assert claims["patient_alarm"].isin(["0", "1"]).all(), "each patient was found by the header's number"
+    if optional("rapidocr") is not None:  # of which nothing but the kind and the box may be written
+        assert "patient name" in (out / "audit/burned_text.csv").read_text()
     assert not strangers
     assert (out / "new.key.json").stat().st_mode & 0o077 == 0
     table = pd.read_csv(out / "p/p.csv", dtype=str, keep_default_na=False).set_index("id")

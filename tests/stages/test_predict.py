@@ -175,8 +175,8 @@ def test_killed_at_any_moment_and_resumed(model, images, tmp_path):
     whole = predict_stage(Request(model, [str(images)], tmp_path / "whole.csv", batch=2))
     out = tmp_path / "killed.csv"
     run = "import sys; from clinvit.cli import main; sys.exit(main())"
-    arguments = ["-c", run, "predict", "thorax", str(images), "--model", str(model), "--out", str(out)]
-    command = [sys.executable, *arguments, "--batch", "2", "--resume"]
+    arguments = ["predict", "thorax", str(images), "--model", str(model), "--out", str(out), "--batch", "2", "--resume"]
+    command = [sys.executable, "-c", run, *arguments]
     journal, kills = tmp_path / "killed.csv.partial.jsonl", 0
     for lines in (3, 40, 120):
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=tmp_path, env=os.environ)
@@ -187,7 +187,7 @@ def test_killed_at_any_moment_and_resumed(model, images, tmp_path):
             kills += 1
         process.wait()
     assert kills >= 2
-    assert subprocess.run(command, stderr=subprocess.DEVNULL, cwd=tmp_path, env=os.environ).returncode == 0
+    assert main(arguments) == 0
     assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes() and len(whole) == 200
 
 

@@ -77,6 +77,17 @@ def test_one_image_or_one_patient_is_refused_in_one_line(archive, encoder, tmp_p
         assert words in error and len(error.splitlines()) == 1
 
 
+def test_a_finding_that_nobody_has_or_that_is_no_column_is_named(archive, encoder, tmp_path, capsys):
+    table = pd.read_csv(archive / "manifest.csv").iloc[::4].assign(Mass=1)
+    table.to_csv(archive / "all.csv", index=False)
+    words = ["audit", str(encoder), str(archive / "all.csv"), "--out", str(tmp_path / "audit"), *QUICK]
+    assert main(words) == 0
+    assert "No robustness index against site, for all or none have it: Mass." in capsys.readouterr().out
+    assert main([*words, "--labels", "Mass,Nodule"]) == 2
+    error = capsys.readouterr().err.strip()
+    assert "Nodule" in error and len(error.splitlines()) == 1
+
+
 @pytest.mark.slow
 def test_a_model_is_attacked_by_its_losses_alone_and_beside_shadow_heads(archive, tmp_path, capsys):
     """Half of the patients were trained on; the model, random, knows nothing of them."""

@@ -74,7 +74,9 @@ MACHINE = free(
     "where and how it runs",
 )
 NO_FRAMES = free(
-    "data.clip.sampling data.clip.stride data.clip.repeats data.clip.black_out data.clip.fps", "images have no frames"
+    "data.clip.sampling data.clip.stride data.clip.repeats data.clip.black_out data.clip.fps data.clip.roi "
+    "data.clip.roi_margin",
+    "images have no frames",
 )
 CASES = off("which cases and labels is asked for when it runs", data__splits=("train",), data__labels=None) | off(
     "ours refuses a set of which more cannot be read; the official codes stop, or take another case", run__max_bad=0.01

@@ -62,7 +62,8 @@ def _baseline(network: str, task: str = "non_rd_vs_rd", top_share: float | None 
     return Settings(partial(erdes.baseline_of_table, network, task, top_share), ERDES, {
         **MACHINE, **CASES, **OPTIM_OFF, **AUGMENT_OFF, **FULL, **ONE_VIEW, **CNN, **pool,
         **free("data.clip.stride augment.interpolation augment.crop_ratio model.tubelet", WHOLE_CLIP),
-        **off("the official clips are taken as they are", data__clip__black_out=False, data__clip__fps=None),
+        **off("the official clips are taken as they are", data__clip__black_out=False, data__clip__fps=None,
+              data__clip__roi="none", data__clip__roi_margin=0.05),
         "network": Official(network, model, 18),
         "loss": Official("bce", MODULE, 65),
         "label_smoothing": Official(0.0, MODULE, 65),

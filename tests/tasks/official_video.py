@@ -27,7 +27,10 @@ RUN_PRE, RUN, SETS = "run_mae_pretraining.py", "run_class_finetuning.py", "datas
 PRE_SETS, MODEL = "dataset/pretrain_datasets.py", "models/modeling_pretrain.py"
 TUNE_MODEL = "models/modeling_finetune.py"
 DECODED = Departs(256, "the file's own pixels", SETS, 290, "frames are shrunk to 256 px, antialiased, when decoded")
-AS_FILED = off("the official clips are taken as they are", data__clip__black_out=False, data__clip__fps=None)
+AS_FILED = off(
+    "the official clips are taken as they are", data__clip__black_out=False, data__clip__fps=None,
+    data__clip__roi="none", data__clip__roi_margin=0.05,
+)  # fmt: skip
 SHARED: dict[str, Entry] = {
     **MACHINE, **CASES, **OPTIM_OFF, **AUGMENT_OFF, **NO_BATCH_NORM, **AS_FILED,
     "model.image_size": Official(224, RUN, 65),

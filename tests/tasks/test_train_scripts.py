@@ -1,6 +1,7 @@
 """The scripts to copy, `tasks/*/train.py`, run as they are on small data, from files to a report."""
 
 import json
+import runpy
 import subprocess
 import sys
 
@@ -18,12 +19,22 @@ from clinvit.stages.prepare import prepare_stage
 from clinvit.tasks import load, names
 
 
-def script(task: str, *arguments) -> str:
-    """Run a script in a process of its own; gives what it printed."""
-    command = [sys.executable, "-m", f"clinvit.tasks.{task}.train", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, cwd="/")
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout
+@pytest.fixture
+def script(monkeypatch, capsys):
+    """`script(task, ...)` runs a script as `python -m` does, in the process of the tests, where torch has been
+    imported; gives what it printed.
+    """
+
+    def run(task: str, *arguments) -> str:
+        name = f"clinvit.tasks.{task}.train"
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        try:
+            runpy.run_module(name, run_name="__main__", alter_sys=True)
+        except SystemExit as end:
+            assert not end.code, end.code
+        return capsys.readouterr().out
+
+    return run
 
 
 def report_of(out) -> dict:
@@ -32,15 +43,19 @@ def report_of(out) -> dict:
 
 @pytest.mark.slow
 def test_thorax(cohort, tmp_path):
+    """In a process of its own, as users start it."""
     data, out = cohort(patients=60), tmp_path / "out"
     small = "--size micro --image_size 32 --pretrain_epochs 2 --epochs 20 --batch_size 32".split()
-    assert "AUROC" in script("thorax", data, "--out", out, *small)
+    command = [sys.executable, "-m", "clinvit.tasks.thorax.train", str(data), "--out", str(out), *small]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, cwd="/")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "AUROC" in done.stdout
     assert report_of(out)["models"][0]["macro"]["auroc"]["value"] > 0.6
     assert (out / "pretrain/encoder/encoder.json").is_file() and (out / "model/model/model.json").is_file()
 
 
 @pytest.mark.slow
-def test_erdes(tmp_path):
+def test_erdes(script, tmp_path):
     root = write_erdes(tmp_path / "raw", clips=72, size_px=64, seconds=(0.3, 0.5))
     prepare_stage(load("erdes").layouts(), root, tmp_path / "manifest.csv")
     small = "--size micro --image_size 32 --frames 4 --pretrain_epochs 1 --epochs 1 --resamples 50".split()
@@ -49,7 +64,7 @@ def test_erdes(tmp_path):
 
 
 @pytest.mark.slow
-def test_erdes_by_eye(tmp_path):
+def test_erdes_by_eye(script, tmp_path):
     root = write_erdes(tmp_path / "raw", clips=72, size_px=64, seconds=(0.3, 0.5))
     prepare_stage(load("erdes").layouts(), root, tmp_path / "manifest.csv")
     table = pd.read_csv(tmp_path / "manifest.csv", dtype=str, keep_default_na=False)
@@ -67,7 +82,7 @@ def test_erdes_by_eye(tmp_path):
 
 @pytest.mark.thorough
 @pytest.mark.slow
-def test_slides(tmp_path):
+def test_slides(script, tmp_path):
     root = write_camelyon16(tmp_path / "raw", normal=5, tumour=5, test=4, size_px=(1472, 1536))
     prepare_stage(load("slides").layouts(), root, tmp_path / "manifest.csv")
     arch = Architecture(32, 1, 2, image_size=(32, 32), patch_size=8, channels=3)
@@ -80,6 +95,6 @@ def test_slides(tmp_path):
 
 
 @pytest.mark.parametrize("task", [name for name in names() if name in ("thorax", "slides", "erdes")])
-def test_options_are_explained(task):
+def test_options_are_explained(script, task):
     text = script(task, "--help")
     assert "--epochs" in text and "--seed" in text and "Of everything random" in text

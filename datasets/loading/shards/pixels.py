@@ -12,10 +12,12 @@ from ....core.errors import DataError, RunError, UserError
 from ...images.colour import colour_note
 from ...manifest.tables import Manifest
 from ..readers import Reader
+from ..regions import refuse_cropped
 from .index import Index, case_keys, read_index
 from .local import LocalShards
 from .storage import Storage
 
+_WHOLE = "shards hold whole frames: name a folder instead of shards, or set it none"
 WINDOW = 4  # shards whose cases are mixed, at most
 
 
@@ -166,6 +168,7 @@ class Shards:
 
     def pixels(self, manifest: Manifest, reader: Reader) -> ShardPixels:
         """Return the pixels of all cases of a manifest, as a reader gave them when they were packed."""
+        refuse_cropped(reader, _WHOLE)
         storage = Storage(self.url)
         index, _ = read_index(storage, reader.name)
         local = LocalShards(storage, reader.name, self.folder, round(self.bound_gb * 1e9))
@@ -173,4 +176,5 @@ class Shards:
 
     def inputs(self, reader: Reader) -> dict[str, str | float]:
         """Return what of them decides the order of a run."""
+        refuse_cropped(reader, _WHOLE)
         return {"shards": read_index(Storage(self.url), reader.name)[1], "cache_gb": self.bound_gb}

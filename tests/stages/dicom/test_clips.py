@@ -1,5 +1,6 @@
 """Results of multi-frame ultrasound: maps frame by frame, on the frames that the model saw."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from clinvit.backbone.sizes import Architecture
 from clinvit.cli import main
 from clinvit.datasets.settings import Clip
-from clinvit.finetune.model import ModelCard, build_model, save_model
+from clinvit.finetune.model import ModelCard, build_model, load_model, save_model
 from clinvit.finetune.recipe import View
 from clinvit.stages.dicom.write import write_results
 from highdicom.pm.sop import pmread
@@ -70,3 +71,32 @@ def test_command_on_multi_frame_ultrasound(saved, tmp_path, clip_model):
     group = said.ContentSequence[-1].ContentSequence[1].ContentSequence
     frames = [item.ReferencedSOPSequence[0].ReferencedFrameNumber for item in group if item.ValueType == "IMAGE"]
     assert len(frames) == 1 and len(frames[0]) == 4
+
+
+def test_maps_of_a_cropped_clip_lie_within_its_region_of_the_whole_frame(saved, tmp_path, clip_model):
+    source = saved("US", frames=9)
+    dataset = pydicom.dcmread(source)
+    height, width = dataset.Rows, dataset.Columns
+    top, left, down, across = height // 4, width // 3, height // 2, width // 2
+    pixels = np.zeros((9, height, width, dataset.SamplesPerPixel), np.uint8)
+    moving = np.random.default_rng(0).integers(30, 255, (9, down, across, 1), np.uint8)
+    pixels[:, top : top + down, left : left + across] = moving
+    dataset.PixelData = pixels.tobytes()
+    dataset.save_as(source)
+    model, card = load_model(clip_model)
+    clip = replace(card.clip, roi="moving", roi_margin=0.0)
+    save_model(tmp_path / "cropped", model, replace(card, clip=clip))
+    shown = {}
+    for name in ("model", "cropped"):
+        out = tmp_path / f"results-{name}"
+        command = ["predict", "clips", str(source), "--model", str(tmp_path / name), "--out", str(out)]
+        assert main([*command, "--dicom", "seg,pm"]) == 0
+        (file,) = (out / "predictions-dicom").glob("*-pm.dcm")
+        shown[name] = np.asarray(pmread(file).pixel_array).max(axis=0)
+        assert validated(file) == [] and shown[name].shape == (height, width)
+    region = replace(card, clip=clip).reader().region(source)
+    assert abs(region.left - left) <= 4 and abs(region.bottom - top - down) <= 4 and not region.whole
+    inside = np.zeros((height, width), bool)
+    inside[region.top : region.bottom, region.left : region.right] = True
+    assert not shown["cropped"][~inside].any() and shown["cropped"][inside].any()
+    assert shown["model"][~inside].any(), "a model of whole frames looks at all of them"

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -30,9 +31,9 @@ def work(tmp_path_factory):
     data = work / "manifest.csv"
     assert run("prepare", "erdes", work / "raw", "--out", data, "--cache-px", 72) == 0
     assert run("check", "erdes", data, "--files", 20) == 0
-    pre = ["--recipe", "demo", "--data", data, *SMALL, "--optim.epochs", 30, "--optim.warmup_epochs", 3]
+    pre = ["--recipe", "demo", "--data", data, *SMALL, "--optim.epochs", 8, "--optim.warmup_epochs", 1]
     assert run("pretrain", "erdes", "--out", work / "mae", *pre) == 0
-    for name, label, epochs in (("rd", DETACHED, 90), ("macula", MACULA, 8)):
+    for name, label, epochs in (("rd", DETACHED, 40), ("macula", MACULA, 8)):
         options = ["--data.labels", f"[{label}]", "--optim.epochs", epochs]
         fine = ["--recipe", "demo", "--data", data, *SMALL, "--encoder", work / "mae/encoder", *options]
         assert run("finetune", "erdes", "--out", work / name, *fine) == 0
@@ -155,6 +156,10 @@ def test_recipes_are_the_papers():
         assert recipe.optim.base_lr * recipe.optim.batch_size / 256 == pytest.approx(1.5e-5)
         assert (recipe.optim.batch_size, recipe.optim.epochs, recipe.select) == (batch, 50, "accuracy")
         assert (recipe.model.frames, recipe.model.image_size, recipe.data.clip.sampling) == (96, 128, "volume")
+    globe, row = FINETUNE["unet3d_globe_top30"](), FINETUNE["unet3d"]()
+    assert (globe.pool, globe.pool_ratio, globe.data.clip.roi) == ("topk", 0.3, "boxes")
+    whole = replace(globe.data, clip=replace(globe.data.clip, roi="none"))
+    assert replace(globe, pool=row.pool, pool_ratio=row.pool_ratio, data=whole) == row
     from clinvit.tasks.clips import videomae_v2
 
     base, giant = videomae_v2.PRETRAIN["v2_base"](), videomae_v2.PRETRAIN["v2_giant"]()

@@ -11,7 +11,7 @@ from clinvit.finetune.model import load_card
 from clinvit.phantoms.radiographs import write_chestxray14
 
 SMALL = (
-    "--model.size micro --model.image_size 64 --augment.size 64 --model.patch_size 8 --data.cache_px 80 "
+    "--model.size micro --model.image_size 64 --augment.size 64 --model.patch_size 16 --data.cache_px 80 "
     "--optim.batch_size 16"
 ).split()
 
@@ -32,7 +32,7 @@ def work(tmp_path_factory):
     assert run("prepare", "thorax", work / "raw", "--out", data, "--cache-px", 80) == 0
     assert run("check", "thorax", data, "--labels", ",".join(common)) == 0
     labels = ["--data.labels", json.dumps(list(common))]
-    pre = ["--recipe", "demo", "--data", data, *SMALL, "--optim.epochs", 20, "--optim.warmup_epochs", 2]
+    pre = ["--recipe", "demo", "--data", data, *SMALL, "--optim.epochs", 10, "--optim.warmup_epochs", 2]
     assert run("pretrain", "thorax", "--out", work / "mae", *pre) == 0
     fine = ["--recipe", "demo", "--data", data, *SMALL, *labels, "--optim.epochs", 25, "--patch_drop", 0]
     assert run("finetune", "thorax", "--encoder", work / "mae/encoder", "--out", work / "ft", *fine) == 0
