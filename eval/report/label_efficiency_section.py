@@ -21,9 +21,10 @@ METHODS = (
 
 PROBE_METHODS = (
     "Label efficiency of the encoders: a logistic regression on frozen features of tiles learns from so many slides "
-    "with outlined tumour and as many without, in five random choices, and scores the tiles of other slides. Metrics "
-    "are means over the slides that have tiles of both kinds, paired; intervals are Student's over the patients of "
-    "these slides, and hold neither another pre-training nor another choice of slides."
+    "with outlined tumour and as many without, in five random choices, and scores the tiles of other slides; halves of "
+    "the slides it learns from choose its penalty. Metrics are means over the slides that have tiles of both kinds, "
+    "paired; intervals are Student's over the patients of these slides, and hold neither another pre-training nor "
+    "another choice of slides."
 )
 OUTLINED = "slide"  # of which a probe knows the outlines
 

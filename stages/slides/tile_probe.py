@@ -14,7 +14,7 @@ from ...eval.report.label_efficiency_section import Step
 from ...eval.statistics.metrics import auroc
 from .localise import tile_truth_of
 
-STRENGTH = 0.1  # of the logistic regression, the inverse of its penalty; nothing chooses it
+STRENGTHS = (0.001, 0.01, 0.1)  # of the logistic regression, inverses of its penalty
 ORDERS = 5  # in which slides are outlined; metrics are their mean
 MOST_TILES = 300  # of a slide and kind, to learn from
 
@@ -44,6 +44,9 @@ def tile_probe(
     seed: int = 0,
 ) -> TileProbe:
     """Hold two encoders' features of the same tiles against each other by logistic regression.
+
+    Each encoder's penalty is chosen by two halves of the slides that its probe learns from (of one slide each, the
+    strongest): with a weak one, features of more values or more noise look worse than they are.
 
     Args:
         features: Name to folder of features of two encoders, of one grid of tiles.
@@ -115,20 +118,36 @@ def _some(places: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def _estimates(both: Sequence[Mapping[str, _Slide]], chosen: Sequence[Sequence[str]], judged: Sequence[str]):
     scores = [
-        np.mean([_scored([own[name] for name in names], [own[name] for name in judged]) for names in chosen], axis=0)
+        np.mean([_probed([own[name] for name in names], [own[name] for name in judged]) for names in chosen], axis=0)
         for own in both
     ]
     return probe_estimates([both[0][name].patient for name in judged], *scores)
 
 
-def _scored(train: Sequence[_Slide], judged: Sequence[_Slide]) -> np.ndarray:
+def _probed(train: Sequence[_Slide], judged: Sequence[_Slide]) -> np.ndarray:
+    """Return the tile AUROC of each judged slide, by the penalty that the training slides choose."""
+    halves = [[*train[half::2]] for half in (0, 1)]
+    kinds = [{slide.truth.any() for slide in half} for half in halves]
+    if any(len(kind) < 2 for kind in kinds):
+        return _scored(train, judged, STRENGTHS[0])
+    worth = []
+    for strength in STRENGTHS:
+        found = [
+            _scored(halves[one], [slide for slide in halves[1 - one] if 0 < slide.truth.mean() < 1], strength)
+            for one in (0, 1)
+        ]
+        worth.append(np.concatenate(found).mean())
+    return _scored(train, judged, STRENGTHS[int(np.argmax(worth))])
+
+
+def _scored(train: Sequence[_Slide], judged: Sequence[_Slide], strength: float) -> np.ndarray:
     """Return the tile AUROC of each judged slide, of a probe that learned from the others."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     probe = make_pipeline(
-        StandardScaler(), LogisticRegression(C=STRENGTH, class_weight="balanced", max_iter=300, tol=1e-3)
+        StandardScaler(), LogisticRegression(C=strength, class_weight="balanced", max_iter=300, tol=1e-3)
     )
     probe.fit(np.concatenate([slide.features for slide in train]), np.concatenate([slide.truth for slide in train]))
     return np.array(
