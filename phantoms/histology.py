@@ -44,6 +44,7 @@ class Histology:
         centre: int = 0,
         pen: bool = False,
         artefacts: Sequence[str] = (),
+        mimics: bool = False,
     ):
         """Draw the anatomy; pixels come with `rows`.
 
@@ -56,6 +57,7 @@ class Histology:
             centre: The laboratory, 0 or 1, whose stain it has.
             pen: There is a pen mark beside the tissue.
             artefacts: What lies on the tissue, of `histology_artefacts.ARTEFACTS`.
+            mimics: There are benign nests, as dense and as dark as the tumour's.
 
         Raises:
             UserError: The slide is too small, or its scale that of no slide; no such artefact.
@@ -67,7 +69,7 @@ class Histology:
             )
         rng = np.random.default_rng(seed)
         self.width_px, self.height_px, self.mpp = width_px, height_px, mpp
-        self._anatomy = draw_anatomy(width_px * mpp, height_px * mpp, mpp, tumours, rng)
+        self._anatomy = draw_anatomy(width_px * mpp, height_px * mpp, mpp, tumours, rng, mimics)
         self.tumour = [outline / mpp for outline in self._anatomy.tumour]
         self.spared = [outline / mpp for outline in self._anatomy.spared]
         self._tables = Stain.draw(centre, rng).tables()

@@ -11,6 +11,7 @@ from .histology_fields import CELL_UM, scattered, smooth, star
 from .histology_nuclei import Nuclei, gather
 
 EPITHELIUM_UM = 17.0
+MIMICS = 0.35  # std above the mean from which a smooth map holds benign nests: about a third of the tissue
 WAVE_UM = 110.0  # how far fibres swing to either side
 
 
@@ -56,8 +57,13 @@ class Anatomy:
     nuclei: Nuclei
 
 
-def draw_anatomy(width_um: float, height_um: float, mpp: float, tumours: int, rng: np.random.Generator) -> Anatomy:
-    """Make a slide with so many tumour regions (fewer where there is no room, but one at least if any is asked for)."""
+def draw_anatomy(
+    width_um: float, height_um: float, mpp: float, tumours: int, rng: np.random.Generator, mimics: bool = False
+) -> Anatomy:
+    """Make a slide with so many tumour regions (fewer where there is no room, but one at least if any is asked for).
+
+    With `mimics` there are benign nests too, as dense and dark as the tumour's: only their nuclei are regular.
+    """
     shape = int(np.ceil(height_um / CELL_UM)) + 1, int(np.ceil(width_um / CELL_UM)) + 1
     tissue = _islands(shape, rng)
     tumour, spared = _tumours(tissue, tumours, rng)
@@ -72,21 +78,25 @@ def draw_anatomy(width_um: float, height_um: float, mpp: float, tumours: int, rn
     room |= filled(shape, spared) & (tissue > 0.12)
     glands, lumina, lining = _glands(shape, room, rng)
     fat = _fat(shape, adipose & ~filled(shape, glands, grow_um=10), rng)
-    nests = smooth(shape, 95 / CELL_UM, rng) + 0.5 * smooth(shape, 45 / CELL_UM, rng) + 0.75
-    nests = np.minimum(nests, _within_um(diseased & (tissue > 0.05)) / 30 - 0.6).astype(np.float32)
+    nests = _nests(shape, diseased & (tissue > 0.05), rng)
     lumina += _slits(shape, nests, rng)
     taken = filled(shape, glands + fat)
+    benign = np.full(shape, -1, np.float32)
+    if mimics:
+        room = (tissue > 0.05) & ~filled(shape, tumour, grow_um=40) & ~taken & (follicle < -0.15)
+        benign = _nests(shape, room & (smooth(shape, 260 / CELL_UM, rng) > MIMICS), rng)
+        lumina += _slits(shape, benign, rng)
     return Anatomy(
         tissue=tissue,
         follicle=follicle,
-        nests=nests,
+        nests=np.maximum(nests, benign),
         eosin=1 + 0.16 * smooth(shape, 300 / CELL_UM, rng),
         swing=swing,
         glands=Shapes(glands),
         openings=Shapes(lumina + fat),
         tumour=tumour,
         spared=spared,
-        nuclei=gather([*_populations(shape, tissue, follicle, nests, taken, swing, rng), lining], mpp, rng),
+        nuclei=gather([*_populations(shape, tissue, follicle, nests, benign, taken, swing, rng), lining], mpp, rng),
     )
 
 
@@ -210,6 +220,12 @@ def _spaced(outline: np.ndarray, spacing: float) -> np.ndarray:
     return np.stack([np.interp(at, length, closed[:, axis]) for axis in (0, 1)], axis=1)
 
 
+def _nests(shape: tuple[int, int], room: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return (H, W) float32, above 0 where cells lie in nests within the room."""
+    nests = smooth(shape, 95 / CELL_UM, rng) + 0.5 * smooth(shape, 45 / CELL_UM, rng) + 0.75
+    return np.minimum(nests, _within_um(room) / 30 - 0.6).astype(np.float32)
+
+
 def _slits(shape: tuple[int, int], nests: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
     """Make the few small lumina that tumour forms."""
     places = scattered(shape[1] * CELL_UM, shape[0] * CELL_UM, 150, rng)
@@ -217,16 +233,18 @@ def _slits(shape: tuple[int, int], nests: np.ndarray, rng: np.random.Generator) 
     return [place + star(rng.uniform(5, 11), 0.35, 24, rng) for place in places]
 
 
-def _populations(shape, tissue, follicle, nests, taken, swing, rng) -> list[tuple[str, np.ndarray, np.ndarray]]:
+def _populations(shape, tissue, follicle, nests, benign, taken, swing, rng) -> list[tuple[str, np.ndarray, np.ndarray]]:
     width, height = shape[1] * CELL_UM, shape[0] * CELL_UM
     inside = (tissue > 0.02) & ~taken
-    healthy = inside & (nests <= 0)
+    healthy = inside & (nests <= 0) & (benign <= 0)
     everywhere = [
         ("spindle", 21.0, 0.62 * (healthy & (follicle < 0))),
         ("lymphocyte", 26.0, 0.30 * (inside & (follicle < 0))),
         ("lymphocyte", 7.2, 0.88 * (healthy & (follicle > 0)) + 0.35 * (healthy & (follicle > -0.15))),
         ("tumour", 11.5, 0.88 * (inside & (nests > 0.05))),
     ]
+    if (benign > 0.05).any():
+        everywhere.append(("hyperplastic", 11.5, 0.88 * (inside & (benign > 0.05))))
     fibre = _directions(swing)
     found = []
     for kind, pitch, chance in everywhere:

@@ -77,6 +77,8 @@ def write_camelyon16(
     seed: int = 0,
     size_px: tuple[int, int] = (4000, 6000),
     mpp: float = 0.5,
+    mimics: bool = False,
+    test_tumour: float = TUMOUR_SHARE,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Write a small Camelyon16 tree as it is downloaded and unpacked.
@@ -91,10 +93,12 @@ def write_camelyon16(
         root: The folder that is to hold `training` and `testing`.
         normal: Number of slides without tumour for training.
         tumour: Number of those with tumour.
-        test: Number of slides for testing; two fifths have tumour.
+        test: Number of slides for testing.
         seed: Everything random follows from it; a slide does not depend on how many there are.
         size_px: Shortest and longest side.
         mpp: Microns per pixel. The real slides have 0.23 to 0.25.
+        mimics: All slides have benign nests too, of the tumour's colour and density: only the nuclei tell them apart.
+        test_tumour: Share of the slides for testing that have tumour.
         progress: Called with (slides done, slides in all).
 
     Returns:
@@ -104,13 +108,13 @@ def write_camelyon16(
         UserError: No slide, or sides that are none.
     """
     root = Path(root)
-    with_tumour = _some(test, TUMOUR_SHARE)
+    with_tumour = _some(test, test_tumour)
     slides = [
         *(_Slide(f"training/normal/normal_{k:03d}", False, (seed, 0, k), k != normal) for k in range(1, normal + 1)),
         *(_Slide(f"training/tumor/tumor_{k:03d}", True, (seed, 1, k), True) for k in range(1, tumour + 1)),
         *(_Slide(f"testing/images/test_{k:03d}", k in with_tumour, (seed, 2, k), True) for k in range(1, test + 1)),
     ]
-    for slide, phantom in _drawn(root, slides, size_px, mpp, progress):
+    for slide, phantom in _drawn(root, slides, size_px, mpp, progress, mimics):
         if slide.tumour:
             part, _, name = slide.place.split("/")
             write_outlines(root / part / "lesion_annotations" / f"{name}.xml", outlines_of(phantom))
@@ -178,7 +182,7 @@ def outlines_of(phantom: Histology) -> list[Outline]:
     ]
 
 
-def _drawn(root, slides, size_px, mpp, progress) -> Iterator[tuple[_Slide, Histology]]:
+def _drawn(root, slides, size_px, mpp, progress, mimics=False) -> Iterator[tuple[_Slide, Histology]]:
     """Write the slides one after the other; the outlines are left to the caller."""
     if not slides or not 0 < size_px[0] <= size_px[1]:
         raise UserError(f"{len(slides)} slides of {size_px} px: give one at least, and the shortest and longest side.")
@@ -190,7 +194,7 @@ def _drawn(root, slides, size_px, mpp, progress) -> Iterator[tuple[_Slide, Histo
         centre, pen, regions = int(rng.integers(2)), rng.random() < PEN_SHARE, int(rng.integers(1, 4))
         phantom = Histology(
             width, height, seed=int(rng.integers(2**31)), mpp=mpp,
-            tumours=regions if slide.tumour else 0, centre=centre, pen=pen,
+            tumours=regions if slide.tumour else 0, centre=centre, pen=pen, mimics=mimics,
         )  # fmt: skip
         path = root / f"{slide.place}.tif"
         write_pyramid(path, phantom.strips(), mpp=mpp if slide.has_scale else None)

@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from ...core.files import write_text
 from ...datasets.slides.check import check_slides
+from ...eval.report.label_efficiency_section import efficiency_text
 from ...mil.extract import extract
 from ...phantoms.slides import write_camelyon16
 from ...stages import evaluate as reporting
@@ -16,20 +17,30 @@ from ...stages.prepare import prepare_stage
 from ...stages.pretrain import pretrain_stage
 from ...stages.slides.predict import Request, predict_slides
 from ...stages.slides.tile import tile_slides
+from .harder import probe_harder
 from .layouts import LAYOUTS
 from .recipes import extract_demo, mil_demo, mil_demo_attention, pretrain_demo, tile_demo
 
 NORMAL, TUMOUR, TEST = 18, 18, 14
-STEPS = 8
+HARDER = 10, 11, 14
+STEPS = 9
 
 
-def demo(out: Path, seed: int = 0, slides: tuple[int, int, int] = (NORMAL, TUMOUR, TEST)) -> dict:
+def demo(
+    out: Path,
+    seed: int = 0,
+    slides: tuple[int, int, int] = (NORMAL, TUMOUR, TEST),
+    harder: tuple[int, int, int] = HARDER,
+) -> dict:
     """Run the demo: invented slides, tiles, DINO, features, two aggregators, heat maps, a report with FROC.
+
+    A probe on the tiles of harder slides says what the pre-training is worth, beside random weights.
 
     Args:
         out: Folder to write. Repeating the command continues there.
         seed: Seed of the phantoms and the training.
         slides: Invented slides: normal and with tumour for training, and for the test.
+        harder: The slides of the probe: normal and with tumour to learn from, with tumour to judge (`probe_harder`).
 
     Returns:
         The metrics of the report.
@@ -77,9 +88,12 @@ def demo(out: Path, seed: int = 0, slides: tuple[int, int, int] = (NORMAL, TUMOU
         maps = out / name / reporting.EXPLANATIONS
         predict_slides(Request(out / name / "model", [str(data)], table, features, maps=maps, splits=("val", "test")))
 
-    _step(8, "evaluating: slides, tiles, lesions")
+    _step(8, f"a probe on the tiles of {sum(harder)} harder slides: that encoder, and one of random weights")
+    probe = probe_harder(out / "harder", encoder, seed, harder)
+
+    _step(9, "evaluating: slides, tiles, lesions")
     title = "Invented slides: metastases"
-    metrics = reporting.evaluate_stage(predictions, out / "report", data=data, title=title).to_dict()
+    metrics = reporting.evaluate_stage(predictions, out / "report", data=data, title=title, probe=probe).to_dict()
     print(f"\n{' '.join(metrics['headline'])}")
     for model in metrics["models"]:
         where = model["localisation"]
@@ -87,6 +101,7 @@ def demo(out: Path, seed: int = 0, slides: tuple[int, int, int] = (NORMAL, TUMOU
             f"{model['model']}: tile AUROC {where['metrics']['tile_auroc']['value']:.2f}, FROC score "
             f"{where['froc']['score']['value']:.2f}"
         )
+    print(efficiency_text(metrics["efficiency"], "slides"))
     print(f"Took {(time.monotonic() - started) / 60:.1f} minutes. Look at:")
     shown = sorted((out / "gated_attention" / reporting.EXPLANATIONS).glob("test_*.html"))
     for page in (out / "report/report.html", *shown[:2], out / "dino/attention.png"):

@@ -247,6 +247,26 @@ def test_texture_tells_the_tumour_and_the_colour_of_a_slide_does_not():
     assert 0.2 < roc_auc_score(np.arange(16) % 2, colour) < 0.8
 
 
+def test_mimics_are_benign_nests_of_the_tumours_colour():
+    """Every slide has them, also those with tumour, outside of its outlines; without the option nothing changes."""
+    slide = Histology(3000, 3000, seed=7, tumours=1, mimics=True)
+    healthy = Histology(1400, 1400, seed=7, mimics=True)
+    kinds = list(KINDS)
+    assert (healthy._anatomy.nuclei.kind == kinds.index("hyperplastic")).sum() > 50
+    assert not (healthy._anatomy.nuclei.kind == kinds.index("tumour")).any()
+    assert not (Histology(1400, 1400, seed=7)._anatomy.nuclei.kind == kinds.index("hyperplastic")).any()
+    image, nuclei = np.vstack(list(slide.strips())), slide._anatomy.nuclei
+    diseased = rasterise(outlines_of(slide), 3000, 3000, 1)
+    mean, within = {}, {}
+    for name in ("tumour", "hyperplastic"):
+        chosen = nuclei.kind == kinds.index(name)
+        x, y = nuclei.x[chosen], nuclei.y[chosen]
+        within[name] = diseased[y, x].mean()
+        mean[name] = np.mean([image[b - 16 : b + 16, a - 16 : a + 16].mean(axis=(0, 1)) for a, b in zip(x, y)], axis=0)
+    assert within["tumour"] > 0.98 and within["hyperplastic"] == 0
+    assert np.abs(mean["tumour"] - mean["hyperplastic"]).max() < 8
+
+
 @pytest.mark.slow
 def test_a_large_slide_takes_little_memory():
     import tracemalloc

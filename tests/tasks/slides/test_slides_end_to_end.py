@@ -13,7 +13,7 @@ from clinvit.datasets.slides.hdf5 import read_tiles, write_features
 from clinvit.datasets.slides.outlines import read_outlines, tumour_fraction
 from clinvit.eval import Evaluation
 from clinvit.phantoms.slides import write_camelyon16
-from clinvit.tasks.slides import demo
+from clinvit.tasks.slides import demo, harder
 
 pytest.importorskip("h5py")
 pytest.importorskip("openslide")
@@ -37,7 +37,8 @@ def shown(tmp_path_factory):
         patch.setattr(demo, "mil_demo_attention", lambda: replace(fine, aggregator="gated_attention"))
         evaluate = partial(demo.reporting.evaluate_stage, evaluation=Evaluation(resamples=50))
         patch.setattr(demo.reporting, "evaluate_stage", evaluate)
-        metrics = demo.demo(out, slides=(5, 5, 4))
+        patch.setattr(harder, "SIDES_PX", (1088, 1152))
+        metrics = demo.demo(out, slides=(5, 5, 4), harder=(4, 4, 2))
     return out, metrics
 
 
@@ -68,6 +69,8 @@ def test_the_demo_has_metrics_of_slides_tiles_and_lesions(shown):
         assert where["froc"]["slides"] == 4 and where["froc"]["lesions"] >= 1
         assert 0 <= where["froc"]["score"]["value"] <= 1 and 0 <= where["metrics"]["tile_auroc"]["value"] <= 1
     report = (out / "report/report.html").read_text()
+    assert [step["cases"] for step in metrics["efficiency"]["steps"]][:2] == [1, 2]
+    assert metrics["efficiency"]["models"] == ["pre-trained", "random weights"]
     pages = [link for link in re.findall(r'href="([^"#]+)"', report) if "explanations/" in link]
     assert pages and all((out / "report" / page).is_file() for page in pages)
 
