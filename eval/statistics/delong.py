@@ -66,7 +66,7 @@ def _covariance(above: np.ndarray, below: np.ndarray, of_positive: np.ndarray, o
     sums = np.zeros((2, size, models))
     has = np.zeros((2, size), dtype=bool)
     for kind, (values, patient) in enumerate(((above, of_positive), (below, of_negative))):
-        sums[kind] = np.column_stack([np.bincount(patient, column, size) for column in values.T])
+        sums[kind] = np.column_stack([np.bincount(patient, column, minlength=size) for column in values.T])
         has[kind, patient] = True
     with_positive, with_negative = map(int, has.sum(axis=1))
     patients = int(has.any(axis=0).sum())
