@@ -1,7 +1,7 @@
 """A whole epoch of masked pre-training, loading included, beside MONAI's loop and Hugging Face's Trainer.
 
     uv run --group bench python benchmarks/epoch.py [--size tiny] [--cases 64] [--epochs 3] [--threads 1] [--rounds 2]
-        [--loops ours "Trainer, in memory"]
+        [--loops ours "Trainer, in memory"] [--lightly_python PYTHON]
 
 X-ray phantoms (1024 px PNG files), one channel, the same ViT and decoder (width 192, 4 blocks, 3 heads), 75 % masked,
 crops of 224 px, batch, threads and one reading process each, fp32. Each training is a process of its own and all take
@@ -9,6 +9,10 @@ turns. The first epoch has the decoding of all files in it, the median of the la
 Seconds are the clock's and, for other work takes these, the processor's of the process and of what it started. MONAI
 runs on files and with its `CacheDataset` (256 px, as our cache has); the Trainer's dataset is Pillow and torchvision on
 files, or on the same 256 px in memory. The Trainer needs accelerate.
+
+lightly-train has no masked reconstruction; its DINO (`lightly_train_epochs.py`) is held against our DINO: the same
+ViT, head of 1,024 prototypes and crops (2 of 224 px, 6 of 96 px), three channels. It runs by the Python that
+`--lightly_python` names, of an environment with lightly-train and timm.
 """
 
 import argparse
@@ -18,51 +22,28 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import psutil
 import torch
+from clock import Clock
 from side_by_side import encoder_of, machine
 
 CROP, PATCH, CACHE_PX, RATIO = 224, 16, 256, 0.75
 DECODER = {"width": 192, "depth": 4, "heads": 3}
+DINO_HEAD, LOCAL_CROPS, DROP_PATH = 1024, 6, 0.1  # lightly-train's choice for a small data set
 MEAN, STD = 0.5, 0.25
 
 
-class Clock:
-    """Times of epochs, from the start of the training on: seconds of the clock and of the processor."""
-
-    def __init__(self) -> None:
-        self.process, self.times = psutil.Process(), []
-        self.last = self._now()
-
-    def lap(self) -> None:
-        """An epoch is done."""
-        now = self._now()
-        self.times.append((now[0] - self.last[0], now[1] - self.last[1]))
-        self.last = now
-
-    def _now(self) -> tuple[float, float]:
-        """The processor's seconds are of this process, of what it has waited for, and of what still runs."""
-        below = [sum(child.cpu_times()[:4]) for child in self.process.children(recursive=True)]
-        return time.perf_counter(), sum(self.process.cpu_times()[:4]) + sum(below)
-
-
 def ours(files: list[Path], asked: argparse.Namespace) -> Clock:
-    """Train by `clinvit.pretrain`."""
+    """Train by our masked pre-training."""
     from clinvit.backbone.sizes import Model
-    from clinvit.datasets.manifest.tables import read_manifest
     from clinvit.datasets.settings import Data
     from clinvit.datasets.transforms.augment import Augment
-    from clinvit.engine.hooks import Hooks
     from clinvit.engine.recipe import Optim, Run
     from clinvit.pretrain.recipe import Decoder, Pretrain
-    from clinvit.pretrain.run import pretrain
-    from lightning.pytorch.callbacks import Callback
 
     recipe = Pretrain(
         mask_ratio=RATIO, target="patch", model=Model(asked.size, CROP, PATCH), decoder=Decoder(**DECODER),
@@ -71,6 +52,33 @@ def ours(files: list[Path], asked: argparse.Namespace) -> Clock:
         optim=Optim(epochs=asked.epochs, warmup_epochs=1, batch_size=asked.batch),
         run=Run(precision="32-true", workers=1, threads=asked.threads),
     )  # fmt: skip
+    return pretrained(recipe, files)
+
+
+def our_dino(files: list[Path], asked: argparse.Namespace) -> Clock:
+    """Train by our DINO."""
+    from clinvit.backbone.sizes import Model
+    from clinvit.datasets.settings import Data
+    from clinvit.datasets.transforms.multi_crop import MultiCrop
+    from clinvit.engine.recipe import Optim, Run
+    from clinvit.pretrain.recipe import Dino, Head
+
+    model = Model(asked.size, CROP, PATCH, channels=3, positions="learned", drop_path=DROP_PATH)
+    recipe = Dino(
+        model=model, head=Head(DINO_HEAD), crops=MultiCrop(LOCAL_CROPS),
+        data=Data(cache_px=CACHE_PX, mean=(MEAN,) * 3, std=(STD,) * 3),
+        optim=Optim(epochs=asked.epochs, warmup_epochs=1, batch_size=asked.batch, clip_tensor_norm=3.0),
+        run=Run(precision="32-true", workers=1, threads=asked.threads),
+    )  # fmt: skip
+    return pretrained(recipe, files)
+
+
+def pretrained(recipe, files: list[Path]) -> Clock:
+    """Train by `clinvit.pretrain`."""
+    from clinvit.datasets.manifest.tables import read_manifest
+    from clinvit.engine.hooks import Hooks
+    from clinvit.pretrain.run import pretrain
+    from lightning.pytorch.callbacks import Callback
 
     class Laps(Callback):
         def on_train_epoch_end(self, trainer, pl_module) -> None:
@@ -173,12 +181,32 @@ def hugging_face(files: list[Path], asked: argparse.Namespace, small: bool) -> C
     return clock
 
 
+def lightly_train(files: list[Path], asked: argparse.Namespace) -> Clock:
+    """Train lightly-train's DINO by the Python of its environment; return its times."""
+    wanted = {
+        "model": f"vit_{asked.size}_patch{PATCH}_{CROP}", "epochs": asked.epochs, "batch": asked.batch,
+        "threads": asked.threads, "out_dim": DINO_HEAD, "local_crops": LOCAL_CROPS, "crop": CROP,
+        "drop_path": DROP_PATH,
+    }  # fmt: skip
+    script = Path(__file__).with_name("lightly_train_epochs.py")
+    done = subprocess.run(
+        [asked.lightly_python, script, files[0].parent, json.dumps(wanted)], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise SystemExit(done.stderr[-2000:])
+    clock = Clock()
+    clock.times = json.loads(done.stdout.splitlines()[-1])["times"]
+    return clock
+
+
 LOOPS: dict[str, Callable[[list[Path], argparse.Namespace], Clock]] = {
     "ours": ours,
     "MONAI, files": lambda files, asked: monai(files, asked, cached=False),
     "MONAI, CacheDataset": lambda files, asked: monai(files, asked, cached=True),
     "Trainer, files": lambda files, asked: hugging_face(files, asked, small=False),
     "Trainer, in memory": lambda files, asked: hugging_face(files, asked, small=True),
+    "our DINO": our_dino,
+    "lightly-train's DINO": lightly_train,
 }
 
 
@@ -202,6 +230,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--size", default="tiny")
     parser.add_argument("--loops", choices=LOOPS, nargs="+", default=list(LOOPS))
+    parser.add_argument("--lightly_python", help="Python of an environment with lightly-train and timm")
     parser.add_argument("--loop", choices=LOOPS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -210,7 +239,11 @@ def main() -> None:
         print("\n" + json.dumps(LOOPS[asked.loop](sorted(asked.folder.glob("*.png")), asked).times))
         return
     print(machine("transformers", "monai", "accelerate"), flush=True)
-    found: dict[str, list] = {name: [] for name in LOOPS if name in (*asked.loops, "ours")}
+    names = [name for name in LOOPS if name in {*asked.loops, *map(own, asked.loops)}]
+    if not asked.lightly_python:
+        print("skipped: both DINOs, for --lightly_python names no environment of lightly-train (not a dependency)")
+        names = [name for name in names if "DINO" not in name]
+    found: dict[str, list] = {name: [] for name in names}
     environment = os.environ | {"OMP_NUM_THREADS": str(asked.threads), "CUDA_VISIBLE_DEVICES": ""}
     with tempfile.TemporaryDirectory() as folder:
         write_files(Path(folder), asked.cases)
@@ -228,6 +261,11 @@ def main() -> None:
     report(found, asked)
 
 
+def own(name: str) -> str:
+    """Which of our loops a loop is held against."""
+    return "our DINO" if "DINO" in name else "ours"
+
+
 def report(found: dict[str, list], asked: argparse.Namespace) -> None:
     """Print a line per loop: medians over the rounds of the first epoch, and of all later ones."""
     print(f"ViT-{asked.size}/{PATCH}, {asked.cases} images, batch {asked.batch}, {asked.threads} thread(s)")
@@ -238,8 +276,10 @@ def report(found: dict[str, list], asked: argparse.Namespace) -> None:
         later = [statistics.median(lap[kind] for each in rounds for lap in each[1:]) for kind in (0, 1)]
         rows[name] = [first[1], later[1], first[0], later[0]]
     for name, values in rows.items():
-        cells = [f"{value:8.2f} s {value / own:5.2f}x" for value, own in zip(values, rows["ours"], strict=True)]
+        cells = [f"{value:8.2f} s {value / base:5.2f}x" for value, base in zip(values, rows[own(name)], strict=True)]
         print(f"{name:22}" + "".join(f"{cell:>18}" for cell in cells))
+    for name, values in rows.items():
+        print(f"{name:22}{asked.cases / values[1]:8.2f} images a second of the processor, later epochs")
 
 
 if __name__ == "__main__":

@@ -104,7 +104,7 @@ def sandwich(truth: np.ndarray, mean: np.ndarray, design: np.ndarray, index: np.
     """
     residual = (truth - mean)[:, None] * design
     sums = np.column_stack([np.bincount(index, weights=column) for column in residual.T])
-    clusters = len(np.unique(index))
+    clusters = np.count_nonzero(np.bincount(index))
     bread = np.linalg.inv((design * (mean * (1 - mean))[:, None]).T @ design)
     return bread @ (sums.T @ sums) @ bread * clusters / (clusters - 1)
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from scipy.stats import norm, rankdata
 from scipy.stats import t as student
 
@@ -43,7 +44,7 @@ def delong(truth: np.ndarray, scores: np.ndarray, patients: Sequence[str] | None
         NaN throughout where a class is missing; NaN covariance where a class has cases of one patient only.
     """
     names = np.arange(len(truth)) if patients is None else np.asarray(patients)
-    patient = np.unique(names, return_inverse=True)[1]
+    patient = pd.factorize(names, use_na_sentinel=False)[0]  # numbered, not sorted: there may be a million names
     positive, negative = truth == 1, truth == 0
     m, n, models = int(positive.sum()), int(negative.sum()), scores.shape[1]
     if m == 0 or n == 0:
@@ -61,14 +62,17 @@ def delong(truth: np.ndarray, scores: np.ndarray, patients: Sequence[str] | None
 def _covariance(above: np.ndarray, below: np.ndarray, of_positive: np.ndarray, of_negative: np.ndarray) -> np.ndarray:
     """Compute the covariance of the AUROCs from centred placements (m, M), (n, M), summed per patient (Obuchowski)."""
     (m, models), n = above.shape, len(below)
-    patients = np.union1d(of_positive, of_negative)
-    sums = np.zeros((2, len(patients), models))
-    np.add.at(sums[0], np.searchsorted(patients, of_positive), above)
-    np.add.at(sums[1], np.searchsorted(patients, of_negative), below)
-    with_positive, with_negative = len(np.unique(of_positive)), len(np.unique(of_negative))
+    size = int(max(of_positive.max(), of_negative.max())) + 1
+    sums = np.zeros((2, size, models))
+    has = np.zeros((2, size), dtype=bool)
+    for kind, (values, patient) in enumerate(((above, of_positive), (below, of_negative))):
+        sums[kind] = np.column_stack([np.bincount(patient, column, minlength=size) for column in values.T])
+        has[kind, patient] = True
+    with_positive, with_negative = map(int, has.sum(axis=1))
+    patients = int(has.any(axis=0).sum())
     if with_positive < 2 or with_negative < 2:
         return np.full((models, models), np.nan)
-    cross = sums[0].T @ sums[1] * len(patients) / (len(patients) - 1)
+    cross = sums[0].T @ sums[1] * patients / (patients - 1)
     return (
         sums[0].T @ sums[0] * with_positive / (with_positive - 1) / m**2
         + sums[1].T @ sums[1] * with_negative / (with_negative - 1) / n**2

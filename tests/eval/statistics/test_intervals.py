@@ -150,6 +150,18 @@ def test_delong_agrees_with_all_pairs():
     assert test.z == pytest.approx((area[0] - area[1]) / np.sqrt(contrast @ covariance @ contrast))
 
 
+def test_delong_does_not_depend_on_names_nor_on_cases_without_truth():
+    rng = np.random.default_rng(5)
+    truth = (rng.random(120) < 0.4).astype(float)
+    scores, patients = rng.random((120, 2)) + 0.3 * truth[:, None], rng.integers(0, 50, 120)
+    expected = delong(truth, scores, patients)
+    truth, scores = np.append(truth, [np.nan] * 2), np.vstack([scores, rng.random((2, 2))])
+    named = [f"P{97 * number % 89}" for number in patients] + ["of no truth", "P0"]
+    found = delong(truth, scores, named)
+    np.testing.assert_allclose(found.auroc, expected.auroc, rtol=1e-13)
+    np.testing.assert_allclose(found.covariance, expected.covariance, rtol=1e-12)
+
+
 def test_delong_undefined():
     assert delong_interval(np.zeros(4), np.arange(4.0)).reason == "one class only"
     truth = np.array([0.0, 0, 1, 1])
