@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,7 @@ def _holds_this(path: Path, recipe: Any, inputs: dict[str, Any]) -> bool:
     try:
         before = read_yaml(path / RECIPE, remedy="Choose another --out.")
         known = read_json(path / ENVIRONMENT, remedy="Choose another --out.")["inputs"]
-        old = _flatten(before) | known
+        old = _flatten(_completed(before, recipe)) | known
     except FileNotFoundError:
         return False
     except (KeyError, TypeError) as error:
@@ -139,6 +140,21 @@ def _holds_this(path: Path, recipe: Any, inputs: dict[str, Any]) -> bool:
             "old command to continue it."
         )
     return True
+
+
+def _completed(before: dict, recipe: Any) -> dict:
+    """Return a stored recipe with the options that its version did not know yet: they were as they are by default."""
+    if any(field.default is MISSING and field.default_factory is MISSING for field in fields(recipe)):
+        return before
+    return _filled(before, plain(type(recipe)()))
+
+
+def _filled(values: dict, defaults: dict) -> dict:
+    found = defaults | values
+    for key in values.keys() & defaults.keys():
+        if isinstance(values[key], dict) and isinstance(defaults[key], dict):
+            found[key] = _filled(values[key], defaults[key])
+    return found
 
 
 def _extend(path: Path, before: int, now: int) -> None:

@@ -136,7 +136,8 @@ def efficiency_text(found: Mapping[str, Any], unit: str) -> str:
         found: `efficiency` of the JSON.
         unit: What is labelled, in the plural.
     """
-    labelled, first, second = f"labelled {unit}", *found["models"]
+    first, second = found["models"]
+    labelled = f"labelled {unit}"
     lines = [f"{labelled:>15}  {first:>14}  {second:>14}  difference of {found['metric']}"]
     for row in found["steps"]:
         one, other, gain = (row[key] for key in ("first", "second", "gain"))

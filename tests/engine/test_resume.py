@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 import safetensors.torch
 import torch
+import yaml
 from clinvit.cli import main
 from clinvit.core.errors import RunError, UserError
 from clinvit.datasets.manifest.tables import read_manifest
@@ -504,3 +505,26 @@ def test_sharded_over_two_processes_equals_one(cohort, tmp_path):
 def read_log(path) -> list[float]:
     with path.open() as file:
         return [float(row["loss"]) for row in csv.DictReader(file)]
+
+
+def test_a_run_of_a_version_with_fewer_options_goes_on(small_recipes, tmp_path):
+    """What an older version did not know was as it is by default; set to something else, it is another run."""
+    from clinvit.core.documents import read_yaml
+
+    recipe = small_recipes[1]
+    with run_folder(tmp_path / "run", recipe, {"data": "x"}) as folder:
+        (folder / "checkpoints").mkdir()
+        (folder / "checkpoints/last.ckpt").touch()
+    stored = read_yaml(tmp_path / "run/recipe.yaml")
+    del stored["data"]["clip"]["roi"], stored["patch_drop"]
+    (tmp_path / "run/recipe.yaml").write_text(yaml.safe_dump(stored))
+    other = replace(recipe, data=replace(recipe.data, clip=replace(recipe.data.clip, roi="moving")))
+    with (
+        pytest.raises(UserError, match=r"data\.clip\.roi was 'none', now 'moving'"),
+        run_folder(tmp_path / "run", other, {"data": "x"}),
+    ):
+        pass
+    again = replace(recipe, patch_drop=type(recipe)().patch_drop)
+    with run_folder(tmp_path / "run", again, {"data": "x"}):
+        pass
+    assert read_yaml(tmp_path / "run/recipe.yaml")["data"]["clip"]["roi"] == "none"
