@@ -48,8 +48,7 @@ def main() -> None:
     print("\n| outlined slides | encoder | other | tile AUROC | of the other | difference (95 % interval) |")
     print("|---|---|---|---|---|---|")
     for other in ("random weights", "mean colour"):
-        both = {"encoder": features["encoder"], other: features[other]}
-        for step in tile_probe(both, manifest, "tumor", seed=options.seed).steps:
+        for step in tile_probe((features["encoder"], features[other]), manifest, "tumor", seed=options.seed):
             gain = f"{step.gain.value:+.3f} ({step.gain.low:+.3f} to {step.gain.high:+.3f})"
             print(f"| {step.cases} | encoder | {other} | {step.first.value:.3f} | {step.second.value:.3f} | {gain} |")
 

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from ..eval import Context, Evaluation, Report
     from ..eval.report.section import Section
     from ..eval.statistics.results import Results
-    from .slides.tile_probe import TileProbe
 
 
 def evaluate_stage(
@@ -37,7 +36,6 @@ def evaluate_stage(
     facts: Path | None = None,
     efficiency: Mapping[int, Mapping[str, Path]] | None = None,
     steps: Mapping[str, Path] | None = None,
-    probe: "TileProbe | None" = None,
 ) -> "Report":
     """Write the report of one or more predictions tables; model folders beside them give thresholds and provenance.
 
@@ -56,8 +54,6 @@ def evaluate_stage(
         efficiency: Labelled training cases to the tables of two models that were trained on so many, as `predictions`
             has them of one number: the report gets a section on label efficiency.
         steps: Of a cascade: name of each step to its model's table, in order: the report gets a section on them.
-        probe: What two encoders' features of tiles are worth (`slides.tile_probe`): the report gets a section on that,
-            in place of the one on label efficiency.
 
     Raises:
         UserError: Subgroups are asked for without `data`, or by a column that it does not have; or another
@@ -75,7 +71,7 @@ def evaluate_stage(
     manifest = open_manifest(data) if data is not None else None
     with folder_alone(Path(out)):
         context = _context(single, tables, manifest, Path(out), evaluation)
-        context = replace(context, sections=_with_parts(context, evaluation, efficiency or {}, steps or {}, probe))
+        context = replace(context, sections=_with_parts(context, evaluation, efficiency or {}, steps or {}))
         context = replace(context, reads=None if readers is None else read_csv(readers), facts=said)
         return evaluate(tables, out, manifest, evaluation, title=title, context=context)
 
@@ -145,10 +141,9 @@ def _with_parts(
     evaluation: "Evaluation",
     efficiency: Mapping[int, Mapping[str, Path]],
     steps: Mapping[str, Path],
-    probe: "TileProbe | None" = None,
 ) -> "Callable[[Results], Sequence[Section]]":  # fmt: skip
     """Return what gives the sections of the context, and those on label efficiency and on steps where there are any."""
-    from ..eval.report.label_efficiency_section import label_efficiency_section, tile_probe_section
+    from ..eval.report.label_efficiency_section import label_efficiency_section
     from ..eval.report.steps_section import steps_section
     from ..eval.statistics.results import results
 
@@ -160,8 +155,6 @@ def _with_parts(
         if efficiency:
             sizes = {cases: evaluated(models) for cases, models in efficiency.items()}
             more.append(label_efficiency_section(sizes, context.unit))
-        if probe is not None:
-            more.append(tile_probe_section(probe.steps, probe.names, probe.judged))
         if steps:
             more.append(steps_section({name: evaluated({name: path}) for name, path in steps.items()}, context.unit))
         return more

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom in shares of the frame's sides
 
-_LOOKS = 32  # frames, spread over the clip, by which the moving region is found
+_LOOKS = 32  # frames, evenly over the clip, by which the moving region is found
 _LOOK_PX = 256  # shorter side of these: speckle that is much finer than this is noise
 _LEAST_PX = 4  # a crop's side
 NO_MOTION = "no region of interest: nothing large enough moves; the whole frame was read"

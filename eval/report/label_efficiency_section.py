@@ -1,7 +1,7 @@
 """The report's section on label efficiency: two models, each trained on fewer and more labelled cases."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import markupsafe
 import numpy as np
@@ -19,14 +19,6 @@ METHODS = (
     "are of the test cases alone; another choice of labelled cases or another seed of training would differ by more."
 )
 
-PROBE_METHODS = (
-    "Label efficiency of the encoders: a logistic regression on frozen features of tiles learns from so many slides "
-    "with outlined tumour and as many without, in five random choices, and scores the tiles of other slides; halves of "
-    "the slides it learns from choose its penalty. Metrics are means over the slides that have tiles of both kinds, "
-    "paired; intervals are Student's over the patients of these slides, and hold neither another pre-training nor "
-    "another choice of slides."
-)
-OUTLINED = "slide"  # of which a probe knows the outlines
 
 ALONE = Estimate(float("nan"), reason="there is one model")
 
@@ -58,38 +50,20 @@ def label_efficiency_section(found: Mapping[int, Results], unit: str = "image") 
     for size in sizes:
         own, other = (model.macro["auroc"] for model in found[size].models)
         rows.append(Step(size, own, other, found[size].comparisons[second].macro["auroc"]))
-    return _section(rows, (first, second), unit, "macro AUROC", f"on the same {unit}s", METHODS)
-
-
-def tile_probe_section(rows: list[Step], names: tuple[str, str], judged: str) -> Section:
-    """Return the section on what two encoders' features are worth for tiles, by the slides a probe learned from.
-
-    Args:
-        rows: By the number of slides with outlines of tumour.
-        names: Of the encoders.
-        judged: On which slides' tiles, in words.
-    """
-    return _section(rows, names, OUTLINED, "tile AUROC", judged, PROBE_METHODS)
-
-
-def _section(rows: list[Step], names: tuple[str, str], unit: str, metric: str, judged: str, methods: str) -> Section:
-    words, key = verdict(rows, names, unit), f"efficiency_{metric.replace(' ', '_').lower()}"
+    words = verdict(rows, (first, second), unit)
     return Section(
         anchor="efficiency",
         title="Label efficiency",
         after="results",
         content={
-            "names": names,
+            "names": (first, second),
             "rows": rows,
-            "plot": markupsafe.Markup(efficiency_plot(rows, names, unit, metric)),
+            "plot": markupsafe.Markup(efficiency_plot(rows, (first, second), unit)),
             "verdict": words,
             "unit": unit,
-            "metric": metric,
-            "judged": judged,
         },
         plain={
-            "models": list(names),
-            "metric": metric,
+            "models": [first, second],
             "verdict": words,
             "steps": [
                 {"cases": row.cases, **{key: estimate_json(row.estimate(key)) for key in ("first", "second", "gain")}}
@@ -97,11 +71,11 @@ def _section(rows: list[Step], names: tuple[str, str], unit: str, metric: str, j
             ],
         },
         metrics=[
-            MetricRow(name, "", f"{key}[{row.cases}]", row.estimate(which))
+            MetricRow(name, "", f"efficiency_macro_auroc[{row.cases}]", row.estimate(key))
             for row in rows
-            for name, which in ((names[0], "first"), (names[1], "second"), (f"{names[0]} - {names[1]}", "gain"))
+            for name, key in ((first, "first"), (second, "second"), (f"{first} - {second}", "gain"))
         ],
-        methods=methods,
+        methods=METHODS,
     )
 
 
@@ -127,25 +101,6 @@ def verdict(rows: list[Step], names: tuple[str, str], unit: str) -> str:
             f"with {most.cases:,} reaches {number(most.second.value, 2)}."
         )
     return " ".join(words)
-
-
-def efficiency_text(found: Mapping[str, Any], unit: str) -> str:
-    """Return what the report's JSON says of label efficiency as lines of text, the verdict last.
-
-    Args:
-        found: `efficiency` of the JSON.
-        unit: What is labelled, in the plural.
-    """
-    first, second = found["models"]
-    labelled = f"labelled {unit}"
-    lines = [f"{labelled:>15}  {first:>14}  {second:>14}  difference of {found['metric']}"]
-    for row in found["steps"]:
-        one, other, gain = (row[key] for key in ("first", "second", "gain"))
-        ends = "no interval" if gain["low"] is None else f"{gain['low']:+.3f} to {gain['high']:+.3f}"
-        lines.append(
-            f"{row['cases']:>15}  {one['value']:>14.3f}  {other['value']:>14.3f}  {gain['value']:+.3f} ({ends})"
-        )
-    return "\n".join([*lines, found["verdict"]])
 
 
 def efficiency_plot(

@@ -16,15 +16,7 @@ from .localise import tile_truth_of
 
 STRENGTHS = (0.001, 0.01, 0.1)  # of the logistic regression, inverses of its penalty
 ORDERS = 5  # in which slides are outlined; metrics are their mean
-MOST_TILES = 300  # of a slide and kind, to learn from
-
-
-class TileProbe(NamedTuple):
-    """What the features of two encoders are worth: their names, a step for each number of slides, what was judged."""
-
-    names: tuple[str, str]
-    steps: list[Step]
-    judged: str
+MOST_TILES = 300  # of a slide and kind, to learn from and to judge
 
 
 class _Slide(NamedTuple):
@@ -36,37 +28,37 @@ class _Slide(NamedTuple):
 
 
 def tile_probe(
-    features: Mapping[str, Path],
+    features: tuple[Path, Path],
     manifest: Manifest,
     label: str,
     sizes: Sequence[int] = (1, 2, 4, 8),
     split: str = "test",
     seed: int = 0,
-) -> TileProbe:
+) -> list[Step]:
     """Hold two encoders' features of the same tiles against each other by logistic regression.
 
     Each encoder's penalty is chosen by two halves of the slides that its probe learns from (of one slide each, the
     strongest): with a weak one, features of more values or more noise look worse than they are.
 
     Args:
-        features: Name to folder of features of two encoders, of one grid of tiles.
+        features: Folders of features of two encoders, of one grid of tiles.
         manifest: With outlines of tumour (`annotation`) in training and in `split`.
         label: Whose tumour is outlined.
         sizes: Numbers of training slides with tumour whose outlines are learned from, rising; as many without tumour
-            come with them. What is more than there are is left out.
+            come with them.
         split: Where the probes are scored, by the mean AUROC over slides with both kinds of tiles.
         seed: Of the orders in which slides are taken, and of the tiles of large slides.
 
     Returns:
-        With a step for each size: the tile AUROC of both encoders, the mean of `ORDERS` choices of slides, and the
-        difference.
+        A step for each size that there are slides for: the tile AUROC of both encoders, the mean of `ORDERS` choices of
+        slides, and the difference. What is left out is printed.
 
     Raises:
-        UserError: They are not two; no training slide with tumour, or none without, has features and outlines.
+        UserError: The encoders' tiles of a slide differ; no training slide with tumour, or none without, has features
+            and outlines.
     """
-    if len(features) != 2:
-        raise UserError(f"{len(features)} folders of features: a tile probe holds two against each other.")
-    both = [_slides(folder, manifest, label, seed) for folder in features.values()]
+    both = [_slides(folder, manifest, label, seed) for folder in features]
+    _compare(both, features, len(manifest.table))
     train = [name for name in manifest.rows("train").table["id"] if all(name in own for own in both)]
     positive = [name for name in train if both[0][name].truth.any()]
     negative = [name for name in train if not both[0][name].truth.any()]
@@ -82,13 +74,28 @@ def tile_probe(
     ]
     rng = np.random.default_rng(seed)
     orders = [(rng.permutation(positive), rng.permutation(negative)) for _ in range(ORDERS)]
-    steps = [
+    if left := [size for size in sizes if size > len(positive)]:
+        print(f"left out: {', '.join(map(str, left))} outlined slides, for there are {len(positive)} to learn from")
+    return [
         Step(size, *_estimates(both, [[*one[:size], *other[:size]] for one, other in orders], judged))
         for size in sizes
         if size <= len(positive)
     ]
-    first, second = features
-    return TileProbe((first, second), steps, f"mean of {len(judged)} {split} slides with {label}")
+
+
+def _compare(both: Sequence[Mapping[str, _Slide]], features: tuple[Path, Path], slides: int) -> None:
+    """Say which slides take no part, and refuse tiles that differ."""
+    one, other = both
+    shared = one.keys() & other.keys()
+    if len(shared) < slides:
+        print(
+            f"left out: {slides - len(shared)} of {slides} slides, without features in both folders or without outlines"
+        )
+    for name in sorted(shared):
+        if not np.array_equal(one[name].truth, other[name].truth):
+            raise UserError(
+                f"{features[1]}: the tiles of {name} are not those of {features[0]}: extract both of one grid."
+            )
 
 
 def _slides(folder: Path, manifest: Manifest, label: str, seed: int) -> dict[str, _Slide]:
@@ -127,16 +134,12 @@ def _estimates(both: Sequence[Mapping[str, _Slide]], chosen: Sequence[Sequence[s
 def _probed(train: Sequence[_Slide], judged: Sequence[_Slide]) -> np.ndarray:
     """Return the tile AUROC of each judged slide, by the penalty that the training slides choose."""
     halves = [[*train[half::2]] for half in (0, 1)]
-    kinds = [{slide.truth.any() for slide in half} for half in halves]
-    if any(len(kind) < 2 for kind in kinds):
+    mixed = [[slide for slide in half if 0 < slide.truth.mean() < 1] for half in halves]
+    if not all(mixed):
         return _scored(train, judged, STRENGTHS[0])
     worth = []
     for strength in STRENGTHS:
-        found = [
-            _scored(halves[one], [slide for slide in halves[1 - one] if 0 < slide.truth.mean() < 1], strength)
-            for one in (0, 1)
-        ]
-        worth.append(np.concatenate(found).mean())
+        worth.append(np.concatenate([_scored(halves[one], mixed[1 - one], strength) for one in (0, 1)]).mean())
     return _scored(train, judged, STRENGTHS[int(np.argmax(worth))])
 
 

@@ -21,6 +21,7 @@ from .recipes import extract_demo, mil_demo, mil_demo_attention, pretrain_demo, 
 
 NORMAL, TUMOUR, TEST = 18, 18, 14
 STEPS = 8
+SEES = 0.7  # tile AUROC below which heat maps are not worth looking at
 
 
 def demo(out: Path, seed: int = 0, slides: tuple[int, int, int] = (NORMAL, TUMOUR, TEST)) -> dict:
@@ -87,6 +88,8 @@ def demo(out: Path, seed: int = 0, slides: tuple[int, int, int] = (NORMAL, TUMOU
             f"{model['model']}: tile AUROC {where['metrics']['tile_auroc']['value']:.2f}, FROC score "
             f"{where['froc']['score']['value']:.2f}"
         )
+        if where["metrics"]["tile_auroc"]["value"] < SEES:
+            print("      Its heat maps do not show the tumour, whatever the AUROC of slides: it had few to learn from.")
     print(f"Took {(time.monotonic() - started) / 60:.1f} minutes. Look at:")
     shown = sorted((out / "gated_attention" / reporting.EXPLANATIONS).glob("test_*.html"))
     for page in (out / "report/report.html", *shown[:2], out / "dino/attention.png"):

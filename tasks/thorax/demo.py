@@ -11,7 +11,6 @@ from ...core.files import write_text
 from ...datasets.images.radiographs import read_grey
 from ...datasets.manifest.tables import Manifest, read_manifest, write_manifest
 from ...datasets.quality.check import check_manifest
-from ...eval.report.label_efficiency_section import efficiency_text
 from ...phantoms.radiographs import write_chestxray14
 from ...stages import evaluate as reporting
 from ...stages.finetune import finetune_stage
@@ -80,7 +79,12 @@ def demo(out: Path, seed: int = 0, patients: int = PATIENTS, labelled: tuple[int
     most = tables[max(tables)]
     metrics = reporting.evaluate_stage(most, out / "report", data=data, title=title, efficiency=tables).to_dict()
     print(f"\n{' '.join(metrics['headline'])}")
-    print(efficiency_text(metrics["efficiency"], "images"))
+    print(f"{'labelled images':>15}  {'pretrained':>10}  {'scratch':>10}  difference of macro AUROC")
+    for row in metrics["efficiency"]["steps"]:
+        one, other, gain = (row[key] for key in ("first", "second", "gain"))
+        ends = "no interval" if gain["low"] is None else f"{gain['low']:+.3f} to {gain['high']:+.3f}"
+        print(f"{row['cases']:>15}  {one['value']:>10.3f}  {other['value']:>10.3f}  {gain['value']:+.3f} ({ends})")
+    print(metrics["efficiency"]["verdict"])
     print(f"Took {(time.monotonic() - started) / 60:.1f} minutes. Look at:")
     print(f"  {(out / 'report' / 'report.html').resolve()}")
     print(f"  {(out / 'pretrain' / 'reconstructions.png').resolve()}")

@@ -1,15 +1,15 @@
 """A linear probe on tiles: two encoders' features, learned from the outlines of few slides."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
 from clinvit.core.errors import UserError
-from clinvit.datasets.manifest.tables import predictions_table, read_manifest, write_manifest, write_predictions
-from clinvit.datasets.slides.hdf5 import write_features
+from clinvit.datasets.manifest.tables import read_manifest, write_manifest
+from clinvit.datasets.slides.hdf5 import open_features, read_tiles, write_features
 from clinvit.datasets.slides.outlines import Outline, write_outlines
 from clinvit.datasets.slides.tiles import TileGrid
-from clinvit.eval import Evaluation
-from clinvit.stages.evaluate import evaluate_stage
 from clinvit.stages.slides.tile_probe import tile_probe
 
 SIDE, TILE = 2000, 100
@@ -40,12 +40,11 @@ def slides(tmp_path_factory):
     return folder, read_manifest(folder / "manifest.csv")
 
 
-def test_the_encoder_that_sees_tumour_is_ahead_at_every_size(slides):
+def test_the_encoder_that_sees_tumour_is_ahead_at_every_size(slides, capsys):
     folder, manifest = slides
-    both = {"good": folder / "good", "poor": folder / "poor"}
-    names, steps, judged = tile_probe(both, manifest, "tumour", sizes=(1, 4, 50))
-    assert names == ("good", "poor") and judged == "mean of 14 test slides with tumour"
-    assert [step.cases for step in steps] == [1, 4]  # there are six
+    steps = tile_probe((folder / "good", folder / "poor"), manifest, "tumour", sizes=(1, 4, 50))
+    assert [step.cases for step in steps] == [1, 4]
+    assert "left out: 50 outlined slides, for there are 6" in capsys.readouterr().out
     for step in steps:
         assert step.first.value > 0.85 and 0.5 < step.second.value < 0.7 and step.gain.low > 0.15
         assert step.gain.value == pytest.approx(step.first.value - step.second.value)
@@ -53,30 +52,19 @@ def test_the_encoder_that_sees_tumour_is_ahead_at_every_size(slides):
 
 def test_the_same_features_do_not_differ_and_the_same_seed_gives_the_same(slides):
     folder, manifest = slides
-    same = {"one": folder / "poor", "other": folder / "poor"}
-    step, again = (tile_probe(same, manifest, "tumour", sizes=(2,), seed=3).steps[0] for _ in range(2))
+    same = (folder / "poor", folder / "poor")
+    step, again = (tile_probe(same, manifest, "tumour", sizes=(2,), seed=3)[0] for _ in range(2))
     assert step.gain.value == step.gain.low == step.gain.high == 0 and step == again
 
 
-def test_a_report_has_the_section(slides, tmp_path):
+def test_other_tiles_and_too_few_slides_are_refused(slides, tmp_path):
     folder, manifest = slides
-    test = manifest.rows("test").table
-    truth = test[["tumour"]].to_numpy(float)
-    scores = np.random.default_rng(1).uniform(size=truth.shape)
-    write_predictions(tmp_path / "mil.csv", predictions_table(test, ["tumour"], truth, scores, [""] * len(test)))
-    probe = tile_probe({"good": folder / "good", "poor": folder / "poor"}, manifest, "tumour")
-    report = evaluate_stage(
-        {"mil": tmp_path / "mil.csv"}, tmp_path / "report", evaluation=Evaluation(resamples=50), probe=probe
-    )
-    found = report.to_dict()["efficiency"]
-    assert found["models"] == ["good", "poor"] and found["metric"] == "tile AUROC"
-    assert "good is ahead of poor" in found["verdict"]
-    assert "Tile AUROC, mean of 14 test slides with tumour" in (tmp_path / "report/report.html").read_text("utf-8")
-
-
-def test_two_folders_and_slides_of_both_kinds_are_needed(slides, tmp_path):
-    folder, manifest = slides
-    with pytest.raises(UserError, match="two against each other"):
-        tile_probe({"good": folder / "good"}, manifest, "tumour")
+    with open_features(folder / "good/s13.h5") as file:
+        values = file.read()
+    grid = read_tiles(folder / "good/s13.h5")
+    shutil.copytree(folder / "good", tmp_path / "fewer")
+    write_features(tmp_path / "fewer/s13.h5", values[:90], grid.only(np.arange(len(values)) < 90), {"encoder": "good"})
+    with pytest.raises(UserError, match="the tiles of s13 are not those of"):
+        tile_probe((folder / "good", tmp_path / "fewer"), manifest, "tumour")
     with pytest.raises(UserError, match=r"0 training slides .* and 0 without"):
-        tile_probe({"good": tmp_path, "poor": tmp_path}, manifest, "tumour")
+        tile_probe((tmp_path / "none", tmp_path / "none"), manifest, "tumour")
